@@ -1,0 +1,1 @@
+"""Counters that tell the truth about what became of everything."""

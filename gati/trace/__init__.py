@@ -1,0 +1,1 @@
+"""From records to events: pure, without I/O, owned by the background thread."""
