@@ -23,14 +23,17 @@ class ConfigurationError(GatiError, ValueError):
         option: name of the option as passed to ``observe.init``.
         given: the value as it may be shown; secrets are masked.
         allowed: what would have been accepted, in words.
+        source: the environment variable that holds the value; None for an argument.
     """
 
-    def __init__(self, option: str, given: object, allowed: str) -> None:
+    def __init__(self, option: str, given: object, allowed: str, source: str | None = None) -> None:
         self.option = option
         self.given = given
         self.allowed = allowed
-        super().__init__(f"option {option!r}: got {given!r}, allowed: {allowed}")
+        self.source = source
+        place = f" (from {source})" if source else ""
+        super().__init__(f"option {option!r}{place}: got {given!r}, allowed: {allowed}")
 
-    def __reduce__(self) -> tuple[type[ConfigurationError], tuple[str, object, str]]:
-        # The message is made from three arguments; the default would pass only the message.
-        return type(self), (self.option, self.given, self.allowed)
+    def __reduce__(self) -> tuple[type[ConfigurationError], tuple[str, object, str, str | None]]:
+        # The message is made from the arguments; the default would pass only the message.
+        return type(self), (self.option, self.given, self.allowed, self.source)

@@ -1,140 +1,175 @@
-"""Every option of gati, once: its name, environment variable, default and meaning.
+"""Options from arguments, environment and `.env`: who wins, and what is said when one is wrong.
 
-`docs/options.md` is made from this page. Values come, first hit wins, from the arguments of
-`observe.init`, the environment, the file `.env` of the working directory, the defaults.
+The options themselves: `gati.options`.
 """
 
 from __future__ import annotations
 
+import difflib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Callable, Literal, TypeAlias
+from typing import Any, cast
 
-from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import ValidationError
 
 from gati.errors import ConfigurationError
+from gati.options import Mask, Settings
 
-Mask: TypeAlias = Callable[[str, str, str], str]
-"""Takes a text, where it stands (``messages.0.content``) and the kind of item; returns what may be sent."""
+__all__ = ["ALIASES", "Mask", "Settings", "allowed", "load", "spool_folder", "store_file", "variables"]
 
-_SECRET = {"api_key", "backend_api_key"}
+logger = logging.getLogger("gati")
+
+ALIASES = {"name": "agent_name"}
+"""Other names by which `observe.init` takes an option."""
+
+MASKED = "**********"
+_SECRET_NAME = re.compile(r"key|secret|token|passw|credential", re.IGNORECASE)
+_SECRET_VALUE = re.compile(r"\s*(gf_|sk-|Bearer )", re.IGNORECASE)
+_GREENFLASH_KEY = re.compile(r"\s*gf_")
+_JSON = frozenset({"properties", "system_prompt"})
+"""Options whose variable may hold a JSON object."""
 
 
-def _id_text(value: object) -> object:
-    """Ids are given as str, int or UUID; bool is an int to Python and a mistake here."""
-    if value is None or isinstance(value, (str, bool)):
+def load(**given: Any) -> Settings:
+    """The options of `observe.init`, completed from the environment and `.env`, checked.
+
+    `None` means "not given". An `api_key` beside a `backend_url` that is no Greenflash key is
+    the backend's, as it was in the gati before this one; and a Greenflash key in
+    ``GATI_API_KEY`` is Greenflash's.
+
+    Raises:
+        ConfigurationError: an option is unknown, contradicts another or has a wrong value;
+            names the option, its variable if it came from one, the value unless it is
+            secret, and what is allowed.
+    """
+    arguments = _arguments(given)
+    found = dict(_environment())
+    values = {name: value for name, (value, _) in found.items()} | arguments
+    origin = {name: variable for name, (_, variable) in found.items() if name not in arguments}
+    _sort_keys(values, arguments, found)
+    if arguments.get("client") is not None:
+        if "api_key" in arguments:
+            raise ConfigurationError("client", _shown("client", arguments["client"]), "a client or `api_key`, not both")
+        values.pop("api_key", None)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as fault:
+        name = str(fault.errors(include_input=False, include_url=False, include_context=False)[0]["loc"][0])
+    # Outside the handler: pydantic's own error may quote the value.
+    raise ConfigurationError(name, _shown(name, values[name]), allowed(name), source=origin.get(name))
+
+
+def variables(name: str) -> tuple[str, ...]:
+    """Environment variables of an option, the first that is set wins; empty if it has none."""
+    env = _extra(name)["env"]
+    return (f"GATI_{name.upper()}",) if env is None else tuple(env)
+
+
+def allowed(name: str) -> str:
+    """What an option accepts, in words."""
+    return cast("str", _extra(name)["allowed"])
+
+
+def spool_folder(settings: Settings) -> Path:
+    """Where the spool is: `spool_dir`, else ``spool`` in the user's data folder."""
+    return settings.spool_dir or _data_folder() / "spool"
+
+
+def store_file(settings: Settings) -> Path:
+    """Where the embedded store is, whether it is switched on or not."""
+    return settings.local if isinstance(settings.local, Path) else _data_folder() / "store.db"
+
+
+def _data_folder() -> Path:
+    import platformdirs  # late: 2 ms that a program with a given spool_dir need not spend
+
+    return platformdirs.user_data_path("gati", appauthor=False)
+
+
+def _extra(name: str) -> dict[str, Any]:
+    return cast("dict[str, Any]", Settings.model_fields[name].json_schema_extra)
+
+
+def _arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
+    for spelled, value in given.items():
+        name = ALIASES.get(spelled, spelled)
+        if name not in Settings.model_fields:
+            raise ConfigurationError(spelled, _shown(spelled, value), _suggestion(spelled))
+        if value is None:
+            continue
+        if name in arguments and arguments[name] != value:
+            raise ConfigurationError(spelled, _shown(spelled, value), f"the same value as `{name}`, or one of the two")
+        arguments[name] = value
+    return arguments
+
+
+def _suggestion(unknown: str) -> str:
+    known = sorted({*Settings.model_fields, *ALIASES})
+    near = difflib.get_close_matches(unknown.lower(), known, n=1, cutoff=0.6)
+    return (f"did you mean {near[0]!r}? " if near else "") + "there are " + ", ".join(known)
+
+
+def _environment() -> Iterator[tuple[str, tuple[Any, str]]]:
+    """Each option that a variable gives, with the variable's name."""
+    layers = (os.environ, _dotenv())
+    for name in Settings.model_fields:
+        names = [(layer, variable) for layer in layers for variable in variables(name)]
+        for layer, variable in names:
+            text = layer.get(variable)
+            if text:
+                yield name, (_parsed(name, text, variable), variable)
+                break
+
+
+def _parsed(name: str, text: str, variable: str) -> Any:
+    if name not in _JSON or not text.lstrip().startswith("{"):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    raise ConfigurationError(name, _shown(name, text), allowed(name), source=variable)
+
+
+def _dotenv() -> Mapping[str, str | None]:
+    path = Path(".env")
+    if not path.is_file():
+        return {}
+    from dotenv import dotenv_values  # late: most programs in production have no such file
+
+    try:
+        return dotenv_values(path)
+    except (OSError, UnicodeDecodeError) as fault:
+        logger.warning("gati: .env is ignored, it cannot be read (%s)", type(fault).__name__)
+        return {}
+
+
+def _sort_keys(values: dict[str, Any], arguments: Mapping[str, Any], found: Mapping[str, tuple[Any, str]]) -> None:
+    """Whose key is whose, where names from before do not say it."""
+    given = arguments.get("api_key")
+    elsewhere = "base_url" in arguments or not isinstance(given, str) or _GREENFLASH_KEY.match(given)
+    if "backend_url" in values and "backend_api_key" not in arguments and not elsewhere:
+        values["backend_api_key"] = values.pop("api_key")
+        if "api_key" in found:
+            values["api_key"] = found["api_key"][0]
+    key, variable = found.get("backend_api_key", (None, None))
+    if variable == "GATI_API_KEY" and _GREENFLASH_KEY.match(key or "") and "backend_api_key" not in arguments:
+        values.pop("backend_api_key", None)
+        values.setdefault("api_key", key)
+
+
+def _shown(name: str, value: Any) -> object:
+    """A value as an error may show it: no secret, nothing long, no repr of the user's objects."""
+    if isinstance(value, str):
+        if value.strip() and (_SECRET_NAME.search(name) or _SECRET_VALUE.match(value)):
+            return MASKED
+        value = re.sub(r"//[^/@]*@", "//***@", value)
+        return value if len(value) <= 80 else value[:79] + "…"
+    if value is None or isinstance(value, (bool, int, float)):
         return value
-    return str(value)
-
-
-Id = Annotated[str, BeforeValidator(_id_text), Field(min_length=1)]
-
-
-def _env(*names: str) -> AliasChoices:
-    return AliasChoices(*names)
-
-
-class Settings(BaseSettings):
-    """The validated options of one `observe.init`. Immutable."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="GATI_",
-        env_file=".env",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-        arbitrary_types_allowed=True,
-        hide_input_in_errors=True,
-    )
-
-    # Who you are
-    agent_name: Id = Field("agent", description="Name of the program or agent; `name=` is accepted too.")
-    environment: str | None = Field(None, description="Where it runs, e.g. `production`; kept with each turn.")
-    enabled: bool = Field(True, description="False: gati does nothing at all, `get_callbacks()` is `[]`.")
-    auto_inject: bool = Field(True, description="Attach the handler to every run of LangChain by itself.")
-
-    # Where it goes
-    product_id: Id | None = Field(None, description="Greenflash product (a UUID from its web app).")
-    api_key: SecretStr | None = Field(
-        None, validation_alias=_env("api_key", "GREENFLASH_API_KEY"), description="Greenflash API key."
-    )
-    base_url: str | None = Field(
-        None, validation_alias=_env("base_url", "GREENFLASH_BASE_URL"), description="Greenflash address; default: the SDK's."
-    )
-    client: Any = Field(
-        None, exclude=True, description="A `Greenflash` or `AsyncGreenflash` of yours, instead of a key; its settings are taken over."
-    )
-    backend_url: str | None = Field(None, description="A GATI backend; events go to `{backend_url}/api/events`.")
-    backend_api_key: SecretStr | None = Field(
-        None,
-        validation_alias=_env("backend_api_key", "GATI_BACKEND_API_KEY", "GATI_API_KEY"),
-        description="Bearer key of the GATI backend.",
-    )
-    local: bool | Path | None = Field(
-        None,
-        description="The embedded store: its path, True for the usual place, False for none; "
-        "default: on when there is neither key nor client nor backend_url.",
-    )
-    local_max_bytes: int = Field(
-        512 * 1024**2, ge=1024**2, description="Size of the embedded store in bytes; the oldest conversations go first."
-    )
-
-    # Whose conversation
-    user_id: Id | None = Field(None, description="Default user; overridden per call.")
-    conversation_id: Id | None = Field(None, description="Default conversation; overridden per call.")
-    organization_id: Id | None = Field(None, description="Default organization; overridden per call.")
-    properties: dict[str, Any] = Field(default_factory=dict, description="Kept with every conversation.")
-    system_prompt: str | dict[str, Any] | None = Field(
-        None,
-        description="Explicit system prompt: text, or a dict with `external_prompt_id`, and `content` or `components`, "
-        "and `variables`; default: recovered from the program.",
-    )
-    input_key: str | None = Field(None, description="Key of the root's input that holds the user's text.")
-    output_key: str | None = Field(None, description="Key of the root's output that holds the answer.")
-
-    # What is told
-    detail: Literal["full", "conversation"] = Field(
-        "full", description="`conversation`: only what a person saw, tools and retrievals."
-    )
-    submission: Literal["turn", "incremental"] = Field(
-        "turn", description="`turn`: a turn goes when it is over. `incremental`: its parts go as they are complete."
-    )
-    sample_rate: float | None = Field(None, ge=0, le=1, description="Share of conversations kept; the server decides, whole ones.")
-    force_sample: bool | None = Field(None, description="True: kept whatever the sample rate.")
-    mask: Mask | None = Field(
-        None, exclude=True, description="Function of text, place and kind that returns the text to send; a fault in it drops the text."
-    )
-    capture_content: bool = Field(True, description="False: structure and numbers only, no text leaves the process.")
-    max_field_bytes: int = Field(
-        64 * 1024, ge=256, description="Longest text of one field in bytes; longer ones are shortened with a marker."
-    )
-
-    # How it travels
-    flush_interval: float = Field(1.0, gt=0, le=3600, description="Seconds between two looks at what there is to send.")
-    batch_size: int = Field(100, ge=1, le=10_000, description="Most messages in one request (Greenflash: at most 100).")
-    max_request_bytes: int = Field(1_000_000, ge=10_000, description="Largest request in bytes.")
-    timeout: float = Field(10.0, gt=0, le=600, description="Seconds that one request may take.")
-    connections: int = Field(4, ge=1, le=64, description="Most requests under way at once; one per conversation.")
-    spool: bool = Field(True, description="False: what waits is kept in memory only.")
-    spool_dir: Path | None = Field(None, description="Folder of the spool; default: the user's data folder.")
-    spool_max_bytes: int = Field(256 * 1024**2, ge=100_000, description="Disk quota of the spool in bytes.")
-    buffer_max_bytes: int = Field(64 * 1024**2, ge=100_000, description="Memory for what waits to be assembled or sent, in bytes.")
-    on_full: Literal["oldest", "newest"] = Field("oldest", description="Which whole turns go when a limit is reached.")
-    turn_timeout: float = Field(
-        3600.0, gt=0, description="Seconds without news after which an open turn is delivered as unfinished."
-    )
-    shutdown_timeout: float = Field(10.0, ge=0, le=600, description="Seconds that the program's exit may wait for delivery.")
-
-    @field_validator("api_key", "backend_api_key", mode="before")
-    @classmethod
-    def _strip_key(cls, value: object) -> object:
-        # Blanks around a key fail inside the HTTP library and look like a network fault.
-        return value.strip() if isinstance(value, str) else value
-
-    @field_validator("base_url", "backend_url")
-    @classmethod
-    def _is_url(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("an address that begins with http:// or https://")
-        return value.rstrip("/") if value else None
+    return f"<{type(value).__name__}>" if not _SECRET_NAME.search(name) else MASKED
