@@ -11,6 +11,10 @@ from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 
+COMMAND = "__command__"
+"""Key of the one-entry dict that stands for LangGraph's `Command` in a snapshot."""
+
+
 class Message(NamedTuple):
     """A chat message as it stood when a callback saw it.
 
@@ -54,8 +58,35 @@ class Scope(NamedTuple):
     system_prompt: Any = None
 
 
+class TemplateText(NamedTuple):
+    """One text block of a template. `format`: "f-string", "jinja2", "mustache", "literal" for a
+    text without variables, "" when the template itself is not known (few-shot)."""
+
+    text: str
+    format: str
+
+
+class Template(NamedTuple):
+    """A prompt template, as far as it makes system messages: `RunStarted.extra` of a prompt.
+
+    `system` has an entry per system message, each with its text blocks. `variables` are the
+    template's input variables, `partials` the values bound beforehand (callables are left out).
+    `name` is the prompt's own, `hub` its repository (``owner/repo``).
+    """
+
+    system: tuple[tuple[TemplateText, ...], ...]
+    variables: tuple[str, ...] = ()
+    partials: dict[str, Any] | None = None
+    name: str | None = None
+    hub: str | None = None
+
+
 class RunStarted(NamedTuple):
-    """A run began. `kind`: chain, prompt, model, tool, retriever, or a span of the user's own."""
+    """A run began. `kind`: chain, prompt, model, tool, retriever, or a span of the user's own.
+
+    `inputs`, `scope` and the whole `metadata` only for roots. `extra`: a prompt's template, a
+    tool's call id. `configurable`: ids found by the first run below a root.
+    """
 
     run_id: UUID
     parent_id: UUID | None
