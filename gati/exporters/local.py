@@ -1,0 +1,118 @@
+"""The embedded store as a destination: the same requests as Greenflash gets, kept on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from gati.events import Item
+    from gati.studio.store import Store
+
+
+class Encoder(Protocol):
+    """Makes Greenflash's requests; `exporters.greenflash.messages.Encoder`."""
+
+    def encode(self, items: Sequence[Item]) -> list[Request]: ...
+
+    def split(self, request: Request) -> tuple[Request, Request] | None: ...
+
+
+class LocalExporter:
+    """Keeps conversations in the embedded store, for the studio and for a later `gati push`.
+
+    Args:
+        store_path: the store's file; None for the user's data folder.
+        max_bytes: bound of the file; the oldest conversations make room.
+        encoder: makes the requests, as for Greenflash.
+    """
+
+    name = "local"
+    durable = True
+
+    def __init__(self, store_path: str | Path | None, max_bytes: int, encoder: Encoder) -> None:
+        self.store_path, self.max_bytes = store_path, max_bytes
+        self.account = hashlib.sha256(f"local\n{store_path or ''}".encode()).hexdigest()[:16]
+        self._encoder = encoder
+        self._store: Store | None = None
+
+    def encode(self, items: Sequence[Item]) -> list[Request]:
+        """The requests that Greenflash would get."""
+        return self._encoder.encode(items)
+
+    def send(self, request: Request) -> Outcome:
+        """Write the request to the store. A store that is busy or cannot be written is tried again."""
+        try:
+            self._write(request)
+        except Exception as error:  # the sender must hear of every fault as an outcome
+            return _outcome(error)
+        return DELIVERED
+
+    def split(self, request: Request) -> tuple[Request, Request] | None:
+        """Halves of a request that does not fit into the store."""
+        return self._encoder.split(request)
+
+    def after_fork(self) -> None:
+        """Nothing to do: the store opens its file anew in a child."""
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._store is not None:
+            self._store.close()
+
+    def _write(self, request: Request) -> None:
+        if self._store is None:
+            from gati.studio.store import Store  # sqlite3 is loaded when there is something to keep
+
+            self._store = Store(self.store_path, self.max_bytes)
+        if request.endpoint == "messages":
+            self._store.ingest(_wire(request.body))
+        else:
+            body = _wire(request.body)
+            self._store.act(request.endpoint, body, body.get(_KEYS.get(request.endpoint, "")))
+
+
+_KEYS = {"users": "externalUserId", "organizations": "externalOrganizationId", "events": "insertId"}
+
+
+def _outcome(error: Exception) -> Outcome:
+    import sqlite3  # the store has loaded it by now, unless its folder could not be made
+
+    reason = f"{type(error).__name__}: {error}"[:200]
+    if type(error).__name__ == "TooLarge":
+        return Outcome(Verdict.SPLIT, reason)
+    if isinstance(error, (sqlite3.OperationalError, OSError)):
+        return Outcome(Verdict.RETRY, reason)
+    return Outcome(Verdict.REJECT, type(error).__name__)
+
+
+def _wire(body: dict[str, Any]) -> dict[str, Any]:
+    """The body in the names of the wire: the SDK's arguments are in snake_case.
+
+    Only keys that the API defines are renamed: what is inside `properties`, `input`, `output`
+    and `variables` belongs to the user.
+    """
+    return {_camel(key): _wire_value(key, value) for key, value in body.items()}
+
+
+_FREE = {"properties", "input", "output", "variables"}
+
+
+def _wire_value(key: str, value: Any) -> Any:
+    if key in _FREE:
+        return value
+    if isinstance(value, dict):
+        return _wire(value)
+    if isinstance(value, list):
+        return [_wire_value(key, item) for item in value]
+    return value
+
+
+def _camel(key: str) -> str:
+    first, *rest = key.split("_")
+    return first + "".join(part.capitalize() for part in rest)

@@ -1,0 +1,183 @@
+"""The tables of the embedded store. A migration is a function; the list of them is the history.
+
+Times (`at`) are microseconds since the epoch. `messages.id` grows with arrival, so it is also
+the store's clock: what has a larger id came later. A NULL number is unknown, 0 is zero.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Callable
+
+
+def _first(db: sqlite3.Connection) -> None:
+    for statement in _FIRST.split(";\n"):
+        db.execute(statement)
+
+
+def _search(db: sqlite3.Connection) -> None:
+    """Full-text index, where this SQLite has FTS5. Contentless: the texts stand in `messages` only."""
+    try:
+        db.execute("CREATE VIRTUAL TABLE search USING fts5(text, content='', tokenize='unicode61 remove_diacritics 2')")
+    except sqlite3.OperationalError as error:
+        if "fts5" not in str(error):
+            raise
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first, _search]
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Bring the store to the newest schema; safe when several processes open it at once."""
+    if _version(db) >= len(MIGRATIONS):
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        # Read again inside the transaction: another process may have been quicker.
+        for number, migration in enumerate(MIGRATIONS[_version(db) :], start=_version(db) + 1):
+            migration(db)
+            db.execute(f"PRAGMA user_version = {number}")
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+
+
+def has_search(db: sqlite3.Connection) -> bool:
+    """Whether this store has its full-text index."""
+    return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'search'").fetchone() is not None
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+_FIRST = """
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE conversations (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  uid TEXT NOT NULL UNIQUE,
+  product TEXT NOT NULL,
+  external_id TEXT,
+  user TEXT NOT NULL,
+  organization TEXT,
+  agent TEXT,
+  status TEXT,
+  title TEXT,
+  preview TEXT,
+  properties TEXT,
+  first_at INTEGER NOT NULL,
+  last_at INTEGER NOT NULL,
+  last_message INTEGER NOT NULL DEFAULT 0,
+  turns INTEGER NOT NULL DEFAULT 0,
+  messages INTEGER NOT NULL DEFAULT 0,
+  errors INTEGER NOT NULL DEFAULT 0,
+  model_calls INTEGER NOT NULL DEFAULT 0,
+  tokens_in INTEGER,
+  tokens_out INTEGER,
+  cost REAL,
+  unpriced INTEGER NOT NULL DEFAULT 0,
+  UNIQUE (product, external_id)
+);
+CREATE INDEX conversations_newest ON conversations (last_at, id);
+CREATE INDEX conversations_user ON conversations (user, last_at, id);
+CREATE INDEX conversations_status ON conversations (status, last_at, id);
+
+CREATE TABLE facets (
+  kind TEXT NOT NULL,
+  value TEXT NOT NULL,
+  conversation INTEGER NOT NULL,
+  PRIMARY KEY (kind, value, conversation)
+) WITHOUT ROWID;
+CREATE INDEX facets_conversation ON facets (conversation);
+
+CREATE TABLE prompts (
+  id INTEGER PRIMARY KEY,
+  uid TEXT NOT NULL UNIQUE,
+  product TEXT NOT NULL,
+  name TEXT NOT NULL,
+  named INTEGER NOT NULL,
+  UNIQUE (product, name)
+);
+
+CREATE TABLE prompt_versions (
+  id INTEGER PRIMARY KEY,
+  prompt INTEGER NOT NULL REFERENCES prompts,
+  number INTEGER NOT NULL,
+  digest TEXT NOT NULL,
+  body TEXT NOT NULL,
+  first_at INTEGER NOT NULL,
+  last_at INTEGER NOT NULL,
+  uses INTEGER NOT NULL DEFAULT 0,
+  UNIQUE (prompt, digest)
+);
+
+CREATE TABLE calls (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  conversation INTEGER NOT NULL,
+  version INTEGER REFERENCES prompt_versions,
+  envelope TEXT NOT NULL
+);
+CREATE INDEX calls_conversation ON calls (conversation, id);
+CREATE INDEX calls_version ON calls (version, id);
+
+CREATE TABLE messages (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  conversation INTEGER NOT NULL,
+  call INTEGER NOT NULL,
+  external_id TEXT,
+  type TEXT NOT NULL,
+  at INTEGER NOT NULL,
+  agent TEXT,
+  model TEXT,
+  status TEXT,
+  latency_ms REAL,
+  first_token_ms REAL,
+  tokens_in INTEGER,
+  tokens_out INTEGER,
+  cost REAL,
+  body TEXT NOT NULL
+);
+CREATE UNIQUE INDEX messages_external ON messages (conversation, external_id) WHERE external_id IS NOT NULL;
+CREATE INDEX messages_order ON messages (conversation, at, id);
+CREATE INDEX messages_numbers ON messages
+  (type, at, model, agent, status, latency_ms, first_token_ms, tokens_in, tokens_out, cost)
+  WHERE type IN ('llm', 'chain_end', 'observation', 'tool_error');
+
+CREATE TABLE actions (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  endpoint TEXT NOT NULL,
+  key TEXT,
+  uid TEXT NOT NULL UNIQUE,
+  conversation INTEGER,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  body TEXT NOT NULL,
+  UNIQUE (endpoint, key)
+);
+CREATE INDEX actions_conversation ON actions (conversation);
+
+CREATE TABLE gati_runs (
+  agent TEXT NOT NULL,
+  name TEXT NOT NULL,
+  run_id TEXT NOT NULL PRIMARY KEY,
+  UNIQUE (agent, name)
+) WITHOUT ROWID;
+
+CREATE TABLE gati_events (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  event_id TEXT NOT NULL UNIQUE,
+  run_id TEXT NOT NULL,
+  conversation INTEGER,
+  body TEXT NOT NULL
+);
+CREATE INDEX gati_events_conversation ON gati_events (conversation);
+
+CREATE TABLE pushes (
+  account TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  position INTEGER NOT NULL,
+  PRIMARY KEY (account, kind)
+) WITHOUT ROWID
+"""
