@@ -1,0 +1,121 @@
+"""`gati.trace.media`: base64 and bytes of every provider's blocks, and what must be left alone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+import pytest
+
+from gati.trace.media import media_of, plain_blocks
+from gati.trace.records import Message
+
+RAW = bytes(range(256)) * 3
+DATA = base64.b64encode(RAW).decode()
+URL_SAFE = base64.urlsafe_b64encode(RAW).decode().rstrip("=")
+ADDRESS = "https://example.com/a"
+
+
+def kept(mime: str) -> dict[str, Any]:
+    return {"mime": mime, "bytes": len(RAW), "sha256": hashlib.sha256(RAW).hexdigest()}
+
+
+EMBEDDED: dict[str, tuple[Any, str]] = {
+    "openai chat": ({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{DATA}"}}, "image/png"),
+    "openai chat, bare address": ({"type": "image_url", "image_url": f"data:image/jpeg;base64,{DATA}"}, "image/jpeg"),
+    "openai audio": ({"type": "input_audio", "input_audio": {"data": DATA, "format": "wav"}}, "audio/wav"),
+    "openai file": (
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{DATA}"}},
+        "application/pdf",
+    ),
+    "openai responses": ({"type": "input_image", "image_url": f"data:image/png;base64,{DATA}"}, "image/png"),
+    "openai generated image": (
+        {"type": "image_generation_call", "output_format": "webp", "result": DATA},
+        "image/webp",
+    ),
+    "anthropic image": (
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": DATA}},
+        "image/png",
+    ),
+    "anthropic document": (
+        {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": DATA}, "title": "A"},
+        "application/pdf",
+    ),
+    "google": ({"type": "media", "mime_type": "video/mp4", "data": RAW}, "video/mp4"),
+    "google, url-safe": ({"inline_data": {"mime_type": "image/png", "data": URL_SAFE}}, "image/png"),
+    "bedrock": ({"image": {"format": "png", "source": {"bytes": RAW}}}, "image/png"),
+    "bedrock document": ({"document": {"format": "pdf", "name": "A", "source": {"bytes": RAW}}}, "application/pdf"),
+    "langchain v0": ({"type": "image", "source_type": "base64", "data": DATA, "mime_type": "image/png"}, "image/png"),
+    "langchain v1": ({"type": "image", "base64": DATA, "mime_type": "image/png"}, "image/png"),
+    "langchain v1, kind unknown": ({"type": "audio", "base64": DATA}, "audio/*"),
+    "bytes anywhere": ({"attachment": RAW}, "application/octet-stream"),
+}
+
+
+@pytest.mark.parametrize("shape", EMBEDDED)
+def test_embedded_media_become_kind_size_and_hash_in_place(shape: str):
+    block, mime = EMBEDDED[shape]
+    before = repr(block)
+    content = [{"type": "text", "text": "What is this?"}, block]
+    plain = plain_blocks(content)
+    assert plain[0] == content[0]
+    assert media_of(content) == [kept(mime)]
+    assert json.dumps(kept(mime)) in json.dumps(plain)
+    assert DATA not in json.dumps(plain)
+    assert repr(block) == before
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "image_url", "image_url": {"url": ADDRESS, "detail": "low"}},
+        {"type": "input_image", "image_url": ADDRESS},
+        {"type": "image", "source": {"type": "url", "url": ADDRESS}},
+        {"type": "image", "source_type": "url", "url": ADDRESS},
+        {"type": "image", "url": ADDRESS},
+        {"type": "media", "file_uri": ADDRESS},
+    ],
+)
+def test_addresses_stay(block: dict[str, Any]):
+    assert plain_blocks([block]) == [block]
+    assert media_of([block]) == [{"url": ADDRESS}]
+
+
+def test_the_kind_of_a_referred_file_is_kept():
+    assert media_of([{"type": "image", "url": ADDRESS, "mime_type": "image/png"}]) == [
+        {"mime": "image/png", "url": ADDRESS}
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "data: is the plural of datum",
+        [{"type": "text", "text": DATA}],
+        [{"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "test"}}],
+        [{"type": "tool_result", "data": DATA}],
+        [{"type": "image", "data": "not base64!"}],
+        [{"type": "citation", "url": ADDRESS}],
+    ],
+)
+def test_text_is_no_media(content: Any):
+    assert plain_blocks(content) == content
+    assert media_of(content) == []
+
+
+def test_spoken_answers_are_media_of_their_message():
+    answer = Message("ai", "", additional={"audio": {"id": "a", "data": DATA, "transcript": "Hi."}})
+    assert media_of(answer) == [kept("audio/*")]
+
+
+def test_damaged_base64_is_still_kept_out():
+    cut = DATA[:101]
+    assert media_of([{"type": "image", "base64": cut, "mime_type": "image/png"}])[0]["mime"] == "image/png"
+
+
+def test_values_without_end_are_cut():
+    endless: list[Any] = []
+    endless += [endless, endless]
+    assert "…" in str(plain_blocks(endless))
