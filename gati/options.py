@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
@@ -43,7 +44,10 @@ def _key(value: object) -> object:
 
 
 def _url(value: object) -> object:
-    if not isinstance(value, str) or not re.match(r"https?://[^\s/]\S*$", value.strip()):
+    if not isinstance(value, str):
+        raise ValueError("no address")
+    parts = urlsplit(value.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", value.strip()):
         raise ValueError("no address")
     return value.strip().rstrip("/")
 

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from gati.errors import ConfigurationError
 from gati.options import Mask, Settings
 
-__all__ = ["ALIASES", "Mask", "Settings", "allowed", "load", "spool_folder", "store_file", "variables"]
+__all__ = ["ALIASES", "Mask", "Settings", "allowed", "load", "spool_folder", "variables"]
 
 logger = logging.getLogger("gati")
 
@@ -51,10 +51,9 @@ def load(**given: Any) -> Settings:
     values = {name: value for name, (value, _) in found.items()} | arguments
     origin = {name: variable for name, (_, variable) in found.items() if name not in arguments}
     _sort_keys(values, arguments, found)
-    if arguments.get("client") is not None:
-        if "api_key" in arguments:
+    if "client" in arguments and "api_key" in values:
+        if values.pop("api_key") == arguments.get("api_key"):
             raise ConfigurationError("client", _shown("client", arguments["client"]), "a client or `api_key`, not both")
-        values.pop("api_key", None)
     try:
         return Settings.model_validate(values)
     except ValidationError as fault:
@@ -76,18 +75,11 @@ def allowed(name: str) -> str:
 
 def spool_folder(settings: Settings) -> Path:
     """Where the spool is: `spool_dir`, else ``spool`` in the user's data folder."""
-    return settings.spool_dir or _data_folder() / "spool"
+    if settings.spool_dir is not None:
+        return settings.spool_dir
+    import platformdirs  # late: 2 ms that a program with a `spool_dir` need not spend
 
-
-def store_file(settings: Settings) -> Path:
-    """Where the embedded store is, whether it is switched on or not."""
-    return settings.local if isinstance(settings.local, Path) else _data_folder() / "store.db"
-
-
-def _data_folder() -> Path:
-    import platformdirs  # late: 2 ms that a program with a given spool_dir need not spend
-
-    return platformdirs.user_data_path("gati", appauthor=False)
+    return platformdirs.user_data_path("gati", appauthor=False) / "spool"
 
 
 def _extra(name: str) -> dict[str, Any]:
@@ -149,18 +141,21 @@ def _dotenv() -> Mapping[str, str | None]:
         return {}
 
 
-def _sort_keys(values: dict[str, Any], arguments: Mapping[str, Any], found: Mapping[str, tuple[Any, str]]) -> None:
+def _sort_keys(values: dict[str, Any], arguments: Mapping[str, Any], found: Mapping[str, tuple[Any, Any]]) -> None:
     """Whose key is whose, where names from before do not say it."""
+    backend_key, variable = found.get("backend_api_key", (None, None))
+    if "backend_api_key" in arguments or variable == "GATI_BACKEND_API_KEY":
+        return
     given = arguments.get("api_key")
-    elsewhere = "base_url" in arguments or not isinstance(given, str) or _GREENFLASH_KEY.match(given)
-    if "backend_url" in values and "backend_api_key" not in arguments and not elsewhere:
+    old = isinstance(given, str) and not _GREENFLASH_KEY.match(given) and "base_url" not in arguments
+    if backend_key and _GREENFLASH_KEY.match(backend_key):
+        del values["backend_api_key"]
+        found = {"api_key": (backend_key, variable), **found}
+        values.setdefault("api_key", backend_key)
+    if old and "backend_url" in values:
         values["backend_api_key"] = values.pop("api_key")
         if "api_key" in found:
             values["api_key"] = found["api_key"][0]
-    key, variable = found.get("backend_api_key", (None, None))
-    if variable == "GATI_API_KEY" and _GREENFLASH_KEY.match(key or "") and "backend_api_key" not in arguments:
-        values.pop("backend_api_key", None)
-        values.setdefault("api_key", key)
 
 
 def _shown(name: str, value: Any) -> object:

@@ -1,0 +1,35 @@
+"""What every test stands on: an environment without options or keys, a home of its own, no gati left running."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["tests.fixtures"]
+
+_OPTIONS = ("GATI_", "GREENFLASH_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No option from outside, and no file in the developer's own data folder."""
+    for name in os.environ:
+        if name.startswith(_OPTIONS):
+            monkeypatch.delenv(name)
+    home: Path = tmp_path_factory.mktemp("home")
+    for name in ("HOME", "XDG_DATA_HOME", "LOCALAPPDATA", "APPDATA"):
+        monkeypatch.setenv(name, str(home))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_running(_clean_environment: None) -> Iterator[None]:
+    """Shut gati down after each test that used it."""
+    yield
+    if "gati.observe" in sys.modules:
+        from gati import observe
+
+        observe.shutdown(timeout=5.0)

@@ -1,0 +1,245 @@
+"""Options: who wins, what is accepted, what is said of the rest."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from greenflash import AsyncGreenflash, Greenflash
+
+from gati.cli import options
+from gati.errors import ConfigurationError
+from gati.settings import Settings, load, spool_folder, variables
+
+PRODUCT = "0b9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a10"
+SAMPLES = {
+    "agent_name": "tutor", "environment": "production", "enabled": "false", "auto_inject": "0", "product_id": PRODUCT,
+    "api_key": "gf_k", "base_url": "http://127.0.0.1:1", "backend_url": "https://b.example", "backend_api_key": "b-key",
+    "local": "/tmp/store.db", "local_max_bytes": "2000000", "user_id": "u", "conversation_id": "c",
+    "organization_id": "o", "properties": '{"team": "a"}', "system_prompt": "Be brief.", "input_key": "ask",
+    "output_key": "told", "detail": "conversation", "submission": "incremental", "sample_rate": "0.5",
+    "force_sample": "true", "capture_content": "off", "max_field_bytes": "1000", "flush_interval": "0.5",
+    "batch_size": "7", "max_request_bytes": "20000", "timeout": "3", "connections": "2", "spool": "no",
+    "spool_dir": "/tmp/spool", "spool_max_bytes": "200000", "buffer_max_bytes": "300000", "on_full": "newest",
+    "turn_timeout": "60", "shutdown_timeout": "0",
+}  # fmt: skip
+"""A value other than the default for every option that a variable can hold."""
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def error(**given: object) -> ConfigurationError:
+    with pytest.raises(ConfigurationError) as caught:
+        load(**given)
+    return caught.value
+
+
+def secret(settings: Settings, name: str) -> str | None:
+    value = getattr(settings, name)
+    return None if value is None else value.get_secret_value()
+
+
+def test_without_anything_given_all_options_have_their_defaults():
+    assert load() == Settings()
+
+
+def test_every_option_that_is_no_object_has_a_variable():
+    assert {name for name in Settings.model_fields if not variables(name)} == {"client", "mask"}
+    assert set(SAMPLES) == {name for name in Settings.model_fields if variables(name)}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_each_variable_sets_its_option(name: str, monkeypatch: pytest.MonkeyPatch):
+    default = getattr(load(), name)
+    for variable in variables(name):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, SAMPLES[name])
+            assert getattr(load(), name) != default, variable
+
+
+def test_argument_wins_over_environment_over_dotenv_over_default(monkeypatch: pytest.MonkeyPatch):
+    Path(".env").write_text("GATI_BATCH_SIZE=5\nGATI_TIMEOUT=5\nGATI_CONNECTIONS=5\nUNRELATED=1\n")
+    monkeypatch.setenv("GATI_BATCH_SIZE", "6")
+    monkeypatch.setenv("GATI_TIMEOUT", "6")
+    settings = load(batch_size=7)
+    assert (settings.batch_size, settings.timeout, settings.connections, settings.on_full) == (7, 6.0, 5, "oldest")
+
+
+def test_none_and_an_empty_variable_mean_not_given(monkeypatch: pytest.MonkeyPatch):
+    Path(".env").write_text("GATI_AGENT_NAME=from-file\n")
+    monkeypatch.setenv("GATI_AGENT_NAME", "")
+    monkeypatch.setenv("GREENFLASH_API_KEY", "")
+    settings = load(api_key=None, user_id=None)
+    assert (settings.agent_name, settings.api_key, settings.user_id) == ("from-file", None, None)
+
+
+def test_a_dotenv_that_cannot_be_read_is_ignored_with_a_warning(caplog: pytest.LogCaptureFixture):
+    Path(".env").write_bytes(b"GATI_AGENT_NAME=\xff\xfe\n")
+    assert load().agent_name == "agent"
+    assert [record.levelname for record in caplog.records if record.name == "gati"] == ["WARNING"]
+
+
+def test_an_unknown_option_is_named_with_a_suggestion():
+    fault = error(batchsize=3)
+    assert (fault.option, fault.given) == ("batchsize", 3)
+    assert "did you mean 'batch_size'?" in fault.allowed
+    assert "agent_name" in error(xyz=1).allowed
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("agent_name", ""), ("agent_name", True), ("agent_name", "x" * 256), ("batch_size", 0), ("batch_size", True),
+        ("batch_size", "many"), ("batch_size", 1.5), ("sample_rate", 1.1), ("sample_rate", float("nan")),
+        ("timeout", float("inf")), ("turn_timeout", float("inf")), ("product_id", "my-product"), ("base_url", "ftp://x"),
+        ("backend_url", "http://"), ("backend_url", "example.com"), ("detail", "all"), ("enabled", "maybe"),
+        ("local", 3), ("local", ""), ("properties", "x"), ("properties", [1]), ("system_prompt", {}),
+        ("system_prompt", {"text": "x"}), ("system_prompt", 4), ("mask", "x"), ("client", "x"), ("spool_dir", 3),
+        ("api_key", 5), ("user_id", 1.5),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_refused_with_what_is_allowed(name: str, value: object):
+    fault = error(**{name: value})
+    assert fault.option == name
+    assert fault.source is None
+    assert fault.allowed in str(fault)
+
+
+def test_a_wrong_value_from_the_environment_names_the_variable(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GATI_BATCH_SIZE", "many")
+    fault = error()
+    assert str(fault) == (
+        "option 'batch_size' (from GATI_BATCH_SIZE): got 'many', allowed: a whole number from 1 to 10000"
+    )
+    monkeypatch.setenv("GATI_BATCH_SIZE", "3")
+    monkeypatch.setenv("GATI_PROPERTIES", '{"a": ')
+    assert error().source == "GATI_PROPERTIES"
+
+
+@pytest.mark.parametrize("blank", ["", "   ", "\n"])
+@pytest.mark.parametrize("name", ["api_key", "backend_api_key"])
+def test_a_blank_key_is_refused(name: str, blank: str):
+    assert error(**{name: blank}).option == name
+
+
+def test_a_blank_key_in_the_environment_names_its_variable(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GREENFLASH_API_KEY", "  ")
+    assert error().source == "GREENFLASH_API_KEY"
+
+
+def test_keys_lose_the_blanks_around_them():
+    assert secret(load(api_key=" gf_key \n"), "api_key") == "gf_key"
+
+
+def test_no_error_shows_a_secret():
+    hidden = "gf_live_canary"
+    given: list[dict[str, object]] = [
+        {"product_id": hidden}, {"greenflash_api_key": "canary"}, {"token": ["canary"]}, {"detail": "Bearer canary"},
+        {"api_key": hidden, "client": object()}, {"backend_url": "ftp://me:canary@host"}, {"api_key": ["canary"]},
+        {"base_url": "http://me:canary@"},
+    ]  # fmt: skip
+    for options_given in given:
+        fault = error(**options_given)
+        assert "canary" not in f"{fault} {fault.args} {fault.given} {fault.__cause__!r} {fault.__context__!r}"
+
+
+def test_settings_show_no_key_and_are_not_pickled():
+    settings = load(api_key="gf_canary", backend_api_key="canary2", backend_url="https://me:canary3@b.example")
+    assert "canary" not in f"{settings!r} {settings} {settings.model_dump()}".replace(str(settings.backend_url), "")
+    with pytest.raises(TypeError):
+        pickle.dumps(settings)
+    assert copy.deepcopy(settings) == settings
+
+
+def test_name_is_another_name_of_agent_name():
+    assert load(name="tutor").agent_name == "tutor"
+    assert load(name="tutor", agent_name="tutor").agent_name == "tutor"
+    assert error(name="tutor", agent_name="teacher").option == "agent_name"
+
+
+def test_ids_may_be_whole_numbers_and_uuids():
+    settings = load(user_id=7, conversation_id=UUID(PRODUCT), product_id=UUID(PRODUCT))
+    assert (settings.user_id, settings.conversation_id, settings.product_id) == ("7", PRODUCT, PRODUCT)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(True, True), (False, False), ("true", True), ("off", False), ("0", False), ("a/b.db", Path("a/b.db"))],
+)
+def test_local_is_a_switch_or_a_path(given: object, expected: object):
+    assert load(local=given).local == expected
+
+
+@pytest.mark.parametrize("make", [Greenflash, AsyncGreenflash])
+def test_a_client_of_either_kind_stands_instead_of_a_key(make: type[Greenflash], monkeypatch: pytest.MonkeyPatch):
+    client = make(api_key="gf_mine")
+    monkeypatch.setenv("GREENFLASH_API_KEY", "gf_other")
+    settings = load(client=client)
+    assert settings.client is client
+    assert settings.api_key is None
+    assert error(client=client, api_key="gf_x").option == "client"
+
+
+def test_an_api_key_beside_a_backend_is_the_backends_as_before():
+    settings = load(backend_url="https://b.example/", api_key="old-key")
+    assert settings.backend_url == "https://b.example"
+    assert (secret(settings, "backend_api_key"), settings.api_key) == ("old-key", None)
+
+
+def test_a_greenflash_key_beside_a_backend_stays_greenflashs():
+    both = load(backend_url="https://b.example", api_key="gf_key")
+    assert (secret(both, "api_key"), both.backend_api_key) == ("gf_key", None)
+    explicit = load(backend_url="https://b.example", backend_api_key="b", api_key="other")
+    assert (secret(explicit, "api_key"), secret(explicit, "backend_api_key")) == ("other", "b")
+    hosted = load(backend_url="https://b.example", base_url="http://127.0.0.1:1", api_key="test")
+    assert (secret(hosted, "api_key"), hosted.backend_api_key) == ("test", None)
+
+
+def test_old_names_of_the_environment_count(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GATI_API_KEY", "old-key")
+    monkeypatch.setenv("GATI_BACKEND_URL", "https://b.example")
+    monkeypatch.setenv("GREENFLASH_API_KEY", "gf_key")
+    settings = load()
+    assert (secret(settings, "backend_api_key"), secret(settings, "api_key")) == ("old-key", "gf_key")
+    argument = load(api_key="newer")
+    assert (secret(argument, "backend_api_key"), secret(argument, "api_key")) == ("newer", "gf_key")
+
+
+def test_a_greenflash_key_in_the_old_variable_is_greenflashs(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GATI_API_KEY", "gf_key")
+    settings = load()
+    assert (secret(settings, "api_key"), settings.backend_api_key) == ("gf_key", None)
+    both = load(backend_url="https://b.example", api_key="old-key")
+    assert (secret(both, "api_key"), secret(both, "backend_api_key")) == ("gf_key", "old-key")
+
+
+def test_a_structured_prompt_may_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GATI_SYSTEM_PROMPT", '{"external_prompt_id": "p", "content": "Hi"}')
+    assert load().system_prompt == {"external_prompt_id": "p", "content": "Hi"}
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        load().batch_size = 3
+
+
+def test_the_spool_is_where_it_is_told_to_be_or_in_the_users_data_folder(tmp_path: Path):
+    assert spool_folder(load(spool_dir=tmp_path)) == tmp_path
+    assert spool_folder(load()).parts[-2:] == ("gati", "spool")
+
+
+def test_configuration_errors_survive_pickling():
+    fault = error(batch_size=0)
+    again = pickle.loads(pickle.dumps(fault))
+    assert (str(again), again.option, again.source) == (str(fault), "batch_size", None)
+
+
+def test_the_page_of_options_is_current():
+    page = Path(__file__).parent.parent / "docs" / "options.md"
+    assert page.read_text("utf-8") == options.page(), "run: python -m gati.cli.options > docs/options.md"
