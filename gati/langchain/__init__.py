@@ -1,0 +1,1 @@
+"""LangChain's and LangGraph's side of the house: the only importer of both."""

@@ -11,6 +11,12 @@ from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 
+CONVERSATION_KEYS = ("conversation_id", "thread_id", "session_id", "langfuse_session_id")
+"""Names under which programs keep a conversation's id, first hit wins: ours, then the ecosystem's."""
+USER_KEYS = ("user_id", "langfuse_user_id")
+ORGANIZATION_KEYS = ("organization_id",)
+IDENTITY_KEYS = frozenset((*CONVERSATION_KEYS, *USER_KEYS, *ORGANIZATION_KEYS))
+
 COMMAND = "__command__"
 """Key of the one-entry dict that stands for LangGraph's `Command` in a snapshot."""
 
@@ -33,6 +39,14 @@ class Message(NamedTuple):
     additional: dict[str, Any] | None = None
     usage: dict[str, Any] | None = None
     response: dict[str, Any] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As a reader wants it: role and content, and what else there is but bookkeeping."""
+        told = {"role": self.role, "content": self.content}
+        for key in ("name", "tool_calls", "tool_call_id", "status"):
+            if value := getattr(self, key):
+                told[key] = value
+        return told
 
 
 class Fault(NamedTuple):

@@ -1,0 +1,147 @@
+"""Which messages of a list are news: what keeps the cost of a conversation linear.
+
+Programs hand the whole history to every model call. Only its tail is copied: the walk goes
+backwards and stops at an answer that an earlier callback has seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import is_dataclass
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+from pydantic import BaseModel
+
+from gati.langchain.snapshot import freeze, is_command, message
+
+ANSWERS = frozenset({"ai", "AIMessageChunk", "assistant"})
+PEOPLE = frozenset({"human", "HumanMessageChunk", "user"})
+SYSTEM = frozenset({"system", "SystemMessageChunk", "developer"})
+LONGEST_IMPORT = 2_000
+"""Most messages taken over from a history that began before gati watched."""
+
+
+class Memory:
+    """A set that forgets its oldest half when it is full. Safe without a lock: losing a race
+    costs one repeated snapshot, which the assembler drops."""
+
+    __slots__ = ("bound", "kept")
+
+    def __init__(self, bound: int) -> None:
+        self.bound = bound
+        self.kept: dict[Hashable, None] = {}
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self.kept
+
+    def add(self, key: Hashable) -> None:
+        self.kept[key] = None
+        if len(self.kept) > self.bound:
+            for old in list(self.kept)[: self.bound // 2]:
+                self.kept.pop(old, None)
+
+
+def role_of(item: Any) -> str:
+    """Role of a message in any of the forms that LangChain accepts; "" if it is none."""
+    if isinstance(item, BaseMessage):
+        return str(item.__dict__.get("type", ""))
+    if isinstance(item, dict):
+        role = item.get("role") or item.get("type")
+        return role if isinstance(role, str) else ""
+    if isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], str):
+        return item[0]
+    return ""
+
+
+def is_conversation(value: Any) -> bool:
+    """Whether a list is one of chat messages; its last item tells."""
+    return isinstance(value, (list, tuple)) and bool(value) and bool(role_of(value[-1]))
+
+
+def keys_of_answer(item: BaseMessage) -> list[Hashable]:
+    """By what an answer is known again: its id, and its text for programs that keep only that."""
+    have = item.__dict__
+    content = have.get("content")
+    return [key for key in (have.get("id"), content if type(content) is str else None) if key]
+
+
+def tail_of_call(messages: Any, seen: Memory) -> tuple[list[Any], list[Any]]:
+    """System messages and new messages of a model call, oldest first."""
+    system: list[Any] = []
+    for item in messages:
+        if role_of(item) not in SYSTEM:
+            break
+        system.append(message(item))
+    news: list[Any] = []
+    for index in range(len(messages) - 1, len(system) - 1, -1):
+        item = messages[index]
+        if role_of(item) in ANSWERS and isinstance(item, BaseMessage):
+            keys = keys_of_answer(item)
+            if any(key in seen for key in keys):
+                break
+            for key in keys:
+                seen.add(key)
+        news.append(message(item) if isinstance(item, BaseMessage) else freeze(item))
+        if len(news) >= LONGEST_IMPORT:
+            break
+    news.reverse()
+    return system, news
+
+
+def state(value: Any, tail: Callable[[Any], list[Any]]) -> Any:
+    """A root's or node's input or output; of message lists in it only the `tail`."""
+    if isinstance(value, BaseMessage):
+        return message(value)
+    if is_conversation(value):
+        return tail(value)
+    if isinstance(value, dict):
+        pairs = dict.items(value)
+    elif isinstance(value, BaseModel) or (is_dataclass(value) and hasattr(value, "__dict__") and not is_command(value)):
+        pairs = value.__dict__.items()
+    else:
+        return freeze(value)
+    copied: dict[Any, Any] = {}
+    plain: dict[Any, Any] = {}
+    for key, item in pairs:
+        if is_conversation(item):
+            copied[str(key)] = tail(item)
+        else:
+            plain[key] = item
+    return {**freeze(plain), **copied}
+
+
+def tail_of_input(messages: Any, whole: bool) -> list[Any]:
+    """What a turn's input adds: all of it when the conversation is new to us (`whole`),
+    else what follows the last answer."""
+    news: list[Any] = []
+    for item in reversed(messages):
+        if not whole and role_of(item) in ANSWERS:
+            break
+        news.append(message(item) if isinstance(item, BaseMessage) else freeze(item))
+        if len(news) >= LONGEST_IMPORT:
+            break
+    news.reverse()
+    return news
+
+
+def tail_of_output(messages: Any) -> list[Any]:
+    """What a run's output adds: what follows the last message of a person."""
+    news: list[Any] = []
+    for item in reversed(messages):
+        if role_of(item) in PEOPLE:
+            break
+        news.append(message(item) if isinstance(item, BaseMessage) else freeze(item))
+        if len(news) >= LONGEST_IMPORT:
+            break
+    news.reverse()
+    return news
+
+
+def rendered(value: Any) -> Any:
+    """System messages of a prompt's output, or its text: what links it to the model call."""
+    have = getattr(value, "__dict__", {})
+    messages = have.get("messages")
+    if messages is None:
+        return freeze(have.get("text"))
+    return [message(item) for item in messages if role_of(item) in SYSTEM]

@@ -1,0 +1,341 @@
+"""One recorder a process: turns callbacks into records, and remembers which runs are open.
+
+All of it runs in the user's thread, so each method costs microseconds, takes no lock and
+touches only what is new. Several handlers (injected, by hand, copies) share one recorder,
+which is why each run is recorded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter_ns
+from typing import Any
+from uuid import UUID
+
+from gati._context import current_scope, paused
+from gati.langchain import history
+from gati.langchain.private import enclosing_run, running_config
+from gati.langchain.prompts import template_of
+from gati.langchain.snapshot import fault_of, freeze, message, response_metadata
+from gati.trace.records import (
+    CONVERSATION_KEYS,
+    IDENTITY_KEYS,
+    Custom,
+    FirstToken,
+    GraphState,
+    Message,
+    ModelCall,
+    ModelResult,
+    Record,
+    RunEnded,
+    RunFailed,
+    RunStarted,
+)
+
+OPEN_RUNS = 100_000
+"""Most runs remembered as open; runs that never end must not fill the memory."""
+
+ROOT, NODE, WATCHED, SEEKS, PROMPT = 1, 2, 4, 8, 16
+"""What is known of an open run: it is a root; a graph's node; its output is wanted all the
+same; its `configurable`, which only its children can read, may name the user; it is a prompt."""
+
+_NODE_TAG = "graph:step:"
+_HISTORY_RUN = "load_history"
+
+
+class Recorder:
+    """Makes records and hands them to `put`.
+
+    Args:
+        put: takes a record; must return at once and never raise.
+        conversation_id: the default of `init`, needed to know whether a conversation is new.
+    """
+
+    def __init__(self, put: Callable[[Record], object], conversation_id: str | None = None) -> None:
+        self.put = put
+        self.default_conversation = conversation_id
+        self.open: dict[UUID, int] = {}
+        self.streams: dict[UUID, list[str]] = {}
+        self.muted = history.Memory(OPEN_RUNS)
+        self.answers = history.Memory(50_000)
+        self.conversations = history.Memory(50_000)
+
+    # -- starts ---------------------------------------------------------------------------
+
+    def chain_started(
+        self, inputs: Any, run_id: UUID, parent: UUID | None, tags: Any, metadata: Any, more: dict[str, Any]
+    ) -> None:
+        admitted = self._admit(run_id, parent)
+        if admitted is None:
+            return
+        name = more.get("name") or ""
+        flags, given = 0, None
+        if not admitted[1]:
+            given = None if "defers_inputs" in more else self._root_input(inputs, metadata)
+        elif _is_node(tags):
+            flags = NODE
+        elif name == _HISTORY_RUN:
+            flags = WATCHED
+        self._start("chain", run_id, admitted, name, given, tags, metadata, flags=flags)
+
+    def prompt_started(
+        self, serialized: Any, inputs: Any, run_id: UUID, parent: UUID | None, tags: Any, metadata: Any, name: str
+    ) -> None:
+        admitted = self._admit(run_id, parent)
+        if admitted is None:
+            return
+        given = history.state(inputs, partial(history.tail_of_input, whole=False))
+        self._start("prompt", run_id, admitted, name, given, tags, metadata, template_of(serialized), PROMPT)
+
+    def model_started(
+        self,
+        serialized: Any,
+        messages: Any,
+        run_id: UUID,
+        parent: UUID | None,
+        tags: Any,
+        metadata: Any,
+        more: dict[str, Any],
+    ) -> None:
+        admitted = self._admit(run_id, parent)
+        if admitted is None:
+            return
+        if isinstance(messages, str):
+            call = ModelCall((), (Message("human", messages),), 1, _parameters(more))
+        else:
+            system, news = history.tail_of_call(messages, self.answers)
+            call = ModelCall(tuple(system), tuple(news), len(messages), _parameters(more))
+        name = more.get("name") or _name(serialized)
+        self._start("model", run_id, admitted, name, call, tags, metadata)
+
+    def tool_started(
+        self,
+        serialized: Any,
+        text: Any,
+        run_id: UUID,
+        parent: UUID | None,
+        tags: Any,
+        metadata: Any,
+        more: dict[str, Any],
+    ) -> None:
+        admitted = self._admit(run_id, parent)
+        if admitted is None:
+            return
+        inputs = more.get("inputs")
+        given = freeze(text if inputs is None else inputs)
+        name = more.get("name") or _name(serialized)
+        self._start("tool", run_id, admitted, name, given, tags, metadata, more.get("tool_call_id"))
+
+    def retriever_started(
+        self, serialized: Any, query: Any, run_id: UUID, parent: UUID | None, tags: Any, metadata: Any, name: str | None
+    ) -> None:
+        admitted = self._admit(run_id, parent)
+        if admitted is None:
+            return
+        self._start("retriever", run_id, admitted, name or _name(serialized), freeze(query), tags, metadata)
+
+    # -- ends -----------------------------------------------------------------------------
+
+    def chain_ended(self, outputs: Any, run_id: UUID, inputs: Any) -> None:
+        at = perf_counter_ns()
+        flags = self.open.pop(run_id, None)
+        if run_id in self.muted:
+            return
+        output = None
+        if flags is None or flags:
+            output = (
+                history.rendered(outputs)
+                if flags and flags & PROMPT
+                else history.state(outputs, history.tail_of_output)
+            )
+        given = None
+        if inputs is not None and (flags is None or flags & (ROOT | WATCHED)):
+            given = history.state(inputs, partial(history.tail_of_input, whole=False))
+        self.put(RunEnded(run_id, at, output, given))
+
+    def model_ended(self, response: Any, run_id: UUID) -> None:
+        at = perf_counter_ns()
+        self.open.pop(run_id, None)
+        self.streams.pop(run_id, None)
+        if not run_id in self.muted:
+            self.put(RunEnded(run_id, at, self._result(response)))
+
+    def ended(self, output: Any, run_id: UUID) -> None:
+        at = perf_counter_ns()
+        self.open.pop(run_id, None)
+        if not run_id in self.muted:
+            self.put(RunEnded(run_id, at, freeze(output)))
+
+    def failed(self, error: BaseException, run_id: UUID, more: dict[str, Any]) -> None:
+        at = perf_counter_ns()
+        flags = self.open.pop(run_id, None)
+        self.streams.pop(run_id, None)
+        if run_id in self.muted:
+            return
+        response = more.get("response")
+        output = self._result(response) if response is not None else None
+        inputs = more.get("inputs")
+        if inputs is not None and flags is not None and flags & ROOT:
+            inputs = history.state(inputs, partial(history.tail_of_input, whole=False))
+        else:
+            inputs = None
+        self.put(RunFailed(run_id, at, fault_of(error), output, inputs))
+
+    # -- in between -----------------------------------------------------------------------
+
+    def token(self, token: Any, run_id: UUID) -> None:
+        pieces = self.streams.get(run_id)
+        if pieces is None:
+            if run_id not in self.open:
+                return
+            pieces = self.streams[run_id] = []
+            self.put(FirstToken(run_id, perf_counter_ns(), pieces))
+        if type(token) is str:
+            pieces.append(token)
+        elif token:
+            pieces.append(_text_of_blocks(token))
+
+    def custom(self, name: str, data: Any, run_id: UUID) -> None:
+        if run_id in self.open:
+            self.put(Custom(run_id, name, perf_counter_ns(), freeze(data)))
+
+    def graph_state(self, state: str, event: Any) -> None:
+        self.put(
+            GraphState(
+                event.run_id,
+                state,
+                perf_counter_ns(),
+                "|".join(event.checkpoint_ns),
+                tuple(freeze(i) for i in getattr(event, "interrupts", ())),
+            )
+        )
+
+    # -- what they share --------------------------------------------------------------------
+
+    def _admit(self, run_id: UUID, parent: UUID | None) -> tuple[UUID | None, bool] | None:
+        """The run above and whether that one is open; None if this run is not to be recorded.
+
+        A parent that is not open stands all the same: the assembler may know it (work that
+        outlives its turn); an id that nobody knows, as under a LangSmith run tree, makes a root.
+        """
+        opened = self.open
+        if run_id in opened:
+            return None
+        if paused.get() or (parent is not None and parent in self.muted):
+            self.muted.add(run_id)
+            return None
+        if parent is not None and parent in opened:
+            return parent, True
+        enclosing = enclosing_run(running_config.get())
+        return (enclosing, True) if enclosing in opened else (parent, False)
+
+    def _start(
+        self, kind: str, run_id: UUID, admitted: tuple[UUID | None, bool], name: str, inputs: Any, tags: Any,
+        metadata: Any, extra: Any = None, flags: int = 0,
+    ) -> None:  # fmt: skip
+        scope = configurable = None
+        parent, below = admitted
+        opened = self.open
+        if not below:
+            scope = current_scope.get()
+            flags |= ROOT
+            if scope is None or scope.user_id is None:
+                flags |= SEEKS
+        elif parent is not None and opened[parent] & SEEKS:
+            # LangGraph sets the running config after a node's start: then its children look.
+            configurable = _identity(running_config.get())
+            if configurable is None:
+                flags |= SEEKS
+            else:
+                opened[parent] &= ~SEEKS
+        opened[run_id] = flags
+        if len(opened) > OPEN_RUNS:
+            for old in list(opened)[: OPEN_RUNS // 2]:
+                opened.pop(old, None)
+                self.streams.pop(old, None)
+        self.put(
+            RunStarted(
+                run_id, parent, kind, name, perf_counter_ns(), inputs, tuple(tags) if tags else (),
+                metadata if below else freeze(metadata), extra, scope, configurable,
+            )
+        )  # fmt: skip
+
+    def _root_input(self, inputs: Any, metadata: Any) -> Any:
+        scope = current_scope.get()
+        conversation = scope.conversation_id if scope else None
+        for key in CONVERSATION_KEYS:
+            conversation = conversation or (metadata or {}).get(key)
+        conversation = str(conversation or self.default_conversation or "")
+        # Without a name of its own the turn is a conversation by itself: there is no history to bring.
+        new = bool(conversation) and conversation not in self.conversations
+        if new:
+            self.conversations.add(conversation)
+        return history.state(inputs, partial(history.tail_of_input, whole=new))
+
+    def _result(self, response: Any) -> ModelResult:
+        made = []
+        generations = response.generations
+        for candidate in generations[0] if generations else ():
+            answer = getattr(candidate, "message", None)
+            if answer is None:
+                info = response_metadata(candidate.generation_info)
+                made.append(Message("ai", candidate.text, response=info))
+                continue
+            for key in history.keys_of_answer(answer):
+                self.answers.add(key)
+            made.append(message(answer, result=True))
+        return ModelResult(tuple(made), response_metadata(response.llm_output))
+
+
+def _is_node(tags: Any) -> bool:
+    if tags:
+        for tag in tags:
+            if tag.startswith(_NODE_TAG):
+                return True
+    return False
+
+
+def _name(serialized: Any) -> str:
+    if not serialized:
+        return ""
+    return serialized.get("name") or (serialized.get("id") or [""])[-1] or ""
+
+
+_PARAMETERS = frozenset(
+    {"model", "model_name", "model_id", "temperature", "max_tokens", "max_completion_tokens", "top_p", "top_k", "stop",
+     "seed", "n", "tool_choice", "reasoning_effort", "reasoning", "response_format", "_type"}
+)  # fmt: skip
+
+
+def _parameters(more: dict[str, Any]) -> dict[str, Any] | None:
+    """How the model was called, and the names of the tools it was offered."""
+    given = more.get("invocation_params")
+    if not given:
+        return None
+    kept = {key: freeze(value, 50) for key, value in given.items() if key in _PARAMETERS and value is not None}
+    tools = given.get("tools") or given.get("functions")
+    if tools:
+        kept["tools"] = [_tool_name(tool) for tool in tools]
+    return kept
+
+
+def _tool_name(tool: Any) -> str:
+    if not isinstance(tool, dict):
+        return str(getattr(tool, "name", "") or type(tool).__name__)
+    inner = tool.get("function")
+    name = inner.get("name") if isinstance(inner, dict) else None
+    return str(name or tool.get("name") or tool.get("type") or "")
+
+
+def _identity(config: Any) -> dict[str, Any] | None:
+    configurable = config.get("configurable") if config else None
+    if configurable is None:
+        return None
+    return {key: freeze(configurable[key]) for key in IDENTITY_KEYS if key in configurable}
+
+
+def _text_of_blocks(token: Any) -> str:
+    if not isinstance(token, list):
+        return ""
+    return "".join(b if isinstance(b, str) else str(b.get("text") or "") for b in token if isinstance(b, (str, dict)))

@@ -1,0 +1,211 @@
+"""Records → turns. Owned by one background thread, so it needs no locks.
+
+It keeps the runs that are open, closes a trace when its root has ended and nobody below is
+left, and hands out the turn. Every container here has a bound.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from time import perf_counter_ns, time_ns
+from typing import TYPE_CHECKING, Any
+
+from gati.events import Event, Item
+from gati.trace.memory import Threads
+from gati.trace.records import (
+    Custom,
+    FirstToken,
+    Gap,
+    GraphState,
+    Record,
+    RunEnded,
+    RunFailed,
+    RunStarted,
+    Told,
+)
+from gati.trace.tree import Run, Trace
+from gati.trace.turns import Options, build, build_late, complete_event
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from gati.events import Conversation
+
+LINGER_NS = 2_000_000_000
+"""How long a trace whose root has ended waits for runs below that have not: a stream closed
+early ends its children after the root, a cancelled call never ends."""
+REMEMBERED_RUNS = 20_000
+"""Most ended runs remembered, so that what starts or ends late finds its turn."""
+
+
+class Assembler:
+    """Builds run trees from records.
+
+    Args:
+        options: what the settings say of making turns.
+        turn_timeout: seconds without news after which an open trace is handed out unfinished.
+    """
+
+    def __init__(self, options: Options, turn_timeout: float = 3600.0) -> None:
+        self.options = options
+        self.turn_timeout_ns = int(turn_timeout * 1e9)
+        self.threads = Threads()
+        self.dropped_turns = 0
+        self._runs: dict[UUID, Run] = {}
+        self._traces: dict[UUID, Trace] = {}
+        self._trace_of: dict[UUID, Trace] = {}
+        self._ended: OrderedDict[UUID, tuple[str, Conversation]] = OrderedDict()
+        self._lingering: dict[UUID, Trace] = {}
+        self._offset = time_ns() - perf_counter_ns()
+        self._done: list[Item] = []
+        self._after_gap = False
+        self._take: dict[type, Callable[[Any], None]] = {
+            RunStarted: self._started,
+            RunEnded: self._ended_well,
+            RunFailed: self._failed,
+            FirstToken: self._first_token,
+            Custom: self._custom,
+            GraphState: self._graph_state,
+            Told: self._told,
+            Gap: self._gap,
+        }
+
+    @property
+    def open_turns(self) -> int:
+        """Turns that have begun and are not yet handed out."""
+        return len(self._traces)
+
+    def feed(self, records: list[Record]) -> list[Item]:
+        """Take records in the order of their making; give back what is finished."""
+        self._offset = time_ns() - perf_counter_ns()
+        take = self._take
+        for record in records:
+            take[type(record)](record)
+        return self._taken()
+
+    def tick(self, now: int) -> list[Item]:
+        """Hand out traces that wait in vain; `now` is `perf_counter_ns`."""
+        for trace in [t for t in self._lingering.values() if now - t.touched > LINGER_NS]:
+            self._finish(trace)
+        for trace in [t for t in self._traces.values() if now - t.touched > self.turn_timeout_ns]:
+            self._finish(trace)
+        return self._taken()
+
+    def drain(self) -> list[Item]:
+        """Hand out everything, open traces as unfinished."""
+        for trace in list(self._traces.values()):
+            self._finish(trace)
+        return self._taken()
+
+    def drop_open(self) -> int:
+        """Forget all open traces and say how many they were."""
+        lost = len(self._traces)
+        for kept in (self._traces, self._lingering, self._runs, self._trace_of):
+            kept.clear()
+        self.dropped_turns += lost
+        return lost
+
+    # -- records ------------------------------------------------------------------------------
+
+    def _started(self, record: RunStarted) -> None:
+        run_id = record.run_id
+        if run_id in self._runs or run_id in self._ended:
+            return
+        above = self._runs.get(record.parent_id) if record.parent_id is not None else None
+        run = Run(record, above)
+        if above is None:
+            if self._after_gap and record.scope is None and record.inputs is None and record.parent_id is not None:
+                return
+            trace = Trace(run, record.scope, self._offset)
+            if record.parent_id is not None:
+                trace.late = self._ended.get(record.parent_id)
+            self._traces[run_id] = trace
+        else:
+            trace = self._trace_of[above.id]
+            above.children.append(run)
+            trace.open += 1
+            trace.size += 1
+            trace.touched = record.at
+            if trace.configurable is None:
+                trace.configurable = record.configurable
+        self._runs[run_id] = run
+        self._trace_of[run_id] = trace
+
+    def _ended_well(self, record: RunEnded) -> None:
+        run = self._runs.get(record.run_id)
+        if run is None or run.ended is not None:
+            return
+        run.output = record.output
+        if record.inputs is not None and run.inputs is None:
+            run.inputs = record.inputs
+        self._close(run, record.at)
+
+    def _failed(self, record: RunFailed) -> None:
+        run = self._runs.get(record.run_id)
+        if run is None or run.ended is not None:
+            return
+        run.fault = record.fault
+        run.output = record.output
+        if record.inputs is not None and run.inputs is None:
+            run.inputs = record.inputs
+        self._close(run, record.at)
+
+    def _first_token(self, record: FirstToken) -> None:
+        run = self._runs.get(record.run_id)
+        if run is not None and run.first_token is None:
+            run.first_token = record.at
+            run.pieces = record.pieces
+
+    def _custom(self, record: Custom) -> None:
+        run = self._runs.get(record.run_id)
+        if run is not None:
+            run.customs.append(record)
+
+    def _graph_state(self, record: GraphState) -> None:
+        trace = self._trace_of.get(record.run_id) if record.run_id is not None else None
+        if trace is None:
+            return
+        if record.state == "resumed":
+            trace.resumed = True
+        else:
+            trace.interrupts.extend(record.interrupts or [{"value": {"paused_at": record.checkpoint_ns or "graph"}}])
+
+    def _told(self, record: Told) -> None:
+        item = record.item
+        self._done.append(complete_event(item, record.scope, self.options) if isinstance(item, Event) else item)
+
+    def _gap(self, record: Gap) -> None:
+        self.drop_open()
+        self._after_gap = True
+
+    # -- lifecycle ------------------------------------------------------------------------------
+
+    def _close(self, run: Run, at: int) -> None:
+        run.ended = at
+        trace = self._trace_of[run.id]
+        trace.open -= 1
+        trace.touched = at
+        if trace.open == 0:
+            if trace.root.ended is not None:
+                self._finish(trace)
+        elif run is trace.root:
+            self._lingering[run.id] = trace
+
+    def _finish(self, trace: Trace) -> None:
+        root_id = trace.root.id
+        self._traces.pop(root_id, None)
+        self._lingering.pop(root_id, None)
+        turn = build_late(trace, self.options, self.threads) if trace.late else build(trace, self.options, self.threads)
+        whose = (turn.run_id, turn.conversation)
+        for run in trace.root.walk():
+            self._runs.pop(run.id, None)
+            self._trace_of.pop(run.id, None)
+            self._ended[run.id] = whose
+        while len(self._ended) > REMEMBERED_RUNS:
+            self._ended.popitem(last=False)
+        self._done.append(turn)
+
+    def _taken(self) -> list[Item]:
+        done, self._done = self._done, []
+        return done

@@ -1,0 +1,57 @@
+"""What is kept of conversations between their turns: bounded, and small for each."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+THREADS = 10_000
+"""Most conversations remembered; the least recently used goes first."""
+TEXTS = 256
+"""Most texts remembered of one conversation, by hash."""
+
+
+class Thread:
+    """What one conversation has had: hashes of its texts, and tool calls that wait for a human."""
+
+    __slots__ = ("_texts", "waiting")
+
+    def __init__(self) -> None:
+        self._texts: OrderedDict[int, None] = OrderedDict()
+        self.waiting: dict[str, dict[str, Any]] = {}
+
+    def tell(self, text: str) -> None:
+        """Remember that this text stands in the conversation."""
+        if text:
+            self._texts[hash(text)] = None
+            if len(self._texts) > TEXTS:
+                self._texts.popitem(last=False)
+
+    def was_told(self, text: str) -> bool:
+        """Whether it does."""
+        return hash(text) in self._texts
+
+
+class Threads:
+    """The conversations of this process by id. `knew`: whether the last one asked for was known."""
+
+    __slots__ = ("_kept", "knew")
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, Thread] = OrderedDict()
+        self.knew = False
+
+    def of(self, conversation_id: str) -> Thread:
+        """What is remembered of a conversation; made when there is nothing yet."""
+        thread = self._kept.get(conversation_id)
+        self.knew = thread is not None
+        if thread is None:
+            thread = self._kept[conversation_id] = Thread()
+            if len(self._kept) > THREADS:
+                self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(conversation_id)
+        return thread
+
+    def __len__(self) -> int:
+        return len(self._kept)

@@ -1,0 +1,325 @@
+"""Runs → events: one small function for each kind of run that is worth showing.
+
+Plumbing (sequences, lambdas, parsers, prompts, branches, hidden runs) makes no event; what
+is below it hangs on the nearest shown run above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from gati.events import (
+    CustomEvent,
+    EmbeddingEvent,
+    Event,
+    LLMCallEvent,
+    MemoryEvent,
+    NodeExecutionEvent,
+    RetrievalEvent,
+    Status,
+    StepEvent,
+    ToolCallEvent,
+)
+from gati.trace.calls import Calls
+from gati.trace.content import text_of
+from gati.trace.identity import own_metadata
+from gati.trace.media import plain_blocks as plain
+from gati.trace.models import model_event
+from gati.trace.records import COMMAND, Fault, Message
+from gati.trace.said import TOOLS, as_message, as_messages
+
+if TYPE_CHECKING:
+    from gati.trace.promptbook import PromptBook
+    from gati.trace.tree import Run, Trace
+
+_STATUS_OF_CONTROL: dict[str, Status] = {
+    "interrupt": "waiting",
+    "parent_command": "completed",
+    "closed": "aborted",
+    "cancelled": "aborted",
+    "keyboard": "aborted",
+}
+
+
+def status_of(run: Run, root_ended: bool = True) -> Status:
+    """How a run ended. A run whose end never came, below a root that ended, was cancelled."""
+    if run.fault is not None:
+        return _STATUS_OF_CONTROL.get(run.fault.control or "", "error")
+    if run.ended is None:
+        return "aborted" if root_ended else "unfinished"
+    return "completed"
+
+
+class Steps:
+    """The events of one trace, made in the order of the runs' starts."""
+
+    def __init__(self, trace: Trace, agent_name: str, prompts: PromptBook) -> None:
+        self.trace = trace
+        self.agent_name = agent_name
+        self.prompts = prompts
+        self.root_id = str(trace.root.id)
+        self.root_ended = trace.root.ended is not None
+        self.calls = Calls(trace)
+        self.events: list[Event] = []
+        self.models: list[tuple[Run, LLMCallEvent]] = []
+        self.shown: dict[Run, str] = {}
+        self._attempts: dict[tuple[Any, ...], int] = {}
+
+    def collect(self, start: Run) -> None:
+        """Add the events of `start` and all below it."""
+        for run in start.walk():
+            make = self._maker(run)
+            parent = self._parent_of(run)
+            if make is not None:
+                event = make(run)
+                self._common(event, run, parent)
+                self.events.append(event)
+                self.shown[run] = event.event_id
+            elif run.parent is None:
+                self.shown[run] = self.root_id
+            elif parent is not None:
+                self.shown[run] = parent
+            for number, custom in enumerate(run.customs):
+                self._custom(run, number, custom.name, custom.data, custom.at)
+            if run.kind == "model":
+                self.events.extend(self._never_run(run))
+
+    def _parent_of(self, run: Run) -> str | None:
+        return self.shown.get(run.parent) if run.parent is not None else None
+
+    def _maker(self, run: Run) -> Callable[[Run], Event] | None:
+        if run.kind == "model":
+            return self._model
+        if run.kind == "tool":
+            return self._tool
+        if run.kind == "retriever":
+            return _retrieval
+        if run.kind in ("embedding", "memory_read", "memory_write", "step"):
+            return _SPANS[run.kind]
+        if run.parent is None or run.hidden or run.kind != "chain":
+            return None
+        if run.node is not None:
+            return self._node
+        if run.name == "load_history":
+            return _history_read
+        if any(child.node is not None for child in run.children):
+            return _workflow
+        return None
+
+    def _common(self, event: Event, run: Run, parent: str | None) -> None:
+        event.run_id = self.root_id
+        event.agent_name = self.agent_name
+        event.parent_event_id = parent
+        event.name = run.name
+        event.started_ns = run.started + self.trace.offset
+        event.ended_ns = (run.ended or self.trace.touched) + self.trace.offset
+        if event.status == "completed":
+            event.status = status_of(run, self.root_ended)
+        if run.fault is not None and run.fault.control is None:
+            event.error_type, event.error_message = run.fault.type, run.fault.message
+        if run.parent is None:
+            event.metadata = plain(own_metadata(run.metadata))
+        event.tags = [tag for tag in run.tags if ":" not in tag] if run.tags else []
+
+    # -- makers ------------------------------------------------------------------------------
+
+    def _model(self, run: Run) -> Event:
+        event = model_event(run, self.calls, self.prompts)
+        self.models.append((run, event))
+        return event
+
+    def _tool(self, run: Run) -> Event:
+        event = ToolCallEvent(
+            event_id=str(run.id),
+            timestamp="-",
+            tool_name=run.name,
+            input=as_object(run.inputs, "input"),
+            latency_ms=_latency(run),
+            tool_call_id=self.calls.id_of(run),
+        )
+        event.requested_by = self.calls.requested_by(event.tool_call_id)
+        if run.ended is not None and run.fault is None:
+            answer = _tool_message(run.output, event.tool_call_id)
+            event.output = tool_output(run.output, answer)
+            if answer is not None and answer.status == "error":
+                event.status, event.handled = "error", True
+                event.error_type, event.error_message = "ToolError", text_of(answer)
+        elif run.fault is not None and run.fault.control is None:
+            event.handled = not _passed_on(run)
+        return event
+
+    def _node(self, run: Run) -> Event:
+        key = (run.parent_id, run.node, run.metadata.get("langgraph_checkpoint_ns"))
+        attempt = self._attempts[key] = self._attempts.get(key, 0) + 1
+        return NodeExecutionEvent(
+            event_id=str(run.id),
+            timestamp="-",
+            node_name=run.node or run.name,
+            state_after=_state(run.output),
+            duration_ms=_latency(run),
+            step=run.step,
+            attempt=attempt if attempt > 1 else None,
+        )
+
+    def _custom(self, run: Run, number: int, name: str, data: Any, at: int) -> None:
+        self.events.append(
+            CustomEvent(
+                event_id=f"{run.id}:event:{number}",
+                timestamp="-",
+                run_id=self.root_id,
+                agent_name=self.agent_name,
+                parent_event_id=self.shown.get(run, self.root_id),
+                name=name,
+                payload={"name": name, "data": plain(data)},
+                started_ns=at + self.trace.offset,
+                ended_ns=at + self.trace.offset,
+            )
+        )
+
+    def _never_run(self, run: Run) -> list[Event]:
+        """Tool calls that a model asked for and nobody ran, with the answer that it was given."""
+        made: list[Event] = []
+        for request, answer in self.calls.never_run(run):
+            failed = answer.status == "error" or request.get("error") is not None
+            event = ToolCallEvent(
+                event_id=str(request["id"]),
+                timestamp="-",
+                tool_name=str(request.get("name") or ""),
+                input=as_object(request.get("args"), "input"),
+                output={} if failed else {"output": text_of(answer)},
+                tool_call_id=str(request["id"]),
+                requested_by=str(run.id),
+                handled=True if failed else None,
+            )
+            self._common(event, run, str(run.id))
+            event.name = event.tool_name
+            event.metadata = {"never_run": True}
+            event.started_ns = event.ended_ns
+            if failed:
+                event.status, event.error_type = "error", "ToolNotRun"
+                event.error_message = text_of(answer) or str(request.get("error") or "")
+            made.append(event)
+        return made
+
+
+def _latency(run: Run) -> float:
+    return (run.ended - run.started) / 1e6 if run.ended is not None else 0.0
+
+
+def as_object(value: Any, key: str) -> dict[str, Any]:
+    """A value as the object that the destination wants: a dict as it is, else `{key: value}`."""
+    if value is None:
+        return {}
+    made = plain(value)
+    return made if isinstance(made, dict) else {key: made}
+
+
+def _state(value: Any) -> dict[str, Any]:
+    """What a node changed, without messages, which stand elsewhere."""
+    if not isinstance(value, dict) or COMMAND in value:
+        return {}
+    return {k: plain(v) for k, v in value.items() if as_messages(v) is None}
+
+
+def _tool_message(output: Any, call_id: str | None) -> Message | None:
+    """The tool message in what a tool returned: the value itself, or inside a command's update."""
+    if isinstance(output, Message):
+        return output
+    if isinstance(output, list):
+        return next((m for item in output if (m := _tool_message(item, call_id)) is not None), None)
+    if isinstance(output, dict) and COMMAND in output:
+        update = output[COMMAND].get("update")
+        for item in (update.get("messages") or ()) if isinstance(update, dict) else ():
+            message = as_message(item)
+            if message is not None and message.role in TOOLS and message.tool_call_id == call_id:
+                return message
+    return None
+
+
+def tool_output(value: Any, answer: Message | None) -> dict[str, Any]:
+    """What a tool returned, as an object; the message's text where there is one."""
+    if answer is None:
+        return as_object(value, "output")
+    made = {"output": answer.content if isinstance(answer.content, str) else plain(answer.content)}
+    if answer.additional and "artifact" in answer.additional:
+        made["artifact"] = plain(answer.additional["artifact"])
+    if isinstance(value, dict) and COMMAND in value:
+        command = value[COMMAND]
+        made |= {k: plain(command[k]) for k in ("goto", "graph") if command.get(k)}
+    return made
+
+
+def _passed_on(run: Run) -> bool:
+    """Whether a tool's exception went on through its node (or root): then nobody handled it."""
+    for above in run.above():
+        if above.fault is not None:
+            return _same(above.fault, run.fault)
+        if above.node is not None:
+            return False
+    return run.parent is None
+
+
+def _same(one: Fault, other: Fault | None) -> bool:
+    return other is not None and one.type == other.type and one.message == other.message
+
+
+def _retrieval(run: Run) -> Event:
+    documents = run.output if isinstance(run.output, list) else []
+    return RetrievalEvent(
+        event_id=str(run.id),
+        timestamp="-",
+        query=run.inputs if isinstance(run.inputs, str) else str(plain(run.inputs)),
+        documents=[document(item) for item in documents],
+        latency_ms=_latency(run),
+    )
+
+
+def document(item: Any) -> dict[str, Any]:
+    """A retrieved document as `{text, metadata, score}`, whatever class it was."""
+    if not isinstance(item, dict):
+        return {"text": item if isinstance(item, str) else str(plain(item)), "metadata": {}, "score": None}
+    metadata = plain(item.get("metadata") or {})
+    score = metadata.get("score", metadata.get("relevance_score")) if isinstance(metadata, dict) else None
+    return {"text": str(item.get("page_content") or item.get("text") or ""), "metadata": metadata, "score": score}
+
+
+def _workflow(run: Run) -> Event:
+    return StepEvent(event_id=str(run.id), timestamp="-", step_name=run.name, duration_ms=_latency(run), workflow=True)
+
+
+def _history_read(run: Run) -> Event:
+    messages = as_messages(run.output) or []
+    return MemoryEvent(
+        event_id=str(run.id), timestamp="-", input={"source": run.name}, output={"messages": len(messages)},
+        latency_ms=_latency(run),
+    )  # fmt: skip
+
+
+def _step(run: Run) -> Event:
+    return StepEvent(
+        event_id=str(run.id), timestamp="-", step_name=run.name, input=as_object(run.inputs, "input"),
+        output=as_object(run.output, "output"), duration_ms=_latency(run),
+    )  # fmt: skip
+
+
+def _embedding(run: Run) -> Event:
+    return EmbeddingEvent(
+        event_id=str(run.id), timestamp="-", input=as_object(run.inputs, "input"),
+        output=as_object(run.output, "output"), latency_ms=_latency(run),
+    )  # fmt: skip
+
+
+def _memory(run: Run) -> Event:
+    return MemoryEvent(
+        event_id=str(run.id), timestamp="-", write=run.kind == "memory_write", input=as_object(run.inputs, "input"),
+        output=as_object(run.output, "output"), latency_ms=_latency(run),
+    )  # fmt: skip
+
+
+_SPANS: dict[str, Callable[[Run], Event]] = {
+    "step": _step,
+    "embedding": _embedding,
+    "memory_read": _memory,
+    "memory_write": _memory,
+}

@@ -1,0 +1,113 @@
+"""The run tree: runs as the records tell them, and the trace they make up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from gati.events import Conversation
+    from gati.trace.records import Custom, Fault, Message, RunStarted, Scope
+
+HIDDEN_TAG = "langsmith:hidden"
+NODE_TAG = "graph:step:"
+
+
+class Run:
+    """One run of LangChain, or a span of the user's own. Times are `perf_counter_ns`."""
+
+    __slots__ = (
+        "attempt", "children", "customs", "ended", "extra", "fault", "first_token", "id", "inputs", "kind", "metadata",
+        "name", "node", "output", "parent", "parent_id", "pieces", "started", "step", "tags",
+    )  # fmt: skip
+
+    def __init__(self, record: RunStarted, parent: Run | None) -> None:
+        self.id: UUID = record.run_id
+        self.parent_id = record.parent_id
+        self.parent = parent
+        self.kind = record.kind
+        self.name = record.name
+        self.started = record.at
+        self.ended: int | None = None
+        self.inputs = record.inputs
+        self.output: Any = None
+        self.tags = record.tags
+        self.metadata: dict[str, Any] = record.metadata or {}
+        self.extra = record.extra
+        self.fault: Fault | None = None
+        self.first_token: int | None = None
+        self.pieces: list[str] | None = None
+        self.children: list[Run] = []
+        self.customs: list[Custom] = []
+        self.node, self.step = self._as_node()
+        self.attempt: int | None = None
+
+    def _as_node(self) -> tuple[str | None, int | None]:
+        """Name and step of the LangGraph node that this run is; (None, None) if it is none."""
+        for tag in self.tags:
+            if tag.startswith(NODE_TAG):
+                step = tag[len(NODE_TAG) :]
+                return str(self.metadata.get("langgraph_node") or self.name), int(step) if step.isdigit() else None
+        return None, None
+
+    @property
+    def hidden(self) -> bool:
+        """Whether its maker marked it as plumbing."""
+        return HIDDEN_TAG in self.tags
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it stopped to ask a human."""
+        return self.fault is not None and self.fault.control == "interrupt"
+
+    def walk(self) -> Iterator[Run]:
+        """This run and all below it, parents first, in the order of their starts."""
+        stack = [self]
+        while stack:
+            run = stack.pop()
+            yield run
+            stack.extend(reversed(run.children))
+
+    def above(self) -> Iterator[Run]:
+        """The runs above, nearest first."""
+        run = self.parent
+        while run is not None:
+            yield run
+            run = run.parent
+
+
+class Trace:
+    """A root run and all below it: one turn, open until the root has ended and nobody is left.
+
+    Attributes:
+        offset: what to add to a run's times to get nanoseconds since the epoch.
+        open: number of runs that have not ended.
+        touched: time of the last record (`perf_counter_ns`).
+        interrupts: payloads of static interrupts, which no run's end carries.
+        late: the turn (root id and conversation) that had ended when this work began.
+    """
+
+    __slots__ = ("configurable", "interrupts", "late", "offset", "open", "resumed", "root", "scope", "size", "touched")
+
+    def __init__(self, root: Run, scope: Scope | None, offset: int) -> None:
+        self.root = root
+        self.scope = scope
+        self.configurable: dict[str, Any] | None = None
+        self.offset = offset
+        self.open = 1
+        self.size = 1
+        self.touched = root.started
+        self.interrupts: list[Any] = []
+        self.resumed = False
+        self.late: tuple[str, Conversation] | None = None
+
+    def models(self) -> list[Run]:
+        """Model runs by start."""
+        return sorted((r for r in self.root.walk() if r.kind == "model"), key=lambda r: r.started)
+
+
+def model_messages(run: Run) -> tuple[Message, ...]:
+    """The messages that a model run was given anew."""
+    return run.inputs.messages if run.inputs is not None else ()
