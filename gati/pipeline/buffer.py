@@ -1,0 +1,149 @@
+"""Where the user's threads leave records and the worker finds them.
+
+`put` is the only code of the pipeline that runs in the user's thread: a flag, an append, two
+comparisons. There is no lock in it, because a signal handler or a finalizer may call it in the
+middle of itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from gati.trace.records import Gap, Message, ModelCall, ModelResult
+
+if TYPE_CHECKING:
+    from gati.trace.records import Record
+
+MAX_RECORDS = 100_000
+"""Records that may wait; the bound in bytes is reached first unless they are tiny."""
+
+RECORD_BYTES = 700
+"""What a record costs beside its texts: the tuple, its ids, its place in the queue."""
+
+
+class Tally:
+    """A count that any thread may raise without a lock: `next` on an `itertools.count` is one C call.
+
+    A reading takes a number as well, and is subtracted again.
+    """
+
+    __slots__ = ("_lock", "_reads", "add")
+
+    def __init__(self) -> None:
+        self.add = itertools.count().__next__
+        self._reads = 0
+        self._lock = threading.RLock()
+
+    def read(self) -> int:
+        with self._lock:
+            value = self.add() - self._reads
+            self._reads += 1
+            return value
+
+
+class Buffer:
+    """A bounded queue that refuses when it is full, and says where.
+
+    Once full it refuses until half of it has been taken: so the stretches between two gaps are
+    long, and most turns in them are whole. Before the first record after a refusal it puts a
+    `Gap`, at which the assembler drops the turns that were open.
+    """
+
+    def __init__(self, max_bytes: int, max_records: int = MAX_RECORDS) -> None:
+        self._max_bytes = max_bytes
+        self._max_records = max_records
+        self._records: deque[Record] = deque()
+        self._bytes = 0
+        self._full = False
+        self._gap: object | None = None
+        self._refused = Tally()
+        self._told = 0
+        self._taken = 0
+
+    def put(self, record: Record) -> None:
+        """Add a record, or refuse it. Never blocks, never raises."""
+        if self._full:
+            self._gap = object()
+            self._refused.add()
+            return
+        records = self._records
+        if (gap := self._gap) is not None:
+            records.append(Gap(0))
+            # Another thread may have been refused meanwhile: its mark must stay.
+            if self._gap is gap:
+                self._gap = None
+        records.append(record)
+        # Two threads may lose an addition between them; the worker sets it right at each empty queue.
+        self._bytes += weigh(record)
+        if self._bytes >= self._max_bytes or len(records) >= self._max_records:
+            self._full = True
+
+    def take(self) -> Record | None:
+        """The oldest record. Called by the worker only."""
+        try:
+            record = self._records.popleft()
+        except IndexError:
+            self._bytes = 0
+            self._full = False
+            return None
+        if type(record) is Gap:
+            refused = self._refused.read()
+            record, self._told = Gap(refused - self._told), refused
+            return record
+        self._taken += 1
+        self._bytes -= weigh(record)
+        if self._full and self._bytes <= self._max_bytes // 2 and len(self._records) <= self._max_records // 2:
+            self._full = False
+        return record
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def bytes(self) -> int:
+        """Roughly the memory that the waiting records hold."""
+        return max(0, self._bytes)
+
+    @property
+    def taken(self) -> int:
+        """Records that the worker has taken."""
+        return self._taken
+
+    @property
+    def refused(self) -> int:
+        """Records that found the buffer full."""
+        return self._refused.read()
+
+
+def weigh(record: Record) -> int:
+    """Roughly the bytes of a record's texts, at a cost that does not grow with their length."""
+    cost = RECORD_BYTES
+    for value in record:
+        if value.__class__ is str:
+            cost += len(value)
+        elif value.__class__ in _CONTAINERS:
+            cost += _weigh(value, 3)
+    return cost
+
+
+_CONTAINERS = frozenset({dict, list, tuple, ModelCall, ModelResult, Message})
+
+
+def _weigh(value: Any, depth: int) -> int:
+    kind = type(value)
+    if kind is str:
+        return len(value) + 50
+    if kind not in _CONTAINERS or not value:
+        return 30
+    if depth == 0:
+        return 100 * len(value)
+    members: Any = value.values() if kind is dict else value
+    # The first few stand for the rest: a bound on memory may be rough, the user's time may not.
+    seen, cost = 0, 60
+    for member in itertools.islice(members, 16):
+        cost += _weigh(member, depth - 1)
+        seen += 1
+    return cost * len(value) // seen

@@ -1,0 +1,55 @@
+"""Requests as lines of JSON: what lies in the spool and waits in memory is the same bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from gati.exporters.base import Request
+
+
+def pack(request: Request) -> bytes:
+    """One line, without its end."""
+    line = {
+        "lane": request.lane,
+        "turn": request.turn,
+        "items": request.items,
+        "endpoint": request.endpoint,
+        "body": request.body,
+    }
+    try:
+        return orjson.dumps(line)
+    except TypeError:
+        # A lone surrogate, an integer beyond 64 bits, a key that is no string: rare, and not worth a lost message.
+        return orjson.dumps(_clean(line))
+
+
+def unpack(line: bytes) -> Request:
+    """The request of a line. Raises ValueError or KeyError if it is none."""
+    value = orjson.loads(line)
+    if not isinstance(value, dict) or not isinstance(value["body"], dict):
+        raise ValueError("not a request")
+    return Request(
+        lane=str(value["lane"]),
+        body=value["body"],
+        items=int(value["items"]),
+        turn=str(value["turn"]),
+        endpoint=str(value["endpoint"]),
+    )
+
+
+def _clean(value: Any, depth: int = 0) -> Any:  # noqa: PLR0911 - one line a type
+    if value is None or isinstance(value, (bool, float)):
+        return value
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**64 else str(value)
+    if depth > 200:
+        return "[too deep]"
+    if isinstance(value, dict):
+        return {_clean(str(k), depth): _clean(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_clean(v, depth + 1) for v in value]
+    return f"[{type(value).__name__}]"

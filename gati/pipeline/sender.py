@@ -1,0 +1,89 @@
+"""Threads that carry requests to one destination; started when there is something to carry."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from gati.exporters.base import Outcome, Verdict
+from gati.pipeline.codec import unpack
+from gati.pipeline.faults import guard, note
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gati.pipeline.outbox import Outbox, Parcel
+
+IDLE_SECONDS = 30.0
+"""A sender with nothing to do ends after this time."""
+
+
+class Sender:
+    """At most `connections` threads that empty an outbox.
+
+    A send may block for its whole timeout, so nothing else happens in these threads.
+    """
+
+    def __init__(self, outbox: Outbox, connections: int, settled: Callable[[], None]) -> None:
+        self.outbox = outbox
+        self._connections = connections
+        self._settled = settled
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._busy = 0
+
+    @property
+    def threads(self) -> int:
+        return self._threads
+
+    def wake(self) -> bool:
+        """Start as many threads as there is work for. False if the interpreter starts no more."""
+        wanted = self.outbox.sendable()
+        with self._lock:
+            idle = self._threads - self._busy
+            new = min(wanted - idle, self._connections - self._threads)
+            for _ in range(new):
+                thread = threading.Thread(
+                    target=self._run, name=f"gati-sender-{self.outbox.exporter.name}", daemon=True
+                )
+                self._threads += 1
+                try:
+                    thread.start()
+                except RuntimeError:  # at the interpreter's exit, or out of threads
+                    self._threads -= 1
+                    return self._threads > 0
+        return True
+
+    def _run(self) -> None:
+        try:
+            while (parcel := self.outbox.next(IDLE_SECONDS)) is not None:
+                with self._lock:
+                    self._busy += 1
+                try:
+                    self.wake()
+                    self.carry(parcel)
+                finally:
+                    with self._lock:
+                        self._busy -= 1
+        finally:
+            with self._lock:
+                self._threads -= 1
+
+    def carry(self, parcel: Parcel) -> None:
+        """Make one attempt and tell the outbox and whoever waits for a flush."""
+        outcome = Outcome(Verdict.RETRY, "internal fault")
+        try:
+            outcome = self.outbox.exporter.send(unpack(parcel.data))
+        except Exception as error:  # noqa: BLE001 - an exporter promises not to raise; a broken promise must cost no message
+            note(f"exporter.{self.outbox.exporter.name}.send", error)
+            outcome = Outcome(Verdict.RETRY, type(error).__name__)
+        finally:
+            self.outbox.settle(parcel, outcome)
+            with guard("flush"):
+                self._settled()
+
+    def carry_here(self, until: float) -> None:
+        """Send from the calling thread, when no other can be started any more."""
+        while time.monotonic() < until and (parcel := self.outbox.next(0)) is not None:
+            self.carry(parcel)

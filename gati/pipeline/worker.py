@@ -1,0 +1,262 @@
+"""The background thread: records become items, items requests, requests files and parcels."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Protocol
+
+from gati.pipeline import mask
+from gati.pipeline.faults import guard
+from gati.trace.records import Gap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from gati.events import Item
+    from gati.exporters.base import Request
+    from gati.pipeline.buffer import Buffer
+    from gati.pipeline.sender import Sender
+    from gati.pipeline.stats import Ledger
+    from gati.settings import Mask
+    from gati.trace.records import Record
+
+HOUSEKEEPING_SECONDS = 30.0
+"""Time between two looks for turns that went silent and for files of dead processes."""
+
+SLICE_SECONDS = 0.001
+"""The worker hands the interpreter on after this time at the latest."""
+
+HANDED_ON_SECONDS = 0.00005
+"""Long enough that a waiting thread really gets its turn: a sleep of 0 often comes straight back."""
+
+ITEMS_AT_ONCE = 50
+"""Items that are encoded together, so that those of one conversation can share a request."""
+
+REQUESTS_AT_ONCE = 500
+"""Requests that go to disk together. Normally these are all of one round."""
+
+
+class Assembler(Protocol):
+    """What makes items of records. Used by one thread only."""
+
+    open_turns: int
+
+    def feed(self, records: list[Record]) -> list[Item]:
+        """Take records in; return what is complete."""
+        ...
+
+    def tick(self, now_ns: int) -> list[Item]:
+        """Return open turns that went silent too long ago, as unfinished. `now_ns` is
+        `time.perf_counter_ns`.
+        """
+        ...
+
+    def drain(self) -> list[Item]:
+        """Return all open turns, as unfinished."""
+        ...
+
+    def drop_open(self, reason: str) -> None:
+        """Forget all open turns."""
+        ...
+
+
+class Ticket:
+    """One flush that somebody waits for."""
+
+    def __init__(self, final: bool) -> None:
+        self.final = final
+        self.done: Future[bool] = Future()
+        self.epochs: list[int] | None = None
+        """An epoch for each sender, once all records of before the flush are in their outboxes."""
+
+
+class Worker:
+    """Owns the assembler. `run` is the thread's body; `turn` is one round of it."""
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        assembler: Assembler,
+        senders: list[Sender],
+        ledger: Ledger,
+        *,
+        interval: float,
+        mask: Mask | None = None,
+    ) -> None:
+        self.assembler = assembler
+        self.running = False
+        self.idle = False
+        self.stopped = False
+        self._buffer = buffer
+        self._senders = senders
+        self._ledger = ledger
+        self._interval = interval
+        self._mask = mask
+        # A plain lock as a bell: to release it is one C call, which a signal handler may make, too.
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        self._tickets: list[Ticket] = []
+        self._tickets_lock = threading.RLock()
+        self._next_housekeeping = 0.0
+        self._encoded: list[list[Request]] = [[] for _ in senders]
+        self._slice_began = 0.0
+
+    # Called by others
+
+    def ring(self) -> None:
+        """Wake the worker; never blocks."""
+        try:
+            self._bell.release()
+        except RuntimeError:  # it rings already
+            pass
+
+    def ask(self, *, final: bool = False) -> Ticket:
+        """Ask for a flush; `Ticket.done` is resolved when all that can be delivered is."""
+        ticket = Ticket(final)
+        with self._tickets_lock:
+            self._tickets.append(ticket)
+        self.ring()
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> bool:
+        """Nobody waits for it any more; False if that is known already."""
+        with self._tickets_lock:
+            if ticket not in self._tickets:
+                return False
+            self._tickets.remove(ticket)
+            return True
+
+    def settled(self) -> None:
+        """Something was delivered or given up: resolve the flushes that waited for it."""
+        with self._tickets_lock:
+            tickets = [(ticket, ticket.epochs) for ticket in self._tickets if ticket.epochs is not None]
+        for ticket, epochs in tickets:
+            quiet = all(sender.outbox.quiet(epoch) for sender, epoch in zip(self._senders, epochs, strict=True))
+            # Several threads may see it at once; the one that takes it out tells.
+            if quiet and self.cancel(ticket) and ticket.done.set_running_or_notify_cancel():
+                ticket.done.set_result(True)
+
+    # The thread
+
+    def run(self) -> None:
+        """Until stopped: wait for records or a bell, gather for one interval, work."""
+        try:
+            while not self.stopped:
+                with guard("worker"):
+                    self._wait()
+                    self.turn()
+        finally:
+            self.running = False
+
+    def _wait(self) -> None:
+        if self._tickets_waiting():
+            return
+        self.idle = True
+        if not len(self._buffer):  # else a record slipped in before it could see the flag
+            self._bell.acquire(timeout=HOUSEKEEPING_SECONDS)
+        self.idle = False
+        if not self._tickets_waiting() and not self.stopped and len(self._buffer):
+            self._bell.acquire(timeout=self._interval)
+
+    def _tickets_waiting(self) -> bool:
+        with self._tickets_lock:
+            return any(ticket.epochs is None for ticket in self._tickets)
+
+    def turn(self) -> None:
+        """One round: housekeeping, everything in the buffer, then the flushes that were asked for."""
+        self._slice_began = time.perf_counter()
+        now = time.monotonic()
+        with self._tickets_lock:
+            tickets = [ticket for ticket in self._tickets if ticket.epochs is None]
+        if now >= self._next_housekeeping:
+            self._next_housekeeping = now + HOUSEKEEPING_SECONDS
+            for sender in self._senders:
+                with guard("spool.adopt"):
+                    sender.outbox.adopt()
+            self._finish(self._call("assembler.tick", lambda: self.assembler.tick(time.perf_counter_ns())))
+        self._work_off()
+        if any(ticket.final for ticket in tickets):
+            self._finish(self._call("assembler.drain", self.assembler.drain))
+        self._store(at_least=1)
+        for ticket in tickets:
+            ticket.epochs = [sender.outbox.new_epoch() for sender in self._senders]
+        for sender in self._senders:
+            if tickets:
+                sender.outbox.hurry()
+            if not sender.wake():
+                sender.carry_here(time.monotonic() + self._interval)
+        if tickets:
+            self.settled()
+
+    def _work_off(self) -> None:
+        """Assemble what is in the buffer now; what comes meanwhile is for the next round."""
+        done: list[Item] = []
+        for _ in range(len(self._buffer)):
+            record = self._buffer.take()
+            if record is None:
+                break
+            done += self._feed(record)
+            if len(done) >= ITEMS_AT_ONCE:
+                self._finish(done)
+                done = []
+            self._hand_on()
+        self._finish(done)
+
+    def _feed(self, record: Record) -> list[Item]:
+        # One by one, so that a fault costs one record.
+        before = self.assembler.open_turns if type(record) is Gap else 0
+        items = self._call("assembler.feed", lambda: self.assembler.feed([record]))
+        if before:
+            self._ledger.drop_turns(before - self.assembler.open_turns, "buffer_full")
+        return items
+
+    @staticmethod
+    def _call(place: str, function: Callable[[], list[Item]]) -> list[Item]:
+        with guard(place):
+            return function()
+        return []
+
+    def _finish(self, items: list[Item]) -> None:
+        """Items to requests to outboxes, for each destination."""
+        if not items:
+            return
+        self._ledger.count("turns", len(items))
+        for sender, encoded in zip(self._senders, self._encoded, strict=True):
+            requests = self._encode(sender, items)
+            self._hand_on()
+            encoded += requests if self._mask is None else self._masked(requests, self._mask)
+        self._store(at_least=REQUESTS_AT_ONCE)
+
+    def _store(self, at_least: int) -> None:
+        """Hand requests to the outboxes, which write them to disk."""
+        for n, sender in enumerate(self._senders):
+            if len(self._encoded[n]) >= at_least:
+                requests, self._encoded[n] = self._encoded[n], []
+                with guard("outbox.accept"):
+                    sender.outbox.accept(requests)
+                self._hand_on()
+
+    def _encode(self, sender: Sender, items: list[Item]) -> list[Request]:
+        encode = sender.outbox.exporter.encode
+        with guard("exporter.encode"):
+            return encode(items)
+        if len(items) == 1:
+            self._ledger.drop_turns(1, "encode")
+            return []
+        # One bad item must not cost the others.
+        return [request for item in items for request in self._encode(sender, [item])]
+
+    def _masked(self, requests: Iterable[Request], function: Mask) -> Iterable[Request]:
+        for request in requests:
+            if failed := mask.apply(function, request):
+                self._ledger.count("masked_out", failed)
+            yield request
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Let other threads run before they have to ask for it."""
+        if time.perf_counter() - self._slice_began > SLICE_SECONDS:
+            time.sleep(HANDED_ON_SECONDS)
+            self._slice_began = time.perf_counter()
