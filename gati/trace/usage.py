@@ -1,0 +1,283 @@
+"""What a model call says of itself: tokens, model, provider, finish reason.
+
+LangChain's `usage_metadata` is taken first, then `llm_output`, then `response_metadata`; each
+provider's own shape has a small function. What is not told stays None. Pure, and never raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from gati.events import Usage
+
+if TYPE_CHECKING:
+    from gati.trace.records import Message
+
+Raw: TypeAlias = dict[Any, Any]
+
+_PLACES = ("token_usage", "usage", "usage_metadata", "token_count", "amazon-bedrock-invocationMetrics")
+"""Keys under which providers keep their counts; Ollama keeps them among the rest."""
+
+
+def usage_of(messages: tuple[Message, ...], llm_output: Any = None) -> Usage | None:
+    """Tokens of one model call, None if the provider did not count them.
+
+    With several candidates each may carry the usage of the whole call: they are never added up,
+    and `llm_output`, which is the call's, goes first.
+    """
+    said = [
+        (message.usage, _raw_usage(message.response) or message.usage)
+        for message in messages
+        if isinstance(message.usage, dict)
+    ]
+    told = [(raw, raw) for source in (llm_output, *(m.response for m in messages)) if (raw := _raw_usage(source))]
+    for counts, raw in told + said if len(messages) > 1 else said + told:
+        usage = _read(counts)
+        if usage is not None:
+            usage.raw = raw
+            return usage
+    return None
+
+
+def is_cached(messages: tuple[Message, ...]) -> bool:
+    """Whether the answer came from LangChain's cache, which marks it with a cost of zero."""
+    return any(
+        isinstance(m.usage, dict) and m.usage.get("total_cost") == 0 and "total_cost" in m.usage for m in messages
+    )
+
+
+def _raw_usage(source: Any) -> Raw | None:
+    if not isinstance(source, dict):
+        return None
+    for place in _PLACES:
+        if isinstance(found := source.get(place), dict) and found:
+            return found
+    return {k: v for k, v in source.items() if k in _OLLAMA} if _OLLAMA & source.keys() else None
+
+
+# -- one function a shape -----------------------------------------------------------------
+
+
+def _langchain(raw: Raw) -> Usage:
+    """`usage_metadata`. Service tiers put their name before a key: ``flex_cache_read``."""
+    inputs, outputs = _inner(raw, "input_token_details"), _inner(raw, "output_token_details")
+    usage = Usage(
+        _count(raw, "input_tokens"),
+        _count(raw, "output_tokens"),
+        _count(raw, "total_tokens"),
+        cache_read_tokens=_count(inputs, "cache_read", "priority_cache_read", "flex_cache_read"),
+        cache_write_tokens=_count(inputs, "cache_creation", "priority_cache_creation", "flex_cache_creation"),
+        reasoning_tokens=_count(outputs, "reasoning", "priority_reasoning", "flex_reasoning"),
+        audio_input_tokens=_count(inputs, "audio"),
+        audio_output_tokens=_count(outputs, "audio"),
+    )
+    # Counted by time to live, the writes stand in these keys instead of, or beside, the sum.
+    by_ttl = [_count(inputs, key) for key in ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")]
+    return _with_writes(usage, by_ttl)
+
+
+def _openai_chat(raw: Raw) -> Usage:
+    """Chat Completions, and all who speak it: Mistral, Groq, DeepSeek, Together, Fireworks, xAI."""
+    inputs, outputs = _inner(raw, "prompt_tokens_details"), _inner(raw, "completion_tokens_details")
+    return Usage(
+        _count(raw, "prompt_tokens"),
+        _count(raw, "completion_tokens"),
+        _count(raw, "total_tokens"),
+        cache_read_tokens=_first(
+            _count(inputs, "cached_tokens"), _count(raw, "prompt_cache_hit_tokens", "cache_read_input_tokens")
+        ),
+        cache_write_tokens=_first(_count(inputs, "cache_write_tokens"), _count(raw, "cache_write_input_tokens")),
+        reasoning_tokens=_count(outputs, "reasoning_tokens"),
+        audio_input_tokens=_count(inputs, "audio_tokens"),
+        audio_output_tokens=_count(outputs, "audio_tokens"),
+    )
+
+
+def _openai_responses(raw: Raw) -> Usage:
+    inputs, outputs = _inner(raw, "input_tokens_details"), _inner(raw, "output_tokens_details")
+    return Usage(
+        _count(raw, "input_tokens"),
+        _count(raw, "output_tokens"),
+        _count(raw, "total_tokens"),
+        cache_read_tokens=_count(inputs, "cached_tokens"),
+        cache_write_tokens=_count(inputs, "cache_write_tokens"),
+        reasoning_tokens=_count(outputs, "reasoning_tokens"),
+    )
+
+
+def _anthropic(raw: Raw) -> Usage:
+    """Here the input leaves out what was read from and written to the cache."""
+    read, by_ttl = _count(raw, "cache_read_input_tokens"), _inner(raw, "cache_creation")
+    usage = Usage(
+        _count(raw, "input_tokens"),
+        _count(raw, "output_tokens"),
+        cache_read_tokens=read,
+        cache_write_tokens=_count(raw, "cache_creation_input_tokens"),
+        reasoning_tokens=_count(_inner(raw, "output_tokens_details"), "thinking_tokens"),
+    )
+    return _with_cache(_with_writes(usage, [_count(by_ttl, key) for key in by_ttl]))
+
+
+def _google(raw: Raw) -> Usage:
+    """Here the output leaves out the thoughts."""
+    thoughts = _count(raw, "thoughts_token_count", "thoughtsTokenCount")
+    usage = Usage(
+        _count(raw, "prompt_token_count", "promptTokenCount"),
+        _count(raw, "candidates_token_count", "candidatesTokenCount"),
+        _count(raw, "total_token_count", "totalTokenCount"),
+        cache_read_tokens=_count(raw, "cached_content_token_count", "cachedContentTokenCount"),
+        reasoning_tokens=thoughts,
+    )
+    if thoughts:
+        usage.output_tokens = (usage.output_tokens or 0) + thoughts
+    return usage
+
+
+def _bedrock(raw: Raw) -> Usage:
+    """Converse, and the metrics of an invoked model; the input leaves out the cache."""
+    return _with_cache(
+        Usage(
+            _count(raw, "inputTokens", "inputTokenCount"),
+            _count(raw, "outputTokens", "outputTokenCount"),
+            _count(raw, "totalTokens"),
+            cache_read_tokens=_count(raw, "cacheReadInputTokens", "cacheReadInputTokenCount"),
+            cache_write_tokens=_count(raw, "cacheWriteInputTokens", "cacheWriteInputTokenCount"),
+        )
+    )
+
+
+def _ollama(raw: Raw) -> Usage:
+    return Usage(_count(raw, "prompt_eval_count"), _count(raw, "eval_count"))
+
+
+_OLLAMA = frozenset({"prompt_eval_count", "eval_count"})
+_SHAPES: tuple[tuple[frozenset[str], Callable[[Raw], Usage]], ...] = (
+    (frozenset({"prompt_tokens", "completion_tokens"}), _openai_chat),
+    (frozenset({"inputTokens", "outputTokens", "inputTokenCount"}), _bedrock),
+    (frozenset({"prompt_token_count", "promptTokenCount", "candidates_token_count"}), _google),
+    (_OLLAMA, _ollama),
+    (frozenset({"cache_read_input_tokens", "cache_creation_input_tokens"}), _anthropic),
+    (frozenset({"input_tokens_details", "output_tokens_details"}), _openai_responses),
+    (frozenset({"input_tokens", "output_tokens", "total_tokens"}), _langchain),
+)
+"""By keys that only this shape has; the first hit wins. The last also reads bare counts."""
+
+
+def _read(raw: Raw) -> Usage | None:
+    for keys, shape in _SHAPES:
+        if keys & raw.keys():
+            usage = _settled(shape(raw))
+            known = (usage.input_tokens, usage.output_tokens, usage.total_tokens)
+            return usage if known != (None, None, None) else None
+    return None
+
+
+# -- what makes the counts agree ----------------------------------------------------------
+
+
+def _settled(usage: Usage) -> Usage:
+    """Older integrations leave the cache out of the input, or the thoughts out of the output.
+    The sum that came along, or a part larger than its whole, gives them away.
+    """
+    known = (usage.input_tokens or 0) + (usage.output_tokens or 0)
+    cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
+    thoughts, total = usage.reasoning_tokens or 0, usage.total_tokens
+    if usage.input_tokens is not None and (cached > usage.input_tokens or (cached and total == known + cached)):
+        _with_cache(usage)
+    if usage.output_tokens is not None and (thoughts > usage.output_tokens or (thoughts and total == known + thoughts)):
+        usage.output_tokens += thoughts
+    if usage.input_tokens is not None and usage.output_tokens is not None:
+        usage.total_tokens = max(total or 0, usage.input_tokens + usage.output_tokens)
+    return usage
+
+
+def _with_cache(usage: Usage) -> Usage:
+    cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
+    if usage.input_tokens is not None:
+        usage.input_tokens += cached
+    return usage
+
+
+def _with_writes(usage: Usage, by_ttl: list[int | None]) -> Usage:
+    counted = [count for count in by_ttl if count is not None]
+    if counted:
+        usage.cache_write_tokens = max(usage.cache_write_tokens or 0, sum(counted))
+    return usage
+
+
+def _count(raw: Raw, *keys: str) -> int | None:
+    """The first of `keys` that holds a number of tokens; negative and odd values are unknown."""
+    for key in keys:
+        value = raw.get(key)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e15:
+            return int(value)
+    return None
+
+
+def _first(*counts: int | None) -> int | None:
+    return next((count for count in counts if count is not None), None)
+
+
+def _inner(raw: Raw, key: str) -> Raw:
+    found = raw.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+# -- names --------------------------------------------------------------------------------
+
+_MODEL_KEYS = ("model_name", "model", "model_id")
+_FINISH_KEYS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
+
+
+def model_name_of(
+    messages: tuple[Message, ...],
+    llm_output: Any = None,
+    metadata: Any = None,
+    params: Any = None,
+    serialized: Any = None,
+) -> str | None:
+    """The model that answered: as the response names it, else as it was asked for."""
+    for source in (*(message.response for message in messages), llm_output):
+        if name := _text(source, *_MODEL_KEYS):
+            return name
+    configured = serialized.get("kwargs") if isinstance(serialized, dict) else None
+    return _text(metadata, "ls_model_name") or _text(params, *_MODEL_KEYS) or _text(configured, *_MODEL_KEYS)
+
+
+def provider_of(messages: tuple[Message, ...], metadata: Any = None) -> str | None:
+    """The provider as LangChain names it (``openai``, ``anthropic``, ``google_genai`` …)."""
+    told = next((name for message in messages if (name := _text(message.response, "model_provider"))), None)
+    return _text(metadata, "ls_provider") or told
+
+
+def finish_reason_of(messages: tuple[Message, ...], llm_output: Any = None) -> str | None:
+    """Why the model stopped, in the provider's own word."""
+    for source in (*(message.response for message in messages), llm_output):
+        if reason := _text(source, *_FINISH_KEYS):
+            return reason
+    response = next((m.response for m in messages if isinstance(m.response, dict)), {})
+    # The Responses API has a status, and a reason only for what is incomplete.
+    return _text(response.get("incomplete_details"), "reason") or _text(response, "status")
+
+
+def service_tier_of(messages: tuple[Message, ...], llm_output: Any = None) -> str | None:
+    """The class of service (``flex``, ``priority`` …) that the call was served at; it changes the price."""
+    for source in (*(message.response for message in messages), llm_output):
+        if tier := _text(source, "service_tier") or _text(_raw_usage(source), "service_tier"):
+            return tier
+    return None
+
+
+def _text(source: Any, *keys: str) -> str | None:
+    if isinstance(source, dict):
+        for key in keys:
+            if isinstance(value := source.get(key), str) and value:
+                return _once(value)
+    return None
+
+
+def _once(text: str) -> str:
+    """LangChain joins the texts of streamed chunks: two ``stop`` become ``stopstop``."""
+    again = (text + text).find(text, 1)
+    return text[:again] if again >= 4 and len(text) < 1_000 else text
