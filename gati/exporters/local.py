@@ -49,7 +49,7 @@ class LocalExporter:
         """Write the request to the store. A store that is busy or cannot be written is tried again."""
         try:
             self._write(request)
-        except Exception as error:  # the sender must hear of every fault as an outcome
+        except Exception as error:  # noqa: BLE001  # the sender must hear of every fault as an outcome
             return _outcome(error)
         return DELIVERED
 
@@ -84,7 +84,7 @@ def _outcome(error: Exception) -> Outcome:
     import sqlite3  # the store has loaded it by now, unless its folder could not be made
 
     reason = f"{type(error).__name__}: {error}"[:200]
-    if type(error).__name__ == "TooLarge":
+    if type(error).__name__ == "TooLargeError":
         return Outcome(Verdict.SPLIT, reason)
     if isinstance(error, (sqlite3.OperationalError, OSError)):
         return Outcome(Verdict.RETRY, reason)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gati.studio import columns
-from gati.studio.store import Store
+
+if TYPE_CHECKING:
+    from gati.studio.store import Store
 
 ACTIONS = ("users", "organizations", "ratings", "events")
 _KEYS = {"users": "externalUserId", "organizations": "externalOrganizationId", "events": "insertId"}
@@ -88,11 +90,10 @@ def products(store: Store, limit: int, offset: int, _: str | None) -> list[dict[
 
 def interactions(store: Store, limit: int, offset: int, product: str | None) -> list[dict[str, Any]]:
     """`GET /interactions`: conversations, newest first."""
-    where, values = ("WHERE product = ?", [product]) if product else ("", [])
     with store.connections.reading() as db:
         rows = db.execute(
-            f"SELECT * FROM conversations {where} ORDER BY last_at DESC, id DESC LIMIT ? OFFSET ?",
-            [*values, limit, offset],
+            "SELECT * FROM conversations WHERE ?1 IS NULL OR product = ?1 ORDER BY last_at DESC, id DESC LIMIT ?2 OFFSET ?3",
+            (product, limit, offset),
         ).fetchall()
     return [_interaction(dict(row)) for row in rows]
 

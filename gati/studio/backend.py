@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gati.studio import columns
-from gati.studio.store import Store
+from gati.studio import columns, projection
+
+if TYPE_CHECKING:
+    from gati.studio.store import Store
 
 _LONGEST = {"event_type": 50, "run_id": 36, "run_name": 255, "agent_name": 255, "timestamp": 64}
 _MOST_EVENTS = 10_000
 
 
-class Conflict(Exception):
+class ConflictError(Exception):
     """Two runs of one agent under one fixed name, or one run under two agents: the backend's 500."""
 
 
@@ -64,19 +66,26 @@ def _fault(place: list[Any], reason: str) -> dict[str, Any]:
 
 
 def ingest(store: Store, events: list[dict[str, Any]]) -> dict[str, Any]:
-    """Keep events; a repeated `event_id` is ignored. Raises Conflict, and keeps none of the batch then."""
-    new: list[dict[str, Any]] = []
-    with store.connections.writing() as db:
-        for event in events:
-            _keep_run(db, event)
-            known = db.execute("SELECT 1 FROM gati_events WHERE event_id = ?", (event["event_id"],)).fetchone()
-            if known is None:
-                db.execute(
-                    "INSERT INTO gati_events (event_id, run_id, body) VALUES (?, ?, ?)",
-                    (event["event_id"], event["run_id"], json.dumps(event, ensure_ascii=False)),
-                )
-                new.append(event)
-    return {"success": True, "received": len(events), "stored": len(new)}
+    """Keep events; a repeated `event_id` is ignored. Raises ConflictError, and keeps none of the batch then."""
+
+    def work(db: sqlite3.Connection) -> int:
+        return sum(_keep(store, db, event) for event in events)
+
+    return {"success": True, "received": len(events), "stored": store.transaction(work)}
+
+
+def _keep(store: Store, db: sqlite3.Connection, event: dict[str, Any]) -> bool:
+    _keep_run(db, event)
+    if db.execute("SELECT 1 FROM gati_events WHERE event_id = ?", (event["event_id"],)).fetchone():
+        return False
+    body = projection.body(event)
+    answer = store.take(db, body)
+    db.execute(
+        "INSERT INTO gati_events (event_id, run_id, conversation, body)"
+        " SELECT ?, ?, id, ? FROM conversations WHERE uid = ?",
+        (event["event_id"], event["run_id"], columns.compact(event), answer["conversationId"]),
+    )
+    return True
 
 
 def _keep_run(db: sqlite3.Connection, event: dict[str, Any]) -> None:
@@ -84,7 +93,7 @@ def _keep_run(db: sqlite3.Connection, event: dict[str, Any]) -> None:
     known = db.execute("SELECT agent FROM gati_runs WHERE run_id = ?", (run,)).fetchone()
     if known is not None:
         if known["agent"] != agent:
-            raise Conflict("one run_id under two agent names")
+            raise ConflictError("one run_id under two agent names")
         return
     if name.startswith("temp_"):
         count = db.execute("SELECT count(*) FROM gati_runs WHERE agent = ?", (agent,)).fetchone()[0]
@@ -92,7 +101,7 @@ def _keep_run(db: sqlite3.Connection, event: dict[str, Any]) -> None:
     try:
         db.execute("INSERT INTO gati_runs (agent, name, run_id) VALUES (?, ?, ?)", (agent, name, run))
     except sqlite3.IntegrityError as error:
-        raise Conflict("a fixed run_name used by two run_ids of one agent") from error
+        raise ConflictError("a fixed run_name used by two run_ids of one agent") from error
 
 
 def events(store: Store) -> list[dict[str, Any]]:

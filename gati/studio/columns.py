@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import uuid
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
@@ -106,3 +108,25 @@ def iso(at: int) -> str:
     """Microseconds since the epoch as ``YYYY-MM-DDTHH:MM:SS.mmmZ``."""
     seconds, rest = divmod(at, 1_000_000)
     return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%dT%H:%M:%S}.{rest // 1000:03d}Z"
+
+
+def agent(message: dict[str, Any]) -> str | None:
+    """The agent that a message names as its own."""
+    known = message.get("properties") or {}
+    name = known.get("agent_name")
+    return name if isinstance(name, str) else None
+
+
+def compact(value: Any) -> str:
+    """JSON without blanks, in the text's own characters."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def message_uid(conversation: str, number: int) -> str:
+    """The id of a message on the wire: a UUID that holds the row's number, so it needs no column."""
+    return str(uuid.UUID(int=(uuid.UUID(conversation).int >> 64 << 64) | (1 << 63) | number))
+
+
+def message_number(uid: str) -> int:
+    """The row's number in an id made by `message_uid`."""
+    return uuid.UUID(uid).int & ((1 << 62) - 1)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from gati.studio.faults import Fault, Faults
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from gati.studio.faults import Fault, Faults
 
 MAX_BODY = 20 * 1024**2
 """Largest request body in bytes."""
@@ -109,7 +111,7 @@ class Trouble:
 
     async def _hang(self) -> None:
         generation = self.faults.generation
-        while self.faults.generation == generation:
+        while self.faults.generation == generation:  # noqa: ASYNC110  # cleared from another thread
             await asyncio.sleep(0.02)
 
 
@@ -118,14 +120,13 @@ async def _nowhere(message: Message) -> None:
 
 
 def _response(fault: Fault) -> Response:
-    assert fault.status is not None
-    return Response(fault.body, fault.status, fault.headers)
+    return Response(fault.body, fault.status or 200, fault.headers)
 
 
 class ResettableProtocol(H11Protocol):
     """uvicorn's HTTP protocol, which lets `Trouble` break a connection as a crash would."""
 
-    open: dict[Any, asyncio.Transport] = {}
+    open: ClassVar[dict[Any, asyncio.Transport]] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

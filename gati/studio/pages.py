@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from starlette.routing import BaseRoute
+from typing import TYPE_CHECKING
 
-from gati.studio.store import Store
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
+    from gati.studio.store import Store
 
 
 def routes(store: Store) -> list[BaseRoute]:

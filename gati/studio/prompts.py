@@ -55,8 +55,7 @@ def keep_call(db: sqlite3.Connection, conversation: int, version: int | None, bo
     cursor = db.execute(
         "INSERT INTO calls (conversation, version, envelope) VALUES (?, ?, ?)", (conversation, version, text)
     )
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid
+    return int(cursor.lastrowid or 0)
 
 
 def take_apart(prompt: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -77,14 +76,13 @@ def take_apart(prompt: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def put_together(text: str, own: dict[str, Any]) -> str | dict[str, Any]:
     """The prompt as it was sent: the reverse of `take_apart`."""
-    prompt = json.loads(text)
+    prompt: str | dict[str, Any] = json.loads(text)
     if isinstance(prompt, str):
         return prompt
     for index, content in own.get("dynamic", {}).items():
         prompt["components"][int(index)]["content"] = content
     if "variables" in own:
         prompt["variables"] = own["variables"]
-    assert isinstance(prompt, dict)
     return prompt
 
 

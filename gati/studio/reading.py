@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gati.studio import prompts
-from gati.studio.store import Store, message_uid
+from gati.studio.columns import message_uid
+
+if TYPE_CHECKING:
+    from gati.studio.store import Store
 
 
 def messages(store: Store, external_id: str | None = None, product: str | None = None) -> list[dict[str, Any]]:
@@ -15,12 +18,13 @@ def messages(store: Store, external_id: str | None = None, product: str | None =
 
     Each has, beside its own keys, `messageId`, `conversation` (the external id) and `prompt` (as it was sent).
     """
-    where = "WHERE (:external IS NULL OR c.external_id = :external) AND (:product IS NULL OR c.product = :product)"
     with store.connections.snapshot() as db:
         rows = db.execute(
             "SELECT m.id, m.body, c.uid, c.external_id, k.envelope, v.body AS prompt FROM messages m"
             " JOIN conversations c ON c.id = m.conversation JOIN calls k ON k.id = m.call"
-            f" LEFT JOIN prompt_versions v ON v.id = k.version {where} ORDER BY c.id, m.at, m.id",
+            " LEFT JOIN prompt_versions v ON v.id = k.version"
+            " WHERE (:external IS NULL OR c.external_id = :external) AND (:product IS NULL OR c.product = :product)"
+            " ORDER BY c.id, m.at, m.id",
             {"external": external_id, "product": product},
         ).fetchall()
     return [_message(row) for row in rows]

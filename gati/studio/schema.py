@@ -7,7 +7,9 @@ the store's clock: what has a larger id came later. A NULL number is unknown, 0 
 from __future__ import annotations
 
 import sqlite3
-from typing import Callable
+from collections.abc import Callable
+
+from gati.studio import search
 
 
 def _first(db: sqlite3.Connection) -> None:
@@ -15,16 +17,7 @@ def _first(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
-def _search(db: sqlite3.Connection) -> None:
-    """Full-text index, where this SQLite has FTS5. Contentless: the texts stand in `messages` only."""
-    try:
-        db.execute("CREATE VIRTUAL TABLE search USING fts5(text, content='', tokenize='unicode61 remove_diacritics 2')")
-    except sqlite3.OperationalError as error:
-        if "fts5" not in str(error):
-            raise
-
-
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first, _search]
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first, search.create]
 
 
 def migrate(db: sqlite3.Connection) -> None:
@@ -41,11 +34,6 @@ def migrate(db: sqlite3.Connection) -> None:
     except BaseException:
         db.execute("ROLLBACK")
         raise
-
-
-def has_search(db: sqlite3.Connection) -> bool:
-    """Whether this store has its full-text index."""
-    return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'search'").fetchone() is not None
 
 
 def _version(db: sqlite3.Connection) -> int:

@@ -9,26 +9,29 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute, Route
 
 from gati.studio import answers, backend, validation
+from gati.studio.actions import UnknownConversationError
 from gati.studio.faults import Faults
 from gati.studio.guards import BoundedBody, LocalOnly, ResettableProtocol, Trouble
-from gati.studio.store import Store, TooLarge, UnknownConversation
+from gati.studio.store import Store, TooLargeError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp
 
 Received = Callable[[str, str, Any, list[str]], None]
 """Told of each authorised request: method, path, body, and the keys of it that the contract does not know."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A request that is answered with an error."""
 
     def __init__(self, status: int, error: str) -> None:
@@ -58,7 +61,7 @@ def create_app(
     faults = faults or Faults()
     faults.known = lambda body: answers.known_messages(store, body)
     api = _Api(store, api_keys, on_request)
-    routes = [*api.routes()]
+    routes: list[BaseRoute] = [*api.routes()]
     if control:
         routes.append(Route("/__faults__", _control(faults), methods=["GET", "POST", "DELETE"]))
     if pages:
@@ -66,7 +69,7 @@ def create_app(
 
         routes += studio_pages.routes(store)
     guards = [Middleware(LocalOnly), Middleware(BoundedBody), Middleware(Trouble, faults=faults)]
-    return Starlette(routes=routes, middleware=guards, exception_handlers={Refused: _refused})
+    return Starlette(routes=routes, middleware=guards, exception_handlers={RefusedError: _refused})
 
 
 def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
@@ -135,25 +138,25 @@ class _Api:
         body = self._checked(request, "messages")
         try:
             return JSONResponse(await run_in_threadpool(self.store.ingest, body), 201)
-        except UnknownConversation as error:
-            raise Refused(400, "Validation error: conversationId: Conversation not found") from error
-        except TooLarge as error:
-            raise Refused(413, str(error)) from error
+        except UnknownConversationError as error:
+            raise RefusedError(400, "Validation error: conversationId: Conversation not found") from error
+        except TooLargeError as error:
+            raise RefusedError(413, str(error)) from error
 
     async def act(self, request: Request) -> JSONResponse:
         endpoint = request.url.path.rsplit("/", 1)[-1]
         body = self._checked(request, endpoint)
         try:
             return JSONResponse(await run_in_threadpool(answers.act, self.store, endpoint, body), 201)
-        except UnknownConversation as error:
-            raise Refused(404, "Conversation not found") from error
+        except UnknownConversationError as error:
+            raise RefusedError(404, "Conversation not found") from error
 
     async def update(self, request: Request) -> JSONResponse:
         endpoint = request.url.path.split("/")[-2]
         body = self._body(request)
         answer = await run_in_threadpool(answers.update, self.store, endpoint, request.path_params["uid"], body)
         if answer is None:
-            raise Refused(404, "Not found")
+            raise RefusedError(404, "Not found")
         return JSONResponse(answer)
 
     async def listed(self, request: Request) -> JSONResponse:
@@ -164,7 +167,7 @@ class _Api:
             page = max(int(float(request.query_params.get("page", "1"))), 1)
             offset = max(int(float(request.query_params.get("offset", (page - 1) * limit))), 0)
         except (ValueError, OverflowError) as error:
-            raise Refused(400, "Validation error: limit, page and offset are numbers") from error
+            raise RefusedError(400, "Validation error: limit, page and offset are numbers") from error
         product = request.query_params.get("productId")
         found = await run_in_threadpool(answers.LISTS[name], self.store, limit, min(offset, 2**40), product)
         return JSONResponse(found)
@@ -173,7 +176,7 @@ class _Api:
         self._let_in(request)
         found = await run_in_threadpool(answers.interaction, self.store, request.path_params["uid"])
         if found is None:
-            raise Refused(404, "Interaction not found")
+            raise RefusedError(404, "Interaction not found")
         return JSONResponse(found)
 
     async def events(self, request: Request) -> JSONResponse:
@@ -182,27 +185,27 @@ class _Api:
             return JSONResponse({"detail": errors[:100]}, 422)
         try:
             return JSONResponse(await run_in_threadpool(backend.ingest, self.store, body["events"]), 201)
-        except backend.Conflict as error:
+        except backend.ConflictError as error:
             return JSONResponse({"detail": str(error)}, 500)
 
     def _checked(self, request: Request, endpoint: str) -> dict[str, Any]:
         body = self._body(request, endpoint)
         try:
             if wrong := validation.fault(endpoint, body):
-                raise Refused(400, f"Validation error: {wrong}")
+                raise RefusedError(400, f"Validation error: {wrong}")
         except RecursionError as error:
-            raise Refused(400, "Validation error: body: nested too deeply") from error
-        assert isinstance(body, dict)
-        return body
+            raise RefusedError(400, "Validation error: body: nested too deeply") from error
+        checked: dict[str, Any] = body
+        return checked
 
     def _body(self, request: Request, endpoint: str | None = None) -> Any:
-        """The request's JSON, told to `on_request`; raises Refused."""
+        """The request's JSON, told to `on_request`; raises RefusedError."""
         self._let_in(request)
         try:
             body = json.loads(request.scope["gati.body"], parse_constant=_no_constant)
             json.dumps(body, ensure_ascii=False).encode()  # a lone surrogate is no text
         except (ValueError, RecursionError) as error:
-            raise Refused(400, "Validation error: body: not valid JSON") from error
+            raise RefusedError(400, "Validation error: body: not valid JSON") from error
         if self.on_request is not None:
             unknown = validation.unknown_keys(endpoint, body) if endpoint else []
             self.on_request(request.method, request.url.path, body, unknown)
@@ -213,20 +216,19 @@ class _Api:
             return
         given = request.headers.get("authorization")
         if not given:
-            raise Refused(401, "Authentication required. Please provide a valid API key.")
+            raise RefusedError(401, "Authentication required. Please provide a valid API key.")
         scheme, _, key = given.partition(" ")
         if scheme != "Bearer" or not key:
-            raise Refused(401, "Invalid authorization header format. Use: Bearer <api_key>")
+            raise RefusedError(401, "Invalid authorization header format. Use: Bearer <api_key>")
         if key not in self.api_keys:
-            raise Refused(401, "Invalid API key")
+            raise RefusedError(401, "Invalid API key")
 
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-async def _refused(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Refused)
+async def _refused(_: Request, error: Any) -> JSONResponse:
     return JSONResponse({"success": False, "error": error.error, "message": error.error}, error.status)
 
 

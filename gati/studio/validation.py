@@ -45,7 +45,7 @@ def _is_time(value: object) -> bool:
 
 def fault(endpoint: str, body: object) -> str | None:
     """What is wrong with the body, beginning with the path of the fault; None when it is right."""
-    errors = list(_validator(endpoint).iter_errors(body))  # type: ignore[arg-type]
+    errors = list(_validator(endpoint).iter_errors(body))
     if errors:
         worst = jsonschema.exceptions.best_match(errors)
         return f"{_path(worst.absolute_path)}: {_said(worst)}"

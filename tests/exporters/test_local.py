@@ -1,0 +1,89 @@
+"""The embedded store as a destination."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gati.events import Action, Item
+from gati.exporters.base import DELIVERED, Request, Verdict
+from gati.exporters.local import LocalExporter
+from gati.studio import reading
+from gati.studio.store import Store
+from tests.studio.bodies import body, said
+
+
+class Plain:
+    """An encoder whose items are bodies already."""
+
+    def encode(self, items: Sequence[Item]) -> list[Request]:
+        return [Request("lane", item.body, 1, "turn", item.endpoint) for item in items if isinstance(item, Action)]
+
+    def split(self, request: Request) -> tuple[Request, Request] | None:
+        return None
+
+
+def request(told: dict[str, Any], endpoint: str = "messages") -> Request:
+    return Request("c", told, 1, "r", endpoint)
+
+
+@pytest.fixture
+def exporter(tmp_path: Path) -> Any:
+    made = LocalExporter(tmp_path / "store.db", 1024**2, Plain())
+    yield made
+    made.close()
+
+
+def test_a_request_is_in_the_store_when_send_returns(exporter: LocalExporter, tmp_path: Path) -> None:
+    assert exporter.send(request(body("c", said("a", "hello")))) == DELIVERED
+    assert exporter.send(request(body("c", said("a", "hello")))) == DELIVERED
+    assert [m["content"] for m in reading.messages(Store(tmp_path / "store.db"))] == ["hello"]
+
+
+def test_names_of_the_sdk_become_those_of_the_wire_but_not_what_is_the_users_own(
+    exporter: LocalExporter, tmp_path: Path
+) -> None:
+    told = {
+        "external_user_id": "u", "external_conversation_id": "c",
+        "messages": [{"message_type": "llm", "external_message_id": "a", "properties": {"tokens_in": 1}, "input": {"a_b": 1}}],
+        "system_prompt": {"external_prompt_id": "p", "components": [{"content": "x", "is_dynamic": True}], "variables": {"a_b": "1"}},
+    }  # fmt: skip
+    assert exporter.send(request(told)) == DELIVERED
+    (message,) = reading.messages(Store(tmp_path / "store.db"))
+    assert message["externalMessageId"] == "a"
+    assert (message["properties"], message["input"]) == ({"tokens_in": 1}, {"a_b": 1})
+    assert message["prompt"]["variables"] == {"a_b": "1"}
+    assert message["prompt"]["components"][0]["isDynamic"] is True
+
+
+def test_actions_are_kept_too(exporter: LocalExporter) -> None:
+    (made,) = exporter.encode([Action("users", {"external_user_id": "u", "name": "Ada"})])
+    assert exporter.send(made) == DELIVERED
+
+
+def test_a_folder_that_cannot_be_written_is_tried_again_later(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    exporter = LocalExporter(tmp_path / "file" / "store.db", 1024**2, Plain())
+    outcome = exporter.send(request(body("c", said("a", "hello"))))
+    assert outcome.verdict is Verdict.RETRY
+
+
+def test_a_request_that_does_not_fit_asks_to_be_split(exporter: LocalExporter) -> None:
+    assert exporter.send(request(body("c", said("a", "x" * 3 * 1024**2)))).verdict is Verdict.SPLIT
+
+
+def test_a_request_that_makes_no_sense_is_refused_without_its_content(exporter: LocalExporter) -> None:
+    outcome = exporter.send(request({"messages": [{"content": "secret"}]}))
+    assert outcome.verdict is Verdict.REJECT
+    assert "secret" not in outcome.reason
+
+
+def test_sqlite_is_loaded_when_there_is_something_to_keep() -> None:
+    program = "import sys, gati.exporters.local; sys.exit('sqlite3' in sys.modules)"
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", program], cwd=root, check=False).returncode == 0
