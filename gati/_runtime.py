@@ -13,7 +13,8 @@ from gati.pipeline import faults
 
 if TYPE_CHECKING:
     from gati.exporters.base import Exporter
-    from gati.pipeline import Pipeline
+    from gati.langchain.recorder import Recorder
+    from gati.pipeline.pipeline import Pipeline
     from gati.settings import Settings
     from gati.trace.records import Record
 
@@ -26,12 +27,13 @@ class Runtime:
     Forks and the program's exit are the pipeline's own affair.
     """
 
-    __slots__ = ("_lock", "pipeline", "settings")
+    __slots__ = ("_lock", "pipeline", "recorder", "settings")
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self.pipeline: Pipeline | None = None
         self.settings: Settings | None = None
+        self.recorder: Recorder | None = None
 
     def start(self, settings: Settings, exporters: Sequence[Exporter] | None = None) -> None:
         """Replace what runs by a pipeline for `settings`. What the old one holds is delivered first.
@@ -43,7 +45,7 @@ class Runtime:
         from gati.langchain import injection
         from gati.langchain.callback import desk
         from gati.langchain.recorder import Recorder
-        from gati.pipeline import Pipeline
+        from gati.pipeline.pipeline import Pipeline
         from gati.trace.assembler import Assembler
 
         options = _options(settings)
@@ -55,7 +57,7 @@ class Runtime:
             chosen = _exporters(settings) if exporters is None else exporters
             self.pipeline = Pipeline(partial(Assembler, options, settings.turn_timeout), chosen, options=settings)
             desk.fault = faults.note
-            desk.recorder = Recorder(self.pipeline.put, settings.conversation_id)
+            desk.recorder = self.recorder = Recorder(self.pipeline.put, settings.conversation_id)
             if settings.auto_inject:
                 injection.switch_on()
 
@@ -69,7 +71,7 @@ class Runtime:
             if pipeline is None:
                 return
             injection.switch_off()
-            desk.recorder = None
+            desk.recorder = self.recorder = None
             pipeline.shutdown(timeout)
 
     def put(self, record: Record) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gati._runtime import runtime
 from gati._scopes import conversation, paused
+from gati._spans import span, step, tool
 from gati.pipeline.stats import FlushResult, Stats
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from langchain_core.callbacks import BaseCallbackHandler
+    from langchain_core.embeddings import Embeddings
+    from langgraph.store.base import BaseStore
 
     from gati.events import Event
 
@@ -44,8 +47,13 @@ __all__ = [
     "log_rating",
     "paused",
     "shutdown",
+    "span",
     "stats",
+    "step",
+    "tool",
     "track_event",
+    "wrap_embeddings",
+    "wrap_store",
 ]
 
 
@@ -77,6 +85,20 @@ def track_event(event: Event) -> None:
     from gati import _told
 
     _told.event(event)
+
+
+def wrap_embeddings(embeddings: Embeddings) -> Embeddings:
+    """The same embeddings, whose calls are told as `embedding` steps."""
+    from gati.langchain.wrappers import WatchedEmbeddings
+
+    return WatchedEmbeddings(embeddings)
+
+
+def wrap_store(store: BaseStore) -> BaseStore:
+    """The same LangGraph store, whose operations are told as `memory_read` and `memory_write`."""
+    from gati.langchain.wrappers import WatchedStore
+
+    return WatchedStore(store)
 
 
 def identify_user(

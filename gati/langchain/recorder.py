@@ -11,9 +11,9 @@ from collections.abc import Callable
 from functools import partial
 from time import perf_counter_ns
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from gati._context import current_scope, paused
+from gati._context import Span, current_scope, current_span, paused
 from gati.langchain import history
 from gati.langchain.private import enclosing_run, running_config
 from gati.langchain.prompts import template_of
@@ -135,6 +135,16 @@ class Recorder:
             return
         self._start("retriever", run_id, admitted, name or _name(serialized), freeze(query), tags, metadata)
 
+    def span_started(self, kind: str, name: str, given: Any) -> Span | None:
+        """A span of the user's own began; None if it is not to be recorded."""
+        run_id = uuid4()
+        admitted = self._admit(run_id, None)
+        if admitted is None:
+            return None
+        inputs = history.state(given, partial(history.tail_of_input, whole=False))
+        self._start(kind, run_id, admitted, name, inputs, None, None)
+        return Span(run_id, admitted[0])
+
     # -- ends -----------------------------------------------------------------------------
 
     def chain_ended(self, outputs: Any, run_id: UUID, inputs: Any) -> None:
@@ -225,10 +235,14 @@ class Recorder:
         if paused.get() or (parent is not None and parent in self.muted):
             self.muted.add(run_id)
             return None
-        if parent is not None and parent in opened:
-            return parent, True
-        enclosing = enclosing_run(running_config.get())
-        return (enclosing, True) if enclosing in opened else (parent, False)
+        if parent is None or parent not in opened:
+            enclosing = enclosing_run(running_config.get())
+            if enclosing in opened:
+                parent = enclosing
+        span = current_span.get()
+        if span is not None and span.id in opened and (parent == span.parent_id or parent not in opened):
+            return span.id, True  # LangChain passes spans of the user's over: they stand in between
+        return parent, parent in opened
 
     def _start(
         self, kind: str, run_id: UUID, admitted: tuple[UUID | None, bool], name: str, inputs: Any, tags: Any,

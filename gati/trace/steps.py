@@ -95,9 +95,11 @@ class Steps:
             return self._tool
         if run.kind == "retriever":
             return _retrieval
-        if run.kind in ("embedding", "memory_read", "memory_write", "step"):
-            return _SPANS[run.kind]
-        if run.parent is None or run.hidden or run.kind != "chain":
+        if run.parent is None and run.kind in ("chain", "prompt", "step"):
+            return None  # the turn's own start and end tell of it
+        if (make := _SPANS.get(run.kind)) is not None:
+            return make
+        if run.hidden or run.kind != "chain":
             return None
         if run.node is not None:
             return self._node
