@@ -1,0 +1,196 @@
+"""Sends requests through the Greenflash SDK; the only importer of it.
+
+The SDK's `messages.create` is the documented door. It is used with its raw response, since
+success is judged by the contract, and with everything in `extra_body`, since the wire form
+is made already and the SDK's transform of it costs many times what sending costs
+(`docs/performance-notes.md`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gati.exporters import outcomes
+from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
+from gati.exporters.greenflash.connection import access, http_client
+from gati.exporters.greenflash.messages import Encoder, shorten, wire
+from gati.exporters.greenflash.quiet import quiet
+
+if TYPE_CHECKING:
+    from greenflash import Greenflash
+
+    from gati.events import Item
+    from gati.settings import Settings
+
+_LEAST = 2000
+"""Bytes to which a single message is shortened when a server refuses its size, before it is given up."""
+
+
+class GreenflashExporter:
+    """Greenflash as a destination; see `exporters.base.Exporter`. `send` is safe in several threads."""
+
+    name = "greenflash"
+    durable = False
+
+    def __init__(self, settings: Settings) -> None:
+        self._access = access(settings)
+        self.account = self._access.account
+        self._timeout = settings.timeout
+        self._connections = settings.connections
+        self._encoder = Encoder(settings)
+        self._lock = threading.Lock()
+        self._client: Greenflash | None = None
+        self._inherited: list[Any] = []
+        self._closed = False
+
+    def encode(self, items: Sequence[Item]) -> list[Request]:
+        """See `Encoder.encode`."""
+        return self._encoder.encode(items)
+
+    def split(self, request: Request) -> tuple[Request, Request] | None:
+        """See `Encoder.split`."""
+        return self._encoder.split(request)
+
+    def send(self, request: Request) -> Outcome:
+        """Make one attempt; what the server refuses for its form only is put right and sent again."""
+        if self._access.fault:
+            return Outcome(Verdict.PAUSE, self._access.fault)
+        try:
+            with quiet():
+                return self._send(request)
+        except Exception as fault:  # noqa: BLE001 - the worker must live: whatever this is, it is tried again and counted
+            return Outcome(Verdict.RETRY, f"unexpected {type(fault).__name__}")
+
+    def after_fork(self) -> None:
+        """The parent's client stays referenced, so that its sockets are not closed here."""
+        self._lock = threading.Lock()  # the parent's may have been held
+        self._inherited.append(self._client)
+        self._client = None
+
+    def close(self) -> None:
+        """Close the connections; later attempts are put off."""
+        with self._lock:
+            client, self._client, self._closed = self._client, None, True
+        if client is not None:
+            try:
+                client.close()
+            except Exception:  # noqa: BLE001, S110 - nobody is left to be told
+                pass
+
+    def _send(self, request: Request) -> Outcome:
+        body = request.body
+        outcome, status, answer = self._attempt(request.endpoint, body, request.items)
+        if request.endpoint != "messages":
+            return outcome
+        for all_links in (False, True):
+            if not outcomes.names_a_parent(status, answer):
+                break
+            body = unlinked(body, outcomes.message(answer), all_links)
+            outcome, status, answer = self._attempt(request.endpoint, body, request.items)
+        size = len(orjson.dumps(body)) if status == 413 and request.items == 1 else 0
+        while status == 413 and size > _LEAST:
+            size //= 4
+            body = {**body, "messages": [shorten(body["messages"][0], size)]}
+            outcome, status, answer = self._attempt(request.endpoint, body, request.items)
+        return outcome
+
+    def _attempt(  # noqa: PLR0911 - one line a class of answers
+        self, endpoint: str, body: dict[str, Any], items: int
+    ) -> tuple[Outcome, int, bytes]:
+        """One call: its outcome, and status and answer if there was one."""
+        try:
+            import greenflash  # late: in the sender, not in the program's start
+
+            client = self._ready()
+        except Exception as fault:  # noqa: BLE001 - an SDK that cannot be loaded or built, for whatever reason
+            return Outcome(Verdict.RETRY, f"the SDK cannot be used: {type(fault).__name__}"), 0, b""
+        if client is None:
+            return Outcome(Verdict.RETRY, "the exporter is closed"), 0, b""
+        try:
+            response = _call(client, endpoint, body)
+        except greenflash.APIStatusError as refusal:
+            answer, status = refusal.response.content, refusal.status_code
+            return outcomes.of_status(status, refusal.response.headers, answer, items), status, answer
+        except greenflash.APIConnectionError as fault:  # timeouts too
+            return Outcome(Verdict.RETRY, f"no answer: {type(fault.__cause__ or fault).__name__}"), 0, b""
+        except (TypeError, ValueError, RecursionError) as fault:  # what the SDK raises for a body it cannot send
+            verdict = Verdict.SPLIT if items > 1 else Verdict.REJECT
+            return Outcome(verdict, f"the SDK refuses it: {type(fault).__name__}"), 0, b""
+        answer, status = response.content, response.status_code
+        if _is_success(endpoint, body, answer):
+            return DELIVERED, status, answer
+        return Outcome(Verdict.RETRY, f"HTTP {status} without the API's answer"), status, answer
+
+    def _ready(self) -> Greenflash | None:
+        with self._lock:
+            if self._client is None and not self._closed:
+                from greenflash import Greenflash  # late: as above
+
+                self._client = Greenflash(
+                    api_key=self._access.api_key or "",
+                    base_url=self._access.base_url,
+                    max_retries=0,  # one retry policy in the whole stack: the pipeline's
+                    default_headers=self._access.headers or None,
+                    default_query=self._access.query or None,
+                    timeout=self._timeout_object(),
+                    http_client=http_client(self._access, self._timeout, self._connections),
+                )
+            return self._client
+
+    def _timeout_object(self) -> Any:
+        import httpx  # late: comes with the SDK
+
+        return httpx.Timeout(self._timeout, connect=min(5.0, self._timeout))
+
+
+def _call(client: Greenflash, endpoint: str, body: dict[str, Any]) -> Any:
+    """The HTTP response of one call of the SDK."""
+    if endpoint == "messages":
+        # What stands in extra_body wins over the arguments (the SDK's documentation).
+        raw = client.messages.with_raw_response.create(
+            external_user_id=body["external_user_id"], messages=(), extra_body=wire(body)
+        )
+    elif endpoint == "users":
+        raw = client.users.with_raw_response.create(**body)  # type: ignore[assignment]
+    elif endpoint == "organizations":
+        raw = client.organizations.with_raw_response.create(**body)  # type: ignore[assignment]
+    elif endpoint == "ratings":
+        raw = client.ratings.with_raw_response.log(**body)  # type: ignore[assignment]
+    else:
+        raw = client.events.with_raw_response.create(**body)  # type: ignore[assignment]
+    return raw.http_response
+
+
+def _is_success(endpoint: str, body: dict[str, Any], answer: bytes) -> bool:
+    """A JSON object, `success` not false, with a conversation's id. What a sampled-out request is
+    answered is not known: there the id may be missing.
+    """
+    found = outcomes.fields(answer)
+    if found is None or found.get("success") is False:
+        return False
+    sampled = body.get("sample_rate", 1) < 1 and not body.get("force_sample")
+    return endpoint != "messages" or bool(found.get("conversationId")) or sampled
+
+
+def unlinked(body: dict[str, Any], said: str, all_links: bool) -> dict[str, Any]:
+    """The body without the links that the server refuses: those it names, else those out of the request,
+    else all. Their ids are kept in the messages' properties.
+    """
+    messages = body["messages"]
+    inside = {m["externalMessageId"] for m in messages}
+    links = {m["parentExternalMessageId"] for m in messages if "parentExternalMessageId" in m}
+    refused = {link for link in links if link in said} or (links - inside) or links
+    if all_links:
+        refused = (links - inside) or links
+    freed = []
+    for message in messages:
+        link = message.get("parentExternalMessageId")
+        if link in refused:
+            properties = {**message.get("properties", {}), "parent_id": link}
+            message = {k: v for k, v in message.items() if k != "parentExternalMessageId"} | {"properties": properties}
+        freed.append(message)
+    return {**body, "messages": freed}

@@ -1,0 +1,283 @@
+"""Turns, events and actions as requests of the Greenflash API. Pure: no clock, no network, no SDK.
+
+A request's body holds the SDK's snake_case arguments, its `messages` and `system_prompt` in
+the camelCase wire form, which spares the SDK's slow transform; `wire` makes the rest of it so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gati import events
+from gati.exporters import limits
+from gati.exporters.base import Request
+from gati.exporters.greenflash import prompts
+from gati.exporters.greenflash.actions import action_request
+from gati.exporters.greenflash.mapping import MAIN, Draft, View, drafts, numbers
+
+if TYPE_CHECKING:
+    from gati.settings import Settings
+
+MOST_MESSAGES = 100
+"""What one request of Greenflash may hold."""
+
+_REMEMBERED = 4096
+_SHOWN = 16_384
+_BY_TIME = attrgetter("ns")
+_SNAKE = re.compile("_([a-z])")
+
+
+class _State:
+    """What is remembered of a conversation: the last time given, and its prompt."""
+
+    __slots__ = ("last_ms", "prompt")
+
+    def __init__(self) -> None:
+        self.last_ms = 0
+        self.prompt: Hashable = None
+
+
+class _Open:
+    """A request that may still take whole turns of its conversation."""
+
+    __slots__ = ("envelope", "request", "size")
+
+    def __init__(self, request: Request, envelope: dict[str, Any], size: int) -> None:
+        self.request = request
+        self.envelope = envelope
+        self.size = size
+
+
+class Encoder:
+    """Makes requests of finished items. Used by one thread at a time.
+
+    Several turns of one conversation share a request while they fit, always whole; messages
+    that stand under different system prompts go in separate requests, a parent's first.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._most = min(settings.batch_size, MOST_MESSAGES)
+        self._largest = settings.max_request_bytes
+        # A message has five fields and shares its request with prompt and properties: all must fit.
+        limit = min(settings.max_field_bytes, settings.max_request_bytes // 8)
+        self._limit = limit
+        self._wires = prompts.Wires(limit)
+        self._view = View(
+            settings.detail == "full", settings.capture_content, limit, settings.environment, self._wires, {}, {}
+        )
+        self._states: dict[str, _State] = {}
+        self._conversations: dict[str, str] = {}
+        self._open: dict[str, _Open] = {}
+        self._requests: list[Request] = []
+        self._second = -1
+        self._prefix = ""
+
+    def encode(self, items: Sequence[events.Item]) -> list[Request]:
+        """Requests for the items; those of one lane are in order."""
+        self._requests, self._open = [], {}
+        for item in items:
+            if isinstance(item, events.Turn):
+                self._turn(item)
+            elif isinstance(item, events.Action):
+                request = action_request(item, self._settings, self._limit, self._conversations)
+                self._open.pop(request.lane, None)
+                self._requests.append(request)
+            else:
+                self._turn(self._around(item), by_hand=True)
+        requests, self._requests, self._open = self._requests, [], {}
+        _forget(self._view.shown, _SHOWN)
+        _forget(self._view.agents, _REMEMBERED)
+        _forget(self._conversations, _REMEMBERED)
+        _forget(self._states, _REMEMBERED)
+        return requests
+
+    def split(self, request: Request) -> tuple[Request, Request] | None:
+        """Halves of a request that was too large or holds a bad message; None if it holds one."""
+        messages = request.body.get("messages", ())
+        if request.endpoint != "messages" or len(messages) < 2:
+            return None
+        middle = len(messages) // 2
+        first, second = messages[:middle], messages[middle:]
+        return _with(request, first), _with(request, second)
+
+    def _around(self, event: events.Event) -> events.Turn:
+        """The conversation of an event that was made by hand."""
+        known, settings = self._conversations.get(event.run_id), self._settings
+        conversation = events.Conversation(
+            id=event.conversation_id or known or settings.conversation_id or event.run_id or event.event_id,
+            user_id=event.user_id or settings.user_id or "anonymous",
+            organization_id=event.organization_id or settings.organization_id,
+            properties=settings.properties,
+        )
+        return events.Turn(run_id=event.run_id or event.event_id, conversation=conversation, events=[event])
+
+    def _turn(self, turn: events.Turn, by_hand: bool = False) -> None:
+        found, main = drafts(turn, self._view, by_hand)
+        if not found:
+            return
+        conversation = turn.conversation
+        lane = limits.identifier(conversation.id)
+        state = self._states.pop(lane, None) or _State()
+        self._states[lane] = state  # last in the order of use
+        if not by_hand:
+            self._conversations[turn.run_id] = lane
+        found.sort(key=_BY_TIME)
+        self._stamp(found, state)
+        if main is None:
+            main = state.prompt
+        elif not by_hand:
+            state.prompt = main
+        groups = _by_prompt(found, main if self._view.content else None)
+        if len(groups) == 1 and self._join(lane, turn, groups[0]):
+            return
+        self._open.pop(lane, None)
+        for group in groups:
+            self._pack(lane, turn, group, joinable=len(groups) == 1)
+
+    def _stamp(self, found: list[Draft], state: _State) -> None:
+        last = state.last_ms
+        for draft in found:
+            ms = draft.ns // 1_000_000
+            last = ms if ms > last else last + 1
+            second = last // 1000
+            if second != self._second:
+                self._second, self._prefix = second, limits.second(second)
+            draft.message["createdAt"] = f"{self._prefix}.{last % 1000:03d}Z"
+        state.last_ms = last
+
+    def _envelope(self, lane: str, turn: events.Turn, prompt: Hashable) -> tuple[dict[str, Any], int]:
+        """A request's arguments beside its messages, and their size."""
+        conversation, settings = turn.conversation, self._settings
+        envelope: dict[str, Any] = {
+            "external_user_id": limits.identifier(conversation.user_id) or "anonymous",
+            "external_conversation_id": lane,
+        }
+        if conversation.organization_id:
+            envelope["external_organization_id"] = limits.identifier(conversation.organization_id)
+        if settings.product_id:
+            envelope["product_id"] = settings.product_id
+        if turn.model:
+            envelope["model"] = limits.identifier(turn.model)
+        own = conversation.properties if self._view.content else numbers(conversation.properties)
+        own = {**own, "agent_name": turn.agent_name or settings.agent_name}
+        if settings.environment:
+            own["environment"] = settings.environment
+        envelope["properties"], size = limits.plain(own, self._limit)
+        if settings.sample_rate is not None:
+            envelope["sample_rate"] = settings.sample_rate
+        if settings.force_sample is not None:
+            envelope["force_sample"] = settings.force_sample
+        wire = self._wires.by_key(prompt)
+        if wire.value is not None:
+            envelope["system_prompt"] = wire.value
+        return envelope, size + wire.size + 4 * limits.LONGEST_ID
+
+    def _join(self, lane: str, turn: events.Turn, group: tuple[Hashable, list[Draft]]) -> bool:
+        """Put a whole turn into the request that its conversation has open, if it fits there."""
+        opened = self._open.get(lane)
+        if opened is None:
+            return False
+        prompt, found = group
+        size = opened.size + sum(draft.size for draft in found)
+        # Below a sixth of the limit no escaping of its texts can make the request too large.
+        if opened.request.items + len(found) > self._most or size > self._largest // 6:
+            return False
+        envelope, _ = self._envelope(lane, turn, prompt)
+        if envelope != opened.envelope:
+            return False
+        opened.request.body["messages"] += [draft.message for draft in found]
+        opened.request.items += len(found)
+        opened.size = size
+        return True
+
+    def _pack(self, lane: str, turn: events.Turn, group: tuple[Hashable, list[Draft]], joinable: bool) -> None:
+        prompt, found = group
+        envelope, base = self._envelope(lane, turn, prompt)
+        size, start = base, 0
+        for index, draft in enumerate(found):
+            if index - start == self._most or (size + draft.size > self._largest and index > start):
+                self._add(lane, turn, envelope, found[start:index], size)
+                size, start = base, index
+            size += draft.size
+        whole = start == 0
+        self._add(lane, turn, envelope, found[start:], size)
+        if whole and joinable:
+            self._open[lane] = _Open(self._requests[-1], envelope, size)
+
+    def _add(self, lane: str, turn: events.Turn, envelope: dict[str, Any], found: list[Draft], size: int) -> None:
+        messages = [draft.message for draft in found]
+        body = {**envelope, "messages": messages}
+        if size > self._largest // 6 and len(orjson.dumps(body)) > self._largest:
+            if len(found) > 1:
+                middle = len(found) // 2
+                self._add(lane, turn, envelope, found[:middle], size)
+                self._add(lane, turn, envelope, found[middle:], size)
+                return
+            body["messages"] = [shorten(messages[0], self._largest - len(orjson.dumps(envelope)) - 20)]
+        self._requests.append(Request(lane=lane, body=body, items=len(messages), turn=turn.run_id))
+
+
+def wire(body: dict[str, Any]) -> dict[str, Any]:
+    """The body as the SDK puts it on the wire: top-level names in camelCase."""
+    return {_SNAKE.sub(lambda m: m[1].upper(), name): value for name, value in body.items()}
+
+
+def shorten(message: dict[str, Any], limit: int) -> dict[str, Any]:
+    """The message with its fields shortened until it has at most `limit` bytes, or cannot be shorter."""
+    size = limit
+    while size > 64 and len(orjson.dumps(message)) > limit:
+        size //= 2
+        message = {
+            name: limits.plain(value, size)[0]
+            if name in ("content", "context", "input", "output", "properties")
+            else value
+            for name, value in message.items()
+        }
+    return message
+
+
+def _by_prompt(found: list[Draft], main: Hashable) -> list[tuple[Hashable, list[Draft]]]:
+    """The drafts by the prompt they stand under, in as few groups as let each parent stand in its child's group
+    or an earlier one. Mostly one.
+    """
+    if all(draft.prompt in (None, MAIN, main) for draft in found):
+        return [(main, found)]
+    current = main
+    groups: list[tuple[Hashable, list[Draft]]] = []
+    place: dict[str, int] = {}
+    for draft in found:
+        prompt = draft.prompt
+        if prompt is None:
+            prompt = current
+        elif prompt is MAIN:
+            prompt = main
+        else:
+            current = prompt
+        least = place.get(draft.message.get("parentExternalMessageId", ""), 0)
+        for index in range(least, len(groups)):
+            if groups[index][0] == prompt:
+                break
+        else:
+            index = len(groups)
+            groups.append((prompt, []))
+        groups[index][1].append(draft)
+        place[draft.message["externalMessageId"]] = index
+    return groups
+
+
+def _with(request: Request, messages: list[dict[str, Any]]) -> Request:
+    body = {**request.body, "messages": messages}
+    return Request(lane=request.lane, body=body, items=len(messages), turn=request.turn)
+
+
+def _forget(remembered: dict[Any, Any], most: int) -> None:
+    """Drop the older half of what has grown beyond its bound."""
+    if len(remembered) > most:
+        for key in list(remembered)[: most // 2]:
+            del remembered[key]
