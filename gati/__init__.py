@@ -11,24 +11,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gati import observe
 from gati.errors import ConfigurationError, GatiError
-from gati.events import (
-    AgentEndEvent,
-    AgentStartEvent,
-    CustomEvent,
-    EmbeddingEvent,
-    Event,
-    LLMCallEvent,
-    MemoryEvent,
-    NodeExecutionEvent,
-    RetrievalEvent,
-    StepEvent,
-    ToolCallEvent,
-)
 
 if TYPE_CHECKING:
-    from gati import observe
-    from gati.langchain.callback import GatiLangChainCallback
+    from gati.events import AgentEndEvent as AgentEndEvent
+    from gati.events import AgentStartEvent as AgentStartEvent
+    from gati.events import CustomEvent as CustomEvent
+    from gati.events import EmbeddingEvent as EmbeddingEvent
+    from gati.events import Event as Event
+    from gati.events import LLMCallEvent as LLMCallEvent
+    from gati.events import MemoryEvent as MemoryEvent
+    from gati.events import NodeExecutionEvent as NodeExecutionEvent
+    from gati.events import RetrievalEvent as RetrievalEvent
+    from gati.events import StepEvent as StepEvent
+    from gati.events import ToolCallEvent as ToolCallEvent
+    from gati.langchain.callback import GatiLangChainCallback as GatiLangChainCallback
 
     __version__: str
 
@@ -53,19 +51,30 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Late: the handler's base class loads LangChain, the version reads the package's metadata.
+    # Late: the handler's base class loads LangChain, the events take 10 ms to make, and the
+    # version reads the package's metadata.
+    value: Any
     if name == "GatiLangChainCallback":
-        from gati.langchain.callback import GatiLangChainCallback
+        from gati.langchain.callback import GatiLangChainCallback as value
+    elif name == "__version__":
+        value = _version()
+    elif name in __all__:
+        from gati import events
 
-        return GatiLangChainCallback
-    if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
+        value = getattr(events, name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
-        try:
-            return version("gati-greenflash")
-        except PackageNotFoundError:  # run from a source tree that was never installed
-            return "0+unknown"
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("gati-greenflash")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from gati.errors import ConfigurationError
 from gati.options import Mask, Settings
 
-__all__ = ["ALIASES", "Mask", "Settings", "allowed", "load", "spool_folder", "variables"]
+__all__ = ["ALIASES", "Mask", "Settings", "allowed", "load", "variables"]
 
 logger = logging.getLogger("gati")
 
@@ -51,8 +51,9 @@ def load(**given: Any) -> Settings:
     values = {name: value for name, (value, _) in found.items()} | arguments
     origin = {name: variable for name, (_, variable) in found.items() if name not in arguments}
     _sort_keys(values, arguments, found)
-    if "client" in arguments and "api_key" in values:
-        if values.pop("api_key") == arguments.get("api_key"):
+    if "client" in arguments:
+        key = values.pop("api_key", None)
+        if key is not None and key == arguments.get("api_key"):
             raise ConfigurationError("client", _shown("client", arguments["client"]), "a client or `api_key`, not both")
     try:
         return Settings.model_validate(values)
@@ -71,15 +72,6 @@ def variables(name: str) -> tuple[str, ...]:
 def allowed(name: str) -> str:
     """What an option accepts, in words."""
     return cast("str", _extra(name)["allowed"])
-
-
-def spool_folder(settings: Settings) -> Path:
-    """Where the spool is: `spool_dir`, else ``spool`` in the user's data folder."""
-    if settings.spool_dir is not None:
-        return settings.spool_dir
-    import platformdirs  # late: 2 ms that a program with a `spool_dir` need not spend
-
-    return platformdirs.user_data_path("gati", appauthor=False) / "spool"
 
 
 def _extra(name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from greenflash import AsyncGreenflash, Greenflash
 
 from gati.cli import options
 from gati.errors import ConfigurationError
-from gati.settings import Settings, load, spool_folder, variables
+from gati.settings import Settings, load, variables
 
 PRODUCT = "0b9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a10"
 SAMPLES = {
@@ -227,11 +227,6 @@ def test_a_structured_prompt_may_stand_in_the_environment(monkeypatch: pytest.Mo
 def test_settings_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         load().batch_size = 3
-
-
-def test_the_spool_is_where_it_is_told_to_be_or_in_the_users_data_folder(tmp_path: Path):
-    assert spool_folder(load(spool_dir=tmp_path)) == tmp_path
-    assert spool_folder(load()).parts[-2:] == ("gati", "spool")
 
 
 def test_configuration_errors_survive_pickling():

@@ -13,6 +13,6 @@ def main() -> None:
     except ImportError as missing:
         print(f"gati: the command line needs {missing.name}: pip install 'gati-greenflash[cli]'", file=sys.stderr)
         raise SystemExit(4) from None
-    from gati.cli.commands import app
+    from gati.cli import commands
 
-    app(prog_name="gati")
+    commands.main()

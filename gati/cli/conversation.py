@@ -137,46 +137,46 @@ def _llm(message: Message, known: dict[str, Any]) -> Text:
     if known.get("status") not in (None, "completed"):
         line.append(f"  {known['status']}", "red")
     if text := (message.get("output") or {}).get("text"):
-        line.append(f"\n{_short(text)}", "italic")
+        line.append(f"\n{short(text)}", "italic")
     return line
 
 
 def _thought(message: Message, known: dict[str, Any]) -> Text:
-    return Text(f"“{_short((message.get('output') or {}).get('text') or '')}”", "italic")
+    return Text(f"“{short((message.get('output') or {}).get('text') or '')}”", "italic")
 
 
 def _tool(message: Message, known: dict[str, Any]) -> Text:
-    return Text.assemble((str(message.get("toolName")), "yellow"), f"  {_short(message.get('input'))}")
+    return Text.assemble((str(message.get("toolName")), "yellow"), f"  {short(message.get('input'))}")
 
 
 def _result(message: Message, known: dict[str, Any]) -> Text:
-    return Text(f"→ {_short(message.get('output'))}")
+    return Text(f"→ {short(message.get('output'))}")
 
 
 def _error(message: Message, known: dict[str, Any]) -> Text:
     output = message.get("output") or {}
-    text = Text(f"✗ {output.get('type', 'error')}: {_short(output.get('message') or '')}", "red")
+    text = Text(f"✗ {output.get('type', 'error')}: {short(output.get('message') or '')}", "red")
     return text.append("  handled", "dim") if known.get("handled") else text
 
 
 def _retrieval(message: Message, known: dict[str, Any]) -> Text:
     found = (message.get("output") or {}).get("documents") or []
     name = known.get("name") or "retrieval"
-    line = Text.assemble((str(name), "yellow"), f"  {_short((message.get('input') or {}).get('query') or '')}")
+    line = Text.assemble((str(name), "yellow"), f"  {short((message.get('input') or {}).get('query') or '')}")
     return line.append(f"  → {len(found)} document{'s' * (len(found) != 1)}")
 
 
 def _documents(message: Message) -> Iterator[Text]:
     for document in (message.get("output") or {}).get("documents") or []:
         text = document.get("text") if isinstance(document, dict) else document
-        yield Text(f"  · {_short(text)}", "dim")
+        yield Text(f"  · {short(text)}", "dim")
 
 
 def _other(message: Message, known: dict[str, Any]) -> Text:
     line = Text.assemble((columns.message_type(message), "bold"))
     for key in ("input", "output"):
         if message.get(key):
-            line.append(f"  {_short(message[key])}")
+            line.append(f"  {short(message[key])}")
     return line
 
 
@@ -192,7 +192,7 @@ _LINES = {
 }
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     """One line of a text or of a JSON value; an object with one entry stands for its value."""
     if isinstance(value, dict) and set(value) in ({"output"}, {"input"}):
         (value,) = value.values()

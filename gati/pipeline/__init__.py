@@ -1,9 +1,5 @@
 """From records in memory to messages delivered: buffer, worker, spool, senders, counters.
 
-Knows of destinations only the `Exporter` protocol.
+Knows of destinations only the `Exporter` protocol. Imports nothing by itself: `import gati`
+needs `stats` and `faults` only, and must stay cheap.
 """
-
-from gati.pipeline.pipeline import Pipeline
-from gati.pipeline.stats import FlushResult, Stats
-
-__all__ = ["FlushResult", "Pipeline", "Stats"]

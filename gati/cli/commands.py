@@ -1,0 +1,164 @@
+"""The commands of `gati`, each a few lines: what they do is said here, how is elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gati.cli.output import Exit, as_json, console, fail, rows, say
+from gati.errors import ConfigurationError
+
+app = typer.Typer(
+    name="gati",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Watch LangChain and LangGraph programs; deliver their conversations to Greenflash, or read them here.",
+    epilog="Options of gati come from the environment and `.env`, see `gati doctor`. Exit codes: 0 all is well, "
+    "1 a check failed or something was not delivered, 2 a wrong argument or option, 3 no such conversation or store, "
+    "4 a package is missing.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+StorePath = Annotated[
+    Path | None,
+    typer.Option("--store", help="The embedded store's file; default: the option `local`, else the usual place."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import gati
+
+        print(gati.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _gati(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None: ...
+
+
+@app.command(epilog="Example: `gati demo`, or with a real model `OPENAI_API_KEY=… gati demo`")
+def demo(json: Json = False) -> None:
+    """Run an agent with a tool and a retriever, deliver its conversation, and show it."""
+    from gati.cli import demo as command
+
+    raise typer.Exit(command.run(json_wanted=json))
+
+
+@app.command(epilog="Example: `gati show`, `gati show demo-1a2b3c4d --json`, `gati show --list`")
+def show(
+    conversation: Annotated[str | None, typer.Argument(help="Its id; default: the newest one.")] = None,
+    list_: Annotated[bool, typer.Option("--list", "-l", help="List the newest conversations instead.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many to list.")] = 20,
+    store: StorePath = None,
+    json: Json = False,
+) -> None:
+    """Print a conversation of the embedded store."""
+    from gati.cli import conversation as reader
+    from gati.cli.store import conversations, open_store
+    from gati.studio import reading
+
+    shelf = open_store(store)
+    if list_:
+        rows(conversations(shelf, limit), json_wanted=json)
+        return
+    newest = conversations(shelf, 1)
+    if not (conversation := conversation or (newest[0]["conversation"] if newest else None)):
+        fail(f"the store {shelf.path} is empty", Exit.NOT_FOUND)
+    messages = reading.messages(shelf, conversation)
+    if not messages:
+        fail(f"there is no conversation {conversation!r} in {shelf.path}; see `gati show --list`", Exit.NOT_FOUND)
+    if json:
+        as_json(messages)
+    else:
+        console().print(reader.render(messages))
+
+
+@app.command(epilog="Example: `gati status`, `gati status --json`")
+def status(json: Json = False) -> None:
+    """Show what waits in the spool, what was refused, and what the embedded store holds."""
+    from gati.cli import status as command
+
+    raise typer.Exit(command.run(json_wanted=json))
+
+
+@app.command(epilog="Example: `gati doctor`, `gati doctor --no-send`")
+def doctor(
+    send: Annotated[bool, typer.Option(help="Send one message and read it back.")] = True,
+    json: Json = False,
+) -> None:
+    """Check options, versions, key, product, injection, delivery and spool, and say what to do."""
+    from gati.cli import doctor as command
+
+    raise typer.Exit(command.run(send=send, json_wanted=json))
+
+
+@app.command(
+    epilog="Example: `gati serve --port 4527 --key gf_test`, then `GREENFLASH_BASE_URL=http://127.0.0.1:4527/api/v1`"
+)
+def serve(
+    host: Annotated[str, typer.Option(help="Loopback only.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 4527,
+    key: Annotated[list[str] | None, typer.Option(help="A key that is let in (repeatable); default: all are.")] = None,
+    faults: Annotated[bool, typer.Option("--faults", help="Take faults at `/__faults__`, for tests.")] = False,
+    store: StorePath = None,
+) -> None:
+    """Serve a local Greenflash over the embedded store, without the studio's pages."""
+    _serve(host, port, store, key, control=faults, pages=False)
+
+
+@app.command(epilog="Example: `gati studio`, `gati studio --port 0 --no-browser`")
+def studio(
+    host: Annotated[str, typer.Option(help="Loopback only.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 4527,
+    browser: Annotated[bool, typer.Option(help="Open the pages in a browser, if there is one.")] = True,
+    store: StorePath = None,
+) -> None:
+    """Read the embedded store's conversations in a browser."""
+    _serve(host, port, store, None, control=False, pages=True, browser=browser)
+
+
+def _serve(
+    host: str,
+    port: int,
+    store: Path | None,
+    keys: list[str] | None,
+    *,
+    control: bool,
+    pages: bool,
+    browser: bool = False,
+) -> None:
+    from gati.cli.store import place
+
+    try:
+        from gati.studio import server
+    except ImportError as missing:
+        fail(f"this needs {missing.name}: pip install 'gati-greenflash[studio]'", Exit.MISSING)
+
+    def ready(address: str) -> None:
+        print(address, flush=True)
+        say("stop with Ctrl-C")
+        if browser:
+            import webbrowser
+
+            webbrowser.open(address)
+
+    file = place(store)
+    try:
+        server.serve(host, port, str(file), api_keys=keys, control=control, pages=pages, ready=ready)
+    except (OSError, ValueError) as fault:
+        fail(f"cannot serve on {host}:{port}: {fault}", Exit.USAGE if isinstance(fault, ValueError) else Exit.FAILED)
+
+
+def main() -> None:
+    """Run the command line; a wrong option of gati ends it with a line, not a traceback."""
+    try:
+        app(prog_name="gati")
+    except ConfigurationError as fault:
+        fail(str(fault), Exit.USAGE)

@@ -1,0 +1,77 @@
+"""`gati demo`: run the agent, deliver what it did, read it back and show it."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.rule import Rule
+
+from gati import demo, observe
+from gati.cli import conversation
+from gati.cli.output import Exit, as_json, console, say
+from gati.cli.store import place
+from gati.langchain.scripted import ScriptedChatModel
+from gati.settings import Settings, load
+from gati.studio import reading
+from gati.studio.store import Store
+
+
+def run(*, json_wanted: bool = False) -> Exit:
+    """The whole demo; the exit code says whether everything was delivered."""
+    settings = load()
+    remote = destinations(settings)
+    conversation_id = f"demo-{secrets.token_hex(4)}"
+    with tempfile.TemporaryDirectory(prefix="gati-demo-") as folder:
+        # What goes elsewhere is kept in a store of the demo's own too, to be read back from there.
+        file = Path(folder) / "demo.db" if remote else place(settings=settings)
+        model = demo.model()
+        observe.init(agent_name="wheelhouse", local=file)
+        demo.talk(model, conversation_id)
+        result = observe.flush(timeout=30.0)
+        observe.shutdown()
+        store = Store(file, settings.local_max_bytes)
+        messages = reading.messages(store, conversation_id)
+        store.close()
+    if json_wanted:
+        as_json({"conversation": conversation_id, "delivered": bool(result), "messages": messages})
+    else:
+        _show(conversation_id, model, messages)
+        _tell(result, remote, file, conversation_id)
+    return Exit.OK if result and messages else Exit.FAILED
+
+
+def destinations(settings: Settings) -> list[str]:
+    """Where conversations go beside the embedded store, as a person would name it."""
+    found = ["Greenflash"] if settings.api_key or settings.client else []
+    return found + ([settings.backend_url] if settings.backend_url else [])
+
+
+def _show(conversation_id: str, model: Any, messages: list[dict[str, Any]]) -> None:
+    screen = console()
+    name = "a scripted model" if isinstance(model, ScriptedChatModel) else "ChatOpenAI"
+    prompt = messages[0].get("prompt") if messages else None
+    screen.print(Rule(f"conversation {conversation_id}, user ada, agent wheelhouse, {name}", align="left"))
+    if prompt:
+        screen.print(f"system prompt  {_prompt(prompt)}\n", style="dim", markup=False)
+    screen.print(conversation.render(messages))
+    screen.print(Rule())
+
+
+def _prompt(prompt: Any) -> str:
+    if isinstance(prompt, str):
+        return conversation.short(prompt)
+    parts = [str(part.get("content")) for part in prompt.get("components") or [prompt]]
+    return conversation.short("".join(parts))
+
+
+def _tell(result: observe.FlushResult, remote: list[str], file: Path, conversation_id: str) -> None:
+    where = " and ".join(remote) or f"the embedded store, {file}"
+    if result:
+        console().print(f"{result.delivered} messages delivered to {where}.", markup=False, soft_wrap=True)
+    else:
+        say(f"not everything was delivered to {where}: {result}; `gati doctor` says why")
+    if not remote:
+        say(f"again: gati show {conversation_id} · in a browser: gati studio · to Greenflash: set GREENFLASH_API_KEY")

@@ -1,0 +1,50 @@
+"""The embedded store, for commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gati.cli.output import Exit, fail
+from gati.settings import Settings, load
+from gati.studio import columns
+from gati.studio.store import Store, default_path
+
+
+def place(path: Path | None = None, settings: Settings | None = None) -> Path:
+    """The store's file: the argument, else the option `local`, else the usual place."""
+    if path is not None:
+        return path
+    local = (settings or load()).local
+    return local if isinstance(local, Path) else default_path()
+
+
+def open_store(path: Path | None = None) -> Store:
+    """An existing store; ends the command when there is none."""
+    settings = load()
+    file = place(path, settings)
+    if not file.exists():
+        fail(f"there is no store at {file}; `gati demo` makes one", Exit.NOT_FOUND)
+    return Store(file, settings.local_max_bytes)
+
+
+def conversations(store: Store, limit: int = 20) -> list[dict[str, Any]]:
+    """The newest conversations, newest first."""
+    with store.connections.reading() as db:
+        found = db.execute("SELECT * FROM conversations ORDER BY last_at DESC, id DESC LIMIT ?", (limit,)).fetchall()
+    return [
+        {
+            "conversation": row["external_id"] or row["uid"],
+            "last": columns.iso(row["last_at"])[:19].replace("T", " "),
+            "user": row["user"],
+            "agent": row["agent"],
+            "status": row["status"],
+            "turns": row["turns"],
+            "messages": row["messages"],
+            "tokens_in": row["tokens_in"],
+            "tokens_out": row["tokens_out"],
+            "cost_usd": None if row["cost"] is None else round(row["cost"], 6),
+            "title": row["title"],
+        }
+        for row in found
+    ]

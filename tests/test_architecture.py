@@ -1,0 +1,163 @@
+"""The arrows of the house: which room may import which, and who may import the heavy packages."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "gati"
+
+LEAVES = {"gati.errors", "gati.events"}
+"""Everybody may import these: they import nothing of gati themselves."""
+
+ARROWS: dict[str, set[str]] = {
+    "gati": {"gati.observe", "gati.langchain"},
+    "gati.observe": {"gati._runtime", "gati._scopes", "gati._told", "gati.settings", "gati.pipeline", "gati.langchain"},
+    "gati._told": {"gati._context", "gati._runtime", "gati.langchain", "gati.pipeline", "gati.trace"},
+    "gati._runtime": {
+        "gati._context", "gati.langchain", "gati.trace", "gati.exporters", "gati.pipeline", "gati.settings",
+        "gati.studio",
+    },
+    "gati._scopes": {"gati._context", "gati.trace"},
+    "gati._context": {"gati.trace"},
+    "gati.settings": {"gati.options"},
+    "gati.options": set(),
+    "gati.langchain": {"gati._context", "gati.trace"},
+    "gati.trace": set(),
+    "gati.pipeline": {"gati.trace", "gati.exporters", "gati.settings"},
+    "gati.exporters": {"gati.settings", "gati.studio"},
+    "gati.studio": set(),
+    "gati.demo": {"gati.langchain"},
+    "gati.testing": {"gati._runtime", "gati.settings", "gati.exporters", "gati.langchain"},
+    "gati.cli": {
+        "gati", "gati.observe", "gati.demo", "gati.settings", "gati.options", "gati.studio", "gati.pipeline",
+        "gati.langchain", "gati.exporters", "gati.testing",
+    },
+}  # fmt: skip
+"""Room → rooms that it may import. A line here is a decision: think before adding one."""
+
+NARROW = {
+    ("gati._runtime", "gati.studio"): {"gati.studio.store"},
+    ("gati.langchain", "gati.trace"): {"gati.trace.records"},
+    ("gati.pipeline", "gati.exporters"): {"gati.exporters.base"},
+    ("gati.pipeline", "gati.trace"): {"gati.trace.records"},
+    ("gati.exporters", "gati.studio"): {"gati.studio.store"},
+    ("gati.demo", "gati.langchain"): {"gati.langchain.scripted"},
+}
+"""Where only some modules of a room may be imported."""
+
+OWNERS = {
+    "langchain_core": ("gati.langchain", "gati.demo"),
+    "langgraph": ("gati.langchain", "gati.demo"),
+    "langchain_openai": ("gati.demo",),
+    "greenflash": ("gati.exporters.greenflash.exporter",),
+    "starlette": ("gati.studio",),
+    "uvicorn": ("gati.studio",),
+    "jinja2": ("gati.studio",),
+    "jsonschema": ("gati.studio",),
+    "typer": ("gati.cli",),
+    "rich": ("gati.cli",),
+    "pydantic": ("gati.options", "gati.settings", "gati.langchain"),
+    "genai_prices": ("gati.trace.cost",),
+}
+"""Who alone imports a package. Imports for types do not count: they load nothing."""
+
+
+class Import(NamedTuple):
+    source: str
+    target: str
+    line: int
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        yield ".".join(part for part in parts if part != "__init__"), path
+
+
+def imports(name: str, path: Path) -> Iterator[Import]:
+    """Every import that runs, late ones too; those for types do not."""
+    names = {module for module, _ in modules()}
+
+    def visit(node: ast.AST) -> Iterator[Import]:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for other in node.orelse:
+                yield from visit(other)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(name, alias.name, node.lineno)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield Import(name, full if full in names else str(node.module), node.lineno)
+        else:
+            for child in ast.iter_child_nodes(node):
+                yield from visit(child)
+
+    yield from visit(ast.parse(path.read_text("utf-8")))
+
+
+def room(module: str) -> str:
+    return ".".join(module.split(".")[:2])
+
+
+IMPORTS = [found for name, path in modules() for found in imports(name, path)]
+
+
+def test_arrows_run_downwards_only():
+    wrong = [
+        f"{found.source}:{found.line} imports {found.target}"
+        for found in IMPORTS
+        if found.target.split(".")[0] == "gati"
+        and (source := room(found.source)) != (target := room(found.target))
+        and target not in LEAVES
+        and (
+            target not in ARROWS[source]
+            or not any(
+                found.target == allowed or found.target.startswith(allowed + ".")
+                for allowed in NARROW.get((source, target), {target})
+            )
+        )
+    ]
+    assert wrong == []
+
+
+def test_every_room_has_its_line():
+    assert {room(name) for name, _ in modules()} - LEAVES <= set(ARROWS)
+
+
+@pytest.mark.parametrize("package", OWNERS)
+def test_a_package_is_imported_by_its_owner_only(package: str):
+    strangers = [
+        f"{found.source}:{found.line}"
+        for found in IMPORTS
+        if found.target.split(".")[0] == package
+        and not any(found.source == owner or found.source.startswith(owner + ".") for owner in OWNERS[package])
+    ]
+    assert strangers == []
+
+
+@pytest.mark.parametrize("leaf", sorted(LEAVES))
+def test_a_leaf_imports_the_standard_library_only(leaf: str):
+    targets = {found.target.split(".")[0] for found in IMPORTS if found.source == leaf}
+    assert targets <= set(sys.stdlib_module_names)
+
+
+def test_the_arrows_have_no_circle():
+    done: set[str] = set()
+
+    def walk(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " → ".join((*path, name))
+        if name not in done:
+            for other in sorted(ARROWS.get(name, ())):
+                walk(other, (*path, name))
+            done.add(name)
+
+    for name in sorted(ARROWS):
+        walk(name, ())
