@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from gati.events import (
     AgentEndEvent,
     AgentStartEvent,
     Conversation,
-    CustomEvent,
     Event,
     RetrievalEvent,
     Said,
@@ -18,18 +16,20 @@ from gati.events import (
     ToolCallEvent,
     Turn,
 )
+from gati.trace.answer import answer_of, mark, model_of_answer, turn_status
 from gati.trace.content import text_of
 from gati.trace.identity import Defaults, own_metadata, resolve
+from gati.trace.lifecycle import interrupts_of, questions, refusals, resumption
 from gati.trace.media import plain_blocks
-from gati.trace.memory import Thread, Threads
 from gati.trace.promptbook import PromptBook
 from gati.trace.prompts import explicit_prompt
-from gati.trace.records import COMMAND, Message, ModelCall, ModelResult, Scope
-from gati.trace.said import ANSWERS, PEOPLE, SYSTEM, Heard, answer_in, as_message, heard_in
-from gati.trace.steps import Steps, as_object, status_of
-from gati.trace.tree import Run, Trace
+from gati.trace.steps import Steps
+from gati.trace.wrote import rest_of_input, said_in
 
-_SUMMARY = "summarization"
+if TYPE_CHECKING:
+    from gati.trace.memory import Thread, Threads
+    from gati.trace.records import Scope
+    from gati.trace.tree import Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +78,20 @@ class _Build:
 
     def turn(self) -> Turn:
         self.steps.collect(self.root)
-        interrupts = self._interrupts()
-        status = self._status(bool(interrupts))
-        said = self._said()
-        answer, status = self._answer(interrupts, status)
-        self._mark_models(answer)
+        models = self.steps.models
+        interrupts = interrupts_of(self.trace)
+        status = turn_status(self.trace, bool(interrupts))
+        said = said_in(self.trace, self.options.input_key, self.conversation.id, self.thread, self.known)
         self._drop_known_messages(said)
+        answer, status = answer_of(self.trace, models, interrupts, status, self.options.output_key)
+        if answer is not None:
+            self.thread.tell(answer.text)
+        mark(models, answer)
         events: list[Event] = [
-            *self._resumption(),
+            *resumption(self.trace),
             *self.steps.events,
-            *self._decided(),
-            *self._questions(interrupts, answer),
+            *refusals(self.trace, self.steps.calls, self.thread),
+            *questions(self.trace, interrupts, answer),
         ]
         turn = Turn(
             run_id=self.id,
@@ -103,7 +106,7 @@ class _Build:
             answer=answer,
             agentic=self.agentic,
             context=self._context(),
-            model=self._model_of_answer(),
+            model=model_of_answer(models),
         )
         if self.agentic:
             turn.events = [self._start_event(), *events, self._end_event(status)]
@@ -115,209 +118,12 @@ class _Build:
 
     def own(self, event: Event) -> None:
         """Say whose an event is."""
+        event.run_id = self.id
+        event.agent_name = self.options.agent_name
         event.conversation_id = self.conversation.id
         event.user_id = self.conversation.user_id
         event.organization_id = self.conversation.organization_id
         event.run_name = self.root.name
-
-    # -- what was said ---------------------------------------------------------------------
-
-    def _said(self) -> list[Said]:
-        heard = self._heard()
-        if heard is None:
-            return []
-        said: list[Said] = []
-        if heard.history and not self.known and self.conversation.id != self.id:
-            said = self._imported(heard.history)
-        number = 0
-        for message in heard.news:
-            role: Literal["user", "system"]
-            if message.role in PEOPLE:
-                role = "user"
-            elif message.role in SYSTEM and number:
-                role = "system"
-            else:
-                continue
-            text = text_of(message)
-            media = _media(message)
-            if not text and not media:
-                continue
-            suffix = f":{number}" if number else ""
-            said.append(Said(f"{self.id}:user{suffix}", role, text, self.start_ns, properties=media))
-            self.thread.tell(text)
-            number += 1
-        return said
-
-    def _heard(self) -> Heard | None:
-        root = self.root
-        if root.kind in ("tool", "retriever", "embedding", "memory_read", "memory_write"):
-            return None
-        resume = _resume_of(root.inputs)
-        if resume is not None:
-            return Heard([], [Message("human", resume)]) if isinstance(resume, str) else None
-        if isinstance(root.inputs, ModelCall):
-            return heard_in(list(root.inputs.messages))
-        if root.inputs is None and self.trace.resumed:
-            return None
-        heard = heard_in(root.inputs, self.options.input_key)
-        if heard is not None or (isinstance(root.inputs, dict) and COMMAND in root.inputs):
-            return heard
-        return self._heard_by_model()
-
-    def _heard_by_model(self) -> Heard | None:
-        """The words that the first model was given: for roots whose input does not tell."""
-        for run in self.trace.models():
-            if isinstance(run.inputs, ModelCall):
-                heard = heard_in(list(run.inputs.messages))
-                if heard is not None and any(m.role in PEOPLE for m in heard.news):
-                    return Heard([], heard.news)
-        return None
-
-    def _imported(self, history: list[Message]) -> list[Said]:
-        """A history that began before gati watched. Ids are made of conversation, position and
-        text, so that every process that meets it makes the same ones."""
-        said: list[Said] = []
-        for position, message in enumerate(history):
-            role: Literal["user", "assistant"]
-            if message.role in PEOPLE:
-                role = "user"
-            elif message.role in ANSWERS and not message.tool_calls:
-                role = "assistant"
-            else:
-                continue
-            text = text_of(message)
-            if not text:
-                continue
-            key = hashlib.sha256(f"{self.conversation.id}\n{position}\n{role}\n{text}".encode("utf-8", "replace"))
-            at = self.start_ns - (len(history) - position) * 1_000_000
-            said.append(Said(f"history:{key.hexdigest()[:32]}", role, text, at, properties={"imported": True}))
-            self.thread.tell(text)
-        return said
-
-    # -- what was answered --------------------------------------------------------------------
-
-    def _status(self, waiting: bool) -> Status:
-        status = status_of(self.root)
-        if self.root.ended is None:
-            return "unfinished"
-        return "waiting" if waiting and status in ("completed", "waiting") else status
-
-    def _answer(self, interrupts: list[dict[str, Any]], status: Status) -> tuple[Said | None, Status]:
-        text = ""
-        if status == "waiting":
-            text = next((i["value"] for i in interrupts if isinstance(i.get("value"), str)), "")
-        elif status == "completed":
-            text = self._full_answer()
-        else:
-            text, complete = self._cut_off()
-            if complete and status == "aborted":
-                status = "completed"
-        if not text:
-            return None, status
-        properties = {} if status == "completed" else {"status": status}
-        self.thread.tell(text)
-        return Said(f"{self.id}:answer", "assistant", text, self.end_ns, self.id, properties), status
-
-    def _full_answer(self) -> str:
-        output = self.root.output
-        if isinstance(output, ModelResult):
-            return "" if not output.messages or output.messages[0].tool_calls else text_of(output.messages[0])
-        if self.root.kind in ("chain", "prompt"):
-            plain_chain = bool(self.steps.models) and not any(r.node is not None for r in self.root.walk())
-            return answer_in(output, self.options.output_key, structured=plain_chain)
-        return answer_in(output) if self.root.kind == "step" else ""
-
-    def _cut_off(self) -> tuple[str, bool]:
-        """The text so far of a turn that ended early, and whether it was all there: a person who
-        stops reading after the last word has stopped nothing."""
-        for run, event in reversed(self.steps.models):
-            if _is_main(run):
-                complete = run.ended is not None and run.fault is None and not event.tool_requests
-                return (event.completion if complete or not event.tool_requests else ""), complete
-        return "", False
-
-    def _mark_models(self, answer: Said | None) -> None:
-        marked = False
-        for run, event in reversed(self.steps.models):
-            if not marked and answer is not None and event.completion and event.completion == answer.text:
-                event.shown = marked = True
-            else:
-                event.internal = bool(event.completion) and not event.tool_requests
-
-    def _model_of_answer(self) -> str | None:
-        names = [event.model for _, event in self.steps.models if event.shown and event.model]
-        names = names or [event.model for _, event in self.steps.models if event.model]
-        return names[-1] if names else None
-
-    # -- interrupts ----------------------------------------------------------------------------
-
-    def _interrupts(self) -> list[dict[str, Any]]:
-        """What humans were asked, once each: an interrupt passes through every enclosing graph."""
-        found: dict[str, dict[str, Any]] = {}
-        payloads = [run.fault.payload for run in self.root.walk() if run.fault is not None and run.interrupted]
-        for payload in (*payloads, self.trace.interrupts):
-            for item in payload if isinstance(payload, (list, tuple)) else [payload]:
-                asked = item if isinstance(item, dict) else {"value": item}
-                found.setdefault(str(asked.get("id") or asked.get("value")), asked)
-        return list(found.values())
-
-    def _questions(self, interrupts: list[dict[str, Any]], answer: Said | None) -> list[Event]:
-        return [
-            self._lifecycle("interrupt", number, asked, "waiting", self.end_ns)
-            for number, asked in enumerate(interrupts)
-            if answer is None or asked.get("value") != answer.text
-        ]
-
-    def _resumption(self) -> list[Event]:
-        resume = _resume_of(self.root.inputs)
-        if resume is None or isinstance(resume, str):
-            return []
-        return [self._lifecycle("resume", 0, {"value": resume}, "resumed", self.start_ns)]
-
-    def _lifecycle(self, name: str, number: int, data: dict[str, Any], status: Status, at: int) -> Event:
-        return CustomEvent(
-            event_id=f"{self.id}:{name}:{number}",
-            timestamp="-",
-            run_id=self.id,
-            agent_name=self.options.agent_name,
-            parent_event_id=self.id,
-            name=name,
-            payload={"name": name, "data": plain_blocks(data)},
-            status=status,
-            started_ns=at,
-            ended_ns=at,
-        )
-
-    def _decided(self) -> list[Event]:
-        """Calls of an earlier, waiting turn that a human refused: no tool ran, a message tells."""
-        made: list[Event] = []
-        for message in self.steps.calls.strangers():
-            call_id = str(message.tool_call_id)
-            request = self.thread.waiting.pop(call_id, None)
-            if request is None and message.status != "error":
-                continue
-            failed = message.status == "error"
-            made.append(
-                ToolCallEvent(
-                    event_id=call_id,
-                    timestamp="-",
-                    run_id=self.id,
-                    agent_name=self.options.agent_name,
-                    parent_event_id=self.id,
-                    tool_name=str((request or {}).get("name") or message.name or ""),
-                    input=as_object((request or {}).get("args"), "input"),
-                    output={} if failed else {"output": text_of(message)},
-                    tool_call_id=call_id,
-                    handled=True if failed else None,
-                    status="error" if failed else "completed",
-                    error_type="ToolNotRun" if failed else None,
-                    error_message=text_of(message) if failed else None,
-                    metadata={"never_run": True},
-                    started_ns=self.start_ns,
-                    ended_ns=self.start_ns,
-                )
-            )
-        return made
 
     # -- beginning and end ------------------------------------------------------------------------
 
@@ -331,7 +137,7 @@ class _Build:
             run_id=self.id,
             agent_name=self.options.agent_name,
             name=self.root.name,
-            input=_rest_of_input(self.root.inputs),
+            input=rest_of_input(self.root.inputs),
             metadata=metadata,
             tags=[tag for tag in self.root.tags if ":" not in tag],
             started_ns=self.start_ns,
@@ -383,56 +189,9 @@ class _Build:
         return True
 
 
-def _is_main(run: Run) -> bool:
-    """Whether a model speaks to the person: not a summariser, not inside a tool."""
-    if run.metadata.get("lc_source") == _SUMMARY:
-        return False
-    return not any(above.kind == "tool" for above in run.above())
-
-
 def _sum(values: list[Any]) -> Any:
     known = [value for value in values if value is not None]
     return sum(known) if known else None
-
-
-def _media(message: Message) -> dict[str, Any]:
-    """What is not text in a person's message: pictures, files."""
-    if isinstance(message.content, str):
-        return {}
-    blocks = plain_blocks(message.content)
-    others = (
-        [b for b in blocks if isinstance(b, dict) and b.get("type") not in (None, "text")]
-        if isinstance(blocks, list)
-        else []
-    )
-    return {"attachments": others} if others else {}
-
-
-def _resume_of(inputs: Any) -> Any:
-    """The value with which a graph is resumed; None if it is not."""
-    if isinstance(inputs, dict) and COMMAND in inputs:
-        resume = inputs[COMMAND].get("resume")
-        # One interrupt answered by its id is an answer all the same.
-        if isinstance(resume, dict) and len(resume) == 1 and _is_interrupt_id(next(iter(resume))):
-            return next(iter(resume.values()))
-        return resume
-    return None
-
-
-def _is_interrupt_id(key: Any) -> bool:
-    return isinstance(key, str) and len(key) == 32 and all(c in "0123456789abcdef" for c in key)
-
-
-def _rest_of_input(inputs: Any) -> dict[str, Any]:
-    """The part of a root's input that is no text of a person."""
-    if not isinstance(inputs, dict) or COMMAND in inputs:
-        return {}
-    return {
-        key: plain_blocks(value)
-        for key, value in inputs.items()
-        if not isinstance(value, Message)
-        and not (isinstance(value, list) and value and as_message(value[-1]) is not None)
-    }
 
 
 def build_late(trace: Trace, options: Options, threads: Threads) -> Turn:
@@ -443,10 +202,11 @@ def build_late(trace: Trace, options: Options, threads: Threads) -> Turn:
     build.steps.root_id = root_id
     build.steps.collect(trace.root)
     build.conversation = conversation
-    build._mark_models(None)
+    mark(build.steps.models, None)
     for event in build.steps.events:
         event.parent_event_id = event.parent_event_id or root_id
         build.own(event)
+        event.run_id = root_id
     return Turn(
         run_id=root_id,
         conversation=conversation,

@@ -1,0 +1,93 @@
+"""What a person was answered in a turn, and which model call said it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gati.events import LLMCallEvent, Said, Status
+from gati.trace.content import text_of
+from gati.trace.records import ModelResult
+from gati.trace.said import answer_in
+from gati.trace.steps import status_of
+
+if TYPE_CHECKING:
+    from gati.trace.tree import Run, Trace
+
+SUMMARY = "summarization"
+"""LangChain's mark on the calls of its summariser."""
+
+Models = list[tuple["Run", LLMCallEvent]]
+
+
+def turn_status(trace: Trace, waiting: bool) -> Status:
+    """How a turn ended, as far as the root tells."""
+    if trace.root.ended is None:
+        return "unfinished"
+    status = status_of(trace.root)
+    return "waiting" if waiting and status in ("completed", "waiting") else status
+
+
+def answer_of(
+    trace: Trace, models: Models, interrupts: list[dict[str, Any]], status: Status, output_key: str | None
+) -> tuple[Said | None, Status]:
+    """The text that the person saw last, and how the turn ended in the light of it."""
+    text = ""
+    if status == "waiting":
+        text = next((i["value"] for i in interrupts if isinstance(i.get("value"), str)), "")
+    elif status == "completed":
+        text = _full(trace, bool(models), output_key)
+    else:
+        text, complete = _cut_off(models)
+        if complete and status == "aborted":
+            status = "completed"
+    if not text:
+        return None, status
+    root_id = str(trace.root.id)
+    at = (trace.root.ended or trace.touched) + trace.offset
+    properties = {} if status == "completed" else {"status": status}
+    return Said(f"{root_id}:answer", "assistant", text, at, root_id, properties), status
+
+
+def _full(trace: Trace, models: bool, output_key: str | None) -> str:
+    root = trace.root
+    if isinstance(root.output, ModelResult):
+        messages = root.output.messages
+        return "" if not messages or messages[0].tool_calls else text_of(messages[0])
+    if root.kind in ("chain", "prompt"):
+        plain_chain = models and not any(run.node is not None for run in root.walk())
+        return answer_in(root.output, output_key, structured=plain_chain)
+    return answer_in(root.output) if root.kind == "step" else ""
+
+
+def _cut_off(models: Models) -> tuple[str, bool]:
+    """The text so far of a turn that ended early, and whether it was all there: a person who
+    stops reading after the last word has stopped nothing."""
+    for run, event in reversed(models):
+        if is_main(run):
+            complete = run.ended is not None and run.fault is None and not event.tool_requests
+            return (event.completion if complete or not event.tool_requests else ""), complete
+    return "", False
+
+
+def mark(models: Models, answer: Said | None) -> None:
+    """Tell the model call that a person saw from those that nobody did."""
+    marked = False
+    for _, event in reversed(models):
+        if not marked and answer is not None and event.completion and event.completion == answer.text:
+            event.shown = marked = True
+        else:
+            event.internal = bool(event.completion) and not event.tool_requests
+
+
+def model_of_answer(models: Models) -> str | None:
+    """Name of the model that made the answer, else of the last one."""
+    names = [event.model for _, event in models if event.shown and event.model]
+    names = names or [event.model for _, event in models if event.model]
+    return names[-1] if names else None
+
+
+def is_main(run: Run) -> bool:
+    """Whether a model speaks to the person: not a summariser, not inside a tool."""
+    if run.metadata.get("lc_source") == SUMMARY:
+        return False
+    return not any(above.kind == "tool" for above in run.above())

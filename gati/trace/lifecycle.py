@@ -1,0 +1,91 @@
+"""A human in the loop: what they were asked, what they answered, what they refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gati.events import CustomEvent, Event, Status, ToolCallEvent
+from gati.trace.content import text_of
+from gati.trace.media import plain_blocks
+from gati.trace.steps import as_object
+from gati.trace.wrote import resume_of
+
+if TYPE_CHECKING:
+    from gati.events import Said
+    from gati.trace.calls import Calls
+    from gati.trace.memory import Thread
+    from gati.trace.tree import Trace
+
+
+def interrupts_of(trace: Trace) -> list[dict[str, Any]]:
+    """What humans were asked, once each: an interrupt passes through every enclosing graph."""
+    found: dict[str, dict[str, Any]] = {}
+    payloads = [run.fault.payload for run in trace.root.walk() if run.fault is not None and run.interrupted]
+    for payload in (*payloads, trace.interrupts):
+        for item in payload if isinstance(payload, (list, tuple)) else [payload]:
+            asked = item if isinstance(item, dict) else {"value": item}
+            found.setdefault(str(asked.get("id") or asked.get("value")), asked)
+    return list(found.values())
+
+
+def questions(trace: Trace, interrupts: list[dict[str, Any]], answer: Said | None) -> list[Event]:
+    """The questions that are no text a person saw."""
+    at = (trace.root.ended or trace.touched) + trace.offset
+    return [
+        _event(trace, "interrupt", number, asked, "waiting", at)
+        for number, asked in enumerate(interrupts)
+        if answer is None or asked.get("value") != answer.text
+    ]
+
+
+def resumption(trace: Trace) -> list[Event]:
+    """The decision with which this turn goes on, if it is no text."""
+    resume = resume_of(trace.root.inputs)
+    if resume is None or isinstance(resume, str):
+        return []
+    return [_event(trace, "resume", 0, {"value": resume}, "resumed", trace.root.started + trace.offset)]
+
+
+def _event(trace: Trace, name: str, number: int, data: dict[str, Any], status: Status, at: int) -> CustomEvent:
+    root_id = str(trace.root.id)
+    return CustomEvent(
+        event_id=f"{root_id}:{name}:{number}",
+        timestamp="-",
+        parent_event_id=root_id,
+        name=name,
+        payload={"name": name, "data": plain_blocks(data)},
+        status=status,
+        started_ns=at,
+        ended_ns=at,
+    )
+
+
+def refusals(trace: Trace, calls: Calls, thread: Thread) -> list[Event]:
+    """Calls of an earlier, waiting turn that a human refused: no tool ran, a message tells."""
+    made: list[Event] = []
+    at = trace.root.started + trace.offset
+    for message in calls.strangers():
+        call_id = str(message.tool_call_id)
+        request = thread.waiting.pop(call_id, None)
+        failed = message.status == "error"
+        if request is None and not failed:
+            continue
+        made.append(
+            ToolCallEvent(
+                event_id=call_id,
+                timestamp="-",
+                parent_event_id=str(trace.root.id),
+                tool_name=str((request or {}).get("name") or message.name or ""),
+                input=as_object((request or {}).get("args"), "input"),
+                output={} if failed else {"output": text_of(message)},
+                tool_call_id=call_id,
+                handled=True if failed else None,
+                status="error" if failed else "completed",
+                error_type="ToolNotRun" if failed else None,
+                error_message=text_of(message) if failed else None,
+                metadata={"never_run": True},
+                started_ns=at,
+                ended_ns=at,
+            )
+        )
+    return made

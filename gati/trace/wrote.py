@@ -1,0 +1,144 @@
+"""What a person wrote in a turn, and what of an older history is told with it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Literal
+
+from gati.events import Said
+from gati.trace.content import text_of
+from gati.trace.media import plain_blocks
+from gati.trace.records import COMMAND, Message, ModelCall
+from gati.trace.said import ANSWERS, PEOPLE, SYSTEM, Heard, as_message, heard_in
+
+if TYPE_CHECKING:
+    from gati.trace.memory import Thread
+    from gati.trace.tree import Trace
+
+_SILENT = frozenset({"tool", "retriever", "embedding", "memory_read", "memory_write"})
+"""Kinds of roots whose input is no person's."""
+
+
+def said_in(trace: Trace, input_key: str | None, conversation_id: str, thread: Thread, known: bool) -> list[Said]:
+    """The texts that are new with this turn, oldest first.
+
+    Args:
+        trace: the turn's runs.
+        input_key: entry of the root's input that holds the person's text, if it is configured.
+        conversation_id: whose texts these are.
+        thread: what the conversation has had; what is found here is added.
+        known: the conversation had turns before, so that a history in the input is told already.
+    """
+    heard = _heard(trace, input_key)
+    if heard is None:
+        return []
+    root_id, start = str(trace.root.id), trace.root.started + trace.offset
+    said: list[Said] = []
+    if heard.history and not known and conversation_id != root_id:
+        said = _imported(heard.history, conversation_id, start)
+    number = 0
+    for message in heard.news:
+        role: Literal["user", "system"]
+        if message.role in PEOPLE:
+            role = "user"
+        elif message.role in SYSTEM and number:
+            role = "system"
+        else:
+            continue
+        text, media = text_of(message), _media(message)
+        if not text and not media:
+            continue
+        suffix = f":{number}" if number else ""
+        said.append(Said(f"{root_id}:user{suffix}", role, text, start, properties=media))
+        number += 1
+    for one in said:
+        thread.tell(one.text)
+    return said
+
+
+def _heard(trace: Trace, input_key: str | None) -> Heard | None:
+    root = trace.root
+    if root.kind in _SILENT:
+        return None
+    resume = resume_of(root.inputs)
+    if resume is not None:
+        return Heard([], [Message("human", resume)]) if isinstance(resume, str) else None
+    if isinstance(root.inputs, ModelCall):
+        return heard_in(list(root.inputs.messages))
+    if root.inputs is None and trace.resumed:
+        return None
+    heard = heard_in(root.inputs, input_key)
+    if heard is not None or (isinstance(root.inputs, dict) and COMMAND in root.inputs):
+        return heard
+    return _heard_by_model(trace)
+
+
+def _heard_by_model(trace: Trace) -> Heard | None:
+    """The words that the first model was given: for roots whose input does not tell."""
+    for run in trace.models():
+        if isinstance(run.inputs, ModelCall):
+            heard = heard_in(list(run.inputs.messages))
+            if heard is not None and any(m.role in PEOPLE for m in heard.news):
+                return Heard([], heard.news)
+    return None
+
+
+def _imported(history: list[Message], conversation_id: str, start: int) -> list[Said]:
+    """A history that began before gati watched. Ids are made of conversation, position and
+    text, so that every process that meets it makes the same ones."""
+    said: list[Said] = []
+    for position, message in enumerate(history):
+        role: Literal["user", "assistant"]
+        if message.role in PEOPLE:
+            role = "user"
+        elif message.role in ANSWERS and not message.tool_calls:
+            role = "assistant"
+        else:
+            continue
+        text = text_of(message)
+        if not text:
+            continue
+        key = hashlib.sha256(f"{conversation_id}\n{position}\n{role}\n{text}".encode("utf-8", "replace"))
+        at = start - (len(history) - position) * 1_000_000
+        said.append(Said(f"history:{key.hexdigest()[:32]}", role, text, at, properties={"imported": True}))
+    return said
+
+
+def _media(message: Message) -> dict[str, Any]:
+    """What is not text in a person's message: pictures, files."""
+    if isinstance(message.content, str):
+        return {}
+    blocks = plain_blocks(message.content)
+    others = (
+        [b for b in blocks if isinstance(b, dict) and b.get("type") not in (None, "text")]
+        if isinstance(blocks, list)
+        else []
+    )
+    return {"attachments": others} if others else {}
+
+
+def resume_of(inputs: Any) -> Any:
+    """The value with which a graph is resumed; None if it is not."""
+    if isinstance(inputs, dict) and COMMAND in inputs:
+        resume = inputs[COMMAND].get("resume")
+        # One interrupt answered by its id is an answer all the same.
+        if isinstance(resume, dict) and len(resume) == 1 and _is_interrupt_id(next(iter(resume))):
+            return next(iter(resume.values()))
+        return resume
+    return None
+
+
+def _is_interrupt_id(key: Any) -> bool:
+    return isinstance(key, str) and len(key) == 32 and all(c in "0123456789abcdef" for c in key)
+
+
+def rest_of_input(inputs: Any) -> dict[str, Any]:
+    """The part of a root's input that is no text of a person."""
+    if not isinstance(inputs, dict) or COMMAND in inputs:
+        return {}
+    return {
+        key: plain_blocks(value)
+        for key, value in inputs.items()
+        if not isinstance(value, Message)
+        and not (isinstance(value, list) and value and as_message(value[-1]) is not None)
+    }
