@@ -1,76 +1,36 @@
 """What waits for one destination: on disk, in memory, in lanes.
 
-A lane (a conversation) has at most one request under way, and its requests go in order. Bodies
-stay in memory as far as the budget reaches; what comes after is left on disk and read when its
-turn has come, so memory does not grow with an outage.
+Bodies stay in memory as far as the budget reaches; what comes after is left on disk and read when
+its turn has come, so memory does not grow with an outage.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import logging
 import threading
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gati.exporters.base import Exporter, Outcome, Request, Verdict
 from gati.pipeline.codec import pack, unpack
+from gati.pipeline.disk import Disk
 from gati.pipeline.faults import guard, log
+from gati.pipeline.lanes import FOREVER, PARCEL_BYTES, Batch, Lanes, Parcel
 from gati.pipeline.retry import Hold, Policy
 
 if TYPE_CHECKING:
-    from gati.pipeline.spool import Spool, SpoolFile
-    from gati.pipeline.stats import Ledger, Place
+    from gati.pipeline.spool import Spool
+    from gati.pipeline.stats import Ledger
 
 BATCH_BYTES = 256 * 1024
 """A file of the spool is closed when it has this size."""
 
-PARCEL_BYTES = 400
-"""What a request in memory costs beside its bytes."""
-
-SPOOL_PAUSE = 30.0
-"""Seconds until a spool that could not be written is tried again."""
-
 DROPPED_TURNS = 10_000
 """Turns remembered as dropped, so that what comes later of them is dropped, too."""
-
-
-@dataclass(slots=True, eq=False)
-class Parcel:
-    """One request on its way. `data` is what `codec.pack` made of it."""
-
-    lane: str
-    turn: str
-    items: int
-    data: bytes
-    batch: Batch
-    attempts: int = 0
-    strikes: int = 0
-    wins: int = -1
-    """Successes of the whole outbox when this one last failed."""
-    under_way: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Batch:
-    """Requests that share a file, or, without one, only a place in memory."""
-
-    epoch: int
-    items: int
-    size: int
-    file: SpoolFile | None = None
-    parcels: list[Parcel] = field(default_factory=list)
-    under_way: int = 0
-    complete: bool = True
-    """False once something of it was delivered or set aside, so that its file says too much."""
-
-    @property
-    def place(self) -> Place:
-        return "spooled" if self.file else "pending"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +54,13 @@ class Outbox:
         self.changed = threading.Condition(threading.RLock())
         self.closed = False
         self._ledger = ledger
-        self._spool = spool
-        self._spool_again = 0.0
         self._limits = limits
-        self._disk = 0
-        self._foreign = 0
-        self._memory = 0
-        self._epoch = 0
-        self._outstanding: Counter[int] = Counter()
+        self._disk = Disk(spool, limits.disk)
+        self._lanes = Lanes()
         self._resident: OrderedDict[Batch, None] = OrderedDict()
         self._backlog: deque[Batch] = deque()
-        self._lanes: dict[str, deque[Parcel]] = {}
-        self._ready: deque[str] = deque()
-        self._later: list[tuple[float, int, str]] = []
-        self._tick = itertools.count()
-        self._under_way = 0
+        self._epoch = 0
+        self._outstanding: Counter[int] = Counter()
         self._wins = 0
         self._dropped_turns: OrderedDict[str, str] = OrderedDict()
 
@@ -128,17 +80,14 @@ class Outbox:
 
     def _store(self, lines: list[tuple[Request, bytes]]) -> None:
         size = sum(len(line) + 1 for _, line in lines)
-        batch = Batch(self._epoch, sum(request.items for request, _ in lines), size)
-        refused = ""
+        batch = Batch(0, sum(request.items for request, _ in lines), size)
         with self.changed:
-            if self._spool_usable() and not self._room_on_disk(size):
-                refused = "spool_full"
-        if not refused:
+            refused = "" if self._room_on_disk(size) else "spool_full"
+        if not refused and self._disk.could_hold(size):
             # Outside the lock: a slow disk may hold up this thread, not the senders.
-            batch.file = self._write(batch, [line for _, line in lines])
+            batch.file = self._disk.write([line for _, line in lines], batch.items)
         with self.changed:
-            batch.epoch = self._epoch
-            if not refused and batch.file is None and not self._room_in_memory(size):
+            if not refused and batch.file is None and not self._room_in_memory(size + PARCEL_BYTES * len(lines)):
                 refused = "memory_full"
             if refused:
                 self._ledger.enter(batch.items, "dropped", refused)
@@ -146,119 +95,65 @@ class Outbox:
                     self._drop_turn(request.lane, request.turn, refused)
                 return
             self._ledger.enter(batch.items, batch.place)
-            self._outstanding[batch.epoch] += 1
-            if batch.file and (self._backlog or self._memory + _weight(batch, len(lines)) > self._limits.memory):
-                self._backlog.append(batch)
+            self._expect(batch)
+            if not batch.file or not (self._backlog or self._too_much(size + PARCEL_BYTES * len(lines))):
+                self._load(batch, lines)
             else:
-                self._load(batch, [(request, line) for request, line in lines])
+                self._backlog.append(batch)
             self.changed.notify_all()
 
-    def _spool_usable(self) -> bool:
-        return self._spool is not None and time.monotonic() >= self._spool_again
+    def _expect(self, batch: Batch) -> None:
+        batch.epoch = self._epoch
+        self._outstanding[batch.epoch] += 1
+        if batch.file:
+            self._disk.used += batch.file.size
 
-    def _write(self, batch: Batch, lines: list[bytes]) -> SpoolFile | None:
-        if self._spool is None or not self._spool_usable():
-            return None
-        try:
-            file = self._spool.write(lines, batch.items)
-        except OSError as error:
-            self.spool_failed(error)
-            return None
-        with self.changed:
-            self._disk += file.size
-        return file
-
-    def spool_failed(self, error: OSError) -> None:
-        """The disk is full, read-only or gone: keep to memory for a while."""
-        self._spool_again = time.monotonic() + SPOOL_PAUSE
-        log.tell("spool", "the spool cannot be used (%s); what waits is kept in memory", type(error).__name__)
+    def _too_much(self, size: int) -> bool:
+        return bool(self._resident) and self._lanes.memory + size > self._limits.memory
 
     def adopt(self) -> int:
         """Take over what dead processes left for this account; returns the number of messages."""
-        if self._spool is None or not self._spool_usable():
-            return 0
-        try:
-            files = self._spool.adopt()
-            everything = sum(file.size for file in self._spool.files())
-        except OSError as error:
-            self.spool_failed(error)
-            return 0
+        files = self._disk.adopt()
         with self.changed:
             for file in files:
-                self._disk += file.size
+                batch = Batch(0, file.items, file.size, file)
                 self._ledger.enter(file.items, "spooled", recovered=True)
-                self._outstanding[self._epoch] += 1
-                self._backlog.append(Batch(self._epoch, file.items, file.size, file))
-            self._foreign = max(0, everything - self._disk)
-            if files:
-                self.changed.notify_all()
+                self._expect(batch)
+                self._backlog.append(batch)
+            self.changed.notify_all()
         return sum(file.items for file in files)
 
     def _load(self, batch: Batch, lines: Iterable[tuple[Request, bytes]]) -> None:
         self._resident[batch] = None
         for request, line in lines:
-            self._enqueue(Parcel(request.lane, request.turn, request.items, line, batch))
-
-    def _enqueue(self, parcel: Parcel) -> None:
-        parcel.batch.parcels.append(parcel)
-        self._memory += len(parcel.data) + PARCEL_BYTES
-        lane = self._lanes.get(parcel.lane)
-        if lane is None:
-            self._lanes[parcel.lane] = deque([parcel])
-            self._ready.append(parcel.lane)
-        else:
-            lane.append(parcel)
+            parcel = Parcel(request.lane, request.turn, request.items, line, batch)
+            batch.parcels.append(parcel)
+            self._lanes.add(parcel)
 
     def _page_in(self) -> None:
         """Read what is next on disk, as far as memory reaches."""
-        while self._backlog:
-            batch = self._backlog[0]
-            if self._resident and self._memory + _weight(batch, 1) > self._limits.memory:
-                return
-            self._backlog.popleft()
-            self._page_in_one(batch)
+        while self._backlog and not self._too_much(self._backlog[0].size + PARCEL_BYTES):
+            self._read(self._backlog.popleft())
 
-    def _page_in_one(self, batch: Batch) -> None:
-        assert self._spool is not None and batch.file is not None
-        try:
-            lines = self._spool.read(batch.file)
-        except OSError:
+    def _read(self, batch: Batch) -> None:
+        requests = self._disk.read(batch.file) if batch.file else None
+        if requests is None:
             self._ledger.move(batch.items, "spooled", "dropped", "spool_lost")
-            log.tell("spool_lost", "a file of the spool is gone or cannot be read; its messages are lost")
             self._finish(batch)
             return
-        requests = []
-        for line in lines:
-            try:
-                requests.append((unpack(line), line))
-            except (ValueError, KeyError, TypeError):
-                continue
         found = sum(request.items for request, _ in requests)
-        if found != batch.items:
-            self._damaged(batch, lines, found)
-        kept = []
-        for request, line in requests:
-            if reason := self._dropped_turns.get(request.turn):
-                self._ledger.move(request.items, "spooled", "dropped", reason)
-                batch.complete = False
-            else:
-                kept.append((request, line))
-        self._load(batch, kept)
-        if not kept:
-            self._finish(batch)
-
-    def _damaged(self, batch: Batch, lines: list[bytes], found: int) -> None:
-        assert self._spool is not None and batch.file is not None
         if found < batch.items:
             self._ledger.move(batch.items - found, "spooled", "dropped", "damaged")
-        else:
+        elif found > batch.items:
             self._ledger.enter(found - batch.items, "spooled", recovered=True)
-        log.tell("damaged", "a file of the spool was damaged; what could be read of it is delivered")
-        batch.items, batch.complete = found, False
-        try:
-            self._spool.set_aside_damaged(batch.file, lines, self._limits.disk // 10)
-        except OSError as error:
-            self.spool_failed(error)
+        batch.complete = batch.complete and found == batch.items
+        batch.items = found
+        self._load(batch, requests)
+        for request, _ in requests:
+            if reason := self._dropped_turns.get(request.turn):
+                self._drop_turn(request.lane, request.turn, reason)
+        if not requests:
+            self._finish(batch)
 
     # What goes out; called by senders
 
@@ -273,101 +168,77 @@ class Outbox:
                 parcel, wait = self._pick(now)
                 if parcel is not None:
                     return parcel
-                if now >= until and (idle == 0 or not (self._lanes or self._backlog)):
+                waiting = bool(self._lanes or self._backlog)
+                if now >= until and (idle == 0 or not waiting):
                     return None
-                self.changed.wait(max(0.001, min(wait, until - now) if now < until else wait))
+                self.changed.wait(max(0.001, wait if waiting else until - now))
         return None
-
-    def sendable(self) -> int:
-        """How many further senders would have something to do now."""
-        with self.changed:
-            if self.closed or time.monotonic() < self.hold.until:
-                return 0
-            lanes = len(self._ready) or (1 if self._backlog or self._later else 0)
-            return lanes if self.hold.well else min(1, lanes) - min(1, self._under_way)
 
     def _pick(self, now: float) -> tuple[Parcel | None, float]:
         if now < self.hold.until:
             return None, self.hold.until - now
-        if self._under_way and not self.hold.well:
-            return None, 3600.0
+        if self._lanes.under_way and not self.hold.well:
+            return None, FOREVER
         self._page_in()
-        while self._later and self._later[0][0] <= now:
-            self._ready.append(heapq.heappop(self._later)[2])
-        while self._ready:
-            # A lane may have been emptied by a drop while it stood here, or stand here twice.
-            lane = self._lanes.get(self._ready.popleft())
-            if lane and not lane[0].under_way:
-                parcel = lane[0]
-                parcel.under_way = True
-                parcel.batch.under_way += 1
-                self._under_way += 1
-                return parcel, 0.0
-        return None, self._later[0][0] - now if self._later else 3600.0
+        return self._lanes.pick(now)
+
+    def sendable(self) -> int:
+        """How many requests could be under way beside those that are."""
+        with self.changed:
+            if self.closed or not (self._lanes or self._backlog):
+                return 0
+            # One sender waits even if nothing may go yet.
+            free = max(1, self._lanes.ready) if self.hold.well else 1
+            return free if self.hold.well else max(0, free - self._lanes.under_way)
 
     def settle(self, parcel: Parcel, outcome: Outcome) -> None:
         """What became of a request that `next` gave out."""
         with self.changed:
-            parcel.under_way = False
-            parcel.batch.under_way -= 1
-            self._under_way -= 1
+            self._lanes.arrived(parcel)
             self._ledger.count("requests")
             verdict = outcome.verdict
-            if verdict is Verdict.OK:
-                self._succeeded(parcel)
-            elif verdict is Verdict.SPLIT:
-                self._split(parcel, outcome)
-            elif verdict is Verdict.REJECT:
-                self._answered()
-                self._reject(parcel, outcome.reason)
-            else:
+            if verdict in (Verdict.RETRY, Verdict.PAUSE):
                 self._retry(parcel, outcome)
+            else:
+                self._answered()
+                if verdict is Verdict.OK:
+                    self._wins += 1
+                    self._ledger.move(parcel.items, parcel.batch.place, "delivered")
+                    self._done(parcel)
+                elif verdict is Verdict.REJECT or not self._split(parcel):
+                    self._set_aside(parcel, outcome.reason)
             self.changed.notify_all()
-
-    def _succeeded(self, parcel: Parcel) -> None:
-        self._wins += 1
-        self._answered()
-        self._ledger.move(parcel.items, parcel.batch.place, "delivered")
-        self._done(parcel)
 
     def _answered(self) -> None:
         """The destination is there, whatever it says of this request."""
         if self.hold.succeeded():
             log.tell(f"back:{self.exporter.name}", "%s answers again", self.exporter.name, level=logging.INFO)
-            self._ready.extend(lane for _, _, lane in sorted(self._later))
-            self._later.clear()
+            self._lanes.release()
 
     def _retry(self, parcel: Parcel, outcome: Outcome) -> None:
-        now = time.monotonic()
-        name = self.exporter.name
+        now, name, reason = time.monotonic(), self.exporter.name, outcome.reason
         self._ledger.count("retries")
         self.hold.failed(outcome, now)
         if outcome.verdict is Verdict.PAUSE:
-            log.tell(
-                f"paused:{name}", "%s refuses the key (%s); everything is kept until it works", name, outcome.reason
-            )
-            self._ready.append(parcel.lane)
+            log.tell(f"paused:{name}", "%s refuses the key (%s); everything is kept until it works", name, reason)
+            self._lanes.again(parcel)
             return
-        log.tell(f"retry:{name}", "%s could not be reached or is busy (%s); trying again", name, outcome.reason)
-        if parcel.wins >= 0 and self._wins > parcel.wins:
-            parcel.strikes += 1
-        parcel.wins = self._wins
+        log.tell(f"retry:{name}", "%s could not be reached or is busy (%s); trying again", name, reason)
         parcel.attempts += 1
+        parcel.strikes += 0 <= parcel.wins < self._wins
+        parcel.wins = self._wins
         if parcel.strikes >= self.policy.strikes:
-            self._reject(parcel, f"gave up after {parcel.attempts} attempts: {outcome.reason}")
-            return
-        due = now + self.policy.delay(parcel.attempts, outcome.retry_after)
-        heapq.heappush(self._later, (due, next(self._tick), parcel.lane))
+            self._set_aside(parcel, f"gave up after {parcel.attempts} attempts: {reason}")
+        else:
+            self._lanes.later(parcel, now + self.policy.delay(parcel.attempts, outcome.retry_after))
 
-    def _split(self, parcel: Parcel, outcome: Outcome) -> None:
-        self._answered()
-        halves = None
+    def _split(self, parcel: Parcel) -> bool:
+        halves: Sequence[Request] | None = None
         with guard("exporter.split"):
             halves = self.exporter.split(unpack(parcel.data))
         if not halves:
-            self._reject(parcel, outcome.reason)
-            return
-        batch, lane = parcel.batch, self._lanes[parcel.lane]
+            return False
+        batch = parcel.batch
         parts = [Parcel(parcel.lane, half.turn, half.items, pack(half), batch) for half in halves]
         lost = parcel.items - sum(part.items for part in parts)
         if lost > 0:
@@ -378,31 +249,19 @@ class Outbox:
         batch.complete = False
         at = batch.parcels.index(parcel)
         batch.parcels[at : at + 1] = parts
-        self._memory += sum(len(part.data) + PARCEL_BYTES for part in parts) - len(parcel.data) - PARCEL_BYTES
-        lane.popleft()
-        lane.extendleft(reversed(parts))
-        self._ready.appendleft(parcel.lane)
+        self._lanes.replace(parcel, parts)
+        return True
 
-    def _reject(self, parcel: Parcel, reason: str) -> None:
-        log.tell(
-            f"rejected:{self.exporter.name}", "%s refused %d messages: %s", self.exporter.name, parcel.items, reason
-        )
-        if self._spool is not None and not self.closed:
-            try:
-                self._spool.set_aside(parcel.data, reason, self._limits.disk // 10)
-            except OSError as error:
-                self.spool_failed(error)
+    def _set_aside(self, parcel: Parcel, reason: str) -> None:
+        name = self.exporter.name
+        log.tell(f"rejected:{name}", "%s refused %d messages: %s", name, parcel.items, reason)
+        if not self.closed:
+            self._disk.set_aside(parcel.data, reason)
         self._ledger.move(parcel.items, parcel.batch.place, "rejected")
         self._done(parcel)
 
     def _done(self, parcel: Parcel) -> None:
-        """The first of its lane is delivered or set aside."""
-        lane = self._lanes[parcel.lane]
-        lane.popleft()
-        if lane:
-            self._ready.append(parcel.lane)
-        else:
-            del self._lanes[parcel.lane]
+        self._lanes.done(parcel)
         self._take_out(parcel)
 
     def _take_out(self, parcel: Parcel) -> None:
@@ -410,7 +269,6 @@ class Outbox:
         batch.parcels.remove(parcel)
         batch.items -= parcel.items
         batch.complete = False
-        self._memory -= len(parcel.data) + PARCEL_BYTES
         if not batch.parcels:
             self._finish(batch)
 
@@ -419,21 +277,17 @@ class Outbox:
         self._outstanding[batch.epoch] -= 1
         if not self._outstanding[batch.epoch]:
             del self._outstanding[batch.epoch]
-        if batch.file and self._spool is not None:
-            self._disk -= batch.file.size
-            try:
-                self._spool.remove(batch.file)
-            except OSError as error:
-                self.spool_failed(error)
+        if batch.file:
+            self._disk.used -= batch.file.size
+            self._disk.remove(batch.file)
 
     # Limits; whole turns go
 
     def _room_on_disk(self, size: int) -> bool:
-        """Make room by dropping what is oldest; False if it must be the newcomer."""
-        limit = self._limits.disk - self._foreign
-        if size > limit:
-            return False
-        while self._disk + size > limit:
+        """Make room by dropping what is oldest; False if it must be the newcomer. A disk that
+        cannot be used, or that others fill, leaves the decision to memory.
+        """
+        while self._disk.usable and self._disk.could_hold(size) and self._disk.excess(size) > 0:
             if self._limits.drop_newest or not self._drop_oldest(on_disk=True):
                 return False
         return True
@@ -441,12 +295,13 @@ class Outbox:
     def _room_in_memory(self, size: int) -> bool:
         if size > self._limits.memory:
             return False
-        while self._memory + size > self._limits.memory:
+        while self._lanes.memory + size > self._limits.memory:
             if self._limits.drop_newest or not self._drop_oldest(on_disk=False):
                 return False
         return True
 
     def _drop_oldest(self, on_disk: bool) -> bool:
+        """Drop the turns of the oldest batch that is not under way; False if there is none."""
         reason = "spool_full" if on_disk else "memory_full"
         log.tell(reason, "a limit is reached (%s): whole turns are dropped and counted", reason)
         for batch in itertools.chain(self._resident, self._backlog):
@@ -456,33 +311,25 @@ class Outbox:
                 self._backlog.remove(batch)
                 self._ledger.move(batch.items, "spooled", "dropped", reason)
                 self._finish(batch)
-                return True
-            for parcel in list(batch.parcels):
-                self._drop_turn(parcel.lane, parcel.turn, reason)
+            else:
+                for parcel in list(batch.parcels):
+                    self._drop_turn(parcel.lane, parcel.turn, reason)
             return True
         return False
 
-    def _drop_turn(self, lane_name: str, turn: str, reason: str) -> None:
+    def _drop_turn(self, lane: str, turn: str, reason: str) -> None:
         """Drop what waits of a turn, and remember it for what is still to come."""
         self._dropped_turns[turn] = reason
         if len(self._dropped_turns) > DROPPED_TURNS:
             self._dropped_turns.popitem(last=False)
-        lane = self._lanes.get(lane_name)
-        if lane is None:
-            return
-        for parcel in [p for p in lane if p.turn == turn]:
-            if parcel.under_way:
-                continue  # its answer decides
-            lane.remove(parcel)
+        for parcel in self._lanes.take_turn(lane, turn):
             self._ledger.move(parcel.items, parcel.batch.place, "dropped", reason)
             self._take_out(parcel)
-        if not lane:
-            del self._lanes[lane_name]
 
     # Flush and end
 
     def new_epoch(self) -> int:
-        """What is accepted from now on does not concern a flush that begins now."""
+        """The number of all that was accepted so far; what comes now gets the next."""
         with self.changed:
             self._epoch += 1
             return self._epoch - 1
@@ -492,50 +339,38 @@ class Outbox:
         with self.changed:
             if not self.hold.asked:
                 self.hold.hurry()
-                self._ready.extend(lane for _, _, lane in sorted(self._later))
-                self._later.clear()
+                self._lanes.release()
             self.changed.notify_all()
 
     def quiet(self, epoch: int) -> bool:
-        """True if nothing of the epoch or before is outstanding, or none of it can go now."""
+        """True if nothing of the epoch or before is outstanding, or the key is refused."""
         with self.changed:
             if not any(number <= epoch for number in self._outstanding):
                 return True
-            return bool(self.hold.paused) and not self._under_way and time.monotonic() < self.hold.until
+            return bool(self.hold.paused) and not self._lanes.under_way and time.monotonic() < self.hold.until
 
     @property
     def disk_bytes(self) -> int:
-        return self._disk
+        return self._disk.used
 
     @property
     def memory_bytes(self) -> int:
-        return self._memory
+        return self._lanes.memory
 
     def close(self) -> None:
         """Give back what is left: files say what remains, and have no owner any more."""
         with self.changed:
-            if self.closed:
-                return
-            self.closed = True
-            self.changed.notify_all()
-            if self._spool is None or not self._spool.is_open:
-                return
-            for batch in list(self._resident):
-                if batch.file and not batch.complete and batch.parcels:
-                    with guard("spool.rewrite"):
-                        lines = [parcel.data for parcel in batch.parcels]
-                        batch.file = self._spool.rewrite(batch.file, lines, batch.items)
-            with guard("spool.close"):
-                self._spool.close()
+            if not self.closed:
+                self.closed = True
+                for batch in self._resident:
+                    if batch.file and not batch.complete:
+                        self._disk.rewrite(batch.file, [parcel.data for parcel in batch.parcels], batch.items)
+                self._disk.close()
+                self.changed.notify_all()
 
     def forget(self) -> None:
         """In a forked child: all of this is the parent's."""
-        if self._spool is not None:
-            self._spool.forget()
-
-
-def _weight(batch: Batch, parcels: int) -> int:
-    return batch.size + parcels * PARCEL_BYTES
+        self._disk.forget()
 
 
 def _batches(requests: Iterable[Request]) -> Iterator[list[tuple[Request, bytes]]]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import atexit
 import os
-import sys
 import threading
 import time
-import weakref
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gati.pipeline import faults
+from gati.pipeline import faults, life
 from gati.pipeline.buffer import Buffer, Tally
 from gati.pipeline.faults import guard, log
 from gati.pipeline.outbox import Limits, Outbox
@@ -29,6 +25,9 @@ if TYPE_CHECKING:
     from gati.pipeline.retry import Policy
     from gati.settings import Settings
     from gati.trace.records import Record
+
+JOIN_SECONDS = 0.2
+"""Idle threads end at once when told; one that is in the middle of a send is left behind."""
 
 
 class Pipeline:
@@ -53,17 +52,15 @@ class Pipeline:
         self._policy = policy
         self._kept: list[object] = []
         self._prepare()
-        reset = weakref.WeakMethod(self.after_fork_in_child)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
+        life.watch(self)
 
     def _prepare(self) -> None:
         options = self._options
         self._pid = os.getpid()
         self._start_lock = threading.Lock()
         self._closed = False
-        self._ends = False
         self._late = Tally()
+        self._thread: threading.Thread | None = None
         self._ledger = Ledger()
         # Half of the memory is for records, half for requests; each destination has its share.
         self._buffer = Buffer(options.buffer_max_bytes // 2)
@@ -115,7 +112,7 @@ class Pipeline:
         try:
             if self._worker.running:
                 return True
-            thread = threading.Thread(target=self._worker.run, name="gati-worker", daemon=True)
+            self._thread = thread = threading.Thread(target=self._worker.run, name="gati-worker", daemon=True)
             self._worker.running = True
             try:
                 thread.start()
@@ -124,21 +121,10 @@ class Pipeline:
                 if isinstance(error, RuntimeError):  # at the interpreter's exit, or out of threads
                     return False
                 raise
-            self._care_for_exit()
+            life.hear_exit()
             return True
         finally:
             self._start_lock.release()
-
-    def _care_for_exit(self) -> None:
-        if self._ends:
-            return
-        self._ends = True
-        atexit.register(_shut_down, weakref.ref(self))
-        # multiprocessing's children leave without atexit; they have a list of their own.
-        for name in ("multiprocessing.util", "billiard.util"):
-            if (module := sys.modules.get(name)) is not None:
-                with guard("exit"):
-                    module.Finalize(None, _shut_down, args=(weakref.ref(self),), exitpriority=10)
 
     # Flush and end
 
@@ -148,6 +134,8 @@ class Pipeline:
 
     async def aflush(self, timeout: float) -> FlushResult:
         """As `flush`, without blocking the event loop."""
+        import asyncio  # late: programs without an event loop need not load it
+
         if self._closed or not self._ensure_worker():
             return self._result(timed_out=False)
         ticket = self._worker.ask()
@@ -210,9 +198,18 @@ class Pipeline:
         for outbox in self._outboxes:
             with guard("outbox.close"):
                 outbox.close()
+        until = time.monotonic() + JOIN_SECONDS
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(JOIN_SECONDS)
+        for sender in self._senders:
+            sender.join(until)
         for exporter in self._exporters:
             with guard("exporter.close"):
                 exporter.close()
+
+    def at_exit(self) -> None:
+        """The process ends: deliver what can be delivered within its deadline."""
+        self.shutdown(self._options.shutdown_timeout)
 
     def after_fork_in_child(self) -> None:
         """Start again, empty: everything that waited belongs to the parent. Harmless if repeated."""
@@ -257,9 +254,3 @@ def spool_folder(configured: Path | None) -> Path:
     import platformdirs  # late: only programs that spool need it
 
     return platformdirs.user_data_path("gati", appauthor=False) / "spool"
-
-
-def _shut_down(pipeline: weakref.ref[Pipeline]) -> None:
-    if (alive := pipeline()) is not None:
-        with guard("exit"):
-            alive.shutdown(alive._options.shutdown_timeout)

@@ -13,7 +13,8 @@ from gati.pipeline.faults import guard, note
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gati.pipeline.outbox import Outbox, Parcel
+    from gati.pipeline.lanes import Parcel
+    from gati.pipeline.outbox import Outbox
 
 IDLE_SECONDS = 30.0
 """A sender with nothing to do ends after this time."""
@@ -30,30 +31,31 @@ class Sender:
         self._connections = connections
         self._settled = settled
         self._lock = threading.Lock()
-        self._threads = 0
+        self._threads: set[threading.Thread] = set()
         self._busy = 0
-
-    @property
-    def threads(self) -> int:
-        return self._threads
 
     def wake(self) -> bool:
         """Start as many threads as there is work for. False if the interpreter starts no more."""
         wanted = self.outbox.sendable()
         with self._lock:
-            idle = self._threads - self._busy
-            new = min(wanted - idle, self._connections - self._threads)
-            for _ in range(new):
-                thread = threading.Thread(
-                    target=self._run, name=f"gati-sender-{self.outbox.exporter.name}", daemon=True
-                )
-                self._threads += 1
+            idle = len(self._threads) - self._busy
+            name = f"gati-sender-{self.outbox.exporter.name}"
+            for _ in range(min(wanted - idle, self._connections - len(self._threads))):
+                thread = threading.Thread(target=self._run, name=name, daemon=True)
                 try:
                     thread.start()
                 except RuntimeError:  # at the interpreter's exit, or out of threads
-                    self._threads -= 1
-                    return self._threads > 0
+                    return bool(self._threads)
+                self._threads.add(thread)
         return True
+
+    def join(self, until: float) -> None:
+        """Wait for the threads of a closed outbox, except for those in the middle of a send."""
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            if self._busy < len(self._threads):
+                thread.join(max(0.0, until - time.monotonic()))
 
     def _run(self) -> None:
         try:
@@ -68,7 +70,7 @@ class Sender:
                         self._busy -= 1
         finally:
             with self._lock:
-                self._threads -= 1
+                self._threads.discard(threading.current_thread())
 
     def carry(self, parcel: Parcel) -> None:
         """Make one attempt and tell the outbox and whoever waits for a flush."""

@@ -41,10 +41,13 @@ REQUESTS_AT_ONCE = 500
 class Assembler(Protocol):
     """What makes items of records. Used by one thread only."""
 
-    open_turns: int
+    @property
+    def open_turns(self) -> int:
+        """Turns that have begun and not been returned. Read from other threads, too."""
+        ...
 
     def feed(self, records: list[Record]) -> list[Item]:
-        """Take records in; return what is complete."""
+        """Take records in; return what is complete. A `Gap` drops all open turns."""
         ...
 
     def tick(self, now_ns: int) -> list[Item]:
@@ -55,10 +58,6 @@ class Assembler(Protocol):
 
     def drain(self) -> list[Item]:
         """Return all open turns, as unfinished."""
-        ...
-
-    def drop_open(self, reason: str) -> None:
-        """Forget all open turns."""
         ...
 
 
@@ -153,9 +152,11 @@ class Worker:
     def _wait(self) -> None:
         if self._tickets_waiting():
             return
+        # Open turns are looked after now and then; without any there is no reason to wake up.
+        patience = max(self._interval, 1.0) if self.assembler.open_turns else HOUSEKEEPING_SECONDS
         self.idle = True
         if not len(self._buffer):  # else a record slipped in before it could see the flag
-            self._bell.acquire(timeout=HOUSEKEEPING_SECONDS)
+            self._bell.acquire(timeout=patience)
         self.idle = False
         if not self._tickets_waiting() and not self.stopped and len(self._buffer):
             self._bell.acquire(timeout=self._interval)
@@ -175,8 +176,8 @@ class Worker:
             for sender in self._senders:
                 with guard("spool.adopt"):
                     sender.outbox.adopt()
-            self._finish(self._call("assembler.tick", lambda: self.assembler.tick(time.perf_counter_ns())))
         self._work_off()
+        self._finish(self._call("assembler.tick", lambda: self.assembler.tick(time.perf_counter_ns())))
         if any(ticket.final for ticket in tickets):
             self._finish(self._call("assembler.drain", self.assembler.drain))
         self._store(at_least=1)
