@@ -1,0 +1,272 @@
+"""Delivered messages as an indented text tree: one line a message, so that one glance suffices.
+
+::
+
+    conversation c-1 of ada
+    prompt agent/model
+      system "You are a {{mood}} tutor."
+      mood = "patient"
+    user_message   "What is the square root of 144?"
+    chain_start    tutor
+      task         model
+        llm        gpt-4o-mini 61>17 $ calls=calculator
+      task         tools
+        tool_call  calculator {"expression":"144**0.5"}
+          observation {"output":"12.0"}
+      final_response "The square root of 144 is 12."
+      chain_end    completed
+
+What hangs on the user's message is not indented; what should hang on it and does not is marked
+`(no parent)`. `61>17` are tokens in and out (`?`: unknown), `$` a known cost, `$0` none. Ids that
+differ from run to run are `~`. A conversation's head is left out where it is anonymous and
+named after its only run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}")
+_WIDTH = 15
+_UNSEEN_STATUS = (None, "completed")
+
+Message = dict[str, Any]
+
+
+def tree(messages: list[Message], unordered: bool = False) -> str:
+    """The messages, as `LocalServer.messages` gives them, each with its request's `envelope`.
+
+    `unordered` sorts what happened side by side by its text: for threads, whose order is luck.
+    """
+    conversations: dict[str, list[Message]] = {}
+    for message in messages:
+        conversations.setdefault(message["conversation"], []).append(message)
+    blocks = [_conversation(name, held, unordered) for name, held in conversations.items()]
+    if len(blocks) > 1:
+        blocks = [block if block.startswith("conversation") else "conversation ~\n" + block for block in blocks]
+        if unordered:
+            blocks.sort()
+    return UUID.sub("~", "\n".join(blocks))
+
+
+def _conversation(name: str, messages: list[Message], unordered: bool) -> str:
+    envelope = messages[0]["envelope"]
+    head = []
+    user, organization = envelope["externalUserId"], envelope.get("externalOrganizationId")
+    if UUID.fullmatch(name) is None or user != "anonymous" or organization:
+        head.append(f"conversation {name} of {user}" + (f" at {organization}" if organization else ""))
+    own = {k: v for k, v in envelope.get("properties", {}).items() if k != "agent_name"}
+    if own:
+        head.append(f"  properties {_json(own)}")
+    prompts = _prompts(messages)
+    head += [line for number, prompt in enumerate(prompts, 1) for line in _prompt(number, prompt, len(prompts) > 1)]
+    return "\n".join([*head, *_Tree(messages, prompts, unordered).lines()])
+
+
+class _Tree:
+    """The messages of one conversation by their parents."""
+
+    def __init__(self, messages: list[Message], prompts: list[str], unordered: bool) -> None:
+        self.prompts = prompts
+        self.unordered = unordered
+        by_id = {m["externalMessageId"]: m for m in messages}
+        self.children: dict[str | None, list[Message]] = {}
+        for message in messages:
+            parent = message.get("parentExternalMessageId")
+            above = by_id.get(parent) if parent else None
+            # Turns stand side by side, though each hangs on its user's words.
+            key = None if above is None or above["messageType"] == "user_message" else parent
+            self.children.setdefault(key, []).append(message)
+        self.asked = {m["externalMessageId"].removesuffix(":user") for m in messages if m["messageType"] == "user_message"}
+
+    def lines(self) -> list[str]:
+        return [line for block in self._blocks(None, 0) for line in block]
+
+    def _blocks(self, parent: str | None, depth: int) -> list[list[str]]:
+        blocks = []
+        for message in self.children.get(parent, ()):
+            below = [line for block in self._blocks(message["externalMessageId"], depth + 1) for line in block]
+            blocks.append([self._line(message, depth), *below])
+        if self.unordered and parent is not None:
+            blocks = _sorted_sideways(blocks)
+        return blocks
+
+    def _line(self, message: Message, depth: int) -> str:
+        kind = message["messageType"]
+        said = " ".join(part for part in _TELL.get(kind, _data)(message) if part)
+        if len(self.prompts) > 1 and kind in ("llm", "final_response", "assistant_message") and message.get("prompt"):
+            said += f" @{self.prompts.index(_json(message['prompt'])) + 1}"
+        turn = message["externalMessageId"].split(":")[0]
+        if depth == 0 and kind != "user_message" and turn in self.asked and not message.get("parentExternalMessageId"):
+            said += " (no parent)"
+        return f"{'  ' * depth}{kind.ljust(_WIDTH - 2 * depth - 1)} {said}".rstrip()
+
+
+def _sorted_sideways(blocks: list[list[str]]) -> list[list[str]]:
+    """Blocks of steps sorted by text; the answer and the end keep their places behind them."""
+    last = [b for b in blocks if b[0].split()[0] in ("final_response", "assistant_message", "chain_end")]
+    return [*sorted(b for b in blocks if b not in last), *last]
+
+
+# -- one kind of message each -----------------------------------------------------------------------
+
+
+def _said(message: Message) -> Iterable[str]:
+    properties = message.get("properties") or {}
+    yield _quoted(message["content"])
+    yield properties.get("status", "")
+    yield "imported" if properties.get("imported") else ""
+    yield f"attachments={_json(properties['attachments'])}" if "attachments" in properties else ""
+    yield f"context={_quoted(message['context'])}" if message.get("context") else ""
+
+
+def _start(message: Message) -> Iterable[str]:
+    properties = message["properties"]
+    yield properties["name"]
+    yield _given(message)
+    yield f"tags={','.join(properties['tags'])}" if properties.get("tags") else ""
+    yield f"metadata={_json(properties['metadata'])}" if properties.get("metadata") else ""
+
+
+def _end(message: Message) -> Iterable[str]:
+    output = message["output"]
+    yield output["status"]
+    if "error" in output:
+        yield f"{output['error']['type']}: {output['error']['message']}"
+
+
+def _step(message: Message) -> Iterable[str]:
+    properties = message["properties"]
+    yield properties.get("node") or properties.get("name") or ""
+    yield f"attempt={properties['attempt']}" if properties.get("attempt") else ""
+    yield _given(message)
+    yield from _status(properties)
+    yield _error(properties, message)
+    output = {k: v for k, v in (message.get("output") or {}).items() if k != "error"}
+    yield f"=> {_json(output)}" if output else ""
+
+
+def _llm(message: Message) -> Iterable[str]:
+    properties, output = message["properties"], message.get("output") or {}
+    yield message.get("model") or "?"
+    tokens = [properties[key] for key in ("tokens_in", "tokens_out")]
+    yield ">".join("?" if count is None else str(count) for count in tokens)
+    if properties["cost_usd"] is not None:
+        yield "$" if properties["cost_usd"] else "$0"
+    yield from (flag for flag in ("cached", "internal") if properties.get(flag))
+    yield from _status(properties)
+    yield _error(properties, message)
+    if "tool_calls" in output:
+        yield f"calls={','.join(str(call['name']) for call in output['tool_calls'])}"
+    for told in (message.get("input") or {}).get("messages", ()):
+        yield f"given {told.get('role', '?')}:{_content(told['content'])}"
+    if "text" in output:
+        yield f"=> {_quoted(output['text'])}"
+
+
+def _tool(message: Message) -> Iterable[str]:
+    yield message["toolName"]
+    yield _json(message["input"])
+    yield from _status(message["properties"])
+
+
+def _failure(message: Message) -> Iterable[str]:
+    output = message["output"]
+    yield f"{output['type']}: {output['message']}"
+    yield "handled" if message["properties"].get("handled") else "raised"
+
+
+def _retrieval(message: Message) -> Iterable[str]:
+    yield _quoted(message["input"]["query"])
+    yield from _status(message["properties"])
+    yield _error(message["properties"], message)
+    documents = (message.get("output") or {}).get("documents", [])
+    yield "=> " + " | ".join(_quoted(document["text"]) for document in documents) if documents else ""
+
+
+def _callback(message: Message) -> Iterable[str]:
+    output = message["output"]
+    yield output["name"]
+    yield from _status(message["properties"])
+    yield _json(output["data"])
+
+
+def _data(message: Message) -> Iterable[str]:
+    properties = message.get("properties") or {}
+    yield properties.get("name", "")
+    yield from _status(properties)
+    yield _given(message)
+    if message.get("output"):
+        yield ("=> " if message.get("input") else "") + _json(message["output"])
+
+
+_TELL: dict[str, Callable[[Message], Iterable[str]]] = {
+    "user_message": _said,
+    "assistant_message": _said,
+    "final_response": _said,
+    "system_message": lambda m: [_quoted(m["output"]["text"])],
+    "thought": lambda m: [_quoted(m["output"]["text"])],
+    "chain_start": _start,
+    "chain_end": _end,
+    "task": _step,
+    "workflow": _step,
+    "llm": _llm,
+    "tool_call": _tool,
+    "observation": lambda m: [_json(m["output"])],
+    "tool_error": _failure,
+    "retrieval": _retrieval,
+    "callback": _callback,
+}
+
+
+def _status(properties: Message) -> Iterable[str]:
+    if properties.get("status") not in _UNSEEN_STATUS:
+        yield properties["status"]
+
+
+def _error(properties: Message, message: Message) -> str:
+    error = (message.get("output") or {}).get("error") or properties.get("error")
+    return f"{error['type']}: {error['message']}" if error else ""
+
+
+def _given(message: Message) -> str:
+    return _json(message["input"]) if message.get("input") else ""
+
+
+def _content(content: Any) -> str:
+    return _quoted(content) if isinstance(content, str) else _json(content)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+# -- system prompts ---------------------------------------------------------------------------------
+
+
+def _prompts(messages: list[Message]) -> list[str]:
+    """The different system prompts of a conversation, by first use."""
+    return list(dict.fromkeys(_json(m["prompt"]) for m in messages if m.get("prompt") is not None))
+
+
+def _prompt(number: int, text: str, several: bool) -> list[str]:
+    prompt = json.loads(text)
+    mark = f"prompt @{number}" if several else "prompt"
+    if isinstance(prompt, str):
+        return [f"{mark} {_quoted(prompt)}"]
+    head = f"{mark} {prompt.get('externalPromptId', '')}".rstrip()
+    if "content" in prompt:
+        return [f"{head} {_quoted(prompt['content'])}"]
+    parts = [
+        f"  {part['type']}{'*' if part.get('isDynamic') else ''} {_quoted(part['content'])}"
+        for part in prompt.get("components", ())
+    ]
+    values = [f"  {name} = {_quoted(value)}" for name, value in prompt.get("variables", {}).items()]
+    return [head, *parts, *values]
