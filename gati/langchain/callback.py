@@ -117,7 +117,11 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **more: Any) -> None:
         """A tool returned."""
-        self._ended("on_tool_end", output, run_id)
+        if (recorder := desk.recorder) is not None:
+            try:
+                recorder.tool_ended(output, run_id)
+            except Exception as error:
+                desk.fault("on_tool_end", error)
 
     def on_retriever_start(
         self, serialized: Any, query: str, *, run_id: UUID, parent_run_id: UUID | None = None,
@@ -132,7 +136,11 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
 
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **more: Any) -> None:
         """A retriever found its documents."""
-        self._ended("on_retriever_end", documents, run_id)
+        if (recorder := desk.recorder) is not None:
+            try:
+                recorder.ended(documents, run_id)
+            except Exception as error:
+                desk.fault("on_retriever_end", error)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **more: Any) -> None:
         """A chain raised."""
@@ -165,13 +173,6 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
     def on_resume(self, event: Any) -> None:
         """LangGraph resumed a graph."""
         self._graph_state("resumed", event)
-
-    def _ended(self, place: str, output: Any, run_id: UUID) -> None:
-        if (recorder := desk.recorder) is not None:
-            try:
-                recorder.ended(output, run_id)
-            except Exception as error:
-                desk.fault(place, error)
 
     def _failed(self, place: str, error: BaseException, run_id: UUID, more: dict[str, Any]) -> None:
         if (recorder := desk.recorder) is not None:

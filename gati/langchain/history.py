@@ -13,7 +13,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 
-from gati.langchain.snapshot import freeze, is_command, message
+from gati.langchain.snapshot import freeze, is_command, is_message, message
 
 ANSWERS = frozenset({"ai", "AIMessageChunk", "assistant"})
 PEOPLE = frozenset({"human", "HumanMessageChunk", "user"})
@@ -35,6 +35,9 @@ class Memory:
     def __contains__(self, key: Hashable) -> bool:
         return key in self.kept
 
+    def __bool__(self) -> bool:
+        return bool(self.kept)
+
     def add(self, key: Hashable) -> None:
         self.kept[key] = None
         if len(self.kept) > self.bound:
@@ -44,11 +47,12 @@ class Memory:
 
 def role_of(item: Any) -> str:
     """Role of a message in any of the forms that LangChain accepts; "" if it is none."""
-    if isinstance(item, BaseMessage):
-        return str(item.__dict__.get("type", ""))
+    if is_message(item):
+        role: str = item.__dict__.get("type", "")
+        return role
     if isinstance(item, dict):
-        role = item.get("role") or item.get("type")
-        return role if isinstance(role, str) else ""
+        said = item.get("role") or item.get("type")
+        return said if isinstance(said, str) else ""
     if isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], str):
         return item[0]
     return ""
@@ -76,13 +80,13 @@ def tail_of_call(messages: Any, seen: Memory) -> tuple[list[Any], list[Any]]:
     news: list[Any] = []
     for index in range(len(messages) - 1, len(system) - 1, -1):
         item = messages[index]
-        if role_of(item) in ANSWERS and isinstance(item, BaseMessage):
+        if role_of(item) in ANSWERS and is_message(item):
             keys = keys_of_answer(item)
             if any(key in seen for key in keys):
                 break
             for key in keys:
                 seen.add(key)
-        news.append(message(item) if isinstance(item, BaseMessage) else freeze(item))
+        news.append(message(item) if is_message(item) else freeze(item))
         if len(news) >= LONGEST_IMPORT:
             break
     news.reverse()
@@ -91,24 +95,31 @@ def tail_of_call(messages: Any, seen: Memory) -> tuple[list[Any], list[Any]]:
 
 def state(value: Any, tail: Callable[[Any], list[Any]]) -> Any:
     """A root's or node's input or output; of message lists in it only the `tail`."""
-    if isinstance(value, BaseMessage):
+    if type(value) is dict:
+        pairs = value
+    elif is_message(value):
         return message(value)
-    if is_conversation(value):
+    elif is_conversation(value):
         return tail(value)
-    if isinstance(value, dict):
-        pairs = dict.items(value)
+    elif isinstance(value, dict):
+        pairs = dict(dict.items(value))
     elif isinstance(value, BaseModel) or (is_dataclass(value) and hasattr(value, "__dict__") and not is_command(value)):
-        pairs = value.__dict__.items()
+        pairs = value.__dict__
     else:
         return freeze(value)
     copied: dict[Any, Any] = {}
     plain: dict[Any, Any] = {}
-    for key, item in pairs:
+    for key, item in pairs.items():
         if is_conversation(item):
-            copied[str(key)] = tail(item)
+            if news := tail(item):
+                copied[str(key)] = news
         else:
             plain[key] = item
-    return {**freeze(plain), **copied}
+    if plain:
+        plain = freeze(plain)
+        plain.update(copied)
+        return plain
+    return copied
 
 
 def tail_of_input(messages: Any, whole: bool) -> list[Any]:
@@ -118,7 +129,7 @@ def tail_of_input(messages: Any, whole: bool) -> list[Any]:
     for item in reversed(messages):
         if not whole and role_of(item) in ANSWERS:
             break
-        news.append(message(item) if isinstance(item, BaseMessage) else freeze(item))
+        news.append(message(item) if is_message(item) else freeze(item))
         if len(news) >= LONGEST_IMPORT:
             break
     news.reverse()
@@ -126,12 +137,33 @@ def tail_of_input(messages: Any, whole: bool) -> list[Any]:
 
 
 def tail_of_output(messages: Any) -> list[Any]:
-    """What a run's output adds: what follows the last message of a person."""
+    """What a root's output adds: what follows the last message of a person."""
     news: list[Any] = []
     for item in reversed(messages):
-        if role_of(item) in PEOPLE:
+        role = role_of(item)
+        if role in PEOPLE:
             break
-        news.append(message(item) if isinstance(item, BaseMessage) else freeze(item))
+        news.append(message(item) if is_message(item) else freeze(item))
+        if len(news) >= LONGEST_IMPORT:
+            break
+    news.reverse()
+    return news
+
+
+def news_of_node(messages: Any, seen: Memory) -> list[Any]:
+    """What a node's output adds: as of a root, without answers that a model's end has told."""
+    news: list[Any] = []
+    for item in reversed(messages):
+        role = role_of(item)
+        if role in PEOPLE:
+            break
+        if is_message(item):
+            have = item.__dict__
+            if have.get("id") in seen or have.get("tool_call_id") in seen:
+                continue
+            news.append(message(item))
+        else:
+            news.append(freeze(item))
         if len(news) >= LONGEST_IMPORT:
             break
     news.reverse()

@@ -17,7 +17,7 @@ from gati._context import Span, current_scope, current_span, paused
 from gati.langchain import history
 from gati.langchain.private import enclosing_run, running_config
 from gati.langchain.prompts import template_of
-from gati.langchain.snapshot import fault_of, freeze, message, response_metadata
+from gati.langchain.snapshot import fault_of, freeze, is_message, message, response_metadata
 from gati.trace.records import (
     CONVERSATION_KEYS,
     IDENTITY_KEYS,
@@ -40,6 +40,10 @@ ROOT, NODE, WATCHED, SEEKS, PROMPT = 1, 2, 4, 8, 16
 """What is known of an open run: it is a root; a graph's node; its output is wanted all the
 same; its `configurable`, which only its children can read, may name the user; it is a prompt."""
 
+_new = tuple.__new__
+"""Makes a NamedTuple at half the cost of calling it."""
+_news_of_input = partial(history.tail_of_input, whole=False)
+
 _NODE_TAG = "graph:step:"
 _HISTORY_RUN = "load_history"
 
@@ -55,8 +59,9 @@ class Recorder:
     def __init__(self, put: Callable[[Record], object], conversation_id: str | None = None) -> None:
         self.put = put
         self.default_conversation = conversation_id
-        self.open: dict[UUID, int] = {}
-        self.streams: dict[UUID, list[str]] = {}
+        # Keyed by `UUID.int`: hashing a UUID itself runs Python code.
+        self.open: dict[int, int] = {}
+        self.streams: dict[int, list[str]] = {}
         self.muted = history.Memory(OPEN_RUNS)
         self.answers = history.Memory(50_000)
         self.conversations = history.Memory(50_000)
@@ -85,7 +90,7 @@ class Recorder:
         admitted = self._admit(run_id, parent)
         if admitted is None:
             return
-        given = history.state(inputs, partial(history.tail_of_input, whole=False))
+        given = history.state(inputs, _news_of_input)
         self._start("prompt", run_id, admitted, name, given, tags, metadata, template_of(serialized), PROMPT)
 
     def model_started(
@@ -141,7 +146,7 @@ class Recorder:
         admitted = self._admit(run_id, None)
         if admitted is None:
             return None
-        inputs = history.state(given, partial(history.tail_of_input, whole=False))
+        inputs = history.state(given, _news_of_input)
         self._start(kind, run_id, admitted, name, inputs, None, None)
         return Span(run_id, admitted[0])
 
@@ -149,57 +154,56 @@ class Recorder:
 
     def chain_ended(self, outputs: Any, run_id: UUID, inputs: Any) -> None:
         at = perf_counter_ns()
-        flags = self.open.pop(run_id, None)
-        if run_id in self.muted:
+        flags = self.open.pop(run_id.int, ROOT)
+        if self.muted and run_id.int in self.muted:
             return
-        output = None
-        if flags is None or flags:
-            output = (
-                history.rendered(outputs)
-                if flags and flags & PROMPT
-                else history.state(outputs, history.tail_of_output)
-            )
-        given = None
-        if inputs is not None and (flags is None or flags & (ROOT | WATCHED)):
-            given = history.state(inputs, partial(history.tail_of_input, whole=False))
-        self.put(RunEnded(run_id, at, output, given))
+        given = output = None
+        if flags & NODE:
+            output = history.state(outputs, self._news_of_node)
+        elif flags & PROMPT:
+            output = history.rendered(outputs)
+        elif flags:
+            output = history.state(outputs, history.tail_of_output)
+        if inputs is not None and flags & (ROOT | WATCHED):
+            given = history.state(inputs, _news_of_input)
+        self.put(_new(RunEnded, (run_id, at, output, given)))
 
     def model_ended(self, response: Any, run_id: UUID) -> None:
         at = perf_counter_ns()
-        self.open.pop(run_id, None)
-        self.streams.pop(run_id, None)
-        if not run_id in self.muted:
-            self.put(RunEnded(run_id, at, self._result(response)))
+        self._forget(run_id.int)
+        if not (self.muted and run_id.int in self.muted):
+            self.put(_new(RunEnded, (run_id, at, self._result(response), None)))
+
+    def tool_ended(self, output: Any, run_id: UUID) -> None:
+        if is_message(output):
+            self.answers.add(output.__dict__.get("tool_call_id"))
+        self.ended(output, run_id)
 
     def ended(self, output: Any, run_id: UUID) -> None:
         at = perf_counter_ns()
-        self.open.pop(run_id, None)
-        if not run_id in self.muted:
-            self.put(RunEnded(run_id, at, freeze(output)))
+        self.open.pop(run_id.int, None)
+        if not (self.muted and run_id.int in self.muted):
+            self.put(_new(RunEnded, (run_id, at, freeze(output), None)))
 
     def failed(self, error: BaseException, run_id: UUID, more: dict[str, Any]) -> None:
         at = perf_counter_ns()
-        flags = self.open.pop(run_id, None)
-        self.streams.pop(run_id, None)
-        if run_id in self.muted:
+        flags = self._forget(run_id.int)
+        if self.muted and run_id.int in self.muted:
             return
         response = more.get("response")
         output = self._result(response) if response is not None else None
         inputs = more.get("inputs")
-        if inputs is not None and flags is not None and flags & ROOT:
-            inputs = history.state(inputs, partial(history.tail_of_input, whole=False))
-        else:
-            inputs = None
-        self.put(RunFailed(run_id, at, fault_of(error), output, inputs))
+        given = history.state(inputs, _news_of_input) if inputs is not None and flags & ROOT else None
+        self.put(RunFailed(run_id, at, fault_of(error), output, given))
 
     # -- in between -----------------------------------------------------------------------
 
     def token(self, token: Any, run_id: UUID) -> None:
-        pieces = self.streams.get(run_id)
+        pieces = self.streams.get(run_id.int)
         if pieces is None:
-            if run_id not in self.open:
+            if run_id.int not in self.open:
                 return
-            pieces = self.streams[run_id] = []
+            pieces = self.streams[run_id.int] = []
             self.put(FirstToken(run_id, perf_counter_ns(), pieces))
         if type(token) is str:
             pieces.append(token)
@@ -207,7 +211,7 @@ class Recorder:
             pieces.append(_text_of_blocks(token))
 
     def custom(self, name: str, data: Any, run_id: UUID) -> None:
-        if run_id in self.open:
+        if run_id.int in self.open:
             self.put(Custom(run_id, name, perf_counter_ns(), freeze(data)))
 
     def graph_state(self, state: str, event: Any) -> None:
@@ -230,19 +234,20 @@ class Recorder:
         outlives its turn); an id that nobody knows, as under a LangSmith run tree, makes a root.
         """
         opened = self.open
-        if run_id in opened:
+        if run_id.int in opened:
             return None
-        if paused.get() or (parent is not None and parent in self.muted):
-            self.muted.add(run_id)
+        if paused.get() or (self.muted and parent is not None and parent.int in self.muted):
+            self.muted.add(run_id.int)
             return None
-        if parent is None or parent not in opened:
+        below = parent is not None and parent.int in opened
+        if not below:
             enclosing = enclosing_run(running_config.get())
-            if enclosing in opened:
-                parent = enclosing
+            if enclosing is not None and enclosing.int in opened:
+                parent, below = enclosing, True
         span = current_span.get()
-        if span is not None and span.id in opened and (parent == span.parent_id or parent not in opened):
+        if span is not None and span.id.int in opened and (parent == span.parent_id or not below):
             return span.id, True  # LangChain passes spans of the user's over: they stand in between
-        return parent, parent in opened
+        return parent, below
 
     def _start(
         self, kind: str, run_id: UUID, admitted: tuple[UUID | None, bool], name: str, inputs: Any, tags: Any,
@@ -251,29 +256,36 @@ class Recorder:
         scope = configurable = None
         parent, below = admitted
         opened = self.open
-        if not below:
+        if not below or parent is None:
             scope = current_scope.get()
+            metadata = freeze(metadata)
             flags |= ROOT
             if scope is None or scope.user_id is None:
                 flags |= SEEKS
-        elif parent is not None and opened[parent] & SEEKS:
+        elif opened[parent.int] & SEEKS:
             # LangGraph sets the running config after a node's start: then its children look.
             configurable = _identity(running_config.get())
             if configurable is None:
                 flags |= SEEKS
             else:
-                opened[parent] &= ~SEEKS
-        opened[run_id] = flags
+                opened[parent.int] &= ~SEEKS
+        opened[run_id.int] = flags
         if len(opened) > OPEN_RUNS:
             for old in list(opened)[: OPEN_RUNS // 2]:
-                opened.pop(old, None)
-                self.streams.pop(old, None)
+                self._forget(old)
+        at = perf_counter_ns()
+        tags = tuple(tags) if tags else ()
         self.put(
-            RunStarted(
-                run_id, parent, kind, name, perf_counter_ns(), inputs, tuple(tags) if tags else (),
-                metadata if below else freeze(metadata), extra, scope, configurable,
-            )
-        )  # fmt: skip
+            _new(RunStarted, (run_id, parent, kind, name, at, inputs, tags, metadata, extra, scope, configurable))
+        )
+
+    def _forget(self, key: int) -> int:
+        if self.streams:
+            self.streams.pop(key, None)
+        return self.open.pop(key, 0)
+
+    def _news_of_node(self, messages: Any) -> list[Any]:
+        return history.news_of_node(messages, self.answers)
 
     def _root_input(self, inputs: Any, metadata: Any) -> Any:
         scope = current_scope.get()

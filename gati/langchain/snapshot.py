@@ -27,6 +27,7 @@ BUDGET = 2_000
 DEPTH = 16
 """Deepest nesting copied."""
 CUT = "…"
+_SMALL = 16
 
 _SHARED = frozenset({str, int, float, bool, NoneType, bytes})
 _TEXTUAL = (UUID, datetime, date, time, timedelta, Decimal, PurePath)
@@ -37,9 +38,32 @@ _NOT_KEPT = frozenset({"tool_calls", "function_call", "parsed", "logprobs"})
 
 def freeze(value: Any, budget: int = BUDGET) -> Any:
     """A copy of `value` made of str, int, float, bool, None, bytes, dict, list and `Message`."""
-    if type(value) in _SHARED:
+    kind = type(value)
+    if kind in _SHARED:
         return value
+    if kind is dict and len(value) <= _SMALL:
+        # Most arguments and results are flat: one C call copies them.
+        copied = value.copy()
+        for key, item in copied.items():
+            if type(item) not in _SHARED or type(key) is not str:
+                break
+        else:
+            return copied
     return _Copier(budget).copy(value, DEPTH)
+
+
+_MESSAGE_CLASSES: dict[type, bool] = {}
+
+
+def is_message(value: Any) -> bool:
+    """`isinstance(value, BaseMessage)`, remembered by class: pydantic makes the check itself slow."""
+    kind = type(value)
+    known = _MESSAGE_CLASSES.get(kind)
+    if known is None:
+        if len(_MESSAGE_CLASSES) > 1_000:  # a program that makes classes as it runs
+            _MESSAGE_CLASSES.clear()
+        known = _MESSAGE_CLASSES[kind] = issubclass(kind, BaseMessage)
+    return known
 
 
 class _Copier:
@@ -57,7 +81,7 @@ class _Copier:
             return value
         if depth <= 0 or id(value) in self.inside:
             return CUT
-        if isinstance(value, BaseMessage):
+        if is_message(value):
             return message(value)
         self.inside.add(id(value))
         try:
@@ -137,33 +161,56 @@ def describe(value: Any) -> str:
 def message(value: BaseMessage, result: bool = False) -> Message:
     """A chat message as it stands now; `result` adds what only a model's answer carries."""
     # A pydantic model keeps its fields in its __dict__; reading them there runs no code.
-    have = value.__dict__
-    content = have.get("content", "")
-    calls = have.get("tool_calls")
-    extra = have.get("additional_kwargs")
-    kept = {k: freeze(v, 200) for k, v in extra.items() if k not in _NOT_KEPT and v is not None} if extra else None
-    if (artifact := have.get("artifact")) is not None:
-        kept = {**(kept or {}), "artifact": freeze(artifact, 200)}
-    return Message(
-        have.get("type", ""),
-        content if type(content) is str else freeze(content),
-        have.get("id"),
-        have.get("name"),
-        tuple([freeze(call) for call in calls]) if calls else (),
-        tuple([freeze(call) for call in bad]) if (bad := have.get("invalid_tool_calls")) else (),
-        have.get("tool_call_id"),
-        have.get("status"),
-        kept or None,
-        freeze(have.get("usage_metadata"), 100) if result else None,
-        response_metadata(have.get("response_metadata")) if result else None,
+    get = value.__dict__.get
+    content = get("content", "")
+    extra = get("additional_kwargs")
+    kept = _extra(extra, get("artifact")) if extra or "artifact" in value.__dict__ else None
+    return _new(
+        Message,
+        (
+            get("type", ""),
+            content if type(content) is str else freeze(content),
+            get("id"),
+            get("name"),
+            _calls(calls) if (calls := get("tool_calls")) else (),
+            _calls(bad) if (bad := get("invalid_tool_calls")) else (),
+            get("tool_call_id"),
+            get("status"),
+            kept,
+            freeze(get("usage_metadata"), 100) if result else None,
+            response_metadata(get("response_metadata")) if result else None,
+        ),
     )
+
+
+_new = tuple.__new__
+"""Makes a NamedTuple at half the cost of calling it."""
+
+
+def _calls(calls: list[Any]) -> tuple[Any, ...]:
+    copied = []
+    for call in calls:
+        if type(call) is dict:
+            call = call.copy()
+            call["args"] = freeze(call.get("args"))
+            copied.append(call)
+        else:
+            copied.append(freeze(call))
+    return tuple(copied)
+
+
+def _extra(extra: Any, artifact: Any) -> dict[str, Any] | None:
+    kept = {k: freeze(v, 200) for k, v in extra.items() if k not in _NOT_KEPT and v is not None} if extra else {}
+    if artifact is not None:
+        kept["artifact"] = freeze(artifact, 200)
+    return kept or None
 
 
 def response_metadata(value: Any) -> dict[str, Any] | None:
     """A model's `response_metadata` or `llm_output` without the bulky parts."""
     if not value:
         return None
-    return {k: freeze(v, 200) for k, v in dict.items(value) if k not in _NOT_KEPT}
+    return {k: v if type(v) in _SHARED else freeze(v, 200) for k, v in dict.items(value) if k not in _NOT_KEPT}
 
 
 _INTERRUPTS = ("GraphInterrupt", "NodeInterrupt")
