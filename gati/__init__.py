@@ -55,7 +55,9 @@ def __getattr__(name: str) -> Any:
     # version reads the package's metadata.
     value: Any
     if name == "GatiLangChainCallback":
-        from gati.langchain.callback import GatiLangChainCallback as value
+        from gati.langchain import callback
+
+        value = callback.GatiLangChainCallback
     elif name == "__version__":
         value = _version()
     elif name in __all__:

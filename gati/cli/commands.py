@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gati.cli.output import Exit, as_json, console, fail, rows, say
+from gati.cli.output import Exit, fail, say
 from gati.errors import ConfigurationError
 
 app = typer.Typer(
@@ -60,24 +60,12 @@ def show(
     json: Json = False,
 ) -> None:
     """Print a conversation of the embedded store."""
-    from gati.cli import conversation as reader
-    from gati.cli.store import conversations, open_store
-    from gati.studio import reading
+    from gati.cli import show as command
 
-    shelf = open_store(store)
     if list_:
-        rows(conversations(shelf, limit), json_wanted=json)
-        return
-    newest = conversations(shelf, 1)
-    if not (conversation := conversation or (newest[0]["conversation"] if newest else None)):
-        fail(f"the store {shelf.path} is empty", Exit.NOT_FOUND)
-    messages = reading.messages(shelf, conversation)
-    if not messages:
-        fail(f"there is no conversation {conversation!r} in {shelf.path}; see `gati show --list`", Exit.NOT_FOUND)
-    if json:
-        as_json(messages)
+        command.print_list(limit, store, json_wanted=json)
     else:
-        console().print(reader.render(messages))
+        command.print_conversation(conversation, store, json_wanted=json)
 
 
 @app.command(epilog="Example: `gati status`, `gati status --json`")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,9 @@ _LONG = 160
 """Characters of an input, result or document that are shown."""
 
 _HIDDEN = frozenset({"chain_start", "chain_end"})
-_RESULTS = frozenset({"observation", "tool_error"})
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Control characters but tab and line feed."""
 
 Message = dict[str, Any]
 """A wire message, as `gati.studio.reading.messages` gives it."""
@@ -49,24 +52,55 @@ def turns(messages: Iterable[Message]) -> list[Turn]:
 def render(messages: Iterable[Message]) -> RenderableType:
     """The whole conversation: who said what, and under it what was done and spent."""
     parts: list[RenderableType] = []
+    messages = _with_new_prompts(_plain(message) for message in messages)
     for turn in turns(messages):
-        parts += [_said(message) for message in turn.of("user_message")]
+        parts += [_said(message, "user", "bold cyan") for message in turn.of("user_message")]
         steps = _tree(turn)
         if steps.children:
-            parts.append(Padding(steps, (0, 0, 1, 2)))
-        parts += [_said(message) for message in turn.of("assistant_message", "final_response")]
+            parts.append(_indented(steps))
+        agents = [known["agent_name"] for m in turn.messages if (known := m.get("properties") or {}).get("agent_name")]
+        agent = str(agents[0]) if agents else "assistant"
+        parts += [_said(message, agent, "bold green") for message in turn.of("assistant_message", "final_response")]
         parts += _footer(turn)
     return Group(*parts)
 
 
-def _said(message: Message) -> RenderableType:
-    asks = columns.message_type(message) == "user_message"
-    who = "user" if asks else str((message.get("properties") or {}).get("agent_name") or "assistant")
-    head = Text.assemble((who, "bold cyan" if asks else "bold green"), (f"  {_clock(message)}", "dim"))
+def _plain(value: Any) -> Any:
+    """The value without control characters: a text must not steer the terminal."""
+    if isinstance(value, str):
+        return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _with_new_prompts(messages: Iterable[Message]) -> list[Message]:
+    """The messages, each model call with its system prompt as `_prompt` where that is another than before."""
+    marked, last = [], ""
+    for message in messages:
+        prompt = _prompt(message.get("prompt"))
+        if columns.message_type(message) == "llm" and prompt != last:
+            message, last = {**message, "_prompt": prompt}, prompt
+        marked.append(message)
+    return marked
+
+
+def _prompt(prompt: Any) -> str:
+    if not isinstance(prompt, dict):
+        return short(prompt or "")
+    return short(" ".join(str(part.get("content")) for part in prompt.get("components") or [prompt]))
+
+
+def _indented(part: RenderableType, below: int = 1) -> Padding:
+    return Padding(part, (0, 0, below, 2), expand=False)
+
+
+def _said(message: Message, who: str, style: str) -> RenderableType:
+    head = Text.assemble((who, style), (f"  {_clock(message)}", "dim"))
     status = (message.get("properties") or {}).get("status")
     if status and status != "completed":
         head.append(f"  {status}", "yellow")
-    return Padding(Group(head, Padding(Text(str(message.get("content") or "")), (0, 0, 0, 2))), (0, 0, 1, 0))
+    return Group(head, _indented(Text(str(message.get("content") or ""))))
 
 
 def _clock(message: Message) -> str:
@@ -81,7 +115,7 @@ def _footer(turn: Turn) -> Iterator[RenderableType]:
         if status and status != "completed":
             parts.insert(0, str(status))
         run = str(end.get("externalMessageId") or "").removesuffix(":end")
-        yield Padding(Text(" · ".join([*filter(None, parts), f"run {run}"]), "dim"), (0, 0, 1, 2))
+        yield _indented(Text(" · ".join([*filter(None, parts), f"run {run}"]), "dim"))
 
 
 def _tree(turn: Turn) -> Tree:
@@ -95,8 +129,9 @@ def _tree(turn: Turn) -> Tree:
     def place(message: Message) -> Tree:
         identity, above = _id(message), _parent(message)
         if identity not in nodes:
+            nodes[identity] = root  # until it has its place: parents in a circle end here
             hidden = kinds[identity] in _HIDDEN
-            parent = place(known[above]) if above in known and above != identity else root
+            parent = place(known[above]) if above in known else root
             nodes[identity] = parent if hidden else parent.add(_line(message))
         return nodes[identity]
 
@@ -118,13 +153,13 @@ def _line(message: Message) -> RenderableType:
     known = message.get("properties") or {}
     describe = _LINES.get(kind, _other)
     line = describe(message, known)
-    if kind not in _RESULTS and (took := _milliseconds(known.get("latency_ms"))):
+    if took := _milliseconds(known.get("latency_ms")):
         line.append(f"  {took}", "dim")
     if (first := known.get("time_to_first_token_ms")) is not None:
         line.append(f" (first token {_milliseconds(first)})", "dim")
     if kind in ("task", "llm", "tool_call", "retrieval", "workflow"):
         line.append(f"  {_id(message)[-8:]}", "dim blue")
-    return Group(line, *_documents(message)) if kind == "retrieval" else line
+    return Group(line, *_below(message))
 
 
 def _task(message: Message, known: dict[str, Any]) -> Text:
@@ -166,7 +201,11 @@ def _retrieval(message: Message, known: dict[str, Any]) -> Text:
     return line.append(f"  → {len(found)} document{'s' * (len(found) != 1)}")
 
 
-def _documents(message: Message) -> Iterator[Text]:
+def _below(message: Message) -> Iterator[Text]:
+    if message.get("_prompt"):
+        yield Text(f"  system prompt: {message['_prompt']}", "dim")
+    if columns.message_type(message) != "retrieval":
+        return
     for document in (message.get("output") or {}).get("documents") or []:
         text = document.get("text") if isinstance(document, dict) else document
         yield Text(f"  · {short(text)}", "dim")
@@ -205,7 +244,8 @@ def _tokens(known: dict[str, Any]) -> str:
     given, made = known.get("tokens_in"), known.get("tokens_out")
     if given is None and made is None:
         return "tokens unknown"
-    return f"{'?' if given is None else given} → {'?' if made is None else made} tokens"
+    cached = f" ({known['cache_read_tokens']} cached)" if known.get("cache_read_tokens") else ""
+    return f"{'?' if given is None else given}{cached} → {'?' if made is None else made} tokens"
 
 
 def _cost(known: dict[str, Any]) -> str:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import secrets
 import tempfile
 from pathlib import Path
-from typing import Any
-
-from rich.rule import Rule
 
 from gati import demo, observe
-from gati.cli import conversation
 from gati.cli.output import Exit, as_json, console, say
+from gati.cli.show import print_messages
 from gati.cli.store import place
 from gati.langchain.scripted import ScriptedChatModel
 from gati.settings import Settings, load
@@ -38,7 +35,8 @@ def run(*, json_wanted: bool = False) -> Exit:
     if json_wanted:
         as_json({"conversation": conversation_id, "delivered": bool(result), "messages": messages})
     else:
-        _show(conversation_id, model, messages)
+        name = "a scripted model" if isinstance(model, ScriptedChatModel) else "ChatOpenAI"
+        print_messages(conversation_id, messages, f"user ada, agent wheelhouse, {name}")
         _tell(result, remote, file, conversation_id)
     return Exit.OK if result and messages else Exit.FAILED
 
@@ -49,29 +47,14 @@ def destinations(settings: Settings) -> list[str]:
     return found + ([settings.backend_url] if settings.backend_url else [])
 
 
-def _show(conversation_id: str, model: Any, messages: list[dict[str, Any]]) -> None:
-    screen = console()
-    name = "a scripted model" if isinstance(model, ScriptedChatModel) else "ChatOpenAI"
-    prompt = messages[0].get("prompt") if messages else None
-    screen.print(Rule(f"conversation {conversation_id}, user ada, agent wheelhouse, {name}", align="left"))
-    if prompt:
-        screen.print(f"system prompt  {_prompt(prompt)}\n", style="dim", markup=False)
-    screen.print(conversation.render(messages))
-    screen.print(Rule())
-
-
-def _prompt(prompt: Any) -> str:
-    if isinstance(prompt, str):
-        return conversation.short(prompt)
-    parts = [str(part.get("content")) for part in prompt.get("components") or [prompt]]
-    return conversation.short("".join(parts))
-
-
 def _tell(result: observe.FlushResult, remote: list[str], file: Path, conversation_id: str) -> None:
     where = " and ".join(remote) or f"the embedded store, {file}"
     if result:
         console().print(f"{result.delivered} messages delivered to {where}.", markup=False, soft_wrap=True)
     else:
-        say(f"not everything was delivered to {where}: {result}; `gati doctor` says why")
+        say(
+            f"not everything was delivered to {where}: {result.delivered} messages were, {result.rejected} were refused,"
+        )
+        say(f"{result.spooled + result.pending} wait, {result.dropped} were given up. `gati doctor` says why.")
     if not remote:
         say(f"again: gati show {conversation_id} · in a browser: gati studio · to Greenflash: set GREENFLASH_API_KEY")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any, NoReturn
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 _PLAIN_WIDTH = 160
@@ -32,6 +32,17 @@ class Exit(IntEnum):
 def console() -> Console:
     """Where results go."""
     return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+
+
+def show(part: RenderableType) -> None:
+    """Print a result; elsewhere than on a terminal without blanks at the ends of lines."""
+    screen = console()
+    if screen.is_terminal:
+        screen.print(part)
+    else:
+        with screen.capture() as captured:
+            screen.print(part)
+        print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def say(text: str) -> None:

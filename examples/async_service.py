@@ -1,0 +1,58 @@
+"""A service as one would write it with FastAPI: concurrent requests, each its own conversation.
+
+`chat` stands for a path operation, `lifespan` for the application's. Nothing of gati waits for
+the network in the event loop.
+"""
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+from langchain_core.prompts import ChatPromptTemplate
+
+from gati import observe
+from gati.cli.show import print_conversation
+from gati.testing import ScriptedChatModel
+
+
+def echo(messages: list[BaseMessage]) -> str:
+    return f"You said: {messages[-1].text}"
+
+
+model: Any = ScriptedChatModel(respond=echo)
+if os.environ.get("OPENAI_API_KEY"):
+    from langchain_openai import ChatOpenAI
+
+    model = ChatOpenAI(model="gpt-4o-mini")
+
+chain = ChatPromptTemplate([("system", "You are polite."), ("human", "{text}")]) | model
+
+
+@asynccontextmanager
+async def lifespan() -> AsyncIterator[None]:
+    observe.init(agent_name="service")
+    yield
+    result = await observe.aflush()
+    print(f"{result.delivered} messages delivered")
+
+
+async def chat(text: str, conversation_id: str, user_id: str) -> str:
+    async with observe.conversation(conversation_id, user_id=user_id):
+        return str((await chain.ainvoke({"text": text})).text)
+
+
+async def main() -> str:
+    run = uuid.uuid4()
+    async with lifespan():
+        answers = await asyncio.gather(*(chat(f"I am user {n}.", f"service-{run}-{n}", f"user-{n}") for n in range(5)))
+    print(*answers, sep="\n")
+    return f"service-{run}-3"
+
+
+conversation = asyncio.run(main())
+if "GREENFLASH_API_KEY" not in os.environ:
+    print_conversation(conversation)

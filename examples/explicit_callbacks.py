@@ -1,0 +1,31 @@
+"""No injection: the handler goes where you put it, and only there."""
+
+import os
+import uuid
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+
+from gati import observe
+from gati.cli.show import print_conversation
+from gati.testing import ScriptedChatModel
+
+model: Any = ScriptedChatModel(replies=["4"])
+if os.environ.get("OPENAI_API_KEY"):
+    from langchain_openai import ChatOpenAI
+
+    model = ChatOpenAI(model="gpt-4o-mini")
+
+observe.init(agent_name="calculator", auto_inject=False)
+
+conversation = f"explicit-{uuid.uuid4()}"
+watched: RunnableConfig = {
+    "callbacks": observe.get_callbacks(),
+    "metadata": {"conversation_id": conversation, "user_id": "ada"},
+}
+print(model.invoke("What is 2 + 2? Answer with the number only.", watched).text)
+model.invoke("Nobody sees this call.")
+
+print(f"{observe.flush().delivered} messages delivered")
+if "GREENFLASH_API_KEY" not in os.environ:
+    print_conversation(conversation)

@@ -1,0 +1,60 @@
+"""A LangGraph program whose nodes speak under different system prompts, in one conversation of two turns."""
+
+import os
+import uuid
+from typing import Any
+
+from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, MessagesState, StateGraph
+
+from gati import observe
+from gati.cli.show import print_conversation
+from gati.testing import ScriptedChatModel
+
+router: Any = ScriptedChatModel(replies=["billing", "technique"])
+expert: Any = ScriptedChatModel(replies=["Your invoice is in the account's menu.", "Hold the button for ten seconds."])
+if os.environ.get("OPENAI_API_KEY"):
+    from langchain_openai import ChatOpenAI
+
+    router = expert = ChatOpenAI(model="gpt-4o-mini")
+
+observe.init(agent_name="help-desk")
+
+EXPERTS = {
+    "billing": "You answer questions about invoices, in one sentence.",
+    "technique": "You answer questions about the router, in one sentence.",
+}
+
+
+class State(MessagesState, total=False):
+    topic: str
+
+
+def route(state: State) -> dict[str, Any]:
+    topics = " or ".join(EXPERTS)
+    told = router.invoke([SystemMessage(f"Is this about {topics}? Answer with that word only."), state["messages"][-1]])
+    return {"topic": next((topic for topic in EXPERTS if topic in told.text.lower()), "technique")}
+
+
+def answer(state: State) -> dict[str, Any]:
+    return {"messages": [expert.invoke([SystemMessage(EXPERTS[state["topic"]]), *state["messages"]])]}
+
+
+graph = StateGraph(State)
+graph.add_node("route", route)
+graph.add_node("answer", answer)
+graph.add_edge(START, "route")
+graph.add_edge("route", "answer")
+graph.add_edge("answer", END)
+desk = graph.compile(checkpointer=InMemorySaver())
+
+conversation = f"help-{uuid.uuid4()}"  # LangGraph's thread is the conversation
+config: RunnableConfig = {"configurable": {"thread_id": conversation, "user_id": "ada"}}
+for question in ("Where do I find my invoice?", "And how do I restart the router?"):
+    print(desk.invoke({"messages": [HumanMessage(question)]}, config)["messages"][-1].text)
+
+print(f"{observe.flush().delivered} messages delivered")
+if "GREENFLASH_API_KEY" not in os.environ:
+    print_conversation(conversation)

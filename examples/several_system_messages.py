@@ -1,0 +1,34 @@
+"""Several system messages in one call: they are kept apart from the user's text, and together as the prompt."""
+
+import os
+import uuid
+from typing import Any
+
+from langchain_core.messages import HumanMessage, SystemMessage
+
+from gati import observe
+from gati.cli.show import print_conversation
+from gati.testing import ScriptedChatModel
+
+model: Any = ScriptedChatModel(replies=["Ahoy! Twelve, me hearty."])
+if os.environ.get("OPENAI_API_KEY"):
+    from langchain_openai import ChatOpenAI
+
+    model = ChatOpenAI(model="gpt-4o-mini")
+
+observe.init(agent_name="pirate")
+
+conversation = f"pirate-{uuid.uuid4()}"
+with observe.conversation(conversation, user_id="ada"):
+    answer = model.invoke(
+        [
+            SystemMessage("You are a tutor of mathematics."),
+            SystemMessage("Speak like a pirate."),
+            HumanMessage("What is the square root of 144?"),
+        ]
+    )
+print(answer.text)
+
+print(f"{observe.flush().delivered} messages delivered")
+if "GREENFLASH_API_KEY" not in os.environ:
+    print_conversation(conversation)

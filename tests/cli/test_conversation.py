@@ -1,0 +1,116 @@
+"""Conversations in a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from gati.cli.conversation import render, turns
+
+
+def message(identity: str, kind: str, parent: str | None = None, **fields: Any) -> dict[str, Any]:
+    own = {"parentExternalMessageId": parent} if parent else {}
+    return {
+        "externalMessageId": identity, "messageType": kind, "createdAt": "2026-11-20T10:11:12.000Z", **own, **fields,
+    }  # fmt: skip
+
+
+TURN = [
+    message("R:user", "user_message", content="What is 2 + 2?"),
+    message("R", "chain_start", "R:user", properties={"agent_name": "tutor"}),
+    message("n1", "task", "R", properties={"node": "model", "latency_ms": 812.4}),
+    message(
+        "m1", "llm", "n1", model="gpt-4o-mini", prompt="Use the tool.",
+        properties={
+            "tokens_in": 61, "tokens_out": 17, "cost_usd": 0.00002, "latency_ms": 1500, "time_to_first_token_ms": 41,
+        },
+    ),
+    message("m1:thought", "thought", "m1", output={"text": "I should use the calculator."}),
+    message("t1", "tool_call", "R", toolName="calculator", input={"expression": "2 + 2"}),
+    message("t1:result", "observation", "t1", output={"output": "4"}, properties={"latency_ms": 0.42}),
+    message("R:answer", "final_response", "R", content="It is 4."),
+    message(
+        "R:end", "chain_end", "R", output={"status": "completed"},
+        properties={"tokens_in": 61, "tokens_out": 17, "cost_usd": None, "latency_ms": 900},
+    ),
+]  # fmt: skip
+
+
+def printed(messages: list[dict[str, Any]]) -> str:
+    console = Console(width=120, highlight=False)
+    with console.capture() as captured:
+        console.print(render(messages))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def test_a_turn_reads_as_what_was_said_done_and_spent():
+    assert (
+        printed(TURN)
+        == """\
+user  10:11:12
+  What is 2 + 2?
+
+  model  812 ms  n1
+  └── gpt-4o-mini  61 → 17 tokens  $0.00002  1.50 s (first token 41 ms)  m1
+        system prompt: Use the tool.
+      └── “I should use the calculator.”
+  calculator  {"expression": "2 + 2"}  t1
+  └── → 4  0.4 ms
+
+tutor  10:11:12
+  It is 4.
+
+  61 → 17 tokens · cost unknown · 900 ms · run R
+"""
+    )
+
+
+def test_messages_divide_into_turns_at_what_the_user_says():
+    again = [{**one, "externalMessageId": "2" + one["externalMessageId"]} for one in TURN]
+    assert [len(turn.messages) for turn in turns([*TURN, *again])] == [len(TURN), len(TURN)]
+    assert len(turns([message("a", "user_message"), message("b", "user_message"), message("c", "llm")])) == 1
+
+
+def test_a_system_prompt_is_shown_where_it_changes():
+    calls = [message(f"m{n}", "llm", prompt=prompt) for n, prompt in enumerate(["A", "A", "B"])]
+    lines = [line.strip() for line in printed(calls).splitlines() if "system prompt" in line]
+    assert lines == ["│ system prompt: A", "system prompt: B"] or lines == ["system prompt: A", "system prompt: B"]
+
+
+def test_unknown_numbers_are_said_to_be_unknown():
+    assert "unknown model  tokens unknown  cost unknown" in printed([message("m", "llm")])
+    assert "? → 3 tokens" in printed([message("m", "llm", properties={"tokens_out": 3})])
+
+
+def test_errors_and_what_became_of_them_are_shown():
+    error = message(
+        "t:error", "tool_error", "t", output={"type": "ValueError", "message": "no"}, properties={"handled": True}
+    )
+    assert "✗ ValueError: no  handled" in printed([message("t", "tool_call", toolName="x"), error])
+    waiting = message("R:answer", "assistant_message", content="Shall I?", properties={"status": "waiting"})
+    assert "waiting" in printed([waiting])
+
+
+def test_documents_are_listed_under_their_search():
+    found = {"documents": [{"text": "One"}, {"text": "Two\n  lines"}]}
+    text = printed([message("r", "retrieval", input={"query": "q"}, output=found, properties={"name": "Handbook"})])
+    assert "Handbook  q  → 2 documents  r\n    · One\n    · Two lines" in text
+
+
+def test_markup_and_control_codes_of_texts_are_not_obeyed():
+    text = printed([message("u", "user_message", content="[bold]x[/bold] \x1b[31mred")])
+    assert "[bold]x[/bold]" in text
+    assert "\x1b" not in text
+
+
+def test_parents_that_are_missing_or_in_a_circle_do_no_harm():
+    assert "task" in printed([message("a", "task", "nowhere")])
+    assert printed([message("a", "task", "b"), message("b", "task", "a")]) != ""
+
+
+def test_long_values_are_shortened():
+    assert (
+        len(max(printed([message("t", "tool_call", toolName="x", input={"a": "y" * 5000})]).splitlines(), key=len))
+        <= 120
+    )
