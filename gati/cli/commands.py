@@ -71,9 +71,22 @@ def show(
 @app.command(epilog="Example: `gati status`, `gati status --json`")
 def status(json: Json = False) -> None:
     """Show what waits in the spool, what was refused, and what the embedded store holds."""
-    from gati.cli import status as command
+    from gati.cli import spool
 
-    raise typer.Exit(command.run(json_wanted=json))
+    raise typer.Exit(spool.show_status(json_wanted=json))
+
+
+@app.command(epilog="Example: `gati drain`, `gati drain --timeout 60`")
+def drain(
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Seconds after which to stop; default: when all is done.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Deliver what programs that are no more left in the spool."""
+    from gati.cli import spool
+
+    raise typer.Exit(spool.bring(timeout, json_wanted=json))
 
 
 @app.command(epilog="Example: `gati doctor`, `gati doctor --no-send`")

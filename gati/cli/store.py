@@ -48,3 +48,15 @@ def conversations(store: Store, limit: int = 20) -> list[dict[str, Any]]:
         }
         for row in found
     ]
+
+
+def held_by(file: Path, settings: Settings) -> dict[str, int]:
+    """How much an existing store holds."""
+    store = Store(file, settings.local_max_bytes)
+    with store.connections.snapshot() as db:
+        held = {
+            "conversations": int(db.execute("SELECT count(*) FROM conversations").fetchone()[0]),
+            "messages": int(db.execute("SELECT coalesce(sum(messages), 0) FROM conversations").fetchone()[0]),
+        }
+    store.close()
+    return held
