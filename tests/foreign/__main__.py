@@ -1,0 +1,128 @@
+"""Runs other people's tests without and with gati, and tells every difference.
+
+    python -m tests.foreign                  all suites, whole (half an hour)
+    python -m tests.foreign --short          a few hundred tests (CI)
+    python -m tests.foreign langgraph        one suite
+
+Their tests come from the source distributions of the versions installed here. Everything is
+kept in a scratch folder (`--folder`); nothing of theirs enters this repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import venv
+import xml.etree.ElementTree as ElementTree
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+
+from tests.foreign.suites import REQUIREMENTS, SUITES, Suite
+from tests.servers import greenflash_server
+
+ROOT = Path(__file__).resolve().parents[2]
+Results = dict[str, str]
+
+
+def main() -> int:
+    """Exit code 0 when gati changed nothing and found nothing wrong."""
+    parser = argparse.ArgumentParser(prog="python -m tests.foreign", description=__doc__)
+    parser.add_argument("suites", nargs="*", choices=[*SUITES, []], help="default: all")
+    parser.add_argument("--short", action="store_true", help="the selection for CI")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "gati-foreign")
+    chosen = parser.parse_args()
+    python = environment(chosen.folder)
+    worst = 0
+    for name in chosen.suites or SUITES:
+        worst |= compare(SUITES[name], chosen.folder, python, chosen.short)
+    return worst
+
+
+def environment(folder: Path) -> Path:
+    """A virtual environment with their requirements, gati, and the versions installed here."""
+    home = folder / "venv"
+    python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
+    if not python.exists():
+        venv.create(home, with_pip=True)
+    pinned = [f"{suite.package}=={version(suite.package)}" for suite in SUITES.values()]
+    command = [str(python), "-m", "pip", "install", "-q", *REQUIREMENTS, *pinned, "-e", f"{ROOT}[studio]"]
+    subprocess.run(command, check=True)
+    return python
+
+
+def source(suite: Suite, folder: Path) -> Path:
+    """The unpacked source of the installed version."""
+    wanted = version(suite.package)
+    home = folder / f"{suite.package.replace('-', '_')}-{wanted}"
+    if not home.exists():
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", suite.package]
+        subprocess.run([*command, "-d", str(folder), f"{suite.package}=={wanted}"], check=True)
+        with closing(tarfile.open(folder / f"{home.name}.tar.gz")) as archive:
+            archive.extractall(folder, filter="data")
+    return home
+
+
+def compare(suite: Suite, folder: Path, python: Path, short: bool) -> int:
+    """Run a suite twice and print what differs; 1 if anything does that has no reason."""
+    home = source(suite, folder)
+    tests = suite.short if short else suite.tests
+    print(f"{suite.package} {version(suite.package)}: {' '.join(tests)}", flush=True)
+    without = run(suite, home, python, tests, None)
+    with greenflash_server() as server:
+        with_gati = run(suite, home, python, tests, server.url)
+        unknown = sorted(set(server.unknown_keys))
+    report = json.loads((home / "gati.json").read_text())
+    differences = {name: (was, with_gati.get(name, "missing")) for name, was in without.items() if with_gati.get(name) != was}
+    known = suite.reasons or {}
+    for name, (was, now) in sorted(differences.items()):
+        print(f"  differs: {name}: {was} without, {now} with gati; {known.get(name, 'NO REASON KNOWN')}")
+    print(f"  {len(without)} tests, {sum(v == 'passed' for v in without.values())} pass without gati, ", end="")
+    print(f"{len(differences)} differ; {report['turns']} turns, {report['delivered']} messages delivered")
+    wrong = [name for name in differences if name not in known]
+    for fault in ("faults", "logged", "dropped", "turns_dropped", "rejected", "timed_out"):
+        if report[fault]:
+            wrong.append(fault)
+            print(f"  {fault}: {report[fault]}")
+    if unknown or not report["balanced"]:
+        wrong.append("unknown keys")
+        print(f"  unknown keys: {unknown}; balanced: {report['balanced']}")
+    print(f"  tests that left runs open: {len(report['left_open'])} {report['left_open'][:5]}", flush=True)
+    return 1 if wrong else 0
+
+
+def run(suite: Suite, home: Path, python: Path, tests: tuple[str, ...], server: str | None) -> Results:
+    """Outcomes by test; with gati when there is a `server`."""
+    report = home / "junit.xml"
+    report.unlink(missing_ok=True)
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("GATI_", "GREENFLASH_", "LANGSMITH_", "LANGCHAIN_"))}
+    env |= {"NO_DOCKER": "true", "PYTHONPATH": str(home)}
+    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", f"--junitxml={report}"]
+    if server is not None:
+        env |= {"GATI_FOREIGN_SERVER": server, "GATI_FOREIGN_REPORT": str(home / "gati.json")}
+        # Their package is called `tests` too, so the plugin comes under a name of its own.
+        plugin = home / "gati_watch.py"
+        plugin.write_text((Path(__file__).parent / "watch.py").read_text())
+        command += ["-p", "gati_watch"]
+    with (home / f"{'with' if server else 'without'}.log").open("w") as log:
+        subprocess.run([*command, *suite.arguments, *tests], cwd=home, env=env, stdout=log, stderr=subprocess.STDOUT, check=False)
+    return outcomes(report)
+
+
+def outcomes(report: Path) -> Results:
+    """Outcome of each test of a JUnit file."""
+    found: Results = {}
+    for case in ElementTree.parse(report).iter("testcase"):
+        name = f"{case.get('classname')}::{case.get('name')}"
+        tags = {child.tag for child in case}
+        found[name] = "failed" if "failure" in tags else "error" if "error" in tags else "skipped" if "skipped" in tags else "passed"
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
