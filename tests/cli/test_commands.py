@@ -1,0 +1,210 @@
+"""The command `gati`, run as a program."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gati import observe
+from gati.studio import columns
+from gati.testing import ScriptedChatModel
+from tests.servers import LocalServer, greenflash_server
+
+ROOT = Path(__file__).parent.parent.parent
+PRODUCT = "0b9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a10"
+GATI = "from gati.cli import main; main()"
+
+
+def gati(*arguments: str, program: str = GATI, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    command = [sys.executable, "-W", "error", "-c", program, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
+
+
+def at(server: LocalServer, **more: str) -> dict[str, str]:
+    return {"GREENFLASH_API_KEY": server.api_key, "GREENFLASH_BASE_URL": server.url, **more}
+
+
+def verdicts(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    return {check["name"]: check["verdict"] for check in json.loads(done.stdout)}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A store with one conversation."""
+    file = tmp_path / "store.db"
+    observe.init(local=file, agent_name="tutor")
+    with observe.conversation("c-1", user_id="ada"):
+        ScriptedChatModel(replies=["Four."]).invoke("What is 2 + 2?")
+    assert observe.flush()
+    observe.shutdown()
+    return file
+
+
+def test_the_demo_shows_its_conversation_from_the_embedded_store(tmp_path: Path):
+    file = tmp_path / "store.db"
+    done = gati("demo", GATI_LOCAL=str(file))
+    assert done.returncode == 0, done.stderr
+    for text in (
+        "What does it cost to rent two city bikes for three days?", "Two city bikes for three days come to 97.20",
+        "And if we bring them back two hours late?", "calculate", "2 documents", "tokens", "$0.0000", " ms", "run 0",
+        f"messages delivered to the embedded store, {file}.",
+    ):  # fmt: skip
+        assert text in done.stdout
+    assert "unknown" not in done.stdout
+    assert "gati studio" in done.stderr
+
+
+def test_the_demo_delivers_to_greenflash_when_there_is_a_key(greenflash: LocalServer):
+    done = gati("demo", **at(greenflash, GATI_PRODUCT_ID=PRODUCT))
+    assert done.returncode == 0, done.stderr
+    messages = greenflash.messages(product=PRODUCT)
+    assert f"{2 * len(messages)} messages delivered to Greenflash" in done.stdout
+    assert {columns.message_type(message) for message in messages} >= {
+        "user_message", "task", "retrieval", "llm", "tool_call", "observation", "final_response",
+    }  # fmt: skip
+
+
+def test_the_demo_fails_when_greenflash_refuses_the_key(greenflash: LocalServer, tmp_path: Path):
+    done = gati("demo", **at(greenflash, GREENFLASH_API_KEY="gf_wrong", GATI_SPOOL_DIR=str(tmp_path)))
+    assert done.returncode == 1
+    assert "not everything was delivered" in done.stderr
+    assert "gf_wrong" not in done.stdout + done.stderr
+    assert greenflash.messages() == []
+
+
+def test_show_prints_the_newest_conversation_or_the_one_asked_for(store: Path):
+    assert "Four." in gati("show", "--store", str(store)).stdout
+    assert "Four." in gati("show", "c-1", GATI_LOCAL=str(store)).stdout
+    messages: list[dict[str, Any]] = json.loads(gati("show", "--json", GATI_LOCAL=str(store)).stdout)
+    assert [columns.message_type(message) for message in messages] == ["user_message", "llm", "assistant_message"]
+
+
+def test_show_lists_conversations_plainly_or_as_json(store: Path):
+    head, row = gati("show", "--list", GATI_LOCAL=str(store)).stdout.splitlines()
+    assert dict(zip(head.split("\t"), row.split("\t"), strict=True)) | {"last": ""} == {
+        "conversation": "c-1", "last": "", "user": "ada", "agent": "tutor", "status": "", "turns": "1",
+        "messages": "3", "tokens_in": "7", "tokens_out": "5", "cost_usd": "4e-06", "title": "What is 2 + 2?",
+    }  # fmt: skip
+    assert json.loads(gati("show", "-l", "--json", GATI_LOCAL=str(store)).stdout)[0]["tokens_in"] == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "code", "words"),
+    [
+        (["show", "nothing"], {}, 3, "there is no store at"),
+        (["status"], {"GATI_BATCH_SIZE": "x"}, 2, "option 'batch_size' (from GATI_BATCH_SIZE)"),
+        (["drain"], {}, 2, "nowhere to deliver to"),
+        (["serve", "--host", "0.0.0.0"], {}, 2, "this machine only"),
+        (["dance"], {}, 2, "No such command"),
+    ],
+)
+def test_exit_codes_say_what_went_wrong(arguments: list[str], variables: dict[str, str], code: int, words: str):
+    done = gati(*arguments, **variables)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False)
+    assert words in " ".join(done.stderr.split())
+
+
+def test_a_conversation_that_is_not_there_is_exit_code_3(store: Path):
+    done = gati("show", "other", GATI_LOCAL=str(store))
+    assert (done.returncode, done.stdout) == (3, "")
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_without_its_extra_the_command_says_how_to_get_it(missing: str):
+    done = gati("demo", program=f"import sys; sys.modules[{missing!r}] = None; {GATI}")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr == f"gati: the command line needs {missing}: pip install 'gati-greenflash[cli]'\n"
+
+
+def test_without_its_extra_the_studio_says_how_to_get_it():
+    done = gati("studio", program=f"import sys; sys.modules['starlette'] = None; {GATI}")
+    assert done.returncode == 4
+    assert "pip install 'gati-greenflash[studio]'" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["demo", "show", "status", "doctor", "drain", "export", "push", "serve", "studio"])
+def test_every_command_has_help_with_an_example(command: str):
+    done = gati(command, "--help")
+    assert done.returncode == 0
+    assert f"Example: gati {command}" in " ".join(done.stdout.split())
+
+
+def test_status_and_drain_see_what_an_outage_left(tmp_path: Path):
+    home = {"GATI_SPOOL_DIR": str(tmp_path / "spool")}
+    with greenflash_server(path=tmp_path / "server.db") as server:
+        port, there = int(server.address.rsplit(":", 1)[-1]), at(server, **home)
+    program = (
+        "from gati import observe; from gati.testing import ScriptedChatModel; observe.init(shutdown_timeout=0.1);"
+        "ScriptedChatModel(replies=['x']).invoke('y'); observe.flush(0.5); observe.shutdown(0.1)"
+    )
+    assert gati(program=program, **there).returncode == 0
+    waiting = json.loads(gati("status", "--json", **there).stdout)["spool"]["accounts"]
+    assert [(account["messages"], account["orphaned"]) for account in waiting] == [(3, 3)]
+    assert "3" in gati("status", **there).stdout
+    with greenflash_server(path=tmp_path / "server.db", port=port) as server:
+        done = gati("drain", "--timeout", "30", **there)
+        assert (done.returncode, done.stdout) == (0, "3 messages delivered, 0 refused, 0 still wait\n"), done.stderr
+        assert len(server.messages()) == 3
+    assert json.loads(gati("drain", "--json", "--timeout", "5", **there).stdout)["delivered"] == 0
+
+
+def test_the_doctor_is_content_with_a_good_key_and_product(greenflash: LocalServer):
+    greenflash.store.ingest(
+        {
+            "productId": PRODUCT,
+            "externalUserId": "u",
+            "externalConversationId": "c",
+            "messages": [{"role": "user", "content": "x"}],
+        }
+    )
+    done = gati("doctor", "--json", **at(greenflash, GATI_PRODUCT_ID=PRODUCT))
+    assert set(verdicts(done).values()) == {"pass"}, done.stdout
+    assert done.returncode == 0
+    assert any(message["conversation"].startswith("doctor-") for message in greenflash.messages())
+
+
+def test_the_doctor_finds_a_wrong_key(greenflash: LocalServer):
+    done = gati("doctor", **at(greenflash, GREENFLASH_API_KEY="gf_wrong"))
+    assert done.returncode == 1
+    assert "✗ fail  key: refused (HTTP 401)" in done.stdout
+    assert "✗ fail  delivery" in done.stdout
+    assert "gf_wrong" not in done.stdout + done.stderr
+
+
+def test_the_doctor_finds_a_server_that_is_not_there_and_a_product_that_is_not_the_keys(greenflash: LocalServer):
+    done = gati("doctor", "--json", "--no-send", GREENFLASH_API_KEY="gf_k", GREENFLASH_BASE_URL="http://127.0.0.1:9")
+    assert (verdicts(done)["key"], done.returncode) == ("fail", 1)
+    done = gati("doctor", "--json", "--no-send", **at(greenflash, GATI_PRODUCT_ID=PRODUCT))
+    assert (verdicts(done)["key"], verdicts(done)["product"], done.returncode) == ("pass", "fail", 1)
+    assert greenflash.messages() == []
+
+
+def test_the_doctor_works_without_an_account_and_finds_folders_that_cannot_be_written(tmp_path: Path):
+    done = gati("doctor", "--json")
+    found = verdicts(done)
+    assert (found.pop("key"), set(found.values()), done.returncode) == ("warn", {"pass"}, 0)
+    (tmp_path / "file").write_text("")
+    blocked = str(tmp_path / "file" / "folder")
+    done = gati("doctor", "--json", "--no-send", GATI_SPOOL_DIR=blocked, GATI_LOCAL=f"{blocked}/store.db")
+    assert (verdicts(done)["spool"], verdicts(done)["store"], done.returncode) == ("fail", "fail", 1)
+
+
+def test_serve_prints_its_address_and_takes_messages(tmp_path: Path):
+    command = [sys.executable, "-c", GATI, "serve", "--port", "0", "--key", "gf_k", "--store", str(tmp_path / "s.db")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().strip()
+        done = gati("demo", GREENFLASH_API_KEY="gf_k", GREENFLASH_BASE_URL=f"{address}/api/v1")
+        server.terminate()
+    assert done.returncode == 0, done.stderr
+    assert "97.20" in gati("show", "--store", str(tmp_path / "s.db")).stdout
