@@ -15,6 +15,7 @@ from datetime import date, datetime, time, timezone
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
+from time import time_ns
 from typing import Any
 from uuid import UUID
 
@@ -93,6 +94,23 @@ def plain(value: Any, limit: int) -> tuple[Any, int]:
 def second(seconds: int) -> str:
     """A second since the epoch as ``YYYY-MM-DDTHH:MM:SS``."""
     return datetime.fromtimestamp(min(seconds, _LAST_SECOND), timezone.utc).isoformat()[:19]
+
+
+def nanoseconds(timestamp: str) -> int:
+    """Nanoseconds since the epoch of a timestamp made by hand; now when it cannot be read or lies in the future."""
+    now = time_ns()
+    try:
+        at = datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
+        return min(int((at if at.tzinfo else at.replace(tzinfo=timezone.utc)).timestamp() * 1e9), now)
+    except (ValueError, OverflowError, AttributeError):
+        return now
+
+
+def forget(remembered: dict[Any, Any], most: int) -> None:
+    """Drop the older half of what has grown beyond its bound."""
+    if len(remembered) > most:
+        for key in list(remembered)[: most // 2]:
+            del remembered[key]
 
 
 class _Walk:

@@ -5,7 +5,7 @@
 | 2xx that the destination's own check accepts | OK |
 | 2xx otherwise, 3xx, 408, 409, 425, 429, ≥500, no answer | RETRY, after `Retry-After` if given |
 | 401, 402, 403 | PAUSE |
-| 404, 405 not in the API's own words | RETRY: the address is wrong, not the content |
+| 404, 405 | RETRY: the address is wrong, or what it speaks of is still to come |
 | 413, 400 and 422 with several items | SPLIT |
 | 400 and 422 with one item, or that name an argument of the request | REJECT |
 """
@@ -31,6 +31,7 @@ _LONGEST_WAIT = 3600.0
 _ARGUMENT = re.compile(
     r"\b(productId|externalUserId|externalConversationId|externalOrganizationId|sampleRate|forceSample|systemPrompt)\b"
 )
+_SIZE = re.compile(r"too (large|big|long)|\bsize\b|payload|exceed", re.IGNORECASE)
 _PARENT = re.compile(r"parent", re.IGNORECASE)
 
 
@@ -48,8 +49,8 @@ def of_status(status: int, headers: Mapping[str, str], body: bytes, items: int) 
         if "messages" not in said and (named := _ARGUMENT.search(said)):
             return Outcome(Verdict.REJECT, f"{reason}: {named[1]}")
         return Outcome(Verdict.SPLIT if items > 1 else Verdict.REJECT, f"{reason}: refused")
-    if status in (404, 405) and fields(body) is None:
-        return Outcome(Verdict.RETRY, f"{reason} from something that is not the API: is the address right?")
+    if status in (404, 405):
+        return Outcome(Verdict.RETRY, f"{reason}: is the address right?")
     if status < 400:
         return Outcome(Verdict.RETRY, f"{reason}: redirected, and redirects are not followed: is the address right?")
     return Outcome(Verdict.REJECT, f"{reason}: refused")
@@ -76,6 +77,11 @@ def message(body: bytes) -> str:
 def names_a_parent(status: int, body: bytes) -> bool:
     """Whether the server refuses a link to a message that it does not have."""
     return status in (400, 404, 422) and _PARENT.search(message(body)) is not None
+
+
+def names_size(status: int, body: bytes) -> bool:
+    """Whether the server refuses a request for its size."""
+    return status == 413 or (status in _BAD_ITEM and _SIZE.search(message(body)) is not None)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

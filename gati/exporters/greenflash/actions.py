@@ -50,4 +50,7 @@ def _lane(action: Action, body: dict[str, Any], conversations: Mapping[str, str]
     conversation = body.get("external_conversation_id")
     if conversation is None and "external_message_id" in body:
         conversation = conversations.get(body["external_message_id"].partition(":")[0])
-    return conversation or body.get("external_user_id") or body.get("external_organization_id") or action.endpoint
+    if conversation or action.endpoint in _WITH_PRODUCT:
+        # Whose conversation is not known here: another process may deliver it, and only this must wait for that.
+        return conversation or f"{action.endpoint}/{action.id}"
+    return str(body.get("external_user_id") or body.get("external_organization_id") or action.endpoint)

@@ -8,7 +8,6 @@ is made already and the SDK's transform of it costs many times what sending cost
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.exporters.greenflash.connection import access, http_client
 from gati.exporters.greenflash.messages import Encoder, shorten, wire
 from gati.exporters.greenflash.quiet import quiet
+from gati.exporters.held import Held
 
 if TYPE_CHECKING:
     from greenflash import Greenflash
@@ -42,10 +42,7 @@ class GreenflashExporter:
         self._timeout = settings.timeout
         self._connections = settings.connections
         self._encoder = Encoder(settings)
-        self._lock = threading.Lock()
-        self._client: Greenflash | None = None
-        self._inherited: list[Any] = []
-        self._closed = False
+        self._client: Held[Greenflash] = Held(self._connect)
 
     def encode(self, items: Sequence[Item]) -> list[Request]:
         """See `Encoder.encode`."""
@@ -66,20 +63,12 @@ class GreenflashExporter:
             return Outcome(Verdict.RETRY, f"unexpected {type(fault).__name__}")
 
     def after_fork(self) -> None:
-        """The parent's client stays referenced, so that its sockets are not closed here."""
-        self._lock = threading.Lock()  # the parent's may have been held
-        self._inherited.append(self._client)
-        self._client = None
+        """A new client in the child."""
+        self._client.after_fork()
 
     def close(self) -> None:
         """Close the connections; later attempts are put off."""
-        with self._lock:
-            client, self._client, self._closed = self._client, None, True
-        if client is not None:
-            try:
-                client.close()
-            except Exception:  # noqa: BLE001, S110 - nobody is left to be told
-                pass
+        self._client.close()
 
     def _send(self, request: Request) -> Outcome:
         body = request.body
@@ -87,12 +76,13 @@ class GreenflashExporter:
         if request.endpoint != "messages":
             return outcome
         for all_links in (False, True):
-            if not outcomes.names_a_parent(status, answer):
+            linked = any("parentExternalMessageId" in message for message in body["messages"])
+            if not linked or not outcomes.names_a_parent(status, answer):
                 break
             body = unlinked(body, outcomes.message(answer), all_links)
             outcome, status, answer = self._attempt(request.endpoint, body, request.items)
-        size = len(orjson.dumps(body)) if status == 413 and request.items == 1 else 0
-        while status == 413 and size > _LEAST:
+        size = len(orjson.dumps(body)) if request.items == 1 else 0
+        while size > _LEAST and outcomes.names_size(status, answer):
             size //= 4
             body = {**body, "messages": [shorten(body["messages"][0], size)]}
             outcome, status, answer = self._attempt(request.endpoint, body, request.items)
@@ -126,25 +116,21 @@ class GreenflashExporter:
         return Outcome(Verdict.RETRY, f"HTTP {status} without the API's answer"), status, answer
 
     def _ready(self) -> Greenflash | None:
-        with self._lock:
-            if self._client is None and not self._closed:
-                from greenflash import Greenflash  # late: as above
+        return self._client.get()
 
-                self._client = Greenflash(
-                    api_key=self._access.api_key or "",
-                    base_url=self._access.base_url,
-                    max_retries=0,  # one retry policy in the whole stack: the pipeline's
-                    default_headers=self._access.headers or None,
-                    default_query=self._access.query or None,
-                    timeout=self._timeout_object(),
-                    http_client=http_client(self._access, self._timeout, self._connections),
-                )
-            return self._client
+    def _connect(self) -> Greenflash:
+        from greenflash import Greenflash  # late: as above
 
-    def _timeout_object(self) -> Any:
-        import httpx  # late: comes with the SDK
-
-        return httpx.Timeout(self._timeout, connect=min(5.0, self._timeout))
+        transport = http_client(self._access, self._timeout, self._connections)
+        return Greenflash(
+            api_key=self._access.api_key or "",
+            base_url=self._access.base_url,
+            max_retries=0,  # one retry policy in the whole stack: the pipeline's
+            default_headers=self._access.headers or None,
+            default_query=self._access.query or None,
+            timeout=transport.timeout,
+            http_client=transport,
+        )
 
 
 def _call(client: Greenflash, endpoint: str, body: dict[str, Any]) -> Any:

@@ -6,10 +6,8 @@ orders drafts, stamps them and packs them into requests.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from gati import events
@@ -175,7 +173,7 @@ class _Writer:
         elif isinstance(event, events.AgentStartEvent):
             prompt = MAIN
             self._describe(event, properties)
-        self._add(event, part, results)
+        part = self._add(event, part, results)
         parent = self._parent(event, properties)
         id_ = self._id(event)
         kept = self._view.full or part.kind in _CONVERSATION
@@ -196,7 +194,7 @@ class _Writer:
         if metadata:
             properties["metadata"] = metadata
 
-    def _add(self, event: events.Event, part: Part, results: list[Part]) -> None:
+    def _add(self, event: events.Event, part: Part, results: list[Part]) -> Part:
         """What any event may have: tags, values of the user's own, an error."""
         properties = part.properties
         if event.tags:
@@ -208,10 +206,9 @@ class _Writer:
         if event.error_type or event.error_message:
             told = results[-1].properties if part.kind == "tool_call" and results else properties
             told["error_type"] = event.error_type
-            if part.output is not None and part.kind != "tool_call":
-                part.output["error"] = error(event)
-            elif part.kind != "tool_call":
-                properties["error"] = error(event)
+            if part.kind != "tool_call":
+                return part._replace(output={**(part.output or {}), "error": error(event)})
+        return part
 
     def _id(self, event: events.Event) -> str:
         if isinstance(event, events.ToolCallEvent) and event.event_id == event.tool_call_id:
@@ -298,7 +295,7 @@ def _structure(part: Part) -> dict[str, Any]:
 
 
 def _started(event: events.Event) -> int:
-    return event.started_ns or _parsed(event.timestamp)
+    return event.started_ns or limits.nanoseconds(event.timestamp)
 
 
 def _ended(event: events.Event) -> int:
@@ -306,13 +303,3 @@ def _ended(event: events.Event) -> int:
         return event.ended_ns
     latency = getattr(event, "latency_ms", None) or getattr(event, "duration_ms", None) or 0.0
     return _started(event) + int(latency * 1e6)
-
-
-def _parsed(timestamp: str) -> int:
-    """A timestamp made by hand; now when it cannot be read or lies in the future."""
-    now = time.time_ns()
-    try:
-        at = datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
-        return min(int((at if at.tzinfo else at.replace(tzinfo=timezone.utc)).timestamp() * 1e9), now)
-    except (ValueError, OverflowError, AttributeError):
-        return now

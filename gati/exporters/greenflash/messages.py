@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MOST_MESSAGES = 100
 """What one request of Greenflash may hold."""
 
+_ANONYMOUS = "anonymous"
 _REMEMBERED = 4096
 _SHOWN = 16_384
 _BY_TIME = attrgetter("ns")
@@ -33,13 +34,14 @@ _SNAKE = re.compile("_([a-z])")
 
 
 class _State:
-    """What is remembered of a conversation: the last time given, and its prompt."""
+    """What is remembered of a conversation: the last time given, its prompt, and whose it is."""
 
-    __slots__ = ("last_ms", "prompt")
+    __slots__ = ("last_ms", "prompt", "whose")
 
     def __init__(self) -> None:
         self.last_ms = 0
         self.prompt: Hashable = None
+        self.whose: events.Conversation | None = None
 
 
 class _Open:
@@ -91,10 +93,11 @@ class Encoder:
             else:
                 self._turn(self._around(item), by_hand=True)
         requests, self._requests, self._open = self._requests, [], {}
-        _forget(self._view.shown, _SHOWN)
-        _forget(self._view.agents, _REMEMBERED)
-        _forget(self._conversations, _REMEMBERED)
-        _forget(self._states, _REMEMBERED)
+        self._wires.trim()
+        limits.forget(self._view.shown, _SHOWN)
+        limits.forget(self._view.agents, _REMEMBERED)
+        limits.forget(self._conversations, _REMEMBERED)
+        limits.forget(self._states, _REMEMBERED)
         return requests
 
     def split(self, request: Request) -> tuple[Request, Request] | None:
@@ -108,14 +111,20 @@ class Encoder:
 
     def _around(self, event: events.Event) -> events.Turn:
         """The conversation of an event that was made by hand."""
-        known, settings = self._conversations.get(event.run_id), self._settings
+        settings = self._settings
+        run = event.run_id or event.event_id
+        named = event.conversation_id if event.conversation_id != run else None
+        id_ = named or self._conversations.get(run) or settings.conversation_id or run
+        state = self._states.get(limits.identifier(id_))
+        known = state.whose if state is not None else None
+        user = event.user_id if event.user_id != _ANONYMOUS else None
         conversation = events.Conversation(
-            id=event.conversation_id or known or settings.conversation_id or event.run_id or event.event_id,
-            user_id=event.user_id or settings.user_id or "anonymous",
-            organization_id=event.organization_id or settings.organization_id,
-            properties=settings.properties,
+            id=id_,
+            user_id=user or (known.user_id if known else settings.user_id) or _ANONYMOUS,
+            organization_id=event.organization_id or (known.organization_id if known else settings.organization_id),
+            properties=known.properties if known else settings.properties,
         )
-        return events.Turn(run_id=event.run_id or event.event_id, conversation=conversation, events=[event])
+        return events.Turn(run, conversation, event.name, event.agent_name, events=[event])
 
     def _turn(self, turn: events.Turn, by_hand: bool = False) -> None:
         found, main = drafts(turn, self._view, by_hand)
@@ -127,6 +136,7 @@ class Encoder:
         self._states[lane] = state  # last in the order of use
         if not by_hand:
             self._conversations[turn.run_id] = lane
+            state.whose = conversation
         found.sort(key=_BY_TIME)
         self._stamp(found, state)
         if main is None:
@@ -155,7 +165,7 @@ class Encoder:
         """A request's arguments beside its messages, and their size."""
         conversation, settings = turn.conversation, self._settings
         envelope: dict[str, Any] = {
-            "external_user_id": limits.identifier(conversation.user_id) or "anonymous",
+            "external_user_id": limits.identifier(conversation.user_id) or _ANONYMOUS,
             "external_conversation_id": lane,
         }
         if conversation.organization_id:
@@ -274,10 +284,3 @@ def _by_prompt(found: list[Draft], main: Hashable) -> list[tuple[Hashable, list[
 def _with(request: Request, messages: list[dict[str, Any]]) -> Request:
     body = {**request.body, "messages": messages}
     return Request(lane=request.lane, body=body, items=len(messages), turn=request.turn)
-
-
-def _forget(remembered: dict[Any, Any], most: int) -> None:
-    """Drop the older half of what has grown beyond its bound."""
-    if len(remembered) > most:
-        for key in list(remembered)[: most // 2]:
-            del remembered[key]

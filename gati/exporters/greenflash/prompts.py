@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _TYPES = frozenset({"system", "user", "tool", "guardrail", "rag", "agent", "other"})
 _SOURCES = frozenset({"participant", "greenflash", "agent"})  # "customer" is the default and left out
 _MOST = 256
-"""Prompts that a `Wires` remembers."""
+"""Prompts that a `Wires` remembers from one round to the next."""
 
 
 class Wire(NamedTuple):
@@ -59,11 +59,12 @@ class Wires:
         known = key(prompt)
         wire = self._known.get(known)
         if wire is None:
-            wire = to_wire(prompt, self._limit)
-            if len(self._known) >= _MOST:
-                self._known.clear()
-            self._known[known] = wire
+            wire = self._known[known] = to_wire(prompt, self._limit)
         return known, wire
+
+    def trim(self) -> None:
+        """Forget the older ones. Not while a turn is under way that needs them."""
+        limits.forget(self._known, _MOST)
 
     def by_key(self, known: Hashable) -> Wire:
         """A prompt seen before; `NONE` if it is forgotten."""
