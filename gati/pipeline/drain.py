@@ -29,7 +29,7 @@ class SpoolStatus:
     """Name of the account's folder: the exporter and a fingerprint of address and key."""
 
     messages: int = 0
-    """Messages waiting to be delivered."""
+    """Messages waiting to be delivered. A file counts whole until all of it is done."""
 
     orphaned: int = 0
     """Of `messages`: left by processes that are no more; the next process, or a drain, takes them over."""
@@ -69,7 +69,7 @@ def _status(folder: Path) -> SpoolStatus:
         orphaned=sum(file.items for file in files if file.owner not in living),
         batches=len(files),
         size_bytes=sum(file.size for file in files),
-        oldest_ms=min((file.created_ms for file in files), default=None),
+        oldest_ms=min((file.created_us // 1000 for file in files), default=None),
         processes=len(living),
         rejected=rejected,
     )

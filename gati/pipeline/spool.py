@@ -33,7 +33,7 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_NAME = re.compile(r"(\d{13})-([0-9a-f]{12})-(\d{6,})-(\d+)\.([0-9a-f]{12})\.jsonl\Z")
+_NAME = re.compile(r"(\d{16})-([0-9a-f]{12})-(\d{6,})-(\d+)\.([0-9a-f]{12})\.jsonl\Z")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
@@ -41,7 +41,7 @@ class SpoolFile(NamedTuple):
     """One batch on disk, as its name tells it."""
 
     name: str
-    created_ms: int
+    created_us: int
     origin: str
     number: int
     items: int
@@ -59,12 +59,12 @@ class SpoolFile(NamedTuple):
     @property
     def order(self) -> tuple[int, str, int]:
         """Oldest first; files of one writer in the order of writing."""
-        return self.created_ms, self.origin, self.number
+        return self.created_us, self.origin, self.number
 
     def renamed(self, *, owner: str | None = None, items: int | None = None) -> SpoolFile:
         """The same batch under another owner, or with other contents."""
         owner, items = owner or self.owner, self.items if items is None else items
-        name = f"{self.created_ms:013d}-{self.origin}-{self.number:06d}-{items}.{owner}.jsonl"
+        name = f"{self.created_us:016d}-{self.origin}-{self.number:06d}-{items}.{owner}.jsonl"
         return self._replace(name=name, owner=owner, items=items)
 
 
@@ -108,7 +108,7 @@ class Spool:
         """A new file of requests, complete or not there at all."""
         self.open()
         self._number += 1
-        file = SpoolFile("", int(time.time() * 1000), self.owner, self._number, items, self.owner).renamed()
+        file = SpoolFile("", time.time_ns() // 1000, self.owner, self._number, items, self.owner).renamed()
         return self._write(file, lines)
 
     def rewrite(self, file: SpoolFile, lines: Sequence[bytes], items: int) -> SpoolFile:

@@ -1,0 +1,13 @@
+"""Faults are counted for the process and logged once a minute: each test starts from nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from gati.pipeline import faults
+
+
+@pytest.fixture(autouse=True)
+def _no_faults_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "RAISE", False)
+    faults.reset()

@@ -1,0 +1,160 @@
+"""A small assembler and a destination in this process, for tests of the pipeline alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
+from gati.pipeline.pipeline import Pipeline
+from gati.pipeline.retry import Policy
+from gati.settings import Settings
+from gati.trace.records import Gap, Record, RunEnded, RunStarted
+
+QUICK = Policy(first=0.01, cap=0.05, retry_after_cap=0.3, probe=0.05, strikes=3)
+DOWN = Outcome(Verdict.RETRY, "down")
+
+
+class Turns:
+    """Each root run is a turn of the conversation that is its name; its text is its input."""
+
+    def __init__(self) -> None:
+        self.open: dict[uuid.UUID, RunStarted] = {}
+
+    @property
+    def open_turns(self) -> int:
+        return len(self.open)
+
+    def feed(self, records: list[Record]) -> list[Any]:
+        done = []
+        for record in records:
+            if type(record) is RunStarted:
+                self.open[record.run_id] = record
+            elif type(record) is RunEnded and record.run_id in self.open:
+                done.append(self.open.pop(record.run_id))
+            elif type(record) is Gap:
+                self.open.clear()
+        return done
+
+    def tick(self, now: int) -> list[Any]:
+        return []
+
+    def drain(self) -> list[Any]:
+        done = list(self.open.values())
+        self.open.clear()
+        return done
+
+
+class Destination:
+    """Keeps what it is sent. `answers` are given first, in order; then `answer`, to whatever `refuses` lets pass."""
+
+    durable = False
+
+    def __init__(self, name: str = "desk", account: str = "a1") -> None:
+        self.name = name
+        self.account = account
+        self.answers: deque[Outcome] = deque()
+        self.answer: Callable[[Request], Outcome] = lambda request: DELIVERED
+        self.texts: dict[str, list[str]] = {}
+        self.attempts = 0
+        self.under_way: set[str] = set()
+        self.most_under_way = 0
+        self.overtaken = False
+        self.closed = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self._lock = threading.Lock()
+
+    def encode(self, items: Any) -> list[Request]:
+        return [
+            Request(run.name, {"messages": [{"content": run.inputs}]}, 1, str(run.run_id), run.metadata["endpoint"])
+            if run.metadata
+            else Request(run.name, {"messages": [{"content": run.inputs}]}, 1, str(run.run_id))
+            for run in items
+        ]
+
+    def send(self, request: Request) -> Outcome:
+        with self._lock:
+            self.attempts += 1
+            self.overtaken |= request.lane in self.under_way
+            self.under_way.add(request.lane)
+            self.most_under_way = max(self.most_under_way, len(self.under_way))
+        self.gate.wait()
+        outcome = self.answers.popleft() if self.answers else self.answer(request)
+        with self._lock:
+            self.under_way.discard(request.lane)
+            if outcome.verdict is Verdict.OK:
+                texts = self.texts.setdefault(request.lane, [])
+                texts += [message["content"] for message in request.body["messages"]]
+        return outcome
+
+    def split(self, request: Request) -> tuple[Request, Request] | None:
+        messages = request.body["messages"]
+        if len(messages) < 2:
+            return None
+        middle = len(messages) // 2
+        first, second = (
+            Request(request.lane, {"messages": half}, len(half), request.turn)
+            for half in (messages[:middle], messages[middle:])
+        )
+        return first, second
+
+    def after_fork(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed += 1
+
+    @property
+    def total(self) -> int:
+        return sum(map(len, self.texts.values()))
+
+
+def say(pipeline: Pipeline, lane: str, text: str, endpoint: str | None = None) -> None:
+    """One turn."""
+    run_id = uuid.uuid4()
+    metadata = {"endpoint": endpoint} if endpoint else None
+    pipeline.put(RunStarted(run_id, None, "chain", lane, time.perf_counter_ns(), text, metadata=metadata))
+    pipeline.put(RunEnded(run_id, time.perf_counter_ns()))
+
+
+def options(spool_dir: Path, **changes: Any) -> Settings:
+    return Settings(**{"spool_dir": spool_dir, "flush_interval": 0.02, "shutdown_timeout": 5.0, **changes})
+
+
+@contextmanager
+def running(
+    spool_dir: Path,
+    *destinations: Destination,
+    patience: float = 5.0,
+    assembler: Callable[[], Turns] = Turns,
+    **changes: Any,
+) -> Iterator[Pipeline]:
+    """A pipeline that has `patience` seconds to deliver in the end; its books must balance then."""
+    pipeline = Pipeline(assembler, destinations, options=options(spool_dir, **changes), policy=QUICK)
+    try:
+        yield pipeline
+    finally:
+        for destination in destinations:
+            destination.gate.set()
+        pipeline.shutdown(patience)
+        assert pipeline.stats().balanced, pipeline.stats()
+
+
+def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    """Wait for something that other threads bring about."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("waited in vain")
+        time.sleep(0.002)
+
+
+def files(spool_dir: Path) -> list[Path]:
+    return sorted(spool_dir.glob("*/ready/*.jsonl"))

@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
+from tests.pipeline.kit import DOWN, Destination, files, running, say, until
+
+
+def test_a_conversation_goes_in_order_one_request_at_a_time(tmp_path: Path) -> None:
+    desk = Destination()
+    with running(tmp_path, desk, connections=4) as pipeline:
+        for n in range(2_000):
+            say(pipeline, f"c{n % 20}", str(n))
+        assert pipeline.flush(20.0)
+    assert not desk.overtaken
+    assert all(desk.texts[f"c{k}"] == [str(n) for n in range(2_000) if n % 20 == k] for k in range(20))
+
+
+def test_conversations_go_side_by_side_up_to_the_limit(tmp_path: Path) -> None:
+    desk = Destination()
+    desk.gate.clear()
+    with running(tmp_path, desk, connections=3) as pipeline:
+        for n in range(10):
+            say(pipeline, f"c{n}", "x")
+        until(lambda: len(desk.under_way) == 3)
+        desk.gate.set()
+        assert pipeline.flush(20.0)
+    assert desk.most_under_way == 3
+
+
+def test_what_is_said_is_on_disk_before_it_is_sent_and_gone_afterwards(tmp_path: Path) -> None:
+    desk = Destination()
+    on_disk: list[str] = []
+
+    def look(request: Request) -> Outcome:
+        on_disk.append("".join(path.read_text() for path in files(tmp_path)))
+        return DELIVERED
+
+    desk.answer = look
+    with running(tmp_path, desk) as pipeline:
+        say(pipeline, "c", "to be kept")
+        assert pipeline.flush(20.0)
+        assert "to be kept" in on_disk[0]
+        assert files(tmp_path) == []
+
+
+def test_the_requests_of_one_round_share_a_file(tmp_path: Path) -> None:
+    desk = Destination()
+    desk.answer = lambda request: DOWN
+    with running(tmp_path, desk, patience=0, flush_interval=3600) as pipeline:
+        for n in range(100):
+            say(pipeline, f"c{n}", "x")
+        pipeline.flush(0.2)
+        assert len(files(tmp_path)) == 1
+
+
+def test_an_outage_costs_nothing_but_time(tmp_path: Path) -> None:
+    desk = Destination()
+    desk.answer = lambda request: DOWN
+    with running(tmp_path, desk) as pipeline:
+        for n in range(500):
+            say(pipeline, f"c{n % 10}", str(n))
+        assert pipeline.flush(0.3).spooled == 500
+        desk.answer = lambda request: DELIVERED
+        assert pipeline.flush(20.0).delivered == 500
+    assert not desk.overtaken
+    assert all(desk.texts[f"c{k}"] == [str(n) for n in range(500) if n % 10 == k] for k in range(10))
+
+
+def test_while_the_destination_is_away_one_request_at_a_time_asks_for_it(tmp_path: Path) -> None:
+    desk = Destination()
+    desk.answer = lambda request: DOWN
+    with running(tmp_path, desk, patience=0, connections=8) as pipeline:
+        for n in range(200):
+            say(pipeline, f"c{n}", "x")
+        until(lambda: desk.attempts > 20)
+        desk.most_under_way = 0
+        before = desk.attempts
+        until(lambda: desk.attempts > before + 10)
+        assert desk.most_under_way == 1
+
+
+def test_memory_does_not_grow_with_an_outage(tmp_path: Path) -> None:
+    desk = Destination()
+    desk.answer = lambda request: DOWN
+    with running(tmp_path, desk, buffer_max_bytes=4_000_000) as pipeline:
+        for n in range(600):
+            say(pipeline, f"c{n}", f"{n} " + "x" * 20_000)
+            if n % 50 == 0:
+                pipeline.flush(0.01)
+        assert pipeline.flush(0.5).spooled == 600
+        assert pipeline.stats().memory_bytes < 2_500_000
+        assert pipeline.stats().spool_bytes > 12_000_000
+        desk.answer = lambda request: DELIVERED
+        assert pipeline.flush(30.0).delivered == 600
+    assert desk.total == 600
+
+
+@pytest.mark.parametrize(("on_full", "survivors"), [("oldest", range(60, 100)), ("newest", range(40))])
+def test_a_full_spool_drops_whole_turns_and_counts_them(tmp_path: Path, on_full: str, survivors: range) -> None:
+    desk = Destination()
+    desk.answer = lambda request: DOWN
+    with running(tmp_path, desk, spool_max_bytes=1_000_000, on_full=on_full) as pipeline:
+        for n in range(100):
+            say(pipeline, f"c{n}", f"{n:03d}" + "x" * 20_000)
+            pipeline.flush(0.02)
+        stats = pipeline.stats()
+        assert stats.balanced
+        assert stats.dropped == {"spool_full": 100 - stats.spooled}
+        assert sum(path.stat().st_size for path in files(tmp_path)) == stats.spool_bytes <= 1_000_000
+        desk.answer = lambda request: DELIVERED
+        assert pipeline.flush(20.0).delivered == stats.spooled
+    kept = {int(text[:3]) for texts in desk.texts.values() for text in texts}
+    assert kept >= set(survivors)
+
+
+def test_a_dropped_turn_takes_along_what_comes_later_of_it(tmp_path: Path) -> None:
+    from gati.pipeline.outbox import Limits, Outbox
+    from gati.pipeline.stats import Ledger
+
+    ledger = Ledger()
+    outbox = Outbox(Destination(), ledger, None, Limits(memory=10_000))
+    big = "x" * 3_000
+    outbox.accept([Request("c", {"n": 1, "x": big}, 2, "turn 1")])
+    outbox.accept([Request("c", {"n": 2, "x": big}, 2, "turn 2")])
+    outbox.accept([Request("d", {"n": 3, "x": big}, 2, "turn 3")])
+    assert ledger.stats().dropped == {"memory_full": 2}
+    outbox.accept([Request("c", {"n": 4}, 2, "turn 1")])
+    assert ledger.stats().dropped == {"memory_full": 4}
+    assert ledger.stats().pending == 4
+    assert ledger.stats().balanced
+
+
+def test_without_a_spool_nothing_touches_the_disk(tmp_path: Path) -> None:
+    desk = Destination()
+    desk.answer = lambda request: DOWN
+    with running(tmp_path / "spool", desk, spool=False) as pipeline:
+        say(pipeline, "c", "x")
+        assert pipeline.flush(0.1).pending == 1
+        desk.answer = lambda request: DELIVERED
+        assert pipeline.flush(20.0).delivered == 1
+    assert not (tmp_path / "spool").exists()
+
+
+def test_memory_without_a_spool_has_its_limit(tmp_path: Path) -> None:
+    desk = Destination()
+    desk.answer = lambda request: DOWN
+    with running(tmp_path, desk, spool=False, buffer_max_bytes=1_000_000) as pipeline:
+        for n in range(100):
+            say(pipeline, f"c{n}", "x" * 20_000)
+            pipeline.flush(0.01)
+        stats = pipeline.stats()
+        assert stats.memory_bytes <= 500_000
+        assert stats.dropped == {"memory_full": 100 - stats.pending}
+        desk.answer = lambda request: DELIVERED
+
+
+def test_a_disk_that_cannot_be_written_is_told_once_and_memory_serves(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "spool").write_text("a file where the folder should be")
+    desk = Destination()
+    with running(tmp_path / "spool", desk) as pipeline:
+        for n in range(20):
+            say(pipeline, "c", str(n))
+            assert pipeline.flush(20.0)
+    assert desk.texts["c"] == [str(n) for n in range(20)]
+    assert sum("spool cannot be used" in line for line in caplog.messages) == 1
+
+
+def test_a_spool_that_is_deleted_while_in_use_loses_what_was_in_it_and_says_so(tmp_path: Path) -> None:
+    desk = Destination()
+    desk.gate.clear()
+    with running(tmp_path / "spool", desk, buffer_max_bytes=100_000) as pipeline:
+        for n in range(40):
+            say(pipeline, f"c{n}", "x" * 20_000)
+            pipeline.flush(0.01)
+        shutil.rmtree(tmp_path / "spool")
+        desk.gate.set()
+        pipeline.flush(20.0)
+        stats = pipeline.stats()
+        assert stats.delivered + stats.dropped["spool_lost"] == 40
+        say(pipeline, "late", "x")
+        assert pipeline.flush(20.0).delivered == 1
+
+
+def test_a_refused_request_is_set_aside_with_its_reason(tmp_path: Path) -> None:
+    desk = Destination()
+    desk.answer = lambda request: Outcome(Verdict.REJECT, "400 bad") if "bad" in str(request.body) else DELIVERED
+    with running(tmp_path, desk) as pipeline:
+        for text in ("good", "bad", "better"):
+            say(pipeline, "c", text)
+        result = pipeline.flush(20.0)
+        assert (result.delivered, result.rejected) == (2, 1)
+    assert desk.texts["c"] == ["good", "better"]
+    (kept,) = tmp_path.glob("*/rejected/*.json")
+    value = json.loads(kept.read_text())
+    assert value["reason"] == "400 bad"
+    assert value["request"]["body"] == {"messages": [{"content": "bad"}]}
+
+
+class Together(Destination):
+    """Puts all items of a call into one request."""
+
+    def encode(self, items: Any) -> list[Request]:
+        return [Request("c", {"messages": [{"content": run.inputs} for run in items]}, len(items), "t")]
+
+
+def test_one_bad_message_in_a_hundred_is_found_by_halves(tmp_path: Path) -> None:
+    desk = Together()
+    desk.answer = lambda request: Outcome(Verdict.SPLIT, "400") if "bad" in str(request.body) else DELIVERED
+    with running(tmp_path, desk, flush_interval=3600) as pipeline:
+        for n in range(50):
+            say(pipeline, "c", "bad" if n == 27 else str(n))
+        result = pipeline.flush(20.0)
+        assert (result.delivered, result.rejected) == (49, 1)
+    assert desk.texts["c"] == [str(n) for n in range(50) if n != 27]
+    assert desk.attempts < 15
+
+
+def test_a_split_that_loses_messages_is_counted(tmp_path: Path) -> None:
+    desk = Together()
+    desk.answers.append(Outcome(Verdict.SPLIT, "413"))
+    whole = desk.split
+
+    def split(request: Request) -> tuple[Request, Request] | None:
+        halves = whole(request)
+        assert halves
+        halves[1].items -= 1
+        return halves
+
+    desk.split = split  # type: ignore[method-assign]
+    with running(tmp_path, desk, flush_interval=3600) as pipeline:
+        for n in range(4):
+            say(pipeline, "c", str(n))
+        pipeline.flush(20.0)
+        assert pipeline.stats().dropped == {"split": 1}
+        assert pipeline.stats().balanced
+
+
+def test_a_refused_key_keeps_everything_and_goes_on_when_it_works(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Destination()
+    desk.answer = lambda request: Outcome(Verdict.PAUSE, "401 Invalid API key")
+    with running(tmp_path, desk) as pipeline:
+        for n in range(20):
+            say(pipeline, f"c{n}", str(n))
+        result = pipeline.flush(20.0)
+        assert result.paused == ("desk",)
+        assert (result.spooled, result.timed_out) == (20, False)
+        assert pipeline.stats().paused == {"desk": "401 Invalid API key"}
+        desk.answer = lambda request: DELIVERED
+        until(lambda: desk.total == 20)
+        assert pipeline.flush(20.0)
+        assert pipeline.stats().paused == {}
+    assert sum("refuses the key" in line for line in caplog.messages) == 1
+
+
+def test_a_request_that_never_succeeds_does_not_stop_the_others_and_is_set_aside(tmp_path: Path) -> None:
+    desk = Destination()
+    desk.answer = lambda request: Outcome(Verdict.RETRY, "500") if request.lane == "poison" else DELIVERED
+    with running(tmp_path, desk) as pipeline:
+        say(pipeline, "poison", "x")
+        n = 0
+        while not pipeline.stats().rejected:
+            say(pipeline, "well", str(n))
+            pipeline.flush(0.05)
+            n += 1
+    assert desk.texts["well"] == [str(k) for k in range(n)]
+    (kept,) = tmp_path.glob("*/rejected/*.json")
+    assert "gave up after" in kept.read_text()
+
+
+def test_a_destination_that_raises_costs_no_message(tmp_path: Path) -> None:
+    desk = Destination()
+    failures = iter([True, True, True])
+
+    def answer(request: Request) -> Outcome:
+        if next(failures, False):
+            raise LookupError("secret")
+        return DELIVERED
+
+    desk.answer = answer
+    with running(tmp_path, desk) as pipeline:
+        say(pipeline, "c", "x")
+        assert pipeline.flush(20.0)
+        assert pipeline.stats().faults == {"exporter.desk.send": 3}
+        assert pipeline.stats().retries == 3
+
+
+def test_a_server_s_own_wait_is_kept_even_if_somebody_waits(tmp_path: Path) -> None:
+    desk = Destination()
+    desk.answers.append(Outcome(Verdict.RETRY, "429", retry_after=0.25))
+    with running(tmp_path, desk) as pipeline:
+        say(pipeline, "c", "x")
+        assert pipeline.flush(0.1).spooled == 1
+        assert desk.attempts == 1
+        assert pipeline.flush(20.0).delivered == 1
+
+
+def test_what_is_no_message_stands_in_a_file_of_its_own(tmp_path: Path) -> None:
+    desk = Destination()
+    desk.answer = lambda request: DELIVERED if request.endpoint == "ratings" else DOWN
+    with running(tmp_path, desk, patience=0, flush_interval=3600) as pipeline:
+        say(pipeline, "c1", "message")
+        say(pipeline, "c2", "rating", endpoint="ratings")
+        pipeline.flush(0.2)
+        (left,) = files(tmp_path)
+        assert "rating" not in left.read_text()
+
+
+def test_a_damaged_file_costs_only_what_is_damaged(tmp_path: Path) -> None:
+    desk = Destination()
+    desk.answer = lambda request: DOWN
+    with running(tmp_path, desk, flush_interval=3600) as pipeline:
+        for n in range(3):
+            say(pipeline, f"c{n}", str(n))
+        pipeline.shutdown(0.05)
+    (file,) = files(tmp_path)
+    lines = file.read_bytes().split(b"\n")
+    file.write_bytes(b"\n".join([lines[0], lines[1][:20], *lines[2:]]))
+    desk = Destination()
+    with running(tmp_path, desk) as pipeline:
+        assert pipeline.flush(20.0).delivered == 2
+        assert pipeline.stats().dropped == {"damaged": 1}
+    assert sorted(desk.texts) == ["c0", "c2"]
+    assert list(tmp_path.glob("*/rejected/*.damaged"))
+
+
+def test_what_was_delivered_of_a_file_is_not_given_back(tmp_path: Path) -> None:
+    desk = Destination()
+    desk.answer = lambda request: DOWN if request.lane == "c1" else DELIVERED
+    with running(tmp_path, desk, flush_interval=3600) as pipeline:
+        for n in range(3):
+            say(pipeline, f"c{n}", str(n))
+        assert pipeline.flush(0.3).spooled == 1
+        pipeline.shutdown(0.05)
+    later = Destination()
+    with running(tmp_path, later) as pipeline:
+        assert pipeline.flush(20.0).delivered == 1
+        assert pipeline.stats().recovered == 1
+    assert later.texts == {"c1": ["1"]}
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_falls_back_to_memory(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir(mode=0o500)
+    desk = Destination()
+    with running(tmp_path / "spool", desk) as pipeline:
+        say(pipeline, "c", "x")
+        assert pipeline.flush(20.0)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from gati.exporters.base import Outcome, Verdict
+from gati.pipeline.retry import Hold, Policy
+
+RETRY = Outcome(Verdict.RETRY, "503")
+PAUSE = Outcome(Verdict.PAUSE, "401")
+
+
+@pytest.mark.parametrize(("failures", "longest"), [(1, 0.5), (2, 1.0), (4, 4.0), (8, 30.0), (10_000, 30.0)])
+def test_a_wait_is_anything_up_to_twice_the_one_before_and_never_above_the_cap(failures: int, longest: float) -> None:
+    delays = [Policy().delay(failures) for _ in range(500)]
+    assert 0 <= min(delays) < longest * 0.1
+    assert longest * 0.9 < max(delays) <= longest
+
+
+@pytest.mark.parametrize(
+    ("asked", "least", "most"), [(0, 0, 0), (2, 2, 2.2), (60, 60, 61), (86_400, 300, 301), (-5, 0, 0)]
+)
+def test_the_server_s_own_wait_is_honoured_and_capped(asked: float, least: float, most: float) -> None:
+    assert all(least <= Policy().delay(1, asked) <= most for _ in range(100))
+
+
+def test_a_wait_that_is_no_number_is_none() -> None:
+    assert Policy().delay(1, float("nan")) <= 0.5
+
+
+def test_the_program_s_random_numbers_stay_as_they_are() -> None:
+    random.seed(1)
+    expected = [random.random() for _ in range(3)]
+    random.seed(1)
+    Policy().delay(3)
+    assert [random.random() for _ in range(3)] == expected
+
+
+def test_one_failure_holds_nobody_else() -> None:
+    hold = Hold()
+    hold.failed(RETRY, 100.0)
+    assert hold.well
+    assert hold.until == 0
+
+
+def test_two_failures_without_a_success_hold_all() -> None:
+    hold = Hold(Policy(first=10.0))
+    hold.failed(RETRY, 100.0)
+    hold.failed(RETRY, 100.0)
+    assert not hold.well
+    assert hold.until > 100.0
+    assert hold.succeeded()
+    assert hold.well
+    assert hold.until == 0
+
+
+def test_a_time_named_by_the_server_holds_all_at_once_and_no_hurry_shortens_it() -> None:
+    hold = Hold()
+    hold.failed(Outcome(Verdict.RETRY, "429", 20.0), 100.0)
+    hold.failed(RETRY, 100.0)
+    hold.hurry()
+    assert hold.until >= 120.0
+
+
+def test_a_refused_key_is_tried_again_now_and_then() -> None:
+    hold = Hold()
+    hold.failed(PAUSE, 100.0)
+    assert (hold.paused, hold.until) == ("401", 130.0)
+    hold.hurry()
+    assert hold.until == 0
+    assert hold.succeeded()
+    assert not hold.paused
