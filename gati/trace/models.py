@@ -10,7 +10,14 @@ from gati.trace.cost import cost_of
 from gati.trace.media import plain_blocks
 from gati.trace.records import Message, ModelCall, ModelResult
 from gati.trace.said import PEOPLE, TOOLS, as_message
-from gati.trace.usage import finish_reason_of, is_cached, model_name_of, provider_of, usage_of
+from gati.trace.usage import (
+    finish_reason_of,
+    is_cached,
+    model_name_of,
+    provider_of,
+    service_tier_of,
+    usage_of,
+)
 
 if TYPE_CHECKING:
     from gati.trace.calls import Calls
@@ -67,7 +74,8 @@ def model_event(run: Run, calls: Calls, prompts: PromptBook) -> LLMCallEvent:
             event.metadata = {"candidates": [text_of(m) for m in result.messages[1:]]}
     if usage is not None:
         event.tokens_in, event.tokens_out = usage.input_tokens, usage.output_tokens
-        event.cost = None if from_cache else cost_of(usage, model, provider)
+        tier = service_tier_of(result.messages, result.llm_output)
+        event.cost = cost_of(usage, model, provider, tier, cached=from_cache)
     if run.first_token is not None:
         event.time_to_first_token_ms = (run.first_token - run.started) / 1e6
     event.structured_prompt = prompts.prompt_of(run, system)

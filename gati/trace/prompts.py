@@ -162,8 +162,8 @@ def explicit_prompt(value: Any) -> Prompt:
     """Reads the option `system_prompt`.
 
     Takes a text, or a dict with a name (`external_prompt_id`, `external_template_id`, or either in
-    camel case), `content` or `components`, and `variables`. A dict with only a name gives that
-    name to the prompt that is recovered: its text is empty.
+    camel case), `content` or `components`, and `variables`. A dict with a name and no text refers
+    to the prompt that the destination has under that name.
 
     Raises:
         ConfigurationError: something in it cannot be used; says what.
@@ -191,6 +191,19 @@ def explicit_prompt(value: Any) -> Prompt:
     else:
         text = "\n\n".join(_as_sent([part], variables) for part in components)
     return Prompt(text, next(iter(ids), None), components, variables)
+
+
+def given_prompt(*values: Any) -> Prompt | None:
+    """The first of `values` that is a prompt: for those given while the program runs, where one
+    that cannot be used counts as none. Never raises.
+    """
+    for value in values:
+        try:
+            if value is not None:
+                return explicit_prompt(value)
+        except Exception:  # noqa: BLE001, PERF203, S112 - metadata may hold anything under this name
+            continue
+    return None
 
 
 def _components(parts: Any) -> list[PromptComponent]:

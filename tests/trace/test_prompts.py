@@ -16,7 +16,7 @@ from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from gati.errors import ConfigurationError
 from gati.events import Prompt, PromptComponent
 from gati.langchain.prompts import template_of
-from gati.trace.prompts import LONG, explicit_prompt, lineage_of, prompt_of
+from gati.trace.prompts import LONG, explicit_prompt, given_prompt, lineage_of, prompt_of
 from gati.trace.records import Template, TemplateText
 
 MARK = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
@@ -269,6 +269,11 @@ def test_a_text_with_variables_keeps_its_marks():
 def test_a_prompt_that_cannot_be_used_is_refused_with_its_reason(given: Any, says: str):
     with pytest.raises(ConfigurationError, match=re.escape(says)):
         explicit_prompt(given)
+
+
+def test_the_first_usable_prompt_counts_while_the_program_runs():
+    assert given_prompt(None, {"template": "of the user's own"}, "", "Be brief.", "Not me.") == Prompt("Be brief.")
+    assert given_prompt(None, 7) is None
 
 
 JSON = st.recursive(
