@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.scenarios.harness import Watch
-from tests.servers import LocalServer, greenflash_server
+pytest.register_assert_rewrite("tests.scenarios.harness")
+
+from tests.scenarios.harness import Watch  # noqa: E402 - after it is registered
+from tests.servers import LocalServer, greenflash_server  # noqa: E402
 
 
 @pytest.fixture(scope="module")

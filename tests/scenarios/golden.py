@@ -44,7 +44,8 @@ def tree(messages: list[Message], unordered: bool = False) -> str:
     conversations: dict[str, list[Message]] = {}
     for message in messages:
         conversations.setdefault(message["conversation"], []).append(message)
-    blocks = [_conversation(name, held, unordered) for name, held in conversations.items()]
+    by_time = sorted(conversations.items(), key=lambda named: str(named[1][0]["createdAt"]))
+    blocks = [_conversation(name, held, unordered) for name, held in by_time]
     if len(blocks) > 1:
         blocks = [block if block.startswith("conversation") else "conversation ~\n" + block for block in blocks]
         if unordered:

@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from gati import observe
 from gati._runtime import runtime
 from gati.langchain.callback import desk
@@ -149,7 +151,7 @@ class Watch:
         assert seen.outcome == plain, f"{way}: the program behaved differently"
         got, expected = tree(seen.messages, unordered), textwrap.dedent(golden).strip()
         if got != expected:
-            raise AssertionError(f"{way}:\n--- expected\n{expected}\n--- arrived\n{got}\n")
+            pytest.fail(f"{way}:\n--- expected\n{expected}\n--- arrived\n{got}\n", pytrace=False)
 
 
 def _assert_all_delivered(stats: observe.Stats) -> None:

@@ -1,19 +1,206 @@
-"""Models by themselves."""
+"""Models by themselves: each call is a turn."""
 
 from __future__ import annotations
 
-from langchain_core.messages import HumanMessage, SystemMessage
+from typing import Any
 
-from gati.langchain.scripted import ScriptedChatModel
-from tests.scenarios.harness import Watch, ways
+import pytest
+from langchain_core.caches import InMemoryCache
+from langchain_core.language_models.fake import FakeListLLM, FakeStreamingListLLM
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from pydantic import BaseModel
+
+from tests.scenarios.harness import Config, Watch, ways
+from tests.scenarios.scripts import asks, call, model, says
 
 
 def test_a_bare_model_is_a_turn(watch: Watch):
     watch(
         """
         user_message   "Hello?"
-        llm            gpt-4o-mini 5>8 $
+        llm            gpt-4o-mini 10>5 $
           assistant_message "Hello, how are you?"
         """,
-        *ways(lambda: ScriptedChatModel(replies=["Hello, how are you?"]), "Hello?"),
+        *ways(lambda: model("Hello, how are you?"), "Hello?"),
     )
+
+
+def test_its_system_message_is_the_prompt_of_the_conversation(watch: Watch):
+    given = [SystemMessage("You are a pirate."), HumanMessage("Hello?")]
+    watch(
+        """
+        prompt agent "You are a pirate."
+        user_message   "Hello?"
+        llm            gpt-4o-mini 10>5 $
+          assistant_message "Ahoy!"
+        """,
+        *ways(lambda: model("Ahoy!"), given),
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [("system", "You are a pirate."), ("user", "Hello?")],
+        [{"role": "system", "content": "You are a pirate."}, {"role": "user", "content": "Hello?"}],
+        [SystemMessage([{"type": "text", "text": "You are a pirate."}]), HumanMessage([{"type": "text", "text": "Hello?"}])],
+    ],
+    ids=["tuples", "dicts", "blocks"],
+)
+def test_messages_may_come_in_any_form(watch: Watch, given: Any):
+    seen = watch.trace(lambda config: model("Ahoy!").invoke(given, config))
+    assert seen.said() == [("user", "Hello?"), ("assistant", "Ahoy!")]
+    assert seen.messages[0]["prompt"] == {"externalPromptId": "agent", "content": "You are a pirate."}
+
+
+def test_a_batch_is_a_turn_for_each_prompt(watch: Watch):
+    def program(config: Config) -> Any:
+        return model(respond=lambda messages: f"{messages[-1].text}!").batch(["one", "two"], config)
+
+    async def aprogram(config: Config) -> Any:
+        return await model(respond=lambda messages: f"{messages[-1].text}!").abatch(["one", "two"], config)
+
+    watch(
+        """
+        conversation ~
+        user_message   "one"
+        llm            gpt-4o-mini 4>5 $
+          assistant_message "one!"
+        conversation ~
+        user_message   "two"
+        llm            gpt-4o-mini 4>5 $
+          assistant_message "two!"
+        """,
+        program,
+        aprogram,
+        unordered=True,
+    )
+
+
+def test_generate_with_two_prompts_is_two_turns(watch: Watch):
+    watch(
+        """
+        conversation ~
+        user_message   "one"
+        llm            gpt-4o-mini 4>5 $
+          assistant_message "one!"
+        conversation ~
+        user_message   "two"
+        llm            gpt-4o-mini 4>5 $
+          assistant_message "two!"
+        """,
+        lambda config: model(respond=lambda messages: f"{messages[-1].text}!").generate(
+            [[HumanMessage("one")], [HumanMessage("two")]], **config
+        ),
+    )
+
+
+def test_an_answer_from_the_cache_costs_nothing(watch: Watch):
+    def program(config: Config) -> Any:
+        cached = model("Four.", cache=InMemoryCache())
+        thread = {**config, "metadata": {"thread_id": "c-1"}}
+        return [cached.invoke("2+2?", thread), cached.invoke("2+2?", thread)]
+
+    seen = watch(
+        """
+        conversation c-1 of anonymous
+        user_message   "2+2?"
+        llm            gpt-4o-mini 10>5 $
+          assistant_message "Four."
+        user_message   "2+2?"
+        llm            gpt-4o-mini 10>5 cached
+          assistant_message "Four."
+        """,
+        program,
+    )
+    assert [call["properties"]["cost_usd"] for call in seen.of("llm")][1] is None
+
+
+def test_a_completion_model_is_a_turn(watch: Watch):
+    watch(
+        """
+        user_message   "Complete this:"
+        llm            ? ?>?
+          assistant_message "and so it was"
+        """,
+        *ways(lambda: FakeListLLM(responses=["and so it was"]), "Complete this:", only="invoke ainvoke"),
+        *ways(lambda: FakeStreamingListLLM(responses=["and so it was"]), "Complete this:", only="stream astream"),
+    )
+
+
+def test_a_reply_that_only_asks_for_tools_is_no_answer(watch: Watch):
+    seen = watch(
+        """
+        user_message   "1+1?"
+        llm            gpt-4o-mini 10>5 $ calls=calculator
+        """,
+        *ways(lambda: model(asks(call("calculator", expression="1+1"))), "1+1?"),
+    )
+    request = {"name": "calculator", "args": {"expression": "1+1"}, "id": "c1"}
+    assert seen.of("llm")[0]["output"]["tool_calls"] == [request]
+
+
+def test_text_beside_tool_calls_is_a_thought(watch: Watch):
+    watch(
+        """
+        user_message   "1+1?"
+        llm            gpt-4o-mini 10>5 $ calls=calculator
+          thought      "Let me use the calculator."
+        """,
+        *ways(lambda: model(asks(call("calculator", expression="1+1"), text="Let me use the calculator.")), "1+1?"),
+    )
+
+
+def test_reasoning_is_a_thought_and_never_part_of_the_answer(watch: Watch):
+    blocks = [{"type": "thinking", "thinking": "Two and two…", "signature": "s"}, {"type": "text", "text": "Four."}]
+    watch(
+        """
+        user_message   "2+2?"
+        llm            gpt-4o-mini 10>5 $
+          thought      "Two and two…"
+          assistant_message "Four."
+        """,
+        *ways(lambda: model(says(blocks)), "2+2?", only="invoke ainvoke"),
+    )
+
+
+class Fact(BaseModel):
+    """A fact."""
+
+    country: str
+    capital: str
+
+
+def test_a_model_that_raises_is_a_turn_without_an_answer(watch: Watch):
+    watch(
+        """
+        user_message   "Hello?"
+        llm            gpt-4o-mini ?>? error RuntimeError: overloaded
+        """,
+        *ways(lambda: model(RuntimeError("overloaded")), "Hello?"),
+    )
+
+
+def test_media_are_named_but_not_carried(watch: Watch):
+    given = [
+        HumanMessage(
+            [
+                {"type": "text", "text": "What is this?"},
+                {"type": "image", "base64": "iVBORw0KGgo=", "mime_type": "image/png"},
+                {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}},
+            ]
+        )
+    ]
+    seen = watch.trace(lambda config: model("A cat.").invoke(given, config))
+    assert seen.said() == [("user", "What is this?"), ("assistant", "A cat.")]
+    picture, link = seen.messages[0]["properties"]["attachments"]
+    assert "iVBORw0KGgo=" not in str(seen.requests)
+    print(picture, link)
+    assert (picture["mime"], picture["bytes"], len(picture["sha256"])) == ("image/png", 8, 64)
+    assert link["image_url"] == {"url": "https://example.com/cat.png"}
+
+
+def test_a_picture_alone_is_a_message(watch: Watch):
+    given = [HumanMessage([{"type": "image", "base64": "iVBORw0KGgo=", "mime_type": "image/png"}])]
+    seen = watch.trace(lambda config: model("A cat.").invoke(given, config))
+    assert [m["messageType"] for m in seen.messages] == ["user_message", "llm", "assistant_message"]

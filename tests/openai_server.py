@@ -1,0 +1,246 @@
+"""A scripted OpenAI over real HTTP: chat completions and responses, streamed and not, for a real `ChatOpenAI`.
+
+::
+
+    with openai_server(Reply("Hello!")) as openai:
+        ChatOpenAI(model="gpt-4o-mini", base_url=openai.url, api_key="k").invoke("Hi")
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from gati.studio.server import listen, uvicorn_server
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer of the model.
+
+    Attributes:
+        text: what it says; streamed word by word.
+        calls: tools it asks for: (name, arguments as JSON text).
+        thought: summary of its reasoning (Responses API).
+        taken, cached, given, reasoned: tokens.
+        breaks_after: the connection ends after so many words of a stream.
+        status: an HTTP error instead.
+    """
+
+    text: str = ""
+    calls: tuple[tuple[str, str], ...] = ()
+    thought: str = ""
+    taken: int = 20
+    cached: int = 0
+    given: int = 5
+    reasoned: int = 0
+    breaks_after: int | None = None
+    status: int = 200
+
+    @property
+    def words(self) -> list[str]:
+        """The text in pieces."""
+        return [word if number == 0 else " " + word for number, word in enumerate(self.text.split(" "))]
+
+
+@dataclass
+class OpenAIServer:
+    """A running server; `replies` are given in order, the last one again and again."""
+
+    url: str
+    replies: list[Reply]
+    requests: list[Json] = field(default_factory=list)
+
+    def next(self, body: Json) -> Reply:
+        """The answer to a request."""
+        self.requests.append(body)
+        return self.replies[min(len(self.requests), len(self.replies)) - 1]
+
+    def again(self, *replies: Reply) -> None:
+        """Begin anew, with other replies if there are any."""
+        self.requests.clear()
+        if replies:
+            self.replies = list(replies)
+
+
+@contextmanager
+def openai_server(*replies: Reply) -> Iterator[OpenAIServer]:
+    """Run the server in a thread of this process."""
+    listener = listen()
+    server = OpenAIServer(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", list(replies))
+
+    async def answer(request: Request) -> Response:
+        body = await request.json()
+        reply = server.next(body)
+        if reply.status != 200:
+            error = {"message": "the scripted error", "type": "server_error", "code": None}
+            return JSONResponse({"error": error}, reply.status)
+        whole, stream = (_chat, _chat_stream) if request.url.path.endswith("completions") else (_response, _response_stream)
+        if body.get("stream"):
+            return StreamingResponse(_sent(stream(body, reply)), media_type="text/event-stream")
+        return JSONResponse(whole(body, reply))
+
+    routes = [Route(f"/v1/{path}", answer, methods=["POST"]) for path in ("chat/completions", "responses")]
+    runner = uvicorn_server(Starlette(routes=routes))
+    thread = threading.Thread(target=runner.run, kwargs={"sockets": [listener]}, name="openai-server", daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        runner.should_exit = True
+        thread.join(10)
+        listener.close()
+
+
+class _BrokenError(Exception):
+    """Ends a stream without its end."""
+
+
+async def _sent(events: Iterator[str]) -> AsyncIterator[str]:
+    for event in events:
+        yield event
+
+
+def _line(data: Json, event: str | None = None) -> str:
+    return (f"event: {event}\n" if event else "") + f"data: {json.dumps(data)}\n\n"
+
+
+# -- chat completions ---------------------------------------------------------------------------
+
+
+def _chat_usage(reply: Reply) -> Json:
+    return {
+        "prompt_tokens": reply.taken,
+        "completion_tokens": reply.given,
+        "total_tokens": reply.taken + reply.given,
+        "prompt_tokens_details": {"cached_tokens": reply.cached, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": reply.reasoned, "audio_tokens": 0},
+    }
+
+
+def _chat_calls(reply: Reply) -> list[Json]:
+    return [
+        {"id": f"call_{n}", "type": "function", "function": {"name": name, "arguments": arguments}}
+        for n, (name, arguments) in enumerate(reply.calls, 1)
+    ]
+
+
+def _chat_head(body: Json, kind: str) -> Json:
+    return {
+        "id": "chatcmpl-1", "object": kind, "created": 1700000000, "model": f"{body['model']}-2024-07-18",
+        "system_fingerprint": "fp_1",
+    }  # fmt: skip
+
+
+def _chat(body: Json, reply: Reply) -> Json:
+    message: Json = {"role": "assistant", "content": reply.text or None, "refusal": None}
+    if reply.calls:
+        message["tool_calls"] = _chat_calls(reply)
+    reason = "tool_calls" if reply.calls else "stop"
+    choices = [
+        {"index": n, "message": message, "finish_reason": reason, "logprobs": None} for n in range(body.get("n") or 1)
+    ]
+    return {**_chat_head(body, "chat.completion"), "choices": choices, "usage": _chat_usage(reply)}
+
+
+def _chat_stream(body: Json, reply: Reply) -> Iterator[str]:
+    head = _chat_head(body, "chat.completion.chunk")
+
+    def chunk(delta: Json, reason: str | None = None) -> str:
+        return _line({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}]})
+
+    yield chunk({"role": "assistant", "content": ""})
+    for number, word in enumerate(reply.words if reply.text else ()):
+        if number == reply.breaks_after:
+            raise _BrokenError
+        yield chunk({"content": word})
+    for number, call in enumerate(_chat_calls(reply)):
+        yield chunk({"tool_calls": [{"index": number, **call}]})
+    yield chunk({}, "tool_calls" if reply.calls else "stop")
+    if (body.get("stream_options") or {}).get("include_usage"):
+        yield _line({**head, "choices": [], "usage": _chat_usage(reply)})
+    yield "data: [DONE]\n\n"
+
+
+# -- responses ----------------------------------------------------------------------------------
+
+
+def _output(reply: Reply) -> list[Json]:
+    made: list[Json] = []
+    if reply.thought:
+        made.append({"id": "rs_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": reply.thought}]})
+    if reply.text:
+        content = [{"type": "output_text", "text": reply.text, "annotations": []}]
+        made.append({"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": content})
+    for n, (name, arguments) in enumerate(reply.calls, 1):
+        made.append(
+            {"id": f"fc_{n}", "type": "function_call", "call_id": f"call_{n}", "name": name, "arguments": arguments,
+             "status": "completed"}
+        )  # fmt: skip
+    return made
+
+
+def _response(body: Json, reply: Reply, status: str = "completed") -> Json:
+    done = status == "completed"
+    usage = {
+        "input_tokens": reply.taken,
+        "input_tokens_details": {"cached_tokens": reply.cached},
+        "output_tokens": reply.given,
+        "output_tokens_details": {"reasoning_tokens": reply.reasoned},
+        "total_tokens": reply.taken + reply.given,
+    }
+    return {
+        "id": "resp_1", "object": "response", "created_at": 1700000000, "status": status, "error": None,
+        "incomplete_details": None, "instructions": None, "max_output_tokens": None, "metadata": {},
+        "model": f"{body['model']}-2024-07-18", "output": _output(reply) if done else [], "parallel_tool_calls": True,
+        "previous_response_id": None, "reasoning": {"effort": None, "summary": None}, "store": True, "temperature": 1.0,
+        "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": [], "top_p": 1.0, "truncation": "disabled",
+        "usage": usage if done else None, "user": None,
+    }  # fmt: skip
+
+
+def _response_stream(body: Json, reply: Reply) -> Iterator[str]:
+    numbers = iter(range(10_000))
+
+    def event(kind: str, **data: Any) -> str:
+        return _line({"type": kind, "sequence_number": next(numbers), **data}, kind)
+
+    yield event("response.created", response=_response(body, reply, "in_progress"))
+    for index, item in enumerate(_output(reply)):
+        yield from _item(event, index, item, reply)
+    yield event("response.completed", response=_response(body, reply))
+
+
+def _item(event: Any, index: int, item: Json, reply: Reply) -> Iterator[str]:
+    place = {"item_id": item["id"], "output_index": index}
+    if item["type"] == "reasoning":
+        part = {"type": "summary_text", "text": ""}
+        yield event("response.output_item.added", output_index=index, item={**item, "summary": []})
+        yield event("response.reasoning_summary_part.added", summary_index=0, part=part, **place)
+        yield event("response.reasoning_summary_text.delta", summary_index=0, delta=reply.thought, **place)
+        yield event("response.reasoning_summary_text.done", summary_index=0, text=reply.thought, **place)
+    elif item["type"] == "message":
+        part = {"type": "output_text", "text": "", "annotations": []}
+        yield event("response.output_item.added", output_index=index, item={**item, "content": [], "status": "in_progress"})
+        yield event("response.content_part.added", content_index=0, part=part, **place)
+        for number, word in enumerate(reply.words):
+            if number == reply.breaks_after:
+                raise _BrokenError
+            yield event("response.output_text.delta", content_index=0, delta=word, logprobs=[], **place)
+        yield event("response.output_text.done", content_index=0, text=reply.text, logprobs=[], **place)
+    else:
+        yield event("response.output_item.added", output_index=index, item={**item, "arguments": ""})
+        yield event("response.function_call_arguments.delta", delta=item["arguments"], **place)
+        yield event("response.function_call_arguments.done", arguments=item["arguments"], **place)
+    yield event("response.output_item.done", output_index=index, item=item)
