@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from gati.langchain.private import GraphHandlerBase
+from gati.langchain.private import GraphHandlerBase, RunInline
 from gati.langchain.prompts import extract_system_and_user_prompts
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
     same under async. It never raises and never alters what it sees.
     """
 
-    run_inline = True
+    run_inline = RunInline()  # type: ignore[assignment]
     raise_error = False
     ignore_retry = True
     name = "gati"

@@ -5,10 +5,12 @@ Without any one of them gati works on and loses only what its line says.
 
 from __future__ import annotations
 
+import sys
 from contextvars import ContextVar
+from types import FrameType
 from typing import Any
 
-from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler
 
 RunningConfig = ContextVar[Any]
 
@@ -34,3 +36,24 @@ def enclosing_run(config: Any) -> Any:
     if config is None:
         return None
     return getattr(config.get("callbacks"), "parent_run_id", None)
+
+
+_partition = getattr(AsyncCallbackManager.on_llm_start, "__code__", None)
+
+
+class RunInline:
+    """`run_inline`: True, except to the one place in LangChain where that harms others.
+
+    `AsyncCallbackManager.on_llm_start` (completion models) leaves out every handler that is not
+    inline as soon as one is: LangChain's own stream handlers would miss the start. Told that
+    ours is not inline either, it calls all of them, and `ahandle_event`, which asks again,
+    still runs ours inline. Without the code object that is looked for, the answer is True.
+    """
+
+    def __get__(self, handler: Any, owner: type) -> bool:
+        if handler is None:
+            return True
+        frame: FrameType | None = sys._getframe(1)
+        if frame is not None and frame.f_code.co_name == "<listcomp>":  # has a frame of its own up to Python 3.11
+            frame = frame.f_back
+        return frame is None or frame.f_code is not _partition
