@@ -110,9 +110,9 @@ def iso(at: int) -> str:
     return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%dT%H:%M:%S}.{rest // 1000:03d}Z"
 
 
-def agent(message: dict[str, Any]) -> str | None:
-    """The agent that a message names as its own."""
-    known = message.get("properties") or {}
+def agent(told: dict[str, Any]) -> str | None:
+    """The agent that a message, or a whole request, names as its own."""
+    known = told.get("properties") or {}
     name = known.get("agent_name")
     return name if isinstance(name, str) else None
 

@@ -129,9 +129,10 @@ CREATE TABLE messages (
 );
 CREATE UNIQUE INDEX messages_external ON messages (conversation, external_id) WHERE external_id IS NOT NULL;
 CREATE INDEX messages_order ON messages (conversation, at, id);
+CREATE INDEX messages_turns ON messages (conversation, at, id) WHERE type = 'user_message';
 CREATE INDEX messages_numbers ON messages
   (type, at, model, agent, status, latency_ms, first_token_ms, tokens_in, tokens_out, cost)
-  WHERE type IN ('llm', 'chain_end', 'observation', 'tool_error');
+  WHERE type IN ('user_message', 'llm', 'chain_end');
 
 CREATE TABLE actions (
   id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -87,7 +87,8 @@ class Store:
         told = [(message, _time(message, now)) for message in body["messages"]]
         version = prompts.keep(db, body, row["product"], row["agent"], min(at for _, at in told))
         call: int | None = None
-        answers, kept = [], []
+        answers: list[dict[str, Any]] = []
+        kept: list[totals.Kept] = []
         for message, at in told:
             external = message.get("externalMessageId")
             known = _find(db, conversation, external)
@@ -96,8 +97,8 @@ class Store:
                 continue
             if call is None:
                 call = prompts.keep_call(db, conversation, version, body)
-            number = self._insert(db, (conversation, call), message, at, body.get("model"))
-            kept.append((number, message, at))
+            number = self._insert(db, (conversation, call), message, at, body)
+            kept.append(totals.Kept(number, message, at))
             answers.append(_message_answer(uid, number, message, "created"))
         if kept:
             totals.add(db, row, body, kept)
@@ -106,12 +107,12 @@ class Store:
         return _answer(uid, answers, lineage, components)
 
     def _insert(
-        self, db: sqlite3.Connection, place: tuple[int, int], message: dict[str, Any], at: int, model: Any
+        self, db: sqlite3.Connection, place: tuple[int, int], message: dict[str, Any], at: int, body: dict[str, Any]
     ) -> int:
-        facts = columns.numbers(message, model)
+        facts = columns.numbers(message, body.get("model"))
         values = (
             *place, message.get("externalMessageId"), columns.message_type(message), at,
-            columns.agent(message), *facts, columns.compact(message),
+            columns.agent(message) or columns.agent(body), *facts, columns.compact(message),
         )  # fmt: skip
         cursor = db.execute(
             "INSERT INTO messages (conversation, call, external_id, type, at, agent, model, status, latency_ms,"

@@ -1,0 +1,126 @@
+"""Charts as numbers for SVG: bars and lines with round axes. Pure; `chart.html` draws them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+WIDTH, HEIGHT = 640.0, 150.0
+LEFT, RIGHT, TOP, BOTTOM = 52.0, 6.0, 10.0, 22.0
+
+
+class Bar(NamedTuple):
+    """A bar of a chart, with what a reader is told of it."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    series: int
+    title: str
+
+
+class Tick(NamedTuple):
+    """A mark on an axis."""
+
+    at: float
+    text: str
+
+
+class Path(NamedTuple):
+    """A line of a chart; each of its points (x, y) says what it is."""
+
+    d: str
+    series: int
+    points: list[tuple[float, float, str]]
+
+
+class Chart(NamedTuple):
+    """A chart ready to be drawn. `rows` are its numbers as a table: (when, value of each series)."""
+
+    title: str
+    series: list[str]
+    bars: list[Bar]
+    paths: list[Path]
+    y: list[Tick]
+    x: list[Tick]
+    rows: list[tuple[str, list[str]]]
+    empty: bool
+
+
+Series = Sequence["float | None"]
+
+
+def chart(
+    title: str,
+    names: list[str],
+    values: Sequence[Series],
+    labels: list[str],
+    show: Callable[[float | None], str],
+    *,
+    lines: bool = False,
+    ticks: list[tuple[int, str]] | None = None,
+) -> Chart:
+    """Stacked bars, or lines, of one or more series over the same times.
+
+    Args:
+        title: what it shows.
+        names: of the series.
+        values: for each series, a value for each label; None is unknown and leaves a gap.
+        labels: what each time is called.
+        show: writes a value.
+        lines: lines beside each other instead of bars on each other.
+        ticks: (index, text) of the times that are written below.
+    """
+    tops = [max((s[i] or 0 for s in values), default=0) if lines else sum(s[i] or 0 for s in values) for i in range(len(labels))]
+    top = _round_up(max(tops, default=0.0))
+    step = (WIDTH - LEFT - RIGHT) / max(len(labels), 1)
+    scale = (HEIGHT - TOP - BOTTOM) / top
+    told = [f"{label}: " + ", ".join(f"{n} {show(s[i])}" for n, s in zip(names, values, strict=True)) for i, label in enumerate(labels)]
+    return Chart(
+        title,
+        names,
+        [] if lines else _bars(values, told, step, scale),
+        _paths(values, told, step, scale) if lines else [],
+        [Tick(HEIGHT - BOTTOM - top * share * scale, show(top * share)) for share in (0, 0.5, 1)],
+        [Tick(LEFT + (index + 0.5) * step, text) for index, text in ticks or []],
+        [(label, [show(s[i]) for s in values]) for i, label in enumerate(labels)],
+        not any(s[i] is not None and s[i] for s in values for i in range(len(labels))),
+    )
+
+
+def _bars(values: Sequence[Series], told: list[str], step: float, scale: float) -> list[Bar]:
+    bars = []
+    for index, title in enumerate(told):
+        base = HEIGHT - BOTTOM
+        for number, series in enumerate(values):
+            if value := series[index]:
+                height = max(value * scale, 0.75)
+                base -= height
+                bars.append(Bar(LEFT + index * step + step * 0.12, base, step * 0.76, height, number, title))
+    return bars
+
+
+def _paths(values: Sequence[Series], told: list[str], step: float, scale: float) -> list[Path]:
+    paths = []
+    for number, series in enumerate(values):
+        points, d, pen = [], [], "M"
+        for index, value in enumerate(series):
+            if value is None:
+                pen = "M"
+                continue
+            x, y = LEFT + (index + 0.5) * step, HEIGHT - BOTTOM - value * scale
+            d.append(f"{pen}{x:.1f},{y:.1f}")
+            points.append((x, y, told[index]))
+            pen = "L"
+        paths.append(Path(" ".join(d), number, points))
+    return paths
+
+
+def _round_up(value: float) -> float:
+    """The next of 1, 2, 2.5, 4, 5, 6, 8, 10 × a power of ten."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 2.5, 4, 5, 6, 8, 10) if value <= step * power * 1.000001)
