@@ -23,6 +23,9 @@ MAX_RECORDS = 100_000
 RECORD_BYTES = 700
 """What a record costs beside its texts: the tuple, its ids, its place in the queue."""
 
+SAMPLE = 7
+"""One record in eight is weighed (a mask of the queue's length): weighing costs more than all the rest."""
+
 
 class Tally:
     """A count that any thread may raise without a lock: `next` on an `itertools.count` is one C call.
@@ -55,8 +58,9 @@ class Buffer:
     def __init__(self, max_bytes: int, max_records: int = MAX_RECORDS) -> None:
         self._max_bytes = max_bytes
         self._max_records = max_records
+        self._room = max_records
+        self._mean = float(RECORD_BYTES)
         self._records: deque[Record] = deque()
-        self._bytes = 0
         self._full = False
         self._gap: object | None = None
         self._refused = Tally()
@@ -76,17 +80,23 @@ class Buffer:
             if self._gap is gap:
                 self._gap = None
         records.append(record)
-        # Two threads may lose an addition between them; the worker sets it right at each empty queue.
-        self._bytes += weigh(record)
-        if self._bytes >= self._max_bytes or len(records) >= self._max_records:
+        length = len(records)
+        if not length & SAMPLE:
+            self._weigh(record)
+        if length >= self._room:
             self._full = True
+
+    def _weigh(self, record: Record) -> None:
+        """Learn the usual weight of a record, faster when it grows than when it shrinks."""
+        weight = weigh(record)
+        self._mean += (weight - self._mean) / (2 if weight > self._mean else 16)
+        self._room = min(self._max_records, int(self._max_bytes / self._mean))
 
     def take(self) -> Record | None:
         """The oldest record. Called by the worker only."""
         try:
             record = self._records.popleft()
         except IndexError:
-            self._bytes = 0
             self._full = False
             return None
         if type(record) is Gap:
@@ -94,8 +104,7 @@ class Buffer:
             record, self._told = Gap(refused - self._told), refused
             return record
         self._taken += 1
-        self._bytes -= weigh(record)
-        if self._full and self._bytes <= self._max_bytes // 2 and len(self._records) <= self._max_records // 2:
+        if self._full and len(self._records) <= self._room // 2:
             self._full = False
         return record
 
@@ -105,7 +114,7 @@ class Buffer:
     @property
     def bytes(self) -> int:
         """Roughly the memory that the waiting records hold."""
-        return max(0, self._bytes)
+        return int(len(self._records) * self._mean)
 
     @property
     def taken(self) -> int:
@@ -119,7 +128,7 @@ class Buffer:
 
 
 def weigh(record: Record) -> int:
-    """Roughly the bytes of a record's texts, at a cost that does not grow with their length."""
+    """Roughly the bytes of a record, at a cost that does not grow with its size."""
     cost = RECORD_BYTES
     for value in record:
         if value.__class__ is str:
@@ -143,7 +152,7 @@ def _weigh(value: Any, depth: int) -> int:
     members: Any = value.values() if kind is dict else value
     # The first few stand for the rest: a bound on memory may be rough, the user's time may not.
     seen, cost = 0, 60
-    for member in itertools.islice(members, 16):
+    for member in itertools.islice(members, 8):
         cost += _weigh(member, depth - 1)
         seen += 1
     return cost * len(value) // seen

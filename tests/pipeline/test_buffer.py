@@ -56,11 +56,28 @@ def test_a_gap_stands_before_the_first_record_after_a_refusal_and_tells_how_many
 
 
 def test_the_bound_counts_the_bytes_of_texts() -> None:
-    buffer = Buffer(max_bytes=1_000_000)
-    for _ in range(20):
+    buffer = Buffer(max_bytes=10_000_000)
+    for _ in range(1_000):
         buffer.put(record("x" * 100_000))
-    assert len(buffer) == 10
-    assert buffer.refused == 10
+    assert 90 < len(buffer) < 120
+    assert buffer.refused == 1_000 - len(buffer)
+    assert 9_000_000 < buffer.bytes < 12_000_000
+
+
+def test_small_records_make_room_again() -> None:
+    buffer = Buffer(max_bytes=10_000_000)
+    for _ in range(200):
+        buffer.put(record("x" * 100_000))
+    taken(buffer)
+    for _ in range(10_000):
+        buffer.put(record())
+        if len(buffer) > 90:
+            taken(buffer)
+    taken(buffer)
+    assert buffer.refused < 200
+    for _ in range(5_000):
+        buffer.put(record())
+    assert len(buffer) == 5_000
 
 
 @pytest.mark.parametrize(
