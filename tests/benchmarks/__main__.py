@@ -1,0 +1,141 @@
+"""`python -m tests.benchmarks` measures gati beside its peers and writes tables and chart.
+
+It makes a virtual environment for each contender in a cache folder, starts a sink, and runs each
+contender in a process of its own, round after round in changing order. See `docs/performance.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks import chart, report
+from tests.benchmarks.contenders import CONTENDERS
+from tests.benchmarks.environments import ROOT, SINK, Environments, clean, default_folder
+from tests.benchmarks.workloads import WORKLOADS
+
+DOCS = ROOT / "docs"
+BEGIN, END = "<!-- made by python -m tests.benchmarks -->", "<!-- end -->"
+
+
+def main() -> None:
+    """Measure, then write."""
+    options = _options()
+    environments = Environments(options.environments, install=not options.no_install)
+    names = ["none", *(name for name in options.contenders if name != "none")]
+    for name in names:
+        environments.python(CONTENDERS[name].environment)
+    with sink(environments) as address:
+        rounds = [_round(environments, names, options, address, number) for number in range(options.rounds)]
+    told = {
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "machine": _machine(),
+        "versions": _versions(environments, names),
+        "rounds": rounds,
+    }
+    _write(told, DOCS if options.docs else options.out)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--quick", action="store_true", help="two rounds of a third of the length")
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="NAME")
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), metavar="NAME")
+    parser.add_argument("--docs", action="store_true", help="write the tables and the chart into docs/")
+    parser.add_argument("--out", type=Path, default=default_folder() / "results", help="folder for the results")
+    parser.add_argument("--environments", type=Path, default=default_folder() / "environments")
+    parser.add_argument("--no-install", action="store_true", help="use the environments as they are")
+    options = parser.parse_args()
+    options.scale = 1.0
+    if options.quick:
+        options.rounds, options.scale = min(options.rounds, 2), 0.34
+    return options
+
+
+@contextmanager
+def sink(environments: Environments) -> Iterator[str]:
+    """A running sink; its address."""
+    command = [environments.python(SINK), "-m", "tests.benchmarks.sink"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=clean())
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _round(
+    environments: Environments, names: list[str], options: argparse.Namespace, address: str, number: int
+) -> dict[str, Any]:
+    order = list(names)
+    random.Random(number).shuffle(order)
+    told = {}
+    for name in order:
+        began = time.monotonic()
+        told[name] = _one(environments.python(CONTENDERS[name].environment), name, options, address)
+        print(f"round {number + 1}/{options.rounds} {name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    return told
+
+
+def _one(python: str, name: str, options: argparse.Namespace, address: str) -> Any:
+    command = [python, "-m", "tests.benchmarks.measure", name, address, str(options.scale), *options.workloads]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=clean(), timeout=1800, check=False)
+    if done.returncode:
+        raise SystemExit(f"{name} failed:\n{done.stderr[-4000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _versions(environments: Environments, names: list[str]) -> dict[str, str]:
+    wanted = {CONTENDERS[name].package: CONTENDERS[name].environment for name in names}
+    found = {package: environments.versions(environment)[package] for package, environment in wanted.items()}
+    shared = environments.versions("none")
+    return {name: shared[name] for name in ("langchain", "langgraph")} | found
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cpu": _cpu(),
+        "cpus": os.cpu_count(),
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _write(told: dict[str, Any], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "performance.svg").write_text(chart.svg(told["rounds"]), "utf-8")
+    (folder / "performance.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+    text = report.markdown(told, "performance.svg")
+    page = folder / "performance.md"
+    if page.exists() and BEGIN in (before := page.read_text("utf-8")):
+        head, _, rest = before.partition(BEGIN)
+        text = f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}"
+    else:
+        text = f"{BEGIN}\n\n{text}\n\n{END}\n"
+    page.write_text(text, "utf-8")
+    print(f"written: {page}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Who is measured, what each needs installed, and how each is switched on.
+
+`start` runs in the contender's own environment. Every tracer is set up as its documentation
+tells, exports to the sink, and keeps its default limits; where a default had to change, the
+reason stands beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+LANGCHAIN = ("langchain", "langgraph")
+_OTLP = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
+
+
+@dataclass
+class Session:
+    """A contender that runs: the handlers to pass to each invocation, and how to wait for delivery."""
+
+    flush: Callable[[], object]
+    handlers: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """`package` is the one whose version is told; `environment` names the virtual environment."""
+
+    name: str
+    title: str
+    environment: str
+    package: str
+    requires: tuple[str, ...]
+    start: Callable[[str], Session]
+    own_conversations: bool = False
+    """Each invocation in a conversation of its own, else all of a round in one."""
+
+
+def _nothing(address: str) -> Session:
+    return Session(flush=lambda: None)
+
+
+def _no_op(address: str) -> Session:
+    from langchain_core.callbacks import BaseCallbackHandler
+
+    def ignore(self: object, *args: object, **more: object) -> None: ...
+
+    events = [name for name in dir(BaseCallbackHandler) if name.startswith("on_")]
+    handler = type("Ignorer", (BaseCallbackHandler,), {"run_inline": True, **dict.fromkeys(events, ignore)})()
+    return Session(flush=lambda: None, handlers=[handler])
+
+
+def _gati(address: str) -> Session:
+    from gati import observe
+
+    observe.init(
+        agent_name="benchmark",
+        api_key="gf_benchmark",
+        base_url=f"{address}/api/v1",
+        spool_dir=tempfile.mkdtemp(prefix="gati-benchmark-"),
+        # By default a text of more than 64 KB is shortened: that would be fewer bytes than the others send.
+        max_field_bytes=1_000_000,
+    )
+    return Session(flush=lambda: observe.flush(timeout=120.0))
+
+
+def _langsmith(address: str) -> Session:
+    os.environ.update(LANGSMITH_TRACING="true", LANGSMITH_ENDPOINT=address, LANGSMITH_API_KEY="key")
+    from langchain_core.tracers.langchain import wait_for_all_tracers
+
+    return Session(flush=wait_for_all_tracers)
+
+
+def _langfuse(address: str) -> Session:
+    from langfuse import Langfuse
+    from langfuse.langchain import CallbackHandler
+
+    client = Langfuse(public_key="pk", secret_key="sk", base_url=address)
+    return Session(flush=client.flush, handlers=[CallbackHandler()])
+
+
+def _provider(address: str) -> Any:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{address}/v1/traces")))
+    return provider
+
+
+def _openinference(address: str) -> Session:
+    from openinference.instrumentation.langchain import LangChainInstrumentor
+
+    provider = _provider(address)
+    LangChainInstrumentor().instrument(tracer_provider=provider)
+    return Session(flush=lambda: provider.force_flush(120_000))
+
+
+def _openllmetry(address: str) -> Session:
+    from opentelemetry.instrumentation.langchain import LangchainInstrumentor
+
+    provider = _provider(address)
+    LangchainInstrumentor().instrument(tracer_provider=provider)
+    return Session(flush=lambda: provider.force_flush(120_000))
+
+
+CONTENDERS = {
+    contender.name: contender
+    for contender in (
+        Contender("none", "no tracing", "none", "langchain-core", (), _nothing),
+        Contender("no-op", "a handler that does nothing", "none", "langchain-core", (), _no_op),
+        Contender("gati", "gati, one conversation", "gati", "gati-greenflash", (), _gati),
+        Contender("gati-own", "gati, each its own conversation", "gati", "gati-greenflash", (), _gati, True),
+        Contender("langsmith", "LangSmith", "langsmith", "langsmith", ("langsmith",), _langsmith),
+        Contender("langfuse", "Langfuse", "langfuse", "langfuse", ("langfuse",), _langfuse),
+        Contender(
+            "openinference", "OpenInference + OTLP", "openinference", "openinference-instrumentation-langchain",
+            ("openinference-instrumentation-langchain", *_OTLP), _openinference,
+        ),
+        Contender(
+            "openllmetry", "OpenLLMetry + OTLP", "openllmetry", "opentelemetry-instrumentation-langchain",
+            ("opentelemetry-instrumentation-langchain", *_OTLP), _openllmetry,
+        ),
+    )
+}  # fmt: skip

@@ -1,0 +1,117 @@
+"""One contender in one round: `python -m tests.benchmarks.measure CONTENDER ADDRESS WORKLOAD…`, in its environment.
+
+Prints one line of JSON. Each workload is warmed up, delivered, run once with all the time in the
+world to learn what should arrive, and then run `count` times in a burst; then the burst is
+delivered. Wall time is the calling thread's, over the burst; the CPU time is the whole process's,
+until everything is delivered.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import math
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from tests.benchmarks.contenders import CONTENDERS, Contender, Session
+from tests.benchmarks.workloads import WORKLOADS, Configs, Workload
+
+
+def main() -> None:
+    """Measure what the command line names."""
+    name, address, scale, *workloads = sys.argv[1:]
+    contender = CONTENDERS[name]
+    session = contender.start(address)
+    told = {workload: measure(WORKLOADS[workload], contender, session, address, float(scale)) for workload in workloads}
+    print("\n" + json.dumps(told), flush=True)
+
+
+def measure(
+    workload: Workload, contender: Contender, session: Session, address: str, scale: float = 1.0
+) -> dict[str, Any]:
+    """Run a workload once; times in seconds for one invocation of it."""
+    configs = _configs(contender, session, workload)
+    run = workload.make(configs)
+    count = max(1, round(workload.count * scale))
+    for _ in range(max(1, min(50, count // 10))):
+        run()
+    session.flush()
+    _arrived(address)
+    (workload.probe or workload.make)(configs)()
+    session.flush()
+    alone = _arrived(address)
+    times = _burst(run, count, session)
+    came = _arrived(address)
+    turns = count * workload.turns
+    # The probe of a conversation has half the turns; in all else it is one invocation.
+    expected = alone["items"] * count * (2 if workload.probe else 1)
+    return {
+        **times,
+        "turns": turns,
+        "requests": came["requests"],
+        "bytes_per_turn": came["bytes"] / turns,
+        "wire_bytes_per_turn": came["wire_bytes"] / turns,
+        "items_per_turn": came["items"] / turns,
+        "expected": expected,
+        "arrived": came["items"],
+        "faults": came["faults"],
+        "fault": came["fault"],
+        "growth": came["bytes"] / count / alone["bytes"] if workload.probe and alone["bytes"] else None,
+    }
+
+
+def _burst(run: Callable[[], None], count: int, session: Session) -> dict[str, Any]:
+    gc.collect()
+    clock = time.perf_counter
+    laps = []
+    cpu, own = time.process_time(), time.thread_time()
+    began = before = clock()
+    for _ in range(count):
+        run()
+        now = clock()
+        laps.append(now - before)
+        before = now
+    wall, own = clock() - began, time.thread_time() - own
+    session.flush()
+    delivered, cpu = clock() - began, time.process_time() - cpu
+    laps.sort()
+    return {
+        "wall": wall / count,
+        "median": laps[count // 2],
+        "p99": laps[math.ceil(count * 0.99) - 1],
+        "thread_cpu": own / count,
+        "cpu": cpu / count,
+        "until_delivered": delivered / count,
+    }
+
+
+def _configs(contender: Contender, session: Session, workload: Workload) -> Configs:
+    """The same config for every contender: a conversation's id, and the handlers to attach."""
+    # A program that hands over a history of its own has a conversation of its own.
+    each = contender.own_conversations or workload.probe is not None
+    base, numbers = uuid.uuid4().hex, itertools.count()
+
+    def config() -> dict[str, Any]:
+        name = f"{base}-{next(numbers)}" if each else base
+        told: dict[str, Any] = {"metadata": {"thread_id": name}}
+        if session.handlers:
+            told["callbacks"] = session.handlers
+        return told
+
+    return config
+
+
+def _arrived(address: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{address}/sink/count", data=b"", timeout=300) as answer:
+        told: dict[str, Any] = json.load(answer)
+    return told
+
+
+if __name__ == "__main__":
+    main()
