@@ -96,6 +96,7 @@ def _options(settings: Settings) -> Any:
         input_key=settings.input_key,
         output_key=settings.output_key,
         system_prompt=settings.system_prompt,
+        incremental=settings.submission == "incremental",
         defaults=Defaults(
             settings.conversation_id, settings.user_id, settings.organization_id, settings.properties
         ),

@@ -54,7 +54,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
                     name = more.get("name") or ""
                     recorder.prompt_started(serialized, inputs, run_id, parent_run_id, tags, metadata, name)
                 else:
-                    recorder.chain_started(inputs, run_id, parent_run_id, tags, metadata, more)
+                    recorder.chain_started(serialized, inputs, run_id, parent_run_id, tags, metadata, more)
             except Exception as error:  # the user's program goes on whatever we do wrong; so in all of these
                 desk.fault("on_chain_start", error)
 

@@ -69,12 +69,19 @@ class Recorder:
     # -- starts ---------------------------------------------------------------------------
 
     def chain_started(
-        self, inputs: Any, run_id: UUID, parent: UUID | None, tags: Any, metadata: Any, more: dict[str, Any]
+        self,
+        serialized: Any,
+        inputs: Any,
+        run_id: UUID,
+        parent: UUID | None,
+        tags: Any,
+        metadata: Any,
+        more: dict[str, Any],
     ) -> None:
         admitted = self._admit(run_id, parent)
         if admitted is None:
             return
-        name = more.get("name") or ""
+        name = more.get("name") or _name(serialized)
         flags, given = 0, None
         if not admitted[1]:
             given = None if "defers_inputs" in more else self._root_input(inputs, metadata)

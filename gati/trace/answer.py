@@ -72,8 +72,8 @@ def _cut_off(models: Models) -> tuple[str, bool]:
 def mark(models: Models, answer: Said | None) -> None:
     """Tell the model call that a person saw from those that nobody did."""
     marked = False
-    for _, event in reversed(models):
-        if not marked and answer is not None and event.completion and event.completion == answer.text:
+    for run, event in reversed(models):
+        if not marked and answer is not None and event.completion == answer.text and is_main(run):
             event.shown = marked = True
         else:
             event.internal = bool(event.completion) and not event.tool_requests
@@ -84,6 +84,22 @@ def model_of_answer(models: Models) -> str | None:
     names = [event.model for _, event in models if event.shown and event.model]
     names = names or [event.model for _, event in models if event.model]
     return names[-1] if names else None
+
+
+def hangs_on_end(top: Run) -> bool:
+    """Whether what is below a run right under the root cannot be told before the turn's end: it may
+    hold the answer, or a tool's failure that only the root can handle.
+    """
+    for run in top.walk():
+        if run.kind == "model" and is_main(run):
+            answer = run.output.messages[0] if isinstance(run.output, ModelResult) and run.output.messages else None
+            if run.pieces and run.fault is not None or (answer is not None and not answer.tool_calls):
+                return True
+        if run.kind == "tool" and run.fault is not None:
+            between = [above for above in run.above() if above.parent is not None]
+            if not any(above.node is not None or above.fault is not None for above in between):
+                return True
+    return False
 
 
 def is_main(run: Run) -> bool:

@@ -25,12 +25,12 @@ from gati.trace.records import (
     Told,
 )
 from gati.trace.tree import Run, Trace
-from gati.trace.turns import Options, build, build_late, complete_event
+from gati.trace.turns import Making, Options, build_late, complete_event
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from gati.events import Conversation
+    from gati.events import Conversation, Turn
 
 LINGER_NS = 2_000_000_000
 """How long a trace whose root has ended waits for runs below that have not: a stream closed
@@ -191,12 +191,28 @@ class Assembler:
                 self._finish(trace)
         elif run is trace.root:
             self._lingering[run.id] = trace
+        elif self.options.incremental and trace.root.ended is None and trace.late is None:
+            self._hand_out(trace, run)
+
+    def _hand_out(self, trace: Trace, run: Run) -> None:
+        """The part of an open turn that `run` was the last to complete, if it can go by itself."""
+        top = run
+        while top.parent is not None and top.parent is not trace.root:
+            top = top.parent
+        if top.ended is None or any(below.ended is None for below in top.walk()):
+            return
+        if trace.making is None:
+            trace.making = Making(trace, self.options, self.threads)
+        part = trace.making.part(top)
+        if part is not None:
+            part.partial = True
+            self._done.append(part)
 
     def _finish(self, trace: Trace) -> None:
         root_id = trace.root.id
         self._traces.pop(root_id, None)
         self._lingering.pop(root_id, None)
-        turn = build_late(trace, self.options, self.threads) if trace.late else build(trace, self.options, self.threads)
+        turn = self._rest_of(trace)
         whose = (turn.run_id, turn.conversation)
         for run in trace.root.walk():
             self._runs.pop(run.id, None)
@@ -205,6 +221,14 @@ class Assembler:
         while len(self._ended) > REMEMBERED_RUNS:
             self._ended.popitem(last=False)
         self._done.append(turn)
+
+    def _rest_of(self, trace: Trace) -> Turn:
+        if trace.late is not None:
+            return build_late(trace, self.options, self.threads)
+        making = trace.making or Making(trace, self.options, self.threads)
+        turn = making.turn()
+        turn.partial = trace.making is not None
+        return turn
 
     def _taken(self) -> list[Item]:
         done, self._done = self._done, []

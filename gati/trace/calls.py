@@ -3,96 +3,114 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gati.trace.records import COMMAND, Message, ModelResult
 from gati.trace.said import TOOLS, as_message, as_messages
 from gati.trace.tree import model_messages
 
 if TYPE_CHECKING:
-    from gati.trace.tree import Run, Trace
+    from gati.trace.tree import Run
+
+
+class _Asked(NamedTuple):
+    request: dict[str, Any]
+    by: Run
 
 
 class Calls:
-    """The tool calls of one trace by their ids."""
+    """The tool calls of one trace by their ids; `note` is told of each run once."""
 
-    def __init__(self, trace: Trace) -> None:
-        self._trace = trace
-        self._askers: dict[str, Run] = {}
+    def __init__(self) -> None:
+        self._asked: dict[str, _Asked] = {}
+        self._ids: dict[Run, str] = {}
         self._run: set[str] = set()
-        self._answers: dict[str, Message] | None = None
-        self._structured = False
-        for run in trace.root.walk():
-            if run.kind == "model":
-                for request in requests_of(run):
-                    if request.get("id"):
-                        self._askers.setdefault(str(request["id"]), run)
-            elif run.kind == "tool" and (call_id := self.id_of(run)) is not None:
-                self._run.add(call_id)
+        self._answers: dict[str, Message] = {}
+        self._by_nodes: set[str] = set()
+        self._told: set[str] = set()
 
-    @staticmethod
-    def id_of(run: Run) -> str | None:
-        """The call that a tool run answers: told at its start, else by the message it returned."""
-        if run.extra is not None:
-            return str(run.extra)
-        return run.output.tool_call_id if isinstance(run.output, Message) else None
+    def note(self, run: Run) -> None:
+        """Take in what a run tells of calls."""
+        if run.kind == "model":
+            for request in requests_of(run):
+                if request.get("id"):
+                    self._asked.setdefault(str(request["id"]), _Asked(request, run))
+            messages: Iterator[Message] = (m for item in model_messages(run) if (m := as_message(item)) is not None)
+        elif run.kind == "tool":
+            self._note_tool(run)
+            return
+        else:
+            messages = _messages_out(run)
+        # The "tool" of a structured output is the shape of the answer, and the answer itself is shown.
+        shaped = run.node is not None and isinstance(run.output, dict) and run.output.get("structured_response")
+        for message in messages:
+            if message.role in TOOLS and message.tool_call_id:
+                if shaped:
+                    self._told.add(message.tool_call_id)
+                self._answers.setdefault(message.tool_call_id, message)
+                if run.node is not None:
+                    self._by_nodes.add(message.tool_call_id)
+
+    def _note_tool(self, run: Run) -> None:
+        call_id = str(run.extra) if run.extra is not None else None
+        if call_id is None:
+            call_id = run.output.tool_call_id if isinstance(run.output, Message) else None
+        if call_id is None:
+            call_id = self._alike(run)
+        if call_id is not None:
+            self._ids[run] = call_id
+            self._run.add(call_id)
+
+    def _alike(self, run: Run) -> str | None:
+        """The first open request with the tool's name and arguments: the classic executor tells no id."""
+        for call_id, (request, _) in self._asked.items():
+            if call_id not in self._run and request.get("name") == run.name and request.get("args") == run.inputs:
+                return call_id
+        return None
+
+    def id_of(self, run: Run) -> str | None:
+        """The call that a tool run answers."""
+        return self._ids.get(run)
 
     def requested_by(self, call_id: str | None) -> str | None:
         """Id of the model run that asked for a call."""
-        asker = self._askers.get(call_id) if call_id is not None else None
-        return str(asker.id) if asker is not None else None
+        asked = self._asked.get(call_id) if call_id is not None else None
+        return str(asked.by.id) if asked is not None else None
 
     def is_told(self, call_id: str | None) -> bool:
-        """Whether the answer to this call stands elsewhere: a tool run of this trace, or a
-        request of it that `never_run` tells."""
-        return call_id in self._run or call_id in self._askers
+        """Whether the answer to this call stands elsewhere: a tool run of this trace, or a request
+        of it that `never_run` tells.
+        """
+        return call_id in self._run or call_id in self._asked
 
-    def never_run(self, run: Run) -> Iterator[tuple[dict[str, Any], Message]]:
-        """Requests of a model run that no tool run answers, but a tool message does.
+    def never_run(self) -> Iterator[tuple[dict[str, Any], Run, Message]]:
+        """Requests, who made them, and their answers, where no tool ran and a tool message answers all
+        the same; each once.
 
         A request without any answer is not among them: it waits, or the program's own code
         deals with it; it stands in the model's output.
         """
-        for request in requests_of(run):
-            call_id = request.get("id")
-            if not call_id or call_id in self._run:
-                continue
-            answer = self._all_answers().get(str(call_id))
-            if answer is not None and not self._structured:
-                yield request, answer
+        for call_id, (request, run) in self._asked.items():
+            if call_id in self._answers and call_id not in self._run and call_id not in self._told:
+                self._told.add(call_id)
+                yield request, run, self._answers[call_id]
 
     def strangers(self) -> Iterator[Message]:
         """Answers that nodes gave to calls which no model of this trace asked for: what a human
-        decided of a call of an earlier turn."""
-        for run in self._trace.root.walk():
-            if run.node is not None:
-                for message in _messages_in(run):
-                    call_id = message.tool_call_id
-                    if message.role in TOOLS and call_id and call_id not in self._run and call_id not in self._askers:
-                        self._run.add(call_id)
-                        yield message
+        decided of a call of an earlier turn; each once.
+        """
+        for call_id, message in self._answers.items():
+            if call_id in self._by_nodes and not (call_id in self._run or call_id in self._asked):
+                self._by_nodes.discard(call_id)
+                yield message
 
     def open_requests(self) -> dict[str, dict[str, Any]]:
         """Requests of this trace that nothing answered, by id."""
         return {
-            str(request["id"]): request
-            for run in self._trace.root.walk()
-            if run.kind == "model"
-            for request in requests_of(run)
-            if request.get("id") and request["id"] not in self._run and str(request["id"]) not in self._all_answers()
+            call_id: asked.request
+            for call_id, asked in self._asked.items()
+            if call_id not in self._run and call_id not in self._answers
         }
-
-    def _all_answers(self) -> dict[str, Message]:
-        if self._answers is None:
-            self._answers = {}
-            for run in self._trace.root.walk():
-                for message in _messages_in(run):
-                    if message.role in TOOLS and message.tool_call_id:
-                        self._answers.setdefault(message.tool_call_id, message)
-                if isinstance(run.output, dict) and run.output.get("structured_response") is not None:
-                    # The "tool" was the shape of the answer; the answer itself is shown.
-                    self._structured = True
-        return self._answers
 
 
 def requests_of(run: Run) -> list[dict[str, Any]]:
@@ -105,10 +123,8 @@ def requests_of(run: Run) -> list[dict[str, Any]]:
     return [call for call in (*answer.tool_calls, *answer.invalid_tool_calls) if isinstance(call, dict)]
 
 
-def _messages_in(run: Run) -> Iterator[Message]:
-    if run.kind == "model":
-        yield from (m for item in model_messages(run) if (m := as_message(item)) is not None)
-        return
+def _messages_out(run: Run) -> Iterator[Message]:
+    """The messages in a node's output, also inside a command's update."""
     value = run.output
     if isinstance(value, dict) and COMMAND in value:
         value = value[COMMAND].get("update")

@@ -10,7 +10,7 @@ from gati.trace.prompts import lineage_of, prompt_of
 from gati.trace.records import Message, Template
 
 if TYPE_CHECKING:
-    from gati.trace.tree import Run, Trace
+    from gati.trace.tree import Run
 
 
 class PromptBook:
@@ -20,16 +20,19 @@ class PromptBook:
     the messages of some prompts, so that their identity is no help.
     """
 
-    def __init__(self, trace: Trace, agent_name: str) -> None:
+    def __init__(self, agent_name: str) -> None:
         self._agent_name = agent_name
         self._rendered: dict[str, Run] = {}
-        self._retrieved: list[str] | None = None
-        self._trace = trace
-        for run in trace.root.walk():
-            if run.kind == "prompt" and isinstance(run.extra, Template):
-                texts = _texts(run.output)
-                if texts:
-                    self._rendered["\n\n".join(texts)] = run
+        self._retrieved: list[str] = []
+
+    def note(self, run: Run) -> None:
+        """Take in what a run tells of prompts and of what goes into them."""
+        if run.kind == "prompt" and isinstance(run.extra, Template):
+            texts = _texts(run.output)
+            if texts:
+                self._rendered["\n\n".join(texts)] = run
+        elif run.kind == "retriever" and isinstance(run.output, list):
+            self._retrieved += [str(item.get("page_content") or "") for item in run.output if isinstance(item, dict)]
 
     def prompt_of(self, model: Run, system: str) -> Prompt | None:
         """The prompt of a model call whose system text is `system`; None if it has none."""
@@ -43,7 +46,7 @@ class PromptBook:
             run.inputs if isinstance(run.inputs, dict) else {},
             _texts(run.output),
             lineage_of(run.extra, run.metadata, self._place(model)),
-            self._retrievals(),
+            self._retrieved,
         )
 
     def _place(self, model: Run) -> str:
@@ -51,17 +54,6 @@ class PromptBook:
         agent = str(model.metadata.get("lc_agent_name") or self._agent_name)
         node = model.metadata.get("langgraph_node")
         return f"{agent}/{node}" if node else agent
-
-    def _retrievals(self) -> list[str]:
-        if self._retrieved is None:
-            self._retrieved = [
-                str(item.get("page_content") or "")
-                for run in self._trace.root.walk()
-                if run.kind == "retriever" and isinstance(run.output, list)
-                for item in run.output
-                if isinstance(item, dict)
-            ]
-        return self._retrieved
 
 
 def _texts(rendered: Any) -> list[str]:

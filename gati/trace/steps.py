@@ -60,15 +60,19 @@ class Steps:
         self.prompts = prompts
         self.root_id = str(trace.root.id)
         self.root_ended = trace.root.ended is not None
-        self.calls = Calls(trace)
+        self.calls = Calls()
         self.events: list[Event] = []
         self.models: list[tuple[Run, LLMCallEvent]] = []
         self.shown: dict[Run, str] = {}
         self._attempts: dict[tuple[Any, ...], int] = {}
 
     def collect(self, start: Run) -> None:
-        """Add the events of `start` and all below it."""
-        for run in start.walk():
+        """Add the events of `start` and all below it, but for those that stand here already."""
+        runs = [run for run in start.walk() if run not in self.shown]
+        for run in runs:
+            self.calls.note(run)
+            self.prompts.note(run)
+        for run in runs:
             make = self._maker(run)
             parent = self._parent_of(run)
             if make is not None:
@@ -76,14 +80,12 @@ class Steps:
                 self._common(event, run, parent)
                 self.events.append(event)
                 self.shown[run] = event.event_id
-            elif run.parent is None:
-                self.shown[run] = self.root_id
-            elif parent is not None:
-                self.shown[run] = parent
+            else:
+                self.shown[run] = parent or self.root_id
             for number, custom in enumerate(run.customs):
                 self._custom(run, number, custom.name, custom.data, custom.at)
-            if run.kind == "model":
-                self.events.extend(self._never_run(run))
+        for request, run, answer in self.calls.never_run():
+            self.events.append(self._never_run(request, run, answer))
 
     def _parent_of(self, run: Run) -> str | None:
         return self.shown.get(run.parent) if run.parent is not None else None
@@ -147,6 +149,7 @@ class Steps:
             if answer is not None and answer.status == "error":
                 event.status, event.handled = "error", True
                 event.error_type, event.error_message = "ToolError", text_of(answer)
+                event.output.pop("output")
         elif run.fault is not None and run.fault.control is None:
             event.handled = not _passed_on(run)
         return event
@@ -179,30 +182,27 @@ class Steps:
             )
         )
 
-    def _never_run(self, run: Run) -> list[Event]:
-        """Tool calls that a model asked for and nobody ran, with the answer that it was given."""
-        made: list[Event] = []
-        for request, answer in self.calls.never_run(run):
-            failed = answer.status == "error" or request.get("error") is not None
-            event = ToolCallEvent(
-                event_id=str(request["id"]),
-                timestamp="-",
-                tool_name=str(request.get("name") or ""),
-                input=as_object(request.get("args"), "input"),
-                output={} if failed else {"output": text_of(answer)},
-                tool_call_id=str(request["id"]),
-                requested_by=str(run.id),
-                handled=True if failed else None,
-            )
-            self._common(event, run, str(run.id))
-            event.name = event.tool_name
-            event.metadata = {"never_run": True}
-            event.started_ns = event.ended_ns
-            if failed:
-                event.status, event.error_type = "error", "ToolNotRun"
-                event.error_message = text_of(answer) or str(request.get("error") or "")
-            made.append(event)
-        return made
+    def _never_run(self, request: dict[str, Any], run: Run, answer: Message) -> Event:
+        """A tool call that a model asked for and nobody ran, with the answer that it was given."""
+        failed = answer.status == "error" or request.get("error") is not None
+        event = ToolCallEvent(
+            event_id=str(request["id"]),
+            timestamp="-",
+            tool_name=str(request.get("name") or ""),
+            input=as_object(request.get("args"), "input"),
+            output={} if failed else {"output": text_of(answer)},
+            tool_call_id=str(request["id"]),
+            requested_by=str(run.id),
+            handled=True if failed else None,
+        )
+        self._common(event, run, str(run.id))
+        event.name = event.tool_name
+        event.metadata = {"never_run": True}
+        event.started_ns = event.ended_ns
+        if failed:
+            event.status, event.error_type = "error", "ToolNotRun"
+            event.error_message = text_of(answer) or str(request.get("error") or "")
+        return event
 
 
 def _latency(run: Run) -> float:

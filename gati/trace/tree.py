@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from gati.events import Conversation
     from gati.trace.records import Custom, Fault, Message, RunStarted, Scope
+    from gati.trace.turns import Making
 
 HIDDEN_TAG = "langsmith:hidden"
 NODE_TAG = "graph:step:"
@@ -87,9 +88,12 @@ class Trace:
         touched: time of the last record (`perf_counter_ns`).
         interrupts: payloads of static interrupts, which no run's end carries.
         late: the turn (root id and conversation) that had ended when this work began.
+        making: the turn so far, where turns are handed out in parts.
     """
 
-    __slots__ = ("configurable", "interrupts", "late", "offset", "open", "resumed", "root", "scope", "size", "touched")
+    __slots__ = (
+        "configurable", "interrupts", "late", "making", "offset", "open", "resumed", "root", "scope", "size", "touched",
+    )  # fmt: skip
 
     def __init__(self, root: Run, scope: Scope | None, offset: int) -> None:
         self.root = root
@@ -102,6 +106,7 @@ class Trace:
         self.interrupts: list[Any] = []
         self.resumed = False
         self.late: tuple[str, Conversation] | None = None
+        self.making: Making | None = None
 
     def models(self) -> list[Run]:
         """Model runs by start."""

@@ -16,20 +16,20 @@ from gati.events import (
     ToolCallEvent,
     Turn,
 )
-from gati.trace.answer import answer_of, mark, model_of_answer, turn_status
+from gati.trace.answer import answer_of, hangs_on_end, mark, model_of_answer, turn_status
 from gati.trace.content import text_of
 from gati.trace.identity import Defaults, own_metadata, resolve
 from gati.trace.lifecycle import interrupts_of, questions, refusals, resumption
 from gati.trace.media import plain_blocks
 from gati.trace.promptbook import PromptBook
-from gati.trace.prompts import explicit_prompt
+from gati.trace.prompts import given_prompt
 from gati.trace.steps import Steps
-from gati.trace.wrote import rest_of_input, said_in
+from gati.trace.wrote import is_resumed, rest_of_input, said_in
 
 if TYPE_CHECKING:
     from gati.trace.memory import Thread, Threads
     from gati.trace.records import Scope
-    from gati.trace.tree import Trace
+    from gati.trace.tree import Run, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Options:
     input_key: str | None = None
     output_key: str | None = None
     system_prompt: Any = None
+    incremental: bool = False
     defaults: Defaults = field(default_factory=Defaults)
 
 
@@ -48,20 +49,13 @@ def identify(trace: Trace, options: Options) -> Conversation:
     """Whose conversation a trace belongs to, with the system prompt if one was given."""
     root = trace.root
     conversation = resolve(str(root.id), trace.scope, root.metadata, trace.configurable, options.defaults)
-    given = trace.scope.system_prompt if trace.scope is not None else None
-    given = given or root.metadata.get("system_prompt") or options.system_prompt
-    if given:
-        conversation.prompt = explicit_prompt(given)
+    scoped = trace.scope.system_prompt if trace.scope is not None else None
+    conversation.prompt = given_prompt(scoped, root.metadata.get("system_prompt"), options.system_prompt)
     return conversation
 
 
-def build(trace: Trace, options: Options, threads: Threads) -> Turn:
-    """The turn that a trace amounts to."""
-    return _Build(trace, options, threads).turn()
-
-
-class _Build:
-    """One turn in the making."""
+class Making:
+    """One turn in the making: handed out whole, or in parts as the work below its root gets done."""
 
     def __init__(self, trace: Trace, options: Options, threads: Threads) -> None:
         self.trace = trace
@@ -72,49 +66,98 @@ class _Build:
         self.thread: Thread = threads.of(self.conversation.id)
         self.known = threads.knew
         self.agentic = self.root.kind in ("chain", "prompt", "step")
-        self.steps = Steps(trace, options.agent_name, PromptBook(trace, options.agent_name))
+        self.steps = Steps(trace, options.agent_name, PromptBook(options.agent_name))
         self.start_ns = self.root.started + trace.offset
-        self.end_ns = (self.root.ended or trace.touched) + trace.offset
+        self._said: list[Said] = []
+        self._begun = False
+        self._cleaned = 0
+        self._waiting: list[Run] = []
+
+    @property
+    def end_ns(self) -> int:
+        """When the turn ended, or was last heard of."""
+        return (self.root.ended or self.trace.touched) + self.trace.offset
 
     def turn(self) -> Turn:
-        self.steps.collect(self.root)
-        models = self.steps.models
+        """What is not handed out yet, with the answer and the end."""
+        self.steps.root_ended = self.root.ended is not None
         interrupts = interrupts_of(self.trace)
         status = turn_status(self.trace, bool(interrupts))
-        said = said_in(self.trace, self.options.input_key, self.conversation.id, self.thread, self.known)
-        self._drop_known_messages(said)
+        said, events = self._news([self.root])
+        models = self.steps.models
         answer, status = answer_of(self.trace, models, interrupts, status, self.options.output_key)
         if answer is not None:
             self.thread.tell(answer.text)
         mark(models, answer)
-        events: list[Event] = [
-            *resumption(self.trace),
-            *self.steps.events,
-            *refusals(self.trace, self.steps.calls, self.thread),
-            *questions(self.trace, interrupts, answer),
-        ]
-        turn = Turn(
+        events += refusals(self.trace, self.steps.calls, self.thread)
+        events += questions(self.trace, interrupts, answer)
+        if self.agentic:
+            events.append(self._end_event(status))
+        if status == "waiting":
+            self.thread.waiting = self.steps.calls.open_requests()
+        turn = self._frame(said, events)
+        turn.status, turn.answer, turn.context = status, answer, self._context()
+        return turn
+
+    def part(self, top: Run) -> Turn | None:
+        """What is below a run right under the root, which is complete; None if that has to wait.
+
+        It waits for what nobody knows before the end: whether a text is the answer, or a
+        failure the root's, and what the person said where only a model's input can tell it.
+        """
+        if self.root.kind != "chain" or hangs_on_end(top):
+            return None
+        self._waiting.append(top)
+        if not self._begun and not self._can_begin():
+            return None
+        tops, self._waiting = self._waiting, []
+        said, events = self._news(tops)
+        mark(self.steps.models, None)
+        turn = self._frame(said, events)
+        turn.status = "unfinished"
+        return turn
+
+    def _can_begin(self) -> bool:
+        """Whether it is known by now what the person said."""
+        if self.root.inputs is None and not self.trace.resumed:
+            return False
+        self._said = self._find_said()
+        return bool(self._said) or is_resumed(self.trace)
+
+    def _find_said(self) -> list[Said]:
+        return self._said or said_in(
+            self.trace, self.options.input_key, self.conversation.id, self.thread, self.known
+        )
+
+    def _news(self, tops: list[Run]) -> tuple[list[Said], list[Event]]:
+        """What was said and what was done below these runs, without what is handed out."""
+        begins, self._begun = not self._begun, True
+        done = len(self.steps.events)
+        for top in tops:
+            self.steps.collect(top)
+        events: list[Event] = self.steps.events[done:]
+        if begins:
+            self._said = self._find_said()
+            first = [self._start_event()] if self.agentic else []
+            events = [*first, *resumption(self.trace), *events]
+        self._drop_known_messages()
+        return (self._said if begins else []), events
+
+    def _frame(self, said: list[Said], events: list[Event]) -> Turn:
+        for event in events:
+            self.own(event)
+        return Turn(
             run_id=self.id,
             conversation=self.conversation,
             name=self.root.name,
             agent_name=self.options.agent_name,
-            status=status,
             started_ns=self.start_ns,
             ended_ns=self.end_ns,
             said=said,
             events=events,
-            answer=answer,
             agentic=self.agentic,
-            context=self._context(),
-            model=model_of_answer(models),
+            model=model_of_answer(self.steps.models),
         )
-        if self.agentic:
-            turn.events = [self._start_event(), *events, self._end_event(status)]
-        for event in turn.events:
-            self.own(event)
-        if status == "waiting":
-            self.thread.waiting = self.steps.calls.open_requests()
-        return turn
 
     def own(self, event: Event) -> None:
         """Say whose an event is."""
@@ -137,7 +180,7 @@ class _Build:
             run_id=self.id,
             agent_name=self.options.agent_name,
             name=self.root.name,
-            input=rest_of_input(self.root.inputs),
+            input=rest_of_input(self.root.inputs, self._said),
             metadata=metadata,
             tags=[tag for tag in self.root.tags if ":" not in tag],
             started_ns=self.start_ns,
@@ -174,12 +217,13 @@ class _Build:
         ]
         return "\n\n".join(texts) or None
 
-    def _drop_known_messages(self, said: list[Said]) -> None:
+    def _drop_known_messages(self) -> None:
         """Leave with each model call only what stands nowhere else in the conversation."""
-        here = {text.text for text in said}
-        for _, event in self.steps.models:
+        here = {one.text for one in self._said}
+        for _, event in self.steps.models[self._cleaned :]:
             if event.new_messages:
                 event.new_messages = [m for m in event.new_messages if self._is_news(m, here)]
+        self._cleaned = len(self.steps.models)
 
     def _is_news(self, told: dict[str, Any], here: set[str]) -> bool:
         text = text_of(told.get("content"))
@@ -198,7 +242,7 @@ def build_late(trace: Trace, options: Options, threads: Threads) -> Turn:
     """Work that began after its turn had ended, as a further part of that turn."""
     assert trace.late is not None
     root_id, conversation = trace.late
-    build = _Build(trace, options, threads)
+    build = Making(trace, options, threads)
     build.steps.root_id = root_id
     build.steps.collect(trace.root)
     build.conversation = conversation

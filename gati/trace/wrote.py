@@ -128,17 +128,25 @@ def resume_of(inputs: Any) -> Any:
     return None
 
 
+def is_resumed(trace: Trace) -> bool:
+    """Whether the turn goes on where an earlier one waited: then nobody needs to have said anything."""
+    inputs = trace.root.inputs
+    return trace.resumed or (isinstance(inputs, dict) and COMMAND in inputs)
+
+
 def _is_interrupt_id(key: Any) -> bool:
     return isinstance(key, str) and len(key) == 32 and all(c in "0123456789abcdef" for c in key)
 
 
-def rest_of_input(inputs: Any) -> dict[str, Any]:
+def rest_of_input(inputs: Any, said: list[Said]) -> dict[str, Any]:
     """The part of a root's input that is no text of a person."""
     if not isinstance(inputs, dict) or COMMAND in inputs:
         return {}
+    texts = {one.text for one in said}
     return {
         key: plain_blocks(value)
         for key, value in inputs.items()
         if not isinstance(value, Message)
+        and not (isinstance(value, str) and value in texts)
         and not (isinstance(value, list) and value and as_message(value[-1]) is not None)
     }

@@ -1,0 +1,37 @@
+"""What the programs of the agent scenarios are made of: scripted answers and small tools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.tools import tool
+
+from gati.langchain.scripted import ScriptedChatModel
+
+
+def says(text: Any, **more: Any) -> AIMessage:
+    """An answer that took 10 tokens and gave 5, so that goldens need no sums."""
+    return AIMessage(text, usage_metadata=UsageMetadata(input_tokens=10, output_tokens=5, total_tokens=15), **more)
+
+
+def call(name: str, id: str = "c1", **args: Any) -> dict[str, Any]:
+    """A request of a model to run a tool."""
+    return {"name": name, "args": args, "id": id, "type": "tool_call"}
+
+
+def asks(*calls: dict[str, Any], text: str = "") -> AIMessage:
+    """An answer that asks for tools."""
+    return says(text, tool_calls=list(calls))
+
+
+def model(*replies: Any, **more: Any) -> ScriptedChatModel:
+    """A chat model that gives these answers in order; texts count 10 tokens in and 5 out."""
+    return ScriptedChatModel(replies=[says(r) if isinstance(r, str) else r for r in replies], **more)
+
+
+@tool
+def weather(city: str) -> str:
+    """The weather of a city."""
+    return f"sunny in {city}"
