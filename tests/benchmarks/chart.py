@@ -48,16 +48,8 @@ def _panel(picture: ET.Element, rounds: Rounds, workload: str, names: list[str],
         length = max(2.0, math.log2(max(1.0, values[name])) * scale)
         _text(picture, _LABELS - 8, y + 13, CONTENDERS[name].title, "", "end")
         kind = "ours" if name.startswith("gati") else "peer"
-        ET.SubElement(
-            picture,
-            "rect",
-            x=str(_LABELS),
-            y=str(y),
-            width=f"{length:.1f}",
-            height=str(_BAR),
-            rx="2",
-            **{"class": kind},
-        )
+        bar = {"x": f"{_LABELS}", "y": f"{y}", "width": f"{length:.1f}", "height": f"{_BAR}", "rx": "2", "class": kind}
+        ET.SubElement(picture, "rect", bar)
         share = lost(rounds, name, workload)
         told = f"{values[name]:.2f}×" + (f", loses {max(share, 0.01):.0%}" if share else "")
         _text(picture, _LABELS + length + 6, y + 12, told, "value")
@@ -65,5 +57,5 @@ def _panel(picture: ET.Element, rounds: Rounds, workload: str, names: list[str],
 
 
 def _text(picture: ET.Element, x: float, y: float, text: str, kind: str, anchor: str = "start") -> None:
-    element = ET.SubElement(picture, "text", x=f"{x:.1f}", y=f"{y:.1f}", **{"class": kind, "text-anchor": anchor})
-    element.text = text
+    place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "class": kind, "text-anchor": anchor}
+    ET.SubElement(picture, "text", place).text = text
