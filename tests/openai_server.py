@@ -24,6 +24,9 @@ from gati.studio.server import listen, uvicorn_server
 
 Json = dict[str, Any]
 
+_ALONE = {"connection": "close"}
+"""ChatOpenAI shares its connections between event loops, and a test's loop ends before the next one's begins."""
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -85,11 +88,11 @@ def openai_server(*replies: Reply) -> Iterator[OpenAIServer]:
         reply = server.next(body)
         if reply.status != 200:
             error = {"message": "the scripted error", "type": "server_error", "code": None}
-            return JSONResponse({"error": error}, reply.status)
+            return JSONResponse({"error": error}, reply.status, headers=_ALONE)
         whole, stream = (_chat, _chat_stream) if request.url.path.endswith("completions") else (_response, _response_stream)
         if body.get("stream"):
-            return StreamingResponse(_sent(stream(body, reply)), media_type="text/event-stream")
-        return JSONResponse(whole(body, reply))
+            return StreamingResponse(_sent(stream(body, reply)), headers=_ALONE, media_type="text/event-stream")
+        return JSONResponse(whole(body, reply), headers=_ALONE)
 
     routes = [Route(f"/v1/{path}", answer, methods=["POST"]) for path in ("chat/completions", "responses")]
     runner = uvicorn_server(Starlette(routes=routes))

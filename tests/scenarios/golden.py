@@ -171,7 +171,7 @@ def _llm(message: Message) -> Iterable[str]:
 def _tool(message: Message) -> Iterable[str]:
     yield message["toolName"]
     yield _json(message["input"])
-    yield from _status(message["properties"])
+    yield from _status(message.get("properties") or {})
 
 
 def _failure(message: Message) -> Iterable[str]:
