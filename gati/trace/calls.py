@@ -83,17 +83,18 @@ class Calls:
         """
         return call_id in self._run or call_id in self._asked
 
-    def never_run(self) -> Iterator[tuple[dict[str, Any], Run, Message]]:
+    def never_run(self, final: bool) -> Iterator[tuple[dict[str, Any], Run, Message | None]]:
         """Requests, who made them, and their answers, where no tool ran and a tool message answers all
-        the same; each once.
+        the same; each once. In the end (`final`) also invalid requests that nobody answered.
 
-        A request without any answer is not among them: it waits, or the program's own code
-        deals with it; it stands in the model's output.
+        A valid request without any answer is not among them: it waits, or the program's own
+        code deals with it; it stands in the model's output.
         """
         for call_id, (request, run) in self._asked.items():
-            if call_id in self._answers and call_id not in self._run and call_id not in self._told:
+            answered = call_id in self._answers or (final and is_invalid(request))
+            if answered and call_id not in self._run and call_id not in self._told:
                 self._told.add(call_id)
-                yield request, run, self._answers[call_id]
+                yield request, run, self._answers.get(call_id)
 
     def strangers(self) -> Iterator[Message]:
         """Answers that nodes gave to calls which no model of this trace asked for: what a human
@@ -113,8 +114,13 @@ class Calls:
         }
 
 
+def is_invalid(request: dict[str, Any]) -> bool:
+    """Whether the arguments that a model gave could not be read."""
+    return request.get("type") == "invalid_tool_call"
+
+
 def requests_of(run: Run) -> list[dict[str, Any]]:
-    """Tool calls in a model's answer, the invalid ones (which have an `error`) too."""
+    """Tool calls in a model's answer, the invalid ones too."""
     if not isinstance(run.output, ModelResult) or not run.output.messages:
         return []
     answer = run.output.messages[0]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gati.events import CustomEvent, Event, Status, ToolCallEvent
 from gati.trace.content import text_of
 from gati.trace.media import plain_blocks
-from gati.trace.steps import as_object
+from gati.trace.results import as_object
 from gati.trace.wrote import resume_of
 
 if TYPE_CHECKING:

@@ -21,13 +21,14 @@ from gati.events import (
     StepEvent,
     ToolCallEvent,
 )
-from gati.trace.calls import Calls
+from gati.trace.calls import Calls, is_invalid
 from gati.trace.content import text_of
 from gati.trace.identity import own_metadata
 from gati.trace.media import plain_blocks as plain
 from gati.trace.models import model_event
-from gati.trace.records import COMMAND, Fault, Message
-from gati.trace.said import TOOLS, as_message, as_messages
+from gati.trace.records import Fault, Message
+from gati.trace.results import as_object, document, state_of, tool_message, tool_output
+from gati.trace.said import as_messages
 
 if TYPE_CHECKING:
     from gati.trace.promptbook import PromptBook
@@ -84,7 +85,7 @@ class Steps:
                 self.shown[run] = parent or self.root_id
             for number, custom in enumerate(run.customs):
                 self._custom(run, number, custom.name, custom.data, custom.at)
-        for request, run, answer in self.calls.never_run():
+        for request, run, answer in self.calls.never_run(final=start.parent is None):
             self.events.append(self._never_run(request, run, answer))
 
     def _parent_of(self, run: Run) -> str | None:
@@ -144,12 +145,12 @@ class Steps:
         )
         event.requested_by = self.calls.requested_by(event.tool_call_id)
         if run.ended is not None and run.fault is None:
-            answer = _tool_message(run.output, event.tool_call_id)
+            answer = tool_message(run.output, event.tool_call_id)
             event.output = tool_output(run.output, answer)
             if answer is not None and answer.status == "error":
                 event.status, event.handled = "error", True
                 event.error_type, event.error_message = "ToolError", text_of(answer)
-                event.output.pop("output")
+                event.output = {k: v for k, v in event.output.items() if k == "artifact"}
         elif run.fault is not None and run.fault.control is None:
             event.handled = not _passed_on(run)
         return event
@@ -161,7 +162,7 @@ class Steps:
             event_id=str(run.id),
             timestamp="-",
             node_name=run.node or run.name,
-            state_after=_state(run.output),
+            state_after=state_of(run.output),
             duration_ms=_latency(run),
             step=run.step,
             attempt=attempt if attempt > 1 else None,
@@ -182,74 +183,34 @@ class Steps:
             )
         )
 
-    def _never_run(self, request: dict[str, Any], run: Run, answer: Message) -> Event:
+    def _never_run(self, request: dict[str, Any], run: Run, answer: Message | None) -> Event:
         """A tool call that a model asked for and nobody ran, with the answer that it was given."""
-        failed = answer.status == "error" or request.get("error") is not None
         event = ToolCallEvent(
             event_id=str(request["id"]),
             timestamp="-",
             tool_name=str(request.get("name") or ""),
             input=as_object(request.get("args"), "input"),
-            output={} if failed else {"output": text_of(answer)},
             tool_call_id=str(request["id"]),
             requested_by=str(run.id),
-            handled=True if failed else None,
         )
         self._common(event, run, str(run.id))
         event.name = event.tool_name
         event.metadata = {"never_run": True}
         event.started_ns = event.ended_ns
-        if failed:
-            event.status, event.error_type = "error", "ToolNotRun"
-            event.error_message = text_of(answer) or str(request.get("error") or "")
+        told = text_of(answer) if answer is not None else ""
+        if is_invalid(request):
+            event.status, event.handled, event.error_type = "error", True, "InvalidToolCall"
+            event.error_message = told or str(request.get("error") or "the arguments cannot be read")
+        elif answer is not None and answer.status == "error":
+            event.status, event.handled, event.error_type = "error", True, "ToolNotRun"
+            event.error_message = told
+        else:
+            event.output = {"output": told}
         return event
 
 
 def _latency(run: Run) -> float:
     return (run.ended - run.started) / 1e6 if run.ended is not None else 0.0
-
-
-def as_object(value: Any, key: str) -> dict[str, Any]:
-    """A value as the object that the destination wants: a dict as it is, else `{key: value}`."""
-    if value is None:
-        return {}
-    made = plain(value)
-    return made if isinstance(made, dict) else {key: made}
-
-
-def _state(value: Any) -> dict[str, Any]:
-    """What a node changed, without messages, which stand elsewhere."""
-    if not isinstance(value, dict) or COMMAND in value:
-        return {}
-    return {k: plain(v) for k, v in value.items() if as_messages(v) is None}
-
-
-def _tool_message(output: Any, call_id: str | None) -> Message | None:
-    """The tool message in what a tool returned: the value itself, or inside a command's update."""
-    if isinstance(output, Message):
-        return output
-    if isinstance(output, list):
-        return next((m for item in output if (m := _tool_message(item, call_id)) is not None), None)
-    if isinstance(output, dict) and COMMAND in output:
-        update = output[COMMAND].get("update")
-        for item in (update.get("messages") or ()) if isinstance(update, dict) else ():
-            message = as_message(item)
-            if message is not None and message.role in TOOLS and message.tool_call_id == call_id:
-                return message
-    return None
-
-
-def tool_output(value: Any, answer: Message | None) -> dict[str, Any]:
-    """What a tool returned, as an object; the message's text where there is one."""
-    if answer is None:
-        return as_object(value, "output")
-    made = {"output": answer.content if isinstance(answer.content, str) else plain(answer.content)}
-    if answer.additional and "artifact" in answer.additional:
-        made["artifact"] = plain(answer.additional["artifact"])
-    if isinstance(value, dict) and COMMAND in value:
-        command = value[COMMAND]
-        made |= {k: plain(command[k]) for k in ("goto", "graph") if command.get(k)}
-    return made
 
 
 def _passed_on(run: Run) -> bool:
@@ -275,15 +236,6 @@ def _retrieval(run: Run) -> Event:
         documents=[document(item) for item in documents],
         latency_ms=_latency(run),
     )
-
-
-def document(item: Any) -> dict[str, Any]:
-    """A retrieved document as `{text, metadata, score}`, whatever class it was."""
-    if not isinstance(item, dict):
-        return {"text": item if isinstance(item, str) else str(plain(item)), "metadata": {}, "score": None}
-    metadata = plain(item.get("metadata") or {})
-    score = metadata.get("score", metadata.get("relevance_score")) if isinstance(metadata, dict) else None
-    return {"text": str(item.get("page_content") or item.get("text") or ""), "metadata": metadata, "score": score}
 
 
 def _workflow(run: Run) -> Event:

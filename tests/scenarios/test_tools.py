@@ -1,0 +1,296 @@
+"""Every way in which a tool can return, fail or never run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.tools import InjectedToolCallId, ToolException, tool
+from langgraph.prebuilt import InjectedState, ToolNode
+from langgraph.types import Command
+
+from tests.scenarios.harness import Program, Watch, ways
+from tests.scenarios.scripts import asks, call, model, says, weather
+
+BOTH = "invoke ainvoke"
+
+
+def asked(used: Any, *replies: Any, only: str = BOTH, **args: Any) -> list[Program]:
+    """Programs of an agent that is asked to do something and calls one tool for it."""
+    answers = replies or (asks(call(used.name, **args)), "Done.")
+    return ways(lambda: create_agent(model(*answers), [used]), {"messages": [("user", "Do it.")]}, only=only)
+
+
+def turn(*of_tool: str, called: str, answer: str = '"Done."') -> str:
+    """The golden of `asked`, where only what the tool tells differs."""
+    return "\n".join(
+        [
+            'user_message   "Do it."',
+            "chain_start    LangGraph",
+            "  task         model",
+            f"    llm        gpt-4o-mini 10>5 $ calls={called}",
+            "  task         tools",
+            *("    " + line for line in of_tool),
+            "  task         model",
+            "    llm        gpt-4o-mini 10>5 $",
+            f"  final_response {answer}",
+            "  chain_end    completed",
+        ]
+    )
+
+
+# -- results ----------------------------------------------------------------------------------------
+
+
+def test_a_tool_that_returns_content_and_artifact(watch: Watch):
+    @tool(response_format="content_and_artifact")
+    def rows(table: str) -> tuple[str, Any]:
+        """Rows of a table."""
+        return "2 rows", {"table": table, "rows": [1, 2]}
+
+    watch(
+        turn(
+            'tool_call  rows {"table":"bikes"}',
+            '  observation {"output":"2 rows","artifact":{"table":"bikes","rows":[1,2]}}',
+            called="rows",
+        ),
+        *asked(rows, table="bikes"),
+    )
+
+
+def test_a_tool_that_returns_content_blocks(watch: Watch):
+    @tool
+    def picture() -> list[dict[str, Any]]:
+        """A picture."""
+        return [{"type": "text", "text": "a cat"}, {"type": "image_url", "image_url": {"url": "https://e.org/cat.png"}}]
+
+    watch(
+        turn(
+            "tool_call  picture {}",
+            '  observation {"output":[{"type":"text","text":"a cat"},'
+            '{"type":"image_url","image_url":{"url":"https://e.org/cat.png"}}]}',
+            called="picture",
+        ),
+        *asked(picture),
+    )
+
+
+def test_a_tool_that_returns_an_object(watch: Watch):
+    @tool
+    def price(bikes: int) -> dict[str, Any]:
+        """The price."""
+        return {"total": bikes * 18.5, "discount": None}
+
+    watch(
+        turn('tool_call  price {"bikes":2}', '  observation {"total":37.0,"discount":null}', called="price"),
+        *asked(price, bikes=2),
+    )
+
+
+def test_a_tool_that_returns_nothing(watch: Watch):
+    @tool
+    def silence() -> None:
+        """Nothing."""
+
+    watch(turn("tool_call  silence {}", '  observation {"output":null}', called="silence"), *asked(silence))
+
+
+def test_a_tool_that_returns_a_command(watch: Watch):
+    @tool
+    def remember(fact: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> Command[Any]:
+        """Keep a fact."""
+        return Command(update={"messages": [ToolMessage("kept: " + fact, tool_call_id=tool_call_id)]})
+
+    watch(
+        turn('tool_call  remember {"fact":"x"}', '  observation {"output":"kept: x"}', called="remember"),
+        *asked(remember, fact="x"),
+    )
+
+
+def test_injected_state_is_no_argument_of_the_model(watch: Watch):
+    @tool
+    def count(of: str, state: Annotated[dict[str, Any], InjectedState]) -> str:
+        """How many messages there are."""
+        return str(len(state["messages"]))
+
+    watch(turn('tool_call  count {"of":"all"}', '  observation {"output":"2"}', called="count"), *asked(count, of="all"))
+
+
+def test_a_tool_that_answers_the_person_itself(watch: Watch):
+    @tool(return_direct=True)
+    def hours() -> str:
+        """Opening hours."""
+        return "We open at 9."
+
+    watch(
+        """
+        user_message   "Do it."
+        chain_start    LangGraph
+          task         model
+            llm        gpt-4o-mini 10>5 $ calls=hours
+          task         tools
+            tool_call  hours {}
+              observation {"output":"We open at 9."}
+          final_response "We open at 9."
+          chain_end    completed
+        """,
+        *asked(hours),
+    )
+
+
+def test_a_tool_by_itself_is_a_call_without_a_conversation(watch: Watch):
+    watch(
+        """
+        tool_call      weather {"city":"Oslo"}
+          observation  {"output":"sunny in Oslo"}
+        """,
+        *ways(lambda: weather, {"city": "Oslo"}, only=BOTH),
+        *ways(lambda: weather, call("weather", city="Oslo"), only=BOTH),
+    )
+    watch(
+        """
+        tool_call      weather {"input":"Oslo"}
+          observation  {"output":"sunny in Oslo"}
+        """,
+        *ways(lambda: weather, "Oslo", only=BOTH),
+    )
+
+
+# -- failures ---------------------------------------------------------------------------------------
+
+
+@tool
+def broken() -> str:
+    """It raises."""
+    raise ValueError("it is broken")
+
+
+def test_a_tool_that_raises_ends_the_turn(watch: Watch):
+    watch(
+        """
+        user_message   "Do it."
+        chain_start    LangGraph
+          task         model
+            llm        gpt-4o-mini 10>5 $ calls=broken
+          task         tools error ValueError: it is broken
+            tool_call  broken {}
+              tool_error ValueError: it is broken raised
+          chain_end    error ValueError: it is broken
+        """,
+        *asked(broken, only=""),
+    )
+
+
+def test_a_failure_that_the_tool_itself_handles(watch: Watch):
+    @tool
+    def fussy() -> str:
+        """It refuses."""
+        raise ToolException("not today")
+
+    fussy.handle_tool_error = True
+    watch(turn("tool_call  fussy {}", "  tool_error ToolError: not today handled", called="fussy"), *asked(fussy))
+
+
+@pytest.mark.filterwarnings("ignore:create_react_agent")
+def test_a_failure_that_the_tool_node_handles(watch: Watch):
+    from langgraph.prebuilt import create_react_agent
+
+    watch(
+        """
+        user_message   "Do it."
+        chain_start    LangGraph
+          task         agent
+            llm        gpt-4o-mini 10>5 $ calls=broken
+          task         tools
+            tool_call  broken {}
+              tool_error ValueError: it is broken handled
+          task         agent
+            llm        gpt-4o-mini 10>5 $
+          final_response "Sorry."
+          chain_end    completed
+        """,
+        *ways(
+            lambda: create_react_agent(
+                model(asks(call("broken")), "Sorry."), ToolNode([broken], handle_tool_errors=True)
+            ),
+            {"messages": [("user", "Do it.")]},
+            only=BOTH,
+        ),
+    )
+
+
+def test_invalid_arguments(watch: Watch):
+    seen = watch.trace(asked(weather, asks(call("weather", town="Oslo")), "Sorry.")[0])
+    (error,) = seen.of("tool_error")
+    assert error["output"]["type"] == "ValidationError"
+    assert error["properties"]["handled"] is True
+    (called,) = seen.of("tool_call")
+    assert called["input"] == {"town": "Oslo"}
+    assert seen.said() == [("user", "Do it."), ("assistant", "Sorry.")]
+
+
+# -- calls that never run ------------------------------------------------------------------------------
+
+
+def test_an_unknown_tool_is_visible(watch: Watch):
+    watch(
+        """
+        user_message   "Do it."
+        chain_start    LangGraph
+          task         model
+            llm        gpt-4o-mini 10>5 $ calls=wether
+              tool_call wether {"city":"Oslo"}
+                tool_error ToolNotRun: Error: wether is not a valid tool, try one of [weather]. handled
+          task         tools
+          task         model
+            llm        gpt-4o-mini 10>5 $
+          final_response "Sorry."
+          chain_end    completed
+        """,
+        *asked(weather, asks(call("wether", city="Oslo")), "Sorry."),
+    )
+
+
+def test_a_call_that_is_no_json_stays_visible(watch: Watch):
+    invalid = {"name": "weather", "args": '{"city": ', "id": "c9", "error": "not JSON", "type": "invalid_tool_call"}
+    seen = watch(
+        """
+        user_message   "Do it."
+        chain_start    LangGraph
+          task         model
+            llm        gpt-4o-mini 10>5 $ calls=weather
+              tool_call weather {"input":"{\\"city\\": "}
+                tool_error InvalidToolCall: not JSON handled
+          chain_end    completed
+        """,
+        *asked(weather, AIMessage("", invalid_tool_calls=[invalid], usage_metadata=says("").usage_metadata)),
+    )
+    assert seen.of("final_response") == []
+
+
+def test_the_same_call_by_a_model_twice_is_told_twice(watch: Watch):
+    watch(
+        """
+        user_message   "Do it."
+        chain_start    LangGraph
+          task         model
+            llm        gpt-4o-mini 10>5 $ calls=weather
+          task         tools
+            tool_call  weather {"city":"Oslo"}
+              observation {"output":"sunny in Oslo"}
+          task         model
+            llm        gpt-4o-mini 10>5 $ calls=weather
+          task         tools
+            tool_call  weather {"city":"Oslo"}
+              observation {"output":"sunny in Oslo"}
+          task         model
+            llm        gpt-4o-mini 10>5 $
+          final_response "Done."
+          chain_end    completed
+        """,
+        *asked(
+            weather, asks(call("weather", "c1", city="Oslo")), asks(call("weather", "c2", city="Oslo")), "Done."
+        ),
+    )
