@@ -31,17 +31,18 @@ def svg(rounds: Rounds) -> str:
     )
     ET.SubElement(picture, "title").text = "Slow-down of the calling thread against no tracing (1.00 is free)"
     ET.SubElement(picture, "style").text = _STYLE
+    worst = max(ratio(rounds, name, workload, "wall").median for name in names for workload in workloads)
+    # On a logarithmic axis a bar still tells "how many times", and 1.1 beside 30 can be seen.
+    scale = (_WIDTH - _LABELS - 150) / math.log2(max(2.0, worst))
     top = 0
     for workload in workloads:
-        _panel(picture, rounds, workload, names, top)
+        _panel(picture, rounds, workload, names, top, scale)
         top += _PANEL + len(names) * (_BAR + _GAP)
     return ET.tostring(picture, encoding="unicode") + "\n"
 
 
-def _panel(picture: ET.Element, rounds: Rounds, workload: str, names: list[str], top: int) -> None:
+def _panel(picture: ET.Element, rounds: Rounds, workload: str, names: list[str], top: int, scale: float) -> None:
     values = {name: ratio(rounds, name, workload, "wall").median for name in names}
-    # On a logarithmic axis a bar's length still tells "how many times", and 1.1 beside 30 can be seen.
-    scale = (_WIDTH - _LABELS - 150) / math.log2(max(2.0, *values.values()))
     _text(picture, 0, top + 28, WORKLOADS[workload].title, "title")
     y = top + _PANEL - 4
     for name in names:

@@ -1,0 +1,237 @@
+"""gati alone, closer: what each callback costs, how long the background thread keeps the interpreter,
+what import and `init` cost, what a waiting turn holds in memory.
+
+Runs in gati's environment: `python -m tests.benchmarks.micro ADDRESS`, prints one line of JSON.
+Times are in microseconds unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+import uuid
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from tests.benchmarks.workloads import agent
+
+Laps = dict[str, list[int]]
+
+EVENTS = (
+    "on_chain_start", "on_chain_end", "on_chat_model_start", "on_llm_end", "on_llm_new_token", "on_tool_start",
+    "on_tool_end",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Measure everything and tell it."""
+    address = sys.argv[1]
+    told: dict[str, Any] = {"import": imports(), "callbacks": {"deque": summary(of_a_deque())}}
+    from tests.benchmarks.contenders import CONTENDERS
+
+    before = time.perf_counter()
+    session = CONTENDERS["gati"].start(address)
+    told["init_ms"] = (time.perf_counter() - before) * 1000
+    session.flush()
+    from gati.langchain.callback import handler
+
+    told["callbacks"]["gati"] = summary(callbacks(handler, session.flush))
+    told["model_start"] = {size: model_start(handler, size) for size in (3, 1000)}
+    told["state_1_mb"] = large_state(handler)
+    session.flush()
+    told["hold_ms"] = holds(session.flush)
+    told["memory_per_turn"] = memory()
+    print("\n" + json.dumps(told), flush=True)
+
+
+def imports() -> dict[str, float]:
+    """Milliseconds that `import gati` and `observe` add to a program that has langchain_core; medians of fresh processes."""
+    code = (
+        "import time, langchain_core.callbacks, langchain_core.runnables\n"
+        "t = time.perf_counter()\nimport gati\na = time.perf_counter()\nfrom gati import observe\nb = time.perf_counter()\n"
+        "print(a - t, b - t)"
+    )
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(9)]
+    gati, observe = (sorted(float(run.stdout.split()[n]) * 1000 for run in runs)[4] for n in (0, 1))
+    return {"gati_ms": gati, "observe_ms": observe}
+
+
+def timed(target: Any) -> Laps:
+    """Let every callback of a handler note how long it took; the clock's own time is subtracted later."""
+    laps: Laps = {}
+    for event in EVENTS:
+        note = laps.setdefault(event, []).append
+        setattr(target, event, _timed(getattr(target, event), note))
+    return laps
+
+
+def _timed(function: Callable[..., Any], note: Callable[[int], None]) -> Callable[..., Any]:
+    clock = time.perf_counter_ns
+
+    def call(*args: Any, **more: Any) -> Any:
+        before = clock()
+        function(*args, **more)
+        note(clock() - before)
+
+    return call
+
+
+def callbacks(handler: Any, flush: Callable[[], object], bursts: int = 40, runs: int = 25) -> Laps:
+    """Each callback on the agent, in bursts, with the deliveries in between."""
+    run = agent(lambda: {"metadata": {"thread_id": "one"}})
+    for _ in range(50):
+        run()
+    laps = timed(handler)
+    for _ in range(bursts):
+        for _ in range(runs):
+            run()
+        flush()
+    for event in EVENTS:
+        delattr(handler, event)
+    return laps
+
+
+def of_a_deque(runs: int = 1000) -> Laps:
+    """The same for a handler that appends its arguments to a deque: what cannot be undercut."""
+    from langchain_core.callbacks import BaseCallbackHandler
+
+    kept: deque[Any] = deque(maxlen=10_000)
+
+    def keep(self: object, *args: object, **more: object) -> None:
+        kept.append((args, more))
+
+    target = type("Keeper", (BaseCallbackHandler,), {"run_inline": True, **dict.fromkeys(EVENTS, keep)})()
+    laps = timed(target)
+    run = agent(lambda: {"metadata": {"thread_id": "one"}, "callbacks": [target]})
+    for _ in range(runs):
+        run()
+    return laps
+
+
+def summary(laps: Laps) -> dict[str, dict[str, float]]:
+    """Median and 99th percentile of each callback, and of all together."""
+    clock = _clock()
+    told = {event: _percentiles(values, clock) for event, values in laps.items() if values}
+    return told | {"all": _percentiles([value for values in laps.values() for value in values], clock)}
+
+
+def _percentiles(values: list[int], clock: float) -> dict[str, float]:
+    ordered = sorted(values)
+    middle, high = ordered[len(ordered) // 2], ordered[math.ceil(len(ordered) * 0.99) - 1]
+    return {"median": (middle - clock) / 1000, "p99": (high - clock) / 1000, "count": len(ordered)}
+
+
+def _clock() -> float:
+    """What the wrapper itself costs, in nanoseconds."""
+    laps: list[int] = []
+    call = _timed(lambda *args, **more: None, laps.append)
+    for _ in range(10_000):
+        call(None, None, run_id=None, parent_run_id=None, tags=None, metadata=None, name=None)
+    return sorted(laps)[5_000]
+
+
+def model_start(handler: Any, size: int, runs: int = 300) -> float:
+    """Median of a model's start with a history of `size` messages, all but the last two known already."""
+    from langchain_core.messages import AIMessage, HumanMessage
+
+    history: list[Any] = []
+    for number in range(size // 2):
+        history += [HumanMessage(f"question {number}"), AIMessage(f"answer {number} {size}", id=f"{size}-{number}")]
+    history.append(HumanMessage("and now?"))
+    laps = []
+    for _ in range(runs):
+        run_id = uuid.uuid4()
+        before = time.perf_counter_ns()
+        handler.on_chat_model_start({"name": "model"}, [history], run_id=run_id, metadata={"thread_id": f"h{size}"})
+        laps.append(time.perf_counter_ns() - before)
+        handler.on_llm_error(ValueError("enough"), run_id=run_id)
+    return sorted(laps)[runs // 2] / 1000
+
+
+def large_state(handler: Any, runs: int = 100) -> dict[str, float]:
+    """A graph's start and end with a state of 1 MB: a thousand documents and a long history."""
+    from langchain_core.messages import AIMessage, HumanMessage
+
+    state = {
+        "documents": [{"text": f"{number} " * 150, "score": 0.5, "source": f"{number}.md"} for number in range(1000)],
+        "messages": [HumanMessage("q" * 300) if n % 2 == 0 else AIMessage("a" * 300, id=f"s{n}") for n in range(999)],
+    }
+    laps: list[int] = []
+    for _ in range(runs):
+        run_id = uuid.uuid4()
+        before = time.perf_counter_ns()
+        handler.on_chain_start(None, state, run_id=run_id, metadata={"thread_id": "state"}, name="graph")
+        between = time.perf_counter_ns()
+        handler.on_chain_end(state, run_id=run_id)
+        laps += [between - before, time.perf_counter_ns() - between]
+    return _percentiles(laps, 0.0)
+
+
+def holds(flush: Callable[[], object], seconds: float = 3.0) -> dict[str, float]:
+    """How late another thread gets the interpreter, in milliseconds, while turns are assembled and delivered, and without."""
+    run = agent(lambda: {"metadata": {"thread_id": uuid.uuid4().hex}})
+    quiet = _late(lambda: time.sleep(seconds))
+
+    def deliver() -> None:
+        for _ in range(300):
+            run()
+        flush()
+
+    # The program's own work holds the interpreter, too; so it is done before the probe looks.
+    for _ in range(400):
+        run()
+    busy = _late(flush)
+    both = _late(deliver)
+    return {"without": quiet, "delivering": busy, "program_and_delivery": both}
+
+
+def _late(work: Callable[[], object]) -> float:
+    latest, stop = 0, False
+
+    def probe() -> None:
+        nonlocal latest
+        while not stop:
+            before = time.perf_counter_ns()
+            time.sleep(0.0002)
+            latest = max(latest, time.perf_counter_ns() - before - 200_000)
+
+    thread = threading.Thread(target=probe)
+    thread.start()
+    work()
+    stop = True
+    thread.join()
+    return latest / 1e6
+
+
+def memory(turns: int = 200) -> int:
+    """Bytes that a turn of the agent holds while it waits in the buffer."""
+    from gati._runtime import runtime
+
+    records: list[Any] = []
+    recorder = sys.modules["gati.langchain.callback"].desk.recorder
+    put, recorder.put = recorder.put, records.append
+    run = agent(lambda: {"metadata": {"thread_id": "one"}})
+    run()
+    records.clear()
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for _ in range(turns):
+        run()
+    gc.collect()
+    held = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    recorder.put = put
+    assert runtime.pipeline is not None
+    return held // turns
+
+
+if __name__ == "__main__":
+    main()
