@@ -1,0 +1,41 @@
+"""The times of the retry policy, made short; and the books, which must balance after every test of this issue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gati import observe
+from gati.pipeline import faults
+from gati.pipeline.retry import Policy
+from tests.faults.talk import PRODUCT
+from tests.servers import API_KEY, LocalServer
+
+Init = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = Policy(first=0.02, cap=0.1, retry_after_cap=0.3, probe=0.1)
+    monkeypatch.setattr("gati.pipeline.outbox.Policy", lambda: quick)
+    faults.reset()
+
+
+@pytest.fixture
+def init(tmp_path: Path) -> Iterator[Init]:
+    """`observe.init` for a local server; a spool of the test's own."""
+
+    def begin(server: LocalServer | str, **options: Any) -> None:
+        url = server if isinstance(server, str) else server.url
+        given = {"api_key": API_KEY, "product_id": PRODUCT, "flush_interval": 0.05, "timeout": 1.0, "local": False}
+        observe.init(**{"agent_name": "talker", "base_url": url, "spool_dir": tmp_path / "spool", **given, **options})
+
+    yield begin
+    stats = observe.stats()
+    assert stats.balanced, stats
+    assert stats.records == stats.records_waiting + stats.records_refused or stats.turns
+    assert stats.faults == {}
+    observe.shutdown(timeout=5.0)

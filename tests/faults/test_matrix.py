@@ -1,0 +1,178 @@
+"""Every fault of a bad day, over real HTTP: afterwards the server holds what was said, and nothing twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gati import observe
+from gati.studio import faults
+from gati.studio.faults import Fault
+from tests.faults.conftest import Init
+from tests.faults.talk import Talk
+from tests.servers import LocalServer, greenflash_server
+
+PASSING: dict[str, list[Fault]] = {
+    "reset before the commit": [faults.reset(times=3)],
+    "reset after the commit": [faults.reset(after_commit=True, times=3)],
+    "timeout before the commit": [faults.black_hole(times=2)],
+    "timeout after the commit": [faults.black_hole(after_commit=True, times=2)],
+    "408": [faults.failing(408, times=3)],
+    "409": [faults.failing(409, times=3)],
+    "425": [faults.failing(425, times=3)],
+    "429 in seconds": [faults.rate_limited("1", times=2)],
+    "429 in no time": [faults.rate_limited("0", times=2)],
+    "429 with a fraction": [faults.rate_limited("0.05", times=2)],
+    "429 with a date": [faults.rate_limited(faults.http_date(1), times=2)],
+    "429 with a date of the past": [faults.rate_limited(faults.http_date(-1000), times=2)],
+    "429 in milliseconds": [faults.rate_limited("50", header="retry-after-ms", times=2)],
+    "429 with nonsense": [faults.rate_limited("soon", times=2)],
+    "429 with an endless wait": [faults.rate_limited("1e400", times=1)],
+    "429 without a word": [faults.rate_limited(None, times=2)],
+    "500": [faults.failing(500, times=5)],
+    "502 in HTML": [faults.html(502, times=3)],
+    "503": [faults.failing(503, times=5)],
+    "HTML with 200": [faults.html(times=3)],
+    "empty 204": [faults.empty(times=3)],
+    "empty 200": [faults.empty(200, times=3)],
+    "null with 200": [faults.json_value(None, times=3)],
+    "a list with 200": [faults.json_value([], times=3)],
+    "no success with 200": [faults.json_value({"success": False}, times=3)],
+    "redirect": [faults.redirect(times=3)],
+    "permanent redirect": [faults.redirect(status=308, times=3)],
+    "key refused for a while": [faults.unauthorized(401, times=2)],
+    "right refused for a while": [faults.unauthorized(403, times=2)],
+    "413 above 3 messages": [faults.too_large(items=3)],
+    "413 above 2 kB": [faults.too_large(size=2_000)],
+    "400 that names the size": [faults.too_large(items=3, status=400)],
+    "parents that are not there yet": [],
+    "all of it": [
+        faults.failing(503, times=2), faults.reset(times=2), faults.html(times=1), faults.reset(after_commit=True),
+        faults.unauthorized(401), faults.rate_limited("0", times=2), faults.failing(408), faults.empty(),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_after_a_bad_day_the_server_holds_what_was_said_once(name: str, init: Init, greenflash: LocalServer) -> None:
+    init(greenflash)
+    greenflash.faults.add(*PASSING[name])
+    if name.startswith("parents"):
+        greenflash.faults.add(greenflash.faults.make("unknown_parent"))
+    talk = Talk()
+    talk.turns(conversations=3, each=2)
+    while observe.flush(timeout=20.0).spooled:
+        assert observe.stats().balanced
+    talk.compare(greenflash)
+    stats = observe.stats()
+    assert stats.recorded == stats.delivered == len(greenflash.messages())
+    assert stats.turns == talk.total
+
+
+def test_a_server_that_refuses_every_link_gets_the_messages_without(init: Init, greenflash: LocalServer) -> None:
+    init(greenflash)
+    greenflash.faults.add(faults.no_parents())
+    talk = Talk()
+    talk.turns(conversations=2, each=2)
+    assert observe.flush(timeout=20.0)
+    talk.compare(greenflash)
+
+
+def test_one_bad_message_among_many_is_set_aside_and_the_others_arrive(
+    init: Init, greenflash: LocalServer, tmp_path: Path
+) -> None:
+    init(greenflash, flush_interval=0.5)
+    talk = Talk()
+    talk.turn("c0", "before")
+    assert observe.flush(timeout=20.0)
+    whole = len(greenflash.messages())
+    seen: list[str] = []
+
+    def hits(body: dict[str, object], _: int) -> bool:
+        # The first answer that is seen is bad for ever.
+        messages = body.get("messages")
+        ids = [m["externalMessageId"] for m in messages] if isinstance(messages, list) else []
+        seen.extend(i for i in ids if i.endswith(":answer"))
+        return seen[0] in ids if seen else False
+
+    greenflash.faults.add(faults.bad_message("", hits=hits))
+    talk.turns(conversations=1, each=9)
+    result = observe.flush(timeout=20.0)
+    assert (result.rejected, result.spooled, result.delivered) == (1, 0, 9 * whole - 1)
+    talk.compare(greenflash, missing=1)
+    (kept,) = (tmp_path / "spool").glob("*/rejected/*.json")
+    value = json.loads(kept.read_text())
+    assert "400" in value["reason"]
+    assert [m["externalMessageId"] for m in value["request"]["body"]["messages"]] == [seen[0]]
+
+
+def test_a_server_that_is_not_there_gets_everything_when_it_is(init: Init, tmp_path: Path) -> None:
+    talk = Talk()
+    with greenflash_server(path=tmp_path / "store.db") as server:
+        port = int(server.address.rsplit(":", 1)[1])
+        init(server)
+        talk.turns(conversations=3, each=1, word="before")
+        assert observe.flush(timeout=20.0)
+    talk.turns(conversations=3, each=2, word="meanwhile")
+    result = observe.flush(timeout=0.5)
+    assert result.timed_out
+    assert result.spooled > 0
+    with greenflash_server(path=tmp_path / "store.db", port=port) as server:
+        talk.turns(conversations=3, each=1, word="after")
+        assert observe.flush(timeout=20.0)
+        talk.compare(server)
+
+
+def test_a_refused_key_keeps_everything_and_delivers_once_it_works(
+    init: Init, greenflash: LocalServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    greenflash.faults.add(faults.unauthorized(401, times=None))
+    init(greenflash)
+    talk = Talk()
+    talk.turns(conversations=2, each=2)
+    result = observe.flush(timeout=20.0)
+    assert result.paused == ("greenflash",)
+    assert result.spooled == observe.stats().recorded
+    assert not result.timed_out
+    greenflash.faults.clear()
+    assert observe.flush(timeout=20.0)
+    talk.compare(greenflash)
+    assert sum("refuses the key" in line for line in caplog.messages) == 1
+
+
+def test_what_one_key_could_not_deliver_is_not_given_to_another(
+    init: Init, greenflash: LocalServer, tmp_path: Path
+) -> None:
+    greenflash.faults.add(faults.failing(503, times=None))
+    init(greenflash)
+    talk = Talk()
+    talk.turns(conversations=1, each=1)
+    observe.shutdown(timeout=0.1)
+    greenflash.faults.clear()
+    with greenflash_server(api_keys=["gf_other"]) as other:
+        init(other, api_key="gf_other")
+        assert observe.flush(timeout=20.0)
+        assert observe.stats().recovered == 0
+        assert other.messages() == []
+    init(greenflash)
+    assert observe.flush(timeout=20.0).delivered > 0
+    talk.compare(greenflash)
+
+
+def test_a_rating_is_told_once_though_the_server_cannot_recognise_repetitions(
+    init: Init, greenflash: LocalServer, tmp_path: Path
+) -> None:
+    init(greenflash)
+    talk = Talk()
+    talk.turn("c0", "word")
+    assert observe.flush(timeout=20.0)
+    greenflash.faults.add(faults.failing(503, times=3))
+    observe.log_rating(rating=1.0, conversation_id="c0")
+    assert observe.flush(timeout=20.0)
+    assert len(greenflash.bodies("/api/v1/ratings")) == 1
+    observe.shutdown()
+    init(greenflash)
+    assert observe.flush(timeout=20.0)
+    assert len(greenflash.bodies("/api/v1/ratings")) == 1
