@@ -43,7 +43,8 @@ def test_observe_exports_just_this():
     } - {"runtime"}
     assert public == set(observe.__all__) == {
         "FlushResult", "Stats", "aflush", "conversation", "flush", "get_callbacks", "identify_organization",
-        "identify_user", "init", "log_event", "log_rating", "paused", "shutdown", "stats", "track_event",
+        "identify_user", "init", "log_event", "log_rating", "paused", "shutdown", "span", "stats", "step", "tool",
+        "track_event", "wrap_embeddings", "wrap_store",
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from gati.cli.output import Exit, fail
 from gati.settings import Settings, load
-from gati.studio import columns
+from gati.studio import columns, reading
 from gati.studio.store import Store, default_path
 
 
@@ -30,23 +30,21 @@ def open_store(path: Path | None = None) -> Store:
 
 def conversations(store: Store, limit: int = 20) -> list[dict[str, Any]]:
     """The newest conversations, newest first."""
-    with store.connections.reading() as db:
-        found = db.execute("SELECT * FROM conversations ORDER BY last_at DESC, id DESC LIMIT ?", (limit,)).fetchall()
     return [
         {
-            "conversation": row["external_id"] or row["uid"],
-            "last": columns.iso(row["last_at"])[:19].replace("T", " "),
-            "user": row["user"],
-            "agent": row["agent"],
-            "status": row["status"],
-            "turns": row["turns"],
-            "messages": row["messages"],
-            "tokens_in": row["tokens_in"],
-            "tokens_out": row["tokens_out"],
-            "cost_usd": None if row["cost"] is None else round(row["cost"], 6),
-            "title": row["title"],
+            "conversation": row.external_id or row.uid,
+            "last": columns.iso(row.last_at)[:19].replace("T", " "),
+            "user": row.user,
+            "agent": row.agent,
+            "status": row.status,
+            "turns": row.turns,
+            "messages": row.messages,
+            "tokens_in": row.tokens_in,
+            "tokens_out": row.tokens_out,
+            "cost_usd": None if row.cost is None else round(row.cost, 6),
+            "title": row.title,
         }
-        for row in found
+        for row in reading.conversations(store, limit=limit).conversations
     ]
 
 
