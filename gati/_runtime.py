@@ -7,15 +7,17 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gati.pipeline import faults
 
 if TYPE_CHECKING:
+    from gati.events import Item
     from gati.exporters.base import Exporter
     from gati.langchain.recorder import Recorder
     from gati.pipeline.pipeline import Pipeline
     from gati.settings import Settings
+    from gati.trace.assembler import Assembler
     from gati.trace.records import Record
 
 logger = logging.getLogger("gati")
@@ -46,16 +48,18 @@ class Runtime:
         from gati.langchain.callback import desk
         from gati.langchain.recorder import Recorder
         from gati.pipeline.pipeline import Pipeline
-        from gati.trace.assembler import Assembler
 
-        options = _options(settings)
+        if settings.system_prompt is not None:
+            from gati.trace.prompts import explicit_prompt
+
+            explicit_prompt(settings.system_prompt)  # a fault in it is the caller's, and told now
         with self._lock:
             self.stop(settings.shutdown_timeout)
             self.settings = settings
             if not settings.enabled:
                 return
             chosen = _exporters(settings) if exporters is None else exporters
-            self.pipeline = Pipeline(partial(Assembler, options, settings.turn_timeout), chosen, options=settings)
+            self.pipeline = Pipeline(partial(_LateAssembler, settings), chosen, options=settings)
             desk.fault = faults.note
             desk.recorder = self.recorder = Recorder(self.pipeline.put, settings.conversation_id)
             if settings.auto_inject:
@@ -83,24 +87,46 @@ class Runtime:
 runtime = Runtime()
 
 
-def _options(settings: Settings) -> Any:
+class _LateAssembler:
+    """The assembler, loaded with the first records: in the background, not in the user's `init`."""
+
+    __slots__ = ("_made", "_settings")
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._made: Assembler | None = None
+
+    @property
+    def open_turns(self) -> int:
+        return self._made.open_turns if self._made is not None else 0
+
+    def feed(self, records: list[Record]) -> list[Item]:
+        if self._made is None:
+            self._made = _assembler(self._settings)
+        return self._made.feed(records)
+
+    def tick(self, now_ns: int) -> list[Item]:
+        return self._made.tick(now_ns) if self._made is not None else []
+
+    def drain(self) -> list[Item]:
+        return self._made.drain() if self._made is not None else []
+
+
+def _assembler(settings: Settings) -> Assembler:
+    from gati.trace.assembler import Assembler
     from gati.trace.identity import Defaults
-    from gati.trace.prompts import explicit_prompt
     from gati.trace.turns import Options
 
-    if settings.system_prompt is not None:
-        explicit_prompt(settings.system_prompt)  # a fault in it is the caller's, and told at init
-    return Options(
+    whose = Defaults(settings.conversation_id, settings.user_id, settings.organization_id, settings.properties)
+    options = Options(
         agent_name=settings.agent_name,
         environment=settings.environment,
         input_key=settings.input_key,
         output_key=settings.output_key,
         system_prompt=settings.system_prompt,
-        incremental=settings.submission == "incremental",
-        defaults=Defaults(
-            settings.conversation_id, settings.user_id, settings.organization_id, settings.properties
-        ),
+        defaults=whose,
     )
+    return Assembler(options, settings.turn_timeout)
 
 
 def _exporters(settings: Settings) -> list[Exporter]:
