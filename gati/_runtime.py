@@ -124,6 +124,7 @@ def _assembler(settings: Settings) -> Assembler:
         input_key=settings.input_key,
         output_key=settings.output_key,
         system_prompt=settings.system_prompt,
+        incremental=settings.submission == "incremental",
         defaults=whose,
     )
     return Assembler(options, settings.turn_timeout)
