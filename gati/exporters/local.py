@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
+from gati.exporters.greenflash.messages import wire
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,9 +72,9 @@ class LocalExporter:
 
             self._store = Store(self.store_path, self.max_bytes)
         if request.endpoint == "messages":
-            self._store.ingest(_wire(request.body))
+            self._store.ingest(wire(request.body))
         else:
-            body = _wire(request.body)
+            body = wire(request.body)
             self._store.act(request.endpoint, body, body.get(_KEYS.get(request.endpoint, "")))
 
 
@@ -89,30 +90,3 @@ def _outcome(error: Exception) -> Outcome:
     if isinstance(error, (sqlite3.OperationalError, OSError)):
         return Outcome(Verdict.RETRY, reason)
     return Outcome(Verdict.REJECT, type(error).__name__)
-
-
-def _wire(body: dict[str, Any]) -> dict[str, Any]:
-    """The body in the names of the wire: the SDK's arguments are in snake_case.
-
-    Only keys that the API defines are renamed: what is inside `properties`, `input`, `output`
-    and `variables` belongs to the user.
-    """
-    return {_camel(key): _wire_value(key, value) for key, value in body.items()}
-
-
-_FREE = {"properties", "input", "output", "variables"}
-
-
-def _wire_value(key: str, value: Any) -> Any:
-    if key in _FREE:
-        return value
-    if isinstance(value, dict):
-        return _wire(value)
-    if isinstance(value, list):
-        return [_wire_value(key, item) for item in value]
-    return value
-
-
-def _camel(key: str) -> str:
-    first, *rest = key.split("_")
-    return first + "".join(part.capitalize() for part in rest)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-WIDTH, HEIGHT = 640.0, 150.0
-LEFT, RIGHT, TOP, BOTTOM = 52.0, 6.0, 10.0, 22.0
+WIDTH, HEIGHT = 640.0, 190.0
+LEFT, RIGHT, TOP, BOTTOM = 64.0, 6.0, 10.0, 26.0
 
 
 class Bar(NamedTuple):
@@ -73,11 +73,17 @@ def chart(
         lines: lines beside each other instead of bars on each other.
         ticks: (index, text) of the times that are written below.
     """
-    tops = [max((s[i] or 0 for s in values), default=0) if lines else sum(s[i] or 0 for s in values) for i in range(len(labels))]
+    tops = [
+        max((s[i] or 0 for s in values), default=0) if lines else sum(s[i] or 0 for s in values)
+        for i in range(len(labels))
+    ]
     top = _round_up(max(tops, default=0.0))
     step = (WIDTH - LEFT - RIGHT) / max(len(labels), 1)
     scale = (HEIGHT - TOP - BOTTOM) / top
-    told = [f"{label}: " + ", ".join(f"{n} {show(s[i])}" for n, s in zip(names, values, strict=True)) for i, label in enumerate(labels)]
+    told = [
+        f"{label}: " + ", ".join(f"{n} {show(s[i])}" for n, s in zip(names, values, strict=True))
+        for i, label in enumerate(labels)
+    ]
     return Chart(
         title,
         names,

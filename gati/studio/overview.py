@@ -21,10 +21,12 @@ PERIODS = {"24h": (_DAY, _HOUR), "7d": (7 * _DAY, 6 * _HOUR), "30d": (30 * _DAY,
 class Tally:
     """Sums of one bar, model or agent. None is unknown: no call of it told that number.
 
-    `latencies` (milliseconds) are those of model calls, or of turns for an agent.
+    Of an agent, `ended` counts its turns that told how they ended, and `errors` and `latencies`
+    (milliseconds) are those of turns; else they are those of model calls.
     """
 
     turns: int = 0
+    ended: int = 0
     calls: int = 0
     errors: int = 0
     tokens_in: int | None = None
@@ -37,13 +39,12 @@ class Tally:
     @property
     def error_rate(self) -> float | None:
         """Share of model calls (of turns, for an agent) that failed; None when there were none."""
-        count = self.calls or self.turns
+        count = self.ended or self.calls
         return self.errors / count if count else None
 
     def percentile(self, share: float) -> float | None:
         """The latency that this share of calls did not exceed (nearest rank); None when none is known."""
         return percentile(self.latencies, share)
-
 
     @property
     def median_first_token(self) -> float | None:
@@ -87,11 +88,15 @@ def overview(store: Store, period: str, now: int) -> Overview:
             tallies = [bars[(row["at"] - since) // bar], total, models[row["model"] or "unknown"]]
             for tally in tallies:
                 _add_call(tally, row)
+                _add_outcome(tally, row)
+            _add_call(agents[row["agent"] or "unknown"], row)
         for row in _rows(db, "user_message", since, until):
             bars[(row["at"] - since) // bar].turns += 1
             total.turns += 1
+            agents[row["agent"] or "unknown"].turns += 1
         for row in _rows(db, "chain_end", since, until):
-            _add_turn(agents[row["agent"] or "unknown"], row)
+            agents[row["agent"] or "unknown"].ended += 1
+            _add_outcome(agents[row["agent"] or "unknown"], row)
         conversations = db.execute(
             "SELECT count(*) FROM conversations WHERE last_at >= ? AND last_at < ?", (since, until)
         ).fetchone()[0]
@@ -111,24 +116,16 @@ def _rows(db: sqlite3.Connection, kind: str, since: int, until: int) -> sqlite3.
 
 def _add_call(tally: Tally, row: sqlite3.Row) -> None:
     tally.calls += 1
-    tally.errors += row["status"] == "error"
     tally.tokens_in = _plus(tally.tokens_in, row["tokens_in"])
     tally.tokens_out = _plus(tally.tokens_out, row["tokens_out"])
     tally.cost = _plus(tally.cost, row["cost"])
     tally.unpriced += row["cost"] is None
-    if row["latency_ms"] is not None:
-        tally.latencies.append(row["latency_ms"])
     if row["first_token_ms"] is not None:
         tally.first_tokens.append(row["first_token_ms"])
 
 
-def _add_turn(tally: Tally, row: sqlite3.Row) -> None:
-    tally.turns += 1
+def _add_outcome(tally: Tally, row: sqlite3.Row) -> None:
     tally.errors += row["status"] == "error"
-    tally.tokens_in = _plus(tally.tokens_in, row["tokens_in"])
-    tally.tokens_out = _plus(tally.tokens_out, row["tokens_out"])
-    tally.cost = _plus(tally.cost, row["cost"])
-    tally.unpriced += row["cost"] is None
     if row["latency_ms"] is not None:
         tally.latencies.append(row["latency_ms"])
 

@@ -38,8 +38,8 @@ _HEADERS = {
 }
 
 STATUSES = {
-    "completed": ("✓", "good"), "error": ("✕", "bad"), "aborted": ("■", "odd"), "waiting": ("⏸", "odd"),
-    "resumed": ("▶", "odd"), "unfinished": ("…", "odd"), "running": ("…", "odd"), "handled": ("!", "odd"),
+    "completed": ("✓", "good"), "error": ("✕", "bad"), "aborted": ("■", "odd"), "waiting": ("‖", "odd"),
+    "resumed": ("↻", "odd"), "unfinished": ("…", "odd"), "running": ("…", "odd"), "handled": ("!", "odd"),
 }  # fmt: skip
 """How each status is drawn: a sign, so that colour is not all that tells them apart, and a class."""
 
@@ -67,7 +67,8 @@ def environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     made.filters |= {
-        name: getattr(shown, name) for name in ("number", "cost", "duration", "share", "when", "clock", "folded", "span")
+        name: getattr(shown, name)
+        for name in ("number", "cost", "duration", "share", "when", "clock", "folded", "span", "short")
     }
     made.filters["pretty"] = turns.pretty
     made.globals |= {"statuses": STATUSES, "excerpt": shown.excerpt, "unknown": shown.UNKNOWN, "zip": zip}
@@ -262,5 +263,8 @@ def _charts(found: overview.Overview) -> list[charts.Chart]:
             "Latency of model calls", ["median", "95 %"], [[b.percentile(0.5) for b in bars], [b.percentile(0.95) for b in bars]],
             labels, shown.span, lines=True, ticks=marks,
         ),
-        charts.chart("Model calls that failed", ["errors"], [[b.error_rate for b in bars]], labels, shown.percent, ticks=marks),
+        charts.chart(
+            "Time to the first token", ["median"], [[b.median_first_token for b in bars]], labels, shown.span, lines=True, ticks=marks,
+        ),
+        charts.chart("Model calls that failed", ["failed"], [[b.error_rate for b in bars]], labels, shown.percent, ticks=marks),
     ]  # fmt: skip

@@ -214,9 +214,12 @@ def conversation(
         ).fetchall()
         rows.reverse()
         first = (rows[0]["at"], rows[0]["id"]) if rows else None
-        earlier = first and db.execute(
-            "SELECT 1 FROM messages WHERE conversation = ? AND (at, id) < (?, ?) LIMIT 1", (number, *first)
-        ).fetchone()
+        earlier = (
+            first
+            and db.execute(
+                "SELECT 1 FROM messages WHERE conversation = ? AND (at, id) < (?, ?) LIMIT 1", (number, *first)
+            ).fetchone()
+        )
     stored = [Stored(**{**row, "body": json.loads(row["body"])}) for row in map(dict, rows)]
     return stored, first if earlier else None
 

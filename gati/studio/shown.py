@@ -39,7 +39,15 @@ def dollars(value: float | None) -> str:
         return "unknown"
     if value == 0:
         return "$0"
-    return f"${value:,.2f}" if value >= 1 else f"${value:.2g}" if value >= 0.01 else f"${value:.4f}".rstrip("0") if value >= 0.0001 else f"${value:.1e}"
+    return (
+        f"${value:,.2f}"
+        if value >= 1
+        else f"${value:.2g}"
+        if value >= 0.01
+        else f"${value:.4f}".rstrip("0")
+        if value >= 0.0001
+        else f"${value:.1e}"
+    )
 
 
 def duration(milliseconds: float | None) -> str | Markup:

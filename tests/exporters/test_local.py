@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from gati.events import Action, Item
+from gati.events import Action, Conversation, Item, Prompt, PromptComponent, Said, Turn
 from gati.exporters.base import DELIVERED, Request, Verdict
+from gati.exporters.greenflash.messages import Encoder, wire
 from gati.exporters.local import LocalExporter
-from gati.studio import reading
+from gati.settings import Settings
+from gati.studio import reading, validation
 from gati.studio.store import Store
 from tests.studio.bodies import body, said
 
@@ -45,20 +47,19 @@ def test_a_request_is_in_the_store_when_send_returns(exporter: LocalExporter, tm
     assert [m["content"] for m in reading.messages(Store(tmp_path / "store.db"))] == ["hello"]
 
 
-def test_names_of_the_sdk_become_those_of_the_wire_but_not_what_is_the_users_own(
-    exporter: LocalExporter, tmp_path: Path
-) -> None:
-    told = {
-        "external_user_id": "u", "external_conversation_id": "c",
-        "messages": [{"message_type": "llm", "external_message_id": "a", "properties": {"tokens_in": 1}, "input": {"a_b": 1}}],
-        "system_prompt": {"external_prompt_id": "p", "components": [{"content": "x", "is_dynamic": True}], "variables": {"a_b": "1"}},
-    }  # fmt: skip
-    assert exporter.send(request(told)) == DELIVERED
-    (message,) = reading.messages(Store(tmp_path / "store.db"))
-    assert message["externalMessageId"] == "a"
-    assert (message["properties"], message["input"]) == ({"tokens_in": 1}, {"a_b": 1})
-    assert message["prompt"]["variables"] == {"a_b": "1"}
-    assert message["prompt"]["components"][0]["isDynamic"] is True
+def test_a_turn_is_kept_as_greenflash_would_get_it(tmp_path: Path) -> None:
+    settings = Settings(product_id="11111111-1111-4111-8111-111111111111")  # type: ignore[call-arg]
+    exporter = LocalExporter(tmp_path / "store.db", 1024**2, Encoder(settings))
+    prompt = Prompt("Hi Ada", "tutor", [PromptComponent("Hi {{a_b}}")], {"a_b": "Ada"})
+    turn = Turn("r", Conversation("c", prompt=prompt), said=[Said("r:user", "user", "hello", 10**18)])
+    for made in exporter.encode([turn]):
+        assert validation.fault("messages", wire(made.body)) is None
+        assert exporter.send(made) == DELIVERED
+    exporter.close()
+    (message,) = reading.messages(Store(tmp_path / "store.db"), "c", settings.product_id)
+    assert (message["externalMessageId"], message["content"]) == ("r:user", "hello")
+    assert message["prompt"]["externalPromptId"] == "tutor"
+    assert message["prompt"]["variables"] == {"a_b": "Ada"}
 
 
 def test_actions_are_kept_too(exporter: LocalExporter) -> None:
