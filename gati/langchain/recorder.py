@@ -37,8 +37,8 @@ OPEN_RUNS = 100_000
 """Most runs remembered as open; runs that never end must not fill the memory."""
 
 ROOT, NODE, WATCHED, SEEKS, PROMPT = 1, 2, 4, 8, 16
-"""What is known of an open run: it is a root; a graph's node; its output is wanted all the
-same; its `configurable`, which only its children can read, may name the user; it is a prompt."""
+"""What is known of an open run: it is a root; a graph's node; it reads a history, whose length
+is wanted; its `configurable`, which only its children can read, may name the user; it is a prompt."""
 
 _new = tuple.__new__
 """Makes a NamedTuple at half the cost of calling it."""
@@ -89,7 +89,8 @@ class Recorder:
             flags = NODE
         elif name == _HISTORY_RUN:
             flags = WATCHED
-        self._start("chain", run_id, admitted, name, given, tags, metadata, flags=flags)
+        kind = "parser" if more.get("run_type") == "parser" else "chain"
+        self._start(kind, run_id, admitted, name, given, tags, metadata, flags=flags)
 
     def prompt_started(
         self, serialized: Any, inputs: Any, run_id: UUID, parent: UUID | None, tags: Any, metadata: Any, name: str
@@ -169,9 +170,11 @@ class Recorder:
             output = history.state(outputs, self._news_of_node)
         elif flags & PROMPT:
             output = history.rendered(outputs)
+        elif flags & WATCHED:
+            output = len(outputs) if isinstance(outputs, list) else None
         elif flags:
             output = history.state(outputs, history.tail_of_output)
-        if inputs is not None and flags & (ROOT | WATCHED):
+        if inputs is not None and flags & ROOT:
             given = history.state(inputs, _news_of_input)
         self.put(_new(RunEnded, (run_id, at, output, given)))
 

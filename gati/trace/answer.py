@@ -37,7 +37,7 @@ def answer_of(
     elif status == "completed":
         text = _full(trace, bool(models), output_key)
     else:
-        text, complete = _cut_off(models)
+        text, complete = _cut_off(trace, models)
         if complete and status == "aborted":
             status = "completed"
     if not text:
@@ -59,12 +59,16 @@ def _full(trace: Trace, models: bool, output_key: str | None) -> str:
     return answer_in(root.output) if root.kind == "step" else ""
 
 
-def _cut_off(models: Models) -> tuple[str, bool]:
+def _cut_off(trace: Trace, models: Models) -> tuple[str, bool]:
     """The text so far of a turn that ended early, and whether it was all there: a person who
-    stops reading after the last word has stopped nothing."""
+    stops reading after the last word has stopped nothing. A whole answer that was not streamed
+    and then got lost on its way out was seen by nobody."""
+    closed = trace.root.fault is not None and trace.root.fault.control == "closed"
     for run, event in reversed(models):
         if is_main(run):
             complete = run.ended is not None and run.fault is None and not event.tool_requests
+            if complete and run.first_token is None and not closed:
+                return "", False
             return (event.completion if complete or not event.tool_requests else ""), complete
     return "", False
 
@@ -93,7 +97,7 @@ def hangs_on_end(top: Run) -> bool:
     for run in top.walk():
         if run.kind == "model" and is_main(run):
             answer = run.output.messages[0] if isinstance(run.output, ModelResult) and run.output.messages else None
-            if run.pieces and run.fault is not None or (answer is not None and not answer.tool_calls):
+            if (run.pieces and run.fault is not None) or (answer is not None and not answer.tool_calls):
                 return True
         if run.kind == "tool" and run.fault is not None:
             between = [above for above in run.above() if above.parent is not None]

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 LINGER_NS = 2_000_000_000
 """How long a trace whose root has ended waits for runs below that have not: a stream closed
 early ends its children after the root, a cancelled call never ends."""
+_PARTS_OF_CHAINS = frozenset({"prompt", "parser"})
+"""Kinds of runs that make no turn by themselves: a prompt filled or an answer parsed outside of a chain."""
 REMEMBERED_RUNS = 20_000
 """Most ended runs remembered, so that what starts or ends late finds its turn."""
 
@@ -212,15 +214,23 @@ class Assembler:
         root_id = trace.root.id
         self._traces.pop(root_id, None)
         self._lingering.pop(root_id, None)
+        if trace.root.kind in _PARTS_OF_CHAINS and trace.size == 1:
+            self._forget(trace)
+            self.threads.filled.note(trace.root)
+            return
         turn = self._rest_of(trace)
         whose = (turn.run_id, turn.conversation)
+        self._forget(trace)
         for run in trace.root.walk():
-            self._runs.pop(run.id, None)
-            self._trace_of.pop(run.id, None)
             self._ended[run.id] = whose
         while len(self._ended) > REMEMBERED_RUNS:
             self._ended.popitem(last=False)
         self._done.append(turn)
+
+    def _forget(self, trace: Trace) -> None:
+        for run in trace.root.walk():
+            self._runs.pop(run.id, None)
+            self._trace_of.pop(run.id, None)
 
     def _rest_of(self, trace: Trace) -> Turn:
         if trace.late is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+from gati.trace.promptbook import Filled
+
 THREADS = 10_000
 """Most conversations remembered; the least recently used goes first."""
 TEXTS = 256
@@ -33,11 +35,13 @@ class Thread:
 
 
 class Threads:
-    """The conversations of this process by id. `knew`: whether the last one asked for was known."""
+    """The conversations of this process by id. `knew`: whether the last one asked for was known.
+    `filled`: prompts that wait for a model call."""
 
-    __slots__ = ("_kept", "knew")
+    __slots__ = ("_kept", "filled", "knew")
 
     def __init__(self) -> None:
+        self.filled = Filled()
         self._kept: OrderedDict[str, Thread] = OrderedDict()
         self.knew = False
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
-
 CONVERSATION_KEYS = ("conversation_id", "thread_id", "session_id", "langfuse_session_id")
 """Names under which programs keep a conversation's id, first hit wins: ours, then the ecosystem's."""
 USER_KEYS = ("user_id", "langfuse_user_id")
@@ -96,7 +95,7 @@ class Template(NamedTuple):
 
 
 class RunStarted(NamedTuple):
-    """A run began. `kind`: chain, prompt, model, tool, retriever, or a span of the user's own.
+    """A run began. `kind`: chain, prompt, parser, model, tool, retriever, or a span of the user's own.
 
     `inputs`, `scope` and the whole `metadata` only for roots. `extra`: a prompt's template, a
     tool's call id. `configurable`: ids found by the first run below a root.

@@ -28,7 +28,6 @@ from gati.trace.media import plain_blocks as plain
 from gati.trace.models import model_event
 from gati.trace.records import Fault, Message
 from gati.trace.results import as_object, document, state_of, tool_message, tool_output
-from gati.trace.said import as_messages
 
 if TYPE_CHECKING:
     from gati.trace.promptbook import PromptBook
@@ -243,10 +242,9 @@ def _workflow(run: Run) -> Event:
 
 
 def _history_read(run: Run) -> Event:
-    messages = as_messages(run.output) or []
     return MemoryEvent(
-        event_id=str(run.id), timestamp="-", input={"source": run.name}, output={"messages": len(messages)},
-        latency_ms=_latency(run),
+        event_id=str(run.id), timestamp="-", input={"source": run.name},
+        output={"messages": run.output} if run.output is not None else {}, latency_ms=_latency(run),
     )  # fmt: skip
 
 

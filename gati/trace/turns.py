@@ -66,7 +66,7 @@ class Making:
         self.thread: Thread = threads.of(self.conversation.id)
         self.known = threads.knew
         self.agentic = self.root.kind in ("chain", "prompt", "step")
-        self.steps = Steps(trace, options.agent_name, PromptBook(options.agent_name))
+        self.steps = Steps(trace, options.agent_name, PromptBook(options.agent_name, threads.filled))
         self.start_ns = self.root.started + trace.offset
         self._said: list[Said] = []
         self._begun = False

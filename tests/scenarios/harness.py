@@ -120,7 +120,10 @@ class Watch:
         stats = pipeline.stats()
         _assert_all_delivered(stats)
         assembler: Any = pipeline._worker.assembler
-        left = [recorder.open, recorder.streams, assembler._runs, assembler._traces, assembler._trace_of]
+        assembler = getattr(assembler, "_made", assembler)  # None where there was nothing to assemble
+        left = [recorder.open, recorder.streams]
+        if assembler is not None:
+            left += [assembler._runs, assembler._traces, assembler._trace_of, assembler._lingering]
         assert [len(container) for container in left] == [0] * len(left)
         bodies = [r.body for r in self.server.requests[before:] if r.path == "/api/v1/messages"]
         seen = Seen(outcome, self.server.messages(product=product), bodies, stats)
@@ -151,7 +154,7 @@ class Watch:
         assert seen.outcome == plain, f"{way}: the program behaved differently"
         got, expected = tree(seen.messages, unordered), textwrap.dedent(golden).strip()
         if got != expected:
-            pytest.fail(f"{way}:\n--- expected\n{expected}\n--- arrived\n{got}\n", pytrace=False)
+            pytest.fail(f"{way}:\n--- expected\n{expected}\n--- arrived\n{got}\n--- outcome\n{seen.outcome}", pytrace=False)
 
 
 def _assert_all_delivered(stats: observe.Stats) -> None:

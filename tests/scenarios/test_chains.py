@@ -1,0 +1,479 @@
+"""Chains of LangChain's expression language: what is plumbing stays unseen, what a person saw is told once."""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import Any
+
+import pytest
+from langchain_core.chat_history import InMemoryChatMessageHistory
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.output_parsers import JsonOutputParser, StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder, PromptTemplate
+from langchain_core.runnables import (
+    Runnable,
+    RunnableBranch,
+    RunnableGenerator,
+    RunnableLambda,
+    RunnableParallel,
+    RunnablePassthrough,
+    chain,
+)
+from langchain_core.runnables.history import RunnableWithMessageHistory
+
+from tests.scenarios.harness import Config, Watch, ways
+from tests.scenarios.scripts import model
+
+TUTOR = ChatPromptTemplate([("system", "You are a tutor."), ("human", "{question}")])
+
+
+def tutor(*replies: Any) -> Runnable[Any, Any]:
+    return TUTOR | model(*(replies or ("Twelve.",)))
+
+
+def test_a_sequence_is_a_turn(watch: Watch):
+    watch(
+        """
+        prompt agent "You are a tutor."
+        user_message   "144?"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "Twelve."
+          chain_end    completed
+        """,
+        *ways(lambda: tutor() | StrOutputParser(), {"question": "144?"}),
+        *ways(tutor, {"question": "144?"}),
+    )
+
+
+def test_a_bare_string_is_the_persons_text(watch: Watch):
+    watch(
+        """
+        prompt agent "You are a tutor."
+        user_message   "144?"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "Twelve."
+          chain_end    completed
+        """,
+        *ways(lambda: {"question": RunnablePassthrough()} | TUTOR | model("Twelve.") | StrOutputParser(), "144?"),
+    )
+
+
+def test_what_is_picked_from_the_input_is_found_again(watch: Watch):
+    picked = {"question": itemgetter("asked"), "shout": itemgetter("asked") | RunnableLambda(str.upper)}
+    watch(
+        """
+        prompt agent "You are a tutor."
+        user_message   "144?"
+        chain_start    RunnableSequence {"locale":"en"}
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "Twelve."
+          chain_end    completed
+        """,
+        *ways(lambda: picked | TUTOR | model("Twelve.") | StrOutputParser(), {"asked": "144?", "locale": "en"}),
+        input_key="asked",
+    )
+
+
+def test_parallel_branches_are_internal_unless_they_are_the_answer(watch: Watch):
+    def make() -> Runnable[Any, Any]:
+        return RunnableParallel(
+            joke=ChatPromptTemplate([("human", "Joke about {topic}")]) | model("A joke.") | StrOutputParser(),
+            poem=ChatPromptTemplate([("human", "Poem about {topic}")]) | model("A poem.") | StrOutputParser(),
+        )
+
+    watch(
+        r"""
+        user_message   "bears"
+        chain_start    RunnableParallel<joke,poem>
+          llm          gpt-4o-mini 10>5 $ internal given human:"Joke about bears" => "A joke."
+          llm          gpt-4o-mini 10>5 $ internal given human:"Poem about bears" => "A poem."
+          assistant_message "{\"joke\":\"A joke.\",\"poem\":\"A poem.\"}"
+          chain_end    completed
+        """,
+        *ways(make, {"topic": "bears"}, only="invoke ainvoke"),
+        unordered=True,
+    )
+
+
+def test_only_the_branch_that_ran_is_told(watch: Watch):
+    def make() -> Runnable[Any, Any]:
+        router = ChatPromptTemplate([("human", "Route: {question}")]) | model("maths") | StrOutputParser()
+        return RunnablePassthrough.assign(topic=router) | RunnableBranch(
+            (lambda given: given["topic"] == "maths", tutor()), tutor("I only do maths.")
+        )
+
+    watch(
+        """
+        prompt agent "You are a tutor."
+        user_message   "144?"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini 10>5 $ internal given human:"Route: 144?" => "maths"
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "Twelve."
+          chain_end    completed
+        """,
+        *ways(make, {"question": "144?"}),
+    )
+
+
+def test_a_fallback_that_was_needed_shows_the_failed_attempt(watch: Watch):
+    watch(
+        """
+        prompt agent "You are a tutor."
+        user_message   "144?"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini ?>? error RuntimeError: overloaded
+          llm          gpt-4o 10>5 $
+          assistant_message "Twelve."
+          chain_end    completed
+        """,
+        *ways(
+            lambda: TUTOR
+            | model(RuntimeError("overloaded")).with_fallbacks([model("Twelve.", model_name="gpt-4o")])
+            | StrOutputParser(),
+            {"question": "144?"},
+        ),
+    )
+
+
+def test_fallbacks_at_the_root_are_one_turn(watch: Watch):
+    watch(
+        """
+        user_message   "144?"
+        chain_start    RunnableWithFallbacks
+          llm          gpt-4o-mini ?>? error RuntimeError: overloaded
+          llm          gpt-4o 10>5 $
+          assistant_message "Twelve."
+          chain_end    completed
+        """,
+        *ways(
+            lambda: model(RuntimeError("overloaded")).with_fallbacks([model("Twelve.", model_name="gpt-4o")]), "144?"
+        ),
+    )
+
+
+def test_a_retry_shows_each_attempt_and_one_answer(watch: Watch):
+    watch(
+        """
+        prompt agent "You are a tutor."
+        user_message   "144?"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini ?>? error RuntimeError: overloaded
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "Twelve."
+          chain_end    completed
+        """,
+        *ways(
+            lambda: TUTOR
+            | model(RuntimeError("overloaded"), "Twelve.").with_retry(wait_exponential_jitter=False)
+            | StrOutputParser(),
+            {"question": "144?"},
+            only="invoke ainvoke",
+        ),
+    )
+
+
+def test_an_error_ends_the_turn_and_is_told_once(watch: Watch):
+    def fail(_: Any) -> None:
+        raise ValueError("no such thing")
+
+    watch(
+        """
+        prompt agent "You are a tutor."
+        user_message   "144?"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini 10>5 $ internal => "Twelve."
+          chain_end    error ValueError: no such thing
+        """,
+        *ways(lambda: tutor() | RunnableLambda(fail), {"question": "144?"}, only="invoke ainvoke"),
+    )
+
+
+def test_map_is_one_turn_with_its_calls(watch: Watch):
+    seen = watch(
+        r"""
+        user_message   "Joke about bears"
+        chain_start    RunnableEach<RunnableSequence>
+          llm          gpt-4o-mini 10>5 $ internal => "A joke."
+          llm          gpt-4o-mini 10>5 $ internal given human:"Joke about cats" => "A joke."
+          assistant_message "[\"A joke.\",\"A joke.\"]"
+          chain_end    completed
+        """,
+        *ways(
+            lambda: (
+                ChatPromptTemplate([("human", "Joke about {topic}")]) | model("A joke.") | StrOutputParser()
+            ).map(),
+            [{"topic": "bears"}, {"topic": "cats"}],
+            {"max_concurrency": 1},
+            only="invoke ainvoke",
+        ),
+    )
+    assert seen.of("chain_end")[0]["properties"]["model_calls"] == 2
+
+
+def test_a_batch_of_a_chain_is_a_turn_each(watch: Watch):
+    def program(config: Config) -> Any:
+        return (tutor() | StrOutputParser()).batch([{"question": "144?"}, {"question": "12 * 12?"}], config)
+
+    async def aprogram(config: Config) -> Any:
+        return await (tutor() | StrOutputParser()).abatch([{"question": "144?"}, {"question": "12 * 12?"}], config)
+
+    watch(
+        """
+        conversation ~
+        prompt agent "You are a tutor."
+        user_message   "12 * 12?"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "Twelve."
+          chain_end    completed
+        conversation ~
+        prompt agent "You are a tutor."
+        user_message   "144?"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "Twelve."
+          chain_end    completed
+        """,
+        program,
+        aprogram,
+        unordered=True,
+    )
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the wrapper is going away; programs that use it are not
+def test_a_history_wrapper_reads_memory_and_tells_each_message_once(watch: Watch):
+    prompt = ChatPromptTemplate(
+        [("system", "You are a tutor."), MessagesPlaceholder("history"), ("human", "{question}")]
+    )
+
+    def make() -> Runnable[Any, Any]:
+        kept = InMemoryChatMessageHistory()
+        return RunnableWithMessageHistory(
+            prompt | model("Twelve.", "Thirteen."),
+            lambda session_id: kept,
+            input_messages_key="question",
+            history_messages_key="history",
+        )
+
+    def talk(config: Config) -> Any:
+        wrapped, ours = make(), {**config, "configurable": {"session_id": "c-1"}}
+        return [wrapped.invoke({"question": asked}, ours).text for asked in ("144?", "yes", "yes")]
+
+    async def atalk(config: Config) -> Any:
+        wrapped, ours = make(), {**config, "configurable": {"session_id": "c-1"}}
+        return [(await wrapped.ainvoke({"question": asked}, ours)).text for asked in ("144?", "yes", "yes")]
+
+    watch(
+        """
+        conversation c-1 of anonymous
+        prompt agent "You are a tutor."
+        user_message   "144?"
+        chain_start    RunnableWithMessageHistory
+          memory_read  load_history {"source":"load_history"} => {"messages":0}
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "Twelve."
+          chain_end    completed
+        user_message   "yes"
+        chain_start    RunnableWithMessageHistory
+          memory_read  load_history {"source":"load_history"} => {"messages":2}
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "Thirteen."
+          chain_end    completed
+        user_message   "yes"
+        chain_start    RunnableWithMessageHistory
+          memory_read  load_history {"source":"load_history"} => {"messages":4}
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "Thirteen."
+          chain_end    completed
+        """,
+        talk,
+        atalk,
+    )
+
+
+def test_a_stream_whose_input_comes_late_still_has_its_user(watch: Watch):
+    def upper(pieces: Any) -> Any:
+        for piece in pieces:
+            yield {"question": piece["question"].upper()}
+
+    async def aupper(pieces: Any) -> Any:
+        async for piece in pieces:
+            yield {"question": piece["question"].upper()}
+
+    watch(
+        """
+        prompt agent "You are a tutor."
+        user_message   "what is 144?"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini 10>5 $ given human:"WHAT IS 144?"
+          assistant_message "Twelve."
+          chain_end    completed
+        """,
+        *ways(
+            lambda: RunnableGenerator(upper, aupper) | TUTOR | model("Twelve.") | StrOutputParser(),
+            {"question": "what is 144?"},
+        ),
+    )
+
+
+def test_transform_of_a_stream_of_inputs_is_one_turn(watch: Watch):
+    def program(config: Config) -> Any:
+        return list((tutor() | StrOutputParser()).transform(iter([{"question": "144?"}]), config))
+
+    watch(
+        """
+        prompt agent "You are a tutor."
+        user_message   "144?"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "Twelve."
+          chain_end    completed
+        """,
+        program,
+    )
+
+
+def test_a_function_that_calls_models_is_a_turn(watch: Watch):
+    @chain
+    def answer(question: str) -> str:
+        draft = model("A draft.").invoke(f"Draft: {question}").text
+        return model("Twelve.").invoke(f"Improve: {draft}").text
+
+    watch(
+        """
+        user_message   "144?"
+        chain_start    answer
+          llm          gpt-4o-mini 10>5 $ internal given human:"Draft: 144?" => "A draft."
+          llm          gpt-4o-mini 10>5 $ given human:"Improve: A draft."
+          assistant_message "Twelve."
+          chain_end    completed
+        """,
+        *ways(lambda: answer, "144?"),
+    )
+
+
+def test_an_answer_that_code_composed_is_the_answer(watch: Watch):
+    def decorate(message: Any) -> str:
+        return f"*** {message.text} ***"
+
+    watch(
+        """
+        prompt agent "You are a tutor."
+        user_message   "144?"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini 10>5 $ internal => "Twelve."
+          assistant_message "*** Twelve. ***"
+          chain_end    completed
+        """,
+        *ways(lambda: tutor() | RunnableLambda(decorate), {"question": "144?"}, only="invoke ainvoke"),
+    )
+
+
+def test_a_parsed_answer_is_told_as_json(watch: Watch):
+    watch(
+        r"""
+        prompt agent "You are a tutor."
+        user_message   "144?"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "{\"root\":12}"
+          chain_end    completed
+        """,
+        *ways(lambda: tutor('{"root":12}') | JsonOutputParser(), {"question": "144?"}),
+    )
+
+
+def test_history_that_the_program_passes_is_told_once(watch: Watch):
+    prompt = ChatPromptTemplate([("system", "You are a tutor."), MessagesPlaceholder("chat"), ("human", "{question}")])
+
+    def program(config: Config) -> Any:
+        tutor, ours = prompt | model("Twelve.", "Thirteen."), {**config, "metadata": {"conversation_id": "c-1"}}
+        chat: list[Any] = [HumanMessage("Hello"), AIMessage("Hello! What do you want to know?")]
+        said = []
+        for question in ("144?", "169?"):
+            answer = tutor.invoke({"question": question, "chat": chat}, ours)
+            said.append(answer.text)
+            chat = [*chat, HumanMessage(question), AIMessage(answer.text)]
+        return said
+
+    watch(
+        """
+        conversation c-1 of anonymous
+        prompt agent "You are a tutor."
+        user_message   "Hello" imported
+        assistant_message "Hello! What do you want to know?" imported
+        user_message   "144?"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "Twelve."
+          chain_end    completed
+        user_message   "169?"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "Thirteen."
+          chain_end    completed
+        """,
+        program,
+    )
+
+
+def test_names_tags_and_metadata_of_the_user_are_kept(watch: Watch):
+    config = {"run_name": "tutor", "tags": ["beta"], "metadata": {"plan": "pro"}}
+    watch(
+        """
+        prompt agent "You are a tutor."
+        user_message   "144?"
+        chain_start    tutor tags=beta metadata={"plan":"pro"}
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "Twelve."
+          chain_end    completed
+        """,
+        *ways(tutor, {"question": "144?"}, config),
+    )
+
+
+def test_a_prompt_by_itself_is_no_conversation(watch: Watch):
+    def program(config: Config) -> Any:
+        TUTOR.invoke({"question": "144?"}, config)
+        return PromptTemplate.from_template("Tell me of {topic}").invoke({"topic": "cats"}, config)
+
+    watch("", program)
+
+
+def test_a_parser_by_itself_is_no_conversation(watch: Watch):
+    watch("", lambda config: StrOutputParser().invoke(AIMessage("Twelve."), config))
+
+
+def test_a_prompt_that_was_filled_before_the_call_is_still_its_template(watch: Watch):
+    prompt = ChatPromptTemplate([("system", "You are a {mood} tutor."), ("human", "{question}")])
+
+    def program(config: Config) -> Any:
+        filled = prompt.invoke({"mood": "patient", "question": "144?"}, config)
+        return StrOutputParser().invoke(model("Twelve.").invoke(filled, config), config)
+
+    watch(
+        """
+        prompt agent
+          system "You are a {{mood}} tutor."
+          mood = "patient"
+        user_message   "144?"
+        llm            gpt-4o-mini 10>5 $
+          assistant_message "Twelve."
+        """,
+        program,
+    )
+
+
+def test_a_chain_without_a_model_is_a_turn_of_the_program(watch: Watch):
+    watch(
+        """
+        user_message   "hello"
+        chain_start    RunnableSequence
+          assistant_message "HELLO!"
+          chain_end    completed
+        """,
+        *ways(lambda: RunnableLambda(str.upper) | RunnableLambda(lambda text: text + "!"), "hello"),
+    )
