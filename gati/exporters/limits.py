@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-import reprlib
 from collections.abc import Mapping, Set
 from datetime import date, datetime, time, timezone
 from decimal import Decimal
@@ -32,6 +31,8 @@ _LARGEST_INT = 2**63
 _SMALL = 4096
 _CUT = re.compile(r"… \[shortened by gati, (\d+) bytes in all\]\Z")
 _LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z
+LAST_MS = (_LAST_SECOND - 86_400) * 1000
+"""The latest time that is given to a message, a day before the last that can be written."""
 
 
 def text(value: str, limit: int) -> str:
@@ -121,7 +122,7 @@ class _Walk:
     def __init__(self, limit: int) -> None:
         self.left = limit
 
-    def value(self, value: Any, depth: int) -> Any:  # noqa: PLR0911 - one line a type
+    def value(self, value: Any, depth: int) -> Any:
         kind = type(value)
         if kind is str:
             size = len(value) + 3
@@ -173,7 +174,7 @@ class _Walk:
             items.append(self.value(item, depth + 1))
         return items
 
-    def _other(self, value: Any, depth: int) -> Any:  # noqa: PLR0911 - one line a type
+    def _other(self, value: Any, depth: int) -> Any:
         """Values that no snapshot holds: events made by hand bring them."""
         try:
             if isinstance(value, Enum):
@@ -192,9 +193,13 @@ class _Walk:
                 return self.value(value.isoformat(), depth)
             if isinstance(value, (UUID, Decimal, PurePath)):
                 return self.value(str(value), depth)
-            return self._text(reprlib.Repr().repr(value), 1)
+            return f"<{type(value).__name__}>" if _says_nothing(value) else self._text(repr(value), 1)
         except Exception:  # noqa: BLE001 - the value's own methods may raise anything
             return f"<{type(value).__name__}>"
+
+
+def _says_nothing(value: Any) -> bool:
+    return type(value).__repr__ is object.__repr__
 
 
 def _number(value: Any) -> Any:

@@ -35,7 +35,7 @@ _SIZE = re.compile(r"too (large|big|long)|\bsize\b|payload|exceed", re.IGNORECAS
 _PARENT = re.compile(r"parent", re.IGNORECASE)
 
 
-def of_status(status: int, headers: Mapping[str, str], body: bytes, items: int) -> Outcome:  # noqa: PLR0911 - one line a class of answers
+def of_status(status: int, headers: Mapping[str, str], body: bytes, items: int) -> Outcome:
     """The verdict on an answer that is not a success."""
     reason = f"HTTP {status}"
     if status in _AGAIN or status >= 500:

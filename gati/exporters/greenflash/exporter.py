@@ -88,7 +88,7 @@ class GreenflashExporter:
             outcome, status, answer = self._attempt(request.endpoint, body, request.items)
         return outcome
 
-    def _attempt(  # noqa: PLR0911 - one line a class of answers
+    def _attempt(
         self, endpoint: str, body: dict[str, Any], items: int
     ) -> tuple[Outcome, int, bytes]:
         """One call: its outcome, and status and answer if there was one."""

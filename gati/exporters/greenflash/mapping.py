@@ -40,7 +40,7 @@ _Texts: TypeAlias = "tuple[tuple[str, str], ...]"
 
 
 class Draft:
-    """A message before it has its place. `prompt`: a key of `Wires`, `MAIN`, or None for the current one."""
+    """A message before it has its place. `prompt`: a key of `Wires`, `MAIN`, or None: its parent's."""
 
     __slots__ = ("message", "ns", "prompt", "size")
 
@@ -83,7 +83,7 @@ def drafts(turn: events.Turn, view: View, by_hand: bool = False) -> tuple[list[D
 class _Writer:
     """Puts one turn's parts in their places."""
 
-    __slots__ = ("_at", "_by_hand", "_explicit", "_last", "_shown", "_top", "_turn", "_view", "drafts", "main")
+    __slots__ = ("_answered", "_at", "_by_hand", "_explicit", "_last", "_shown", "_top", "_turn", "_view", "drafts", "main")
 
     def __init__(self, turn: events.Turn, view: View, by_hand: bool) -> None:
         self._turn = turn
@@ -96,6 +96,7 @@ class _Writer:
         """What hangs on nothing else hangs here: the chain_start, else the user's text."""
         self.drafts: list[Draft] = []
         self._explicit = turn.conversation.prompt
+        self._answered = False
         self.main: Hashable = view.wires.of(self._explicit)[0] if self._explicit and view.content else None
 
     def write(self) -> None:
@@ -239,11 +240,11 @@ class _Writer:
             properties["prompt_version"] = wire.version
         if self._explicit is not None or not self._view.content:  # one stands for every call, or none is told
             return None
-        if self.main is None or event.shown or not event.internal:
-            self.main = found
+        if event.shown or not (self._answered or (event.internal and self.main is not None)):
+            self.main, self._answered = found, event.shown
         return found
 
-    def _put(  # noqa: C901, PLR0917 - one line a field; called for every message
+    def _put(  # noqa: C901 - one line a field; called for every message
         self, part: Part, id_: str, parent: str | None, ns: int, prompt: Hashable = None, said: _Texts | None = None
     ) -> None:
         view = self._view

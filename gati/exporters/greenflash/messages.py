@@ -153,7 +153,7 @@ class Encoder:
     def _stamp(self, found: list[Draft], state: _State) -> None:
         last = state.last_ms
         for draft in found:
-            ms = draft.ns // 1_000_000
+            ms = min(draft.ns // 1_000_000, limits.LAST_MS)
             last = ms if ms > last else last + 1
             second = last // 1000
             if second != self._second:
@@ -253,24 +253,21 @@ def shorten(message: dict[str, Any], limit: int) -> dict[str, Any]:
 
 
 def _by_prompt(found: list[Draft], main: Hashable) -> list[tuple[Hashable, list[Draft]]]:
-    """The drafts by the prompt they stand under, in as few groups as let each parent stand in its child's group
-    or an earlier one. Mostly one.
+    """The drafts by the prompt they stand under, each parent's group before its children's or the same.
+
+    What is no model call stands under the prompt of the message it hangs on, so there are as many
+    groups as prompts, mostly one.
     """
     if all(draft.prompt in (None, MAIN, main) for draft in found):
         return [(main, found)]
-    current = main
     groups: list[tuple[Hashable, list[Draft]]] = []
     place: dict[str, int] = {}
     for draft in found:
-        prompt = draft.prompt
+        above = place.get(draft.message.get("parentExternalMessageId", ""))
+        prompt = main if draft.prompt is MAIN else draft.prompt
         if prompt is None:
-            prompt = current
-        elif prompt is MAIN:
-            prompt = main
-        else:
-            current = prompt
-        least = place.get(draft.message.get("parentExternalMessageId", ""), 0)
-        for index in range(least, len(groups)):
+            prompt = main if above is None else groups[above][0]
+        for index in range(above or 0, len(groups)):
             if groups[index][0] == prompt:
                 break
         else:

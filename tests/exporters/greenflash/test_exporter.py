@@ -1,0 +1,304 @@
+"""The exporter over real HTTP, with the real SDK, against the strict local server."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import greenflash as sdk
+import httpx
+import pytest
+
+from gati import events as ev
+from gati.exporters.base import Request, Verdict
+from gati.exporters.greenflash.exporter import GreenflashExporter, unlinked
+from gati.settings import Settings
+from gati.studio import faults
+from tests.exporters.turns import ROOT, agent_turn, run_id, said, settings, tool, turn
+from tests.servers import LocalServer
+
+
+def options(server: LocalServer, **more: Any) -> Settings:
+    return settings(**{"api_key": server.api_key, "base_url": server.url, "timeout": 5.0, **more})
+
+
+@pytest.fixture
+def exporter(greenflash: LocalServer) -> Iterator[GreenflashExporter]:
+    made = GreenflashExporter(options(greenflash))
+    yield made
+    made.close()
+
+
+def request(exporter: GreenflashExporter, *items: ev.Item) -> Request:
+    (made,) = exporter.encode(items or (agent_turn(),))
+    return made
+
+
+def test_a_turn_arrives_as_it_was(greenflash: LocalServer, exporter: GreenflashExporter):
+    sent = request(exporter)
+    assert exporter.send(sent).verdict is Verdict.OK
+    held = greenflash.messages("c-1")
+    assert [m["externalMessageId"] for m in held] == [m["externalMessageId"] for m in sent.body["messages"]]
+    assert held[-2]["content"] == "The square root of 144 is 12."
+
+
+def test_a_resend_doubles_nothing(greenflash: LocalServer, exporter: GreenflashExporter):
+    sent = request(exporter)
+    greenflash.faults.add(faults.reset(after_commit=True))
+    assert exporter.send(sent).verdict is Verdict.RETRY
+    assert exporter.send(sent).verdict is Verdict.OK
+    assert len(greenflash.messages("c-1")) == 12
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        ("users", {"external_user_id": "u-7", "name": "Bob"}),
+        ("organizations", {"external_organization_id": "o-1", "name": "ACME"}),
+        ("ratings", {"rating": 4, "rating_min": 0, "rating_max": 5, "external_conversation_id": "c-1"}),
+        ("events", {"event_type": "upgrade", "value": "149.00", "value_type": "currency", "influence": "positive"}),
+    ],
+)
+def test_each_action_arrives(
+    greenflash: LocalServer, exporter: GreenflashExporter, endpoint: Any, body: dict[str, Any]
+):
+    assert exporter.send(request(exporter)).verdict is Verdict.OK
+    assert exporter.send(request(exporter, ev.Action(endpoint, body))).verdict is Verdict.OK
+    assert len(greenflash.bodies(f"/api/v1/{endpoint}")) == 1
+
+
+def test_an_action_that_the_sdk_does_not_take_is_refused(exporter: GreenflashExporter):
+    outcome = exporter.send(request(exporter, ev.Action("ratings", {"stars": 5})))
+    assert (outcome.verdict, outcome.reason) == (Verdict.REJECT, "the SDK refuses it: TypeError")
+
+
+FAULTS: list[tuple[faults.Fault, Verdict, float | None]] = [
+    (faults.failing(500), Verdict.RETRY, None),
+    (faults.failing(503, headers={"Retry-After": "3"}), Verdict.RETRY, 3.0),
+    (faults.failing(408), Verdict.RETRY, None),
+    (faults.failing(409), Verdict.RETRY, None),
+    (faults.rate_limited("7"), Verdict.RETRY, 7.0),
+    (faults.rate_limited("250", header="retry-after-ms"), Verdict.RETRY, 0.25),
+    (faults.rate_limited(None), Verdict.RETRY, None),
+    (faults.unauthorized(401), Verdict.PAUSE, None),
+    (faults.unauthorized(403), Verdict.PAUSE, None),
+    (faults.html(200), Verdict.RETRY, None),
+    (faults.empty(204), Verdict.RETRY, None),
+    (faults.json_value([]), Verdict.RETRY, None),
+    (faults.json_value(None), Verdict.RETRY, None),
+    (faults.json_value({"success": False}), Verdict.RETRY, None),
+    (faults.json_value({"success": True}), Verdict.RETRY, None),
+    (faults.redirect(), Verdict.RETRY, None),
+    (faults.reset(), Verdict.RETRY, None),
+    (faults.too_large(items=3, times=1), Verdict.SPLIT, None),
+    (faults.bad_message(ROOT, times=1), Verdict.SPLIT, None),
+    (faults.bad_message(ROOT, status=422, times=1), Verdict.SPLIT, None),
+]
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict", "wait"), FAULTS, ids=[f"{n}-{fault.name}" for n, (fault, *_) in enumerate(FAULTS)]
+)
+def test_each_fault_has_its_verdict_and_the_next_attempt_delivers(
+    greenflash: LocalServer, exporter: GreenflashExporter, fault: faults.Fault, verdict: Verdict, wait: float | None
+):
+    sent = request(exporter)
+    greenflash.faults.add(fault)
+    outcome = exporter.send(sent)
+    assert (outcome.verdict, outcome.retry_after) == (verdict, wait)
+    assert exporter.send(sent).verdict is Verdict.OK
+    assert len(greenflash.messages("c-1")) == 12
+
+
+def test_a_redirect_is_not_followed(greenflash: LocalServer, exporter: GreenflashExporter):
+    greenflash.faults.add(faults.redirect("/api/v1/messages"))
+    exporter.send(request(exporter))
+    assert greenflash.requests == []
+
+
+def test_one_attempt_is_one_request(greenflash: LocalServer, exporter: GreenflashExporter):
+    greenflash.faults.add(faults.failing(500, times=None))
+    exporter.send(request(exporter))
+    assert sum(greenflash.faults.hits.values()) == 1
+
+
+def test_a_silent_server_is_given_up_in_time(greenflash: LocalServer):
+    exporter = GreenflashExporter(options(greenflash, timeout=0.2))
+    greenflash.faults.add(faults.black_hole())
+    outcome = exporter.send(request(exporter))
+    assert (outcome.verdict, outcome.reason) == (Verdict.RETRY, "no answer: ReadTimeout")
+    exporter.close()
+
+
+def test_a_sampled_out_request_needs_no_conversation_id(greenflash: LocalServer):
+    exporter = GreenflashExporter(options(greenflash, sample_rate=0.5))
+    greenflash.faults.add(faults.json_value({"success": True}))
+    assert exporter.send(request(exporter)).verdict is Verdict.OK
+    exporter.close()
+
+
+def test_a_parent_that_the_server_does_not_have_is_kept_as_a_property(
+    greenflash: LocalServer, exporter: GreenflashExporter
+):
+    exporter.encode([agent_turn()])  # never sent
+    late = ev.Turn(ROOT, ev.Conversation("c-1", "u-7"), events=[tool(9, run_id(4))], partial=True)
+    greenflash.faults.add(greenflash.faults.make("unknown_parent"))
+    assert exporter.send(request(exporter, late)).verdict is Verdict.OK
+    call, result = greenflash.messages("c-1")
+    assert "parentExternalMessageId" not in call
+    assert call["properties"]["parent_id"] == run_id(4)
+    assert result["parentExternalMessageId"] == run_id(9)
+
+
+def test_a_server_that_takes_no_links_at_all_gets_none(greenflash: LocalServer, exporter: GreenflashExporter):
+    greenflash.faults.add(faults.no_parents(404))
+    assert exporter.send(request(exporter)).verdict is Verdict.OK
+    held = greenflash.messages("c-1")
+    assert not [m for m in held if "parentExternalMessageId" in m]
+    assert held[1]["properties"]["parent_id"] == f"{ROOT}:user"
+
+
+def test_a_link_that_the_server_names_goes_alone():
+    body = {"messages": [{"externalMessageId": "b", "parentExternalMessageId": "a"}, {"externalMessageId": "c", "parentExternalMessageId": "x"}]}  # fmt: skip
+    assert unlinked(body, "parent a not found", False)["messages"] == [
+        {"externalMessageId": "b", "properties": {"parent_id": "a"}},
+        {"externalMessageId": "c", "parentExternalMessageId": "x"},
+    ]
+
+
+@pytest.mark.parametrize("status", [413, 400])
+def test_a_single_message_that_is_too_large_is_shortened(
+    greenflash: LocalServer, exporter: GreenflashExporter, status: int
+):
+    greenflash.faults.add(faults.too_large(size=4000, status=status))
+    alone = ev.Turn(ROOT, ev.Conversation("c-1"), said=[said("x" * 60_000)])
+    assert exporter.send(request(exporter, alone)).verdict is Verdict.OK
+    assert greenflash.messages("c-1")[0]["content"].endswith("60000 bytes in all]")
+
+
+def test_one_bad_message_in_a_hundred_costs_only_itself(greenflash: LocalServer, exporter: GreenflashExporter):
+    bad = run_id(150)
+    greenflash.faults.add(faults.bad_message(bad))
+    waiting = exporter.encode([turn(*[tool(n, at=n) for n in range(100, 148)], tool(150, at=150))])
+    refused = []
+    while waiting:
+        sent = waiting.pop(0)
+        outcome = exporter.send(sent)
+        if outcome.verdict is Verdict.SPLIT:
+            waiting = [*(exporter.split(sent) or ()), *waiting]
+        elif outcome.verdict is Verdict.REJECT:
+            refused += [m["externalMessageId"] for m in sent.body["messages"]]
+    assert refused == [bad]
+    assert len(greenflash.messages("c-1")) == 101
+
+
+@pytest.mark.parametrize("key", ["gf_ü", "gf_a b", "gf_a\nb"])
+def test_a_key_that_cannot_be_one_pauses_at_once(greenflash: LocalServer, key: str):
+    exporter = GreenflashExporter(options(greenflash, api_key=key))
+    outcome = exporter.send(request(exporter))
+    assert (outcome.verdict, outcome.reason) == (Verdict.PAUSE, "the API key holds characters that no key has")
+    assert greenflash.requests == []
+
+
+def test_a_wrong_key_pauses(greenflash: LocalServer):
+    exporter = GreenflashExporter(options(greenflash, api_key="gf_wrong"))
+    assert exporter.send(request(exporter)).verdict is Verdict.PAUSE
+    exporter.close()
+
+
+def test_an_unreachable_server_is_tried_again():
+    exporter = GreenflashExporter(settings(base_url="http://127.0.0.1:9"))
+    assert exporter.send(request(exporter)).reason == "no answer: ConnectError"
+    exporter.close()
+
+
+def test_after_close_nothing_is_sent(greenflash: LocalServer, exporter: GreenflashExporter):
+    exporter.close()
+    assert exporter.send(request(exporter)).verdict is Verdict.RETRY
+    assert greenflash.requests == []
+
+
+def test_a_body_that_no_json_can_hold_never_raises(exporter: GreenflashExporter):
+    sent = request(exporter)
+    sent.body["messages"][0]["output"] = {"x": object()}
+    assert exporter.send(sent).verdict is Verdict.SPLIT
+
+
+def test_a_child_builds_a_client_of_its_own_and_keeps_the_parents(
+    greenflash: LocalServer, exporter: GreenflashExporter
+):
+    sent = request(exporter)
+    exporter.send(sent)
+    inherited = exporter._ready()
+    exporter.after_fork()
+    assert exporter.send(sent).verdict is Verdict.OK
+    assert exporter._ready() is not inherited
+    assert inherited is not None
+    assert not inherited.is_closed()
+    inherited.close()
+
+
+def test_many_threads_share_one_exporter(greenflash: LocalServer, exporter: GreenflashExporter):
+    sent = [request(exporter, agent_turn(root=run_id(n), conversation=f"c-{n}")) for n in range(500, 520)]
+    outcomes: list[Verdict] = []
+    threads = [threading.Thread(target=lambda r=r: outcomes.append(exporter.send(r).verdict)) for r in sent]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes == [Verdict.OK] * 20
+    assert len(greenflash.messages()) == 240
+
+
+def test_accounts_differ_by_key_and_address_and_tell_neither():
+    def account(**more: Any) -> str:
+        return GreenflashExporter(settings(**more)).account
+
+    one = account(api_key="gf_one")
+    assert one == account(api_key=" gf_one ", base_url="https://www.greenflash.ai/api/v1/")
+    assert len({one, account(api_key="gf_two"), account(api_key="gf_one", base_url="http://x.test")}) == 3
+    assert "gf_one" not in one
+    client = sdk.Greenflash(api_key="gf_one")
+    assert GreenflashExporter(settings(api_key=None, client=client)).account == one
+
+
+@pytest.mark.parametrize("kind", [sdk.Greenflash, sdk.AsyncGreenflash])
+def test_a_users_client_lends_its_settings(greenflash: LocalServer, kind: Any):
+    client = kind(api_key=greenflash.api_key, base_url=greenflash.url, default_headers={"X-Team": "a"})
+    exporter = GreenflashExporter(settings(api_key=None, client=client))
+    close = client.close()
+    if close is not None:
+        asyncio.run(close)
+    assert exporter.send(request(exporter)).verdict is Verdict.OK
+    sender = exporter._ready()
+    assert sender is not None
+    assert sender.default_headers["X-Team"] == "a"
+    assert sender.max_retries == 0
+    exporter.close()
+
+
+def test_a_users_own_transport_is_used_and_not_closed(greenflash: LocalServer):
+    seen: list[httpx.Request] = []
+
+    class Watching(httpx.HTTPTransport):
+        closed = False
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            seen.append(request)
+            return super().handle_request(request)
+
+        def close(self) -> None:
+            self.closed = True
+            super().close()
+
+    transport = Watching()
+    http = httpx.Client(transport=transport, headers={"X-Team": "a"})
+    client = sdk.Greenflash(api_key=greenflash.api_key, base_url=greenflash.url, http_client=http)
+    exporter = GreenflashExporter(settings(api_key=None, client=client))
+    assert exporter.send(request(exporter)).verdict is Verdict.OK
+    exporter.close()
+    assert [r.headers["x-team"] for r in seen] == ["a"]
+    assert not transport.closed
+    http.close()

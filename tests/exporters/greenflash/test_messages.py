@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gati import events as ev
+from gati.exporters.base import Request
+from gati.exporters.greenflash.messages import Encoder, shorten, wire
+from tests.exporters.turns import (
+    PRODUCT,
+    ROOT,
+    agent_turn,
+    answer,
+    llm,
+    messages,
+    ms,
+    node,
+    run_id,
+    said,
+    settings,
+    tool,
+    turn,
+)  # fmt: skip
+
+
+def encode(*items: ev.Item, **options: Any) -> list[Request]:
+    return Encoder(settings(**options)).encode(items)
+
+
+def prompts(requests: list[Request]) -> list[Any]:
+    return [request.body.get("system_prompt") for request in requests]
+
+
+def test_the_body_holds_the_arguments_of_the_sdk():
+    (request,) = encode(agent_turn(), sample_rate=0.5, force_sample=True, environment="production")
+    assert {k: v for k, v in request.body.items() if k != "messages"} == {
+        "external_user_id": "u-7",
+        "external_conversation_id": "c-1",
+        "product_id": PRODUCT,
+        "model": "gpt-4o",
+        "properties": {"agent_name": "tutor", "environment": "production"},
+        "sample_rate": 0.5,
+        "force_sample": True,
+    }
+    assert (request.lane, request.turn, request.endpoint) == ("c-1", ROOT, "messages")
+
+
+def test_times_are_strictly_increasing_also_from_turn_to_turn():
+    encoder = Encoder(settings())
+    first, second = agent_turn(), agent_turn(root=run_id(90), said=[said("And of 4?", run_id(90))])
+    told = messages(encoder.encode([first])) + messages(encoder.encode([second]))
+    times = [message["createdAt"] for message in told]
+    assert times == sorted(set(times))
+    assert times[0] == "2027-01-15T08:00:00.000Z"
+    assert times[1] == "2027-01-15T08:00:00.001Z"  # chain_start, at the same moment
+
+
+def test_a_clock_that_cannot_be_does_no_harm():
+    told = messages(encode(turn(llm(3, at=-(10**15)), ended=10**16)))
+    times = [message["createdAt"] for message in told]
+    assert times == sorted(times)
+
+
+def test_turns_of_one_conversation_share_a_request():
+    turns = [agent_turn(root=run_id(100 + n), said=[said("Hi", run_id(100 + n))]) for n in range(5)]
+    (request,) = encode(*turns)
+    assert request.items == 60
+    assert request.turn == run_id(100)
+
+
+def test_turns_of_other_conversations_do_not():
+    turns = [agent_turn(root=run_id(100 + n), conversation=f"c-{n}") for n in range(3)]
+    assert [request.lane for request in encode(*turns)] == ["c-0", "c-1", "c-2"]
+
+
+def test_a_turn_of_another_user_goes_by_itself():
+    other = agent_turn()
+    other.conversation.user_id = "u-8"
+    assert len(encode(agent_turn(), other)) == 2
+
+
+def test_a_request_holds_whole_turns_or_parts_of_one():
+    turns = [agent_turn(root=run_id(100 + n)) for n in range(20)]
+    requests = encode(*turns)
+    assert [request.items for request in requests] == [96, 96, 48]
+    wide = turn(*[tool(n, at=n) for n in range(100, 200)])
+    assert [request.items for request in encode(wide)] == [100, 100, 4]
+    assert {request.turn for request in encode(wide)} == {ROOT}
+
+
+def test_batch_size_bounds_the_messages_of_a_request():
+    assert [request.items for request in encode(agent_turn(), batch_size=5)] == [5, 5, 2]
+
+
+def test_requests_stay_below_their_bytes():
+    big = turn(*[tool(n, at=n, output={"output": "x" * 4000}) for n in range(100, 200)])
+    requests = encode(big, max_request_bytes=20_000)
+    assert all(len(orjson.dumps(wire(request.body))) <= 20_000 for request in requests)
+    assert len(messages(requests)) == 204
+
+
+@pytest.mark.parametrize("text", ["\x01" * 40_000, '"' * 40_000, "ü" * 40_000, "😀" * 40_000])
+def test_texts_that_grow_when_written_as_json_stay_below_the_bytes_too(text: str):
+    big = turn(
+        tool(3, output={"a": text, "b": text}, input={"c": text}), said=[said(text)], answer=answer(text), context=text
+    )
+    requests = encode(big, max_request_bytes=50_000)
+    assert all(len(orjson.dumps(wire(request.body))) <= 50_000 for request in requests)
+    assert len(messages(requests)) == 6
+
+
+def test_one_message_may_fill_a_request_and_tells_how_long_it_was():
+    (request,) = encode(turn(said=[said("x" * 5_000_000)]))
+    assert request.body["messages"][0]["content"].endswith("… [shortened by gati, 5000000 bytes in all]")
+
+
+def test_a_shortened_message_keeps_its_ids():
+    message = {"externalMessageId": "m" * 40, "messageType": "llm", "output": {"text": "x" * 9000}}
+    short = shorten(message, 500)
+    assert len(orjson.dumps(short)) <= 500
+    assert short["externalMessageId"] == "m" * 40
+    assert "9000 bytes in all" in short["output"]["text"]
+
+
+def test_messages_under_different_prompts_go_in_requests_of_their_own():
+    requests = encode(
+        turn(
+            llm(3, at=1, system_prompt="You route.", completion="writer", internal=True),
+            node(4, "writer", 2, 200),
+            llm(5, run_id(4), 201, system_prompt="You write.", completion="12", shown=True),
+            llm(6, at=400, system_prompt="You route.", completion="done", internal=True),
+        )
+    )
+    assert prompts(requests) == ["You write.", "You route."]
+    kinds = [[message["messageType"] for message in request.body["messages"]] for request in requests]
+    assert kinds == [["user_message", "chain_start", "task", "llm", "final_response", "chain_end"], ["llm", "llm"]]
+
+
+def test_what_a_person_saw_stands_under_the_prompt_of_the_call_that_answered():
+    requests = encode(
+        turn(
+            llm(3, at=1, system_prompt="You route.", completion="writer", internal=True),
+            llm(5, at=201, system_prompt="You write.", completion="12", shown=True),
+            llm(6, at=400, system_prompt="You name chats.", completion="Roots", internal=True),
+        )
+    )
+    assert prompts(requests) == ["You write.", "You route.", "You name chats."]
+    kinds = [message["messageType"] for message in requests[0].body["messages"]]
+    assert kinds == ["user_message", "chain_start", "llm", "assistant_message", "chain_end"]
+
+
+def test_parents_come_first_whatever_the_prompts():
+    requests = encode(
+        turn(
+            llm(3, at=1, system_prompt="A", tool_requests=[{"name": "agent"}]),
+            tool(4, at=100),
+            ev.StepEvent(
+                event_id=run_id(5), parent_event_id=run_id(4), step_name="sub", workflow=True, started_ns=ms(101)
+            ),
+            llm(6, run_id(5), 102, system_prompt="B", completion="x", internal=True),
+            tool(7, run_id(6), 103),
+            llm(8, run_id(7), 104, system_prompt="A", completion="12", shown=True),
+            llm(9, at=300, system_prompt="B", completion="y"),
+        )
+    )
+    known: set[str] = set()
+    for message in messages(requests):
+        assert message.get("parentExternalMessageId") in {*known, None}
+        known.add(message["externalMessageId"])
+    assert len(known) == 13
+    assert prompts(requests) == ["A", "B", "A"]
+
+
+def test_a_prompt_given_explicitly_stands_for_every_call():
+    given_ = turn(llm(3, system_prompt="A"), llm(4, at=20, system_prompt="B"))
+    given_.conversation.prompt = ev.Prompt("", external_id="tutor")
+    (request,) = encode(given_)
+    assert request.body["system_prompt"] == {"externalPromptId": "tutor"}
+
+
+def test_a_turn_without_a_prompt_stands_under_that_of_the_turn_before():
+    encoder = Encoder(settings())
+    encoder.encode([turn(llm(3, system_prompt="A", shown=True))])
+    assert prompts(encoder.encode([turn(root=run_id(50))])) == ["A"]
+
+
+def test_hundreds_of_prompts_in_one_turn_are_all_told():
+    calls = [llm(n, at=n, system_prompt=f"It is {n} o'clock.") for n in range(100, 500)]
+    requests = encode(turn(*calls))
+    assert set(prompts(requests)) == {f"It is {n} o'clock." for n in range(100, 500)}
+
+
+def test_a_request_splits_into_halves_down_to_one_message():
+    encoder = Encoder(settings())
+    requests = encoder.encode([agent_turn()])
+    whole = messages(requests)
+    for _ in range(4):
+        requests = [half for request in requests for half in encoder.split(request) or (request,)]
+    assert [request.items for request in requests] == [1] * 12
+    assert messages(requests) == whole
+    assert encoder.split(requests[0]) is None
+
+
+def test_an_event_made_by_hand_joins_its_conversation():
+    encoder = Encoder(settings())
+    turn_ = agent_turn()
+    turn_.conversation.properties = {"plan": "pro"}
+    encoder.encode([turn_])
+    event = ev.ToolCallEvent(run_id=ROOT, parent_event_id=run_id(4), tool_name="mail", user_id="anonymous")
+    (request,) = encoder.encode([event])
+    assert request.lane == "c-1"
+    assert request.body["external_user_id"] == "u-7"
+    assert request.body["properties"]["plan"] == "pro"
+    call, result = messages([request])
+    assert (call["messageType"], call["parentExternalMessageId"]) == ("tool_call", run_id(4))
+    assert (result["messageType"], result["parentExternalMessageId"]) == ("observation", event.event_id)
+
+
+def test_an_event_with_an_unknown_parent_keeps_its_id():
+    (message,) = messages(encode(ev.Event(event_type="checkout", parent_event_id="elsewhere", conversation_id="c-9")))
+    assert "parentExternalMessageId" not in message
+    assert message["properties"]["parent_id"] == "elsewhere"
+
+
+def test_an_event_of_nobody_is_a_conversation_of_its_own():
+    event = ev.Event(event_type="checkout", data={"cart": 3})
+    (request,) = encode(event)
+    assert request.lane == event.event_id
+    assert request.body["external_user_id"] == "anonymous"
+    assert messages([request])[0]["output"] == {"name": "checkout", "data": {"cart": 3}}
+
+
+def test_what_is_remembered_is_bounded():
+    encoder = Encoder(settings())
+    for n in range(12_000):
+        root = run_id(n)
+        encoder.encode([turn(llm(n + 50_000, root, system_prompt=str(n)), root=root, conversation=root)])
+    remembered = [encoder._states, encoder._view.shown, encoder._conversations, encoder._wires._known]
+    assert [len(each) <= bound for each, bound in zip(remembered, (4096, 16_384, 4096, 256), strict=True)] == [True] * 4
+
+
+_texts = st.text(st.characters(exclude_categories=()), max_size=20)
+_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | _texts | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_texts | st.integers(), inner, max_size=4),
+    max_leaves=10,
+)
+_objects = st.dictionaries(_texts, _values, max_size=4)
+
+
+@given(_texts, _objects, _objects, _values)
+def test_whatever_comes_in_valid_messages_go_out(text: str, given_: dict[str, Any], gave: dict[str, Any], odd: Any):
+    event = {"tags": [text], "error_type": text, "error_message": text, "started_ns": ms(1)}
+    requests = encode(
+        turn(
+            tool(3, tool_name=text, input=given_, output=odd, tool_call_id=text, **event),
+            llm(4, model=text, completion=text, new_messages=[gave], system_prompt=text, reasoning=text, **event),
+            ev.CustomEvent(event_id=text or "x", name=text, payload=gave, **event),
+            ev.StepEvent(step_name=text, input=odd, output=odd, **event),
+            ev.RetrievalEvent(query=text, documents=[given_], **event),
+            said=[said(text)],
+            answer=answer(text),
+            context=text,
+        ),
+        ev.Event(event_type=text or "x", data=gave, conversation_id=text or None, parent_event_id=text, user_id=text),
+    )
+    json.dumps([request.body for request in requests], allow_nan=False, ensure_ascii=False).encode()
+    assert len(messages(requests)) >= 11
