@@ -37,18 +37,19 @@ ARROWS: dict[str, set[str]] = {
     "gati.pipeline": {"gati.trace", "gati.exporters", "gati.settings"},
     "gati.exporters": {"gati.settings", "gati.studio"},
     "gati.studio": set(),
+    "gati.studio.push": {"gati.studio", "gati.exporters", "gati.pipeline"},
     "gati.demo": {"gati.langchain"},
     "gati.testing": {"gati._runtime", "gati.settings", "gati.exporters", "gati.langchain"},
     "gati.cli": {
         "gati", "gati.observe", "gati.demo", "gati.settings", "gati.options", "gati.studio", "gati.pipeline",
-        "gati.langchain", "gati.exporters", "gati.testing", "gati._runtime",
+        "gati.langchain", "gati.exporters", "gati.testing", "gati._runtime", "gati.studio.push",
     },
 }  # fmt: skip
 """Room → rooms that it may import. A line here is a decision: think before adding one."""
 
-APART = {"gati.langchain.wrappers"}
-"""Modules that are rooms of their own. The wrappers stand above the runtime, since they tell it of what they
-see; their neighbours stand below it."""
+APART = {"gati.langchain.wrappers", "gati.studio.push"}
+"""Modules that are rooms of their own, since they stand above what their neighbours stand below: the wrappers
+tell the runtime what they see, the push sends through an exporter."""
 
 NARROW = {
     ("gati._runtime", "gati.studio"): {"gati.studio.store"},
@@ -57,6 +58,8 @@ NARROW = {
     ("gati.pipeline", "gati.trace"): {"gati.trace.records"},
     ("gati.exporters", "gati.studio"): {"gati.studio.store"},
     ("gati.demo", "gati.langchain"): {"gati.langchain.scripted"},
+    ("gati.studio.push", "gati.exporters"): {"gati.exporters.base"},
+    ("gati.studio.push", "gati.pipeline"): {"gati.pipeline.retry"},
 }
 """Where only some modules of a room may be imported."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -98,6 +98,38 @@ def doctor(
     from gati.cli import doctor as command
 
     raise typer.Exit(command.run(send=send, json_wanted=json))
+
+
+@app.command(epilog="Example: `gati export > all.jsonl`, `gati export c-42 --format markdown -o c-42.md`")
+def export(
+    conversations: Annotated[list[str] | None, typer.Argument(help="Their ids; default: all that fit.")] = None,
+    shape: Annotated[
+        Literal["jsonl", "markdown"], typer.Option("--format", help="A line of JSON each, or Markdown.")
+    ] = "jsonl",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file; default: standard output.")] = None,
+    words: Annotated[str, typer.Option(help="Only conversations in which these words occur.")] = "",
+    user: Annotated[str | None, typer.Option(help="Only conversations of this user.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Only conversations with this agent.")] = None,
+    store: StorePath = None,
+) -> None:
+    """Write conversations of the embedded store as JSON lines or Markdown."""
+    from gati.cli import export as command
+    from gati.studio.reading import Filter
+
+    wanted = Filter(words=words, user=user, agent=agent)
+    raise typer.Exit(command.run(wanted, conversations or [], shape, output, store))
+
+
+@app.command(epilog="Example: `gati push`, `gati push --product 0b9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a10`")
+def push(
+    product: Annotated[str | None, typer.Option(help="Product of conversations that name none; a UUID.")] = None,
+    store: StorePath = None,
+    json: Json = False,
+) -> None:
+    """Send the embedded store to Greenflash: each message once, resumable."""
+    from gati.cli import push as command
+
+    raise typer.Exit(command.run(product, store, json_wanted=json))
 
 
 @app.command(

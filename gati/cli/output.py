@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import Any, NoReturn
 
 from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 _PLAIN_WIDTH = 160
@@ -48,6 +49,12 @@ def show(part: RenderableType) -> None:
 def say(text: str) -> None:
     """Print a line for the person, beside the results."""
     Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PLAIN_WIDTH).print(text, markup=False)
+
+
+def progress(what: str, *, silent: bool) -> Progress:
+    """A progress bar beside the results."""
+    parts = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*parts, console=Console(stderr=True), disable=silent)
 
 
 def fail(text: str, code: Exit = Exit.FAILED) -> NoReturn:

@@ -6,10 +6,7 @@ import dataclasses
 import time
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from gati.cli.output import Exit, as_json, console, rows, say
+from gati.cli.output import Exit, as_json, console, progress, rows, say
 from gati.cli.store import held_by, place
 from gati.pipeline.drain import SpoolStatus, drain, status
 from gati.pipeline.pipeline import spool_folder
@@ -58,8 +55,7 @@ def bring(timeout: float | None, *, json_wanted: bool = False) -> Exit:
     if not exporters:
         say("there is nowhere to deliver to: set GREENFLASH_API_KEY or GATI_BACKEND_URL")
         return Exit.USAGE
-    columns = (TextColumn("delivering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=json_wanted) as bar:
+    with progress("delivering", silent=json_wanted) as bar:
         task = bar.add_task("", total=None)
         result = drain(
             spool_folder(settings.spool_dir),

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from gati import observe
+from gati.cli.commands import app
 from gati.studio import columns
 from gati.testing import ScriptedChatModel
 from tests.servers import LocalServer, greenflash_server
@@ -131,9 +133,9 @@ def test_without_its_extra_the_studio_says_how_to_get_it():
 
 @pytest.mark.parametrize("command", ["demo", "show", "status", "doctor", "drain", "export", "push", "serve", "studio"])
 def test_every_command_has_help_with_an_example(command: str):
-    done = gati(command, "--help")
-    assert done.returncode == 0
-    assert f"Example: gati {command}" in " ".join(done.stdout.split())
+    done = CliRunner().invoke(app, [command, "--help"])
+    assert done.exit_code == 0
+    assert f"Example: gati {command}" in " ".join(done.output.split())
 
 
 def test_status_and_drain_see_what_an_outage_left(tmp_path: Path):
@@ -208,3 +210,25 @@ def test_serve_prints_its_address_and_takes_messages(tmp_path: Path):
         server.terminate()
     assert done.returncode == 0, done.stderr
     assert "97.20" in gati("show", "--store", str(tmp_path / "s.db")).stdout
+
+
+def test_export_writes_json_lines_and_markdown(store: Path, tmp_path: Path):
+    here = {"GATI_LOCAL": str(store)}
+    done = gati("export", **here)
+    (line,) = done.stdout.splitlines()
+    assert (json.loads(line)["externalConversationId"], done.stderr) == ("c-1", "1 conversation exported\n")
+    assert gati("export", "c-1", "--format", "markdown", "-o", str(tmp_path / "c.md"), **here).returncode == 0
+    assert "> Four." in (tmp_path / "c.md").read_text("utf-8")
+    assert gati("export", "--user", "nobody", **here).stdout == ""
+    assert gati("export", "c-2", **here).returncode == 3
+
+
+def test_push_sends_the_store_once(store: Path, greenflash: LocalServer):
+    there = at(greenflash, GATI_PRODUCT_ID=PRODUCT, GATI_LOCAL=str(store))
+    assert gati("push", **there).stdout == "3 delivered, 0 refused, 0 left\n"
+    assert json.loads(gati("push", "--json", **there).stdout)["delivered"] == 0
+    assert [message["content"] for message in greenflash.messages("c-1", PRODUCT) if "content" in message] == [
+        "What is 2 + 2?", "Four.",
+    ]  # fmt: skip
+    assert gati("push", GATI_LOCAL=str(store)).returncode == 2
+    assert gati("push", **(there | {"GREENFLASH_API_KEY": "gf_wrong"})).returncode == 1

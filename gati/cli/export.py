@@ -1,0 +1,49 @@
+"""`gati export`: conversations of the embedded store as JSON lines or Markdown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from gati.cli.output import Exit, fail, say
+from gati.cli.store import open_store
+from gati.studio import export, reading
+from gati.studio.reading import Filter, Summary
+from gati.studio.store import Store
+
+Format = Literal["jsonl", "markdown"]
+
+
+def run(wanted: Filter, ids: list[str], shape: Format, file: Path | None, path: Path | None) -> Exit:
+    """Write the conversations to `file` or to standard output.
+
+    Args:
+        wanted: which conversations, if no ids are given.
+        ids: conversations by name.
+        shape: a line of JSON for each conversation, or Markdown.
+        file: where to; None for standard output.
+        path: the store.
+    """
+    store = open_store(path)
+    summaries = _named(store, ids) if ids else export.summaries(store, wanted)
+    count = 0
+    out = sys.stdout if file is None else file.open("w", encoding="utf-8")
+    try:
+        for summary in summaries:
+            out.write(export.line(store, summary) if shape == "jsonl" else export.markdown(store, summary) + "\n")
+            count += 1
+    finally:
+        if file is not None:
+            out.close()
+        store.close()
+    say(f"{count} conversation{'s' * (count != 1)} exported{f' to {file}' if file else ''}")
+    return Exit.OK
+
+
+def _named(store: Store, ids: list[str]) -> Iterator[Summary]:
+    for uid in ids:
+        if (summary := reading.summary(store, uid)) is None:
+            fail(f"there is no conversation {uid!r} in {store.path}; see `gati show --list`", Exit.NOT_FOUND)
+        yield summary
