@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gati.trace.records import COMMAND, Message, ModelResult
+from gati.trace.records import Message, ModelResult
+from gati.trace.results import updates_of
 from gati.trace.said import TOOLS, as_message, as_messages
 from gati.trace.tree import model_messages
 
@@ -35,21 +36,22 @@ class Calls:
             for request in requests_of(run):
                 if request.get("id"):
                     self._asked.setdefault(str(request["id"]), _Asked(request, run))
-            messages: Iterator[Message] = (m for item in model_messages(run) if (m := as_message(item)) is not None)
+            self._note_answers([m for item in model_messages(run) if (m := as_message(item)) is not None])
         elif run.kind == "tool":
             self._note_tool(run)
-            return
-        else:
-            messages = _messages_out(run)
-        # The "tool" of a structured output is the shape of the answer, and the answer itself is shown.
-        shaped = run.node is not None and isinstance(run.output, dict) and run.output.get("structured_response")
-        for message in messages:
-            if message.role in TOOLS and message.tool_call_id:
-                if shaped:
-                    self._told.add(message.tool_call_id)
-                self._answers.setdefault(message.tool_call_id, message)
-                if run.node is not None:
-                    self._by_nodes.add(message.tool_call_id)
+        elif run.node is not None:
+            for update in updates_of(run.output):
+                answers = self._note_answers(as_messages(update.get("messages")) or ())
+                self._by_nodes.update(answers)
+                if update.get("structured_response") is not None:
+                    # This "tool" is the shape of the answer, and the answer itself is shown.
+                    self._told.update(answers)
+
+    def _note_answers(self, messages: Iterable[Message]) -> list[str]:
+        """Keep what tools answered; ids of the calls that are answered here."""
+        answers = {m.tool_call_id: m for m in messages if m.role in TOOLS and m.tool_call_id}
+        self._answers = {**answers, **self._answers}
+        return list(answers)
 
     def _note_tool(self, run: Run) -> None:
         call_id = str(run.extra) if run.extra is not None else None
@@ -127,13 +129,3 @@ def requests_of(run: Run) -> list[dict[str, Any]]:
     if not answer.tool_calls and not answer.invalid_tool_calls:
         return []
     return [call for call in (*answer.tool_calls, *answer.invalid_tool_calls) if isinstance(call, dict)]
-
-
-def _messages_out(run: Run) -> Iterator[Message]:
-    """The messages in a node's output, also inside a command's update."""
-    value = run.output
-    if isinstance(value, dict) and COMMAND in value:
-        value = value[COMMAND].get("update")
-    if isinstance(value, dict):
-        value = value.get("messages")
-    yield from as_messages(value) or ()

@@ -8,7 +8,7 @@ import orjson
 
 from gati.trace.media import plain_blocks as plain
 from gati.trace.records import COMMAND, Message
-from gati.trace.said import TOOLS, as_message, as_messages
+from gati.trace.said import TOOLS, as_messages
 
 _LONGEST_JSON = 200_000
 """Characters of a text that is looked at as JSON; a longer one stays a text."""
@@ -22,11 +22,23 @@ def as_object(value: Any, key: str) -> dict[str, Any]:
     return made if isinstance(made, dict) else {key: made}
 
 
-def state_of(value: Any) -> dict[str, Any]:
+def updates_of(output: Any) -> list[dict[str, Any]]:
+    """What a node's output changes in its graph's state: a dict, a command's update, or several."""
+    if isinstance(output, list):
+        return [update for item in output for update in updates_of(item)]
+    if not isinstance(output, dict):
+        return []
+    if COMMAND not in output:
+        return [output]
+    update = output[COMMAND].get("update")
+    if isinstance(update, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in update):
+        update = {str(key): value for key, value in update}
+    return [update] if isinstance(update, dict) else []
+
+
+def state_of(output: Any) -> dict[str, Any]:
     """What a node changed, without messages, which stand elsewhere."""
-    if not isinstance(value, dict) or COMMAND in value:
-        return {}
-    return {k: plain(v) for k, v in value.items() if as_messages(v) is None}
+    return {k: plain(v) for update in updates_of(output) for k, v in update.items() if as_messages(v) is None}
 
 
 def tool_message(output: Any, call_id: str | None) -> Message | None:
@@ -36,11 +48,10 @@ def tool_message(output: Any, call_id: str | None) -> Message | None:
     if isinstance(output, list):
         return next((m for item in output if (m := tool_message(item, call_id)) is not None), None)
     if isinstance(output, dict) and COMMAND in output:
-        update = output[COMMAND].get("update")
-        for item in (update.get("messages") or ()) if isinstance(update, dict) else ():
-            message = as_message(item)
-            if message is not None and message.role in TOOLS and message.tool_call_id == call_id:
-                return message
+        for update in updates_of(output):
+            for message in as_messages(update.get("messages")) or ():
+                if message.role in TOOLS and message.tool_call_id == call_id:
+                    return message
     return None
 
 

@@ -115,10 +115,13 @@ def answer_in(value: Any, key: str | None = None, structured: bool = False) -> s
 def _answer_in_state(value: dict[str, Any], key: str | None) -> str:
     if key is not None and key in value:
         return answer_in(value[key], structured=True)
-    if (messages := as_messages(value.get("messages"))) is not None and (text := _last_answer(messages)):
-        return text
-    if value.get("structured_response") is not None:
-        return as_json(value["structured_response"])
+    structured = value.get("structured_response")
+    if (messages := as_messages(value.get("messages"))) is not None:
+        # A structured answer may come as the "result" of a tool that is nothing but its shape.
+        if text := _last_answer(messages, tools=structured is None):
+            return text
+    if structured is not None:
+        return as_json(structured)
     for name in OUTPUT_KEYS:
         found = value.get(name)
         if isinstance(found, str) and found:
@@ -129,14 +132,14 @@ def _answer_in_state(value: dict[str, Any], key: str | None) -> str:
     return texts[0] if len(texts) == 1 else ""
 
 
-def _last_answer(messages: list[Message]) -> str:
+def _last_answer(messages: list[Message], tools: bool = True) -> str:
     for message in reversed(messages):
         if message.role in PEOPLE:
             return ""
         if message.role in ANSWERS:
             return "" if message.tool_calls else text_of(message)
         # A tool that returns directly to the person has the last word.
-        if message.role in TOOLS and message is messages[-1] and message.status != "error":
+        if tools and message.role in TOOLS and message is messages[-1] and message.status != "error":
             return text_of(message)
     return ""
 

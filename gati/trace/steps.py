@@ -200,7 +200,8 @@ class Steps:
         if is_invalid(request):
             event.status, event.handled, event.error_type = "error", True, "InvalidToolCall"
             event.error_message = told or str(request.get("error") or "the arguments cannot be read")
-        elif answer is not None and answer.status == "error":
+        elif (answer is not None and answer.status == "error") or told.startswith("Error:"):
+            # LangChain answers structured output of the wrong shape in these words, without a status.
             event.status, event.handled, event.error_type = "error", True, "ToolNotRun"
             event.error_message = told
         else:

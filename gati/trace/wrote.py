@@ -39,7 +39,7 @@ def said_in(trace: Trace, input_key: str | None, conversation_id: str, thread: T
     number = 0
     for message in heard.news:
         role: Literal["user", "system"]
-        if message.role in PEOPLE:
+        if _is_persons(message):
             role = "user"
         elif message.role in SYSTEM and number:
             role = "system"
@@ -78,9 +78,14 @@ def _heard_by_model(trace: Trace) -> Heard | None:
     for run in trace.models():
         if isinstance(run.inputs, ModelCall):
             heard = heard_in(list(run.inputs.messages))
-            if heard is not None and any(m.role in PEOPLE for m in heard.news):
+            if heard is not None and any(_is_persons(m) for m in heard.news):
                 return Heard([], heard.news)
     return None
+
+
+def _is_persons(message: Message) -> bool:
+    """Whether a person wrote it: LangChain's summaries are in a person's voice, but marked."""
+    return message.role in PEOPLE and not (message.additional or {}).get("lc_source")
 
 
 def _imported(history: list[Message], conversation_id: str, start: int) -> list[Said]:
@@ -89,7 +94,7 @@ def _imported(history: list[Message], conversation_id: str, start: int) -> list[
     said: list[Said] = []
     for position, message in enumerate(history):
         role: Literal["user", "assistant"]
-        if message.role in PEOPLE:
+        if _is_persons(message):
             role = "user"
         elif message.role in ANSWERS and not message.tool_calls:
             role = "assistant"

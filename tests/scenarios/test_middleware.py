@@ -1,0 +1,381 @@
+"""Agents with middleware: what it does is seen, what it says to itself is no conversation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain.agents import create_agent
+from langchain.agents.middleware import (
+    AgentMiddleware,
+    AgentState,
+    ModelFallbackMiddleware,
+    ModelRequest,
+    ModelRetryMiddleware,
+    SummarizationMiddleware,
+    ToolCallLimitMiddleware,
+    ToolRetryMiddleware,
+    after_model,
+    before_agent,
+    before_model,
+    dynamic_prompt,
+    wrap_tool_call,
+)
+from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.tools import tool
+from pydantic import BaseModel
+
+from tests.scenarios.harness import Program, Watch, ways
+from tests.scenarios.scripts import asks, call, model, says, weather
+
+ASKED = {"messages": [("user", "How is the weather in Oslo?")]}
+BOTH = "invoke ainvoke"
+
+
+def agent(*replies: Any, tools: Any = (weather,), only: str = BOTH, given: Any = ASKED, **more: Any) -> list[Program]:
+    """Programs of an agent; what has a state of its own is made anew for each run."""
+    made = {k: v() if callable(v) and k == "middleware" else v for k, v in more.items()}
+    return ways(lambda: create_agent(model(*replies), list(tools), **made), given, only=only)
+
+
+def test_a_summary_is_internal(watch: Watch):
+    history = [
+        HumanMessage("Hello."),
+        AIMessage("Hello, how can I help?"),
+        HumanMessage("I am in Norway."),
+        AIMessage("A fine place."),
+        HumanMessage("How is the weather in Oslo?"),
+    ]
+    watch(
+        """
+        user_message   "How is the weather in Oslo?"
+        chain_start    LangGraph
+          task         SummarizationMiddleware.before_model
+            llm        gpt-4o-mini 10>5 $ internal given human:"Sum up what was said." => "They are in Norway."
+          task         model
+            llm        gpt-4o-mini 10>5 $ given human:"Here is a summary of the conversation to date:\\n\\nThey are in Norway."
+          final_response "It is sunny."
+          chain_end    completed
+        """,
+        *ways(
+            lambda: create_agent(
+                model("It is sunny."),
+                middleware=[
+                    SummarizationMiddleware(
+                        model("They are in Norway."),
+                        trigger=("messages", 4),
+                        keep=("messages", 1),
+                        token_counter=len,
+                        summary_prompt="Sum up what was said.",
+                    )
+                ],
+            ),
+            {"messages": history},
+            only=BOTH,
+        ),
+    )
+
+
+def test_a_tool_that_is_tried_again(watch: Watch):
+    def make() -> Any:
+        tries = []
+
+        @tool
+        def shaky(city: str) -> str:
+            """It fails once."""
+            tries.append(city)
+            if len(tries) == 1:
+                raise ConnectionError("gone")
+            return f"rain in {city}"
+
+        return create_agent(
+            model(asks(call("shaky", city="Oslo")), "Rain."),
+            [shaky],
+            middleware=[ToolRetryMiddleware(max_retries=2, initial_delay=0.0, jitter=False)],
+        )
+
+    seen = watch(
+        """
+        user_message   "How is the weather in Oslo?"
+        chain_start    LangGraph
+          task         model
+            llm        gpt-4o-mini 10>5 $ calls=shaky
+          task         tools
+            tool_call  shaky {"city":"Oslo"}
+              tool_error ConnectionError: gone handled
+            tool_call  shaky {"city":"Oslo"}
+              observation {"output":"rain in Oslo"}
+          task         model
+            llm        gpt-4o-mini 10>5 $
+          final_response "Rain."
+          chain_end    completed
+        """,
+        *ways(make, ASKED, only=BOTH),
+    )
+    assert [m["properties"]["tool_call_id"] for m in seen.of("tool_call")] == ["c1", "c1"]
+
+
+def test_a_model_that_falls_back(watch: Watch):
+    watch(
+        """
+        user_message   "How is the weather in Oslo?"
+        chain_start    LangGraph
+          task         model
+            llm        gpt-4o-mini ?>? error RuntimeError: overloaded
+            llm        gpt-4o 10>5 $
+          final_response "It is sunny."
+          chain_end    completed
+        """,
+        *ways(
+            lambda: create_agent(
+                model(RuntimeError("overloaded")),
+                middleware=[ModelFallbackMiddleware(model("It is sunny.", model_name="gpt-4o"))],
+            ),
+            ASKED,
+        ),
+    )
+
+
+def test_a_model_that_is_tried_again(watch: Watch):
+    watch(
+        """
+        user_message   "How is the weather in Oslo?"
+        chain_start    LangGraph
+          task         model
+            llm        gpt-4o-mini ?>? error RuntimeError: overloaded
+            llm        gpt-4o-mini 10>5 $
+          final_response "It is sunny."
+          chain_end    completed
+        """,
+        *ways(
+            lambda: create_agent(
+                model(RuntimeError("overloaded"), "It is sunny."),
+                middleware=[ModelRetryMiddleware(max_retries=2, initial_delay=0.0, jitter=False)],
+            ),
+            ASKED,
+            only=BOTH,
+        ),
+    )
+
+
+def test_a_model_that_fails_for_good_has_its_error_as_answer(watch: Watch):
+    """`on_failure="continue"` makes the error the answer that the person sees."""
+    watch(
+        """
+        user_message   "How is the weather in Oslo?"
+        chain_start    LangGraph
+          task         model
+            llm        gpt-4o-mini ?>? error RuntimeError: overloaded
+            llm        gpt-4o-mini ?>? error RuntimeError: overloaded
+          final_response "Please try later."
+          chain_end    completed
+        """,
+        *agent(
+            RuntimeError("overloaded"),
+            RuntimeError("overloaded"),
+            middleware=[
+                ModelRetryMiddleware(
+                    max_retries=1, initial_delay=0.0, jitter=False, on_failure=lambda error: "Please try later."
+                )
+            ],
+        )[:1],
+    )
+
+
+def test_a_prompt_made_by_middleware_is_the_calls_prompt(watch: Watch):
+    @dynamic_prompt
+    def mood(request: ModelRequest) -> str:
+        return f"You are patient. {len(request.messages)} messages so far."
+
+    watch(
+        """
+        prompt @1 agent/model "You are patient. 3 messages so far."
+        prompt @2 agent/model "You are patient. 1 messages so far."
+        user_message   "How is the weather in Oslo?"
+        chain_start    LangGraph
+          task         model
+            llm        gpt-4o-mini 10>5 $ calls=weather @2
+          task         tools
+            tool_call  weather {"city":"Oslo"}
+              observation {"output":"sunny in Oslo"}
+          task         model
+            llm        gpt-4o-mini 10>5 $ @1
+          final_response "It is sunny." @1
+          chain_end    completed
+        """,
+        *agent(asks(call("weather", city="Oslo")), "It is sunny.", middleware=[mood]),
+    )
+
+
+def test_hooks_are_steps(watch: Watch):
+    @before_agent
+    def greet(state: AgentState[Any], runtime: Any) -> None:
+        return None
+
+    @before_model
+    def check(state: AgentState[Any], runtime: Any) -> None:
+        return None
+
+    @after_model
+    def polish(state: AgentState[Any], runtime: Any) -> dict[str, Any]:
+        last = state["messages"][-1]
+        return {"messages": [AIMessage("It is very sunny.", id=last.id)]}
+
+    watch(
+        """
+        user_message   "How is the weather in Oslo?"
+        chain_start    LangGraph
+          task         greet.before_agent
+          task         check.before_model
+          task         model
+            llm        gpt-4o-mini 10>5 $ internal => "It is sunny."
+          task         polish.after_model
+          final_response "It is very sunny."
+          chain_end    completed
+        """,
+        *agent("It is sunny.", middleware=[greet, check, polish]),
+    )
+
+
+def test_a_hook_that_answers_by_itself(watch: Watch):
+    @before_model(can_jump_to=["end"])
+    def guard(state: AgentState[Any], runtime: Any) -> dict[str, Any]:
+        return {"messages": [AIMessage("I may not say.")], "jump_to": "end"}
+
+    watch(
+        """
+        user_message   "How is the weather in Oslo?"
+        chain_start    LangGraph
+          task         guard.before_model => {"jump_to":"end"}
+          final_response "I may not say."
+          chain_end    completed
+        """,
+        *agent("never", middleware=[guard]),
+    )
+
+
+def test_a_limit_of_tool_calls(watch: Watch):
+    seen = watch.trace(
+        agent(
+            asks(call("weather", "c1", city="Oslo")),
+            asks(call("weather", "c2", city="Rome")),
+            "Enough.",
+            middleware=[ToolCallLimitMiddleware(run_limit=1)],
+        )[0]
+    )
+    ran, refused = seen.of("tool_call")
+    assert (ran["input"], refused["input"]) == ({"city": "Oslo"}, {"city": "Rome"})
+    (error,) = seen.of("tool_error")
+    assert error["parentExternalMessageId"] == refused["externalMessageId"]
+    assert error["output"]["type"] == "ToolNotRun"
+    assert seen.said() == [("user", "How is the weather in Oslo?"), ("assistant", "Enough.")]
+
+
+def test_a_tool_call_that_middleware_answers(watch: Watch):
+    @wrap_tool_call
+    def cached(request: Any, handler: Any) -> ToolMessage:
+        return ToolMessage("rain, as an hour ago", tool_call_id=request.tool_call["id"])
+
+    watch(
+        """
+        user_message   "How is the weather in Oslo?"
+        chain_start    LangGraph
+          task         model
+            llm        gpt-4o-mini 10>5 $ calls=weather
+              tool_call weather {"city":"Oslo"}
+                observation {"output":"rain, as an hour ago"}
+          task         tools
+          task         model
+            llm        gpt-4o-mini 10>5 $
+          final_response "Rain."
+          chain_end    completed
+        """,
+        *agent(asks(call("weather", city="Oslo")), "Rain.", middleware=[cached])[:1],
+    )
+
+
+class Forecast(BaseModel):
+    """What is asked for."""
+
+    sky: str
+    degrees: int
+
+
+def test_structured_output_by_tool_is_the_answer_and_no_tool_call(watch: Watch):
+    watch(
+        """
+        user_message   "How is the weather in Oslo?"
+        chain_start    LangGraph
+          task         model => {"structured_response":{"sky":"clear","degrees":4}}
+            llm        gpt-4o-mini 10>5 $ calls=Forecast
+          final_response "{\\"sky\\":\\"clear\\",\\"degrees\\":4}"
+          chain_end    completed
+        """,
+        *agent(asks(call("Forecast", sky="clear", degrees=4)), tools=(), response_format=ToolStrategy(Forecast)),
+    )
+
+
+def test_structured_output_of_the_wrong_shape_is_asked_for_again(watch: Watch):
+    seen = watch.trace(
+        agent(
+            asks(call("Forecast", "c1", sky="clear", degrees="cold")),
+            asks(call("Forecast", "c2", sky="clear", degrees=4)),
+            tools=(),
+            response_format=ToolStrategy(Forecast),
+        )[0]
+    )
+    (refused,) = seen.of("tool_call")
+    assert refused["input"] == {"sky": "clear", "degrees": "cold"}
+    assert len(seen.of("tool_error")) == 1
+    assert seen.said()[-1] == ("assistant", '{"sky":"clear","degrees":4}')
+
+
+def test_structured_output_by_the_provider(watch: Watch):
+    watch(
+        """
+        user_message   "How is the weather in Oslo?"
+        chain_start    LangGraph
+          task         model => {"structured_response":{"sky":"clear","degrees":4}}
+            llm        gpt-4o-mini 10>5 $
+          final_response "{\\"sky\\": \\"clear\\", \\"degrees\\": 4}"
+          chain_end    completed
+        """,
+        *agent('{"sky": "clear", "degrees": 4}', tools=(), response_format=ProviderStrategy(Forecast)),
+    )
+
+
+def test_middleware_of_the_program_may_call_a_model_of_its_own(watch: Watch):
+    class Titles(AgentMiddleware[Any, Any]):
+        def before_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+            model("Weather in Oslo").invoke([HumanMessage("A title for: " + state["messages"][-1].text)])
+            return None
+
+    watch(
+        """
+        user_message   "How is the weather in Oslo?"
+        chain_start    LangGraph
+          task         Titles.before_agent
+            llm        gpt-4o-mini 10>5 $ internal given human:"A title for: How is the weather in Oslo?" => "Weather in Oslo"
+          task         model
+            llm        gpt-4o-mini 10>5 $
+          final_response "It is sunny."
+          chain_end    completed
+        """,
+        *agent("It is sunny.", middleware=[Titles()])[:1],
+    )
+
+
+def test_a_thought_stays_a_thought_beside_a_structured_answer(watch: Watch):
+    reply = says([{"type": "reasoning", "reasoning": "It is clear."}], tool_calls=[call("Forecast", sky="clear", degrees=4)])
+    watch(
+        """
+        user_message   "How is the weather in Oslo?"
+        chain_start    LangGraph
+          task         model => {"structured_response":{"sky":"clear","degrees":4}}
+            llm        gpt-4o-mini 10>5 $ calls=Forecast
+              thought  "It is clear."
+          final_response "{\\"sky\\":\\"clear\\",\\"degrees\\":4}"
+          chain_end    completed
+        """,
+        *agent(reply, tools=(), response_format=ToolStrategy(Forecast)),
+    )

@@ -1,0 +1,244 @@
+"""Several agents in one conversation: sub-agents, supervisors, handoffs; each keeps its prompt."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from langchain.agents import create_agent
+from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.tools import InjectedToolCallId, tool
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.types import Command
+from typing_extensions import TypedDict
+
+from tests.scenarios.harness import Config, Watch, ways
+from tests.scenarios.scripts import asks, call, model, weather
+
+ASKED = {"messages": [("user", "Plan a day in Oslo.")]}
+BOTH = "invoke ainvoke"
+
+
+def test_a_sub_agent_in_a_tool_is_internal(watch: Watch):
+    def planner() -> Any:
+        forecaster = create_agent(
+            model(asks(call("weather", "w1", city="Oslo")), "Sunny all day."),
+            [weather],
+            system_prompt="You are a forecaster.",
+            name="forecaster",
+        )
+
+        @tool
+        def forecast(city: str) -> str:
+            """A forecast."""
+            state = forecaster.invoke({"messages": [HumanMessage(f"Forecast for {city}, please.")]})
+            return str(state["messages"][-1].text)
+
+        return create_agent(
+            model(asks(call("forecast", "f1", city="Oslo")), "Take a walk."),
+            [forecast],
+            system_prompt="You plan days.",
+            name="planner",
+        )
+
+    watch(
+        """
+        prompt @1 planner/model "You plan days."
+        prompt @2 forecaster/model "You are a forecaster."
+        user_message   "Plan a day in Oslo."
+        chain_start    planner
+          task         model
+            llm        gpt-4o-mini 10>5 $ calls=forecast @1
+          task         tools
+            tool_call  forecast {"city":"Oslo"}
+              workflow forecaster
+                task   model
+                  llm  gpt-4o-mini 10>5 $ calls=weather given human:"Forecast for Oslo, please." @2
+                task   tools
+                  tool_call weather {"city":"Oslo"}
+                    observation {"output":"sunny in Oslo"}
+                task   model
+                  llm  gpt-4o-mini 10>5 $ internal => "Sunny all day." @2
+              observation {"output":"Sunny all day."}
+          task         model
+            llm        gpt-4o-mini 10>5 $ @1
+          final_response "Take a walk." @1
+          chain_end    completed
+        """,
+        *ways(planner, ASKED, only=BOTH),
+    )
+
+
+def test_a_sub_agent_whose_words_are_the_answer_of_the_tool_and_of_the_turn(watch: Watch):
+    """A tool that answers directly hands on what the sub-agent said; it is told once as an answer."""
+
+    def front() -> Any:
+        @tool(return_direct=True)
+        def ask_expert(question: str) -> str:
+            """Ask the expert."""
+            state = create_agent(model("Forty-two."), name="expert").invoke({"messages": [HumanMessage(question)]})
+            return str(state["messages"][-1].text)
+
+        return create_agent(model(asks(call("ask_expert", question="The answer?"))), [ask_expert])
+
+    watch(
+        """
+        user_message   "Plan a day in Oslo."
+        chain_start    LangGraph
+          task         model
+            llm        gpt-4o-mini 10>5 $ calls=ask_expert
+          task         tools
+            tool_call  ask_expert {"question":"The answer?"}
+              workflow expert
+                task   model
+                  llm  gpt-4o-mini 10>5 $ internal given human:"The answer?" => "Forty-two."
+              observation {"output":"Forty-two."}
+          final_response "Forty-two."
+          chain_end    completed
+        """,
+        *ways(front, ASKED, only=BOTH),
+    )
+
+
+def test_a_supervisor_hands_over_by_command(watch: Watch):
+    class Route(TypedDict):
+        next: Literal["painter", "done"]
+
+    def supervised() -> Any:
+        router = model('{"next": "painter"}', '{"next": "done"}')
+
+        def supervisor(state: MessagesState) -> Command[Any]:
+            said = router.invoke([("system", "You route."), *state["messages"]]).text
+            return Command(goto="painter" if "painter" in said else END)
+
+        builder = StateGraph(MessagesState)
+        builder.add_node("supervisor", supervisor, destinations=("painter", END))
+        builder.add_node("painter", create_agent(model("It is painted blue."), system_prompt="You paint.", name="painter"))
+        builder.add_edge(START, "supervisor")
+        builder.add_edge("painter", "supervisor")
+        return builder.compile(name="studio")
+
+    watch(
+        """
+        prompt @1 painter/model "You paint."
+        prompt @2 agent/supervisor "You route."
+        user_message   "Plan a day in Oslo."
+        chain_start    studio
+          task         supervisor
+            llm        gpt-4o-mini 10>5 $ internal => "{\\"next\\": \\"painter\\"}" @2
+          task         painter
+            workflow   painter
+              task     model
+                llm    gpt-4o-mini 10>5 $ @1
+          task         supervisor
+            llm        gpt-4o-mini 10>5 $ internal => "{\\"next\\": \\"done\\"}" @2
+          final_response "It is painted blue." @1
+          chain_end    completed
+        """,
+        *ways(supervised, ASKED),
+    )
+
+
+def transfer_to(name: str) -> Any:
+    """A handoff as swarms make it: a tool that leaves its own graph."""
+
+    @tool(f"transfer_to_{name}")
+    def transfer(tool_call_id: Annotated[str, InjectedToolCallId]) -> Command[Any]:
+        """Hand the conversation over."""
+        done = ToolMessage(f"now with {name}", name=f"transfer_to_{name}", tool_call_id=tool_call_id)
+        return Command(goto=name, graph=Command.PARENT, update={"messages": [done], "active": name})
+
+    return transfer
+
+
+class Swarm(MessagesState):
+    active: str
+
+
+def swarm(first: list[Any], second: list[Any]) -> Any:
+    sales = create_agent(model(*first), [transfer_to("support")], system_prompt="You sell.", name="sales")
+    support = create_agent(model(*second), [transfer_to("sales")], system_prompt="You help.", name="support")
+    builder = StateGraph(Swarm)
+    builder.add_node("sales", sales, destinations=("support",))
+    builder.add_node("support", support, destinations=("sales",))
+    builder.add_conditional_edges(START, lambda state: state.get("active") or "sales", ["sales", "support"])
+    return builder.compile(name="shop", checkpointer=InMemorySaver())
+
+
+def test_a_handoff_of_a_swarm_is_no_error(watch: Watch):
+    def program(config: Config) -> Any:
+        graph = swarm(
+            [asks(call("transfer_to_support", "t1"))],
+            ["How can I help?", "Restart it."],
+        )
+        own = {**config, "configurable": {"thread_id": "c-1"}}
+        graph.invoke({"messages": [HumanMessage("My bike is broken.", id="h1")]}, own)
+        return graph.invoke({"messages": [HumanMessage("It does not start.", id="h2")]}, own)["messages"][-1].text
+
+    watch(
+        """
+        conversation c-1 of anonymous
+        prompt @1 support/model "You help."
+        prompt @2 sales/model "You sell."
+        user_message   "My bike is broken."
+        chain_start    shop
+          task         sales
+            workflow   sales
+              task     model
+                llm    gpt-4o-mini 10>5 $ calls=transfer_to_support @2
+              task     tools
+                tool_call transfer_to_support {}
+                  observation {"output":"now with support","goto":"support","graph":"__parent__"}
+          task         support
+            workflow   support
+              task     model
+                llm    gpt-4o-mini 10>5 $ @1
+          final_response "How can I help?" @1
+          chain_end    completed
+        user_message   "It does not start."
+        chain_start    shop
+          task         support
+            workflow   support
+              task     model
+                llm    gpt-4o-mini 10>5 $ @1
+          final_response "Restart it." @1
+          chain_end    completed
+        """,
+        program,
+    )
+
+
+def test_agents_in_parallel_keep_their_prompts(watch: Watch):
+    def team() -> Any:
+        def one(name: str, says: str) -> Any:
+            def node(state: MessagesState) -> dict[str, Any]:
+                reply = model(says).invoke([("system", f"You are {name}."), *state["messages"]])
+                return {"messages": [reply]} if name == "speaker" else {}
+
+            return node
+
+        builder = StateGraph(MessagesState)
+        for name, says in (("critic", "Too long."), ("fact_checker", "True."), ("speaker", "Walk to the opera.")):
+            builder.add_node(name, one(name, says))
+            builder.add_edge(START, name)
+        return builder.compile(name="team")
+
+    watch(
+        """
+        prompt @1 agent/speaker "You are speaker."
+        prompt @2 agent/critic "You are critic."
+        prompt @3 agent/fact_checker "You are fact_checker."
+        user_message   "Plan a day in Oslo."
+        chain_start    team
+          task         critic
+            llm        gpt-4o-mini 10>5 $ internal => "Too long." @2
+          task         fact_checker
+            llm        gpt-4o-mini 10>5 $ internal => "True." @3
+          task         speaker
+            llm        gpt-4o-mini 10>5 $ @1
+          final_response "Walk to the opera." @1
+          chain_end    completed
+        """,
+        *ways(team, ASKED, only="ainvoke"),
+        unordered=True,
+    )
