@@ -342,6 +342,7 @@ class Turn:
         events: what was done, by start; a parent stands before its children.
         answer: the text that the person saw; None if there was none.
         agentic: the root is a chain, an agent or a graph (not a bare model).
+        graph: the root is a LangGraph graph, even if no node of it ran.
         context: texts of this turn's retrievals, for the answer.
         partial: delivered in parts (`submission="incremental"`); this is one of them.
     """
@@ -357,6 +358,7 @@ class Turn:
     events: list[Event] = field(default_factory=list)
     answer: Said | None = None
     agentic: bool = True
+    graph: bool = False
     context: str | None = None
     model: str | None = None
     partial: bool = False

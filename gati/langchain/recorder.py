@@ -22,6 +22,7 @@ from gati.trace.records import (
     CONVERSATION_KEYS,
     IDENTITY_KEYS,
     Custom,
+    Fault,
     FirstToken,
     GraphState,
     Message,
@@ -54,10 +55,17 @@ class Recorder:
     Args:
         put: takes a record; must return at once and never raise.
         conversation_id: the default of `init`, needed to know whether a conversation is new.
+        fault: told what went wrong with a snapshot; the record goes without it.
     """
 
-    def __init__(self, put: Callable[[Record], object], conversation_id: str | None = None) -> None:
+    def __init__(
+        self,
+        put: Callable[[Record], object],
+        conversation_id: str | None = None,
+        fault: Callable[[str, Exception], None] | None = None,
+    ) -> None:
         self.put = put
+        self.fault = fault
         self.default_conversation = conversation_id
         # Keyed by `UUID.int`: hashing a UUID itself runs Python code.
         self.open: dict[int, int] = {}
@@ -84,8 +92,8 @@ class Recorder:
         name = more.get("name") or _name(serialized)
         flags, given = 0, None
         if not admitted[1]:
-            given = None if "defers_inputs" in more else self._root_input(inputs, metadata)
-        elif _is_node(tags):
+            given = None if "defers_inputs" in more else self._taken(self._root_input, inputs, metadata)
+        elif _is_node(tags) or (metadata and metadata.get("langgraph_node") == name):
             flags = NODE
         elif name == _HISTORY_RUN:
             flags = WATCHED
@@ -98,7 +106,7 @@ class Recorder:
         admitted = self._admit(run_id, parent)
         if admitted is None:
             return
-        given = history.state(inputs, _news_of_input)
+        given = self._taken(history.state, inputs, _news_of_input)
         self._start("prompt", run_id, admitted, name, given, tags, metadata, template_of(serialized), PROMPT)
 
     def model_started(
@@ -114,11 +122,7 @@ class Recorder:
         admitted = self._admit(run_id, parent)
         if admitted is None:
             return
-        if isinstance(messages, str):
-            call = ModelCall((), (Message("human", messages),), 1, _parameters(more))
-        else:
-            system, news = history.tail_of_call(messages, self.answers)
-            call = ModelCall(tuple(system), tuple(news), len(messages), _parameters(more))
+        call = self._taken(self._call, messages, more)
         name = more.get("name") or _name(serialized)
         self._start("model", run_id, admitted, name, call, tags, metadata)
 
@@ -136,7 +140,7 @@ class Recorder:
         if admitted is None:
             return
         inputs = more.get("inputs")
-        given = freeze(text if inputs is None else inputs)
+        given = self._taken(freeze, text if inputs is None else inputs)
         name = more.get("name") or _name(serialized)
         self._start("tool", run_id, admitted, name, given, tags, metadata, more.get("tool_call_id"))
 
@@ -154,7 +158,7 @@ class Recorder:
         admitted = self._admit(run_id, None)
         if admitted is None:
             return None
-        inputs = history.state(given, _news_of_input)
+        inputs = self._taken(history.state, given, _news_of_input)
         self._start(kind, run_id, admitted, name, inputs, None, None)
         return Span(run_id, admitted[0])
 
@@ -167,22 +171,22 @@ class Recorder:
             return
         given = output = None
         if flags & NODE:
-            output = history.state(outputs, self._news_of_node)
+            output = self._taken(history.state, outputs, self._news_of_node)
         elif flags & PROMPT:
-            output = history.rendered(outputs)
+            output = self._taken(history.rendered, outputs)
         elif flags & WATCHED:
             output = len(outputs) if isinstance(outputs, list) else None
         elif flags:
-            output = history.state(outputs, history.tail_of_output)
+            output = self._taken(history.state, outputs, history.tail_of_output)
         if inputs is not None and flags & ROOT:
-            given = history.state(inputs, _news_of_input)
+            given = self._taken(history.state, inputs, _news_of_input)
         self.put(_new(RunEnded, (run_id, at, output, given)))
 
     def model_ended(self, response: Any, run_id: UUID) -> None:
         at = perf_counter_ns()
         self._forget(run_id.int)
         if not (self.muted and run_id.int in self.muted):
-            self.put(_new(RunEnded, (run_id, at, self._result(response), None)))
+            self.put(_new(RunEnded, (run_id, at, self._taken(self._result, response), None)))
 
     def tool_ended(self, output: Any, run_id: UUID) -> None:
         if is_message(output):
@@ -193,7 +197,7 @@ class Recorder:
         at = perf_counter_ns()
         self.open.pop(run_id.int, None)
         if not (self.muted and run_id.int in self.muted):
-            self.put(_new(RunEnded, (run_id, at, freeze(output), None)))
+            self.put(_new(RunEnded, (run_id, at, self._taken(freeze, output), None)))
 
     def failed(self, error: BaseException, run_id: UUID, more: dict[str, Any]) -> None:
         at = perf_counter_ns()
@@ -201,10 +205,10 @@ class Recorder:
         if self.muted and run_id.int in self.muted:
             return
         response = more.get("response")
-        output = self._result(response) if response is not None else None
+        output = self._taken(self._result, response) if response is not None else None
         inputs = more.get("inputs")
-        given = history.state(inputs, _news_of_input) if inputs is not None and flags & ROOT else None
-        self.put(RunFailed(run_id, at, fault_of(error), output, given))
+        given = self._taken(history.state, inputs, _news_of_input) if inputs is not None and flags & ROOT else None
+        self.put(RunFailed(run_id, at, self._taken(fault_of, error) or Fault(type(error).__name__, ""), output, given))
 
     # -- in between -----------------------------------------------------------------------
 
@@ -235,7 +239,26 @@ class Recorder:
             )
         )
 
+    def given_up(self, run_id: UUID) -> None:
+        """Nobody waits for this run's end any more. Called by the background thread."""
+        self._forget(run_id.int)
+
     # -- what they share --------------------------------------------------------------------
+
+    def _taken(self, take: Callable[..., Any], *what: Any) -> Any:
+        """A snapshot; None where it fails, so that the run itself is told all the same."""
+        try:
+            return take(*what)
+        except Exception as error:  # an object of the user's may do anything when it is looked at
+            if self.fault is not None:
+                self.fault(getattr(take, "__name__", "snapshot"), error)
+            return None
+
+    def _call(self, messages: Any, more: dict[str, Any]) -> ModelCall:
+        if isinstance(messages, str):
+            return ModelCall((), (Message("human", messages),), 1, _parameters(more))
+        system, news = history.tail_of_call(messages, self.answers)
+        return ModelCall(tuple(system), tuple(news), len(messages), _parameters(more))
 
     def _admit(self, run_id: UUID, parent: UUID | None) -> tuple[UUID | None, bool] | None:
         """The run above and whether that one is open; None if this run is not to be recorded.
@@ -285,9 +308,7 @@ class Recorder:
                 self._forget(old)
         at = perf_counter_ns()
         tags = tuple(tags) if tags else ()
-        self.put(
-            _new(RunStarted, (run_id, parent, kind, name, at, inputs, tags, metadata, extra, scope, configurable))
-        )
+        self.put(_new(RunStarted, (run_id, parent, kind, name, at, inputs, tags, metadata, extra, scope, configurable)))
 
     def _forget(self, key: int) -> int:
         if self.streams:

@@ -41,6 +41,13 @@ def state_of(output: Any) -> dict[str, Any]:
     return {k: plain(v) for update in updates_of(output) for k, v in update.items() if as_messages(v) is None}
 
 
+def result_of(value: Any) -> dict[str, Any]:
+    """What a function returned, without messages, which stand elsewhere."""
+    if isinstance(value, dict):
+        return state_of(value)
+    return {} if as_messages(value) is not None else as_object(value, "output")
+
+
 def tool_message(output: Any, call_id: str | None) -> Message | None:
     """The tool message in what a tool returned: the value itself, or inside a command's update."""
     if isinstance(output, Message):

@@ -128,6 +128,10 @@ def _answer_in_state(value: dict[str, Any], key: str | None) -> str:
             return found
         if (messages := as_messages(found)) is not None:
             return _last_answer(messages)
+    for found in value.values():
+        if isinstance(found, list) and (messages := as_messages(found)) is not None:
+            if text := _last_answer(messages):
+                return text
     texts = [v for v in value.values() if isinstance(v, str) and v]
     return texts[0] if len(texts) == 1 else ""
 

@@ -27,7 +27,7 @@ from gati.trace.identity import own_metadata
 from gati.trace.media import plain_blocks as plain
 from gati.trace.models import model_event
 from gati.trace.records import Fault, Message
-from gati.trace.results import as_object, document, state_of, tool_message, tool_output
+from gati.trace.results import as_object, document, result_of, state_of, tool_message, tool_output
 
 if TYPE_CHECKING:
     from gati.trace.promptbook import PromptBook
@@ -161,7 +161,7 @@ class Steps:
             event_id=str(run.id),
             timestamp="-",
             node_name=run.node or run.name,
-            state_after=state_of(run.output),
+            state_after=result_of(run.output) if run.is_task else state_of(run.output),
             duration_ms=_latency(run),
             step=run.step,
             attempt=attempt if attempt > 1 else None,

@@ -20,7 +20,7 @@ class Run:
     """One run of LangChain, or a span of the user's own. Times are `perf_counter_ns`."""
 
     __slots__ = (
-        "attempt", "children", "customs", "ended", "extra", "fault", "first_token", "id", "inputs", "kind", "metadata",
+        "attempt", "children", "customs", "ended", "extra", "fault", "first_token", "id", "inputs", "is_task", "kind", "metadata",
         "name", "node", "output", "parent", "parent_id", "pieces", "started", "step", "tags",
     )  # fmt: skip
 
@@ -42,16 +42,26 @@ class Run:
         self.pieces: list[str] | None = None
         self.children: list[Run] = []
         self.customs: list[Custom] = []
+        self.is_task = False
         self.node, self.step = self._as_node()
         self.attempt: int | None = None
 
     def _as_node(self) -> tuple[str | None, int | None]:
-        """Name and step of the LangGraph node that this run is; (None, None) if it is none."""
+        """Name and step of the LangGraph node or task that this run is; (None, None) if it is none."""
         for tag in self.tags:
             if tag.startswith(NODE_TAG):
                 step = tag[len(NODE_TAG) :]
                 return str(self.metadata.get("langgraph_node") or self.name), int(step) if step.isdigit() else None
-        return None, None
+        name = self.metadata.get("langgraph_node")
+        if name is None or name != self.name or self.kind != "chain":
+            return None, None
+        # A task has no tag of its own, but a place of its own, while what runs inside a node has the node's.
+        above = self.parent.metadata.get("langgraph_checkpoint_ns") if self.parent is not None else None
+        if above is None or above == self.metadata.get("langgraph_checkpoint_ns"):
+            return None, None
+        self.is_task = True
+        number = self.metadata.get("langgraph_step")
+        return str(name), number if isinstance(number, int) else None
 
     @property
     def hidden(self) -> bool:

@@ -156,6 +156,7 @@ class Making:
             said=said,
             events=events,
             agentic=self.agentic,
+            graph=self.root.metadata.get("ls_integration") == "langgraph",
             model=model_of_answer(self.steps.models),
         )
 
