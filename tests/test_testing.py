@@ -1,0 +1,62 @@
+"""Helpers for users' own tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from gati import observe
+from gati.errors import ConfigurationError
+from gati.events import Event, LLMCallEvent
+from gati.testing import Clock, ScriptedChatModel, capture
+
+
+def test_capture_shows_what_would_have_been_delivered():
+    with capture(agent_name="tutor") as captured:
+        ScriptedChatModel(replies=["4"]).invoke("What is 2 + 2?", {"metadata": {"conversation_id": "c-1"}})
+    assert captured.said() == [("user", "What is 2 + 2?"), ("assistant", "4")]
+    (turn,) = captured.conversation("c-1")
+    (call,) = turn.events
+    assert isinstance(call, LLMCallEvent)
+    assert (turn.agent_name, call.model, call.tokens_in, call.tokens_out) == ("tutor", "gpt-4o-mini", 7, 4)
+
+
+def test_capture_keeps_what_was_told_by_hand():
+    with capture() as captured:
+        observe.identify_user("u-7", name="Ada")
+        observe.track_event(Event(event_type="clicked"))
+    assert [action.endpoint for action in captured.actions] == ["users"]
+    assert [event.event_type for event in captured.events] == ["clicked"]
+
+
+def test_after_a_capture_nothing_is_watched():
+    with capture() as captured:
+        assert observe.get_callbacks() != []
+    ScriptedChatModel(replies=["4"]).invoke("What is 2 + 2?")
+    assert (observe.get_callbacks(), captured.turns) == ([], [])
+
+
+def test_capture_ends_when_its_block_fails():
+    with pytest.raises(KeyError), capture():
+        raise KeyError
+    assert observe.get_callbacks() == []
+
+
+def test_capture_delivers_nowhere_else(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    monkeypatch.setenv("GREENFLASH_API_KEY", "gf_key")
+    monkeypatch.setenv("GREENFLASH_BASE_URL", "http://127.0.0.1:9")
+    with capture(local=tmp_path / "store.db", spool_dir=tmp_path / "spool") as captured:
+        ScriptedChatModel(replies=["4"]).invoke("What is 2 + 2?")
+    assert len(captured.turns) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_capture_checks_its_options():
+    with pytest.raises(ConfigurationError), capture(batch_size=0):
+        pass
+
+
+def test_a_clock_stands_still_until_it_is_told():
+    clock = Clock()
+    before = clock()
+    clock.forward(1.5)
+    assert clock() - before == 1_500_000_000
