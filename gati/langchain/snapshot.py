@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from pathlib import PurePath
-from types import NoneType
-from typing import Any
+from types import MemberDescriptorType, NoneType
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from langchain_core.messages import BaseMessage
@@ -57,7 +59,11 @@ _MESSAGE_CLASSES: dict[type, bool] = {}
 
 def is_message(value: Any) -> bool:
     """`isinstance(value, BaseMessage)`, remembered by class: pydantic makes the check itself slow."""
-    kind = type(value)
+    return is_message_class(type(value))
+
+
+def is_message_class(kind: type) -> bool:
+    """`issubclass(kind, BaseMessage)`, remembered."""
     known = _MESSAGE_CLASSES.get(kind)
     if known is None:
         if len(_MESSAGE_CLASSES) > 1_000:  # a program that makes classes as it runs
@@ -81,67 +87,159 @@ class _Copier:
             return value
         if depth <= 0 or id(value) in self.inside:
             return CUT
-        if is_message(value):
-            return message(value)
         self.inside.add(id(value))
         try:
-            return self._container(value, kind, depth - 1)
-        except Exception:  # an exotic class may fail in any way; its type is still worth telling
+            return (_SHAPES.get(kind) or _shape_of(kind))(self, value, depth - 1)
+        except Exception:  # noqa: BLE001 - an exotic class may fail in any way; its type is still worth telling
             return describe(value)
         finally:
             self.inside.discard(id(value))
 
-    def _container(self, value: Any, kind: type, depth: int) -> Any:
-        if isinstance(value, dict):
-            return self._mapping(list(dict.items(value)), depth)
-        if isinstance(value, tuple) and hasattr(kind, "_fields"):
-            return self._mapping(list(zip(kind._fields, tuple.__iter__(value), strict=False)), depth)
-        if isinstance(value, _ORDERED):
-            return self._sequence(value, depth)
-        if isinstance(value, BaseModel):
-            return self._mapping(list(value.__dict__.items()), depth)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            pairs = [(f.name, object.__getattribute__(value, f.name)) for f in dataclasses.fields(value)]
-            copied = self._mapping(pairs, depth)
-            # Control flow looks like data once it is copied; the mark tells the assembler.
-            return {COMMAND: copied} if is_command(value) else copied
-        if isinstance(value, Enum):
-            return self.copy(value._value_, depth)
-        if isinstance(value, str):
-            return str.__str__(value)
-        if isinstance(value, _TEXTUAL):
-            return str(value) if kind.__module__ in _STANDARD else describe(value)
-        if isinstance(value, BaseException):
-            fault = fault_of(value)
-            return {"type": fault.type, "message": fault.message}
-        return describe(value)
-
-    def _mapping(self, pairs: list[tuple[Any, Any]], depth: int) -> dict[Any, Any]:
+    def mapping(self, pairs: Iterable[tuple[Any, Any]], size: int, depth: int) -> dict[Any, Any]:
         copied: dict[Any, Any] = {}
         for key, item in pairs:
             if self.left <= 0:
-                copied[CUT] = f"{len(pairs) - len(copied)} more"
+                copied[CUT] = f"{size - len(copied)} more"
                 break
             self.left -= 1
-            copied[key if type(key) is str else self._key(key)] = self.copy(item, depth)
+            copied[key if type(key) is str else self._key(key)] = (
+                item if type(item) in _SHARED else self.copy(item, depth)
+            )
         return copied
 
     def _key(self, key: Any) -> str:
         plain = self.copy(key, 1)
         return plain if type(plain) is str else str(plain)
 
-    def _sequence(self, value: Any, depth: int) -> list[Any]:
+    def sequence(self, items: Iterable[Any], size: int, depth: int) -> list[Any]:
         copied: list[Any] = []
-        for item in tuple(value):
+        for item in items:
             if self.left <= 0:
-                copied.append(f"{CUT} {len(value) - len(copied)} more")
+                copied.append(f"{CUT} {size - len(copied)} more")
                 break
             self.left -= 1
-            copied.append(self.copy(item, depth))
+            copied.append(item if type(item) in _SHARED else self.copy(item, depth))
         return copied
 
 
+# -- one function a shape -------------------------------------------------------------------
+# Which one is looked up by class: `isinstance` would ask the object itself for its class. They
+# call the methods of the base class, never those that a class of the user's puts in their place.
+
+
+def _dict(copier: _Copier, value: Any, depth: int) -> Any:
+    size, pairs = dict.__len__(value), dict.items(value)
+    # A list is made in one step, so another thread may write meanwhile; a huge one would take too long.
+    return copier.mapping(list(pairs) if size <= BUDGET else pairs, size, depth)
+
+
+def _sequence(base: Any, copier: _Copier, value: Any, depth: int) -> Any:
+    size, items = base.__len__(value), base.__iter__(value)
+    return copier.sequence(tuple(items) if size <= BUDGET else items, size, depth)
+
+
+def _fields_of(names: tuple[str, ...], copier: _Copier, value: Any, depth: int) -> Any:
+    return copier.mapping(list(zip(names, tuple.__iter__(value), strict=False)), len(names), depth)
+
+
+def _model(copier: _Copier, value: Any, depth: int) -> Any:
+    pairs = list(_own_dict(value).items())
+    extra = getattr(value, "__pydantic_extra__", None)
+    if type(extra) is dict:
+        pairs += extra.items()
+    return copier.mapping(pairs, len(pairs), depth)
+
+
+def _dataclass(slots: tuple[tuple[str, Any], ...], copier: _Copier, value: Any, depth: int) -> Any:
+    own = _own_dict(value)
+    pairs = []
+    for name, slot in slots:
+        if slot is not None:
+            pairs.append((name, slot.__get__(value)))
+        elif name in own:
+            pairs.append((name, own[name]))
+    copied = copier.mapping(pairs, len(pairs), depth)
+    # Control flow looks like data once it is copied; the mark tells the assembler.
+    return {COMMAND: copied} if is_command(value) else copied
+
+
+def _own_dict(value: Any) -> dict[str, Any]:
+    try:
+        own = object.__getattribute__(value, "__dict__")
+    except AttributeError:  # all of it stands in slots
+        return {}
+    return own if type(own) is dict else {}
+
+
+def _enum(copier: _Copier, value: Any, depth: int) -> Any:
+    return copier.copy(_own_dict(value).get("_value_"), depth)
+
+
+def _error(copier: _Copier, value: Any, depth: int) -> Any:
+    fault = fault_of(value)
+    return {"type": fault.type, "message": fault.message}
+
+
+def _nested_message(copier: _Copier, value: Any, depth: int) -> Any:
+    # With the same budget: messages that hold each other would else be copied without end.
+    return message(value, frozen=lambda inner, _: copier.copy(inner, depth))
+
+
+def _number(copier: _Copier, value: Any, depth: int) -> Any:
+    """A number of numpy's, or one of its arrays, if it is one of a single number."""
+    if value.ndim:
+        return describe(value)
+    item = value.item()
+    return item if type(item) in _SHARED else str(item)
+
+
+_Shape: TypeAlias = "Callable[[_Copier, Any, int], Any]"
+_SHAPES: dict[type, _Shape] = {}
 _STANDARD = frozenset({"uuid", "datetime", "decimal", "pathlib", "pathlib._local"})
+
+
+def _shape_of(kind: type) -> _Shape:
+    if len(_SHAPES) > 1_000:  # a program that makes classes as it runs
+        _SHAPES.clear()
+    shape = _SHAPES[kind] = _find_shape(kind)
+    return shape
+
+
+def _find_shape(kind: type) -> _Shape:  # noqa: C901 - a table; the order matters, since a class may be several
+    if is_message_class(kind):
+        return _nested_message
+    if issubclass(kind, Enum):
+        return _enum
+    if issubclass(kind, dict):
+        return _dict
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        return partial(_fields_of, tuple(kind._fields))
+    for base in _ORDERED:
+        if issubclass(kind, base):
+            return partial(_sequence, base)
+    for plain, made in ((str, str.__str__), (int, int.__int__), (float, float.__float__)):
+        if issubclass(kind, plain):
+            return lambda copier, value, depth: made(value)
+    if issubclass(kind, BaseModel):
+        return _model
+    if dataclasses.is_dataclass(kind):
+        return partial(_dataclass, tuple((name, _slot(kind, name)) for name in kind.__dataclass_fields__))
+    if issubclass(kind, BaseException):
+        return _error
+    if issubclass(kind, _TEXTUAL) and kind.__module__ in _STANDARD:
+        return lambda copier, value, depth: str(value)
+    if kind.__module__ == "numpy" and hasattr(kind, "item"):
+        return _number
+    return lambda copier, value, depth: describe(value)
+
+
+def _slot(kind: type, name: str) -> Any:
+    """The slot that holds a field, if the class keeps it in one; a property of that name is none."""
+    for base in kind.__mro__:
+        if name in base.__dict__:
+            found = base.__dict__[name]
+            return found if type(found) is MemberDescriptorType else None
+    return None
 
 
 def is_command(value: Any) -> bool:
@@ -153,27 +251,25 @@ def is_command(value: Any) -> bool:
 def describe(value: Any) -> str:
     """What stands for an object that is not copied: its type's name."""
     kind = type(value)
-    if kind.__module__ == "numpy" and getattr(value, "ndim", None) == 0 and hasattr(kind, "item"):
-        return str(value.item())
     return f"<{kind.__module__}.{kind.__qualname__}>"
 
 
-def message(value: BaseMessage, result: bool = False) -> Message:
+def message(value: BaseMessage, result: bool = False, frozen: Callable[[Any, int], Any] = freeze) -> Message:
     """A chat message as it stands now; `result` adds what only a model's answer carries."""
     # A pydantic model keeps its fields in its __dict__; reading them there runs no code.
     get = value.__dict__.get
     content = get("content", "")
     extra = get("additional_kwargs")
-    kept = _extra(extra, get("artifact")) if extra or "artifact" in value.__dict__ else None
+    kept = _extra(extra, get("artifact"), frozen) if extra or "artifact" in value.__dict__ else None
     return _new(
         Message,
         (
             get("type", ""),
-            content if type(content) is str else freeze(content),
-            get("id"),
-            get("name"),
-            _calls(calls) if (calls := get("tool_calls")) else (),
-            _calls(bad) if (bad := get("invalid_tool_calls")) else (),
+            content if type(content) is str else frozen(content, BUDGET),
+            have if type(have := get("id")) in _SHARED else frozen(have, 1),
+            have if type(have := get("name")) in _SHARED else frozen(have, 1),
+            _calls(calls, frozen) if (calls := get("tool_calls")) else (),
+            _calls(bad, frozen) if (bad := get("invalid_tool_calls")) else (),
             get("tool_call_id"),
             get("status"),
             kept,
@@ -187,22 +283,22 @@ _new = tuple.__new__
 """Makes a NamedTuple at half the cost of calling it."""
 
 
-def _calls(calls: list[Any]) -> tuple[Any, ...]:
+def _calls(calls: Any, frozen: Callable[[Any, int], Any]) -> tuple[Any, ...]:
     copied = []
     for call in calls:
         if type(call) is dict:
             call = call.copy()
-            call["args"] = freeze(call.get("args"))
+            call["args"] = frozen(call.get("args"), BUDGET)
             copied.append(call)
         else:
-            copied.append(freeze(call))
+            copied.append(frozen(call, BUDGET))
     return tuple(copied)
 
 
-def _extra(extra: Any, artifact: Any) -> dict[str, Any] | None:
-    kept = {k: freeze(v, 200) for k, v in extra.items() if k not in _NOT_KEPT and v is not None} if extra else {}
+def _extra(extra: Any, artifact: Any, frozen: Callable[[Any, int], Any]) -> dict[str, Any] | None:
+    kept = {k: frozen(v, 200) for k, v in extra.items() if k not in _NOT_KEPT and v is not None} if extra else {}
     if artifact is not None:
-        kept["artifact"] = freeze(artifact, 200)
+        kept["artifact"] = frozen(artifact, 200)
     return kept or None
 
 
@@ -221,7 +317,7 @@ def fault_of(error: BaseException) -> Fault:
     kind = type(error)
     try:
         text = str(error)
-    except Exception:  # the user's __str__ may raise; the type is still known
+    except Exception:  # noqa: BLE001 - the user's __str__ may raise; the type is still known
         text = ""
     if kind.__module__.startswith("langgraph."):
         names = {base.__name__ for base in kind.__mro__}
