@@ -48,5 +48,5 @@ class Held(Generic[Client]):
         if client is not None:
             try:
                 client.close()
-            except Exception:  # noqa: BLE001, S110 - a connection that cannot be closed is of no use to anybody
+            except Exception:  # noqa: BLE001 - a connection that cannot be closed is of no use to anybody
                 pass

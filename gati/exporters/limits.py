@@ -199,7 +199,8 @@ class _Walk:
 
 
 def _says_nothing(value: Any) -> bool:
-    return type(value).__repr__ is object.__repr__
+    inherited: Any = object.__repr__
+    return type(value).__repr__ is inherited
 
 
 def _number(value: Any) -> Any:

@@ -67,7 +67,7 @@ def llm(number: int, parent: str | None = ROOT, at: float = 2, **fields: Any) ->
         "event_id": run_id(number), "run_id": ROOT, "parent_event_id": parent, "timestamp": "-", "model": "gpt-4o",
         "started_ns": ms(at), "ended_ns": ms(at + 100), "latency_ms": 100.0,
     }  # fmt: skip
-    return ev.LLMCallEvent(**{**given, **fields})  # type: ignore[arg-type]
+    return ev.LLMCallEvent(**{**given, **fields})
 
 
 def tool(number: int, parent: str | None = ROOT, at: float = 10, **fields: Any) -> ev.ToolCallEvent:
@@ -76,7 +76,7 @@ def tool(number: int, parent: str | None = ROOT, at: float = 10, **fields: Any) 
         "tool_name": "calculator", "input": {"expression": "144**0.5"}, "output": {"output": "12.0"},
         "started_ns": ms(at), "ended_ns": ms(at + 10), "latency_ms": 10.0,
     }  # fmt: skip
-    return ev.ToolCallEvent(**{**given, **fields})  # type: ignore[arg-type]
+    return ev.ToolCallEvent(**{**given, **fields})
 
 
 def node(number: int, name: str, step: int, at: float, took: float = 100.0, parent: str = ROOT) -> ev.Event:

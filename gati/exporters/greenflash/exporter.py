@@ -62,13 +62,20 @@ class GreenflashExporter:
         except Exception as fault:  # noqa: BLE001 - the worker must live: whatever this is, it is tried again and counted
             return Outcome(Verdict.RETRY, f"unexpected {type(fault).__name__}")
 
+    def prepare(self) -> None:
+        """Load the SDK with what it loads at first use."""
+        client = self._ready()
+        for name in ("messages", "users", "organizations", "ratings", "events"):
+            getattr(client, name, None)
+
     def after_fork(self) -> None:
         """A new client in the child."""
         self._client.after_fork()
 
     def close(self) -> None:
         """Close the connections; later attempts are put off."""
-        self._client.close()
+        with quiet():
+            self._client.close()
 
     def _send(self, request: Request) -> Outcome:
         body = request.body
@@ -88,9 +95,7 @@ class GreenflashExporter:
             outcome, status, answer = self._attempt(request.endpoint, body, request.items)
         return outcome
 
-    def _attempt(
-        self, endpoint: str, body: dict[str, Any], items: int
-    ) -> tuple[Outcome, int, bytes]:
+    def _attempt(self, endpoint: str, body: dict[str, Any], items: int) -> tuple[Outcome, int, bytes]:
         """One call: its outcome, and status and answer if there was one."""
         try:
             import greenflash  # late: in the sender, not in the program's start

@@ -83,7 +83,19 @@ def drafts(turn: events.Turn, view: View, by_hand: bool = False) -> tuple[list[D
 class _Writer:
     """Puts one turn's parts in their places."""
 
-    __slots__ = ("_answered", "_at", "_by_hand", "_explicit", "_last", "_shown", "_top", "_turn", "_view", "drafts", "main")
+    __slots__ = (
+        "_answered",
+        "_at",
+        "_by_hand",
+        "_explicit",
+        "_last",
+        "_shown",
+        "_top",
+        "_turn",
+        "_view",
+        "drafts",
+        "main",
+    )
 
     def __init__(self, turn: events.Turn, view: View, by_hand: bool) -> None:
         self._turn = turn
@@ -104,7 +116,7 @@ class _Writer:
         for said in turn.said:
             self._said(said)
         end: events.AgentEndEvent | None = None
-        agent = turn.run_id in view.agents
+        agent = turn.graph or turn.run_id in view.agents
         for event in turn.events:
             if isinstance(event, events.AgentEndEvent) and not self._by_hand:
                 end = event  # the answer stands before it

@@ -47,8 +47,8 @@ def quiet() -> Iterator[None]:
     """Nothing that this thread does here is logged by the SDK or below."""
     for name in _LOGGERS:  # each time: logging may have been configured anew
         logging.getLogger(name).addFilter(_NOT_OURS)
-    _sending.now = True
+    before, _sending.now = _sending.now, True
     try:
         yield
     finally:
-        _sending.now = False
+        _sending.now = before

@@ -1,0 +1,94 @@
+"""The events exporter over real HTTP against a backend that applies the old one's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from gati.exporters.base import Verdict
+from gati.exporters.events_api import EventsApiExporter
+from gati.studio import faults
+from tests.exporters.turns import ROOT, agent_turn, run_id, settings, tool, turn
+from tests.servers import LocalServer
+
+
+@pytest.fixture
+def exporter(backend: LocalServer) -> Iterator[EventsApiExporter]:
+    made = EventsApiExporter(settings(api_key=None, backend_url=backend.url, backend_api_key=backend.api_key))
+    yield made
+    made.close()
+
+
+def test_a_turn_arrives_as_one_run(backend: LocalServer, exporter: EventsApiExporter):
+    (request,) = exporter.encode([agent_turn()])
+    assert exporter.send(request).verdict is Verdict.OK
+    held = backend.events()
+    assert {(event["run_id"], event["agent_name"]) for event in held} == {(ROOT, "tutor")}
+    assert [event["event_type"] for event in held] == [
+        "agent_start", "node_execution", "llm_call", "node_execution", "tool_call", "node_execution", "llm_call",
+        "agent_end",
+    ]  # fmt: skip
+
+
+def test_a_resend_doubles_nothing(backend: LocalServer, exporter: EventsApiExporter):
+    (request,) = exporter.encode([agent_turn()])
+    backend.faults.add(faults.reset(after_commit=True))
+    assert exporter.send(request).verdict is Verdict.RETRY
+    assert exporter.send(request).verdict is Verdict.OK
+    assert len(backend.events()) == 8
+
+
+def test_two_runs_of_one_agent_are_both_taken(backend: LocalServer, exporter: EventsApiExporter):
+    for request in exporter.encode([agent_turn(), agent_turn(root=run_id(90), conversation="c-2")]):
+        assert exporter.send(request).verdict is Verdict.OK
+    assert len({event["run_name"] for event in backend.events()}) == 2
+    assert all(event["run_name"].startswith("temp_") for event in backend.events())
+
+
+def test_one_bad_event_costs_only_itself(backend: LocalServer, exporter: EventsApiExporter):
+    waiting = exporter.encode([turn(*[tool(n, at=n) for n in range(100, 160)])])
+    waiting[0].body["events"][30]["event_type"] = ""
+    refused = []
+    while waiting:
+        sent = waiting.pop(0)
+        outcome = exporter.send(sent)
+        if outcome.verdict is Verdict.SPLIT:
+            waiting = [*(exporter.split(sent) or ()), *waiting]
+        elif outcome.verdict is Verdict.REJECT:
+            refused += sent.body["events"]
+    assert [event["event_id"] for event in refused] == [run_id(129)]
+    assert len(backend.events()) == 61
+
+
+FAULTS: list[tuple[faults.Fault, Verdict]] = [
+    (faults.failing(500), Verdict.RETRY),
+    (faults.rate_limited("7"), Verdict.RETRY),
+    (faults.unauthorized(401), Verdict.PAUSE),
+    (faults.html(200), Verdict.RETRY),
+    (faults.empty(204), Verdict.OK),
+    (faults.redirect(), Verdict.RETRY),
+    (faults.reset(), Verdict.RETRY),
+    (faults.too_large(items=3, times=1), Verdict.SPLIT),
+]
+
+
+@pytest.mark.parametrize(("fault", "verdict"), FAULTS, ids=[fault.name for fault, _ in FAULTS])
+def test_each_fault_has_its_verdict(
+    backend: LocalServer, exporter: EventsApiExporter, fault: faults.Fault, verdict: Verdict
+):
+    backend.faults.add(fault)
+    assert exporter.send(exporter.encode([agent_turn()])[0]).verdict is verdict
+
+
+def test_the_key_goes_only_if_there_is_one():
+    from tests.servers import gati_backend
+
+    with gati_backend(api_keys=None) as server:
+        exporter = EventsApiExporter(settings(api_key=None, backend_url=server.url))
+        assert exporter.send(exporter.encode([agent_turn()])[0]).verdict is Verdict.OK
+        client = exporter._client.get()
+        assert client is not None
+        assert "authorization" not in client.headers
+        exporter.close()
+        assert exporter.send(exporter.encode([agent_turn()])[0]).verdict is Verdict.RETRY
