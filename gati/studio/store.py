@@ -70,7 +70,7 @@ class Store:
             try:
                 with self.connections.writing() as db:
                     return work(db)
-            except sqlite3.OperationalError as error:  # noqa: PERF203  # the loop is about the error
+            except sqlite3.OperationalError as error:  # the loop is about the error
                 if "full" not in str(error):
                     raise
                 if not self._make_room():

@@ -48,7 +48,7 @@ def test_a_request_is_in_the_store_when_send_returns(exporter: LocalExporter, tm
 
 
 def test_a_turn_is_kept_as_greenflash_would_get_it(tmp_path: Path) -> None:
-    settings = Settings(product_id="11111111-1111-4111-8111-111111111111")  # type: ignore[call-arg]
+    settings = Settings(product_id="11111111-1111-4111-8111-111111111111")
     exporter = LocalExporter(tmp_path / "store.db", 1024**2, Encoder(settings))
     prompt = Prompt("Hi Ada", "tutor", [PromptComponent("Hi {{a_b}}")], {"a_b": "Ada"})
     turn = Turn("r", Conversation("c", prompt=prompt), said=[Said("r:user", "user", "hello", 10**18)])

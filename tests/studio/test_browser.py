@@ -1,0 +1,230 @@
+"""The studio in a real browser: Debian's Chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers import LocalServer, greenflash_server
+from tests.studio.bodies import body, said, step, turn
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+CHROMIUM = os.environ.get("GATI_TEST_CHROMIUM") or shutil.which("chromium")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian's package chromium)"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+# Without a sandbox, since tests run as root in containers; without what Chromium asks of the network by itself.
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def studio() -> Iterator[LocalServer]:
+    """A studio with two conversations and two versions of a prompt."""
+    with greenflash_server(api_keys=None, pages=True) as running:
+        for number, manner in enumerate(["kind", "strict"]):
+            prompt = {
+                "externalPromptId": "tutor", "components": [{"content": f"You are a {manner} tutor. Teach {{{{name}}}}."}],
+                "variables": {"name": "Ada"},
+            }  # fmt: skip
+            messages = turn(f"r{number}", when=number * 5000)
+            running.store.ingest(body("maths", *messages, systemPrompt=prompt, properties={"agent_name": "math-tutor"}))
+        running.store.ingest(body("soup", said("s", "How do I cook carrot soup?", 100), user="grace"))
+        yield running
+
+
+@pytest.fixture
+def page(browser: Any, studio: LocalServer) -> Iterator[Any]:
+    """A page whose every error, and every request to elsewhere, fails the test."""
+    context = browser.new_context(base_url=studio.address)
+    opened = context.new_page()
+    opened.set_default_timeout(20_000)
+    trouble: list[str] = []
+    opened.on("pageerror", lambda error: trouble.append(str(error)))
+    opened.on("console", lambda message: trouble.append(message.text) if message.type in ("error", "warning") else None)
+    opened.on(
+        "request", lambda request: trouble.append(request.url) if not request.url.startswith(studio.address) else None
+    )
+    opened.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
+    yield opened
+    context.close()
+    assert trouble == []
+
+
+def open_maths(page: Any) -> None:
+    page.goto("/")
+    page.get_by_role("link", name="What is the square root of 144?").click()
+    page.get_by_role("heading", level=1, name="What is the square root of 144?").wait_for()
+
+
+def test_a_conversation_is_found_and_opened_and_its_steps_are_read(page: Any) -> None:
+    open_maths(page)
+    assert page.locator(".bubble.assistant").first.inner_text().endswith("The square root of 144 is 12.")
+    tool = page.locator("details.step", has=page.locator(".kind.tool_call")).first
+    tool.locator("> summary").click()
+    assert "144**0.5" in tool.locator(".inside").inner_text()
+    assert "12.0" in tool.locator(".inside").inner_text()
+    assert tool.locator("svg.bar").get_attribute("aria-label") == "starts after 820 ms, takes 12 ms"
+
+
+def test_the_system_prompt_of_a_call_shows_its_values_and_what_changed(page: Any) -> None:
+    open_maths(page)
+    call = page.locator(".turn").nth(1).locator("details.step", has=page.locator(".kind.llm")).first
+    call.locator("> summary").click()
+    call.locator("details.prompt > summary").click()
+    shown = call.locator("details.prompt")
+    shown.locator("mark").wait_for()
+    assert shown.locator("mark").inner_text() == "Ada"
+    assert (shown.locator("del").inner_text(), shown.locator("ins").inner_text()) == ("kind", "strict")
+
+
+def test_search_narrows_the_list_while_typing_and_has_an_address(page: Any) -> None:
+    page.goto("/")
+    page.get_by_role("searchbox").type("carr")
+    page.locator(".conversations li", has_text="square root").wait_for(state="detached")
+    assert page.locator(".conversations mark").inner_text() == "carr"
+    assert "q=carr" in page.url
+    page.reload()
+    assert page.locator(".conversations li").count() == 1
+
+
+def test_filters_narrow_the_list(page: Any) -> None:
+    page.goto("/")
+    page.get_by_label("Agent").select_option("math-tutor")
+    page.locator(".conversations li", has_text="carrot").wait_for(state="detached")
+    page.get_by_role("link", name="square root").wait_for()
+    page.get_by_label("Status").select_option("completed")
+    page.wait_for_url("**status=completed**")
+    assert page.locator(".conversations li").count() == 1
+
+
+def test_new_conversations_appear_by_themselves(page: Any, studio: LocalServer) -> None:
+    page.goto("/")
+    studio.store.ingest(body("new", said("n", "Is anybody there?", 99_000)))
+    page.get_by_role("link", name="Is anybody there?").wait_for()
+
+
+def test_an_open_conversation_grows_while_its_agent_runs_and_keeps_what_is_open(page: Any, studio: LocalServer) -> None:
+    open_maths(page)
+    tool = page.locator("details.step", has=page.locator(".kind.tool_call")).first
+    tool.locator("> summary").click()
+    studio.store.ingest(body("maths", *turn("r9", "And of 81?", "It is 9.", 60_000)))
+    page.get_by_text("It is 9.").wait_for()
+    assert tool.get_attribute("open") is not None
+
+
+def test_a_stored_script_never_runs(page: Any, studio: LocalServer) -> None:
+    evil = "<script>document.title='owned';alert(1)</script><img src=x onerror=\"document.title='owned'\"><svg onload=alert(1)>"
+    prompt = {"externalPromptId": evil, "components": [{"content": evil + "{{v}}"}], "variables": {"v": evil}}
+    studio.store.ingest(body(
+        evil, said("q", evil, 200_000), step("r", "chain_start", "q", 200_001, properties={"name": evil, "agent_name": evil}),
+        step("m", "llm", "r", 200_002, model=evil, input={evil: evil}, output={"x": evil}),
+        step("t", "tool_call", "r", 200_003, toolName=evil, input={"a": evil}),
+        said("a", evil, 200_004, "final_response"), user=evil, systemPrompt=prompt,
+    ))  # fmt: skip
+    page.goto("/")
+    page.get_by_role("link", name="<script>").first.click()
+    page.get_by_role("heading", level=1, name="<script>").wait_for()
+    page.keyboard.press("e")
+    page.locator("details.prompt > summary").first.click()
+    page.locator(".prompt-text").first.wait_for()
+    for address in ("/prompts", "/overview?period=1y", "/?q=owned"):
+        page.goto(address)
+        assert "owned" not in page.title()
+    assert page.locator("main script, main img").count() == 0
+
+
+def test_everything_is_reached_by_keyboard(page: Any) -> None:
+    page.goto("/")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", level=1, name="What is the square root of 144?").wait_for()
+    page.keyboard.press("e")
+    assert page.locator("details.step:not([open])").count() == 0
+    page.keyboard.press("/")
+    page.get_by_role("searchbox").wait_for()
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "q"
+
+
+def test_the_theme_follows_the_system_and_can_be_chosen(page: Any) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    page.emulate_media(color_scheme="light")
+    page.goto("/")
+    light = page.evaluate(ground)
+    page.emulate_media(color_scheme="dark")
+    dark = page.evaluate(ground)
+    assert light != dark
+    page.get_by_role("button", name="Theme: auto").click()
+    assert page.evaluate(ground) == light
+    page.reload()
+    assert page.evaluate(ground) == light
+    page.get_by_role("button", name="Theme: light").click()
+    assert page.evaluate(ground) == dark
+
+
+def addresses(studio: LocalServer) -> list[str]:
+    with studio.store.connections.reading() as db:
+        uid = db.execute("SELECT uid FROM conversations").fetchone()[0]
+        lineage = db.execute("SELECT uid FROM prompts").fetchone()[0]
+    return [
+        "/", "/?q=nothing+fits", f"/conversations/{uid}", "/calls/2", "/messages/4", "/prompts", f"/prompts/{lineage}",
+        "/overview?period=1y", "/overview", "/no-such-page",
+    ]  # fmt: skip
+
+
+def test_nothing_is_wider_than_a_phone(page: Any, studio: LocalServer) -> None:
+    page.set_viewport_size(PHONE)
+    for address in addresses(studio)[:-1]:
+        page.goto(address)
+        page.keyboard.press("e")
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], address
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_has_a_fault_that_axe_can_find(page: Any, studio: LocalServer, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)
+    for address in addresses(studio)[:-1]:
+        page.goto(address)
+        page.keyboard.press("e")
+        # By the driver, not as a script of the page: the page's own rules allow no such script.
+        page.evaluate(AXE.read_text("utf-8"))
+        found = page.evaluate("axe.run()")["violations"]
+        assert [(fault["id"], [n["html"][:200] for n in fault["nodes"]]) for fault in found] == [], address
+
+
+def test_pages_work_without_scripts(browser: Any, studio: LocalServer) -> None:
+    context = browser.new_context(base_url=studio.address, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/")
+    page.get_by_role("searchbox").fill("calculator")
+    page.get_by_role("button", name="Search").click()
+    page.get_by_role("link", name="square root").click()
+    page.locator("details.step > summary").nth(1).click()
+    page.locator("details.prompt > summary").first.click()
+    page.get_by_role("link", name="Show it").first.click()
+    assert "You are a kind tutor" in page.inner_text("main")
+    context.close()

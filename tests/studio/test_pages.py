@@ -1,0 +1,227 @@
+"""The studio's pages without a browser: what stands on them, and what does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from gati.studio import export, reading
+from gati.studio.server import create_app
+from gati.studio.store import Store
+from tests.studio.bodies import body, said, step, turn
+
+EVIL = "<script>document.title='owned'</script><img src=x onerror=alert(1)>\"'>{{7*7}}"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / "store.db")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def pages(store: Store) -> TestClient:
+    return TestClient(create_app(store), base_url="http://127.0.0.1")
+
+
+def page_of(pages: TestClient, store: Store, conversation: str) -> httpx.Response:
+    found = reading.summary(store, conversation)
+    assert found is not None
+    return pages.get(f"/conversations/{found.uid}")
+
+
+def test_an_empty_store_says_what_to_do(pages: TestClient) -> None:
+    assert "gati demo" in pages.get("/").text
+    assert pages.get("/prompts").status_code == pages.get("/overview").status_code == 200
+
+
+def test_every_text_on_every_page_is_escaped(pages: TestClient, store: Store) -> None:
+    messages = [
+        said("q", EVIL), step("r", "chain_start", "q", 1, properties={"name": EVIL, "agent_name": EVIL}, input={EVIL: EVIL}),
+        step("m", "llm", "r", 2, model=EVIL, input={"x": EVIL}, output=EVIL, properties={EVIL: EVIL, "status": EVIL}),
+        step("t", "tool_call", "r", 3, toolName=EVIL, input={"x": EVIL}), step("e", "tool_error", "t", 4, output={"message": EVIL}),
+        step("c", "callback", "r", 5, output={"name": EVIL}), said("a", EVIL, 6, "final_response", context=EVIL),
+        step("z", "chain_end", "r", 7, output={"status": EVIL, "error": EVIL}),
+    ]  # fmt: skip
+    prompt = {
+        "externalPromptId": EVIL,
+        "components": [{"content": f"{EVIL} {{{{v}}}}", "name": EVIL}],
+        "variables": {"v": EVIL},
+    }
+    store.ingest(
+        body(EVIL, *messages, user=EVIL, systemPrompt=prompt, properties={EVIL: EVIL}, externalOrganizationId=EVIL)
+    )
+    store.ingest(
+        body(EVIL, said("q2", "x", 9), user=EVIL, systemPrompt={**prompt, "components": [{"content": EVIL + "2"}]})
+    )
+    uid = reading.conversations(store).conversations[0].uid
+    with store.connections.reading() as db:
+        lineage = db.execute("SELECT uid FROM prompts").fetchone()[0]
+    for address in ("/", "/?q=script", f"/?user={EVIL}", f"/conversations/{uid}", "/calls/1", "/calls/2", "/messages/3",
+                    "/prompts", f"/prompts/{lineage}", "/overview?period=1y"):  # fmt: skip
+        answer = pages.get(address)
+        assert answer.status_code == 200, address
+        assert "<script>document" not in answer.text, address
+        assert "<img src=x" not in answer.text, address
+        assert "script-src 'self'" in answer.headers["content-security-policy"]
+
+
+def test_what_is_unknown_is_not_shown_as_zero(pages: TestClient, store: Store) -> None:
+    store.ingest(body("c", said("q", "hello"), step("m", "llm", "q", 1, model="m")))
+    text = page_of(pages, store, "c").text
+    assert "cost unknown" in text
+    assert "tokens unknown" in text
+    assert "$0" not in text
+
+
+def test_a_turn_shows_what_was_said_and_the_steps_between(pages: TestClient, store: Store) -> None:
+    store.ingest(body("c", *turn("r1"), *turn("r2", "And of 81?", "9", 5000), systemPrompt="Be exact."))
+    text = page_of(pages, store, "c").text
+    for words in ("What is the square root of 144?", "And of 81?", "calculator", "I should use the calculator.", "gpt-4o",
+                  "144**0.5", "$0.0007", "version 1"):  # fmt: skip
+        assert words in text, words
+    assert text.count('class="turn"') == 2
+
+
+def test_texts_in_a_row_belong_to_one_turn(pages: TestClient, store: Store) -> None:
+    first, *rest = turn("r1")
+    store.ingest(body("c", said("r1:user:0", "One more thing first.", -5), first, *rest))
+    assert page_of(pages, store, "c").text.count('class="turn"') == 1
+
+
+def test_a_loop_of_parents_does_no_harm(pages: TestClient, store: Store) -> None:
+    store.ingest(body("c", step("a", "task", "b", 1), step("b", "task", "a", 2), step("s", "task", "s", 3)))
+    assert page_of(pages, store, "c").status_code == 200
+
+
+def test_a_long_conversation_is_read_page_by_page(pages: TestClient, store: Store) -> None:
+    for number in range(70):
+        store.ingest(body("c", *turn(f"r{number}", f"Question {number}.", when=number * 5000)))
+    text = page_of(pages, store, "c").text
+    assert "Question 69." in text
+    assert "Question 40." in text
+    assert "Question 39." not in text
+    seen = 30
+    while 'href="' in text and "Earlier turns" in text:
+        address = text.split("Earlier turns")[0].rsplit('href="', 1)[1].split('"')[0]
+        text = pages.get(address.replace("&amp;", "&")).text
+        seen += text.count('class="turn"')
+    assert seen == 70
+
+
+def test_a_huge_message_is_folded(pages: TestClient, store: Store) -> None:
+    store.ingest(body("c", said("q", "word " * 20_000)))
+    assert "more characters" in page_of(pages, store, "c").text
+
+
+def test_the_list_is_paged_newest_first(pages: TestClient, store: Store) -> None:
+    for number in range(120):
+        store.ingest(body(f"c{number}", said("q", f"Title {number}.", number)))
+    seen: list[str] = []
+    page = reading.conversations(store)
+    while True:
+        seen += [summary.title or "" for summary in page.conversations]
+        if page.more is None:
+            break
+        page = reading.conversations(store, after=page.more)
+    assert seen == [f"Title {number}." for number in reversed(range(120))]
+    text = pages.get("/").text
+    assert "Title 119." in text
+    assert "Title 60." not in text
+    assert "Older conversations" in text
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("q=carrot", {"a"}), ("q=carr", {"a"}), ("q=carrot soup", {"a"}), ("q=carrot nothing", set()), ("q=calculator", {"b"}),
+        ("q=144**0.5", {"b"}), ("q=\"'*(", set()), ("user=grace", {"b"}), ("agent=math-tutor", {"b"}), ("model=gpt-4o", {"b"}),
+        ("status=completed", {"b"}), ("status=error", set()), ("user=ada&q=carrot", {"a"}), ("since=2025-11-19", {"a", "b"}),
+        ("until=2025-11-21", {"a", "b"}), ("until=2025-11-18", set()), ("since=2099-01-01", set()), ("until=2001-01-01", set()), ("since=nonsense", {"a", "b"}),
+        ("after=x.y", {"a", "b"}), ("after=99999999999999999999.1", {"a", "b"}),
+    ],
+)  # fmt: skip
+def test_search_and_filters(pages: TestClient, store: Store, query: str, found: set[str]) -> None:
+    store.ingest(body("a", said("q", "How do I cook carrot soup?"), user="ada"))
+    store.ingest(body("b", *turn("r"), user="grace"))
+    text = pages.get(f"/?{query}").text
+    names = {"a": "How do I cook", "b": "What is the square root"}
+    assert {key for key, words in names.items() if f"<strong>{words}" in text} == found
+
+
+def test_a_list_that_has_not_changed_is_not_sent_again(pages: TestClient, store: Store) -> None:
+    store.ingest(body("a", said("q", "one")))
+    seen = reading.clock(store)
+    assert pages.get(f"/?seen={seen}").status_code == 204
+    store.ingest(body("a", said("q2", "two", 1)))
+    assert pages.get(f"/?seen={seen}").status_code == 200
+
+
+def test_what_changed_in_a_prompt_is_shown_word_by_word(pages: TestClient, store: Store) -> None:
+    for number, text in enumerate(["You are a kind tutor.\nBe brief.", "You are a strict tutor.\nBe brief."]):
+        prompt = {
+            "externalPromptId": "tutor",
+            "components": [{"content": text + "\nTeach {{name}}."}],
+            "variables": {"name": "Ada"},
+        }
+        store.ingest(body("c", said(f"q{number}", "x", number), systemPrompt=prompt))
+    text = pages.get("/calls/2").text
+    assert "<del>kind</del>" in text
+    assert "<ins>strict</ins>" in text
+    assert "<mark>Ada</mark>" in text
+    assert "Changed since version 1" in text
+
+
+def test_a_page_that_is_not_there_says_so(pages: TestClient) -> None:
+    for address in (
+        "/conversations/none",
+        "/calls/99",
+        "/messages/99",
+        "/prompts/none",
+        "/conversations/none/export.md",
+    ):
+        answer = pages.get(address)
+        assert (answer.status_code, "Not here" in answer.text) == (404, True)
+
+
+def test_events_of_a_gati_backend_are_shown_in_the_same_pages(pages: TestClient, store: Store) -> None:
+    base = {"run_id": "run", "run_name": "temp_1", "agent_name": "tutor", "timestamp": "2026-11-20T10:00:00Z"}
+    events = [
+        {**base, "event_type": "agent_start", "event_id": "e1", "data": {"input": {"question": "How much is it?"}}},
+        {**base, "event_type": "llm_call", "event_id": "e2", "parent_event_id": "e1",
+         "data": {"model": "gpt-4o", "tokens_in": 3, "tokens_out": 4, "system_prompt": "Be brief.", "completion": "12 euros"}},
+        {**base, "event_type": "agent_end", "event_id": "e3", "parent_event_id": "e1", "data": {"output": {"answer": "12 euros."}}},
+    ]  # fmt: skip
+    assert pages.post("/api/events", json={"events": events}).status_code == 201
+    text = page_of(pages, store, "run").text
+    for words in ("How much is it?", "12 euros.", "gpt-4o", "tutor"):
+        assert words in text
+
+
+def test_a_conversation_is_saved_as_markdown_and_as_json_lines(store: Store) -> None:
+    store.ingest(body("c", *turn("r1"), systemPrompt="Be exact."))
+    store.ingest(body("d", said("q", "hello")))
+    lines = [json.loads(line) for line in export.jsonl(store)]
+    assert [line["externalConversationId"] for line in lines] == ["c", "d"]
+    assert [message["externalMessageId"] for message in lines[0]["messages"]][:2] == ["r1:user", "r1"]
+    assert list(lines[0]["systemPrompts"].values()) == ["Be exact."]
+    summary = reading.summary(store, "c")
+    assert summary is not None
+    text = export.markdown(store, summary)
+    assert text.startswith("# What is the square root of 144?")
+    assert "> The square root of 144 is 12." in text
+    assert "`calculator` (tool call" in text
+
+
+def test_only_conversations_that_fit_are_saved(store: Store) -> None:
+    store.ingest(body("c", *turn("r1")))
+    store.ingest(body("d", said("q", "hello"), user="ada"))
+    lines: list[Any] = [json.loads(line) for line in export.jsonl(store, reading.Filter(user="ada"))]
+    assert [line["externalConversationId"] for line in lines] == ["d"]
