@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from gati.pipeline import faults
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from gati.events import Item
     from gati.exporters.base import Exporter
     from gati.langchain.recorder import Recorder
@@ -61,7 +63,7 @@ class Runtime:
             chosen = _exporters(settings) if exporters is None else exporters
             self.pipeline = Pipeline(partial(_LateAssembler, settings), chosen, options=settings)
             desk.fault = faults.note
-            desk.recorder = self.recorder = Recorder(self.pipeline.put, settings.conversation_id)
+            desk.recorder = self.recorder = Recorder(self.pipeline.put, settings.conversation_id, faults.note)
             if settings.auto_inject:
                 injection.switch_on()
 
@@ -108,6 +110,9 @@ class _LateAssembler:
     def tick(self, now_ns: int) -> list[Item]:
         return self._made.tick(now_ns) if self._made is not None else []
 
+    def settle(self) -> list[Item]:
+        return self._made.settle() if self._made is not None else []
+
     def drain(self) -> list[Item]:
         return self._made.drain() if self._made is not None else []
 
@@ -127,7 +132,12 @@ def _assembler(settings: Settings) -> Assembler:
         incremental=settings.submission == "incremental",
         defaults=whose,
     )
-    return Assembler(options, settings.turn_timeout)
+    return Assembler(options, settings.turn_timeout, _given_up)
+
+
+def _given_up(run_id: UUID) -> None:
+    if (recorder := runtime.recorder) is not None:
+        recorder.given_up(run_id)
 
 
 def _exporters(settings: Settings) -> list[Exporter]:

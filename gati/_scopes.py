@@ -9,7 +9,8 @@ from contextvars import Token
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
-from gati._context import current_scope, paused as paused_var
+from gati._context import current_scope
+from gati._context import paused as paused_var
 from gati.trace.records import Scope
 
 if TYPE_CHECKING:

@@ -213,7 +213,7 @@ def _around_generator(function: Callable[..., Any], kind: str, name: str) -> Cal
                 running.fail(closed)
                 inner.close()
                 raise
-            except BaseException as thrown:
+            except BaseException as thrown:  # noqa: BLE001 - whatever was thrown in goes on inside
                 resume = functools.partial(inner.throw, thrown)
             else:
                 resume = functools.partial(inner.send, sent)
@@ -248,7 +248,7 @@ def _around_async_generator(function: Callable[..., Any], kind: str, name: str) 
                 running.fail(closed)
                 await inner.aclose()
                 raise
-            except BaseException as thrown:
+            except BaseException as thrown:  # noqa: BLE001 - whatever was thrown in goes on inside
                 resume = functools.partial(inner.athrow, thrown)
             else:
                 resume = functools.partial(inner.asend, sent)

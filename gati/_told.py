@@ -15,7 +15,7 @@ from gati.pipeline import faults
 from gati.trace.records import Told
 
 
-def event(given: Event) -> None:
+def event(given: object) -> None:
     """Take an event as it is now; later edits of the caller's are not seen."""
     if runtime.pipeline is None:
         return
@@ -25,7 +25,11 @@ def event(given: Event) -> None:
         if not isinstance(given, Event):
             faults.log.tell("track_event", "track_event takes an event of gati, got %s", type(given).__name__)
             return
-        taken = {f.name: freeze(v) for f in dataclasses.fields(given) if isinstance(v := getattr(given, f.name), (dict, list))}
+        taken = {
+            f.name: freeze(v)
+            for f in dataclasses.fields(given)
+            if isinstance(v := getattr(given, f.name), (dict, list))
+        }
         runtime.put(Told(dataclasses.replace(given, **taken), current_scope.get()))
 
 

@@ -38,7 +38,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
     same under async. It never raises and never alters what it sees.
     """
 
-    run_inline = RunInline()  # type: ignore[assignment]
+    run_inline = RunInline()
     raise_error = False
     ignore_retry = True
     name = "gati"

@@ -6,7 +6,7 @@ backwards and stops at an answer that an earlier callback has seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -95,6 +95,7 @@ def tail_of_call(messages: Any, seen: Memory) -> tuple[list[Any], list[Any]]:
 
 def state(value: Any, tail: Callable[[Any], list[Any]]) -> Any:
     """A root's or node's input or output; of message lists in it only the `tail`."""
+    pairs: Mapping[Any, Any]
     if type(value) is dict:
         pairs = value
     elif is_message(value):

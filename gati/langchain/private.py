@@ -19,7 +19,9 @@ _NOTHING: RunningConfig = ContextVar("gati_no_running_config", default=None)
 try:
     # Lost without it: the parent of runs that start beside their parent's callbacks (fallbacks,
     # models called with handlers of their own), and user ids in LangGraph's `configurable`.
-    from langchain_core.runnables.config import var_child_runnable_config as running_config
+    from langchain_core.runnables.config import var_child_runnable_config
+
+    running_config: RunningConfig = var_child_runnable_config
 except ImportError:
     running_config = _NOTHING
 

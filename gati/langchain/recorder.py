@@ -249,7 +249,7 @@ class Recorder:
         """A snapshot; None where it fails, so that the run itself is told all the same."""
         try:
             return take(*what)
-        except Exception as error:  # an object of the user's may do anything when it is looked at
+        except Exception as error:  # noqa: BLE001 - an object of the user may do anything when looked at
             if self.fault is not None:
                 self.fault(getattr(take, "__name__", "snapshot"), error)
             return None
