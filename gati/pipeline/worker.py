@@ -56,6 +56,10 @@ class Assembler(Protocol):
         """
         ...
 
+    def settle(self) -> list[Item]:
+        """Return turns that ended and only wait for what was cut off below."""
+        ...
+
     def drain(self) -> list[Item]:
         """Return all open turns, as unfinished."""
         ...
@@ -178,6 +182,8 @@ class Worker:
                     sender.outbox.adopt()
         self._work_off()
         self._finish(self._call("assembler.tick", lambda: self.assembler.tick(time.perf_counter_ns())))
+        if tickets:
+            self._finish(self._call("assembler.settle", self.assembler.settle))
         if any(ticket.final for ticket in tickets):
             self._finish(self._call("assembler.drain", self.assembler.drain))
         self._store(at_least=1)
