@@ -7,7 +7,7 @@ left, and hands out the turn. Every container here has a bound.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from gati.events import Conversation, Turn
 
 LINGER_NS = 2_000_000_000
-"""How long a trace whose root has ended waits for runs below that have not: a stream closed
-early ends its children after the root, a cancelled call never ends."""
+"""How long a trace whose root was cut off waits for runs below that have not ended: a stream
+closed early ends its children after the root, a cancelled call never ends."""
 _PARTS_OF_CHAINS = frozenset({"prompt", "parser"})
 """Kinds of runs that make no turn by themselves: a prompt filled or an answer parsed outside of a chain."""
 REMEMBERED_RUNS = 20_000
@@ -47,10 +47,14 @@ class Assembler:
     Args:
         options: what the settings say of making turns.
         turn_timeout: seconds without news after which an open trace is handed out unfinished.
+        given_up: told of each run that was handed out without an end.
     """
 
-    def __init__(self, options: Options, turn_timeout: float = 3600.0) -> None:
+    def __init__(
+        self, options: Options, turn_timeout: float = 3600.0, given_up: Callable[[UUID], object] = lambda run_id: None
+    ) -> None:
         self.options = options
+        self.given_up = given_up
         self.turn_timeout_ns = int(turn_timeout * 1e9)
         self.threads = Threads()
         self.dropped_turns = 0
@@ -94,10 +98,17 @@ class Assembler:
             self._finish(trace)
         return self._taken()
 
+    def settle(self) -> list[Item]:
+        """Hand out every trace whose root has ended, whoever below has not."""
+        for trace in list(self._lingering.values()):
+            self._finish(trace)
+        return self._taken()
+
     def drain(self) -> list[Item]:
         """Hand out everything, open traces as unfinished."""
-        for trace in list(self._traces.values()):
-            self._finish(trace)
+        while self._traces:
+            for trace in list(self._traces.values()):
+                self._finish(trace)
         return self._taken()
 
     def drop_open(self) -> int:
@@ -192,7 +203,10 @@ class Assembler:
             if trace.root.ended is not None:
                 self._finish(trace)
         elif run is trace.root:
-            self._lingering[run.id] = trace
+            if run.fault is None and run.output is not None:
+                self._finish(trace, self._part_from(trace))
+            else:
+                self._lingering[run.id] = trace
         elif self.options.incremental and trace.root.ended is None and trace.late is None:
             self._hand_out(trace, run)
 
@@ -210,7 +224,28 @@ class Assembler:
             part.partial = True
             self._done.append(part)
 
-    def _finish(self, trace: Trace) -> None:
+    def _part_from(self, trace: Trace) -> list[Trace]:
+        """Takes the work out of a trace that goes on after its root ended well (a task that nobody
+        waited for): it will be a later part of the turn."""
+        parted = []
+        for run in list(trace.root.walk()):
+            if run.ended is None and run.parent is not None and all(above.ended is not None for above in run.above()):
+                run.parent.children.remove(run)
+                run.parent = None
+                parted.append(Trace(run, trace.scope, trace.offset))
+        for later in parted:
+            self._traces[later.root.id] = later
+            later.size = later.open = 0
+            for run in later.root.walk():
+                self._trace_of[run.id] = later
+                later.size += 1
+                later.open += run.ended is None
+            trace.size -= later.size
+            trace.open -= later.open
+            later.touched = trace.touched
+        return parted
+
+    def _finish(self, trace: Trace, parted: Sequence[Trace] = ()) -> None:
         root_id = trace.root.id
         self._traces.pop(root_id, None)
         self._lingering.pop(root_id, None)
@@ -221,6 +256,8 @@ class Assembler:
         turn = self._rest_of(trace)
         whose = (turn.run_id, turn.conversation)
         self._forget(trace)
+        for later in parted:
+            later.late = whose
         for run in trace.root.walk():
             self._ended[run.id] = whose
         while len(self._ended) > REMEMBERED_RUNS:
@@ -231,6 +268,8 @@ class Assembler:
         for run in trace.root.walk():
             self._runs.pop(run.id, None)
             self._trace_of.pop(run.id, None)
+            if run.ended is None:
+                self.given_up(run.id)
 
     def _rest_of(self, trace: Trace) -> Turn:
         if trace.late is not None:

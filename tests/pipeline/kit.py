@@ -45,6 +45,9 @@ class Turns:
     def tick(self, now: int) -> list[Any]:
         return []
 
+    def settle(self) -> list[Any]:
+        return []
+
     def drain(self) -> list[Any]:
         done = list(self.open.values())
         self.open.clear()

@@ -197,11 +197,14 @@ def _assert_message(message: dict[str, Any], known: set[str]) -> None:
 def _assert_turns(messages: list[dict[str, Any]]) -> None:
     """One answer a turn; the totals of a turn are the sums of its calls."""
     under: dict[str, str] = {}
+    over: set[str] = set()
     calls: dict[str, list[dict[str, Any]]] = {}
     for message in messages:
         own, parent = message["externalMessageId"], message.get("parentExternalMessageId")
         under[own] = own if message["messageType"] == "chain_start" else under.get(parent or "", own)
-        if message["messageType"] == "llm":
+        if message["messageType"] == "chain_end":
+            over.add(under[own])
+        if message["messageType"] == "llm" and under[own] not in over:  # what outlives its turn is not in its sums
             calls.setdefault(under[own], []).append(message["properties"])
     for message in messages:
         if message["messageType"] == "chain_end":

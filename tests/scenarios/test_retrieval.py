@@ -1,0 +1,141 @@
+"""Retrieval: what was found is told, is the context of the answer, and a part of its own in the prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.callbacks import CallbackManagerForRetrieverRun
+from langchain_core.documents import Document
+from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import Runnable, RunnablePassthrough
+from langchain_core.vectorstores import InMemoryVectorStore
+
+from gati import observe
+from tests.scenarios.harness import Config, Watch, ways
+from tests.scenarios.scripts import model
+
+PAGES = [
+    Document("A city bike costs 18.00 a day.", metadata={"page": 1, "score": 0.9}),
+    Document("Helmets are free with each bike.", metadata={"page": 2, "score": 0.4}),
+]
+PROMPT = ChatPromptTemplate([("system", "Answer from the handbook:\n{handbook}\n\nBe brief."), ("human", "{question}")])
+
+
+class Handbook(BaseRetriever):
+    fails: bool = False
+
+    def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:
+        if self.fails:
+            raise ConnectionError("the index is down")
+        return PAGES
+
+
+def joined(documents: list[Document]) -> str:
+    return "\n".join(document.page_content for document in documents)
+
+
+def rag(**more: Any) -> Runnable[Any, Any]:
+    handbook = Handbook(**more)
+    return (
+        {"handbook": handbook | joined, "question": RunnablePassthrough()}
+        | PROMPT
+        | model("18.00 a day.")
+        | StrOutputParser()
+    )
+
+
+def test_a_rag_chain_tells_what_was_found_and_what_came_of_it(watch: Watch):
+    seen = watch(
+        r"""
+        prompt agent
+          system "Answer from the handbook:\n"
+          rag* "A city bike costs 18.00 a day.\nHelmets are free with each bike."
+          system "\n\nBe brief."
+        user_message   "What does a bike cost?"
+        chain_start    RunnableSequence
+          retrieval    "What does a bike cost?" => "A city bike costs 18.00 a day." | "Helmets are free with each bike."
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "18.00 a day." context="A city bike costs 18.00 a day.\n\nHelmets are free with each bike."
+          chain_end    completed
+        """,
+        *ways(rag, "What does a bike cost?"),
+    )
+    (found,) = seen.of("retrieval")
+    assert found["output"]["documents"][0] == {
+        "text": "A city bike costs 18.00 a day.",
+        "metadata": {"page": 1, "score": 0.9},
+        "score": 0.9,
+    }
+
+
+def test_a_prompt_is_one_version_whatever_was_retrieved(watch: Watch):
+    def program(config: Config) -> Any:
+        rag().invoke("What does a bike cost?", config)
+        PAGES.append(Document("E-bikes cost 35.00."))
+        try:
+            rag().invoke("And an e-bike?", config)
+        finally:
+            PAGES.pop()
+
+    seen = watch.trace(program)
+    assert len({m["properties"]["prompt_version"] for m in seen.of("llm")}) == 1
+
+
+def test_a_retriever_that_fails_is_told(watch: Watch):
+    watch(
+        """
+        user_message   "What does a bike cost?"
+        chain_start    RunnableSequence
+          retrieval    "What does a bike cost?" error ConnectionError: the index is down
+          chain_end    error ConnectionError: the index is down
+        """,
+        *ways(lambda: rag(fails=True), "What does a bike cost?"),
+    )
+
+
+def test_a_retriever_by_itself_belongs_to_the_conversation_around(watch: Watch):
+    def program(config: Config) -> Any:
+        with observe.conversation("c-1", user_id="ada"):
+            pages = Handbook().invoke("bikes?", config)
+            return model("18.00 a day.").invoke(f"{joined(pages)}\n\nWhat does a bike cost?", config).text
+
+    watch(
+        r"""
+        conversation c-1 of ada
+        retrieval      "bikes?" => "A city bike costs 18.00 a day." | "Helmets are free with each bike."
+        user_message   "A city bike costs 18.00 a day.\nHelmets are free with each bike.\n\nWhat does a bike cost?"
+        llm            gpt-4o-mini 10>5 $
+          assistant_message "18.00 a day."
+        """,
+        program,
+    )
+
+
+def test_a_vector_store_tells_its_searches_and_watched_embeddings_their_texts(watch: Watch):
+    def program(config: Config) -> Any:
+        embeddings = observe.wrap_embeddings(DeterministicFakeEmbedding(size=4))
+        store = InMemoryVectorStore(embeddings)
+        with observe.paused():
+            store.add_documents([Document("A city bike costs 18.00 a day.")])
+        chain = {"handbook": store.as_retriever() | joined, "question": RunnablePassthrough()} | PROMPT | model("18.")
+        return chain.invoke("What does a bike cost?", config).text
+
+    watch(
+        r"""
+        prompt agent
+          system "Answer from the handbook:\n"
+          rag* "A city bike costs 18.00 a day."
+          system "\n\nBe brief."
+        user_message   "What does a bike cost?"
+        chain_start    RunnableSequence
+          retrieval    "What does a bike cost?" => "A city bike costs 18.00 a day."
+          embedding    embed_query {"text":"What does a bike cost?"} => {"vectors":1,"dimensions":4}
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "18." context="A city bike costs 18.00 a day."
+          chain_end    completed
+        """,
+        program,
+    )
