@@ -1,9 +1,10 @@
 """Sends requests through the Greenflash SDK; the only importer of it.
 
 The SDK's `messages.create` is the documented door. It is used with its raw response, since
-success is judged by the contract, and with everything in `extra_body`, since the wire form
-is made already and the SDK's transform of it costs many times what sending costs
-(`docs/performance-notes.md`).
+success is judged by the contract, and with everything in `extra_body`, since the wire form is
+made already. CPU of one call with 14 and with 100 messages, network not counted: `create`
+3.6 and 9.5 ms, with camelCase messages 3.1 and 5.5, its raw response 0.7 and 3.1, the same
+with `extra_body` 0.3 and 0.5 (greenflash 1.4.0).
 """
 
 from __future__ import annotations
