@@ -1,0 +1,251 @@
+"""Who and which conversation: the table of precedence, and that nothing leaks from one request to the next."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import httpx
+import pytest
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import Runnable
+from langgraph.graph import START, MessagesState, StateGraph
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from gati import observe
+from gati.studio.server import listen, uvicorn_server
+from tests.scenarios.harness import Config, Seen, Watch
+from tests.scenarios.scripts import model
+
+LEVELS = ("scope", "metadata", "configurable", "defaults")
+DEFAULTS: Config = {"conversation_id": "c-defaults", "user_id": "u-defaults", "organization_id": "o-defaults"}
+TYPES: dict[str, Callable[[str], Any]] = {
+    "str": lambda name: name,
+    "int": lambda name: uuid.uuid5(uuid.NAMESPACE_URL, name).int % 10**12,
+    "uuid": lambda name: uuid.uuid5(uuid.NAMESPACE_URL, name),
+}
+
+
+def bare_model() -> Runnable[Any, Any]:
+    return model("Hello.")
+
+
+def chain() -> Runnable[Any, Any]:
+    return ChatPromptTemplate([("human", "{text}")]) | model("Hello.") | StrOutputParser()
+
+
+def graph() -> Any:
+    def answer(state: MessagesState) -> Config:
+        return {"messages": [model("Hello.").invoke(state["messages"])]}
+
+    return StateGraph(MessagesState).add_node("answer", answer).add_edge(START, "answer").compile()
+
+
+KINDS: dict[str, tuple[Callable[[], Any], Callable[[str], Any]]] = {
+    "model": (bare_model, lambda text: text),
+    "chain": (chain, lambda text: {"text": text}),
+    "graph": (graph, lambda text: {"messages": [("user", text)]}),
+}
+
+
+def ran(runnable: Any, given: Any, config: Config, way: str) -> None:
+    async def consume() -> None:
+        async for _ in runnable.astream(given, config):
+            pass
+
+    if way == "invoke":
+        runnable.invoke(given, config)
+    elif way == "ainvoke":
+        asyncio.run(runnable.ainvoke(given, config))
+    elif way == "stream":
+        list(runnable.stream(given, config))
+    else:
+        asyncio.run(consume())
+
+
+def ids(label: str, kind: str) -> Config:
+    make = TYPES[kind]
+    return {f"{what}_id": make(f"{what}-{label}") for what in ("conversation", "user", "organization")}
+
+
+def whose(seen: Seen, text: str) -> tuple[str, str, str | None]:
+    """Conversation, user and organization of the person who wrote this text."""
+    (found,) = [m for m in seen.of("user_message") if m["content"] == text]
+    envelope = found["envelope"]
+    return found["conversation"], envelope["externalUserId"], envelope.get("externalOrganizationId")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("auto_inject", [True, False], ids=["injected", "explicit"])
+def test_the_first_that_says_it_wins(watch: Watch, kind: str, auto_inject: bool):
+    make, given = KINDS[kind]
+    cases = [
+        (level, way, of)
+        for level in LEVELS
+        for way in ("invoke", "ainvoke", "stream", "astream")
+        for of in (TYPES if way == "invoke" else ["str"])
+    ]
+
+    def program(config: Config) -> None:
+        for level, way, of in cases:
+            label = f"{level} {way} {of}"
+            heard = LEVELS[LEVELS.index(level) :]  # this level and all that it overrides
+            own = {source: ids(label if source == level else f"overridden {source}", of) for source in heard}
+            full = {**config, "metadata": own.get("metadata", {}), "configurable": own.get("configurable", {})}
+            with observe.conversation(**own["scope"]) if "scope" in own else nullcontext():
+                ran(make(), given(label), full, way)
+
+    seen = watch.trace(program, auto_inject=auto_inject, **DEFAULTS)
+    for level, way, of in cases:
+        label = f"{level} {way} {of}"
+        if level == "defaults" or (level == "configurable" and kind == "model"):
+            # A model by itself gives no look at `configurable`: LangChain keeps it from its callbacks.
+            expected = tuple(DEFAULTS.values())
+        else:
+            expected = tuple(str(value) for value in ids(label, of).values())
+        assert whose(seen, label) == expected, label
+
+
+def test_without_any_word_a_turn_is_a_conversation_of_nobody(watch: Watch):
+    seen = watch.trace(lambda config: [chain().invoke({"text": text}, config) for text in ("one", "two")])
+    one, two = whose(seen, "one"), whose(seen, "two")
+    assert one[0] != two[0]
+    assert one[1:] == two[1:] == ("anonymous", None)
+
+
+@pytest.mark.parametrize("key", ["conversation_id", "thread_id", "session_id", "langfuse_session_id"])
+def test_the_ecosystems_names_of_a_conversation_are_known(watch: Watch, key: str):
+    seen = watch.trace(lambda config: chain().invoke({"text": "hi"}, {**config, "metadata": {key: "c-9"}}))
+    assert whose(seen, "hi")[0] == "c-9"
+
+
+def test_the_ecosystems_names_of_a_user_are_known(watch: Watch):
+    seen = watch.trace(lambda config: chain().invoke({"text": "hi"}, {**config, "metadata": {"langfuse_user_id": 7}}))
+    assert whose(seen, "hi")[1] == "7"
+
+
+def test_each_field_is_looked_for_by_itself(watch: Watch):
+    config = {"metadata": {"thread_id": "c-meta"}, "configurable": {"thread_id": "c-conf", "user_id": "u-conf"}}
+
+    def program(extra: Config) -> None:
+        with observe.conversation(organization_id="o-scope"):
+            graph().invoke({"messages": [("user", "hi")]}, {**extra, **config})
+
+    seen = watch.trace(program, user_id="u-defaults")
+    assert whose(seen, "hi") == ("c-meta", "u-conf", "o-scope")
+
+
+def test_inner_scopes_add_to_outer_ones(watch: Watch):
+    def program(config: Config) -> None:
+        with observe.conversation("c-1", user_id="ada", properties={"plan": "pro"}):
+            with observe.conversation(organization_id="acme", properties={"page": "home"}):
+                chain().invoke({"text": "inside"}, config)
+            chain().invoke({"text": "outside"}, config)
+
+    seen = watch.trace(program)
+    assert whose(seen, "inside") == ("c-1", "ada", "acme")
+    assert whose(seen, "outside") == ("c-1", "ada", None)
+    properties = {m["content"]: m["envelope"]["properties"] for m in seen.of("user_message")}
+    assert properties["inside"] == {"agent_name": "agent", "plan": "pro", "page": "home"}
+    assert properties["outside"] == {"agent_name": "agent", "plan": "pro"}
+
+
+def test_a_decorated_function_is_a_conversation(watch: Watch):
+    @observe.conversation("c-1", user_id="ada")
+    def ask(text: str, config: Config) -> Any:
+        return chain().invoke({"text": text}, config)
+
+    @observe.conversation("c-2", user_id="bob")
+    async def aask(text: str, config: Config) -> Any:
+        return await chain().ainvoke({"text": text}, config)
+
+    def program(config: Config) -> None:
+        ask("one", config)
+        asyncio.run(aask("two", config))
+        chain().invoke({"text": "three"}, config)
+
+    seen = watch.trace(program)
+    assert whose(seen, "one")[:2] == ("c-1", "ada")
+    assert whose(seen, "two")[:2] == ("c-2", "bob")
+    assert whose(seen, "three")[1] == "anonymous"
+
+
+@pytest.mark.parametrize(
+    "attach",
+    [
+        lambda runnable: runnable.invoke({"text": "hi"}, {"callbacks": observe.get_callbacks(), "metadata": META}),
+        lambda runnable: runnable.with_config(callbacks=observe.get_callbacks(), metadata=META).invoke({"text": "hi"}),
+        lambda runnable: runnable.with_config(callbacks=observe.get_callbacks()).invoke({"text": "hi"}, {"metadata": META}),
+    ],
+    ids=["at invoke", "both by with_config", "handler by with_config"],
+)
+def test_it_does_not_matter_where_the_handler_is_attached(watch: Watch, attach: Callable[[Any], Any]):
+    seen = watch.trace(lambda config: attach(chain()), auto_inject=False)
+    assert whose(seen, "hi") == ("c-1", "ada", None)
+    assert [m["messageType"] for m in seen.messages] == [
+        "user_message", "chain_start", "llm", "assistant_message", "chain_end",
+    ]  # fmt: skip
+
+
+META = {"conversation_id": "c-1", "user_id": "ada"}
+
+
+def test_a_handler_on_the_model_alone_sees_its_calls(watch: Watch):
+    def program(config: Config) -> Any:
+        watched = model("Hello.", callbacks=observe.get_callbacks())
+        return (ChatPromptTemplate([("human", "{text}")]) | watched).invoke({"text": "hi"}, {"metadata": META})
+
+    seen = watch.trace(program, auto_inject=False)
+    assert whose(seen, "hi") == ("c-1", "ada", None)
+    assert [m["messageType"] for m in seen.messages] == ["user_message", "llm", "assistant_message"]
+
+
+# -- requests of a web server --------------------------------------------------------------------
+
+
+async def answer(request: Request) -> JSONResponse:
+    given = dict(request.query_params)
+    text, user = given["text"], given.get("user")
+    with observe.conversation(f"c-{user}", user_id=user) if user else nullcontext():
+        if request.url.path == "/threads":
+            await run_in_threadpool(chain().invoke, {"text": text})
+        else:
+            await chain().ainvoke({"text": text})
+    return JSONResponse("done")
+
+
+@pytest.fixture
+def app() -> Iterator[str]:
+    listener = listen()
+    routes = [Route("/async", answer), Route("/threads", answer)]
+    runner = uvicorn_server(Starlette(routes=routes))
+    thread = threading.Thread(target=runner.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    runner.should_exit = True
+    thread.join(10)
+    listener.close()
+
+
+@pytest.mark.parametrize("path", ["async", "threads"])
+def test_nothing_leaks_to_the_next_request_of_a_connection(watch: Watch, app: str, path: str):
+    def program(config: Config) -> None:
+        with httpx.Client(base_url=app) as client:
+            for user in ("ada", "", "bob", ""):
+                client.get(f"/{path}", params={"text": f"I am {user or 'nobody'}", **({"user": user} if user else {})})
+
+    seen = watch.trace(program)
+    told = sorted((m["content"], m["envelope"]["externalUserId"]) for m in seen.of("user_message"))
+    assert told == [
+        ("I am ada", "ada"), ("I am bob", "bob"), ("I am nobody", "anonymous"), ("I am nobody", "anonymous"),
+    ]  # fmt: skip
+    assert len({m["conversation"] for m in seen.of("user_message")}) == 4
