@@ -159,6 +159,8 @@ class Encoder:
             "conversation_id": limits.identifier(turn.conversation.id),
             "user_id": limits.identifier(turn.conversation.user_id),
         }
+        if self._content and (found := limits.small(told["data"], limit)) is not None:
+            return {**data, **found[0]}
         theirs: dict[str, Any] = {}
         for name, value in told["data"].items():
             if self._content or name in _STRUCTURE or isinstance(value, (bool, int, float)):

@@ -80,16 +80,23 @@ def plain(value: Any, limit: int) -> tuple[Any, int]:
 
     What does not fit is shortened or left out with a note that says so.
     """
+    found = small(value, limit)
+    if found is not None:
+        return found
+    walk = _Walk(limit)
+    return walk.value(value, 0), limit - walk.left
+
+
+def small(value: Any, limit: int) -> tuple[Any, int] | None:
+    """The value as JSON values, and its size; None unless it is small and in order."""
     try:
         raw = orjson.dumps(value)
     except TypeError:  # a lone surrogate, a key that is no string, a class of the user's own, …
-        pass
-    else:
-        # Small values make the round trip faster than any look at them; large ones would be copied.
-        if len(raw) <= min(limit, _SMALL) and b"\\u0000" not in raw:
-            return orjson.loads(raw), len(raw)
-    walk = _Walk(limit)
-    return walk.value(value, 0), limit - walk.left
+        return None
+    # Small values make the round trip faster than any look at them; large ones would be copied.
+    if len(raw) > min(limit, _SMALL) or b"\\u0000" in raw:
+        return None
+    return orjson.loads(raw), len(raw)
 
 
 def second(seconds: int) -> str:
