@@ -23,8 +23,9 @@ MAX_RECORDS = 100_000
 RECORD_BYTES = 700
 """What a record costs beside its texts: the tuple, its ids, its place in the queue."""
 
-SAMPLE = 7
-"""One record in eight is weighed (a mask of the queue's length): weighing costs more than all the rest."""
+SAMPLE = 13
+"""One record in so many is weighed: weighing costs more than all the rest. A prime, because most turns
+have an even number of records, and their heaviest must have its turn."""
 
 
 class Tally:
@@ -67,12 +68,12 @@ class Buffer:
         self._told = 0
         self._taken = 0
 
-    def put(self, record: Record) -> None:
-        """Add a record, or refuse it. Never blocks, never raises."""
+    def put(self, record: Record) -> bool:
+        """Add a record, or refuse it. Never blocks, never raises. True if the worker had better come soon."""
         if self._full:
             self._gap = object()
             self._refused.add()
-            return
+            return True
         records = self._records
         if (gap := self._gap) is not None:
             records.append(Gap(0))
@@ -81,10 +82,13 @@ class Buffer:
                 self._gap = None
         records.append(record)
         length = len(records)
-        if not length & SAMPLE:
+        pressing = False
+        if not length % SAMPLE:
             self._weigh(record)
+            pressing = length > self._room // 4
         if length >= self._room:
             self._full = True
+        return pressing
 
     def _weigh(self, record: Record) -> None:
         """Learn the usual weight of a record, faster when it grows than when it shrinks."""

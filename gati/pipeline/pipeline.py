@@ -97,9 +97,9 @@ class Pipeline:
         if self._closed:
             self._late.add()
             return
-        self._buffer.put(record)
+        pressing = self._buffer.put(record)
         worker = self._worker
-        if worker.idle:
+        if worker.idle or pressing:
             worker.ring()
         elif not worker.running:
             self._ensure_worker()

@@ -80,6 +80,21 @@ def test_small_records_make_room_again() -> None:
     assert len(buffer) == 5_000
 
 
+def test_a_filling_buffer_says_so_long_before_it_is_full() -> None:
+    buffer = Buffer(max_bytes=10_000_000)
+    said = [buffer.put(record("x" * 100_000)) for _ in range(60)]
+    assert said.index(True) < 40
+    assert buffer.refused == 0
+
+
+def test_heavy_records_are_seen_wherever_in_a_turn_they_stand() -> None:
+    for place in range(8):
+        buffer = Buffer(max_bytes=10_000_000)
+        for number in range(4_000):
+            buffer.put(record("x" * 100_000 if number % 8 == place else ""))
+        assert len(buffer) < 1_500
+
+
 @pytest.mark.parametrize(
     "one",
     [
