@@ -63,7 +63,12 @@ class Request:
 
 
 class Exporter(Protocol):
-    """A destination. `encode` is pure; `send` may block up to its timeout and never raises."""
+    """A destination. `encode` is pure; `send` may block up to its timeout and never raises.
+
+    One may also have a method `prepare`, called before the first `send` in a process while no
+    fork can happen: what `send` would import is loaded there, since a child that is forked in the
+    middle of another thread's import can never import that module.
+    """
 
     name: str
     """Stands in the spool beside each request, so that the next process knows where it goes."""

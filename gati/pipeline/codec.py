@@ -39,7 +39,7 @@ def unpack(line: bytes) -> Request:
     )
 
 
-def _clean(value: Any, depth: int = 0) -> Any:  # noqa: PLR0911 - one line a type
+def _clean(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, (bool, float)):
         return value
     if isinstance(value, str):

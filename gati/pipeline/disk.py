@@ -76,7 +76,7 @@ class Disk:
 
         What is damaged is kept aside as a whole.
         """
-        assert self._spool is not None  # noqa: S101 - there are no files without a spool
+        assert self._spool is not None
         try:
             lines = self._spool.read(file)
         except OSError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 import weakref
 from typing import Protocol
 
@@ -22,6 +23,15 @@ class Mortal(Protocol):
         """This process is about to end."""
         ...
 
+
+FORK_PATIENCE = 5.0
+"""Seconds that a fork waits at most for a moment at which we hold nothing half done."""
+
+steady = threading.RLock()
+"""Held by our threads while they load modules or change what a child inherits. A child that was
+forked in the middle of an import would wait for ever for the thread that it does not have."""
+
+_held_for_fork = False
 
 # Weak, and one hook for all: neither hook can be taken back, and `init` may be called often.
 _living: weakref.WeakSet[Mortal] = weakref.WeakSet()
@@ -54,11 +64,23 @@ def _at_exit() -> None:
             pipeline.at_exit()
 
 
+def _before_fork() -> None:
+    global _held_for_fork
+    _held_for_fork = steady.acquire(timeout=FORK_PATIENCE)
+
+
+def _after_fork_in_parent() -> None:
+    if _held_for_fork:
+        steady.release()
+
+
 def _after_fork_in_child() -> None:
+    global steady
+    steady = threading.RLock()
     for pipeline in list(_living):
         with guard("fork"):
             pipeline.after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

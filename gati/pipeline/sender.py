@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from gati.exporters.base import Outcome, Verdict
+from gati.pipeline import life
 from gati.pipeline.codec import unpack
 from gati.pipeline.faults import guard, note
 
@@ -33,6 +35,7 @@ class Sender:
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
         self._busy = 0
+        self._prepared = False
 
     def wake(self) -> bool:
         """Start as many threads as there is work for. False if the interpreter starts no more."""
@@ -74,6 +77,8 @@ class Sender:
 
     def carry(self, parcel: Parcel) -> None:
         """Make one attempt and tell the outbox and whoever waits for a flush."""
+        if not self._prepared:
+            self._prepare()
         outcome = Outcome(Verdict.RETRY, "internal fault")
         try:
             outcome = self.outbox.exporter.send(unpack(parcel.data))
@@ -84,6 +89,14 @@ class Sender:
             self.outbox.settle(parcel, outcome)
             with guard("flush"):
                 self._settled()
+
+    def _prepare(self) -> None:
+        """Have everything loaded that a send needs, before a fork can come in between."""
+        with guard("exporter.prepare"), life.steady:
+            importlib.import_module("encodings.idna")  # loaded by the first connection otherwise
+            if not self._prepared and (prepare := getattr(self.outbox.exporter, "prepare", None)):
+                prepare()
+        self._prepared = True
 
     def carry_here(self, until: float) -> None:
         """Send from the calling thread, when no other can be started any more."""

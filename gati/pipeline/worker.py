@@ -7,7 +7,7 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Protocol
 
-from gati.pipeline import mask
+from gati.pipeline import life, mask
 from gati.pipeline.faults import guard
 from gati.trace.records import Gap
 
@@ -221,7 +221,7 @@ class Worker:
 
     @staticmethod
     def _call(place: str, function: Callable[[], list[Item]]) -> list[Item]:
-        with guard(place):
+        with guard(place), life.steady:
             return function()
         return []
 
@@ -247,7 +247,7 @@ class Worker:
 
     def _encode(self, sender: Sender, items: list[Item]) -> list[Request]:
         encode = sender.outbox.exporter.encode
-        with guard("exporter.encode"):
+        with guard("exporter.encode"), life.steady:
             return encode(items)
         if len(items) == 1:
             self._ledger.drop_turns(1, "encode")

@@ -1,0 +1,232 @@
+"""Programs that are started by the tests: each talks in its own way, and ends in its own way.
+
+``python -m tests.processes.program NAME`` runs the function NAME. What a program says of itself
+goes to stdout in JSON lines; anything else there or on stderr is a stray message.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+from langchain_core.callbacks import get_usage_metadata_callback  # noqa: F401 - loads the callback manager
+
+from gati import observe
+from gati.testing import ScriptedChatModel
+
+MODEL = ScriptedChatModel(replies=["certainly"])
+
+
+def say(conversation: str, text: str) -> None:
+    """One turn: two messages that people see and a model call."""
+    with observe.conversation(conversation, user_id="u"):
+        assert MODEL.invoke(text).content == "certainly"
+
+
+def told(**what: object) -> None:
+    os.write(1, json.dumps(what).encode() + b"\n")
+
+
+def ended_by_return() -> None:
+    observe.init()
+    say("c", "1")
+    say("c", "2")
+
+
+def ended_by_sys_exit() -> None:
+    ended_by_return()
+    sys.exit(3)
+
+
+def ended_by_exception() -> None:
+    ended_by_return()
+    raise LookupError("the program's own")
+
+
+def ended_by_sigterm_handler() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    ended_by_return()
+    told(ready=True)
+    signal.pause()
+
+
+def ended_by_sigterm() -> None:
+    ended_by_return()
+    # What the program was killed with is not ours to catch; what is on disk is safe.
+    while not observe.stats().recorded:
+        time.sleep(0.01)
+    told(ready=True)
+    signal.pause()
+
+
+def ended_while_others_talk() -> None:
+    observe.init()
+
+    def talk(name: str) -> None:
+        n = 0
+        while True:
+            say(name, str(n))
+            n += 1
+
+    for k in range(3):
+        threading.Thread(target=talk, args=(f"c{k}",), daemon=True).start()
+    time.sleep(0.3)
+
+
+def first_word_at_exit() -> None:
+    import atexit
+
+    atexit.register(say, "c", "1")
+    observe.init()
+
+
+def ended_with_a_pool_of_threads() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    observe.init()
+    pool = ThreadPoolExecutor(4)
+    for n in range(8):
+        pool.submit(say, f"c{n}", "1")
+
+
+def shut_down_twice_and_begun_again() -> None:
+    observe.init()
+    say("c", "1")
+    observe.shutdown()
+    observe.shutdown()
+    say("c", "not watched")
+    observe.init()
+    say("c", "2")
+
+
+def flushed_and_frozen() -> None:
+    observe.init()
+    for n in range(2):
+        say("c", str(n))
+        told(delivered=observe.flush().delivered)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _child(conversation: str) -> None:
+    say(conversation, "child")
+
+
+def forked(before: bool, ending: str) -> None:
+    observe.init()
+    if before:
+        say("c", "parent")
+    children = []
+    for n in range(3):
+        child = os.fork()
+        if child == 0:
+            _child(f"child {n}")
+            if ending == "exit":
+                sys.exit(0)
+            result = observe.flush(5.0)
+            os._exit(0 if result else 1)
+        children.append(child)
+    say("c", "parent again")
+    for child in children:
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def forked_before_use() -> None:
+    forked(False, "exit")
+
+
+def forked_after_use() -> None:
+    forked(True, "exit")
+
+
+def forked_and_flushed() -> None:
+    forked(True, "flush")
+
+
+def forked_while_another_thread_sends() -> None:
+    say("", "LangChain loads modules when it is first used, and such a fork would hang without gati, too")
+    observe.init()
+    stop = threading.Event()
+
+    def talk() -> None:
+        n = 0
+        while not stop.is_set():
+            say("parent", str(n))
+            n += 1
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    for n in range(10):
+        child = os.fork()
+        if child == 0:
+            _child(f"child {n}")
+            sys.exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    stop.set()
+    thread.join()
+
+
+def forked_in_the_middle_of_a_turn() -> None:
+    from langchain_core.runnables import RunnableLambda
+
+    observe.init()
+
+    def step(text: str) -> str:
+        child = os.fork()
+        if child == 0:
+            _child("child")
+            sys.exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        return str(MODEL.invoke(text).content)
+
+    with observe.conversation("c"):
+        RunnableLambda(step).invoke("parent")
+
+
+def _work(n: int) -> int:
+    observe.init()  # a second time where the state was inherited, which is fine, too
+    _child(f"child {n}")
+    return n
+
+
+def multiprocessed() -> None:
+    context: Any = multiprocessing.get_context(sys.argv[2])
+    observe.init()
+    say("c", "parent")
+    processes = [context.Process(target=_work, args=(n,)) for n in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+
+
+def pooled() -> None:
+    observe.init()
+    say("c", "parent")
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(sys.argv[2])) as pool:
+        assert sorted(pool.map(_work, range(6))) == list(range(6))
+
+
+def monkey_patched_by_gevent() -> None:
+    import gevent
+
+    observe.init()
+    gevent.joinall([gevent.spawn(say, f"c{n}", "1") for n in range(20)])
+    told(delivered=observe.flush(10.0).delivered)
+
+
+def nothing_said() -> None:
+    observe.init()
+    told(threads=threading.active_count())
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]]()
