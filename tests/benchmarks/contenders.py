@@ -63,6 +63,7 @@ def _gati(address: str) -> Session:
         spool_dir=tempfile.mkdtemp(prefix="gati-benchmark-"),
         # By default a text of more than 64 KB is shortened: that would be fewer bytes than the others send.
         max_field_bytes=1_000_000,
+        max_request_bytes=8_000_000,
     )
     return Session(flush=lambda: observe.flush(timeout=120.0))
 
