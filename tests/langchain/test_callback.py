@@ -1,0 +1,148 @@
+"""The handler: harmless whatever happens in it, and one wherever it is copied to."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+from langchain_core.callbacks import CallbackManager
+from langchain_core.documents import Document
+from langchain_core.language_models import FakeListLLM
+from langchain_core.messages import AIMessage
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
+from langchain_core.tools import tool
+
+from gati import GatiLangChainCallback, observe
+from gati.langchain import history, recorder, snapshot
+from gati.testing import ScriptedChatModel, capture
+
+
+class Library(BaseRetriever):
+    """Finds always the same."""
+
+    def _get_relevant_documents(self, query: str, **_: Any) -> list[Document]:
+        return [Document("Paris is the capital.")]
+
+
+@tool
+def shout(text: str) -> str:
+    """Say it louder."""
+    return text.upper()
+
+
+def program() -> Runnable[Any, Any]:
+    """Each kind of run once: prompt, retriever, model, tool, lambda."""
+    prompt = ChatPromptTemplate([("system", "Answer from {found}."), ("human", "{question}")])
+    model = ScriptedChatModel(replies=["Paris."])
+    found = Library() | (lambda documents: documents[0].page_content)
+    speak = RunnableLambda(lambda message: shout.invoke({"text": message.content}))
+    return {"question": RunnablePassthrough(), "found": found} | prompt | model | speak
+
+
+PLACES: list[tuple[Any, str]] = [
+    (snapshot._Copier, "copy"),
+    (history, "state"),
+    (history, "tail_of_call"),
+    (history, "tail_of_input"),
+    (history, "rendered"),
+    (recorder, "message"),
+    (recorder, "freeze"),
+    (recorder, "fault_of"),
+    (recorder, "response_metadata"),
+    (recorder, "template_of"),
+    (recorder, "_parameters"),
+    (recorder, "_identity"),
+    (recorder, "enclosing_run"),
+    (recorder.Recorder, "_start"),
+    (recorder.Recorder, "_admit"),
+    (recorder.Recorder, "_forget"),
+]
+
+
+@pytest.mark.parametrize(("owner", "name"), PLACES, ids=lambda value: getattr(value, "__name__", value))
+def test_a_fault_of_ours_changes_nothing_for_the_program(
+    owner: Any, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("a fault of gati's own")
+
+    monkeypatch.setattr("gati.pipeline.faults.RAISE", False)
+    monkeypatch.setattr(owner, name, broken)
+    with capture():
+        assert program().invoke("What is the capital?") == "PARIS."
+    assert not [record for record in caplog.records if not record.name.startswith("gati")]
+
+
+def test_a_snapshot_that_fails_costs_its_content_and_not_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gati.pipeline.faults.RAISE", False)
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("a fault of gati's own")
+
+    monkeypatch.setattr(recorder.Recorder, "_result", broken)
+    with capture() as captured:
+        program().invoke("What is the capital?")
+        assert observe.stats().faults
+    assert captured.said() == [("user", "What is the capital?"), ("assistant", "PARIS.")]
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda h: pickle.loads(pickle.dumps(h))])
+def test_copies_of_the_handler_record_each_run_once(again: Any) -> None:
+    with capture() as captured:
+        handler = again(observe.get_callbacks()[0])
+        model = ScriptedChatModel(replies=["Hello."]).with_config(callbacks=[handler])
+        model.invoke("Hi", {"callbacks": [GatiLangChainCallback(), *observe.get_callbacks()]})
+    assert captured.said() == [("user", "Hi"), ("assistant", "Hello.")]
+
+
+def test_a_model_with_the_handler_can_be_copied_deep() -> None:
+    with capture() as captured:
+        model = ScriptedChatModel(replies=["Hello."], callbacks=observe.get_callbacks())
+        assert model.model_copy(deep=True).invoke("Hi").content == "Hello."
+    assert captured.said() == [("user", "Hi"), ("assistant", "Hello.")]
+
+
+def test_a_handler_made_before_init_watches_after_it() -> None:
+    handler = GatiLangChainCallback()
+    with capture(auto_inject=False) as captured:
+        ScriptedChatModel(replies=["Hello."]).invoke("Hi", {"callbacks": [handler]})
+    assert len(captured.turns) == 1
+
+
+def test_the_handler_is_inline_and_true() -> None:
+    handler = GatiLangChainCallback()
+    assert handler.run_inline
+    assert GatiLangChainCallback.run_inline
+    assert handler
+
+
+async def test_other_handlers_see_the_start_of_a_completion_model_beside_ours() -> None:
+    seen: list[str] = []
+
+    from langchain_core.callbacks import BaseCallbackHandler
+
+    class Other(BaseCallbackHandler):
+        def on_llm_start(self, *_: Any, **__: Any) -> None:
+            seen.append("start")
+
+    with capture() as captured:
+        await FakeListLLM(responses=["Hello."]).ainvoke("Hi", {"callbacks": [Other()]})
+    assert seen == ["start"]
+    assert captured.said() == [("user", "Hi"), ("assistant", "Hello.")]
+
+
+def test_what_the_handler_is_given_stays_as_it_was() -> None:
+    given = {
+        "messages": [AIMessage("x", tool_calls=[{"name": "a", "args": {"b": [1]}, "id": "c"}])],
+        "n": {"deep": [1]},
+    }
+    before = copy.deepcopy(given)
+    with capture():
+        manager = CallbackManager(observe.get_callbacks())
+        run = manager.on_chain_start({}, given)
+        run.on_chain_end(given)
+    assert given == before

@@ -1,0 +1,96 @@
+"""`observe.conversation` and `observe.paused` as blocks, async blocks and decorators."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID
+
+from langchain_core.runnables import RunnableLambda
+
+from gati import observe
+from gati.testing import Captured, capture
+
+echo = RunnableLambda(lambda text: text, name="echo")
+
+
+def whose(captured: Captured) -> list[tuple[str, str, str | None]]:
+    found = [turn.conversation for turn in captured.turns]
+    return [(one.id, one.user_id, one.organization_id) for one in found]
+
+
+def test_inner_scopes_add_to_outer_ones() -> None:
+    with capture() as captured, observe.conversation("c-1", user_id="u-1", properties={"plan": "pro"}):
+        with observe.conversation(organization_id="o-1", properties={"beta": True}):
+            echo.invoke("a")
+        echo.invoke("b")
+    assert whose(captured) == [("c-1", "u-1", "o-1"), ("c-1", "u-1", None)]
+    assert captured.turns[0].conversation.properties == {"plan": "pro", "beta": True}
+
+
+def test_ids_may_be_numbers_and_uuids() -> None:
+    with capture() as captured, observe.conversation(UUID(int=7), user_id=42):
+        echo.invoke("a")
+    assert whose(captured) == [(str(UUID(int=7)), "42", None)]
+
+
+def test_a_scope_decorates_functions_of_both_kinds() -> None:
+    @observe.conversation("sync")
+    def ask(text: str) -> str:
+        return str(echo.invoke(text))
+
+    @observe.conversation("async")
+    async def aask(text: str) -> str:
+        return str(await echo.ainvoke(text))
+
+    async def program() -> None:
+        async with observe.conversation(user_id="u"):
+            await aask("b")
+
+    with capture() as captured:
+        ask("a")
+        asyncio.run(program())
+    assert whose(captured) == [("sync", "anonymous", None), ("async", "u", None)]
+
+
+def test_one_scope_object_may_be_entered_by_several_tasks_at_once() -> None:
+    async def one(name: str) -> None:
+        with observe.conversation(name):
+            await asyncio.sleep(0)
+            await echo.ainvoke(name)
+
+    async def program() -> None:
+        await asyncio.gather(*(one(f"c-{i}") for i in range(20)))
+
+    with capture() as captured:
+        asyncio.run(program())
+    assert {(turn.conversation.id, turn.said[0].text) for turn in captured.turns} == {
+        (f"c-{i}", f"c-{i}") for i in range(20)
+    }
+
+
+def test_nothing_that_starts_while_paused_is_recorded_injected_or_by_hand() -> None:
+    with capture() as captured:
+        with observe.paused():
+            echo.invoke("secret")
+            echo.invoke("secret", {"callbacks": observe.get_callbacks()})
+        echo.invoke("open")
+    assert [turn.said[0].text for turn in captured.turns] == ["open"]
+
+
+def test_pausing_inside_a_run_leaves_out_what_is_below_and_keeps_the_run() -> None:
+    def work(text: str) -> str:
+        with observe.paused(), observe.span("hidden"):
+            echo.invoke("secret")
+        return text
+
+    with capture() as captured:
+        RunnableLambda(work, name="outer").invoke("open")
+    assert [turn.name for turn in captured.turns] == ["outer"]
+    assert [event.name for event in captured.turns[0].events] == ["outer", "outer"]
+
+
+def test_the_old_with_observe_block_delivers_when_it_ends() -> None:
+    with capture() as captured:
+        with observe:  # type: ignore[attr-defined]
+            echo.invoke("a")
+        assert len(captured.turns) == 1

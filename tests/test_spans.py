@@ -1,0 +1,215 @@
+"""`observe.span`, `@observe.step`, `@observe.tool`: the user's own code in the tree."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from langchain_core.runnables import RunnableLambda
+
+from gati import observe
+from gati.events import CustomEvent, EmbeddingEvent, Event, StepEvent, ToolCallEvent, Turn
+from gati.testing import ScriptedChatModel, capture
+
+
+def only(turns: list[Turn]) -> Turn:
+    assert len(turns) == 1, [turn.name for turn in turns]
+    return turns[0]
+
+
+def named(turn: Turn, name: str) -> Event:
+    return next(event for event in turn.events if event.name == name)
+
+
+def test_before_init_a_decorated_function_is_just_called() -> None:
+    @observe.step
+    def double(number: int) -> int:
+        return 2 * number
+
+    assert double(4) == 8
+    with observe.span("nothing") as step:
+        step.output = 1
+
+
+def test_a_step_around_a_chain_is_the_turn_and_the_chain_hangs_on_it() -> None:
+    model = ScriptedChatModel(replies=["Paris."])
+
+    @observe.step
+    def answer(question: str) -> str:
+        return str(model.invoke(question).content)
+
+    with capture() as captured:
+        assert answer("What is the capital of France?") == "Paris."
+    turn = only(captured.turns)
+    assert captured.said() == [("user", "What is the capital of France?"), ("assistant", "Paris.")]
+    model_call = next(event for event in turn.events if event.kind == "llm_call")
+    assert model_call.parent_event_id == turn.run_id
+
+
+def test_a_step_inside_a_chain_hangs_on_the_run_around_it_and_carries_what_is_inside() -> None:
+    def work(text: str) -> str:
+        with observe.span("shout", input={"text": text}) as step:
+            step.output = tool(text)
+        return str(step.output)
+
+    @observe.tool
+    def tool(text: str) -> str:
+        return RunnableLambda(str.upper).invoke(text)
+
+    with capture() as captured:
+        assert RunnableLambda(work).invoke("hi") == "HI"
+    turn = only(captured.turns)
+    step, call = named(turn, "shout"), named(turn, "tool")
+    assert isinstance(step, StepEvent)
+    assert isinstance(call, ToolCallEvent)
+    assert step.parent_event_id == turn.run_id
+    assert (step.input, step.output) == ({"text": "hi"}, {"output": "HI"})
+    assert call.parent_event_id == step.event_id
+    assert (call.input, call.output) == ({"text": "hi"}, {"output": "HI"})
+
+
+def test_an_exception_passes_through_and_is_told() -> None:
+    @observe.tool(name="divide")
+    def broken(number: int) -> float:
+        return number / 0
+
+    with capture() as captured, pytest.raises(ZeroDivisionError):
+        broken(1)
+    call = named(only(captured.turns), "divide")
+    assert (call.status, call.error_type) == ("error", "ZeroDivisionError")
+
+
+def test_a_generator_is_one_step_whose_output_is_what_it_gave() -> None:
+    @observe.step
+    def words() -> Iterator[str]:
+        yield "a "
+        yield "b"
+
+    with capture() as captured:
+        assert list(words()) == ["a ", "b"]
+    assert captured.said() == [("assistant", "a b")]
+
+
+def test_between_the_steps_of_a_generator_the_callers_code_is_not_inside_it() -> None:
+    @observe.step
+    def slow() -> Iterator[int]:
+        yield 1
+        yield 2
+
+    with capture() as captured:
+        for _ in slow():
+            RunnableLambda(lambda x: x, name="between").invoke("x")
+    names = {turn.name for turn in captured.turns}
+    assert names == {"slow", "between"}
+
+
+def test_a_generator_that_is_closed_early_is_told_as_aborted_and_is_closed_itself() -> None:
+    closed = []
+
+    @observe.step
+    def endless() -> Iterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            closed.append(True)
+
+    with capture() as captured:
+        numbers = endless()
+        next(numbers)
+        numbers.close()  # type: ignore[attr-defined]
+    assert closed == [True]
+    assert only(captured.turns).status == "aborted"
+
+
+def test_what_is_sent_and_thrown_into_a_generator_arrives() -> None:
+    @observe.step
+    def echo() -> Any:
+        got = None
+        for _ in range(3):
+            try:
+                got = yield got
+            except ValueError as error:
+                got = str(error)
+        return "end"
+
+    with capture():
+        talk = echo()
+        assert next(talk) is None
+        assert talk.send("a") == "a"
+        assert talk.throw(ValueError("thrown")) == "thrown"
+        with pytest.raises(StopIteration) as stop:
+            talk.send(None)
+    assert stop.value.value == "end"
+
+
+def test_coroutines_and_async_generators_are_steps_too() -> None:
+    @observe.step
+    async def fetch(key: str) -> str:
+        await asyncio.sleep(0)
+        return key.upper()
+
+    @observe.step
+    async def stream() -> AsyncIterator[str]:
+        yield await fetch("a")
+        yield await fetch("b")
+
+    async def program() -> list[str]:
+        async with observe.span("all"):
+            return [piece async for piece in stream()]
+
+    with capture() as captured:
+        assert asyncio.run(program()) == ["A", "B"]
+    turn = only(captured.turns)
+    outer = named(turn, "stream")
+    assert [e.parent_event_id for e in turn.events if e.name == "fetch"] == [outer.event_id] * 2
+    assert outer.parent_event_id == turn.run_id
+
+
+def test_concurrent_tasks_do_not_hang_on_each_others_spans() -> None:
+    @observe.step
+    async def child(name: str) -> str:
+        await asyncio.sleep(0)
+        return name
+
+    async def branch(name: str) -> None:
+        async with observe.span(name):
+            await child(name)
+
+    async def program() -> None:
+        async with observe.span("root"):
+            await asyncio.gather(*(branch(f"branch-{i}") for i in range(5)))
+
+    with capture() as captured:
+        asyncio.run(program())
+    turn = only(captured.turns)
+    for i in range(5):
+        own = named(turn, f"branch-{i}")
+        below = [e for e in turn.events if isinstance(e, StepEvent) and e.output == {"output": f"branch-{i}"}]
+        assert [e.parent_event_id for e in below] == [own.event_id]
+
+
+def test_nothing_of_a_span_is_left_in_the_context() -> None:
+    from gati._context import current_scope, current_span, paused
+
+    with capture(), observe.conversation("c"), observe.span("a"), observe.paused():
+        pass
+    assert (current_scope.get(), current_span.get(), paused.get()) == (None, None, False)
+
+
+def test_embeddings_are_told_by_their_texts_and_sizes() -> None:
+    from langchain_core.embeddings import DeterministicFakeEmbedding
+
+    plain = DeterministicFakeEmbedding(size=3)
+    watched = observe.wrap_embeddings(plain)
+    with capture() as captured:
+        assert watched.embed_query("a") == plain.embed_query("a")
+        assert asyncio.run(watched.aembed_documents(["a", "b"])) == plain.embed_documents(["a", "b"])
+    events = [event for turn in captured.turns for event in turn.events]
+    assert [(e.input, e.output) for e in events if isinstance(e, EmbeddingEvent)] == [
+        ({"text": "a"}, {"vectors": 1, "dimensions": 3}),
+        ({"texts": ["a", "b"]}, {"vectors": 2, "dimensions": 3}),
+    ]
+    assert not any(isinstance(e, CustomEvent) for e in events)
