@@ -63,6 +63,8 @@ def _cut_off(trace: Trace, models: Models) -> tuple[str, bool]:
     """The text so far of a turn that ended early, and whether it was all there: a person who
     stops reading after the last word has stopped nothing. A whole answer that was not streamed
     and then got lost on its way out was seen by nobody."""
+    if (unheard := _unheard(trace)) is not None:
+        return _read_of(unheard, answer_in(trace.root.output))
     closed = trace.root.fault is not None and trace.root.fault.control == "closed"
     for run, event in reversed(models):
         if is_main(run):
@@ -73,14 +75,49 @@ def _cut_off(trace: Trace, models: Models) -> tuple[str, bool]:
     return "", False
 
 
+def _unheard(trace: Trace) -> Run | None:
+    """The model that was still speaking when the reader of a chain's stream closed it: LangChain
+    then ends the chain well and lets the model finish."""
+    root = trace.root
+    if not root.streamed or root.ended is None or root.fault is not None:
+        return None
+    for run in reversed(trace.models()):
+        if run.first_token is not None and is_main(run):
+            spoke_on = run.first_token < root.ended and (run.ended is None or run.ended > root.ended)
+            closed = run.fault is not None and run.fault.control == "closed"
+            return run if spoke_on or closed else None
+    return None
+
+
+def _read_of(run: Run, told: str) -> tuple[str, bool]:
+    """What was read of a model's stream, and whether that is all. The chain's output (`told`) lacks
+    the piece at which the reader stopped."""
+    pieces = run.pieces or []
+    whole, read = "".join(pieces), ""
+    if not whole.startswith(told):
+        return told, False
+    for piece in pieces:
+        read += piece
+        if len(read) > len(told):
+            break
+    return read, read == whole and run.fault is None and run.ended is not None
+
+
 def mark(models: Models, answer: Said | None) -> None:
     """Tell the model call that a person saw from those that nobody did."""
     marked = False
     for run, event in reversed(models):
-        if not marked and answer is not None and event.completion == answer.text and is_main(run):
-            event.shown = marked = True
+        if not marked and answer is not None and is_main(run) and _is_of(answer, event):
+            marked = True
+            event.shown = event.completion == answer.text
         else:
             event.internal = bool(event.completion) and not event.tool_requests
+
+
+def _is_of(answer: Said, event: LLMCallEvent) -> bool:
+    """Whether a model said the answer, or went on with it when nobody listened any more."""
+    cut = bool(answer.properties) and event.completion.startswith(answer.text) and not event.tool_requests
+    return cut or event.completion == answer.text
 
 
 def model_of_answer(models: Models) -> str | None:

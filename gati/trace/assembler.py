@@ -151,7 +151,7 @@ class Assembler:
             return
         run.output = record.output
         if record.inputs is not None and run.inputs is None:
-            run.inputs = record.inputs
+            run.inputs, run.streamed = record.inputs, True
         self._close(run, record.at)
 
     def _failed(self, record: RunFailed) -> None:
@@ -161,7 +161,7 @@ class Assembler:
         run.fault = record.fault
         run.output = record.output
         if record.inputs is not None and run.inputs is None:
-            run.inputs = record.inputs
+            run.inputs, run.streamed = record.inputs, True
         self._close(run, record.at)
 
     def _first_token(self, record: FirstToken) -> None:
@@ -203,7 +203,7 @@ class Assembler:
             if trace.root.ended is not None:
                 self._finish(trace)
         elif run is trace.root:
-            if run.fault is None and run.output is not None:
+            if run.fault is None and not run.streamed:
                 self._finish(trace, self._part_from(trace))
             else:
                 self._lingering[run.id] = trace

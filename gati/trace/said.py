@@ -74,9 +74,18 @@ def heard_in(value: Any, key: str | None = None) -> Heard | None:
         return None
     if key is not None and key in value:
         return heard_in(value[key])
-    if (messages := as_messages(value.get("messages"))) is not None:
+    if (messages := as_messages(_with_texts(value.get("messages")))) is not None:
         return _split(messages)
     return _heard_in_state(value)
+
+
+def _with_texts(value: Any) -> Any:
+    """What stands under `messages`, where a bare text is a person's message, too."""
+    if isinstance(value, str) and value:
+        return [Message("human", value)]
+    if isinstance(value, list):
+        return [Message("human", item) if isinstance(item, str) else item for item in value]
+    return value
 
 
 def _heard_in_state(value: dict[str, Any]) -> Heard | None:

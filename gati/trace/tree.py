@@ -17,11 +17,14 @@ NODE_TAG = "graph:step:"
 
 
 class Run:
-    """One run of LangChain, or a span of the user's own. Times are `perf_counter_ns`."""
+    """One run of LangChain, or a span of the user's own. Times are `perf_counter_ns`.
+
+    `streamed`: a chain whose input came with its end, because it was read as a stream.
+    """
 
     __slots__ = (
         "attempt", "children", "customs", "ended", "extra", "fault", "first_token", "id", "inputs", "is_task", "kind", "metadata",
-        "name", "node", "output", "parent", "parent_id", "pieces", "started", "step", "tags",
+        "name", "node", "output", "parent", "parent_id", "pieces", "started", "step", "streamed", "tags",
     )  # fmt: skip
 
     def __init__(self, record: RunStarted, parent: Run | None) -> None:
@@ -45,6 +48,7 @@ class Run:
         self.is_task = False
         self.node, self.step = self._as_node()
         self.attempt: int | None = None
+        self.streamed = False
 
     def _as_node(self) -> tuple[str | None, int | None]:
         """Name and step of the LangGraph node or task that this run is; (None, None) if it is none."""

@@ -151,7 +151,8 @@ def rest_of_input(inputs: Any, said: list[Said]) -> dict[str, Any]:
     return {
         key: plain_blocks(value)
         for key, value in inputs.items()
-        if value not in (None, "", [], {})
+        if key != "messages"
+        and value not in (None, "", [], {})
         and not isinstance(value, Message)
         and not (isinstance(value, str) and value in texts)
         and not (isinstance(value, list) and value and as_message(value[-1]) is not None)
