@@ -17,6 +17,7 @@ import inspect
 import logging
 import re
 import textwrap
+import traceback
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -71,7 +72,7 @@ class Watch:
         *programs: Program,
         explicit: str | bool = True,
         unordered: bool = False,
-        lingers: bool = False,
+        unfinished: bool = False,
         compare: bool = True,
         **options: Any,
     ) -> Seen:
@@ -82,22 +83,22 @@ class Watch:
             programs: each must deliver the same messages, as `invoke` and `ainvoke` of one chain do.
             explicit: the messages of the explicit run where LangChain makes them differ; False: there is none.
             unordered: what happened side by side may stand in any order.
-            lingers: some run never ends, as one that was cancelled; the turn waits for it.
+            unfinished: a root never ends, so that its turn is told when gati shuts down.
             compare: the outcome is the same each time.
             options: of `observe.init`.
         """
         assert programs
         for program in programs:
             plain = run(program, {}) if compare else ""
-            seen = self.trace(program, auto_inject=True, lingers=lingers, **options)
+            seen = self.trace(program, auto_inject=True, unfinished=unfinished, **options)
             self._compare("injected", plain if compare else seen.outcome, seen, golden, unordered)
             if explicit is not False:
-                handed = self.trace(program, auto_inject=False, lingers=lingers, **options)
+                handed = self.trace(program, auto_inject=False, unfinished=unfinished, **options)
                 expected = explicit if isinstance(explicit, str) else golden
                 self._compare("explicit", plain if compare else handed.outcome, handed, expected, unordered)
         return seen
 
-    def trace(self, program: Program, *, auto_inject: bool = True, lingers: bool = False, **options: Any) -> Seen:
+    def trace(self, program: Program, *, auto_inject: bool = True, unfinished: bool = False, **options: Any) -> Seen:
         """Run a program with gati on; whatever must hold of every run is asserted."""
         product = str(uuid.uuid4())
         before = len(self.server.requests)
@@ -116,12 +117,12 @@ class Watch:
             observe.shutdown(timeout=20.0)
         assert lines == []
         assert not flushed.timed_out
-        assert lingers or flushed.turns_open == 0
+        assert bool(flushed.turns_open) == unfinished
         stats = pipeline.stats()
         _assert_all_delivered(stats)
         assembler: Any = pipeline._worker.assembler
         assembler = getattr(assembler, "_made", assembler)  # None where there was nothing to assemble
-        left = [recorder.open, recorder.streams]
+        left: list[Any] = [] if unfinished else [recorder.open, recorder.streams]
         if assembler is not None:
             left += [assembler._runs, assembler._traces, assembler._trace_of, assembler._lingering]
         assert [len(container) for container in left] == [0] * len(left)
@@ -252,7 +253,8 @@ def ways(make: Callable[[], Any], given: Any, config: Mapping[str, Any] | None =
 
 @contextmanager
 def _logged() -> Any:
-    """Log lines from gati, and those in which LangChain tells of a handler that raised."""
+    """Log lines from gati, and those in which LangChain tells of a handler that raised. A fault's
+    traceback, which gati keeps to itself, is printed."""
     lines: list[str] = []
 
     class Listener(logging.Handler):
@@ -260,9 +262,17 @@ def _logged() -> Any:
             if record.name.startswith(("gati", "langchain_core.callbacks")):
                 lines.append(f"{record.name}: {record.getMessage()}")
 
+    note = faults.note
+
+    def shown(place: str, error: BaseException) -> None:
+        traceback.print_exception(error)
+        note(place, error)
+
+    faults.note = shown
     listener = Listener()
     logging.getLogger().addHandler(listener)
     try:
         yield lines
     finally:
         logging.getLogger().removeHandler(listener)
+        faults.note = note

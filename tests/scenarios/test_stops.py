@@ -1,0 +1,328 @@
+"""Programs that are stopped: what a person had read by then stays, and nothing waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import Runnable, RunnableLambda
+from langgraph.graph import START, MessagesState, StateGraph
+
+from gati.langchain.scripted import ScriptedChatModel
+from tests.scenarios.harness import Config, Watch
+from tests.scenarios.scripts import model
+
+POEM = "Roses are red, violets are blue."
+
+
+class Stopping(ScriptedChatModel):
+    """Raises after so many words of a stream."""
+
+    stops_after: int = 2
+    error: Any = None
+
+    def _stream(self, *args: Any, **kwargs: Any) -> Any:
+        for number, chunk in enumerate(super()._stream(*args, **kwargs)):
+            if number == self.stops_after:
+                raise self.error
+            yield chunk
+
+
+class Hanging(ScriptedChatModel):
+    """Never answers; its stream stops in mid sentence."""
+
+    async def _agenerate(self, *args: Any, **kwargs: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async def _astream(self, *args: Any, **kwargs: Any) -> Any:
+        for number, chunk in enumerate(super()._stream(*args, **kwargs)):
+            if number == 3:
+                await asyncio.Event().wait()
+            yield chunk
+
+
+def chain(speaker: BaseChatModel | None = None) -> Runnable[Any, Any]:
+    return ChatPromptTemplate([("system", "Be brief."), ("human", "{text}")]) | (speaker or model(POEM))
+
+
+def graph(speaker: BaseChatModel | None = None) -> Any:
+    async def aanswer(state: MessagesState) -> Config:
+        return {"messages": [await (speaker or model(POEM)).ainvoke(state["messages"])]}
+
+    def answer(state: MessagesState) -> Config:
+        return {"messages": [(speaker or model(POEM)).invoke(state["messages"])]}
+
+    return StateGraph(MessagesState).add_node("answer", RunnableLambda(answer, aanswer)).add_edge(START, "answer").compile()
+
+
+def taken(stream: Any, count: int) -> list[Any]:
+    """The first pieces of a stream that is then closed."""
+    pieces = [next(stream) for _ in range(count)]
+    stream.close()
+    return pieces
+
+
+async def ataken(stream: Any, count: int) -> list[Any]:
+    pieces = [await anext(stream) for _ in range(count)]
+    await stream.aclose()
+    return pieces
+
+
+def test_a_models_stream_that_is_closed_early_keeps_what_was_read(watch: Watch):
+    async def aprogram(config: Config) -> Any:
+        return await ataken(model(POEM).astream("A poem!", config), 3)
+
+    watch(
+        """
+        user_message   "A poem!"
+        llm            gpt-4o-mini ?>? aborted
+          assistant_message "Roses are red, " aborted
+        """,
+        lambda config: taken(model(POEM).stream("A poem!", config), 3),
+        aprogram,
+    )
+
+
+def test_a_chains_stream_that_is_closed_early_keeps_what_was_read(watch: Watch):
+    async def aprogram(config: Config) -> Any:
+        return await ataken((chain() | StrOutputParser()).astream({"text": "A poem!"}, config), 3)
+
+    watch(
+        """
+        prompt agent "Be brief."
+        user_message   "A poem!"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini ?>? aborted
+          assistant_message "Roses are red, " aborted
+          chain_end    aborted
+        """,
+        aprogram,
+        lambda config: taken(chain().stream({"text": "A poem!"}, config), 3),
+    )
+    # With a parser behind it LangChain lets the model speak to its end, unheard; its tokens count.
+    watch(
+        """
+        prompt agent "Be brief."
+        user_message   "A poem!"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini 10>5 $ => "Roses are red, violets are blue."
+          assistant_message "Roses are red, " aborted
+          chain_end    aborted
+        """,
+        lambda config: taken((chain() | StrOutputParser()).stream({"text": "A poem!"}, config), 3),
+    )
+
+
+def test_a_stream_that_is_forgotten_is_closed_when_it_is_collected(watch: Watch):
+    def program(config: Config) -> Any:
+        stream = model(POEM).stream("A poem!", config)
+        pieces = [next(stream), next(stream)]
+        del stream
+        gc.collect()
+        return pieces
+
+    watch(
+        """
+        user_message   "A poem!"
+        llm            gpt-4o-mini ?>? aborted
+          assistant_message "Roses are " aborted
+        """,
+        program,
+    )
+
+
+def test_a_stream_that_nobody_finishes_is_unfinished(watch: Watch):
+    kept = []
+
+    def program(config: Config) -> Any:
+        kept.append(model(POEM).stream("A poem!", config))
+        return next(kept[-1])
+
+    watch(
+        """
+        user_message   "A poem!"
+        llm            gpt-4o-mini ?>? unfinished
+          assistant_message "Roses " unfinished
+        """,
+        program,
+        unfinished=True,
+    )
+
+
+def test_a_graphs_stream_that_is_closed_in_mid_answer_is_aborted(watch: Watch):
+    def program(config: Config) -> Any:
+        asked = {"messages": [("user", "A poem!")]}
+        return [chunk.content for chunk, _ in taken(graph().stream(asked, config, stream_mode="messages"), 3)]
+
+    async def aprogram(config: Config) -> Any:
+        asked = {"messages": [("user", "A poem!")]}
+        return [chunk.content for chunk, _ in await ataken(graph(Hanging(replies=[POEM])).astream(asked, config, stream_mode="messages"), 3)]
+
+    watch(
+        """
+        user_message   "A poem!"
+        chain_start    LangGraph
+          task         answer aborted
+            llm        gpt-4o-mini ?>? aborted
+          final_response "Roses are red, " aborted
+          chain_end    aborted
+        """,
+        aprogram,
+    )
+    # A thread cannot be stopped: the node goes on to its end, and the person had read by then what the stream held.
+    watch(
+        """
+        user_message   "A poem!"
+        chain_start    LangGraph
+          task         answer
+            llm        gpt-4o-mini 10>5 $
+          final_response "Roses are red, violets are blue."
+          chain_end    completed
+        """,
+        program,
+    )
+
+
+def test_who_stops_reading_after_the_last_word_stopped_nothing(watch: Watch):
+    def program(config: Config) -> Any:
+        return [chunk["answer"]["messages"][0].text for chunk in taken(graph().stream({"messages": ["A poem!"]}, config, stream_mode="updates"), 1)]
+
+    watch(
+        """
+        user_message   "A poem!"
+        chain_start    LangGraph
+          task         answer
+            llm        gpt-4o-mini 10>5 $
+          final_response "Roses are red, violets are blue."
+          chain_end    completed
+        """,
+        program,
+    )
+
+
+def test_a_cancelled_call_is_aborted(watch: Watch):
+    async def program(config: Config) -> Any:
+        started = asyncio.Event()
+
+        async def wait(text: Any) -> Any:
+            started.set()
+            return await Hanging(replies=[POEM]).ainvoke(text)
+
+        task = asyncio.create_task(RunnableLambda(wait).ainvoke("A poem!", config))
+        await started.wait()
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+
+    watch(
+        """
+        user_message   "A poem!"
+        chain_start    wait
+          llm          gpt-4o-mini ?>? aborted
+          chain_end    aborted
+        """,
+        program,
+    )
+
+
+def test_a_timeout_in_mid_answer_keeps_what_was_said(watch: Watch):
+    async def program(config: Config) -> Any:
+        read = []
+
+        async def consume() -> None:
+            async for chunk in chain(Hanging(replies=[POEM])).astream({"text": "A poem!"}, config):
+                read.append(chunk.content)
+
+        try:
+            await asyncio.wait_for(consume(), 0.2)
+        except asyncio.TimeoutError:
+            return read
+
+    watch(
+        """
+        prompt agent "Be brief."
+        user_message   "A poem!"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini ?>? aborted
+          assistant_message "Roses are red, " aborted
+          chain_end    aborted
+        """,
+        program,
+    )
+
+
+def test_a_graph_that_times_out_is_aborted(watch: Watch):
+    async def program(config: Config) -> Any:
+        await asyncio.wait_for(graph(Hanging(replies=[POEM])).ainvoke({"messages": ["A poem!"]}, config), 0.2)
+
+    watch(
+        """
+        user_message   "A poem!"
+        chain_start    LangGraph
+          task         answer aborted
+            llm        gpt-4o-mini ?>? aborted
+          chain_end    aborted
+        """,
+        program,
+    )
+
+
+def test_control_c_is_aborted(watch: Watch):
+    watch(
+        """
+        prompt agent "Be brief."
+        user_message   "A poem!"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini ?>? aborted
+          assistant_message "Roses are " aborted
+          chain_end    aborted
+        """,
+        lambda config: list(chain(Stopping(replies=[POEM], error=KeyboardInterrupt())).stream({"text": "A poem!"}, config)),
+    )
+    watch(
+        """
+        prompt agent "Be brief."
+        user_message   "A poem!"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini ?>? aborted
+          chain_end    aborted
+        """,
+        lambda config: chain(model(KeyboardInterrupt())).invoke({"text": "A poem!"}, config),
+    )
+
+
+def test_a_model_that_breaks_in_mid_answer_keeps_what_was_said(watch: Watch):
+    broken = Stopping(replies=[POEM], error=ConnectionError("lost"))
+
+    async def aprogram(config: Config) -> Any:
+        return [chunk async for chunk in chain(broken).astream({"text": "A poem!"}, config)]
+
+    watch(
+        """
+        prompt agent "Be brief."
+        user_message   "A poem!"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini ?>? error ConnectionError: lost
+          assistant_message "Roses are " error
+          chain_end    error ConnectionError: lost
+        """,
+        lambda config: list(chain(broken).stream({"text": "A poem!"}, config)),
+        aprogram,
+    )
+
+
+def test_a_stop_before_the_first_word_leaves_no_answer(watch: Watch):
+    watch(
+        """
+        prompt agent "Be brief."
+        user_message   "A poem!"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini ?>? error ConnectionError: refused
+          chain_end    error ConnectionError: refused
+        """,
+        lambda config: list(chain(model(ConnectionError("refused"))).stream({"text": "A poem!"}, config)),
+    )
