@@ -125,4 +125,5 @@ def _browser(session: nox.Session) -> None:
     if shutil.which("chromium") or not shutil.which("apt-get"):
         return
     session.run("apt-get", "update", "-qq", external=True)
-    session.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium", external=True)
+    silent = {"DEBIAN_FRONTEND": "noninteractive"}
+    session.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium", env=silent, external=True)
