@@ -382,6 +382,9 @@ def _batches(requests: Iterable[Request]) -> Iterator[list[tuple[Request, bytes]
     for request in requests:
         line = pack(request)
         if request.endpoint != "messages":
+            if together:  # what came first goes first: a rating follows the turn that it rates
+                yield together
+                together, size = [], 0
             yield [(request, line)]
             continue
         if together and size + len(line) > BATCH_BYTES:

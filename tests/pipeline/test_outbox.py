@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
+from gati.pipeline.outbox import _batches
 from tests.pipeline.kit import DOWN, Destination, files, running, say, until
 
 
@@ -356,3 +357,8 @@ def test_a_read_only_folder_falls_back_to_memory(tmp_path: Path) -> None:
     with running(tmp_path / "spool", desk) as pipeline:
         say(pipeline, "c", "x")
         assert pipeline.flush(20.0)
+
+
+def test_what_stands_alone_does_not_overtake_what_came_before_it() -> None:
+    requests = [Request("c", {"n": n}, 1, "t", endpoint) for n, endpoint in enumerate(["messages", "ratings", "messages"])]
+    assert [[request.body["n"] for request, _ in batch] for batch in _batches(requests)] == [[0], [1], [2]]
