@@ -74,11 +74,7 @@ class LocalExporter:
         if request.endpoint == "messages":
             self._store.ingest(wire(request.body))
         else:
-            body = wire(request.body)
-            self._store.act(request.endpoint, body, body.get(_KEYS.get(request.endpoint, "")))
-
-
-_KEYS = {"users": "externalUserId", "organizations": "externalOrganizationId", "events": "insertId"}
+            self._store.act(request.endpoint, wire(request.body))
 
 
 def _outcome(error: Exception) -> Outcome:

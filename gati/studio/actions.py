@@ -14,7 +14,13 @@ class UnknownConversationError(LookupError):
     """A request names a `conversationId` that the store does not have."""
 
 
-def keep(db: sqlite3.Connection, endpoint: str, body: dict[str, Any], key: str | None, now: int) -> dict[str, Any]:
+KEYS = {"users": "externalUserId", "organizations": "externalOrganizationId", "events": "insertId"}
+"""What makes two tellings of an endpoint the same thing; a rating has none."""
+
+
+def keep(db: sqlite3.Connection, endpoint: str, body: dict[str, Any], now: int) -> dict[str, Any]:
+    """See `Store.act`."""
+    key = body.get(KEYS[endpoint]) if endpoint in KEYS else None
     known = db.execute("SELECT * FROM actions WHERE endpoint = ? AND key = ?", (endpoint, key)).fetchone()
     if known is None:
         values = (endpoint, key, str(uuid.uuid4()), _named(db, body), now, now, columns.compact(body))

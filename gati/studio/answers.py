@@ -6,21 +6,18 @@ import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from gati.studio import columns
+from gati.studio import actions, columns
 
 if TYPE_CHECKING:
     from gati.studio.store import Store
 
-ACTIONS = ("users", "organizations", "ratings", "events")
-_KEYS = {"users": "externalUserId", "organizations": "externalOrganizationId", "events": "insertId"}
 _ROLES = {"user_message": "user", "assistant_message": "assistant", "system_message": "system"}
 _READ_BACK = (*_ROLES, "tool_call", "observation", "final_response")
 
 
 def act(store: Store, endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
     """Keep a user, organization, rating or event; the answer is that of the SDK's create or log call."""
-    key = body.get(_KEYS.get(endpoint, ""))
-    return _told(endpoint, store.act(endpoint, body, key))
+    return _told(endpoint, store.act(endpoint, body))
 
 
 def update(store: Store, endpoint: str, uid: str, body: dict[str, Any]) -> dict[str, Any] | None:
@@ -29,7 +26,7 @@ def update(store: Store, endpoint: str, uid: str, body: dict[str, Any]) -> dict[
         row = db.execute("SELECT key FROM actions WHERE uid = ? AND endpoint = ?", (uid, endpoint)).fetchone()
     if row is None:
         return None
-    return _told(endpoint, store.act(endpoint, {**body, _KEYS[endpoint]: row["key"]}, row["key"]))
+    return _told(endpoint, store.act(endpoint, {**body, actions.KEYS[endpoint]: row["key"]}))
 
 
 def _told(endpoint: str, known: dict[str, Any]) -> dict[str, Any]:

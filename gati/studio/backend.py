@@ -22,6 +22,18 @@ class ConflictError(Exception):
     """Two runs of one agent under one fixed name, or one run under two agents: the backend's 500."""
 
 
+def schema() -> dict[str, Any]:
+    """What `faults` asks of a body, as JSON Schema."""
+    event = {key: {"type": "string", "minLength": 1, "maxLength": longest} for key, longest in _LONGEST.items()}
+    event["timestamp"]["format"] = "date-time"
+    event["event_id"] = {"type": "string", "minLength": 1, "maxLength": 36}
+    parent = {"type": ["string", "null"], "minLength": 1, "maxLength": 36}
+    known = {**event, "parent_event_id": parent, "data": {"type": "object"}}
+    items = {"type": "object", "required": [*event, "data"], "properties": known}
+    events = {"type": "array", "minItems": 1, "maxItems": _MOST_EVENTS, "items": items}
+    return {"type": "object", "required": ["events"], "properties": {"events": events}}
+
+
 def faults(body: Any) -> list[dict[str, Any]]:
     """What is wrong with the body; each entry has the place (`loc`) and the reason (`msg`)."""
     if not isinstance(body, dict) or not isinstance(body.get("events"), list):

@@ -17,11 +17,11 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
-from gati.studio import answers, backend, validation
+from gati.studio import actions, answers, backend, openapi, validation
 from gati.studio.actions import UnknownConversationError
 from gati.studio.faults import Faults
 from gati.studio.guards import BoundedBody, LocalOnly, ResettableProtocol, Trouble
-from gati.studio.store import Store, TooLargeError
+from gati.studio.store import DEFAULT_MAX_BYTES, Store, TooLargeError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -93,11 +93,12 @@ def serve(
     api_keys: Collection[str] | None = None,
     control: bool = False,
     pages: bool = True,
+    max_bytes: int = DEFAULT_MAX_BYTES,
     ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the store at `path` until interrupted; `ready` is told the address once requests are taken."""
     listener = listen(host, port)
-    store = Store(path)
+    store = Store(path, max_bytes)
     app = create_app(store, api_keys, control=control, pages=pages)
     if ready is not None:
         ready(f"http://{'[::1]' if host == '::1' else '127.0.0.1'}:{listener.getsockname()[1]}")
@@ -126,12 +127,17 @@ class _Api:
         base = "/api/v1"
         return [
             Route(f"{base}/messages", self.messages, methods=["POST"]),
-            *[Route(f"{base}/{name}", self.act, methods=["POST"]) for name in answers.ACTIONS],
+            *[
+                Route(f"{base}/{name}", self.act_or_list, methods=["GET", "POST"])
+                for name in ("users", "organizations")
+            ],
+            *[Route(f"{base}/{name}", self.act, methods=["POST"]) for name in ("ratings", "events")],
             Route(f"{base}/users/{{uid}}", self.update, methods=["PUT"]),
             Route(f"{base}/organizations/{{uid}}", self.update, methods=["PUT"]),
-            *[Route(f"{base}/{name}", self.listed, methods=["GET"]) for name in answers.LISTS],
+            *[Route(f"{base}/{name}", self.listed, methods=["GET"]) for name in ("products", "interactions")],
             Route(f"{base}/interactions/{{uid}}", self.interaction, methods=["GET"]),
             Route("/api/events", self.events, methods=["POST"]),
+            Route("/openapi.json", self.openapi, methods=["GET"]),
         ]
 
     async def messages(self, request: Request) -> JSONResponse:
@@ -139,9 +145,12 @@ class _Api:
         try:
             return JSONResponse(await run_in_threadpool(self.store.ingest, body), 201)
         except UnknownConversationError as error:
-            raise RefusedError(400, "Validation error: conversationId: Conversation not found") from error
+            raise RefusedError(404, "Conversation not found") from error
         except TooLargeError as error:
             raise RefusedError(413, str(error)) from error
+
+    async def act_or_list(self, request: Request) -> JSONResponse:
+        return await (self.act if request.method == "POST" else self.listed)(request)
 
     async def act(self, request: Request) -> JSONResponse:
         endpoint = request.url.path.rsplit("/", 1)[-1]
@@ -154,6 +163,9 @@ class _Api:
     async def update(self, request: Request) -> JSONResponse:
         endpoint = request.url.path.split("/")[-2]
         body = self._body(request)
+        named = {**body, actions.KEYS[endpoint]: "-"} if isinstance(body, dict) else body
+        if wrong := validation.fault(endpoint, named):
+            raise RefusedError(400, f"Validation error: {wrong}")
         answer = await run_in_threadpool(answers.update, self.store, endpoint, request.path_params["uid"], body)
         if answer is None:
             raise RefusedError(404, "Not found")
@@ -162,12 +174,10 @@ class _Api:
     async def listed(self, request: Request) -> JSONResponse:
         self._let_in(request)
         name = request.url.path.rsplit("/", 1)[-1]
-        try:
-            limit = min(max(int(float(request.query_params.get("limit", "50"))), 1), 1000)
-            page = max(int(float(request.query_params.get("page", "1"))), 1)
-            offset = max(int(float(request.query_params.get("offset", (page - 1) * limit))), 0)
-        except (ValueError, OverflowError) as error:
-            raise RefusedError(400, "Validation error: limit, page and offset are numbers") from error
+        limit = _whole(request, "limit", 1) or 50
+        page, offset = _whole(request, "page", 1) or 1, _whole(request, "offset", 0)
+        limit = min(limit, 1000)
+        offset = (page - 1) * limit if offset is None else offset
         product = request.query_params.get("productId")
         found = await run_in_threadpool(answers.LISTS[name], self.store, limit, min(offset, 2**40), product)
         return JSONResponse(found)
@@ -187,6 +197,9 @@ class _Api:
             return JSONResponse(await run_in_threadpool(backend.ingest, self.store, body["events"]), 201)
         except backend.ConflictError as error:
             return JSONResponse({"detail": str(error)}, 500)
+
+    async def openapi(self, _: Request) -> JSONResponse:
+        return JSONResponse(openapi.document(keys=self.api_keys is not None))
 
     def _checked(self, request: Request, endpoint: str) -> dict[str, Any]:
         body = self._body(request, endpoint)
@@ -222,6 +235,20 @@ class _Api:
             raise RefusedError(401, "Invalid authorization header format. Use: Bearer <api_key>")
         if key not in self.api_keys:
             raise RefusedError(401, "Invalid API key")
+
+
+def _whole(request: Request, name: str, least: int) -> int | None:
+    """A number of the address; the SDK writes whole ones as 50.0. Raises RefusedError."""
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+        if value != int(value) or value < least:
+            raise ValueError(text)
+    except (ValueError, OverflowError) as error:
+        raise RefusedError(400, f"Validation error: {name}: a whole number from {least} on is required") from error
+    return int(value)
 
 
 def _no_constant(name: str) -> None:

@@ -142,15 +142,15 @@ class Store:
         )
         return db.execute("SELECT * FROM conversations WHERE id = last_insert_rowid()").fetchone()
 
-    def act(self, endpoint: str, body: dict[str, Any], key: str | None = None) -> dict[str, Any]:
+    def act(self, endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
         """Keep what was told of a user, an organization, a rating or an event.
 
-        The same `key` again adds to what is known (users, organizations) or is ignored (events).
+        The same user or organization again adds to what is known; an event's `insertId` again is ignored.
         Returns ``{id, body, created_at, updated_at}``. Raises UnknownConversationError for a rating
         or event that names what the store does not have by Greenflash's own id.
         """
         now = time.time_ns() // 1000
-        result: dict[str, Any] = self.transaction(lambda db: actions.keep(db, endpoint, body, key, now))
+        result: dict[str, Any] = self.transaction(lambda db: actions.keep(db, endpoint, body, now))
         return result
 
     def dropped(self) -> int:

@@ -28,6 +28,12 @@ def schemas() -> dict[str, dict[str, Any]]:
     return {"messages": messages["request"], **actions}
 
 
+def response() -> dict[str, Any]:
+    """The schema of the answer to `POST /messages`."""
+    messages: dict[str, dict[str, Any]] = json.loads((_HERE / "messages.schema.json").read_text("utf-8"))
+    return messages["response"]
+
+
 @lru_cache(maxsize=8)
 def _validator(endpoint: str) -> Draft202012Validator:
     return Draft202012Validator(schemas()[endpoint], format_checker=_formats())

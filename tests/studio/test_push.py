@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
         made.ingest(body(f"c{number}", *turn(f"r{number}"), systemPrompt=prompt, properties={"agent_name": "a"}))
     made.ingest(body("c1", said("late", "And then?", 9000), sampleRate=0.5))
     made.ingest(body("other", {"role": "user", "content": "from another client"}))
-    made.act("users", {"externalUserId": "u-1", "name": "Ada"}, "u-1")
+    made.act("users", {"externalUserId": "u-1", "name": "Ada"})
     rating = {"productId": PRODUCT, "rating": 1, "ratingMin": 0, "ratingMax": 1, "externalConversationId": "c1"}
     made.act("ratings", rating)
     made.act("events", {"productId": PRODUCT, "eventType": "upgrade", "value": "1"})
@@ -78,7 +78,7 @@ def test_everything_arrives_as_it_was_and_a_second_push_has_nothing_to_do(
 
 def test_a_user_who_changed_goes_again(store: Store, local: LocalServer, exporter: GreenflashExporter) -> None:
     push.push(store, exporter)
-    store.act("users", {"externalUserId": "u-1", "email": "ada@example.org"}, "u-1")
+    store.act("users", {"externalUserId": "u-1", "email": "ada@example.org"})
     assert push.push(store, exporter).delivered == 1
     assert local.bodies("/api/v1/users")[-1]["email"] == "ada@example.org"
 

@@ -31,10 +31,14 @@ def sdk(local: LocalServer, **more: Any) -> greenflash.Greenflash:
     return greenflash.Greenflash(api_key=local.api_key, base_url=local.url, max_retries=0, **more)
 
 
+def key(local: LocalServer) -> dict[str, str]:
+    return {"authorization": f"Bearer {local.api_key}"}
+
+
 def post(local: LocalServer, told: Any, path: str = "/messages", **more: Any) -> httpx.Response:
-    headers = {"authorization": f"Bearer {local.api_key}", **more.pop("headers", {})}
-    key = "content" if isinstance(told, (bytes, str)) else "json"
-    return httpx.post(local.url + path, headers=headers, **{key: told}, **more)
+    headers = {**key(local), **more.pop("headers", {})}
+    form = "content" if isinstance(told, (bytes, str)) else "json"
+    return httpx.post(local.url + path, headers=headers, **{form: told}, **more)
 
 
 def test_the_sdk_reads_what_it_wrote(local: LocalServer) -> None:
@@ -79,6 +83,8 @@ def test_users_organizations_ratings_and_events_are_taken_as_the_sdk_sends_them(
         assert "u-9" in [participant.external_id for participant in client.users.list()]
     assert (again.participant.id, again.participant.name) == (user.participant.id, "Ada")
     assert changed.participant.phone == "1"
+    assert httpx.put(f"{local.url}/users/{user.participant.id}", content=b"[]", headers=key(local)).status_code == 400
+    assert httpx.put(f"{local.url}/users/nobody", json={}, headers=key(local)).status_code == 404
     assert organization.organization.name == "Org"
     assert event.event_id == repeated.event_id
     assert rating.success
@@ -231,9 +237,10 @@ def test_a_parent_must_be_known_when_the_server_is_that_strict(local: LocalServe
     assert (answer.status_code, answer.json()["error"]) == (400, "Parent message not found")
 
 
-def test_a_conversation_that_is_not_there_is_a_bad_request(local: LocalServer) -> None:
+def test_a_conversation_that_is_not_there_is_not_found(local: LocalServer) -> None:
     told = body("c", said("a", "x"), conversationId="33333333-3333-4333-8333-333333333333")
-    assert "Conversation not found" in post(local, told).json()["error"]
+    answer = post(local, told)
+    assert (answer.status_code, answer.json()["error"]) == (404, "Conversation not found")
 
 
 def event(**more: Any) -> dict[str, Any]:

@@ -141,21 +141,21 @@ def test_users_without_conversations_make_room_too(tmp_path: Path) -> None:
     store = Store(tmp_path / "store.db", max_bytes=1024**2)
     for number in range(1500):
         told = {"externalUserId": f"u{number}", "properties": {"note": "x" * 1000}}
-        store.act("users", told, f"u{number}")
+        store.act("users", told)
     assert store.path.stat().st_size <= 1024**2
     store.close()
 
 
 def test_a_user_told_of_again_keeps_what_was_known(store: Store) -> None:
-    first = store.act("users", {"externalUserId": "u", "name": "Ada"}, "u")
-    second = store.act("users", {"externalUserId": "u", "email": "ada@example.org"}, "u")
+    first = store.act("users", {"externalUserId": "u", "name": "Ada"})
+    second = store.act("users", {"externalUserId": "u", "email": "ada@example.org"})
     assert second["id"] == first["id"]
     assert second["body"] == {"externalUserId": "u", "name": "Ada", "email": "ada@example.org"}
 
 
 def test_an_event_with_the_same_insert_id_is_kept_once(store: Store) -> None:
-    first = store.act("events", {"eventType": "x", "value": "1"}, "key")
-    assert store.act("events", {"eventType": "x", "value": "2"}, "key")["id"] == first["id"]
+    first = store.act("events", {"eventType": "x", "value": "1", "insertId": "key"})
+    assert store.act("events", {"eventType": "x", "value": "2", "insertId": "key"})["id"] == first["id"]
     assert store.act("events", {"eventType": "x", "value": "2"})["id"] != first["id"]
 
 
