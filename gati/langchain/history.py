@@ -13,13 +13,16 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 
-from gati.langchain.snapshot import freeze, is_command, is_message, message
+from gati.langchain.snapshot import freeze, is_command, is_message, message, own_dict
+from gati.trace.records import COMMAND
 
 ANSWERS = frozenset({"ai", "AIMessageChunk", "assistant"})
 PEOPLE = frozenset({"human", "HumanMessageChunk", "user"})
 SYSTEM = frozenset({"system", "SystemMessageChunk", "developer"})
 LONGEST_IMPORT = 2_000
 """Most messages taken over from a history that began before gati watched."""
+MOST_COMMANDS = 50
+"""Most commands of one node that are looked into; more of them are copied as any list is."""
 
 
 class Memory:
@@ -48,19 +51,32 @@ class Memory:
 def role_of(item: Any) -> str:
     """Role of a message in any of the forms that LangChain accepts; "" if it is none."""
     if is_message(item):
-        role: str = item.__dict__.get("type", "")
-        return role
-    if isinstance(item, dict):
-        said = item.get("role") or item.get("type")
-        return said if isinstance(said, str) else ""
-    if isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], str):
-        return item[0]
+        role = item.__dict__.get("type")
+        return role if type(role) is str else ""
+    kind = type(item)
+    if issubclass(kind, dict):
+        said: Any = dict.get(item, "role")
+        if said is None or (type(said) is str and not said):
+            said = dict.get(item, "type")
+        # A role may be the member of an enum; whatever else it is, it is not asked.
+        return str.__str__(said) if issubclass(type(said), str) else ""
+    if (kind is tuple or kind is list) and len(item) == 2 and type(item[0]) is str:
+        first: str = item[0]
+        return first
     return ""
 
 
-def is_conversation(value: Any) -> bool:
-    """Whether a list is one of chat messages; its last item tells."""
-    return isinstance(value, (list, tuple)) and bool(value) and bool(role_of(value[-1]))
+def conversation_in(value: Any) -> Any:
+    """A list of chat messages, None if `value` is something else; its last item tells.
+
+    Of a subclass of `list` a plain list is given: its own methods are the user's code.
+    """
+    kind = type(value)
+    if kind is not list and kind is not tuple:
+        if not issubclass(kind, list):
+            return None
+        value = list(list.__iter__(value))
+    return value if value and role_of(value[-1]) else None
 
 
 def keys_of_answer(item: BaseMessage) -> list[Hashable]:
@@ -100,19 +116,25 @@ def state(value: Any, tail: Callable[[Any], list[Any]]) -> Any:
         pairs = value
     elif is_message(value):
         return message(value)
-    elif is_conversation(value):
-        return tail(value)
-    elif isinstance(value, dict):
+    elif is_command(value):
+        return _command(value, tail)
+    elif type(value) is list and 0 < len(value) <= MOST_COMMANDS and is_command(value[-1]):
+        return [state(item, tail) for item in value]
+    elif (messages := conversation_in(value)) is not None:
+        return tail(messages)
+    elif issubclass(type(value), dict):
         pairs = dict(dict.items(value))
-    elif isinstance(value, BaseModel) or (is_dataclass(value) and hasattr(value, "__dict__") and not is_command(value)):
-        pairs = value.__dict__
+    elif issubclass(type(value), BaseModel) or (
+        is_dataclass(type(value)) and own_dict(value) and not is_command(value)
+    ):
+        pairs = own_dict(value)
     else:
         return freeze(value)
     copied: dict[Any, Any] = {}
     plain: dict[Any, Any] = {}
     for key, item in pairs.items():
-        if is_conversation(item):
-            if news := tail(item):
+        if (messages := conversation_in(item)) is not None:
+            if news := tail(messages):
                 copied[str(key)] = news
         else:
             plain[key] = item
@@ -121,6 +143,17 @@ def state(value: Any, tail: Callable[[Any], list[Any]]) -> Any:
         plain.update(copied)
         return plain
     return copied
+
+
+def _command(value: Any, tail: Callable[[Any], list[Any]]) -> dict[str, Any]:
+    """LangGraph's `Command` with what it sets; of the messages in its update only the `tail`."""
+    copied: dict[str, Any] = {}
+    if (update := value.update) is not None:
+        copied["update"] = state(update, tail) if type(update) is dict else freeze(update)
+    for name in ("goto", "graph", "resume"):
+        if (said := getattr(value, name, None)) is not None and said != ():
+            copied[name] = freeze(said)
+    return {COMMAND: copied}
 
 
 def tail_of_input(messages: Any, whole: bool) -> list[Any]:

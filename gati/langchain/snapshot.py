@@ -143,7 +143,7 @@ def _fields_of(names: tuple[str, ...], copier: _Copier, value: Any, depth: int) 
 
 
 def _model(copier: _Copier, value: Any, depth: int) -> Any:
-    pairs = list(_own_dict(value).items())
+    pairs = list(own_dict(value).items())
     extra = getattr(value, "__pydantic_extra__", None)
     if type(extra) is dict:
         pairs += extra.items()
@@ -151,7 +151,7 @@ def _model(copier: _Copier, value: Any, depth: int) -> Any:
 
 
 def _dataclass(slots: tuple[tuple[str, Any], ...], copier: _Copier, value: Any, depth: int) -> Any:
-    own = _own_dict(value)
+    own = own_dict(value)
     pairs = []
     for name, slot in slots:
         if slot is not None:
@@ -163,16 +163,17 @@ def _dataclass(slots: tuple[tuple[str, Any], ...], copier: _Copier, value: Any, 
     return {COMMAND: copied} if is_command(value) else copied
 
 
-def _own_dict(value: Any) -> dict[str, Any]:
+def own_dict(value: Any) -> dict[str, Any]:
+    """An object's fields, past every `__getattribute__` of its own; empty if they stand in slots."""
     try:
         own = object.__getattribute__(value, "__dict__")
-    except AttributeError:  # all of it stands in slots
+    except AttributeError:
         return {}
     return own if type(own) is dict else {}
 
 
 def _enum(copier: _Copier, value: Any, depth: int) -> Any:
-    return copier.copy(_own_dict(value).get("_value_"), depth)
+    return copier.copy(own_dict(value).get("_value_"), depth)
 
 
 def _error(copier: _Copier, value: Any, depth: int) -> Any:
@@ -257,22 +258,21 @@ def describe(value: Any) -> str:
 def message(value: BaseMessage, result: bool = False, frozen: Callable[[Any, int], Any] = freeze) -> Message:
     """A chat message as it stands now; `result` adds what only a model's answer carries."""
     # A pydantic model keeps its fields in its __dict__; reading them there runs no code.
+    # LangChain does not check what is assigned to them later: any may hold anything.
     get = value.__dict__.get
-    content = get("content", "")
-    extra = get("additional_kwargs")
-    kept = _extra(extra, get("artifact"), frozen) if extra or "artifact" in value.__dict__ else None
+    content, extra, artifact = get("content", ""), get("additional_kwargs"), get("artifact")
     return _new(
         Message,
         (
-            get("type", ""),
+            have if type(have := get("type", "")) is str else "",
             content if type(content) is str else frozen(content, BUDGET),
             have if type(have := get("id")) in _SHARED else frozen(have, 1),
             have if type(have := get("name")) in _SHARED else frozen(have, 1),
-            _calls(calls, frozen) if (calls := get("tool_calls")) else (),
-            _calls(bad, frozen) if (bad := get("invalid_tool_calls")) else (),
-            get("tool_call_id"),
-            get("status"),
-            kept,
+            _calls(calls, frozen) if (calls := get("tool_calls")) is not None else (),
+            _calls(bad, frozen) if (bad := get("invalid_tool_calls")) is not None else (),
+            have if type(have := get("tool_call_id")) in _SHARED else frozen(have, 1),
+            have if type(have := get("status")) in _SHARED else frozen(have, 1),
+            _extra(extra, artifact, frozen) if artifact is not None or type(extra) is not dict or extra else None,
             freeze(get("usage_metadata"), 100) if result else None,
             response_metadata(get("response_metadata")) if result else None,
         ),
@@ -285,18 +285,21 @@ _new = tuple.__new__
 
 def _calls(calls: Any, frozen: Callable[[Any, int], Any]) -> tuple[Any, ...]:
     copied = []
-    for call in calls:
+    for call in calls if type(calls) is list or type(calls) is tuple else (calls,):
         if type(call) is dict:
-            call = call.copy()
-            call["args"] = frozen(call.get("args"), BUDGET)
-            copied.append(call)
+            fields = call.items()
+            copied.append({k: v if type(v) in _SHARED else frozen(v, BUDGET) for k, v in fields if type(k) is str})
         else:
             copied.append(frozen(call, BUDGET))
     return tuple(copied)
 
 
 def _extra(extra: Any, artifact: Any, frozen: Callable[[Any, int], Any]) -> dict[str, Any] | None:
-    kept = {k: frozen(v, 200) for k, v in extra.items() if k not in _NOT_KEPT and v is not None} if extra else {}
+    kept: dict[str, Any] = {}
+    if type(extra) is dict:
+        kept = {k: frozen(v, 200) for k, v in extra.items() if k not in _NOT_KEPT and v is not None}
+    elif extra is not None:
+        kept["additional_kwargs"] = frozen(extra, 200)
     if artifact is not None:
         kept["artifact"] = frozen(artifact, 200)
     return kept or None
@@ -304,9 +307,10 @@ def _extra(extra: Any, artifact: Any, frozen: Callable[[Any, int], Any]) -> dict
 
 def response_metadata(value: Any) -> dict[str, Any] | None:
     """A model's `response_metadata` or `llm_output` without the bulky parts."""
-    if not value:
-        return None
-    return {k: v if type(v) in _SHARED else freeze(v, 200) for k, v in dict.items(value) if k not in _NOT_KEPT}
+    if type(value) is not dict:
+        frozen = freeze(value, 200)
+        return frozen if type(frozen) is dict and frozen else None
+    return {k: v if type(v) in _SHARED else freeze(v, 200) for k, v in value.items() if k not in _NOT_KEPT} or None
 
 
 _INTERRUPTS = ("GraphInterrupt", "NodeInterrupt")

@@ -201,7 +201,7 @@ def given_prompt(*values: Any) -> Prompt | None:
         try:
             if value is not None:
                 return explicit_prompt(value)
-        except Exception:  # noqa: BLE001, PERF203, S112 - metadata may hold anything under this name
+        except Exception:  # noqa: BLE001 - metadata may hold anything under this name
             continue
     return None
 
