@@ -229,15 +229,10 @@ class Recorder:
             self.put(Custom(run_id, name, perf_counter_ns(), freeze(data)))
 
     def graph_state(self, state: str, event: Any) -> None:
-        self.put(
-            GraphState(
-                event.run_id,
-                state,
-                perf_counter_ns(),
-                "|".join(event.checkpoint_ns),
-                tuple(freeze(i) for i in getattr(event, "interrupts", ())),
-            )
-        )
+        """A graph was interrupted or resumed."""
+        asked = tuple(freeze(i) for i in getattr(event, "interrupts", ()))
+        at = perf_counter_ns()
+        self.put(GraphState(event.run_id, state, at, "|".join(event.checkpoint_ns), asked, event.status))
 
     def given_up(self, run_id: UUID) -> None:
         """Nobody waits for this run's end any more. Called by the background thread."""

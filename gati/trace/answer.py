@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gati.events import LLMCallEvent, Said, Status
 from gati.trace.content import text_of
 from gati.trace.records import ModelResult
-from gati.trace.said import answer_in
+from gati.trace.said import ANSWERS, answer_in, as_messages
 from gati.trace.steps import status_of
 
 if TYPE_CHECKING:
@@ -19,12 +19,23 @@ SUMMARY = "summarization"
 Models = list[tuple["Run", LLMCallEvent]]
 
 
-def turn_status(trace: Trace, waiting: bool) -> Status:
+def turn_status(trace: Trace, interrupts: list[dict[str, Any]]) -> Status:
     """How a turn ended, as far as the root tells."""
     if trace.root.ended is None:
         return "unfinished"
     status = status_of(trace.root)
-    return "waiting" if waiting and status in ("completed", "waiting") else status
+    if status == "completed" and _unheard(trace) is not None:
+        return "aborted"
+    waits = bool(interrupts or trace.pauses) or _leaves_calls(trace)
+    return "waiting" if waits and status in ("completed", "waiting") else status
+
+
+def _leaves_calls(trace: Trace) -> bool:
+    """Whether a thread's last word is a request for tools: paused before them, or for the program to run."""
+    if not trace.is_graph or "thread_id" not in trace.root.metadata or not isinstance(trace.root.output, dict):
+        return False
+    messages = as_messages(trace.root.output.get("messages"))
+    return messages is not None and messages[-1].role in ANSWERS and bool(messages[-1].tool_calls)
 
 
 def answer_of(
@@ -33,7 +44,8 @@ def answer_of(
     """The text that the person saw last, and how the turn ended in the light of it."""
     text = ""
     if status == "waiting":
-        text = next((i["value"] for i in interrupts if isinstance(i.get("value"), str)), "")
+        asked = [one["value"] for one in interrupts if isinstance(one.get("value"), str)]
+        text = "\n\n".join(asked) if interrupts else _full(trace, bool(models), output_key)
     elif status == "completed":
         text = _full(trace, bool(models), output_key)
     else:

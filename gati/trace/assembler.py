@@ -181,8 +181,10 @@ class Assembler:
             return
         if record.state == "resumed":
             trace.resumed = True
-        else:
-            trace.interrupts.extend(record.interrupts or [{"value": {"paused_at": record.checkpoint_ns or "graph"}}])
+        elif record.interrupts:
+            trace.interrupts.extend(record.interrupts)
+        elif record.status not in trace.pauses:
+            trace.pauses.append(record.status)
 
     def _told(self, record: Told) -> None:
         item = record.item

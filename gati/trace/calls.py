@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gati.trace.memory import Waiting
 from gati.trace.records import Message, ModelResult
 from gati.trace.results import updates_of
 from gati.trace.said import TOOLS, as_message, as_messages
@@ -20,12 +21,19 @@ class _Asked(NamedTuple):
 
 
 class Calls:
-    """The tool calls of one trace by their ids; `note` is told of each run once."""
+    """The tool calls of one trace by their ids; `note` is told of each run once.
 
-    def __init__(self) -> None:
+    Args:
+        earlier: calls of earlier turns that wait.
+    """
+
+    def __init__(self, earlier: Mapping[str, Waiting] | None = None) -> None:
+        self._earlier = dict(earlier or {})
         self._asked: dict[str, _Asked] = {}
+        self._mentioned: dict[str, dict[str, Any]] = {}
         self._ids: dict[Run, str] = {}
         self._run: set[str] = set()
+        self._paused: set[str] = set()
         self._answers: dict[str, Message] = {}
         self._by_nodes: set[str] = set()
         self._told: set[str] = set()
@@ -39,10 +47,16 @@ class Calls:
             self._note_answers([m for item in model_messages(run) if (m := as_message(item)) is not None])
         elif run.kind == "tool":
             self._note_tool(run)
+        elif run.parent is None:
+            # A program may run its tools itself and hand their results to the next turn.
+            answers = self._note_answers([m for u in updates_of(run.inputs) for m in _messages_in(u)])
+            self._by_nodes.update(call_id for call_id in answers if call_id in self._earlier)
         elif run.node is not None:
             for update in updates_of(run.output):
-                answers = self._note_answers(as_messages(update.get("messages")) or ())
+                messages = _messages_in(update)
+                answers = self._note_answers(messages)
                 self._by_nodes.update(answers)
+                self._mentioned.update({str(r["id"]): r for m in messages for r in m.tool_calls if r.get("id")})
                 if update.get("structured_response") is not None:
                     # This "tool" is the shape of the answer, and the answer itself is shown.
                     self._told.update(answers)
@@ -62,6 +76,10 @@ class Calls:
         if call_id is not None:
             self._ids[run] = call_id
             self._run.add(call_id)
+            if run.interrupted:
+                self._paused.add(call_id)
+            else:
+                self._paused.discard(call_id)
 
     def _alike(self, run: Run) -> str | None:
         """The first open request with the tool's name and arguments: the classic executor tells no id."""
@@ -76,14 +94,27 @@ class Calls:
 
     def requested_by(self, call_id: str | None) -> str | None:
         """Id of the model run that asked for a call."""
-        asked = self._asked.get(call_id) if call_id is not None else None
-        return str(asked.by.id) if asked is not None else None
+        if call_id is None:
+            return None
+        if call_id in self._asked:
+            return str(self._asked[call_id].by.id)
+        return self._earlier[call_id].asked_by if call_id in self._earlier else None
 
     def is_told(self, call_id: str | None) -> bool:
         """Whether the answer to this call stands elsewhere: a tool run of this trace, or a request
         of it that `never_run` tells.
         """
-        return call_id in self._run or call_id in self._asked
+        return call_id in self._run or call_id in self._asked or self._is_decision(call_id)
+
+    def _is_decision(self, call_id: str | None) -> bool:
+        """Whether a node answered a call of an earlier turn: a human refused it, or stood in for the tool."""
+        if call_id is None or call_id not in self._by_nodes or call_id in self._run or call_id in self._asked:
+            return False
+        return self.is_known(call_id) or self._answers[call_id].status == "error"
+
+    def is_known(self, call_id: Any) -> bool:
+        """Whether the request itself stands elsewhere."""
+        return any(call_id in calls for calls in (self._asked, self._run, self._earlier, self._mentioned))
 
     def never_run(self, final: bool) -> Iterator[tuple[dict[str, Any], Run, Message | None]]:
         """Requests, who made them, and their answers, where no tool ran and a tool message answers all
@@ -98,22 +129,22 @@ class Calls:
                 self._told.add(call_id)
                 yield request, run, self._answers.get(call_id)
 
-    def strangers(self) -> Iterator[Message]:
-        """Answers that nodes gave to calls which no model of this trace asked for: what a human
-        decided of a call of an earlier turn; each once.
-        """
+    def decisions(self) -> Iterator[tuple[Message, dict[str, Any] | None]]:
+        """What humans decided of calls of earlier turns, with the request as far as it is known."""
         for call_id, message in self._answers.items():
-            if call_id in self._by_nodes and not (call_id in self._run or call_id in self._asked):
-                self._by_nodes.discard(call_id)
-                yield message
+            if self._is_decision(call_id):
+                earlier = self._earlier.get(call_id)
+                yield message, earlier.request if earlier is not None else self._mentioned.get(call_id)
 
-    def open_requests(self) -> dict[str, dict[str, Any]]:
-        """Requests of this trace that nothing answered, by id."""
-        return {
-            call_id: asked.request
-            for call_id, asked in self._asked.items()
-            if call_id not in self._run and call_id not in self._answers
-        }
+    def waiting(self) -> dict[str, Waiting]:
+        """Calls of this trace and of earlier ones that nothing has answered yet."""
+        asked = {call_id: Waiting(request, str(by.id)) for call_id, (request, by) in self._asked.items()}
+        done = (self._run - self._paused) | self._answers.keys()
+        return {call_id: call for call_id, call in {**self._earlier, **asked}.items() if call_id not in done}
+
+
+def _messages_in(update: dict[str, Any]) -> list[Message]:
+    return as_messages(update.get("messages")) or []
 
 
 def is_invalid(request: dict[str, Any]) -> bool:

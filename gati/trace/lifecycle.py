@@ -11,9 +11,7 @@ from gati.trace.results import as_object
 from gati.trace.wrote import resume_of
 
 if TYPE_CHECKING:
-    from gati.events import Said
     from gati.trace.calls import Calls
-    from gati.trace.memory import Thread
     from gati.trace.tree import Trace
 
 
@@ -23,33 +21,31 @@ def interrupts_of(trace: Trace) -> list[dict[str, Any]]:
     payloads = [run.fault.payload for run in trace.root.walk() if run.fault is not None and run.interrupted]
     for payload in (*payloads, trace.interrupts):
         for item in payload if isinstance(payload, (list, tuple)) else [payload]:
-            asked = item if isinstance(item, dict) else {"value": item}
+            asked = {k: v for k, v in item.items() if v is not None} if isinstance(item, dict) else {"value": item}
             found.setdefault(str(asked.get("id") or asked.get("value")), asked)
     return list(found.values())
 
 
-def questions(trace: Trace, interrupts: list[dict[str, Any]], answer: Said | None) -> list[Event]:
-    """The questions that are no text a person saw."""
+def questions(trace: Trace, interrupts: list[dict[str, Any]]) -> list[Event]:
+    """The questions that are no text a person saw, and pauses without a question."""
     at = (trace.root.ended or trace.touched) + trace.offset
-    return [
-        _event(trace, "interrupt", number, asked, "waiting", at)
-        for number, asked in enumerate(interrupts)
-        if answer is None or asked.get("value") != answer.text
-    ]
+    asked = [one for one in interrupts if not isinstance(one.get("value"), str)]
+    asked += [{"value": {"paused": status}} for status in trace.pauses]
+    return [_event(trace, f"interrupt:{number}", one, "waiting", at) for number, one in enumerate(asked)]
 
 
 def resumption(trace: Trace) -> list[Event]:
     """The decision with which this turn goes on, if it is no text."""
-    resume = resume_of(trace.root.inputs)
-    if resume is None or isinstance(resume, str):
+    resume = resume_of(trace)
+    if resume is None or resume.texts:
         return []
-    return [_event(trace, "resume", 0, {"value": resume}, "resumed", trace.root.started + trace.offset)]
+    return [_event(trace, "resume:0", {"value": resume.value}, "resumed", trace.root.started + trace.offset)]
 
 
-def _event(trace: Trace, name: str, number: int, data: dict[str, Any], status: Status, at: int) -> CustomEvent:
-    root_id = str(trace.root.id)
+def _event(trace: Trace, key: str, data: dict[str, Any], status: Status, at: int) -> CustomEvent:
+    root_id, name = str(trace.root.id), key.split(":")[0]
     return CustomEvent(
-        event_id=f"{root_id}:{name}:{number}",
+        event_id=f"{root_id}:{key}",
         timestamp="-",
         parent_event_id=root_id,
         name=name,
@@ -60,16 +56,13 @@ def _event(trace: Trace, name: str, number: int, data: dict[str, Any], status: S
     )
 
 
-def refusals(trace: Trace, calls: Calls, thread: Thread) -> list[Event]:
+def refusals(trace: Trace, calls: Calls) -> list[Event]:
     """Calls of an earlier, waiting turn that a human refused: no tool ran, a message tells."""
     made: list[Event] = []
     at = trace.root.started + trace.offset
-    for message in calls.strangers():
+    for message, request in calls.decisions():
         call_id = str(message.tool_call_id)
-        request = thread.waiting.pop(call_id, None)
         failed = message.status == "error"
-        if request is None and not failed:
-            continue
         made.append(
             ToolCallEvent(
                 event_id=call_id,
@@ -79,6 +72,7 @@ def refusals(trace: Trace, calls: Calls, thread: Thread) -> list[Event]:
                 input=as_object((request or {}).get("args"), "input"),
                 output={} if failed else {"output": text_of(message)},
                 tool_call_id=call_id,
+                requested_by=calls.requested_by(call_id),
                 handled=True if failed else None,
                 status="error" if failed else "completed",
                 error_type="ToolNotRun" if failed else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, NamedTuple
 
 from gati.trace.promptbook import Filled
 
@@ -13,6 +13,13 @@ TEXTS = 256
 """Most texts remembered of one conversation, by hash."""
 
 
+class Waiting(NamedTuple):
+    """A tool call that waits for a human: what was asked for, and the model run that did."""
+
+    request: dict[str, Any]
+    asked_by: str
+
+
 class Thread:
     """What one conversation has had: hashes of its texts, and tool calls that wait for a human."""
 
@@ -20,7 +27,7 @@ class Thread:
 
     def __init__(self) -> None:
         self._texts: OrderedDict[int, None] = OrderedDict()
-        self.waiting: dict[str, dict[str, Any]] = {}
+        self.waiting: dict[str, Waiting] = {}
 
     def tell(self, text: str) -> None:
         """Remember that this text stands in the conversation."""

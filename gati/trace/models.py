@@ -9,7 +9,7 @@ from gati.trace.content import reasoning_of, text_of, tool_requests_of
 from gati.trace.cost import cost_of
 from gati.trace.media import plain_blocks
 from gati.trace.records import Message, ModelCall, ModelResult
-from gati.trace.said import PEOPLE, TOOLS, as_message
+from gati.trace.said import ANSWERS, PEOPLE, TOOLS, as_message
 from gati.trace.usage import (
     finish_reason_of,
     is_cached,
@@ -103,9 +103,17 @@ def _news(run: Run, calls: Calls) -> list[dict[str, Any]]:
         message = as_message(item)
         if message is None:
             told.append({"content": plain_blocks(item)})
-        elif not (message.role in TOOLS and calls.is_told(message.tool_call_id)):
+        elif not _stands_elsewhere(message, calls):
             told.append(_as_told(message))
     return told
+
+
+def _stands_elsewhere(message: Message, calls: Calls) -> bool:
+    if message.role in TOOLS:
+        return calls.is_told(message.tool_call_id)
+    if message.role not in ANSWERS or not message.tool_calls or text_of(message):
+        return False
+    return all(isinstance(request, dict) and calls.is_known(request.get("id")) for request in message.tool_calls)
 
 
 def _as_told(message: Message) -> dict[str, Any]:

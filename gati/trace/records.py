@@ -177,6 +177,8 @@ class GraphState(NamedTuple):
     at: int
     checkpoint_ns: str
     interrupts: tuple[Any, ...] = ()
+    status: str = ""
+    """LangGraph's word for the pause: `interrupt_before` and `interrupt_after` are static ones."""
 
 
 class Told(NamedTuple):

@@ -37,8 +37,13 @@ def updates_of(output: Any) -> list[dict[str, Any]]:
 
 
 def state_of(output: Any) -> dict[str, Any]:
-    """What a node changed, without messages, which stand elsewhere."""
-    return {k: plain(v) for update in updates_of(output) for k, v in update.items() if as_messages(v) is None}
+    """What a node changed, without messages, which stand elsewhere, and without what it left empty."""
+    return {
+        k: plain(v)
+        for update in updates_of(output)
+        for k, v in update.items()
+        if v not in (None, [], {}) and as_messages(v) is None
+    }
 
 
 def result_of(value: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from gati.events import (
     StepEvent,
     ToolCallEvent,
 )
-from gati.trace.calls import Calls, is_invalid
+from gati.trace.calls import is_invalid
 from gati.trace.content import text_of
 from gati.trace.identity import own_metadata
 from gati.trace.media import plain_blocks as plain
@@ -30,6 +30,7 @@ from gati.trace.records import Fault, Message
 from gati.trace.results import as_object, document, result_of, state_of, tool_message, tool_output
 
 if TYPE_CHECKING:
+    from gati.trace.calls import Calls
     from gati.trace.promptbook import PromptBook
     from gati.trace.tree import Run, Trace
 
@@ -54,13 +55,13 @@ def status_of(run: Run, root_ended: bool = True) -> Status:
 class Steps:
     """The events of one trace, made in the order of the runs' starts."""
 
-    def __init__(self, trace: Trace, agent_name: str, prompts: PromptBook) -> None:
+    def __init__(self, trace: Trace, agent_name: str, calls: Calls, prompts: PromptBook) -> None:
         self.trace = trace
         self.agent_name = agent_name
         self.prompts = prompts
         self.root_id = str(trace.root.id)
         self.root_ended = trace.root.ended is not None
-        self.calls = Calls()
+        self.calls = calls
         self.events: list[Event] = []
         self.models: list[tuple[Run, LLMCallEvent]] = []
         self.shown: dict[Run, str] = {}

@@ -100,13 +100,14 @@ class Trace:
         offset: what to add to a run's times to get nanoseconds since the epoch.
         open: number of runs that have not ended.
         touched: time of the last record (`perf_counter_ns`).
-        interrupts: payloads of static interrupts, which no run's end carries.
+        interrupts: what humans were asked, as graphs that were handed the handler told.
+        pauses: static interrupts, in LangGraph's words; no run's end carries them.
         late: the turn (root id and conversation) that had ended when this work began.
         making: the turn so far, where turns are handed out in parts.
     """
 
     __slots__ = (
-        "configurable", "interrupts", "late", "making", "offset", "open", "resumed", "root", "scope", "size", "touched",
+        "configurable", "interrupts", "late", "making", "offset", "open", "pauses", "resumed", "root", "scope", "size", "touched",
     )  # fmt: skip
 
     def __init__(self, root: Run, scope: Scope | None, offset: int) -> None:
@@ -118,9 +119,18 @@ class Trace:
         self.size = 1
         self.touched = root.started
         self.interrupts: list[Any] = []
+        self.pauses: list[str] = []
         self.resumed = False
         self.late: tuple[str, Conversation] | None = None
         self.making: Making | None = None
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether the root is a graph of LangGraph: it says so by this key, whoever built it."""
+        root = self.root
+        return root.kind == "chain" and (
+            "ls_integration" in root.metadata or any(run.node is not None for run in root.children)
+        )
 
     def models(self) -> list[Run]:
         """Model runs by start."""

@@ -16,7 +16,8 @@ from gati.events import (
     ToolCallEvent,
     Turn,
 )
-from gati.trace.answer import answer_of, hangs_on_end, mark, model_of_answer, turn_status
+from gati.trace.answer import answer_of, hangs_on_end, is_main, mark, model_of_answer, turn_status
+from gati.trace.calls import Calls
 from gati.trace.content import text_of
 from gati.trace.identity import Defaults, own_metadata, resolve
 from gati.trace.lifecycle import interrupts_of, questions, refusals, resumption
@@ -24,7 +25,7 @@ from gati.trace.media import plain_blocks
 from gati.trace.promptbook import PromptBook
 from gati.trace.prompts import given_prompt
 from gati.trace.steps import Steps
-from gati.trace.wrote import is_resumed, rest_of_input, said_in
+from gati.trace.wrote import loaded_for, resume_of, rest_of_input, said_in
 
 if TYPE_CHECKING:
     from gati.trace.memory import Thread, Threads
@@ -66,7 +67,12 @@ class Making:
         self.thread: Thread = threads.of(self.conversation.id)
         self.known = threads.knew
         self.agentic = self.root.kind in ("chain", "prompt", "step")
-        self.steps = Steps(trace, options.agent_name, PromptBook(options.agent_name, threads.filled))
+        self.steps = Steps(
+            trace,
+            options.agent_name,
+            Calls(self.thread.waiting),
+            PromptBook(options.agent_name, threads.filled),
+        )
         self.start_ns = self.root.started + trace.offset
         self._said: list[Said] = []
         self._begun = False
@@ -82,19 +88,18 @@ class Making:
         """What is not handed out yet, with the answer and the end."""
         self.steps.root_ended = self.root.ended is not None
         interrupts = interrupts_of(self.trace)
-        status = turn_status(self.trace, bool(interrupts))
+        status = turn_status(self.trace, interrupts)
         said, events = self._news([self.root])
         models = self.steps.models
         answer, status = answer_of(self.trace, models, interrupts, status, self.options.output_key)
         if answer is not None:
             self.thread.tell(answer.text)
         mark(models, answer)
-        events += refusals(self.trace, self.steps.calls, self.thread)
-        events += questions(self.trace, interrupts, answer)
+        events += refusals(self.trace, self.steps.calls)
+        events += questions(self.trace, interrupts)
         if self.agentic:
             events.append(self._end_event(status))
-        if status == "waiting":
-            self.thread.waiting = self.steps.calls.open_requests()
+        self.thread.waiting = self.steps.calls.waiting() if status == "waiting" else {}
         turn = self._frame(said, events)
         turn.status, turn.answer, turn.context = status, answer, self._context()
         return turn
@@ -119,10 +124,10 @@ class Making:
 
     def _can_begin(self) -> bool:
         """Whether it is known by now what the person said."""
-        if self.root.inputs is None and not self.trace.resumed:
+        if self.root.inputs is None and not self.trace.is_graph:
             return False
         self._said = self._find_said()
-        return bool(self._said) or is_resumed(self.trace)
+        return bool(self._said) or resume_of(self.trace) is not None
 
     def _find_said(self) -> list[Said]:
         return self._said or said_in(
@@ -156,7 +161,7 @@ class Making:
             said=said,
             events=events,
             agentic=self.agentic,
-            graph=self.root.metadata.get("ls_integration") == "langgraph",
+            graph=self.trace.is_graph,
             model=model_of_answer(self.steps.models),
         )
 
@@ -221,7 +226,10 @@ class Making:
     def _drop_known_messages(self) -> None:
         """Leave with each model call only what stands nowhere else in the conversation."""
         here = {one.text for one in self._said}
-        for _, event in self.steps.models[self._cleaned :]:
+        for run, event in self.steps.models[self._cleaned :]:
+            if not self.known and is_main(run):
+                for text in loaded_for(self.trace, run, self._said):
+                    self.thread.tell(text)
             if event.new_messages:
                 event.new_messages = [m for m in event.new_messages if self._is_news(m, here)]
         self._cleaned = len(self.steps.models)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gati.events import Said
 from gati.trace.content import text_of
 from gati.trace.media import plain_blocks
 from gati.trace.records import COMMAND, Message, ModelCall
+from gati.trace.results import updates_of
 from gati.trace.said import ANSWERS, PEOPLE, SYSTEM, Heard, as_message, heard_in
 
 if TYPE_CHECKING:
     from gati.trace.memory import Thread
-    from gati.trace.tree import Trace
+    from gati.trace.tree import Run, Trace
 
 _SILENT = frozenset({"tool", "retriever", "embedding", "memory_read", "memory_write"})
 """Kinds of roots whose input is no person's."""
@@ -49,7 +50,8 @@ def said_in(trace: Trace, input_key: str | None, conversation_id: str, thread: T
         if not text and not media:
             continue
         suffix = f":{number}" if number else ""
-        said.append(Said(f"{root_id}:user{suffix}", role, text, start, properties=media))
+        resumed = {"status": message.status} if message.status == "resumed" else {}
+        said.append(Said(f"{root_id}:user{suffix}", role, text, start, properties={**media, **resumed}))
         number += 1
     for one in said:
         thread.tell(one.text)
@@ -60,15 +62,15 @@ def _heard(trace: Trace, input_key: str | None) -> Heard | None:
     root = trace.root
     if root.kind in _SILENT:
         return None
-    resume = resume_of(root.inputs)
+    resume = resume_of(trace)
     if resume is not None:
-        return Heard([], [Message("human", resume)]) if isinstance(resume, str) else None
+        return Heard([], [Message("human", text, status="resumed") for text in resume.texts]) if resume.texts else None
     if isinstance(root.inputs, ModelCall):
         return heard_in(list(root.inputs.messages))
-    if root.inputs is None and trace.resumed:
-        return None
+    if isinstance(root.inputs, dict) and COMMAND in root.inputs:
+        return next((heard for update in updates_of(root.inputs) if (heard := heard_in(update)) is not None), None)
     heard = heard_in(root.inputs, input_key)
-    if heard is not None or (isinstance(root.inputs, dict) and COMMAND in root.inputs):
+    if heard is not None:
         return heard
     return _heard_by_model(trace)
 
@@ -122,25 +124,45 @@ def _media(message: Message) -> dict[str, Any]:
     return {"attachments": others} if others else {}
 
 
-def resume_of(inputs: Any) -> Any:
-    """The value with which a graph is resumed; None if it is not."""
-    if isinstance(inputs, dict) and COMMAND in inputs:
-        resume = inputs[COMMAND].get("resume")
-        # One interrupt answered by its id is an answer all the same.
-        if isinstance(resume, dict) and len(resume) == 1 and _is_interrupt_id(next(iter(resume))):
-            return next(iter(resume.values()))
-        return resume
-    return None
+class Resume(NamedTuple):
+    """How a waiting graph was resumed: with texts of a person, else with a value."""
+
+    texts: list[str]
+    value: Any = None
 
 
-def is_resumed(trace: Trace) -> bool:
-    """Whether the turn goes on where an earlier one waited: then nobody needs to have said anything."""
+def resume_of(trace: Trace) -> Resume | None:
+    """With what a turn goes on where an earlier one waited; None if it does not."""
     inputs = trace.root.inputs
-    return trace.resumed or (isinstance(inputs, dict) and COMMAND in inputs)
+    if inputs is None:
+        return Resume([]) if trace.is_graph or trace.resumed else None
+    if not isinstance(inputs, dict) or COMMAND not in inputs or inputs[COMMAND].get("resume") is None:
+        return None
+    value = inputs[COMMAND]["resume"]
+    # Interrupts may be answered by their ids, which say nothing to a reader.
+    by_id = isinstance(value, dict) and bool(value) and all(_is_interrupt_id(key) for key in value)
+    answers = list(value.values()) if by_id else [value]
+    if all(isinstance(answer, str) for answer in answers):
+        return Resume(answers)
+    return Resume([], answers[0] if len(answers) == 1 else value)
 
 
 def _is_interrupt_id(key: Any) -> bool:
     return isinstance(key, str) and len(key) == 32 and all(c in "0123456789abcdef" for c in key)
+
+
+def loaded_for(trace: Trace, model: Run, said: list[Said]) -> list[str]:
+    """Texts of a model call that a checkpoint brought: they were said in earlier turns, in this process
+    or in another. They have ids and stand before what was said in this turn.
+    """
+    if not trace.is_graph or "thread_id" not in trace.root.metadata or not isinstance(model.inputs, ModelCall):
+        return []
+    messages = [m for item in model.inputs.messages if (m := as_message(item)) is not None]
+    texts = {one.text for one in said}
+    last = max((index for index, m in enumerate(messages) if text_of(m) in texts), default=-1)
+    if last < 0 and resume_of(trace) is not None:
+        last = len(messages)
+    return [text_of(m) for m in messages[: last + 1] if m.id and m.role in (PEOPLE | ANSWERS)]
 
 
 def rest_of_input(inputs: Any, said: list[Said]) -> dict[str, Any]:

@@ -154,7 +154,9 @@ class _Writer:
             properties["status"] = turn.status
         if end is not None and not self._view.full:
             properties |= totals(end)  # their place, chain_end, is not told
-        part = Part("final_response" if agent else "assistant_message", properties, model=turn.model or None)
+        # A question to a human is no final word.
+        kind = "final_response" if agent and turn.status != "waiting" else "assistant_message"
+        part = Part(kind, properties, model=turn.model or None)
         id_ = limits.identifier(said.id or f"{turn.run_id}:answer")
         parent = self._shown.get(said.parent_id or turn.run_id, self._top)
         texts: _Texts = (("content", said.text),)
