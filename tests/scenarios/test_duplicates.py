@@ -1,0 +1,190 @@
+"""However often the handler is attached, each run is told once; and what is paused is not told at all."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import AIMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import Runnable, RunnableLambda
+from langgraph.graph import START, MessagesState, StateGraph
+
+from gati import GatiLangChainCallback, observe
+from gati.langchain.scripted import ScriptedChatModel
+from tests.scenarios.golden import tree
+from tests.scenarios.harness import Config, Watch
+from tests.scenarios.scripts import model
+
+PROMPT = ChatPromptTemplate([("human", "{text}")])
+ONCE = """
+user_message   "hi"
+chain_start    RunnableSequence
+  llm          gpt-4o-mini 10>5 $
+  assistant_message "Hello."
+  chain_end    completed
+"""
+
+
+def ours() -> list[BaseCallbackHandler]:
+    return observe.get_callbacks()
+
+
+def chain(**more: Any) -> Runnable[Any, Any]:
+    return PROMPT | model("Hello.", **more) | StrOutputParser()
+
+
+WAYS: dict[str, Callable[[], Any]] = {
+    "model and invoke": lambda: chain(callbacks=ours()).invoke({"text": "hi"}, {"callbacks": ours()}),
+    "with_config and invoke": lambda: chain().with_config(callbacks=ours()).invoke({"text": "hi"}, {"callbacks": ours()}),
+    "two instances at invoke": lambda: chain().invoke({"text": "hi"}, {"callbacks": [*ours(), GatiLangChainCallback()]}),
+    "another instance on the model": lambda: chain(callbacks=[GatiLangChainCallback()]).invoke(
+        {"text": "hi"}, {"callbacks": ours()}
+    ),
+    "the same twice in a list": lambda: chain().invoke({"text": "hi"}, {"callbacks": ours() * 2}),
+    "a copy": lambda: chain().invoke({"text": "hi"}, {"callbacks": [*ours(), copy.deepcopy(ours()[0])]}),
+    "a pickled one": lambda: chain().invoke({"text": "hi"}, {"callbacks": [pickle.loads(pickle.dumps(ours()[0]))]}),
+    "a copied model": lambda: (
+        PROMPT | model("Hello.", callbacks=ours()).model_copy(deep=True) | StrOutputParser()
+    ).invoke({"text": "hi"}, {"callbacks": ours()}),
+    "given again inside": lambda: (
+        RunnableLambda(lambda text, config: chain().invoke(text, {**config, "callbacks": config["callbacks"]}))
+        .with_config(run_name="RunnableSequence")
+        .invoke({"text": "hi"}, {"callbacks": ours()})
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("auto_inject", [True, False], ids=["also injected", "explicit"])
+def test_each_run_is_told_once(watch: Watch, way: str, auto_inject: bool):
+    seen = watch.trace(lambda config: WAYS[way](), auto_inject=auto_inject)
+    assert seen.outcome == "'Hello.'"
+    assert tree(seen.messages) == ONCE.strip()
+
+
+def test_init_twice_watches_once(watch: Watch):
+    observe.init(api_key="gf_another", base_url="http://127.0.0.1:9")
+    seen = watch.trace(lambda config: chain().invoke({"text": "hi"}, config))
+    assert tree(seen.messages) == ONCE.strip()
+
+
+def test_a_node_that_passes_the_handler_on_is_one_turn(watch: Watch):
+    def answer(state: MessagesState) -> Config:
+        said = chain().invoke({"text": state["messages"][-1].text}, {"callbacks": ours()})
+        return {"messages": [AIMessage(said)]}
+
+    app = StateGraph(MessagesState).add_node("answer", answer).add_edge(START, "answer").compile()
+    watch(
+        """
+        user_message   "hi"
+        chain_start    LangGraph
+          task         answer
+            llm        gpt-4o-mini 10>5 $
+          final_response "Hello."
+          chain_end    completed
+        """,
+        lambda config: app.invoke({"messages": [("user", "hi")]}, config)["messages"][-1].text,
+    )
+
+
+class Other(BaseCallbackHandler):
+    """Somebody else's handler."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def on_chain_start(self, *args: Any, **kwargs: Any) -> None:
+        self.heard.append("chain")
+
+    def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
+        self.heard.append("model")
+
+    def on_llm_new_token(self, *args: Any, **kwargs: Any) -> None:
+        self.heard.append("token")
+
+    def on_llm_end(self, *args: Any, **kwargs: Any) -> None:
+        self.heard.append("answer")
+
+
+def test_other_handlers_hear_what_they_heard_before(watch: Watch):
+    def program(config: Config) -> list[str]:
+        other = Other()
+        handed = {**config, "callbacks": [*config.get("callbacks", ()), other]}
+        chain(callbacks=[other]).invoke({"text": "hi"}, handed)
+        list(chain().stream({"text": "hi"}, handed))
+        asyncio.run(chain().ainvoke({"text": "hi"}, handed))
+        return other.heard
+
+    watch("\n".join(["conversation ~" + ONCE.rstrip()] * 3), program)
+
+
+def test_what_is_paused_is_not_told(watch: Watch):
+    def program(config: Config) -> Any:
+        with observe.paused():
+            secret = chain().invoke({"text": "secret"}, config)
+            streamed = list(model("Hello.").stream("secret", config))
+        return [secret, streamed, chain().invoke({"text": "hi"}, config)]
+
+    async def aprogram(config: Config) -> Any:
+        async with observe.paused():
+            secret = await asyncio.gather(*[chain().ainvoke({"text": "secret"}, config) for _ in range(3)])
+        return [secret, await chain().ainvoke({"text": "hi"}, config)]
+
+    @observe.paused()
+    def quiet(config: Config) -> Any:
+        return chain().invoke({"text": "secret"}, config)
+
+    def decorated(config: Config) -> Any:
+        return [quiet(config), chain().invoke({"text": "hi"}, config)]
+
+    watch(ONCE, program, aprogram, decorated)
+
+
+def test_a_pause_inside_a_turn_leaves_out_that_part_of_it(watch: Watch):
+    def answer(text: str) -> str:
+        with observe.paused():
+            secret = chain().invoke({"text": "secret"})
+        return model(f"{secret} You.").invoke(text).text
+
+    watch(
+        """
+        user_message   "hi"
+        chain_start    answer
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "Hello. You."
+          chain_end    completed
+        """,
+        lambda config: RunnableLambda(answer).invoke("hi", config),
+    )
+
+
+def test_a_turn_that_began_paused_stays_so(watch: Watch):
+    def program(config: Config) -> Any:
+        with observe.paused():
+            stream = chain().stream({"text": "secret"}, config)
+            first = next(stream)
+        return [first, *stream]
+
+    watch("", program)
+
+
+def test_nothing_is_told_before_init_and_after_shutdown(watch: Watch):
+    kept = watch.trace(lambda config: chain().invoke({"text": "hi"}, config))
+    assert len(kept.messages) == 5
+    assert observe.get_callbacks() == []
+    handler = GatiLangChainCallback()
+    assert chain(callbacks=[handler]).invoke({"text": "hi"}, {"callbacks": [handler]}) == "Hello."
+    assert not observe.flush().delivered
+
+
+def test_a_model_that_was_made_before_init_is_watched(watch: Watch):
+    before = ScriptedChatModel(replies=["Hello."])
+    seen = watch.trace(lambda config: before.invoke("hi", config).text)
+    assert seen.said() == [("user", "hi"), ("assistant", "Hello.")]
