@@ -126,7 +126,7 @@ def _paths(values: Sequence[Series], told: list[str], step: float, scale: float)
 
 def _round_up(value: float) -> float:
     """The next of 1, 2, 2.5, 4, 5, 6, 8, 10 × a power of ten."""
-    if value <= 0:
+    if value < 1e-9:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in (1, 2, 2.5, 4, 5, 6, 8, 10) if value <= step * power * 1.000001)

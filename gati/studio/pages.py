@@ -141,6 +141,7 @@ class _Pages:
             turns=turns.turns(stored),
             prompts=lineages.names(self.store, {m.version for m in stored if m.version is not None}),
             address=address,
+            told=reading.told(self.store, summary.id),
             last="before" not in query,
             live=f"{address}?seen={summary.last_message}",
             earlier="{}?before={}.{}".format(address, *earlier) if earlier else None,

@@ -224,6 +224,15 @@ def conversation(
     return stored, first if earlier else None
 
 
+def told(store: Store, number: int) -> list[dict[str, Any]]:
+    """Ratings and events of a conversation, oldest first: their bodies with `endpoint` and `at`."""
+    with store.connections.reading() as db:
+        rows = db.execute(
+            "SELECT endpoint, created_at, body FROM actions WHERE conversation = ? ORDER BY id LIMIT 200", (number,)
+        ).fetchall()
+    return [{**json.loads(row["body"]), "endpoint": row["endpoint"], "at": row["created_at"]} for row in rows]
+
+
 def message(store: Store, number: int) -> tuple[Stored, Summary] | None:
     """One message and its conversation."""
     with store.connections.snapshot() as db:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime, timezone
 
@@ -34,20 +35,16 @@ def cost(value: float | None) -> str | Markup:
 
 
 def dollars(value: float | None) -> str:
-    """US dollars as plain text."""
+    """US dollars as plain text: cents from a dollar on, two telling digits below."""
     if value is None:
         return "unknown"
     if value == 0:
         return "$0"
-    return (
-        f"${value:,.2f}"
-        if value >= 1
-        else f"${value:.2g}"
-        if value >= 0.01
-        else f"${value:.4f}".rstrip("0")
-        if value >= 0.0001
-        else f"${value:.1e}"
-    )
+    if value >= 1:
+        return f"${value:,.2f}"
+    if value < 1e-7:
+        return "< $0.0000001"
+    return f"${value:.{1 - math.floor(math.log10(value))}f}".rstrip("0")
 
 
 def duration(milliseconds: float | None) -> str | Markup:

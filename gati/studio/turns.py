@@ -195,9 +195,21 @@ def _joined(found: list[Turn]) -> list[Turn]:
 
 
 def pretty(value: Any) -> str:
-    """A value as a person reads it: texts as they are, all else as indented JSON."""
+    """A value as a person reads it: texts as they are, media by what they are, all else as indented JSON."""
+    value = _media(value)
     if isinstance(value, str):
         return value
     if isinstance(value, dict) and len(value) == 1 and isinstance(only := next(iter(value.values())), str):
         return only
     return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _media(value: Any) -> Any:
+    """The value with pictures and sounds, of which only kind and size were kept, as a few words."""
+    if isinstance(value, list):
+        return [_media(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if isinstance(size := value.get("bytes"), int) and "sha256" in value and "mime" in value:
+        return f"[{value['mime'] or 'media'}, {size:,} bytes, sha256 {str(value['sha256'])[:12]}]"
+    return {key: _media(item) for key, item in value.items()}

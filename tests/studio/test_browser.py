@@ -228,3 +228,16 @@ def test_pages_work_without_scripts(browser: Any, studio: LocalServer) -> None:
     page.get_by_role("link", name="Show it").first.click()
     assert "You are a kind tutor" in page.inner_text("main")
     context.close()
+
+
+def test_an_agents_conversation_is_seen_while_it_runs(page: Any, studio: LocalServer) -> None:
+    from gati import demo, observe
+
+    page.goto("/")
+    observe.init(agent_name="wheelhouse", local=studio.store.path)
+    demo.talk(demo.model(), "live")
+    page.get_by_role("link", name="What does it cost to rent two city bikes").click()
+    observe.flush(timeout=30.0)
+    page.get_by_text("Two hours late would add 16.00").wait_for()
+    assert page.locator(".turn").count() == 2
+    assert page.locator(".kind.retrieval").count() == 2
