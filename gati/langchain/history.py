@@ -86,8 +86,9 @@ def keys_of_answer(item: BaseMessage) -> list[Hashable]:
     return [key for key in (have.get("id"), content if type(content) is str else None) if key]
 
 
-def tail_of_call(messages: Any, seen: Memory) -> tuple[list[Any], list[Any]]:
-    """System messages and new messages of a model call, oldest first."""
+def tail_of_call(messages: Any, seen: Memory, whole: bool = False) -> tuple[list[Any], list[Any]]:
+    """System messages and new messages of a model call, oldest first; all of them if it begins a
+    conversation that is new to us (`whole`)."""
     system: list[Any] = []
     for item in messages:
         if role_of(item) not in SYSTEM:
@@ -98,7 +99,7 @@ def tail_of_call(messages: Any, seen: Memory) -> tuple[list[Any], list[Any]]:
         item = messages[index]
         if role_of(item) in ANSWERS and is_message(item):
             keys = keys_of_answer(item)
-            if any(key in seen for key in keys):
+            if not whole and any(key in seen for key in keys):
                 break
             for key in keys:
                 seen.add(key)

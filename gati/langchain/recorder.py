@@ -122,7 +122,8 @@ class Recorder:
         admitted = self._admit(run_id, parent)
         if admitted is None:
             return
-        call = self._taken(self._call, messages, more)
+        whole = not admitted[1] and self._begins(metadata)
+        call = self._taken(self._call, messages, more, whole)
         name = more.get("name") or _name(serialized)
         self._start("model", run_id, admitted, name, call, tags, metadata)
 
@@ -249,10 +250,10 @@ class Recorder:
                 self.fault(getattr(take, "__name__", "snapshot"), error)
             return None
 
-    def _call(self, messages: Any, more: dict[str, Any]) -> ModelCall:
+    def _call(self, messages: Any, more: dict[str, Any], whole: bool) -> ModelCall:
         if isinstance(messages, str):
             return ModelCall((), (Message("human", messages),), 1, _parameters(more))
-        system, news = history.tail_of_call(messages, self.answers)
+        system, news = history.tail_of_call(messages, self.answers, whole)
         return ModelCall(tuple(system), tuple(news), len(messages), _parameters(more))
 
     def _admit(self, run_id: UUID, parent: UUID | None) -> tuple[UUID | None, bool] | None:
@@ -314,6 +315,10 @@ class Recorder:
         return history.news_of_node(messages, self.answers)
 
     def _root_input(self, inputs: Any, metadata: Any) -> Any:
+        return history.state(inputs, partial(history.tail_of_input, whole=self._begins(metadata)))
+
+    def _begins(self, metadata: Any) -> bool:
+        """Whether a root is the first that we see of its conversation."""
         scope = current_scope.get()
         conversation = scope.conversation_id if scope else None
         for key in CONVERSATION_KEYS:
@@ -323,7 +328,7 @@ class Recorder:
         new = bool(conversation) and conversation not in self.conversations
         if new:
             self.conversations.add(conversation)
-        return history.state(inputs, partial(history.tail_of_input, whole=new))
+        return new
 
     def _result(self, response: Any) -> ModelResult:
         made = []

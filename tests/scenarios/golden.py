@@ -101,7 +101,7 @@ class _Tree:
         if len(self.prompts) > 1 and kind in ("llm", "final_response", "assistant_message") and message.get("prompt"):
             said += f" @{self.prompts.index(_json(message['prompt'])) + 1}"
         turn = message["externalMessageId"].split(":")[0]
-        if depth == 0 and kind != "user_message" and turn in self.asked and not message.get("parentExternalMessageId"):
+        if depth == 0 and kind not in ("user_message", "system_message") and turn in self.asked and not message.get("parentExternalMessageId"):
             said += " (no parent)"
         return f"{'  ' * depth}{kind.ljust(_WIDTH - 2 * depth - 1)} {said}".rstrip()
 

@@ -214,7 +214,7 @@ def test_a_system_message_in_mid_conversation(watch: Watch):
           final_response "Hello."
           chain_end    completed
         user_message   "In French, please."
-        system_message "Speak French from now on." (no parent)
+        system_message "Speak French from now on."
         chain_start    chat
           task         model
             llm        gpt-4o-mini 10>5 $

@@ -1,0 +1,154 @@
+"""Programs that keep the history themselves and pass all of it, or some of it, to a bare model or chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, trim_messages
+from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
+
+from tests.scenarios.harness import Config, Watch
+from tests.scenarios.scripts import model
+
+FORMS: dict[str, Callable[[str, str], Any]] = {
+    "messages": lambda role, text: HumanMessage(text) if role == "user" else AIMessage(text),
+    "tuples": lambda role, text: (role, text),
+    "dicts": lambda role, text: {"role": role, "content": text},
+}
+BEFORE = (("user", "Hello"), ("assistant", "Hi! What is it?"))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_bare_models_history_is_told_once(watch: Watch, form: str):
+    make = FORMS[form]
+
+    def program(config: Config) -> Any:
+        history = [("system", "You are a tutor."), *(make(*said) for said in BEFORE)]
+        speaker = model("Twelve.", "Thirteen.", "Thirteen.")
+        for asked in ("144?", "yes", "yes"):
+            history.append(make("user", asked))
+            said = speaker.invoke(history, {**config, "metadata": {"conversation_id": "c-1"}}).text
+            history.append(make("assistant", said))
+        return history
+
+    watch(
+        """
+        conversation c-1 of anonymous
+        prompt agent "You are a tutor."
+        user_message   "Hello" imported
+        assistant_message "Hi! What is it?" imported
+        user_message   "144?"
+        llm            gpt-4o-mini 10>5 $
+          assistant_message "Twelve."
+        user_message   "yes"
+        llm            gpt-4o-mini 10>5 $
+          assistant_message "Thirteen."
+        user_message   "yes"
+        llm            gpt-4o-mini 10>5 $
+          assistant_message "Thirteen."
+        """,
+        program,
+    )
+
+
+def test_what_another_conversation_was_told_is_new_to_this_one(watch: Watch):
+    def program(config: Config) -> Any:
+        for name in ("c-1", "c-2"):
+            history = [*(FORMS["messages"](*said) for said in BEFORE), HumanMessage("144?")]
+            model("Twelve.").invoke(history, {**config, "metadata": {"conversation_id": name}})
+
+    watch(
+        "\n".join(
+            f"""conversation {name} of anonymous
+user_message   "Hello" imported
+assistant_message "Hi! What is it?" imported
+user_message   "144?"
+llm            gpt-4o-mini 10>5 $
+  assistant_message "Twelve."
+""".rstrip()
+            for name in ("c-1", "c-2")
+        ),
+        program,
+    )
+
+
+def test_a_history_without_a_conversations_name_is_only_what_the_model_was_given(watch: Watch):
+    watch(
+        """
+        user_message   "144?"
+        llm            gpt-4o-mini 10>5 $ given human:"Hello" given ai:"Hi! What is it?"
+          assistant_message "Twelve."
+        """,
+        lambda config: model("Twelve.").invoke([*BEFORE, ("user", "144?")], config),
+    )
+
+
+def test_a_trimmed_history_tells_nothing_again(watch: Watch):
+    prompt = ChatPromptTemplate([("system", "You are a tutor."), MessagesPlaceholder("chat")])
+
+    def program(config: Config) -> Any:
+        trim = trim_messages(max_tokens=3, token_counter=len, strategy="last", start_on="human")
+        tutor = {"chat": trim} | prompt | model("One.", "Two.", "Three.", "Four.", "Five.")
+        history: list[Any] = []
+        for number in range(5):
+            history.append(HumanMessage(f"Question {number}?"))
+            history.append(tutor.invoke(history, {**config, "metadata": {"conversation_id": "c-1"}}))
+        return [m.text for m in history]
+
+    seen = watch.trace(program)
+    answers = ("One.", "Two.", "Three.", "Four.", "Five.")
+    assert seen.said() == [
+        said for n, answer in enumerate(answers) for said in (("user", f"Question {n}?"), ("assistant", answer))
+    ]
+    assert [m for m in seen.of("llm") if "input" in m] == []
+
+
+def test_several_messages_of_a_person_are_each_told(watch: Watch):
+    watch(
+        """
+        user_message   "Hello"
+        user_message   "144?"
+        llm            gpt-4o-mini 10>5 $
+          assistant_message "Twelve."
+        """,
+        lambda config: model("Twelve.").invoke([("user", "Hello"), ("user", "144?")], config),
+    )
+
+
+def test_a_system_message_in_mid_conversation_is_told_as_one(watch: Watch):
+    given = [SystemMessage("You are a tutor."), HumanMessage("Hello"), SystemMessage("The user is angry."), HumanMessage("144?")]
+    watch(
+        """
+        prompt agent "You are a tutor."
+        user_message   "Hello"
+        system_message "The user is angry."
+        user_message   "144?"
+        llm            gpt-4o-mini 10>5 $
+          assistant_message "Twelve."
+        """,
+        lambda config: model("Twelve.").invoke(given, config),
+    )
+
+
+def test_text_and_history_under_keys_of_their_own(watch: Watch):
+    prompt = ChatPromptTemplate([("placeholder", "{history}"), ("human", "{ask}")])
+
+    def program(config: Config) -> Any:
+        ours = {**config, "metadata": {"conversation_id": "c-1"}}
+        return (prompt | model("Twelve.")).invoke({"ask": "144?", "history": list(BEFORE)}, ours)
+
+    watch(
+        """
+        conversation c-1 of anonymous
+        user_message   "Hello" imported
+        assistant_message "Hi! What is it?" imported
+        user_message   "144?"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "Twelve."
+          chain_end    completed
+        """,
+        program,
+    )
