@@ -89,7 +89,9 @@ def openai_server(*replies: Reply) -> Iterator[OpenAIServer]:
         if reply.status != 200:
             error = {"message": "the scripted error", "type": "server_error", "code": None}
             return JSONResponse({"error": error}, reply.status, headers=_ALONE)
-        whole, stream = (_chat, _chat_stream) if request.url.path.endswith("completions") else (_response, _response_stream)
+        whole, stream = (
+            (_chat, _chat_stream) if request.url.path.endswith("completions") else (_response, _response_stream)
+        )
         if body.get("stream"):
             return StreamingResponse(_sent(stream(body, reply)), headers=_ALONE, media_type="text/event-stream")
         return JSONResponse(whole(body, reply), headers=_ALONE)
@@ -235,7 +237,9 @@ def _item(event: Any, index: int, item: Json, reply: Reply) -> Iterator[str]:
         yield event("response.reasoning_summary_text.done", summary_index=0, text=reply.thought, **place)
     elif item["type"] == "message":
         part = {"type": "output_text", "text": "", "annotations": []}
-        yield event("response.output_item.added", output_index=index, item={**item, "content": [], "status": "in_progress"})
+        yield event(
+            "response.output_item.added", output_index=index, item={**item, "content": [], "status": "in_progress"}
+        )
         yield event("response.content_part.added", content_index=0, part=part, **place)
         for number, word in enumerate(reply.words):
             if number == reply.breaks_after:

@@ -360,5 +360,7 @@ def test_a_read_only_folder_falls_back_to_memory(tmp_path: Path) -> None:
 
 
 def test_what_stands_alone_does_not_overtake_what_came_before_it() -> None:
-    requests = [Request("c", {"n": n}, 1, "t", endpoint) for n, endpoint in enumerate(["messages", "ratings", "messages"])]
+    requests = [
+        Request("c", {"n": n}, 1, "t", endpoint) for n, endpoint in enumerate(["messages", "ratings", "messages"])
+    ]
     assert [[request.body["n"] for request, _ in batch] for batch in _batches(requests)] == [[0], [1], [2]]

@@ -81,7 +81,9 @@ class _Tree:
             # Turns stand side by side, though each hangs on its user's words.
             key = None if above is None or above["messageType"] == "user_message" else parent
             self.children.setdefault(key, []).append(message)
-        self.asked = {m["externalMessageId"].removesuffix(":user") for m in messages if m["messageType"] == "user_message"}
+        self.asked = {
+            m["externalMessageId"].removesuffix(":user") for m in messages if m["messageType"] == "user_message"
+        }
 
     def lines(self) -> list[str]:
         return [line for block in self._blocks(None, 0) for line in block]
@@ -101,7 +103,12 @@ class _Tree:
         if len(self.prompts) > 1 and kind in ("llm", "final_response", "assistant_message") and message.get("prompt"):
             said += f" @{self.prompts.index(_json(message['prompt'])) + 1}"
         turn = message["externalMessageId"].split(":")[0]
-        if depth == 0 and kind not in ("user_message", "system_message") and turn in self.asked and not message.get("parentExternalMessageId"):
+        if (
+            depth == 0
+            and kind not in ("user_message", "system_message")
+            and turn in self.asked
+            and not message.get("parentExternalMessageId")
+        ):
             said += " (no parent)"
         return f"{'  ' * depth}{kind.ljust(_WIDTH - 2 * depth - 1)} {said}".rstrip()
 

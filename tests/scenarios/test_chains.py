@@ -130,9 +130,11 @@ def test_a_fallback_that_was_needed_shows_the_failed_attempt(watch: Watch):
           chain_end    completed
         """,
         *ways(
-            lambda: TUTOR
-            | model(RuntimeError("overloaded")).with_fallbacks([model("Twelve.", model_name="gpt-4o")])
-            | StrOutputParser(),
+            lambda: (
+                TUTOR
+                | model(RuntimeError("overloaded")).with_fallbacks([model("Twelve.", model_name="gpt-4o")])
+                | StrOutputParser()
+            ),
             {"question": "144?"},
         ),
     )
@@ -166,9 +168,11 @@ def test_a_retry_shows_each_attempt_and_one_answer(watch: Watch):
           chain_end    completed
         """,
         *ways(
-            lambda: TUTOR
-            | model(RuntimeError("overloaded"), "Twelve.").with_retry(wait_exponential_jitter=False)
-            | StrOutputParser(),
+            lambda: (
+                TUTOR
+                | model(RuntimeError("overloaded"), "Twelve.").with_retry(wait_exponential_jitter=False)
+                | StrOutputParser()
+            ),
             {"question": "144?"},
             only="invoke ainvoke",
         ),

@@ -99,7 +99,9 @@ def test_threads_without_the_context_are_turns_of_their_own(watch: Watch):
 def test_a_thread_that_is_given_the_config_stays_in_the_turn(watch: Watch):
     def call(_: str, config: Any) -> str:
         with ThreadPoolExecutor(2) as pool:
-            called = [pool.submit(model(said).invoke, asked, config) for said, asked in (("One.", "one"), ("Two.", "two"))]
+            called = [
+                pool.submit(model(said).invoke, asked, config) for said, asked in (("One.", "one"), ("Two.", "two"))
+            ]
             return " ".join(done.result().text for done in called)
 
     watch(TWO_CALLS, lambda config: RunnableLambda(call, name="both").invoke("both", config), unordered=True)
@@ -107,7 +109,9 @@ def test_a_thread_that_is_given_the_config_stays_in_the_turn(watch: Watch):
 
 def test_tasks_and_gathered_calls_stay_in_the_turn(watch: Watch):
     async def gathered(_: str) -> str:
-        return " ".join(m.text for m in await asyncio.gather(model("One.").ainvoke("one"), model("Two.").ainvoke("two")))
+        return " ".join(
+            m.text for m in await asyncio.gather(model("One.").ainvoke("one"), model("Two.").ainvoke("two"))
+        )
 
     async def tasks(_: str) -> str:
         one = asyncio.create_task(model("One.").ainvoke("one"))

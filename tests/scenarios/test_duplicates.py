@@ -42,8 +42,12 @@ def chain(**more: Any) -> Runnable[Any, Any]:
 
 WAYS: dict[str, Callable[[], Any]] = {
     "model and invoke": lambda: chain(callbacks=ours()).invoke({"text": "hi"}, {"callbacks": ours()}),
-    "with_config and invoke": lambda: chain().with_config(callbacks=ours()).invoke({"text": "hi"}, {"callbacks": ours()}),
-    "two instances at invoke": lambda: chain().invoke({"text": "hi"}, {"callbacks": [*ours(), GatiLangChainCallback()]}),
+    "with_config and invoke": lambda: (
+        chain().with_config(callbacks=ours()).invoke({"text": "hi"}, {"callbacks": ours()})
+    ),
+    "two instances at invoke": lambda: chain().invoke(
+        {"text": "hi"}, {"callbacks": [*ours(), GatiLangChainCallback()]}
+    ),
     "another instance on the model": lambda: chain(callbacks=[GatiLangChainCallback()]).invoke(
         {"text": "hi"}, {"callbacks": ours()}
     ),

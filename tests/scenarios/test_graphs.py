@@ -65,7 +65,7 @@ def test_a_map_over_send_and_its_reduction(watch: Watch):
         builder = StateGraph(Topics)
         builder.add_node("plan", lambda state: {})
         builder.add_node("write", write)
-        builder.add_node("choose", lambda state: {"best": sorted(state["jokes"])[0]}, defer=True)
+        builder.add_node("choose", lambda state: {"best": min(state["jokes"])}, defer=True)
         builder.add_edge(START, "plan")
         builder.add_conditional_edges("plan", lambda state: [Send("write", {"animal": a}) for a in ("cats", "dogs")])
         builder.add_edge("write", "choose")

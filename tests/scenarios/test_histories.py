@@ -118,7 +118,12 @@ def test_several_messages_of_a_person_are_each_told(watch: Watch):
 
 
 def test_a_system_message_in_mid_conversation_is_told_as_one(watch: Watch):
-    given = [SystemMessage("You are a tutor."), HumanMessage("Hello"), SystemMessage("The user is angry."), HumanMessage("144?")]
+    given = [
+        SystemMessage("You are a tutor."),
+        HumanMessage("Hello"),
+        SystemMessage("The user is angry."),
+        HumanMessage("144?"),
+    ]
     watch(
         """
         prompt agent "You are a tutor."

@@ -184,7 +184,9 @@ def test_a_decorated_function_is_a_conversation(watch: Watch):
     [
         lambda runnable: runnable.invoke({"text": "hi"}, {"callbacks": observe.get_callbacks(), "metadata": META}),
         lambda runnable: runnable.with_config(callbacks=observe.get_callbacks(), metadata=META).invoke({"text": "hi"}),
-        lambda runnable: runnable.with_config(callbacks=observe.get_callbacks()).invoke({"text": "hi"}, {"metadata": META}),
+        lambda runnable: runnable.with_config(callbacks=observe.get_callbacks()).invoke(
+            {"text": "hi"}, {"metadata": META}
+        ),
     ],
     ids=["at invoke", "both by with_config", "handler by with_config"],
 )

@@ -101,7 +101,13 @@ def test_a_turn_costs_the_same_however_long_the_conversation_is(
         seen = watch.trace(program)
         sent = sum(len(json.dumps(message)) for body in seen.requests for message in body["messages"])
         whole = sum(len(json.dumps(body)) for body in seen.requests)
-        cost[turns] = [sent / turns, whole / turns, len(seen.messages) / turns, len(kept) / turns, texts_in(kept) / turns]
+        cost[turns] = [
+            sent / turns,
+            whole / turns,
+            len(seen.messages) / turns,
+            len(kept) / turns,
+            texts_in(kept) / turns,
+        ]
         said = seen.said()
         assert len(said) == 2 * turns
         assert len({text for _, text in said}) == 2 * turns

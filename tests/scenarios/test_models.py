@@ -42,7 +42,10 @@ def test_its_system_message_is_the_prompt_of_the_conversation(watch: Watch):
     [
         [("system", "You are a pirate."), ("user", "Hello?")],
         [{"role": "system", "content": "You are a pirate."}, {"role": "user", "content": "Hello?"}],
-        [SystemMessage([{"type": "text", "text": "You are a pirate."}]), HumanMessage([{"type": "text", "text": "Hello?"}])],
+        [
+            SystemMessage([{"type": "text", "text": "You are a pirate."}]),
+            HumanMessage([{"type": "text", "text": "Hello?"}]),
+        ],
     ],
     ids=["tuples", "dicts", "blocks"],
 )

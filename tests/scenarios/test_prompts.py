@@ -56,7 +56,9 @@ def test_templates_of_every_format_arrive_in_one_form(watch: Watch, text: str, f
 
 
 def test_values_bound_beforehand_are_variables(watch: Watch):
-    prompt = ChatPromptTemplate([("system", "You are a {mood} tutor."), ("human", "{question}")]).partial(mood="patient")
+    prompt = ChatPromptTemplate([("system", "You are a {mood} tutor."), ("human", "{question}")]).partial(
+        mood="patient"
+    )
     watch(golden(PATIENT, ""), *ways(lambda: prompt | model("Twelve."), {"question": "144?"}, only="invoke"))
 
 
@@ -258,7 +260,9 @@ def test_an_explicit_prompt_stands_for_every_call(watch: Watch, key: str):
     watch(expected, *ways(lambda: prompt | model("Twelve."), GIVEN, only="invoke"), system_prompt=explicit)
     watch(
         expected,
-        *ways(lambda: prompt | model("Twelve."), GIVEN, {"metadata": {"system_prompt": explicit}}, only="invoke ainvoke"),
+        *ways(
+            lambda: prompt | model("Twelve."), GIVEN, {"metadata": {"system_prompt": explicit}}, only="invoke ainvoke"
+        ),
     )
 
     def scoped(config: Config) -> Any:

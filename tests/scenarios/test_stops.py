@@ -56,7 +56,12 @@ def graph(speaker: BaseChatModel | None = None) -> Any:
     def answer(state: MessagesState) -> Config:
         return {"messages": [(speaker or model(POEM)).invoke(state["messages"])]}
 
-    return StateGraph(MessagesState).add_node("answer", RunnableLambda(answer, aanswer)).add_edge(START, "answer").compile()
+    return (
+        StateGraph(MessagesState)
+        .add_node("answer", RunnableLambda(answer, aanswer))
+        .add_edge(START, "answer")
+        .compile()
+    )
 
 
 def taken(stream: Any, count: int) -> list[Any]:
@@ -160,7 +165,12 @@ def test_a_graphs_stream_that_is_closed_in_mid_answer_is_aborted(watch: Watch):
 
     async def aprogram(config: Config) -> Any:
         asked = {"messages": [("user", "A poem!")]}
-        return [chunk.content for chunk, _ in await ataken(graph(Hanging(replies=[POEM])).astream(asked, config, stream_mode="messages"), 3)]
+        return [
+            chunk.content
+            for chunk, _ in await ataken(
+                graph(Hanging(replies=[POEM])).astream(asked, config, stream_mode="messages"), 3
+            )
+        ]
 
     watch(
         """
@@ -189,7 +199,10 @@ def test_a_graphs_stream_that_is_closed_in_mid_answer_is_aborted(watch: Watch):
 
 def test_who_stops_reading_after_the_last_word_stopped_nothing(watch: Watch):
     def program(config: Config) -> Any:
-        return [chunk["answer"]["messages"][0].text for chunk in taken(graph().stream({"messages": ["A poem!"]}, config, stream_mode="updates"), 1)]
+        return [
+            chunk["answer"]["messages"][0].text
+            for chunk in taken(graph().stream({"messages": ["A poem!"]}, config, stream_mode="updates"), 1)
+        ]
 
     watch(
         """
@@ -281,7 +294,9 @@ def test_control_c_is_aborted(watch: Watch):
           assistant_message "Roses are " aborted
           chain_end    aborted
         """,
-        lambda config: list(chain(Stopping(replies=[POEM], error=KeyboardInterrupt())).stream({"text": "A poem!"}, config)),
+        lambda config: list(
+            chain(Stopping(replies=[POEM], error=KeyboardInterrupt())).stream({"text": "A poem!"}, config)
+        ),
     )
     watch(
         """

@@ -16,7 +16,13 @@ from tests.scenarios.harness import Config, Program, Watch
 from tests.scenarios.scripts import asks, call, model, weather
 
 ASKED = ["Hello.", "How is Oslo?", "yes", "And Rome?", "yes"]
-ANSWERED = ["Hello, shall I look up the weather?", "Sunny. Shall I go on?", "Fine.", "Rainy. Anything else?", "Good bye."]
+ANSWERED = [
+    "Hello, shall I look up the weather?",
+    "Sunny. Shall I go on?",
+    "Fine.",
+    "Rainy. Anything else?",
+    "Good bye.",
+]
 
 
 def golden(name: str = "chat", tools: bool = False) -> str:

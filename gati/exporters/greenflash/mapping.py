@@ -258,7 +258,7 @@ class _Writer:
             self.main, self._answered = found, event.shown
         return found
 
-    def _put(  # noqa: C901 - one line a field; called for every message
+    def _put(
         self, part: Part, id_: str, parent: str | None, ns: int, prompt: Hashable = None, said: _Texts | None = None
     ) -> None:
         view = self._view

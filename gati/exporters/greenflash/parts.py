@@ -103,7 +103,7 @@ def _llm(event: events.LLMCallEvent, by_hand: bool, answered: bool) -> tuple[Par
     return (call,)
 
 
-def _llm_numbers(event: events.LLMCallEvent) -> dict[str, Any]:  # noqa: C901 - one line a field
+def _llm_numbers(event: events.LLMCallEvent) -> dict[str, Any]:
     properties: dict[str, Any] = {
         "tokens_in": event.tokens_in,
         "tokens_out": event.tokens_out,
