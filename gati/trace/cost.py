@@ -45,9 +45,10 @@ def cost_of(
         return None
     try:
         price = _price_of(model, provider or "", (service_tier or "").lower())
-        return None if price is None else price.of(usage)
+        cost = None if price is None else price.of(usage)
     except Exception:  # noqa: BLE001 - the library refuses counts that it cannot price; then the cost is unknown
         return None
+    return cost if cost is not None and 0 <= cost < float("inf") else None  # counts may be anything, NaN too
 
 
 @lru_cache(maxsize=1024)
