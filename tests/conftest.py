@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.fixtures"]
+pytest_plugins = ["tests.fixtures", "tests.optional"]
 
 _OPTIONS = ("GATI_", "GREENFLASH_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_")
 

@@ -15,6 +15,8 @@ import pytest
 from tests.openai_server import OpenAIServer, Reply, openai_server
 from tests.servers import LocalServer
 
+pytest.importorskip("langchain_openai", reason="needs langchain_openai")
+
 PRODUCT = "7f3a9f0e-6f57-4b7e-9f5e-2f4d2a6f8f11"
 HEAD = """
 from gati import observe

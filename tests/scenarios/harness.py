@@ -225,6 +225,8 @@ def run(program: Program, config: Config) -> str:
         result = program(config)
         if inspect.iscoroutine(result):
             result = asyncio.run(result)
+    except pytest.skip.Exception:
+        raise
     except BaseException as error:  # every exception is an outcome, a KeyboardInterrupt too
         result = ("raised", type(error).__name__, str(error))
     return _ADDRESS.sub("~", UUID.sub("~", repr(result)))

@@ -6,10 +6,10 @@ import threading
 from typing import Any
 
 import pytest
-from langchain.agents import create_agent
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import tool
 
+from tests.optional import create_agent
 from tests.scenarios.harness import Watch, ways
 from tests.scenarios.scripts import asks, call, model, says, weather
 

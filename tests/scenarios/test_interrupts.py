@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain.agents import create_agent
-from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -18,6 +16,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
 from gati._runtime import runtime
+from tests.optional import create_agent, middleware
 from tests.scenarios.harness import Config, Program, Watch
 from tests.scenarios.scripts import asks, call, model
 
@@ -304,7 +303,7 @@ def keeper(*replies: Any) -> Any:
     return create_agent(
         model(*(replies or (asks(call("delete", path="/a")), "Done."))),
         [delete],
-        middleware=[HumanInTheLoopMiddleware({"delete": True}, description_prefix="May I?")],
+        middleware=[middleware("HumanInTheLoopMiddleware", {"delete": True}, description_prefix="May I?")],
         checkpointer=InMemorySaver(),
         name="keeper",
     )
@@ -521,7 +520,7 @@ thread = {"configurable": {"thread_id": "c-1"}}
 
 def keeper_with(saver: Any, *replies: Any) -> Any:
     return create_agent(
-        model(*replies), [delete], middleware=[HumanInTheLoopMiddleware({"delete": True}, description_prefix="May I?")],
+        model(*replies), [delete], middleware=[middleware("HumanInTheLoopMiddleware", {"delete": True}, description_prefix="May I?")],
         checkpointer=saver, name="keeper",
     )  # fmt: skip
 

@@ -10,7 +10,6 @@ from langchain.agents.middleware import (
     AgentState,
     ModelFallbackMiddleware,
     ModelRequest,
-    ModelRetryMiddleware,
     SummarizationMiddleware,
     ToolCallLimitMiddleware,
     ToolRetryMiddleware,
@@ -25,6 +24,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
+from tests.optional import middleware
 from tests.scenarios.harness import Program, Watch, ways
 from tests.scenarios.scripts import asks, call, model, says, weather
 
@@ -150,7 +150,7 @@ def test_a_model_that_is_tried_again(watch: Watch):
         *ways(
             lambda: create_agent(
                 model(RuntimeError("overloaded"), "It is sunny."),
-                middleware=[ModelRetryMiddleware(max_retries=2, initial_delay=0.0, jitter=False)],
+                middleware=[middleware("ModelRetryMiddleware", max_retries=2, initial_delay=0.0, jitter=False)],
             ),
             ASKED,
             only=BOTH,
@@ -174,8 +174,12 @@ def test_a_model_that_fails_for_good_has_its_error_as_answer(watch: Watch):
             RuntimeError("overloaded"),
             RuntimeError("overloaded"),
             middleware=[
-                ModelRetryMiddleware(
-                    max_retries=1, initial_delay=0.0, jitter=False, on_failure=lambda error: "Please try later."
+                middleware(
+                    "ModelRetryMiddleware",
+                    max_retries=1,
+                    initial_delay=0.0,
+                    jitter=False,
+                    on_failure=lambda error: "Please try later.",
                 )
             ],
         )[:1],
@@ -366,7 +370,9 @@ def test_middleware_of_the_program_may_call_a_model_of_its_own(watch: Watch):
 
 
 def test_a_thought_stays_a_thought_beside_a_structured_answer(watch: Watch):
-    reply = says([{"type": "reasoning", "reasoning": "It is clear."}], tool_calls=[call("Forecast", sky="clear", degrees=4)])
+    reply = says(
+        [{"type": "reasoning", "reasoning": "It is clear."}], tool_calls=[call("Forecast", sky="clear", degrees=4)]
+    )
     watch(
         """
         user_message   "How is the weather in Oslo?"

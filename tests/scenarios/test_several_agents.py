@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import InjectedToolCallId, tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -12,6 +11,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command
 from typing_extensions import TypedDict
 
+from tests.optional import create_agent
 from tests.scenarios.harness import Config, Watch, ways
 from tests.scenarios.scripts import asks, call, model, weather
 
@@ -113,7 +113,9 @@ def test_a_supervisor_hands_over_by_command(watch: Watch):
 
         builder = StateGraph(MessagesState)
         builder.add_node("supervisor", supervisor, destinations=("painter", END))
-        builder.add_node("painter", create_agent(model("It is painted blue."), system_prompt="You paint.", name="painter"))
+        builder.add_node(
+            "painter", create_agent(model("It is painted blue."), system_prompt="You paint.", name="painter")
+        )
         builder.add_edge(START, "supervisor")
         builder.add_edge("painter", "supervisor")
         return builder.compile(name="studio")

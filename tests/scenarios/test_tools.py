@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import pytest
-from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import InjectedToolCallId, ToolException, tool
 from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import Command
 
+from tests.optional import create_agent
 from tests.scenarios.harness import Program, Watch, ways
 from tests.scenarios.scripts import asks, call, model, says, weather
 
@@ -115,7 +115,9 @@ def test_injected_state_is_no_argument_of_the_model(watch: Watch):
         """How many messages there are."""
         return str(len(state["messages"]))
 
-    watch(turn('tool_call  count {"of":"all"}', '  observation {"output":"2"}', called="count"), *asked(count, of="all"))
+    watch(
+        turn('tool_call  count {"of":"all"}', '  observation {"output":"2"}', called="count"), *asked(count, of="all")
+    )
 
 
 def test_a_tool_that_answers_the_person_itself(watch: Watch):
@@ -290,7 +292,5 @@ def test_the_same_call_by_a_model_twice_is_told_twice(watch: Watch):
           final_response "Done."
           chain_end    completed
         """,
-        *asked(
-            weather, asks(call("weather", "c1", city="Oslo")), asks(call("weather", "c2", city="Oslo")), "Done."
-        ),
+        *asked(weather, asks(call("weather", "c1", city="Oslo")), asks(call("weather", "c2", city="Oslo")), "Done."),
     )
