@@ -1,0 +1,132 @@
+"""`submission="incremental"`: a turn that arrives in parts is the same turn in the end."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+from langchain_core.tools import tool
+
+from gati import observe
+from tests.optional import create_agent
+from tests.scenarios import (
+    test_agents,
+    test_graphs,
+    test_internal_calls,
+    test_interrupts,
+    test_message_types,
+    test_middleware,
+    test_several_agents,
+    test_threads,
+    test_tools,
+)
+from tests.scenarios.golden import tree
+from tests.scenarios.harness import Config, Program, Seen, Watch
+from tests.scenarios.scripts import asks, call, model
+
+MODULES = (
+    test_agents, test_graphs, test_internal_calls, test_message_types, test_middleware, test_several_agents,
+    test_threads, test_tools,
+)  # fmt: skip
+INTERRUPTS = ("question", "resumed_twice", "approval", "edit", "rejection", "several", "static", "named_like")
+
+
+def _scenarios() -> list[Any]:
+    """The scenarios that need nothing but a `Watch`."""
+
+    def those_of(module: ModuleType) -> list[Any]:
+        found = [(name, test) for name, test in vars(module).items() if name.startswith("test_") and callable(test)]
+        if module is test_interrupts:
+            found = [(name, test) for name, test in found if any(part in name for part in INTERRUPTS)]
+        return [
+            pytest.param(test, id=f"{module.__name__.rsplit('.', 1)[-1]}.{name}", marks=getattr(test, "pytestmark", ()))
+            for name, test in found
+            if list(inspect.signature(test).parameters) == ["watch"]
+        ]
+
+    return [scenario for module in (*MODULES, test_interrupts) for scenario in those_of(module)]
+
+
+def told(seen: Seen) -> str:
+    """The messages, and the prompt that each model call stood under.
+
+    What a person wrote stands under the prompt of the call that made the answer, which nobody
+    knows when the first part goes: there the first call's prompt is as good.
+    """
+    messages = [m if m["messageType"] == "llm" else {**m, "prompt": None} for m in seen.messages]
+    return tree(messages, unordered=True)
+
+
+class InParts(Watch):
+    """Runs the first program of a scenario whole and in parts, and compares what the server has then."""
+
+    def __call__(self, golden: str, *programs: Program, **options: Any) -> Seen:
+        for option in ("explicit", "unordered", "compare"):
+            options.pop(option, None)
+        whole = super().trace(programs[0], **options)
+        parts = super().trace(programs[0], submission="incremental", **options)
+        assert told(parts) == told(whole)
+        return parts
+
+    def trace(self, program: Program, **options: Any) -> Seen:
+        return super().trace(program, submission="incremental", **options)
+
+
+@pytest.mark.parametrize("scenario", _scenarios())
+def test_a_scenario_in_parts_ends_as_the_same_messages(watch: Watch, scenario: Callable[[Watch], None]):
+    scenario(InParts(watch.server))
+
+
+def test_what_is_done_arrives_while_the_turn_goes_on(watch: Watch):
+    """The tool of the second step waits until the first step has arrived."""
+    arrived: list[list[str]] = []
+
+    @tool
+    def look() -> str:
+        """Look what has arrived."""
+        observe.flush(20)
+        arrived.append([m["messageType"] for b in watch.server.bodies()[before:] for m in b["messages"]])
+        return "seen"
+
+    def program(config: Config) -> Any:
+        agent = create_agent(model(asks(call("look", "l1")), asks(call("look", "l2")), "Done."), [look], name="a")
+        return agent.invoke({"messages": [("user", "Look twice.")]}, config)["messages"][-1].text
+
+    before = len(watch.server.bodies())
+    seen = watch.trace(program, submission="incremental")
+    first = ["user_message", "chain_start", "task", "llm"]
+    assert arrived == [first, [*first, "task", "tool_call", "observation", "task", "llm"]]
+    kinds = [m["messageType"] for m in seen.messages]
+    assert kinds[-2:] == ["final_response", "chain_end"]
+    assert len(seen.messages) == 16
+
+
+def test_a_turn_that_never_ends_has_delivered_what_was_done(watch: Watch):
+    def program(config: Config) -> Any:
+        stuck, go_on = threading.Event(), threading.Event()
+
+        @tool
+        def hang() -> str:
+            """Wait."""
+            stuck.set()
+            go_on.wait(20)
+            return "late"
+
+        agent = create_agent(model(asks(call("hang", "h1")), "Done."), [hang], name="a")
+        thread = threading.Thread(target=agent.invoke, args=({"messages": [("user", "Hang.")]}, config))
+        thread.start()
+        stuck.wait(20)
+        observe.flush(20)
+        kinds = [m["messageType"] for b in watch.server.bodies()[before:] for m in b["messages"]]
+        go_on.set()
+        thread.join(20)
+        return kinds
+
+    before = len(watch.server.bodies())
+    seen = watch.trace(program, submission="incremental")
+    assert seen.outcome == repr(["user_message", "chain_start", "task", "llm"])
+    assert seen.said() == [("user", "Hang."), ("assistant", "Done.")]
