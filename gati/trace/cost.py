@@ -167,7 +167,7 @@ def _exact(usage: Usage, rates: tuple[int | None, ...]) -> float | None:
     counts = ((usage.input_tokens or 0) - read - write, usage.output_tokens or 0, read, write)
     total = 0
     for count, rate in zip(counts, rates, strict=True):
-        if count < 0 or (count and rate is None):
+        if type(count) is not int or count < 0 or (count and rate is None):
             return None
         total += count * (rate or 0)
     cost: float = total / 10 ** (_SCALE + 6)
