@@ -111,6 +111,7 @@ def drain(
                 timed_out = True
                 break
             for sender in senders:
+                sender.outbox.open()
                 sender.wake()
             news.wait(0.2)
             news.clear()

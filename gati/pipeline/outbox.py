@@ -53,6 +53,7 @@ class Outbox:
         self.hold = Hold(self.policy)
         self.changed = threading.Condition(threading.RLock())
         self.closed = False
+        self._is_open = False
         self._ledger = ledger
         self._limits = limits
         self._disk = Disk(spool, limits.disk)
@@ -168,24 +169,33 @@ class Outbox:
                 parcel, wait = self._pick(now)
                 if parcel is not None:
                     return parcel
-                waiting = bool(self._lanes or self._backlog)
+                waiting = self._is_open and bool(self._lanes or self._backlog)
                 if now >= until and (idle == 0 or not waiting):
                     return None
                 self.changed.wait(max(0.001, wait if waiting else until - now))
         return None
 
     def _pick(self, now: float) -> tuple[Parcel | None, float]:
+        if not self._is_open:
+            return None, FOREVER
         if now < self.hold.until:
             return None, self.hold.until - now
         if self._lanes.under_way and not self.hold.well:
             return None, FOREVER
         self._page_in()
+        self._is_open = bool(self._lanes)
         return self._lanes.pick(now)
+
+    def open(self) -> None:
+        """Let senders take what there is; it closes by itself when there is nothing more."""
+        with self.changed:
+            self._is_open = True
+            self.changed.notify_all()
 
     def sendable(self) -> int:
         """How many requests could be under way beside those that are."""
         with self.changed:
-            if self.closed or not (self._lanes or self._backlog):
+            if self.closed or not self._is_open or not (self._lanes or self._backlog):
                 return 0
             # One sender waits even if nothing may go yet.
             free = max(1, self._lanes.ready) if self.hold.well else 1

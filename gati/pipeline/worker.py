@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 HOUSEKEEPING_SECONDS = 30.0
 """Time between two looks for turns that went silent and for files of dead processes."""
 
+SPOOL_SECONDS = 0.05
+"""Longest time from a record to the disk. What a process that is killed had said within it is lost."""
+
 SLICE_SECONDS = 0.001
 """The worker hands the interpreter on after this time at the latest."""
 
@@ -96,6 +99,9 @@ class Worker:
         self._senders = senders
         self._ledger = ledger
         self._interval = interval
+        self._gather = min(interval, SPOOL_SECONDS)
+        self._next_look = 0.0
+        self._unsent = False
         self._mask = mask
         # A plain lock as a bell: to release it is one C call, which a signal handler may make, too.
         self._bell = threading.Lock()
@@ -144,7 +150,7 @@ class Worker:
     # The thread
 
     def run(self) -> None:
-        """Until stopped: wait for records or a bell, gather for one interval, work."""
+        """Until stopped: wait for records or a bell, gather for a moment, work."""
         try:
             while not self.stopped:
                 with guard("worker"):
@@ -158,12 +164,14 @@ class Worker:
             return
         # Open turns are looked after now and then; without any there is no reason to wake up.
         patience = max(self._interval, 1.0) if self.assembler.open_turns else HOUSEKEEPING_SECONDS
+        if self._unsent:
+            patience = max(0.001, min(patience, self._next_look - time.monotonic()))
         self.idle = True
         if not len(self._buffer):  # else a record slipped in before it could see the flag
             self._bell.acquire(timeout=patience)
         self.idle = False
         if not self._tickets_waiting() and not self.stopped and len(self._buffer):
-            self._bell.acquire(timeout=self._interval)
+            self._bell.acquire(timeout=self._gather)
 
     def _tickets_waiting(self) -> bool:
         with self._tickets_lock:
@@ -179,7 +187,7 @@ class Worker:
             self._next_housekeeping = now + HOUSEKEEPING_SECONDS
             for sender in self._senders:
                 with guard("spool.adopt"):
-                    sender.outbox.adopt()
+                    self._unsent |= sender.outbox.adopt() > 0
         self._work_off()
         self._finish(self._call("assembler.tick", lambda: self.assembler.tick(time.perf_counter_ns())))
         if tickets:
@@ -189,13 +197,19 @@ class Worker:
         self._store(at_least=1)
         for ticket in tickets:
             ticket.epochs = [sender.outbox.new_epoch() for sender in self._senders]
+        if tickets or now >= self._next_look:
+            self._next_look, self._unsent = now + self._interval, False
+            self._send(hurry=bool(tickets))
+        if tickets:
+            self.settled()
+
+    def _send(self, hurry: bool) -> None:
         for sender in self._senders:
-            if tickets:
+            sender.outbox.open()
+            if hurry:
                 sender.outbox.hurry()
             if not sender.wake():
                 sender.carry_here(time.monotonic() + self._interval)
-        if tickets:
-            self.settled()
 
     def _work_off(self) -> None:
         """Assemble what is in the buffer now; what comes meanwhile is for the next round."""
@@ -241,6 +255,7 @@ class Worker:
         for n, sender in enumerate(self._senders):
             if len(self._encoded[n]) >= at_least:
                 requests, self._encoded[n] = self._encoded[n], []
+                self._unsent = True
                 with guard("outbox.accept"):
                     sender.outbox.accept(requests)
                 self._hand_on()

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
+from gati.pipeline import worker
 from gati.pipeline.pipeline import Pipeline
 from gati.pipeline.retry import Policy
 from gati.settings import Settings
@@ -137,9 +139,24 @@ def running(
     *destinations: Destination,
     patience: float = 5.0,
     assembler: Callable[[], Turns] = Turns,
+    spool_seconds: float = 3600.0,
     **changes: Any,
 ) -> Iterator[Pipeline]:
-    """A pipeline that has `patience` seconds to deliver in the end; its books must balance then."""
+    """A pipeline that has `patience` seconds to deliver in the end; its books must balance then.
+
+    Its rounds are `flush_interval` apart, unless `spool_seconds` is less.
+    """
+    with mock.patch.object(worker, "SPOOL_SECONDS", spool_seconds):
+        yield from _running(spool_dir, destinations, patience, assembler, changes)
+
+
+def _running(
+    spool_dir: Path,
+    destinations: tuple[Destination, ...],
+    patience: float,
+    assembler: Callable[[], Turns],
+    changes: dict[str, Any],
+) -> Iterator[Pipeline]:
     pipeline = Pipeline(assembler, destinations, options=options(spool_dir, **changes), policy=QUICK)
     try:
         yield pipeline

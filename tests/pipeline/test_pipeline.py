@@ -13,7 +13,7 @@ import pytest
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.pipeline.pipeline import Pipeline, spool_folder
 from gati.trace.records import Record, RunStarted
-from tests.pipeline.kit import DOWN, QUICK, Destination, Turns, options, running, say, until
+from tests.pipeline.kit import DOWN, QUICK, Destination, Turns, files, options, running, say, until
 
 
 def ours() -> list[str]:
@@ -41,6 +41,19 @@ def test_what_is_recorded_is_delivered_without_being_asked(tmp_path: Path) -> No
     with running(tmp_path, desk) as pipeline:
         say(pipeline, "c", "x")
         until(lambda: desk.total == 1)
+
+
+def test_what_is_recorded_is_on_disk_at_once_and_sent_at_the_next_look(tmp_path: Path) -> None:
+    desk = Destination()
+    with running(tmp_path, desk, spool_seconds=0.01, flush_interval=3600) as pipeline:
+        say(pipeline, "c", "sent at once, since nothing was before")
+        until(lambda: desk.total == 1)
+        say(pipeline, "c", "later")
+        until(lambda: pipeline.stats().spooled == 1)
+        assert desk.attempts == 1
+        assert len(files(tmp_path)) == 1
+        assert pipeline.flush(20.0).delivered == 2
+    assert desk.total == 2
 
 
 def test_several_destinations_get_everything_and_do_not_wait_for_each_other(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class World:
 
     server: LocalServer
     folder: Path
+    programs: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def spool(self) -> Path:
@@ -50,11 +51,13 @@ class World:
 
     def start(self, *command: object, **environment: object) -> subprocess.Popen[str]:
         """Start a program; it has no terminal and is killed if the test ends before it does."""
-        return subprocess.Popen(
+        program = subprocess.Popen(
             [sys.executable, *map(str, command)], cwd=self.folder, env=self.environment(**environment),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
         )  # fmt: skip
+        self.programs.append(program)
+        return program
 
     def program(self, name: str, *arguments: object, **environment: object) -> subprocess.Popen[str]:
         """Start one of `program`."""
@@ -103,5 +106,12 @@ def ended(program: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     with greenflash_server() as server:
-        yield World(server, tmp_path)
+        world = World(server, tmp_path)
+        try:
+            yield world
+        finally:
+            for program in world.programs:
+                if program.poll() is None:
+                    os.killpg(program.pid, signal.SIGKILL)
+                    program.communicate()
         assert server.unknown_keys == []

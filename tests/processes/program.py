@@ -129,7 +129,7 @@ def forked(before: bool, ending: str) -> None:
             _child(f"child {n}")
             if ending == "exit":
                 sys.exit(0)
-            result = observe.flush(5.0)
+            result = observe.flush(60.0)
             os._exit(0 if result else 1)
         children.append(child)
     say("c", "parent again")
@@ -220,7 +220,12 @@ def monkey_patched_by_gevent() -> None:
 
     observe.init()
     gevent.joinall([gevent.spawn(say, f"c{n}", "1") for n in range(20)])
-    told(delivered=observe.flush(10.0).delivered)
+    told(delivered=observe.flush(60.0).delivered)
+
+
+def nothing_said_but_flushed() -> None:
+    observe.init()
+    observe.flush(60.0)
 
 
 def nothing_said() -> None:

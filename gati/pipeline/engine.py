@@ -1,0 +1,126 @@
+"""Everything of a pipeline that belongs to one process: made at its first record, left behind by a fork.
+
+Made late also for gevent's sake: the locks of a module that is loaded before the program is
+monkey-patched are of the wrong kind, and a wait on one of them would stop all greenlets.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gati.pipeline import life
+from gati.pipeline.buffer import Buffer
+from gati.pipeline.faults import guard
+from gati.pipeline.outbox import Limits, Outbox
+from gati.pipeline.sender import Sender
+from gati.pipeline.spool import Spool
+from gati.pipeline.stats import Ledger
+from gati.pipeline.worker import Assembler, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gati.exporters.base import Exporter
+    from gati.pipeline.retry import Policy
+    from gati.settings import Settings
+
+JOIN_SECONDS = 0.2
+"""Idle threads end at once when told; one that is in the middle of a send is left behind."""
+
+
+class Engine:
+    """Buffer, worker, outboxes and senders."""
+
+    def __init__(
+        self, assembler: Assembler, exporters: Sequence[Exporter], options: Settings, policy: Policy | None
+    ) -> None:
+        self.ledger = Ledger()
+        # Half of the memory is for records, half for requests; each destination has its share.
+        self.buffer = Buffer(options.buffer_max_bytes // 2)
+        limits = Limits(
+            memory=options.buffer_max_bytes // 2 // max(1, len(exporters)),
+            disk=options.spool_max_bytes,
+            drop_newest=options.on_full == "newest",
+        )
+        self.outboxes = [
+            Outbox(exporter, self.ledger, _spool(exporter, options), limits, policy) for exporter in exporters
+        ]
+        senders = [Sender(outbox, options.connections, self._settled) for outbox in self.outboxes]
+        self.senders = senders
+        self.worker = Worker(
+            self.buffer, assembler, senders, self.ledger, interval=options.flush_interval, mask=options.mask
+        )
+        self._start_lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def _settled(self) -> None:
+        self.worker.settled()
+
+    def ensure_worker(self) -> bool:
+        """Start the worker unless it runs. False if the interpreter starts no more threads."""
+        # Not waited for: whoever holds it starts the thread.
+        if not self._start_lock.acquire(blocking=False):
+            return True
+        try:
+            if self.worker.running:
+                return True
+            self._thread = thread = threading.Thread(target=self.worker.run, name="gati-worker", daemon=True)
+            self.worker.running = True
+            try:
+                thread.start()
+            except BaseException as error:
+                self.worker.running = False
+                if isinstance(error, RuntimeError):  # at the interpreter's exit, or out of threads
+                    return False
+                raise
+            life.hear_exit()
+            return True
+        finally:
+            self._start_lock.release()
+
+    def deliver_here(self, until: float) -> None:
+        """The interpreter starts no more threads: this one does the work."""
+        self.worker.turn()
+        for sender in self.senders:
+            sender.carry_here(until)
+
+    def close(self) -> None:
+        """End the threads and give back what is in the spool."""
+        self.worker.stopped = True
+        self.worker.ring()
+        for outbox in self.outboxes:
+            with guard("outbox.close"):
+                outbox.close()
+        until = time.monotonic() + JOIN_SECONDS
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(JOIN_SECONDS)
+        for sender in self.senders:
+            sender.join(until)
+
+    def forget(self) -> None:
+        """In a forked child: what waits belongs to the parent."""
+        for outbox in self.outboxes:
+            outbox.forget()
+
+    @property
+    def paused(self) -> dict[str, str]:
+        """Destinations that refuse our key, with the reason."""
+        return {outbox.exporter.name: outbox.hold.paused for outbox in self.outboxes if outbox.hold.paused}
+
+
+def _spool(exporter: Exporter, options: Settings) -> Spool | None:
+    if not options.spool or exporter.durable:
+        return None
+    return Spool(spool_folder(options.spool_dir), exporter.name, exporter.account)
+
+
+def spool_folder(configured: Path | None) -> Path:
+    """Where the spool is: as configured, else in the user's data folder."""
+    if configured is not None:
+        return Path(configured)
+    import platformdirs  # late: only programs that spool need it
+
+    return platformdirs.user_data_path("gati", appauthor=False) / "spool"

@@ -1,0 +1,133 @@
+"""Real server programs: workers are forked, threaded, monkey-patched and stopped; every turn arrives once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from tests.processes.conftest import SECONDS, World, ended
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="the servers need POSIX")
+
+TURNS = 40
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serving(program: subprocess.Popen[str], port: int) -> Iterator[httpx.Client]:
+    """A client of a server program that runs; SIGTERM at the end, and it must go in peace."""
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS, trust_env=False) as client:
+        end = time.monotonic() + SECONDS
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", port), timeout=1):
+                    break
+            except OSError:
+                assert program.poll() is None, program.communicate()
+                assert time.monotonic() < end, "the server did not start"
+                time.sleep(0.05)
+        try:
+            yield client
+        finally:
+            program.send_signal(signal.SIGTERM)
+            _, error = ended(program)
+            assert "Traceback" not in error, error
+            assert "gati" not in error, error
+
+
+def ask(client: httpx.Client) -> set[str]:
+    """Talk in many conversations at once; the ids of the processes that answered."""
+
+    def one(n: int) -> str:
+        answer = client.get(f"/c{n}")
+        assert (answer.status_code, answer.text) == (200, "certainly")
+        return str(answer.headers["x-pid"])
+
+    with ThreadPoolExecutor(8) as pool:
+        return set(pool.map(one, range(TURNS)))
+
+
+def check(world: World, *more: str) -> None:
+    assert world.held() == {**{f"c{n}": ["1"] for n in range(TURNS)}, **{name: ["1"] for name in more}}
+    assert world.sent_twice() == []
+    assert world.waiting() == 0
+
+
+@pytest.mark.parametrize("kind", ["sync", "gthread", "gevent"])
+def test_gunicorn_with_preload(world: World, kind: str) -> None:
+    port = free_port()
+    program = world.start(
+        "-m", "gunicorn", "--preload", "--workers", 2, "--threads", 4 if kind == "gthread" else 1, "-k", kind,
+        "--bind", f"127.0.0.1:{port}", "--log-level", "warning", "tests.processes.apps:wsgi",
+        SAY_AT_IMPORT=1,
+    )  # fmt: skip
+    with serving(program, port) as client:
+        ask(client)
+    check(world, "preloaded")
+
+
+def test_uvicorn_with_workers(world: World) -> None:
+    port = free_port()
+    program = world.start(
+        "-m", "uvicorn", "--workers", 2, "--port", port, "--log-level", "warning", "tests.processes.apps:asgi"
+    )
+    with serving(program, port) as client:
+        ask(client)
+    # uvicorn ends its workers by the very signal, so no hook of theirs runs: what was on disk is delivered by
+    # the next process with the same account.
+    world.run("nothing_said_but_flushed")
+    check(world)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_celery(world: World, pool: str) -> None:
+    for name in ("queue", "control", "results"):
+        (world.folder / name).mkdir()
+    worker = world.start(
+        "-m", "celery", "-A", "tests.processes.tasks", "worker", "--pool", pool, "--concurrency", 2,
+        "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "ERROR", "--quiet",
+        BROKER_FOLDER=world.folder,
+    )  # fmt: skip
+    sender = subprocess.run(
+        [sys.executable, "-c", SEND], env=world.environment(BROKER_FOLDER=world.folder, GATI_ENABLED="false"),
+        cwd=world.folder, timeout=SECONDS, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert sender.returncode == 0, sender.stderr
+    worker.send_signal(signal.SIGTERM)
+    out, error = ended(worker)
+    assert "Traceback" not in out + error, out + error
+    check(world)
+
+
+SEND = f"""
+from tests.processes.tasks import say
+results = [say.delay(f"c{{n}}") for n in range({TURNS})]
+for result in results:
+    assert result.get(timeout={SECONDS}, interval=0.05) == "certainly"
+"""
+
+
+def test_a_program_patched_by_gevent(world: World) -> None:
+    program = world.start(
+        "-c", "from gevent import monkey; monkey.patch_all(); import tests.processes.program as p; "
+        "p.monkey_patched_by_gevent()",
+    )  # fmt: skip
+    out, error = ended(program)
+    assert error == ""
+    assert out == '{"delivered": 60}\n'
+    assert world.held() == {f"c{n}": ["1"] for n in range(20)}
