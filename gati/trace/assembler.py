@@ -25,7 +25,7 @@ from gati.trace.records import (
     Told,
 )
 from gati.trace.tree import Run, Trace
-from gati.trace.turns import Making, Options, build_late, complete_event
+from gati.trace.turns import Making, Options, complete_event
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -65,7 +65,7 @@ class Assembler:
         self._lingering: dict[UUID, Trace] = {}
         self._offset = time_ns() - perf_counter_ns()
         self._done: list[Item] = []
-        self._after_gap = False
+        self._torn_until = 0
         self._take: dict[type, Callable[[Any], None]] = {
             RunStarted: self._started,
             RunEnded: self._ended_well,
@@ -128,11 +128,11 @@ class Assembler:
         above = self._runs.get(record.parent_id) if record.parent_id is not None else None
         run = Run(record, above)
         if above is None:
-            if self._after_gap and record.scope is None and record.inputs is None and record.parent_id is not None:
-                return
+            late = self._ended.get(record.parent_id) if record.parent_id is not None else None
+            if record.parent_id is not None and late is None and record.at < self._torn_until:
+                return  # what it belongs to was lost in the gap: a turn is told whole or not at all
             trace = Trace(run, record.scope, self._offset)
-            if record.parent_id is not None:
-                trace.late = self._ended.get(record.parent_id)
+            trace.late = late
             self._traces[run_id] = trace
         else:
             trace = self._trace_of[above.id]
@@ -191,8 +191,9 @@ class Assembler:
         self._done.append(complete_event(item, record.scope, self.options) if isinstance(item, Event) else item)
 
     def _gap(self, record: Gap) -> None:
-        self.drop_open()
-        self._after_gap = True
+        for kept in (self._traces, self._lingering, self._runs, self._trace_of):
+            kept.clear()
+        self._torn_until = perf_counter_ns() + self.turn_timeout_ns
 
     # -- lifecycle ------------------------------------------------------------------------------
 
@@ -274,11 +275,9 @@ class Assembler:
                 self.given_up(run.id)
 
     def _rest_of(self, trace: Trace) -> Turn:
-        if trace.late is not None:
-            return build_late(trace, self.options, self.threads)
         making = trace.making or Making(trace, self.options, self.threads)
-        turn = making.turn()
-        turn.partial = trace.making is not None
+        turn = making.turn() if trace.late is None else making.late()
+        turn.partial = trace.making is not None or trace.late is not None
         return turn
 
     def _taken(self) -> list[Item]:

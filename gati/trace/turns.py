@@ -25,7 +25,7 @@ from gati.trace.media import plain_blocks
 from gati.trace.promptbook import PromptBook
 from gati.trace.prompts import given_prompt
 from gati.trace.steps import Steps
-from gati.trace.wrote import loaded_for, resume_of, rest_of_input, said_in
+from gati.trace.wrote import loaded_for, rest_of_input, resume_of, said_in
 
 if TYPE_CHECKING:
     from gati.trace.memory import Thread, Threads
@@ -62,8 +62,10 @@ class Making:
         self.trace = trace
         self.options = options
         self.root = trace.root
-        self.id = str(trace.root.id)
-        self.conversation = identify(trace, options)
+        if trace.late is not None:
+            self.id, self.conversation = trace.late
+        else:
+            self.id, self.conversation = str(trace.root.id), identify(trace, options)
         self.thread: Thread = threads.of(self.conversation.id)
         self.known = threads.knew
         self.agentic = self.root.kind in ("chain", "prompt", "step")
@@ -120,6 +122,18 @@ class Making:
         mark(self.steps.models, None)
         turn = self._frame(said, events)
         turn.status = "unfinished"
+        return turn
+
+    def late(self) -> Turn:
+        """Work that goes on, or began, after its turn had ended, as a further part of that turn."""
+        self.steps.root_id = self.id
+        self.steps.collect(self.root)
+        self._drop_known_messages()
+        mark(self.steps.models, None)
+        turn = self._frame([], self.steps.events)
+        for event in turn.events:
+            event.parent_event_id = event.parent_event_id or self.id
+        turn.agentic = True
         return turn
 
     def _can_begin(self) -> bool:
@@ -245,32 +259,6 @@ class Making:
 def _sum(values: list[Any]) -> Any:
     known = [value for value in values if value is not None]
     return sum(known) if known else None
-
-
-def build_late(trace: Trace, options: Options, threads: Threads) -> Turn:
-    """Work that began after its turn had ended, as a further part of that turn."""
-    assert trace.late is not None
-    root_id, conversation = trace.late
-    build = Making(trace, options, threads)
-    build.steps.root_id = root_id
-    build.steps.collect(trace.root)
-    build.conversation = conversation
-    mark(build.steps.models, None)
-    for event in build.steps.events:
-        event.parent_event_id = event.parent_event_id or root_id
-        build.own(event)
-        event.run_id = root_id
-    return Turn(
-        run_id=root_id,
-        conversation=conversation,
-        name=trace.root.name,
-        agent_name=options.agent_name,
-        started_ns=build.start_ns,
-        ended_ns=build.end_ns,
-        events=build.steps.events,
-        agentic=True,
-        partial=True,
-    )
 
 
 def complete_event(event: Event, scope: Scope | None, options: Options) -> Event:
