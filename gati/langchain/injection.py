@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
 
 from gati._context import paused
 from gati.langchain.callback import GatiLangChainCallback, handler
+from gati.langchain.private import attach_to_all
+
+logger = logging.getLogger("gati")
 
 
 class _Switch:
@@ -30,11 +33,9 @@ def switch_on() -> None:
     LangChain has no way to take one back."""
     global _registered
     if not _registered:
-        from langchain_core.tracers.context import register_configure_hook
-
-        hook: Any = _switch
-        register_configure_hook(hook, inheritable=True)
-        _registered = True
+        _registered = attach_to_all(_switch)
+        if not _registered:
+            logger.warning("gati cannot attach itself to this version of LangChain: pass observe.get_callbacks()")
     _switch.on = True
 
 

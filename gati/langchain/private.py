@@ -33,10 +33,24 @@ except ImportError:
     GraphHandlerBase = BaseCallbackHandler
 
 
+def attach_to_all(variable: Any) -> bool:
+    """Have LangChain ask `variable.get()` for a handler at the root of every run.
+
+    Lost without it: injection. Handlers given by hand work on.
+    """
+    try:
+        from langchain_core.tracers.context import register_configure_hook  # late: it loads LangSmith's client
+    except ImportError:
+        return False
+    register_configure_hook(variable, inheritable=True)
+    return True
+
+
 def enclosing_run(config: Any) -> Any:
     """Id of the run that the given running config belongs to, or None."""
     if config is None:
         return None
+    # Lost without it: as without the running config.
     return getattr(config.get("callbacks"), "parent_run_id", None)
 
 

@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gati.exporters.greenflash import private
+
 if TYPE_CHECKING:
     import httpx
 
@@ -62,9 +64,8 @@ def access(settings: Settings) -> Access:
     return Access(
         base_url=str(getattr(client, "base_url", DEFAULT_URL)).rstrip("/"),
         api_key=key.strip() if isinstance(key, str) else None,
-        # The SDK has no public name for what was given as default_headers and default_query.
-        headers={k: v for k, v in dict(getattr(client, "_custom_headers", None) or {}).items() if isinstance(v, str)},
-        query=dict(getattr(client, "_custom_query", None) or {}),
+        headers=private.default_headers(client),
+        query=private.default_query(client),
         theirs=client,
     )
 
@@ -78,14 +79,14 @@ def http_client(access: Access, timeout: float, connections: int) -> httpx.Clien
         "limits": httpx.Limits(max_connections=connections + 1, max_keepalive_connections=connections),
         "follow_redirects": False,
     }
-    theirs = getattr(access.theirs, "_client", None)
+    theirs = private.http_client(access.theirs)
     if isinstance(theirs, (httpx.Client, httpx.AsyncClient)):
         options |= _taken_over(theirs, options["limits"])
     return httpx.Client(**options)
 
 
 def _taken_over(theirs: Any, limits: httpx.Limits) -> dict[str, Any]:
-    """What can be had of an httpx client; its private names are read with care, and missed without harm."""
+    """What can be had of an httpx client."""
     import httpx
 
     options: dict[str, Any] = {
@@ -95,10 +96,10 @@ def _taken_over(theirs: Any, limits: httpx.Limits) -> dict[str, Any]:
     }
     if isinstance(theirs, httpx.Client) or type(theirs.auth) is httpx.BasicAuth:
         options["auth"] = theirs.auth
-    transport = _like(getattr(theirs, "_transport", None), limits)
+    transport = _like(private.transport(theirs), limits)
     if transport is not None:
         options["transport"] = transport
-    mounts = {p.pattern: _like(t, limits) for p, t in (getattr(theirs, "_mounts", None) or {}).items()}
+    mounts = {pattern: _like(mounted, limits) for pattern, mounted in private.mounts(theirs).items()}
     options["mounts"] = {pattern: transport for pattern, transport in mounts.items() if transport is not None}
     return options
 
@@ -110,30 +111,25 @@ def _like(transport: Any, limits: httpx.Limits) -> httpx.BaseTransport | None:
     import httpx
 
     if type(transport) in (httpx.HTTPTransport, httpx.AsyncHTTPTransport):
-        pool = getattr(transport, "_pool", None)
-        context = getattr(pool, "_ssl_context", None)
-        return httpx.HTTPTransport(
-            verify=context or True, proxy=_proxy(pool), limits=limits, uds=getattr(pool, "_uds", None)
-        )
+        wire = private.wire(transport)
+        return httpx.HTTPTransport(verify=wire.ssl_context or True, proxy=_proxy(wire), limits=limits, uds=wire.uds)
     if isinstance(transport, httpx.BaseTransport):
         return _borrowed(transport)
     return None
 
 
-def _proxy(pool: Any) -> httpx.Proxy | None:
+def _proxy(wire: private.Wire) -> httpx.Proxy | None:
     import httpx
 
-    url = getattr(pool, "_proxy_url", None)
+    url = wire.proxy_url
     if url is None:
         return None
-    headers = getattr(pool, "_proxy_headers", None) or []
     text = f"{url.scheme.decode()}://{url.host.decode()}" + (f":{url.port}" if url.port else "")
-    auth = getattr(pool, "_proxy_auth", None)  # SOCKS; that of HTTP proxies stands in the headers
     return httpx.Proxy(
         text,
-        ssl_context=getattr(pool, "_proxy_ssl_context", None),
-        auth=tuple(part.decode() for part in auth) if auth else None,
-        headers=[(name, value) for name, value in headers],
+        ssl_context=wire.proxy_ssl_context,
+        auth=(wire.proxy_auth[0].decode(), wire.proxy_auth[1].decode()) if wire.proxy_auth else None,
+        headers=wire.proxy_headers,
     )
 
 

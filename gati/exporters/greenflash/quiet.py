@@ -12,11 +12,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gati.exporters.greenflash.private import LOGGERS
+
 _LOGGERS = (
     "greenflash",
-    "greenflash._base_client",
-    "greenflash._response",
-    "greenflash._models",
+    *LOGGERS,
     "httpx",
     "httpcore.connection",
     "httpcore.http11",
