@@ -214,7 +214,7 @@ class _Pages:
         found = overview.overview(self.store, period, time.time_ns() // 1000)
         return self._render(
             request, "overview.html", found=found, period=period, periods=list(overview.PERIODS), charts=_charts(found),
-            c=charts, dropped=self.store.dropped(), bytes=self.store.path.stat().st_size,
+            c=charts, unknown_name=overview.UNKNOWN, dropped=self.store.dropped(), bytes=self.store.path.stat().st_size,
         )  # fmt: skip
 
 

@@ -265,7 +265,10 @@ def _control(faults: Faults) -> Any:
             faults.clear()
         elif request.method == "POST":
             told = json.loads(request.scope["gati.body"])
-            faults.add(faults.make(told.pop("kind"), **told))
+            try:
+                faults.add(faults.make(told.pop("kind"), **told))
+            except (KeyError, TypeError, ValueError) as error:
+                raise RefusedError(400, str(error)) from error
         return JSONResponse({"hits": dict(faults.hits)})
 
     return control

@@ -47,7 +47,7 @@ class Store:
 
     def __init__(self, path: str | Path | None = None, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
         self.path = Path(path) if path is not None else default_path()
-        self.connections = Connections(self.path, max_bytes)
+        self.connections = _open(self.path, max_bytes)
         with self.connections.reading() as db:
             self.has_search = search.exists(db)
 
@@ -221,6 +221,20 @@ def _drop_loose(db: sqlite3.Connection) -> bool:
 
 def _used_pages(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA page_count").fetchone()[0] - db.execute("PRAGMA freelist_count").fetchone()[0])
+
+
+def _open(path: Path, max_bytes: int) -> Connections:
+    """The store's connections. A file that is damaged, or none of ours, is put aside and a new one begun."""
+    try:
+        return Connections(path, max_bytes)
+    except sqlite3.OperationalError:  # busy, full or not to be written: not damaged
+        raise
+    except sqlite3.DatabaseError:
+        for part in ("", "-wal", "-shm"):
+            file = path.with_name(path.name + part)
+            if file.exists():
+                file.replace(file.with_name(f"{file.name}.damaged-{time.time_ns()}"))
+        return Connections(path, max_bytes)
 
 
 def _find(db: sqlite3.Connection, conversation: int, external: str | None) -> int | None:

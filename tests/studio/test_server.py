@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import greenflash
@@ -281,3 +285,36 @@ def test_names_that_the_backend_cannot_tell_apart_are_its_error_500(change: dict
         second = event(event_id="e2", run_name="fixed") | change
         assert post(local, {"events": [second]}, "/api/events").status_code == 500
         assert len(local.events()) == 1
+
+
+_SERVE = """
+import sys
+from gati.studio.server import serve
+serve(port=0, path=sys.argv[1], control=True, pages=False, ready=lambda address: print(address, flush=True))
+"""
+
+
+def test_a_server_in_a_process_of_its_own_is_steered_from_outside(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    program = subprocess.Popen(
+        [sys.executable, "-c", _SERVE, str(tmp_path / "store.db")], cwd=root, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert program.stdout is not None
+        address = program.stdout.readline().strip()
+        told = {"externalUserId": "u", "externalConversationId": "c", "messages": [{"role": "user", "content": "x"}]}
+        fault = {"kind": "rate_limited", "retry_after": "3"}
+        assert httpx.post(f"{address}/__faults__", json=fault).status_code == 200
+        assert httpx.post(f"{address}/__faults__", json={"kind": "no such"}).status_code == 400
+        assert httpx.post(f"{address}/api/v1/messages", json=told).headers["retry-after"] == "3"
+        assert httpx.post(f"{address}/api/v1/messages", json=told).status_code == 201
+        assert httpx.get(f"{address}/__faults__").json() == {"hits": {"rate_limited": 1}}
+        assert httpx.delete(f"{address}/__faults__").status_code == 200
+    finally:
+        program.terminate()
+        program.communicate(timeout=20)
+    assert program.returncode in (0, -signal.SIGTERM)
+
+
+def test_faults_cannot_be_steered_unless_the_server_was_told_so(local: LocalServer) -> None:
+    assert httpx.post(f"{local.address}/__faults__", json={"kind": "html"}).status_code == 404

@@ -223,6 +223,15 @@ def test_a_store_of_an_older_version_is_brought_up_to_date(tmp_path: Path) -> No
     store.close()
 
 
+def test_a_damaged_file_is_put_aside_and_a_new_one_begun(tmp_path: Path) -> None:
+    (tmp_path / "store.db").write_bytes(b"this is no database, whatever its name says. " * 100)
+    store = Store(tmp_path / "store.db")
+    store.ingest(body("c", said("a", "hello")))
+    assert texts(store) == ["hello"]
+    assert [path.name.startswith("store.db.damaged-") for path in tmp_path.iterdir()].count(True) == 1
+    store.close()
+
+
 def test_the_usual_place_is_in_the_users_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert default_path().name == "studio.db"
