@@ -78,6 +78,7 @@ class Making:
         self.start_ns = self.root.started + trace.offset
         self._said: list[Said] = []
         self._begun = False
+        self._handed = 0
         self._cleaned = 0
         self._waiting: list[Run] = []
 
@@ -91,7 +92,8 @@ class Making:
         self.steps.root_ended = self.root.ended is not None
         interrupts = interrupts_of(self.trace)
         status = turn_status(self.trace, interrupts)
-        said, events = self._news([self.root])
+        self.steps.collect(self.root)
+        said, events = self._news()
         models = self.steps.models
         answer, status = answer_of(self.trace, models, interrupts, status, self.options.output_key)
         if answer is not None:
@@ -117,8 +119,12 @@ class Making:
         self._waiting.append(top)
         if not self._begun and not self._can_begin():
             return None
-        tops, self._waiting = self._waiting, []
-        said, events = self._news(tops)
+        for ready in self._waiting:
+            self.steps.collect(ready)
+        self._waiting = []
+        if len(self.steps.events) == self._handed:
+            return None  # plumbing
+        said, events = self._news()
         mark(self.steps.models, None)
         turn = self._frame(said, events)
         turn.status = "unfinished"
@@ -148,13 +154,11 @@ class Making:
             self.trace, self.options.input_key, self.conversation.id, self.thread, self.known
         )
 
-    def _news(self, tops: list[Run]) -> tuple[list[Said], list[Event]]:
-        """What was said and what was done below these runs, without what is handed out."""
+    def _news(self) -> tuple[list[Said], list[Event]]:
+        """What was said and done, without what is handed out already."""
         begins, self._begun = not self._begun, True
-        done = len(self.steps.events)
-        for top in tops:
-            self.steps.collect(top)
-        events: list[Event] = self.steps.events[done:]
+        events: list[Event] = self.steps.events[self._handed :]
+        self._handed = len(self.steps.events)
         if begins:
             self._said = self._find_said()
             first = [self._start_event()] if self.agentic else []

@@ -15,12 +15,16 @@ from gati import observe
 from tests.optional import create_agent
 from tests.scenarios import (
     test_agents,
+    test_chains,
     test_graphs,
     test_internal_calls,
     test_interrupts,
     test_message_types,
     test_middleware,
+    test_prompts,
+    test_retrieval,
     test_several_agents,
+    test_stops,
     test_threads,
     test_tools,
 )
@@ -29,8 +33,8 @@ from tests.scenarios.harness import Config, Program, Seen, Watch
 from tests.scenarios.scripts import asks, call, model
 
 MODULES = (
-    test_agents, test_graphs, test_internal_calls, test_message_types, test_middleware, test_several_agents,
-    test_threads, test_tools,
+    test_agents, test_chains, test_graphs, test_internal_calls, test_message_types, test_middleware, test_prompts,
+    test_retrieval, test_several_agents, test_stops, test_threads, test_tools,
 )  # fmt: skip
 INTERRUPTS = ("question", "resumed_twice", "approval", "edit", "rejection", "several", "static", "named_like")
 
