@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from greenflash import Greenflash
 from typer.testing import CliRunner
 
 from gati import observe
@@ -157,6 +158,12 @@ def test_status_and_drain_see_what_an_outage_left(tmp_path: Path):
     assert json.loads(gati("drain", "--json", "--timeout", "5", **there).stdout)["delivered"] == 0
 
 
+needs_products = pytest.mark.skipif(
+    not hasattr(Greenflash(api_key="gf_k"), "products"), reason="this SDK cannot list products"
+)
+
+
+@needs_products
 def test_the_doctor_is_content_with_a_good_key_and_product(greenflash: LocalServer):
     greenflash.store.ingest(
         {
@@ -172,6 +179,7 @@ def test_the_doctor_is_content_with_a_good_key_and_product(greenflash: LocalServ
     assert any(message["conversation"].startswith("doctor-") for message in greenflash.messages())
 
 
+@needs_products
 def test_the_doctor_finds_a_wrong_key(greenflash: LocalServer):
     done = gati("doctor", **at(greenflash, GREENFLASH_API_KEY="gf_wrong"))
     assert done.returncode == 1
@@ -180,6 +188,7 @@ def test_the_doctor_finds_a_wrong_key(greenflash: LocalServer):
     assert "gf_wrong" not in done.stdout + done.stderr
 
 
+@needs_products
 def test_the_doctor_finds_a_server_that_is_not_there_and_a_product_that_is_not_the_keys(greenflash: LocalServer):
     done = gati("doctor", "--json", "--no-send", GREENFLASH_API_KEY="gf_k", GREENFLASH_BASE_URL="http://127.0.0.1:9")
     assert (verdicts(done)["key"], done.returncode) == ("fail", 1)

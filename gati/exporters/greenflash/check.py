@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 _Answer = TypeVar("_Answer")
 
 
+class NotAskable(Exception):  # noqa: N818  as below
+    """The installed SDK is too old for the question."""
+
+
 class Refused(Exception):  # noqa: N818  a word of the trade, not a fault of the program
     """Greenflash did not answer as hoped.
 
@@ -27,13 +31,13 @@ class Refused(Exception):  # noqa: N818  a word of the trade, not a fault of the
 
 
 def products(settings: Settings) -> dict[str, str]:
-    """Products that the key can see, id → name. Raises Refused."""
+    """Products that the key can see, id → name. Raises Refused, NotAskable."""
     found = _ask(settings, lambda client: client.products.list())
     return {str(product.id).lower(): str(product.name) for product in found}
 
 
 def has_conversation(settings: Settings, conversation_id: str) -> bool:
-    """Whether the conversation is among the newest of the product. Raises Refused."""
+    """Whether the conversation is among the newest of the product. Raises Refused, NotAskable."""
     which = {"product_id": settings.product_id} if settings.product_id else {}
     found = _ask(settings, lambda client: client.interactions.list(limit=50, **which))
     return any(interaction.external_id == conversation_id for interaction in found)
