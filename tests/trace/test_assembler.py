@@ -1,0 +1,234 @@
+"""Records → turns: when a turn is handed out, and that nothing is kept afterwards."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+from uuid import UUID
+
+from gati.events import LLMCallEvent, Turn
+from gati.trace import assembler as module
+from gati.trace.assembler import LINGER_NS, Assembler
+from gati.trace.identity import Defaults
+from gati.trace.records import Fault, FirstToken, Gap, Message, ModelCall, ModelResult, Record, RunEnded, RunFailed, RunStarted
+from gati.trace.turns import Options
+
+SECOND = 1_000_000_000
+
+
+class Program:
+    """Writes the records of an imagined program; its clock ticks with each of them."""
+
+    def __init__(self, timeout: float = 3600.0) -> None:
+        self.given_up: list[UUID] = []
+        self.assembler = Assembler(Options(defaults=Defaults()), timeout, self.given_up.append)
+        self.now = 10 * SECOND
+        self.items: list[Any] = []
+        self._ids = itertools.count(1)
+
+    def feed(self, *records: Record) -> None:
+        self.items += self.assembler.feed(list(records))
+
+    def at(self) -> int:
+        self.now += 1_000
+        return self.now
+
+    def start(self, parent: UUID | None = None, kind: str = "chain", inputs: Any = None) -> UUID:
+        run = UUID(int=next(self._ids))
+        self.feed(RunStarted(run, parent, kind, kind, self.at(), inputs, (), {}))
+        return run
+
+    def model(self, parent: UUID | None, text: str = "hi") -> UUID:
+        return self.start(parent, "model", ModelCall((), (Message("human", text),), 1))
+
+    def says(self, run: UUID, text: str) -> None:
+        self.feed(RunEnded(run, self.at(), ModelResult((Message("ai", text),))))
+
+    def end(self, run: UUID, output: Any = "done", inputs: Any = None) -> None:
+        self.feed(RunEnded(run, self.at(), output, inputs))
+
+    def fail(self, run: UUID, fault: Fault) -> None:
+        self.feed(RunFailed(run, self.at(), fault))
+
+    @property
+    def turns(self) -> list[Turn]:
+        return [item for item in self.items if isinstance(item, Turn)]
+
+    def is_empty(self) -> bool:
+        made = self.assembler
+        return not (made._runs or made._traces or made._trace_of or made._lingering)
+
+
+CANCELLED = Fault("CancelledError", "", "cancelled")
+
+
+def test_a_turn_is_handed_out_when_its_root_and_all_below_have_ended():
+    program = Program()
+    root = program.start(inputs="hi")
+    model = program.model(root)
+    assert program.assembler.open_turns == 1
+    program.says(model, "Hello.")
+    assert program.turns == []
+    program.end(root, "Hello.")
+    (turn,) = program.turns
+    assert (turn.run_id, turn.status) == (str(root), "completed")
+    assert turn.answer is not None
+    assert turn.answer.text == "Hello."
+    assert program.assembler.open_turns == 0
+    assert program.is_empty()
+
+
+def test_a_run_is_taken_once_whoever_repeats_its_records():
+    program = Program()
+    root = program.start(inputs="hi")
+    again = RunStarted(root, None, "chain", "chain", program.at(), "other", (), {})
+    program.feed(again)
+    program.end(root)
+    program.end(root)
+    program.feed(again)
+    assert len(program.turns) == 1
+    assert program.is_empty()
+
+
+def test_a_cancelled_run_that_never_ends_does_not_hold_its_turn():
+    program = Program()
+    root = program.start(inputs="hi")
+    model = program.model(root)
+    program.fail(root, CANCELLED)
+    assert program.turns == []
+    program.items += program.assembler.tick(program.now + LINGER_NS // 2)
+    assert program.turns == []
+    program.items += program.assembler.tick(program.now + LINGER_NS + 1)
+    (turn,) = program.turns
+    assert turn.status == "aborted"
+    assert program.given_up == [model]
+    assert program.is_empty()
+
+
+def test_a_flush_does_not_wait_for_what_was_cut_off():
+    program = Program()
+    root = program.start(inputs="hi")
+    program.model(root)
+    program.fail(root, CANCELLED)
+    program.items += program.assembler.settle()
+    assert [turn.status for turn in program.turns] == ["aborted"]
+
+
+def test_a_flush_leaves_turns_that_go_on():
+    program = Program()
+    program.start(inputs="hi")
+    assert program.assembler.settle() == []
+    assert program.assembler.open_turns == 1
+
+
+def test_what_ends_late_is_ignored_once_its_turn_is_handed_out():
+    program = Program()
+    root = program.start(inputs="hi")
+    model = program.model(root)
+    program.fail(root, CANCELLED)
+    program.items += program.assembler.settle()
+    program.says(model, "too late")
+    assert len(program.turns) == 1
+    assert program.is_empty()
+
+
+def test_work_that_goes_on_after_its_root_is_a_part_of_the_turn_when_it_ends():
+    program = Program()
+    root = program.start(inputs="hi")
+    task = program.start(root)
+    model = program.model(task, "remember")
+    program.end(root, "Hello.")
+    (turn,) = program.turns
+    assert turn.answer is not None
+    assert not turn.partial
+    program.says(model, "Noted.")
+    program.end(task)
+    late = program.turns[1]
+    assert (late.run_id, late.partial, late.answer) == (str(root), True, None)
+    (call,) = [event for event in late.events if isinstance(event, LLMCallEvent)]
+    assert (call.parent_event_id, call.completion, call.internal) == (str(root), "Noted.", True)
+    assert program.is_empty()
+
+
+def test_work_that_begins_after_its_turn_belongs_to_it():
+    program = Program()
+    root = program.start(inputs="hi")
+    program.end(root)
+    model = program.model(root, "remember")
+    program.says(model, "Noted.")
+    assert [turn.run_id for turn in program.turns] == [str(root)] * 2
+    assert program.turns[1].conversation is program.turns[0].conversation
+
+
+def test_a_parent_that_nobody_knows_makes_a_root():
+    program = Program()
+    root = program.start(UUID(int=999), inputs="hi")
+    program.end(root)
+    assert [turn.run_id for turn in program.turns] == [str(root)]
+
+
+def test_a_turn_that_went_silent_is_handed_out_unfinished():
+    program = Program(timeout=60.0)
+    root = program.start(inputs="hi")
+    program.items += program.assembler.tick(program.now + 59 * SECOND)
+    assert program.turns == []
+    program.items += program.assembler.tick(program.now + 61 * SECOND)
+    assert [(turn.run_id, turn.status) for turn in program.turns] == [(str(root), "unfinished")]
+    assert program.given_up == [root]
+    assert program.is_empty()
+
+
+def test_draining_hands_out_everything_also_what_went_on_after_its_root():
+    program = Program()
+    root = program.start(inputs="hi")
+    task = program.start(root)
+    program.model(task)
+    program.end(root, "Hello.")
+    other = program.start(inputs="other")
+    program.items += program.assembler.drain()
+    told = [(turn.run_id, turn.status, turn.partial) for turn in program.turns]
+    assert told == [(str(root), "completed", False), (str(root), "completed", True), (str(other), "unfinished", False)]
+    assert program.is_empty()
+
+
+def test_a_gap_drops_whole_turns_and_never_half_of_one():
+    program = Program()
+    program.now = module.perf_counter_ns()
+    root = program.start(inputs="hi")
+    model = program.model(root)
+    program.feed(Gap(3))
+    program.says(model, "Hello.")
+    orphan = program.model(root, "what next?")
+    program.says(orphan, "No idea.")
+    program.end(root, "Hello.")
+    assert program.turns == []
+    whole = program.start(inputs="hello again")
+    program.says(program.model(whole), "Hello.")
+    program.end(whole, "Hello.")
+    assert [turn.run_id for turn in program.turns] == [str(whole)]
+    assert program.is_empty()
+
+
+def test_the_memory_of_ended_runs_is_bounded(monkeypatch: Any):
+    monkeypatch.setattr(module, "REMEMBERED_RUNS", 10)
+    program = Program()
+    for _ in range(50):
+        root = program.start(inputs="hi")
+        program.says(program.model(root), "Hello.")
+        program.end(root, "Hello.")
+    assert len(program.assembler._ended) == 10
+    assert len(program.turns) == 50
+
+
+def test_a_first_token_counts_once_and_its_pieces_are_the_partial_answer():
+    program = Program()
+    root = program.model(None)
+    pieces = ["Hel"]
+    program.feed(FirstToken(root, program.at(), pieces), FirstToken(root, program.at(), ["other"]))
+    pieces.append("lo")
+    program.fail(root, Fault("GeneratorExit", "", "closed"))
+    (turn,) = program.turns
+    assert turn.answer is not None
+    assert (turn.answer.text, turn.status) == ("Hello", "aborted")
+    (call,) = [event for event in turn.events if isinstance(event, LLMCallEvent)]
+    assert call.time_to_first_token_ms == 0.001
