@@ -1,0 +1,136 @@
+"""Snapshots by example; what holds of any value is in `test_snapshot_properties.py`."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePosixPath
+from typing import Any
+from uuid import UUID
+
+import numpy
+import pytest
+from langchain_core.documents import Document
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langgraph.errors import GraphInterrupt, ParentCommand
+from langgraph.types import Command, Interrupt
+from pydantic import BaseModel
+
+from gati.langchain.snapshot import BUDGET, CUT, fault_of, freeze, is_command, message, response_metadata
+from gati.trace.records import COMMAND, Fault, Message
+
+Point = namedtuple("Point", "x y")
+
+
+class Color(Enum):
+    red = "r"
+
+
+class Fact(BaseModel):
+    name: str
+    tags: list[str] = []
+
+
+@dataclass
+class Box:
+    size: int
+    inside: Any = None
+
+
+@pytest.mark.parametrize(
+    ("value", "copied"),
+    [
+        ({"a": [1, (2, {"b": None})]}, {"a": [1, [2, {"b": None}]]}),
+        (Point(1, 2), {"x": 1, "y": 2}),
+        (Fact(name="x", tags=["y"]), {"name": "x", "tags": ["y"]}),
+        (Box(3, Box(4)), {"size": 3, "inside": {"size": 4, "inside": None}}),
+        (Color.red, "r"),
+        ({3: "x", None: "y", Color.red: "z"}, {"3": "x", "None": "y", "r": "z"}),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (datetime(2026, 11, 20, tzinfo=timezone.utc), "2026-11-20 00:00:00+00:00"),
+        (Decimal("1.50"), "1.50"),
+        (PurePosixPath("/a/b"), "/a/b"),
+        (ValueError("no"), {"type": "ValueError", "message": "no"}),
+        (b"\x00", b"\x00"),
+        (len, "<builtins.builtin_function_or_method>"),
+    ],
+)
+def test_values_become_plain_ones(value: Any, copied: Any):
+    assert freeze(value) == copied
+
+
+def test_objects_are_described_by_their_class_alone():
+    class Session:
+        def __repr__(self) -> str:
+            raise AssertionError("a query to the database")
+
+    assert freeze({"db": Session()})["db"].endswith("Session>")
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert float(freeze(numpy.float64(1.5))) == 1.5
+
+
+def test_a_cycle_is_cut():
+    value: dict[str, Any] = {"a": 1}
+    value["self"] = value
+    assert freeze(value) == {"a": 1, "self": CUT}
+
+
+def test_a_large_value_is_copied_up_to_a_budget_and_says_what_is_left_out():
+    copied = freeze(list(range(BUDGET + 5)))
+    assert len(copied) == BUDGET + 1
+    assert copied[-1] == f"{CUT} 5 more"
+
+
+def test_a_document_is_its_fields():
+    copied = freeze(Document("text", metadata={"page": 1}))
+    assert (copied["page_content"], copied["metadata"]) == ("text", {"page": 1})
+
+
+def test_a_message_keeps_what_tells_something():
+    call = {"name": "f", "args": {"x": 1}, "id": "c1", "type": "tool_call"}
+    taken = message(AIMessage("Hi", id="a1", tool_calls=[call], additional_kwargs={"refusal": None, "tool_calls": ["raw"], "x": 1}))
+    assert taken == Message("ai", "Hi", "a1", tool_calls=(call,), additional={"x": 1})
+    answer = message(ToolMessage("12", tool_call_id="c1", artifact=[1], status="error", name="f"))
+    assert (answer.tool_call_id, answer.status, answer.name, answer.additional) == ("c1", "error", "f", {"artifact": [1]})
+
+
+def test_only_a_result_carries_usage_and_metadata():
+    usage: Any = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
+    made = AIMessage("Hi", usage_metadata=usage, response_metadata={"model_name": "m", "logprobs": [1], "parsed": object()})
+    assert (message(made).usage, message(made).response) == (None, None)
+    assert (message(made, result=True).usage, message(made, result=True).response) == (usage, {"model_name": "m"})
+
+
+def test_a_message_inside_a_value_is_a_message():
+    assert freeze({"said": HumanMessage("Hi")}) == {"said": Message("human", "Hi")}
+
+
+def test_a_command_is_marked():
+    assert is_command(Command(goto="x"))
+    assert freeze(Command(goto="x"))[COMMAND]["goto"] == "x"
+    assert not is_command(Box(1))
+
+
+def test_faults_tell_control_flow_from_errors():
+    assert fault_of(ValueError("no")) == Fault("ValueError", "no")
+    waiting = fault_of(GraphInterrupt([Interrupt(value="Sure?", id="i1")]))
+    assert (waiting.control, [asked["value"] for asked in waiting.payload]) == ("interrupt", ["Sure?"])
+    assert fault_of(ParentCommand(Command(goto="x"))).control == "parent_command"
+
+
+def test_an_exception_that_cannot_be_told_is_its_type():
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    assert fault_of(Odd()) == Fault("Odd", "")
+
+
+@pytest.mark.parametrize("value", [None, {}, "text", [1]])
+def test_metadata_that_is_none_is_none(value: Any):
+    assert response_metadata(value) is None
