@@ -228,9 +228,9 @@ def _response_stream(body: Json, reply: Reply) -> Iterator[str]:
 
 
 def _item(event: Any, index: int, item: Json, reply: Reply) -> Iterator[str]:
-    place = {"item_id": item["id"], "output_index": index}
+    place: Json = {"item_id": item["id"], "output_index": index}
     if item["type"] == "reasoning":
-        part = {"type": "summary_text", "text": ""}
+        part: Json = {"type": "summary_text", "text": ""}
         yield event("response.output_item.added", output_index=index, item={**item, "summary": []})
         yield event("response.reasoning_summary_part.added", summary_index=0, part=part, **place)
         yield event("response.reasoning_summary_text.delta", summary_index=0, delta=reply.thought, **place)

@@ -26,7 +26,12 @@ from gati.langchain.history import (
 )
 from gati.trace.records import COMMAND, Message
 
-SYSTEM, HELLO, HI, ASK = SystemMessage("Be kind."), HumanMessage("Hello"), AIMessage("Hi!", id="a1"), HumanMessage("144?")
+SYSTEM, HELLO, HI, ASK = (
+    SystemMessage("Be kind."),
+    HumanMessage("Hello"),
+    AIMessage("Hi!", id="a1"),
+    HumanMessage("144?"),
+)
 
 
 def words(messages: list[Any]) -> list[Any]:
@@ -114,7 +119,10 @@ def test_the_input_of_a_root_tells_what_follows_the_last_answer_or_all_of_it():
 
 
 def test_the_output_of_a_root_tells_what_follows_the_last_message_of_a_person():
-    asked, told = AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "c1"}]), ToolMessage("12", tool_call_id="c1")
+    asked, told = (
+        AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "c1"}]),
+        ToolMessage("12", tool_call_id="c1"),
+    )
     assert words(tail_of_output([HELLO, HI, ASK, asked, told, AIMessage("Twelve.")])) == ["", "12", "Twelve."]
     assert tail_of_output([HELLO, HI, ASK]) == []
 
@@ -123,7 +131,13 @@ def test_the_output_of_a_node_leaves_out_what_a_model_or_tool_told():
     seen = Memory(100)
     seen.add("a1")
     seen.add("c1")
-    messages = [ASK, HI, ToolMessage("12", tool_call_id="c1"), ToolMessage("no", tool_call_id="c2"), AIMessage("New.", id="a2")]
+    messages = [
+        ASK,
+        HI,
+        ToolMessage("12", tool_call_id="c1"),
+        ToolMessage("no", tool_call_id="c2"),
+        AIMessage("New.", id="a2"),
+    ]
     assert words(news_of_node(messages, seen)) == ["no", "New."]
 
 

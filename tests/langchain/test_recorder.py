@@ -108,7 +108,12 @@ def test_a_failure_tells_type_text_and_what_there_was_of_an_answer(kept: Kept):
 
 @pytest.mark.parametrize(
     ("error", "control"),
-    [(GeneratorExit(), "closed"), (KeyboardInterrupt(), "keyboard"), (asyncio.CancelledError(), "cancelled"), (SystemExit(), None)],
+    [
+        (GeneratorExit(), "closed"),
+        (KeyboardInterrupt(), "keyboard"),
+        (asyncio.CancelledError(), "cancelled"),
+        (SystemExit(), None),
+    ],
 )
 def test_control_flow_is_no_error(kept: Kept, error: BaseException, control: str | None):
     handler.on_chain_start({}, "hi", run_id=(run := uuid4()))
@@ -117,7 +122,7 @@ def test_control_flow_is_no_error(kept: Kept, error: BaseException, control: str
 
 
 def test_an_exception_that_is_only_named_like_control_flow_is_an_error(kept: Kept):
-    class GraphInterrupt(Exception): ...  # noqa: N818
+    class GraphInterrupt(Exception): ...
 
     handler.on_chain_start({}, "hi", run_id=(run := uuid4()))
     handler.on_chain_error(GraphInterrupt("mine"), run_id=run)
@@ -224,7 +229,13 @@ def test_a_run_that_was_given_up_is_forgotten():
 
 def make_root(metadata: Any) -> Callable[[Recorder, int], None]:
     return lambda recorder, number: recorder.chain_started(
-        {}, {"messages": [HumanMessage("Hello"), AIMessage("Hi!"), HumanMessage("144?")]}, UUID(int=number), None, None, metadata, {}
+        {},
+        {"messages": [HumanMessage("Hello"), AIMessage("Hi!"), HumanMessage("144?")]},
+        UUID(int=number),
+        None,
+        None,
+        metadata,
+        {},
     )
 
 
@@ -237,7 +248,9 @@ def make_root(metadata: Any) -> Callable[[Recorder, int], None]:
         (None, None, [1, 1, 1]),
     ],
 )
-def test_a_history_is_taken_whole_at_the_beginning_of_a_named_conversation(metadata: Any, default: str | None, told: list[int]):
+def test_a_history_is_taken_whole_at_the_beginning_of_a_named_conversation(
+    metadata: Any, default: str | None, told: list[int]
+):
     kept = Kept()
     recorder = Recorder(kept.append, default)
     for number in range(1, 4):

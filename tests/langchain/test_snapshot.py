@@ -93,15 +93,24 @@ def test_a_document_is_its_fields():
 
 def test_a_message_keeps_what_tells_something():
     call = {"name": "f", "args": {"x": 1}, "id": "c1", "type": "tool_call"}
-    taken = message(AIMessage("Hi", id="a1", tool_calls=[call], additional_kwargs={"refusal": None, "tool_calls": ["raw"], "x": 1}))
+    taken = message(
+        AIMessage("Hi", id="a1", tool_calls=[call], additional_kwargs={"refusal": None, "tool_calls": ["raw"], "x": 1})
+    )
     assert taken == Message("ai", "Hi", "a1", tool_calls=(call,), additional={"x": 1})
     answer = message(ToolMessage("12", tool_call_id="c1", artifact=[1], status="error", name="f"))
-    assert (answer.tool_call_id, answer.status, answer.name, answer.additional) == ("c1", "error", "f", {"artifact": [1]})
+    assert (answer.tool_call_id, answer.status, answer.name, answer.additional) == (
+        "c1",
+        "error",
+        "f",
+        {"artifact": [1]},
+    )
 
 
 def test_only_a_result_carries_usage_and_metadata():
     usage: Any = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
-    made = AIMessage("Hi", usage_metadata=usage, response_metadata={"model_name": "m", "logprobs": [1], "parsed": object()})
+    made = AIMessage(
+        "Hi", usage_metadata=usage, response_metadata={"model_name": "m", "logprobs": [1], "parsed": object()}
+    )
     assert (message(made).usage, message(made).response) == (None, None)
     assert (message(made, result=True).usage, message(made, result=True).response) == (usage, {"model_name": "m"})
 

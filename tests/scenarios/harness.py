@@ -155,7 +155,9 @@ class Watch:
         assert seen.outcome == plain, f"{way}: the program behaved differently"
         got, expected = tree(seen.messages, unordered), textwrap.dedent(golden).strip()
         if got != expected:
-            pytest.fail(f"{way}:\n--- expected\n{expected}\n--- arrived\n{got}\n--- outcome\n{seen.outcome}", pytrace=False)
+            pytest.fail(
+                f"{way}:\n--- expected\n{expected}\n--- arrived\n{got}\n--- outcome\n{seen.outcome}", pytrace=False
+            )
 
 
 def _assert_all_delivered(stats: observe.Stats) -> None:
@@ -173,7 +175,9 @@ def _assert_conversation(messages: list[dict[str, Any]]) -> None:
     known: set[str] = set()
     for message in messages:
         parent = message.get("parentExternalMessageId")
-        assert parent is None or parent in known, f"{message['externalMessageId']}: its parent {parent} is not before it"
+        assert parent is None or parent in known, (
+            f"{message['externalMessageId']}: its parent {parent} is not before it"
+        )
         known.add(message["externalMessageId"])
         _assert_message(message, known)
     assert len(known) == len(messages)

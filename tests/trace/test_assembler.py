@@ -10,7 +10,18 @@ from gati.events import LLMCallEvent, Turn
 from gati.trace import assembler as module
 from gati.trace.assembler import LINGER_NS, Assembler
 from gati.trace.identity import Defaults
-from gati.trace.records import Fault, FirstToken, Gap, Message, ModelCall, ModelResult, Record, RunEnded, RunFailed, RunStarted
+from gati.trace.records import (
+    Fault,
+    FirstToken,
+    Gap,
+    Message,
+    ModelCall,
+    ModelResult,
+    Record,
+    RunEnded,
+    RunFailed,
+    RunStarted,
+)
 from gati.trace.turns import Options
 
 SECOND = 1_000_000_000

@@ -23,7 +23,12 @@ def test_each_source_overrides_those_behind_it():
     configurable = {"conversation_id": "c-conf", "user_id": "u-conf", "organization_id": "o-conf"}
     defaults = Defaults("c-init", "u-init", "o-init")
     expected = ["scope", "meta", "conf", "init"]
-    sources: list[list[Any]] = [[scope, metadata, configurable], [None, metadata, configurable], [None, None, configurable], [None] * 3]
+    sources: list[list[Any]] = [
+        [scope, metadata, configurable],
+        [None, metadata, configurable],
+        [None, None, configurable],
+        [None] * 3,
+    ]
     for name, (in_scope, in_metadata, in_configurable) in zip(expected, sources, strict=True):
         found = resolve(ROOT, in_scope, in_metadata, in_configurable, defaults)
         assert (found.id, found.user_id, found.organization_id) == (f"c-{name}", f"u-{name}", f"o-{name}")
@@ -52,7 +57,9 @@ def test_an_unusable_value_leaves_the_next_source_its_turn():
 
 
 def test_properties_of_a_scope_are_added_to_those_of_init():
-    found = resolve(ROOT, Scope(properties={"page": "home"}), None, None, Defaults(properties={"plan": "pro", "page": "-"}))
+    found = resolve(
+        ROOT, Scope(properties={"page": "home"}), None, None, Defaults(properties={"plan": "pro", "page": "-"})
+    )
     assert found.properties == {"plan": "pro", "page": "home"}
 
 
