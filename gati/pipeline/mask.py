@@ -52,6 +52,20 @@ defines them; inside values of the user's own every text is seen by the mask."""
 _FREE = frozenset({"input", "output", "properties", "variables", "data", "metadata"})
 """Keys below which everything is the user's own."""
 
+_WORDS = frozenset(
+    """
+    agent_name args attachments attempt audio_input_tokens audio_output_tokens cache_read_tokens cache_write_tokens
+    cached candidates completion content cost cost_usd data dimensions documents duration_ms environment
+    error error_message error_type event_type finish_reason goto handled id imported input input_tokens internal
+    latency_ms message messages metadata model model_calls name never_run new_messages node node_name output
+    output_tokens parameters payload prompt provider query raw reasoning reasoning_tokens requested_by role score
+    state_after state_before status step step_name structured_prompt system_prompt tags text
+    time_to_first_token_ms tokens_in tokens_out tool_call_id tool_calls tool_input tool_name tool_output tool_requests
+    tools total_cost total_duration_ms total_tokens type usage value vectors workflow write
+    """.split()  # noqa: SIM905 - seventy words read better as words
+)
+"""Keys that are gati's own words wherever they stand. Any other key below those may be somebody's name or address."""
+
 
 def apply(mask: Mask, request: Request) -> int:
     """Replace the request's body by a masked copy; returns how many texts were dropped because
@@ -88,9 +102,22 @@ class _Masking:
             if not free and isinstance(member, str) and plain in _IDS:
                 masked[key] = member
             else:
-                masked[key] = self.value(member, f"{path}.{key}" if path else str(key), free or plain in _FREE)
+                below = f"{path}.{key}" if path else str(key)
+                seen = self._key(str(key), path, masked) if free else key
+                masked[seen] = self.value(member, below, free or plain in _FREE)
         self._kind = outer
         return masked
+
+    def _key(self, key: str, path: str, taken: dict[str, Any]) -> str:
+        """A key of the user's own as it may be shown; two that look the same stay two."""
+        if key in _WORDS:
+            return key
+        masked = seen = self._text(key, path)
+        number = 1
+        while seen in taken:
+            number += 1
+            seen = f"{masked} ({number})"
+        return seen
 
     def _text(self, text: str, path: str) -> str:
         try:

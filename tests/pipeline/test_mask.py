@@ -51,7 +51,7 @@ def test_every_text_is_seen_and_ids_stay() -> None:
     assert every_text(request.body).count("masked") == every_text(BODY).count("t")
     assert request.body["externalUserId"] == "u"
     assert request.body["messages"][0]["messageType"] == "tool_call"
-    assert request.body["messages"][0]["input"]["deep"][0]["n"] == 1
+    assert "deep" not in request.body["messages"][0]["input"]
 
 
 def test_the_original_is_not_touched() -> None:
@@ -88,3 +88,10 @@ def test_a_mask_that_raises_drops_the_text() -> None:
     request = Request("c", {"messages": [{"content": "t", "toolName": "t"}]}, 1, "t")
     assert apply(mask, request) == 2
     assert every_text(request.body) == [MARKER, MARKER]
+
+
+def test_keys_of_the_users_own_are_masked_too_and_stay_apart() -> None:
+    body = {"messages": [{"properties": {"tokens_in": 3, "ada@example.org": 1, "bob@example.org": 2}}]}
+    request = Request("c", body, 1, "t")
+    apply(lambda text, path, kind: "[mail]" if "@" in text else text, request)
+    assert request.body["messages"][0]["properties"] == {"tokens_in": 3, "[mail]": 1, "[mail] (2)": 2}
