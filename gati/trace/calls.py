@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gati.trace.memory import Waiting
+from gati.trace.memory import Thread, Waiting
 from gati.trace.records import Message, ModelResult
 from gati.trace.results import updates_of
 from gati.trace.said import TOOLS, as_message, as_messages
@@ -24,11 +24,14 @@ class Calls:
     """The tool calls of one trace by their ids; `note` is told of each run once.
 
     Args:
-        earlier: calls of earlier turns that wait.
+        thread: what earlier turns left open.
+        resumed: the turn goes on where an earlier one waited.
     """
 
-    def __init__(self, earlier: Mapping[str, Waiting] | None = None) -> None:
-        self._earlier = dict(earlier or {})
+    def __init__(self, thread: Thread, resumed: bool) -> None:
+        self._earlier = thread.waiting
+        self._told_earlier = thread.answered
+        self._resumed = resumed
         self._asked: dict[str, _Asked] = {}
         self._mentioned: dict[str, dict[str, Any]] = {}
         self._ids: dict[Run, str] = {}
@@ -101,16 +104,19 @@ class Calls:
         return self._earlier[call_id].asked_by if call_id in self._earlier else None
 
     def is_told(self, call_id: str | None) -> bool:
-        """Whether the answer to this call stands elsewhere: a tool run of this trace, or a request
-        of it that `never_run` tells.
+        """Whether the answer to this call stands elsewhere: a tool run of this trace, a request of it
+        that `never_run` tells, or a part of an earlier turn.
         """
-        return call_id in self._run or call_id in self._asked or self._is_decision(call_id)
+        if call_id in self._run or call_id in self._asked or call_id in self._told_earlier:
+            return True
+        return call_id is not None and self._is_decision(call_id)
 
-    def _is_decision(self, call_id: str | None) -> bool:
+    def _is_decision(self, call_id: str) -> bool:
         """Whether a node answered a call of an earlier turn: a human refused it, or stood in for the tool."""
-        if call_id is None or call_id not in self._by_nodes or call_id in self._run or call_id in self._asked:
+        if call_id not in self._by_nodes or call_id in self._run or call_id in self._asked:
             return False
-        return self.is_known(call_id) or self._answers[call_id].status == "error"
+        # Another process may have asked: then a turn that is resumed tells it, with what it loaded.
+        return call_id in self._earlier or self._resumed
 
     def is_known(self, call_id: Any) -> bool:
         """Whether the request itself stands elsewhere."""
@@ -136,11 +142,13 @@ class Calls:
                 earlier = self._earlier.get(call_id)
                 yield message, earlier.request if earlier is not None else self._mentioned.get(call_id)
 
-    def waiting(self) -> dict[str, Waiting]:
-        """Calls of this trace and of earlier ones that nothing has answered yet."""
+    def leave(self, thread: Thread, waiting: bool) -> None:
+        """Tell the thread what this turn leaves open."""
         asked = {call_id: Waiting(request, str(by.id)) for call_id, (request, by) in self._asked.items()}
         done = (self._run - self._paused) | self._answers.keys()
-        return {call_id: call for call_id, call in {**self._earlier, **asked}.items() if call_id not in done}
+        still = {call_id: call for call_id, call in {**self._earlier, **asked}.items() if call_id not in done}
+        thread.waiting = still if waiting else {}
+        thread.answered = (self._told_earlier | done) if waiting else frozenset()
 
 
 def _messages_in(update: dict[str, Any]) -> list[Message]:

@@ -21,13 +21,19 @@ class Waiting(NamedTuple):
 
 
 class Thread:
-    """What one conversation has had: hashes of its texts, and tool calls that wait for a human."""
+    """What one conversation has had: hashes of its texts, and what its last turn left open.
 
-    __slots__ = ("_texts", "waiting")
+    Attributes:
+        waiting: tool calls that wait for a human, by their ids.
+        answered: ids of the calls that a waiting turn has answered; the next one brings their results along.
+    """
+
+    __slots__ = ("_texts", "answered", "waiting")
 
     def __init__(self) -> None:
         self._texts: OrderedDict[int, None] = OrderedDict()
         self.waiting: dict[str, Waiting] = {}
+        self.answered: frozenset[str] = frozenset()
 
     def tell(self, text: str) -> None:
         """Remember that this text stands in the conversation."""

@@ -72,7 +72,7 @@ class Making:
         self.steps = Steps(
             trace,
             options.agent_name,
-            Calls(self.thread.waiting),
+            Calls(self.thread, resume_of(trace) is not None),
             PromptBook(options.agent_name, threads.filled),
         )
         self.start_ns = self.root.started + trace.offset
@@ -103,7 +103,7 @@ class Making:
         events += questions(self.trace, interrupts)
         if self.agentic:
             events.append(self._end_event(status))
-        self.thread.waiting = self.steps.calls.waiting() if status == "waiting" else {}
+        self.steps.calls.leave(self.thread, status == "waiting")
         turn = self._frame(said, events)
         turn.status, turn.answer, turn.context = status, answer, self._context()
         return turn
