@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,6 +160,70 @@ def test_a_package_is_imported_by_its_owner_only(package: str):
 def test_a_leaf_imports_the_standard_library_only(leaf: str):
     targets = {found.target.split(".")[0] for found in IMPORTS if found.source == leaf}
     assert targets <= set(sys.stdlib_module_names)
+
+
+PRIVATE = {"gati.langchain.private", "gati.exporters.greenflash.private"}
+"""Who alone may know names of others that are not promised to stay."""
+
+DOCUMENTED = {"_replace", "_fields", "_value_", "_getframe", "_type"}
+"""Names with an underscore that the standard library and LangChain (in its invocation parameters) document."""
+
+
+def underscored(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Names with one leading underscore that are looked up in something, or imported from others."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            yield node.lineno, node.attr
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr"):
+            if len(node.args) > 1 and isinstance(node.args[1], ast.Constant):
+                yield node.lineno, str(node.args[1].value)
+        elif isinstance(node, ast.ImportFrom) and not str(node.module).startswith("gati"):
+            for part in (*str(node.module).split("."), *(alias.name for alias in node.names)):
+                yield node.lineno, part
+
+
+def own_names() -> set[str]:
+    """Every name that gati itself defines, as a function, a class, a variable or an attribute."""
+    found: set[str] = set()
+    for _, path in modules():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                found.add(node.name)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                found.add(node.attr)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+    return found
+
+
+def test_names_of_others_that_are_not_public_are_in_two_modules_only():
+    own = own_names() | DOCUMENTED
+    strangers = [
+        f"{name}:{line} {found}"
+        for name, path in modules()
+        if name not in PRIVATE
+        for line, found in underscored(ast.parse(path.read_text("utf-8")))
+        if found.startswith("_") and not found.startswith("__") and found not in own
+    ]
+    assert strangers == []
+
+
+def test_what_is_imported_of_langchain_is_in_its_public_lists():
+    """Each name stands in the `__all__` of a package without underscores, or has no list to stand in."""
+    unlisted = []
+    for name, path in modules():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or name in PRIVATE:
+                continue
+            if str(node.module).split(".")[0] not in ("langchain_core", "langgraph", "langchain", "greenflash"):
+                continue
+            listed = getattr(importlib.import_module(str(node.module)), "__all__", None)
+            unlisted += [
+                f"{name}:{node.lineno} {node.module}.{alias.name}"
+                for alias in node.names
+                if listed is not None and alias.name not in listed
+            ]
+    assert unlisted == []
 
 
 def test_the_arrows_have_no_circle():

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from langchain_core.embeddings import Embeddings
-from langgraph.store.base import BaseStore, GetOp, ListNamespacesOp, Op, PutOp, Result, SearchOp
+from langgraph.store.base import BaseStore, GetOp, ListNamespacesOp, Op, PutOp, SearchOp
 
 from gati._spans import span
 
@@ -63,7 +63,7 @@ class WatchedStore(BaseStore):
         self.supports_ttl = inner.supports_ttl
         self.ttl_config = inner.ttl_config
 
-    def batch(self, ops: Iterable[Op]) -> list[Result]:
+    def batch(self, ops: Iterable[Op]) -> list[Any]:
         """As of the wrapped store."""
         operations = list(ops)
         with _step(operations) as step:
@@ -71,7 +71,7 @@ class WatchedStore(BaseStore):
             step.output = _found(operations, results)
         return results
 
-    async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+    async def abatch(self, ops: Iterable[Op]) -> list[Any]:
         """As of the wrapped store."""
         operations = list(ops)
         with _step(operations) as step:
@@ -118,7 +118,7 @@ def _told(op: Op) -> dict[str, Any]:
     return {"operation": _verb(op)}
 
 
-def _found(ops: list[Op], results: list[Result]) -> Any:
+def _found(ops: list[Op], results: list[Any]) -> Any:
     told = [_value(result) for op, result in zip(ops, results, strict=False) if not isinstance(op, PutOp)]
     if not told:
         return None

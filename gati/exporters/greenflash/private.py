@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import ssl
 
-LOGGERS = ("greenflash._base_client", "greenflash._response", "greenflash._models")
+LOGGERS = ("greenflash._base_client", "greenflash._response")
 """Loggers named after modules of the SDK. Lost without them: silence about our own requests, in
 programs whose root logger is at DEBUG."""
 

@@ -1,0 +1,85 @@
+"""A program for `test_private`: one of everything that needs a name of others that is not public.
+
+``python -m tests.langchain.talk MODULE NAME`` runs it without that name, as far as gati is concerned, and prints
+what was seen in JSON. With no arguments nothing is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import json
+import sys
+from typing import Any, cast
+
+
+def hide(module: str, name: str) -> None:
+    """Have gati, and nobody else, find no such name."""
+    if name == "on_llm_start":  # what is looked for is the code of this method
+        from gati.langchain import private
+
+        private._partition = None
+        return
+    found = builtins.__import__
+
+    def without(wanted: str, scope: Any = None, locals: Any = None, names: Any = (), level: int = 0) -> Any:
+        if wanted == module and name in (names or ()) and (scope or {}).get("__name__") == "gati.langchain.private":
+            raise ImportError(f"cannot import name {name!r} from {module!r}")
+        return found(wanted, scope, locals, names, level)
+
+    builtins.__import__ = cast("Any", without)
+
+
+def talk() -> dict[str, Any]:
+    """Run the programs; what gati and a handler beside it saw."""
+    from langchain_core.callbacks import BaseCallbackHandler
+    from langchain_core.language_models import FakeListLLM
+    from langchain_core.runnables import RunnableLambda
+    from langgraph.checkpoint.memory import InMemorySaver
+    from langgraph.graph import START, MessagesState, StateGraph
+
+    from gati import observe
+    from gati.testing import ScriptedChatModel, capture
+
+    model = ScriptedChatModel(replies=["certainly"])
+    beside: list[str] = []
+
+    class Other(BaseCallbackHandler):
+        def on_llm_start(self, *_: Any, **__: Any) -> None:
+            beside.append("start")
+
+    def own_handlers(text: str) -> Any:
+        return model.invoke(text, {"callbacks": [*observe.get_callbacks(), Other()]})
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", lambda state: {"messages": [model.invoke(state["messages"])]})
+    builder.add_edge(START, "answer")
+    graph = builder.compile()
+    waiting = builder.compile(checkpointer=InMemorySaver(), interrupt_before=["answer"])
+    given: Any = {"messages": [("user", "graph")]}
+
+    seen: dict[str, Any] = {}
+    with capture() as captured:
+        RunnableLambda(own_handlers).invoke("own handlers")
+    seen["own handlers"] = len(captured.turns)
+    with capture() as captured:
+        graph.invoke(given, {"configurable": {"user_id": "u-7"}})
+    seen["user"] = captured.turns[0].conversation.user_id if captured.turns else None
+    seen["said"] = captured.said()
+    with capture(auto_inject=False) as captured:
+        graph.invoke(given, {"callbacks": observe.get_callbacks()})
+    seen["said to a handler by hand"] = captured.said()
+    with capture(auto_inject=False) as captured:
+        waiting.invoke(given, {"configurable": {"thread_id": "t"}, "callbacks": observe.get_callbacks()})
+    seen["static interrupt"] = [str(turn.status) for turn in captured.turns]
+    beside.clear()
+    with capture():
+        asyncio.run(FakeListLLM(responses=["yes"]).ainvoke("completion", {"callbacks": [Other()]}))
+    seen["beside"] = beside
+    return seen
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        hide(sys.argv[1], sys.argv[2])
+    print(json.dumps(talk()))

@@ -1,0 +1,96 @@
+"""The names of LangChain and LangGraph that are not public: they are there, and what works without each."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
+from langchain_core.runnables import RunnableLambda
+
+ROOT = Path(__file__).parents[2]
+SAID = [["user", "graph"], ["assistant", "certainly"]]
+WHOLE = {
+    "own handlers": 1,
+    "user": "u-7",
+    "said": SAID,
+    "said to a handler by hand": SAID,
+    "static interrupt": ["waiting"],
+    "beside": ["start"],
+}
+"""What `talk` sees with every name there."""
+
+NAMES = {
+    ("langchain_core.runnables.config", "var_child_runnable_config"): {"own handlers": 2, "user": "anonymous"},
+    ("langgraph.callbacks", "GraphCallbackHandler"): {"static interrupt": ["completed"]},
+    ("langchain_core.tracers.context", "register_configure_hook"): {"own handlers": 1, "user": None, "said": []},
+    ("langchain_core.callbacks.AsyncCallbackManager", "on_llm_start"): {"beside": []},
+}
+"""Each name, and what is lost without it; all else must stay as it is."""
+
+YOUNGER = {"GraphCallbackHandler"}
+"""Names that the oldest versions do not have yet."""
+
+
+def talk(*hidden: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.langchain.talk", *hidden],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    expected = "gati cannot attach itself" if "register_configure_hook" in hidden else ""
+    assert [line for line in done.stderr.splitlines() if not (expected and line.startswith(expected))] == []
+    seen: dict[str, Any] = json.loads(done.stdout)
+    return seen
+
+
+def has(module: str, name: str) -> bool:
+    try:
+        return hasattr(importlib.import_module(module), name)
+    except ModuleNotFoundError:
+        parent, _, kind = module.rpartition(".")
+        try:
+            return hasattr(getattr(importlib.import_module(parent), kind), name)
+        except (ImportError, AttributeError):
+            return False
+
+
+@pytest.mark.parametrize(("module", "name"), NAMES, ids=lambda part: part.split(".")[-1])
+def test_a_name_that_is_not_public_is_still_there(module: str, name: str) -> None:
+    if not has(module, name) and name in YOUNGER:
+        pytest.skip(f"this version has no {module} yet")
+    assert has(module, name), f"{module}.{name} is gone; what is lost stands in gati/langchain/private.py"
+
+
+def test_the_running_config_names_the_run_above() -> None:
+    from gati.langchain.private import enclosing_run, running_config
+
+    found: list[Any] = []
+    manager = CallbackManager([])
+    RunnableLambda(lambda _: found.append(enclosing_run(running_config.get()))).invoke(0, {"callbacks": manager})
+    assert found[0] is not None
+
+
+def test_a_completion_models_handlers_are_parted_where_we_look() -> None:
+    code = AsyncCallbackManager.on_llm_start.__code__
+    inner = [constant for constant in code.co_consts if hasattr(constant, "co_names")]
+    assert any("run_inline" in one.co_names for one in [code, *inner])
+
+
+def test_with_every_name_all_is_seen() -> None:
+    if not has("langgraph.callbacks", "GraphCallbackHandler"):
+        pytest.skip("this version of LangGraph tells of no static interrupts")
+    assert talk() == WHOLE
+
+
+@pytest.mark.parametrize(("hidden", "lost"), NAMES.items(), ids=[name for _, name in NAMES])
+def test_without_a_name_only_what_it_serves_is_lost(hidden: tuple[str, str], lost: dict[str, Any]) -> None:
+    expected = {**WHOLE, **lost}
+    if not has("langgraph.callbacks", "GraphCallbackHandler"):
+        expected |= NAMES["langgraph.callbacks", "GraphCallbackHandler"]
+    assert talk(*hidden) == expected
