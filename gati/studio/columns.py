@@ -16,6 +16,9 @@ SPOKEN = ("user_message", "assistant_message", "system_message", "final_response
 _SEARCHED = 20_000
 """Characters of one message that are searched; more would let one dump dominate the index."""
 
+_LARGEST = 2**53
+"""Larger numbers are mistakes, and SQLite and browsers would not keep them exactly."""
+
 _FRACTION = re.compile(r"\.(\d+)")
 
 
@@ -60,11 +63,15 @@ def _status(kind: str, known: dict[str, Any], output: dict[str, Any]) -> str | N
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    """A finite number that makes sense as a time or an amount; anything else is unknown."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if 0 <= value < _LARGEST else None
 
 
 def _whole(value: Any) -> int | None:
-    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    known = _number(value)
+    return None if known is None else int(known)
 
 
 def searchable(message: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from gati.studio import charts, export, lineages, overview, reading, shown, turns
+from gati.studio import charts, columns, export, lineages, overview, reading, shown, turns
 from gati.studio.reading import Filter
 from gati.studio.store import Store
 
@@ -169,7 +169,10 @@ class _Pages:
         if found is None:
             raise NotFound
         message, summary = found
-        body = json.dumps(message.body, ensure_ascii=False, indent=2)
+        try:
+            body = json.dumps(message.body, ensure_ascii=False, indent=2)
+        except RecursionError:
+            body = columns.compact(message.body)  # written in C, which goes deeper
         return self._render(request, "message.html", message=message, summary=summary, body=body)
 
     def call(self, request: Request) -> str:

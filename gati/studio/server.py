@@ -31,6 +31,10 @@ Received = Callable[[str, str, Any, list[str]], None]
 """Told of each authorised request: method, path, body, and the keys of it that the contract does not know."""
 
 
+_DEEPEST = 400
+"""Levels of objects and lists in a body: what can still be written as JSON anywhere in the server."""
+
+
 class RefusedError(Exception):
     """A request that is answered with an error."""
 
@@ -203,11 +207,8 @@ class _Api:
 
     def _checked(self, request: Request, endpoint: str) -> dict[str, Any]:
         body = self._body(request, endpoint)
-        try:
-            if wrong := validation.fault(endpoint, body):
-                raise RefusedError(400, f"Validation error: {wrong}")
-        except RecursionError as error:
-            raise RefusedError(400, "Validation error: body: nested too deeply") from error
+        if wrong := validation.fault(endpoint, body):
+            raise RefusedError(400, f"Validation error: {wrong}")
         checked: dict[str, Any] = body
         return checked
 
@@ -216,9 +217,13 @@ class _Api:
         self._let_in(request)
         try:
             body = json.loads(request.scope["gati.body"], parse_constant=_no_constant)
-            json.dumps(body, ensure_ascii=False).encode()  # a lone surrogate is no text
+            json.dumps(
+                body, ensure_ascii=False, allow_nan=False
+            ).encode()  # 1e999 is no number, a lone surrogate no text
         except (ValueError, RecursionError) as error:
             raise RefusedError(400, "Validation error: body: not valid JSON") from error
+        if validation.depth(body, _DEEPEST) > _DEEPEST:
+            raise RefusedError(400, "Validation error: body: nested too deeply")
         if self.on_request is not None:
             unknown = validation.unknown_keys(endpoint, body) if endpoint else []
             self.on_request(request.method, request.url.path, body, unknown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,11 @@ class Step:
         return self.message.body.get("properties") or {}
 
     @property
+    def numbers(self) -> columns.Numbers:
+        """Tokens, cost and times, as far as they are numbers."""
+        return columns.numbers(self.message.body, None)
+
+    @property
     def name(self) -> str:
         """What it is called: the node, tool or model, else its kind."""
         body, known = self.message.body, self.properties
@@ -49,12 +54,11 @@ class Step:
     @property
     def latency_ms(self) -> float | None:
         """How long it took; a tool's time stands with its result."""
-        for properties in (self.properties, (self.result.body.get("properties") or {}) if self.result else {}):
-            if isinstance(value := properties.get("latency_ms"), (int, float)):
-                return float(value)
-        if self.result is not None:
-            return (self.result.at - self.message.at) / 1000
-        return None
+        known = self.numbers.latency_ms
+        if known is None and self.result is not None:
+            known = columns.numbers(self.result.body, None).latency_ms
+            return (self.result.at - self.message.at) / 1000 if known is None else known
+        return known
 
     @property
     def status(self) -> str:
@@ -120,23 +124,30 @@ class Turn:
     @property
     def totals(self) -> dict[str, Any]:
         """Tokens, cost and time of the turn; None is unknown."""
-        known = dict((self.end.body.get("properties") or {}) if self.end else {})
-        calls = [columns.numbers(step.message.body, None) for step in self.all_steps if step.kind == "llm"]
-        for name, values in (
-            ("tokens_in", [call.tokens_in for call in calls]),
-            ("tokens_out", [call.tokens_out for call in calls]),
-            ("cost_usd", [call.cost for call in calls]),
-        ):
-            told = [value for value in values if value is not None]
-            if known.get(name) is None:
-                known[name] = sum(told) if told else None
-        known["model_calls"] = len(calls)
-        known["tool_calls"] = sum(step.kind == "tool_call" for step in self.all_steps)
-        known["errors"] = sum(step.status == "error" for step in self.all_steps)
-        known["partly_unpriced"] = any(call.cost is None for call in calls) and known["cost_usd"] is not None
+        steps = self.all_steps
+        calls = [step.numbers for step in steps if step.kind == "llm"]
+        told = columns.numbers(self.end.body, None) if self.end else columns.Numbers(*[None] * 7)
         begin, end = self.span
-        known.setdefault("latency_ms", (end - begin) / 1000 if self.steps or self.start else None)
-        return known
+        cost = _first(told.cost, _sum(call.cost for call in calls))
+        return {
+            "tokens_in": _first(told.tokens_in, _sum(call.tokens_in for call in calls)),
+            "tokens_out": _first(told.tokens_out, _sum(call.tokens_out for call in calls)),
+            "cost_usd": cost,
+            "partly_unpriced": cost is not None and any(call.cost is None for call in calls),
+            "model_calls": len(calls),
+            "tool_calls": sum(step.kind == "tool_call" for step in steps),
+            "errors": sum(step.status == "error" for step in steps),
+            "latency_ms": _first(told.latency_ms, (end - begin) / 1000 if steps or self.start else None),
+        }
+
+
+def _first(value: Any, other: Any) -> Any:
+    return other if value is None else value
+
+
+def _sum(values: Iterable[Any]) -> Any:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 def turns(stored: list[Stored]) -> list[Turn]:
@@ -196,12 +207,15 @@ def _joined(found: list[Turn]) -> list[Turn]:
 
 def pretty(value: Any) -> str:
     """A value as a person reads it: texts as they are, media by what they are, all else as indented JSON."""
-    value = _media(value)
-    if isinstance(value, str):
-        return value
-    if isinstance(value, dict) and len(value) == 1 and isinstance(only := next(iter(value.values())), str):
-        return only
-    return json.dumps(value, ensure_ascii=False, indent=2)
+    try:
+        value = _media(value)
+        if isinstance(value, str):
+            return value
+        if isinstance(value, dict) and len(value) == 1 and isinstance(only := next(iter(value.values())), str):
+            return only
+        return json.dumps(value, ensure_ascii=False, indent=2)
+    except RecursionError:
+        return "[nested too deeply to be shown]"
 
 
 def _media(value: Any) -> Any:

@@ -81,6 +81,22 @@ def _said(error: Any) -> str:
     return f"fails {error.validator} {json.dumps(error.validator_value)[:120]}"
 
 
+def depth(body: object, most: int) -> int:
+    """How deep objects and lists stand in each other; counts no further than beyond `most`."""
+    level, inside = 0, [body]
+    while level <= most:
+        inside = [
+            item
+            for value in inside
+            if isinstance(value, (dict, list))
+            for item in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not inside:
+            break
+        level += 1
+    return level
+
+
 def unknown_keys(endpoint: str, body: object) -> list[str]:
     """Paths of keys that the contract does not know. They are accepted, and most likely a mistake."""
     return list(_unknown(body, schemas()[endpoint], ""))

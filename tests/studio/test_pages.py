@@ -116,6 +116,22 @@ def test_a_long_conversation_is_read_page_by_page(pages: TestClient, store: Stor
     assert seen == 70
 
 
+@pytest.mark.parametrize("depth", [50, 150, 190, 300, 900])
+def test_a_deep_value_does_no_harm(pages: TestClient, store: Store, depth: int) -> None:
+    value: Any = "end"
+    for _ in range(depth):
+        value = {"a": [value]}
+    answer = pages.post(
+        "/api/v1/messages", json=body("c", said("q", "x"), step("m", "llm", "q", 1, input=value, output=value))
+    )
+    if depth > 200:
+        assert answer.status_code == 400
+        return
+    assert answer.status_code == 201
+    assert page_of(pages, store, "c").status_code == 200
+    assert pages.get("/messages/2").status_code == 200
+
+
 def test_a_huge_message_is_folded(pages: TestClient, store: Store) -> None:
     store.ingest(body("c", said("q", "word " * 20_000)))
     assert "more characters" in page_of(pages, store, "c").text

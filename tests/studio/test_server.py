@@ -123,7 +123,7 @@ def test_a_bad_request_names_the_place(local: LocalServer) -> None:
 
 
 @pytest.mark.parametrize(
-    "told", [b"", b"{", b"[" * 100_000, b'{"a": NaN}', b'{"a": "\\ud800"}', b"\xff", b"[]", b"null"]
+    "told", [b"", b"{", b"[" * 100_000, b'{"a": NaN}', b'{"a": 1e999}', b'{"a": "\\ud800"}', b"\xff", b"[]", b"null"]
 )
 def test_what_is_no_json_object_is_a_bad_request(local: LocalServer, told: bytes) -> None:
     for path in ("/messages", "/users", "/ratings"):
