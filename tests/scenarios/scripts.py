@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.tools import tool
 
 from gati.langchain.scripted import ScriptedChatModel
+from tests.scenarios.harness import Config, Program
+
+ASKED = {"messages": [HumanMessage("Draw a cat.", id="h1")]}
 
 
 def says(text: Any, **more: Any) -> AIMessage:
@@ -35,3 +38,36 @@ def model(*replies: Any, **more: Any) -> ScriptedChatModel:
 def weather(city: str) -> str:
     """The weather of a city."""
     return f"sunny in {city}"
+
+
+@tool
+def delete(path: str) -> str:
+    """Delete a file."""
+    return f"deleted {path}"
+
+
+def turns(make: Any, *inputs: Any, only: str = "invoke ainvoke stream") -> list[Program]:
+    """Programs that run each input in one thread, one after the other."""
+
+    def own(config: Config) -> Config:
+        return {**config, "configurable": {"thread_id": "c-1"}}
+
+    def given(graph: Any, one: Any, config: Config) -> Any:
+        return one(graph, own(config)) if callable(one) else one
+
+    def last(state: Any) -> Any:
+        return state["messages"][-1].text if state.get("messages") else state
+
+    def invoke(config: Config) -> Any:
+        graph = make()
+        return [last(graph.invoke(given(graph, one, config), own(config))) for one in inputs]
+
+    async def ainvoke(config: Config) -> Any:
+        graph = make()
+        return [last(await graph.ainvoke(given(graph, one, config), own(config))) for one in inputs]
+
+    def stream(config: Config) -> Any:
+        graph = make()
+        return [len(list(graph.stream(given(graph, one, config), own(config)))) for one in inputs]
+
+    return [program for program in (invoke, ainvoke, stream) if program.__name__ in only.split()]

@@ -15,6 +15,7 @@ from gati import observe
 from tests.optional import create_agent
 from tests.scenarios import (
     test_agents,
+    test_approvals,
     test_chains,
     test_graphs,
     test_internal_calls,
@@ -22,6 +23,7 @@ from tests.scenarios import (
     test_message_types,
     test_middleware,
     test_prompts,
+    test_resumes,
     test_retrieval,
     test_several_agents,
     test_stops,
@@ -33,10 +35,9 @@ from tests.scenarios.harness import Config, Program, Seen, Watch
 from tests.scenarios.scripts import asks, call, model
 
 MODULES = (
-    test_agents, test_chains, test_graphs, test_internal_calls, test_message_types, test_middleware, test_prompts,
-    test_retrieval, test_several_agents, test_stops, test_threads, test_tools,
+    test_agents, test_approvals, test_chains, test_graphs, test_internal_calls, test_interrupts, test_message_types,
+    test_middleware, test_prompts, test_resumes, test_retrieval, test_several_agents, test_stops, test_threads, test_tools,
 )  # fmt: skip
-INTERRUPTS = ("question", "resumed_twice", "approval", "edit", "rejection", "several", "static", "named_like")
 
 
 def _scenarios() -> list[Any]:
@@ -44,15 +45,13 @@ def _scenarios() -> list[Any]:
 
     def those_of(module: ModuleType) -> list[Any]:
         found = [(name, test) for name, test in vars(module).items() if name.startswith("test_") and callable(test)]
-        if module is test_interrupts:
-            found = [(name, test) for name, test in found if any(part in name for part in INTERRUPTS)]
         return [
             pytest.param(test, id=f"{module.__name__.rsplit('.', 1)[-1]}.{name}", marks=getattr(test, "pytestmark", ()))
             for name, test in found
             if list(inspect.signature(test).parameters) == ["watch"]
         ]
 
-    return [scenario for module in (*MODULES, test_interrupts) for scenario in those_of(module)]
+    return [scenario for module in MODULES for scenario in those_of(module)]
 
 
 def told(seen: Seen) -> str:

@@ -1,0 +1,230 @@
+"""Approvals by middleware: what a human decided of a tool call is visible, in this process or another."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
+
+from gati._runtime import runtime
+from tests.optional import create_agent, middleware
+from tests.scenarios.harness import Config, Watch
+from tests.scenarios.scripts import ASKED, asks, call, delete, model, turns
+
+
+def keeper(*replies: Any) -> Any:
+    """An agent that may delete files only when a human says so."""
+    return create_agent(
+        model(*(replies or (asks(call("delete", path="/a")), "Done."))),
+        [delete],
+        middleware=[middleware("HumanInTheLoopMiddleware", {"delete": True}, description_prefix="May I?")],
+        checkpointer=InMemorySaver(),
+        name="keeper",
+    )
+
+
+WAITING = """
+        conversation c-1 of anonymous
+        user_message   "Draw a cat."
+        chain_start    keeper
+          task         model
+            llm        gpt-4o-mini 10>5 $ calls=delete
+          task         HumanInTheLoopMiddleware.after_model waiting
+          callback     interrupt waiting {"value":{"action_requests":[{"name":"delete","args":{"path":"/a"},\
+"description":"May I?\\n\\nTool: delete\\nArgs: {'path': '/a'}"}],"review_configs":[{"action_name":"delete",\
+"allowed_decisions":["approve","edit","reject","respond"]}]},"id":"~"}
+          chain_end    waiting
+"""
+
+
+def decided(decision: dict[str, Any]) -> Command[Any]:
+    return Command(resume={"decisions": [decision]})
+
+
+def test_an_approval(watch: Watch):
+    watch(
+        WAITING
+        + """\
+        chain_start    keeper
+          callback     resume resumed {"value":{"decisions":[{"type":"approve"}]}}
+          task         HumanInTheLoopMiddleware.after_model
+          task         tools
+            tool_call  delete {"path":"/a"}
+              observation {"output":"deleted /a"}
+          task         model
+            llm        gpt-4o-mini 10>5 $
+          task         HumanInTheLoopMiddleware.after_model
+          final_response "Done."
+          chain_end    completed
+        """,
+        *turns(keeper, ASKED, decided({"type": "approve"})),
+    )
+
+
+def test_an_edit(watch: Watch):
+    edit = {"type": "edit", "edited_action": {"name": "delete", "args": {"path": "/b"}}}
+    watch(
+        WAITING
+        + """\
+        chain_start    keeper
+          callback     resume resumed {"value":{"decisions":[{"type":"edit","edited_action":{"name":"delete",\
+"args":{"path":"/b"}}}]}}
+          task         HumanInTheLoopMiddleware.after_model => {"hitl_edited_tool_calls":{"c1":{"name":"delete",\
+"args":{"path":"/b"}}}}
+          task         tools
+            tool_call  delete {"path":"/b"}
+              observation {"output":"deleted /b"}
+          task         model
+            llm        gpt-4o-mini 10>5 $
+          task         HumanInTheLoopMiddleware.after_model
+          final_response "Done."
+          chain_end    completed
+        """,
+        *turns(keeper, ASKED, decided(edit), only="invoke ainvoke"),
+    )
+
+
+def test_a_rejection_is_visible_as_a_call_that_was_not_run(watch: Watch):
+    seen = watch(
+        WAITING
+        + """\
+        chain_start    keeper
+          callback     resume resumed {"value":{"decisions":[{"type":"reject","message":"Too risky."}]}}
+          tool_call    delete {"path":"/a"}
+            tool_error ToolNotRun: User rejected the tool call for `delete` with reason: Too risky. handled
+          task         HumanInTheLoopMiddleware.after_model
+          task         model
+            llm        gpt-4o-mini 10>5 $
+          task         HumanInTheLoopMiddleware.after_model
+          final_response "Done."
+          chain_end    completed
+        """,
+        *turns(keeper, ASKED, decided({"type": "reject", "message": "Too risky."}), only="invoke ainvoke"),
+    )
+    (called,) = seen.of("tool_call")
+    assert called["properties"]["requested_by"] == seen.of("llm")[0]["externalMessageId"]
+
+
+def test_an_answer_of_the_human_in_the_tools_place(watch: Watch):
+    watch(
+        WAITING
+        + """\
+        chain_start    keeper
+          callback     resume resumed {"value":{"decisions":[{"type":"respond","message":"It is gone already."}]}}
+          tool_call    delete {"path":"/a"}
+            observation {"output":"It is gone already."}
+          task         HumanInTheLoopMiddleware.after_model
+          task         model
+            llm        gpt-4o-mini 10>5 $
+          task         HumanInTheLoopMiddleware.after_model
+          final_response "Done."
+          chain_end    completed
+        """,
+        *turns(keeper, ASKED, decided({"type": "respond", "message": "It is gone already."}), only="invoke ainvoke"),
+    )
+
+
+# -- another process ----------------------------------------------------------------------------------
+
+RESUMES = """
+import sys
+sys.path[:0] = [{root!r}]
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.types import Command
+from gati import observe
+from tests.scenarios.test_approvals import keeper_with, thread
+
+if {traced!r}:
+    observe.init(api_key={key!r}, base_url={url!r}, product_id={product!r}, agent_name="agent")
+with SqliteSaver.from_conn_string({path!r}) as saver:
+    state = keeper_with(saver, "Done.").invoke(Command(resume={{"decisions": [{decision!r}]}}), thread)
+    print(state["messages"][-1].text)
+observe.flush(20)
+observe.shutdown(20)
+"""
+
+thread = {"configurable": {"thread_id": "c-1"}}
+
+
+def keeper_with(saver: Any, *replies: Any) -> Any:
+    return create_agent(
+        model(*replies), [delete], middleware=[middleware("HumanInTheLoopMiddleware", {"delete": True}, description_prefix="May I?")],
+        checkpointer=saver, name="keeper",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("decision", "told"),
+    [
+        (
+            {"type": "approve"},
+            """\
+          task         HumanInTheLoopMiddleware.after_model
+          task         tools
+            tool_call  delete {"path":"/a"}
+              observation {"output":"deleted /a"}
+""",
+        ),
+        (
+            {"type": "reject", "message": "No."},
+            """\
+          tool_call    delete {"path":"/a"}
+            tool_error ToolNotRun: User rejected the tool call for `delete` with reason: No. handled
+          task         HumanInTheLoopMiddleware.after_model
+""",
+        ),
+        (
+            {"type": "respond", "message": "Gone."},
+            """\
+          tool_call    delete {"path":"/a"}
+            observation {"output":"Gone."}
+          task         HumanInTheLoopMiddleware.after_model
+""",
+        ),
+    ],
+    ids=["approve", "reject", "respond"],
+)
+def test_a_resume_in_another_process_is_the_same_conversation(
+    watch: Watch, tmp_path: Path, decision: dict[str, Any], told: str
+):
+    from langgraph.checkpoint.sqlite import SqliteSaver
+
+    def program(config: Config) -> Any:
+        path = str(tmp_path / f"{os.urandom(4).hex()}.db")
+        with SqliteSaver.from_conn_string(path) as saver:
+            keeper_with(saver, asks(call("delete", path="/a"))).invoke(ASKED, {**config, **thread})
+        settings = runtime.settings if runtime.pipeline is not None else None
+        script = RESUMES.format(
+            root=str(Path(__file__).parents[2]), traced=settings is not None, key=watch.server.api_key,
+            url=watch.server.url, product=settings and settings.product_id, path=path, decision=decision,
+        )  # fmt: skip
+        if settings is not None:
+            runtime.pipeline.flush(20)  # type: ignore[union-attr]  # it is there, see above
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    (kind,) = {decision["type"]}
+    message = f',"message":"{decision["message"]}"' if "message" in decision else ""
+    watch(
+        WAITING
+        + f"""\
+        chain_start    keeper
+          callback     resume resumed {{"value":{{"decisions":[{{"type":"{kind}"{message}}}]}}}}
+{told}\
+          task         model
+            llm        gpt-4o-mini 10>5 $
+          task         HumanInTheLoopMiddleware.after_model
+          final_response "Done."
+          chain_end    completed
+        """,
+        program,
+        explicit=False,
+        compare=kind == "approve",  # each run starts a process
+    )

@@ -1,0 +1,211 @@
+"""Turns that go on after a pause in less common ways, and turns that do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.func import entrypoint, task
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import Command, interrupt
+
+from tests.optional import create_agent
+from tests.scenarios.harness import Config, Watch
+from tests.scenarios.scripts import ASKED, asks, call, model, turns
+
+
+def one_node(node: Any, name: str = "graph") -> Any:
+    builder = StateGraph(MessagesState)
+    builder.add_node("node", node)
+    builder.add_edge(START, "node")
+    return builder.compile(name=name, checkpointer=InMemorySaver())
+
+
+def test_a_question_that_the_person_passes_over(watch: Watch):
+    """They write something new instead of an answer; the question is asked again."""
+    watch(
+        """
+        conversation c-1 of anonymous
+        user_message   "Draw a cat."
+        chain_start    graph
+          task         node waiting
+          assistant_message "Really?" waiting
+          chain_end    waiting
+        user_message   "Never mind."
+        chain_start    graph
+          task         node waiting
+          assistant_message "Really?" waiting
+          chain_end    waiting
+        user_message   "yes" resumed
+        chain_start    graph
+          task         node
+          final_response "So be it: yes"
+          chain_end    completed
+        """,
+        *turns(
+            lambda: one_node(lambda s: {"messages": [AIMessage("So be it: " + interrupt("Really?"), id="a1")]}),
+            ASKED,
+            {"messages": [HumanMessage("Never mind.", id="h2")]},
+            Command(resume="yes"),
+        ),
+    )
+
+
+def test_a_question_that_is_asked_until_the_answer_fits(watch: Watch):
+    def ask(state: MessagesState) -> dict[str, Any]:
+        question = "How many?"
+        while not (answer := interrupt(question)).isdigit():
+            question = f"{answer} is no number. How many?"
+        return {"messages": [AIMessage(f"{answer} cats.", id="a1")]}
+
+    watch(
+        """
+        conversation c-1 of anonymous
+        user_message   "Draw a cat."
+        chain_start    graph
+          task         node waiting
+          assistant_message "How many?" waiting
+          chain_end    waiting
+        user_message   "some" resumed
+        chain_start    graph
+          task         node waiting
+          assistant_message "some is no number. How many?" waiting
+          chain_end    waiting
+        user_message   "3" resumed
+        chain_start    graph
+          task         node
+          final_response "3 cats."
+          chain_end    completed
+        """,
+        *turns(lambda: one_node(ask), ASKED, Command(resume="some"), Command(resume="3"), only="invoke stream"),
+    )
+
+
+def test_one_of_two_tools_asks_and_the_other_is_told_once(watch: Watch):
+    def shop() -> Any:
+        @tool
+        def look(item: str) -> str:
+            """Look for something."""
+            return f"there is {item}"
+
+        @tool
+        def buy(item: str) -> str:
+            """Buy something."""
+            return f"{interrupt('Sure?')}: bought {item}"
+
+        asked = asks(call("look", "l1", item="ink"), call("buy", "b1", item="ink"))
+        return create_agent(model(asked, "It is yours."), [look, buy], checkpointer=InMemorySaver(), name="shop")
+
+    watch(
+        """
+        conversation c-1 of anonymous
+        user_message   "Draw a cat."
+        chain_start    shop
+          task         model
+            llm        gpt-4o-mini 10>5 $ calls=look,buy
+          task         tools
+            tool_call  look {"item":"ink"}
+              observation {"output":"there is ink"}
+          task         tools waiting
+            tool_call  buy {"item":"ink"} waiting
+          assistant_message "Sure?" waiting
+          chain_end    waiting
+        user_message   "yes" resumed
+        chain_start    shop
+          task         model
+            llm        gpt-4o-mini 10>5 $
+          task         tools
+            tool_call  buy {"item":"ink"}
+              observation {"output":"yes: bought ink"}
+          final_response "It is yours."
+          chain_end    completed
+        """,
+        *turns(shop, ASKED, Command(resume="yes"), only="invoke ainvoke"),
+        unordered=True,
+    )
+
+
+def test_the_functional_api_asks_and_goes_on(watch: Watch):
+    def flow() -> Any:
+        @task
+        def ask(question: str) -> str:
+            return str(interrupt(question))
+
+        @entrypoint(checkpointer=InMemorySaver())
+        def draw(topic: str) -> str:
+            return f"a {ask('What colour?').result()} cat"
+
+        return draw
+
+    def program(config: Config) -> Any:
+        graph, own = flow(), {**config, "configurable": {"thread_id": "c-1"}}
+        return [len(graph.invoke("Draw a cat.", own)), graph.invoke(Command(resume="red"), own)]
+
+    watch(
+        """
+        conversation c-1 of anonymous
+        user_message   "Draw a cat."
+        chain_start    LangGraph
+          task         draw waiting
+            task       ask waiting
+          assistant_message "What colour?" waiting
+          chain_end    waiting
+        user_message   "red" resumed
+        chain_start    LangGraph
+          task         draw
+            task       ask => {"output":"red"}
+          final_response "a red cat"
+          chain_end    completed
+        """,
+        program,
+    )
+
+
+def test_a_command_may_bring_new_words(watch: Watch):
+    watch(
+        """
+        conversation c-1 of anonymous
+        user_message   "Hi there."
+        chain_start    graph
+          task         node
+            llm        gpt-4o-mini 10>5 $
+          final_response "Hello."
+          chain_end    completed
+        """,
+        *turns(
+            lambda: one_node(lambda s: {"messages": [model("Hello.").invoke(s["messages"])]}),
+            Command(goto="node", update={"messages": [HumanMessage("Hi there.", id="h1")]}),
+            only="invoke",
+        ),
+    )
+
+
+def test_a_tool_that_the_program_runs_between_two_turns(watch: Watch):
+    """The graph ends with a request, as for tools that run in a browser; the next turn brings the result."""
+
+    def browsing() -> Any:
+        speaker = model(asks(call("open_page", "p1", url="e.org")), "It is about cats.")
+        return one_node(lambda s: {"messages": [speaker.invoke(s["messages"])]}, "browsing")
+
+    seen = watch(
+        """
+        conversation c-1 of anonymous
+        user_message   "Draw a cat."
+        chain_start    browsing
+          task         node
+            llm        gpt-4o-mini 10>5 $ calls=open_page
+          chain_end    waiting
+        chain_start    browsing
+          tool_call    open_page {"url":"e.org"}
+            observation {"output":"Cats!"}
+          task         node
+            llm        gpt-4o-mini 10>5 $
+          final_response "It is about cats."
+          chain_end    completed
+        """,
+        *turns(browsing, ASKED, {"messages": [ToolMessage("Cats!", tool_call_id="p1", id="t1")]}),
+    )
+    (called,) = seen.of("tool_call")
+    assert called["properties"]["requested_by"] == seen.of("llm")[0]["externalMessageId"]
