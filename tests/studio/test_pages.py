@@ -116,7 +116,7 @@ def test_a_long_conversation_is_read_page_by_page(pages: TestClient, store: Stor
     assert seen == 70
 
 
-@pytest.mark.parametrize("depth", [50, 150, 190, 300, 900])
+@pytest.mark.parametrize("depth", [50, 150, 190, 300])
 def test_a_deep_value_does_no_harm(pages: TestClient, store: Store, depth: int) -> None:
     value: Any = "end"
     for _ in range(depth):
