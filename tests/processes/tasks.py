@@ -17,7 +17,7 @@ app = Celery("tasks", broker="filesystem://", backend=f"file://{FOLDER / 'result
 app.conf.update(
     broker_transport_options={
         "data_folder_in": str(FOLDER / "queue"), "data_folder_out": str(FOLDER / "queue"),
-        "control_folder": str(FOLDER / "control"),
+        "control_folder": str(FOLDER / "control"), "polling_interval": 0.02,
     },
     worker_hijack_root_logger=False,
 )  # fmt: skip

@@ -1,0 +1,47 @@
+"""Forks a talking child for each line of stdin; tells its process id once it talks, and when it is dead, when its turns ended."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from gati import observe
+from tests.processes.program import say
+
+
+def live(name: str, pipe: int) -> None:
+    """Talk until killed. The time of each turn's end goes into the pipe, which outlives the child."""
+    observe.init()
+    n = 0
+    while True:
+        say(name, str(n))
+        os.write(pipe, f"{time.time()}\n".encode())
+        n += 1
+        time.sleep(0.002)
+
+
+def main() -> None:
+    """One life after the other."""
+    observe.init()
+    say("first life", "everything is loaded, so that the others can be short")
+    observe.flush(60.0)
+    observe.shutdown()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        ours, theirs = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(ours)
+            live(line.strip(), theirs)
+        os.close(theirs)
+        with os.fdopen(ours) as said:
+            times = [said.readline().strip()]
+            print(child, flush=True)
+            times += said.read().split()  # ends with the child's death
+        os.waitpid(child, 0)
+        print(*times, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Killed at random moments: what was on disk is delivered by the next life, nothing twice, nothing out of order."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gati.pipeline.worker import SPOOL_SECONDS
+from tests.processes.conftest import SECONDS, World
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
+
+KILLS = int(os.environ.get("GATI_TEST_KILLS", "100"))
+
+
+def on_disk(spool: Path) -> set[str]:
+    """Ids of the messages that lie in the spool."""
+    ids = set()
+    for path in spool.glob("*/ready/*.jsonl"):
+        for line in path.read_bytes().splitlines():
+            ids |= {m["externalMessageId"] for m in json.loads(line)["body"]["messages"]}
+    return ids
+
+
+class Lives:
+    """A program that forks one talking child after the other, so that each life costs no import."""
+
+    def __init__(self, world: World) -> None:
+        self.program = subprocess.Popen(
+            [sys.executable, "-m", "tests.processes.lives"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env=world.environment(GATI_FLUSH_INTERVAL=0.2), cwd=world.folder, text=True, start_new_session=True,
+        )  # fmt: skip
+        self._read()
+
+    def _read(self) -> str:
+        assert self.program.stdout
+        return self.program.stdout.readline().strip()
+
+    def begin(self, name: str) -> int:
+        """A child that talks in a conversation until it is killed; its process id, once it has begun."""
+        assert self.program.stdin
+        self.program.stdin.write(name + "\n")
+        self.program.stdin.flush()
+        return int(self._read())
+
+    def said(self) -> list[float]:
+        """Times at which the turns of the child that was killed had ended."""
+        return [float(part) for part in self._read().split()]
+
+    def end(self) -> None:
+        os.killpg(self.program.pid, signal.SIGKILL)
+        self.program.communicate()
+
+
+def test_a_program_that_is_killed_again_and_again_loses_only_its_last_moment(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dice = random.Random(20261120)
+    lives, said, safe = Lives(world), dict[str, list[float]](), set[str]()
+    deaths: dict[str, float] = {}
+    try:
+        for n in range(KILLS):
+            name = f"life {n}"
+            child = lives.begin(name)
+            time.sleep(dice.uniform(0.0, 0.3))  # the moment is what is tested
+            os.kill(child, signal.SIGKILL)
+            deaths[name] = time.time()
+            said[name] = lives.said()
+            safe |= on_disk(world.spool)
+    finally:
+        lives.end()
+    world.run("nothing_said_but_flushed")
+    assert world.waiting() == 0
+    held = {m["externalMessageId"] for m in world.server.messages()}
+    assert safe <= held, "what was on disk is delivered"
+    texts = world.held()
+    assert texts.pop("first life")
+    lost = []
+    for name, times in said.items():
+        here = texts.get(name, [])
+        # One more may have reached the disk than the child could tell; none is missing in the middle.
+        assert here == [str(k) for k in range(len(here))]
+        lost += [deaths[name] - ended for ended in times[len(here) :]]
+    told = sum(map(len, said.values()))
+    with capsys.disabled():
+        print(f"\n{KILLS} kills: {told} turns, {len(lost)} lost", end=" ")
+        print(
+            f"(the oldest {max(lost, default=0) * 1000:.0f} ms before its kill; spooled every {SPOOL_SECONDS * 1000:.0f} ms)"
+        )
+    # The bound is the interval and what one round takes; a machine under load may take long for a round.
+    assert max(lost, default=0) < SPOOL_SECONDS + SECONDS / 10
+    assert len(lost) < told / 2
