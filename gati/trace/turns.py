@@ -150,9 +150,7 @@ class Making:
         return bool(self._said) or resume_of(self.trace) is not None
 
     def _find_said(self) -> list[Said]:
-        return self._said or said_in(
-            self.trace, self.options.input_key, self.conversation.id, self.thread, self.known
-        )
+        return self._said or said_in(self.trace, self.options.input_key, self.conversation.id, self.thread, self.known)
 
     def _news(self) -> tuple[list[Said], list[Event]]:
         """What was said and done, without what is handed out already."""

@@ -137,7 +137,9 @@ def test_a_failed_attempt_before_a_fallback_inside_a_node(watch: Watch):
 
 def test_a_question_rewritten_by_a_chain_inside_a_node(watch: Watch):
     def graph() -> Any:
-        rewrite = ChatPromptTemplate.from_messages([("system", "Rewrite."), ("human", "{question}")]) | model("cat, ink")
+        rewrite = ChatPromptTemplate.from_messages([("system", "Rewrite."), ("human", "{question}")]) | model(
+            "cat, ink"
+        )
 
         def search(state: Chat, config: RunnableConfig) -> dict[str, Any]:
             return {"title": rewrite.invoke({"question": state["messages"][-1].text}, config).text}
