@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -34,7 +34,7 @@ def middleware(kind: str, *arguments: Any, **more: Any) -> Any:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[Any]:
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
     """A module that imports what is not installed is skipped, not an error."""
     report: Any = yield
     error = report.call.excinfo and report.call.excinfo.value.__cause__

@@ -32,7 +32,7 @@ class Talk:
     """Turns of conversations with one agent. Every turn is alike, so all have the same number of messages."""
 
     def __init__(self) -> None:
-        self.agent = create_agent(ScriptedChatModel(respond=_respond), [look_up])
+        self.agent: Any = create_agent(ScriptedChatModel(respond=_respond), [look_up])
         self.said: dict[str, list[str]] = defaultdict(list)
 
     def turn(self, conversation: str, text: str) -> None:

@@ -24,7 +24,7 @@ app.conf.update(
 observe.init()
 
 
-@app.task
+@app.task  # type: ignore[untyped-decorator]
 def say(conversation: str) -> str:
     """One turn."""
     task: Any = MODEL
