@@ -119,6 +119,7 @@ class _Pages:
             page=page,
             query=kept,
             choices=reading.choices(self.store),
+            searchable=self.store.has_search,
             clock=clock,
             live="/?" + urlencode({**kept, "seen": clock}),
             first="after" not in query,
