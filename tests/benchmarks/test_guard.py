@@ -1,0 +1,210 @@
+"""Costs that cannot be measured in time on a shared machine, counted instead.
+
+Counted are the bytecodes that gati's own functions execute, objects and bytes that waiting
+records hold, and bytes that are sent: the same at every run. Python's versions compile to
+different numbers of bytecodes, so each bound leaves about half as much again; a copy of a
+history or a second walk over a turn is many times that.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import tracemalloc
+import uuid
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import orjson
+import pytest
+
+pytest.importorskip("langchain", reason="the workloads are agents of `langchain`")
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+
+import gati
+from gati.exporters.greenflash.messages import Encoder
+from gati.langchain.callback import desk, handler
+from gati.langchain.recorder import Recorder
+from gati.settings import load
+from gati.trace.assembler import Assembler
+from gati.trace.turns import Options
+from tests.benchmarks import workloads
+
+OURS = str(Path(gati.__file__).parent)
+Calls = list[tuple[str, tuple[Any, ...], dict[str, Any]]]
+
+
+class Capture(BaseCallbackHandler):
+    """Keeps the callbacks of a program, so that they can be made again."""
+
+    run_inline = True
+
+    def __init__(self) -> None:
+        self.calls: Calls = []
+
+
+def _keep(event: str) -> Callable[..., None]:
+    return lambda self, *args, **more: self.calls.append((event, args, more))
+
+
+for _event in ("chain_start", "chain_end", "chat_model_start", "llm_new_token", "llm_end", "tool_start", "tool_end"):
+    setattr(Capture, f"on_{_event}", _keep(f"on_{_event}"))
+
+
+def callbacks_of(workload: Callable[[workloads.Configs], Callable[[], None]]) -> Calls:
+    """The callbacks of one invocation."""
+    capture = Capture()
+    run = workload(lambda: {"callbacks": [capture], "metadata": {"thread_id": "c"}})
+    run()
+    capture.calls.clear()
+    run()
+    return capture.calls
+
+
+def bytecodes(work: Callable[[], object]) -> int:
+    """Bytecodes that functions of gati execute, in this thread, during `work`."""
+    count = 0
+
+    def inside(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal count
+        count += event == "opcode"
+        return inside
+
+    def entered(frame: FrameType, event: str, _: object) -> Any:
+        if not frame.f_code.co_filename.startswith(OURS):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return inside
+
+    before = sys.gettrace()
+    sys.settrace(entered)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.fixture
+def records(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Where a recorder of its own leaves what the callbacks tell."""
+    kept: list[Any] = []
+    monkeypatch.setattr(desk, "recorder", Recorder(kept.append))
+    monkeypatch.setattr(desk, "fault", pytest.fail)
+    return kept
+
+
+def play(calls: Calls) -> None:
+    """Make the callbacks again, as those of new runs."""
+    names: dict[Any, uuid.UUID] = defaultdict(uuid.uuid4)
+    for event, args, more in calls:
+        parent = more.get("parent_run_id")
+        ids = {"run_id": names[more["run_id"]], "parent_run_id": parent and names[parent]}
+        getattr(handler, event)(*args, **{**more, **ids})
+
+
+@pytest.mark.parametrize(
+    ("workload", "bound"),
+    [(workloads.agent, 12_000), (workloads.chain, 5_400), (workloads.graph, 13_500)],
+    ids=["agent", "chain", "graph"],
+)
+def test_a_turn_costs_the_user_no_more_bytecodes(
+    workload: Callable[[workloads.Configs], Callable[[], None]], bound: int, records: list[Any]
+) -> None:
+    calls = callbacks_of(workload)
+    play(calls)
+    assert bytecodes(lambda: play(calls)) < bound
+
+
+def test_a_token_costs_next_to_nothing(records: list[Any]) -> None:
+    calls = callbacks_of(workloads.streaming)
+    tokens = sum(event == "on_llm_new_token" for event, _, _ in calls)
+    silent = [call for call in calls if call[0] != "on_llm_new_token"]
+    play(calls)
+    assert tokens >= workloads.TOKENS
+    assert (bytecodes(lambda: play(calls)) - bytecodes(lambda: play(silent))) / tokens < 90
+
+
+def test_a_long_history_costs_no_more_than_a_short_one(records: list[Any]) -> None:
+    def cost(size: int) -> int:
+        history: list[BaseMessage] = []
+        for number in range(size // 2):
+            history += [HumanMessage("q"), AIMessage("a", id=f"{size}-{number}")]
+        history.append(HumanMessage("and now?"))
+        start: Calls = [("on_chat_model_start", ({"name": "m"}, [history]), {"run_id": 1})]
+        play(start)
+        return bytecodes(lambda: play(start))
+
+    assert cost(1_000) < 1.5 * cost(4)
+
+
+def test_a_waiting_turn_holds_little_memory_and_few_objects(records: list[Any]) -> None:
+    calls = callbacks_of(workloads.agent)
+    play(calls)
+    records.clear()
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        objects, memory = len(gc.get_objects()), tracemalloc.get_traced_memory()[0]
+        for _ in range(50):
+            play(calls)
+        held = tracemalloc.get_traced_memory()[0] - memory
+        assert (len(gc.get_objects()) - objects) / 50 < 120
+        assert held / 50 < 16_000
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+
+def requests_of(records: list[Any]) -> list[Any]:
+    """The requests that finished turns become."""
+    return Encoder(load(product_id=None, local=False)).encode(Assembler(Options()).feed(records))
+
+
+@pytest.mark.parametrize(
+    ("workload", "bound"),
+    [(workloads.agent, 34_000), (workloads.chain, 19_000), (workloads.graph, 36_000)],
+    ids=["agent", "chain", "graph"],
+)
+def test_a_turn_costs_the_background_no_more_bytecodes(
+    workload: Callable[[workloads.Configs], Callable[[], None]], bound: int, records: list[Any]
+) -> None:
+    calls = callbacks_of(workload)
+    requests_of(records)
+    for _ in range(10):
+        play(calls)
+    once, records[:] = bytecodes(lambda: requests_of(records)), []
+    for _ in range(20):
+        play(calls)
+    assert (bytecodes(lambda: requests_of(records)) - once) / 10 < bound
+
+
+def test_a_turn_of_an_agent_is_few_bytes(records: list[Any]) -> None:
+    calls = callbacks_of(workloads.agent)
+    for _ in range(20):
+        play(calls)
+    assert sum(len(orjson.dumps(request.body)) for request in requests_of(records)) / 20 < 5_500
+
+
+def test_a_long_text_is_sent_once(records: list[Any]) -> None:
+    calls = callbacks_of(workloads.long_result)
+    play(calls)
+    settings = load(product_id=None, local=False, max_field_bytes=1_000_000, max_request_bytes=8_000_000)
+    requests = Encoder(settings).encode(Assembler(Options()).feed(records))
+    assert sum(len(orjson.dumps(request.body)) for request in requests) < 1.2 * len(workloads.LONG_RESULT)
+
+
+def test_the_bytes_of_a_conversation_grow_with_its_length_and_not_with_its_square(records: list[Any]) -> None:
+    def size(turns: int) -> int:
+        records.clear()
+        # Made for real: the program goes on writing to the history that its callbacks were given.
+        workloads.conversation(lambda: {"callbacks": [handler], "metadata": {"thread_id": str(turns)}}, turns)()
+        return sum(len(orjson.dumps(request.body)) for request in requests_of(records))
+
+    assert size(80) < 2.1 * size(40)
