@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, Literal
@@ -25,12 +26,15 @@ def event(given: object) -> None:
         if not isinstance(given, Event):
             faults.log.tell("track_event", "track_event takes an event of gati, got %s", type(given).__name__)
             return
-        taken = {
+        taken: dict[str, Any] = {
             f.name: freeze(v)
             for f in dataclasses.fields(given)
             if isinstance(v := getattr(given, f.name), (dict, list))
         }
-        runtime.put(Told(dataclasses.replace(given, **taken), current_scope.get()))
+        taken["started_ns"] = given.started_ns or time.time_ns()
+        recorder = runtime.recorder
+        around = recorder.around() if recorder is not None else None
+        runtime.put(Told(dataclasses.replace(given, **taken), current_scope.get(), around))
 
 
 def action(endpoint: Literal["users", "organizations", "ratings", "events"], **body: Any) -> None:

@@ -213,3 +213,22 @@ def test_embeddings_are_told_by_their_texts_and_sizes() -> None:
         ({"texts": ["a", "b"]}, {"vectors": 2, "dimensions": 3}),
     ]
     assert not any(isinstance(e, CustomEvent) for e in events)
+
+
+def test_an_event_made_by_hand_inside_a_run_stands_in_its_turn() -> None:
+    def work(text: str) -> str:
+        observe.track_event(StepEvent(step_name="by hand", input={"text": text}))
+        return text
+
+    with capture() as captured:
+        RunnableLambda(work).invoke("hi", {"metadata": {"thread_id": "t-1"}})
+    turn = only(captured.turns)
+    event = next(e for e in turn.events if isinstance(e, StepEvent))
+    assert (event.conversation_id, event.parent_event_id, event.run_id) == ("t-1", turn.run_id, turn.run_id)
+    assert captured.events == []
+
+
+def test_an_event_made_by_hand_outside_of_runs_belongs_to_the_conversation_around() -> None:
+    with capture() as captured, observe.conversation("c-1", user_id="u-1"):
+        observe.track_event(StepEvent(step_name="by hand"))
+    assert [(e.conversation_id, e.user_id) for e in captured.events] == [("c-1", "u-1")]

@@ -270,13 +270,23 @@ class Recorder:
             return None
         below = parent is not None and parent.int in opened
         if not below:
-            enclosing = enclosing_run(running_config.get())
-            if enclosing is not None and enclosing.int in opened:
-                parent, below = enclosing, True
+            around = self.around()
+            return (parent, False) if around is None else (around, True)
         span = current_span.get()
-        if span is not None and span.id.int in opened and (parent == span.parent_id or not below):
+        if span is not None and span.parent_id == parent and span.id.int in opened:
             return span.id, True  # LangChain passes spans of the user's over: they stand in between
-        return parent, below
+        return parent, True
+
+    def around(self) -> UUID | None:
+        """The open run or span that the calling code is in."""
+        opened = self.open
+        run: UUID | None = enclosing_run(running_config.get())
+        if run is not None and run.int not in opened:
+            run = None
+        span = current_span.get()
+        if span is not None and span.id.int in opened and (run is None or span.parent_id == run):
+            return span.id
+        return run
 
     def _start(
         self, kind: str, run_id: UUID, admitted: tuple[UUID | None, bool], name: str, inputs: Any, tags: Any,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from gati.events import LLMCallEvent, Said, Status
 from gati.trace.content import text_of
 from gati.trace.records import ModelResult
@@ -45,9 +47,9 @@ def answer_of(
     text = ""
     if status == "waiting":
         asked = [one["value"] for one in interrupts if isinstance(one.get("value"), str)]
-        text = "\n\n".join(asked) if interrupts else _full(trace, bool(models), output_key)
+        text = "\n\n".join(asked) if interrupts else _full(trace, models, output_key)
     elif status == "completed":
-        text = _full(trace, bool(models), output_key)
+        text = _full(trace, models, output_key)
     else:
         text, complete = _cut_off(trace, models)
         if complete and status == "aborted":
@@ -60,14 +62,15 @@ def answer_of(
     return Said(f"{root_id}:answer", "assistant", text, at, root_id, properties), status
 
 
-def _full(trace: Trace, models: bool, output_key: str | None) -> str:
+def _full(trace: Trace, models: Models, output_key: str | None) -> str:
     root = trace.root
     if isinstance(root.output, ModelResult):
         messages = root.output.messages
         return "" if not messages or messages[0].tool_calls else text_of(messages[0])
     if root.kind in ("chain", "prompt"):
-        plain_chain = models and not any(run.node is not None for run in root.walk())
-        return answer_in(root.output, output_key, structured=plain_chain)
+        plain_chain = bool(models) and not any(run.node is not None for run in root.walk())
+        spoken = [event.completion for run, event in reversed(models) if is_main(run)]
+        return answer_in(root.output, output_key, plain_chain, root.inputs, spoken)
     return answer_in(root.output) if root.kind == "step" else ""
 
 
@@ -121,7 +124,7 @@ def mark(models: Models, answer: Said | None) -> None:
     for run, event in reversed(models):
         if not marked and answer is not None and is_main(run) and _is_of(answer, event):
             marked = True
-            event.shown = event.completion == answer.text
+            event.shown = _is_same(answer.text, event.completion)
         else:
             event.internal = bool(event.completion) and not event.tool_requests
 
@@ -129,7 +132,17 @@ def mark(models: Models, answer: Said | None) -> None:
 def _is_of(answer: Said, event: LLMCallEvent) -> bool:
     """Whether a model said the answer, or went on with it when nobody listened any more."""
     cut = bool(answer.properties) and event.completion.startswith(answer.text) and not event.tool_requests
-    return cut or event.completion == answer.text
+    return cut or _is_same(answer.text, event.completion)
+
+
+def _is_same(answer: str, said: str) -> bool:
+    """Whether two texts are the same, or the same JSON."""
+    if answer == said or not said or answer[:1] not in ("{", "["):
+        return answer == said
+    try:
+        return bool(orjson.loads(answer) == orjson.loads(said))
+    except orjson.JSONDecodeError:
+        return False
 
 
 def model_of_answer(models: Models) -> str | None:

@@ -7,7 +7,7 @@ left, and hands out the turn. Every container here has a bound.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -58,11 +58,11 @@ class Assembler:
         self.turn_timeout_ns = int(turn_timeout * 1e9)
         self.threads = Threads()
         self.dropped_turns = 0
-        self._runs: dict[UUID, Run] = {}
-        self._traces: dict[UUID, Trace] = {}
-        self._trace_of: dict[UUID, Trace] = {}
-        self._ended: OrderedDict[UUID, tuple[str, Conversation]] = OrderedDict()
-        self._lingering: dict[UUID, Trace] = {}
+        # Keyed by `UUID.int`: hashing a UUID itself runs Python code.
+        self._runs: dict[int, Run] = {}
+        self._traces: dict[int, Trace] = {}
+        self._ended: OrderedDict[int, tuple[str, Conversation]] = OrderedDict()
+        self._lingering: dict[int, Trace] = {}
         self._offset = time_ns() - perf_counter_ns()
         self._done: list[Item] = []
         self._torn_until = 0
@@ -82,8 +82,11 @@ class Assembler:
         """Turns that have begun and are not yet handed out."""
         return len(self._traces)
 
-    def feed(self, records: list[Record]) -> list[Item]:
-        """Take records in the order of their making; give back what is finished."""
+    def feed(self, records: Iterable[Record]) -> list[Item]:
+        """Take records in the order of their making; give back what is finished.
+
+        What was finished before a fault is given back by the next call.
+        """
         self._offset = time_ns() - perf_counter_ns()
         take = self._take
         for record in records:
@@ -114,7 +117,7 @@ class Assembler:
     def drop_open(self) -> int:
         """Forget all open traces and say how many they were."""
         lost = len(self._traces)
-        for kept in (self._traces, self._lingering, self._runs, self._trace_of):
+        for kept in (self._traces, self._lingering, self._runs):
             kept.clear()
         self.dropped_turns += lost
         return lost
@@ -122,31 +125,32 @@ class Assembler:
     # -- records ------------------------------------------------------------------------------
 
     def _started(self, record: RunStarted) -> None:
-        run_id = record.run_id
-        if run_id in self._runs or run_id in self._ended:
+        key = record.run_id.int
+        if key in self._runs or key in self._ended:
             return
-        above = self._runs.get(record.parent_id) if record.parent_id is not None else None
+        parent_id = record.parent_id
+        above = self._runs.get(parent_id.int) if parent_id is not None else None
         run = Run(record, above)
         if above is None:
-            late = self._ended.get(record.parent_id) if record.parent_id is not None else None
-            if record.parent_id is not None and late is None and record.at < self._torn_until:
+            late = self._ended.get(parent_id.int) if parent_id is not None else None
+            if parent_id is not None and late is None and record.at < self._torn_until:
                 return  # what it belongs to was lost in the gap: a turn is told whole or not at all
             trace = Trace(run, record.scope, self._offset)
             trace.late = late
-            self._traces[run_id] = trace
+            self._traces[key] = trace
         else:
-            trace = self._trace_of[above.id]
+            trace = above.trace
             above.children.append(run)
             trace.open += 1
             trace.size += 1
             trace.touched = record.at
             if trace.configurable is None:
                 trace.configurable = record.configurable
-        self._runs[run_id] = run
-        self._trace_of[run_id] = trace
+        run.trace = trace
+        self._runs[key] = run
 
     def _ended_well(self, record: RunEnded) -> None:
-        run = self._runs.get(record.run_id)
+        run = self._runs.get(record.run_id.int)
         if run is None or run.ended is not None:
             return
         run.output = record.output
@@ -155,7 +159,7 @@ class Assembler:
         self._close(run, record.at)
 
     def _failed(self, record: RunFailed) -> None:
-        run = self._runs.get(record.run_id)
+        run = self._runs.get(record.run_id.int)
         if run is None or run.ended is not None:
             return
         run.fault = record.fault
@@ -165,20 +169,21 @@ class Assembler:
         self._close(run, record.at)
 
     def _first_token(self, record: FirstToken) -> None:
-        run = self._runs.get(record.run_id)
+        run = self._runs.get(record.run_id.int)
         if run is not None and run.first_token is None:
             run.first_token = record.at
             run.pieces = record.pieces
 
     def _custom(self, record: Custom) -> None:
-        run = self._runs.get(record.run_id)
+        run = self._runs.get(record.run_id.int)
         if run is not None:
             run.customs.append(record)
 
     def _graph_state(self, record: GraphState) -> None:
-        trace = self._trace_of.get(record.run_id) if record.run_id is not None else None
-        if trace is None:
+        run = self._runs.get(record.run_id.int) if record.run_id is not None else None
+        if run is None:
             return
+        trace = run.trace
         if record.state == "resumed":
             trace.resumed = True
         elif record.interrupts:
@@ -188,10 +193,15 @@ class Assembler:
 
     def _told(self, record: Told) -> None:
         item = record.item
-        self._done.append(complete_event(item, record.scope, self.options) if isinstance(item, Event) else item)
+        if not isinstance(item, Event):
+            self._done.append(item)
+        elif (run := self._runs.get(record.run_id.int)) is not None and not (item.conversation_id or item.run_id):
+            run.told.append(item)
+        else:
+            self._done.append(complete_event(item, record.scope, self.options))
 
     def _gap(self, record: Gap) -> None:
-        for kept in (self._traces, self._lingering, self._runs, self._trace_of):
+        for kept in (self._traces, self._lingering, self._runs):
             kept.clear()
         self._torn_until = perf_counter_ns() + self.turn_timeout_ns
 
@@ -199,7 +209,7 @@ class Assembler:
 
     def _close(self, run: Run, at: int) -> None:
         run.ended = at
-        trace = self._trace_of[run.id]
+        trace = run.trace
         trace.open -= 1
         trace.touched = at
         if trace.open == 0:
@@ -209,7 +219,7 @@ class Assembler:
             if run.fault is None and not run.streamed:
                 self._finish(trace, self._part_from(trace))
             else:
-                self._lingering[run.id] = trace
+                self._lingering[run.id.int] = trace
         elif self.options.incremental and trace.root.ended is None and trace.late is None:
             self._hand_out(trace, run)
 
@@ -237,10 +247,10 @@ class Assembler:
                 run.parent = None
                 parted.append(Trace(run, trace.scope, trace.offset))
         for later in parted:
-            self._traces[later.root.id] = later
+            self._traces[later.root.id.int] = later
             later.size = later.open = 0
             for run in later.root.walk():
-                self._trace_of[run.id] = later
+                run.trace = later
                 later.size += 1
                 later.open += run.ended is None
             trace.size -= later.size
@@ -249,9 +259,8 @@ class Assembler:
         return parted
 
     def _finish(self, trace: Trace, parted: Sequence[Trace] = ()) -> None:
-        root_id = trace.root.id
-        self._traces.pop(root_id, None)
-        self._lingering.pop(root_id, None)
+        self._traces.pop(trace.root.id.int, None)
+        self._lingering.pop(trace.root.id.int, None)
         if trace.root.kind in _PARTS_OF_CHAINS and trace.size == 1:
             self._forget(trace)
             self.threads.filled.note(trace.root)
@@ -262,15 +271,14 @@ class Assembler:
         for later in parted:
             later.late = whose
         for run in trace.root.walk():
-            self._ended[run.id] = whose
+            self._ended[run.id.int] = whose
         while len(self._ended) > REMEMBERED_RUNS:
             self._ended.popitem(last=False)
         self._done.append(turn)
 
     def _forget(self, trace: Trace) -> None:
         for run in trace.root.walk():
-            self._runs.pop(run.id, None)
-            self._trace_of.pop(run.id, None)
+            self._runs.pop(run.id.int, None)
             if run.ended is None:
                 self.given_up(run.id)
 

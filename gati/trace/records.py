@@ -182,10 +182,12 @@ class GraphState(NamedTuple):
 
 
 class Told(NamedTuple):
-    """An event or action that the user told us by hand (`observe.track_event`, `log_rating`)."""
+    """An event or action that the user told us by hand (`observe.track_event`, `log_rating`),
+    and the run that it was told in."""
 
     item: Any
     scope: Scope | None = None
+    run_id: UUID | None = None
 
 
 class Gap(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import orjson
@@ -16,6 +17,10 @@ TOOLS = frozenset({"tool", "ToolMessageChunk", "function"})
 
 INPUT_KEYS = ("input", "question", "query", "text", "prompt", "user_input", "message", "content", "topic")
 OUTPUT_KEYS = ("output", "answer", "response", "result", "text", "content", "generation", "final_answer")
+
+
+_WITH_RAW = {"raw", "parsed", "parsing_error"}
+"""Keys of a structured output that LangChain was asked to give with the message it came from."""
 
 
 class Heard(NamedTuple):
@@ -102,10 +107,17 @@ def _heard_in_state(value: dict[str, Any]) -> Heard | None:
     return _split(history) if history is not None and not texts else None
 
 
-def answer_in(value: Any, key: str | None = None, structured: bool = False) -> str:
+def answer_in(
+    value: Any, key: str | None = None, structured: bool = False, given: Any = None, spoken: Iterable[str] = ()
+) -> str:
     """The text that the output of a root shows to a person; "" if there is none.
 
-    `structured`: an output without any text is the answer itself, as JSON.
+    Args:
+        value: the root's output.
+        key: entry of it that holds the answer (`output_key` of the settings).
+        structured: an output that is no text is the answer itself, as JSON.
+        given: the root's input; what stands in it is nothing new.
+        spoken: what models said, the latest first; tells among several texts.
     """
     if isinstance(value, str):
         return value
@@ -114,6 +126,10 @@ def answer_in(value: Any, key: str | None = None, structured: bool = False) -> s
         return _last_answer(messages)
     if isinstance(value, dict) and COMMAND not in value:
         text = _answer_in_state(value, key)
+        if text:
+            return text
+        value = {k: v for k, v in value.items() if not (isinstance(given, dict) and k in given and given[k] == v)}
+        text = _text_among(value, structured, spoken)
         if text:
             return text
     if structured and value not in (None, {}, []):
@@ -141,8 +157,17 @@ def _answer_in_state(value: dict[str, Any], key: str | None) -> str:
         if isinstance(found, list) and (messages := as_messages(found)) is not None:
             if text := _last_answer(messages):
                 return text
+    if value.keys() == _WITH_RAW:
+        return as_json(value["parsed"]) if value["parsed"] is not None else answer_in(value["raw"])
+    return ""
+
+
+def _text_among(value: dict[str, Any], structured: bool, spoken: Iterable[str]) -> str:
+    """The text that a program without any of the usual names made, if one of its entries is it."""
     texts = [v for v in value.values() if isinstance(v, str) and v]
-    return texts[0] if len(texts) == 1 else ""
+    if structured:
+        return texts[0] if texts and len(value) == 1 else ""
+    return texts[0] if len(texts) == 1 else next((said for said in spoken if said and said in texts), "")
 
 
 def _last_answer(messages: list[Message], tools: bool = True) -> str:
@@ -160,6 +185,10 @@ def _last_answer(messages: list[Message], tools: bool = True) -> str:
 def as_json(value: Any) -> str:
     """A plain value as compact JSON, for results that are no text."""
     try:
-        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
     except (TypeError, ValueError):
         return str(value)
+
+
+def _plain(value: Any) -> Any:
+    return value.as_dict() if isinstance(value, Message) else str(value)

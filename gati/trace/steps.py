@@ -85,6 +85,9 @@ class Steps:
                 self.shown[run] = parent or self.root_id
             for number, custom in enumerate(run.customs):
                 self._custom(run, number, custom.name, custom.data, custom.at)
+            for told in run.told:
+                told.parent_event_id = told.parent_event_id or self.shown[run]
+                self.events.append(told)
         for request, run, answer in self.calls.never_run(final=start.parent is None):
             self.events.append(self._never_run(request, run, answer))
 

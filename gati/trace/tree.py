@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from gati.events import Conversation
+    from gati.events import Conversation, Event
     from gati.trace.records import Custom, Fault, Message, RunStarted, Scope
     from gati.trace.turns import Making
 
@@ -24,7 +24,7 @@ class Run:
 
     __slots__ = (
         "attempt", "children", "customs", "ended", "extra", "fault", "first_token", "id", "inputs", "is_task", "kind", "metadata",
-        "name", "node", "output", "parent", "parent_id", "pieces", "started", "step", "streamed", "tags",
+        "name", "node", "output", "parent", "parent_id", "pieces", "started", "step", "streamed", "tags", "told", "trace",
     )  # fmt: skip
 
     def __init__(self, record: RunStarted, parent: Run | None) -> None:
@@ -45,10 +45,12 @@ class Run:
         self.pieces: list[str] | None = None
         self.children: list[Run] = []
         self.customs: list[Custom] = []
+        self.told: list[Event] = []
         self.is_task = False
         self.node, self.step = self._as_node()
         self.attempt: int | None = None
         self.streamed = False
+        self.trace: Trace
 
     def _as_node(self) -> tuple[str | None, int | None]:
         """Name and step of the LangGraph node or task that this run is; (None, None) if it is none."""

@@ -241,6 +241,9 @@ class Making:
 
     def _drop_known_messages(self) -> None:
         """Leave with each model call only what stands nowhere else in the conversation."""
+        for event in self.steps.events:
+            if isinstance(event, ToolCallEvent) and isinstance(found := event.output.get("output"), str):
+                self.thread.tell(found)
         here = {one.text for one in self._said}
         for run, event in self.steps.models[self._cleaned :]:
             if not self.known and is_main(run):
