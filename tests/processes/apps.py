@@ -26,8 +26,13 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 
 
 async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """For uvicorn."""
-    if scope["type"] != "http":
+    """For uvicorn, which ends its workers by the signal itself, so that no exit hook runs: flush in the lifespan."""
+    if scope["type"] == "lifespan":
+        for event in ("startup", "shutdown"):
+            await receive()
+            if event == "shutdown":
+                await observe.aflush()
+            await send({"type": f"lifespan.{event}.complete"})
         return
     async with observe.conversation(scope["path"].strip("/"), user_id="u"):
         answer = str((await MODEL.ainvoke("1")).content)
