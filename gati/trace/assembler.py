@@ -193,9 +193,10 @@ class Assembler:
 
     def _told(self, record: Told) -> None:
         item = record.item
+        run = self._runs.get(record.run_id.int) if record.run_id is not None else None
         if not isinstance(item, Event):
             self._done.append(item)
-        elif (run := self._runs.get(record.run_id.int)) is not None and not (item.conversation_id or item.run_id):
+        elif run is not None and not item.conversation_id and not item.run_id:
             run.told.append(item)
         else:
             self._done.append(complete_event(item, record.scope, self.options))
