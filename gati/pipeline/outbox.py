@@ -298,14 +298,16 @@ class Outbox:
         cannot be used, or that others fill, leaves the decision to memory.
         """
         while self._disk.usable and self._disk.could_hold(size) and self._disk.excess(size) > 0:
+            _tell_limit("spool_full")
             if self._limits.drop_newest or not self._drop_oldest(on_disk=True):
                 return False
         return True
 
     def _room_in_memory(self, size: int) -> bool:
-        if size > self._limits.memory:
-            return False
         while self._lanes.memory + size > self._limits.memory:
+            _tell_limit("memory_full")
+            if size > self._limits.memory:
+                return False
             if self._limits.drop_newest or not self._drop_oldest(on_disk=False):
                 return False
         return True
@@ -313,7 +315,6 @@ class Outbox:
     def _drop_oldest(self, on_disk: bool) -> bool:
         """Drop the turns of the oldest batch that is not under way; False if there is none."""
         reason = "spool_full" if on_disk else "memory_full"
-        log.tell(reason, "a limit is reached (%s): whole turns are dropped and counted", reason)
         for batch in itertools.chain(self._resident, self._backlog):
             if batch.under_way or bool(batch.file) is not on_disk:
                 continue
@@ -381,6 +382,10 @@ class Outbox:
     def forget(self) -> None:
         """In a forked child: all of this is the parent's."""
         self._disk.forget()
+
+
+def _tell_limit(reason: str) -> None:
+    log.tell(reason, "a limit is reached (%s): whole turns are dropped and counted", reason)
 
 
 def _batches(requests: Iterable[Request]) -> Iterator[list[tuple[Request, bytes]]]:

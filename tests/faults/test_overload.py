@@ -1,0 +1,78 @@
+"""More than the destination takes: limits hold, whole turns go, and every message is accounted for."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from gati import observe
+from gati.studio import faults
+from tests.faults.conftest import Init
+from tests.faults.talk import Talk
+from tests.servers import LocalServer
+
+LIMIT = 400_000
+
+
+@pytest.mark.parametrize("on_full", ["oldest", "newest"])
+def test_ten_times_more_than_the_server_takes(
+    on_full: str, init: Init, greenflash: LocalServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    greenflash.faults.add(faults.slow(0.05, times=None))
+    init(greenflash, spool_max_bytes=LIMIT, buffer_max_bytes=2_000_000, connections=1, on_full=on_full)
+    talk, stop = Talk(), threading.Event()
+    seen: list[tuple[int, int]] = []
+
+    def watch() -> None:
+        while not stop.wait(0.02):
+            stats = observe.stats()
+            assert stats.balanced, stats
+            seen.append((stats.spool_bytes, stats.memory_bytes))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        for n in range(300):
+            talk.turn(f"c{n % 10}", f"word {n}")
+    finally:
+        stop.set()
+        watcher.join()
+    greenflash.faults.clear()
+    assert observe.flush(timeout=60.0).spooled == 0
+    stats = observe.stats()
+    assert stats.balanced
+    assert stats.delivered == len(greenflash.messages())
+    assert stats.dropped.keys() <= {"spool_full"}
+    assert stats.dropped["spool_full"] > 0
+    assert max(disk for disk, _ in seen) <= LIMIT
+    assert max(memory for _, memory in seen) < 2_000_000
+    # No half turns: each that arrived is as large as any other.
+    ends = [m for m in greenflash.messages() if m["messageType"] == "final_response"]
+    assert len(greenflash.messages()) % len(ends) == 0
+    assert stats.recorded == 300 * len(greenflash.messages()) // len(ends)
+    parents = {m["externalMessageId"] for m in greenflash.messages()}
+    links = {m["parentExternalMessageId"] for m in greenflash.messages() if "parentExternalMessageId" in m}
+    assert links <= parents
+    assert max(Counter(caplog.messages).values(), default=0) == 1
+
+
+def test_a_flood_of_records_drops_whole_turns(init: Init, greenflash: LocalServer) -> None:
+    init(greenflash, buffer_max_bytes=150_000)
+    talk = Talk()
+    threads = [threading.Thread(target=lambda k=k: [talk.turn(f"c{k}", f"{n}") for n in range(40)]) for k in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    observe.flush(timeout=60.0)
+    stats = observe.stats()
+    assert stats.balanced
+    assert stats.records_waiting == 0
+    assert stats.recorded == stats.delivered == len(greenflash.messages())
+    if stats.records_refused:
+        assert stats.turns < talk.total
+    else:
+        assert stats.turns == talk.total

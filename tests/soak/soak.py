@@ -1,0 +1,161 @@
+"""A life of successes, errors, cancellations and runs that never end, on a server with bad days."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+import threading
+import time
+import uuid
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import RunnableLambda
+
+from gati import observe
+from gati.studio import faults
+from gati.testing import ScriptedChatModel
+from tests.faults.talk import PRODUCT, Talk
+from tests.servers import API_KEY, LocalServer
+
+CACHES = {
+    "_ended": 20_000, "_dropped_turns": 10_000, "_kept": 10_000, "kept": 20_000, "shown": 16_384,
+    "_conversations": 4_096, "_states": 4_096,
+}  # fmt: skip
+"""Containers that may be fuller than others: they forget what is oldest when they have so many."""
+
+ROOMY = 300
+"""More than this in any other container, when nothing is under way, is a leak."""
+
+
+@dataclass
+class Reading:
+    """What is measured when nothing is under way."""
+
+    seconds: float
+    turns: int
+    rss: int
+    threads: int
+    containers: dict[str, int] = field(repr=False)
+
+
+class Soak:
+    """Talks until told to stop."""
+
+    def __init__(self, server: LocalServer, folder: Path, seed: int = 1) -> None:
+        self._server = server
+        self._dice = random.Random(seed)
+        self._talk = Talk()
+        self._began = time.monotonic()
+        self.turns = 0
+        observe.init(
+            agent_name="soak", api_key=API_KEY, base_url=server.url, product_id=PRODUCT, spool_dir=folder,
+            flush_interval=0.1, timeout=1.0, turn_timeout=0.5, spool_max_bytes=4_000_000, local=False,
+        )  # fmt: skip
+        self._kinds = [self._well, self._well, self._failing, self._cancelled, self._closed_early, self._never_ended]
+
+    def talk(self, turns: int) -> None:
+        """So many turns of all kinds, while the server has good and bad days."""
+        for _ in range(turns):
+            if self._dice.random() < 0.02:
+                self._bad_day()
+            self._dice.choice(self._kinds)(f"c{self._dice.randrange(10**9)}")
+            self.turns += 1
+
+    def _bad_day(self) -> None:
+        kinds = [faults.failing(503), faults.reset(after_commit=True), faults.html(), faults.rate_limited("0")]
+        self._server.faults.add(self._dice.choice(kinds))
+
+    def _well(self, name: str) -> None:
+        self._talk.turn(name, "word")
+        self._talk.said.clear()
+
+    def _failing(self, name: str) -> None:
+        def fail(text: str) -> str:
+            raise LookupError(text)
+
+        with observe.conversation(name):
+            try:
+                RunnableLambda(fail).invoke("word")
+            except LookupError:
+                pass
+
+    def _cancelled(self, name: str) -> None:
+        async def run() -> None:
+            async def wait(text: str) -> str:
+                await asyncio.sleep(60)
+                return text
+
+            task = asyncio.create_task(RunnableLambda(wait).ainvoke(name))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
+            task.cancel()
+            try:
+                await task
+            except asyncio.CancelledError:
+                pass
+
+        asyncio.run(run())
+
+    def _closed_early(self, name: str) -> None:
+        model = ScriptedChatModel(replies=["one two three four"])
+        with observe.conversation(name):
+            stream = model.stream("word")
+            next(stream)
+            stream.close()  # type: ignore[attr-defined]
+
+    def _never_ended(self, name: str) -> None:
+        from gati.langchain.callback import handler
+
+        run: Any = handler
+        message: list[list[BaseMessage]] = [[]]
+        run.on_chat_model_start({"name": "lost"}, message, run_id=uuid.uuid4(), metadata={"conversation_id": name})
+
+    def reading(self) -> Reading:
+        """Wait until all is delivered and what never ended was given up; measure."""
+        end = time.monotonic() + 120
+        while True:
+            observe.flush(timeout=30.0)
+            stats = observe.stats()
+            assert stats.balanced, stats
+            if not (stats.turns_open or stats.spooled or stats.records_waiting):
+                break
+            assert time.monotonic() < end, stats
+            time.sleep(0.1)
+        assert stats.faults == {}
+        gc.collect()
+        return Reading(time.monotonic() - self._began, self.turns, rss(), threading.active_count(), dict(containers()))
+
+
+def rss() -> int:
+    """Resident memory in bytes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def containers() -> Iterator[tuple[str, int]]:
+    """The containers that gati's own objects hold, with their lengths; the fullest of each name."""
+    found: dict[str, int] = {}
+    for thing in gc.get_objects():
+        kind, module = type(thing), str(type(thing).__module__)
+        # The server of the test lives in this process, too.
+        if not module.startswith("gati.") or module.startswith("gati.studio"):
+            continue
+        slots = [name for base in kind.__mro__ for name in getattr(base, "__slots__", ()) if isinstance(name, str)]
+        for name in {*slots, *getattr(thing, "__dict__", {})}:
+            value = getattr(thing, name, None)
+            if isinstance(value, (dict, list, set, deque, OrderedDict)):
+                key = f"{kind.__name__}.{name}"
+                found[key] = max(found.get(key, 0), len(value))
+    yield from found.items()
+
+
+def leaks(reading: Reading) -> dict[str, int]:
+    """Containers above their bound."""
+    return {name: size for name, size in reading.containers.items() if size > CACHES.get(name.rsplit(".", 1)[1], ROOMY)}
