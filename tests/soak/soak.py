@@ -25,7 +25,7 @@ from tests.faults.talk import PRODUCT, Talk
 from tests.servers import API_KEY, LocalServer
 
 CACHES = {
-    "_ended": 20_000, "_dropped_turns": 10_000, "_kept": 10_000, "kept": 20_000, "shown": 16_384,
+    "_ended": 20_000, "_dropped_turns": 10_000, "_kept": 10_000, "kept": 100_000, "shown": 16_384,
     "_conversations": 4_096, "_states": 4_096,
 }  # fmt: skip
 """Containers that may be fuller than others: they forget what is oldest when they have so many."""

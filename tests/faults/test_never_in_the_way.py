@@ -1,0 +1,105 @@
+"""Whatever goes wrong inside gati, the program's results are the same, and its event loop is not held up."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+from gati import observe
+from gati.pipeline import faults
+from tests.faults.conftest import Init
+from tests.faults.talk import Talk
+from tests.servers import LocalServer
+
+PACKAGE = Path(observe.__file__).parent
+INSIDE = [
+    *(PACKAGE / "langchain" / name for name in ("recorder.py", "snapshot.py", "history.py", "prompts.py")),
+    *(PACKAGE / "pipeline" / name for name in ("pipeline.py", "buffer.py")),
+]
+"""What runs in the user's thread behind the handler's guard."""
+
+Line = tuple[str, int]
+
+
+class Injected(Exception):
+    """Stands for anything that a line may raise."""
+
+
+class Tracer:
+    """Notes which of our lines run, or raises at one of them."""
+
+    def __init__(self, target: Line | None = None) -> None:
+        self.lines: dict[Line, None] = {}
+        self.fired = False
+        self._target = target
+        self._files = {str(path) for path in INSIDE}
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
+        return self._line if frame.f_code.co_filename in self._files else None
+
+    def _line(self, frame: FrameType, event: str, argument: Any) -> Any:
+        line = (frame.f_code.co_filename, frame.f_lineno)
+        if event == "line":
+            self.lines[line] = None
+            if line == self._target:
+                self.fired = True
+                raise Injected
+        return self._line
+
+
+def traced(tracer: Tracer, talk: Talk, text: str) -> None:
+    before = sys.gettrace()
+    sys.settrace(tracer)
+    try:
+        talk.turn("c", text)
+    finally:
+        sys.settrace(before)
+
+
+def test_a_fault_at_any_line_changes_nothing_for_the_program(
+    init: Init, greenflash: LocalServer, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(faults, "RAISE", False)
+    init(greenflash)
+    talk = Talk()
+    talk.turn("c", "warm")
+    every = Tracer()
+    traced(every, talk, "seen")
+    assert len(every.lines) > 100
+    fired = 0
+    for number, line in enumerate(every.lines):
+        tracer = Tracer(line)
+        traced(tracer, talk, f"word {number}")  # asserts the answer
+        fired += tracer.fired
+    assert fired > 0.9 * len(every.lines)
+    assert sum(observe.stats().faults.values()) > 0.5 * fired
+    faults.reset()
+    talk.turn("after", "all")
+    observe.flush(timeout=30.0)
+    (asked,) = [m for m in greenflash.messages("after") if m["messageType"] == "user_message"]
+    assert asked["content"] == "all"
+    assert observe.stats().balanced
+
+
+async def test_no_call_of_ours_blocks_the_event_loop(init: Init, greenflash: LocalServer) -> None:
+    init(greenflash)
+    talk = Talk()
+    await talk.agent.ainvoke({"messages": [("user", "LangChain loads its modules")]})
+
+    async def turn(name: str) -> None:
+        async with observe.conversation(name, user_id="u"):
+            result = await talk.agent.ainvoke({"messages": [("user", "word")]})
+        assert result["messages"][-1].content == "Here is about word."
+
+    with blockbuster_ctx("gati"):
+        await asyncio.gather(*(turn(f"c{n}") for n in range(20)))
+        observe.log_rating(rating=1.0, conversation_id="c0")
+        observe.stats()
+        assert await observe.aflush(timeout=30.0)
+    assert observe.stats().faults == {}
