@@ -134,6 +134,7 @@ class Making:
         """Work that goes on, or began, after its turn had ended, as a further part of that turn."""
         self.steps.root_id = self.id
         self.steps.collect(self.root)
+        self._tell_results(self.steps.events)
         self._drop_known_messages()
         mark(self.steps.models, None)
         turn = self._frame([], self.steps.events)
@@ -161,6 +162,7 @@ class Making:
             self._said = self._find_said()
             first = [self._start_event()] if self.agentic else []
             events = [*first, *resumption(self.trace), *events]
+        self._tell_results(events)
         self._drop_known_messages()
         return (self._said if begins else []), events
 
@@ -252,6 +254,12 @@ class Making:
             if event.new_messages:
                 event.new_messages = [m for m in event.new_messages if self._is_news(m, here)]
         self._cleaned = len(self.steps.models)
+
+    def _tell_results(self, events: list[Event]) -> None:
+        """Remember what tools gave, for programs that call them and the model by turns of their own."""
+        for event in events:
+            if isinstance(event, ToolCallEvent) and isinstance(found := event.output.get("output"), str):
+                self.thread.tell(found)
 
     def _is_news(self, told: dict[str, Any], here: set[str]) -> bool:
         text = text_of(told.get("content"))

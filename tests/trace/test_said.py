@@ -117,6 +117,30 @@ def test_an_answer_without_text_is_told_as_json_where_it_is_the_answer():
     assert answer_in({"result": {"n": 12}, "x": 1}, key="result") == '{"n":12}'
 
 
+def test_what_was_given_is_no_answer():
+    state = {"topic": "bears", "joke": "Bear with me."}
+    assert answer_in(state) == ""
+    assert answer_in(state, given={"topic": "bears"}) == "Bear with me."
+    assert answer_in(state, given={"topic": "bears"}, structured=True) == "Bear with me."
+
+
+def test_among_several_texts_what_a_model_said_last_is_the_answer():
+    state = {"draft": "A bear…", "joke": "Bear with me.", "title": "Bears"}
+    assert answer_in(state, spoken=["Bear with me.", "A bear…"]) == "Bear with me."
+    assert answer_in(state, spoken=["Something else."]) == ""
+
+
+def test_a_structured_answer_is_whole():
+    assert answer_in({"name": "Ada", "age": 36}, structured=True) == '{"name":"Ada","age":36}'
+    assert answer_in({"name": "Ada", "question": "Who?"}, structured=True, given={"question": "Who?"}) == "Ada"
+
+
+def test_a_structured_output_with_its_message_is_what_was_parsed():
+    raw = Message("ai", "not json")
+    assert answer_in({"raw": raw, "parsed": {"n": 3}, "parsing_error": None}, structured=True) == '{"n":3}'
+    assert answer_in({"raw": raw, "parsed": None, "parsing_error": "no"}, structured=True) == "not json"
+
+
 def test_messages_are_known_in_every_form():
     assert as_message({"role": "user", "content": "x", "id": "1"}) == Message("user", "x", "1")
     assert as_message(("ai", "x")) == Message("ai", "x")
@@ -128,4 +152,5 @@ def test_messages_are_known_in_every_form():
 
 def test_json_that_cannot_be_made_is_told_as_text():
     assert as_json({"n": {1, 2}.__class__}) == '{"n":"<class \'set\'>"}'
+    assert as_json({"m": Message("ai", "x")}) == '{"m":{"role":"ai","content":"x"}}'
     assert as_json({"n": 2**70}) == str({"n": 2**70})

@@ -1,0 +1,195 @@
+"""Which text of a program's output is the answer that a person saw."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from langchain_core.messages import HumanMessage
+from langchain_core.output_parsers import CommaSeparatedListOutputParser, JsonOutputParser, StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
+from langgraph.graph import START, StateGraph
+
+from gati import observe
+from tests.scenarios.harness import Config, Watch, ways
+from tests.scenarios.scripts import asks, call, model, weather
+from tests.scenarios.test_retrieval import Handbook, joined
+
+PROMPT = ChatPromptTemplate([("human", "{question}")])
+
+
+def test_an_answer_with_its_sources_is_the_answer(watch: Watch):
+    def make() -> Runnable[Any, Any]:
+        found = RunnablePassthrough.assign(pages=(lambda given: given["question"]) | Handbook())
+        told = ChatPromptTemplate([("human", "{handbook}\n{question}")]) | model("18.00 a day.") | StrOutputParser()
+        return found.assign(handbook=lambda given: joined(given["pages"])).assign(answer=told)
+
+    watch(
+        r"""
+        user_message   "How much?"
+        chain_start    RunnableSequence
+          retrieval    "How much?" => "A city bike costs 18.00 a day." | "Helmets are free with each bike."
+          llm          gpt-4o-mini 10>5 $ given human:"A city bike costs 18.00 a day.\nHelmets are free with each bike.\nHow much?"
+          assistant_message "18.00 a day." context="A city bike costs 18.00 a day.\n\nHelmets are free with each bike."
+          chain_end    completed
+        """,
+        *ways(make, {"question": "How much?"}, only="invoke ainvoke"),
+    )
+
+
+def test_what_a_chain_adds_to_its_input_is_the_answer(watch: Watch):
+    watch(
+        """
+        user_message   "bears"
+        chain_start    RunnableAssign<joke> {"mood":"silly"}
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "Bear with me."
+          chain_end    completed
+        """,
+        *ways(
+            lambda: RunnablePassthrough.assign(
+                joke=(lambda given: given["topic"]) | model("Bear with me.") | StrOutputParser()
+            ),
+            {"topic": "bears", "mood": "silly"},
+            only="invoke ainvoke",
+        ),
+    )
+
+
+class Joke(TypedDict, total=False):
+    topic: str
+    draft: str
+    joke: str
+
+
+def test_the_state_of_a_graph_holds_what_its_last_model_said(watch: Watch):
+    def draft(state: Joke) -> Joke:
+        return {"draft": model("A bear…").invoke(f"Draft: {state['topic']}").text}
+
+    def finish(state: Joke) -> Joke:
+        return {"joke": model("Bear with me.").invoke(f"Finish: {state['draft']}").text}
+
+    def make() -> Any:
+        graph = StateGraph(Joke).add_node("drafts", draft).add_node("finishes", finish)
+        return graph.add_edge(START, "drafts").add_edge("drafts", "finishes").compile()
+
+    watch(
+        """
+        user_message   "bears"
+        chain_start    LangGraph
+          task         drafts => {"draft":"A bear…"}
+            llm        gpt-4o-mini 10>5 $ internal given human:"Draft: bears" => "A bear…"
+          task         finishes => {"joke":"Bear with me."}
+            llm        gpt-4o-mini 10>5 $ given human:"Finish: A bear…"
+          final_response "Bear with me."
+          chain_end    completed
+        """,
+        *ways(make, {"topic": "bears"}),
+    )
+
+
+def test_a_structured_answer_is_told_whole_and_once(watch: Watch):
+    said = '{\n  "name": "Ada",\n  "fields": ["maths"]\n}'
+    watch(
+        r"""
+        user_message   "Who?"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini 10>5 $
+          assistant_message "{\"name\":\"Ada\",\"fields\":[\"maths\"]}"
+          chain_end    completed
+        """,
+        *ways(lambda: PROMPT | model(said) | JsonOutputParser(), {"question": "Who?"}),
+    )
+
+
+def test_a_list_is_told_as_json(watch: Watch):
+    watch(
+        r"""
+        user_message   "Which?"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini 10>5 $ internal => "red, blue"
+          assistant_message "[\"red\",\"blue\"]"
+          chain_end    completed
+        """,
+        *ways(lambda: PROMPT | model("red, blue") | CommaSeparatedListOutputParser(), {"question": "Which?"}),
+    )
+
+
+def test_a_structured_output_with_its_message_is_what_was_parsed(watch: Watch):
+    def make() -> Runnable[Any, Any]:
+        asked = model(asks(call("Fact", person="Ada")))
+        return RunnablePassthrough() | {"raw": asked} | RunnablePassthrough.assign(
+            parsed=lambda given: given["raw"].tool_calls[0]["args"], parsing_error=lambda _: None
+        )  # fmt: skip
+
+    watch(
+        r"""
+        user_message   "Who?"
+        chain_start    RunnableSequence
+          llm          gpt-4o-mini 10>5 $ calls=Fact
+          assistant_message "{\"person\":\"Ada\"}"
+          chain_end    completed
+        """,
+        *ways(make, "Who?", only="invoke ainvoke"),
+    )
+
+
+def test_a_configured_key_is_the_answer(watch: Watch):
+    watch(
+        """
+        user_message   "Who?"
+        chain_start    RunnableLambda
+          assistant_message "Ada"
+          chain_end    completed
+        """,
+        *ways(lambda: RunnableLambda(lambda _: {"answer": "not this", "told": "Ada"}), {"question": "Who?"}),
+        output_key="told",
+    )
+
+
+def test_a_loop_of_the_programs_own_is_one_conversation(watch: Watch):
+    def program(config: Config) -> Any:
+        with observe.conversation("c-1"):
+            clerk = model(asks(call("weather", city="Oslo")), "Sunny.").bind_tools([weather])
+            messages: list[Any] = [HumanMessage("The weather in Oslo?")]
+            asked = clerk.invoke(messages, config)
+            messages += [asked, *(weather.invoke(request, config) for request in asked.tool_calls)]
+            return clerk.invoke(messages, config).text
+
+    watch(
+        """
+        conversation c-1 of anonymous
+        user_message   "The weather in Oslo?"
+        llm            gpt-4o-mini 10>5 $ calls=weather
+        tool_call      weather {"city":"Oslo"}
+          observation  {"output":"sunny in Oslo"}
+        llm            gpt-4o-mini 10>5 $
+          assistant_message "Sunny."
+        """,
+        program,
+    )
+
+
+def test_a_loop_inside_a_function_is_one_turn(watch: Watch):
+    def loop(question: str) -> str:
+        clerk = model(asks(call("weather", city="Oslo")), "Sunny.").bind_tools([weather])
+        messages: list[Any] = [HumanMessage(question)]
+        asked = clerk.invoke(messages)
+        messages += [asked, *(weather.invoke(request) for request in asked.tool_calls)]
+        return clerk.invoke(messages).text
+
+    seen = watch(
+        """
+        user_message   "The weather in Oslo?"
+        chain_start    loop
+          llm          gpt-4o-mini 10>5 $ calls=weather
+          tool_call    weather {"city":"Oslo"}
+            observation {"output":"sunny in Oslo"}
+          llm          gpt-4o-mini 10>5 $
+          final_response "Sunny."
+          chain_end    completed
+        """,
+        *ways(lambda: RunnableLambda(loop), "The weather in Oslo?"),
+    )
+    asked, told = seen.of("llm")[0], seen.of("tool_call")[0]
+    assert told["properties"]["requested_by"] == asked["externalMessageId"]
