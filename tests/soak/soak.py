@@ -22,7 +22,7 @@ from gati import observe
 from gati.studio import faults
 from gati.testing import ScriptedChatModel
 from tests.faults.talk import PRODUCT, Talk
-from tests.servers import API_KEY, LocalServer
+from tests.servers import API_KEY, LocalServer, greenflash_server
 
 CACHES = {
     "_ended": 20_000, "_dropped_turns": 10_000, "_kept": 10_000, "kept": 100_000, "shown": 16_384,
@@ -131,6 +131,23 @@ class Soak:
         assert stats.faults == {}
         gc.collect()
         return Reading(time.monotonic() - self._began, self.turns, rss(), threading.active_count(), dict(containers()))
+
+
+def live(folder: Path, seconds: float, seed: int = 1) -> Iterator[Reading]:
+    """A life of so many seconds: a reading after a warm-up, one a minute, one at the end. Raises at a leak."""
+    with greenflash_server(path=folder / "store.db") as server:
+        soak = Soak(server, folder / "spool", seed)
+        soak.talk(500)
+        yield soak.reading()
+        end, next_reading = time.monotonic() + seconds, time.monotonic() + 60
+        while (now := time.monotonic()) < end:
+            soak.talk(200)
+            server.requests.clear()
+            if now >= next_reading:
+                next_reading = now + 60
+                yield soak.reading()
+        yield soak.reading()
+        observe.shutdown()
 
 
 def rss() -> int:

@@ -1,4 +1,4 @@
-"""The short form; ``python -m tests.soak --minutes 60`` is the long one."""
+"""The short form, and the long one: ``GATI_SOAK_SECONDS=14400 nox -s soak``, or ``python -m tests.soak``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from gati import observe
 from gati.pipeline import faults
 from tests.servers import greenflash_server
-from tests.soak.soak import Soak, leaks
+from tests.soak.soak import Soak, leaks, live
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="reads /proc")
 
@@ -28,3 +28,14 @@ def test_after_thousands_of_turns_everything_is_as_small_as_after_hundreds(tmp_p
     assert after.threads <= before.threads + 4  # senders come and go
     # What a turn may leave behind for ever would show: 2,000 turns of 1 kB are 2 MB.
     assert after.rss - before.rss < 40_000_000
+
+
+@pytest.mark.soak
+def test_after_hours_everything_is_as_small_as_after_minutes(tmp_path: Path) -> None:
+    faults.reset()
+    first, *others = live(tmp_path, float(os.environ.get("GATI_SOAK_SECONDS", "600")))
+    assert [found for reading in others if (found := leaks(reading))] == []
+    # What is remembered of conversations has filled up to its bounds by the middle.
+    middle = others[len(others) // 2]
+    assert others[-1].rss - middle.rss < 60_000_000
+    assert others[-1].threads <= first.threads + 4
