@@ -369,6 +369,20 @@ def test_middleware_of_the_program_may_call_a_model_of_its_own(watch: Watch):
     )
 
 
+def test_a_prompt_of_the_middlewares_own_is_not_the_agents(watch: Watch):
+    """The selector of tools has a prompt and the agent has none: no person ever stood under the selector's."""
+    selects = [asks(call("ToolSelectionResponse", f"s{n}", tools=["weather"])) for n in range(2)]
+
+    def selecting() -> Any:
+        selector = middleware("LLMToolSelectorMiddleware", model=model(*selects), max_tools=1, system_prompt="Select.")
+        return create_agent(model(asks(call("weather", city="Oslo")), "It is sunny."), [weather], middleware=[selector])
+
+    seen = watch.trace(ways(selecting, ASKED, only="invoke")[0])
+    assert [m["prompt"] is not None for m in seen.of("llm")] == [True, False, True, False]
+    assert {m["messageType"] for m in seen.messages if m["prompt"] is not None} == {"llm"}
+    assert seen.said() == [("user", "How is the weather in Oslo?"), ("assistant", "It is sunny.")]
+
+
 def test_a_thought_stays_a_thought_beside_a_structured_answer(watch: Watch):
     reply = says(
         [{"type": "reasoning", "reasoning": "It is clear."}], tool_calls=[call("Forecast", sky="clear", degrees=4)]

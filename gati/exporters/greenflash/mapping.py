@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MAIN: Final = "main"
 """`Draft.prompt` of what a person wrote and saw: the prompt of the call that made the answer."""
 
+NO_PROMPT: Final = "none"
+"""`_Writer.main` where the call that made the answer has no prompt, though others of the turn have."""
+
 _SAID = {"user": "user_message", "assistant": "assistant_message", "system": "system_message"}
 _CONVERSATION = frozenset((*_SAID.values(), "final_response", "tool_call", "observation", "tool_error", "retrieval"))
 """What `detail="conversation"` keeps."""
@@ -246,6 +249,8 @@ class _Writer:
         """The key of the call's system prompt; its lineage goes to `properties`."""
         own = event.structured_prompt or (events.Prompt(event.system_prompt) if event.system_prompt else self._explicit)
         if own is None:
+            if event.shown:
+                self.main, self._answered = self.main and NO_PROMPT, True
             return None
         found, wire = self._view.wires.of(own)
         if wire.id:
@@ -256,6 +261,8 @@ class _Writer:
             return None
         if event.shown or not (self._answered or (event.internal and self.main is not None)):
             self.main, self._answered = found, event.shown
+        elif self._answered and self.main is None:
+            self.main = NO_PROMPT
         return found
 
     def _put(
