@@ -263,25 +263,31 @@ class Assembler:
         self._traces.pop(trace.root.id.int, None)
         self._lingering.pop(trace.root.id.int, None)
         if trace.root.kind in _PARTS_OF_CHAINS and trace.size == 1:
-            self._forget(trace)
+            self._forget([trace.root])
             self.threads.filled.note(trace.root)
             return
         turn = self._rest_of(trace)
         whose = (turn.run_id, turn.conversation)
-        self._forget(trace)
         for later in parted:
             later.late = whose
-        for run in trace.root.walk():
+        runs = list(trace.root.walk())
+        for run in runs:
             self._ended[run.id.int] = whose
+        self._forget(runs)
         while len(self._ended) > REMEMBERED_RUNS:
             self._ended.popitem(last=False)
         self._done.append(turn)
 
-    def _forget(self, trace: Trace) -> None:
-        for run in trace.root.walk():
+    def _forget(self, runs: list[Run]) -> None:
+        for run in runs:
             self._runs.pop(run.id.int, None)
             if run.ended is None:
                 self.given_up(run.id)
+            # Without the ring of parents and children all goes at once, and the garbage collector,
+            # which would stop the program's threads too, has nothing to find.
+            run.parent = None
+            run.children = []
+            del run.trace
 
     def _rest_of(self, trace: Trace) -> Turn:
         making = trace.making or Making(trace, self.options, self.threads)

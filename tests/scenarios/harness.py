@@ -124,7 +124,7 @@ class Watch:
         assembler = getattr(assembler, "_made", assembler)  # None where there was nothing to assemble
         left: list[Any] = [] if unfinished else [recorder.open, recorder.streams]
         if assembler is not None:
-            left += [assembler._runs, assembler._traces, assembler._trace_of, assembler._lingering]
+            left += [assembler._runs, assembler._traces, assembler._lingering]
         assert [len(container) for container in left] == [0] * len(left)
         bodies = [r.body for r in self.server.requests[before:] if r.path == "/api/v1/messages"]
         seen = Seen(outcome, self.server.messages(product=product), bodies, stats)

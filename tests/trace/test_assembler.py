@@ -67,7 +67,7 @@ class Program:
 
     def is_empty(self) -> bool:
         made = self.assembler
-        return not (made._runs or made._traces or made._trace_of or made._lingering)
+        return not (made._runs or made._traces or made._lingering)
 
 
 CANCELLED = Fault("CancelledError", "", "cancelled")
