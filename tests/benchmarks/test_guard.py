@@ -164,7 +164,7 @@ def test_a_waiting_turn_holds_little_memory_and_few_objects(records: list[Any]) 
 
 def requests_of(records: list[Any]) -> list[Any]:
     """The requests that finished turns become."""
-    return Encoder(load(product_id=None, local=False)).encode(Assembler(Options()).feed(records))
+    return Encoder(load(local=False)).encode(Assembler(Options()).feed(records))
 
 
 @pytest.mark.parametrize(
@@ -185,6 +185,27 @@ def test_a_turn_costs_the_background_no_more_bytecodes(
     assert (bytecodes(lambda: requests_of(records)) - once) / 10 < bound
 
 
+@pytest.mark.parametrize(
+    "workload", [workloads.agent, workloads.chain, workloads.graph], ids=["agent", "chain", "graph"]
+)
+def test_a_finished_turn_leaves_nothing_to_the_garbage_collector(
+    workload: Callable[[workloads.Configs], Callable[[], None]], records: list[Any]
+) -> None:
+    calls = callbacks_of(workload)
+    assembler, encoder = Assembler(Options()), Encoder(load(local=False))
+    for _ in range(3):  # the first rounds load and remember
+        play(calls)
+        gc.collect()
+        gc.disable()
+        try:
+            encoder.encode(assembler.feed(records))
+            records.clear()
+            found = gc.collect()
+        finally:
+            gc.enable()
+    assert found == 0
+
+
 def test_a_turn_of_an_agent_is_few_bytes(records: list[Any]) -> None:
     calls = callbacks_of(workloads.agent)
     for _ in range(20):
@@ -195,7 +216,7 @@ def test_a_turn_of_an_agent_is_few_bytes(records: list[Any]) -> None:
 def test_a_long_text_is_sent_once(records: list[Any]) -> None:
     calls = callbacks_of(workloads.long_result)
     play(calls)
-    settings = load(product_id=None, local=False, max_field_bytes=1_000_000, max_request_bytes=8_000_000)
+    settings = load(local=False, max_field_bytes=1_000_000, max_request_bytes=8_000_000)
     requests = Encoder(settings).encode(Assembler(Options()).feed(records))
     assert sum(len(orjson.dumps(request.body)) for request in requests) < 1.2 * len(workloads.LONG_RESULT)
 
