@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,7 +102,7 @@ class _LateAssembler:
     def open_turns(self) -> int:
         return self._made.open_turns if self._made is not None else 0
 
-    def feed(self, records: list[Record]) -> list[Item]:
+    def feed(self, records: Iterable[Record]) -> list[Item]:
         if self._made is None:
             self._made = _assembler(self._settings)
         return self._made.feed(records)

@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class Turns:
     def open_turns(self) -> int:
         return len(self.open)
 
-    def feed(self, records: list[Record]) -> list[Any]:
+    def feed(self, records: Iterable[Record]) -> list[Any]:
         done = []
         for record in records:
             if type(record) is RunStarted:
