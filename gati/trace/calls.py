@@ -21,7 +21,9 @@ class _Asked(NamedTuple):
 
 
 class Calls:
-    """The tool calls of one trace by their ids; `note` is told of each run once.
+    """The tool calls of one trace by their ids; `note` is told of each run once, in the order of their ends.
+
+    Some providers count their calls from 0 with every answer: an id that is asked for again is a new call.
 
     Args:
         thread: what earlier turns left open.
@@ -35,6 +37,8 @@ class Calls:
         self._asked: dict[str, _Asked] = {}
         self._mentioned: dict[str, dict[str, Any]] = {}
         self._ids: dict[Run, str] = {}
+        self._askers: dict[Run, str | None] = {}
+        self._unrun: list[tuple[dict[str, Any], Run, Message | None]] = []
         self._run: set[str] = set()
         self._paused: set[str] = set()
         self._answers: dict[str, Message] = {}
@@ -44,10 +48,12 @@ class Calls:
     def note(self, run: Run) -> None:
         """Take in what a run tells of calls."""
         if run.kind == "model":
+            self._note_answers([m for item in model_messages(run) if (m := as_message(item)) is not None])
             for request in requests_of(run):
                 if request.get("id"):
-                    self._asked.setdefault(str(request["id"]), _Asked(request, run))
-            self._note_answers([m for item in model_messages(run) if (m := as_message(item)) is not None])
+                    call_id = str(request["id"])
+                    self._settle(call_id)
+                    self._asked[call_id] = _Asked(request, run)
         elif run.kind == "tool":
             self._note_tool(run)
         elif run.parent is None:
@@ -64,6 +70,23 @@ class Calls:
                     # This "tool" is the shape of the answer, and the answer itself is shown.
                     self._told.update(answers)
 
+    def _settle(self, call_id: str) -> None:
+        """Close what an earlier request under this id began."""
+        if call_id in self._asked:
+            self._close(call_id, final=False)
+            del self._asked[call_id]
+        self._answers.pop(call_id, None)
+        for known in (self._run, self._paused, self._told):
+            known.discard(call_id)
+
+    def _close(self, call_id: str, final: bool) -> None:
+        """Keep a request as one that was never run, if it is."""
+        request, run = self._asked[call_id]
+        answered = call_id in self._answers or (final and is_invalid(request))
+        if answered and call_id not in self._run and call_id not in self._told:
+            self._told.add(call_id)
+            self._unrun.append((request, run, self._answers.get(call_id)))
+
     def _note_answers(self, messages: Iterable[Message]) -> list[str]:
         """Keep what tools answered; ids of the calls that are answered here."""
         answers = {m.tool_call_id: m for m in messages if m.role in TOOLS and m.tool_call_id}
@@ -78,6 +101,7 @@ class Calls:
             call_id = self._alike(run)
         if call_id is not None:
             self._ids[run] = call_id
+            self._askers[run] = self.requested_by(call_id)
             self._run.add(call_id)
             if run.interrupted:
                 self._paused.add(call_id)
@@ -95,10 +119,12 @@ class Calls:
         """The call that a tool run answers."""
         return self._ids.get(run)
 
-    def requested_by(self, call_id: str | None) -> str | None:
-        """Id of the model run that asked for a call."""
-        if call_id is None:
-            return None
+    def asker_of(self, run: Run) -> str | None:
+        """Id of the model run that asked for what a tool run did."""
+        return self._askers.get(run)
+
+    def requested_by(self, call_id: str) -> str | None:
+        """Id of the model run that asked for a call last."""
         if call_id in self._asked:
             return str(self._asked[call_id].by.id)
         return self._earlier[call_id].asked_by if call_id in self._earlier else None
@@ -122,18 +148,17 @@ class Calls:
         """Whether the request itself stands elsewhere."""
         return any(call_id in calls for calls in (self._asked, self._run, self._earlier, self._mentioned))
 
-    def never_run(self, final: bool) -> Iterator[tuple[dict[str, Any], Run, Message | None]]:
+    def never_run(self, final: bool) -> list[tuple[dict[str, Any], Run, Message | None]]:
         """Requests, who made them, and their answers, where no tool ran and a tool message answers all
         the same; each once. In the end (`final`) also invalid requests that nobody answered.
 
         A valid request without any answer is not among them: it waits, or the program's own
         code deals with it; it stands in the model's output.
         """
-        for call_id, (request, run) in self._asked.items():
-            answered = call_id in self._answers or (final and is_invalid(request))
-            if answered and call_id not in self._run and call_id not in self._told:
-                self._told.add(call_id)
-                yield request, run, self._answers.get(call_id)
+        for call_id in self._asked:
+            self._close(call_id, final)
+        found, self._unrun = self._unrun, []
+        return found
 
     def decisions(self) -> Iterator[tuple[Message, dict[str, Any] | None]]:
         """What humans decided of calls of earlier turns, with the request as far as it is known."""

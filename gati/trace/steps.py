@@ -6,6 +6,7 @@ is below it hangs on the nearest shown run above.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -66,11 +67,12 @@ class Steps:
         self.models: list[tuple[Run, LLMCallEvent]] = []
         self.shown: dict[Run, str] = {}
         self._attempts: dict[tuple[Any, ...], int] = {}
+        self._unrun: dict[str, int] = {}
 
     def collect(self, start: Run) -> None:
         """Add the events of `start` and all below it, but for those that stand here already."""
         runs = [run for run in start.walk() if run not in self.shown]
-        for run in runs:
+        for run in sorted(runs, key=_end):
             self.calls.note(run)
             self.prompts.note(run)
         for run in runs:
@@ -146,7 +148,7 @@ class Steps:
             latency_ms=_latency(run),
             tool_call_id=self.calls.id_of(run),
         )
-        event.requested_by = self.calls.requested_by(event.tool_call_id)
+        event.requested_by = self.calls.asker_of(run)
         if run.ended is not None and run.fault is None:
             answer = tool_message(run.output, event.tool_call_id)
             event.output = tool_output(run.output, answer)
@@ -188,12 +190,14 @@ class Steps:
 
     def _never_run(self, request: dict[str, Any], run: Run, answer: Message | None) -> Event:
         """A tool call that a model asked for and nobody ran, with the answer that it was given."""
+        call_id = str(request["id"])
+        number = self._unrun[call_id] = self._unrun.get(call_id, 0) + 1
         event = ToolCallEvent(
-            event_id=str(request["id"]),
+            event_id=call_id if number == 1 else f"{call_id}:{number}",
             timestamp="-",
             tool_name=str(request.get("name") or ""),
             input=as_object(request.get("args"), "input"),
-            tool_call_id=str(request["id"]),
+            tool_call_id=call_id,
             requested_by=str(run.id),
         )
         self._common(event, run, str(run.id))
@@ -211,6 +215,10 @@ class Steps:
         else:
             event.output = {"output": told}
         return event
+
+
+def _end(run: Run) -> float:
+    return math.inf if run.ended is None else run.ended
 
 
 def _latency(run: Run) -> float:

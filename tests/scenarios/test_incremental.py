@@ -40,6 +40,10 @@ MODULES = (
 )  # fmt: skip
 
 
+_OF_THE_WHOLE = {"test_a_prompt_of_the_middlewares_own_is_not_the_agents"}
+"""Tells under which prompt the first words stand, which nobody knows when the first part goes."""
+
+
 def _scenarios() -> list[Any]:
     """The scenarios that need nothing but a `Watch`."""
 
@@ -48,7 +52,7 @@ def _scenarios() -> list[Any]:
         return [
             pytest.param(test, id=f"{module.__name__.rsplit('.', 1)[-1]}.{name}", marks=getattr(test, "pytestmark", ()))
             for name, test in found
-            if list(inspect.signature(test).parameters) == ["watch"]
+            if list(inspect.signature(test).parameters) == ["watch"] and name not in _OF_THE_WHOLE
         ]
 
     return [scenario for module in MODULES for scenario in those_of(module)]

@@ -294,3 +294,46 @@ def test_the_same_call_by_a_model_twice_is_told_twice(watch: Watch):
         """,
         *asked(weather, asks(call("weather", "c1", city="Oslo")), asks(call("weather", "c2", city="Oslo")), "Done."),
     )
+
+
+def test_ids_that_a_provider_uses_again_are_new_calls(watch: Watch):
+    seen = watch(
+        """
+        user_message   "Do it."
+        chain_start    LangGraph
+          task         model
+            llm        gpt-4o-mini 10>5 $ calls=weather
+          task         tools
+            tool_call  weather {"city":"Oslo"}
+              observation {"output":"sunny in Oslo"}
+          task         model
+            llm        gpt-4o-mini 10>5 $ calls=wether
+              tool_call wether {"city":"Rome"}
+                tool_error ToolNotRun: Error: wether is not a valid tool, try one of [weather]. handled
+          task         tools
+          task         model
+            llm        gpt-4o-mini 10>5 $ calls=wether
+              tool_call wether {"city":"Bern"}
+                tool_error ToolNotRun: Error: wether is not a valid tool, try one of [weather]. handled
+          task         tools
+          task         model
+            llm        gpt-4o-mini 10>5 $ calls=weather
+          task         tools
+            tool_call  weather {"city":"Rome"}
+              observation {"output":"sunny in Rome"}
+          task         model
+            llm        gpt-4o-mini 10>5 $
+          final_response "Done."
+          chain_end    completed
+        """,
+        *asked(
+            weather,
+            asks(call("weather", "call_0", city="Oslo")),
+            asks(call("wether", "call_0", city="Rome")),
+            asks(call("wether", "call_0", city="Bern")),
+            asks(call("weather", "call_0", city="Rome")),
+            "Done.",
+        ),
+    )
+    askers = [m["externalMessageId"] for m in seen.of("llm")]
+    assert [m["properties"]["requested_by"] for m in seen.of("tool_call")] == askers[:4]
