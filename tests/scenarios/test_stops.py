@@ -33,15 +33,22 @@ class Stopping(ScriptedChatModel):
 
 
 class Hanging(ScriptedChatModel):
-    """Never answers; its stream stops in mid sentence."""
+    """Never answers; its stream stops in mid sentence. `hangs` is set when it does."""
+
+    hangs: Any = None
+
+    async def _hang(self) -> None:
+        if self.hangs is not None:
+            self.hangs.set()
+        await asyncio.Event().wait()
 
     async def _agenerate(self, *args: Any, **kwargs: Any) -> Any:
-        await asyncio.Event().wait()
+        await self._hang()
 
     async def _astream(self, *args: Any, **kwargs: Any) -> Any:
         for number, chunk in enumerate(super()._stream(*args, **kwargs)):
             if number == 3:
-                await asyncio.Event().wait()
+                await self._hang()
             yield chunk
 
 
@@ -242,16 +249,23 @@ def test_a_cancelled_call_is_aborted(watch: Watch):
     )
 
 
+async def timed_out(work: Any, hangs: asyncio.Event) -> Any:
+    """Waits for work in vain, once its model hangs."""
+    task = asyncio.ensure_future(work)
+    await hangs.wait()
+    return await asyncio.wait_for(task, 0.001)
+
+
 def test_a_timeout_in_mid_answer_keeps_what_was_said(watch: Watch):
     async def program(config: Config) -> Any:
-        read = []
+        read, hangs = [], asyncio.Event()
 
         async def consume() -> None:
-            async for chunk in chain(Hanging(replies=[POEM])).astream({"text": "A poem!"}, config):
+            async for chunk in chain(Hanging(replies=[POEM], hangs=hangs)).astream({"text": "A poem!"}, config):
                 read.append(chunk.content)
 
         try:
-            await asyncio.wait_for(consume(), 0.2)
+            await timed_out(consume(), hangs)
         except asyncio.TimeoutError:
             return read
 
@@ -270,7 +284,8 @@ def test_a_timeout_in_mid_answer_keeps_what_was_said(watch: Watch):
 
 def test_a_graph_that_times_out_is_aborted(watch: Watch):
     async def program(config: Config) -> Any:
-        await asyncio.wait_for(graph(Hanging(replies=[POEM])).ainvoke({"messages": ["A poem!"]}, config), 0.2)
+        hangs = asyncio.Event()
+        await timed_out(graph(Hanging(replies=[POEM], hangs=hangs)).ainvoke({"messages": ["A poem!"]}, config), hangs)
 
     watch(
         """
