@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from gati.trace.records import COMMAND, Message
-from gati.trace.results import as_object, document, read_json, result_of, state_of, tool_message, tool_output, updates_of
+from gati.trace.results import (
+    as_object,
+    document,
+    read_json,
+    result_of,
+    state_of,
+    tool_message,
+    tool_output,
+    updates_of,
+)
 
 
 @pytest.mark.parametrize(
