@@ -14,7 +14,9 @@ import platform
 import random
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,10 +40,12 @@ def main() -> None:
         environments.python(CONTENDERS[name].environment)
     with sink(environments) as address:
         rounds = [_round(environments, names, options, address, number) for number in range(options.rounds)]
-    told = {
+        closer = None if options.no_closer else _closer(environments.python("gati"), address, options.quick)
+    told: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "machine": _machine(),
         "versions": _versions(environments, names),
+        "closer": closer,
         "rounds": rounds,
     }
     _write(told, DOCS if options.docs else options.out)
@@ -56,6 +60,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--docs", action="store_true", help="write the tables and the chart into docs/")
     parser.add_argument("--out", type=Path, default=default_folder() / "results", help="folder for the results")
     parser.add_argument("--environments", type=Path, default=default_folder() / "environments")
+    parser.add_argument("--no-closer", action="store_true", help="leave out what is measured of gati alone")
     parser.add_argument("--no-install", action="store_true", help="use the environments as they are")
     options = parser.parse_args()
     options.scale = 1.0
@@ -90,12 +95,36 @@ def _round(
     return told
 
 
-def _one(python: str, name: str, options: argparse.Namespace, address: str) -> Any:
-    command = [python, "-m", "tests.benchmarks.measure", name, address, str(options.scale), *options.workloads]
+def _closer(python: str, address: str, quick: bool) -> dict[str, Any]:
+    """What is measured of gati alone: single callbacks, and how fast a spool is drained."""
+    print("gati alone", file=sys.stderr)
+    told = {"micro": _told([python, "-m", "tests.benchmarks.micro", address])}
+    for whose in ("one", "own"):
+        turns = 500 if quick else 5000
+        with tempfile.TemporaryDirectory() as spool:
+            command = [python, "-m", "tests.benchmarks.throughput"]
+            _ask(address, "refuse")
+            subprocess.run([*command, "fill", address, spool, str(turns), whose], check=True, cwd=ROOT, env=clean())
+            _ask(address, "take")
+            told[f"drain_{whose}"] = _told([*command, "drain", address, spool, str(turns), whose])
+        _ask(address, "count")
+    return told
+
+
+def _ask(address: str, what: str) -> None:
+    with urllib.request.urlopen(f"{address}/sink/{what}", data=b"", timeout=300):
+        pass
+
+
+def _told(command: list[str]) -> Any:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=clean(), timeout=1800, check=False)
     if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr[-4000:]}")
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-4000:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _one(python: str, name: str, options: argparse.Namespace, address: str) -> Any:
+    return _told([python, "-m", "tests.benchmarks.measure", name, address, str(options.scale), *options.workloads])
 
 
 def _versions(environments: Environments, names: list[str]) -> dict[str, str]:

@@ -76,6 +76,8 @@ def markdown(told: dict[str, Any], chart: str) -> str:
             _table(head, _sustained(rounds)),
         ]
     parts.append(_lengths(rounds))
+    if told.get("closer"):
+        parts.append(_closer(told["closer"]))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -145,6 +147,37 @@ def _lengths(rounds: Rounds) -> str:
         "Bytes of a conversation of 200 turns against one of 100 (2 is linear, 4 is quadratic): "
         + "; ".join(told)
         + "."
+    )
+
+
+def _closer(told: dict[str, Any]) -> str:
+    """gati alone."""
+    micro = told["micro"]
+    ours, least = micro["callbacks"]["gati"], micro["callbacks"]["deque"]
+    rows = (
+        [f"`{event}`", f"{of['median']:.1f}", f"{of['p99']:.1f}", f"{least[event]['median']:.1f}"]
+        for event, of in ours.items()
+    )
+    drained = {whose: told[f"drain_{whose}"]["messages"] / told[f"drain_{whose}"]["cpu"] for whose in ("one", "own")}
+    starts, state, hold = micro["model_start"], micro["state_1_mb"], micro["hold_ms"]
+    facts = [
+        f"a model's start with a history of 3 messages {starts['3']:.1f} µs, with 1,000 {starts['1000']:.1f} µs",
+        f"a graph's start and end with a state of 1 MB: median {state['median']:.0f} µs, p99 {state['p99']:.0f} µs",
+        f"`import gati` {micro['import']['gati_ms']:.1f} ms and `observe` {micro['import']['observe_ms']:.1f} ms in a "
+        f"program that has langchain_core; `observe.init` {micro['init_ms']:.0f} ms",
+        f"a waiting turn of the agent holds {micro['memory_per_turn'] / 1000:.1f} KB",
+        f"another thread got the interpreter at most {hold['delivering']:.1f} ms late while turns were delivered "
+        f"({hold['without']:.1f} ms in an idle process)",
+        f"a spool is drained at {drained['one']:,.0f} messages for each second of CPU where they are of one "
+        f"conversation, {drained['own']:,.0f} where each turn is one of its own",
+    ]
+    return "\n\n".join(
+        (
+            "Each callback of the agent in the user's thread, in microseconds; beside it a handler that appends its "
+            "arguments to a deque.",
+            _table(["", "median", "p99", "deque, median"], rows),
+            "\n".join(f"- {fact}" for fact in facts),
+        )
     )
 
 

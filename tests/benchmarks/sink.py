@@ -2,7 +2,8 @@
 
 It answers at once, and takes the requests apart only when it is asked for its count, so that
 counting costs the contenders nothing. Run it as `python -m tests.benchmarks.sink`; it prints its
-address. `POST /sink/count` answers what came since the last count, and forgets it.
+address. `POST /sink/count` answers what came since the last count, and forgets it; after
+`POST /sink/refuse` everything is answered with 503 until `POST /sink/take`.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Sink:
 
     def __init__(self) -> None:
         self.kept: list[_Kept] = []
+        self.refuses = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -66,6 +68,11 @@ class Sink:
         path = scope["path"]
         if path == "/sink/count":
             status, answer = 200, orjson.dumps(asdict(self._count()))
+        elif path in ("/sink/refuse", "/sink/take"):
+            self.refuses = path == "/sink/refuse"
+            status, answer = 200, b"{}"
+        elif self.refuses:
+            status, answer = 503, b"{}"
         else:
             encoding = dict(scope["headers"]).get(b"content-encoding", b"").decode()
             if scope["method"] in ("POST", "PATCH", "PUT"):
