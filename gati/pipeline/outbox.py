@@ -318,13 +318,17 @@ class Outbox:
         for batch in itertools.chain(self._resident, self._backlog):
             if batch.under_way or bool(batch.file) is not on_disk:
                 continue
-            if batch not in self._resident:
+            if batch in self._resident:
+                turns = [(parcel.lane, parcel.turn) for parcel in batch.parcels]
+            else:
+                # Read once more for its turns: what else there is of them must go, too.
+                requests = (self._disk.read(batch.file) if batch.file else None) or []
+                turns = [(request.lane, request.turn) for request, _ in requests]
                 self._backlog.remove(batch)
                 self._ledger.move(batch.items, "spooled", "dropped", reason)
                 self._finish(batch)
-            else:
-                for parcel in list(batch.parcels):
-                    self._drop_turn(parcel.lane, parcel.turn, reason)
+            for lane, turn in turns:
+                self._drop_turn(lane, turn, reason)
             return True
         return False
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
-from gati.pipeline.outbox import _batches
+from gati.pipeline.outbox import Limits, Outbox, _batches
+from gati.pipeline.spool import Spool
+from gati.pipeline.stats import Ledger
 from tests.pipeline.kit import DOWN, Destination, files, running, say, until
 
 
@@ -122,9 +124,6 @@ def test_a_full_spool_drops_whole_turns_and_counts_them(tmp_path: Path, on_full:
 
 
 def test_a_dropped_turn_takes_along_what_comes_later_of_it(tmp_path: Path) -> None:
-    from gati.pipeline.outbox import Limits, Outbox
-    from gati.pipeline.stats import Ledger
-
     ledger = Ledger()
     outbox = Outbox(Destination(), ledger, None, Limits(memory=10_000))
     big = "x" * 3_000
@@ -364,3 +363,24 @@ def test_what_stands_alone_does_not_overtake_what_came_before_it() -> None:
         Request("c", {"n": n}, 1, "t", endpoint) for n, endpoint in enumerate(["messages", "ratings", "messages"])
     ]
     assert [[request.body["n"] for request, _ in batch] for batch in _batches(requests)] == [[0], [1], [2]]
+
+
+def test_a_turn_in_two_files_is_dropped_whole(tmp_path: Path) -> None:
+    ledger = Ledger()
+    spool = Spool(tmp_path, "desk", "a1")
+    outbox = Outbox(Destination(), ledger, spool, Limits(memory=1_000, disk=10_000))
+    big = "x" * 3_500
+    outbox.accept([Request("c", {"x": "in memory"}, 1, "turn 0")])
+    outbox.accept([Request("c", {"x": big}, 1, "turn 1")])
+    outbox.accept([Request("c", {"x": big}, 1, "turn 1")])
+    outbox.accept([Request("d", {"x": big}, 1, "turn 2")])
+    outbox.accept([Request("d", {"x": big}, 1, "turn 2")])
+    outbox.open()
+    lanes = []
+    while (parcel := outbox.next(0)) is not None:
+        lanes.append(parcel.turn)
+        outbox.settle(parcel, DELIVERED)
+    assert lanes == ["turn 2", "turn 2"]
+    assert ledger.stats().dropped == {"spool_full": 3}
+    assert ledger.stats().balanced
+    spool.close()

@@ -223,6 +223,19 @@ def monkey_patched_by_gevent() -> None:
     told(delivered=observe.flush(60.0).delivered)
 
 
+def ended_on_a_full_disk() -> None:
+    import resource
+
+    observe.init()
+    say("c", "1")
+    observe.flush(60.0)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, resource.RLIM_INFINITY))
+    say("c", "2")
+    observe.flush(60.0)
+    say("c", "3")
+    told(balanced=observe.stats().balanced)
+
+
 def nothing_said_but_flushed() -> None:
     observe.init()
     observe.flush(60.0)
