@@ -250,7 +250,7 @@ class _Writer:
         own = event.structured_prompt or (events.Prompt(event.system_prompt) if event.system_prompt else self._explicit)
         if own is None:
             if event.shown:
-                self.main, self._answered = self.main and NO_PROMPT, True
+                self.main, self._answered = None if self.main is None else NO_PROMPT, True
             return None
         found, wire = self._view.wires.of(own)
         if wire.id:
