@@ -127,11 +127,6 @@ class Disk:
             except OSError as error:
                 self._failed(error)
 
-    def forget(self) -> None:
-        """In a forked child: the files are the parent's."""
-        if self._spool is not None:
-            self._spool.forget()
-
 
 def _request(line: bytes) -> Request | None:
     try:

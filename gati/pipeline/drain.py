@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gati.pipeline.outbox import Limits, Outbox
+from gati.pipeline.outbox import Outbox
 from gati.pipeline.sender import Sender
 from gati.pipeline.spool import Spool, is_dead, scan
 from gati.pipeline.stats import FlushResult, Ledger
+from gati.pipeline.stock import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from gati.pipeline import life
 from gati.pipeline.buffer import Buffer
 from gati.pipeline.faults import guard
-from gati.pipeline.outbox import Limits, Outbox
+from gati.pipeline.outbox import Outbox
 from gati.pipeline.sender import Sender
 from gati.pipeline.spool import Spool
 from gati.pipeline.stats import Ledger
+from gati.pipeline.stock import Limits
 from gati.pipeline.worker import Assembler, Worker
 
 if TYPE_CHECKING:

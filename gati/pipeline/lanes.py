@@ -46,10 +46,10 @@ class Parcel:
 class Batch:
     """Requests that share a file, or, without one, only a place in memory."""
 
-    epoch: int
     items: int
     size: int
     file: SpoolFile | None = None
+    epoch: int = 0
     parcels: list[Parcel] = field(default_factory=list)
     under_way: int = 0
     complete: bool = True

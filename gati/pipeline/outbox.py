@@ -1,45 +1,26 @@
-"""What waits for one destination: on disk, in memory, in lanes.
+"""What waits for one destination, as its senders and the worker share it.
 
-Bodies stay in memory as far as the budget reaches; what comes after is left on disk and read when
-its turn has come, so memory does not grow with an outage.
+It has the lock, decides with the retry policy what may go, and learns what became of it.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 import time
-from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gati.exporters.base import Exporter, Outcome, Request, Verdict
-from gati.pipeline.codec import pack, unpack
-from gati.pipeline.disk import Disk
+from gati.pipeline.codec import unpack
 from gati.pipeline.faults import guard, log
-from gati.pipeline.lanes import FOREVER, PARCEL_BYTES, Batch, Lanes, Parcel
+from gati.pipeline.lanes import FOREVER, Batch, Parcel
 from gati.pipeline.retry import Hold, Policy
+from gati.pipeline.stock import Limits, Lines, Stock, batches
 
 if TYPE_CHECKING:
     from gati.pipeline.spool import Spool
     from gati.pipeline.stats import Ledger
-
-BATCH_BYTES = 256 * 1024
-"""A file of the spool is closed when it has this size."""
-
-DROPPED_TURNS = 10_000
-"""Turns remembered as dropped, so that what comes later of them is dropped, too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of one outbox, in bytes."""
-
-    memory: int = 16 * 1024**2
-    disk: int = 256 * 1024**2
-    drop_newest: bool = False
 
 
 class Outbox:
@@ -55,106 +36,38 @@ class Outbox:
         self.closed = False
         self._is_open = False
         self._ledger = ledger
-        self._limits = limits
-        self._disk = Disk(spool, limits.disk)
-        self._lanes = Lanes()
-        self._resident: OrderedDict[Batch, None] = OrderedDict()
-        self._backlog: deque[Batch] = deque()
-        self._epoch = 0
-        self._outstanding: Counter[int] = Counter()
+        self._spool = spool
+        self._stock = Stock(ledger, spool, limits)
+        self._lanes = self._stock.lanes
         self._wins = 0
-        self._dropped_turns: OrderedDict[str, str] = OrderedDict()
 
     # What comes in; called by the worker
 
     def accept(self, requests: Sequence[Request]) -> None:
         """Store requests, on disk if that can be, and put them in their lanes."""
-        for lines in _batches(requests):
-            kept = []
-            for request, line in lines:
-                if reason := self._dropped_turns.get(request.turn):
-                    self._ledger.enter(request.items, "dropped", reason)
-                else:
-                    kept.append((request, line))
+        for lines in batches(requests):
+            with self.changed:
+                kept = self._stock.wanted(lines)
             if kept:
                 self._store(kept)
 
-    def _store(self, lines: list[tuple[Request, bytes]]) -> None:
-        size = sum(len(line) + 1 for _, line in lines)
-        batch = Batch(0, sum(request.items for request, _ in lines), size)
+    def _store(self, lines: Lines) -> None:
+        batch = Batch(sum(request.items for request, _ in lines), sum(len(line) + 1 for _, line in lines))
         with self.changed:
-            refused = "" if self._room_on_disk(size) else "spool_full"
-        if not refused and self._disk.could_hold(size):
+            refused = "" if self._stock.room_on_disk(batch.size) else "spool_full"
+        if not refused and self._stock.disk.could_hold(batch.size):
             # Outside the lock: a slow disk may hold up this thread, not the senders.
-            batch.file = self._disk.write([line for _, line in lines], batch.items)
+            batch.file = self._stock.disk.write([line for _, line in lines], batch.items)
         with self.changed:
-            if not refused and batch.file is None and not self._room_in_memory(size + PARCEL_BYTES * len(lines)):
-                refused = "memory_full"
-            if refused:
-                self._ledger.enter(batch.items, "dropped", refused)
-                for request, _ in lines:
-                    self._drop_turn(request.lane, request.turn, refused)
-                return
-            self._ledger.enter(batch.items, batch.place)
-            self._expect(batch)
-            if not batch.file or not (self._backlog or self._too_much(size + PARCEL_BYTES * len(lines))):
-                self._load(batch, lines)
-            else:
-                self._backlog.append(batch)
+            self._stock.add(batch, lines, refused)
             self.changed.notify_all()
-
-    def _expect(self, batch: Batch) -> None:
-        batch.epoch = self._epoch
-        self._outstanding[batch.epoch] += 1
-        if batch.file:
-            self._disk.used += batch.file.size
-
-    def _too_much(self, size: int) -> bool:
-        return bool(self._resident) and self._lanes.memory + size > self._limits.memory
 
     def adopt(self) -> int:
         """Take over what dead processes left for this account; returns the number of messages."""
-        files = self._disk.adopt()
         with self.changed:
-            for file in files:
-                batch = Batch(0, file.items, file.size, file)
-                self._ledger.enter(file.items, "spooled", recovered=True)
-                self._expect(batch)
-                self._backlog.append(batch)
+            adopted = self._stock.adopt()
             self.changed.notify_all()
-        return sum(file.items for file in files)
-
-    def _load(self, batch: Batch, lines: Iterable[tuple[Request, bytes]]) -> None:
-        self._resident[batch] = None
-        for request, line in lines:
-            parcel = Parcel(request.lane, request.turn, request.items, line, batch)
-            batch.parcels.append(parcel)
-            self._lanes.add(parcel)
-
-    def _page_in(self) -> None:
-        """Read what is next on disk, as far as memory reaches."""
-        while self._backlog and not self._too_much(self._backlog[0].size + PARCEL_BYTES):
-            self._read(self._backlog.popleft())
-
-    def _read(self, batch: Batch) -> None:
-        requests = self._disk.read(batch.file) if batch.file else None
-        if requests is None:
-            self._ledger.move(batch.items, "spooled", "dropped", "spool_lost")
-            self._finish(batch)
-            return
-        found = sum(request.items for request, _ in requests)
-        if found < batch.items:
-            self._ledger.move(batch.items - found, "spooled", "dropped", "damaged")
-        elif found > batch.items:
-            self._ledger.enter(found - batch.items, "spooled", recovered=True)
-        batch.complete = batch.complete and found == batch.items
-        batch.items = found
-        self._load(batch, requests)
-        for request, _ in requests:
-            if reason := self._dropped_turns.get(request.turn):
-                self._drop_turn(request.lane, request.turn, reason)
-        if not requests:
-            self._finish(batch)
+        return adopted
 
     # What goes out; called by senders
 
@@ -169,7 +82,7 @@ class Outbox:
                 parcel, wait = self._pick(now)
                 if parcel is not None:
                     return parcel
-                waiting = self._is_open and bool(self._lanes or self._backlog)
+                waiting = self._is_open and bool(self._stock)
                 if now >= until and (idle == 0 or not waiting):
                     return None
                 self.changed.wait(max(0.001, wait if waiting else until - now))
@@ -182,7 +95,7 @@ class Outbox:
             return None, self.hold.until - now
         if self._lanes.under_way and not self.hold.well:
             return None, FOREVER
-        self._page_in()
+        self._stock.page_in()
         self._is_open = bool(self._lanes)
         return self._lanes.pick(now)
 
@@ -195,7 +108,7 @@ class Outbox:
     def sendable(self) -> int:
         """How many requests could be under way beside those that are."""
         with self.changed:
-            if self.closed or not self._is_open or not (self._lanes or self._backlog):
+            if self.closed or not self._is_open or not self._stock:
                 return 0
             # One sender waits even if nothing may go yet.
             free = max(1, self._lanes.ready) if self.hold.well else 1
@@ -214,7 +127,7 @@ class Outbox:
                 if verdict is Verdict.OK:
                     self._wins += 1
                     self._ledger.move(parcel.items, parcel.batch.place, "delivered")
-                    self._done(parcel)
+                    self._stock.done(parcel)
                 elif verdict is Verdict.REJECT or not self._split(parcel):
                     self._set_aside(parcel, outcome.reason)
             self.changed.notify_all()
@@ -248,106 +161,23 @@ class Outbox:
             halves = self.exporter.split(unpack(parcel.data))
         if not halves:
             return False
-        batch = parcel.batch
-        parts = [Parcel(parcel.lane, half.turn, half.items, pack(half), batch) for half in halves]
-        lost = parcel.items - sum(part.items for part in parts)
-        if lost > 0:
-            self._ledger.move(lost, batch.place, "dropped", "split")
-        elif lost < 0:
-            self._ledger.enter(-lost, batch.place)
-        batch.items -= lost
-        batch.complete = False
-        at = batch.parcels.index(parcel)
-        batch.parcels[at : at + 1] = parts
-        self._lanes.replace(parcel, parts)
+        self._stock.replace(parcel, halves)
         return True
 
     def _set_aside(self, parcel: Parcel, reason: str) -> None:
         name = self.exporter.name
         log.tell(f"rejected:{name}", "%s refused %d messages: %s", name, parcel.items, reason)
         if not self.closed:
-            self._disk.set_aside(parcel.data, reason)
+            self._stock.disk.set_aside(parcel.data, reason)
         self._ledger.move(parcel.items, parcel.batch.place, "rejected")
-        self._done(parcel)
-
-    def _done(self, parcel: Parcel) -> None:
-        self._lanes.done(parcel)
-        self._take_out(parcel)
-
-    def _take_out(self, parcel: Parcel) -> None:
-        batch = parcel.batch
-        batch.parcels.remove(parcel)
-        batch.items -= parcel.items
-        batch.complete = False
-        if not batch.parcels:
-            self._finish(batch)
-
-    def _finish(self, batch: Batch) -> None:
-        self._resident.pop(batch, None)
-        self._outstanding[batch.epoch] -= 1
-        if not self._outstanding[batch.epoch]:
-            del self._outstanding[batch.epoch]
-        if batch.file:
-            self._disk.used -= batch.file.size
-            self._disk.remove(batch.file)
-
-    # Limits; whole turns go
-
-    def _room_on_disk(self, size: int) -> bool:
-        """Make room by dropping what is oldest; False if it must be the newcomer. A disk that
-        cannot be used, or that others fill, leaves the decision to memory.
-        """
-        while self._disk.usable and self._disk.could_hold(size) and self._disk.excess(size) > 0:
-            _tell_limit("spool_full")
-            if self._limits.drop_newest or not self._drop_oldest(on_disk=True):
-                return False
-        return True
-
-    def _room_in_memory(self, size: int) -> bool:
-        while self._lanes.memory + size > self._limits.memory:
-            _tell_limit("memory_full")
-            if size > self._limits.memory:
-                return False
-            if self._limits.drop_newest or not self._drop_oldest(on_disk=False):
-                return False
-        return True
-
-    def _drop_oldest(self, on_disk: bool) -> bool:
-        """Drop the turns of the oldest batch that is not under way; False if there is none."""
-        reason = "spool_full" if on_disk else "memory_full"
-        for batch in itertools.chain(self._resident, self._backlog):
-            if batch.under_way or bool(batch.file) is not on_disk:
-                continue
-            if batch in self._resident:
-                turns = [(parcel.lane, parcel.turn) for parcel in batch.parcels]
-            else:
-                # Read once more for its turns: what else there is of them must go, too.
-                requests = (self._disk.read(batch.file) if batch.file else None) or []
-                turns = [(request.lane, request.turn) for request, _ in requests]
-                self._backlog.remove(batch)
-                self._ledger.move(batch.items, "spooled", "dropped", reason)
-                self._finish(batch)
-            for lane, turn in turns:
-                self._drop_turn(lane, turn, reason)
-            return True
-        return False
-
-    def _drop_turn(self, lane: str, turn: str, reason: str) -> None:
-        """Drop what waits of a turn, and remember it for what is still to come."""
-        self._dropped_turns[turn] = reason
-        if len(self._dropped_turns) > DROPPED_TURNS:
-            self._dropped_turns.popitem(last=False)
-        for parcel in self._lanes.take_turn(lane, turn):
-            self._ledger.move(parcel.items, parcel.batch.place, "dropped", reason)
-            self._take_out(parcel)
+        self._stock.done(parcel)
 
     # Flush and end
 
     def new_epoch(self) -> int:
         """The number of all that was accepted so far; what comes now gets the next."""
         with self.changed:
-            self._epoch += 1
-            return self._epoch - 1
+            return self._stock.new_epoch()
 
     def hurry(self) -> None:
         """Somebody waits: try at once what waits for another attempt."""
@@ -360,56 +190,27 @@ class Outbox:
     def quiet(self, epoch: int) -> bool:
         """True if nothing of the epoch or before is outstanding, or the key is refused."""
         with self.changed:
-            if not any(number <= epoch for number in self._outstanding):
+            if not self._stock.outstanding(epoch):
                 return True
             return bool(self.hold.paused) and not self._lanes.under_way and time.monotonic() < self.hold.until
 
     @property
     def disk_bytes(self) -> int:
-        return self._disk.used
+        return self._stock.disk.used
 
     @property
     def memory_bytes(self) -> int:
         return self._lanes.memory
 
     def close(self) -> None:
-        """Give back what is left: files say what remains, and have no owner any more."""
+        """Give back what is left. What is under way may still be settled."""
         with self.changed:
             if not self.closed:
                 self.closed = True
-                for batch in self._resident:
-                    if batch.file and not batch.complete:
-                        self._disk.rewrite(batch.file, [parcel.data for parcel in batch.parcels], batch.items)
-                self._disk.close()
+                self._stock.close()
                 self.changed.notify_all()
 
     def forget(self) -> None:
         """In a forked child: all of this is the parent's."""
-        self._disk.forget()
-
-
-def _tell_limit(reason: str) -> None:
-    log.tell(reason, "a limit is reached (%s): whole turns are dropped and counted", reason)
-
-
-def _batches(requests: Iterable[Request]) -> Iterator[list[tuple[Request, bytes]]]:
-    """Share files among requests. What the destination cannot recognise as a repetition stands
-    alone, so that its file is gone as soon as it was delivered.
-    """
-    together: list[tuple[Request, bytes]] = []
-    size = 0
-    for request in requests:
-        line = pack(request)
-        if request.endpoint != "messages":
-            if together:  # what came first goes first: a rating follows the turn that it rates
-                yield together
-                together, size = [], 0
-            yield [(request, line)]
-            continue
-        if together and size + len(line) > BATCH_BYTES:
-            yield together
-            together, size = [], 0
-        together.append((request, line))
-        size += len(line)
-    if together:
-        yield together
+        if self._spool is not None:
+            self._spool.forget()

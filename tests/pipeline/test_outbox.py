@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
-from gati.pipeline.outbox import Limits, Outbox, _batches
+from gati.pipeline.outbox import Outbox
 from gati.pipeline.spool import Spool
 from gati.pipeline.stats import Ledger
+from gati.pipeline.stock import Limits, batches
 from tests.pipeline.kit import DOWN, Destination, files, running, say, until
 
 
@@ -362,7 +363,7 @@ def test_what_stands_alone_does_not_overtake_what_came_before_it() -> None:
     requests = [
         Request("c", {"n": n}, 1, "t", endpoint) for n, endpoint in enumerate(["messages", "ratings", "messages"])
     ]
-    assert [[request.body["n"] for request, _ in batch] for batch in _batches(requests)] == [[0], [1], [2]]
+    assert [[request.body["n"] for request, _ in batch] for batch in batches(requests)] == [[0], [1], [2]]
 
 
 def test_a_turn_in_two_files_is_dropped_whole(tmp_path: Path) -> None:
