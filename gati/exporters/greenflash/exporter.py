@@ -10,6 +10,7 @@ with `extra_body` 0.3 and 0.5 (greenflash 1.4.0).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -17,7 +18,6 @@ import orjson
 from gati.exporters import outcomes
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.exporters.greenflash.connection import access, http_client
-from gati.exporters.greenflash.messages import Encoder, shorten, wire
 from gati.exporters.greenflash.quiet import quiet
 from gati.exporters.held import Held
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from greenflash import Greenflash
 
     from gati.events import Item
+    from gati.exporters.greenflash.messages import Encoder
     from gati.settings import Settings
 
 _LEAST = 2000
@@ -42,8 +43,14 @@ class GreenflashExporter:
         self.account = self._access.account
         self._timeout = settings.timeout
         self._connections = settings.connections
-        self._encoder = Encoder(settings)
+        self._settings = settings
         self._client: Held[Greenflash] = Held(self._connect)
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        from gati.exporters.greenflash.messages import Encoder  # late: in the background, not in the user's `init`
+
+        return Encoder(self._settings)
 
     def encode(self, items: Sequence[Item]) -> list[Request]:
         """See `Encoder.encode`."""
@@ -79,6 +86,8 @@ class GreenflashExporter:
             self._client.close()
 
     def _send(self, request: Request) -> Outcome:
+        from gati.exporters.greenflash.messages import shorten  # late, as above
+
         body = request.body
         outcome, status, answer = self._attempt(request.endpoint, body, request.items)
         if request.endpoint != "messages":
@@ -142,6 +151,8 @@ class GreenflashExporter:
 def _call(client: Greenflash, endpoint: str, body: dict[str, Any]) -> Any:
     """The HTTP response of one call of the SDK."""
     if endpoint == "messages":
+        from gati.exporters.greenflash.messages import wire  # late, as above
+
         # What stands in extra_body wins over the arguments (the SDK's documentation).
         raw = client.messages.with_raw_response.create(
             external_user_id=body["external_user_id"], messages=(), extra_body=wire(body)
