@@ -35,6 +35,7 @@ class Calls:
         self._told_earlier = thread.answered
         self._resumed = resumed
         self._asked: dict[str, _Asked] = {}
+        self._unsettled: dict[str, None] = {}
         self._mentioned: dict[str, dict[str, Any]] = {}
         self._ids: dict[Run, str] = {}
         self._askers: dict[Run, str | None] = {}
@@ -54,6 +55,7 @@ class Calls:
                     call_id = str(request["id"])
                     self._settle(call_id)
                     self._asked[call_id] = _Asked(request, run)
+                    self._unsettled[call_id] = None
         elif run.kind == "tool":
             self._note_tool(run)
         elif run.parent is None:
@@ -85,6 +87,7 @@ class Calls:
         answered = call_id in self._answers or (final and is_invalid(request))
         if answered and call_id not in self._run and call_id not in self._told:
             self._told.add(call_id)
+            self._unsettled.pop(call_id, None)
             self._unrun.append((request, run, self._answers.get(call_id)))
 
     def _note_answers(self, messages: Iterable[Message]) -> list[str]:
@@ -103,6 +106,7 @@ class Calls:
             self._ids[run] = call_id
             self._askers[run] = self.requested_by(call_id)
             self._run.add(call_id)
+            self._unsettled.pop(call_id, None)
             if run.interrupted:
                 self._paused.add(call_id)
             else:
@@ -155,7 +159,7 @@ class Calls:
         A valid request without any answer is not among them: it waits, or the program's own
         code deals with it; it stands in the model's output.
         """
-        for call_id in self._asked:
+        for call_id in list(self._unsettled):
             self._close(call_id, final)
         found, self._unrun = self._unrun, []
         return found

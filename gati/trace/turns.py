@@ -28,6 +28,7 @@ from gati.trace.steps import Steps
 from gati.trace.wrote import loaded_for, rest_of_input, resume_of, said_in
 
 if TYPE_CHECKING:
+    from gati.trace.answer import Models
     from gati.trace.memory import Thread, Threads
     from gati.trace.records import Scope
     from gati.trace.tree import Run, Trace
@@ -104,7 +105,7 @@ class Making:
         if self.agentic:
             events.append(self._end_event(status))
         self.steps.calls.leave(self.thread, status == "waiting")
-        turn = self._frame(said, events)
+        turn = self._frame(said, events, models)
         turn.status, turn.answer, turn.context = status, answer, self._context()
         return turn
 
@@ -124,9 +125,10 @@ class Making:
         self._waiting = []
         if len(self.steps.events) == self._handed:
             return None  # plumbing
+        models = self.steps.models[self._cleaned :]
         said, events = self._news()
-        mark(self.steps.models, None)
-        turn = self._frame(said, events)
+        mark(models, None)
+        turn = self._frame(said, events, models)
         turn.status = "unfinished"
         return turn
 
@@ -137,7 +139,7 @@ class Making:
         self._tell_results(self.steps.events)
         self._drop_known_messages()
         mark(self.steps.models, None)
-        turn = self._frame([], self.steps.events)
+        turn = self._frame([], self.steps.events, self.steps.models)
         for event in turn.events:
             event.parent_event_id = event.parent_event_id or self.id
         turn.agentic = True
@@ -166,7 +168,7 @@ class Making:
         self._drop_known_messages()
         return (self._said if begins else []), events
 
-    def _frame(self, said: list[Said], events: list[Event]) -> Turn:
+    def _frame(self, said: list[Said], events: list[Event], models: Models) -> Turn:
         for event in events:
             self.own(event)
         return Turn(
@@ -180,7 +182,7 @@ class Making:
             events=events,
             agentic=self.agentic,
             graph=self.trace.is_graph,
-            model=model_of_answer(self.steps.models),
+            model=model_of_answer(models),
         )
 
     def own(self, event: Event) -> None:
