@@ -38,9 +38,6 @@ class Memory:
     def __contains__(self, key: Hashable) -> bool:
         return key in self.kept
 
-    def __bool__(self) -> bool:
-        return bool(self.kept)
-
     def add(self, key: Hashable) -> None:
         self.kept[key] = None
         if len(self.kept) > self.bound:

@@ -168,7 +168,7 @@ class Recorder:
     def chain_ended(self, outputs: Any, run_id: UUID, inputs: Any) -> None:
         at = perf_counter_ns()
         flags = self.open.pop(run_id.int, ROOT)
-        if self.muted and run_id.int in self.muted:
+        if (muted := self.muted.kept) and run_id.int in muted:
             return
         given = output = None
         if flags & NODE:
@@ -186,7 +186,7 @@ class Recorder:
     def model_ended(self, response: Any, run_id: UUID) -> None:
         at = perf_counter_ns()
         self._forget(run_id.int)
-        if not (self.muted and run_id.int in self.muted):
+        if not ((muted := self.muted.kept) and run_id.int in muted):
             self.put(_new(RunEnded, (run_id, at, self._taken(self._result, response), None)))
 
     def tool_ended(self, output: Any, run_id: UUID) -> None:
@@ -197,13 +197,13 @@ class Recorder:
     def ended(self, output: Any, run_id: UUID) -> None:
         at = perf_counter_ns()
         self.open.pop(run_id.int, None)
-        if not (self.muted and run_id.int in self.muted):
+        if not ((muted := self.muted.kept) and run_id.int in muted):
             self.put(_new(RunEnded, (run_id, at, self._taken(freeze, output), None)))
 
     def failed(self, error: BaseException, run_id: UUID, more: dict[str, Any]) -> None:
         at = perf_counter_ns()
         flags = self._forget(run_id.int)
-        if self.muted and run_id.int in self.muted:
+        if (muted := self.muted.kept) and run_id.int in muted:
             return
         response = more.get("response")
         output = self._taken(self._result, response) if response is not None else None
@@ -265,7 +265,8 @@ class Recorder:
         opened = self.open
         if run_id.int in opened:
             return None
-        if paused.get() or (self.muted and parent is not None and parent.int in self.muted):
+        muted = self.muted.kept
+        if paused.get() or (muted and parent is not None and parent.int in muted):
             self.muted.add(run_id.int)
             return None
         below = parent is not None and parent.int in opened

@@ -59,7 +59,8 @@ _MESSAGE_CLASSES: dict[type, bool] = {}
 
 def is_message(value: Any) -> bool:
     """`isinstance(value, BaseMessage)`, remembered by class: pydantic makes the check itself slow."""
-    return is_message_class(type(value))
+    known = _MESSAGE_CLASSES.get(type(value))
+    return is_message_class(type(value)) if known is None else known
 
 
 def is_message_class(kind: type) -> bool:
