@@ -32,4 +32,6 @@ def test_no_request_breaks_the_server(case: Any, local: LocalServer) -> None:
     # Two runs under one name are the backend's 500, on purpose; any other is a fault of ours.
     if answer.status_code == 500 and case.path == "/api/events" and "run" in answer.text:
         return
+    if answer.status_code == 413:  # refused before it was read; schemathesis does not count it as a refusal
+        return
     case.validate_response(answer, headers=key)
