@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 BATCH_BYTES = 256 * 1024
 """A file of the spool is closed when it has this size."""
 
+RESIDENT_BYTES = 4 * 1024**2
+"""Of what is on disk, so much stays in memory as well, so that a send need not read it again."""
+
 DROPPED_TURNS = 10_000
 """Turns remembered as dropped, so that what comes later of them is dropped, too."""
 
@@ -106,7 +109,7 @@ class Stock:
             self.disk.used += batch.file.size
 
     def _too_much(self, size: int) -> bool:
-        return bool(self._resident) and self.lanes.memory + size > self._limits.memory
+        return bool(self._resident) and self.lanes.memory + size > min(RESIDENT_BYTES, self._limits.memory)
 
     def _load(self, batch: Batch, lines: Iterable[tuple[Request, bytes]]) -> None:
         self._resident[batch] = None
