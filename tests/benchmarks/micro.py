@@ -175,48 +175,62 @@ def large_state(handler: Any, runs: int = 100) -> dict[str, float]:
     return _percentiles(laps, 0.0)
 
 
-def holds(flush: Callable[[], object], seconds: float = 3.0) -> dict[str, float]:
-    """How late another thread gets the interpreter, in milliseconds, while turns are assembled and delivered, and without."""
+def holds(flush: Callable[[], object], turns: int = 400, seconds: float = 3.0) -> dict[str, dict[str, float]]:
+    """How late another thread gets the interpreter, in milliseconds, while turns are assembled and delivered,
+    and in a process that does nothing.
+    """
+    from gati.langchain.callback import desk
+
+    recorder = desk.recorder
+    assert recorder is not None
+    records: list[Any] = []
+    put, recorder.put = recorder.put, records.append
     run = agent(lambda: {"metadata": {"thread_id": uuid.uuid4().hex}})
-    quiet = _late(lambda: time.sleep(seconds))
+    # The program's own work holds the interpreter, too; so it is done before the probe looks.
+    for _ in range(turns):
+        run()
+    recorder.put = put
 
     def deliver() -> None:
-        for _ in range(300):
-            run()
+        for record in records:
+            put(record)
         flush()
 
-    # The program's own work holds the interpreter, too; so it is done before the probe looks.
-    for _ in range(400):
-        run()
-    busy = _late(flush)
-    both = _late(deliver)
-    return {"without": quiet, "delivering": busy, "program_and_delivery": both}
+    # A full collection of the garbage collector holds the interpreter as long as the program's own heap is large.
+    gc.collect()
+    gc.freeze()
+    try:
+        return {"without": _late(lambda: time.sleep(seconds)), "delivering": _late(deliver)}
+    finally:
+        gc.unfreeze()
 
 
-def _late(work: Callable[[], object]) -> float:
-    latest, stop = 0, False
+def _late(work: Callable[[], object]) -> dict[str, float]:
+    late: list[int] = []
+    stop = False
 
     def probe() -> None:
-        nonlocal latest
         while not stop:
             before = time.perf_counter_ns()
             time.sleep(0.0002)
-            latest = max(latest, time.perf_counter_ns() - before - 200_000)
+            late.append(time.perf_counter_ns() - before - 200_000)
 
     thread = threading.Thread(target=probe)
     thread.start()
     work()
     stop = True
     thread.join()
-    return latest / 1e6
+    late.sort()
+    return {"p999": late[math.ceil(len(late) * 0.999) - 1] / 1e6, "worst": late[-1] / 1e6, "looks": len(late)}
 
 
 def memory(turns: int = 200) -> int:
     """Bytes that a turn of the agent holds while it waits in the buffer."""
-    from gati._runtime import runtime
+    from gati.langchain.callback import desk
 
+    recorder = desk.recorder
+    assert recorder is not None
     records: list[Any] = []
-    recorder = sys.modules["gati.langchain.callback"].desk.recorder
     put, recorder.put = recorder.put, records.append
     run = agent(lambda: {"metadata": {"thread_id": "one"}})
     run()
@@ -230,7 +244,6 @@ def memory(turns: int = 200) -> int:
     held = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     recorder.put = put
-    assert runtime.pipeline is not None
     return held // turns
 
 

@@ -166,8 +166,8 @@ def _closer(told: dict[str, Any]) -> str:
         f"`import gati` {micro['import']['gati_ms']:.1f} ms and `observe` {micro['import']['observe_ms']:.1f} ms in a "
         f"program that has langchain_core; `observe.init` {micro['init_ms']:.0f} ms",
         f"a waiting turn of the agent holds {micro['memory_per_turn'] / 1000:.1f} KB",
-        f"another thread got the interpreter at most {hold['delivering']:.1f} ms late while turns were delivered "
-        f"({hold['without']:.1f} ms in an idle process)",
+        f"another thread got the interpreter {_late(hold['delivering'])} late while turns were delivered, "
+        f"{_late(hold['without'])} in a process that does nothing",
         f"a spool is drained at {drained['one']:,.0f} messages for each second of CPU where they are of one "
         f"conversation, {drained['own']:,.0f} where each turn is one of its own",
     ]
@@ -179,6 +179,10 @@ def _closer(told: dict[str, Any]) -> str:
             "\n".join(f"- {fact}" for fact in facts),
         )
     )
+
+
+def _late(told: dict[str, float]) -> str:
+    return f"{told['p999']:.1f} ms (p99.9; worst {told['worst']:.1f} ms)"
 
 
 def _title(name: str) -> str:

@@ -62,6 +62,8 @@ class Sink:
         body = b""
         while True:
             part = await receive()
+            if part["type"] == "http.disconnect":
+                return  # given up by its sender: nothing has arrived
             body += part.get("body", b"")
             if not part.get("more_body"):
                 break
