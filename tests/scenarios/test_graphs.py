@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import operator
 from typing import Annotated, Any
 
+import pytest
 from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.cache.memory import InMemoryCache
@@ -154,6 +156,10 @@ def test_a_retried_node_shows_each_attempt(watch: Watch):
     )
 
 
+@pytest.mark.skipif(
+    "error_handler" not in inspect.signature(StateGraph.add_node).parameters,
+    reason="this LangGraph has no error handlers",
+)
 def test_an_error_handler_takes_over(watch: Watch):
     def graph() -> Any:
         def broken(state: MessagesState) -> dict[str, Any]:
