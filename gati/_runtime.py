@@ -128,6 +128,7 @@ def _assembler(settings: Settings) -> Assembler:
         environment=settings.environment,
         input_key=settings.input_key,
         output_key=settings.output_key,
+        import_history=settings.import_history,
         system_prompt=settings.system_prompt,
         incremental=settings.submission == "incremental",
         defaults=whose,

@@ -164,6 +164,12 @@ class Settings(BaseModel):
     )
     input_key: str | None = option(None, "Key of the root's input that holds the user's text.", _TEXT, min_length=1)
     output_key: str | None = option(None, "Key of the root's output that holds the answer.", _TEXT, min_length=1)
+    import_history: bool = option(
+        False,
+        "A history that a program passes and gati did not watch is told once, as imported. Only where no other process "
+        "may have told it live: it would stand there twice.",
+        _SWITCH,
+    )
 
     # What is told
     detail: Literal["full", "conversation"] = option(

@@ -42,6 +42,7 @@ class Options:
     environment: str | None = None
     input_key: str | None = None
     output_key: str | None = None
+    import_history: bool = False
     system_prompt: Any = None
     incremental: bool = False
     defaults: Defaults = field(default_factory=Defaults)
@@ -153,7 +154,14 @@ class Making:
         return bool(self._said) or resume_of(self.trace) is not None
 
     def _find_said(self) -> list[Said]:
-        return self._said or said_in(self.trace, self.options.input_key, self.conversation.id, self.thread, self.known)
+        return self._said or said_in(
+            self.trace,
+            self.options.input_key,
+            self.conversation.id,
+            self.thread,
+            self.known,
+            self.options.import_history,
+        )
 
     def _news(self) -> tuple[list[Said], list[Event]]:
         """What was said and done, without what is handed out already."""

@@ -20,7 +20,9 @@ _SILENT = frozenset({"tool", "retriever", "embedding", "memory_read", "memory_wr
 """Kinds of roots whose input is no person's."""
 
 
-def said_in(trace: Trace, input_key: str | None, conversation_id: str, thread: Thread, known: bool) -> list[Said]:
+def said_in(
+    trace: Trace, input_key: str | None, conversation_id: str, thread: Thread, known: bool, importing: bool = False
+) -> list[Said]:
     """The texts that are new with this turn, oldest first.
 
     Args:
@@ -29,14 +31,23 @@ def said_in(trace: Trace, input_key: str | None, conversation_id: str, thread: T
         conversation_id: whose texts these are.
         thread: what the conversation has had; what is found here is added.
         known: the conversation had turns before, so that a history in the input is told already.
+        importing: tell a history that a person has a part in, too. It may have been told live by
+            another process, which would double it, so this has to be asked for.
     """
     heard = _heard(trace, input_key)
     if heard is None:
         return []
     root_id, start = str(trace.root.id), trace.root.started + trace.offset
     said: list[Said] = []
+    earlier: dict[str, Any] = {}
     if heard.history and not known and conversation_id != root_id:
-        said = _imported(heard.history, conversation_id, start)
+        # What stands before a person's first words, a greeting, was told by no turn.
+        if importing or not any(map(_is_persons, heard.history)):
+            said = _imported(heard.history, conversation_id, start)
+        else:
+            earlier = {"history_messages": len(heard.history)}
+            for message in heard.history:
+                thread.tell(text_of(message))
     number = 0
     for message in heard.news:
         role: Literal["user", "system"]
@@ -51,7 +62,7 @@ def said_in(trace: Trace, input_key: str | None, conversation_id: str, thread: T
             continue
         suffix = f":{number}" if number else ""
         resumed = {"status": message.status} if message.status == "resumed" else {}
-        said.append(Said(f"{root_id}:user{suffix}", role, text, start, properties={**media, **resumed}))
+        said.append(Said(f"{root_id}:user{suffix}", role, text, start, properties={**earlier, **media, **resumed}))
         number += 1
     for one in said:
         thread.tell(one.text)

@@ -421,6 +421,7 @@ def test_history_that_the_program_passes_is_told_once(watch: Watch):
           chain_end    completed
         """,
         program,
+        import_history=True,
     )
 
 

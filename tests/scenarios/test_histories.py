@@ -50,6 +50,7 @@ def test_a_bare_models_history_is_told_once(watch: Watch, form: str):
           assistant_message "Thirteen."
         """,
         program,
+        import_history=True,
     )
 
 
@@ -71,6 +72,7 @@ llm            gpt-4o-mini 10>5 $
             for name in ("c-1", "c-2")
         ),
         program,
+        import_history=True,
     )
 
 
@@ -154,6 +156,43 @@ def test_text_and_history_under_keys_of_their_own(watch: Watch):
           llm          gpt-4o-mini 10>5 $
           assistant_message "Twelve."
           chain_end    completed
+        """,
+        program,
+        import_history=True,
+    )
+
+
+def test_a_history_that_another_process_may_have_told_is_counted_and_not_told_again(watch: Watch):
+    def program(config: Config) -> Any:
+        ours = {**config, "metadata": {"conversation_id": "c-1"}}
+        history = [*(FORMS["messages"](*said) for said in BEFORE), HumanMessage("144?")]
+        return model("Twelve.").invoke(history, ours).text
+
+    seen = watch(
+        """
+        conversation c-1 of anonymous
+        user_message   "144?"
+        llm            gpt-4o-mini 10>5 $
+          assistant_message "Twelve."
+        """,
+        program,
+        explicit=False,
+    )
+    assert seen.of("user_message")[0]["properties"] == {"history_messages": len(BEFORE)}
+
+
+def test_a_greeting_before_the_first_words_was_told_by_no_turn_and_is_told_with_them(watch: Watch):
+    def program(config: Config) -> Any:
+        ours = {**config, "metadata": {"conversation_id": "c-1"}}
+        return model("Twelve.").invoke([AIMessage("Hi! What is it?"), HumanMessage("144?")], ours).text
+
+    watch(
+        """
+        conversation c-1 of anonymous
+        assistant_message "Hi! What is it?" imported
+        user_message   "144?"
+        llm            gpt-4o-mini 10>5 $
+          assistant_message "Twelve."
         """,
         program,
     )

@@ -260,6 +260,7 @@ def test_a_history_that_began_before_gati_watched_is_told_once(watch: Watch):
           chain_end    completed
         """,
         *both(turns),
+        import_history=True,
     )
 
 
