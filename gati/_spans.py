@@ -29,30 +29,37 @@ _PIECES = 1_000
 
 
 class _Running:
-    """One execution of a span. All of it is silent when nothing is watched."""
+    """One execution of a span; silent when nothing is watched.
 
-    __slots__ = ("_span", "_token")
+    ``with running:`` is around the span's own code. An exception that leaves it ends the span,
+    but for those in `last`, which are how a generator says that it has no more.
+    """
 
-    def __init__(self, kind: str, name: str, given: Any) -> None:
+    __slots__ = ("_last", "_span", "_token")
+
+    def __init__(self, kind: str, name: str, given: Any, last: tuple[type[BaseException], ...] = ()) -> None:
+        self._last = last
         self._span: Span | None = None
         self._token: Token[Span | None] | None = None
         if (recorder := runtime.recorder) is not None:
             with guard("span"):
                 self._span = recorder.span_started(kind, name, given)
 
-    def enter(self) -> None:
-        """From here on runs hang on this span."""
+    def __enter__(self) -> None:
         if self._span is not None:
             self._token = current_span.set(self._span)
 
-    def leave(self) -> None:
-        """Runs hang again on what is around."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         token, self._token = self._token, None
         if token is not None:
             try:
                 current_span.reset(token)
             except ValueError:
                 pass  # closed in another context than it was entered in; that context is gone
+        if error is not None and not isinstance(error, self._last):
+            self.fail(error)
 
     def end(self, output: Any) -> None:
         """The span is over and well."""
@@ -87,7 +94,7 @@ class span:  # noqa: N801 - reads as a statement: `with observe.span("rank"):`
 
     def __enter__(self) -> Self:
         running = _Running(self.kind, self.name, self.input)
-        running.enter()
+        running.__enter__()
         self._running.append(running)
         return self
 
@@ -95,11 +102,9 @@ class span:  # noqa: N801 - reads as a statement: `with observe.span("rank"):`
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         running = self._running.pop()
-        running.leave()
+        running.__exit__(kind, error, trace)
         if error is None:
             running.end(self.output)
-        else:
-            running.fail(error)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -139,8 +144,10 @@ def _decorator(function: Any, kind: str, name: str | None) -> Any:
     return decorate if function is None else decorate(function)
 
 
-def _started(function: Callable[..., Any], kind: str, name: str, args: Any, kwargs: Any) -> _Running:
-    return _Running(kind, name, _arguments(function, args, kwargs) if runtime.recorder is not None else None)
+def _started(
+    function: Callable[..., Any], kind: str, name: str, args: Any, kwargs: Any, *last: type[BaseException]
+) -> _Running:
+    return _Running(kind, name, _arguments(function, args, kwargs) if runtime.recorder is not None else None, last)
 
 
 def _arguments(function: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, Any]:
@@ -153,15 +160,8 @@ def _arguments(function: Callable[..., Any], args: Any, kwargs: Any) -> dict[str
 
 def _around_call(function: Callable[..., Any], kind: str, name: str) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
-        running = _started(function, kind, name, args, kwargs)
-        running.enter()
-        try:
+        with (running := _started(function, kind, name, args, kwargs)):
             result = function(*args, **kwargs)
-        except BaseException as error:
-            running.leave()
-            running.fail(error)
-            raise
-        running.leave()
         running.end(result)
         return result
 
@@ -170,15 +170,8 @@ def _around_call(function: Callable[..., Any], kind: str, name: str) -> Callable
 
 def _around_coroutine(function: Callable[..., Any], kind: str, name: str) -> Callable[..., Any]:
     async def run(*args: Any, **kwargs: Any) -> Any:
-        running = _started(function, kind, name, args, kwargs)
-        running.enter()
-        try:
+        with (running := _started(function, kind, name, args, kwargs)):
             result = await function(*args, **kwargs)
-        except BaseException as error:
-            running.leave()
-            running.fail(error)
-            raise
-        running.leave()
         running.end(result)
         return result
 
@@ -187,24 +180,18 @@ def _around_coroutine(function: Callable[..., Any], kind: str, name: str) -> Cal
 
 def _around_generator(function: Callable[..., Any], kind: str, name: str) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        running = _started(function, kind, name, args, kwargs)
+        running = _started(function, kind, name, args, kwargs, StopIteration)
         inner: Generator[Any, Any, Any] = function(*args, **kwargs)
         pieces: list[Any] = []
         resume: Callable[[], Any] = functools.partial(next, inner)
         while True:
-            # Only while the generator's own code runs: between its steps the caller's does.
-            running.enter()
             try:
-                item = resume()
+                # Only while the generator's own code runs: between its steps the caller's does.
+                with running:
+                    item = resume()
             except StopIteration as stop:
-                running.leave()
                 running.end(_pieced(pieces))
                 return stop.value
-            except BaseException as error:
-                running.leave()
-                running.fail(error)
-                raise
-            running.leave()
             if len(pieces) < _PIECES:
                 pieces.append(item)
             try:
@@ -223,23 +210,17 @@ def _around_generator(function: Callable[..., Any], kind: str, name: str) -> Cal
 
 def _around_async_generator(function: Callable[..., Any], kind: str, name: str) -> Callable[..., Any]:
     async def run(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        running = _started(function, kind, name, args, kwargs)
+        running = _started(function, kind, name, args, kwargs, StopAsyncIteration)
         inner: AsyncGenerator[Any, Any] = function(*args, **kwargs)
         pieces: list[Any] = []
         resume: Callable[[], Any] = inner.__anext__
         while True:
-            running.enter()
             try:
-                item = await resume()
+                with running:
+                    item = await resume()
             except StopAsyncIteration:
-                running.leave()
                 running.end(_pieced(pieces))
                 return
-            except BaseException as error:
-                running.leave()
-                running.fail(error)
-                raise
-            running.leave()
             if len(pieces) < _PIECES:
                 pieces.append(item)
             try:
