@@ -202,6 +202,7 @@ def test_nothing_of_a_span_is_left_in_the_context() -> None:
 def test_embeddings_are_told_by_their_texts_and_sizes() -> None:
     from langchain_core.embeddings import DeterministicFakeEmbedding
 
+    pytest.importorskip("numpy", reason="needs numpy")
     plain = DeterministicFakeEmbedding(size=3)
     watched = observe.wrap_embeddings(plain)
     with capture() as captured:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from typing import TYPE_CHECKING, Protocol
 
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
@@ -41,6 +42,7 @@ class LocalExporter:
         self.account = hashlib.sha256(f"local\n{store_path or ''}".encode()).hexdigest()[:16]
         self._encoder = encoder
         self._store: Store | None = None
+        self._opening = threading.Lock()
 
     def encode(self, items: Sequence[Item]) -> list[Request]:
         """The requests that Greenflash would get."""
@@ -59,7 +61,8 @@ class LocalExporter:
         return self._encoder.split(request)
 
     def after_fork(self) -> None:
-        """Nothing to do: the store opens its file anew in a child."""
+        """The store opens its file anew in a child by itself."""
+        self._opening = threading.Lock()
 
     def close(self) -> None:
         """Close the file."""
@@ -67,14 +70,19 @@ class LocalExporter:
             self._store.close()
 
     def _write(self, request: Request) -> None:
-        if self._store is None:
-            from gati.studio.store import Store  # sqlite3 is loaded when there is something to keep
-
-            self._store = Store(self.store_path, self.max_bytes)
+        store = self._open()
         if request.endpoint == "messages":
-            self._store.ingest(wire(request.body))
+            store.ingest(wire(request.body))
         else:
-            self._store.act(request.endpoint, wire(request.body))
+            store.act(request.endpoint, wire(request.body))
+
+    def _open(self) -> Store:
+        with self._opening:  # several threads send: a second store would be closed by nobody
+            if self._store is None:
+                from gati.studio.store import Store  # sqlite3 is loaded when there is something to keep
+
+                self._store = Store(self.store_path, self.max_bytes)
+            return self._store
 
 
 def _outcome(error: Exception) -> Outcome:

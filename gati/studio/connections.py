@@ -31,6 +31,7 @@ class Connections:
         self.file_bytes = max_bytes - self.log_bytes
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
+        self._closings = 0
         self._pid = os.getpid()
         path.parent.mkdir(parents=True, exist_ok=True)
         # Made by us so that nobody else can read it: what people say to agents is private.
@@ -41,13 +42,17 @@ class Connections:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A connection outside a transaction; rows are `sqlite3.Row`."""
-        db = self._take()
+        db, closings = self._take(), self._closings
         try:
             yield db
         except BaseException:
             db.close()
             raise
-        self._give_back(db)
+        with self._lock:
+            if closings == self._closings:
+                self._idle.append(db)
+                return
+        db.close()  # closed meanwhile, by a thread that could not know of this connection
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -91,6 +96,7 @@ class Connections:
         """Close what is idle; a later use opens anew."""
         with self._lock:
             idle, self._idle = self._idle, []
+            self._closings += 1
         for db in idle:
             db.close()
 
@@ -103,12 +109,16 @@ class Connections:
                 return self._idle.pop()
         return self._open()
 
-    def _give_back(self, db: sqlite3.Connection) -> None:
-        with self._lock:
-            self._idle.append(db)
-
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            self._prepare(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
         db.row_factory = sqlite3.Row
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table, or it is ignored
         db.execute("PRAGMA journal_mode = WAL")
@@ -118,4 +128,3 @@ class Connections:
         db.execute(f"PRAGMA max_page_count = {self.file_bytes // page * 9 // 10}")
         db.execute(f"PRAGMA wal_autocheckpoint = {max(16, self.log_bytes // page // 4)}")
         db.execute(f"PRAGMA journal_size_limit = {self.log_bytes}")
-        return db

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +47,8 @@ def exporter(tmp_path: Path) -> Any:
 def test_a_request_is_in_the_store_when_send_returns(exporter: LocalExporter, tmp_path: Path) -> None:
     assert exporter.send(request(body("c", said("a", "hello")))) == DELIVERED
     assert exporter.send(request(body("c", said("a", "hello")))) == DELIVERED
-    assert [m["content"] for m in reading.messages(Store(tmp_path / "store.db"))] == ["hello"]
+    with closing(Store(tmp_path / "store.db")) as store:
+        assert [m["content"] for m in reading.messages(store)] == ["hello"]
 
 
 def test_a_turn_is_kept_as_greenflash_would_get_it(tmp_path: Path) -> None:
@@ -56,7 +60,8 @@ def test_a_turn_is_kept_as_greenflash_would_get_it(tmp_path: Path) -> None:
         assert validation.fault("messages", wire(made.body)) is None
         assert exporter.send(made) == DELIVERED
     exporter.close()
-    (message,) = reading.messages(Store(tmp_path / "store.db"), "c", settings.product_id)
+    with closing(Store(tmp_path / "store.db")) as store:
+        (message,) = reading.messages(store, "c", settings.product_id)
     assert (message["externalMessageId"], message["content"]) == ("r:user", "hello")
     assert message["prompt"]["externalPromptId"] == "tutor"
     assert message["prompt"]["variables"] == {"a_b": "Ada"}
@@ -88,3 +93,23 @@ def test_sqlite_is_loaded_when_there_is_something_to_keep() -> None:
     program = "import sys, gati.exporters.local; sys.exit('sqlite3' in sys.modules)"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", program], cwd=root, check=False).returncode == 0
+
+
+def test_threads_that_send_at_once_share_one_store(exporter: LocalExporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Store] = []
+    opened = Store.__init__
+
+    def counted(self: Store, *arguments: Any) -> None:
+        made.append(self)
+        opened(self, *arguments)
+
+    monkeypatch.setattr(Store, "__init__", counted)
+    together = threading.Barrier(4)
+
+    def send(number: int) -> None:
+        together.wait()
+        assert exporter.send(request(body(f"c{number}", said("a", "hello")))) == DELIVERED
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(send, range(4)))
+    assert len(made) == 1

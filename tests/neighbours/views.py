@@ -124,7 +124,7 @@ def langfuse() -> AbstractContextManager[Seen]:
             tracer_provider=provider,
             span_exporter=_Nowhere(),
         )
-        return client.shutdown
+        return cast("Callable[[], object]", client.shutdown)
 
     return spans(start, lambda: [CallbackHandler()])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
@@ -116,6 +117,7 @@ def test_a_retriever_by_itself_belongs_to_the_conversation_around(watch: Watch):
 
 def test_a_vector_store_tells_its_searches_and_watched_embeddings_their_texts(watch: Watch):
     def program(config: Config) -> Any:
+        pytest.importorskip("numpy", reason="needs numpy")
         embeddings = observe.wrap_embeddings(DeterministicFakeEmbedding(size=4))
         store = InMemoryVectorStore(embeddings)
         with observe.paused():

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,8 @@ def test_several_processes_write_one_store(tmp_path: Path) -> None:
         for n in range(3)
     ]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
-    assert len(reading.messages(Store(path))) == 60 + 3 * 60
+    with closing(Store(path)) as store:
+        assert len(reading.messages(store)) == 60 + 3 * 60
 
 
 def test_several_threads_write_one_store(store: Store) -> None:
@@ -243,3 +245,11 @@ def test_times_in_every_form_of_iso_8601_are_understood(store: Store) -> None:
     for number, form in enumerate(forms):
         store.ingest(body(f"c{number}", said("a", "x") | {"createdAt": form}))
     store.ingest(body("c-now", {"role": "user", "content": "x", "createdAt": None}))
+
+
+def test_a_connection_in_use_while_the_store_is_closed_is_closed_after_it(store: Store) -> None:
+    with store.connections.reading() as db:
+        store.close()
+        assert db.execute("SELECT 1").fetchone()[0] == 1
+    with pytest.raises(sqlite3.ProgrammingError):
+        db.execute("SELECT 1")
