@@ -2,7 +2,7 @@
 
 Counted are the bytecodes that gati's own functions execute, objects and bytes that waiting
 records hold, and bytes that are sent: the same at every run. Python's versions compile to
-different numbers of bytecodes, so each bound leaves about half as much again; a copy of a
+different numbers of bytecodes, so each bound leaves a third as much again; a copy of a
 history or a second walk over a turn is many times that.
 """
 
@@ -82,6 +82,7 @@ def bytecodes(work: Callable[[], object]) -> int:
         return inside
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 asks for this when tracing begins
     sys.settrace(entered)
     try:
         work()
@@ -110,7 +111,7 @@ def play(calls: Calls) -> None:
 
 @pytest.mark.parametrize(
     ("workload", "bound"),
-    [(workloads.agent, 12_000), (workloads.chain, 5_400), (workloads.graph, 13_500)],
+    [(workloads.agent, 11_000), (workloads.chain, 5_000), (workloads.graph, 12_500)],
     ids=["agent", "chain", "graph"],
 )
 def test_a_turn_costs_the_user_no_more_bytecodes(
@@ -118,7 +119,7 @@ def test_a_turn_costs_the_user_no_more_bytecodes(
 ) -> None:
     calls = callbacks_of(workload)
     play(calls)
-    assert bytecodes(lambda: play(calls)) < bound
+    assert bound / 4 < bytecodes(lambda: play(calls)) < bound
 
 
 def test_a_token_costs_next_to_nothing(records: list[Any]) -> None:
@@ -169,7 +170,7 @@ def requests_of(records: list[Any]) -> list[Any]:
 
 @pytest.mark.parametrize(
     ("workload", "bound"),
-    [(workloads.agent, 34_000), (workloads.chain, 19_000), (workloads.graph, 36_000)],
+    [(workloads.agent, 31_000), (workloads.chain, 17_500), (workloads.graph, 33_000)],
     ids=["agent", "chain", "graph"],
 )
 def test_a_turn_costs_the_background_no_more_bytecodes(
@@ -182,7 +183,7 @@ def test_a_turn_costs_the_background_no_more_bytecodes(
     once, records[:] = bytecodes(lambda: requests_of(records)), []
     for _ in range(20):
         play(calls)
-    assert (bytecodes(lambda: requests_of(records)) - once) / 10 < bound
+    assert bound / 4 < (bytecodes(lambda: requests_of(records)) - once) / 10 < bound
 
 
 @pytest.mark.parametrize(
