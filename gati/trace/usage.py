@@ -48,7 +48,7 @@ def is_cached(messages: tuple[Message, ...]) -> bool:
 
 
 def _raw_usage(source: Any) -> Raw | None:
-    if not isinstance(source, dict):
+    if not isinstance(source, dict) or _COUNTED.isdisjoint(source):
         return None
     for place in _PLACES:
         if isinstance(found := source.get(place), dict) and found:
@@ -152,6 +152,7 @@ def _ollama(raw: Raw) -> Usage:
 
 
 _OLLAMA = frozenset({"prompt_eval_count", "eval_count"})
+_COUNTED = _OLLAMA.union(_PLACES)
 _SHAPES: tuple[tuple[frozenset[str], Callable[[Raw], Usage]], ...] = (
     (frozenset({"prompt_tokens", "completion_tokens"}), _openai_chat),
     (frozenset({"inputTokens", "outputTokens", "inputTokenCount"}), _bedrock),

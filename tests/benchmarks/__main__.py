@@ -38,12 +38,13 @@ def main() -> None:
     names = ["none", *(name for name in options.contenders if name != "none")]
     for name in names:
         environments.python(CONTENDERS[name].environment)
+    machine = _machine()
     with sink(environments) as address:
         rounds = [_round(environments, names, options, address, number) for number in range(options.rounds)]
         closer = None if options.no_closer else _closer(environments.python("gati"), address, options.quick)
     told: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "machine": _machine(),
+        "machine": machine,
         "versions": _versions(environments, names),
         "closer": closer,
         "rounds": rounds,
@@ -140,6 +141,7 @@ def _machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "cpu": _cpu(),
         "cpus": os.cpu_count(),
+        "load": os.getloadavg()[1] if hasattr(os, "getloadavg") else None,
     }
 
 

@@ -86,7 +86,17 @@ def _setting(told: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(told["versions"].items()))
     return (
         f"Measured {told['date']} with Python {machine['python']} on {machine['cpus']} cores of a {machine['cpu']}, "
-        f"{machine['system']}; {len(told['rounds'])} rounds. {versions}."
+        f"{machine['system']}; {len(told['rounds'])} rounds. {versions}.{_busy(machine)}"
+    )
+
+
+def _busy(machine: dict[str, Any]) -> str:
+    """What a reader must know when others used the machine, too."""
+    load = machine.get("load")
+    if load is None or load < machine["cpus"] / 2:
+        return ""
+    return (
+        f" **Others kept the machine busy (load {load:.1f} before the first round): wall times are worth little here.**"
     )
 
 
