@@ -43,6 +43,15 @@ STORIES = {
         {"chain_start", "task", "llm", "thought", "tool_call", "observation", "chain_end"},
         needs="langchain.agents",
     ),
+    "personal_data": Story(
+        1,
+        [
+            ("user", "Please write to [EMAIL_1], my card is [CREDIT_CARD_1]."),
+            ("agent", "I have noted [EMAIL_1] and will write to you."),
+        ],
+        {"llm"},
+        needs="datafog",
+    ),
     "classic_agent_executor": Story(
         1,
         [("user", "What is the square root of 2?"), ("agent", "About 1.414.")],
