@@ -15,12 +15,12 @@ from uuid import UUID, uuid4
 
 from gati._context import Span, current_scope, current_span, paused
 from gati.langchain import history
+from gati.langchain.arguments import identity_in, is_node, name_of, parameters_of, text_of_blocks
 from gati.langchain.private import enclosing_run, running_config
 from gati.langchain.prompts import template_of
 from gati.langchain.snapshot import fault_of, freeze, is_message, message, response_metadata
 from gati.trace.records import (
     CONVERSATION_KEYS,
-    IDENTITY_KEYS,
     Custom,
     Fault,
     FirstToken,
@@ -45,7 +45,6 @@ _new = tuple.__new__
 """Makes a NamedTuple at half the cost of calling it."""
 _news_of_input = partial(history.tail_of_input, whole=False)
 
-_NODE_TAG = "graph:step:"
 _HISTORY_RUN = "load_history"
 
 
@@ -89,11 +88,11 @@ class Recorder:
         admitted = self._admit(run_id, parent)
         if admitted is None:
             return
-        name = more.get("name") or _name(serialized)
+        name = more.get("name") or name_of(serialized)
         flags, given = 0, None
         if not admitted[1]:
             given = None if "defers_inputs" in more else self._taken(self._root_input, inputs, metadata)
-        elif _is_node(tags) or (metadata and metadata.get("langgraph_node") == name):
+        elif is_node(tags) or (metadata and metadata.get("langgraph_node") == name):
             flags = NODE
         elif name == _HISTORY_RUN:
             flags = WATCHED
@@ -124,7 +123,7 @@ class Recorder:
             return
         whole = not admitted[1] and self._begins(metadata)
         call = self._taken(self._call, messages, more, whole)
-        name = more.get("name") or _name(serialized)
+        name = more.get("name") or name_of(serialized)
         self._start("model", run_id, admitted, name, call, tags, metadata)
 
     def tool_started(
@@ -142,7 +141,7 @@ class Recorder:
             return
         inputs = more.get("inputs")
         given = self._taken(freeze, text if inputs is None else inputs)
-        name = more.get("name") or _name(serialized)
+        name = more.get("name") or name_of(serialized)
         self._start("tool", run_id, admitted, name, given, tags, metadata, more.get("tool_call_id"))
 
     def retriever_started(
@@ -151,7 +150,7 @@ class Recorder:
         admitted = self._admit(run_id, parent)
         if admitted is None:
             return
-        self._start("retriever", run_id, admitted, name or _name(serialized), freeze(query), tags, metadata)
+        self._start("retriever", run_id, admitted, name or name_of(serialized), freeze(query), tags, metadata)
 
     def span_started(self, kind: str, name: str, given: Any) -> Span | None:
         """A span of the user's own began; None if it is not to be recorded."""
@@ -223,7 +222,7 @@ class Recorder:
         if type(token) is str:
             pieces.append(token)
         elif token:
-            pieces.append(_text_of_blocks(token))
+            pieces.append(text_of_blocks(token))
 
     def custom(self, name: str, data: Any, run_id: UUID) -> None:
         if run_id.int in self.open:
@@ -252,9 +251,9 @@ class Recorder:
 
     def _call(self, messages: Any, more: dict[str, Any], whole: bool) -> ModelCall:
         if isinstance(messages, str):
-            return ModelCall((), (Message("human", messages),), 1, _parameters(more))
+            return ModelCall((), (Message("human", messages),), 1, parameters_of(more))
         system, news = history.tail_of_call(messages, self.answers, whole)
-        return ModelCall(tuple(system), tuple(news), len(messages), _parameters(more))
+        return ModelCall(tuple(system), tuple(news), len(messages), parameters_of(more))
 
     def _admit(self, run_id: UUID, parent: UUID | None) -> tuple[UUID | None, bool] | None:
         """The run above and whether that one is open; None if this run is not to be recorded.
@@ -304,7 +303,7 @@ class Recorder:
                 flags |= SEEKS
         elif opened[parent.int] & SEEKS:
             # LangGraph sets the running config after a node's start: then its children look.
-            configurable = _identity(running_config.get())
+            configurable = identity_in(running_config.get())
             if configurable is None:
                 flags |= SEEKS
             else:
@@ -354,56 +353,3 @@ class Recorder:
                 self.answers.add(key)
             made.append(message(answer, result=True))
         return ModelResult(tuple(made), response_metadata(response.llm_output))
-
-
-def _is_node(tags: Any) -> bool:
-    if tags:
-        for tag in tags:
-            if tag.startswith(_NODE_TAG):
-                return True
-    return False
-
-
-def _name(serialized: Any) -> str:
-    if not serialized:
-        return ""
-    return serialized.get("name") or (serialized.get("id") or [""])[-1] or ""
-
-
-_PARAMETERS = frozenset(
-    {"model", "model_name", "model_id", "temperature", "max_tokens", "max_completion_tokens", "top_p", "top_k", "stop",
-     "seed", "n", "tool_choice", "reasoning_effort", "reasoning", "response_format", "_type"}
-)  # fmt: skip
-
-
-def _parameters(more: dict[str, Any]) -> dict[str, Any] | None:
-    """How the model was called, and the names of the tools it was offered."""
-    given = more.get("invocation_params")
-    if not given:
-        return None
-    kept = {key: freeze(value, 50) for key, value in given.items() if key in _PARAMETERS and value is not None}
-    tools = given.get("tools") or given.get("functions")
-    if tools:
-        kept["tools"] = [_tool_name(tool) for tool in tools]
-    return kept
-
-
-def _tool_name(tool: Any) -> str:
-    if not isinstance(tool, dict):
-        return str(getattr(tool, "name", "") or type(tool).__name__)
-    inner = tool.get("function")
-    name = inner.get("name") if isinstance(inner, dict) else None
-    return str(name or tool.get("name") or tool.get("type") or "")
-
-
-def _identity(config: Any) -> dict[str, Any] | None:
-    configurable = config.get("configurable") if config else None
-    if configurable is None:
-        return None
-    return {key: freeze(configurable[key]) for key in IDENTITY_KEYS if key in configurable}
-
-
-def _text_of_blocks(token: Any) -> str:
-    if not isinstance(token, list):
-        return ""
-    return "".join(b if isinstance(b, str) else str(b.get("text") or "") for b in token if isinstance(b, (str, dict)))
