@@ -6,10 +6,12 @@ Callbacks read these and never set them, so that nothing of ours leaks into the 
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import NamedTuple
-from uuid import UUID
+from typing import TYPE_CHECKING
 
-from gati.trace.records import Scope
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from gati.trace.records import Scope
 
 current_scope: ContextVar[Scope | None] = ContextVar("gati_scope", default=None)
 """The innermost `observe.conversation`, merged with those around it."""
@@ -18,11 +20,14 @@ paused: ContextVar[bool] = ContextVar("gati_paused", default=False)
 """True inside `observe.paused()`."""
 
 
-class Span(NamedTuple):
+class Span:
     """A span of the user's own that is open around the running code."""
 
-    id: UUID
-    parent_id: UUID | None
+    __slots__ = ("id", "parent_id")
+
+    def __init__(self, id: UUID, parent_id: UUID | None) -> None:  # noqa: A002 - the field's word
+        self.id = id
+        self.parent_id = parent_id
 
 
 current_span: ContextVar[Span | None] = ContextVar("gati_span", default=None)

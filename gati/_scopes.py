@@ -11,12 +11,13 @@ from uuid import UUID
 
 from gati._context import current_scope
 from gati._context import paused as paused_var
-from gati.trace.records import Scope
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
+
+    from gati.trace.records import Scope
 
 F = TypeVar("F", bound=Callable[..., Any])
 Id = str | int | UUID
@@ -111,6 +112,8 @@ class conversation(_Around):  # noqa: N801 - reads as a statement: `with observe
         system_prompt: str | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        from gati.trace.records import Scope  # late: `import gati` must cost next to nothing
+
         self._scope = Scope(
             _text(conversation_id),
             _text(user_id),
@@ -134,12 +137,12 @@ def _merged(outer: Scope | None, inner: Scope) -> Scope:
     if outer is None:
         return inner
     properties = {**(outer.properties or {}), **(inner.properties or {})}
-    return Scope(
-        inner.conversation_id or outer.conversation_id,
-        inner.user_id or outer.user_id,
-        inner.organization_id or outer.organization_id,
-        properties or None,
-        inner.system_prompt or outer.system_prompt,
+    return inner._replace(
+        conversation_id=inner.conversation_id or outer.conversation_id,
+        user_id=inner.user_id or outer.user_id,
+        organization_id=inner.organization_id or outer.organization_id,
+        properties=properties or None,
+        system_prompt=inner.system_prompt or outer.system_prompt,
     )
 
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from gati._runtime import runtime
 from gati._scopes import conversation, paused
 from gati._spans import span, step, tool
-from gati.pipeline.stats import FlushResult, Stats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from langgraph.store.base import BaseStore
 
     from gati.events import Event
+    from gati.pipeline.stats import FlushResult, Stats
 
 __all__ = [
     "FlushResult",
@@ -177,18 +177,24 @@ def log_event(
 
 def flush(timeout: float = 10.0) -> FlushResult:
     """Deliver what is finished, waiting at most `timeout` seconds; tells what became of it."""
+    from gati.pipeline.stats import FlushResult
+
     pipeline = runtime.pipeline
     return FlushResult() if pipeline is None else pipeline.flush(timeout)
 
 
 async def aflush(timeout: float = 10.0) -> FlushResult:
     """`flush` without blocking the event loop."""
+    from gati.pipeline.stats import FlushResult
+
     pipeline = runtime.pipeline
     return FlushResult() if pipeline is None else await pipeline.aflush(timeout)
 
 
 def stats() -> Stats:
     """Counters of this process since `init`."""
+    from gati.pipeline.stats import Stats
+
     pipeline = runtime.pipeline
     return Stats() if pipeline is None else pipeline.stats()
 
@@ -204,6 +210,13 @@ def _text(value: object) -> str | None:
 
 class _Observe(ModuleType):
     """Lets ``with observe:`` of the first gati go on working: delivers when the block ends."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("FlushResult", "Stats"):  # late: `import gati` must cost next to nothing
+            from gati.pipeline import stats
+
+            return getattr(stats, name)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
     def __enter__(self) -> _Observe:
         return self
