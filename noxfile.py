@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+from pathlib import Path
 
 import nox
 
 nox.options.sessions = ["check"]
 nox.options.default_venv_backend = "virtualenv"
 
-PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
+"""Those that are not on this machine are skipped, each with a word."""
+
+if (pyenv := Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions").is_dir():
+    # Its shims find only the versions that are switched on: here, all there are.
+    os.environ.setdefault("PYENV_VERSION", ":".join(sorted(found.name for found in pyenv.iterdir())))
+
 FLOORS = (
-    *("langchain-core==1.0.0", "langgraph==1.0.0", "greenflash==1.2.1", "langchain==1.0.0", "langchain-openai==1.0.0"),
-    "langgraph-prebuilt==1.0.0",  # langgraph 1.0.0 accepts newer ones that it cannot work with
+    # The oldest `langchain` that accepts our oldest langgraph; what else the tests need beside our extras.
+    *("langchain>=1.2.11", "langgraph-checkpoint-sqlite>=3.0", "numpy>=2.1"),
 )
 PYTHON = sys.executable
 PUBLIC = (
@@ -37,6 +45,8 @@ def check(session: nox.Session) -> None:
     for gate in GATES:
         session.run(PYTHON, "-m", *gate)
     session.run(PYTHON, "-m", "pytest", *session.posargs)
+    session.run(PYTHON, "-m", "tests.packaging", "bare", "studio")
+    session.run(PYTHON, "-m", "tests.foreign", "--short")
 
 
 @nox.session(venv_backend="none")
@@ -73,8 +83,10 @@ def newest(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def floors(session: nox.Session) -> None:
-    """The oldest LangChain, LangGraph and Greenflash that we accept."""
-    session.install("-e", ".[studio,openai,classic,test]", "langgraph-checkpoint-sqlite", "numpy", *FLOORS)
+    """The oldest versions that we accept, of LangChain, LangGraph, Greenflash and all else: what pyproject.toml says."""
+    session.install("uv")  # it can choose the lowest versions that fit together; pip cannot
+    oldest = ("uv", "pip", "install", "-q", "--python", session.virtualenv.location, "--resolution", "lowest-direct")
+    session.run(*oldest, "-e", ".[studio,openai,classic,test]", *FLOORS)
     # Versions of that day warn of each other.
     session.run("pytest", "-m", FAST, "-W", "default::DeprecationWarning", *session.posargs)
 
@@ -86,21 +98,28 @@ def bare(session: nox.Session) -> None:
     session.run("pytest", "-m", FAST, *session.posargs)
 
 
-@nox.session(python="3.11")
+@nox.session(venv_backend="none")
 def package(session: nox.Session) -> None:
-    """Wheel and sdist; the wheel alone in an empty environment: import, demo, `pip check`."""
-    session.install("build", "twine")
-    shutil.rmtree("dist", ignore_errors=True)
-    session.run("python", "-m", "build", "--outdir", "dist")
-    session.run("python", "-m", "twine", "check", "--strict", "dist/*")
-    session.run("python", "-m", "venv", "--clear", session.create_tmp() + "/empty")
-    empty = session.create_tmp() + "/empty/bin/"
-    session.run(empty + "pip", "install", "-q", *_wheels("gati_greenflash-*.whl"), external=True)
-    session.run(empty + "python", "-c", "import gati; print(gati.__version__)", external=True)
-    session.run(empty + "pip", "check", external=True)
-    session.run(empty + "pip", "install", "-q", *_wheels("gati_greenflash-*.whl", "[studio]"), external=True)
-    session.run(empty + "gati", "demo", external=True)
-    session.run(empty + "pip", "check", external=True)
+    """Wheel and sdist, installed with each extra in an empty environment: import, demo, `pip check`, types."""
+    session.run(PYTHON, "-m", "tests.packaging", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def foreign(session: nox.Session) -> None:
+    """The tests of LangGraph, langchain-core and langchain, without and with gati (a quarter of an hour)."""
+    session.run(PYTHON, "-m", "tests.foreign", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def neighbours(session: nox.Session) -> None:
+    """Side by side with LangSmith, Langfuse, OpenInference and OpenLLMetry, in their newest versions."""
+    session.run(PYTHON, "-m", "tests.neighbours", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def mutants(session: nox.Session) -> None:
+    """Small faults put into mapping, identity and retry policy: the tests must notice each (half an hour)."""
+    session.run(PYTHON, "-m", "tests.mutants", *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -112,12 +131,6 @@ def constraints(session: nox.Session) -> None:
         *("-o", ".ci/constraints.txt"),
         external=True,
     )
-
-
-def _wheels(pattern: str, extra: str = "") -> list[str]:
-    from pathlib import Path
-
-    return [f"{path}{extra}" for path in Path("dist").glob(pattern)]
 
 
 def _browser(session: nox.Session) -> None:

@@ -119,10 +119,10 @@ def attempt(extra: str, wheel: Path, folder: Path) -> None:
     for module in (*MODULES[BARE], *MODULES.get(extra, ())):
         run(python, "-W", "error", "-c", f"import {module}", cwd=folder)
     shutil.copy(SAMPLE, folder / "sample.py")
-    run(python, "sample.py", cwd=folder)
+    run(python, "sample.py", cwd=folder, HOME=str(folder))
     demo = [scripts / "gati", "demo"]
     has_command = extra in ("cli", "studio")
-    said = run(*demo, cwd=folder, code=0 if has_command else 4, GATI_LOCAL=str(folder / "demo.db"))
+    said = run(*demo, cwd=folder, code=0 if has_command else 4, HOME=str(folder), GATI_LOCAL=str(folder / "demo.db"))
     assert ("97.20" in said) if has_command else ("gati-greenflash[cli]" in said), said
     if extra == "studio":
         run(python, "-m", "pip", "install", "-q", *pinned, "mypy", cwd=folder)
@@ -135,7 +135,7 @@ def run(*command: object, cwd: Path, code: int = 0, **variables: str) -> str:
     """Run a command that must end with `code`; what it said."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("GATI_", "GREENFLASH_", "OPENAI_", "PYTHONPATH"))}
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, env={**clean, "HOME": str(cwd), **variables},
+        [str(part) for part in command], cwd=cwd, env={**clean, **variables},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     said = done.stdout + done.stderr
