@@ -68,6 +68,7 @@ class Steps:
         self.shown: dict[Run, str] = {}
         self._attempts: dict[tuple[Any, ...], int] = {}
         self._unrun: dict[str, int] = {}
+        self._histories: list[Run] = []
 
     def collect(self, start: Run) -> None:
         """Add the events of `start` and all below it, but for those that stand here already."""
@@ -85,6 +86,8 @@ class Steps:
                 self.shown[run] = event.event_id
             else:
                 self.shown[run] = parent or self.root_id
+            if make is _history_read:
+                self._histories.append(_keeper_of(run))
             for number, custom in enumerate(run.customs):
                 self._custom(run, number, custom.name, custom.data, custom.at)
             for told in run.told:
@@ -92,6 +95,10 @@ class Steps:
                 self.events.append(told)
         for request, run, answer in self.calls.never_run(final=start.parent is None):
             self.events.append(self._never_run(request, run, answer))
+        if start.parent is None:
+            self.events += [
+                self._written(run) for run in self._histories if run.ended is not None and run.fault is None
+            ]
 
     def _parent_of(self, run: Run) -> str | None:
         return self.shown.get(run.parent) if run.parent is not None else None
@@ -188,6 +195,16 @@ class Steps:
             )
         )
 
+    def _written(self, run: Run) -> Event:
+        """The history wrapper keeps what was said when what it wraps has ended well."""
+        event = MemoryEvent(
+            event_id=f"{run.id}:history", timestamp="-", name=run.name, write=True, input={"source": run.name}
+        )
+        self._common(event, run, self.shown.get(run, self.root_id))
+        event.started_ns = event.ended_ns
+        event.metadata = {}
+        return event
+
     def _never_run(self, request: dict[str, Any], run: Run, answer: Message | None) -> Event:
         """A tool call that a model asked for and nobody ran, with the answer that it was given."""
         call_id = str(request["id"])
@@ -252,6 +269,14 @@ def _retrieval(run: Run) -> Event:
 
 def _workflow(run: Run) -> Event:
     return StepEvent(event_id=str(run.id), timestamp="-", step_name=run.name, duration_ms=_latency(run), workflow=True)
+
+
+def _keeper_of(read: Run) -> Run:
+    """The run of the history wrapper that a history was loaded for."""
+    for above in read.above():
+        if above.name == "insert_history" and above.parent is not None:
+            return above.parent
+    return read.parent or read
 
 
 def _history_read(run: Run) -> Event:

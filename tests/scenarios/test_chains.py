@@ -278,18 +278,21 @@ def test_a_history_wrapper_reads_memory_and_tells_each_message_once(watch: Watch
         chain_start    RunnableWithMessageHistory
           memory_read  load_history {"source":"load_history"} => {"messages":0}
           llm          gpt-4o-mini 10>5 $
+          memory_write RunnableWithMessageHistory {"source":"RunnableWithMessageHistory"}
           assistant_message "Twelve."
           chain_end    completed
         user_message   "yes"
         chain_start    RunnableWithMessageHistory
           memory_read  load_history {"source":"load_history"} => {"messages":2}
           llm          gpt-4o-mini 10>5 $
+          memory_write RunnableWithMessageHistory {"source":"RunnableWithMessageHistory"}
           assistant_message "Thirteen."
           chain_end    completed
         user_message   "yes"
         chain_start    RunnableWithMessageHistory
           memory_read  load_history {"source":"load_history"} => {"messages":4}
           llm          gpt-4o-mini 10>5 $
+          memory_write RunnableWithMessageHistory {"source":"RunnableWithMessageHistory"}
           assistant_message "Thirteen."
           chain_end    completed
         """,
