@@ -1,0 +1,139 @@
+"""Puts small faults into what must be right, and asks whether the tests notice.
+
+    python -m tests.mutants                      all
+    python -m tests.mutants gati.pipeline.retry  one module
+    python -m tests.mutants --sample 100         so many, chosen at random but the same each time
+
+Each fault is tried in a fork of a process that has everything heavy loaded, so that it costs
+what the tests cost. Survivors are printed; those in `known` have a reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib.abc
+import importlib.util
+import os
+import random
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+from tests.mutants.known import REASONS
+from tests.mutants.mutations import Mutant, mutants
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 120
+"""After which tests hang, which is noticing too."""
+
+MODULES = {
+    "gati.pipeline.retry": ("tests/pipeline/test_retry.py", "tests/pipeline/test_outbox.py"),
+    "gati.trace.identity": ("tests/trace/test_identity.py", "tests/scenarios/test_identity.py"),
+    "gati.exporters.outcomes": ("tests/exporters/test_outcomes.py", "tests/exporters/greenflash/test_exporter.py"),
+    "gati.exporters.greenflash.mapping": ("tests/exporters/greenflash", "tests/scenarios/test_agents.py"),
+    "gati.exporters.greenflash.parts": ("tests/exporters/greenflash", "tests/scenarios/test_agents.py"),
+    "gati.exporters.greenflash.messages": ("tests/exporters/greenflash",),
+}
+"""Retry policy, identity and mapping, each with the tests that must notice."""
+
+
+def main() -> int:
+    """Exit code 0 when every fault was noticed or is known."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("modules", nargs="*", choices=[*MODULES, []], help="default: all")
+    parser.add_argument("--sample", type=int, help="how many faults of each module (default: all)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    chosen = parser.parse_args()
+    _load_what_is_heavy()
+    found = 0
+    for module in chosen.modules or MODULES:
+        found += attempt(module, chosen.sample, chosen.workers)
+    return 1 if found else 0
+
+
+def attempt(module: str, sample: int | None, workers: int) -> int:
+    """Try the faults of one module; how many survive without a known reason."""
+    path = ROOT / Path(*module.split(".")).with_suffix(".py")
+    lines = path.read_text("utf-8").splitlines()
+    faults = list(mutants("\n".join(lines)))
+    if sample is not None and sample < len(faults):
+        faults = sorted(random.Random(7).sample(faults, sample), key=lambda fault: fault.line)
+    assert survives(module, path, ast.parse("\n".join(lines))), f"{module}: the tests fail without a fault"
+    with ThreadPoolExecutor(workers) as pool:
+        lived = list(pool.map(lambda fault: survives(module, path, fault.tree), faults))
+    survivors = [fault for fault, lives in zip(faults, lived, strict=True) if lives]
+    unknown = [fault for fault in survivors if _key(module, lines, fault) not in REASONS]
+    print(f"{module}: {len(faults)} faults, {len(survivors)} survive, {len(unknown)} without a reason", flush=True)
+    for fault in unknown:
+        print(f"  {path.relative_to(ROOT)}:{fault.line}: {fault.was}  →  {fault.now}")
+    return len(unknown)
+
+
+def _key(module: str, lines: list[str], fault: Mutant) -> tuple[str, str, str]:
+    return module, lines[fault.line - 1].strip(), fault.now
+
+
+def survives(module: str, path: Path, tree: ast.Module) -> bool:
+    """Whether all tests pass with this tree in the module's place."""
+    child = os.fork()
+    if child == 0:
+        code = 99
+        try:
+            signal.alarm(SECONDS)
+            code = _tests(module, path, tree)
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    return status == 0
+
+
+def _tests(module: str, path: Path, tree: ast.Module) -> int:
+    import pytest
+
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    sys.meta_path.insert(0, _Finder(module, path, tree))
+    quiet = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis", "--timeout=0"]
+    # LangSmith's plugin was loaded before pytest could rewrite it.
+    some = ["-W", "ignore::pytest.PytestAssertRewriteWarning", "-m", "not slow and not browser"]
+    some += ["-k", "not memory_does_not_grow"]  # it takes seconds, and tells nothing of faults
+    return int(pytest.main([*quiet, *some, *MODULES[module]]))
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Loads one module from a tree, so that nothing has to be written."""
+
+    def __init__(self, module: str, path: Path, tree: ast.Module) -> None:
+        self.module, self.path, self.tree = module, path, tree
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name != self.module:
+            return None
+        return importlib.util.spec_from_file_location(name, self.path, loader=self)
+
+    def exec_module(self, module: Any) -> None:
+        exec(compile(self.tree, str(self.path), "exec"), vars(module))
+
+
+def _load_what_is_heavy() -> None:
+    """What tests import, but nothing of gati: that is loaded in the fork, with its fault."""
+    import greenflash  # noqa: F401
+    import langchain_core.language_models  # noqa: F401
+    import langchain_core.runnables  # noqa: F401
+    import langgraph.prebuilt  # noqa: F401
+    import orjson  # noqa: F401
+    import pydantic  # noqa: F401
+    import pytest  # noqa: F401
+    import starlette.applications  # noqa: F401
+    import uvicorn  # noqa: F401
+
+    assert not [name for name in sys.modules if name.partition(".")[0] == "gati"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
