@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No deadlines: how long an example takes says more of the machine than of us.
+settings.register_profile("gati", deadline=None)
+settings.load_profile("gati")
 
 pytest_plugins = ["tests.fixtures", "tests.optional"]
 

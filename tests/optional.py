@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Generator
 from typing import Any
 
@@ -13,6 +14,11 @@ PACKAGES = {
     "schemathesis",
 }  # fmt: skip
 """Without one of these a test module is skipped; without anything else it fails."""
+
+
+tells_static_interrupts = pytest.mark.skipif(
+    importlib.util.find_spec("langgraph.callbacks") is None, reason="this LangGraph tells nobody of static interrupts"
+)
 
 
 def named(module: str, name: str) -> Any:

@@ -71,3 +71,37 @@ def test_a_refused_key_is_tried_again_now_and_then() -> None:
     assert hold.until == 0
     assert hold.succeeded()
     assert not hold.paused
+
+
+def test_the_first_wait_of_all_is_the_policys_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(Policy, "delay", lambda _, failures, retry_after=None: float(asked.append(failures) or 10.0))
+    hold = Hold()
+    for _ in range(3):
+        hold.failed(RETRY, 100.0)
+    assert asked == [1, 2]
+
+
+def test_a_time_of_our_own_can_be_hurried_and_outlasts_no_time_that_a_server_named() -> None:
+    hold = Hold()
+    hold.hurry()
+    hold.failed(Outcome(Verdict.RETRY, "429", 20.0), 100.0)
+    hold.failed(RETRY, 200.0)  # that time is over: from now on the waits are ours
+    assert 200.0 <= hold.until <= 200.5
+    assert not hold.asked
+    hold.hurry()
+    assert hold.until == 0
+
+
+def test_after_a_success_nothing_is_left_of_what_was() -> None:
+    hold = Hold()
+    hold.failed(Outcome(Verdict.RETRY, "429", 20.0), 100.0)
+    hold.succeeded()
+    assert hold == Hold()
+
+
+def test_a_refusal_without_words_is_one_all_the_same() -> None:
+    hold = Hold()
+    hold.failed(Outcome(Verdict.PAUSE), 100.0)
+    assert hold.paused == "refused"
+    assert not hold.well

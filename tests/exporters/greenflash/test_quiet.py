@@ -34,6 +34,6 @@ def test_what_the_user_does_with_the_sdk_is_logged_as_ever(
 ):
     exporter.send(exporter.encode([agent_turn()])[0])
     with caplog.at_level(logging.DEBUG), sdk.Greenflash(api_key=greenflash.api_key, base_url=greenflash.url) as client:
-        client.products.list()
+        client.users.create(external_user_id="ada")
     assert {"greenflash._base_client", "httpx", "httpcore.http11"} <= {record.name for record in caplog.records}
     exporter.close()
