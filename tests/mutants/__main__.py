@@ -123,7 +123,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def _load_what_is_heavy() -> None:
     """What tests import, but nothing of gati: that is loaded in the fork, with its fault."""
     import greenflash  # noqa: F401
-    import langchain_core.language_models  # noqa: F401
+    import langchain_core.language_models
     import langchain_core.runnables  # noqa: F401
     import langgraph.prebuilt  # noqa: F401
     import orjson  # noqa: F401
