@@ -19,6 +19,9 @@ from gati.trace.records import COMMAND
 ANSWERS = frozenset({"ai", "AIMessageChunk", "assistant"})
 PEOPLE = frozenset({"human", "HumanMessageChunk", "user"})
 SYSTEM = frozenset({"system", "SystemMessageChunk", "developer"})
+STATE_BUDGET = 500
+"""Most values copied of a graph's state beside its messages: what keeps a callback far below a
+millisecond whatever the state holds. Strings count one each, however long."""
 LONGEST_IMPORT = 2_000
 """Most messages taken over from a history that began before gati watched."""
 MOST_COMMANDS = 50
@@ -137,7 +140,7 @@ def state(value: Any, tail: Callable[[Any], list[Any]]) -> Any:
         else:
             plain[key] = item
     if plain:
-        plain = freeze(plain)
+        plain = freeze(plain, STATE_BUDGET)
         plain.update(copied)
         return plain
     return copied
