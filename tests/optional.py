@@ -21,6 +21,13 @@ tells_static_interrupts = pytest.mark.skipif(
 )
 
 
+def needs(*packages: str) -> None:
+    """Skip the test where one of these is not installed; none of them is loaded here."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"needs {package}")
+
+
 def named(module: str, name: str) -> Any:
     """A name that not every version of a package has."""
     found = getattr(pytest.importorskip(module, reason=f"needs {module}"), name, None)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
+from tests.optional import needs
 from tests.processes.conftest import SECONDS, World, ended
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the servers need POSIX")
@@ -69,6 +70,7 @@ def check(world: World, *more: str) -> None:
 
 @pytest.mark.parametrize("kind", ["sync", "gthread", "gevent"])
 def test_gunicorn_with_preload(world: World, kind: str) -> None:
+    needs("gunicorn", "gevent")
     port = free_port()
     program = world.start(
         "-m", "gunicorn", "--preload", "--workers", 2, "--threads", 4 if kind == "gthread" else 1, "-k", kind,
@@ -93,6 +95,7 @@ def test_uvicorn_with_workers(world: World) -> None:
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_celery(world: World, pool: str) -> None:
+    needs("celery")
     for name in ("queue", "control", "results"):
         (world.folder / name).mkdir()
     worker = world.start(
@@ -120,6 +123,7 @@ for result in results:
 
 
 def test_a_program_patched_by_gevent(world: World) -> None:
+    needs("gevent")
     program = world.start(
         "-c", "from gevent import monkey; monkey.patch_all(); import tests.processes.program as p; "
         "p.monkey_patched_by_gevent()",
