@@ -78,10 +78,15 @@ def compare(suite: Suite, folder: Path, python: Path, short: bool) -> int:
         with_gati = run(suite, home, python, tests, server.url)
         unknown = sorted(set(server.unknown_keys))
     report = json.loads((home / "gati.json").read_text())
-    differences = {
-        name: (was, with_gati.get(name, "missing")) for name, was in without.items() if with_gati.get(name) != was
-    }
+    differences = different(without, with_gati)
     known = suite.reasons
+    if differences.keys() - known.keys():
+        # Some of their tests depend on time, and fail now and then without gati too: what gati
+        # does, it does again.
+        with greenflash_server() as server:
+            again = different(without, run(suite, home, python, tests, server.url))
+        print(f"  differed once only: {sorted(differences.keys() - again.keys())}")
+        differences = {name: seen for name, seen in differences.items() if name in again}
     for name, (was, now) in sorted(differences.items()):
         print(f"  differs: {name}: {was} without, {now} with gati; {known.get(name, 'NO REASON KNOWN')}")
     print(f"  {len(without)} tests, {sum(v == 'passed' for v in without.values())} pass without gati, ", end="")
@@ -99,6 +104,11 @@ def compare(suite: Suite, folder: Path, python: Path, short: bool) -> int:
         wrong.append("left open")
         print(f"  runs that the program closed are left open by: {left}", flush=True)
     return 1 if wrong else 0
+
+
+def different(without: Results, with_gati: Results) -> dict[str, tuple[str, str]]:
+    """Outcomes that are not the same, by test: without and with gati."""
+    return {name: (was, with_gati.get(name, "missing")) for name, was in without.items() if with_gati.get(name) != was}
 
 
 def run(suite: Suite, home: Path, python: Path, tests: tuple[str, ...], server: str | None) -> Results:
