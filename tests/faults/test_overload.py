@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from tests.faults.talk import Talk
 from tests.servers import LocalServer
 
 LIMIT = 400_000
+SECONDS = float(os.environ.get("GATI_OVERLOAD_SECONDS", "0"))
+"""How long the flood lasts at least; by default just 300 turns."""
 
 
 @pytest.mark.parametrize("on_full", ["oldest", "newest"])
@@ -25,6 +29,7 @@ def test_ten_times_more_than_the_server_takes(
     init(greenflash, spool_max_bytes=LIMIT, buffer_max_bytes=2_000_000, connections=1, on_full=on_full)
     talk, stop = Talk(), threading.Event()
     seen: list[tuple[int, int]] = []
+    turns = 0
 
     def watch() -> None:
         while not stop.wait(0.02):
@@ -35,8 +40,10 @@ def test_ten_times_more_than_the_server_takes(
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        for n in range(300):
-            talk.turn(f"c{n % 10}", f"word {n}")
+        end = time.monotonic() + SECONDS
+        while turns < 300 or time.monotonic() < end:
+            talk.turn(f"c{turns % 10}", f"word {turns}")
+            turns += 1
     finally:
         stop.set()
         watcher.join()
@@ -52,11 +59,12 @@ def test_ten_times_more_than_the_server_takes(
     # No half turns: each that arrived is as large as any other.
     ends = [m for m in greenflash.messages() if m["messageType"] == "final_response"]
     assert len(greenflash.messages()) % len(ends) == 0
-    assert stats.recorded == 300 * len(greenflash.messages()) // len(ends)
+    assert stats.recorded == turns * len(greenflash.messages()) // len(ends)
     parents = {m["externalMessageId"] for m in greenflash.messages()}
     links = {m["parentExternalMessageId"] for m in greenflash.messages() if "parentExternalMessageId" in m}
     assert links <= parents
-    assert max(Counter(caplog.messages).values(), default=0) == 1
+    # One line a minute of each kind.
+    assert max(Counter(caplog.messages).values(), default=0) <= 1 + SECONDS / 60
 
 
 def test_a_flood_of_records_drops_whole_turns(init: Init, greenflash: LocalServer) -> None:
