@@ -6,9 +6,11 @@ Without any one of them gati works on and loses only what its line says.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any
+from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler
 
@@ -52,6 +54,33 @@ def enclosing_run(config: Any) -> Any:
         return None
     # Lost without it: as without the running config.
     return getattr(config.get("callbacks"), "parent_run_id", None)
+
+
+LOSES_CONTEXT = sys.version_info < (3, 11)
+"""Before Python 3.11 nothing can be awaited in a context of its own, and async code does not see
+the running config: what it calls without passing the config on would be a root. There gati notes
+by itself which run's code is running."""
+
+_Link = tuple[UUID, Any]
+_entered: ContextVar[_Link | None] = ContextVar("gati_entered", default=None)
+
+
+def enter(run_id: UUID, opened: Mapping[int, Any]) -> None:
+    """Note that the code that follows in this context is the run's, until it ends."""
+    _entered.set((run_id, _innermost(opened)))
+
+
+def entered(opened: Mapping[int, Any]) -> UUID | None:
+    """The open run whose code this is, as far as noted."""
+    link = _innermost(opened)
+    return link[0] if link else None
+
+
+def _innermost(opened: Mapping[int, Any]) -> _Link | None:
+    link = _entered.get()
+    while link is not None and link[0].int not in opened:
+        link = link[1]
+    return link
 
 
 _partition = getattr(AsyncCallbackManager.on_llm_start, "__code__", None)

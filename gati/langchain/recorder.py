@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 from gati._context import Span, current_scope, current_span, paused
 from gati.langchain import history
 from gati.langchain.arguments import identity_in, is_node, name_of, parameters_of, text_of_blocks
-from gati.langchain.private import enclosing_run, running_config
+from gati.langchain.private import LOSES_CONTEXT, enclosing_run, enter, entered, running_config
 from gati.langchain.prompts import template_of
 from gati.langchain.snapshot import fault_of, freeze, is_message, message, response_metadata
 from gati.trace.records import (
@@ -98,6 +98,9 @@ class Recorder:
             flags = WATCHED
         kind = "parser" if more.get("run_type") == "parser" else "chain"
         self._start(kind, run_id, admitted, name, given, tags, metadata, flags=flags)
+        # Only where the code that follows is the run's: a graph's or a stream's reader runs in the same context.
+        if LOSES_CONTEXT and (flags & NODE or ("run_type" in more and "defers_inputs" not in more)):
+            enter(run_id, self.open)
 
     def prompt_started(
         self, serialized: Any, inputs: Any, run_id: UUID, parent: UUID | None, tags: Any, metadata: Any, name: str
@@ -143,6 +146,8 @@ class Recorder:
         given = self._taken(freeze, text if inputs is None else inputs)
         name = more.get("name") or name_of(serialized)
         self._start("tool", run_id, admitted, name, given, tags, metadata, more.get("tool_call_id"))
+        if LOSES_CONTEXT:
+            enter(run_id, self.open)
 
     def retriever_started(
         self, serialized: Any, query: Any, run_id: UUID, parent: UUID | None, tags: Any, metadata: Any, name: str | None
@@ -283,6 +288,8 @@ class Recorder:
         run: UUID | None = enclosing_run(running_config.get())
         if run is not None and run.int not in opened:
             run = None
+        if LOSES_CONTEXT and run is None:
+            run = entered(opened)
         span = current_span.get()
         if span is not None and span.id.int in opened and (run is None or span.parent_id == run):
             return span.id

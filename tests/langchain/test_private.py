@@ -91,6 +91,8 @@ def test_with_every_name_all_is_seen() -> None:
 @pytest.mark.parametrize(("hidden", "lost"), NAMES.items(), ids=[name for _, name in NAMES])
 def test_without_a_name_only_what_it_serves_is_lost(hidden: tuple[str, str], lost: dict[str, Any]) -> None:
     expected = {**WHOLE, **lost}
+    if sys.version_info < (3, 11) and "own handlers" in expected:
+        expected["own handlers"] = 1  # there gati notes by itself whose code is running
     seen = talk(*hidden)
     if "var_child_runnable_config" in hidden and seen["user"] == WHOLE["user"]:
         expected["user"] = WHOLE["user"]  # older versions copy `configurable` into the metadata

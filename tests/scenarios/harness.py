@@ -16,6 +16,7 @@ import asyncio
 import inspect
 import logging
 import re
+import sys
 import textwrap
 import traceback
 import uuid
@@ -37,6 +38,10 @@ from tests.servers import LocalServer
 
 Config = dict[str, Any]
 Program = Callable[[Config], Any]
+
+LOSES_HANDLERS = sys.version_info < (3, 11)
+"""Handlers given by hand do not reach what async code calls without passing the config on: LangChain
+needs Python 3.11 for that. Injected ones are there, and gati finds out where they belong."""
 
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 
@@ -92,7 +97,7 @@ class Watch:
             plain = run(program, {}) if compare else ""
             seen = self.trace(program, auto_inject=True, unfinished=unfinished, **options)
             self._compare("injected", plain if compare else seen.outcome, seen, golden, unordered)
-            if explicit is not False:
+            if explicit is not False and not (LOSES_HANDLERS and inspect.iscoroutinefunction(program)):
                 handed = self.trace(program, auto_inject=False, unfinished=unfinished, **options)
                 expected = explicit if isinstance(explicit, str) else golden
                 self._compare("explicit", plain if compare else handed.outcome, handed, expected, unordered)
