@@ -5,6 +5,7 @@ Without any one of them gati works on and loses only what its line says.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -66,7 +67,14 @@ _entered: ContextVar[_Link | None] = ContextVar("gati_entered", default=None)
 
 
 def enter(run_id: UUID, opened: Mapping[int, Any]) -> None:
-    """Note that the code that follows in this context is the run's, until it ends."""
+    """Note that the code that follows in this context is the run's, until it ends.
+
+    In async code only: elsewhere LangChain knows, and a run that it never closes would take in all that follows.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
     _entered.set((run_id, _innermost(opened)))
 
 
