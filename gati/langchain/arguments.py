@@ -37,7 +37,10 @@ def parameters_of(more: dict[str, Any]) -> dict[str, Any] | None:
     given = more.get("invocation_params")
     if not given:
         return None
-    kept = {key: freeze(value, 50) for key, value in given.items() if key in _PARAMETERS and value is not None}
+    kept = {}
+    for key, value in given.items():
+        if value is not None and key in _PARAMETERS:
+            kept[key] = value if type(value) is str else freeze(value, 50)
     tools = given.get("tools") or given.get("functions")
     if tools:
         kept["tools"] = [_tool_name(tool) for tool in tools]

@@ -97,13 +97,16 @@ def tail_of_call(messages: Any, seen: Memory, whole: bool = False) -> tuple[list
     news: list[Any] = []
     for index in range(len(messages) - 1, len(system) - 1, -1):
         item = messages[index]
-        if role_of(item) in ANSWERS and is_message(item):
-            keys = keys_of_answer(item)
-            if not whole and any(key in seen for key in keys):
-                break
-            for key in keys:
-                seen.add(key)
-        news.append(message(item) if is_message(item) else freeze(item))
+        if not is_message(item):
+            news.append(freeze(item))
+        else:
+            if role_of(item) in ANSWERS:
+                keys = keys_of_answer(item)
+                if not whole and not seen.kept.keys().isdisjoint(keys):
+                    break
+                for key in keys:
+                    seen.add(key)
+            news.append(message(item))
         if len(news) >= LONGEST_IMPORT:
             break
     news.reverse()
@@ -134,7 +137,7 @@ def state(value: Any, tail: Callable[[Any], list[Any]]) -> Any:
     copied: dict[Any, Any] = {}
     plain: dict[Any, Any] = {}
     for key, item in pairs.items():
-        if (messages := conversation_in(item)) is not None:
+        if type(item) is not str and (messages := conversation_in(item)) is not None:
             if news := tail(messages):
                 copied[str(key)] = news
         else:

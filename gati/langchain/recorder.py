@@ -125,7 +125,11 @@ class Recorder:
         if admitted is None:
             return
         whole = not admitted[1] and self._begins(metadata)
-        call = self._taken(self._call, messages, more, whole)
+        call: ModelCall | None = None
+        try:
+            call = self._call(messages, more, whole)
+        except Exception as error:  # noqa: BLE001 - as in `_taken`, which costs a call more
+            self._missed("_call", error)
         name = more.get("name") or name_of(serialized)
         self._start("model", run_id, admitted, name, call, tags, metadata)
 
@@ -176,7 +180,10 @@ class Recorder:
             return
         given = output = None
         if flags & NODE:
-            output = self._taken(history.state, outputs, self._news_of_node)
+            try:
+                output = history.state(outputs, self._news_of_node)
+            except Exception as error:  # noqa: BLE001 - as in `_taken`, which costs a call more
+                self._missed("state", error)
         elif flags & PROMPT:
             output = self._taken(history.rendered, outputs)
         elif flags & WATCHED:
@@ -190,8 +197,14 @@ class Recorder:
     def model_ended(self, response: Any, run_id: UUID) -> None:
         at = perf_counter_ns()
         self._forget(run_id.int)
-        if not ((muted := self.muted.kept) and run_id.int in muted):
-            self.put(_new(RunEnded, (run_id, at, self._taken(self._result, response), None)))
+        if (muted := self.muted.kept) and run_id.int in muted:
+            return
+        result: ModelResult | None = None
+        try:
+            result = self._result(response)
+        except Exception as error:  # noqa: BLE001 - as in `_taken`, which costs a call more
+            self._missed("_result", error)
+        self.put(_new(RunEnded, (run_id, at, result, None)))
 
     def tool_ended(self, output: Any, run_id: UUID) -> None:
         if is_message(output):
@@ -250,9 +263,12 @@ class Recorder:
         try:
             return take(*what)
         except Exception as error:  # noqa: BLE001 - an object of the user may do anything when looked at
-            if self.fault is not None:
-                self.fault(getattr(take, "__name__", "snapshot"), error)
+            self._missed(getattr(take, "__name__", "snapshot"), error)
             return None
+
+    def _missed(self, what: str, error: Exception) -> None:
+        if self.fault is not None:
+            self.fault(what, error)
 
     def _call(self, messages: Any, more: dict[str, Any], whole: bool) -> ModelCall:
         if isinstance(messages, str):

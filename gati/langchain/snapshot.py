@@ -32,6 +32,7 @@ CUT = "…"
 _SMALL = 16
 
 _SHARED = frozenset({str, int, float, bool, NoneType, bytes})
+_KEYS = frozenset({str})
 _TEXTUAL = (UUID, datetime, date, time, timedelta, Decimal, PurePath)
 _ORDERED = (list, tuple, set, frozenset, deque)
 _NOT_KEPT = frozenset({"tool_calls", "function_call", "parsed", "logprobs"})
@@ -44,14 +45,31 @@ def freeze(value: Any, budget: int = BUDGET) -> Any:
     if kind in _SHARED:
         return value
     if kind is dict and len(value) <= _SMALL:
-        # Most arguments and results are flat: one C call copies them.
+        # Most arguments and results are flat, or hold a few flat ones: C calls copy them.
         copied = value.copy()
+        deep = budget > _SMALL * _SMALL
         for key, item in copied.items():
-            if type(item) not in _SHARED or type(key) is not str:
+            if type(key) is not str:
                 break
+            if type(item) not in _SHARED:
+                if not deep or (flat := _flat(item)) is None:
+                    break
+                copied[key] = flat
         else:
             return copied
     return _Copier(budget).copy(value, DEPTH)
+
+
+def _flat(value: Any) -> Any:
+    """A copy of a small list or dict of values that need none; None if it is something else."""
+    kind = type(value)
+    if kind is list and len(value) <= _SMALL:
+        items = value.copy()
+        return items if _SHARED.issuperset(map(type, items)) else None
+    if kind is dict and len(value) <= _SMALL:
+        pairs = value.copy()
+        return pairs if _SHARED.issuperset(map(type, pairs.values())) and _KEYS.issuperset(map(type, pairs)) else None
+    return None
 
 
 _MESSAGE_CLASSES: dict[type, bool] = {}
@@ -256,26 +274,34 @@ def describe(value: Any) -> str:
     return f"<{kind.__module__}.{kind.__qualname__}>"
 
 
+_FIELDS = (
+    "type", "content", "id", "name", "tool_calls", "invalid_tool_calls", "tool_call_id", "status", "additional_kwargs",
+    "artifact",
+)  # fmt: skip
+
+
 def message(value: BaseMessage, result: bool = False, frozen: Callable[[Any, int], Any] = freeze) -> Message:
     """A chat message as it stands now; `result` adds what only a model's answer carries."""
     # A pydantic model keeps its fields in its __dict__; reading them there runs no code.
     # LangChain does not check what is assigned to them later: any may hold anything.
-    get = value.__dict__.get
-    content, extra, artifact = get("content", ""), get("additional_kwargs"), get("artifact")
+    have = value.__dict__
+    role, content, id_, name, calls, bad, call_id, status, extra, artifact = map(have.get, _FIELDS)
+    if type(content) is not str:
+        content = frozen(content, BUDGET) if "content" in have else ""
     return _new(
         Message,
         (
-            have if type(have := get("type", "")) is str else "",
-            content if type(content) is str else frozen(content, BUDGET),
-            have if type(have := get("id")) in _SHARED else frozen(have, 1),
-            have if type(have := get("name")) in _SHARED else frozen(have, 1),
-            _calls(calls, frozen) if (calls := get("tool_calls")) is not None else (),
-            _calls(bad, frozen) if (bad := get("invalid_tool_calls")) is not None else (),
-            have if type(have := get("tool_call_id")) in _SHARED else frozen(have, 1),
-            have if type(have := get("status")) in _SHARED else frozen(have, 1),
+            role if type(role) is str else "",
+            content,
+            id_ if type(id_) in _SHARED else frozen(id_, 1),
+            name if type(name) in _SHARED else frozen(name, 1),
+            () if calls is None or (type(calls) is list and not calls) else _calls(calls, frozen),
+            () if bad is None or (type(bad) is list and not bad) else _calls(bad, frozen),
+            call_id if type(call_id) in _SHARED else frozen(call_id, 1),
+            status if type(status) in _SHARED else frozen(status, 1),
             _extra(extra, artifact, frozen) if artifact is not None or type(extra) is not dict or extra else None,
-            freeze(get("usage_metadata"), 100) if result else None,
-            response_metadata(get("response_metadata")) if result else None,
+            freeze(have.get("usage_metadata"), 300) if result else None,
+            response_metadata(have.get("response_metadata")) if result else None,
         ),
     )
 

@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 HOUSEKEEPING_SECONDS = 30.0
 """Time between two looks for turns that went silent and for files of dead processes."""
 
-SPOOL_SECONDS = 0.05
-"""Longest time from a record to the disk. What a process that is killed had said within it is lost."""
+LULL_SECONDS = 0.025
+"""A program that records nothing for so long waits for somebody: the time to work."""
+
+SPOOL_SECONDS = 0.5
+"""Longest time from a record to the disk, in a program that never pauses. What a process that is killed had
+said within it is lost."""
 
 SLICE_SECONDS = 0.001
 """The worker hands the interpreter on after this time at the latest."""
@@ -106,7 +110,7 @@ class Worker:
         self._senders = senders
         self._ledger = ledger
         self._interval = interval
-        self._gather = min(interval, SPOOL_SECONDS)
+        self._longest = min(interval, SPOOL_SECONDS)
         self._next_look = 0.0
         self._unsent = False
         self._mask = mask
@@ -123,6 +127,7 @@ class Worker:
 
     def ring(self) -> None:
         """Wake the worker; never blocks."""
+        self.idle = False  # one ring is enough
         try:
             self._bell.release()
         except RuntimeError:  # it rings already
@@ -157,7 +162,7 @@ class Worker:
     # The thread
 
     def run(self) -> None:
-        """Until stopped: wait for records or a bell, gather for a moment, work."""
+        """Until stopped: wait for records or a bell, gather until the program pauses, work."""
         try:
             while not self.stopped:
                 with guard("worker"):
@@ -177,8 +182,17 @@ class Worker:
         if not len(self._buffer):  # else a record slipped in before it could see the flag
             self._bell.acquire(timeout=patience)
         self.idle = False
-        if not self._tickets_waiting() and not self.stopped and len(self._buffer):
-            self._bell.acquire(timeout=self._gather)
+        self._bell.acquire(blocking=False)  # whatever it rang for is looked at now
+        if not self._tickets_waiting() and not self.stopped:
+            self._gather()
+
+    def _gather(self) -> None:
+        """Wait for the program to pause: until then the interpreter is its own, and what is done at once costs less."""
+        until, seen = time.monotonic() + self._longest, 0
+        while (length := len(self._buffer)) > seen:
+            seen, left = length, until - time.monotonic()
+            if left <= 0 or self._bell.acquire(timeout=min(LULL_SECONDS, left)):
+                return
 
     def _tickets_waiting(self) -> bool:
         with self._tickets_lock:

@@ -36,6 +36,8 @@ def text_of(value: Any) -> str:
     """
     if not isinstance(value, Message):
         return _joined(value, "")
+    if type(value.content) is str and value.content:
+        return value.content
     text = _joined(value.content, "" if value.role in _ANSWERS else "\n")
     if not text and isinstance(value.additional, dict):
         audio = value.additional.get("audio")
@@ -69,6 +71,8 @@ def _string(value: Any) -> str:
 def reasoning_of(value: Any) -> str:
     """What a model thought before it answered; empty when it told nothing or only a signature."""
     content = value.content if isinstance(value, Message) else value
+    if type(content) is str and (value is content or not value.additional):
+        return ""
     blocks = content if isinstance(content, list) else [content]
     thoughts = [thought for block in blocks if isinstance(block, dict) and (thought := _thought(block))]
     if not thoughts and isinstance(value, Message) and isinstance(value.additional, dict):
@@ -111,6 +115,9 @@ def tool_requests_of(message: Any) -> list[dict[str, Any]]:
     """
     if not isinstance(message, Message):
         return []
+    calls: list[dict[str, Any]] = []
+    if not (message.tool_calls or message.invalid_tool_calls or message.additional) and type(message.content) is str:
+        return calls
     calls = [_request(call) for call in message.tool_calls if isinstance(call, dict)]
     bad = [call for call in message.invalid_tool_calls if isinstance(call, dict)]
     calls += [{**_request(call), "invalid": True, "error": call.get("error")} for call in bad]

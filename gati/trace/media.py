@@ -21,6 +21,7 @@ _MOST = 100_000
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[^,]{0,200};base64,")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]+={0,2}\s*")
 _SAID_MIME = ("mime_type", "media_type", "mimeType", "mediaType")
+_TELLING = frozenset((*_SAID_MIME, "type", "source_type"))
 _FAMILIES = {
     "image": "image",
     "image_url": "image",
@@ -45,6 +46,8 @@ def plain_blocks(value: Any) -> Any:
     """A copy in which each piece of media is ``{mime, bytes, sha256}``.
     Deeper than 24 levels becomes ``"…"``.
     """
+    if type(value) is str and value[:5] != "data:":
+        return value
     return _Walk().plain(value, None, _DEPTH)
 
 
@@ -126,6 +129,8 @@ class _Walk:
 
 def _mime(block: dict[Any, Any]) -> str | None:
     """The media type that a block tells of its data, or the family that its type names."""
+    if _TELLING.isdisjoint(block):
+        return None
     for key in _SAID_MIME:
         if isinstance(said := block.get(key), str) and said:
             return said

@@ -32,8 +32,9 @@ class PromptBook:
 
     def note(self, run: Run) -> None:
         """Take in what a run tells of prompts and of what goes into them."""
-        if text := _system_of(run):
-            self._rendered[text] = run
+        if run.kind == "prompt":
+            if text := _system_of(run):
+                self._rendered[text] = run
         elif run.kind == "retriever" and isinstance(run.output, list):
             self._retrieved += [str(item.get("page_content") or "") for item in run.output if isinstance(item, dict)]
 

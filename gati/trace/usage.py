@@ -7,6 +7,7 @@ provider's own shape has a small function. What is not told stays None. Pure, an
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gati.events import Usage
@@ -62,6 +63,8 @@ def _raw_usage(source: Any) -> Raw | None:
 def _langchain(raw: Raw) -> Usage:
     """`usage_metadata`. Service tiers put their name before a key: ``flex_cache_read``."""
     inputs, outputs = _inner(raw, "input_token_details"), _inner(raw, "output_token_details")
+    if not inputs and not outputs:
+        return Usage(_count(raw, "input_tokens"), _count(raw, "output_tokens"), _count(raw, "total_tokens"))
     usage = Usage(
         _count(raw, "input_tokens"),
         _count(raw, "output_tokens"),
@@ -166,12 +169,18 @@ _SHAPES: tuple[tuple[frozenset[str], Callable[[Raw], Usage]], ...] = (
 
 
 def _read(raw: Raw) -> Usage | None:
-    for keys, shape in _SHAPES:
-        if keys & raw.keys():
-            usage = _settled(shape(raw))
-            known = (usage.input_tokens, usage.output_tokens, usage.total_tokens)
-            return usage if known != (None, None, None) else None
-    return None
+    shape = _shape(tuple(raw))
+    if shape is None:
+        return None
+    usage = _settled(shape(raw))
+    known = (usage.input_tokens, usage.output_tokens, usage.total_tokens)
+    return usage if known != (None, None, None) else None
+
+
+@lru_cache(maxsize=256)
+def _shape(keys: tuple[Any, ...]) -> Callable[[Raw], Usage] | None:
+    """Who counts with these keys; a program meets very few sets of them."""
+    return next((shape for known, shape in _SHAPES if not known.isdisjoint(keys)), None)
 
 
 # -- what makes the counts agree ----------------------------------------------------------
@@ -211,7 +220,7 @@ def _count(raw: Raw, *keys: str) -> int | None:
     """The first of `keys` that holds a number of tokens; negative and odd values are unknown."""
     for key in keys:
         value = raw.get(key)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e15:
+        if value is not None and isinstance(value, (int, float)) and value.__class__ is not bool and 0 <= value < 1e15:
             return int(value)
     return None
 
@@ -273,11 +282,13 @@ def service_tier_of(messages: tuple[Message, ...], llm_output: Any = None) -> st
 def _text(source: Any, *keys: str) -> str | None:
     if isinstance(source, dict):
         for key in keys:
-            if isinstance(value := source.get(key), str) and value:
+            value = source.get(key)
+            if value is not None and isinstance(value, str) and value:
                 return _once(value)
     return None
 
 
+@lru_cache(maxsize=1024)
 def _once(text: str) -> str:
     """LangChain joins the texts of streamed chunks: two ``stop`` become ``stopstop``."""
     again = (text + text).find(text, 1)

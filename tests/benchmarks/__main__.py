@@ -1,7 +1,8 @@
 """`python -m tests.benchmarks` measures gati beside its peers and writes tables and chart.
 
-It makes a virtual environment for each contender in a cache folder, starts a sink, and runs each
-contender in a process of its own, round after round in changing order. See `docs/performance.md`.
+It makes a virtual environment for each contender in a cache folder, starts a sink and a process
+for each contender, and lets them run the same workload one after the other, round after round in
+changing order, so that what disturbs the machine for a minute disturbs all. See `docs/performance.md`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ def main() -> None:
         environments.python(CONTENDERS[name].environment)
     machine = _machine()
     with sink(environments) as address:
-        rounds = [_round(environments, names, options, address, number) for number in range(options.rounds)]
+        rounds = [
+            r for number in range(options.sittings) for r in _sitting(environments, names, options, address, number)
+        ]
         closer = None if options.no_closer else _closer(environments.python("gati"), address, options.quick)
     told: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
@@ -54,8 +57,9 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--quick", action="store_true", help="two rounds of a third of the length")
+    parser.add_argument("--sittings", type=int, default=3, help="how often each contender gets a fresh process")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds in a sitting")
+    parser.add_argument("--quick", action="store_true", help="one sitting of three rounds of a third of the length")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="NAME")
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), metavar="NAME")
     parser.add_argument("--docs", action="store_true", help="write the tables and the chart into docs/")
@@ -66,7 +70,7 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     options.scale = 1.0
     if options.quick:
-        options.rounds, options.scale = min(options.rounds, 2), 0.34
+        options.sittings, options.rounds, options.scale = 1, min(options.rounds, 3), 0.34
     return options
 
 
@@ -83,17 +87,60 @@ def sink(environments: Environments) -> Iterator[str]:
         process.wait(10)
 
 
-def _round(
+def _sitting(
     environments: Environments, names: list[str], options: argparse.Namespace, address: str, number: int
-) -> dict[str, Any]:
-    order = list(names)
-    random.Random(number).shuffle(order)
-    told = {}
-    for name in order:
-        began = time.monotonic()
-        told[name] = _one(environments.python(CONTENDERS[name].environment), name, options, address)
-        print(f"round {number + 1}/{options.rounds} {name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
-    return told
+) -> list[dict[str, Any]]:
+    """Rounds with the same processes: contender → workload → what a burst told, for each."""
+    rounds: list[dict[str, Any]] = [{name: {} for name in names} for _ in range(options.rounds)]
+    with ExitStack() as stack:
+        asked = {name: stack.enter_context(_contender(environments, name, address, options.scale)) for name in names}
+        for workload in options.workloads:
+            began = time.monotonic()
+            for n, told in enumerate(rounds):
+                order = list(names)
+                random.Random(f"{number} {workload} {n}").shuffle(order)
+                for name in order:
+                    told[name][workload] = asked[name](workload)
+            took = time.monotonic() - began
+            print(f"sitting {number + 1}/{options.sittings} {workload}: {took:.0f} s", file=sys.stderr)
+    return rounds
+
+
+@contextmanager
+def _contender(
+    environments: Environments, name: str, address: str, scale: float
+) -> Iterator[Callable[[str], dict[str, Any]]]:
+    """A contender's process: a function that lets it run a workload."""
+    command = [environments.python(CONTENDERS[name].environment), "-m", "tests.benchmarks.measure", name, address]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [*command, str(scale)],
+            cwd=ROOT,
+            env=clean(),
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        told = process.stdout
+
+        def ask(workload: str) -> dict[str, Any]:
+            print(workload, file=process.stdin, flush=True)
+            # A tracer may print words of its own.
+            answer = next((line for line in told if line.startswith("{")), None)
+            if answer is None:
+                log.seek(0)
+                raise SystemExit(f"{name} failed at {workload}:\n{log.read()[-4000:]}")
+            burst: dict[str, Any] = json.loads(answer)
+            return burst
+
+        try:
+            yield ask
+        finally:
+            process.stdin.close()
+            process.wait(60)
 
 
 def _closer(python: str, address: str, quick: bool) -> dict[str, Any]:
@@ -122,10 +169,6 @@ def _told(command: list[str]) -> Any:
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-4000:]}")
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def _one(python: str, name: str, options: argparse.Namespace, address: str) -> Any:
-    return _told([python, "-m", "tests.benchmarks.measure", name, address, str(options.scale), *options.workloads])
 
 
 def _versions(environments: Environments, names: list[str]) -> dict[str, str]:

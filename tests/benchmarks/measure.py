@@ -1,9 +1,9 @@
-"""One contender in one round: `python -m tests.benchmarks.measure CONTENDER ADDRESS WORKLOAD…`, in its environment.
+"""One contender: `python -m tests.benchmarks.measure CONTENDER ADDRESS SCALE`, in its environment.
 
-Prints one line of JSON. Each workload is warmed up, delivered, run once with all the time in the
-world to learn what should arrive, and then run `count` times in a burst; then the burst is
-delivered. Wall time is the calling thread's, over the burst; the CPU time is the whole process's,
-until everything is delivered.
+Reads names of workloads, a line each, and answers each with a line of JSON: one burst. Before its
+first burst a workload is warmed up, delivered, and run once with all the time in the world to
+learn what should arrive. Wall time is the calling thread's, over the burst; the CPU time is the
+whole process's, until everything is delivered.
 """
 
 from __future__ import annotations
@@ -24,46 +24,58 @@ from tests.benchmarks.workloads import WORKLOADS, Configs, Workload
 
 
 def main() -> None:
-    """Measure what the command line names."""
-    name, address, scale, *workloads = sys.argv[1:]
+    """Measure what is asked for, until nothing more is."""
+    name, address, scale = sys.argv[1:]
     contender = CONTENDERS[name]
     session = contender.start(address)
-    told = {workload: measure(WORKLOADS[workload], contender, session, address, float(scale)) for workload in workloads}
-    print("\n" + json.dumps(told), flush=True)
+    ready: dict[str, Measured] = {}
+    for line in sys.stdin:
+        asked = line.strip()
+        if asked not in ready:
+            ready[asked] = Measured(WORKLOADS[asked], contender, session, address, float(scale))
+        print(json.dumps(ready[asked].burst()), flush=True)
 
 
-def measure(
-    workload: Workload, contender: Contender, session: Session, address: str, scale: float = 1.0
-) -> dict[str, Any]:
-    """Run a workload once; times in seconds for one invocation of it."""
-    configs = _configs(contender, session, workload)
-    run = workload.make(configs)
-    count = max(1, round(workload.count * scale))
-    for _ in range(max(1, min(50, count // 10))):
-        run()
-    session.flush()
-    _arrived(address)
-    (workload.probe or workload.make)(configs)()
-    session.flush()
-    alone = _arrived(address)
-    times = _burst(run, count, session)
-    came = _arrived(address)
-    turns = count * workload.turns
-    # The probe of a conversation has half the turns; in all else it is one invocation.
-    expected = alone["items"] * count * (2 if workload.probe else 1)
-    return {
-        **times,
-        "turns": turns,
-        "requests": came["requests"],
-        "bytes_per_turn": came["bytes"] / turns,
-        "wire_bytes_per_turn": came["wire_bytes"] / turns,
-        "items_per_turn": came["items"] / turns,
-        "expected": expected,
-        "arrived": came["items"],
-        "faults": came["faults"],
-        "fault": came["fault"],
-        "growth": came["bytes"] / count / alone["bytes"] if workload.probe and alone["bytes"] else None,
-    }
+class Measured:
+    """A workload that is warm; times in seconds for one invocation of it."""
+
+    def __init__(
+        self, workload: Workload, contender: Contender, session: Session, address: str, scale: float = 1.0
+    ) -> None:
+        self._workload, self._session, self._address = workload, session, address
+        configs = _configs(contender, session, workload)
+        self._run = workload.make(configs)
+        self._count = max(1, round(workload.count * scale))
+        for _ in range(max(1, min(50, self._count // 10))):
+            self._run()
+        session.flush()
+        _arrived(address)
+        (workload.probe or workload.make)(configs)()
+        session.flush()
+        self._alone = _arrived(address)
+
+    def burst(self) -> dict[str, Any]:
+        """Run it `count` times without a pause, and deliver."""
+        workload, count, alone = self._workload, self._count, self._alone
+        _arrived(self._address)
+        times = _burst(self._run, count, self._session)
+        came = _arrived(self._address)
+        turns = count * workload.turns
+        # The probe of a conversation has half the turns; in all else it is one invocation.
+        expected = alone["items"] * count * (2 if workload.probe else 1)
+        return {
+            **times,
+            "turns": turns,
+            "requests": came["requests"],
+            "bytes_per_turn": came["bytes"] / turns,
+            "wire_bytes_per_turn": came["wire_bytes"] / turns,
+            "items_per_turn": came["items"] / turns,
+            "expected": expected,
+            "arrived": came["items"],
+            "faults": came["faults"],
+            "fault": came["fault"],
+            "growth": came["bytes"] / count / alone["bytes"] if workload.probe and alone["bytes"] else None,
+        }
 
 
 def _burst(run: Callable[[], None], count: int, session: Session) -> dict[str, Any]:

@@ -241,7 +241,7 @@ WORKLOADS = {
         Workload("streaming", "agent streaming 200 tokens", streaming, 40),
         Workload("concurrent", "50 concurrent async agents", concurrent, 3, turns=AGENTS),
         Workload("long_result", "200 KB tool result", long_result, 30),
-        Workload("sustained", "the agent again and again, for seconds", agent, 1500),
+        Workload("sustained", "the agent again and again, for seconds", agent, 800),
         Workload("conversation", "conversation of 200 turns", conversation, 1, half_conversation, TURNS),
     )
 }

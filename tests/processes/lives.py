@@ -10,15 +10,17 @@ from gati import observe
 from tests.processes.program import say
 
 
-def live(name: str, pipe: int) -> None:
-    """Talk until killed. The time of each turn's end goes into the pipe, which outlives the child."""
+def live(name: str, pause: float, pipe: int) -> None:
+    """Talk until killed, with `pause` seconds between turns. The time of each turn's end goes into the pipe,
+    which outlives the child.
+    """
     observe.init()
     n = 0
     while True:
         say(name, str(n))
         os.write(pipe, f"{time.time()}\n".encode())
         n += 1
-        time.sleep(0.002)
+        time.sleep(pause)
 
 
 def main() -> None:
@@ -33,7 +35,8 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             os.close(ours)
-            live(line.strip(), theirs)
+            name, _, pause = line.strip().rpartition(" ")
+            live(name, float(pause), theirs)
         os.close(theirs)
         with os.fdopen(ours) as said:
             times = [said.readline().strip()]
