@@ -188,7 +188,7 @@ class Recorder:
             output = self._taken(history.rendered, outputs)
         elif flags & WATCHED:
             output = len(outputs) if isinstance(outputs, list) else None
-        elif flags:
+        elif flags & ROOT:
             output = self._taken(history.state, outputs, history.tail_of_output)
         if inputs is not None and flags & ROOT:
             given = self._taken(history.state, inputs, _news_of_input)
@@ -274,7 +274,7 @@ class Recorder:
         if isinstance(messages, str):
             return ModelCall((), (Message("human", messages),), 1, parameters_of(more))
         system, news = history.tail_of_call(messages, self.answers, whole)
-        return ModelCall(tuple(system), tuple(news), len(messages), parameters_of(more))
+        return _new(ModelCall, (tuple(system), tuple(news), len(messages), parameters_of(more)))
 
     def _admit(self, run_id: UUID, parent: UUID | None) -> tuple[UUID | None, bool] | None:
         """The run above and whether that one is open; None if this run is not to be recorded.
@@ -375,4 +375,4 @@ class Recorder:
             for key in history.keys_of_answer(answer):
                 self.answers.add(key)
             made.append(message(answer, result=True))
-        return ModelResult(tuple(made), response_metadata(response.llm_output))
+        return _new(ModelResult, (tuple(made), response_metadata(response.llm_output)))

@@ -113,7 +113,7 @@ def drain(
                 break
             for sender in senders:
                 sender.outbox.open()
-                sender.wake()
+                sender.wake(hurry=True)
             news.wait(0.2)
             news.clear()
             stats = ledger.stats()

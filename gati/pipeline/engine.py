@@ -49,7 +49,9 @@ class Engine:
         self.outboxes = [
             Outbox(exporter, self.ledger, _spool(exporter, options), limits, policy) for exporter in exporters
         ]
-        senders = [Sender(outbox, options.connections, self._settled) for outbox in self.outboxes]
+        senders = [
+            Sender(outbox, options.connections, self._settled, options.flush_interval) for outbox in self.outboxes
+        ]
         self.senders = senders
         self.worker = Worker(
             self.buffer, assembler, senders, self.ledger, interval=options.flush_interval, mask=options.mask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -25,31 +26,49 @@ IDLE_SECONDS = 30.0
 class Sender:
     """At most `connections` threads that empty an outbox.
 
-    A send may block for its whole timeout, so nothing else happens in these threads.
+    A send may block for its whole timeout, so nothing else happens in these threads. Each of them
+    competes with the program for the interpreter: so there are only as many as it takes to send what
+    there is within `patience` seconds, unless somebody waits.
     """
 
-    def __init__(self, outbox: Outbox, connections: int, settled: Callable[[], None]) -> None:
+    def __init__(self, outbox: Outbox, connections: int, settled: Callable[[], None], patience: float = 1.0) -> None:
         self.outbox = outbox
+        self.spares = False
+        """Whether more threads could send than do: to be looked at again after `patience`."""
         self._connections = connections
         self._settled = settled
+        self._patience = patience
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
-        self._busy = 0
+        self._began: dict[threading.Thread, float] = {}
+        self._mean = 0.0
+        self._hurried = False
         self._prepared = False
 
-    def wake(self) -> bool:
-        """Start as many threads as there is work for. False if the interpreter starts no more."""
-        wanted = self.outbox.sendable()
+    def wake(self, hurry: bool = False) -> bool:
+        """Start as many threads as there is work for; `hurry`: until all is sent, somebody waits.
+        False if the interpreter starts no more.
+        """
+        ready = self.outbox.sendable()
+        self._hurried = hurry or (self._hurried and ready > 0)
+        return self._start(ready)
+
+    def _start(self, ready: int) -> bool:
         with self._lock:
-            idle = len(self._threads) - self._busy
+            able, wanted = len(self._threads) - len(self._began), ready
+            if ready and not self._hurried:
+                wanted = max(1, math.ceil(ready * self._mean / self._patience))
+                now = time.monotonic()
+                able += sum(now - began < self._patience for began in self._began.values())  # others are stuck
             name = f"gati-sender-{self.outbox.exporter.name}"
-            for _ in range(min(wanted - idle, self._connections - len(self._threads))):
+            for _ in range(min(wanted - able, self._connections - len(self._threads))):
                 thread = threading.Thread(target=self._run, name=name, daemon=True)
                 try:
                     thread.start()
                 except RuntimeError:  # at the interpreter's exit, or out of threads
                     return bool(self._threads)
                 self._threads.add(thread)
+            self.spares = ready > 0 and len(self._threads) < self._connections
         return True
 
     def join(self, until: float) -> None:
@@ -57,23 +76,26 @@ class Sender:
         with self._lock:
             threads = list(self._threads)
         for thread in threads:
-            if self._busy < len(self._threads):
+            if len(self._began) < len(self._threads):
                 thread.join(max(0.0, until - time.monotonic()))
 
     def _run(self) -> None:
+        me = threading.current_thread()
         try:
             while (parcel := self.outbox.next(IDLE_SECONDS)) is not None:
+                began = time.monotonic()
                 with self._lock:
-                    self._busy += 1
+                    self._began[me] = began
                 try:
-                    self.wake()
+                    self._start(self.outbox.sendable())
                     self.carry(parcel)
                 finally:
                     with self._lock:
-                        self._busy -= 1
+                        del self._began[me]
+                        self._mean += (time.monotonic() - began - self._mean) / 8
         finally:
             with self._lock:
-                self._threads.discard(threading.current_thread())
+                self._threads.discard(me)
 
     def carry(self, parcel: Parcel) -> None:
         """Make one attempt and tell the outbox and whoever waits for a flush."""

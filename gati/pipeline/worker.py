@@ -40,10 +40,10 @@ SLICE_SECONDS = 0.001
 HANDED_ON_SECONDS = 0.00005
 """Long enough that a waiting thread really gets its turn: a sleep of 0 often comes straight back."""
 
-RECORDS_AT_ONCE = 16
-"""Records that are assembled without a pause: well below `SLICE_SECONDS` in all."""
+RECORDS_AT_ONCE = 64
+"""Records that are assembled between two looks for items to encode."""
 
-ITEMS_AT_ONCE = 50
+ITEMS_AT_ONCE = 100
 """Items that are encoded together, so that those of one conversation can share a request."""
 
 REQUESTS_AT_ONCE = 500
@@ -77,6 +77,19 @@ class Assembler(Protocol):
     def drain(self) -> list[Item]:
         """Return all open turns, as unfinished."""
         ...
+
+
+class _Paced(list["Item"]):
+    """Items with a pause after each that was worked on, so that whoever reads them all holds up nobody."""
+
+    def __init__(self, items: list[Item], pause: Callable[[], None]) -> None:
+        super().__init__(items)
+        self._pause = pause
+
+    def __iter__(self) -> Iterator[Item]:
+        for item in super().__iter__():
+            yield item
+            self._pause()
 
 
 class Ticket:
@@ -229,8 +242,9 @@ class Worker:
             sender.outbox.open()
             if hurry:
                 sender.outbox.hurry()
-            if not sender.wake():
+            if not sender.wake(hurry):
                 sender.carry_here(time.monotonic() + self._interval)
+            self._unsent |= sender.spares
 
     def _work_off(self) -> None:
         """Assemble what is in the buffer now; what comes meanwhile is for the next round."""
@@ -245,12 +259,12 @@ class Worker:
             if len(done) >= ITEMS_AT_ONCE:
                 self._finish(done)
                 done = []
-            self._hand_on()
         self._finish(done)
 
     def _taken(self, most: int) -> Iterator[Record]:
         """Records from the buffer, as they are asked for."""
         for _ in range(most):
+            self._hand_on()
             record = self._buffer.take()
             if record is None:
                 return
@@ -288,7 +302,7 @@ class Worker:
     def _encode(self, sender: Sender, items: list[Item]) -> list[Request]:
         encode = sender.outbox.exporter.encode
         with guard("exporter.encode"), life.steady:
-            return encode(items)
+            return encode(_Paced(items, self._hand_on))
         if len(items) == 1:
             self._ledger.drop_turns(1, "encode")
             return []
