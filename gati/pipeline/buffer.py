@@ -85,7 +85,7 @@ class Buffer:
         pressing = False
         if not length % SAMPLE:
             self._weigh(record)
-            pressing = length > self._room // 4
+            pressing = self.pressing
         if length >= self._room:
             self._full = True
         return pressing
@@ -114,6 +114,11 @@ class Buffer:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    @property
+    def pressing(self) -> bool:
+        """Whether so much waits that the worker had better hurry."""
+        return len(self._records) > self._room // 4
 
     @property
     def bytes(self) -> int:

@@ -22,13 +22,27 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 30.0
 """A sender with nothing to do ends after this time."""
 
+RESTS = 2.0
+"""So many times as long as they worked our threads rest: a program that never pauses keeps the
+interpreter for the most part."""
+
+LONGEST_REST = 0.05
+"""Seconds; a first send loads the SDK, which is no reason to rest for long."""
+
+LAG_SECONDS = 5.0
+"""What is ready should be sent within this time; as many threads as that takes."""
+
+BEHIND = 2
+"""When it would take so many times `connections` threads, there is no rest any more."""
+
 
 class Sender:
     """At most `connections` threads that empty an outbox.
 
     A send may block for its whole timeout, so nothing else happens in these threads. Each of them
     competes with the program for the interpreter: so there are only as many as it takes to send what
-    there is within `patience` seconds, unless somebody waits.
+    there is within some seconds, and together they rest more than they work, unless somebody waits or
+    they fall behind. One that is held up for longer than `patience` seconds does not count.
     """
 
     def __init__(self, outbox: Outbox, connections: int, settled: Callable[[], None], patience: float = 1.0) -> None:
@@ -42,26 +56,28 @@ class Sender:
         self._threads: set[threading.Thread] = set()
         self._began: dict[threading.Thread, float] = {}
         self._mean = 0.0
-        self._hurried = False
+        self._behind = False
+        self._hurried = threading.Event()
         self._prepared = False
 
     def wake(self, hurry: bool = False) -> bool:
-        """Start as many threads as there is work for; `hurry`: until all is sent, somebody waits.
+        """Start as many threads as there is work for; `hurry`: somebody waits from now on.
         False if the interpreter starts no more.
         """
-        ready = self.outbox.sendable()
-        self._hurried = hurry or (self._hurried and ready > 0)
-        return self._start(ready)
+        if hurry:
+            self._hurried.set()
+        return self._start()
 
-    def _start(self, ready: int) -> bool:
+    def calm(self) -> None:
+        """Nobody waits any more."""
+        self._hurried.clear()
+
+    def _start(self) -> bool:
+        ready = self.outbox.sendable()
         with self._lock:
-            able, wanted = len(self._threads) - len(self._began), ready
-            if ready and not self._hurried:
-                wanted = max(1, math.ceil(ready * self._mean / self._patience))
-                now = time.monotonic()
-                able += sum(now - began < self._patience for began in self._began.values())  # others are stuck
+            wanted = min(self._wanted(ready), self._connections)
             name = f"gati-sender-{self.outbox.exporter.name}"
-            for _ in range(min(wanted - able, self._connections - len(self._threads))):
+            for _ in range(wanted - len(self._threads)):
                 thread = threading.Thread(target=self._run, name=name, daemon=True)
                 try:
                     thread.start()
@@ -70,6 +86,15 @@ class Sender:
                 self._threads.add(thread)
             self.spares = ready > 0 and len(self._threads) < self._connections
         return True
+
+    def _wanted(self, ready: int) -> int:
+        """How many threads there should be, with those that are busy."""
+        if not ready or self._hurried.is_set():
+            return len(self._began) + ready
+        needed = ready * self._mean / LAG_SECONDS
+        self._behind = needed > BEHIND * self._connections
+        now = time.monotonic()
+        return max(1, math.ceil(needed)) + sum(now - began > self._patience for began in self._began.values())
 
     def join(self, until: float) -> None:
         """Wait for the threads of a closed outbox, except for those in the middle of a send."""
@@ -83,19 +108,34 @@ class Sender:
         me = threading.current_thread()
         try:
             while (parcel := self.outbox.next(IDLE_SECONDS)) is not None:
-                began = time.monotonic()
+                began, worked = time.monotonic(), time.thread_time()
                 with self._lock:
                     self._began[me] = began
+                rest = 0.0
                 try:
-                    self._start(self.outbox.sendable())
+                    self._start()
                     self.carry(parcel)
+                    self._mean += (time.monotonic() - began - self._mean) / 8
+                    rest = RESTS * len(self._began) * (time.thread_time() - worked)
                 finally:
                     with self._lock:
                         del self._began[me]
-                        self._mean += (time.monotonic() - began - self._mean) / 8
+                if self._is_spare(me):
+                    return
+                if not self._behind:
+                    self._hurried.wait(min(rest, LONGEST_REST))
         finally:
             with self._lock:
                 self._threads.discard(me)
+
+    def _is_spare(self, me: threading.Thread) -> bool:
+        """Whether the others suffice; then this one is out."""
+        ready = self.outbox.sendable()
+        with self._lock:
+            spare = bool(ready) and len(self._threads) > self._wanted(ready)
+            if spare:
+                self._threads.discard(me)
+            return spare
 
     def carry(self, parcel: Parcel) -> None:
         """Make one attempt and tell the outbox and whoever waits for a flush."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gati.pipeline import life, mask
 from gati.pipeline.faults import guard
+from gati.pipeline.sender import RESTS
 from gati.trace.records import Gap
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ SLICE_SECONDS = 0.001
 """The worker hands the interpreter on after this time at the latest."""
 
 HANDED_ON_SECONDS = 0.00005
-"""Long enough that a waiting thread really gets its turn: a sleep of 0 often comes straight back."""
+"""Shortest rest: long enough that a waiting thread really gets its turn. A sleep of 0 often comes straight back."""
 
 RECORDS_AT_ONCE = 64
 """Records that are assembled between two looks for items to encode."""
@@ -160,6 +161,9 @@ class Worker:
             if ticket not in self._tickets:
                 return False
             self._tickets.remove(ticket)
+            if not self._tickets:
+                for sender in self._senders:
+                    sender.calm()
             return True
 
     def settled(self) -> None:
@@ -318,6 +322,9 @@ class Worker:
 
     def _hand_on(self) -> None:
         """Let other threads run before they have to ask for it."""
-        if time.perf_counter() - self._slice_began > SLICE_SECONDS:
-            time.sleep(HANDED_ON_SECONDS)
+        worked = time.perf_counter() - self._slice_began
+        if worked > SLICE_SECONDS:
+            pressed = self._tickets or self._buffer.pressing
+            # What took longer than a few slices was mostly spent waiting for the interpreter.
+            time.sleep(HANDED_ON_SECONDS if pressed else RESTS * min(worked, 4 * SLICE_SECONDS))
             self._slice_began = time.perf_counter()

@@ -31,7 +31,7 @@ def svg(rounds: Rounds) -> str:
     )
     ET.SubElement(picture, "title").text = "Slow-down of the calling thread against no tracing (1.00 is free)"
     ET.SubElement(picture, "style").text = _STYLE
-    worst = max(ratio(rounds, name, workload, "wall").median for name in names for workload in workloads)
+    worst = max((ratio(rounds, name, w, "wall").median for name in names for w in workloads), default=2.0)
     # On a logarithmic axis a bar still tells "how many times", and 1.1 beside 30 can be seen.
     scale = (_WIDTH - _LABELS - 150) / math.log2(max(2.0, worst))
     top = 0
