@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gati.exporters.base import Outcome, Verdict
 
@@ -17,8 +18,7 @@ from gati.exporters.base import Outcome, Verdict
 _random = random.SystemRandom()
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """Times in seconds. The defaults suit a service on the internet; tests shorten them."""
 
     first: float = 0.5

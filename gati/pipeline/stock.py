@@ -9,8 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from gati.exporters.base import Request
 from gati.pipeline.codec import pack
@@ -37,8 +36,7 @@ Lines: TypeAlias = "list[tuple[Request, bytes]]"
 """Requests, each with what `codec.pack` made of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Bounds of one outbox, in bytes."""
 
     memory: int = 16 * 1024**2

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gati.exporters.greenflash import private
 
@@ -26,15 +25,17 @@ _OWN_HEADERS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """Who we are and where the API is. `theirs` is the user's client, whose settings are taken over."""
 
     base_url: str
-    api_key: str | None = field(repr=False)
-    headers: dict[str, str] = field(default_factory=dict, repr=False)
-    query: dict[str, Any] = field(default_factory=dict, repr=False)
-    theirs: Any = field(default=None, repr=False)
+    api_key: str | None
+    headers: dict[str, str]
+    query: dict[str, Any]
+    theirs: Any = None
+
+    def __repr__(self) -> str:
+        return f"Access({self.base_url!r})"  # the rest may hold secrets
 
     @property
     def account(self) -> str:
@@ -59,7 +60,8 @@ def access(settings: Settings) -> Access:
     client = settings.client
     if client is None:
         key = settings.api_key.get_secret_value() if settings.api_key else None
-        return Access((settings.base_url or os.environ.get("GREENFLASH_BASE_URL") or DEFAULT_URL).rstrip("/"), key)
+        url = settings.base_url or os.environ.get("GREENFLASH_BASE_URL") or DEFAULT_URL
+        return Access(url.rstrip("/"), key, {}, {})
     key = getattr(client, "api_key", None)
     return Access(
         base_url=str(getattr(client, "base_url", DEFAULT_URL)).rstrip("/"),
