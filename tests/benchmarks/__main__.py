@@ -29,6 +29,8 @@ from tests.benchmarks.environments import ROOT, SINK, Environments, clean, defau
 from tests.benchmarks.workloads import WORKLOADS
 
 DOCS = ROOT / "docs"
+PUSHED_TURNS = 9_100
+"""11 messages each: 100,000 in all."""
 BEGIN, END = "<!-- made by python -m tests.benchmarks -->", "<!-- end -->"
 
 
@@ -44,7 +46,11 @@ def main() -> None:
         rounds = [
             r for number in range(options.sittings) for r in _sitting(environments, names, options, address, number)
         ]
-        closer = None if options.no_closer else _closer(environments.python("gati"), address, options.quick)
+        closer = (
+            None
+            if options.no_closer
+            else _closer(environments.python("gati"), environments.python(SINK), address, options.quick)
+        )
     told: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "machine": machine,
@@ -143,7 +149,7 @@ def _contender(
             process.wait(60)
 
 
-def _closer(python: str, address: str, quick: bool) -> dict[str, Any]:
+def _closer(python: str, pusher: str, address: str, quick: bool) -> dict[str, Any]:
     """What is measured of gati alone: single callbacks, and how fast a spool is drained."""
     print("gati alone", file=sys.stderr)
     told = {"micro": _told([python, "-m", "tests.benchmarks.micro", address])}
@@ -156,6 +162,18 @@ def _closer(python: str, address: str, quick: bool) -> dict[str, Any]:
             _ask(address, "take")
             told[f"drain_{whose}"] = _told([*command, "drain", address, spool, str(turns), whose])
         _ask(address, "count")
+    told["push"] = _pushed(python, pusher, address, 500 if quick else PUSHED_TURNS)
+    return told
+
+
+def _pushed(python: str, pusher: str, address: str, turns: int) -> dict[str, Any]:
+    """`gati push` of a store of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["-m", "tests.benchmarks.throughput"]
+        keep = [python, *command, "keep", address, folder, str(turns), "own"]
+        subprocess.run(keep, check=True, cwd=ROOT, env=clean())
+        told: dict[str, Any] = _told([pusher, *command, "push", address, folder, str(turns), "own"])
+    _ask(address, "count")
     return told
 
 

@@ -18,6 +18,7 @@ import tracemalloc
 import uuid
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tests.benchmarks.workloads import agent
@@ -176,31 +177,51 @@ def large_state(handler: Any, runs: int = 100) -> dict[str, float]:
 
 
 def holds(flush: Callable[[], object], turns: int = 400, seconds: float = 3.0) -> dict[str, dict[str, float]]:
-    """How late another thread gets the interpreter, in milliseconds, while turns are assembled and delivered,
-    and in a process that does nothing.
+    """How late another thread gets the interpreter, in milliseconds, while turns are assembled and delivered in
+    the background, the same while a flush waits for them, and in a process that does nothing.
     """
+    from gati import observe
     from gati.langchain.callback import desk
 
     recorder = desk.recorder
     assert recorder is not None
-    records: list[Any] = []
-    put, recorder.put = recorder.put, records.append
+    put = recorder.put
     run = agent(lambda: {"metadata": {"thread_id": uuid.uuid4().hex}})
-    # The program's own work holds the interpreter, too; so it is done before the probe looks.
-    for _ in range(turns):
-        run()
-    recorder.put = put
 
-    def deliver() -> None:
-        for record in records:
+    def recorded() -> list[Any]:
+        # The program's own work holds the interpreter, too; so it is done before the probe looks.
+        records: list[Any] = []
+        recorder.put = records.append
+        for _ in range(turns):
+            run()
+        recorder.put = put
+        return records
+
+    def leave(records: list[Any]) -> None:
+        for number, record in enumerate(records):
             put(record)
+            if not number % 100:
+                time.sleep(0.0005)  # the probe looks for the background's stretches, not for this one
+
+    def deliver(records: list[Any]) -> None:
+        leave(records)
+        while (stats := observe.stats()).records_waiting or stats.spooled or stats.pending:
+            time.sleep(0.02)
+
+    def flush_them(records: list[Any]) -> None:
+        leave(records)
         flush()
 
+    some, others = recorded(), recorded()
     # A full collection of the garbage collector holds the interpreter as long as the program's own heap is large.
     gc.collect()
     gc.freeze()
     try:
-        return {"without": _late(lambda: time.sleep(seconds)), "delivering": _late(deliver)}
+        return {
+            "without": _late(lambda: time.sleep(seconds)),
+            "delivering": _late(partial(deliver, some)),
+            "flushing": _late(partial(flush_them, others)),
+        }
     finally:
         gc.unfreeze()
 

@@ -169,17 +169,20 @@ def _closer(told: dict[str, Any]) -> str:
         for event, of in ours.items()
     )
     drained = {whose: told[f"drain_{whose}"]["messages"] / told[f"drain_{whose}"]["cpu"] for whose in ("one", "own")}
-    starts, state, hold = micro["model_start"], micro["state_1_mb"], micro["hold_ms"]
+    starts, state, hold, push = micro["model_start"], micro["state_1_mb"], micro["hold_ms"], told["push"]
     facts = [
         f"a model's start with a history of 3 messages {starts['3']:.1f} µs, with 1,000 {starts['1000']:.1f} µs",
         f"a graph's start and end with a state of 1 MB: median {state['median']:.0f} µs, p99 {state['p99']:.0f} µs",
         f"`import gati` {micro['import']['gati_ms']:.1f} ms and `observe` {micro['import']['observe_ms']:.1f} ms in a "
         f"program that has langchain_core; `observe.init` {micro['init_ms']:.0f} ms",
         f"a waiting turn of the agent holds {micro['memory_per_turn'] / 1000:.1f} KB",
-        f"another thread got the interpreter {_late(hold['delivering'])} late while turns were delivered, "
-        f"{_late(hold['without'])} in a process that does nothing",
+        f"another thread got the interpreter {_late(hold['delivering'])} late while turns were delivered in the "
+        f"background, {_late(hold['flushing'])} while a flush waited for them, {_late(hold['without'])} in a process "
+        "that does nothing",
         f"a spool is drained at {drained['one']:,.0f} messages for each second of CPU where they are of one "
         f"conversation, {drained['own']:,.0f} where each turn is one of its own",
+        f"`gati push` of {push['messages']:,} messages in conversations of eleven: {push['wall']:.0f} s, {push['messages'] / push['wall']:,.0f} a "
+        f"second; {push['messages'] / push['cpu']:,.0f} for each second of CPU, with the start of the command",
     ]
     return "\n\n".join(
         (
