@@ -119,7 +119,7 @@ def test_a_generator_that_is_closed_early_is_told_as_aborted_and_is_closed_itsel
     with capture() as captured:
         numbers = endless()
         next(numbers)
-        numbers.close()  # type: ignore[attr-defined]
+        numbers.close()
     assert closed == [True]
     assert only(captured.turns).status == "aborted"
 

@@ -122,15 +122,15 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 def _load_what_is_heavy() -> None:
     """What tests import, but nothing of gati: that is loaded in the fork, with its fault."""
-    import greenflash  # noqa: F401
+    import greenflash  # noqa: F401 - to be loaded
     import langchain_core.language_models
-    import langchain_core.runnables  # noqa: F401
-    import langgraph.prebuilt  # noqa: F401
-    import orjson  # noqa: F401
-    import pydantic  # noqa: F401
-    import pytest  # noqa: F401
-    import starlette.applications  # noqa: F401
-    import uvicorn  # noqa: F401
+    import langchain_core.runnables  # noqa: F401 - to be loaded
+    import langgraph.prebuilt  # noqa: F401 - to be loaded
+    import orjson  # noqa: F401 - to be loaded
+    import pydantic  # noqa: F401 - to be loaded
+    import pytest  # noqa: F401 - to be loaded
+    import starlette.applications  # noqa: F401 - to be loaded
+    import uvicorn  # noqa: F401 - to be loaded
 
     assert not [name for name in sys.modules if name.partition(".")[0] == "gati"]
 

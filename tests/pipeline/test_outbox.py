@@ -236,7 +236,7 @@ def test_a_split_that_loses_messages_is_counted(tmp_path: Path) -> None:
         halves[1].items -= 1
         return halves
 
-    desk.split = split  # type: ignore[method-assign]
+    desk.split = split
     with running(tmp_path, desk, flush_interval=3600) as pipeline:
         for n in range(4):
             say(pipeline, "c", str(n))
