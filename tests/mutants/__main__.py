@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import gc
 import importlib.abc
 import importlib.util
 import json
@@ -48,6 +49,14 @@ MODULES = {
     "gati.exporters.greenflash.messages": _GREENFLASH,
 }
 """Retry policy, identity and mapping, each with the tests that must notice; first those that notice most."""
+
+PLUGINS = ("pytest_asyncio.plugin", "pytest_timeout", "_hypothesis_pytestplugin")
+HEAVY = (
+    *("pytest", *PLUGINS, "hypothesis.strategies", "hypothesis.internal.conjecture.engine", "unittest.mock", "pdb"),
+    *("greenflash", "langchain_core.language_models", "langchain_core.runnables", "langchain_core.tools", "orjson"),
+    *("langgraph.graph", "langgraph.prebuilt", "pydantic", "jsonschema", "sqlite3", "platformdirs"),
+    *("starlette.applications", "uvicorn.protocols.http.h11_impl"),
+)
 
 
 def main() -> int:
@@ -145,8 +154,10 @@ def _tests(module: str, path: Path, tree: ast.Module, tests: Sequence[str], call
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     sys.meta_path.insert(0, _Finder(module, path, tree))
-    quiet = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis", "--timeout=0"]
-    # LangSmith's plugin was loaded before pytest could rewrite it.
+    # To look for plugins among all that is installed takes longer than most tests.
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    quiet = ["-x", "-q", "-p", "no:cacheprovider", *(word for name in PLUGINS for word in ("-p", name)), "--timeout=0"]
+    # They were loaded before pytest could rewrite them.
     some = ["-W", "ignore::pytest.PytestAssertRewriteWarning", "-m", "not slow and not browser"]
     some += ["-k", "not memory_does_not_grow"]  # it takes seconds, and tells nothing of faults
     return int(pytest.main([*quiet, *some, *tests], [] if calls is None else [calls]))
@@ -189,16 +200,9 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 def _load_what_is_heavy() -> None:
     """What tests import, but nothing of gati: that is loaded in the fork, with its fault."""
-    import greenflash  # noqa: F401 - to be loaded
-    import langchain_core.language_models
-    import langchain_core.runnables  # noqa: F401 - to be loaded
-    import langgraph.prebuilt  # noqa: F401 - to be loaded
-    import orjson  # noqa: F401 - to be loaded
-    import pydantic  # noqa: F401 - to be loaded
-    import pytest  # noqa: F401 - to be loaded
-    import starlette.applications  # noqa: F401 - to be loaded
-    import uvicorn  # noqa: F401 - to be loaded
-
+    for name in HEAVY:
+        importlib.import_module(name)
+    gc.freeze()  # forks share it
     assert not [name for name in sys.modules if name.partition(".")[0] == "gati"]
 
 
