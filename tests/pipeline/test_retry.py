@@ -120,6 +120,8 @@ def test_a_longer_wait_that_a_server_asked_for_stays() -> None:
     hold.failed(Outcome(Verdict.RETRY, "429", 0.0), 500.0)
     assert hold.until == 500.0
     assert hold.asked
+    hold.failed(RETRY, 500.0)  # that time is over at this very moment
+    assert not hold.asked
 
 
 def test_a_wait_asked_for_is_spread_so_that_not_all_come_at_once() -> None:
