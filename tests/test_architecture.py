@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import sys
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -224,6 +226,37 @@ def test_what_is_imported_of_langchain_is_in_its_public_lists():
                 if listed is not None and alias.name not in listed
             ]
     assert unlisted == []
+
+
+EXCEPTION = re.compile(r"# *(noqa|type: *ignore|pragma: *no)")
+EXPLAINED = re.compile(
+    r"# (noqa: [A-Z]+\d+(, [A-Z]+\d+)*|type: ignore\[[^]]+\]|pragma: no (cover|branch))\s+(# |- )?\w+,? \w+"
+)
+
+EXPLAINED_HERE = {
+    ("gati/pipeline/spool.py", "attr-defined,unused-ignore"): "only Windows has `msvcrt.locking`",
+    ("gati/pipeline/stats.py", "arg-type"): "each of these fields has a type of its own",
+}
+"""Exceptions from a rule whose reason is not beside them."""
+
+
+def test_every_exception_from_a_rule_has_its_reason_beside_it():
+    root = PACKAGE.parent
+    silent = []
+    for path in (
+        root / "noxfile.py",
+        *(found for room in ("gati", "tests", "examples") for found in (root / room).rglob("*.py")),
+    ):
+        with path.open(encoding="utf-8") as lines:
+            comments = [token for token in tokenize.generate_tokens(lines.readline) if token.type == tokenize.COMMENT]
+        silent += [
+            f"{path.relative_to(root)}:{token.start[0]} {token.string}"
+            for token in comments
+            if EXCEPTION.search(token.string)
+            and not EXPLAINED.search(token.string)
+            and (path.relative_to(root).as_posix(), token.string.partition("[")[2].rstrip("]")) not in EXPLAINED_HERE
+        ]
+    assert silent == []
 
 
 def test_the_arrows_have_no_circle():

@@ -134,7 +134,7 @@ def aborted() -> None:
 
     pieces = Words(replies=["unused"]).stream("x")
     next(pieces)
-    pieces.close()  # type: ignore[attr-defined]
+    pieces.close()
 
 
 class Found(TypedDict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +21,9 @@ HEAVY = (
 
 
 def run(program: str) -> str:
-    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
+    plain = {**os.environ, "COVERAGE_PROCESS_CONFIG": ""}  # to measure coverage loads modules of its own
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=plain)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

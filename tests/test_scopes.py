@@ -91,6 +91,6 @@ def test_pausing_inside_a_run_leaves_out_what_is_below_and_keeps_the_run() -> No
 
 def test_the_old_with_observe_block_delivers_when_it_ends() -> None:
     with capture() as captured:
-        with observe:  # type: ignore[attr-defined]
+        with observe:
             echo.invoke("a")
         assert len(captured.turns) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -119,7 +120,7 @@ def test_a_generator_that_is_closed_early_is_told_as_aborted_and_is_closed_itsel
     with capture() as captured:
         numbers = endless()
         next(numbers)
-        numbers.close()  # type: ignore[attr-defined]
+        numbers.close()
     assert closed == [True]
     assert only(captured.turns).status == "aborted"
 
@@ -233,3 +234,95 @@ def test_an_event_made_by_hand_outside_of_runs_belongs_to_the_conversation_aroun
     with capture() as captured, observe.conversation("c-1", user_id="u-1"):
         observe.track_event(StepEvent(step_name="by hand"))
     assert [(e.conversation_id, e.user_id) for e in captured.events] == [("c-1", "u-1")]
+
+
+def test_a_call_with_wrong_arguments_fails_as_ever_and_is_told() -> None:
+    @observe.step
+    def double(number: int) -> int:
+        return 2 * number
+
+    call: Any = double
+    with capture() as captured, pytest.raises(TypeError, match="takes 1 positional argument"), observe.span("all"):
+        call(1, 2)
+    event = named(only(captured.turns), "double")
+    assert isinstance(event, StepEvent)
+    assert (event.status, event.input) == ("error", {"args": [1, 2]})
+
+
+def test_an_exception_leaves_a_span_as_it_came() -> None:
+    for watched in (False, True):
+        with capture(enabled=watched) as captured, pytest.raises(ZeroDivisionError), observe.span("divide"):
+            1 / 0  # noqa: B018 - the exception is the test
+        assert [turn.status for turn in captured.turns] == ["error"] * watched
+
+
+def test_an_async_generator_that_is_closed_early_is_told_as_aborted_and_is_closed_itself() -> None:
+    closed = []
+
+    @observe.step
+    async def endless() -> AsyncIterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            closed.append(True)
+
+    async def program() -> None:
+        numbers: Any = endless()
+        await anext(numbers)
+        await numbers.aclose()
+
+    with capture() as captured:
+        asyncio.run(program())
+    assert closed == [True]
+    assert only(captured.turns).status == "aborted"
+
+
+def test_what_is_sent_and_thrown_into_an_async_generator_arrives() -> None:
+    @observe.step
+    async def echo() -> AsyncIterator[Any]:
+        got = None
+        for _ in range(3):
+            try:
+                got = yield got
+            except ValueError as error:
+                got = str(error)
+
+    async def program() -> list[Any]:
+        talk: Any = echo()
+        heard = [await anext(talk), await talk.asend("a"), await talk.athrow(ValueError("thrown"))]
+        return [*heard, await anext(talk, "end")]
+
+    with capture() as captured:
+        assert asyncio.run(program()) == [None, "a", "thrown", "end"]
+    assert only(captured.turns).status == "completed"
+
+
+def test_of_a_long_stream_only_its_beginning_is_kept() -> None:
+    @observe.step
+    def numbers() -> Iterator[int]:
+        yield from range(3000)
+
+    @observe.step
+    async def anumbers() -> AsyncIterator[int]:
+        for number in range(3000):
+            yield number
+
+    async def count() -> int:
+        return len([number async for number in anumbers()])
+
+    with capture() as captured, observe.span("all"):
+        assert len(list(numbers())) == asyncio.run(count()) == 3000
+    steps = [event for event in only(captured.turns).events if isinstance(event, StepEvent)]
+    assert [step.name for step in steps] == ["numbers", "anumbers"]
+    for step in steps:
+        assert step.output["output"][:100] == list(range(100))
+        assert len(step.output["output"]) <= 1001
+
+
+def test_a_span_may_end_in_another_context_than_it_began() -> None:
+    with capture() as captured:
+        step = observe.span("elsewhere")
+        contextvars.copy_context().run(step.__enter__)
+        step.__exit__(None, None, None)
+    assert only(captured.turns).status == "completed"

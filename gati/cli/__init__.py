@@ -9,7 +9,7 @@ def main() -> None:
     """Entry point of the command `gati`."""
     try:
         import rich  # noqa: F401  asked for here, so that what is missing is said clearly
-        import typer  # noqa: F401
+        import typer  # noqa: F401  for the same reason
     except ImportError as missing:
         print(f"gati: the command line needs {missing.name}: pip install 'gati-greenflash[cli]'", file=sys.stderr)
         raise SystemExit(4) from None

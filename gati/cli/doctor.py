@@ -17,8 +17,8 @@ from gati.errors import ConfigurationError
 from gati.settings import Settings, load
 
 RANGES = {
-    "langchain-core": ("1.0", "2"),
-    "langgraph": ("1.0", "2"),
+    "langchain-core": ("1.2.10", "2"),
+    "langgraph": ("1.1.6", "2"),
     "greenflash": ("1.2.1", "2"),
 }
 """Versions that gati is made for: at least the first, below the second."""
@@ -159,7 +159,7 @@ def _injection() -> Check:
     from gati.langchain.scripted import ScriptedChatModel
     from gati.testing import capture
 
-    with capture() as captured:
+    with capture(enabled=True, auto_inject=True) as captured:  # else an option could hide what is asked here
         ScriptedChatModel(replies=["well"]).invoke("How are you?")
     if captured.said() == [("user", "How are you?"), ("assistant", "well")]:
         return Check("injection", "pass", "a run was seen without any callback given")

@@ -31,7 +31,7 @@ def _ignore(place: str, error: Exception) -> None: ...
 desk = Desk()
 
 
-class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
+class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]  # which base there is, is known only at run time
     """Attach it to a model, a chain, an invoke or a compiled graph: `callbacks=[handler]`.
 
     Synchronous and inline, so that it sees objects before anybody edits them and works the

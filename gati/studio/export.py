@@ -22,14 +22,9 @@ def summaries(store: Store, wanted: Filter | None = None) -> Iterator[Summary]:
             return
 
 
-def jsonl(store: Store, wanted: Filter | None = None) -> Iterator[str]:
-    """A line of JSON for each conversation that fits, newest first: what is known of it, its messages as they came."""
-    for summary in summaries(store, wanted):
-        yield line(store, summary)
-
-
 def line(store: Store, summary: Summary) -> str:
-    """One conversation as a line of JSON. Each message has its system prompt's row under `call`."""
+    """One conversation as a line of JSON: what is known of it, its messages as they came, each with the row of its
+    system prompt under `call`."""
     told = {
         "conversationId": summary.uid,
         "externalConversationId": summary.external_id,

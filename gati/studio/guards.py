@@ -128,7 +128,7 @@ class ResettableProtocol(H11Protocol):
 
     open: ClassVar[dict[Any, asyncio.Transport]] = {}
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own protocol has it
         super().connection_made(transport)
         self.open[tuple(transport.get_extra_info("peername")[:2])] = transport
 

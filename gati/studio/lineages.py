@@ -90,7 +90,7 @@ def lineage(store: Store, uid: str) -> tuple[Lineage, list[Version]] | None:
         if row is None:
             return None
         versions = db.execute(
-            f"SELECT {_VERSION} FROM prompt_versions v JOIN prompts p ON p.id = v.prompt WHERE p.uid = ?"  # noqa: S608
+            f"SELECT {_VERSION} FROM prompt_versions v JOIN prompts p ON p.id = v.prompt WHERE p.uid = ?"  # noqa: S608  # our own names
             " ORDER BY v.number DESC LIMIT 200",
             (uid,),
         ).fetchall()
@@ -127,7 +127,7 @@ def of_call(store: Store, call: int) -> Filled | None:
     """The prompt of a request; None when it had none."""
     with store.connections.snapshot() as db:
         row = db.execute(
-            f"SELECT k.envelope, p.uid, p.id AS prompt, {_VERSION} FROM calls k"  # noqa: S608
+            f"SELECT k.envelope, p.uid, p.id AS prompt, {_VERSION} FROM calls k"  # noqa: S608  # our own names
             " JOIN prompt_versions v ON v.id = k.version JOIN prompts p ON p.id = v.prompt WHERE k.id = ?",
             (call,),
         ).fetchone()
@@ -144,7 +144,7 @@ def of_call(store: Store, call: int) -> Filled | None:
 
 def _before(db: sqlite3.Connection, prompt: int, number: int) -> Version | None:
     row = db.execute(
-        f"SELECT {_VERSION} FROM prompt_versions v WHERE v.prompt = ? AND v.number < ? ORDER BY v.number DESC LIMIT 1",  # noqa: S608
+        f"SELECT {_VERSION} FROM prompt_versions v WHERE v.prompt = ? AND v.number < ? ORDER BY v.number DESC LIMIT 1",  # noqa: S608  # our own names
         (prompt, number),
     ).fetchone()
     return Version(*row) if row else None

@@ -132,7 +132,7 @@ class _Push:
         while True:
             with self.store.connections.snapshot() as db:
                 rows = db.execute(
-                    f"SELECT id, {order} AS place, uid, body FROM actions WHERE endpoint = ? AND {order} > ?"  # noqa: S608
+                    f"SELECT id, {order} AS place, uid, body FROM actions WHERE endpoint = ? AND {order} > ?"  # noqa: S608  # our own names
                     f" ORDER BY {order} LIMIT 500",
                     (endpoint, _position(db, self.exporter.account, endpoint)),
                 ).fetchall()

@@ -84,7 +84,7 @@ def conversations(
         hits = _hits(db, wanted.words) if wanted.words.strip() else None
         where, values = _where(wanted, after, hits)
         rows = db.execute(
-            f"SELECT {_COLUMNS} FROM conversations c {where} ORDER BY c.last_at DESC, c.id DESC LIMIT ?",  # noqa: S608
+            f"SELECT {_COLUMNS} FROM conversations c {where} ORDER BY c.last_at DESC, c.id DESC LIMIT ?",  # noqa: S608  # our own names
             [*values, limit + 1],
         ).fetchall()
         found = [Summary(*row) for row in rows[:limit]]
@@ -165,9 +165,9 @@ def clock(store: Store) -> int:
 def summary(store: Store, uid: str) -> Summary | None:
     """One conversation by the id in its address, or by the id that the program gave it; None if there is none."""
     with store.connections.reading() as db:
-        row = db.execute(f"SELECT {_COLUMNS} FROM conversations c WHERE c.uid = ?", (uid,)).fetchone()  # noqa: S608
+        row = db.execute(f"SELECT {_COLUMNS} FROM conversations c WHERE c.uid = ?", (uid,)).fetchone()  # noqa: S608  # our own names
         if row is None:
-            named = f"SELECT {_COLUMNS} FROM conversations c WHERE c.external_id = ? ORDER BY c.last_at DESC"  # noqa: S608
+            named = f"SELECT {_COLUMNS} FROM conversations c WHERE c.external_id = ? ORDER BY c.last_at DESC"  # noqa: S608  # our own names
             row = db.execute(named, (uid,)).fetchone()
     return Summary(*row) if row else None
 
@@ -244,7 +244,7 @@ def message(store: Store, number: int) -> tuple[Stored, Summary] | None:
         if row is None:
             return None
         whose = db.execute(
-            f"SELECT {_COLUMNS} FROM conversations c JOIN messages m ON m.conversation = c.id WHERE m.id = ?",  # noqa: S608
+            f"SELECT {_COLUMNS} FROM conversations c JOIN messages m ON m.conversation = c.id WHERE m.id = ?",  # noqa: S608  # our own names
             (number,),
         ).fetchone()
     return Stored(**{**dict(row), "body": json.loads(row["body"])}), Summary(*whose)

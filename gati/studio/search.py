@@ -79,7 +79,7 @@ def find(db: sqlite3.Connection, words: str, limit: int) -> Iterable[int]:
     found: list[int] = []
     for part in db.execute("SELECT id FROM search_parts ORDER BY id DESC").fetchall() if match else ():
         rows = db.execute(
-            f"SELECT rowid FROM search_{part['id']} WHERE search_{part['id']} MATCH ? ORDER BY rowid DESC LIMIT ?",  # noqa: S608
+            f"SELECT rowid FROM search_{part['id']} WHERE search_{part['id']} MATCH ? ORDER BY rowid DESC LIMIT ?",  # noqa: S608  # our own name
             (match, limit - len(found)),
         )
         found += [row[0] for row in rows]

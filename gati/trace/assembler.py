@@ -57,7 +57,6 @@ class Assembler:
         self.given_up = given_up
         self.turn_timeout_ns = int(turn_timeout * 1e9)
         self.threads = Threads()
-        self.dropped_turns = 0
         # Keyed by `UUID.int`: hashing a UUID itself runs Python code.
         self._runs: dict[int, Run] = {}
         self._traces: dict[int, Trace] = {}
@@ -113,14 +112,6 @@ class Assembler:
             for trace in list(self._traces.values()):
                 self._finish(trace)
         return self._taken()
-
-    def drop_open(self) -> int:
-        """Forget all open traces and say how many they were."""
-        lost = len(self._traces)
-        for kept in (self._traces, self._lingering, self._runs):
-            kept.clear()
-        self.dropped_turns += lost
-        return lost
 
     # -- records ------------------------------------------------------------------------------
 

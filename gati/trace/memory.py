@@ -69,6 +69,3 @@ class Threads:
         else:
             self._kept.move_to_end(conversation_id)
         return thread
-
-    def __len__(self) -> int:
-        return len(self._kept)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 from greenflash import Greenflash
 from typer.testing import CliRunner
 
-from gati import observe
+from gati import __version__, observe
+from gati.cli import doctor
 from gati.cli.commands import app
-from gati.studio import columns
+from gati.studio import columns, faults
+from gati.studio.store import Store
 from gati.testing import ScriptedChatModel
-from tests.servers import LocalServer, greenflash_server
+from tests.servers import LocalServer, gati_backend, greenflash_server
 
 ROOT = Path(__file__).parent.parent.parent
 PRODUCT = "0b9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a10"
@@ -32,6 +36,16 @@ def gati(*arguments: str, program: str = GATI, **variables: str) -> subprocess.C
 
 def at(server: LocalServer, **more: str) -> dict[str, str]:
     return {"GREENFLASH_API_KEY": server.api_key, "GREENFLASH_BASE_URL": server.url, **more}
+
+
+def here(*arguments: str, **variables: str) -> Result:
+    """The command in this process, for what needs none of its own."""
+    return CliRunner().invoke(app, list(arguments), env=variables)
+
+
+def found(*arguments: str, **variables: str) -> dict[str, dict[str, str]]:
+    """What the doctor finds, by the names of its checks."""
+    return {check["name"]: check for check in json.loads(here("doctor", "--json", *arguments, **variables).stdout)}
 
 
 def verdicts(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
@@ -241,3 +255,136 @@ def test_push_sends_the_store_once(store: Path, greenflash: LocalServer):
     ]  # fmt: skip
     assert gati("push", GATI_LOCAL=str(store)).returncode == 2
     assert gati("push", **(there | {"GREENFLASH_API_KEY": "gf_wrong"})).returncode == 1
+
+
+def test_the_version_is_the_packages():
+    assert here("--version").stdout == f"{__version__}\n"
+
+
+def test_status_tells_how_much_the_store_holds(store: Path, tmp_path: Path):
+    home = {"GATI_SPOOL_DIR": str(tmp_path / "spool"), "GATI_LOCAL": str(store)}
+    lines = here("status", **home).stdout.splitlines()
+    assert lines[1:] == ["nothing waits", f"store  {store}", "1 conversations  3 messages"]
+    told = json.loads(here("status", "--json", **home).stdout)["store"]
+    assert (told["conversations"], told["messages"]) == (1, 3)
+
+
+def test_an_empty_store_has_nothing_to_show(tmp_path: Path):
+    Store(tmp_path / "s.db").close()
+    done = here("show", "--store", str(tmp_path / "s.db"))
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert here("show", "--list", "--store", str(tmp_path / "s.db")).stdout == ""
+
+
+def test_drain_says_that_the_key_is_refused(tmp_path: Path, greenflash: LocalServer):
+    home = {"GATI_SPOOL_DIR": str(tmp_path / "spool")}
+    program = (
+        "from gati import observe; from gati.testing import ScriptedChatModel; observe.init();"
+        "ScriptedChatModel(replies=['x']).invoke('y'); observe.flush(0.5); observe.shutdown(0.1)"
+    )
+    wrong = at(greenflash, GREENFLASH_API_KEY="gf_wrong", **home)
+    assert gati(program=program, **wrong).returncode == 0
+    done = gati("drain", "--timeout", "1", **wrong)
+    assert (done.returncode, done.stdout) == (1, "0 messages delivered, 0 refused, 3 still wait\n")
+    assert "refuses the key; `gati doctor` says more" in done.stderr
+
+
+def test_push_says_what_was_refused_and_why(store: Path, greenflash: LocalServer):
+    greenflash.faults.add(faults.failing(400, times=None))
+    done = here("push", **at(greenflash, GATI_PRODUCT_ID=PRODUCT, GATI_LOCAL=str(store)))
+    assert (done.exit_code, done.stdout) == (1, "0 delivered, 3 refused, 0 left\n")
+    assert "3 refused: HTTP 400" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pty")
+def test_on_a_terminal_lists_are_tables_and_conversations_are_laid_out(store: Path):
+    printed = on_a_terminal("show", "--list", GATI_LOCAL=str(store))
+    assert printed.split()[:4] == ["conversation", "last", "user", "agent"]
+    assert "\t" not in printed
+    assert "Four." in on_a_terminal("show", GATI_LOCAL=str(store))
+
+
+def on_a_terminal(*arguments: str, **variables: str) -> str:
+    """What a command prints where a person sits."""
+    import pty  # late: Windows has none
+
+    ours, theirs = pty.openpty()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": "300",
+        "TERM": "xterm",
+        "NO_COLOR": "1",
+        **variables,
+    }
+    with subprocess.Popen([sys.executable, "-c", GATI, *arguments], env=environment, stdout=theirs) as command:
+        os.close(theirs)
+        printed = b""
+        try:
+            while piece := os.read(ours, 4096):
+                printed += piece
+        except OSError:  # Linux says so when the other end is closed
+            pass
+        assert command.wait(100) == 0
+    os.close(ours)
+    return re.sub(r"\x1b\[[\d;]*m", "", printed.decode())  # without colours
+
+
+def test_the_doctor_names_an_option_that_is_wrong():
+    check = found("--no-send", GATI_BATCH_SIZE="x")["options"]
+    assert check["verdict"] == "fail"
+    assert "GATI_BATCH_SIZE" in check["found"]
+
+
+def test_the_doctor_says_what_is_switched_off():
+    checks = found("--no-send", GATI_ENABLED="false", GATI_SPOOL="false")
+    assert (checks["options"]["verdict"], checks["spool"]["verdict"]) == ("warn", "warn")
+    assert checks["injection"]["verdict"] == "pass"
+
+
+@needs_products
+def test_the_doctor_says_which_product_may_be_meant(greenflash: LocalServer):
+    greenflash.store.ingest(
+        {"productId": PRODUCT, "externalUserId": "u", "externalConversationId": "c",
+         "messages": [{"role": "user", "content": "x"}]},
+    )  # fmt: skip
+    check = found("--no-send", **at(greenflash))["product"]
+    assert check["verdict"] == "warn"
+    assert PRODUCT in check["advice"]
+
+
+def test_the_doctor_does_not_read_back_from_a_gati_backend():
+    with gati_backend() as server:
+        check = found(GATI_BACKEND_URL=server.url, GATI_BACKEND_API_KEY=server.api_key)["delivery"]
+        assert (check["verdict"], "not read back" in check["found"]) == ("pass", True)
+        assert server.events()
+
+
+def test_the_doctor_says_what_an_old_sdk_cannot_ask(greenflash: LocalServer, monkeypatch: pytest.MonkeyPatch):
+    for name in ("products", "interactions"):
+        monkeypatch.delattr(Greenflash, name, raising=False)
+    checks = found(**at(greenflash, GATI_PRODUCT_ID=PRODUCT))
+    assert (checks["key"]["verdict"], checks["delivery"]["verdict"]) == ("warn", "pass")
+    assert "cannot ask" in checks["key"]["found"]
+    assert "cannot read them back" in checks["delivery"]["found"]
+
+
+def test_the_doctor_knows_packages_that_are_missing_or_of_another_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(doctor, "RANGES", {"greenflash": ("0.1", "0.2"), "no-such-package": ("1", "2")})
+    checks = found("--no-send")
+    assert (checks["greenflash"]["verdict"], checks["no-such-package"]["verdict"]) == ("warn", "fail")
+    assert "from 0.1 to below 0.2" in checks["greenflash"]["advice"]
+
+
+def test_the_doctor_knows_the_same_versions_as_the_package():
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    for name, (low, high) in doctor.RANGES.items():
+        assert f'"{name}>={low},<{high}"' in project
+
+
+def test_a_check_that_breaks_is_a_finding():
+    def broken() -> doctor.Check:
+        raise LookupError("nowhere")
+
+    check = doctor._guarded("delivery", broken)
+    assert (check.verdict, check.found) == ("fail", "LookupError: nowhere")

@@ -45,7 +45,7 @@ def test_several_texts_stand_as_messages_too():
 
 def test_an_input_of_the_programs_own_is_kept():
     given_ = agent_turn()
-    given_.events[0].input = {"input": {"x": 1}}  # type: ignore[attr-defined]
+    given_.events[0].input = {"input": {"x": 1}}
     assert told(given_)[0]["input"] == {
         "input": {"x": 1},
         "messages": [{"role": "user", "content": "What is the square root of 144?"}],

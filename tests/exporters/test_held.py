@@ -57,7 +57,7 @@ def test_a_client_that_cannot_be_made_is_tried_again():
         return Client()
 
     held = Held(make)
-    with pytest.raises(OSError):  # noqa: PT011
+    with pytest.raises(OSError):  # noqa: PT011  it has no message that could match
         held.get()
     assert held.get() is not None
 
@@ -77,3 +77,14 @@ def test_a_child_gets_its_own_client_even_if_the_lock_was_held():
     held._lock.release()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert held.get() is inherited
+
+
+def test_a_client_that_cannot_be_closed_is_forgotten_all_the_same():
+    class Stuck(Client):
+        def close(self) -> None:
+            raise OSError("no")
+
+    held = Held(Stuck)
+    held.get()
+    held.close()
+    assert held.get() is None

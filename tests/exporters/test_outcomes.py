@@ -90,3 +90,75 @@ def test_a_missing_parent_is_noticed(body: bytes):
 )
 def test_what_a_server_says_is_found(body: bytes, said: str):
     assert outcomes.message(body) == said
+
+
+ASKS = "is the address right?"
+
+
+@pytest.mark.parametrize(
+    ("status", "items", "expected", "reason"),
+    [
+        (302, 1, Verdict.RETRY, f"HTTP 302: redirected, and redirects are not followed: {ASKS}"),
+        (399, 1, Verdict.RETRY, f"HTTP 399: redirected, and redirects are not followed: {ASKS}"),
+        (400, 2, Verdict.SPLIT, "HTTP 400: refused"),
+        (400, 1, Verdict.REJECT, "HTTP 400: refused"),
+        (401, 1, Verdict.PAUSE, "HTTP 401: the key is refused"),
+        (404, 1, Verdict.RETRY, f"HTTP 404: {ASKS}"),
+        (405, 1, Verdict.RETRY, f"HTTP 405: {ASKS}"),
+        (413, 2, Verdict.SPLIT, "HTTP 413: too large"),
+        (413, 1, Verdict.REJECT, "HTTP 413: too large"),
+        (418, 2, Verdict.REJECT, "HTTP 418: refused"),
+        (499, 1, Verdict.REJECT, "HTTP 499: refused"),
+        (429, 1, Verdict.RETRY, "HTTP 429"),
+        (500, 1, Verdict.RETRY, "HTTP 500"),
+    ],
+)
+def test_each_answer_has_its_verdict_and_its_reason(status: int, items: int, expected: Verdict, reason: str):
+    outcome = outcomes.of_status(status, {}, b"", items)
+    assert (outcome.verdict, outcome.reason, outcome.retry_after) == (expected, reason, None)
+
+
+@pytest.mark.parametrize("status", [401, 429, 503])
+def test_a_wait_that_the_server_asks_for_is_handed_on(status: int):
+    assert outcomes.of_status(status, {"retry-after": "7"}, b"", 1).retry_after == 7.0
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["productId", "externalUserId", "externalConversationId", "externalOrganizationId", "sampleRate", "forceSample",
+     "systemPrompt"],
+)  # fmt: skip
+def test_any_argument_of_the_request_is_known_by_its_name(name: str):
+    assert verdict(422, f"{name}: Required") is Verdict.REJECT
+    assert verdict(422, f"messages.3.{name}: Required") is Verdict.SPLIT  # one of its messages
+    assert verdict(422, f"the{name}s: Required") is Verdict.SPLIT
+
+
+def test_a_missing_parent_is_noticed_by_the_status_and_the_words():
+    body = b'{"error": "PARENT not found"}'
+    assert [status for status in (400, 401, 404, 413, 422, 500) if outcomes.names_a_parent(status, body)] == [
+        400, 404, 422,
+    ]  # fmt: skip
+    assert not outcomes.names_a_parent(400, b'{"error": "not found"}')
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["Request too large", "Body is TOO BIG", "message too long", "size of the body", "Payload", "limit exceeded"],
+)
+def test_a_refusal_for_its_size_is_noticed_by_the_words(said: str):
+    body = json.dumps({"error": said}).encode()
+    assert [status for status in (400, 404, 413, 422, 500) if outcomes.names_size(status, body)] == [400, 413, 422]
+    assert not outcomes.names_size(400, b'{"error": "resized"}')
+
+
+def test_what_a_server_says_is_read_so_far_only():
+    assert outcomes.message(b"x" * 20_000) == "x" * 10_000
+    assert outcomes.message(b"[" * 100_000) == "[" * 10_000  # deeper than any reader of JSON goes
+    assert outcomes.message(b'{"message": "", "error": "b"}') == "b"
+
+
+def test_a_date_that_no_clock_knows_is_no_wait():
+    assert outcomes.retry_after({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}) == 3600.0
+    for year in (99_999, 10**18):
+        assert outcomes.retry_after({"retry-after": f"Fri, 31 Dec {year} 23:59:59 GMT"}) is None

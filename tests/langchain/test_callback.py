@@ -7,7 +7,7 @@ import pickle
 from typing import Any
 
 import pytest
-from langchain_core.callbacks import CallbackManager
+from langchain_core.callbacks import CallbackManager, dispatch_custom_event
 from langchain_core.documents import Document
 from langchain_core.language_models import FakeListLLM
 from langchain_core.messages import AIMessage
@@ -15,6 +15,9 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
 from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command, interrupt
 
 from gati import GatiLangChainCallback, observe
 from gati.langchain import history, recorder, snapshot
@@ -88,6 +91,52 @@ def test_a_snapshot_that_fails_costs_its_content_and_not_the_turn(monkeypatch: p
         program().invoke("What is the capital?")
         assert observe.stats().faults
     assert captured.said() == [("user", "What is the capital?"), ("assistant", "PARIS.")]
+
+
+def everything(handlers: list[Any]) -> list[Any]:
+    """A program in which each callback of the handler is called at least once; what came of it."""
+    config: Any = {"callbacks": handlers}
+
+    def tell(text: str) -> str:
+        dispatch_custom_event("progress", {"done": 1})
+        return text
+
+    def fail(_: Any) -> Any:
+        raise ValueError("no")
+
+    def ask(state: dict[str, str]) -> dict[str, str]:
+        return {"text": interrupt("really?")}
+
+    graph = StateGraph(dict).add_node("ask", ask).add_edge(START, "ask").compile(checkpointer=InMemorySaver())
+    thread: Any = {**config, "configurable": {"thread_id": "t"}}
+    return [
+        program().invoke("What is the capital?", config),
+        "".join(piece.text for piece in ScriptedChatModel(replies=["one two"]).stream("x", config)),
+        FakeListLLM(responses=["three"]).invoke("x", config),
+        RunnableLambda(tell).invoke("told", config),
+        RunnableLambda(fail).with_fallbacks([RunnableLambda(str)]).invoke("fell back", config),
+        graph.invoke({"text": "hi"}, thread)["__interrupt__"][0].value,
+        graph.invoke(Command(resume="yes"), thread),
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(name for name in vars(recorder.Recorder) if not name.startswith("_")))
+def test_a_fault_in_any_callback_changes_nothing_for_the_program(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = everything([])
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("a fault of gati's own")
+
+    monkeypatch.setattr("gati.pipeline.faults.RAISE", False)
+    monkeypatch.setattr(recorder.Recorder, name, broken)
+    with capture():
+        assert everything([]) == expected
+
+
+def test_a_handler_that_outlives_gati_does_nothing() -> None:
+    with capture():
+        handlers = observe.get_callbacks()
+    assert everything(handlers) == everything([])
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda h: pickle.loads(pickle.dumps(h))])

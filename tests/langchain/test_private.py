@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 from langchain_core.runnables import RunnableLambda
 
+from gati.langchain import private
 from gati.testing import ScriptedChatModel, capture
 
 ROOT = Path(__file__).parents[2]
@@ -113,3 +117,31 @@ async def test_before_python_3_11_nested_async_calls_find_their_run() -> None:
         assert await RunnableLambda(answer).ainvoke("Again?") == "certainly"
     assert [len(turn.events) > 1 for turn in captured.turns] == [True, True]
     assert len(captured.turns) == 2
+
+
+def test_which_run_s_code_is_running_is_known_until_it_ends() -> None:
+    """What Python 3.10 needs; it can be asked on any version."""
+    outer, inner = uuid4(), uuid4()
+    opened = {outer.int: "outer", inner.int: "inner"}
+
+    async def nested() -> UUID | None:
+        private.enter(inner, opened)
+        return private.entered(opened)
+
+    async def program() -> list[UUID | None]:
+        seen = [private.entered(opened)]
+        private.enter(outer, opened)
+        seen += [private.entered(opened), await asyncio.create_task(nested()), private.entered(opened)]
+        private.enter(inner, opened)
+        del opened[inner.int]
+        seen.append(private.entered(opened))
+        del opened[outer.int]
+        return [*seen, private.entered(opened)]
+
+    assert asyncio.run(program()) == [None, outer, inner, outer, outer, None]
+
+
+def test_outside_of_async_code_nothing_is_noted() -> None:
+    run = uuid4()
+    contextvars.copy_context().run(private.enter, run, {run.int: "run"})
+    assert private.entered({run.int: "run"}) is None

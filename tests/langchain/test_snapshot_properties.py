@@ -54,11 +54,11 @@ def refuse(*_: object, **__: object) -> Any:
 class Hostile:
     """Raises at every touch: a database proxy, a closed session, a lazy object."""
 
-    __repr__ = __str__ = __len__ = __iter__ = __bool__ = __eq__ = __getattr__ = __call__ = __reduce_ex__ = refuse  # type: ignore[assignment]
+    __repr__ = __str__ = __len__ = __iter__ = __bool__ = __eq__ = __getattr__ = __call__ = __reduce_ex__ = refuse
     __hash__ = object.__hash__
 
     @property
-    def __class__(self) -> Any:  # type: ignore[override]
+    def __class__(self) -> Any:
         raise Touched
 
     @property
@@ -67,20 +67,20 @@ class Hostile:
 
 
 class HostileDict(dict[str, Any]):
-    __iter__ = __len__ = keys = items = values = __getitem__ = get = copy = __repr__ = refuse  # type: ignore[assignment]
+    __iter__ = __len__ = keys = items = values = __getitem__ = get = copy = __repr__ = refuse
 
 
 class HostileList(list[Any]):
-    __iter__ = __len__ = __getitem__ = __repr__ = copy = refuse  # type: ignore[assignment]
+    __iter__ = __len__ = __getitem__ = __repr__ = copy = refuse
 
 
 class HostileText(str):
     __slots__ = ()
-    __str__ = __repr__ = __len__ = __format__ = refuse  # type: ignore[assignment]
+    __str__ = __repr__ = __len__ = __format__ = refuse
 
 
 class HostileNumber(int):
-    __str__ = __repr__ = __int__ = __index__ = refuse  # type: ignore[assignment]
+    __str__ = __repr__ = __int__ = __index__ = refuse
 
 
 @dataclasses.dataclass
@@ -91,7 +91,7 @@ class HostileField:
     computed: int = dataclasses.field(default=2, init=False)
 
 
-HostileField.computed = property(refuse)  # type: ignore[assignment]
+HostileField.computed = property(refuse)
 
 
 class OpenModel(BaseModel):
@@ -288,7 +288,7 @@ def test_later_edits_of_a_message_are_not_seen():
     first = copy.deepcopy(kept)
     original.tool_calls[0]["args"]["numbers"].append(3)
     original.tool_calls[0]["name"] = "subtract"
-    original.content[0]["text"] = "bye"  # type: ignore[index]
+    original.content[0]["text"] = "bye"
     original.additional_kwargs["reasoning"]["summary"].clear()
     assert kept == first
 
@@ -316,7 +316,7 @@ def test_messages_that_hold_each_other_share_one_budget(count: int):
     # A tool that returns the state as its artifact: each message holds the list that it stands in.
     history: list[BaseMessage] = [ToolMessage("x", tool_call_id=str(i)) for i in range(count)]
     for item in history:
-        item.artifact = {"messages": history}  # type: ignore[attr-defined]
+        item.artifact = {"messages": history}
     assert sum(1 for _ in values(freeze(history))) < 20 * BUDGET
     assert sum(1 for _ in values(message(history[0]))) < 20 * BUDGET
 
@@ -462,7 +462,7 @@ def test_whatever_a_tool_returns_is_delivered(watched: LocalServer):
 
 def test_whatever_a_tool_raises_is_delivered(watched: LocalServer):
     class Failure(Exception):
-        __str__ = __repr__ = refuse  # type: ignore[assignment]
+        __str__ = __repr__ = refuse
 
     @tool
     def fail(text: str) -> str:
@@ -495,7 +495,7 @@ def test_huge_texts_and_pictures_arrive_shortened(watched: LocalServer):
     question = HumanMessage([{"type": "text", "text": "é" * 5_000_000}, picture])
     model = ScriptedChatModel(replies=["ä" * 5_000_000])
     assert len(model.invoke([question]).content) == 5_000_000
-    assert question.content[1]["base64"] == picture["base64"]  # type: ignore[index]
+    assert question.content[1]["base64"] == picture["base64"]
     sent = delivered(watched)
     texts = [one["content"] for one in sent if one.get("content")]
     assert len(texts) == 2

@@ -6,13 +6,14 @@ import asyncio
 import copy
 from typing import Any
 
+import pytest
 from langgraph.config import get_store
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.store.base import BaseStore
 from langgraph.store.memory import InMemoryStore
 
 from gati import observe
-from gati.events import Event, MemoryEvent
+from gati.events import EmbeddingEvent, Event, MemoryEvent
 from gati.testing import Captured, capture
 
 
@@ -81,3 +82,26 @@ def test_the_wrapper_passes_on_what_else_the_store_can_do() -> None:
     assert isinstance(store, BaseStore)
     assert store.motto == "kept"
     assert copy.copy(store).motto == "kept"
+
+
+def test_the_wrapper_of_embeddings_passes_on_what_else_they_can_do() -> None:
+    pytest.importorskip("numpy", reason="needs numpy")
+    from langchain_core.embeddings import DeterministicFakeEmbedding
+
+    inner = DeterministicFakeEmbedding(size=3)
+    watched: Any = observe.wrap_embeddings(inner)
+    with capture() as captured:
+        assert asyncio.run(watched.aembed_query("a")) == inner.embed_query("a")
+    (event,) = [event for turn in captured.turns for event in turn.events if isinstance(event, EmbeddingEvent)]
+    assert (event.input, event.output) == ({"text": "a"}, {"vectors": 1, "dimensions": 3})
+    assert watched.size == 3
+    assert copy.copy(watched).size == 3
+
+
+def test_an_operation_without_a_key_is_told_by_its_name() -> None:
+    store = observe.wrap_store(InMemoryStore())
+    with capture() as captured:
+        store.put(("a",), "k", {"v": 1})
+        assert store.list_namespaces() == [("a",)]
+    name, write, given, _ = memory(captured)[-1]
+    assert (name, write, given) == ("store.list_namespaces", False, {"operation": "list_namespaces"})

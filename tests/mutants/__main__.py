@@ -5,19 +5,26 @@
     python -m tests.mutants --sample 100         so many, chosen at random but the same each time
 
 Each fault is tried in a fork of a process that has everything heavy loaded, so that it costs
-what the tests cost. Survivors are printed; those in `known` have a reason.
+what the tests cost: first those that call the function with the fault, then, if they notice nothing,
+all of the module's. Survivors are printed; those in `known` have a reason.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import gc
 import importlib.abc
 import importlib.util
+import json
 import os
 import random
 import signal
 import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -30,15 +37,26 @@ ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 120
 """After which tests hang, which is noticing too."""
 
+_GREENFLASH = tuple(
+    f"tests/exporters/greenflash/test_{name}.py" for name in ("mapping", "messages", "prompts", "actions", "exporter")
+)
 MODULES = {
     "gati.pipeline.retry": ("tests/pipeline/test_retry.py", "tests/pipeline/test_outbox.py"),
     "gati.trace.identity": ("tests/trace/test_identity.py", "tests/scenarios/test_identity.py"),
     "gati.exporters.outcomes": ("tests/exporters/test_outcomes.py", "tests/exporters/greenflash/test_exporter.py"),
-    "gati.exporters.greenflash.mapping": ("tests/exporters/greenflash", "tests/scenarios/test_agents.py"),
-    "gati.exporters.greenflash.parts": ("tests/exporters/greenflash", "tests/scenarios/test_agents.py"),
-    "gati.exporters.greenflash.messages": ("tests/exporters/greenflash",),
+    "gati.exporters.greenflash.mapping": (*_GREENFLASH, "tests/scenarios/test_agents.py"),
+    "gati.exporters.greenflash.parts": (*_GREENFLASH, "tests/scenarios/test_agents.py"),
+    "gati.exporters.greenflash.messages": _GREENFLASH,
 }
-"""Retry policy, identity and mapping, each with the tests that must notice."""
+"""Retry policy, identity and mapping, each with the tests that must notice; first those that notice most."""
+
+PLUGINS = ("pytest_asyncio.plugin", "pytest_timeout", "_hypothesis_pytestplugin")
+HEAVY = (
+    *("pytest", *PLUGINS, "hypothesis.strategies", "hypothesis.internal.conjecture.engine", "unittest.mock", "pdb"),
+    *("greenflash", "langchain_core.language_models", "langchain_core.runnables", "langchain_core.tools", "orjson"),
+    *("langgraph.graph", "langgraph.prebuilt", "pydantic", "jsonschema", "sqlite3", "platformdirs"),
+    *("starlette.applications", "uvicorn.protocols.http.h11_impl"),
+)
 
 
 def main() -> int:
@@ -62,14 +80,25 @@ def attempt(module: str, sample: int | None, workers: int) -> int:
     faults = list(mutants("\n".join(lines)))
     if sample is not None and sample < len(faults):
         faults = sorted(random.Random(7).sample(faults, sample), key=lambda fault: fault.line)
-    assert survives(module, path, ast.parse("\n".join(lines))), f"{module}: the tests fail without a fault"
+    whole = ast.parse("\n".join(lines))
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder, "calls.json")
+        assert survives(module, path, whole, told=told), f"{module}: the tests fail without a fault"
+        calls: dict[str, list[str]] = json.loads(told.read_text("utf-8"))
+
+    def lives(fault: Mutant) -> bool:
+        near = calls.get(str(_function(whole, fault.line)))
+        return (near is None or survives(module, path, fault.tree, near)) and survives(module, path, fault.tree)
+
     with ThreadPoolExecutor(workers) as pool:
-        lived = list(pool.map(lambda fault: survives(module, path, fault.tree), faults))
-    survivors = [fault for fault, lives in zip(faults, lived, strict=True) if lives]
+        lived = list(pool.map(lives, faults))
+    survivors = [fault for fault, alive in zip(faults, lived, strict=True) if alive]
     unknown = [fault for fault in survivors if _key(module, lines, fault) not in REASONS]
-    print(f"{module}: {len(faults)} faults, {len(survivors)} survive, {len(unknown)} without a reason", flush=True)
+    took = f"{time.monotonic() - began:.0f} s"
+    print(f"{module}: {len(faults)} faults, {len(survivors)} survive, {len(unknown)} without a reason ({took})")
     for fault in unknown:
-        print(f"  {path.relative_to(ROOT)}:{fault.line}: {fault.was}  →  {fault.now}")
+        print(f"  {path.relative_to(ROOT)}:{fault.line}: {fault.was}  →  {fault.now}", flush=True)
     return len(unknown)
 
 
@@ -77,32 +106,81 @@ def _key(module: str, lines: list[str], fault: Mutant) -> tuple[str, str, str]:
     return module, lines[fault.line - 1].strip(), fault.now
 
 
-def survives(module: str, path: Path, tree: ast.Module) -> bool:
-    """Whether all tests pass with this tree in the module's place."""
+def _function(tree: ast.Module, line: int) -> int | None:
+    """The first line of the innermost function around a line, as its code object has it; None outside of all."""
+    around = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.lineno <= line <= (node.end_lineno or 0)
+    ]
+    if not around:
+        return None
+    inner = max(around, key=lambda node: node.lineno)
+    return min(inner.lineno, *(decorator.lineno for decorator in inner.decorator_list), inner.lineno)
+
+
+def survives(
+    module: str, path: Path, tree: ast.Module, tests: Sequence[str] | None = None, told: Path | None = None
+) -> bool:
+    """Whether the tests pass with this tree in the module's place.
+
+    Args:
+        module: its name.
+        path: its file.
+        tree: what is loaded for it.
+        tests: some of the module's tests; None for all.
+        told: where to write which tests called which function.
+    """
     child = os.fork()
     if child == 0:
         code = 99
         try:
-            signal.alarm(SECONDS)
-            code = _tests(module, path, tree)
+            signal.alarm(SECONDS if told is None else 10 * SECONDS)  # to note calls takes time
+            calls = None if told is None else _Calls(str(path))
+            code = _tests(module, path, tree, MODULES[module] if tests is None else tests, calls)
+            if told is not None and calls is not None:
+                told.write_text(json.dumps(calls.found), "utf-8")
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
-    return status == 0
+    # 4 and 5: a name of a test was not understood, or none was left. Then all of them decide.
+    return status == 0 or (tests is not None and os.WIFEXITED(status) and os.WEXITSTATUS(status) in (4, 5))
 
 
-def _tests(module: str, path: Path, tree: ast.Module) -> int:
+def _tests(module: str, path: Path, tree: ast.Module, tests: Sequence[str], calls: _Calls | None) -> int:
     import pytest
 
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     sys.meta_path.insert(0, _Finder(module, path, tree))
-    quiet = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis", "--timeout=0"]
-    # LangSmith's plugin was loaded before pytest could rewrite it.
+    # To look for plugins among all that is installed takes longer than most tests.
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    quiet = ["-x", "-q", "-p", "no:cacheprovider", *(word for name in PLUGINS for word in ("-p", name)), "--timeout=0"]
+    # They were loaded before pytest could rewrite them.
     some = ["-W", "ignore::pytest.PytestAssertRewriteWarning", "-m", "not slow and not browser"]
     some += ["-k", "not memory_does_not_grow"]  # it takes seconds, and tells nothing of faults
-    return int(pytest.main([*quiet, *some, *MODULES[module]]))
+    return int(pytest.main([*quiet, *some, *tests], [] if calls is None else [calls]))
+
+
+class _Calls:
+    """A plugin of pytest that notes which tests call which functions of a file, by their first lines."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.test = ""
+        self.found: dict[int, list[str]] = {}
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.test = nodeid.partition("[")[0]
+        threading.setprofile(self.called)
+        sys.setprofile(self.called)
+
+    def called(self, frame: Any, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename == self.path:
+            tests = self.found.setdefault(frame.f_code.co_firstlineno, [])
+            if not tests or tests[-1] != self.test:
+                tests.append(self.test)
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -122,16 +200,9 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 def _load_what_is_heavy() -> None:
     """What tests import, but nothing of gati: that is loaded in the fork, with its fault."""
-    import greenflash  # noqa: F401
-    import langchain_core.language_models
-    import langchain_core.runnables  # noqa: F401
-    import langgraph.prebuilt  # noqa: F401
-    import orjson  # noqa: F401
-    import pydantic  # noqa: F401
-    import pytest  # noqa: F401
-    import starlette.applications  # noqa: F401
-    import uvicorn  # noqa: F401
-
+    for name in HEAVY:
+        importlib.import_module(name)
+    gc.freeze()  # forks share it
     assert not [name for name in sys.modules if name.partition(".")[0] == "gati"]
 
 

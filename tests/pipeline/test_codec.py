@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +37,8 @@ def test_a_request_comes_back_as_it_was(body: dict[str, object]) -> None:
         ({"s": {1}}, {"s": [1]}),
         (object(), "[object]"),
         (float("nan"), None),
+        # One such value, and all beside it takes the same way.
+        ([{1, 2.5}, None, True, "x"], [[1, 2.5], None, True, "x"]),
     ],
 )
 def test_what_json_cannot_hold_costs_no_message(value: object, kept: object) -> None:
@@ -45,3 +49,14 @@ def test_what_json_cannot_hold_costs_no_message(value: object, kept: object) -> 
 def test_what_is_no_request_is_told(line: bytes) -> None:
     with pytest.raises((ValueError, KeyError)):
         unpack(line)
+
+
+def test_a_value_without_end_is_kept_as_far_as_json_goes() -> None:
+    value: list[object] = []
+    value.append(value)
+    kept: Any = unpack(pack(Request("c", {"v": value}, 1, "t"))).body["v"]
+    depth = 0
+    while isinstance(kept, list):
+        (kept,), depth = kept, depth + 1
+    assert kept == "[too deep]"
+    assert depth > 100

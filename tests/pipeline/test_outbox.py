@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -236,7 +237,7 @@ def test_a_split_that_loses_messages_is_counted(tmp_path: Path) -> None:
         halves[1].items -= 1
         return halves
 
-    desk.split = split  # type: ignore[method-assign]
+    desk.split = split
     with running(tmp_path, desk, flush_interval=3600) as pipeline:
         for n in range(4):
             say(pipeline, "c", str(n))
@@ -385,3 +386,43 @@ def test_a_turn_in_two_files_is_dropped_whole(tmp_path: Path) -> None:
     assert ledger.stats().dropped == {"spool_full": 3}
     assert ledger.stats().balanced
     spool.close()
+
+
+@pytest.mark.parametrize("fails", ["set_aside", "remove", "rewrite", "close"])
+def test_a_disk_that_begins_to_fail_costs_no_message(
+    tmp_path: Path, fails: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error of the device itself, which cannot be had for the asking."""
+
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Spool, fails, broken)
+    desk = Together()
+    desk.answer = lambda request: (
+        DELIVERED if "bad" not in str(request.body) else Outcome(Verdict.SPLIT if request.items > 1 else Verdict.REJECT)
+    )
+    with running(tmp_path, desk, flush_interval=3600) as pipeline:
+        for n in range(20):
+            say(pipeline, "c", "bad" if n == 7 else str(n))
+        result = pipeline.flush(20.0)
+        assert (result.delivered, result.rejected) == (19, 1)
+        say(pipeline, "c", "later")
+        assert pipeline.flush(20.0).delivered == 1
+    assert desk.texts["c"] == [*(str(n) for n in range(20) if n != 7), "later"]
+    assert sum("spool cannot be used" in line for line in caplog.messages) <= 1
+
+
+def test_a_file_in_which_nothing_can_be_read_is_counted_and_gone(tmp_path: Path) -> None:
+    desk = Destination()
+    desk.answer = lambda request: DOWN
+    with running(tmp_path, desk, flush_interval=3600) as pipeline:
+        for n in range(3):
+            say(pipeline, f"c{n}", str(n))
+        pipeline.shutdown(0.05)
+    (file,) = files(tmp_path)
+    file.write_bytes(b"\x00" * file.stat().st_size)
+    with running(tmp_path, Destination()) as pipeline:
+        assert pipeline.flush(20.0).delivered == 0
+        assert pipeline.stats().dropped == {"damaged": 3}
+    assert files(tmp_path) == []

@@ -349,3 +349,22 @@ def test_the_log_has_one_line_a_minute_of_each_kind(tmp_path: Path, caplog: pyte
 def test_the_spool_is_in_the_user_s_data_folder_unless_told_otherwise(tmp_path: Path) -> None:
     assert spool_folder(tmp_path) == tmp_path
     assert Path.home() in spool_folder(None).parents
+
+
+def test_where_no_more_threads_can_be_started_a_flush_delivers_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    desk = Destination()
+    with running(tmp_path, desk) as pipeline:
+        monkeypatch.setattr(threading.Thread, "start", refused)
+        for n in range(3):
+            say(pipeline, f"c{n}", str(n))
+        assert ours() == []
+        assert pipeline.flush(20.0).delivered == 3
+        monkeypatch.undo()
+        say(pipeline, "c", "later")
+        assert pipeline.flush(20.0).delivered == 1
+    assert desk.total == 4

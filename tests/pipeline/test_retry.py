@@ -105,3 +105,45 @@ def test_a_refusal_without_words_is_one_all_the_same() -> None:
     hold.failed(Outcome(Verdict.PAUSE), 100.0)
     assert hold.paused == "refused"
     assert not hold.well
+
+
+def test_the_defaults_suit_a_service_on_the_internet() -> None:
+    assert Policy() == Policy(first=0.5, cap=30.0, retry_after_cap=300.0, probe=30.0, strikes=20)
+
+
+def test_a_longer_wait_that_a_server_asked_for_stays() -> None:
+    hold = Hold()
+    hold.failed(Outcome(Verdict.RETRY, "429", 20.0), 100.0)
+    until = hold.until
+    hold.failed(Outcome(Verdict.RETRY, "429", 1.0), 100.0)
+    assert hold.until == until
+    hold.failed(Outcome(Verdict.RETRY, "429", 0.0), 500.0)
+    assert hold.until == 500.0
+    assert hold.asked
+    hold.failed(RETRY, 500.0)  # that time is over at this very moment
+    assert not hold.asked
+
+
+def test_a_wait_asked_for_is_spread_so_that_not_all_come_at_once() -> None:
+    waits = [Policy().delay(1, 100.0) for _ in range(200)]
+    assert min(waits) >= 100.0
+    assert 100.5 < max(waits) <= 101.0
+    assert len(set(waits)) > 100
+
+
+def test_a_refused_key_is_no_time_that_the_server_named() -> None:
+    hold = Hold()
+    hold.failed(Outcome(Verdict.RETRY, "429", 20.0), 100.0)
+    hold.failed(PAUSE, 100.0)
+    assert not hold.asked
+    assert hold.until == 130.0
+    assert not hold.well
+
+
+def test_to_succeed_says_whether_the_destination_was_away() -> None:
+    hold = Hold()
+    assert not hold.succeeded()
+    hold.failed(RETRY, 100.0)
+    assert not hold.succeeded()
+    hold.failed(PAUSE, 100.0)
+    assert hold.succeeded()

@@ -14,20 +14,20 @@ from __future__ import annotations
 import asyncio  # noqa: F401 - the standard library is loaded before its ground is taken away
 import errno
 import fcntl
-import logging.handlers  # noqa: F401
+import logging.handlers  # noqa: F401 - as above
 import multiprocessing
 import os
 import re
 import signal
-import sqlite3  # noqa: F401
-import subprocess  # noqa: F401
+import sqlite3  # noqa: F401 - as above
+import subprocess  # noqa: F401 - as above
 import sys
 import sysconfig
-import tempfile  # noqa: F401
+import tempfile  # noqa: F401 - as above
 import time
 import types
-import urllib.request  # noqa: F401
-import uuid  # noqa: F401
+import urllib.request  # noqa: F401 - as above
+import uuid  # noqa: F401 - as above
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def windows() -> None:
     for name in ("SIGKILL", "SIGHUP", "SIGALRM", "setitimer", "pthread_kill", "pause"):
         delattr(signal, name)
     for name in ("fcntl", "resource", "pwd", "grp"):
-        sys.modules[name] = None  # type: ignore[assignment]
+        sys.modules[name] = None  # type: ignore[assignment]  # None says that there is no such module
     sys.modules["msvcrt"] = _msvcrt()
     _strict_files()
     for name in ("time_ns", "perf_counter_ns", "monotonic_ns"):

@@ -24,7 +24,7 @@ app.conf.update(
 observe.init()
 
 
-@app.task  # type: ignore[untyped-decorator]
+@app.task  # type: ignore[untyped-decorator]  # Celery has no types
 def say(conversation: str) -> str:
     """One turn."""
     task: Any = MODEL

@@ -9,7 +9,7 @@ import pytest
 pytest.register_assert_rewrite("tests.scenarios.harness")
 
 from tests.scenarios.harness import Watch  # noqa: E402 - after it is registered
-from tests.servers import LocalServer, greenflash_server  # noqa: E402
+from tests.servers import LocalServer, greenflash_server  # noqa: E402 - as above
 
 
 @pytest.fixture(scope="module")

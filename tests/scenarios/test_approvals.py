@@ -205,7 +205,7 @@ def test_a_resume_in_another_process_is_the_same_conversation(
             url=watch.server.url, product=settings and settings.product_id, path=path, decision=decision,
         )  # fmt: skip
         if settings is not None:
-            runtime.pipeline.flush(20)  # type: ignore[union-attr]  # it is there, see above
+            runtime.pipeline.flush(20)
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -108,7 +108,7 @@ class Soak:
         with observe.conversation(name):
             stream = model.stream("word")
             next(stream)
-            stream.close()  # type: ignore[attr-defined]
+            stream.close()  # type: ignore[attr-defined]  # said to be an iterator, is a generator
 
     def _never_ended(self, name: str) -> None:
         from gati.langchain.callback import handler

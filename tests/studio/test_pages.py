@@ -221,10 +221,14 @@ def test_events_of_a_gati_backend_are_shown_in_the_same_pages(pages: TestClient,
         assert words in text
 
 
+def saved(store: Store, wanted: reading.Filter | None = None) -> list[str]:
+    return [export.line(store, summary) for summary in export.summaries(store, wanted)]
+
+
 def test_a_conversation_is_saved_as_markdown_and_as_json_lines(store: Store) -> None:
     store.ingest(body("c", *turn("r1"), systemPrompt="Be exact."))
     store.ingest(body("d", said("q", "hello")))
-    lines = [json.loads(line) for line in export.jsonl(store)]
+    lines = [json.loads(line) for line in saved(store)]
     assert [line["externalConversationId"] for line in lines] == ["c", "d"]
     assert [message["externalMessageId"] for message in lines[0]["messages"]][:2] == ["r1:user", "r1"]
     assert list(lines[0]["systemPrompts"].values()) == ["Be exact."]
@@ -239,5 +243,5 @@ def test_a_conversation_is_saved_as_markdown_and_as_json_lines(store: Store) -> 
 def test_only_conversations_that_fit_are_saved(store: Store) -> None:
     store.ingest(body("c", *turn("r1")))
     store.ingest(body("d", said("q", "hello"), user="ada"))
-    lines: list[Any] = [json.loads(line) for line in export.jsonl(store, reading.Filter(user="ada"))]
+    lines: list[Any] = [json.loads(line) for line in saved(store, reading.Filter(user="ada"))]
     assert [line["externalConversationId"] for line in lines] == ["d"]

@@ -72,7 +72,7 @@ def test_whatever_is_stored_can_be_shown(bodies: list[dict[str, Any]]) -> None:
         addresses = [*(f"/calls/{call}" for call in calls), *(f"/prompts/{uid}" for uid in lineages)]
         for address in ("/", "/prompts", "/overview?period=1y", "/messages/1", "/api/v1/interactions", *addresses):
             assert pages.get(address).status_code == 200, address
-        assert all(json.loads(line) for line in export.jsonl(store))
+        assert all(json.loads(export.line(store, summary)) for summary in export.summaries(store))
         assert sum(1 for _ in push._requests(_joined(store), None)) <= len(stored)
         store.close()
 

@@ -42,7 +42,7 @@ def local() -> Iterator[LocalServer]:
 
 @pytest.fixture
 def exporter(local: LocalServer) -> Iterator[GreenflashExporter]:
-    made = GreenflashExporter(Settings(api_key=local.api_key, base_url=local.url, timeout=2.0))  # type: ignore[arg-type]
+    made = GreenflashExporter(Settings(api_key=local.api_key, base_url=local.url, timeout=2.0))
     yield made
     made.close()
 
@@ -127,7 +127,7 @@ def test_a_server_that_stays_away_ends_the_push_which_can_go_on_later(
 
 
 def test_a_wrong_key_ends_the_push_at_once(store: Store, local: LocalServer) -> None:
-    exporter = GreenflashExporter(Settings(api_key="gf_wrong", base_url=local.url))  # type: ignore[arg-type]
+    exporter = GreenflashExporter(Settings(api_key="gf_wrong", base_url=local.url))
     result = push.push(store, exporter)
     assert "401" in result.stopped or "key" in result.stopped
     exporter.close()

@@ -14,8 +14,10 @@ from typing import Any
 import greenflash
 import httpx
 import pytest
+from starlette.testclient import TestClient
 
 from gati.studio import faults, server
+from gati.studio.store import Store
 from tests.servers import LocalServer, gati_backend, greenflash_server
 from tests.studio.bodies import body, said, turn
 
@@ -324,3 +326,23 @@ def test_a_server_in_a_process_of_its_own_is_steered_from_outside(tmp_path: Path
 
 def test_faults_cannot_be_steered_unless_the_server_was_told_so(local: LocalServer) -> None:
     assert httpx.post(f"{local.address}/__faults__", json={"kind": "html"}).status_code == 404
+
+
+def test_a_fault_that_is_not_known_is_refused_with_those_that_are() -> None:
+    with pytest.raises(ValueError, match="no fault 'earthquake'; there are failing, rate_limited"):
+        faults.Faults().make("earthquake")
+    assert faults.Faults().make("failing", status=503).status == 503
+
+
+def test_a_fault_that_looks_at_the_body_lets_pass_what_is_no_json(local: LocalServer) -> None:
+    local.faults.add(faults.no_parents())
+    assert post(local, b"{").status_code == 400
+    assert local.faults.hits["no_parents"] == 0
+
+
+def test_a_request_larger_than_the_whole_store_is_refused(tmp_path: Path) -> None:
+    app = server.create_app(Store(tmp_path / "s.db", max_bytes=1024**2))
+    client = TestClient(app, base_url="http://127.0.0.1")
+    answer = client.post("/api/v1/messages", json=body("c", said("a", "x" * 2 * 1024**2)))
+    assert answer.status_code == 413
+    assert client.get("/openapi.json").json()["openapi"].startswith("3.")

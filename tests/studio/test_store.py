@@ -253,3 +253,62 @@ def test_a_connection_in_use_while_the_store_is_closed_is_closed_after_it(store:
         assert db.execute("SELECT 1").fetchone()[0] == 1
     with pytest.raises(sqlite3.ProgrammingError):
         db.execute("SELECT 1")
+
+
+def test_a_migration_that_fails_leaves_the_store_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store(tmp_path / "store.db").close()
+
+    def broken(db: sqlite3.Connection) -> None:
+        db.execute("CREATE TABLE half_done (id INTEGER)")
+        raise ValueError("no")
+
+    with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
+        monkeypatch.setattr(schema, "MIGRATIONS", [*schema.MIGRATIONS, broken])
+        with pytest.raises(ValueError, match="no"):
+            schema.migrate(db)
+        assert not db.in_transaction
+        assert db.execute("SELECT 1 FROM sqlite_master WHERE name = 'half_done'").fetchone() is None
+        assert schema._version(db) == len(schema.MIGRATIONS) - 1
+
+
+def test_a_store_without_an_index_takes_messages_all_the_same(store: Store) -> None:
+    with store.connections.writing() as db:
+        db.execute("DELETE FROM search_parts")  # as where SQLite has no FTS5
+        assert not search.exists(db)
+    assert store.ingest(body("c", said("a", "hello")))["messages"][0]["status"] == "created"
+    assert texts(store) == ["hello"]
+
+
+def test_a_search_ends_when_enough_is_found(store: Store) -> None:
+    store.ingest(body("c", *(said(f"m{n}", "hello", n) for n in range(5))))
+    with store.connections.reading() as db:
+        assert len(list(search.find(db, "hello", 3))) == 3
+
+
+def test_what_fails_while_room_is_made_is_taken_back(store: Store) -> None:
+    store.ingest(body("c", said("a", "hello")))
+
+    def fail() -> None:
+        with store.connections.making_room() as (db, _):
+            db.execute("DELETE FROM messages")
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
+    assert texts(store) == ["hello"]
+
+
+def test_a_rating_finds_its_conversation_by_any_name_of_it(store: Store) -> None:
+    answer = store.ingest(body("c", said("a", "hello")))
+    names = (
+        {"conversationId": answer["conversationId"]},
+        {"externalConversationId": "c"},
+        {"messageId": answer["messages"][0]["messageId"]},
+        {"externalMessageId": "a"},
+    )
+    for name in names:
+        store.act("ratings", {"rating": 1, "ratingMin": 0, "ratingMax": 5, **name})
+    store.act("ratings", {"rating": 1, "ratingMin": 0, "ratingMax": 5, "externalMessageId": "elsewhere"})
+    with store.connections.reading() as db:
+        found = [row[0] is not None for row in db.execute("SELECT conversation FROM actions ORDER BY id")]
+    assert found == [True] * 4 + [False]

@@ -158,13 +158,13 @@ def _call(client: Greenflash, endpoint: str, body: dict[str, Any]) -> Any:
             external_user_id=body["external_user_id"], messages=(), extra_body=wire(body)
         )
     elif endpoint == "users":
-        raw = client.users.with_raw_response.create(**body)  # type: ignore[assignment]
+        raw = client.users.with_raw_response.create(**body)  # type: ignore[assignment]  # each endpoint has an answer of its own type; only what all share is read
     elif endpoint == "organizations":
-        raw = client.organizations.with_raw_response.create(**body)  # type: ignore[assignment]
+        raw = client.organizations.with_raw_response.create(**body)  # type: ignore[assignment]  # each endpoint has an answer of its own type; only what all share is read
     elif endpoint == "ratings":
-        raw = client.ratings.with_raw_response.log(**body)  # type: ignore[assignment]
+        raw = client.ratings.with_raw_response.log(**body)  # type: ignore[assignment]  # each endpoint has an answer of its own type; only what all share is read
     else:
-        raw = client.events.with_raw_response.create(**body)  # type: ignore[assignment]
+        raw = client.events.with_raw_response.create(**body)  # type: ignore[assignment]  # each endpoint has an answer of its own type; only what all share is read
     return raw.http_response
 
 

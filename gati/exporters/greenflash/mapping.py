@@ -139,13 +139,12 @@ class _Writer:
 
     def _said(self, said: events.Said) -> None:
         id_ = limits.identifier(said.id)
-        parent = self._shown.get(said.parent_id) if said.parent_id else None
         part = Part(_SAID[said.role], self._own(said))
         if said.role == "system":
             part = part._replace(output={"text": said.text})
-            self._put(part, id_, parent, said.at_ns, MAIN)
+            self._put(part, id_, None, said.at_ns, MAIN)
         else:
-            self._put(part, id_, parent, said.at_ns, MAIN, (("content", said.text),))
+            self._put(part, id_, None, said.at_ns, MAIN, (("content", said.text),))
         self._shown[said.id] = id_
         if said.role == "user" and (self._top is None or not self._top.startswith(self._turn.run_id)):
             self._top = id_
@@ -321,7 +320,4 @@ def _started(event: events.Event) -> int:
 
 
 def _ended(event: events.Event) -> int:
-    if event.ended_ns:
-        return event.ended_ns
-    latency = getattr(event, "latency_ms", None) or getattr(event, "duration_ms", None) or 0.0
-    return _started(event) + int(latency * 1e6)
+    return event.ended_ns or _started(event) + int((getattr(event, "latency_ms", None) or 0.0) * 1e6)

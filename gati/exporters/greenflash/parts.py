@@ -73,7 +73,7 @@ def _some(value: Any, name: str) -> Any:
 
 
 def _start(event: events.AgentStartEvent, by_hand: bool, answered: bool) -> tuple[Part, ...]:
-    return (Part("chain_start", {"name": event.name, "agent_name": event.agent_name}, _some(event.input, "input")),)
+    return (Part("chain_start", {}, _some(event.input, "input")),)  # whose it is, only the turn knows
 
 
 def _end(event: events.AgentEndEvent, by_hand: bool, answered: bool) -> tuple[Part, ...]:

@@ -320,3 +320,216 @@ def test_events_made_by_hand_tell_what_stands_nowhere_else():
     assert message["output"] == {"text": "Ho"}
     assert message["properties"]["metadata"] == {"k": 1}
     assert requests[0].body["system_prompt"] == "Be kind."
+
+
+def bare(**fields: Any) -> ev.Turn:
+    """A model that was called by itself."""
+    call = llm(1, None, at=0, event_id=ROOT, completion="Ho", shown=True)
+    given: dict[str, Any] = {"said": [said("Hi")], "answer": answer("Ho"), "events": [call]}
+    return ev.Turn(ROOT, ev.Conversation("c-1"), agentic=False, started_ns=ms(0), ended_ns=ms(9), **{**given, **fields})
+
+
+def test_the_start_of_a_bare_model_is_told_by_its_call():
+    start = ev.AgentStartEvent(event_id=run_id(9), run_id=ROOT, started_ns=ms(0))
+    end = ev.AgentEndEvent(event_id=f"{ROOT}:end", run_id=ROOT, started_ns=ms(9))
+    found = told(bare(events=[start, llm(8, run_id(9), at=0, completion="Ho", shown=True), end]))
+    assert outline(found) == [
+        ("user_message", USER, None),
+        ("llm", run_id(8), USER),
+        ("assistant_message", ANSWER, USER),
+    ]
+
+
+def test_an_answer_without_a_name_time_or_parent_belongs_to_its_run():
+    final = told(bare(answer=ev.Said("", "assistant", "Ho", 0)))[-1]
+    assert (final["externalMessageId"], final["parentExternalMessageId"]) == (ANSWER, ROOT)
+    assert final["createdAt"] == "2027-01-15T08:00:00.009Z"
+
+
+def test_an_answer_is_never_older_than_its_turn():
+    early = turn(said=[], answer=answer("12", at=-500), ended=0)
+    early.events = []
+    assert told(early)[0]["createdAt"] == "2027-01-15T08:00:00.000Z"
+
+
+def test_a_question_of_an_agent_to_a_human_is_no_final_word():
+    assert one(told(agent_turn(status="waiting")), "assistant_message")["properties"] == {"status": "waiting"}
+
+
+def test_a_graph_answers_with_a_final_response_whatever_ran_in_it():
+    assert one(told(turn(llm(3, shown=True), graph=True)), "final_response")
+
+
+def test_a_graph_inside_a_chain_makes_it_an_agent_and_a_step_does_not():
+    for workflow, kind in ((True, "final_response"), (False, "assistant_message")):
+        step = ev.StepEvent(event_id=run_id(2), step_name="sub", workflow=workflow, started_ns=ms(1))
+        assert one(told(turn(step, llm(3, shown=True))), kind)
+
+
+def test_a_plain_chain_in_parts_stays_a_plain_chain():
+    whole = turn(llm(3, shown=True))
+    encoder = Encoder(settings())
+    encoder.encode([ev.Turn(ROOT, whole.conversation, said=whole.said, events=whole.events[:-1], partial=True)])
+    last = ev.Turn(ROOT, whole.conversation, answer=whole.answer, events=whole.events[-1:], partial=True)
+    assert [m["messageType"] for m in messages(encoder.encode([last]))] == ["assistant_message", "chain_end"]
+
+
+def test_a_turn_that_is_told_as_a_whole_leaves_nothing_for_later():
+    whole = agent_turn()
+    whole.events.pop()
+    encoder = Encoder(settings())
+    encoder.encode([whole])
+    assert encoder._view.agents == {}
+
+
+def test_what_happens_hangs_on_the_first_of_several_texts():
+    second = ev.Said(f"{ROOT}:user:1", "user", "Please!", ms(0))
+    found = told(turn(said=[said("Hi"), second]))
+    assert outline(found)[:3] == [
+        ("user_message", USER, None),
+        ("user_message", f"{ROOT}:user:1", None),
+        ("chain_start", ROOT, USER),
+    ]
+
+
+def test_an_end_is_never_older_than_what_came_before_it():
+    whole = agent_turn(ended=5)
+    assert told(whole)[-1]["messageType"] == "chain_end"
+    assert told(whole)[-1]["createdAt"] == "2027-01-15T08:00:00.842Z"
+
+
+def test_an_end_tells_an_error_of_which_only_the_text_is_known():
+    failed = turn(status="error", answer=None)
+    failed.events[-1].error_message = "slow down"
+    end = told(failed)[-1]
+    assert end["output"]["error"] == {"type": "Error", "message": "slow down"}
+    assert end["properties"]["error_type"] is None
+    failed.events[-1].error_type, failed.events[-1].error_message = "RateLimit", None
+    end = told(failed)[-1]
+    assert end["output"]["error"] == {"type": "RateLimit", "message": ""}
+    assert end["properties"]["error_type"] == "RateLimit"
+
+
+def test_a_failed_call_tells_its_error_even_if_only_its_type_is_known():
+    call = one(told(turn(llm(3, status="error", error_type="Timeout"))), "llm")
+    assert call["output"] == {"error": {"type": "Timeout", "message": ""}}
+    assert call["properties"]["error_type"] == "Timeout"
+    call = one(told(turn(llm(3, status="error", error_message="late"))), "llm")
+    assert call["output"] == {"error": {"type": "Error", "message": "late"}}
+
+
+def test_a_tool_that_waits_with_an_error_tells_its_type_with_its_start():
+    call = one(told(turn(tool(3, status="waiting", output={}, error_type="Interrupt"))), "tool_call")
+    assert call["properties"]["error_type"] == "Interrupt"
+    assert "output" not in call
+
+
+def test_the_start_has_a_name_of_its_own_or_the_turns():
+    other = agent_turn()
+    other.events[0].name, other.events[0].agent_name = "Inner", "helper"
+    properties = one(told(other), "chain_start")["properties"]
+    assert (properties["name"], properties["agent_name"]) == ("Inner", "helper")
+    other.events[0].name = other.events[0].agent_name = ""
+    other.name = "Outer"
+    properties = one(told(other), "chain_start")["properties"]
+    assert (properties["name"], properties["agent_name"]) == ("Outer", "tutor")
+
+
+def test_what_the_program_says_of_any_event_is_told_with_it():
+    found = told(turn(tool(3, tags=["vip"], data={"tenant": 3}, metadata={"plan": "pro"})))
+    assert one(found, "tool_call")["properties"] == {"tags": ["vip"], "data": {"tenant": 3}}  # metadata is its run's
+
+
+def test_an_event_that_names_itself_or_nobody_as_its_parent_hangs_on_the_turn():
+    for parent in (None, run_id(3), "elsewhere"):
+        call = one(told(turn(llm(3, parent))), "llm")
+        assert call["parentExternalMessageId"] == ROOT
+        assert "parent_id" not in call["properties"]
+
+
+def test_the_conversation_alone_has_all_that_a_person_saw_and_what_it_came_from():
+    found = told(
+        turn(
+            ev.RetrievalEvent(event_id=run_id(2), parent_event_id=ROOT, query="q", started_ns=ms(1)),
+            tool(3, run_id(2), status="error", error_type="E"),
+            ev.EmbeddingEvent(started_ns=ms(30)),
+            ev.MemoryEvent(started_ns=ms(31)),
+            ev.StepEvent(started_ns=ms(32)),
+            llm(4, at=40, reasoning="Hm.", shown=True),
+            said=[said("Hi"), ev.Said(f"{ROOT}:user:1", "system", "Be brief.", ms(0))],
+            status="waiting",
+        ),
+        detail="conversation",
+    )
+    assert outline(found) == [
+        ("user_message", USER, None),
+        ("system_message", f"{ROOT}:user:1", None),
+        ("retrieval", run_id(2), USER),
+        ("tool_call", run_id(3), run_id(2)),
+        ("tool_error", f"{run_id(3)}:error", run_id(3)),
+        ("assistant_message", ANSWER, USER),
+    ]
+
+
+def test_without_content_names_and_numbers_stay():
+    secret = "s3cret"
+    found = told(
+        turn(
+            node(2, "plan", 1, 1),
+            llm(3, run_id(2), 2, provider="openai", finish_reason="stop", structured_prompt=ev.Prompt(secret, "lineage"),
+                parameters={"stop": secret}, cached=True, error_type="E", completion=secret),
+            tool(4, run_id(2), 200, tool_call_id="call_1", requested_by=run_id(3)),
+            ev.CustomEvent(event_id=run_id(5), name="progress", payload={"x": secret}, status="waiting", started_ns=ms(300)),
+        ),
+        capture_content=False,
+        environment="production",
+    )  # fmt: skip
+    told_ = {m["messageType"]: m.get("properties") for m in found}
+    assert len(told_["llm"].pop("prompt_version")) == 12
+    assert told_ == {
+        "user_message": {"content_length": 31},
+        "chain_start": {"name": "LangGraph", "agent_name": "tutor", "environment": "production"},
+        "task": {"node": "plan", "step": 1, "latency_ms": 100.0, "status": "completed"},
+        "llm": {
+            "tokens_in": None, "tokens_out": None, "cost_usd": None, "latency_ms": 100.0, "status": "completed",
+            "provider": "openai", "cached": True, "prompt_id": "lineage", "error_type": "E",
+            "finish_reason": "stop",
+        },
+        "tool_call": {"tool_call_id": "call_1", "requested_by": run_id(3)},
+        "observation": {"latency_ms": 10.0},
+        "callback": {"name": "progress", "status": "waiting"},
+        "final_response": {"content_length": 29},
+        "chain_end": {
+            "tokens_in": 151, "tokens_out": 29, "cost_usd": 0.002, "model_calls": 2, "tool_calls": 1,
+            "latency_ms": 1441.0, "status": "completed",
+        },
+    }  # fmt: skip
+    assert secret not in str(found)
+
+
+def test_without_content_an_event_by_hand_still_says_what_it_hangs_on():
+    event = ev.Event(event_type="checkout", parent_event_id="elsewhere", conversation_id="c-9")
+    (message,) = told(event, capture_content=False)
+    assert message["properties"] == {"name": "checkout", "status": "completed", "parent_id": "elsewhere"}
+
+
+def test_an_end_made_by_hand_is_a_message_at_its_place():
+    made: dict[str, Any] = {"run_id": ROOT, "conversation_id": "c-1"}
+    found = told(
+        ev.AgentStartEvent(event_id=ROOT, input={"x": 1}, agent_name="mine", **made),
+        ev.AgentEndEvent(event_id=f"{ROOT}:end", parent_event_id=ROOT, total_duration_ms=5.0, **made),
+    )
+    assert outline(found) == [("chain_start", ROOT, None), ("chain_end", f"{ROOT}:end", ROOT)]
+    assert found[0]["properties"]["agent_name"] == "mine"
+
+
+def test_a_result_made_by_hand_stands_at_the_end_of_its_call():
+    call = ev.ToolCallEvent(tool_name="mail", latency_ms=250.0, timestamp="2026-11-20T08:00:00Z", conversation_id="c-1")
+    assert [m["createdAt"] for m in told(call)] == ["2026-11-20T08:00:00.000Z", "2026-11-20T08:00:00.250Z"]
+    at_once = ev.ToolCallEvent(tool_name="mail", started_ns=ms(5), conversation_id="c-1")
+    assert [m["createdAt"] for m in told(at_once)] == ["2027-01-15T08:00:00.005Z", "2027-01-15T08:00:00.006Z"]
+
+
+def test_a_child_is_never_older_than_its_parent():
+    found = told(turn(node(2, "n", 1, 100), llm(3, run_id(2), at=50)))
+    assert [m["externalMessageId"] for m in found][2:4] == [run_id(2), run_id(3)]

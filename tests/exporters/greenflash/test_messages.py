@@ -271,3 +271,237 @@ def test_whatever_comes_in_valid_messages_go_out(text: str, given_: dict[str, An
     )
     json.dumps([request.body for request in requests], allow_nan=False, ensure_ascii=False).encode()
     assert len(messages(requests)) >= 11
+
+
+def kinds(requests: list[Request]) -> list[list[str]]:
+    return [[message["messageType"] for message in request.body["messages"]] for request in requests]
+
+
+@pytest.mark.parametrize(
+    ("calls", "expected"),
+    [
+        # What a person saw goes without a prompt if the call that made it had none, …
+        ([("A", "internal"), (None, "shown")], {None: "answer", "A": "internal"}),
+        ([(None, "shown"), ("A", "internal")], {None: "answer", "A": "internal"}),
+        ([(None, "shown"), ("A", "plain")], {None: "answer", "A": "plain"}),
+        # … else with that of the call that made it, …
+        ([("A", "shown"), ("B", "plain")], {"A": "answer", "B": "plain"}),
+        ([("A", "plain"), ("B", "shown")], {"B": "answer", "A": "plain"}),
+        ([("A", "shown"), ("B", "shown")], {"B": "answer", "A": "shown"}),
+        # … else with that of the latest call that may have, …
+        ([("A", "plain"), ("B", "plain")], {"B": "answer", "A": "plain"}),
+        ([("A", "plain"), ("B", "internal")], {"A": "answer", "B": "internal"}),
+        # … and with that of a router only if there is no other.
+        ([("A", "internal"), ("B", "internal")], {"A": "answer", "B": "internal"}),
+        ([("A", "internal"), (None, "plain")], {"A": "answer"}),
+    ],
+)
+def test_which_prompt_the_answer_stands_under(calls: list[tuple[str | None, str]], expected: dict[str | None, str]):
+    happened = [
+        llm(n, at=n, system_prompt=prompt or "", completion="x", shown=how == "shown", internal=how == "internal")
+        for n, (prompt, how) in enumerate(calls, 3)
+    ]
+    requests = encode(turn(*happened))
+    assert prompts(requests) == list(expected)
+    assert "assistant_message" in kinds(requests)[0]
+    assert kinds(requests)[1:] == [["llm"]] * (len(expected) - 1)
+
+
+def test_an_explicit_prompt_stays_whatever_the_calls_say():
+    given_ = turn(llm(3, system_prompt="A", shown=True), llm(4, at=20, structured_prompt=ev.Prompt("B", "b")))
+    given_.conversation.prompt = ev.Prompt("E")
+    (request,) = encode(given_)
+    assert request.body["system_prompt"] == "E"
+    second = messages([request])[3]
+    assert (second["messageType"], second["properties"]["prompt_id"]) == ("llm", "b")
+
+
+def test_a_call_without_a_prompt_stands_under_the_explicit_one():
+    given_ = turn(llm(3, shown=True))
+    given_.conversation.prompt = ev.Prompt("E", "e")
+    (request,) = encode(given_)
+    assert messages([request])[2]["properties"]["prompt_id"] == "e"
+
+
+def test_without_content_no_prompt_is_told_and_none_parts_the_messages():
+    given_ = turn(llm(3, system_prompt="A", internal=True), llm(4, at=20, system_prompt="B", shown=True))
+    encoder = Encoder(settings(capture_content=False))
+    assert prompts(encoder.encode([given_])) == [None]
+    assert prompts(encoder.encode([turn(root=run_id(50))])) == [None]
+
+
+def test_what_hangs_on_a_call_stands_under_its_prompt():
+    requests = encode(
+        turn(
+            llm(3, at=1, system_prompt="A", internal=True, reasoning="Hm."),
+            llm(4, at=200, system_prompt="B", shown=True),
+            llm(5, run_id(3), at=300),
+        )
+    )
+    assert prompts(requests) == ["B", "A"]
+    assert kinds(requests)[1] == ["llm", "thought", "llm"]
+
+
+def test_a_call_made_by_hand_leaves_the_prompt_of_its_conversation():
+    encoder = Encoder(settings())
+    encoder.encode([turn(llm(3, system_prompt="A", shown=True))])
+    made = ev.LLMCallEvent(run_id=ROOT, system_prompt="H", completion="x")
+    assert prompts(encoder.encode([made])) == ["H"]
+    assert prompts(encoder.encode([turn(root=run_id(50))])) == ["A"]
+
+
+def test_a_turn_never_goes_before_one_that_was_told_earlier():
+    def short(number: int, *called: ev.Event) -> ev.Turn:
+        return turn(llm(number, system_prompt="A", shown=True), *called, root=run_id(number + 1))
+
+    requests = encode(short(100), short(110, llm(115, at=9, system_prompt="B", internal=True)), short(120))
+    assert [request.turn for request in requests] == [run_id(101), run_id(111), run_id(111), run_id(121)]
+    assert prompts(requests) == ["A", "A", "B", "A"]
+    times = [message["createdAt"] for request in requests[:2] for message in request.body["messages"]]
+    assert times == sorted(set(times))
+
+
+def test_a_turn_that_filled_several_requests_is_left_alone():
+    wide = turn(*[tool(n, at=n) for n in range(100, 150)])
+    assert [request.items for request in encode(wide, turn(root=run_id(9)))] == [100, 4, 4]
+
+
+def test_a_turn_of_exactly_one_request_is_one():
+    fits = turn(*[tool(n, at=n) for n in range(100, 148)])
+    assert [request.items for request in encode(fits)] == [100]
+    pair = turn(root=run_id(9)), fits
+    assert [request.items for request in encode(*pair)] == [4, 100]
+
+
+def test_turns_share_a_request_up_to_its_last_place():
+    first, second = turn(*[tool(n, at=n) for n in range(100, 146)]), turn(root=run_id(9))
+    assert [request.items for request in encode(first, second)] == [100]
+    assert [request.items for request in encode(first, second, batch_size=99)] == [96, 4]
+
+
+def test_turns_that_share_a_request_stay_below_its_bytes():
+    turns = [turn(root=run_id(100 + n), said=[said("x" * 2000, run_id(100 + n))]) for n in range(30)]
+    requests = encode(*turns, max_request_bytes=20_000)
+    assert all(len(orjson.dumps(wire(request.body))) <= 20_000 for request in requests)
+    assert len(messages(requests)) == 120
+    assert all(request.items % 4 == 0 for request in requests)
+    assert len(encode(*turns)) == 2  # of 100 messages and of 20
+
+
+def test_a_turn_in_an_organization_says_so_and_the_one_outside_goes_by_itself():
+    inside = agent_turn()
+    inside.conversation.organization_id = "o-1"
+    first, second = encode(inside, agent_turn(root=run_id(90)))
+    assert first.body["external_organization_id"] == "o-1"
+    assert "external_organization_id" not in second.body
+
+
+def test_what_is_not_set_is_not_sent():
+    nobody = turn(agent_name="")
+    nobody.conversation.user_id = ""
+    (request,) = encode(nobody, product_id=None, environment=None)
+    assert {k: v for k, v in request.body.items() if k != "messages"} == {
+        "external_user_id": "anonymous",
+        "external_conversation_id": "c-1",
+        "properties": {"agent_name": "tutor"},
+    }
+    (request,) = encode(turn(agent_name="writer"), force_sample=False, sample_rate=0.0)
+    assert request.body["properties"] == {"agent_name": "writer"}
+    assert (request.body["force_sample"], request.body["sample_rate"]) == (False, 0.0)
+
+
+def test_what_has_nothing_to_tell_makes_no_request():
+    assert encode(ev.MemoryEvent(), detail="conversation") == []
+
+
+def test_an_action_is_never_split():
+    encoder = Encoder(settings())
+    (request,) = encoder.encode([ev.Action("users", {"external_user_id": "u", "properties": {}})])
+    assert encoder.split(request) is None
+    request.body["messages"] = [{}, {}]
+    assert encoder.split(request) is None
+
+
+def test_halves_stay_in_the_lane_and_the_turn_of_the_whole():
+    encoder = Encoder(settings())
+    (request,) = encoder.encode([turn()])
+    halves = encoder.split(request)
+    assert halves is not None
+    assert [(half.lane, half.turn, half.items, half.endpoint) for half in halves] == [("c-1", ROOT, 2, "messages")] * 2
+    assert {**halves[0].body, "messages": 0} == {**request.body, "messages": 0}
+
+
+def hand(**fields: Any) -> ev.Event:
+    return ev.Event(**{"event_type": "checkout", "event_id": "e-1", **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "lane"),
+    [
+        ({}, {}, "e-1"),
+        ({"run_id": "r-1"}, {}, "r-1"),
+        ({"run_id": "r-1", "conversation_id": "r-1"}, {"conversation_id": "c-init"}, "c-init"),
+        ({"conversation_id": "c-2"}, {"conversation_id": "c-init"}, "c-2"),
+        ({}, {"conversation_id": "c-init"}, "c-init"),
+        ({"run_id": ROOT}, {"conversation_id": "c-init"}, "c-1"),  # the run is known
+        ({"run_id": ROOT, "conversation_id": "c-2"}, {}, "c-2"),
+    ],
+)
+def test_which_conversation_an_event_made_by_hand_belongs_to(
+    fields: dict[str, Any], options: dict[str, Any], lane: str
+):
+    encoder = Encoder(settings(**options))
+    encoder.encode([agent_turn()])
+    (request,) = encoder.encode([hand(**fields)])
+    assert request.lane == lane
+    assert request.turn == (fields.get("run_id") or "e-1")
+
+
+def test_whose_an_event_made_by_hand_is():
+    options = {"user_id": "u-init", "organization_id": "o-init", "properties": {"plan": "free"}}
+
+    def whose(encoder: Encoder, **fields: Any) -> tuple[Any, ...]:
+        (request,) = encoder.encode([hand(conversation_id="c-1", **fields)])
+        return tuple(request.body.get(name) for name in ("external_user_id", "external_organization_id", "properties"))
+
+    init = {"plan": "free", "agent_name": "tutor"}
+    assert whose(Encoder(settings()), user_id="anonymous") == ("anonymous", None, {"agent_name": "tutor"})
+    assert whose(Encoder(settings(**options))) == ("u-init", "o-init", init)
+    assert whose(Encoder(settings(**options)), user_id="bob", organization_id="o-2") == ("bob", "o-2", init)
+    encoder = Encoder(settings(**options))
+    known = agent_turn()
+    known.conversation.organization_id, known.conversation.properties = "o-7", {"plan": "pro"}
+    encoder.encode([known])
+    assert whose(encoder) == ("u-7", "o-7", {"plan": "pro", "agent_name": "tutor"})
+    assert whose(encoder, user_id="bob", agent_name="mine")[::2] == ("bob", {"plan": "pro", "agent_name": "mine"})
+    assert whose(encoder)[0] == "u-7"
+
+
+def test_turns_that_never_end_are_not_remembered_for_ever():
+    encoder = Encoder(settings())
+    for n in range(5000):
+        part = agent_turn(root=run_id(n), partial=True)
+        part.events.pop()
+        encoder.encode([part])
+    assert len(encoder._view.agents) <= 4096
+
+
+@pytest.mark.parametrize("name", ["content", "context", "input", "output", "properties"])
+def test_any_large_field_of_a_message_is_shortened(name: str):
+    short = shorten({"externalMessageId": "m", name: "x" * 9000}, 500)
+    assert len(orjson.dumps(short)) <= 500
+    assert "9000 bytes in all" in short[name]
+
+
+def test_a_message_that_fits_stays_as_it_is_and_one_that_cannot_ends():
+    message = {"externalMessageId": "m" * 400, "output": {"text": "x" * 50}}
+    assert shorten(message, len(orjson.dumps(message))) is message
+    assert shorten(message, 100)["externalMessageId"] == "m" * 400
+
+
+def test_times_of_one_second_and_of_the_next():
+    told = messages(encode(turn(tool(3, at=999), llm(4, at=1000), tool(5, at=61_000), ended=61_500)))
+    assert [m["createdAt"][17:] for m in told if m["messageType"] in ("tool_call", "llm")] == [
+        "00.999Z", "01.000Z", "01.000Z",
+    ]  # fmt: skip
+    assert told[-1]["createdAt"] == "2027-01-15T08:01:01.500Z"

@@ -64,7 +64,7 @@ def test_long_prompts_are_shortened_and_stay_valid():
 
 
 def test_values_that_are_no_texts_become_texts():
-    prompt = Prompt("x {{n}}", variables={"n": 7, "bad": "\ud800"})  # type: ignore[dict-item]
+    prompt = Prompt("x {{n}}", variables={"n": 7, "bad": "\ud800"})
     wire = to_wire(prompt, LIMIT)
     assert wire.value == {"content": "x {{n}}", "variables": {"n": "7", "bad": "\ufffd"}}
     valid(wire.value)
