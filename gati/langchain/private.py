@@ -91,6 +91,24 @@ def _innermost(opened: Mapping[int, Any]) -> _Link | None:
     return link
 
 
+RUN_TYPE = "run_type"
+"""Keyword with which `on_chain_start` tells prompts and parsers from other runs. Lost without it: templates
+and their variables; and on Python 3.10 the run that nested async code belongs to."""
+
+DEFERS_INPUTS = "defers_inputs"
+
+
+def input_comes_late(inputs: Any, more: Mapping[str, Any]) -> bool:
+    """Whether a run's input is told with its end: that of a chain that is streamed.
+
+    Its start says so since langchain-core 1.2.4, and has a stand-in for an input in every version: either will do.
+    Lost without both: what was said to a streamed chain.
+    """
+    if DEFERS_INPUTS in more:
+        return True
+    return type(inputs) is dict and len(inputs) == 1 and type(told := inputs.get("input")) is str and not told
+
+
 _partition = getattr(AsyncCallbackManager.on_llm_start, "__code__", None)
 
 
