@@ -109,6 +109,24 @@ def input_comes_late(inputs: Any, more: Mapping[str, Any]) -> bool:
     return type(inputs) is dict and len(inputs) == 1 and type(told := inputs.get("input")) is str and not told
 
 
+MARKS = {
+    "graph:step:": "the nodes of graphs as steps",
+    "langsmith:hidden": "that a step is plumbing",
+    "langgraph_node": "names of nodes in ids of prompts; tasks of the functional API as steps",
+    "langgraph_step": "the number of a task's step",
+    "langgraph_checkpoint_ns": "tasks as steps; which attempt a node's run is",
+    "load_history": "reads of the history that `RunnableWithMessageHistory` keeps",
+    "ls_integration": "that a graph is one although none of its nodes ran",
+    "ls_provider": "providers and prices of models that name none",
+    "ls_model_name": "names of models whose answer names none",
+    "lc_agent_name": "names of agents in ids of prompts",
+    "lc_source": "that a call summarises and speaks to nobody",
+    "lc_hub_owner": "the name of a prompt from the hub",
+    "lc_hub_repo": "the name of a prompt from the hub",
+}
+"""Tags, keys of metadata and names of runs that LangChain and LangGraph write, and what is lost without each. They
+are read where they are needed, here and in `gati.trace`; a test holds that those are all."""
+
 _partition = getattr(AsyncCallbackManager.on_llm_start, "__code__", None)
 
 
