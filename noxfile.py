@@ -90,7 +90,7 @@ def floors(session: nox.Session) -> None:
     session.run(*install, "--resolution", "lowest-direct", "-e", ".[studio,openai,classic]", *THAT_DAY)
     chosen = session.run("uv", "pip", "freeze", "--python", session.virtualenv.location, "--exclude-editable", silent=True)
     held = Path(session.virtualenv.location, "floors.txt")
-    held.write_text(str(chosen), "utf-8")
+    held.write_text("\n".join(line for line in str(chosen).splitlines() if "==" in line), "utf-8")
     # Tools as they are today, none of which may lift a floor.
     session.run(*install, "-c", str(held), "-e", ".[studio,test]", "langgraph-checkpoint-sqlite", "numpy")
     # Versions of that day warn of each other.
