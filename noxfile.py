@@ -20,9 +20,8 @@ if (pyenv := Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versi
     # Its shims find only the versions that are switched on: here, all there are.
     os.environ.setdefault("PYENV_VERSION", ":".join(sorted(found.name for found in pyenv.iterdir())))
 
-THAT_DAY = ("langchain>=1.0", "langgraph-prebuilt>=1.0")
-"""What is as old as the floors and no dependency of ours. LangGraph before 1.1.5 accepts younger versions of
-`langgraph-prebuilt` than it can import."""
+OF_THAT_DAY = "langgraph-prebuilt>=1.0"
+"""LangGraph before 1.1.5 accepts younger versions of it than it can import."""
 
 PYTHON = sys.executable
 PUBLIC = (
@@ -87,8 +86,10 @@ def floors(session: nox.Session) -> None:
     """The oldest versions that we accept, of LangChain, LangGraph, Greenflash and all else: what pyproject.toml says."""
     session.install("uv")  # it can choose the lowest versions that fit together; pip cannot
     install = ("uv", "pip", "install", "-q", "--python", session.virtualenv.location)
-    session.run(*install, "--resolution", "lowest-direct", "-e", ".[studio,openai,classic]", *THAT_DAY)
-    chosen = session.run("uv", "pip", "freeze", "--python", session.virtualenv.location, "--exclude-editable", silent=True)
+    session.run(*install, "--resolution", "lowest-direct", "-e", ".[studio]", OF_THAT_DAY)
+    chosen = session.run(
+        "uv", "pip", "freeze", "--python", session.virtualenv.location, "--exclude-editable", silent=True
+    )
     held = Path(session.virtualenv.location, "floors.txt")
     held.write_text("\n".join(line for line in str(chosen).splitlines() if "==" in line), "utf-8")
     # Tools as they are today, none of which may lift a floor.
