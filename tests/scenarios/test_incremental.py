@@ -12,7 +12,7 @@ import pytest
 from langchain_core.tools import tool
 
 from gati import observe
-from tests.optional import create_agent
+from tests.optional import CONTEXT, create_agent, spared
 from tests.scenarios import (
     test_agents,
     test_approvals,
@@ -30,7 +30,6 @@ from tests.scenarios import (
     test_threads,
     test_tools,
 )
-from tests.optional import CONTEXT, spared
 from tests.scenarios.golden import tree
 from tests.scenarios.harness import Config, Program, Seen, Watch
 from tests.scenarios.scripts import asks, call, model
