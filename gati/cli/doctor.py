@@ -109,7 +109,7 @@ def _greenflash(settings: Settings) -> Iterator[Check]:
     try:
         known = products(settings)
     except NotAskable:
-        yield Check("key", "warn", "set, but this SDK cannot ask whether it works", "pip install -U 'greenflash>=1.4'")
+        yield Check("key", "warn", "set, but this SDK cannot ask whether it works", "pip install -U 'greenflash>=1.3'")
         return
     except Refused as refusal:
         if refusal.status in (401, 403):
