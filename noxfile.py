@@ -20,6 +20,9 @@ if (pyenv := Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versi
     # Its shims find only the versions that are switched on: here, all there are.
     os.environ.setdefault("PYENV_VERSION", ":".join(sorted(found.name for found in pyenv.iterdir())))
 
+OF_THAT_DAY = "langgraph-prebuilt>=1.0"
+"""LangGraph before 1.1.5 accepts younger versions of it than it can import."""
+
 PYTHON = sys.executable
 PUBLIC = (
     *("gati/observe.py", "gati/errors.py", "gati/events.py", "gati/options.py", "gati/settings.py", "gati/testing.py"),
@@ -85,8 +88,14 @@ def floors(session: nox.Session) -> None:
     """The oldest versions that we accept, of LangChain, LangGraph, Greenflash and all else: what pyproject.toml says."""
     session.install("uv")  # it can choose the lowest versions that fit together; pip cannot
     install = ("uv", "pip", "install", "-q", "--python", session.virtualenv.location)
-    session.run(*install, "--resolution", "lowest-direct", "-e", ".[studio]")
-    session.run(*install, "-e", ".[studio,test]", "langgraph-checkpoint-sqlite", "numpy")  # tools as they are today
+    session.run(*install, "--resolution", "lowest-direct", "-e", ".[studio]", OF_THAT_DAY)
+    chosen = session.run(
+        "uv", "pip", "freeze", "--python", session.virtualenv.location, "--exclude-editable", silent=True
+    )
+    held = Path(session.virtualenv.location, "floors.txt")
+    held.write_text("\n".join(line for line in str(chosen).splitlines() if "==" in line), "utf-8")
+    # Tools as they are today, none of which may lift a floor.
+    session.run(*install, "-c", str(held), "-e", ".[studio,test]", "langgraph-checkpoint-sqlite", "numpy")
     # Versions of that day warn of each other.
     session.run("pytest", "-m", FAST, "-W", "default::DeprecationWarning", *session.posargs)
 

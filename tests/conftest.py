@@ -32,9 +32,11 @@ def _clean_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
 
 @pytest.fixture(autouse=True)
 def _nothing_left_running(_clean_environment: None) -> Iterator[None]:
-    """Shut gati down after each test that used it."""
+    """Shut gati down after each test that used it; the next counts its own faults."""
     yield
     if "gati.observe" in sys.modules:
         from gati import observe
+        from gati.pipeline import faults
 
         observe.shutdown(timeout=5.0)
+        faults.reset()

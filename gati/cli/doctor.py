@@ -17,9 +17,9 @@ from gati.errors import ConfigurationError
 from gati.settings import Settings, load
 
 RANGES = {
-    "langchain-core": ("1.2.10", "2"),
+    "langchain-core": ("1.0", "2"),
     "langgraph": ("1.1.6", "2"),
-    "greenflash": ("1.2.1", "2"),
+    "greenflash": ("1.0", "2"),
 }
 """Versions that gati is made for: at least the first, below the second."""
 
@@ -109,7 +109,7 @@ def _greenflash(settings: Settings) -> Iterator[Check]:
     try:
         known = products(settings)
     except NotAskable:
-        yield Check("key", "warn", "set, but this SDK cannot ask whether it works", "pip install -U 'greenflash>=1.4'")
+        yield Check("key", "warn", "set, but this SDK cannot ask whether it works", "pip install -U 'greenflash>=1.3'")
         return
     except Refused as refusal:
         if refusal.status in (401, 403):

@@ -91,6 +91,42 @@ def _innermost(opened: Mapping[int, Any]) -> _Link | None:
     return link
 
 
+RUN_TYPE = "run_type"
+"""Keyword with which `on_chain_start` tells prompts and parsers from other runs. Lost without it: templates
+and their variables; and on Python 3.10 the run that nested async code belongs to."""
+
+DEFERS_INPUTS = "defers_inputs"
+
+
+def input_comes_late(inputs: Any, more: Mapping[str, Any]) -> bool:
+    """Whether a run's input is told with its end: that of a chain that is streamed.
+
+    Its start says so since langchain-core 1.2.4, and has a stand-in for an input in every version: either will do.
+    Lost without both: what was said to a streamed chain.
+    """
+    if DEFERS_INPUTS in more:
+        return True
+    return type(inputs) is dict and len(inputs) == 1 and type(told := inputs.get("input")) is str and not told
+
+
+MARKS = {
+    "graph:step:": "the nodes of graphs as steps",
+    "langsmith:hidden": "that a step is plumbing",
+    "langgraph_node": "names of nodes in ids of prompts; tasks of the functional API as steps",
+    "langgraph_step": "the number of a task's step",
+    "langgraph_checkpoint_ns": "tasks as steps; which attempt a node's run is",
+    "load_history": "reads of the history that `RunnableWithMessageHistory` keeps",
+    "ls_integration": "that a graph is one although none of its nodes ran",
+    "ls_provider": "providers and prices of models that name none",
+    "ls_model_name": "names of models whose answer names none",
+    "lc_agent_name": "names of agents in ids of prompts",
+    "lc_source": "that a call summarises and speaks to nobody",
+    "lc_hub_owner": "the name of a prompt from the hub",
+    "lc_hub_repo": "the name of a prompt from the hub",
+}
+"""Tags, keys of metadata and names of runs that LangChain and LangGraph write, and what is lost without each. They
+are read where they are needed, here and in `gati.trace`; a test holds that those are all."""
+
 _partition = getattr(AsyncCallbackManager.on_llm_start, "__code__", None)
 
 

@@ -16,7 +16,15 @@ from uuid import UUID, uuid4
 from gati._context import Span, current_scope, current_span, paused
 from gati.langchain import history
 from gati.langchain.arguments import identity_in, is_node, name_of, parameters_of, text_of_blocks
-from gati.langchain.private import LOSES_CONTEXT, enclosing_run, enter, entered, running_config
+from gati.langchain.private import (
+    LOSES_CONTEXT,
+    RUN_TYPE,
+    enclosing_run,
+    enter,
+    entered,
+    input_comes_late,
+    running_config,
+)
 from gati.langchain.prompts import template_of
 from gati.langchain.snapshot import fault_of, freeze, is_message, message, response_metadata
 from gati.trace.records import (
@@ -91,15 +99,15 @@ class Recorder:
         name = more.get("name") or name_of(serialized)
         flags, given = 0, None
         if not admitted[1]:
-            given = None if "defers_inputs" in more else self._taken(self._root_input, inputs, metadata)
+            given = None if input_comes_late(inputs, more) else self._taken(self._root_input, inputs, metadata)
         elif is_node(tags) or (metadata and metadata.get("langgraph_node") == name):
             flags = NODE
         elif name == _HISTORY_RUN:
             flags = WATCHED
-        kind = "parser" if more.get("run_type") == "parser" else "chain"
+        kind = "parser" if more.get(RUN_TYPE) == "parser" else "chain"
         self._start(kind, run_id, admitted, name, given, tags, metadata, flags=flags)
         # Only where the code that follows is the run's: a graph's or a stream's reader runs in the same context.
-        if LOSES_CONTEXT and (flags & NODE or ("run_type" in more and "defers_inputs" not in more)):
+        if LOSES_CONTEXT and (flags & NODE or (RUN_TYPE in more and not input_comes_late(inputs, more))):
             enter(run_id, self.open)
 
     def prompt_started(

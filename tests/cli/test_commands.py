@@ -177,6 +177,17 @@ needs_products = pytest.mark.skipif(
 )
 
 
+def test_the_doctor_does_not_blame_the_key_for_an_old_sdk(greenflash: LocalServer):
+    """Before 1.3 the SDK has no products; a younger one is made as old."""
+    older = (
+        "from greenflash import Greenflash; hasattr(Greenflash, 'products') and delattr(Greenflash, 'products');"
+        " from gati.cli import main; main()"
+    )
+    done = gati("doctor", "--json", program=older, **at(greenflash, GATI_PRODUCT_ID=PRODUCT))
+    assert (verdicts(done)["key"], done.returncode) == ("warn", 0), done.stdout
+    assert "this SDK cannot ask" in done.stdout
+
+
 @needs_products
 def test_the_doctor_is_content_with_a_good_key_and_product(greenflash: LocalServer):
     greenflash.store.ingest(

@@ -20,6 +20,11 @@ def hide(module: str, name: str) -> None:
 
         private._partition = None
         return
+    if name in ("run_type", "defers_inputs"):  # keyword arguments, each by the name that gati looks for
+        from gati.langchain import private
+
+        setattr(private, name.upper(), "gone")
+        return
     found = builtins.__import__
 
     def without(wanted: str, scope: Any = None, locals: Any = None, names: Any = (), level: int = 0) -> Any:
@@ -30,10 +35,19 @@ def hide(module: str, name: str) -> None:
     builtins.__import__ = cast("Any", without)
 
 
+def prompts_of(captured: Any) -> list[dict[str, str]]:
+    """Variables of each model call's prompt."""
+    from gati.events import LLMCallEvent
+
+    calls = [event for turn in captured.turns for event in turn.events if isinstance(event, LLMCallEvent)]
+    return [call.structured_prompt.variables if call.structured_prompt else {} for call in calls]
+
+
 def talk() -> dict[str, Any]:
     """Run the programs; what gati and a handler beside it saw."""
     from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.language_models import FakeListLLM
+    from langchain_core.prompts import ChatPromptTemplate
     from langchain_core.runnables import RunnableLambda
     from langgraph.checkpoint.memory import InMemorySaver
     from langgraph.graph import START, MessagesState, StateGraph
@@ -58,6 +72,8 @@ def talk() -> dict[str, Any]:
     waiting = builder.compile(checkpointer=InMemorySaver(), interrupt_before=["answer"])
     given: Any = {"messages": [("user", "graph")]}
 
+    prompt = ChatPromptTemplate([("system", "You teach {subject}."), ("user", "{text}")])
+
     seen: dict[str, Any] = {}
     with capture() as captured:
         RunnableLambda(own_handlers).invoke("own handlers")
@@ -72,6 +88,10 @@ def talk() -> dict[str, Any]:
     with capture(auto_inject=False) as captured:
         waiting.invoke(given, {"configurable": {"thread_id": "t"}, "callbacks": observe.get_callbacks()})
     seen["static interrupt"] = [str(turn.status) for turn in captured.turns]
+    with capture() as captured:
+        list((prompt | model).stream({"subject": "maths", "text": "streamed"}))
+    seen["streamed"] = captured.said()
+    seen["variables"] = prompts_of(captured)
     beside.clear()
     with capture():
         asyncio.run(FakeListLLM(responses=["yes"]).ainvoke("completion", {"callbacks": [Other()]}))

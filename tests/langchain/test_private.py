@@ -13,13 +13,17 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 
 from gati.langchain import private
+from gati.langchain.private import DEFERS_INPUTS, RUN_TYPE, input_comes_late
 from gati.testing import ScriptedChatModel, capture
 
 ROOT = Path(__file__).parents[2]
+GONE = "is gone; what is lost stands in gati/langchain/private.py"
 SAID = [["user", "graph"], ["assistant", "certainly"]]
 WHOLE = {
     "own handlers": 1,
@@ -27,6 +31,8 @@ WHOLE = {
     "said": SAID,
     "said to a handler by hand": SAID,
     "static interrupt": ["waiting"],
+    "streamed": [["user", "streamed"], ["assistant", "certainly"]],
+    "variables": [{"subject": "maths"}],
     "beside": ["start"],
 }
 """What `talk` sees with every name there."""
@@ -34,10 +40,18 @@ WHOLE = {
 NAMES = {
     ("langchain_core.runnables.config", "var_child_runnable_config"): {"own handlers": 2, "user": "anonymous"},
     ("langgraph.callbacks", "GraphCallbackHandler"): {"static interrupt": ["completed"]},
-    ("langchain_core.tracers.context", "register_configure_hook"): {"own handlers": 1, "user": None, "said": []},
+    ("langchain_core.tracers.context", "register_configure_hook"): {
+        "own handlers": 1, "user": None, "said": [], "streamed": [], "variables": [],
+    },
     ("langchain_core.callbacks.AsyncCallbackManager", "on_llm_start"): {"beside": []},
-}
+}  # fmt: skip
 """Each name, and what is lost without it; all else must stay as it is."""
+
+KEYWORDS = {
+    ("on_chain_start", "run_type"): {"variables": [{}]},
+    ("on_chain_start", "defers_inputs"): {},  # what stands in for the input says it too
+}
+"""Keyword arguments of callbacks that no reference names, and what is lost without each."""
 
 YOUNGER = {"GraphCallbackHandler"}
 """Names that the oldest versions do not have yet."""
@@ -70,7 +84,7 @@ def has(module: str, name: str) -> bool:
 def test_a_name_that_is_not_public_is_still_there(module: str, name: str) -> None:
     if not has(module, name) and name in YOUNGER:
         pytest.skip(f"this version has no {module} yet")
-    assert has(module, name), f"{module}.{name} is gone; what is lost stands in gati/langchain/private.py"
+    assert has(module, name), f"{module}.{name} {GONE}"
 
 
 def test_the_running_config_names_the_run_above() -> None:
@@ -88,13 +102,30 @@ def test_a_completion_models_handlers_are_parted_where_we_look() -> None:
     assert any("run_inline" in one.co_names for one in [code, *inner])
 
 
+def test_a_chain_still_tells_its_type_and_that_its_input_comes_late() -> None:
+    told: list[Any] = []
+
+    class Listens(BaseCallbackHandler):
+        def on_chain_start(self, serialized: Any, inputs: Any, **more: Any) -> None:
+            told.append((more.get(RUN_TYPE), input_comes_late(inputs, more)))
+
+    chain = ChatPromptTemplate([("user", "{text}")]) | ScriptedChatModel(replies=["4"]) | StrOutputParser()
+    chain.invoke({"text": "2 + 2?"}, {"callbacks": [Listens()]})
+    assert told == [(None, False), ("prompt", False), ("parser", False)], f"{RUN_TYPE} {GONE}"
+    told.clear()
+    list(chain.stream({"text": "2 + 2?"}, {"callbacks": [Listens()]}))
+    assert told[0] == (None, True), f"{DEFERS_INPUTS}, and what stands in for it, {GONE}"
+
+
 def test_with_every_name_all_is_seen() -> None:
     if not has("langgraph.callbacks", "GraphCallbackHandler"):
         pytest.skip("this version of LangGraph tells of no static interrupts")
     assert talk() == WHOLE
 
 
-@pytest.mark.parametrize(("hidden", "lost"), NAMES.items(), ids=[name for _, name in NAMES])
+@pytest.mark.parametrize(
+    ("hidden", "lost"), [*NAMES.items(), *KEYWORDS.items()], ids=[name for _, name in (*NAMES, *KEYWORDS)]
+)
 def test_without_a_name_only_what_it_serves_is_lost(hidden: tuple[str, str], lost: dict[str, Any]) -> None:
     expected = {**WHOLE, **lost}
     seen = talk(*hidden)

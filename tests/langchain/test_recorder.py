@@ -12,7 +12,7 @@ from langchain_core.callbacks import adispatch_custom_event
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 
 from gati import observe
 from gati._context import current_scope
@@ -143,6 +143,16 @@ def test_custom_events_hang_on_the_run_around_them(kept: Kept):
     asyncio.run(RunnableLambda(work).ainvoke("hi", WATCHED))
     (event,) = kept.of(Custom)
     assert (event.name, event.data, event.run_id) == ("progress", {"done": 1}, kept.of(RunStarted)[0].run_id)
+
+
+def test_a_custom_event_with_the_config_given_hangs_on_its_run(kept: Kept):
+    async def work(text: str, config: RunnableConfig) -> str:
+        await adispatch_custom_event("progress", {"done": 1}, config=config)
+        return text
+
+    asyncio.run(RunnableLambda(work).ainvoke("hi", WATCHED))
+    (event,) = kept.of(Custom)
+    assert (event.data, event.run_id) == ({"done": 1}, kept.of(RunStarted)[0].run_id)
 
 
 def test_an_input_that_comes_late_is_told_with_the_end(kept: Kept):

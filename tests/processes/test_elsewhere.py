@@ -36,7 +36,7 @@ def test_a_program_delivers_what_it_said(world: World, system: str, name: str, c
 def test_what_could_not_be_sent_waits_on_disk_for_the_next_start(world: World, system: str) -> None:
     nobody = "http://127.0.0.1:9/api/v1"
     # The account is one of address and key, so the address must be the same later: a proxy stands in for the outage.
-    outage = {"HTTP_PROXY": nobody, "http_proxy": nobody, "GATI_SHUTDOWN_TIMEOUT": 1}
+    outage = {"HTTP_PROXY": nobody, "http_proxy": nobody, "GATI_SHUTDOWN_TIMEOUT": 5}
     run(world, system, "ended_by_return", says="could not be reached", **outage)
     assert world.held() == {}
     assert world.waiting() > 0

@@ -62,7 +62,7 @@ def _conversation(name: str, messages: list[Message], unordered: bool) -> str:
     own = {k: v for k, v in envelope.get("properties", {}).items() if k != "agent_name"}
     if own:
         head.append(f"  properties {_json(own)}")
-    prompts = _prompts(messages)
+    prompts = sorted(_prompts(messages)) if unordered else _prompts(messages)
     head += [line for number, prompt in enumerate(prompts, 1) for line in _prompt(number, prompt, len(prompts) > 1)]
     return "\n".join([*head, *_Tree(messages, prompts, unordered).lines()])
 

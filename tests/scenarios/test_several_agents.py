@@ -227,18 +227,18 @@ def test_agents_in_parallel_keep_their_prompts(watch: Watch):
 
     watch(
         """
-        prompt @1 agent/speaker "You are speaker."
-        prompt @2 agent/critic "You are critic."
-        prompt @3 agent/fact_checker "You are fact_checker."
+        prompt @1 agent/critic "You are critic."
+        prompt @2 agent/fact_checker "You are fact_checker."
+        prompt @3 agent/speaker "You are speaker."
         user_message   "Plan a day in Oslo."
         chain_start    team
           task         critic
-            llm        gpt-4o-mini 10>5 $ internal => "Too long." @2
+            llm        gpt-4o-mini 10>5 $ internal => "Too long." @1
           task         fact_checker
-            llm        gpt-4o-mini 10>5 $ internal => "True." @3
+            llm        gpt-4o-mini 10>5 $ internal => "True." @2
           task         speaker
-            llm        gpt-4o-mini 10>5 $ @1
-          final_response "Walk to the opera." @1
+            llm        gpt-4o-mini 10>5 $ @3
+          final_response "Walk to the opera." @3
           chain_end    completed
         """,
         *ways(team, ASKED, only="ainvoke"),

@@ -48,8 +48,8 @@ def _ask(settings: Settings, question: Callable[[Any], _Answer]) -> _Answer:
     try:
         with quiet():
             return question(exporter._ready())
-    except AttributeError as missing:
-        raise NotAskable from missing
+    except (AttributeError, TypeError) as fault:  # no such method, or none that takes what we ask for
+        raise NotAskable(str(fault)) from fault
     except Exception as fault:
         raise Refused(getattr(fault, "status_code", None), type(fault).__name__) from fault
     finally:

@@ -1,0 +1,118 @@
+"""The tags and keys of metadata by which LangChain and LangGraph mark their runs: they are there, and what works without."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import SystemMessage
+from langgraph.func import entrypoint, task
+from langgraph.graph import START, MessagesState, StateGraph
+
+from gati import observe
+from gati.events import LLMCallEvent, NodeExecutionEvent
+from gati.langchain.callback import GatiLangChainCallback
+from gati.langchain.private import MARKS
+from gati.testing import ScriptedChatModel, capture
+
+PACKAGE = Path(observe.__file__).parent
+MARK = re.compile(r"(langgraph_|lc_|ls_|graph:|langsmith:)\w+:?|load_history")
+
+WHOLE = {
+    "said": [("user", "graph"), ("assistant", "certainly")],
+    "nodes": [("answer", 1)],
+    "prompts": ["agent/answer"],
+    "models": [("gpt-4o-mini", "openai")],
+    "tasks": [("double", 0)],
+}
+"""What `talk` sees with every mark there."""
+
+LOST: dict[tuple[str, ...], dict[str, Any]] = {
+    ("graph:step:",): {"nodes": []},
+    ("langgraph_node",): {"prompts": ["agent"], "tasks": []},
+    ("langgraph_step",): {"tasks": [("double", None)]},
+    ("langgraph_checkpoint_ns",): {"tasks": []},
+    ("ls_provider",): {"models": [("gpt-4o-mini", None)]},
+    ("ls_model_name",): {},
+    ("ls_integration",): {},
+    tuple(MARKS): {"nodes": [], "prompts": ["agent"], "models": [("gpt-4o-mini", None)], "tasks": []},
+}
+"""Marks, and what is lost without them; all else must stay as it is."""
+
+
+class Forgets(GatiLangChainCallback):
+    """gati's handler in a world without these marks."""
+
+    def __init__(self, marks: tuple[str, ...]) -> None:
+        super().__init__()
+        self.marks = marks
+
+    def _rest(self, more: dict[str, Any]) -> dict[str, Any]:
+        tags = [tag for tag in more.get("tags") or [] if not (self.marks and tag.startswith(self.marks))]
+        return more | {
+            "tags": tags, "metadata": {k: v for k, v in (more.get("metadata") or {}).items() if k not in self.marks},
+        }  # fmt: skip
+
+    def on_chain_start(self, *given: Any, **more: Any) -> None:
+        super().on_chain_start(*given, **self._rest(more))
+
+    def on_chat_model_start(self, *given: Any, **more: Any) -> None:
+        super().on_chat_model_start(*given, **self._rest(more))
+
+
+@task
+def double(number: int) -> int:
+    return 2 * number
+
+
+@entrypoint()
+def flow(number: int) -> int:
+    return double(number).result()
+
+
+def talk(*marks: str) -> dict[str, Any]:
+    model = ScriptedChatModel(replies=["certainly"])
+    builder = StateGraph(MessagesState)
+    builder.add_node(
+        "answer", lambda state: {"messages": [model.invoke([SystemMessage("Be brief."), *state["messages"]])]}
+    )
+    builder.add_edge(START, "answer")
+    with capture(auto_inject=False) as captured:
+        builder.compile().invoke({"messages": [("user", "graph")]}, {"callbacks": [Forgets(marks)]})
+    with capture(auto_inject=False) as tasks:
+        flow.invoke(2, {"callbacks": [Forgets(marks)]})
+    calls = [event for event in captured.turns[0].events if isinstance(event, LLMCallEvent)]
+    return {
+        "said": captured.said(),
+        "nodes": steps(captured),
+        "prompts": [call.structured_prompt.external_id if call.structured_prompt else None for call in calls],
+        "models": [(call.model, call.provider) for call in calls],
+        "tasks": [step for step in steps(tasks) if step[0] == "double"],
+    }
+
+
+def steps(captured: Any) -> list[tuple[str, int | None]]:
+    events = [event for turn in captured.turns for event in turn.events]
+    return [(event.node_name, event.step) for event in events if isinstance(event, NodeExecutionEvent)]
+
+
+def test_the_marks_are_still_there() -> None:
+    assert talk() == WHOLE, "a mark is gone; what is lost stands in gati/langchain/private.py"
+
+
+@pytest.mark.parametrize(("marks", "lost"), LOST.items(), ids=["-".join(marks[:2]) for marks in LOST])
+def test_without_a_mark_only_what_it_serves_is_lost(marks: tuple[str, ...], lost: dict[str, Any]) -> None:
+    assert talk(*marks) == {**WHOLE, **lost}
+
+
+def test_every_mark_that_is_read_is_listed() -> None:
+    read = {
+        node.value
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and MARK.fullmatch(node.value)
+    }
+    assert read == set(MARKS)
