@@ -18,7 +18,7 @@ from gati.settings import Settings, load
 
 RANGES = {
     "langchain-core": ("1.0", "2"),
-    "langgraph": ("1.1.6", "2"),
+    "langgraph": ("1.0", "2"),
     "greenflash": ("1.0", "2"),
 }
 """Versions that gati is made for: at least the first, below the second."""
