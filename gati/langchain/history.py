@@ -174,14 +174,20 @@ def tail_of_input(messages: Any, whole: bool) -> list[Any]:
     return news
 
 
-def tail_of_output(messages: Any) -> list[Any]:
-    """What a root's output adds: what follows the last message of a person."""
+def tail_of_output(messages: Any, seen: Memory) -> list[Any]:
+    """What a root's output adds: what follows the last message of a person, without what tools were seen to
+    return before the last answer."""
     news: list[Any] = []
+    answered = False
     for item in reversed(messages):
         role = role_of(item)
         if role in PEOPLE:
             break
-        news.append(message(item) if is_message(item) else freeze(item))
+        if not is_message(item):
+            news.append(freeze(item))
+        elif not (answered and item.__dict__.get("tool_call_id") in seen):
+            news.append(message(item))
+        answered = answered or role in ANSWERS
         if len(news) >= LONGEST_IMPORT:
             break
     news.reverse()

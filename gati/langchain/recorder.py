@@ -197,7 +197,7 @@ class Recorder:
         elif flags & WATCHED:
             output = len(outputs) if isinstance(outputs, list) else None
         elif flags & ROOT:
-            output = self._taken(history.state, outputs, history.tail_of_output)
+            output = self._taken(history.state, outputs, self._news_of_root)
         if inputs is not None and flags & ROOT:
             given = self._taken(history.state, inputs, _news_of_input)
         self.put(_new(RunEnded, (run_id, at, output, given)))
@@ -215,8 +215,8 @@ class Recorder:
         self.put(_new(RunEnded, (run_id, at, result, None)))
 
     def tool_ended(self, output: Any, run_id: UUID) -> None:
-        if is_message(output):
-            self.answers.add(output.__dict__.get("tool_call_id"))
+        if is_message(output) and (call_id := output.__dict__.get("tool_call_id")):
+            self.answers.add(call_id)
         self.ended(output, run_id)
 
     def ended(self, output: Any, run_id: UUID) -> None:
@@ -351,6 +351,9 @@ class Recorder:
         if self.streams:
             self.streams.pop(key, None)
         return self.open.pop(key, 0)
+
+    def _news_of_root(self, messages: Any) -> list[Any]:
+        return history.tail_of_output(messages, self.answers)
 
     def _news_of_node(self, messages: Any) -> list[Any]:
         return history.news_of_node(messages, self.answers)

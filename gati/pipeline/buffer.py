@@ -85,7 +85,7 @@ class Buffer:
         pressing = False
         if not length % SAMPLE:
             self._weigh(record)
-            pressing = self.pressing
+            pressing = length > self._room // 4
         if length >= self._room:
             self._full = True
         return pressing
@@ -117,8 +117,8 @@ class Buffer:
 
     @property
     def pressing(self) -> bool:
-        """Whether so much waits that the worker had better hurry."""
-        return len(self._records) > self._room // 4
+        """Whether so much waits that the worker had better not rest."""
+        return len(self._records) > self._room // 2
 
     @property
     def bytes(self) -> int:

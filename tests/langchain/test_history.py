@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import pytest
@@ -123,8 +124,20 @@ def test_the_output_of_a_root_tells_what_follows_the_last_message_of_a_person():
         AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "c1"}]),
         ToolMessage("12", tool_call_id="c1"),
     )
-    assert words(tail_of_output([HELLO, HI, ASK, asked, told, AIMessage("Twelve.")])) == ["", "12", "Twelve."]
-    assert tail_of_output([HELLO, HI, ASK]) == []
+    assert words(tail_of_output([HELLO, HI, ASK, asked, told, AIMessage("Twelve.")], Memory(9))) == [
+        "",
+        "12",
+        "Twelve.",
+    ]
+    assert tail_of_output([HELLO, HI, ASK], Memory(9)) == []
+
+
+def test_the_output_of_a_root_leaves_out_what_a_tool_told_before_the_answer_but_not_a_tool_s_last_word():
+    seen = Memory(9)
+    seen.add("c1")
+    told = ToolMessage("12", tool_call_id="c1")
+    assert words(tail_of_output([ASK, told, AIMessage("Twelve.")], seen)) == ["Twelve."]
+    assert words(tail_of_output([ASK, AIMessage("I look."), told], seen)) == ["I look.", "12"]
 
 
 def test_the_output_of_a_node_leaves_out_what_a_model_or_tool_told():
@@ -159,9 +172,11 @@ def test_states_of_every_kind_are_copied_with_the_tail_of_their_messages():
 
 
 def test_a_command_keeps_what_it_sets():
-    copied = state(Command(update={"messages": [HELLO, HI, ASK], "n": 1}, goto="next"), tail_of_output)
+    copied = state(
+        Command(update={"messages": [HELLO, HI, ASK], "n": 1}, goto="next"), partial(tail_of_output, seen=Memory(9))
+    )
     assert copied == {COMMAND: {"update": {"n": 1}, "goto": "next"}}
-    assert state(Command(resume={"ok": True}), tail_of_output) == {COMMAND: {"resume": {"ok": True}}}
+    assert state(Command(resume={"ok": True}), list) == {COMMAND: {"resume": {"ok": True}}}
 
 
 def test_a_prompt_tells_its_system_texts():

@@ -13,6 +13,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langchain_core.tools import tool
 
 from gati import observe
 from gati._context import current_scope
@@ -61,6 +62,21 @@ def test_only_the_root_tells_its_input_and_output(kept: Kept):
     by_run = {record.run_id: record.output for record in kept.of(RunEnded)}
     assert by_run[root.run_id] == "Hello."
     assert by_run[parser.run_id] is None
+
+
+def test_a_tool_that_returns_a_message_of_another_kind_hides_no_message_without_an_id(kept: Kept):
+    @tool
+    def ask() -> Any:
+        """Ask another model."""
+        return AIMessage("Perhaps.")
+
+    ask.invoke({}, WATCHED)
+    node: Any = RunnableLambda(lambda value: {"messages": [AIMessage("New.")]})
+    node.invoke("x", {**WATCHED, "tags": ["graph:step:1"]})
+    chain: Any = RunnableLambda(lambda value, config: node.invoke("x", {**config, "tags": ["graph:step:1"]}))
+    chain.invoke("x", WATCHED)
+    told = [record.output["messages"] for record in kept.of(RunEnded) if isinstance(record.output, dict)]
+    assert [[message.content for message in messages] for messages in told] == [["New."]] * 3
 
 
 def test_times_are_in_the_order_of_the_records(kept: Kept):
