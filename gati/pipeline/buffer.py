@@ -61,6 +61,7 @@ class Buffer:
         self._max_records = max_records
         self._room = max_records
         self._mean = float(RECORD_BYTES)
+        self._samples = 0
         self._records: deque[Record] = deque()
         self._full = False
         self._gap: object | None = None
@@ -91,9 +92,11 @@ class Buffer:
         return pressing
 
     def _weigh(self, record: Record) -> None:
-        """Learn the usual weight of a record, faster when it grows than when it shrinks."""
-        weight = weigh(record)
-        self._mean += (weight - self._mean) / (2 if weight > self._mean else 16)
+        """Learn the usual weight of what waits. A mean, since few of a turn's records carry most of its text;
+        the last time's counts as one of the samples.
+        """
+        self._samples = min(self._samples + 1, 64)
+        self._mean += (weigh(record) - self._mean) / (self._samples + 1)
         self._room = min(self._max_records, int(self._max_bytes / self._mean))
 
     def take(self) -> Record | None:
@@ -102,6 +105,7 @@ class Buffer:
             record = self._records.popleft()
         except IndexError:
             self._full = False
+            self._samples = 0
             return None
         if type(record) is Gap:
             refused = self._refused.read()

@@ -6,6 +6,7 @@ import atexit
 import os
 import sys
 import threading
+import time
 import weakref
 from typing import Protocol
 
@@ -32,6 +33,18 @@ steady = threading.RLock()
 forked in the middle of an import would wait for ever for the thread that it does not have."""
 
 _held_for_fork = False
+
+
+def rest(seconds: float) -> None:
+    """Sleep; a fork that waits for `steady` may happen meanwhile."""
+    try:
+        steady.release()
+    except RuntimeError:  # not held by this thread
+        time.sleep(seconds)
+        return
+    time.sleep(seconds)
+    steady.acquire()
+
 
 # Weak, and one hook for all: neither hook can be taken back, and `init` may be called often.
 _living: weakref.WeakSet[Mortal] = weakref.WeakSet()

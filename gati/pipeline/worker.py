@@ -326,5 +326,5 @@ class Worker:
         if worked > SLICE_SECONDS:
             pressed = self._tickets or self._buffer.pressing
             # What took longer than a few slices was mostly spent waiting for the interpreter.
-            time.sleep(HANDED_ON_SECONDS if pressed else RESTS * min(worked, 4 * SLICE_SECONDS))
+            life.rest(HANDED_ON_SECONDS if pressed else RESTS * min(worked, 4 * SLICE_SECONDS))
             self._slice_began = time.perf_counter()

@@ -29,7 +29,9 @@ def test_ten_times_more_than_the_server_takes(
     init(greenflash, spool_max_bytes=LIMIT, buffer_max_bytes=2_000_000, connections=1, on_full=on_full)
     talk, stop = Talk(), threading.Event()
     seen: list[tuple[int, int]] = []
-    turns = 0
+    talk.turn("c0", "the first loads libraries, and the flood is what is tested")
+    observe.flush(timeout=60.0)
+    turns = 1
 
     def watch() -> None:
         while not stop.wait(0.02):
