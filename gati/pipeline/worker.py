@@ -237,7 +237,7 @@ class Worker:
             ticket.epochs = [sender.outbox.new_epoch() for sender in self._senders]
         if tickets or now >= self._next_look:
             self._next_look, self._unsent = now + self._interval, False
-            self._send(hurry=bool(tickets))
+            self._send(hurry=bool(tickets and self._tickets))  # who has given up waiting is in no hurry
         if tickets:
             self.settled()
 

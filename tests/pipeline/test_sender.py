@@ -1,0 +1,51 @@
+"""How many threads carry requests: as many as it takes, all when somebody waits."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from tests.pipeline.kit import Destination, running, say, until
+
+
+def senders() -> int:
+    return sum(thread.name.startswith("gati-sender") for thread in threading.enumerate())
+
+
+def test_one_thread_suffices_where_the_destination_is_quick(tmp_path: Path) -> None:
+    desk = Destination()
+    with running(tmp_path, desk, connections=8, flush_interval=1.0, spool_seconds=0.01) as pipeline:
+        for n in range(60):
+            say(pipeline, f"c{n}", "x")
+        until(lambda: desk.total == 60)
+        assert desk.most_under_way == 1
+
+
+def test_all_connections_are_used_when_somebody_waits_and_given_up_afterwards(tmp_path: Path) -> None:
+    desk = Destination()
+    desk.gate.clear()
+    with running(tmp_path, desk, connections=4, flush_interval=0.05) as pipeline:
+        for n in range(20):
+            say(pipeline, f"c{n}", "x")
+        waiting = threading.Thread(target=pipeline.flush, args=(20.0,))
+        waiting.start()
+        until(lambda: len(desk.under_way) == 4)
+        desk.gate.set()
+        waiting.join()
+        assert desk.total == 20
+        for n in range(200):
+            say(pipeline, f"d{n}", "y")
+        until(lambda: desk.total == 220)
+        until(lambda: senders() < 4)
+
+
+def test_who_is_held_up_for_long_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    desk = Destination()
+    desk.gate.clear()
+    with running(tmp_path, desk, connections=2, flush_interval=0.05) as pipeline:
+        say(pipeline, "stuck", "x")
+        until(lambda: desk.under_way == {"stuck"})
+        say(pipeline, "other", "y")
+        until(lambda: desk.under_way == {"stuck", "other"})
+        desk.gate.set()
+        until(lambda: desk.total == 2)
