@@ -57,6 +57,15 @@ def test_what_is_recorded_is_on_disk_at_once_and_sent_at_the_next_look(tmp_path:
     assert desk.total == 2
 
 
+def test_a_program_that_pauses_is_on_disk_long_before_the_longest_wait(tmp_path: Path) -> None:
+    desk = Destination()
+    with running(tmp_path, desk, spool_seconds=3600, flush_interval=3600) as pipeline:
+        say(pipeline, "c", "sent at once, since nothing was before")
+        until(lambda: desk.total == 1)
+        say(pipeline, "c", "the program waits for somebody now")
+        until(lambda: pipeline.stats().spooled == 1)
+
+
 def test_several_destinations_get_everything_and_do_not_wait_for_each_other(tmp_path: Path) -> None:
     stuck, well = Destination("stuck"), Destination("well")
     stuck.gate.clear()
