@@ -28,8 +28,8 @@ _CONVERSATION = frozenset((*_SAID.values(), "final_response", "tool_call", "obse
 """What `detail="conversation"` keeps."""
 
 _STRUCTURE = frozenset({
-    "agent_name", "environment", "error_type", "finish_reason", "name", "node", "parent_id", "prompt_id",
-    "prompt_version", "provider", "requested_by", "status", "tool_call_id",
+    "agent_name", "environment", "error_type", "name", "node", "parent_id", "prompt_id", "prompt_version", "provider",
+    "requested_by", "status", "tool_call_id",
 })  # fmt: skip
 """Properties that stay when no content may leave: names from the program, never texts."""
 
@@ -76,7 +76,7 @@ class View:
     agents: dict[str, None]
 
 
-def drafts(turn: events.Turn, view: View, by_hand: bool = False) -> tuple[list[Draft], Hashable]:
+def drafts(turn: events.Turn, view: View, by_hand: bool) -> tuple[list[Draft], Hashable]:
     """The turn's messages, parents before children, and the key of its main prompt (None: it has none)."""
     writer = _Writer(turn, view, by_hand)
     writer.write()

@@ -533,3 +533,12 @@ def test_a_result_made_by_hand_stands_at_the_end_of_its_call():
 def test_a_child_is_never_older_than_its_parent():
     found = told(turn(node(2, "n", 1, 100), llm(3, run_id(2), at=50)))
     assert [m["externalMessageId"] for m in found][2:4] == [run_id(2), run_id(3)]
+
+
+def test_an_event_made_by_hand_finds_its_place_also_under_the_start_of_a_bare_model():
+    start = ev.AgentStartEvent(event_id=run_id(9), run_id=ROOT, started_ns=ms(0))
+    encoder = Encoder(settings())
+    encoder.encode([bare(events=[start, llm(8, run_id(9), at=0, completion="Ho", shown=True)])])
+    (message,) = messages(encoder.encode([ev.Event(run_id=ROOT, parent_event_id=run_id(9))]))
+    assert message["parentExternalMessageId"] == USER
+    assert "parent_id" not in message["properties"]
