@@ -19,9 +19,9 @@ from gati.settings import Settings, load
 RANGES = {
     "langchain-core": ("1.0", "2"),
     "langgraph": ("1.0", "2"),
-    "greenflash": ("1.2.1", "2"),
+    "greenflash": ("1.0", "2"),
 }
-"""Versions that gati is made for: at least the first, below the second."""
+"""Versions that gati is made for, as in pyproject.toml: at least the first, below the second."""
 
 _MARKS = {"pass": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 

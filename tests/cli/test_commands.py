@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from gati import observe
 from gati.cli.commands import app
 from gati.studio import columns
+from gati.cli.doctor import RANGES
 from gati.testing import ScriptedChatModel
 from tests.servers import LocalServer, greenflash_server
 
@@ -161,6 +162,11 @@ def test_status_and_drain_see_what_an_outage_left(tmp_path: Path):
 needs_products = pytest.mark.skipif(
     not hasattr(Greenflash(api_key="gf_k"), "products"), reason="this SDK cannot list products"
 )
+
+
+def test_the_doctor_knows_the_versions_that_are_accepted():
+    declared = (ROOT / "pyproject.toml").read_text("utf-8")
+    assert [f'"{name}>={low},<{high}"' in declared for name, (low, high) in RANGES.items()] == [True] * len(RANGES)
 
 
 def test_the_doctor_does_not_blame_the_key_for_an_old_sdk(greenflash: LocalServer):
