@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from gati import observe
 from gati.cli.commands import app
-from gati.studio import columns
 from gati.cli.doctor import RANGES
+from gati.studio import columns
 from gati.testing import ScriptedChatModel
 from tests.servers import LocalServer, greenflash_server
 
