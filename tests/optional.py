@@ -23,10 +23,15 @@ tells_static_interrupts = pytest.mark.skipif(
     importlib.util.find_spec("langgraph.callbacks") is None, reason="this LangGraph tells nobody of static interrupts"
 )
 
+LANGGRAPH = tuple(int(part) for part in version("langgraph").split(".")[:3] if part.isdigit())
+
 says_it_is_a_graph = pytest.mark.skipif(
-    tuple(int(part) for part in version("langgraph").split(".")[:3] if part.isdigit()) < (1, 1, 4),
+    LANGGRAPH < (1, 1, 4),
     reason="this LangGraph does not say of a graph without nodes that it is one",
 )
+
+WARNINGS = ("-W", "error", *(("-W", "ignore::DeprecationWarning") if LANGGRAPH < (1, 1, 4) else ()))
+"""How Python is started where nothing may warn; in LangGraph's older versions its modules warn of each other."""
 
 CONTEXT = "LangChain's async code needs Python 3.11 for this"
 

@@ -18,6 +18,7 @@ from gati.cli.commands import app
 from gati.cli.doctor import RANGES
 from gati.studio import columns
 from gati.testing import ScriptedChatModel
+from tests.optional import WARNINGS
 from tests.servers import LocalServer, greenflash_server
 
 ROOT = Path(__file__).parent.parent.parent
@@ -27,7 +28,7 @@ GATI = "from gati.cli import main; main()"
 
 def gati(*arguments: str, program: str = GATI, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    command = [sys.executable, "-W", "error", "-c", program, *arguments]
+    command = [sys.executable, *WARNINGS, "-c", program, *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
 
 
