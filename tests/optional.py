@@ -45,7 +45,7 @@ NEEDS_CONTEXT = {
     "test_an_agent_with_a_tool", "test_an_answer_of_the_human_in_the_tools_place", "test_an_approval", "test_an_edit",
     "test_astream_events_version_2", "test_astream_events_version_3",
     "test_custom_events_hang_on_the_run_around_them", "test_custom_events_stand_where_they_were_made",
-    "test_every_stream_mode", "test_fallbacks_at_the_root_are_one_turn", "test_the_first_that_says_it_wins",
+    "test_every_stream_mode", "test_fallbacks_at_the_root_are_one_turn",
     "test_two_hundred_conversations_in_tasks_do_not_mix", "test_version_3_tells_the_first_token",
     "test_work_that_begins_after_its_turn_is_a_late_part_of_it",
 }  # fmt: skip
