@@ -103,7 +103,7 @@ def floors(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def bare(session: nox.Session) -> None:
     """Only langchain-core and langgraph: no `langchain`, no integrations."""
-    session.install("-e", ".[studio,test]")
+    session.install("-e", ".[studio,test]", "langgraph-checkpoint-sqlite", "numpy")
     session.run("pytest", "-m", FAST, *session.posargs)
 
 

@@ -21,7 +21,7 @@ RANGES = {
     "langgraph": ("1.0", "2"),
     "greenflash": ("1.0", "2"),
 }
-"""Versions that gati is made for: at least the first, below the second."""
+"""Versions that gati is made for, as in pyproject.toml: at least the first, below the second."""
 
 _MARKS = {"pass": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
+import pytest
 from langchain_core.callbacks import dispatch_custom_event
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
@@ -18,6 +20,8 @@ from langgraph.types import Command, interrupt
 from gati import observe
 from tests.scenarios.harness import Config, Watch
 from tests.scenarios.scripts import model, says
+
+pytestmark = pytest.mark.skipif(find_spec("numpy") is None, reason="the embeddings need numpy")
 
 TYPES = {
     "assistant_message", "callback", "chain_end", "chain_start", "embedding", "final_response", "llm", "memory_read",
