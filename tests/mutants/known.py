@@ -24,6 +24,8 @@ REASONS: dict[tuple[str, str, str], str] = {
     (_MAPPING, '_Texts: TypeAlias = "tuple[tuple[str, str], ...]"', "'tuple[tuple[str, str], ...]-changed'"): (
         "read by the type checker only"
     ),
+    (_MAPPING, "(part,) = parts(event, False, True)", "True"): "an end is told the same way in any case",
+    (_MAPPING, "(part,) = parts(event, False, True)", "False"): "an end is told the same way in any case",
     (_MAPPING, "self._last = 0", "1"): "a nanosecond after 1970 is before every time that is told",
 }
 """By module, line without indentation, and fault: a line that changes loses its reason, and needs a new look."""
