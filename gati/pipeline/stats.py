@@ -190,7 +190,7 @@ class Ledger:
                 requests=counts["requests"],
                 retries=counts["retries"],
                 masked_out=counts["masked_out"],
-                **others,  # type: ignore[arg-type]
+                **others,  # type: ignore[arg-type]  # each of these fields has a type of its own
             )
 
     def flushed(self, *, turns_open: int, timed_out: bool, paused: tuple[str, ...]) -> FlushResult:
