@@ -32,8 +32,8 @@ LULL_SECONDS = 0.025
 """A program that records nothing for so long waits for somebody: the time to work."""
 
 SPOOL_SECONDS = 0.5
-"""Longest time from a record to the disk, in a program that never pauses. What a process that is killed had
-said within it is lost."""
+"""Longest time from a record to the work on it, in a program that never pauses. What a process that is killed
+had said within it, and what is just being worked on, is lost."""
 
 SLICE_SECONDS = 0.001
 """The worker hands the interpreter on after this time at the latest."""
