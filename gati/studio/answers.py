@@ -89,8 +89,8 @@ def interactions(store: Store, limit: int, offset: int, product: str | None) -> 
     """`GET /interactions`: conversations, newest first."""
     with store.connections.reading() as db:
         rows = db.execute(
-            "SELECT * FROM conversations WHERE ?1 IS NULL OR product = ?1 ORDER BY last_at DESC, id DESC LIMIT ?2 OFFSET ?3",
-            (product, limit, offset),
+            "SELECT * FROM conversations WHERE ? IS NULL OR product = ? ORDER BY last_at DESC, id DESC LIMIT ? OFFSET ?",
+            (product, product, limit, offset),
         ).fetchall()
     return [_interaction(dict(row)) for row in rows]
 
