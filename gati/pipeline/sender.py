@@ -48,7 +48,7 @@ class Sender:
     def __init__(self, outbox: Outbox, connections: int, settled: Callable[[], None], patience: float = 1.0) -> None:
         self.outbox = outbox
         self.spares = False
-        """Whether more threads could send than do: to be looked at again after `patience`."""
+        """Whether more threads would send than do: to be looked at again after `patience`."""
         self._connections = connections
         self._settled = settled
         self._patience = patience
@@ -82,6 +82,7 @@ class Sender:
                 try:
                     thread.start()
                 except RuntimeError:  # at the interpreter's exit, or out of threads
+                    self.spares = True
                     return bool(self._threads)
                 self._threads.add(thread)
             self.spares = ready > 0 and len(self._threads) < self._connections

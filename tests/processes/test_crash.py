@@ -62,7 +62,7 @@ class Lives:
 
 @pytest.mark.parametrize(
     ("pause", "longest", "life"),
-    [(0.002, SPOOL_SECONDS, 2.0), (3 * LULL_SECONDS, 2 * LULL_SECONDS, 0.5)],
+    [(0.002, SPOOL_SECONDS, 3.0), (3 * LULL_SECONDS, 2 * LULL_SECONDS, 0.5)],
     ids=["talks without a pause", "waits for its model"],
 )
 def test_a_program_that_is_killed_again_and_again_loses_only_its_last_moment(
