@@ -77,8 +77,8 @@ class Pipeline:
         worker = engine.worker
         if worker.idle or pressing:
             worker.ring()
-        elif not worker.running:
-            engine.ensure_worker()
+        elif not worker.running and not engine.ensure_worker():
+            engine.deliver_last(self._options.shutdown_timeout)
 
     # Flush and end
 
