@@ -70,6 +70,7 @@ class Soak:
 
     def _bad_day(self) -> None:
         kinds = [faults.failing(503), faults.reset(after_commit=True), faults.html(), faults.rate_limited("0")]
+        self._server.faults.clear()  # one at a time: a row of them is an outage, in which each attempt waits longer
         self._server.faults.add(self._dice.choice(kinds))
 
     def _well(self, name: str) -> None:
