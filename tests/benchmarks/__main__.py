@@ -63,7 +63,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--sittings", type=int, default=3, help="how often each contender gets a fresh process")
+    parser.add_argument("--sittings", type=int, default=2, help="how often each contender gets a fresh process")
     parser.add_argument("--rounds", type=int, default=5, help="rounds in a sitting")
     parser.add_argument("--quick", action="store_true", help="one sitting of three rounds of a third of the length")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="NAME")
