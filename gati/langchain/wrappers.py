@@ -84,7 +84,9 @@ class WatchedStore(BaseStore):
 
 
 def _inner(wrapper: Any, name: str) -> Any:
-    if name == "_inner":  # not set yet: while being copied or unpickled
+    # Not set yet while being copied or unpickled; and how the wrapped object is copied (Python 3.10 asks for
+    # `__getstate__`) is not how the wrapper is.
+    if name == "_inner" or (name.startswith("__") and name.endswith("__")):
         raise AttributeError(name)
     return getattr(wrapper._inner, name)
 
