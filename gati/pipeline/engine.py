@@ -95,7 +95,8 @@ class Engine:
     def deliver_last(self, patience: float) -> None:
         """Work at once, `patience` seconds in all: no thread can be started and, in Python 3.12, no exit hook that
         is registered now is called, so each record may be the last."""
-        if self._start_lock.acquire(blocking=False):
+        # A program that is merely out of threads goes on, and must not wait for a send.
+        if not threading.main_thread().is_alive() and self._start_lock.acquire(blocking=False):
             try:
                 if self._last_chance is None:
                     self._last_chance = time.monotonic() + patience
