@@ -232,7 +232,11 @@ class Recorder:
         response = more.get("response")
         output = self._taken(self._result, response) if response is not None else None
         inputs = more.get("inputs")
-        given = self._taken(history.state, inputs, history.tail_of_input, False) if inputs is not None and flags & ROOT else None
+        given = (
+            self._taken(history.state, inputs, history.tail_of_input, False)
+            if inputs is not None and flags & ROOT
+            else None
+        )
         self.put(RunFailed(run_id, at, self._taken(fault_of, error) or Fault(type(error).__name__, ""), output, given))
 
     # -- in between -----------------------------------------------------------------------

@@ -224,9 +224,7 @@ class Pipeline:
         refused, waiting = buffer.refused, len(buffer)
         records = buffer.taken + waiting + refused
         if engine is None:
-            return Stats(
-                records=records, records_waiting=waiting, records_refused=refused, faults=faults.counts()
-            )
+            return Stats(records=records, records_waiting=waiting, records_refused=refused, faults=faults.counts())
         outboxes = engine.outboxes
         return engine.ledger.stats(
             records=records,
