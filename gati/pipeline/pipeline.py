@@ -60,6 +60,8 @@ class Pipeline:
         self._last_chance: float | None = None
 
     def _begin(self) -> Engine:
+        if (ready := self._engine) is not None:
+            return ready
         with life.steady:
             if self._engine is None:
                 from gati.pipeline.engine import Engine  # late: in the worker's thread, not in the user's `init`
@@ -112,7 +114,8 @@ class Pipeline:
             with guard("engine"):
                 self._begin().worker.run()
         finally:
-            self._thread, self._buffer.idle = None, True
+            # Without an engine, another start for each record would fail like this one.
+            self._thread, self._buffer.idle = None, self._engine is not None
 
     def _deliver_last(self, patience: float) -> None:
         """Work at once, `patience` seconds in all: no thread can be started and, in Python 3.12, no exit hook that

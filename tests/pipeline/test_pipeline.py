@@ -378,3 +378,22 @@ def test_where_no_more_threads_can_be_started_a_flush_delivers_by_itself(
         say(pipeline, "c", "later")
         assert pipeline.flush(20.0).delivered == 1
     assert desk.total == 4
+
+
+def test_an_engine_that_cannot_be_made_is_not_tried_with_every_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = threading.Semaphore(0)
+
+    def broken() -> Any:
+        tries.release()
+        raise OSError("no")
+
+    monkeypatch.setattr("gati.pipeline.faults.RAISE", False)
+    pipeline = Pipeline(broken, [], options=options(tmp_path))
+    for _ in range(10):
+        say(pipeline, "c1", "x")
+        until(lambda: "gati-worker" not in ours())
+    assert tries.acquire(timeout=20.0)
+    assert not tries.acquire(blocking=False)
+    assert pipeline.stats().records_waiting == 20
