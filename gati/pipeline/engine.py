@@ -71,7 +71,8 @@ class Engine:
         try:
             if self.worker.running:
                 return True
-            self._thread = thread = threading.Thread(target=self.worker.run, name="gati-worker", daemon=True)
+            life.hear_exit()  # also if no thread starts till then
+            thread = threading.Thread(target=self.worker.run, name="gati-worker", daemon=True)
             self.worker.running = True
             try:
                 thread.start()
@@ -80,7 +81,7 @@ class Engine:
                 if isinstance(error, RuntimeError):  # at the interpreter's exit, or out of threads
                     return False
                 raise
-            life.hear_exit()
+            self._thread = thread
             return True
         finally:
             self._start_lock.release()
