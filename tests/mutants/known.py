@@ -36,6 +36,10 @@ REASONS: dict[tuple[str, str, str], str] = {
     (_MAPPING, "(part,) = parts(event, False, True)", "True"): "an end is told the same way in any case",
     (_MAPPING, "(part,) = parts(event, False, True)", "False"): "an end is told the same way in any case",
     (_MAPPING, "self._last = 0", "1"): "a nanosecond after 1970 is before every time that is told",
+    (_MAPPING, "above = self._at.get(parent, 0)", "1"): "a nanosecond after 1970 is before every time that is told",
+    (_MAPPING, "size += len(text) if text.isascii() else len(text.encode())", "len(text.encode())"): (
+        "the same number; the condition spares a copy"
+    ),
     (_MESSAGES, "_REMEMBERED = 4096", "4097"): _FEEL,
     (_MESSAGES, "_SHOWN = 16_384", "16385"): _FEEL,
     (_MESSAGES, "self.last_ms = 0", "1"): "a millisecond after 1970 is before every time that is told",

@@ -119,10 +119,14 @@ def test_texts_that_grow_when_written_as_json_stay_below_the_bytes_too(text: str
     assert len(messages(requests)) == 6
 
 
-def test_a_request_is_filled_before_another_is_begun():
-    text = {"text": "x" * 4000}
+@pytest.mark.parametrize("letter", ["x", "😀"])
+@pytest.mark.parametrize("who", ["program", "person"])
+def test_a_request_is_filled_before_another_is_begun(who: str, letter: str):
+    text = {"text": letter * 4000}
     steps = [ev.StepEvent(event_id=run_id(n), input=text, output=text, started_ns=ms(n)) for n in range(100, 130)]
-    requests = encode(turn(*steps), max_request_bytes=20_000)
+    texts = [ev.Said(f"history:{n}", "user", letter * 4000, ms(n)) for n in range(30)]
+    told = turn(*steps) if who == "program" else turn(said=texts)
+    requests = encode(told, max_request_bytes=20_000)
     assert all(len(orjson.dumps(wire(request.body))) in range(13_000, 20_001) for request in requests[:-1])
 
 
@@ -217,6 +221,17 @@ def test_a_turn_without_a_prompt_stands_under_that_of_the_turn_before():
     encoder = Encoder(settings())
     encoder.encode([turn(llm(3, system_prompt="A", shown=True))])
     assert prompts(encoder.encode([turn(root=run_id(50))])) == ["A"]
+    assert prompts(encoder.encode([turn(llm(4, shown=True), root=run_id(51))])) == ["A"]
+
+
+def test_an_answer_of_a_call_without_a_prompt_has_none_though_the_turn_before_had_one():
+    encoder = Encoder(settings())
+    encoder.encode([turn(llm(3, system_prompt="A", shown=True))])
+    requests = encoder.encode(
+        [turn(llm(4, system_prompt="R", internal=True), llm(5, at=200, shown=True), root=run_id(50))]
+    )
+    assert prompts(requests) == [None, "R"]
+    assert "assistant_message" in kinds(requests)[0]
 
 
 def test_hundreds_of_prompts_in_one_turn_are_all_told():
