@@ -20,6 +20,19 @@ paused: ContextVar[bool] = ContextVar("gati_paused", default=False)
 """True inside `observe.paused()`."""
 
 
+class Rare:
+    """What most programs never do, so that callbacks look for it only where it was ever done."""
+
+    __slots__ = ("done",)
+
+    def __init__(self) -> None:
+        self.done = False
+
+
+rare = Rare()
+"""`done` once the program has paused gati, or opened a span of its own."""
+
+
 class Span:
     """A span of the user's own that is open around the running code."""
 

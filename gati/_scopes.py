@@ -9,7 +9,7 @@ from contextvars import Token
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
-from gati._context import current_scope
+from gati._context import current_scope, rare
 from gati._context import paused as paused_var
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ class paused(_Around):  # noqa: N801 - reads as a statement: `with observe.pause
     """Nothing that starts inside is recorded."""
 
     def _enter(self) -> Token[Any]:
+        rare.done = True
         return paused_var.set(True)
 
 

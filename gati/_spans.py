@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextvars import Token
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
-from gati._context import Span, current_span
+from gati._context import Span, current_span, rare
 from gati._runtime import runtime
 from gati.pipeline.faults import guard
 
@@ -47,6 +47,7 @@ class _Running:
 
     def __enter__(self) -> None:
         if self._span is not None:
+            rare.done = True
             self._token = current_span.set(self._span)
 
     def __exit__(

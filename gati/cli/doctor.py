@@ -128,7 +128,7 @@ def _greenflash(settings: Settings) -> Iterator[Check]:
 
 
 def _spool(settings: Settings) -> Check:
-    from gati.pipeline.pipeline import spool_folder
+    from gati.pipeline.engine import spool_folder
 
     if not settings.spool:
         return Check("spool", "warn", "switched off", "what is not delivered when the program ends is lost")

@@ -9,7 +9,7 @@ from typing import Any
 from gati.cli.output import Exit, as_json, console, progress, rows, say
 from gati.cli.store import held_by, place
 from gati.pipeline.drain import SpoolStatus, drain, status
-from gati.pipeline.pipeline import spool_folder
+from gati.pipeline.engine import spool_folder
 from gati.settings import load
 
 

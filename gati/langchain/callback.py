@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from gati.langchain.private import RUN_TYPE, GraphHandlerBase, RunInline
+from gati.langchain.private import GraphHandlerBase, RunInline
 from gati.langchain.prompts import extract_system_and_user_prompts
 
 if TYPE_CHECKING:
@@ -50,11 +50,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
         """A chain, graph, node, prompt or parser began."""
         if (recorder := desk.recorder) is not None:
             try:
-                if more.get(RUN_TYPE) == "prompt":
-                    name = more.get("name") or ""
-                    recorder.prompt_started(serialized, inputs, run_id, parent_run_id, tags, metadata, name)
-                else:
-                    recorder.chain_started(serialized, inputs, run_id, parent_run_id, tags, metadata, more)
+                recorder.chain_started(serialized, inputs, run_id, parent_run_id, tags, metadata, more)
             except Exception as error:  # the user's program goes on whatever we do wrong; so in all of these
                 desk.fault("on_chain_start", error)
 

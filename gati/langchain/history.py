@@ -6,14 +6,14 @@ backwards and stops at an answer that an earlier callback has seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import is_dataclass
 from typing import Any
 
 from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 
-from gati.langchain.snapshot import freeze, is_command, is_message, message, own_dict
+from gati.langchain.snapshot import SHARED, fields_of, freeze, is_command, is_message, message, own_dict
 from gati.trace.records import COMMAND
 
 ANSWERS = frozenset({"ai", "AIMessageChunk", "assistant"})
@@ -50,10 +50,11 @@ class Memory:
 
 def role_of(item: Any) -> str:
     """Role of a message in any of the forms that LangChain accepts; "" if it is none."""
-    if is_message(item):
-        role = item.__dict__.get("type")
-        return role if type(role) is str else ""
+    if (have := fields_of(item)) is not None:
+        return _role(have)
     kind = type(item)
+    if kind in SHARED:
+        return ""
     if issubclass(kind, dict):
         said: Any = dict.get(item, "role")
         if said is None or (type(said) is str and not said):
@@ -66,6 +67,11 @@ def role_of(item: Any) -> str:
     return ""
 
 
+def _role(fields: dict[str, Any]) -> str:
+    role = fields.get("type")
+    return role if type(role) is str else ""
+
+
 def conversation_in(value: Any) -> Any:
     """A list of chat messages, None if `value` is something else; its last item tells.
 
@@ -76,14 +82,24 @@ def conversation_in(value: Any) -> Any:
         if not issubclass(kind, list):
             return None
         value = list(list.__iter__(value))
-    return value if value and role_of(value[-1]) else None
+    if not value or type(last := value[-1]) in SHARED:
+        return None
+    return value if role_of(last) else None
 
 
-def keys_of_answer(item: BaseMessage) -> list[Hashable]:
-    """By what an answer is known again: its id, and its text for programs that keep only that."""
-    have = item.__dict__
+def remember(answer: BaseMessage, seen: Memory) -> None:
+    """Know an answer again: by its id, and by its text for programs that keep only that."""
+    have = answer.__dict__
     content = have.get("content")
-    return [key for key in (have.get("id"), content if type(content) is str else None) if key]
+    for key in (have.get("id"), content if type(content) is str else None):
+        if key:
+            seen.add(key)
+
+
+def is_known(have: dict[str, Any], seen: Memory) -> bool:
+    """Whether an answer with these fields was remembered."""
+    content, known = have.get("content"), seen.kept
+    return have.get("id") in known or (type(content) is str and content in known)
 
 
 def tail_of_call(messages: Any, seen: Memory, whole: bool = False) -> tuple[list[Any], list[Any]]:
@@ -97,15 +113,13 @@ def tail_of_call(messages: Any, seen: Memory, whole: bool = False) -> tuple[list
     news: list[Any] = []
     for index in range(len(messages) - 1, len(system) - 1, -1):
         item = messages[index]
-        if not is_message(item):
+        if (have := fields_of(item)) is None:
             news.append(freeze(item))
         else:
-            if role_of(item) in ANSWERS:
-                keys = keys_of_answer(item)
-                if not whole and not seen.kept.keys().isdisjoint(keys):
+            if _role(have) in ANSWERS:
+                if not whole and is_known(have, seen):
                     break
-                for key in keys:
-                    seen.add(key)
+                remember(item, seen)
             news.append(message(item))
         if len(news) >= LONGEST_IMPORT:
             break
@@ -113,19 +127,19 @@ def tail_of_call(messages: Any, seen: Memory, whole: bool = False) -> tuple[list
     return system, news
 
 
-def state(value: Any, tail: Callable[[Any], list[Any]]) -> Any:
-    """A root's or node's input or output; of message lists in it only the `tail`."""
-    pairs: Mapping[Any, Any]
+def state(value: Any, tail: Callable[[Any, Any], list[Any]], known: Any) -> Any:
+    """A root's or node's input or output; of message lists in it only the `tail`, which is told what is `known`."""
+    pairs: dict[Any, Any]
     if type(value) is dict:
         pairs = value
     elif is_message(value):
         return message(value)
     elif is_command(value):
-        return _command(value, tail)
+        return _command(value, tail, known)
     elif type(value) is list and 0 < len(value) <= MOST_COMMANDS and is_command(value[-1]):
-        return [state(item, tail) for item in value]
+        return [state(item, tail, known) for item in value]
     elif (messages := conversation_in(value)) is not None:
-        return tail(messages)
+        return tail(messages, known)
     elif issubclass(type(value), dict):
         pairs = dict(dict.items(value))
     elif issubclass(type(value), BaseModel) or (
@@ -134,26 +148,26 @@ def state(value: Any, tail: Callable[[Any], list[Any]]) -> Any:
         pairs = own_dict(value)
     else:
         return freeze(value)
-    copied: dict[Any, Any] = {}
-    plain: dict[Any, Any] = {}
-    for key, item in pairs.items():
-        if type(item) is not str and (messages := conversation_in(item)) is not None:
-            if news := tail(messages):
-                copied[str(key)] = news
-        else:
-            plain[key] = item
-    if plain:
-        plain = freeze(plain, STATE_BUDGET)
-        plain.update(copied)
-        return plain
+    histories = {
+        key: messages
+        for key, item in pairs.items()
+        if type(item) not in SHARED and (messages := conversation_in(item)) is not None
+    }
+    if not histories:
+        return freeze(pairs, STATE_BUDGET)
+    plain = {key: item for key, item in pairs.items() if key not in histories}
+    copied: dict[str, Any] = freeze(plain, STATE_BUDGET) if plain else {}
+    for key, messages in histories.items():
+        if news := tail(messages, known):
+            copied[str(key)] = news
     return copied
 
 
-def _command(value: Any, tail: Callable[[Any], list[Any]]) -> dict[str, Any]:
+def _command(value: Any, tail: Callable[[Any, Any], list[Any]], known: Any) -> dict[str, Any]:
     """LangGraph's `Command` with what it sets; of the messages in its update only the `tail`."""
     copied: dict[str, Any] = {}
     if (update := value.update) is not None:
-        copied["update"] = state(update, tail) if type(update) is dict else freeze(update)
+        copied["update"] = state(update, tail, known) if type(update) is dict else freeze(update)
     for name in ("goto", "graph", "resume"):
         if (said := getattr(value, name, None)) is not None and said != ():
             copied[name] = freeze(said)
@@ -180,12 +194,13 @@ def tail_of_output(messages: Any, seen: Memory) -> list[Any]:
     news: list[Any] = []
     answered = False
     for item in reversed(messages):
-        role = role_of(item)
+        have = fields_of(item)
+        role = role_of(item) if have is None else _role(have)
         if role in PEOPLE:
             break
-        if not is_message(item):
+        if have is None:
             news.append(freeze(item))
-        elif not (answered and item.__dict__.get("tool_call_id") in seen):
+        elif not (answered and have.get("tool_call_id") in seen.kept):
             news.append(message(item))
         answered = answered or role in ANSWERS
         if len(news) >= LONGEST_IMPORT:
@@ -197,17 +212,17 @@ def tail_of_output(messages: Any, seen: Memory) -> list[Any]:
 def news_of_node(messages: Any, seen: Memory) -> list[Any]:
     """What a node's output adds: as of a root, without answers that a model's end has told."""
     news: list[Any] = []
+    known = seen.kept
     for item in reversed(messages):
-        role = role_of(item)
-        if role in PEOPLE:
+        have = fields_of(item)
+        if (role_of(item) if have is None else _role(have)) in PEOPLE:
             break
-        if is_message(item):
-            have = item.__dict__
-            if have.get("id") in seen or have.get("tool_call_id") in seen:
-                continue
-            news.append(message(item))
-        else:
+        if have is None:
             news.append(freeze(item))
+        elif have.get("id") in known or have.get("tool_call_id") in known:
+            continue
+        else:
+            news.append(message(item))
         if len(news) >= LONGEST_IMPORT:
             break
     news.reverse()

@@ -8,12 +8,11 @@ which is why each run is recorded once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from time import perf_counter_ns
 from typing import Any
 from uuid import UUID, uuid4
 
-from gati._context import Span, current_scope, current_span, paused
+from gati._context import Span, current_scope, current_span, paused, rare
 from gati.langchain import history
 from gati.langchain.arguments import identity_in, is_node, name_of, parameters_of, text_of_blocks
 from gati.langchain.private import (
@@ -26,7 +25,7 @@ from gati.langchain.private import (
     running_config,
 )
 from gati.langchain.prompts import template_of
-from gati.langchain.snapshot import fault_of, freeze, is_message, message, response_metadata
+from gati.langchain.snapshot import fault_of, fields_of, freeze, message, response_metadata
 from gati.trace.records import (
     CONVERSATION_KEYS,
     Custom,
@@ -51,9 +50,10 @@ is wanted; its `configurable`, which only its children can read, may name the us
 
 _new = tuple.__new__
 """Makes a NamedTuple at half the cost of calling it."""
-_news_of_input = partial(history.tail_of_input, whole=False)
 
 _HISTORY_RUN = "load_history"
+_KINDS = frozenset({"prompt", "parser"})
+"""What LangChain says of a chain that is more than one."""
 
 
 class Recorder:
@@ -93,31 +93,29 @@ class Recorder:
         metadata: Any,
         more: dict[str, Any],
     ) -> None:
-        admitted = self._admit(run_id, parent)
-        if admitted is None:
-            return
-        name = more.get("name") or name_of(serialized)
-        flags, given = 0, None
-        if not admitted[1]:
+        above = self.open.get(parent.int) if parent is not None else None
+        if above is None or rare.done or run_id.int in self.open:
+            admitted = self._admit(run_id, parent)
+            if admitted is None:
+                return
+            parent, above = admitted
+        kind, name = more.get(RUN_TYPE), more.get("name") or name_of(serialized)
+        flags, given, template = 0, None, None
+        if kind == "prompt":
+            flags, template = PROMPT, template_of(serialized)
+            given = self._taken(history.state, inputs, history.tail_of_input, False)
+        elif above is None:
             given = None if input_comes_late(inputs, more) else self._taken(self._root_input, inputs, metadata)
-        elif is_node(tags) or (metadata and metadata.get("langgraph_node") == name):
+        elif (metadata and metadata.get("langgraph_node") == name) or is_node(tags):
             flags = NODE
         elif name == _HISTORY_RUN:
             flags = WATCHED
-        kind = "parser" if more.get(RUN_TYPE) == "parser" else "chain"
-        self._start(kind, run_id, admitted, name, given, tags, metadata, flags=flags)
+        kind = kind if kind in _KINDS else "chain"
+        self._start(kind, run_id, parent, above, name, given, tags, metadata, template, flags)
         # Only where the code that follows is the run's: a graph's or a stream's reader runs in the same context.
-        if LOSES_CONTEXT and (flags & NODE or (RUN_TYPE in more and not input_comes_late(inputs, more))):
-            enter(run_id, self.open)
-
-    def prompt_started(
-        self, serialized: Any, inputs: Any, run_id: UUID, parent: UUID | None, tags: Any, metadata: Any, name: str
-    ) -> None:
-        admitted = self._admit(run_id, parent)
-        if admitted is None:
-            return
-        given = self._taken(history.state, inputs, _news_of_input)
-        self._start("prompt", run_id, admitted, name, given, tags, metadata, template_of(serialized), PROMPT)
+        if LOSES_CONTEXT and kind != "prompt":
+            if flags & NODE or (RUN_TYPE in more and not input_comes_late(inputs, more)):
+                enter(run_id, self.open)
 
     def model_started(
         self,
@@ -132,14 +130,15 @@ class Recorder:
         admitted = self._admit(run_id, parent)
         if admitted is None:
             return
-        whole = not admitted[1] and self._begins(metadata)
+        parent, above = admitted
+        whole = above is None and self._begins(metadata)
         call: ModelCall | None = None
         try:
             call = self._call(messages, more, whole)
         except Exception as error:  # noqa: BLE001 - as in `_taken`, which costs a call more
             self._missed("_call", error)
         name = more.get("name") or name_of(serialized)
-        self._start("model", run_id, admitted, name, call, tags, metadata)
+        self._start("model", run_id, parent, above, name, call, tags, metadata)
 
     def tool_started(
         self,
@@ -157,7 +156,7 @@ class Recorder:
         inputs = more.get("inputs")
         given = self._taken(freeze, text if inputs is None else inputs)
         name = more.get("name") or name_of(serialized)
-        self._start("tool", run_id, admitted, name, given, tags, metadata, more.get("tool_call_id"))
+        self._start("tool", run_id, *admitted, name, given, tags, metadata, more.get("tool_call_id"))
         if LOSES_CONTEXT:
             enter(run_id, self.open)
 
@@ -167,7 +166,7 @@ class Recorder:
         admitted = self._admit(run_id, parent)
         if admitted is None:
             return
-        self._start("retriever", run_id, admitted, name or name_of(serialized), freeze(query), tags, metadata)
+        self._start("retriever", run_id, *admitted, name or name_of(serialized), freeze(query), tags, metadata)
 
     def span_started(self, kind: str, name: str, given: Any) -> Span | None:
         """A span of the user's own began; None if it is not to be recorded."""
@@ -175,8 +174,8 @@ class Recorder:
         admitted = self._admit(run_id, None)
         if admitted is None:
             return None
-        inputs = self._taken(history.state, given, _news_of_input)
-        self._start(kind, run_id, admitted, name, inputs, None, None)
+        inputs = self._taken(history.state, given, history.tail_of_input, False)
+        self._start(kind, run_id, *admitted, name, inputs, None, None)
         return Span(run_id, admitted[0])
 
     # -- ends -----------------------------------------------------------------------------
@@ -184,12 +183,12 @@ class Recorder:
     def chain_ended(self, outputs: Any, run_id: UUID, inputs: Any) -> None:
         at = perf_counter_ns()
         flags = self.open.pop(run_id.int, ROOT)
-        if (muted := self.muted.kept) and run_id.int in muted:
+        if rare.done and run_id.int in self.muted.kept:
             return
         given = output = None
         if flags & NODE:
             try:
-                output = history.state(outputs, self._news_of_node)
+                output = history.state(outputs, history.news_of_node, self.answers)
             except Exception as error:  # noqa: BLE001 - as in `_taken`, which costs a call more
                 self._missed("state", error)
         elif flags & PROMPT:
@@ -197,15 +196,15 @@ class Recorder:
         elif flags & WATCHED:
             output = len(outputs) if isinstance(outputs, list) else None
         elif flags & ROOT:
-            output = self._taken(history.state, outputs, self._news_of_root)
+            output = self._taken(history.state, outputs, history.tail_of_output, self.answers)
         if inputs is not None and flags & ROOT:
-            given = self._taken(history.state, inputs, _news_of_input)
+            given = self._taken(history.state, inputs, history.tail_of_input, False)
         self.put(_new(RunEnded, (run_id, at, output, given)))
 
     def model_ended(self, response: Any, run_id: UUID) -> None:
         at = perf_counter_ns()
         self._forget(run_id.int)
-        if (muted := self.muted.kept) and run_id.int in muted:
+        if rare.done and run_id.int in self.muted.kept:
             return
         result: ModelResult | None = None
         try:
@@ -215,25 +214,29 @@ class Recorder:
         self.put(_new(RunEnded, (run_id, at, result, None)))
 
     def tool_ended(self, output: Any, run_id: UUID) -> None:
-        if is_message(output) and (call_id := output.__dict__.get("tool_call_id")):
+        if (have := fields_of(output)) is not None and (call_id := have.get("tool_call_id")):
             self.answers.add(call_id)
         self.ended(output, run_id)
 
     def ended(self, output: Any, run_id: UUID) -> None:
         at = perf_counter_ns()
         self.open.pop(run_id.int, None)
-        if not ((muted := self.muted.kept) and run_id.int in muted):
+        if not (rare.done and run_id.int in self.muted.kept):
             self.put(_new(RunEnded, (run_id, at, self._taken(freeze, output), None)))
 
     def failed(self, error: BaseException, run_id: UUID, more: dict[str, Any]) -> None:
         at = perf_counter_ns()
         flags = self._forget(run_id.int)
-        if (muted := self.muted.kept) and run_id.int in muted:
+        if rare.done and run_id.int in self.muted.kept:
             return
         response = more.get("response")
         output = self._taken(self._result, response) if response is not None else None
         inputs = more.get("inputs")
-        given = self._taken(history.state, inputs, _news_of_input) if inputs is not None and flags & ROOT else None
+        given = (
+            self._taken(history.state, inputs, history.tail_of_input, False)
+            if inputs is not None and flags & ROOT
+            else None
+        )
         self.put(RunFailed(run_id, at, self._taken(fault_of, error) or Fault(type(error).__name__, ""), output, given))
 
     # -- in between -----------------------------------------------------------------------
@@ -284,8 +287,8 @@ class Recorder:
         system, news = history.tail_of_call(messages, self.answers, whole)
         return _new(ModelCall, (tuple(system), tuple(news), len(messages), parameters_of(more)))
 
-    def _admit(self, run_id: UUID, parent: UUID | None) -> tuple[UUID | None, bool] | None:
-        """The run above and whether that one is open; None if this run is not to be recorded.
+    def _admit(self, run_id: UUID, parent: UUID | None) -> tuple[UUID | None, int | None] | None:
+        """The run above and what is known of it if it is open; None if this run is not to be recorded.
 
         A parent that is not open stands all the same: the assembler may know it (work that
         outlives its turn); an id that nobody knows, as under a LangSmith run tree, makes a root.
@@ -293,18 +296,18 @@ class Recorder:
         opened = self.open
         if run_id.int in opened:
             return None
-        muted = self.muted.kept
-        if paused.get() or (muted and parent is not None and parent.int in muted):
-            self.muted.add(run_id.int)
-            return None
-        below = parent is not None and parent.int in opened
-        if not below:
+        if rare.done:
+            muted = self.muted.kept
+            if paused.get() or (muted and parent is not None and parent.int in muted):
+                self.muted.add(run_id.int)
+                return None
+        above = opened.get(parent.int) if parent is not None else None
+        if above is None:
             around = self.around()
-            return (parent, False) if around is None else (around, True)
-        span = current_span.get()
-        if span is not None and span.parent_id == parent and span.id.int in opened:
-            return span.id, True  # LangChain passes spans of the user's over: they stand in between
-        return parent, True
+            return (parent, None) if around is None else (around, opened.get(around.int))
+        if rare.done and (span := current_span.get()) and span.parent_id == parent and span.id.int in opened:
+            return span.id, opened.get(span.id.int)  # LangChain passes spans of the user's over: they stand in between
+        return parent, above
 
     def around(self) -> UUID | None:
         """The open run or span that the calling code is in."""
@@ -320,31 +323,27 @@ class Recorder:
         return run
 
     def _start(
-        self, kind: str, run_id: UUID, admitted: tuple[UUID | None, bool], name: str, inputs: Any, tags: Any,
+        self, kind: str, run_id: UUID, parent: UUID | None, above: int | None, name: str, inputs: Any, tags: Any,
         metadata: Any, extra: Any = None, flags: int = 0,
     ) -> None:  # fmt: skip
         scope = configurable = None
-        parent, below = admitted
-        opened = self.open
-        if not below or parent is None:
-            scope = current_scope.get()
-            metadata = freeze(metadata)
+        if above is None:
+            scope, metadata = current_scope.get(), freeze(metadata)
             flags |= ROOT
             if scope is None or scope.user_id is None:
                 flags |= SEEKS
-        elif opened[parent.int] & SEEKS:
+        elif above & SEEKS:
             # LangGraph sets the running config after a node's start: then its children look.
             configurable = identity_in(running_config.get())
             if configurable is None:
                 flags |= SEEKS
-            else:
-                opened[parent.int] &= ~SEEKS
-        opened[run_id.int] = flags
-        if len(opened) > OPEN_RUNS:
-            for old in list(opened)[: OPEN_RUNS // 2]:
+            elif parent is not None:
+                self.open[parent.int] = above & ~SEEKS
+        self.open[run_id.int] = flags
+        if len(self.open) > OPEN_RUNS:
+            for old in list(self.open)[: OPEN_RUNS // 2]:
                 self._forget(old)
-        at = perf_counter_ns()
-        tags = tuple(tags) if tags else ()
+        at, tags = perf_counter_ns(), tuple(tags) if tags else ()
         self.put(_new(RunStarted, (run_id, parent, kind, name, at, inputs, tags, metadata, extra, scope, configurable)))
 
     def _forget(self, key: int) -> int:
@@ -352,14 +351,8 @@ class Recorder:
             self.streams.pop(key, None)
         return self.open.pop(key, 0)
 
-    def _news_of_root(self, messages: Any) -> list[Any]:
-        return history.tail_of_output(messages, self.answers)
-
-    def _news_of_node(self, messages: Any) -> list[Any]:
-        return history.news_of_node(messages, self.answers)
-
     def _root_input(self, inputs: Any, metadata: Any) -> Any:
-        return history.state(inputs, partial(history.tail_of_input, whole=self._begins(metadata)))
+        return history.state(inputs, history.tail_of_input, self._begins(metadata))
 
     def _begins(self, metadata: Any) -> bool:
         """Whether a root is the first that we see of its conversation."""
@@ -383,7 +376,6 @@ class Recorder:
                 info = response_metadata(candidate.generation_info)
                 made.append(Message("ai", candidate.text, response=info))
                 continue
-            for key in history.keys_of_answer(answer):
-                self.answers.add(key)
+            history.remember(answer, self.answers)
             made.append(message(answer, result=True))
         return _new(ModelResult, (tuple(made), response_metadata(response.llm_output)))

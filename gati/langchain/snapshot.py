@@ -14,6 +14,8 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import partial
+from itertools import product
+from operator import itemgetter
 from pathlib import PurePath
 from types import MemberDescriptorType, NoneType
 from typing import Any, TypeAlias
@@ -29,10 +31,10 @@ BUDGET = 2_000
 DEPTH = 16
 """Deepest nesting copied."""
 CUT = "…"
-_SMALL = 16
+SMALL = 16
 
-_SHARED = frozenset({str, int, float, bool, NoneType, bytes})
-_KEYS = frozenset({str})
+SHARED = frozenset({str, int, float, bool, NoneType, bytes})
+KEYS = frozenset({str})
 _TEXTUAL = (UUID, datetime, date, time, timedelta, Decimal, PurePath)
 _ORDERED = (list, tuple, set, frozenset, deque)
 _NOT_KEPT = frozenset({"tool_calls", "function_call", "parsed", "logprobs"})
@@ -42,33 +44,44 @@ _NOT_KEPT = frozenset({"tool_calls", "function_call", "parsed", "logprobs"})
 def freeze(value: Any, budget: int = BUDGET) -> Any:
     """A copy of `value` made of str, int, float, bool, None, bytes, dict, list and `Message`."""
     kind = type(value)
-    if kind in _SHARED:
+    if kind in SHARED:
         return value
-    if kind is dict and len(value) <= _SMALL:
-        # Most arguments and results are flat, or hold a few flat ones: C calls copy them.
-        copied = value.copy()
-        deep = budget > _SMALL * _SMALL
-        for key, item in copied.items():
-            if type(key) is not str:
-                break
-            if type(item) not in _SHARED:
-                if not deep or (flat := _flat(item)) is None:
-                    break
-                copied[key] = flat
-        else:
-            return copied
+    if kind is dict and (copied := few(value, budget)) is not None:
+        return copied
     return _Copier(budget).copy(value, DEPTH)
 
 
-def _flat(value: Any) -> Any:
+def few(value: dict[Any, Any], budget: int) -> dict[str, Any] | None:
+    """A copy of a small dict of plain values and of small lists and dicts of such; None if it is something else.
+
+    Most arguments, results and states are: C calls copy them.
+    """
+    if len(value) > SMALL:
+        return None
+    copied = value.copy()
+    if not KEYS.issuperset(map(type, copied)):
+        return None
+    if SHARED.issuperset(map(type, copied.values())):
+        return copied
+    if budget <= SMALL * SMALL:
+        return None
+    for key, item in copied.items():
+        if type(item) not in SHARED:
+            if (flat := flat_copy(item)) is None:
+                return None
+            copied[key] = flat
+    return copied
+
+
+def flat_copy(value: Any) -> Any:
     """A copy of a small list or dict of values that need none; None if it is something else."""
     kind = type(value)
-    if kind is list and len(value) <= _SMALL:
+    if kind is list and len(value) <= SMALL:
         items = value.copy()
-        return items if _SHARED.issuperset(map(type, items)) else None
-    if kind is dict and len(value) <= _SMALL:
+        return items if SHARED.issuperset(map(type, items)) else None
+    if kind is dict and len(value) <= SMALL:
         pairs = value.copy()
-        return pairs if _SHARED.issuperset(map(type, pairs.values())) and _KEYS.issuperset(map(type, pairs)) else None
+        return pairs if SHARED.issuperset(map(type, pairs.values())) and KEYS.issuperset(map(type, pairs)) else None
     return None
 
 
@@ -77,8 +90,15 @@ _MESSAGE_CLASSES: dict[type, bool] = {}
 
 def is_message(value: Any) -> bool:
     """`isinstance(value, BaseMessage)`, remembered by class: pydantic makes the check itself slow."""
+    return fields_of(value) is not None
+
+
+def fields_of(value: Any) -> dict[str, Any] | None:
+    """The fields of a chat message; None if `value` is none."""
     known = _MESSAGE_CLASSES.get(type(value))
-    return is_message_class(type(value)) if known is None else known
+    if known is None:
+        known = is_message_class(type(value))
+    return value.__dict__ if known else None
 
 
 def is_message_class(kind: type) -> bool:
@@ -102,7 +122,7 @@ class _Copier:
 
     def copy(self, value: Any, depth: int) -> Any:
         kind = type(value)
-        if kind in _SHARED:
+        if kind in SHARED:
             return value
         if depth <= 0 or id(value) in self.inside:
             return CUT
@@ -122,7 +142,7 @@ class _Copier:
                 break
             self.left -= 1
             copied[key if type(key) is str else self._key(key)] = (
-                item if type(item) in _SHARED else self.copy(item, depth)
+                item if type(item) in SHARED else self.copy(item, depth)
             )
         return copied
 
@@ -137,7 +157,7 @@ class _Copier:
                 copied.append(f"{CUT} {size - len(copied)} more")
                 break
             self.left -= 1
-            copied.append(item if type(item) in _SHARED else self.copy(item, depth))
+            copied.append(item if type(item) in SHARED else self.copy(item, depth))
         return copied
 
 
@@ -210,7 +230,7 @@ def _number(copier: _Copier, value: Any, depth: int) -> Any:
     if value.ndim:
         return describe(value)
     item = value.item()
-    return item if type(item) in _SHARED else str(item)
+    return item if type(item) in SHARED else str(item)
 
 
 _Shape: TypeAlias = "Callable[[_Copier, Any, int], Any]"
@@ -274,10 +294,10 @@ def describe(value: Any) -> str:
     return f"<{kind.__module__}.{kind.__qualname__}>"
 
 
-_FIELDS = (
-    "type", "content", "id", "name", "tool_calls", "invalid_tool_calls", "tool_call_id", "status", "additional_kwargs",
-    "artifact",
-)  # fmt: skip
+_COMMON = itemgetter("type", "content", "id", "name", "additional_kwargs")
+_BLANK = {"type": "", "content": "", "id": None, "name": None, "additional_kwargs": None}
+_USUAL = frozenset(product((str,), (str,), (str, NoneType), (str, NoneType)))
+"""Types of the first four fields in nearly every message: those need no copy."""
 
 
 def message(value: BaseMessage, result: bool = False, frozen: Callable[[Any, int], Any] = freeze) -> Message:
@@ -285,23 +305,32 @@ def message(value: BaseMessage, result: bool = False, frozen: Callable[[Any, int
     # A pydantic model keeps its fields in its __dict__; reading them there runs no code.
     # LangChain does not check what is assigned to them later: any may hold anything.
     have = value.__dict__
-    role, content, id_, name, calls, bad, call_id, status, extra, artifact = map(have.get, _FIELDS)
-    if type(content) is not str:
-        content = frozen(content, BUDGET) if "content" in have else ""
+    try:
+        role, content, id_, name, extra = _COMMON(have)
+    except KeyError:
+        role, content, id_, name, extra = _COMMON({**_BLANK, **have})
+    if (type(role), type(content), type(id_), type(name)) not in _USUAL:
+        role = role if type(role) is str else ""
+        content, id_, name = frozen(content, BUDGET), frozen(id_, 1), frozen(name, 1)
+    get = have.get
+    calls, bad, call_id = get("tool_calls"), get("invalid_tool_calls"), get("tool_call_id")
+    status = artifact = None
+    if call_id is not None:
+        call_id, status, artifact = frozen(call_id, 1), frozen(get("status"), 1), get("artifact")
     return _new(
         Message,
         (
-            role if type(role) is str else "",
+            role,
             content,
-            id_ if type(id_) in _SHARED else frozen(id_, 1),
-            name if type(name) in _SHARED else frozen(name, 1),
+            id_,
+            name,
             () if calls is None or (type(calls) is list and not calls) else _calls(calls, frozen),
             () if bad is None or (type(bad) is list and not bad) else _calls(bad, frozen),
-            call_id if type(call_id) in _SHARED else frozen(call_id, 1),
-            status if type(status) in _SHARED else frozen(status, 1),
+            call_id,
+            status,
             _extra(extra, artifact, frozen) if artifact is not None or type(extra) is not dict or extra else None,
-            freeze(have.get("usage_metadata"), 300) if result else None,
-            response_metadata(have.get("response_metadata")) if result else None,
+            freeze(get("usage_metadata"), 300) if result else None,
+            response_metadata(get("response_metadata")) if result else None,
         ),
     )
 
@@ -313,11 +342,18 @@ _new = tuple.__new__
 def _calls(calls: Any, frozen: Callable[[Any, int], Any]) -> tuple[Any, ...]:
     copied = []
     for call in calls if type(calls) is list or type(calls) is tuple else (calls,):
-        if type(call) is dict:
-            fields = call.items()
-            copied.append({k: v if type(v) in _SHARED else frozen(v, BUDGET) for k, v in fields if type(k) is str})
-        else:
+        if type(call) is not dict:
             copied.append(frozen(call, BUDGET))
+            continue
+        own = call.copy()
+        arguments = own.get("args")
+        if arguments is not None:
+            own["args"] = None
+        if not (SHARED.issuperset(map(type, own.values())) and KEYS.issuperset(map(type, own))):
+            own = {k: frozen(v, BUDGET) for k, v in own.items() if type(k) is str}
+        if arguments is not None:
+            own["args"] = frozen(arguments, BUDGET)
+        copied.append(own)
     return tuple(copied)
 
 
@@ -337,7 +373,10 @@ def response_metadata(value: Any) -> dict[str, Any] | None:
     if type(value) is not dict:
         frozen = freeze(value, 200)
         return frozen if type(frozen) is dict and frozen else None
-    return {k: v if type(v) in _SHARED else freeze(v, 200) for k, v in value.items() if k not in _NOT_KEPT} or None
+    copied = value.copy()
+    if SHARED.issuperset(map(type, copied.values())) and _NOT_KEPT.isdisjoint(copied):
+        return copied or None
+    return {k: v if type(v) in SHARED else freeze(v, 200) for k, v in copied.items() if k not in _NOT_KEPT} or None
 
 
 _INTERRUPTS = ("GraphInterrupt", "NodeInterrupt")

@@ -1,8 +1,8 @@
 """Where the user's threads leave records and the worker finds them.
 
-`put` is the only code of the pipeline that runs in the user's thread: a flag, an append, two
-comparisons. There is no lock in it, because a signal handler or a finalizer may call it in the
-middle of itself.
+`Buffer.put` is the only code of the pipeline that runs with every record in the user's thread: an
+append between a few comparisons. There is no lock in it, because a signal handler or a finalizer
+may call it in the middle of itself.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from gati.trace.records import Gap, Message, ModelCall, ModelResult
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gati.trace.records import Record
 
 MAX_RECORDS = 100_000
@@ -56,25 +58,39 @@ class Buffer:
     `Gap`, at which the assembler drops the turns that were open.
     """
 
-    def __init__(self, max_bytes: int, max_records: int = MAX_RECORDS) -> None:
+    def __init__(
+        self, max_bytes: int, max_records: int = MAX_RECORDS, attend: Callable[[], object] = lambda: None
+    ) -> None:
+        """`attend` is called, in the user's thread, when somebody had better look: nobody does by himself, or it
+        fills up. It must not block or raise."""
+        self.idle = True
+        """Whether nobody looks by himself: the worker sleeps, or there is none."""
         self._max_bytes = max_bytes
         self._max_records = max_records
-        self._room = max_records
+        self._attend = attend
+        self._closed = False
+        self.clear()
+
+    def clear(self) -> None:
+        """Start again, empty, in a forked child: what waits is the parent's."""
+        self.idle = True
+        self._room = self._max_records
         self._mean = float(RECORD_BYTES)
         self._samples = 0
         self._records: deque[Record] = deque()
-        self._full = False
+        self._full = self._closed
         self._gap: object | None = None
         self._refused = Tally()
         self._told = 0
         self._taken = 0
 
-    def put(self, record: Record) -> bool:
-        """Add a record, or refuse it. Never blocks, never raises. True if the worker had better come soon."""
+    def put(self, record: Record) -> None:
+        """Add a record, or refuse it. Never blocks, never raises."""
         if self._full:
             self._gap = object()
             self._refused.add()
-            return True
+            self._attend()
+            return
         records = self._records
         if (gap := self._gap) is not None:
             records.append(Gap(0))
@@ -83,13 +99,19 @@ class Buffer:
                 self._gap = None
         records.append(record)
         length = len(records)
-        pressing = False
-        if not length % SAMPLE:
-            self._weigh(record)
-            pressing = length > self._room // 4
+        pressing = not length % SAMPLE and self._presses(record, length)
         if length >= self._room:
             self._full = True
-        return pressing
+        if self.idle or pressing:
+            self._attend()
+
+    def close(self) -> None:
+        """Refuse everything from now on; what waits can be taken."""
+        self._closed = self._full = True
+
+    def _presses(self, record: Record, length: int) -> bool:
+        self._weigh(record)
+        return length > self._room // 4
 
     def _weigh(self, record: Record) -> None:
         """Learn the usual weight of what waits. A mean, since few of a turn's records carry most of its text;
@@ -104,7 +126,7 @@ class Buffer:
         try:
             record = self._records.popleft()
         except IndexError:
-            self._full = False
+            self._full = self._closed
             self._samples = 0
             return None
         if type(record) is Gap:
@@ -113,7 +135,7 @@ class Buffer:
             return record
         self._taken += 1
         if self._full and len(self._records) <= self._room // 2:
-            self._full = False
+            self._full = self._closed
         return record
 
     def __len__(self) -> int:
@@ -136,7 +158,7 @@ class Buffer:
 
     @property
     def refused(self) -> int:
-        """Records that found the buffer full."""
+        """Records that found the buffer full or closed."""
         return self._refused.read()
 
 

@@ -1,4 +1,4 @@
-"""Everything of a pipeline that belongs to one process: made at its first record, left behind by a fork.
+"""What works behind the buffer, in one process: made by the worker's thread (or a flush), left behind by a fork.
 
 Made late also for gevent's sake: the locks of a module that is loaded before the program is
 monkey-patched are of the wrong kind, and a wait on one of them would stop all greenlets.
@@ -11,8 +11,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gati.pipeline import life
-from gati.pipeline.buffer import Buffer
 from gati.pipeline.faults import guard
 from gati.pipeline.outbox import Outbox
 from gati.pipeline.sender import Sender
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gati.exporters.base import Exporter
+    from gati.pipeline.buffer import Buffer
     from gati.pipeline.retry import Policy
     from gati.settings import Settings
 
@@ -33,14 +32,18 @@ JOIN_SECONDS = 0.2
 
 
 class Engine:
-    """Buffer, worker, outboxes and senders."""
+    """Worker, outboxes and senders."""
 
     def __init__(
-        self, assembler: Assembler, exporters: Sequence[Exporter], options: Settings, policy: Policy | None
+        self,
+        buffer: Buffer,
+        assembler: Assembler,
+        exporters: Sequence[Exporter],
+        options: Settings,
+        policy: Policy | None,
     ) -> None:
         self.ledger = Ledger()
         # Half of the memory is for records, half for requests; each destination has its share.
-        self.buffer = Buffer(options.buffer_max_bytes // 2)
         limits = Limits(
             memory=options.buffer_max_bytes // 2 // max(1, len(exporters)),
             disk=options.spool_max_bytes,
@@ -54,37 +57,11 @@ class Engine:
         ]
         self.senders = senders
         self.worker = Worker(
-            self.buffer, assembler, senders, self.ledger, interval=options.flush_interval, mask=options.mask
+            buffer, assembler, senders, self.ledger, interval=options.flush_interval, mask=options.mask
         )
-        self._start_lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._last_chance: float | None = None
 
     def _settled(self) -> None:
         self.worker.settled()
-
-    def ensure_worker(self) -> bool:
-        """Start the worker unless it runs. False if the interpreter starts no more threads."""
-        # Not waited for: whoever holds it starts the thread.
-        if not self._start_lock.acquire(blocking=False):
-            return True
-        try:
-            if self.worker.running:
-                return True
-            life.hear_exit()  # also if no thread starts till then
-            thread = threading.Thread(target=self.worker.run, name="gati-worker", daemon=True)
-            self.worker.running = True
-            try:
-                thread.start()
-            except BaseException as error:
-                self.worker.running = False
-                if isinstance(error, RuntimeError):  # at the interpreter's exit, or out of threads
-                    return False
-                raise
-            self._thread = thread
-            return True
-        finally:
-            self._start_lock.release()
 
     def deliver_here(self, until: float) -> None:
         """The interpreter starts no more threads: this one does the work."""
@@ -93,29 +70,16 @@ class Engine:
             sender.outbox.open()
             sender.carry_here(until)
 
-    def deliver_last(self, patience: float) -> None:
-        """Work at once, `patience` seconds in all: no thread can be started and, in Python 3.12, no exit hook that
-        is registered now is called, so each record may be the last."""
-        # A program that is merely out of threads goes on, and must not wait for a send.
-        if not threading.main_thread().is_alive() and self._start_lock.acquire(blocking=False):
-            try:
-                if self._last_chance is None:
-                    self._last_chance = time.monotonic() + patience
-                with guard("exit"):
-                    self.deliver_here(self._last_chance)
-            finally:
-                self._start_lock.release()
-
-    def close(self) -> None:
-        """End the threads and give back what is in the spool."""
+    def close(self, thread: threading.Thread | None) -> None:
+        """End the senders and the worker, whose thread it is, and give back what is in the spool."""
         self.worker.stopped = True
         self.worker.ring()
         for outbox in self.outboxes:
             with guard("outbox.close"):
                 outbox.close()
         until = time.monotonic() + JOIN_SECONDS
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(JOIN_SECONDS)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(JOIN_SECONDS)
         for sender in self.senders:
             sender.join(until)
 

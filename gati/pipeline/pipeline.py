@@ -9,28 +9,26 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TYPE_CHECKING
 
 from gati.pipeline import faults, life
-from gati.pipeline.buffer import Tally
-from gati.pipeline.engine import Engine, spool_folder
+from gati.pipeline.buffer import Buffer
 from gati.pipeline.faults import guard, log
-from gati.pipeline.stats import FlushResult, Stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gati.exporters.base import Exporter
+    from gati.pipeline.engine import Engine
     from gati.pipeline.retry import Policy
+    from gati.pipeline.stats import FlushResult, Stats
     from gati.pipeline.worker import Assembler, Worker
     from gati.settings import Settings
-    from gati.trace.records import Record
-
-__all__ = ["Pipeline", "spool_folder"]
 
 
 class Pipeline:
-    """Owns the engine of this process.
+    """Owns the buffer, and in each process a thread with the engine that works behind it.
 
-    Makes no thread and no file before the first record (or flush). In a forked child it starts
-    again, empty. Its hook for the process's exit delivers within `Settings.shutdown_timeout`.
+    Makes no thread and no file before the first record (or flush), and loads the engine then, in that
+    thread. In a forked child it starts again, empty. Its hook for the process's exit delivers within
+    `Settings.shutdown_timeout`.
     """
 
     def __init__(
@@ -46,17 +44,27 @@ class Pipeline:
         self._exporters = list(exporters)
         self._options = options
         self._policy = policy
+        self._buffer = Buffer(options.buffer_max_bytes // 2, attend=self._attend)
+        self.put = self._buffer.put
+        """Take a record. Never blocks, never raises."""
         self._kept: list[Engine] = []
+        self._closed = False
+        self._be_new()
+        life.watch(self)
+
+    def _be_new(self) -> None:
         self._pid = os.getpid()
         self._engine: Engine | None = None
-        self._closed = False
-        self._late = Tally()
-        life.watch(self)
+        self._start_lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._last_chance: float | None = None
 
     def _begin(self) -> Engine:
         with life.steady:
             if self._engine is None:
-                engine = Engine(self._make_assembler(), self._exporters, self._options, self._policy)
+                from gati.pipeline.engine import Engine  # late: in the worker's thread, not in the user's `init`
+
+                engine = Engine(self._buffer, self._make_assembler(), self._exporters, self._options, self._policy)
                 if self._engine is None:  # a signal handler may have left a record meanwhile
                     self._engine = engine
             return self._engine
@@ -67,18 +75,57 @@ class Pipeline:
 
     # The user's thread
 
-    def put(self, record: Record) -> None:
-        """Take a record. Never blocks, never raises."""
-        if self._closed:
-            self._late.add()
-            return
-        engine = self._engine or self._begin()
-        pressing = engine.buffer.put(record)
-        worker = engine.worker
-        if worker.idle or pressing:
-            worker.ring()
-        elif not worker.running and not engine.ensure_worker():
-            engine.deliver_last(self._options.shutdown_timeout)
+    def _attend(self) -> None:
+        """The buffer wants somebody to look; called in the middle of a callback."""
+        engine = self._engine
+        if self._thread is not None:
+            if engine is not None:
+                engine.worker.ring()
+        elif not self._closed and not self._start():
+            self._deliver_last(self._options.shutdown_timeout)
+
+    def _start(self) -> bool:
+        """Start the worker unless it runs. False if the interpreter starts no more threads."""
+        # Not waited for: whoever holds it starts the thread.
+        if not self._start_lock.acquire(blocking=False):
+            return True
+        try:
+            if self._thread is not None:
+                return True
+            life.hear_exit()  # also if no thread starts till then
+            self._thread = thread = threading.Thread(target=self._work, name="gati-worker", daemon=True)
+            self._buffer.idle = False  # it looks before it sleeps
+            try:
+                thread.start()
+            except BaseException as error:
+                self._thread, self._buffer.idle = None, True
+                if isinstance(error, RuntimeError):  # at the interpreter's exit, or out of threads
+                    return False
+                raise
+            return True
+        finally:
+            self._start_lock.release()
+
+    def _work(self) -> None:
+        """The worker's thread."""
+        try:
+            with guard("engine"):
+                self._begin().worker.run()
+        finally:
+            self._thread, self._buffer.idle = None, True
+
+    def _deliver_last(self, patience: float) -> None:
+        """Work at once, `patience` seconds in all: no thread can be started and, in Python 3.12, no exit hook that
+        is registered now is called, so each record may be the last."""
+        # A program that is merely out of threads goes on, and must not wait for a send.
+        if not threading.main_thread().is_alive() and self._start_lock.acquire(blocking=False):
+            try:
+                if self._last_chance is None:
+                    self._last_chance = time.monotonic() + patience
+                with guard("exit"):
+                    self._begin().deliver_here(self._last_chance)
+            finally:
+                self._start_lock.release()
 
     # Flush and end
 
@@ -92,7 +139,7 @@ class Pipeline:
         """As `flush`, without blocking the event loop."""
         import asyncio  # late: programs without an event loop need not load it
 
-        if self._closed or not self._begin().ensure_worker():
+        if self._closed or not self._start():
             return self._result(timed_out=False)
         worker = self._worker
         ticket = worker.ask()
@@ -112,11 +159,12 @@ class Pipeline:
         if self._closed:
             return self._result(timed_out=False)
         self._closed = True
-        engine, result = self._engine, FlushResult()
-        if engine is not None:
-            if engine.worker.running or len(engine.buffer):
-                result = self._deliver(engine, timeout, final=True)
-            engine.close()
+        self._buffer.close()
+        result = self._result(timed_out=False)
+        if self._thread is not None or len(self._buffer):
+            result = self._deliver(self._begin(), timeout, final=True)
+        if self._engine is not None:
+            self._engine.close(self._thread)
         for exporter in self._exporters:
             with guard("exporter.close"):
                 exporter.close()
@@ -126,7 +174,7 @@ class Pipeline:
 
     def _deliver(self, engine: Engine, timeout: float, final: bool) -> FlushResult:
         until = time.monotonic() + timeout
-        alive = engine.ensure_worker()
+        alive = self._start()
         ticket = engine.worker.ask(final=final)
         if not alive:
             engine.deliver_here(until)
@@ -140,6 +188,8 @@ class Pipeline:
         return self._result(timed_out)
 
     def _result(self, timed_out: bool) -> FlushResult:
+        from gati.pipeline.stats import FlushResult  # late: not in the user's `init`; so below
+
         engine = self._engine
         if engine is None:
             return FlushResult(timed_out=timed_out)
@@ -155,27 +205,29 @@ class Pipeline:
         """Start again, empty: everything that waited belongs to the parent. Harmless if repeated."""
         if self._pid == os.getpid():
             return
-        self._pid = os.getpid()
         faults.reset()
         if self._engine is not None:
             # The parent's objects stay referenced: their finalizers must not run in the child.
             self._kept.append(self._engine)
             self._engine.forget()
-            self._engine = None
-        self._late = Tally()
+        self._buffer.clear()
+        self._be_new()
         for exporter in self._exporters:
             with guard("exporter.after_fork"):
                 exporter.after_fork()
 
     def stats(self) -> Stats:
         """What became of everything so far, in this process."""
-        late, engine = self._late.read(), self._engine
+        from gati.pipeline.stats import Stats
+
+        buffer, engine = self._buffer, self._engine
+        refused, waiting = buffer.refused, len(buffer)
+        records = buffer.taken + waiting + refused
         if engine is None:
-            return Stats(records=late, records_refused=late, faults=faults.counts())
-        buffer, outboxes = engine.buffer, engine.outboxes
-        refused, waiting = buffer.refused + late, len(buffer)
+            return Stats(records=records, records_waiting=waiting, records_refused=refused, faults=faults.counts())
+        outboxes = engine.outboxes
         return engine.ledger.stats(
-            records=buffer.taken + waiting + refused,
+            records=records,
             records_waiting=waiting,
             records_refused=refused,
             turns_open=engine.worker.assembler.open_turns,

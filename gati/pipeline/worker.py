@@ -117,8 +117,6 @@ class Worker:
         mask: Mask | None = None,
     ) -> None:
         self.assembler = assembler
-        self.running = False
-        self.idle = False
         self.stopped = False
         self._buffer = buffer
         self._senders = senders
@@ -141,7 +139,7 @@ class Worker:
 
     def ring(self) -> None:
         """Wake the worker; never blocks."""
-        self.idle = False  # one ring is enough
+        self._buffer.idle = False  # one ring is enough
         try:
             self._bell.release()
         except RuntimeError:  # it rings already
@@ -180,13 +178,10 @@ class Worker:
 
     def run(self) -> None:
         """Until stopped: wait for records or a bell, gather until the program pauses, work."""
-        try:
-            while not self.stopped:
-                with guard("worker"):
-                    self._wait()
-                    self.turn()
-        finally:
-            self.running = False
+        while not self.stopped:
+            with guard("worker"):
+                self._wait()
+                self.turn()
 
     def _wait(self) -> None:
         if self._tickets_waiting():
@@ -195,10 +190,10 @@ class Worker:
         patience = max(self._interval, 1.0) if self.assembler.open_turns else HOUSEKEEPING_SECONDS
         if self._unsent:
             patience = max(0.001, min(patience, self._next_look - time.monotonic()))
-        self.idle = True
+        self._buffer.idle = True
         if not len(self._buffer):  # else a record slipped in before it could see the flag
             self._bell.acquire(timeout=patience)
-        self.idle = False
+        self._buffer.idle = False
         self._bell.acquire(blocking=False)  # whatever it rang for is looked at now
         if not self._tickets_waiting() and not self.stopped:
             self._gather()

@@ -24,7 +24,7 @@ from gati.trace.records import (
     RunStarted,
     Told,
 )
-from gati.trace.tree import Run, Trace
+from gati.trace.tree import Run, Trace, grown
 from gati.trace.turns import Making, Options, complete_event
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Assembler:
             self._traces[key] = trace
         else:
             trace = above.trace
-            above.children.append(run)
+            above.children = grown(above.children, run)
             trace.open += 1
             trace.size += 1
             trace.touched = record.at
@@ -168,7 +168,7 @@ class Assembler:
     def _custom(self, record: Custom) -> None:
         run = self._runs.get(record.run_id.int)
         if run is not None:
-            run.customs.append(record)
+            run.customs = grown(run.customs, record)
 
     def _graph_state(self, record: GraphState) -> None:
         run = self._runs.get(record.run_id.int) if record.run_id is not None else None
@@ -188,7 +188,7 @@ class Assembler:
         if not isinstance(item, Event):
             self._done.append(item)
         elif run is not None and not item.conversation_id and not item.run_id:
-            run.told.append(item)
+            run.told = grown(run.told, item)
         else:
             self._done.append(complete_event(item, record.scope, self.options))
 
@@ -274,11 +274,7 @@ class Assembler:
             self._runs.pop(run.id.int, None)
             if run.ended is None:
                 self.given_up(run.id)
-            # Without the ring of parents and children all goes at once, and the garbage collector,
-            # which would stop the program's threads too, has nothing to find.
-            run.parent = None
-            run.children = []
-            del run.trace
+            run.leave()
 
     def _rest_of(self, trace: Trace) -> Turn:
         making = trace.making or Making(trace, self.options, self.threads)

@@ -64,7 +64,8 @@ class Calls:
             self._by_nodes.update(call_id for call_id in answers if call_id in self._earlier)
         elif run.node is not None:
             for update in updates_of(run.output):
-                messages = _messages_in(update)
+                if not (messages := _messages_in(update)):
+                    continue
                 answers = self._note_answers(messages)
                 self._by_nodes.update(answers)
                 self._mentioned.update({str(r["id"]): r for m in messages for r in m.tool_calls if r.get("id")})
@@ -93,7 +94,8 @@ class Calls:
     def _note_answers(self, messages: Iterable[Message]) -> list[str]:
         """Keep what tools answered; ids of the calls that are answered here."""
         answers = {m.tool_call_id: m for m in messages if m.role in TOOLS and m.tool_call_id}
-        self._answers = {**answers, **self._answers}
+        if answers:
+            self._answers = {**answers, **self._answers}
         return list(answers)
 
     def _note_tool(self, run: Run) -> None:

@@ -55,8 +55,7 @@ def resolve(
             return said
         for source in sources:
             for key in keys:
-                text = _as_id(source.get(key))
-                if text is not None:
+                if (value := source.get(key)) is not None and (text := _as_id(value)) is not None:
                     return text
         return default
 

@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import re
+from types import NoneType
 from typing import Any
 
 from gati.trace.records import Message
@@ -38,6 +39,7 @@ _FAMILIES = {
     "inline_data": "application",
     "inlineData": "application",
 }
+_NUMBERS = frozenset({int, float, bool, NoneType})
 _RAW_KEYS = frozenset({"data", "base64", "bytes", "file_data", "b64_json", "result"})
 _ADDRESS_KEYS = ("url", "image_url", "file_url", "file_uri", "fileUri", "uri", "file_id")
 
@@ -46,8 +48,11 @@ def plain_blocks(value: Any) -> Any:
     """A copy in which each piece of media is ``{mime, bytes, sha256}``.
     Deeper than 24 levels becomes ``"…"``.
     """
-    if type(value) is str and value[:5] != "data:":
+    kind = type(value)
+    if kind in _NUMBERS or (kind is str and value[:5] != "data:"):
         return value
+    if kind is list and not any(type(item) is not str or item[:5] == "data:" for item in value):
+        return value.copy()
     return _Walk().plain(value, None, _DEPTH)
 
 

@@ -51,10 +51,8 @@ def as_messages(value: Any) -> list[Message] | None:
     """A list of messages, or one, as a list; None if it is neither."""
     if isinstance(value, Message):
         return [value]
-    if isinstance(value, list) and value:
-        made = [as_message(item) for item in value]
-        if made[-1] is not None:
-            return [m for m in made if m is not None]
+    if isinstance(value, list) and value and as_message(value[-1]) is not None:
+        return [m for item in value if (m := as_message(item)) is not None]
     return None
 
 

@@ -137,7 +137,8 @@ class Steps:
             event.error_type, event.error_message = run.fault.type, run.fault.message
         if run.parent is None:
             event.metadata = plain(own_metadata(run.metadata))
-        event.tags = [tag for tag in run.tags if ":" not in tag] if run.tags else []
+        if run.tags:
+            event.tags = [tag for tag in run.tags if ":" not in tag]
 
     # -- makers ------------------------------------------------------------------------------
 

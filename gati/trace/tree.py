@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -12,8 +12,21 @@ if TYPE_CHECKING:
     from gati.trace.records import Custom, Fault, Message, RunStarted, Scope
     from gati.trace.turns import Making
 
+T = TypeVar("T")
+
 HIDDEN_TAG = "langsmith:hidden"
 NODE_TAG = "graph:step:"
+_NOBODY: Any = ()
+"""Stands for an empty list until there is something to put in: most runs have none, and the garbage collector,
+which stops the program's threads too, looks at each list."""
+
+
+def grown(kept: list[T], one: T) -> list[T]:
+    """The list with one more in it."""
+    if not kept:
+        return [one]
+    kept.append(one)
+    return kept
 
 
 class Run:
@@ -43,14 +56,20 @@ class Run:
         self.fault: Fault | None = None
         self.first_token: int | None = None
         self.pieces: list[str] | None = None
-        self.children: list[Run] = []
-        self.customs: list[Custom] = []
-        self.told: list[Event] = []
+        self.children: list[Run] = _NOBODY
+        self.customs: list[Custom] = _NOBODY
+        self.told: list[Event] = _NOBODY
         self.is_task = False
         self.node, self.step = self._as_node()
         self.attempt: int | None = None
         self.streamed = False
         self.trace: Trace
+
+    def leave(self) -> None:
+        """Forget the runs above and below: without the ring all go at once, and the garbage collector has nothing to find."""
+        self.parent = None
+        self.children = _NOBODY
+        del self.trace
 
     def _as_node(self) -> tuple[str | None, int | None]:
         """Name and step of the LangGraph node or task that this run is; (None, None) if it is none."""
@@ -85,7 +104,8 @@ class Run:
         while stack:
             run = stack.pop()
             yield run
-            stack.extend(reversed(run.children))
+            if run.children:
+                stack.extend(run.children[::-1])
 
     def above(self) -> Iterator[Run]:
         """The runs above, nearest first."""

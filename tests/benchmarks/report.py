@@ -174,7 +174,7 @@ def _closer(told: dict[str, Any]) -> str:
         f"a model's start with a history of 3 messages {starts['3']:.1f} µs, with 1,000 {starts['1000']:.1f} µs",
         f"a graph's start and end with a state of 1 MB: median {state['median']:.0f} µs, p99 {state['p99']:.0f} µs",
         f"`import gati` {micro['import']['gati_ms']:.1f} ms and `observe` {micro['import']['observe_ms']:.1f} ms in a "
-        f"program that has langchain_core; `observe.init` {micro['init_ms']:.0f} ms",
+        f"program that has langchain_core; `observe.init` {micro['import']['init_ms']:.0f} ms",
         f"a waiting turn of the agent holds {micro['memory_per_turn'] / 1000:.1f} KB",
         f"another thread got the interpreter {_late(hold['delivering'])} late while turns were delivered in the "
         f"background, {_late(hold['flushing'])} while a flush waited for them, {_late(hold['without'])} in a process "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 from typing import Any
 
 import pytest
@@ -166,17 +165,15 @@ def test_states_of_every_kind_are_copied_with_the_tail_of_their_messages():
 
     history = [HELLO, HI, ASK]
     for value in ({"messages": history, "count": 3}, Model(messages=history), Data(history)):
-        copied = state(value, lambda messages: tail_of_input(messages, whole=False))
+        copied = state(value, tail_of_input, False)
         assert copied["count"] == 3
         assert words(copied["messages"]) == ["144?"]
 
 
 def test_a_command_keeps_what_it_sets():
-    copied = state(
-        Command(update={"messages": [HELLO, HI, ASK], "n": 1}, goto="next"), partial(tail_of_output, seen=Memory(9))
-    )
+    copied = state(Command(update={"messages": [HELLO, HI, ASK], "n": 1}, goto="next"), tail_of_output, Memory(9))
     assert copied == {COMMAND: {"update": {"n": 1}, "goto": "next"}}
-    assert state(Command(resume={"ok": True}), list) == {COMMAND: {"resume": {"ok": True}}}
+    assert state(Command(resume={"ok": True}), tail_of_output, Memory(9)) == {COMMAND: {"resume": {"ok": True}}}
 
 
 def test_a_prompt_tells_its_system_texts():

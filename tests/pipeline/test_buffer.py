@@ -81,10 +81,32 @@ def test_small_records_make_room_again() -> None:
 
 
 def test_a_filling_buffer_says_so_long_before_it_is_full() -> None:
-    buffer = Buffer(max_bytes=10_000_000)
-    said = [buffer.put(record("x" * 100_000)) for _ in range(60)]
-    assert said.index(True) < 40
+    heard: list[int] = []
+    buffer = Buffer(max_bytes=10_000_000, attend=lambda: heard.append(len(buffer)))
+    buffer.idle = False
+    for _ in range(60):
+        buffer.put(record("x" * 100_000))
+    assert heard[0] < 40
     assert buffer.refused == 0
+
+
+def test_a_record_for_nobody_calls_somebody() -> None:
+    heard: list[int] = []
+    buffer = Buffer(10**9, attend=lambda: heard.append(len(buffer)))
+    buffer.put(record())
+    buffer.idle = False
+    buffer.put(record())
+    assert heard == [1]
+
+
+def test_a_closed_buffer_refuses_even_when_all_was_taken() -> None:
+    buffer = Buffer(10**9)
+    buffer.put(record("in time"))
+    buffer.close()
+    buffer.put(record("late"))
+    assert [one.output for one in taken(buffer) if isinstance(one, RunEnded)] == ["in time"]
+    buffer.put(record("later"))
+    assert (len(buffer), buffer.refused) == (0, 2)
 
 
 def test_heavy_records_are_seen_wherever_in_a_turn_they_stand() -> None:

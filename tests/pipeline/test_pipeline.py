@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
-from gati.pipeline.pipeline import Pipeline, spool_folder
+from gati.pipeline.engine import spool_folder
+from gati.pipeline.pipeline import Pipeline
 from gati.trace.records import Record, RunStarted
 from tests.pipeline.kit import DOWN, QUICK, Destination, Turns, files, options, out_of_threads, running, say, until
 
