@@ -94,6 +94,7 @@ class Pipeline:
         try:
             if self._thread is not None:
                 return True
+            life.hear_exit()  # also if no thread starts till then
             self._thread = thread = threading.Thread(target=self._work, name="gati-worker", daemon=True)
             self._buffer.idle = False  # it looks before it sleeps
             try:
@@ -103,7 +104,6 @@ class Pipeline:
                 if isinstance(error, RuntimeError):  # at the interpreter's exit, or out of threads
                     return False
                 raise
-            life.hear_exit()
             return True
         finally:
             self._start_lock.release()

@@ -3,6 +3,7 @@
     python -m tests.mutants                      all
     python -m tests.mutants gati.pipeline.retry  one module
     python -m tests.mutants --sample 100         so many, chosen at random but the same each time
+    python -m tests.mutants --from-line 214 ...  those from a line on: the rest of a run that was stopped
 
 Each fault is tried in a fork of a process that has everything heavy loaded, so that it costs
 what the tests cost: those that call the function with the fault. Survivors are printed; those in
@@ -65,20 +66,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("modules", nargs="*", choices=[*MODULES, []], help="default: all")
     parser.add_argument("--sample", type=int, help="how many faults of each module (default: all)")
+    parser.add_argument("--from-line", type=int, default=0, help="leave out faults above this line of each module")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     chosen = parser.parse_args()
     _load_what_is_heavy()
     found = 0
     for module in chosen.modules or MODULES:
-        found += attempt(module, chosen.sample, chosen.workers)
+        found += attempt(module, chosen.sample, chosen.workers, chosen.from_line)
     return 1 if found else 0
 
 
-def attempt(module: str, sample: int | None, workers: int) -> int:
+def attempt(module: str, sample: int | None, workers: int, from_line: int = 0) -> int:
     """Try the faults of one module; how many survive without a known reason."""
     path = ROOT / Path(*module.split(".")).with_suffix(".py")
     lines = path.read_text("utf-8").splitlines()
-    faults = list(mutants("\n".join(lines)))
+    faults = [fault for fault in mutants("\n".join(lines)) if fault.line >= from_line]
     if sample is not None and sample < len(faults):
         faults = sorted(random.Random(7).sample(faults, sample), key=lambda fault: fault.line)
     whole = ast.parse("\n".join(lines))

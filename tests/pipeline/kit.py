@@ -167,6 +167,16 @@ def _running(
         assert pipeline.stats().balanced, pipeline.stats()
 
 
+@contextmanager
+def out_of_threads() -> Iterator[None]:
+    """Every start of a thread fails, for real: none can have a stack of so many bytes."""
+    before = threading.stack_size(1 << 60)
+    try:
+        yield
+    finally:
+        threading.stack_size(before)
+
+
 def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
     """Wait for something that other threads bring about."""
     end = time.monotonic() + seconds

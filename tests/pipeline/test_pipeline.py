@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 import time
 import weakref
@@ -15,7 +16,7 @@ from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.pipeline.engine import spool_folder
 from gati.pipeline.pipeline import Pipeline
 from gati.trace.records import Record, RunStarted
-from tests.pipeline.kit import DOWN, QUICK, Destination, Turns, files, options, running, say, until
+from tests.pipeline.kit import DOWN, QUICK, Destination, Turns, files, options, out_of_threads, running, say, until
 
 
 def ours() -> list[str]:
@@ -361,20 +362,15 @@ def test_the_spool_is_in_the_user_s_data_folder_unless_told_otherwise(tmp_path: 
     assert Path.home() in spool_folder(None).parents
 
 
-def test_where_no_more_threads_can_be_started_a_flush_delivers_by_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
+@pytest.mark.skipif(os.name != "posix", reason="Windows takes no stack of any size")
+def test_where_no_more_threads_can_be_started_a_flush_delivers_by_itself(tmp_path: Path) -> None:
     desk = Destination()
     with running(tmp_path, desk) as pipeline:
-        monkeypatch.setattr(threading.Thread, "start", refused)
-        for n in range(3):
-            say(pipeline, f"c{n}", str(n))
-        assert ours() == []
-        assert pipeline.flush(20.0).delivered == 3
-        monkeypatch.undo()
+        with out_of_threads():
+            for n in range(3):
+                say(pipeline, f"c{n}", str(n))
+            assert ours() == []
+            assert pipeline.flush(20.0).delivered == 3
         say(pipeline, "c", "later")
         assert pipeline.flush(20.0).delivered == 1
     assert desk.total == 4
@@ -397,3 +393,25 @@ def test_an_engine_that_cannot_be_made_is_not_tried_with_every_record(
     assert tries.acquire(timeout=20.0)
     assert not tries.acquire(blocking=False)
     assert pipeline.stats().records_waiting == 20
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows takes no stack of any size")
+def test_a_program_that_is_merely_out_of_threads_never_waits_for_a_send(tmp_path: Path) -> None:
+    desk = Destination()
+    with running(tmp_path, desk) as pipeline:
+        with out_of_threads():
+            for n in range(3):
+                say(pipeline, "c", str(n))
+            assert (desk.attempts, pipeline.stats().records_waiting) == (0, 6)
+        say(pipeline, "c", "3")  # there are threads again
+        until(lambda: desk.total == 4)
+    assert desk.texts == {"c": ["0", "1", "2", "3"]}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows takes no stack of any size")
+def test_a_pipeline_that_never_had_a_thread_delivers_when_it_is_shut_down(tmp_path: Path) -> None:
+    desk = Destination()
+    with running(tmp_path, desk) as pipeline, out_of_threads():
+        say(pipeline, "c", "x")
+        assert pipeline.shutdown(20.0).delivered == 1
+    assert desk.texts == {"c": ["x"]}

@@ -96,6 +96,26 @@ def ended_with_a_pool_of_threads() -> None:
         pool.submit(say, f"c{n}", "1")
 
 
+def _run_out_of_threads() -> None:
+    threading.stack_size(1 << 60)  # no thread can have one of so many bytes: every start fails
+
+
+def out_of_threads_for_a_while() -> None:
+    observe.init()
+    _run_out_of_threads()
+    say("c", "1")
+    told(requests=observe.stats().requests)
+    threading.stack_size(0)
+    say("c", "2")
+
+
+def ended_out_of_threads() -> None:
+    observe.init()
+    _run_out_of_threads()
+    say("c", "1")
+    told(requests=observe.stats().requests)
+
+
 def shut_down_twice_and_begun_again() -> None:
     observe.init()
     say("c", "1")

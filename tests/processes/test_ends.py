@@ -78,6 +78,17 @@ def test_threads_that_outlive_the_main_one_are_delivered(world: World) -> None:
     assert world.held() == {f"c{n}": ["1"] for n in range(8)}
 
 
+@pytest.mark.parametrize(
+    ("program", "texts"), [("out_of_threads_for_a_while", ["1", "2"]), ("ended_out_of_threads", ["1"])]
+)
+def test_a_program_that_is_out_of_threads_waits_for_no_send_before_its_end(
+    world: World, program: str, texts: list[str]
+) -> None:
+    assert world.run(program) == [{"requests": 0}]
+    assert world.held() == {"c": texts}
+    assert world.waiting() == 0
+
+
 def test_shutdown_twice_and_a_new_beginning(world: World) -> None:
     world.run("shut_down_twice_and_begun_again")
     assert world.held() == {"c": ["1", "2"]}

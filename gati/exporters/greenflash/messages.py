@@ -143,7 +143,7 @@ class Encoder:
             main = state.prompt
         elif not by_hand:
             state.prompt = main
-        groups = _by_prompt(found, main if self._view.content else None)
+        groups = _by_prompt(found, main)
         if len(groups) == 1 and self._join(lane, turn, groups[0]):
             return
         self._open.pop(lane, None)
@@ -261,9 +261,9 @@ def _by_prompt(found: list[Draft], main: Hashable) -> list[tuple[Hashable, list[
     if all(draft.prompt in (None, MAIN, main) for draft in found):
         return [(main, found)]
     groups: list[tuple[Hashable, list[Draft]]] = []
-    place: dict[str, int] = {}
+    place: dict[str | None, int] = {}
     for draft in found:
-        above = place.get(draft.message.get("parentExternalMessageId", ""))
+        above = place.get(draft.message.get("parentExternalMessageId"))
         prompt = main if draft.prompt is MAIN else draft.prompt
         if prompt is None:
             prompt = main if above is None else groups[above][0]

@@ -398,6 +398,12 @@ def test_an_end_is_never_older_than_what_came_before_it():
     assert told(whole)[-1]["createdAt"] == "2027-01-15T08:00:00.842Z"
 
 
+def test_an_end_of_which_only_the_start_is_known_is_at_its_start():
+    whole = agent_turn()
+    whole.events[-1].ended_ns = 0
+    assert told(whole)[-1]["createdAt"] == "2027-01-15T08:00:01.441Z"
+
+
 def test_an_end_tells_an_error_of_which_only_the_text_is_known():
     failed = turn(status="error", answer=None)
     failed.events[-1].error_message = "slow down"
@@ -445,6 +451,10 @@ def test_an_event_that_names_itself_or_nobody_as_its_parent_hangs_on_the_turn():
         call = one(told(turn(llm(3, parent))), "llm")
         assert call["parentExternalMessageId"] == ROOT
         assert "parent_id" not in call["properties"]
+    for parent in (None, run_id(3)):
+        (message,) = told(ev.Event(event_id=run_id(3), parent_event_id=parent))
+        assert "parentExternalMessageId" not in message
+        assert "parent_id" not in message["properties"]
 
 
 def test_the_conversation_alone_has_all_that_a_person_saw_and_what_it_came_from():
@@ -528,6 +538,8 @@ def test_a_result_made_by_hand_stands_at_the_end_of_its_call():
     assert [m["createdAt"] for m in told(call)] == ["2026-11-20T08:00:00.000Z", "2026-11-20T08:00:00.250Z"]
     at_once = ev.ToolCallEvent(tool_name="mail", started_ns=ms(5), conversation_id="c-1")
     assert [m["createdAt"] for m in told(at_once)] == ["2027-01-15T08:00:00.005Z", "2027-01-15T08:00:00.006Z"]
+    hour = ev.ToolCallEvent(tool_name="mail", started_ns=ms(0), latency_ms=3_600_000.0, conversation_id="c-1")
+    assert [m["createdAt"] for m in told(hour)] == ["2027-01-15T08:00:00.000Z", "2027-01-15T09:00:00.000Z"]
 
 
 def test_a_child_is_never_older_than_its_parent():

@@ -93,6 +93,11 @@ def test_a_request_holds_whole_turns_or_parts_of_one():
     assert {request.turn for request in encode(wide)} == {ROOT}
 
 
+def test_a_larger_batch_size_is_bounded_by_what_greenflash_takes():
+    wide = turn(*[tool(n, at=n) for n in range(100, 200)])
+    assert [request.items for request in encode(wide, batch_size=10_000)] == [100, 100, 4]
+
+
 def test_batch_size_bounds_the_messages_of_a_request():
     assert [request.items for request in encode(agent_turn(), batch_size=5)] == [5, 5, 2]
 
@@ -112,6 +117,35 @@ def test_texts_that_grow_when_written_as_json_stay_below_the_bytes_too(text: str
     requests = encode(big, max_request_bytes=50_000)
     assert all(len(orjson.dumps(wire(request.body))) <= 50_000 for request in requests)
     assert len(messages(requests)) == 6
+
+
+@pytest.mark.parametrize("letter", ["x", "😀"])
+@pytest.mark.parametrize("who", ["program", "person"])
+def test_a_request_is_filled_before_another_is_begun(who: str, letter: str):
+    text = {"text": letter * 4000}
+    steps = [ev.StepEvent(event_id=run_id(n), input=text, output=text, started_ns=ms(n)) for n in range(100, 130)]
+    texts = [ev.Said(f"history:{n}", "user", letter * 4000, ms(n)) for n in range(30)]
+    told = turn(*steps) if who == "program" else turn(said=texts)
+    requests = encode(told, max_request_bytes=20_000)
+    assert all(len(orjson.dumps(wire(request.body))) in range(13_000, 20_001) for request in requests[:-1])
+
+
+@pytest.mark.parametrize("text", ["x", '"', "\x01"])
+def test_a_long_prompt_leaves_room_for_the_messages_under_it(text: str):
+    requests = encode(turn(llm(3, system_prompt=text * 60_000), said=[said(text * 5000)]), max_request_bytes=50_000)
+    assert all(len(orjson.dumps(wire(request.body))) <= 50_000 for request in requests)
+    assert [request.body["system_prompt"][:6000] for request in requests] == [text * 6000] * len(requests)
+    assert len(messages(requests)) == 5
+
+
+def test_a_request_of_just_the_bytes_goes_as_it_is_and_of_one_byte_more_is_shortened():
+    call = ev.LLMCallEvent(run_id=ROOT, system_prompt="\x01" * 1000, completion="\x01" * 1000, started_ns=ms(1))
+    (whole,) = encode(call)
+    size = len(orjson.dumps(whole.body))
+    assert encode(call, max_request_bytes=size)[0].body == whole.body
+    (short,) = encode(call, max_request_bytes=size - 1)
+    assert len(orjson.dumps(short.body)) < size
+    assert "1000 bytes in all" in messages([short])[0]["output"]["text"]
 
 
 def test_one_message_may_fill_a_request_and_tells_how_long_it_was():
@@ -187,6 +221,17 @@ def test_a_turn_without_a_prompt_stands_under_that_of_the_turn_before():
     encoder = Encoder(settings())
     encoder.encode([turn(llm(3, system_prompt="A", shown=True))])
     assert prompts(encoder.encode([turn(root=run_id(50))])) == ["A"]
+    assert prompts(encoder.encode([turn(llm(4, shown=True), root=run_id(51))])) == ["A"]
+
+
+def test_an_answer_of_a_call_without_a_prompt_has_none_though_the_turn_before_had_one():
+    encoder = Encoder(settings())
+    encoder.encode([turn(llm(3, system_prompt="A", shown=True))])
+    requests = encoder.encode(
+        [turn(llm(4, system_prompt="R", internal=True), llm(5, at=200, shown=True), root=run_id(50))]
+    )
+    assert prompts(requests) == [None, "R"]
+    assert "assistant_message" in kinds(requests)[0]
 
 
 def test_hundreds_of_prompts_in_one_turn_are_all_told():
@@ -340,6 +385,21 @@ def test_what_hangs_on_a_call_stands_under_its_prompt():
     )
     assert prompts(requests) == ["B", "A"]
     assert kinds(requests)[1] == ["llm", "thought", "llm"]
+
+
+def test_what_hangs_on_a_message_of_an_earlier_part_stands_under_the_prompt_of_the_answer():
+    whole = turn(
+        llm(3, at=1, system_prompt="A", internal=True),
+        tool(4, at=150),
+        llm(5, at=200, system_prompt="B", shown=True),
+    )
+    encoder = Encoder(settings())
+    encoder.encode([ev.Turn(ROOT, whole.conversation, said=whole.said, events=whole.events[:1], partial=True)])
+    requests = encoder.encode([ev.Turn(ROOT, whole.conversation, events=whole.events[1:4], partial=True)])
+    assert dict(zip(prompts(requests), kinds(requests), strict=True)) == {
+        "A": ["llm"],
+        "B": ["tool_call", "observation", "llm"],
+    }
 
 
 def test_a_call_made_by_hand_leaves_the_prompt_of_its_conversation():
