@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from gati import demo, observe
@@ -29,9 +30,8 @@ def run(*, json_wanted: bool = False) -> Exit:
         demo.talk(model, conversation_id)
         result = observe.flush(timeout=30.0)
         observe.shutdown()
-        store = Store(file, settings.local_max_bytes)
-        messages = reading.messages(store, conversation_id)
-        store.close()
+        with closing(Store(file, settings.local_max_bytes)) as store:
+            messages = reading.messages(store, conversation_id)
     if json_wanted:
         as_json({"conversation": conversation_id, "delivered": bool(result), "messages": messages})
     else:

@@ -7,6 +7,7 @@ import platform
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -191,9 +192,8 @@ def _delivery(settings: Settings) -> Check:
             why = ", ".join(paused.values()) or str(result)
             return Check("delivery", "fail", f"a message was not delivered: {why}", "mend what failed above first")
         if not remote:
-            store = Store(file)
-            seen = len(reading.messages(store, conversation_id)) == result.delivered
-            store.close()
+            with closing(Store(file)) as store:
+                seen = len(reading.messages(store, conversation_id)) == result.delivered
             return Check("delivery", "pass" if seen else "fail", f"{result.delivered} messages sent and read back")
     if settings.api_key is None:
         return Check("delivery", "pass", f"{result.delivered} messages were taken; a GATI backend is not read back")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Literal
 
@@ -26,18 +27,13 @@ def run(wanted: Filter, ids: list[str], shape: Format, file: Path | None, path: 
         file: where to; None for standard output.
         path: the store.
     """
-    store = open_store(path)
-    summaries = _named(store, ids) if ids else export.summaries(store, wanted)
     count = 0
-    out = sys.stdout if file is None else file.open("w", encoding="utf-8")
-    try:
-        for summary in summaries:
+    with ExitStack() as stack:
+        store = stack.enter_context(closing(open_store(path)))
+        out = sys.stdout if file is None else stack.enter_context(file.open("w", encoding="utf-8"))
+        for summary in _named(store, ids) if ids else export.summaries(store, wanted):
             out.write(export.line(store, summary) if shape == "jsonl" else export.markdown(store, summary) + "\n")
             count += 1
-    finally:
-        if file is not None:
-            out.close()
-        store.close()
     say(f"{count} conversation{'s' * (count != 1)} exported{f' to {file}' if file else ''}")
     return Exit.OK
 

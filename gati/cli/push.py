@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from gati import _runtime
@@ -17,8 +18,7 @@ def run(product_id: str | None, path: Path | None, *, json_wanted: bool = False)
     if settings.api_key is None:
         fail("there is nowhere to push to: set GREENFLASH_API_KEY", Exit.USAGE)
     (exporter,) = _runtime._exporters(settings.model_copy(update={"local": False, "backend_url": None}))
-    store = open_store(path)
-    with progress("pushing", silent=json_wanted) as bar:
+    with closing(exporter), closing(open_store(path)) as store, progress("pushing", silent=json_wanted) as bar:
         task = bar.add_task("", total=None)
         result = push(
             store,
@@ -26,8 +26,6 @@ def run(product_id: str | None, path: Path | None, *, json_wanted: bool = False)
             product_id=settings.product_id,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    exporter.close()
-    store.close()
     refused = sum(result.rejected.values())
     if json_wanted:
         as_json(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,11 @@ def print_conversation(
         path: the store's file; None for the option `local` or the usual place.
         json_wanted: print the messages as they went over the wire.
     """
-    store = open_store(path)
-    newest = conversations(store, 1)
-    if not (wanted := conversation_id or (newest[0]["conversation"] if newest else None)):
-        fail(f"the store {store.path} is empty", Exit.NOT_FOUND)
-    messages = reading.messages(store, wanted)
-    store.close()
+    with closing(open_store(path)) as store:
+        newest = conversations(store, 1)
+        if not (wanted := conversation_id or (newest[0]["conversation"] if newest else None)):
+            fail(f"the store {store.path} is empty", Exit.NOT_FOUND)
+        messages = reading.messages(store, wanted)
     if not messages:
         fail(f"there is no conversation {wanted!r} in {store.path}; see `gati show --list`", Exit.NOT_FOUND)
     if json_wanted:
@@ -37,9 +37,8 @@ def print_conversation(
 
 def print_list(limit: int, path: Path | None = None, *, json_wanted: bool = False) -> None:
     """List the newest conversations."""
-    store = open_store(path)
-    rows(conversations(store, limit), json_wanted=json_wanted)
-    store.close()
+    with closing(open_store(path)) as store:
+        rows(conversations(store, limit), json_wanted=json_wanted)
 
 
 def print_messages(conversation_id: str, messages: list[dict[str, Any]], note: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,8 @@ def conversations(store: Store, limit: int = 20) -> list[dict[str, Any]]:
 
 def held_by(file: Path, settings: Settings) -> dict[str, int]:
     """How much an existing store holds."""
-    store = Store(file, settings.local_max_bytes)
-    with store.connections.snapshot() as db:
-        held = {
+    with closing(Store(file, settings.local_max_bytes)) as store, store.connections.snapshot() as db:
+        return {
             "conversations": int(db.execute("SELECT count(*) FROM conversations").fetchone()[0]),
             "messages": int(db.execute("SELECT coalesce(sum(messages), 0) FROM conversations").fetchone()[0]),
         }
-    store.close()
-    return held

@@ -51,6 +51,9 @@ def main() -> None:
             if options.no_closer
             else _closer(environments.python("gati"), environments.python(SINK), address, options.quick)
         )
+    folder = DOCS if options.docs else options.out
+    if not rounds:
+        rounds = json.loads((folder / "performance.json").read_text("utf-8"))["rounds"]
     told: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "machine": machine,
@@ -58,12 +61,14 @@ def main() -> None:
         "closer": closer,
         "rounds": rounds,
     }
-    _write(told, DOCS if options.docs else options.out)
+    _write(told, folder)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--sittings", type=int, default=2, help="how often each contender gets a fresh process")
+    parser.add_argument(
+        "--sittings", type=int, default=2, help="fresh processes for each contender; 0: rounds as they were"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="rounds in a sitting")
     parser.add_argument("--quick", action="store_true", help="one sitting of three rounds of a third of the length")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="NAME")
@@ -152,7 +157,10 @@ def _contender(
 def _closer(python: str, pusher: str, address: str, quick: bool) -> dict[str, Any]:
     """What is measured of gati alone: single callbacks, and how fast a spool is drained."""
     print("gati alone", file=sys.stderr)
-    told = {"micro": _told([python, "-m", "tests.benchmarks.micro", address])}
+    told = {
+        "micro": _told([python, "-m", "tests.benchmarks.micro", address]),
+        "switched": _told([python, "-m", "tests.benchmarks.switched", address]),
+    }
     for whose in ("one", "own"):
         turns = 500 if quick else 5000
         with tempfile.TemporaryDirectory() as spool:

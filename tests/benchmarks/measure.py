@@ -58,7 +58,7 @@ class Measured:
         """Run it `count` times without a pause, and deliver."""
         workload, count, alone = self._workload, self._count, self._alone
         _arrived(self._address)
-        times = _burst(self._run, count, self._session)
+        times = burst(self._run, count, self._session)
         came = _arrived(self._address)
         turns = count * workload.turns
         # The probe of a conversation has half the turns; in all else it is one invocation.
@@ -78,7 +78,8 @@ class Measured:
         }
 
 
-def _burst(run: Callable[[], None], count: int, session: Session) -> dict[str, Any]:
+def burst(run: Callable[[], None], count: int, session: Session) -> dict[str, Any]:
+    """Run it `count` times without a pause, and deliver; times in seconds for one."""
     gc.collect()
     clock = time.perf_counter
     laps = []

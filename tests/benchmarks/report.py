@@ -184,8 +184,16 @@ def _closer(told: dict[str, Any]) -> str:
         f"`gati push` of {push['messages']:,} messages in conversations of eleven: {push['wall']:.0f} s, {push['messages'] / push['wall']:,.0f} a "
         f"second; {push['messages'] / push['cpu']:,.0f} for each second of CPU, with the start of the command",
     ]
+    switched = (
+        [f"{WORKLOADS[name].title}, {whose}", *(str(figure(of[key][what])) for what in ("wall", "cpu"))]
+        for name, of in told["switched"].items()
+        for key, whose in (("one", "one conversation"), ("own", "each its own"))
+    )
     return "\n\n".join(
         (
+            "gati switched on and off in one process, burst by burst: pairs that are free of what else differs between "
+            "two processes.",
+            _table(["", "wall", "CPU"], switched),
             "Each callback of the agent in the user's thread, in microseconds; beside it a handler that appends its "
             "arguments to a deque.",
             _table(["", "median", "p99", "deque, median"], rows),
