@@ -100,10 +100,9 @@ class Sender:
     def join(self, until: float) -> None:
         """Wait for the threads of a closed outbox, except for those in the middle of a send."""
         with self._lock:
-            threads = list(self._threads)
+            threads = self._threads - self._began.keys()
         for thread in threads:
-            if len(self._began) < len(self._threads):
-                thread.join(max(0.0, until - time.monotonic()))
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _run(self) -> None:
         me = threading.current_thread()
@@ -121,6 +120,7 @@ class Sender:
                 finally:
                     with self._lock:
                         del self._began[me]
+                    self._tell()
                 if self._is_spare(me):
                     return
                 if not self._behind:
@@ -139,7 +139,7 @@ class Sender:
             return spare
 
     def carry(self, parcel: Parcel) -> None:
-        """Make one attempt and tell the outbox and whoever waits for a flush."""
+        """Make one attempt and tell the outbox."""
         if not self._prepared:
             self._prepare()
         outcome = Outcome(Verdict.RETRY, "internal fault")
@@ -150,8 +150,11 @@ class Sender:
             outcome = Outcome(Verdict.RETRY, type(error).__name__)
         finally:
             self.outbox.settle(parcel, outcome)
-            with guard("flush"):
-                self._settled()
+
+    def _tell(self) -> None:
+        """Tell whoever waits for a flush. A thread that does is through with its send: a shutdown waits for its end."""
+        with guard("flush"):
+            self._settled()
 
     def _prepare(self) -> None:
         """Have everything loaded that a send needs, before a fork can come in between."""
@@ -165,3 +168,4 @@ class Sender:
         """Send from the calling thread, when no other can be started any more."""
         while time.monotonic() < until and (parcel := self.outbox.next(0)) is not None:
             self.carry(parcel)
+            self._tell()
