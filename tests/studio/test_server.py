@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -342,8 +343,8 @@ def test_a_fault_that_looks_at_the_body_lets_pass_what_is_no_json(local: LocalSe
 
 
 def test_a_request_larger_than_the_whole_store_is_refused(tmp_path: Path) -> None:
-    app = server.create_app(Store(tmp_path / "s.db", max_bytes=1024**2))
-    client = TestClient(app, base_url="http://127.0.0.1")
-    answer = client.post("/api/v1/messages", json=body("c", said("a", "x" * 2 * 1024**2)))
-    assert answer.status_code == 413
-    assert client.get("/openapi.json").json()["openapi"].startswith("3.")
+    with closing(Store(tmp_path / "s.db", max_bytes=1024**2)) as store:
+        client = TestClient(server.create_app(store), base_url="http://127.0.0.1")
+        answer = client.post("/api/v1/messages", json=body("c", said("a", "x" * 2 * 1024**2)))
+        assert answer.status_code == 413
+        assert client.get("/openapi.json").json()["openapi"].startswith("3.")
