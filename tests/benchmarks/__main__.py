@@ -53,7 +53,8 @@ def main() -> None:
         )
     folder = DOCS if options.docs else options.out
     if not rounds:
-        rounds = json.loads((folder / "performance.json").read_text("utf-8"))["rounds"]
+        before = json.loads((folder / "performance.json").read_text("utf-8"))
+        rounds, machine = before["rounds"], before["machine"]
     told: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "machine": machine,
