@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
+
+from gati.pipeline.worker import Worker
 from tests.pipeline.kit import Destination, running, say, until
 
 
@@ -49,3 +52,23 @@ def test_who_is_held_up_for_long_does_not_hold_up_the_others(tmp_path: Path) -> 
         until(lambda: desk.under_way == {"stuck", "other"})
         desk.gate.set()
         until(lambda: desk.total == 2)
+
+
+def test_a_shutdown_waits_for_the_sender_that_told_of_the_last_delivery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    settled = Worker.settled
+
+    def told_and_held_up(worker: Worker) -> None:
+        settled(worker)
+        if threading.current_thread().name.startswith("gati-sender"):
+            go.wait(20.0)
+
+    monkeypatch.setattr(Worker, "settled", told_and_held_up)
+    monkeypatch.setattr("gati.pipeline.engine.JOIN_SECONDS", 20.0)
+    with running(tmp_path, Destination()) as pipeline:
+        say(pipeline, "c", "x")
+        assert pipeline.flush(20.0).delivered == 1
+        threading.Timer(0.1, go.set).start()
+    assert senders() == 0
