@@ -73,6 +73,8 @@ class _Tree:
     def __init__(self, messages: list[Message], prompts: list[str], unordered: bool) -> None:
         self.prompts = prompts
         self.unordered = unordered
+        if unordered:
+            messages = [_asked_sideways(message) for message in messages]
         by_id = {m["externalMessageId"]: m for m in messages}
         self.children: dict[str | None, list[Message]] = {}
         for message in messages:
@@ -111,6 +113,13 @@ class _Tree:
         ):
             said += " (no parent)"
         return f"{'  ' * depth}{kind.ljust(_WIDTH - 2 * depth - 1)} {said}".rstrip()
+
+
+def _asked_sideways(message: Message) -> Message:
+    """The questions that threads asked at once, sorted by their text."""
+    if (message.get("properties") or {}).get("status") != "waiting" or not isinstance(message.get("content"), str):
+        return message
+    return {**message, "content": "\n\n".join(sorted(message["content"].split("\n\n")))}
 
 
 def _sorted_sideways(blocks: list[list[str]]) -> list[list[str]]:
