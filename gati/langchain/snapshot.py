@@ -314,9 +314,7 @@ def message(value: BaseMessage, result: bool = False, frozen: Callable[[Any, int
         content, id_, name = frozen(content, BUDGET), frozen(id_, 1), frozen(name, 1)
     get = have.get
     calls, bad, call_id = get("tool_calls"), get("invalid_tool_calls"), get("tool_call_id")
-    status = artifact = None
-    if call_id is not None:
-        call_id, status, artifact = frozen(call_id, 1), frozen(get("status"), 1), get("artifact")
+    status, artifact = get("status"), get("artifact")
     return _new(
         Message,
         (
@@ -326,8 +324,8 @@ def message(value: BaseMessage, result: bool = False, frozen: Callable[[Any, int
             name,
             () if calls is None or (type(calls) is list and not calls) else _calls(calls, frozen),
             () if bad is None or (type(bad) is list and not bad) else _calls(bad, frozen),
-            call_id,
-            status,
+            call_id if type(call_id) in SHARED else frozen(call_id, 1),
+            status if type(status) in SHARED else frozen(status, 1),
             _extra(extra, artifact, frozen) if artifact is not None or type(extra) is not dict or extra else None,
             freeze(get("usage_metadata"), 300) if result else None,
             response_metadata(get("response_metadata")) if result else None,

@@ -63,8 +63,6 @@ class Buffer:
     ) -> None:
         """`attend` is called, in the user's thread, when somebody had better look: nobody does by himself, or it
         fills up. It must not block or raise."""
-        self.idle = True
-        """Whether nobody looks by himself: the worker sleeps, or there is none."""
         self._max_bytes = max_bytes
         self._max_records = max_records
         self._attend = attend
@@ -74,6 +72,7 @@ class Buffer:
     def clear(self) -> None:
         """Start again, empty, in a forked child: what waits is the parent's."""
         self.idle = True
+        """Whether nobody looks by himself: the worker sleeps, or there is none."""
         self._room = self._max_records
         self._mean = float(RECORD_BYTES)
         self._samples = 0

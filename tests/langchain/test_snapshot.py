@@ -143,3 +143,12 @@ def test_an_exception_that_cannot_be_told_is_its_type():
 @pytest.mark.parametrize("value", [None, {}, "text", [1]])
 def test_metadata_that_is_none_is_none(value: Any):
     assert response_metadata(value) is None
+
+
+def test_an_artifact_is_kept_whatever_kind_of_message_has_it():
+    class Report(HumanMessage):
+        artifact: Any = None
+        status: str = "success"
+
+    told = message(Report("done", artifact={"rows": 3}))
+    assert (told.additional, told.status) == ({"artifact": {"rows": 3}}, "success")
