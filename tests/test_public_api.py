@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +102,12 @@ def test_before_init_every_function_of_observe_does_nothing():
     observe.shutdown()
     with observe.conversation("c"), observe.paused():
         pass
+
+
+def test_init_leaves_engine_sdk_prices_and_store_to_the_first_record(tmp_path: Path) -> None:
+    late = ("gati.pipeline.engine", "gati.trace.assembler", "greenflash", "genai_prices", "gati.studio.store")
+    loaded = run(
+        f"from gati import observe; observe.init(api_key='gf_x', spool_dir={str(tmp_path)!r}); import os, sys; "
+        f"print([name for name in {late!r} if name in sys.modules], flush=True); os._exit(0)"
+    )
+    assert loaded.strip() == "[]"
