@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gati.langchain.snapshot import freeze
+from gati.langchain.snapshot import SHARED, freeze
 from gati.trace.records import IDENTITY_KEYS
 
 NODE_TAG = "graph:step:"
@@ -40,7 +40,7 @@ def parameters_of(more: dict[str, Any]) -> dict[str, Any] | None:
     kept = {}
     for key, value in given.items():
         if value is not None and key in _PARAMETERS:
-            kept[key] = value if type(value) is str else freeze(value, 50)
+            kept[key] = value if type(value) in SHARED else freeze(value, 50)
     tools = given.get("tools") or given.get("functions")
     if tools:
         kept["tools"] = [_tool_name(tool) for tool in tools]

@@ -13,7 +13,8 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 
-from gati.langchain.snapshot import SHARED, fields_of, freeze, is_command, is_message, message, own_dict
+from gati.langchain.messages import ROLES, message
+from gati.langchain.snapshot import SHARED, freeze, is_command, own_dict
 from gati.trace.records import COMMAND
 
 ANSWERS = frozenset({"ai", "AIMessageChunk", "assistant"})
@@ -50,9 +51,10 @@ class Memory:
 
 def role_of(item: Any) -> str:
     """Role of a message in any of the forms that LangChain accepts; "" if it is none."""
-    if (have := fields_of(item)) is not None:
-        return _role(have)
     kind = type(item)
+    if (role := ROLES[kind]) is not None:
+        own = role or item.__dict__.get("type")
+        return own if type(own) is str else ""
     if kind in SHARED:
         return ""
     if issubclass(kind, dict):
@@ -67,11 +69,6 @@ def role_of(item: Any) -> str:
     return ""
 
 
-def _role(fields: dict[str, Any]) -> str:
-    role = fields.get("type")
-    return role if type(role) is str else ""
-
-
 def conversation_in(value: Any) -> Any:
     """A list of chat messages, None if `value` is something else; its last item tells.
 
@@ -84,7 +81,7 @@ def conversation_in(value: Any) -> Any:
         value = list(list.__iter__(value))
     if not value or type(last := value[-1]) in SHARED:
         return None
-    return value if role_of(last) else None
+    return value if ROLES[type(last)] or role_of(last) else None
 
 
 def remember(answer: BaseMessage, seen: Memory) -> None:
@@ -107,17 +104,17 @@ def tail_of_call(messages: Any, seen: Memory, whole: bool = False) -> tuple[list
     conversation that is new to us (`whole`)."""
     system: list[Any] = []
     for item in messages:
-        if role_of(item) not in SYSTEM:
+        if (ROLES[type(item)] or role_of(item)) not in SYSTEM:
             break
         system.append(message(item))
     news: list[Any] = []
     for index in range(len(messages) - 1, len(system) - 1, -1):
         item = messages[index]
-        if (have := fields_of(item)) is None:
+        if (role := ROLES[type(item)]) is None:
             news.append(freeze(item))
         else:
-            if _role(have) in ANSWERS:
-                if not whole and is_known(have, seen):
+            if (role or role_of(item)) in ANSWERS:
+                if not whole and is_known(item.__dict__, seen):
                     break
                 remember(item, seen)
             news.append(message(item))
@@ -129,34 +126,37 @@ def tail_of_call(messages: Any, seen: Memory, whole: bool = False) -> tuple[list
 
 def state(value: Any, tail: Callable[[Any, Any], list[Any]], known: Any) -> Any:
     """A root's or node's input or output; of message lists in it only the `tail`, which is told what is `known`."""
-    pairs: dict[Any, Any]
-    if type(value) is dict:
-        pairs = value
-    elif is_message(value):
+    kind = type(value)
+    if kind is dict:
+        return _pairs(value, tail, known)
+    if ROLES[kind] is not None:
         return message(value)
-    elif is_command(value):
+    if is_command(value):
         return _command(value, tail, known)
-    elif type(value) is list and 0 < len(value) <= MOST_COMMANDS and is_command(value[-1]):
+    if kind is list and 0 < len(value) <= MOST_COMMANDS and is_command(value[-1]):
         return [state(item, tail, known) for item in value]
-    elif (messages := conversation_in(value)) is not None:
+    if (messages := conversation_in(value)) is not None:
         return tail(messages, known)
-    elif issubclass(type(value), dict):
-        pairs = dict(dict.items(value))
-    elif issubclass(type(value), BaseModel) or (
-        is_dataclass(type(value)) and own_dict(value) and not is_command(value)
-    ):
-        pairs = own_dict(value)
-    else:
-        return freeze(value)
-    histories = {
-        key: messages
-        for key, item in pairs.items()
-        if type(item) not in SHARED and (messages := conversation_in(item)) is not None
-    }
-    if not histories:
-        return freeze(pairs, STATE_BUDGET)
-    plain = {key: item for key, item in pairs.items() if key not in histories}
-    copied: dict[str, Any] = freeze(plain, STATE_BUDGET) if plain else {}
+    if issubclass(kind, dict):
+        return _pairs(dict(dict.items(value)), tail, known)
+    if issubclass(kind, BaseModel) or (is_dataclass(kind) and own_dict(value)):
+        return _pairs(own_dict(value), tail, known)
+    return freeze(value)
+
+
+def _pairs(pairs: dict[Any, Any], tail: Callable[[Any, Any], list[Any]], known: Any) -> dict[str, Any]:
+    copied: dict[str, Any]
+    if SHARED.issuperset(map(type, pairs.values())):
+        copied = freeze(pairs, STATE_BUDGET)
+        return copied
+    plain, histories = {}, {}
+    for key, item in list(pairs.items()):  # made in one step: another thread may write meanwhile
+        messages = None if type(item) in SHARED else conversation_in(item)
+        if messages is None:
+            plain[key] = item
+        else:
+            histories[key] = messages
+    copied = freeze(plain, STATE_BUDGET) if plain else {}
     for key, messages in histories.items():
         if news := tail(messages, known):
             copied[str(key)] = news
@@ -167,7 +167,7 @@ def _command(value: Any, tail: Callable[[Any, Any], list[Any]], known: Any) -> d
     """LangGraph's `Command` with what it sets; of the messages in its update only the `tail`."""
     copied: dict[str, Any] = {}
     if (update := value.update) is not None:
-        copied["update"] = state(update, tail, known) if type(update) is dict else freeze(update)
+        copied["update"] = _pairs(update, tail, known) if type(update) is dict else freeze(update)
     for name in ("goto", "graph", "resume"):
         if (said := getattr(value, name, None)) is not None and said != ():
             copied[name] = freeze(said)
@@ -179,9 +179,10 @@ def tail_of_input(messages: Any, whole: bool) -> list[Any]:
     else what follows the last answer."""
     news: list[Any] = []
     for item in reversed(messages):
-        if not whole and role_of(item) in ANSWERS:
+        role = ROLES[type(item)]
+        if not whole and (role or role_of(item)) in ANSWERS:
             break
-        news.append(message(item) if is_message(item) else freeze(item))
+        news.append(freeze(item) if role is None else message(item))
         if len(news) >= LONGEST_IMPORT:
             break
     news.reverse()
@@ -194,13 +195,13 @@ def tail_of_output(messages: Any, seen: Memory) -> list[Any]:
     news: list[Any] = []
     answered = False
     for item in reversed(messages):
-        have = fields_of(item)
-        role = role_of(item) if have is None else _role(have)
+        fixed = ROLES[type(item)]
+        role = fixed or role_of(item)
         if role in PEOPLE:
             break
-        if have is None:
+        if fixed is None:
             news.append(freeze(item))
-        elif not (answered and have.get("tool_call_id") in seen.kept):
+        elif not (answered and item.__dict__.get("tool_call_id") in seen.kept):
             news.append(message(item))
         answered = answered or role in ANSWERS
         if len(news) >= LONGEST_IMPORT:
@@ -214,12 +215,12 @@ def news_of_node(messages: Any, seen: Memory) -> list[Any]:
     news: list[Any] = []
     known = seen.kept
     for item in reversed(messages):
-        have = fields_of(item)
-        if (role_of(item) if have is None else _role(have)) in PEOPLE:
+        fixed = ROLES[type(item)]
+        if (fixed or role_of(item)) in PEOPLE:
             break
-        if have is None:
+        if fixed is None:
             news.append(freeze(item))
-        elif have.get("id") in known or have.get("tool_call_id") in known:
+        elif (have := item.__dict__).get("id") in known or have.get("tool_call_id") in known:
             continue
         else:
             news.append(message(item))
@@ -235,4 +236,4 @@ def rendered(value: Any) -> Any:
     messages = have.get("messages")
     if messages is None:
         return freeze(have.get("text"))
-    return [message(item) for item in messages if role_of(item) in SYSTEM]
+    return [message(item) for item in messages if (ROLES[type(item)] or role_of(item)) in SYSTEM]

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 from gati._context import Span, current_scope, current_span, paused, rare
 from gati.langchain import history
 from gati.langchain.arguments import identity_in, is_node, name_of, parameters_of, text_of_blocks
+from gati.langchain.messages import ROLES, message, response_metadata, tool_message
 from gati.langchain.private import (
     LOSES_CONTEXT,
     RUN_TYPE,
@@ -25,7 +26,7 @@ from gati.langchain.private import (
     running_config,
 )
 from gati.langchain.prompts import template_of
-from gati.langchain.snapshot import fault_of, fields_of, freeze, message, response_metadata
+from gati.langchain.snapshot import fault_of, freeze
 from gati.trace.records import (
     CONVERSATION_KEYS,
     Custom,
@@ -127,16 +128,21 @@ class Recorder:
         metadata: Any,
         more: dict[str, Any],
     ) -> None:
-        admitted = self._admit(run_id, parent)
-        if admitted is None:
-            return
-        parent, above = admitted
-        whole = above is None and self._begins(metadata)
+        above = self.open.get(parent.int) if parent is not None else None
+        if above is None or rare.done or run_id.int in self.open:
+            admitted = self._admit(run_id, parent)
+            if admitted is None:
+                return
+            parent, above = admitted
         call: ModelCall | None = None
         try:
-            call = self._call(messages, more, whole)
+            if isinstance(messages, str):
+                call = ModelCall((), (Message("human", messages),), 1, parameters_of(more))
+            else:
+                system, news = history.tail_of_call(messages, self.answers, above is None and self._begins(metadata))
+                call = _new(ModelCall, (tuple(system), tuple(news), len(messages), parameters_of(more)))
         except Exception as error:  # noqa: BLE001 - as in `_taken`, which costs a call more
-            self._missed("_call", error)
+            self._missed("model_started", error)
         name = more.get("name") or name_of(serialized)
         self._start("model", run_id, parent, above, name, call, tags, metadata)
 
@@ -214,15 +220,21 @@ class Recorder:
         self.put(_new(RunEnded, (run_id, at, result, None)))
 
     def tool_ended(self, output: Any, run_id: UUID) -> None:
-        if (have := fields_of(output)) is not None and (call_id := have.get("tool_call_id")):
-            self.answers.add(call_id)
-        self.ended(output, run_id)
+        at = perf_counter_ns()
+        take: Callable[[Any], Any] = freeze
+        if ROLES[type(output)] is not None:
+            take = tool_message
+            if type(call_id := output.__dict__.get("tool_call_id")) is str:
+                self.answers.add(call_id)
+        self._ended(run_id, at, take, output)
 
     def ended(self, output: Any, run_id: UUID) -> None:
-        at = perf_counter_ns()
+        self._ended(run_id, perf_counter_ns(), freeze, output)
+
+    def _ended(self, run_id: UUID, at: int, take: Callable[[Any], Any], output: Any) -> None:
         self.open.pop(run_id.int, None)
         if not (rare.done and run_id.int in self.muted.kept):
-            self.put(_new(RunEnded, (run_id, at, self._taken(freeze, output), None)))
+            self.put(_new(RunEnded, (run_id, at, self._taken(take, output), None)))
 
     def failed(self, error: BaseException, run_id: UUID, more: dict[str, Any]) -> None:
         at = perf_counter_ns()
@@ -280,12 +292,6 @@ class Recorder:
     def _missed(self, what: str, error: Exception) -> None:
         if self.fault is not None:
             self.fault(what, error)
-
-    def _call(self, messages: Any, more: dict[str, Any], whole: bool) -> ModelCall:
-        if isinstance(messages, str):
-            return ModelCall((), (Message("human", messages),), 1, parameters_of(more))
-        system, news = history.tail_of_call(messages, self.answers, whole)
-        return _new(ModelCall, (tuple(system), tuple(news), len(messages), parameters_of(more)))
 
     def _admit(self, run_id: UUID, parent: UUID | None) -> tuple[UUID | None, int | None] | None:
         """The run above and what is known of it if it is open; None if this run is not to be recorded.

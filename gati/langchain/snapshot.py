@@ -14,17 +14,14 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import partial
-from itertools import product
-from operator import itemgetter
 from pathlib import PurePath
 from types import MemberDescriptorType, NoneType
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 
-from gati.trace.records import COMMAND, Fault, Message
+from gati.trace.records import COMMAND, Fault
 
 BUDGET = 2_000
 """Most values copied by one snapshot; what is beyond is counted, not copied."""
@@ -37,8 +34,6 @@ SHARED = frozenset({str, int, float, bool, NoneType, bytes})
 KEYS = frozenset({str})
 _TEXTUAL = (UUID, datetime, date, time, timedelta, Decimal, PurePath)
 _ORDERED = (list, tuple, set, frozenset, deque)
-_NOT_KEPT = frozenset({"tool_calls", "function_call", "parsed", "logprobs"})
-"""Parts of a message's extra data that stand elsewhere or are of no use to a reader."""
 
 
 def freeze(value: Any, budget: int = BUDGET) -> Any:
@@ -48,7 +43,7 @@ def freeze(value: Any, budget: int = BUDGET) -> Any:
         return value
     if kind is dict and (copied := few(value, budget)) is not None:
         return copied
-    return _Copier(budget).copy(value, DEPTH)
+    return Copier(budget).copy(value, DEPTH)
 
 
 def few(value: dict[Any, Any], budget: int) -> dict[str, Any] | None:
@@ -85,33 +80,7 @@ def flat_copy(value: Any) -> Any:
     return None
 
 
-_MESSAGE_CLASSES: dict[type, bool] = {}
-
-
-def is_message(value: Any) -> bool:
-    """`isinstance(value, BaseMessage)`, remembered by class: pydantic makes the check itself slow."""
-    return fields_of(value) is not None
-
-
-def fields_of(value: Any) -> dict[str, Any] | None:
-    """The fields of a chat message; None if `value` is none."""
-    known = _MESSAGE_CLASSES.get(type(value))
-    if known is None:
-        known = is_message_class(type(value))
-    return value.__dict__ if known else None
-
-
-def is_message_class(kind: type) -> bool:
-    """`issubclass(kind, BaseMessage)`, remembered."""
-    known = _MESSAGE_CLASSES.get(kind)
-    if known is None:
-        if len(_MESSAGE_CLASSES) > 1_000:  # a program that makes classes as it runs
-            _MESSAGE_CLASSES.clear()
-        known = _MESSAGE_CLASSES[kind] = issubclass(kind, BaseMessage)
-    return known
-
-
-class _Copier:
+class Copier:
     """One snapshot: what is left of its budget, and the containers it stands in."""
 
     __slots__ = ("inside", "left")
@@ -166,22 +135,22 @@ class _Copier:
 # call the methods of the base class, never those that a class of the user's puts in their place.
 
 
-def _dict(copier: _Copier, value: Any, depth: int) -> Any:
+def _dict(copier: Copier, value: Any, depth: int) -> Any:
     size, pairs = dict.__len__(value), dict.items(value)
     # A list is made in one step, so another thread may write meanwhile; a huge one would take too long.
     return copier.mapping(list(pairs) if size <= BUDGET else pairs, size, depth)
 
 
-def _sequence(base: Any, copier: _Copier, value: Any, depth: int) -> Any:
+def _sequence(base: Any, copier: Copier, value: Any, depth: int) -> Any:
     size, items = base.__len__(value), base.__iter__(value)
     return copier.sequence(tuple(items) if size <= BUDGET else items, size, depth)
 
 
-def _fields_of(names: tuple[str, ...], copier: _Copier, value: Any, depth: int) -> Any:
+def _fields_of(names: tuple[str, ...], copier: Copier, value: Any, depth: int) -> Any:
     return copier.mapping(list(zip(names, tuple.__iter__(value), strict=False)), len(names), depth)
 
 
-def _model(copier: _Copier, value: Any, depth: int) -> Any:
+def _model(copier: Copier, value: Any, depth: int) -> Any:
     pairs = list(own_dict(value).items())
     extra = getattr(value, "__pydantic_extra__", None)
     if type(extra) is dict:
@@ -189,7 +158,7 @@ def _model(copier: _Copier, value: Any, depth: int) -> Any:
     return copier.mapping(pairs, len(pairs), depth)
 
 
-def _dataclass(slots: tuple[tuple[str, Any], ...], copier: _Copier, value: Any, depth: int) -> Any:
+def _dataclass(slots: tuple[tuple[str, Any], ...], copier: Copier, value: Any, depth: int) -> Any:
     own = own_dict(value)
     pairs = []
     for name, slot in slots:
@@ -211,21 +180,16 @@ def own_dict(value: Any) -> dict[str, Any]:
     return own if type(own) is dict else {}
 
 
-def _enum(copier: _Copier, value: Any, depth: int) -> Any:
+def _enum(copier: Copier, value: Any, depth: int) -> Any:
     return copier.copy(own_dict(value).get("_value_"), depth)
 
 
-def _error(copier: _Copier, value: Any, depth: int) -> Any:
+def _error(copier: Copier, value: Any, depth: int) -> Any:
     fault = fault_of(value)
     return {"type": fault.type, "message": fault.message}
 
 
-def _nested_message(copier: _Copier, value: Any, depth: int) -> Any:
-    # With the same budget: messages that hold each other would else be copied without end.
-    return message(value, frozen=lambda inner, _: copier.copy(inner, depth))
-
-
-def _number(copier: _Copier, value: Any, depth: int) -> Any:
+def _number(copier: Copier, value: Any, depth: int) -> Any:
     """A number of numpy's, or one of its arrays, if it is one of a single number."""
     if value.ndim:
         return describe(value)
@@ -233,9 +197,15 @@ def _number(copier: _Copier, value: Any, depth: int) -> Any:
     return item if type(item) in SHARED else str(item)
 
 
-_Shape: TypeAlias = "Callable[[_Copier, Any, int], Any]"
+_Shape: TypeAlias = "Callable[[Copier, Any, int], Any]"
 _SHAPES: dict[type, _Shape] = {}
+_OTHERS: list[tuple[type, _Shape]] = []
 _STANDARD = frozenset({"uuid", "datetime", "decimal", "pathlib", "pathlib._local"})
+
+
+def copied_by(base: type, shape: _Shape) -> None:
+    """Say how objects of a class are copied that is not known here."""
+    _OTHERS.append((base, shape))
 
 
 def _shape_of(kind: type) -> _Shape:
@@ -246,8 +216,9 @@ def _shape_of(kind: type) -> _Shape:
 
 
 def _find_shape(kind: type) -> _Shape:  # noqa: C901 - a table; the order matters, since a class may be several
-    if is_message_class(kind):
-        return _nested_message
+    for base, shape in _OTHERS:
+        if issubclass(kind, base):
+            return shape
     if issubclass(kind, Enum):
         return _enum
     if issubclass(kind, dict):
@@ -292,89 +263,6 @@ def describe(value: Any) -> str:
     """What stands for an object that is not copied: its type's name."""
     kind = type(value)
     return f"<{kind.__module__}.{kind.__qualname__}>"
-
-
-_COMMON = itemgetter("type", "content", "id", "name", "additional_kwargs")
-_BLANK = {"type": "", "content": "", "id": None, "name": None, "additional_kwargs": None}
-_USUAL = frozenset(product((str,), (str,), (str, NoneType), (str, NoneType)))
-"""Types of the first four fields in nearly every message: those need no copy."""
-
-
-def message(value: BaseMessage, result: bool = False, frozen: Callable[[Any, int], Any] = freeze) -> Message:
-    """A chat message as it stands now; `result` adds what only a model's answer carries."""
-    # A pydantic model keeps its fields in its __dict__; reading them there runs no code.
-    # LangChain does not check what is assigned to them later: any may hold anything.
-    have = value.__dict__
-    try:
-        role, content, id_, name, extra = _COMMON(have)
-    except KeyError:
-        role, content, id_, name, extra = _COMMON({**_BLANK, **have})
-    if (type(role), type(content), type(id_), type(name)) not in _USUAL:
-        role = role if type(role) is str else ""
-        content, id_, name = frozen(content, BUDGET), frozen(id_, 1), frozen(name, 1)
-    get = have.get
-    calls, bad, call_id = get("tool_calls"), get("invalid_tool_calls"), get("tool_call_id")
-    status, artifact = get("status"), get("artifact")
-    return _new(
-        Message,
-        (
-            role,
-            content,
-            id_,
-            name,
-            () if calls is None or (type(calls) is list and not calls) else _calls(calls, frozen),
-            () if bad is None or (type(bad) is list and not bad) else _calls(bad, frozen),
-            call_id if type(call_id) in SHARED else frozen(call_id, 1),
-            status if type(status) in SHARED else frozen(status, 1),
-            _extra(extra, artifact, frozen) if artifact is not None or type(extra) is not dict or extra else None,
-            freeze(get("usage_metadata"), 300) if result else None,
-            response_metadata(get("response_metadata")) if result else None,
-        ),
-    )
-
-
-_new = tuple.__new__
-"""Makes a NamedTuple at half the cost of calling it."""
-
-
-def _calls(calls: Any, frozen: Callable[[Any, int], Any]) -> tuple[Any, ...]:
-    copied = []
-    for call in calls if type(calls) is list or type(calls) is tuple else (calls,):
-        if type(call) is not dict:
-            copied.append(frozen(call, BUDGET))
-            continue
-        own = call.copy()
-        arguments = own.get("args")
-        if arguments is not None:
-            own["args"] = None
-        if not (SHARED.issuperset(map(type, own.values())) and KEYS.issuperset(map(type, own))):
-            own = {k: frozen(v, BUDGET) for k, v in own.items() if type(k) is str}
-        if arguments is not None:
-            own["args"] = frozen(arguments, BUDGET)
-        copied.append(own)
-    return tuple(copied)
-
-
-def _extra(extra: Any, artifact: Any, frozen: Callable[[Any, int], Any]) -> dict[str, Any] | None:
-    kept: dict[str, Any] = {}
-    if type(extra) is dict:
-        kept = {k: frozen(v, 200) for k, v in extra.items() if k not in _NOT_KEPT and v is not None}
-    elif extra is not None:
-        kept["additional_kwargs"] = frozen(extra, 200)
-    if artifact is not None:
-        kept["artifact"] = frozen(artifact, 200)
-    return kept or None
-
-
-def response_metadata(value: Any) -> dict[str, Any] | None:
-    """A model's `response_metadata` or `llm_output` without the bulky parts."""
-    if type(value) is not dict:
-        frozen = freeze(value, 200)
-        return frozen if type(frozen) is dict and frozen else None
-    copied = value.copy()
-    if SHARED.issuperset(map(type, copied.values())) and _NOT_KEPT.isdisjoint(copied):
-        return copied or None
-    return {k: v if type(v) in SHARED else freeze(v, 200) for k, v in copied.items() if k not in _NOT_KEPT} or None
 
 
 _INTERRUPTS = ("GraphInterrupt", "NodeInterrupt")

@@ -47,7 +47,7 @@ def program() -> Runnable[Any, Any]:
 
 
 PLACES: list[tuple[Any, str]] = [
-    (snapshot._Copier, "copy"),
+    (snapshot.Copier, "copy"),
     (history, "state"),
     (history, "tail_of_call"),
     (history, "tail_of_input"),

@@ -14,13 +14,12 @@ from uuid import UUID
 import numpy
 import pytest
 from langchain_core.documents import Document
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.errors import GraphInterrupt, ParentCommand
 from langgraph.types import Command, Interrupt
 from pydantic import BaseModel
 
-from gati.langchain.snapshot import BUDGET, CUT, fault_of, freeze, is_command, message, response_metadata
-from gati.trace.records import COMMAND, Fault, Message
+from gati.langchain.snapshot import BUDGET, CUT, fault_of, freeze, is_command
+from gati.trace.records import COMMAND, Fault
 
 Point = namedtuple("Point", "x y")
 
@@ -91,34 +90,6 @@ def test_a_document_is_its_fields():
     assert (copied["page_content"], copied["metadata"]) == ("text", {"page": 1})
 
 
-def test_a_message_keeps_what_tells_something():
-    call = {"name": "f", "args": {"x": 1}, "id": "c1", "type": "tool_call"}
-    taken = message(
-        AIMessage("Hi", id="a1", tool_calls=[call], additional_kwargs={"refusal": None, "tool_calls": ["raw"], "x": 1})
-    )
-    assert taken == Message("ai", "Hi", "a1", tool_calls=(call,), additional={"x": 1})
-    answer = message(ToolMessage("12", tool_call_id="c1", artifact=[1], status="error", name="f"))
-    assert (answer.tool_call_id, answer.status, answer.name, answer.additional) == (
-        "c1",
-        "error",
-        "f",
-        {"artifact": [1]},
-    )
-
-
-def test_only_a_result_carries_usage_and_metadata():
-    usage: Any = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
-    made = AIMessage(
-        "Hi", usage_metadata=usage, response_metadata={"model_name": "m", "logprobs": [1], "parsed": object()}
-    )
-    assert (message(made).usage, message(made).response) == (None, None)
-    assert (message(made, result=True).usage, message(made, result=True).response) == (usage, {"model_name": "m"})
-
-
-def test_a_message_inside_a_value_is_a_message():
-    assert freeze({"said": HumanMessage("Hi")}) == {"said": Message("human", "Hi")}
-
-
 def test_a_command_is_marked():
     assert is_command(Command(goto="x"))
     assert freeze(Command(goto="x"))[COMMAND]["goto"] == "x"
@@ -138,17 +109,3 @@ def test_an_exception_that_cannot_be_told_is_its_type():
             raise RuntimeError
 
     assert fault_of(Odd()) == Fault("Odd", "")
-
-
-@pytest.mark.parametrize("value", [None, {}, "text", [1]])
-def test_metadata_that_is_none_is_none(value: Any):
-    assert response_metadata(value) is None
-
-
-def test_an_artifact_is_kept_whatever_kind_of_message_has_it():
-    class Report(HumanMessage):
-        artifact: Any = None
-        status: str = "success"
-
-    told = message(Report("done", artifact={"rows": 3}))
-    assert (told.additional, told.status) == ({"artifact": {"rows": 3}}, "success")

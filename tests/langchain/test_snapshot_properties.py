@@ -35,7 +35,8 @@ from pydantic import BaseModel, ConfigDict
 
 from gati import observe
 from gati.exporters.limits import plain
-from gati.langchain.snapshot import BUDGET, DEPTH, freeze, message
+from gati.langchain.messages import message
+from gati.langchain.snapshot import BUDGET, DEPTH, freeze
 from gati.testing import ScriptedChatModel
 from gati.trace.records import Message
 from tests.servers import LocalServer
