@@ -7,7 +7,7 @@ import threading
 import time
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gati.pipeline import life, mask
 from gati.pipeline.faults import guard
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from gati.pipeline.stats import Ledger
     from gati.settings import Mask
     from gati.trace.records import Record
+
+T = TypeVar("T")
 
 HOUSEKEEPING_SECONDS = 30.0
 """Time between two looks for turns that went silent and for files of dead processes."""
@@ -80,16 +82,16 @@ class Assembler(Protocol):
         ...
 
 
-class _Paced(list["Item"]):
-    """Items with a pause after each that was worked on, so that whoever reads them all holds up nobody."""
+class _Paced(list[T]):
+    """Things with a pause after each that was worked on, so that whoever reads them all holds up nobody."""
 
-    def __init__(self, items: list[Item], pause: Callable[[], None]) -> None:
-        super().__init__(items)
+    def __init__(self, things: list[T], pause: Callable[[], None]) -> None:
+        super().__init__(things)
         self._pause = pause
 
-    def __iter__(self) -> Iterator[Item]:
-        for item in super().__iter__():
-            yield item
+    def __iter__(self) -> Iterator[T]:
+        for thing in super().__iter__():
+            yield thing
             self._pause()
 
 
@@ -295,7 +297,7 @@ class Worker:
                 requests, self._encoded[n] = self._encoded[n], []
                 self._unsent = True
                 with guard("outbox.accept"):
-                    sender.outbox.accept(requests)
+                    sender.outbox.accept(_Paced(requests, self._hand_on))
                 self._hand_on()
 
     def _encode(self, sender: Sender, items: list[Item]) -> list[Request]:
