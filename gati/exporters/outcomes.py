@@ -20,6 +20,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from gati.exporters.base import Outcome, Verdict
 
 _AGAIN = frozenset({408, 409, 425, 429})
@@ -59,9 +61,12 @@ def of_status(status: int, headers: Mapping[str, str], body: bytes, items: int) 
 def fields(body: bytes) -> dict[str, Any] | None:
     """The answer as a JSON object; None if it is none."""
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
+        value = orjson.loads(body)
+    except ValueError:
+        try:
+            value = json.loads(body)  # takes more: half a surrogate pair, numbers that are none
+        except (ValueError, RecursionError):
+            return None
     return value if isinstance(value, dict) else None
 
 

@@ -56,7 +56,7 @@ def answer_of(
             status = "completed"
     if not text:
         return None, status
-    root_id = str(trace.root.id)
+    root_id = trace.id
     at = (trace.root.ended or trace.touched) + trace.offset
     properties = {} if status == "completed" else {"status": status}
     return Said(f"{root_id}:answer", "assistant", text, at, root_id, properties), status

@@ -43,7 +43,7 @@ def resumption(trace: Trace) -> list[Event]:
 
 
 def _event(trace: Trace, key: str, data: dict[str, Any], status: Status, at: int) -> CustomEvent:
-    root_id, name = str(trace.root.id), key.split(":")[0]
+    root_id, name = trace.id, key.split(":")[0]
     return CustomEvent(
         event_id=f"{root_id}:{key}",
         timestamp="-",
@@ -67,7 +67,7 @@ def refusals(trace: Trace, calls: Calls) -> list[Event]:
             ToolCallEvent(
                 event_id=call_id,
                 timestamp="-",
-                parent_event_id=str(trace.root.id),
+                parent_event_id=trace.id,
                 tool_name=str((request or {}).get("name") or message.name or ""),
                 input=as_object((request or {}).get("args"), "input"),
                 output={} if failed else {"output": text_of(message)},

@@ -60,7 +60,7 @@ class Steps:
         self.trace = trace
         self.agent_name = agent_name
         self.prompts = prompts
-        self.root_id = str(trace.root.id)
+        self.root_id = trace.id
         self.root_ended = trace.root.ended is not None
         self.calls = calls
         self.events: list[Event] = []
@@ -169,7 +169,7 @@ class Steps:
         return event
 
     def _node(self, run: Run) -> Event:
-        key = (run.parent_id, run.node, run.metadata.get("langgraph_checkpoint_ns"))
+        key = (run.parent, run.node, run.metadata.get("langgraph_checkpoint_ns"))
         attempt = self._attempts[key] = self._attempts.get(key, 0) + 1
         return NodeExecutionEvent(
             event_id=str(run.id),

@@ -119,6 +119,7 @@ class Trace:
     """A root run and all below it: one turn, open until the root has ended and nobody is left.
 
     Attributes:
+        id: the root's.
         offset: what to add to a run's times to get nanoseconds since the epoch.
         open: number of runs that have not ended.
         touched: time of the last record (`perf_counter_ns`).
@@ -129,10 +130,11 @@ class Trace:
     """
 
     __slots__ = (
-        "configurable", "interrupts", "late", "making", "offset", "open", "pauses", "resumed", "root", "scope", "size", "touched",
+        "configurable", "id", "interrupts", "late", "making", "offset", "open", "pauses", "resumed", "root", "scope", "size", "touched",
     )  # fmt: skip
 
     def __init__(self, root: Run, scope: Scope | None, offset: int) -> None:
+        self.id = str(root.id)
         self.root = root
         self.scope = scope
         self.configurable: dict[str, Any] | None = None

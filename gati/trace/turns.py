@@ -51,7 +51,7 @@ class Options:
 def identify(trace: Trace, options: Options) -> Conversation:
     """Whose conversation a trace belongs to, with the system prompt if one was given."""
     root = trace.root
-    conversation = resolve(str(root.id), trace.scope, root.metadata, trace.configurable, options.defaults)
+    conversation = resolve(trace.id, trace.scope, root.metadata, trace.configurable, options.defaults)
     scoped = trace.scope.system_prompt if trace.scope is not None else None
     conversation.prompt = given_prompt(scoped, root.metadata.get("system_prompt"), options.system_prompt)
     return conversation
@@ -67,7 +67,7 @@ class Making:
         if trace.late is not None:
             self.id, self.conversation = trace.late
         else:
-            self.id, self.conversation = str(trace.root.id), identify(trace, options)
+            self.id, self.conversation = trace.id, identify(trace, options)
         self.thread: Thread = threads.of(self.conversation.id)
         self.known = threads.knew
         self.agentic = self.root.kind in ("chain", "prompt", "step")
@@ -253,9 +253,6 @@ class Making:
 
     def _drop_known_messages(self) -> None:
         """Leave with each model call only what stands nowhere else in the conversation."""
-        for event in self.steps.events:
-            if isinstance(event, ToolCallEvent) and isinstance(found := event.output.get("output"), str):
-                self.thread.tell(found)
         here = {one.text for one in self._said}
         for run, event in self.steps.models[self._cleaned :]:
             if not self.known and is_main(run):

@@ -37,7 +37,7 @@ def said_in(
     heard = _heard(trace, input_key)
     if heard is None:
         return []
-    root_id, start = str(trace.root.id), trace.root.started + trace.offset
+    root_id, start = trace.id, trace.root.started + trace.offset
     said: list[Said] = []
     earlier: dict[str, Any] = {}
     if heard.history and not known and conversation_id != root_id:

@@ -45,13 +45,13 @@ class _State:
 
 
 class _Open:
-    """A request that may still take whole turns of its conversation."""
+    """A request that may still take whole turns of its conversation, if they are `like` those in it."""
 
-    __slots__ = ("envelope", "request", "size")
+    __slots__ = ("like", "request", "size")
 
-    def __init__(self, request: Request, envelope: dict[str, Any], size: int) -> None:
+    def __init__(self, request: Request, like: tuple[Any, ...], size: int) -> None:
         self.request = request
-        self.envelope = envelope
+        self.like = like
         self.size = size
 
 
@@ -151,14 +151,15 @@ class Encoder:
             self._pack(lane, turn, group, joinable=len(groups) == 1)
 
     def _stamp(self, found: list[Draft], state: _State) -> None:
-        last = state.last_ms
+        last, most = state.last_ms, limits.LAST_MS
         for draft in found:
-            ms = min(draft.ns // 1_000_000, limits.LAST_MS)
+            ms = draft.ns // 1_000_000
+            ms = min(ms, most)
             last = ms if ms > last else last + 1
-            second = last // 1000
+            second, rest = divmod(last, 1000)
             if second != self._second:
                 self._second, self._prefix = second, limits.second(second)
-            draft.message["createdAt"] = f"{self._prefix}.{last % 1000:03d}Z"
+            draft.message["createdAt"] = f"{self._prefix}.{rest:03d}Z"
         state.last_ms = last
 
     def _envelope(self, lane: str, turn: events.Turn, prompt: Hashable) -> tuple[dict[str, Any], int]:
@@ -198,13 +199,20 @@ class Encoder:
         # Below a sixth of the limit no escaping of its texts can make the request too large.
         if opened.request.items + len(found) > self._most or size > self._largest // 6:
             return False
-        envelope, _ = self._envelope(lane, turn, prompt)
-        if envelope != opened.envelope:
+        if opened.like != self._said_of(turn, prompt):
             return False
         opened.request.body["messages"] += [draft.message for draft in found]
         opened.request.items += len(found)
         opened.size = size
         return True
+
+    def _said_of(self, turn: events.Turn, prompt: Hashable) -> tuple[Any, ...]:
+        """What a turn says of its request beside its messages; all else there is the same for all of a conversation."""
+        whose = turn.conversation
+        ids = (whose.user_id, whose.organization_id, turn.agent_name, turn.model)
+        # They are the user's own objects, which are not compared themselves.
+        properties = limits.plain(whose.properties, self._limit)[0] if whose.properties else None
+        return (*map(limits.identifier, ids), properties, prompt)
 
     def _pack(self, lane: str, turn: events.Turn, group: tuple[Hashable, list[Draft]], joinable: bool) -> None:
         prompt, found = group
@@ -218,7 +226,7 @@ class Encoder:
         whole = start == 0
         self._add(lane, turn, envelope, found[start:], size)
         if whole and joinable:
-            self._open[lane] = _Open(self._requests[-1], envelope, size)
+            self._open[lane] = _Open(self._requests[-1], self._said_of(turn, prompt), size)
 
     def _add(self, lane: str, turn: events.Turn, envelope: dict[str, Any], found: list[Draft], size: int) -> None:
         messages = [draft.message for draft in found]
