@@ -23,7 +23,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import chart, report
+from tests.benchmarks import chart, instructions, report
 from tests.benchmarks.contenders import CONTENDERS
 from tests.benchmarks.environments import ROOT, SINK, Environments, clean, default_folder
 from tests.benchmarks.workloads import WORKLOADS
@@ -161,6 +161,7 @@ def _closer(python: str, pusher: str, address: str, quick: bool) -> dict[str, An
     told = {
         "micro": _told([python, "-m", "tests.benchmarks.micro", address]),
         "switched": _told([python, "-m", "tests.benchmarks.switched", address]),
+        "instructions": instructions.counted(python, address),
     }
     for whose in ("one", "own"):
         turns = 500 if quick else 5000

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from tests.benchmarks.contenders import CONTENDERS
+from tests.benchmarks.instructions import PARTS
 from tests.benchmarks.workloads import WORKLOADS
 
 Rounds = list[dict[str, dict[str, dict[str, Any]]]]
@@ -194,12 +195,28 @@ def _closer(told: dict[str, Any]) -> str:
             "gati switched on and off in one process, burst by burst: pairs that are free of what else differs between "
             "two processes.",
             _table(["", "wall", "CPU"], switched),
+            *_instructions(told.get("instructions")),
             "Each callback of the agent in the user's thread, in microseconds; beside it a handler that appends its "
             "arguments to a deque.",
             _table(["", "median", "p99", "deque, median"], rows),
             "\n".join(f"- {fact}" for fact in facts),
         )
     )
+
+
+def _instructions(told: dict[str, dict[str, int]] | None) -> Iterator[str]:
+    """Counts are the same at every run, where times are not."""
+    if told is None:
+        return
+    yield (
+        "Instructions of a turn, of all threads in user space, in millions and against no tracing: the work itself, "
+        "without what caches, kernel, garbage collector and neighbours make of it."
+    )
+    rows = (
+        [title, *(f"{of[part] / 1e6:.2f}, {of[part] / of['none']:.2f}" for of in told.values())]
+        for part, title in PARTS.items()
+    )
+    yield _table(["", *(WORKLOADS[name].title for name in told)], rows)
 
 
 def _late(told: dict[str, float]) -> str:
