@@ -86,6 +86,7 @@ def test_a_missing_parent_is_noticed(body: bytes):
         (b"plain", "plain"),
         (b"[1]", "[1]"),
         (b"\xff", "\ufffd"),
+        (b'{"error": "\\ud800", "at": NaN}', "\ud800"),
     ],
 )
 def test_what_a_server_says_is_found(body: bytes, said: str):

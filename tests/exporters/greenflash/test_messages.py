@@ -78,10 +78,22 @@ def test_turns_of_other_conversations_do_not():
     assert [request.lane for request in encode(*turns)] == ["c-0", "c-1", "c-2"]
 
 
-def test_a_turn_of_another_user_goes_by_itself():
-    other = agent_turn()
-    other.conversation.user_id = "u-8"
-    assert len(encode(agent_turn(), other)) == 2
+@pytest.mark.parametrize(
+    ("whose", "name", "value"),
+    [
+        ("conversation", "user_id", "u-8"),
+        ("conversation", "organization_id", "o-8"),
+        ("conversation", "properties", {"plan": "pro"}),
+        ("turn", "agent_name", "another"),
+        ("turn", "model", "another"),
+    ],
+)
+def test_a_turn_of_which_the_request_would_say_another_thing_goes_by_itself(whose: str, name: str, value: Any):
+    first, other = agent_turn(root=run_id(100)), agent_turn(root=run_id(101))
+    setattr(other.conversation if whose == "conversation" else other, name, value)
+    assert len(encode(first, other)) == 2
+    setattr(first.conversation if whose == "conversation" else first, name, value)
+    assert len(encode(first, other)) == 1
 
 
 def test_a_request_holds_whole_turns_or_parts_of_one():
