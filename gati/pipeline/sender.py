@@ -36,6 +36,9 @@ BEHIND = 2
 """When it would take so many times `connections` threads, there is no rest any more."""
 
 
+_FAULT = Outcome(Verdict.RETRY, "internal fault")
+
+
 class Sender:
     """At most `connections` threads that empty an outbox.
 
@@ -111,15 +114,17 @@ class Sender:
                 began, worked = time.monotonic(), time.thread_time()
                 with self._lock:
                     self._began[me] = began
-                rest = 0.0
+                outcome, rest = _FAULT, 0.0
                 try:
                     self._start()
-                    self.carry(parcel)
+                    outcome = self._attempt(parcel)
                     self._mean += (time.monotonic() - began - self._mean) / 8
                     rest = RESTS * len(self._began) * (time.thread_time() - worked)
                 finally:
+                    # First: a shutdown that hears of the last delivery waits for all who are through with their send.
                     with self._lock:
                         del self._began[me]
+                    self.outbox.settle(parcel, outcome)
                     self._tell()
                 if self._is_spare(me):
                     return
@@ -140,19 +145,23 @@ class Sender:
 
     def carry(self, parcel: Parcel) -> None:
         """Make one attempt and tell the outbox."""
-        if not self._prepared:
-            self._prepare()
-        outcome = Outcome(Verdict.RETRY, "internal fault")
+        outcome = _FAULT
         try:
-            outcome = self.outbox.exporter.send(unpack(parcel.data))
-        except Exception as error:  # noqa: BLE001 - an exporter promises not to raise; a broken promise must cost no message
-            note(f"exporter.{self.outbox.exporter.name}.send", error)
-            outcome = Outcome(Verdict.RETRY, type(error).__name__)
+            outcome = self._attempt(parcel)
         finally:
             self.outbox.settle(parcel, outcome)
 
+    def _attempt(self, parcel: Parcel) -> Outcome:
+        if not self._prepared:
+            self._prepare()
+        try:
+            return self.outbox.exporter.send(unpack(parcel.data))
+        except Exception as error:  # noqa: BLE001 - an exporter promises not to raise; a broken promise must cost no message
+            note(f"exporter.{self.outbox.exporter.name}.send", error)
+            return Outcome(Verdict.RETRY, type(error).__name__)
+
     def _tell(self) -> None:
-        """Tell whoever waits for a flush. A thread that does is through with its send: a shutdown waits for its end."""
+        """Tell whoever waits for a flush."""
         with guard("flush"):
             self._settled()
 
