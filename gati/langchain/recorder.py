@@ -136,10 +136,11 @@ class Recorder:
             parent, above = admitted
         call: ModelCall | None = None
         try:
+            whole = above is None and self._begins(metadata)
             if isinstance(messages, str):
                 call = ModelCall((), (Message("human", messages),), 1, parameters_of(more))
             else:
-                system, news = history.tail_of_call(messages, self.answers, above is None and self._begins(metadata))
+                system, news = history.tail_of_call(messages, self.answers, whole)
                 call = _new(ModelCall, (tuple(system), tuple(news), len(messages), parameters_of(more)))
         except Exception as error:  # noqa: BLE001 - as in `_taken`, which costs a call more
             self._missed("model_started", error)

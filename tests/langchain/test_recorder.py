@@ -213,6 +213,16 @@ def test_a_model_call_tells_only_what_is_new(kept: Kept):
     assert [record.inputs.total for record in kept.of(RunStarted)] == [1, 3, 5]
 
 
+def test_a_completion_begins_a_conversation_as_any_model_call_does(kept: Kept):
+    config: Any = {"run_id": uuid4(), "metadata": {"thread_id": "c"}}
+    handler.on_llm_start({"name": "completion"}, ["one"], **config)
+    handler.on_llm_error(ValueError("enough"), run_id=config["run_id"])
+    talk = [HumanMessage("one"), AIMessage("Answer.", id="told elsewhere"), HumanMessage("two")]
+    desk.recorder.answers.add("told elsewhere")  # type: ignore[union-attr]  # the fixture has put one there
+    model("Two.").invoke(talk, {**WATCHED, "metadata": {"thread_id": "c"}})
+    assert [message.content for message in kept.of(RunStarted)[-1].inputs.messages] == ["two"]
+
+
 def test_later_edits_are_not_seen(kept: Kept):
     def edit(state: dict[str, Any]) -> dict[str, Any]:
         state["text"] = "edited"
