@@ -128,12 +128,10 @@ class Recorder:
         metadata: Any,
         more: dict[str, Any],
     ) -> None:
-        above = self.open.get(parent.int) if parent is not None else None
-        if above is None or rare.done or run_id.int in self.open:
-            admitted = self._admit(run_id, parent)
-            if admitted is None:
-                return
-            parent, above = admitted
+        admitted = self._admit(run_id, parent)
+        if admitted is None:
+            return
+        parent, above = admitted
         call: ModelCall | None = None
         try:
             whole = above is None and self._begins(metadata)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gati.pipeline.outbox import Outbox
 from gati.pipeline.worker import Worker
 from tests.pipeline.kit import Destination, running, say, until
 
@@ -70,5 +72,25 @@ def test_a_shutdown_waits_for_the_sender_that_told_of_the_last_delivery(
     with running(tmp_path, Destination()) as pipeline:
         say(pipeline, "c", "x")
         assert pipeline.flush(20.0).delivered == 1
+        threading.Timer(0.1, go.set).start()
+    assert senders() == 0
+
+
+def test_a_shutdown_waits_for_a_sender_that_has_settled_while_another_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, first, settle = threading.Event(), threading.Lock(), Outbox.settle
+
+    def settled_and_held_up(outbox: Outbox, parcel: Any, outcome: Any) -> None:
+        settle(outbox, parcel, outcome)
+        if first.acquire(blocking=False):
+            go.wait(20.0)
+
+    monkeypatch.setattr(Outbox, "settle", settled_and_held_up)
+    monkeypatch.setattr("gati.pipeline.engine.JOIN_SECONDS", 20.0)
+    with running(tmp_path, Destination()) as pipeline:
+        for lane in ("a", "b"):
+            say(pipeline, lane, "x")
+        assert pipeline.flush(20.0).delivered == 2
         threading.Timer(0.1, go.set).start()
     assert senders() == 0

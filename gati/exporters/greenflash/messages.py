@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -44,12 +44,23 @@ class _State:
         self.whose: events.Conversation | None = None
 
 
+class _Like(NamedTuple):
+    """What a turn says of its request beside its messages; turns of a conversation that say the same may share one."""
+
+    user_id: str
+    organization_id: str
+    agent_name: str
+    model: str
+    properties: dict[str, Any]
+    prompt: Hashable
+
+
 class _Open:
     """A request that may still take whole turns of its conversation, if they are `like` those in it."""
 
     __slots__ = ("like", "request", "size")
 
-    def __init__(self, request: Request, like: tuple[Any, ...], size: int) -> None:
+    def __init__(self, request: Request, like: _Like, size: int) -> None:
         self.request = request
         self.like = like
         self.size = size
@@ -151,10 +162,9 @@ class Encoder:
             self._pack(lane, turn, group, joinable=len(groups) == 1)
 
     def _stamp(self, found: list[Draft], state: _State) -> None:
-        last, most = state.last_ms, limits.LAST_MS
+        last = state.last_ms
         for draft in found:
-            ms = draft.ns // 1_000_000
-            ms = min(ms, most)
+            ms = min(draft.ns // 1_000_000, limits.LAST_MS)
             last = ms if ms > last else last + 1
             second, rest = divmod(last, 1000)
             if second != self._second:
@@ -162,21 +172,33 @@ class Encoder:
             draft.message["createdAt"] = f"{self._prefix}.{rest:03d}Z"
         state.last_ms = last
 
-    def _envelope(self, lane: str, turn: events.Turn, prompt: Hashable) -> tuple[dict[str, Any], int]:
+    def _like(self, turn: events.Turn, prompt: Hashable) -> _Like:
+        whose = turn.conversation
+        own = whose.properties if self._view.content else numbers(whose.properties)
+        # Values as they are sent: the user's own objects are not compared.
+        return _Like(
+            limits.identifier(whose.user_id),
+            limits.identifier(whose.organization_id),
+            limits.identifier(turn.agent_name or self._settings.agent_name),
+            limits.identifier(turn.model),
+            limits.plain(own, self._limit)[0] if own else {},
+            prompt,
+        )
+
+    def _envelope(self, lane: str, like: _Like) -> tuple[dict[str, Any], int]:
         """A request's arguments beside its messages, and their size."""
-        conversation, settings = turn.conversation, self._settings
+        settings = self._settings
         envelope: dict[str, Any] = {
-            "external_user_id": limits.identifier(conversation.user_id) or _ANONYMOUS,
+            "external_user_id": like.user_id or _ANONYMOUS,
             "external_conversation_id": lane,
         }
-        if conversation.organization_id:
-            envelope["external_organization_id"] = limits.identifier(conversation.organization_id)
+        if like.organization_id:
+            envelope["external_organization_id"] = like.organization_id
         if settings.product_id:
             envelope["product_id"] = settings.product_id
-        if turn.model:
-            envelope["model"] = limits.identifier(turn.model)
-        own = conversation.properties if self._view.content else numbers(conversation.properties)
-        own = {**own, "agent_name": turn.agent_name or settings.agent_name}
+        if like.model:
+            envelope["model"] = like.model
+        own = {**like.properties, "agent_name": like.agent_name}
         if settings.environment:
             own["environment"] = settings.environment
         envelope["properties"], size = limits.plain(own, self._limit)
@@ -184,7 +206,7 @@ class Encoder:
             envelope["sample_rate"] = settings.sample_rate
         if settings.force_sample is not None:
             envelope["force_sample"] = settings.force_sample
-        wire = self._wires.by_key(prompt)
+        wire = self._wires.by_key(like.prompt)
         if wire.value is not None:
             envelope["system_prompt"] = wire.value
         return envelope, size + wire.size + 4 * limits.LONGEST_ID
@@ -199,24 +221,17 @@ class Encoder:
         # Below a sixth of the limit no escaping of its texts can make the request too large.
         if opened.request.items + len(found) > self._most or size > self._largest // 6:
             return False
-        if opened.like != self._said_of(turn, prompt):
+        if opened.like != self._like(turn, prompt):
             return False
         opened.request.body["messages"] += [draft.message for draft in found]
         opened.request.items += len(found)
         opened.size = size
         return True
 
-    def _said_of(self, turn: events.Turn, prompt: Hashable) -> tuple[Any, ...]:
-        """What a turn says of its request beside its messages; all else there is the same for all of a conversation."""
-        whose = turn.conversation
-        ids = (whose.user_id, whose.organization_id, turn.agent_name, turn.model)
-        # They are the user's own objects, which are not compared themselves.
-        properties = limits.plain(whose.properties, self._limit)[0] if whose.properties else None
-        return (*map(limits.identifier, ids), properties, prompt)
-
     def _pack(self, lane: str, turn: events.Turn, group: tuple[Hashable, list[Draft]], joinable: bool) -> None:
         prompt, found = group
-        envelope, base = self._envelope(lane, turn, prompt)
+        like = self._like(turn, prompt)
+        envelope, base = self._envelope(lane, like)
         size, start = base, 0
         for index, draft in enumerate(found):
             if index - start == self._most or (size + draft.size > self._largest and index > start):
@@ -226,7 +241,7 @@ class Encoder:
         whole = start == 0
         self._add(lane, turn, envelope, found[start:], size)
         if whole and joinable:
-            self._open[lane] = _Open(self._requests[-1], self._said_of(turn, prompt), size)
+            self._open[lane] = _Open(self._requests[-1], like, size)
 
     def _add(self, lane: str, turn: events.Turn, envelope: dict[str, Any], found: list[Draft], size: int) -> None:
         messages = [draft.message for draft in found]
