@@ -28,7 +28,7 @@ PUBLIC = (
     *("gati/observe.py", "gati/errors.py", "gati/events.py", "gati/options.py", "gati/settings.py", "gati/testing.py"),
     *("gati/langchain/callback.py", "gati/langchain/scripted.py", "gati/exporters/base.py", "gati/pipeline/stats.py"),
     # `observe` shows their names.
-    *("gati/_scopes.py", "gati/_spans.py", "gati/_told.py", "gati/langchain/wrappers.py"),
+    *("gati/_api/scopes.py", "gati/_api/spans.py", "gati/_api/manual.py", "gati/langchain/wrappers.py"),
     *("gati/demo.py", "gati/cli"),
 )
 GATES = (

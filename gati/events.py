@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from typing import Any, ClassVar, Literal, TypeAlias
 
+from gati._deprecation import renamed_field, warn_renamed
+
 Status: TypeAlias = Literal["completed", "error", "aborted", "waiting", "resumed", "unfinished"]
 """How a run ended. ``aborted``: stopped by the user or a timeout. ``waiting``: interrupted
 for a human's answer. ``unfinished``: its end was never reported."""
@@ -92,8 +94,8 @@ class Conversation:
 
 
 @dataclass(slots=True)
-class Said:
-    """A text that a person wrote or saw."""
+class ChatMessage:
+    """A message of the conversation: text that the user wrote or read."""
 
     id: str
     role: Literal["user", "assistant", "system"]
@@ -200,6 +202,7 @@ class AgentEndEvent(Event):
     tool_calls: int = 0
 
 
+@renamed_field("shown", "is_answer")
 @dataclass(slots=True, kw_only=True)
 class LLMCallEvent(Event):
     """One call of a chat or completion model.
@@ -208,7 +211,7 @@ class LLMCallEvent(Event):
         prompt: the user's text of the call. `system_prompt`: its system text, several joined
             with a blank line. `completion`: the answer's text.
         new_messages: messages of the call that stand nowhere else in the conversation.
-        shown: the completion is the turn's answer, so a person saw it.
+        is_answer: the completion is the turn's answer.
         internal: summariser, router, title maker, sub-agent: never part of the chat.
         cached: the answer came from LangChain's cache and cost nothing.
     """
@@ -234,7 +237,7 @@ class LLMCallEvent(Event):
     new_messages: list[dict[str, Any]] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
     structured_prompt: Prompt | None = None
-    shown: bool = False
+    is_answer: bool = False
     internal: bool = False
     cached: bool = False
 
@@ -332,12 +335,13 @@ class CustomEvent(Event):
     payload: dict[str, Any] = field(default_factory=dict)
 
 
+@renamed_field("said", "messages")
 @dataclass(slots=True)
 class Turn:
     """A root run and all below it: what a person said, what was done, what they were answered.
 
     Attributes:
-        said: texts that are new with this turn, oldest first: imported history, the user's
+        messages: messages that this turn adds, oldest first: imported history, the user's
             texts, system messages in mid conversation.
         events: what was done, by start; a parent stands before its children.
         answer: the text that the person saw; None if there was none.
@@ -354,9 +358,9 @@ class Turn:
     status: Status = "completed"
     started_ns: int = 0
     ended_ns: int = 0
-    said: list[Said] = field(default_factory=list)
+    messages: list[ChatMessage] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-    answer: Said | None = None
+    answer: ChatMessage | None = None
     agentic: bool = True
     graph: bool = False
     context: str | None = None
@@ -379,3 +383,10 @@ class Action:
 
 Item: TypeAlias = "Turn | Event | Action"
 """What the assembler hands to the exporters."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Said":
+        warn_renamed("gati.events.Said", "gati.events.ChatMessage")
+        return ChatMessage
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,9 +16,9 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-from gati._runtime import runtime
-from gati._scopes import conversation, paused
-from gati._spans import span, step, tool
+from gati._api.runtime import runtime
+from gati._api.scopes import conversation, paused
+from gati._api.spans import span, step, tool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,23 +82,23 @@ def get_callbacks() -> list[BaseCallbackHandler]:
 
 def track_event(event: Event) -> None:
     """Deliver an event made by hand; it belongs to the surrounding conversation if it names none."""
-    from gati import _told
+    from gati._api import manual
 
-    _told.event(event)
+    manual.event(event)
 
 
 def wrap_embeddings(embeddings: Embeddings) -> Embeddings:
     """The same embeddings, whose calls are told as `embedding` steps."""
-    from gati.langchain.wrappers import WatchedEmbeddings
+    from gati.langchain.wrappers import TracedEmbeddings
 
-    return WatchedEmbeddings(embeddings)
+    return TracedEmbeddings(embeddings, span)
 
 
 def wrap_store(store: BaseStore) -> BaseStore:
     """The same LangGraph store, whose operations are told as `memory_read` and `memory_write`."""
-    from gati.langchain.wrappers import WatchedStore
+    from gati.langchain.wrappers import TracedStore
 
-    return WatchedStore(store)
+    return TracedStore(store, span)
 
 
 def identify_user(
@@ -111,9 +111,9 @@ def identify_user(
     properties: Mapping[str, Any] | None = None,
 ) -> None:
     """Tell the destination who a user is. Repeating it updates."""
-    from gati import _told
+    from gati._api import manual
 
-    _told.action(
+    manual.action(
         "users", external_user_id=str(user_id), name=name, email=email, phone=phone,
         external_organization_id=_text(organization_id), properties=properties,
     )  # fmt: skip
@@ -123,9 +123,9 @@ def identify_organization(
     organization_id: str | int | UUID, *, name: str | None = None, properties: Mapping[str, Any] | None = None
 ) -> None:
     """Tell the destination of an organization. Repeating it updates."""
-    from gati import _told
+    from gati._api import manual
 
-    _told.action("organizations", external_organization_id=str(organization_id), name=name, properties=properties)
+    manual.action("organizations", external_organization_id=str(organization_id), name=name, properties=properties)
 
 
 def log_rating(
@@ -140,9 +140,9 @@ def log_rating(
 ) -> None:
     """Record a person's rating of an answer (`run_id`: the root run's id) or of a conversation
     (`conversation_id`; the surrounding one when neither is given)."""
-    from gati import _told
+    from gati._api import manual
 
-    _told.rating(
+    manual.rating(
         rating=rating, rating_min=rating_min, rating_max=rating_max, run_id=_text(run_id),
         conversation_id=_text(conversation_id), feedback=feedback, rated_at=rated_at,
     )  # fmt: skip
@@ -166,9 +166,9 @@ def log_event(
     `insert_id` makes repetitions count once; a random one is made when it is left out.
     `quality_impact_score` lies between -1 and 1.
     """
-    from gati import _told
+    from gati._api import manual
 
-    _told.product_event(
+    manual.product_event(
         event_type, value=value, value_type=value_type, influence=influence,
         quality_impact_score=quality_impact_score, conversation_id=_text(conversation_id), user_id=_text(user_id),
         insert_id=insert_id, properties=properties, event_at=event_at,

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gati._deprecation import warn_renamed
 from gati.events import Action, Event, Turn
 from gati.exporters.base import DELIVERED, Outcome, Request
 
@@ -51,12 +52,15 @@ class Captured:
         """The turns of one conversation."""
         return [turn for turn in self.turns if turn.conversation.id == conversation_id]
 
+    def transcript(self) -> list[tuple[str, str]]:
+        """Return all messages as ``(role, text)``, in order: the user's, then the answer, turn by turn."""
+        messages = [m for turn in self.turns for m in (*turn.messages, turn.answer) if m is not None]
+        return [(message.role, message.text) for message in messages]
+
     def said(self) -> list[tuple[str, str]]:
-        """What people said and saw: (role, text), in order."""
-        texts = [(said, turn.answer) for turn in self.turns for said in [turn.said]]
-        return [
-            (one.role, one.text) for said, answer in texts for one in [*said, *([answer] if answer is not None else [])]
-        ]
+        """Deprecated: use `transcript`."""
+        warn_renamed("Captured.said()", "Captured.transcript()")
+        return self.transcript()
 
     def encode(self, items: Sequence[Item]) -> list[Request]:
         """Keep the items; what is made of them carries nothing."""
@@ -90,7 +94,7 @@ def capture(**options: Any) -> Iterator[Captured]:
         options: as of `observe.init`. Destinations that they or the environment name get
             nothing. A gati that was running before is shut down first.
     """
-    from gati._runtime import runtime
+    from gati._api.runtime import runtime
     from gati.settings import load
 
     captured = Captured()

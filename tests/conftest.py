@@ -36,7 +36,7 @@ def _nothing_left_running(_clean_environment: None) -> Iterator[None]:
     yield
     if "gati.observe" in sys.modules:
         from gati import observe
-        from gati.pipeline import faults
+        from gati.pipeline import internal_errors
 
         observe.shutdown(timeout=5.0)
-        faults.reset()
+        internal_errors.reset()

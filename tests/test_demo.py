@@ -23,7 +23,7 @@ def test_it_is_one_conversation_of_two_turns_with_a_tool_and_a_retriever():
     with capture() as captured:
         demo.talk(demo.model(), "c-1")
     first, second = captured.conversation("c-1")
-    assert captured.said() == [
+    assert captured.transcript() == [
         ("user", demo.QUESTIONS[0]), ("assistant", ANSWERS[0]), ("user", demo.QUESTIONS[1]), ("assistant", ANSWERS[1]),
     ]  # fmt: skip
     for turn in (first, second):

@@ -200,7 +200,7 @@ def test_a_mask_that_raises_lets_nothing_through(
     def broken(text: str, path: str, kind: str) -> str:
         raise ValueError(text)
 
-    monkeypatch.setattr("gati.pipeline.faults.RAISE", False)
+    monkeypatch.setattr("gati.pipeline.internal_errors.RAISE", False)
     assert run(greenflash, tmp_path, caplog, mask=broken) == {"wire": set(), "disk": set(), "log": set()}
     assert mask.MARKER in repr(greenflash.requests)
     assert observe.stats().masked_out

@@ -63,7 +63,7 @@ def test_one_scope_object_may_be_entered_by_several_tasks_at_once() -> None:
 
     with capture() as captured:
         asyncio.run(program())
-    assert {(turn.conversation.id, turn.said[0].text) for turn in captured.turns} == {
+    assert {(turn.conversation.id, turn.messages[0].text) for turn in captured.turns} == {
         (f"c-{i}", f"c-{i}") for i in range(20)
     }
 
@@ -74,7 +74,7 @@ def test_nothing_that_starts_while_paused_is_recorded_injected_or_by_hand() -> N
             echo.invoke("secret")
             echo.invoke("secret", {"callbacks": observe.get_callbacks()})
         echo.invoke("open")
-    assert [turn.said[0].text for turn in captured.turns] == ["open"]
+    assert [turn.messages[0].text for turn in captured.turns] == ["open"]
 
 
 def test_pausing_inside_a_run_leaves_out_what_is_below_and_keeps_the_run() -> None:

@@ -44,7 +44,7 @@ def test_a_step_around_a_chain_is_the_turn_and_the_chain_hangs_on_it() -> None:
     with capture() as captured:
         assert answer("What is the capital of France?") == "Paris."
     turn = only(captured.turns)
-    assert captured.said() == [("user", "What is the capital of France?"), ("assistant", "Paris.")]
+    assert captured.transcript() == [("user", "What is the capital of France?"), ("assistant", "Paris.")]
     model_call = next(event for event in turn.events if event.kind == "llm_call")
     assert model_call.parent_event_id == turn.run_id
 
@@ -90,7 +90,7 @@ def test_a_generator_is_one_step_whose_output_is_what_it_gave() -> None:
 
     with capture() as captured:
         assert list(words()) == ["a ", "b"]
-    assert captured.said() == [("assistant", "a b")]
+    assert captured.transcript() == [("assistant", "a b")]
 
 
 def test_between_the_steps_of_a_generator_the_callers_code_is_not_inside_it() -> None:

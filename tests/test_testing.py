@@ -13,7 +13,7 @@ from gati.testing import Clock, ScriptedChatModel, capture
 def test_capture_shows_what_would_have_been_delivered():
     with capture(agent_name="tutor") as captured:
         ScriptedChatModel(replies=["4"]).invoke("What is 2 + 2?", {"metadata": {"conversation_id": "c-1"}})
-    assert captured.said() == [("user", "What is 2 + 2?"), ("assistant", "4")]
+    assert captured.transcript() == [("user", "What is 2 + 2?"), ("assistant", "4")]
     (turn,) = captured.conversation("c-1")
     (call,) = turn.events
     assert isinstance(call, LLMCallEvent)

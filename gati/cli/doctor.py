@@ -162,10 +162,10 @@ def _injection() -> Check:
 
     with capture(enabled=True, auto_inject=True) as captured:  # else an option could hide what is asked here
         ScriptedChatModel(replies=["well"]).invoke("How are you?")
-    if captured.said() == [("user", "How are you?"), ("assistant", "well")]:
+    if captured.transcript() == [("user", "How are you?"), ("assistant", "well")]:
         return Check("injection", "pass", "a run was seen without any callback given")
     return Check(
-        "injection", "fail", f"a run was seen as {captured.said()}",
+        "injection", "fail", f"a run was seen as {captured.transcript()}",
         "pass callbacks=observe.get_callbacks(), and report your versions of LangChain",
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from gati import _runtime
+from gati._api import runtime
 from gati.cli.output import Exit, as_json, console, fail, progress, say
 from gati.cli.store import open_store
 from gati.settings import load
@@ -17,7 +17,7 @@ def run(product_id: str | None, path: Path | None, *, json_wanted: bool = False)
     settings = load(product_id=product_id)
     if settings.api_key is None:
         fail("there is nowhere to push to: set GREENFLASH_API_KEY", Exit.USAGE)
-    (exporter,) = _runtime._exporters(settings.model_copy(update={"local": False, "backend_url": None}))
+    (exporter,) = runtime._exporters(settings.model_copy(update={"local": False, "backend_url": None}))
     with closing(exporter), closing(open_store(path)) as store, progress("pushing", silent=json_wanted) as bar:
         task = bar.add_task("", total=None)
         result = push(

@@ -8,8 +8,8 @@ from typing import Any
 
 from gati.cli.output import Exit, as_json, console, progress, rows, say
 from gati.cli.store import held_by, place
-from gati.pipeline.drain import SpoolStatus, drain, status
 from gati.pipeline.engine import spool_folder
+from gati.pipeline.recovery import SpoolStatus, drain, status
 from gati.settings import load
 
 
@@ -48,10 +48,10 @@ def _readable(account: SpoolStatus) -> dict[str, Any]:
 
 def bring(timeout: float | None, *, json_wanted: bool = False) -> Exit:
     """Deliver what dead processes left, with a progress bar on a terminal."""
-    from gati import _runtime
+    from gati._api import runtime
 
     settings = load()
-    exporters = _runtime._exporters(settings.model_copy(update={"local": False}))
+    exporters = runtime._exporters(settings.model_copy(update={"local": False}))
     if not exporters:
         say("there is nowhere to deliver to: set GREENFLASH_API_KEY or GATI_BACKEND_URL")
         return Exit.USAGE

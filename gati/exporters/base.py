@@ -48,16 +48,16 @@ class Request:
     """One call of the destination's API, ready to be written to disk and sent.
 
     Attributes:
-        lane: requests of one lane are sent one after the other, in order (a conversation).
+        ordering_key: requests with the same key are sent in order, one at a time (a conversation's id).
         body: plain JSON values only; the SDK's or the backend's arguments.
         items: how many messages or events the body holds; what `Stats` counts.
-        turn: id of the root run, so that a drop takes whole turns.
+        turn_id: id of the root run; when a limit is reached, whole turns are dropped.
     """
 
-    lane: str
+    ordering_key: str
     body: dict[str, Any]
     items: int
-    turn: str
+    turn_id: str
     endpoint: str = field(default="messages")
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from gati.exporters import outcomes
+from gati.exporters import http_outcome
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
-from gati.exporters.batches import Encoder
-from gati.exporters.greenflash.quiet import quiet
-from gati.exporters.held import Held
+from gati.exporters.events_encoder import Encoder
+from gati.exporters.log_suppression import quiet
+from gati.exporters.shared_client import Held
 
 if TYPE_CHECKING:
     import httpx
@@ -77,7 +77,7 @@ class EventsApiExporter:
             if _is_answer(response.content):
                 return DELIVERED
             return Outcome(Verdict.RETRY, f"HTTP {response.status_code} without the API's answer")
-        return outcomes.of_status(response.status_code, response.headers, response.content, request.items)
+        return http_outcome.of_status(response.status_code, response.headers, response.content, request.items)
 
     def _connect(self) -> httpx.Client:
         import httpx  # late: comes with the SDK

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
-from gati.exporters.greenflash.messages import wire
+from gati.exporters.greenflash.encoder import wire
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

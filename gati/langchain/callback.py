@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from gati.langchain.private import GraphHandlerBase, RunInline
-from gati.langchain.prompts import extract_system_and_user_prompts
+from gati.langchain._compat import GraphHandlerBase, RunInline
+from gati.langchain.current import current
+from gati.langchain.prompt_templates import extract_system_and_user_prompts
 
 if TYPE_CHECKING:
     from uuid import UUID
-
-    from gati.langchain.recorder import Recorder
-
-
-class Desk:
-    """Where handlers find the recorder of today: one a process, empty before `init`, after
-    `shutdown` and when switched off. Handlers hold no state, so copies of them are the same."""
-
-    __slots__ = ("fault", "recorder")
-
-    def __init__(self) -> None:
-        self.recorder: Recorder | None = None
-        self.fault: Callable[[str, Exception], None] = _ignore
-
-
-def _ignore(place: str, error: Exception) -> None: ...
-
-
-desk = Desk()
 
 
 class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]  # which base there is, is known only at run time
@@ -48,95 +29,95 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
         tags: list[str] | None = None, metadata: dict[str, Any] | None = None, **more: Any,
     ) -> None:  # fmt: skip
         """A chain, graph, node, prompt or parser began."""
-        if (recorder := desk.recorder) is not None:
+        if (recorder := current.recorder) is not None:
             try:
                 recorder.chain_started(serialized, inputs, run_id, parent_run_id, tags, metadata, more)
             except Exception as error:  # the user's program goes on whatever we do wrong; so in all of these
-                desk.fault("on_chain_start", error)
+                current.report_error("on_chain_start", error)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, inputs: Any = None, **more: Any) -> None:
         """A chain ended; `inputs` come when it was streamed."""
-        if (recorder := desk.recorder) is not None:
+        if (recorder := current.recorder) is not None:
             try:
                 recorder.chain_ended(outputs, run_id, inputs)
             except Exception as error:
-                desk.fault("on_chain_end", error)
+                current.report_error("on_chain_end", error)
 
     def on_chat_model_start(
         self, serialized: Any, messages: Any, *, run_id: UUID, parent_run_id: UUID | None = None,
         tags: list[str] | None = None, metadata: dict[str, Any] | None = None, **more: Any,
     ) -> None:  # fmt: skip
         """A chat model was called; LangChain makes one run a prompt, so `messages` has one list."""
-        if (recorder := desk.recorder) is not None:
+        if (recorder := current.recorder) is not None:
             try:
                 recorder.model_started(serialized, messages[0], run_id, parent_run_id, tags, metadata, more)
             except Exception as error:
-                desk.fault("on_chat_model_start", error)
+                current.report_error("on_chat_model_start", error)
 
     def on_llm_start(
         self, serialized: Any, prompts: Any, *, run_id: UUID, parent_run_id: UUID | None = None,
         tags: list[str] | None = None, metadata: dict[str, Any] | None = None, **more: Any,
     ) -> None:  # fmt: skip
         """A completion model was called."""
-        if (recorder := desk.recorder) is not None:
+        if (recorder := current.recorder) is not None:
             try:
                 recorder.model_started(serialized, prompts[0], run_id, parent_run_id, tags, metadata, more)
             except Exception as error:
-                desk.fault("on_llm_start", error)
+                current.report_error("on_llm_start", error)
 
     def on_llm_new_token(self, token: Any = "", *, run_id: UUID, **more: Any) -> None:
         """A piece of an answer came."""
-        if (recorder := desk.recorder) is not None:
+        if (recorder := current.recorder) is not None:
             try:
                 recorder.token(token, run_id)
             except Exception as error:
-                desk.fault("on_llm_new_token", error)
+                current.report_error("on_llm_new_token", error)
 
     def on_llm_end(self, response: Any, *, run_id: UUID, **more: Any) -> None:
         """A model answered."""
-        if (recorder := desk.recorder) is not None:
+        if (recorder := current.recorder) is not None:
             try:
                 recorder.model_ended(response, run_id)
             except Exception as error:
-                desk.fault("on_llm_end", error)
+                current.report_error("on_llm_end", error)
 
     def on_tool_start(
         self, serialized: Any, input_str: str, *, run_id: UUID, parent_run_id: UUID | None = None,
         tags: list[str] | None = None, metadata: dict[str, Any] | None = None, **more: Any,
     ) -> None:  # fmt: skip
         """A tool began."""
-        if (recorder := desk.recorder) is not None:
+        if (recorder := current.recorder) is not None:
             try:
                 recorder.tool_started(serialized, input_str, run_id, parent_run_id, tags, metadata, more)
             except Exception as error:
-                desk.fault("on_tool_start", error)
+                current.report_error("on_tool_start", error)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **more: Any) -> None:
         """A tool returned."""
-        if (recorder := desk.recorder) is not None:
+        if (recorder := current.recorder) is not None:
             try:
                 recorder.tool_ended(output, run_id)
             except Exception as error:
-                desk.fault("on_tool_end", error)
+                current.report_error("on_tool_end", error)
 
     def on_retriever_start(
         self, serialized: Any, query: str, *, run_id: UUID, parent_run_id: UUID | None = None,
         tags: list[str] | None = None, metadata: dict[str, Any] | None = None, **more: Any,
     ) -> None:  # fmt: skip
         """A retriever began."""
-        if (recorder := desk.recorder) is not None:
+        if (recorder := current.recorder) is not None:
             try:
                 recorder.retriever_started(serialized, query, run_id, parent_run_id, tags, metadata, more.get("name"))
             except Exception as error:
-                desk.fault("on_retriever_start", error)
+                current.report_error("on_retriever_start", error)
 
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **more: Any) -> None:
         """A retriever found its documents."""
-        if (recorder := desk.recorder) is not None:
+        if (recorder := current.recorder) is not None:
             try:
                 recorder.ended(documents, run_id)
             except Exception as error:
-                desk.fault("on_retriever_end", error)
+                current.report_error("on_retriever_end", error)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **more: Any) -> None:
         """A chain raised."""
@@ -156,11 +137,11 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **more: Any) -> None:
         """The program dispatched an event of its own."""
-        if (recorder := desk.recorder) is not None:
+        if (recorder := current.recorder) is not None:
             try:
                 recorder.custom(name, data, run_id)
             except Exception as error:
-                desk.fault("on_custom_event", error)
+                current.report_error("on_custom_event", error)
 
     def on_interrupt(self, event: Any) -> None:
         """LangGraph paused a graph to ask a human."""
@@ -171,18 +152,18 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
         self._graph_state("resumed", event)
 
     def _failed(self, place: str, error: BaseException, run_id: UUID, more: dict[str, Any]) -> None:
-        if (recorder := desk.recorder) is not None:
+        if (recorder := current.recorder) is not None:
             try:
                 recorder.failed(error, run_id, more)
             except Exception as ours:
-                desk.fault(place, ours)
+                current.report_error(place, ours)
 
     def _graph_state(self, state: str, event: Any) -> None:
-        if (recorder := desk.recorder) is not None:
+        if (recorder := current.recorder) is not None:
             try:
                 recorder.graph_state(state, event)
             except Exception as error:
-                desk.fault("on_" + state, error)
+                current.report_error("on_" + state, error)
 
     @staticmethod
     def _extract_system_and_user_prompts(prompts: Any) -> tuple[str, str]:

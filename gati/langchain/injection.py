@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from gati._context import paused
+from gati.langchain._compat import attach_to_all
 from gati.langchain.callback import GatiLangChainCallback, handler
-from gati.langchain.private import attach_to_all
 
 logger = logging.getLogger("gati")
 

@@ -13,10 +13,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from gati._context import Span, current_scope, current_span, paused, rare
-from gati.langchain import history
-from gati.langchain.arguments import identity_in, is_node, name_of, parameters_of, text_of_blocks
-from gati.langchain.messages import ROLES, message, response_metadata, tool_message
-from gati.langchain.private import (
+from gati.langchain import new_messages
+from gati.langchain._compat import (
     LOSES_CONTEXT,
     RUN_TYPE,
     enclosing_run,
@@ -25,12 +23,14 @@ from gati.langchain.private import (
     input_comes_late,
     running_config,
 )
-from gati.langchain.prompts import template_of
-from gati.langchain.snapshot import fault_of, freeze
+from gati.langchain.callback_args import identity_in, is_node, name_of, parameters_of, text_of_blocks
+from gati.langchain.message_snapshot import ROLES, message, response_metadata, tool_message
+from gati.langchain.prompt_templates import template_of
+from gati.langchain.snapshot import error_info, freeze
 from gati.trace.records import (
     CONVERSATION_KEYS,
     Custom,
-    Fault,
+    ErrorInfo,
     FirstToken,
     GraphState,
     Message,
@@ -46,7 +46,7 @@ OPEN_RUNS = 100_000
 """Most runs remembered as open; runs that never end must not fill the memory."""
 
 ROOT, NODE, WATCHED, SEEKS, PROMPT = 1, 2, 4, 8, 16
-"""What is known of an open run: it is a root; a graph's node; it reads a history, whose length
+"""What is known of an open run: it is a root; a graph's node; it reads a new_messages, whose length
 is wanted; its `configurable`, which only its children can read, may name the user; it is a prompt."""
 
 _new = tuple.__new__
@@ -70,17 +70,17 @@ class Recorder:
         self,
         put: Callable[[Record], object],
         conversation_id: str | None = None,
-        fault: Callable[[str, Exception], None] | None = None,
+        report_error: Callable[[str, Exception], None] | None = None,
     ) -> None:
         self.put = put
-        self.fault = fault
+        self.report_error = report_error
         self.default_conversation = conversation_id
         # Keyed by `UUID.int`: hashing a UUID itself runs Python code.
         self.open: dict[int, int] = {}
         self.streams: dict[int, list[str]] = {}
-        self.muted = history.Memory(OPEN_RUNS)
-        self.answers = history.Memory(50_000)
-        self.conversations = history.Memory(50_000)
+        self.muted = new_messages.Memory(OPEN_RUNS)
+        self.answers = new_messages.Memory(50_000)
+        self.conversations = new_messages.Memory(50_000)
 
     # -- starts ---------------------------------------------------------------------------
 
@@ -104,7 +104,7 @@ class Recorder:
         flags, given, template = 0, None, None
         if kind == "prompt":
             flags, template = PROMPT, template_of(serialized)
-            given = self._taken(history.state, inputs, history.tail_of_input, False)
+            given = self._taken(new_messages.state, inputs, new_messages.tail_of_input, False)
         elif above is None:
             given = None if input_comes_late(inputs, more) else self._taken(self._root_input, inputs, metadata)
         elif (metadata and metadata.get("langgraph_node") == name) or is_node(tags):
@@ -138,7 +138,7 @@ class Recorder:
             if isinstance(messages, str):
                 call = ModelCall((), (Message("human", messages),), 1, parameters_of(more))
             else:
-                system, news = history.tail_of_call(messages, self.answers, whole)
+                system, news = new_messages.tail_of_call(messages, self.answers, whole)
                 call = _new(ModelCall, (tuple(system), tuple(news), len(messages), parameters_of(more)))
         except Exception as error:  # noqa: BLE001 - as in `_taken`, which costs a call more
             self._missed("model_started", error)
@@ -179,7 +179,7 @@ class Recorder:
         admitted = self._admit(run_id, None)
         if admitted is None:
             return None
-        inputs = self._taken(history.state, given, history.tail_of_input, False)
+        inputs = self._taken(new_messages.state, given, new_messages.tail_of_input, False)
         self._start(kind, run_id, *admitted, name, inputs, None, None)
         return Span(run_id, admitted[0])
 
@@ -193,17 +193,17 @@ class Recorder:
         given = output = None
         if flags & NODE:
             try:
-                output = history.state(outputs, history.news_of_node, self.answers)
+                output = new_messages.state(outputs, new_messages.news_of_node, self.answers)
             except Exception as error:  # noqa: BLE001 - as in `_taken`, which costs a call more
                 self._missed("state", error)
         elif flags & PROMPT:
-            output = self._taken(history.rendered, outputs)
+            output = self._taken(new_messages.rendered, outputs)
         elif flags & WATCHED:
             output = len(outputs) if isinstance(outputs, list) else None
         elif flags & ROOT:
-            output = self._taken(history.state, outputs, history.tail_of_output, self.answers)
+            output = self._taken(new_messages.state, outputs, new_messages.tail_of_output, self.answers)
         if inputs is not None and flags & ROOT:
-            given = self._taken(history.state, inputs, history.tail_of_input, False)
+            given = self._taken(new_messages.state, inputs, new_messages.tail_of_input, False)
         self.put(_new(RunEnded, (run_id, at, output, given)))
 
     def model_ended(self, response: Any, run_id: UUID) -> None:
@@ -244,11 +244,13 @@ class Recorder:
         output = self._taken(self._result, response) if response is not None else None
         inputs = more.get("inputs")
         given = (
-            self._taken(history.state, inputs, history.tail_of_input, False)
+            self._taken(new_messages.state, inputs, new_messages.tail_of_input, False)
             if inputs is not None and flags & ROOT
             else None
         )
-        self.put(RunFailed(run_id, at, self._taken(fault_of, error) or Fault(type(error).__name__, ""), output, given))
+        self.put(
+            RunFailed(run_id, at, self._taken(error_info, error) or ErrorInfo(type(error).__name__, ""), output, given)
+        )
 
     # -- in between -----------------------------------------------------------------------
 
@@ -289,8 +291,8 @@ class Recorder:
             return None
 
     def _missed(self, what: str, error: Exception) -> None:
-        if self.fault is not None:
-            self.fault(what, error)
+        if self.report_error is not None:
+            self.report_error(what, error)
 
     def _admit(self, run_id: UUID, parent: UUID | None) -> tuple[UUID | None, int | None] | None:
         """The run above and what is known of it if it is open; None if this run is not to be recorded.
@@ -357,7 +359,7 @@ class Recorder:
         return self.open.pop(key, 0)
 
     def _root_input(self, inputs: Any, metadata: Any) -> Any:
-        return history.state(inputs, history.tail_of_input, self._begins(metadata))
+        return new_messages.state(inputs, new_messages.tail_of_input, self._begins(metadata))
 
     def _begins(self, metadata: Any) -> bool:
         """Whether a root is the first that we see of its conversation."""
@@ -381,6 +383,6 @@ class Recorder:
                 info = response_metadata(candidate.generation_info)
                 made.append(Message("ai", candidate.text, response=info))
                 continue
-            history.remember(answer, self.answers)
+            new_messages.remember(answer, self.answers)
             made.append(message(answer, result=True))
         return _new(ModelResult, (tuple(made), response_metadata(response.llm_output)))

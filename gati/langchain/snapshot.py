@@ -21,7 +21,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from gati.trace.records import COMMAND, Fault
+from gati.trace.records import COMMAND, ErrorInfo
 
 BUDGET = 2_000
 """Most values copied by one snapshot; what is beyond is counted, not copied."""
@@ -185,8 +185,8 @@ def _enum(copier: Copier, value: Any, depth: int) -> Any:
 
 
 def _error(copier: Copier, value: Any, depth: int) -> Any:
-    fault = fault_of(value)
-    return {"type": fault.type, "message": fault.message}
+    info = error_info(value)
+    return {"type": info.type, "message": info.message}
 
 
 def _number(copier: Copier, value: Any, depth: int) -> Any:
@@ -268,7 +268,7 @@ def describe(value: Any) -> str:
 _INTERRUPTS = ("GraphInterrupt", "NodeInterrupt")
 
 
-def fault_of(error: BaseException) -> Fault:
+def error_info(error: BaseException) -> ErrorInfo:
     """The exception as text, and which kind of control flow it is, if it is none of error's."""
     kind = type(error)
     try:
@@ -278,10 +278,10 @@ def fault_of(error: BaseException) -> Fault:
     if kind.__module__.startswith("langgraph."):
         names = {base.__name__ for base in kind.__mro__}
         if "ParentCommand" in names:
-            return Fault(kind.__name__, "", "parent_command")
+            return ErrorInfo(kind.__name__, "", "parent_command")
         if not names.isdisjoint(_INTERRUPTS):
-            return Fault(kind.__name__, "", "interrupt", freeze(error.args[0] if error.args else None))
-    return Fault(kind.__name__, text, _control_of(error))
+            return ErrorInfo(kind.__name__, "", "interrupt", freeze(error.args[0] if error.args else None))
+    return ErrorInfo(kind.__name__, text, _control_of(error))
 
 
 def _control_of(error: BaseException) -> str | None:

@@ -12,8 +12,8 @@ from gati.exporters.base import Request
 def pack(request: Request) -> bytes:
     """One line, without its end."""
     line = {
-        "lane": request.lane,
-        "turn": request.turn,
+        "lane": request.ordering_key,
+        "turn": request.turn_id,
         "items": request.items,
         "endpoint": request.endpoint,
         "body": request.body,
@@ -31,10 +31,10 @@ def unpack(line: bytes) -> Request:
     if not isinstance(value, dict) or not isinstance(value["body"], dict):
         raise ValueError("not a request")
     return Request(
-        lane=str(value["lane"]),
+        ordering_key=str(value["lane"]),
         body=value["body"],
         items=int(value["items"]),
-        turn=str(value["turn"]),
+        turn_id=str(value["turn"]),
         endpoint=str(value["endpoint"]),
     )
 

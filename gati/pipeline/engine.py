@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gati.pipeline.faults import guard
+from gati.pipeline.internal_errors import guard
 from gati.pipeline.outbox import Outbox
+from gati.pipeline.request_queue import Limits
 from gati.pipeline.sender import Sender
 from gati.pipeline.spool import Spool
 from gati.pipeline.stats import Ledger
-from gati.pipeline.stock import Limits
 from gati.pipeline.worker import Assembler, Worker
 
 if TYPE_CHECKING:

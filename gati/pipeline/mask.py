@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gati.pipeline.faults import note
+from gati.pipeline.internal_errors import note
 
 if TYPE_CHECKING:
     from gati.exporters.base import Request

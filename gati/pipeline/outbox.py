@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from gati.exporters.base import Exporter, Outcome, Request, Verdict
 from gati.pipeline.codec import unpack
-from gati.pipeline.faults import guard, log
-from gati.pipeline.lanes import FOREVER, Batch, Parcel
+from gati.pipeline.internal_errors import guard, log
+from gati.pipeline.ordered_queue import FOREVER, Batch, Parcel
+from gati.pipeline.request_queue import Limits, Lines, Stock, batches
 from gati.pipeline.retry import Hold, Policy
-from gati.pipeline.stock import Limits, Lines, Stock, batches
 
 if TYPE_CHECKING:
     from gati.pipeline.spool import Spool

@@ -8,9 +8,9 @@ import time
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TYPE_CHECKING
 
-from gati.pipeline import faults, life
+from gati.pipeline import internal_errors, process_hooks
 from gati.pipeline.buffer import Buffer
-from gati.pipeline.faults import guard, log
+from gati.pipeline.internal_errors import guard, log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,7 +50,7 @@ class Pipeline:
         self._kept: list[Engine] = []
         self._closed = False
         self._be_new()
-        life.watch(self)
+        process_hooks.watch(self)
 
     def _be_new(self) -> None:
         self._pid = os.getpid()
@@ -62,7 +62,7 @@ class Pipeline:
     def _begin(self) -> Engine:
         if (ready := self._engine) is not None:
             return ready
-        with life.steady:
+        with process_hooks.steady:
             if self._engine is None:
                 from gati.pipeline.engine import Engine  # late: in the worker's thread, not in the user's `init`
 
@@ -94,7 +94,7 @@ class Pipeline:
         try:
             if self._thread is not None:
                 return True
-            life.hear_exit()  # also if no thread starts till then
+            process_hooks.hear_exit()  # also if no thread starts till then
             self._thread = thread = threading.Thread(target=self._work, name="gati-worker", daemon=True)
             self._buffer.idle = False  # it looks before it sleeps
             try:
@@ -208,7 +208,7 @@ class Pipeline:
         """Start again, empty: everything that waited belongs to the parent. Harmless if repeated."""
         if self._pid == os.getpid():
             return
-        faults.reset()
+        internal_errors.reset()
         if self._engine is not None:
             # The parent's objects stay referenced: their finalizers must not run in the child.
             self._kept.append(self._engine)
@@ -227,7 +227,9 @@ class Pipeline:
         refused, waiting = buffer.refused, len(buffer)
         records = buffer.taken + waiting + refused
         if engine is None:
-            return Stats(records=records, records_waiting=waiting, records_refused=refused, faults=faults.counts())
+            return Stats(
+                records=records, records_waiting=waiting, records_refused=refused, faults=internal_errors.counts()
+            )
         outboxes = engine.outboxes
         return engine.ledger.stats(
             records=records,
@@ -237,5 +239,5 @@ class Pipeline:
             spool_bytes=sum(outbox.disk_bytes for outbox in outboxes),
             memory_bytes=buffer.bytes + sum(outbox.memory_bytes for outbox in outboxes),
             paused=engine.paused,
-            faults=faults.counts(),
+            faults=internal_errors.counts(),
         )

@@ -9,14 +9,14 @@ import time
 from typing import TYPE_CHECKING
 
 from gati.exporters.base import Outcome, Verdict
-from gati.pipeline import life
+from gati.pipeline import process_hooks
 from gati.pipeline.codec import unpack
-from gati.pipeline.faults import guard, note
+from gati.pipeline.internal_errors import guard, note
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gati.pipeline.lanes import Parcel
+    from gati.pipeline.ordered_queue import Parcel
     from gati.pipeline.outbox import Outbox
 
 IDLE_SECONDS = 30.0
@@ -167,7 +167,7 @@ class Sender:
 
     def _prepare(self) -> None:
         """Have everything loaded that a send needs, before a fork can come in between."""
-        with guard("exporter.prepare"), life.steady:
+        with guard("exporter.prepare"), process_hooks.steady:
             importlib.import_module("encodings.idna")  # loaded by the first connection otherwise
             if not self._prepared and (prepare := getattr(self.outbox.exporter, "prepare", None)):
                 prepare()

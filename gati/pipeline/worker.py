@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from gati.pipeline import life, mask
-from gati.pipeline.faults import guard
+from gati.pipeline import mask, process_hooks
+from gati.pipeline.internal_errors import guard
 from gati.pipeline.sender import RESTS
 from gati.trace.records import Gap
 
@@ -275,7 +275,7 @@ class Worker:
 
     @staticmethod
     def _call(place: str, function: Callable[[], list[Item]]) -> list[Item]:
-        with guard(place), life.steady:
+        with guard(place), process_hooks.steady:
             return function()
         return []
 
@@ -302,7 +302,7 @@ class Worker:
 
     def _encode(self, sender: Sender, items: list[Item]) -> list[Request]:
         encode = sender.outbox.exporter.encode
-        with guard("exporter.encode"), life.steady:
+        with guard("exporter.encode"), process_hooks.steady:
             return encode(_Paced(items, self._hand_on))
         if len(items) == 1:
             self._ledger.drop_turns(1, "encode")
@@ -323,5 +323,5 @@ class Worker:
         if worked > SLICE_SECONDS:
             pressed = self._tickets or self._buffer.pressing
             # What took longer than a few slices was mostly spent waiting for the interpreter.
-            life.rest(HANDED_ON_SECONDS if pressed else RESTS * min(worked, 4 * SLICE_SECONDS))
+            process_hooks.rest(HANDED_ON_SECONDS if pressed else RESTS * min(worked, 4 * SLICE_SECONDS))
             self._slice_began = time.perf_counter()

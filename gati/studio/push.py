@@ -232,7 +232,7 @@ def _request(uid: str, rows: list[sqlite3.Row], product_id: str | None) -> Reque
     if first["prompt"]:
         body["system_prompt"] = prompts.put_together(first["prompt"], own)
     body["messages"] = [_message(row, uid) for row in rows]
-    return Request(lane=uid, body=body, items=len(rows), turn=uid)
+    return Request(ordering_key=uid, body=body, items=len(rows), turn_id=uid)
 
 
 def _message(row: sqlite3.Row, uid: str) -> dict[str, Any]:
@@ -252,7 +252,7 @@ def _action(endpoint: str, row: sqlite3.Row, product_id: str | None) -> Request:
         body.setdefault("product_id", product_id)
     if endpoint == "events":
         body.setdefault("insert_id", row["uid"])
-    return Request(lane=endpoint, body=body, items=1, turn=row["uid"], endpoint=endpoint)
+    return Request(ordering_key=endpoint, body=body, items=1, turn_id=row["uid"], endpoint=endpoint)
 
 
 def _snake(name: str) -> str:

@@ -12,20 +12,20 @@ from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
 from gati.events import Event, Item
-from gati.trace.memory import Threads
+from gati.trace.conversation_state import Threads
 from gati.trace.records import (
     Custom,
     FirstToken,
     Gap,
     GraphState,
+    ManualEvent,
     Record,
     RunEnded,
     RunFailed,
     RunStarted,
-    Told,
 )
-from gati.trace.tree import Run, Trace, grown
-from gati.trace.turns import Making, Options, complete_event
+from gati.trace.run_tree import Run, Trace, grown
+from gati.trace.turn_builder import Making, Options, complete_event
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -72,7 +72,7 @@ class Assembler:
             FirstToken: self._first_token,
             Custom: self._custom,
             GraphState: self._graph_state,
-            Told: self._told,
+            ManualEvent: self._told,
             Gap: self._gap,
         }
 
@@ -153,7 +153,7 @@ class Assembler:
         run = self._runs.get(record.run_id.int)
         if run is None or run.ended is not None:
             return
-        run.fault = record.fault
+        run.error = record.error
         run.output = record.output
         if record.inputs is not None and run.inputs is None:
             run.inputs, run.streamed = record.inputs, True
@@ -182,7 +182,7 @@ class Assembler:
         elif record.status not in trace.pauses:
             trace.pauses.append(record.status)
 
-    def _told(self, record: Told) -> None:
+    def _told(self, record: ManualEvent) -> None:
         item = record.item
         run = self._runs.get(record.run_id.int) if record.run_id is not None else None
         if not isinstance(item, Event):
@@ -208,7 +208,7 @@ class Assembler:
             if trace.root.ended is not None:
                 self._finish(trace)
         elif run is trace.root:
-            if run.fault is None and not run.streamed:
+            if run.error is None and not run.streamed:
                 self._finish(trace, self._part_from(trace))
             else:
                 self._lingering[run.id.int] = trace

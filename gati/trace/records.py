@@ -48,7 +48,7 @@ class Message(NamedTuple):
         return told
 
 
-class Fault(NamedTuple):
+class ErrorInfo(NamedTuple):
     """An exception without the exception: its type's name, its text, and its kind.
 
     `control` names control flow that is no error: "interrupt", "parent_command", "closed"
@@ -147,7 +147,7 @@ class RunFailed(NamedTuple):
 
     run_id: UUID
     at: int
-    fault: Fault
+    error: ErrorInfo
     output: Any = None
     inputs: Any = None
 
@@ -181,7 +181,7 @@ class GraphState(NamedTuple):
     """LangGraph's word for the pause: `interrupt_before` and `interrupt_after` are static ones."""
 
 
-class Told(NamedTuple):
+class ManualEvent(NamedTuple):
     """An event or action that the user told us by hand (`observe.track_event`, `log_rating`),
     and the run that it was told in."""
 
@@ -196,4 +196,4 @@ class Gap(NamedTuple):
     lost: int
 
 
-Record: TypeAlias = "RunStarted | RunEnded | RunFailed | FirstToken | Custom | GraphState | Told | Gap"
+Record: TypeAlias = "RunStarted | RunEnded | RunFailed | FirstToken | Custom | GraphState | ManualEvent | Gap"

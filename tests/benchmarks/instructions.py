@@ -88,16 +88,16 @@ def work(address: str, part: str, workload: str, turns: int) -> None:
 def _start(address: str, part: str) -> Callable[[], object]:
     if part == "none":
         return lambda: None
-    from gati.langchain.callback import desk
+    from gati.langchain.current import current
     from gati.pipeline import worker
 
     worker.SPOOL_SECONDS *= STRETCHED
     worker.LULL_SECONDS *= STRETCHED
     session = CONTENDERS["gati"].start(address)
-    recorder = desk.recorder
+    recorder = current.recorder
     assert recorder is not None
     if part == "dispatch":
-        desk.recorder = None
+        current.recorder = None
     elif part == "callbacks":
         recorder.put = lambda record: None
     return session.flush

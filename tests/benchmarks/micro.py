@@ -185,9 +185,9 @@ def holds(flush: Callable[[], object], turns: int = 400, seconds: float = 3.0) -
     the background, the same while a flush waits for them, and in a process that does nothing.
     """
     from gati import observe
-    from gati.langchain.callback import desk
+    from gati.langchain.current import current
 
-    recorder = desk.recorder
+    recorder = current.recorder
     assert recorder is not None
     put = recorder.put
     run = agent(lambda: {"metadata": {"thread_id": uuid.uuid4().hex}})
@@ -251,9 +251,9 @@ def _late(work: Callable[[], object]) -> dict[str, float]:
 
 def memory(turns: int = 200) -> int:
     """Bytes that a turn of the agent holds while it waits in the buffer."""
-    from gati.langchain.callback import desk
+    from gati.langchain.current import current
 
-    recorder = desk.recorder
+    recorder = current.recorder
     assert recorder is not None
     records: list[Any] = []
     put, recorder.put = recorder.put, records.append

@@ -27,12 +27,13 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 import gati
-from gati.exporters.greenflash.messages import Encoder
-from gati.langchain.callback import desk, handler
+from gati.exporters.greenflash.encoder import Encoder
+from gati.langchain.callback import handler
+from gati.langchain.current import current
 from gati.langchain.recorder import Recorder
 from gati.settings import load
 from gati.trace.assembler import Assembler
-from gati.trace.turns import Options
+from gati.trace.turn_builder import Options
 from tests.benchmarks import workloads
 
 OURS = str(Path(gati.__file__).parent)
@@ -95,8 +96,8 @@ def bytecodes(work: Callable[[], object]) -> int:
 def records(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Where a recorder of its own leaves what the callbacks tell."""
     kept: list[Any] = []
-    monkeypatch.setattr(desk, "recorder", Recorder(kept.append))
-    monkeypatch.setattr(desk, "fault", pytest.fail)
+    monkeypatch.setattr(current, "recorder", Recorder(kept.append))
+    monkeypatch.setattr(current, "report_error", pytest.fail)
     return kept
 
 

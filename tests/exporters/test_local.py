@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from gati.events import Action, Conversation, Item, Prompt, PromptComponent, Said, Turn
+from gati.events import Action, ChatMessage, Conversation, Item, Prompt, PromptComponent, Turn
 from gati.exporters.base import DELIVERED, Request, Verdict
-from gati.exporters.greenflash.messages import Encoder, wire
+from gati.exporters.greenflash.encoder import Encoder, wire
 from gati.exporters.local import LocalExporter
 from gati.settings import Settings
 from gati.studio import reading, validation
@@ -56,7 +56,7 @@ def test_a_turn_is_kept_as_greenflash_would_get_it(tmp_path: Path) -> None:
     settings = Settings(product_id="11111111-1111-4111-8111-111111111111")
     exporter = LocalExporter(tmp_path / "store.db", 1024**2, Encoder(settings))
     prompt = Prompt("Hi Ada", "tutor", [PromptComponent("Hi {{a_b}}")], {"a_b": "Ada"})
-    turn = Turn("r", Conversation("c", prompt=prompt), said=[Said("r:user", "user", "hello", 10**18)])
+    turn = Turn("r", Conversation("c", prompt=prompt), messages=[ChatMessage("r:user", "user", "hello", 10**18)])
     for made in exporter.encode([turn]):
         assert validation.fault("messages", wire(made.body)) is None
         assert exporter.send(made) == DELIVERED

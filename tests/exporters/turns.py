@@ -7,7 +7,7 @@ from typing import Any
 
 from gati import events as ev
 from gati.exporters.base import Request
-from gati.exporters.greenflash.messages import wire
+from gati.exporters.greenflash.encoder import wire
 from gati.settings import Settings, load
 from gati.studio import validation
 
@@ -30,12 +30,12 @@ def settings(**options: Any) -> Settings:
     return load(**{"api_key": "gf_test_key", "product_id": PRODUCT, "agent_name": "tutor", **options})
 
 
-def said(text: str, root: str = ROOT, at: float = 0) -> ev.Said:
-    return ev.Said(f"{root}:user", "user", text, ms(at))
+def said(text: str, root: str = ROOT, at: float = 0) -> ev.ChatMessage:
+    return ev.ChatMessage(f"{root}:user", "user", text, ms(at))
 
 
-def answer(text: str, root: str = ROOT, at: float = 1440) -> ev.Said:
-    return ev.Said(f"{root}:answer", "assistant", text, ms(at), root)
+def answer(text: str, root: str = ROOT, at: float = 1440) -> ev.ChatMessage:
+    return ev.ChatMessage(f"{root}:answer", "assistant", text, ms(at), root)
 
 
 def turn(*happened: ev.Event, root: str = ROOT, conversation: str = "c-1", **fields: Any) -> ev.Turn:
@@ -54,7 +54,7 @@ def turn(*happened: ev.Event, root: str = ROOT, conversation: str = "c-1", **fie
         "conversation": ev.Conversation(conversation, "u-7"),
         "name": "LangGraph",
         "agent_name": "tutor",
-        "said": [said("What is the square root of 144?", root, began)],
+        "messages": [said("What is the square root of 144?", root, began)],
         "answer": answer("The square root of 144 is 12.", root, ended - 1),
         "started_ns": ms(began),
         "ended_ns": ms(ended),
@@ -96,7 +96,7 @@ def agent_turn(**fields: Any) -> ev.Turn:
         node(4, "tools", 2, 820, 12),
         tool(5, run_id(4), 821, tool_call_id="call_1", requested_by=run_id(3)),
         node(6, "model", 3, 840, 600),
-        llm(7, run_id(6), 841, completion="The square root of 144 is 12.", shown=True, tokens_in=90, tokens_out=12,
+        llm(7, run_id(6), 841, completion="The square root of 144 is 12.", is_answer=True, tokens_in=90, tokens_out=12,
             cost=0.001, ended_ns=ms(1440)),
         model="gpt-4o",
         **fields,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gati import observe
-from gati.pipeline import faults
+from gati.pipeline import internal_errors
 from gati.pipeline.retry import Policy
 from tests.faults.talk import PRODUCT
 from tests.servers import API_KEY, LocalServer
@@ -21,7 +21,7 @@ Init = Callable[..., None]
 def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     quick = Policy(first=0.02, cap=0.1, retry_after_cap=0.3, probe=0.1)
     monkeypatch.setattr("gati.pipeline.outbox.Policy", lambda: quick)
-    faults.reset()
+    internal_errors.reset()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from gati import observe
-from gati.pipeline import faults
+from gati.pipeline import internal_errors
 from tests.faults.conftest import Init
 from tests.faults.talk import Talk
 from tests.servers import LocalServer
@@ -65,7 +65,7 @@ def traced(tracer: Tracer, talk: Talk, text: str) -> None:
 def test_a_fault_at_any_line_changes_nothing_for_the_program(
     init: Init, greenflash: LocalServer, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
-    monkeypatch.setattr(faults, "RAISE", False)
+    monkeypatch.setattr(internal_errors, "RAISE", False)
     init(greenflash)
     talk = Talk()
     talk.turn("c", "warm")
@@ -79,7 +79,7 @@ def test_a_fault_at_any_line_changes_nothing_for_the_program(
         fired += tracer.fired
     assert fired > 0.9 * len(every.lines)
     assert sum(observe.stats().faults.values()) > 0.5 * fired
-    faults.reset()
+    internal_errors.reset()
     talk.turn("after", "all")
     observe.flush(timeout=30.0)
     (asked,) = [m for m in greenflash.messages("after") if m["messageType"] == "user_message"]

@@ -52,9 +52,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Any:
     """Note which tests leave runs open that did not begin before them."""
-    from gati._runtime import runtime
+    from gati.langchain.current import current
 
-    recorder = runtime.recorder
+    recorder = current.recorder
     before = set(recorder.open) if recorder is not None else set()
     yield
     after = set(recorder.open) if recorder is not None else set()

@@ -16,19 +16,19 @@ from typing import Any, cast
 def hide(module: str, name: str) -> None:
     """Have gati, and nobody else, find no such name."""
     if name == "on_llm_start":  # what is looked for is the code of this method
-        from gati.langchain import private
+        from gati.langchain import _compat
 
-        private._partition = None
+        _compat._partition = None
         return
     if name in ("run_type", "defers_inputs"):  # keyword arguments, each by the name that gati looks for
-        from gati.langchain import private
+        from gati.langchain import _compat
 
-        setattr(private, name.upper(), "gone")
+        setattr(_compat, name.upper(), "gone")
         return
     found = builtins.__import__
 
     def without(wanted: str, scope: Any = None, locals: Any = None, names: Any = (), level: int = 0) -> Any:
-        if wanted == module and name in (names or ()) and (scope or {}).get("__name__") == "gati.langchain.private":
+        if wanted == module and name in (names or ()) and (scope or {}).get("__name__") == "gati.langchain._compat":
             raise ImportError(f"cannot import name {name!r} from {module!r}")
         return found(wanted, scope, locals, names, level)
 
@@ -81,16 +81,16 @@ def talk() -> dict[str, Any]:
     with capture() as captured:
         graph.invoke(given, {"configurable": {"user_id": "u-7"}})
     seen["user"] = captured.turns[0].conversation.user_id if captured.turns else None
-    seen["said"] = captured.said()
+    seen["said"] = captured.transcript()
     with capture(auto_inject=False) as captured:
         graph.invoke(given, {"callbacks": observe.get_callbacks()})
-    seen["said to a handler by hand"] = captured.said()
+    seen["said to a handler by hand"] = captured.transcript()
     with capture(auto_inject=False) as captured:
         waiting.invoke(given, {"configurable": {"thread_id": "t"}, "callbacks": observe.get_callbacks()})
     seen["static interrupt"] = [str(turn.status) for turn in captured.turns]
     with capture() as captured:
         list((prompt | model).stream({"subject": "maths", "text": "streamed"}))
-    seen["streamed"] = captured.said()
+    seen["streamed"] = captured.transcript()
     seen["variables"] = prompts_of(captured)
     beside.clear()
     with capture():

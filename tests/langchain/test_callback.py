@@ -20,7 +20,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
 from gati import GatiLangChainCallback, observe
-from gati.langchain import history, recorder, snapshot
+from gati.langchain import new_messages, recorder, snapshot
 from gati.testing import ScriptedChatModel, capture
 
 
@@ -48,13 +48,13 @@ def program() -> Runnable[Any, Any]:
 
 PLACES: list[tuple[Any, str]] = [
     (snapshot.Copier, "copy"),
-    (history, "state"),
-    (history, "tail_of_call"),
-    (history, "tail_of_input"),
-    (history, "rendered"),
+    (new_messages, "state"),
+    (new_messages, "tail_of_call"),
+    (new_messages, "tail_of_input"),
+    (new_messages, "rendered"),
     (recorder, "message"),
     (recorder, "freeze"),
-    (recorder, "fault_of"),
+    (recorder, "error_info"),
     (recorder, "response_metadata"),
     (recorder, "template_of"),
     (recorder, "parameters_of"),
@@ -73,7 +73,7 @@ def test_a_fault_of_ours_changes_nothing_for_the_program(
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("a fault of gati's own")
 
-    monkeypatch.setattr("gati.pipeline.faults.RAISE", False)
+    monkeypatch.setattr("gati.pipeline.internal_errors.RAISE", False)
     monkeypatch.setattr(owner, name, broken)
     with capture():
         assert program().invoke("What is the capital?") == "PARIS."
@@ -81,7 +81,7 @@ def test_a_fault_of_ours_changes_nothing_for_the_program(
 
 
 def test_a_snapshot_that_fails_costs_its_content_and_not_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gati.pipeline.faults.RAISE", False)
+    monkeypatch.setattr("gati.pipeline.internal_errors.RAISE", False)
 
     def broken(*_: Any) -> Any:
         raise RuntimeError("a fault of gati's own")
@@ -90,7 +90,7 @@ def test_a_snapshot_that_fails_costs_its_content_and_not_the_turn(monkeypatch: p
     with capture() as captured:
         program().invoke("What is the capital?")
         assert observe.stats().faults
-    assert captured.said() == [("user", "What is the capital?"), ("assistant", "PARIS.")]
+    assert captured.transcript() == [("user", "What is the capital?"), ("assistant", "PARIS.")]
 
 
 def everything(handlers: list[Any]) -> list[Any]:
@@ -127,7 +127,7 @@ def test_a_fault_in_any_callback_changes_nothing_for_the_program(name: str, monk
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("a fault of gati's own")
 
-    monkeypatch.setattr("gati.pipeline.faults.RAISE", False)
+    monkeypatch.setattr("gati.pipeline.internal_errors.RAISE", False)
     monkeypatch.setattr(recorder.Recorder, name, broken)
     with capture():
         assert everything([]) == expected
@@ -145,14 +145,14 @@ def test_copies_of_the_handler_record_each_run_once(again: Any) -> None:
         handler = again(observe.get_callbacks()[0])
         model = ScriptedChatModel(replies=["Hello."]).with_config(callbacks=[handler])
         model.invoke("Hi", {"callbacks": [GatiLangChainCallback(), *observe.get_callbacks()]})
-    assert captured.said() == [("user", "Hi"), ("assistant", "Hello.")]
+    assert captured.transcript() == [("user", "Hi"), ("assistant", "Hello.")]
 
 
 def test_a_model_with_the_handler_can_be_copied_deep() -> None:
     with capture() as captured:
         model = ScriptedChatModel(replies=["Hello."], callbacks=observe.get_callbacks())
         assert model.model_copy(deep=True).invoke("Hi").content == "Hello."
-    assert captured.said() == [("user", "Hi"), ("assistant", "Hello.")]
+    assert captured.transcript() == [("user", "Hi"), ("assistant", "Hello.")]
 
 
 def test_a_handler_made_before_init_watches_after_it() -> None:
@@ -181,7 +181,7 @@ async def test_other_handlers_see_the_start_of_a_completion_model_beside_ours() 
     with capture() as captured:
         await FakeListLLM(responses=["Hello."]).ainvoke("Hi", {"callbacks": [Other()]})
     assert seen == ["start"]
-    assert captured.said() == [("user", "Hi"), ("assistant", "Hello.")]
+    assert captured.transcript() == [("user", "Hi"), ("assistant", "Hello.")]
 
 
 def test_what_the_handler_is_given_stays_as_it_was() -> None:

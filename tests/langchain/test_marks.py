@@ -14,8 +14,8 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from gati import observe
 from gati.events import LLMCallEvent, NodeExecutionEvent
+from gati.langchain._compat import MARKS
 from gati.langchain.callback import GatiLangChainCallback
-from gati.langchain.private import MARKS
 from gati.testing import ScriptedChatModel, capture
 
 PACKAGE = Path(observe.__file__).parent
@@ -86,7 +86,7 @@ def talk(*marks: str) -> dict[str, Any]:
         flow.invoke(2, {"callbacks": [Forgets(marks)]})
     calls = [event for event in captured.turns[0].events if isinstance(event, LLMCallEvent)]
     return {
-        "said": captured.said(),
+        "said": captured.transcript(),
         "nodes": steps(captured),
         "prompts": [call.structured_prompt.external_id if call.structured_prompt else None for call in calls],
         "models": [(call.model, call.provider) for call in calls],
@@ -100,7 +100,7 @@ def steps(captured: Any) -> list[tuple[str, int | None]]:
 
 
 def test_the_marks_are_still_there() -> None:
-    assert talk() == WHOLE, "a mark is gone; what is lost stands in gati/langchain/private.py"
+    assert talk() == WHOLE, "a mark is gone; what is lost stands in gati/langchain/_compat.py"
 
 
 @pytest.mark.parametrize(("marks", "lost"), LOST.items(), ids=["-".join(marks[:2]) for marks in LOST])

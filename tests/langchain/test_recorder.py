@@ -18,10 +18,11 @@ from langchain_core.tools import tool
 from gati import observe
 from gati._context import current_scope
 from gati.langchain import recorder as module
-from gati.langchain.callback import desk, handler
+from gati.langchain.callback import handler
+from gati.langchain.current import current
 from gati.langchain.recorder import ROOT, Recorder
 from gati.testing import ScriptedChatModel
-from gati.trace.records import Custom, Fault, FirstToken, ModelCall, RunEnded, RunFailed, RunStarted
+from gati.trace.records import Custom, ErrorInfo, FirstToken, ModelCall, RunEnded, RunFailed, RunStarted
 
 PROMPT = ChatPromptTemplate([("system", "Be kind."), ("human", "{text}")])
 WATCHED: Any = {"callbacks": [handler]}
@@ -40,11 +41,11 @@ class Kept(list[Any]):
 @pytest.fixture
 def kept() -> Iterator[Kept]:
     records = Kept()
-    desk.recorder = Recorder(records.append)
+    current.recorder = Recorder(records.append)
     yield records
-    assert desk.recorder.open == {}
-    assert desk.recorder.streams == {}
-    desk.recorder = None
+    assert current.recorder.open == {}
+    assert current.recorder.streams == {}
+    current.recorder = None
 
 
 def model(*replies: Any) -> ScriptedChatModel:
@@ -119,7 +120,7 @@ def test_a_run_is_recorded_once_whoever_tells_of_it(kept: Kept):
 def test_a_failure_tells_type_text_and_what_there_was_of_an_answer(kept: Kept):
     with pytest.raises(ValueError, match="no"):
         (PROMPT | model(ValueError("no"))).invoke({"text": "hi"}, WATCHED)
-    assert [record.fault for record in kept.of(RunFailed)] == [Fault("ValueError", "no")] * 2
+    assert [record.error for record in kept.of(RunFailed)] == [ErrorInfo("ValueError", "no")] * 2
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ def test_an_exception_that_is_only_named_like_control_flow_is_an_error(kept: Kep
 
     handler.on_chain_start({}, "hi", run_id=(run := uuid4()))
     handler.on_chain_error(GraphInterrupt("mine"), run_id=run)
-    assert kept.of(RunFailed)[0].fault == Fault("GraphInterrupt", "mine")
+    assert kept.of(RunFailed)[0].fault == ErrorInfo("GraphInterrupt", "mine")
 
 
 def test_tokens_make_one_record_that_grows(kept: Kept):
@@ -218,7 +219,7 @@ def test_a_completion_begins_a_conversation_as_any_model_call_does(kept: Kept):
     handler.on_llm_start({"name": "completion"}, ["one"], **config)
     handler.on_llm_error(ValueError("enough"), run_id=config["run_id"])
     talk = [HumanMessage("one"), AIMessage("Answer.", id="told elsewhere"), HumanMessage("two")]
-    desk.recorder.answers.add("told elsewhere")  # type: ignore[union-attr]  # the fixture has put one there
+    current.recorder.answers.add("told elsewhere")  # type: ignore[union-attr]  # the fixture has put one there
     model("Two.").invoke(talk, {**WATCHED, "metadata": {"thread_id": "c"}})
     assert [message.content for message in kept.of(RunStarted)[-1].inputs.messages] == ["two"]
 

@@ -18,8 +18,8 @@ from langgraph.errors import GraphInterrupt, ParentCommand
 from langgraph.types import Command, Interrupt
 from pydantic import BaseModel
 
-from gati.langchain.snapshot import BUDGET, CUT, fault_of, freeze, is_command
-from gati.trace.records import COMMAND, Fault
+from gati.langchain.snapshot import BUDGET, CUT, error_info, freeze, is_command
+from gati.trace.records import COMMAND, ErrorInfo
 
 Point = namedtuple("Point", "x y")
 
@@ -97,10 +97,10 @@ def test_a_command_is_marked():
 
 
 def test_faults_tell_control_flow_from_errors():
-    assert fault_of(ValueError("no")) == Fault("ValueError", "no")
-    waiting = fault_of(GraphInterrupt([Interrupt(value="Sure?", id="i1")]))
+    assert error_info(ValueError("no")) == ErrorInfo("ValueError", "no")
+    waiting = error_info(GraphInterrupt([Interrupt(value="Sure?", id="i1")]))
     assert (waiting.control, [asked["value"] for asked in waiting.payload]) == ("interrupt", ["Sure?"])
-    assert fault_of(ParentCommand(Command(goto="x"))).control == "parent_command"
+    assert error_info(ParentCommand(Command(goto="x"))).control == "parent_command"
 
 
 def test_an_exception_that_cannot_be_told_is_its_type():
@@ -108,4 +108,4 @@ def test_an_exception_that_cannot_be_told_is_its_type():
         def __str__(self) -> str:
             raise RuntimeError
 
-    assert fault_of(Odd()) == Fault("Odd", "")
+    assert error_info(Odd()) == ErrorInfo("Odd", "")

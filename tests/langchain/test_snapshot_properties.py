@@ -34,8 +34,8 @@ from langgraph.graph import END, START, StateGraph
 from pydantic import BaseModel, ConfigDict
 
 from gati import observe
-from gati.exporters.limits import plain
-from gati.langchain.messages import message
+from gati.exporters.sanitize import plain
+from gati.langchain.message_snapshot import message
 from gati.langchain.snapshot import BUDGET, DEPTH, freeze
 from gati.testing import ScriptedChatModel
 from gati.trace.records import Message

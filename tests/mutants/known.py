@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 _RETRY = "gati.pipeline.retry"
-_OUTCOMES = "gati.exporters.outcomes"
-_MAPPING = "gati.exporters.greenflash.mapping"
-_MESSAGES = "gati.exporters.greenflash.messages"
+_OUTCOMES = "gati.exporters.http_outcome"
+_MAPPING = "gati.exporters.greenflash.turn_encoder"
+_MESSAGES = "gati.exporters.greenflash.encoder"
 
 _PACK = "if index - start == self._most or (size + draft.size > self._largest and index > start):"
 _JOIN = "if opened.request.items + len(found) > self._most or size > self._largest // 6:"

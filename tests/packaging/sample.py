@@ -59,7 +59,7 @@ def main() -> None:
         observe.log_event("upgrade", value="149.00", value_type="currency", influence="positive")
         stats: observe.Stats = observe.stats()
         assert stats.faults == {}
-    assert ("assistant", "4") in captured.said()
+    assert ("assistant", "4") in captured.transcript()
     assert [text for turn in captured.turns for event in turn.events if (text := told(event))]
     try:
         observe.init(flush_interval=-1.0)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gati.pipeline import faults
+from gati.pipeline import internal_errors
 
 
 @pytest.fixture(autouse=True)
 def _no_faults_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faults, "RAISE", False)
-    faults.reset()
+    monkeypatch.setattr(internal_errors, "RAISE", False)
+    internal_errors.reset()

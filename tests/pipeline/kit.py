@@ -87,15 +87,15 @@ class Destination:
     def send(self, request: Request) -> Outcome:
         with self._lock:
             self.attempts += 1
-            self.overtaken |= request.lane in self.under_way
-            self.under_way.add(request.lane)
+            self.overtaken |= request.ordering_key in self.under_way
+            self.under_way.add(request.ordering_key)
             self.most_under_way = max(self.most_under_way, len(self.under_way))
         self.gate.wait()
         outcome = self.answers.popleft() if self.answers else self.answer(request)
         with self._lock:
-            self.under_way.discard(request.lane)
+            self.under_way.discard(request.ordering_key)
             if outcome.verdict is Verdict.OK:
-                texts = self.texts.setdefault(request.lane, [])
+                texts = self.texts.setdefault(request.ordering_key, [])
                 texts += [message["content"] for message in request.body["messages"]]
         return outcome
 
@@ -105,7 +105,7 @@ class Destination:
             return None
         middle = len(messages) // 2
         first, second = (
-            Request(request.lane, {"messages": half}, len(half), request.turn)
+            Request(request.ordering_key, {"messages": half}, len(half), request.turn_id)
             for half in (messages[:middle], messages[middle:])
         )
         return first, second

@@ -11,9 +11,9 @@ import pytest
 
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.pipeline.outbox import Outbox
+from gati.pipeline.request_queue import Limits, batches
 from gati.pipeline.spool import Spool
 from gati.pipeline.stats import Ledger
-from gati.pipeline.stock import Limits, batches
 from tests.pipeline.kit import DOWN, Destination, files, running, say, until
 
 
@@ -266,7 +266,7 @@ def test_a_refused_key_keeps_everything_and_goes_on_when_it_works(
 
 def test_a_request_that_never_succeeds_does_not_stop_the_others_and_is_set_aside(tmp_path: Path) -> None:
     desk = Destination()
-    desk.answer = lambda request: Outcome(Verdict.RETRY, "500") if request.lane == "poison" else DELIVERED
+    desk.answer = lambda request: Outcome(Verdict.RETRY, "500") if request.ordering_key == "poison" else DELIVERED
     with running(tmp_path, desk) as pipeline:
         say(pipeline, "poison", "x")
         n = 0
@@ -337,7 +337,7 @@ def test_a_damaged_file_costs_only_what_is_damaged(tmp_path: Path) -> None:
 
 def test_what_was_delivered_of_a_file_is_not_given_back(tmp_path: Path) -> None:
     desk = Destination()
-    desk.answer = lambda request: DOWN if request.lane == "c1" else DELIVERED
+    desk.answer = lambda request: DOWN if request.ordering_key == "c1" else DELIVERED
     with running(tmp_path, desk, flush_interval=3600) as pipeline:
         for n in range(3):
             say(pipeline, f"c{n}", str(n))
@@ -379,7 +379,7 @@ def test_a_turn_in_two_files_is_dropped_whole(tmp_path: Path) -> None:
     outbox.open()
     lanes = []
     while (parcel := outbox.next(0)) is not None:
-        lanes.append(parcel.turn)
+        lanes.append(parcel.turn_id)
         outbox.settle(parcel, DELIVERED)
     assert lanes == ["turn 2", "turn 2"]
     assert ledger.stats().dropped == {"spool_full": 3}

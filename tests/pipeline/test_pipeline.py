@@ -385,7 +385,7 @@ def test_an_engine_that_cannot_be_made_is_not_tried_with_every_record(
         tries.release()
         raise OSError("no")
 
-    monkeypatch.setattr("gati.pipeline.faults.RAISE", False)
+    monkeypatch.setattr("gati.pipeline.internal_errors.RAISE", False)
     pipeline = Pipeline(broken, [], options=options(tmp_path))
     for _ in range(10):
         say(pipeline, "c1", "x")

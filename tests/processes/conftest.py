@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gati.pipeline.drain import status
+from gati.pipeline.recovery import status
 from tests.servers import API_KEY, LocalServer, greenflash_server
 
 ROOT = Path(__file__).parents[2]

@@ -30,9 +30,9 @@ from typing import Any
 import pytest
 
 from gati import observe
-from gati._runtime import runtime
-from gati.langchain.callback import desk
-from gati.pipeline import faults
+from gati._api.runtime import runtime
+from gati.langchain.current import current
+from gati.pipeline import internal_errors
 from tests.optional import CONTEXT, spared
 from tests.scenarios.golden import UUID, tree
 from tests.servers import LocalServer
@@ -113,14 +113,14 @@ class Watch:
             pytest.skip(CONTEXT)
         product = str(uuid.uuid4())
         before = len(self.server.requests)
-        faults.reset()
+        internal_errors.reset()
         lines: list[str]
         with _logged() as lines:
             observe.init(
                 api_key=self.server.api_key, base_url=self.server.url, product_id=product, auto_inject=auto_inject,
                 flush_interval=0.005, **{"agent_name": "agent", **options},
             )  # fmt: skip
-            pipeline, recorder = runtime.pipeline, desk.recorder
+            pipeline, recorder = runtime.pipeline, current.recorder
             assert pipeline is not None
             assert recorder is not None
             outcome = run(program, {} if auto_inject else {"callbacks": observe.get_callbacks()})
@@ -279,17 +279,17 @@ def _logged() -> Any:
             if record.name.startswith(("gati", "langchain_core.callbacks")):
                 lines.append(f"{record.name}: {record.getMessage()}")
 
-    note = faults.note
+    note = internal_errors.note
 
     def shown(place: str, error: BaseException) -> None:
         traceback.print_exception(error)
         note(place, error)
 
-    faults.note = shown
+    internal_errors.note = shown
     listener = Listener()
     logging.getLogger().addHandler(listener)
     try:
         yield lines
     finally:
         logging.getLogger().removeHandler(listener)
-        faults.note = note
+        internal_errors.note = note

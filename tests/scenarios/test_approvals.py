@@ -12,7 +12,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
-from gati._runtime import runtime
+from gati._api.runtime import runtime
 from tests.optional import create_agent, middleware, named
 from tests.scenarios.harness import Config, Watch
 from tests.scenarios.scripts import ASKED, asks, call, delete, model, turns

@@ -191,4 +191,4 @@ def test_nothing_is_told_before_init_and_after_shutdown(watch: Watch):
 def test_a_model_that_was_made_before_init_is_watched(watch: Watch):
     before = ScriptedChatModel(replies=["Hello."])
     seen = watch.trace(lambda config: before.invoke("hi", config).text)
-    assert seen.said() == [("user", "hi"), ("assistant", "Hello.")]
+    assert seen.transcript() == [("user", "hi"), ("assistant", "Hello.")]

@@ -175,7 +175,7 @@ def test_an_error_handler_takes_over(watch: Watch):
         return builder.compile()
 
     seen = watch.trace(ways(graph, ASKED, only="invoke")[0])
-    assert seen.said() == [("user", "Draw a cat."), ("assistant", "I am out of paper.")]
+    assert seen.transcript() == [("user", "Draw a cat."), ("assistant", "I am out of paper.")]
     (end,) = seen.of("chain_end")
     assert end["output"]["status"] == "completed"
     broken = seen.of("task")[0]["properties"]
@@ -244,7 +244,7 @@ def test_the_recursion_limit_is_an_error_of_the_turn(watch: Watch):
     assert end["output"]["status"] == "error"
     assert end["output"]["error"]["type"] == "GraphRecursionError"
     assert [m["properties"]["node"] for m in seen.of("task")] == ["again", "again"]
-    assert seen.said() == [("user", "Draw a cat.")]
+    assert seen.transcript() == [("user", "Draw a cat.")]
 
 
 def test_the_functional_api(watch: Watch):

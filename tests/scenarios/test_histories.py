@@ -101,7 +101,7 @@ def test_a_trimmed_history_tells_nothing_again(watch: Watch):
 
     seen = watch.trace(program)
     answers = ("One.", "Two.", "Three.", "Four.", "Five.")
-    assert seen.said() == [
+    assert seen.transcript() == [
         said for n, answer in enumerate(answers) for said in (("user", f"Question {n}?"), ("assistant", answer))
     ]
     assert [m for m in seen.of("llm") if "input" in m] == []

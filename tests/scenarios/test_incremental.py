@@ -138,4 +138,4 @@ def test_a_turn_that_never_ends_has_delivered_what_was_done(watch: Watch):
     before = len(watch.server.bodies())
     seen = watch.trace(program, submission="incremental")
     assert seen.outcome == repr(["user_message", "chain_start", "task", "llm"])
-    assert seen.said() == [("user", "Hang."), ("assistant", "Done.")]
+    assert seen.transcript() == [("user", "Hang."), ("assistant", "Done.")]

@@ -13,8 +13,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
-from gati._runtime import runtime
-from gati.langchain.callback import desk
+from gati._api.runtime import runtime
+from gati.langchain.current import current
 from gati.trace import records
 from tests.scenarios.harness import Config, Watch
 from tests.scenarios.scripts import asks, call, model, says, weather
@@ -87,7 +87,7 @@ def test_a_turn_costs_the_same_however_long_the_conversation_is(
         kept: list[Any] = []
 
         def program(config: Config, turns: int = turns, kept: list[Any] = kept) -> None:
-            recorder, pipeline = desk.recorder, runtime.pipeline
+            recorder, pipeline = current.recorder, runtime.pipeline
             assert recorder is not None
             assert pipeline is not None
 
@@ -108,7 +108,7 @@ def test_a_turn_costs_the_same_however_long_the_conversation_is(
             len(kept) / turns,
             texts_in(kept) / turns,
         ]
-        said = seen.said()
+        said = seen.transcript()
         assert len(said) == 2 * turns
         assert len({text for _, text in said}) == 2 * turns
     for turns in TURNS[1:]:

@@ -272,7 +272,7 @@ def test_a_limit_of_tool_calls(watch: Watch):
     (error,) = seen.of("tool_error")
     assert error["parentExternalMessageId"] == refused["externalMessageId"]
     assert error["output"]["type"] == "ToolNotRun"
-    assert seen.said() == [("user", "How is the weather in Oslo?"), ("assistant", "Enough.")]
+    assert seen.transcript() == [("user", "How is the weather in Oslo?"), ("assistant", "Enough.")]
 
 
 def test_a_tool_call_that_middleware_answers(watch: Watch):
@@ -331,7 +331,7 @@ def test_structured_output_of_the_wrong_shape_is_asked_for_again(watch: Watch):
     (refused,) = seen.of("tool_call")
     assert refused["input"] == {"sky": "clear", "degrees": "cold"}
     assert len(seen.of("tool_error")) == 1
-    assert seen.said()[-1] == ("assistant", '{"sky":"clear","degrees":4}')
+    assert seen.transcript()[-1] == ("assistant", '{"sky":"clear","degrees":4}')
 
 
 def test_structured_output_by_the_provider(watch: Watch):
@@ -380,7 +380,7 @@ def test_a_prompt_of_the_middlewares_own_is_not_the_agents(watch: Watch):
     seen = watch.trace(ways(selecting, ASKED, only="invoke")[0])
     assert [m["prompt"] is not None for m in seen.of("llm")] == [True, False, True, False]
     assert {m["messageType"] for m in seen.messages if m["prompt"] is not None} == {"llm"}
-    assert seen.said() == [("user", "How is the weather in Oslo?"), ("assistant", "It is sunny.")]
+    assert seen.transcript() == [("user", "How is the weather in Oslo?"), ("assistant", "It is sunny.")]
 
 
 def test_a_thought_stays_a_thought_beside_a_structured_answer(watch: Watch):

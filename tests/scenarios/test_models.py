@@ -51,7 +51,7 @@ def test_its_system_message_is_the_prompt_of_the_conversation(watch: Watch):
 )
 def test_messages_may_come_in_any_form(watch: Watch, given: Any):
     seen = watch.trace(lambda config: model("Ahoy!").invoke(given, config))
-    assert seen.said() == [("user", "Hello?"), ("assistant", "Ahoy!")]
+    assert seen.transcript() == [("user", "Hello?"), ("assistant", "Ahoy!")]
     assert seen.messages[0]["prompt"] == {"externalPromptId": "agent", "content": "You are a pirate."}
 
 
@@ -188,7 +188,7 @@ def test_media_are_named_but_not_carried(watch: Watch):
         )
     ]
     seen = watch.trace(lambda config: model("A cat.").invoke(given, config))
-    assert seen.said() == [("user", "What is this?"), ("assistant", "A cat.")]
+    assert seen.transcript() == [("user", "What is this?"), ("assistant", "A cat.")]
     picture, link = seen.messages[0]["properties"]["attachments"]
     assert "iVBORw0KGgo=" not in str(seen.requests)
     kept = picture["image_url"]["url"]  # where LangChain puts it before it calls the model

@@ -135,7 +135,7 @@ def test_few_shot_examples_are_no_conversation(watch: Watch):
         """,
         *ways(lambda: prompt | model("Twelve."), GIVEN),
     )
-    assert seen.said() == [("user", "144?"), ("assistant", "Twelve.")]
+    assert seen.transcript() == [("user", "144?"), ("assistant", "Twelve.")]
 
 
 def test_text_blocks_are_parts_of_one_message(watch: Watch):
@@ -150,7 +150,7 @@ def test_text_blocks_are_parts_of_one_message(watch: Watch):
     seen = watch.trace(
         lambda config: (prompt | model("Twelve.")).invoke({**GIVEN, "link": "https://example.com/a.png"}, config)
     )
-    assert seen.said() == [("user", "144?"), ("assistant", "Twelve.")]
+    assert seen.transcript() == [("user", "144?"), ("assistant", "Twelve.")]
     assert seen.messages[0]["prompt"]["components"] == [{"content": "You are a {{mood}} tutor.", "type": "system"}]
 
 

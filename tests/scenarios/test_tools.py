@@ -230,7 +230,7 @@ def test_invalid_arguments(watch: Watch):
     assert error["properties"]["handled"] is True
     (called,) = seen.of("tool_call")
     assert called["input"] == {"town": "Oslo"}
-    assert seen.said() == [("user", "Do it."), ("assistant", "Sorry.")]
+    assert seen.transcript() == [("user", "Do it."), ("assistant", "Sorry.")]
 
 
 # -- calls that never run ------------------------------------------------------------------------------

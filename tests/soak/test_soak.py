@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gati import observe
-from gati.pipeline import faults
+from gati.pipeline import internal_errors
 from tests.servers import greenflash_server
 from tests.soak.soak import Soak, leaks, live
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="reads /proc")
 
 
 def test_after_thousands_of_turns_everything_is_as_small_as_after_hundreds(tmp_path: Path) -> None:
-    faults.reset()
+    internal_errors.reset()
     with greenflash_server() as server:
         soak = Soak(server, tmp_path)
         soak.talk(500)
@@ -32,7 +32,7 @@ def test_after_thousands_of_turns_everything_is_as_small_as_after_hundreds(tmp_p
 
 @pytest.mark.soak
 def test_after_hours_everything_is_as_small_as_after_minutes(tmp_path: Path) -> None:
-    faults.reset()
+    internal_errors.reset()
     first, *others = live(tmp_path, float(os.environ.get("GATI_SOAK_SECONDS", "600")))
     assert [found for reading in others if (found := leaks(reading))] == []
     # What is remembered of conversations has filled up to its bounds by the middle.

@@ -11,7 +11,7 @@ from gati.trace import assembler as module
 from gati.trace.assembler import LINGER_NS, Assembler
 from gati.trace.identity import Defaults
 from gati.trace.records import (
-    Fault,
+    ErrorInfo,
     FirstToken,
     Gap,
     Message,
@@ -22,7 +22,7 @@ from gati.trace.records import (
     RunFailed,
     RunStarted,
 )
-from gati.trace.turns import Options
+from gati.trace.turn_builder import Options
 
 SECOND = 1_000_000_000
 
@@ -58,7 +58,7 @@ class Program:
     def end(self, run: UUID, output: Any = "done", inputs: Any = None) -> None:
         self.feed(RunEnded(run, self.at(), output, inputs))
 
-    def fail(self, run: UUID, fault: Fault) -> None:
+    def fail(self, run: UUID, fault: ErrorInfo) -> None:
         self.feed(RunFailed(run, self.at(), fault))
 
     @property
@@ -70,7 +70,7 @@ class Program:
         return not (made._runs or made._traces or made._lingering)
 
 
-CANCELLED = Fault("CancelledError", "", "cancelled")
+CANCELLED = ErrorInfo("CancelledError", "", "cancelled")
 
 
 def test_a_turn_is_handed_out_when_its_root_and_all_below_have_ended():
@@ -237,7 +237,7 @@ def test_a_first_token_counts_once_and_its_pieces_are_the_partial_answer():
     pieces = ["Hel"]
     program.feed(FirstToken(root, program.at(), pieces), FirstToken(root, program.at(), ["other"]))
     pieces.append("lo")
-    program.fail(root, Fault("GeneratorExit", "", "closed"))
+    program.fail(root, ErrorInfo("GeneratorExit", "", "closed"))
     (turn,) = program.turns
     assert turn.answer is not None
     assert (turn.answer.text, turn.status) == ("Hello", "aborted")

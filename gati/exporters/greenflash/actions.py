@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gati.exporters import limits
+from gati.exporters import sanitize
 from gati.exporters.base import Request
-from gati.exporters.greenflash.mapping import numbers
+from gati.exporters.greenflash.turn_encoder import numbers
 
 if TYPE_CHECKING:
     from gati.events import Action
@@ -27,13 +27,13 @@ def action_request(action: Action, settings: Settings, limit: int, conversations
             continue
         if name == "properties" and not settings.capture_content:
             value = numbers(value)
-        body[name] = limits.identifier(value) if name.endswith("_id") else limits.plain(value, limit)[0]
+        body[name] = sanitize.identifier(value) if name.endswith("_id") else sanitize.plain(value, limit)[0]
     if action.endpoint in _WITH_PRODUCT and settings.product_id:
         body.setdefault("product_id", settings.product_id)
     if action.endpoint == "events":
         _complete_event(body, action, settings)
     lane = _lane(action, body, conversations)
-    return Request(lane=lane, body=body, items=1, turn=action.id, endpoint=action.endpoint)
+    return Request(ordering_key=lane, body=body, items=1, turn_id=action.id, endpoint=action.endpoint)
 
 
 def _complete_event(body: dict[str, Any], action: Action, settings: Settings) -> None:

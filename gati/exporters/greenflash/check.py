@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gati.exporters.greenflash.exporter import GreenflashExporter
-from gati.exporters.greenflash.quiet import quiet
+from gati.exporters.log_suppression import quiet
 
 if TYPE_CHECKING:
     from gati.settings import Settings

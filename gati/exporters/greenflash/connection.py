@@ -10,7 +10,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gati.exporters.greenflash import private
+from gati.exporters.greenflash import _compat
 
 if TYPE_CHECKING:
     import httpx
@@ -66,8 +66,8 @@ def access(settings: Settings) -> Access:
     return Access(
         base_url=str(getattr(client, "base_url", DEFAULT_URL)).rstrip("/"),
         api_key=key.strip() if isinstance(key, str) else None,
-        headers=private.default_headers(client),
-        query=private.default_query(client),
+        headers=_compat.default_headers(client),
+        query=_compat.default_query(client),
         theirs=client,
     )
 
@@ -81,7 +81,7 @@ def http_client(access: Access, timeout: float, connections: int) -> httpx.Clien
         "limits": httpx.Limits(max_connections=connections + 1, max_keepalive_connections=connections),
         "follow_redirects": False,
     }
-    theirs = private.http_client(access.theirs)
+    theirs = _compat.http_client(access.theirs)
     if isinstance(theirs, (httpx.Client, httpx.AsyncClient)):
         options |= _taken_over(theirs, options["limits"])
     return httpx.Client(**options)
@@ -98,10 +98,10 @@ def _taken_over(theirs: Any, limits: httpx.Limits) -> dict[str, Any]:
     }
     if isinstance(theirs, httpx.Client) or type(theirs.auth) is httpx.BasicAuth:
         options["auth"] = theirs.auth
-    transport = _like(private.transport(theirs), limits)
+    transport = _like(_compat.transport(theirs), limits)
     if transport is not None:
         options["transport"] = transport
-    mounts = {pattern: _like(mounted, limits) for pattern, mounted in private.mounts(theirs).items()}
+    mounts = {pattern: _like(mounted, limits) for pattern, mounted in _compat.mounts(theirs).items()}
     options["mounts"] = {pattern: transport for pattern, transport in mounts.items() if transport is not None}
     return options
 
@@ -113,14 +113,14 @@ def _like(transport: Any, limits: httpx.Limits) -> httpx.BaseTransport | None:
     import httpx
 
     if type(transport) in (httpx.HTTPTransport, httpx.AsyncHTTPTransport):
-        wire = private.wire(transport)
+        wire = _compat.wire(transport)
         return httpx.HTTPTransport(verify=wire.ssl_context or True, proxy=_proxy(wire), limits=limits, uds=wire.uds)
     if isinstance(transport, httpx.BaseTransport):
         return _borrowed(transport)
     return None
 
 
-def _proxy(wire: private.Wire) -> httpx.Proxy | None:
+def _proxy(wire: _compat.Wire) -> httpx.Proxy | None:
     import httpx
 
     url = wire.proxy_url

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gati.exporters import outcomes
+from gati.exporters import http_outcome
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.exporters.greenflash.connection import access, http_client
-from gati.exporters.greenflash.quiet import quiet
-from gati.exporters.held import Held
+from gati.exporters.log_suppression import quiet
+from gati.exporters.shared_client import Held
 
 if TYPE_CHECKING:
     from greenflash import Greenflash
 
     from gati.events import Item
-    from gati.exporters.greenflash.messages import Encoder
+    from gati.exporters.greenflash.encoder import Encoder
     from gati.settings import Settings
 
 _LEAST = 2000
@@ -48,7 +48,7 @@ class GreenflashExporter:
 
     @cached_property
     def _encoder(self) -> Encoder:
-        from gati.exporters.greenflash.messages import Encoder  # late: in the background, not in the user's `init`
+        from gati.exporters.greenflash.encoder import Encoder  # late: in the background, not in the user's `init`
 
         return Encoder(self._settings)
 
@@ -86,7 +86,7 @@ class GreenflashExporter:
             self._client.close()
 
     def _send(self, request: Request) -> Outcome:
-        from gati.exporters.greenflash.messages import shorten  # late, as above
+        from gati.exporters.greenflash.encoder import shorten  # late, as above
 
         body = request.body
         outcome, status, answer = self._attempt(request.endpoint, body, request.items)
@@ -94,12 +94,12 @@ class GreenflashExporter:
             return outcome
         for all_links in (False, True):
             linked = any("parentExternalMessageId" in message for message in body["messages"])
-            if not linked or not outcomes.names_a_parent(status, answer):
+            if not linked or not http_outcome.names_a_parent(status, answer):
                 break
-            body = unlinked(body, outcomes.message(answer), all_links)
+            body = unlinked(body, http_outcome.message(answer), all_links)
             outcome, status, answer = self._attempt(request.endpoint, body, request.items)
         size = len(orjson.dumps(body)) if request.items == 1 else 0
-        while size > _LEAST and outcomes.names_size(status, answer):
+        while size > _LEAST and http_outcome.names_size(status, answer):
             size //= 4
             body = {**body, "messages": [shorten(body["messages"][0], size)]}
             outcome, status, answer = self._attempt(request.endpoint, body, request.items)
@@ -119,7 +119,7 @@ class GreenflashExporter:
             response = _call(client, endpoint, body)
         except greenflash.APIStatusError as refusal:
             answer, status = refusal.response.content, refusal.status_code
-            return outcomes.of_status(status, refusal.response.headers, answer, items), status, answer
+            return http_outcome.of_status(status, refusal.response.headers, answer, items), status, answer
         except greenflash.APIConnectionError as fault:  # timeouts too
             return Outcome(Verdict.RETRY, f"no answer: {type(fault.__cause__ or fault).__name__}"), 0, b""
         except (TypeError, ValueError, RecursionError) as fault:  # what the SDK raises for a body it cannot send
@@ -151,7 +151,7 @@ class GreenflashExporter:
 def _call(client: Greenflash, endpoint: str, body: dict[str, Any]) -> Any:
     """The HTTP response of one call of the SDK."""
     if endpoint == "messages":
-        from gati.exporters.greenflash.messages import wire  # late, as above
+        from gati.exporters.greenflash.encoder import wire  # late, as above
 
         # What stands in extra_body wins over the arguments (the SDK's documentation).
         raw = client.messages.with_raw_response.create(
@@ -172,7 +172,7 @@ def _is_success(endpoint: str, body: dict[str, Any], answer: bytes) -> bool:
     """A JSON object, `success` not false, with a conversation's id. What a sampled-out request is
     answered is not known: there the id may be missing.
     """
-    found = outcomes.fields(answer)
+    found = http_outcome.fields(answer)
     if found is None or found.get("success") is False:
         return False
     sampled = body.get("sample_rate", 1) < 1 and not body.get("force_sample")

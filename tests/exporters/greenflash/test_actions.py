@@ -6,7 +6,7 @@ import pytest
 
 from gati import events as ev
 from gati.exporters.base import Request
-from gati.exporters.greenflash.messages import Encoder, wire
+from gati.exporters.greenflash.encoder import Encoder, wire
 from gati.studio import validation
 from tests.exporters.turns import PRODUCT, ROOT, agent_turn, settings
 
@@ -32,23 +32,23 @@ def test_a_user_is_told_without_what_is_not_known():
     assert request.body == {
         "external_user_id": "7", "name": "Bob", "email": "b@x.org", "properties": {"plan": "pro", "age": 7},
     }  # fmt: skip
-    assert (request.lane, request.endpoint, request.items) == ("7", "users", 1)
+    assert (request.ordering_key, request.endpoint, request.items) == ("7", "users", 1)
 
 
 def test_an_organization():
-    assert encode("organizations", {"external_organization_id": "o-1", "name": "ACME"}).lane == "o-1"
+    assert encode("organizations", {"external_organization_id": "o-1", "name": "ACME"}).ordering_key == "o-1"
 
 
 def test_a_rating_follows_its_conversation():
     encoder = Encoder(settings())
     rating = ev.Action("ratings", {**RATING, "external_message_id": f"{ROOT}:answer"})
     first, second = encoder.encode([agent_turn(), rating])
-    assert first.lane == second.lane == "c-1"
+    assert first.ordering_key == second.ordering_key == "c-1"
     assert second.body["product_id"] == PRODUCT
 
 
 def test_a_rating_of_a_conversation_that_others_deliver_waits_alone():
-    assert encode("ratings", {**RATING, "external_message_id": "elsewhere:answer"}).lane == "ratings/a-1"
+    assert encode("ratings", {**RATING, "external_message_id": "elsewhere:answer"}).ordering_key == "ratings/a-1"
 
 
 def test_no_turn_after_a_rating_is_delivered_before_it():

@@ -173,7 +173,7 @@ def test_a_single_message_that_is_too_large_is_shortened(
     greenflash: LocalServer, exporter: GreenflashExporter, status: int
 ):
     greenflash.faults.add(faults.too_large(size=4000, status=status))
-    alone = ev.Turn(ROOT, ev.Conversation("c-1"), said=[said("x" * 60_000)])
+    alone = ev.Turn(ROOT, ev.Conversation("c-1"), messages=[said("x" * 60_000)])
     assert exporter.send(request(exporter, alone)).verdict is Verdict.OK
     assert greenflash.messages("c-1")[0]["content"].endswith("60000 bytes in all]")
 

@@ -1,0 +1,135 @@
+"""The spool as an outbox uses it: knows its quota, and answers with None where the disk fails."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from gati.pipeline.codec import unpack
+from gati.pipeline.internal_errors import log
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gati.exporters.base import Request
+    from gati.pipeline.spool import Spool, SpoolFile
+
+PAUSE_SECONDS = 30.0
+"""Time until a spool that could not be written is tried again."""
+
+
+class Disk:
+    """A spool with a quota; without a spool, a disk that is always out of order."""
+
+    def __init__(self, spool: Spool | None, quota: int) -> None:
+        self.used = 0
+        """Bytes of this process's files."""
+        self._spool = spool
+        self._quota = quota
+        self._others = 0
+        self._again = 0.0
+
+    @property
+    def usable(self) -> bool:
+        return self._spool is not None and time.monotonic() >= self._again
+
+    def excess(self, size: int) -> int:
+        """Bytes that must go before a file of this size may come; other processes' files count,
+        as of the last look at them.
+        """
+        return self.used + self._others + size - self._quota
+
+    def could_hold(self, size: int) -> bool:
+        """Whether it would fit if all files of this process went."""
+        return size + self._others <= self._quota
+
+    def _failed(self, error: OSError) -> None:
+        self._again = time.monotonic() + PAUSE_SECONDS
+        log.tell("spool", "the spool cannot be used (%s); what waits is kept in memory", type(error).__name__)
+
+    def write(self, lines: Sequence[bytes], items: int) -> SpoolFile | None:
+        """A new file; None if there cannot be one now."""
+        if self._spool is None or not self.usable:
+            return None
+        try:
+            return self._spool.write(lines, items)
+        except OSError as error:
+            self._failed(error)
+            return None
+
+    def adopt(self) -> list[SpoolFile]:
+        """Files of dead processes, ours from now on."""
+        if self._spool is None or not self.usable:
+            return []
+        try:
+            files = self._spool.adopt()
+            everything = sum(file.size for file in self._spool.files())
+        except OSError as error:
+            self._failed(error)
+            return []
+        adopted = sum(file.size for file in files)
+        self._others = max(0, everything - self.used - adopted)
+        return files
+
+    def read(self, file: SpoolFile) -> list[tuple[Request, bytes]] | None:
+        """The requests of a file and their lines, as far as they can be read; None if it is gone.
+
+        What is damaged is kept aside as a whole.
+        """
+        assert self._spool is not None
+        try:
+            lines = self._spool.read(file)
+        except OSError:
+            log.tell("spool_lost", "a file of the spool is gone or cannot be read; its messages are lost")
+            return None
+        found = [(request, line) for line in lines if (request := _request(line))]
+        if sum(request.items for request, _ in found) != file.items:
+            log.tell("damaged", "a file of the spool was damaged; what could be read of it is delivered")
+            self._keep_damaged(file, lines)
+        return found
+
+    def _keep_damaged(self, file: SpoolFile, lines: list[bytes]) -> None:
+        if self._spool is not None:
+            try:
+                self._spool.set_aside_damaged(file, lines, self._quota // 10)
+            except OSError as error:
+                self._failed(error)
+
+    def set_aside(self, line: bytes, reason: str) -> None:
+        """Keep a refused request with its reason."""
+        if self._spool is not None:
+            try:
+                self._spool.set_aside(line, reason, self._quota // 10)
+            except OSError as error:
+                self._failed(error)
+
+    def remove(self, file: SpoolFile) -> None:
+        """Delivered, or given up."""
+        if self._spool is not None:
+            try:
+                self._spool.remove(file)
+            except OSError as error:
+                self._failed(error)
+
+    def rewrite(self, file: SpoolFile, lines: Sequence[bytes], items: int) -> None:
+        """Leave only what remains in a file."""
+        if self._spool is not None and self._spool.is_open:
+            try:
+                self._spool.rewrite(file, lines, items)
+            except OSError as error:
+                self._failed(error)
+
+    def close(self) -> None:
+        """Leave all files to whoever comes next."""
+        if self._spool is not None:
+            try:
+                self._spool.close()
+            except OSError as error:
+                self._failed(error)
+
+
+def _request(line: bytes) -> Request | None:
+    try:
+        return unpack(line)
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,125 @@
+"""The spool from outside: look at it, deliver it by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gati.pipeline.outbox import Outbox
+from gati.pipeline.request_queue import Limits
+from gati.pipeline.sender import Sender
+from gati.pipeline.spool import Spool, is_dead, scan
+from gati.pipeline.stats import FlushResult, Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gati.exporters.base import Exporter
+    from gati.pipeline.retry import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolStatus:
+    """What lies in the spool for one account."""
+
+    account: str
+    """Name of the account's folder: the exporter and a fingerprint of address and key."""
+
+    messages: int = 0
+    """Messages waiting to be delivered. A file counts whole until all of it is done."""
+
+    orphaned: int = 0
+    """Of `messages`: left by processes that are no more; the next process, or a drain, takes them over."""
+
+    batches: int = 0
+    """Files they are in."""
+
+    size_bytes: int = 0
+    """Size of those files."""
+
+    oldest_ms: int | None = None
+    """When the oldest file was written, milliseconds since the epoch; None if there is none."""
+
+    processes: int = 0
+    """Living processes that use the folder."""
+
+    rejected: int = 0
+    """Requests that were refused for good and set aside."""
+
+
+def status(spool_dir: Path) -> list[SpoolStatus]:
+    """What lies in a spool, account by account. Changes nothing."""
+    if not spool_dir.is_dir():
+        return []
+    return [_status(folder) for folder in sorted(spool_dir.iterdir()) if (folder / "ready").is_dir()]
+
+
+def _status(folder: Path) -> SpoolStatus:
+    files = list(scan(folder / "ready"))
+    living = {path.stem for path in (folder / "owners").glob("*.lock") if not is_dead(path)}
+    rejected = 0
+    with contextlib.suppress(FileNotFoundError):
+        rejected = sum(1 for _ in (folder / "rejected").glob("*.json"))
+    return SpoolStatus(
+        account=folder.name,
+        messages=sum(file.items for file in files),
+        orphaned=sum(file.items for file in files if file.owner not in living),
+        batches=len(files),
+        size_bytes=sum(file.size for file in files),
+        oldest_ms=min((file.created_us // 1000 for file in files), default=None),
+        processes=len(living),
+        rejected=rejected,
+    )
+
+
+def drain(
+    spool_dir: Path,
+    exporters: Sequence[Exporter],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    timeout: float | None = None,
+    connections: int = 4,
+    policy: Policy | None = None,
+) -> FlushResult:
+    """Deliver what dead processes left for these exporters' accounts.
+
+    Args:
+        spool_dir: the spool.
+        exporters: where to; files of other accounts are left alone.
+        progress: called with the messages done and the total, a few times a second.
+        timeout: seconds after which to stop; None: when all is delivered or set aside, or a key is refused.
+        connections: most requests under way at once, for each exporter.
+        policy: times of the retries.
+    """
+    until = time.monotonic() + timeout if timeout is not None else None
+    ledger = Ledger()
+    news = threading.Event()
+    outboxes = [
+        Outbox(exporter, ledger, Spool(spool_dir, exporter.name, exporter.account), Limits(), policy)
+        for exporter in exporters
+        if not exporter.durable
+    ]
+    total = sum(outbox.adopt() for outbox in outboxes)
+    senders = [Sender(outbox, connections, news.set) for outbox in outboxes]
+    timed_out = False
+    try:
+        while not all(outbox.quiet(0) for outbox in outboxes):
+            if until is not None and time.monotonic() > until:
+                timed_out = True
+                break
+            for sender in senders:
+                sender.outbox.open()
+                sender.wake(hurry=True)
+            news.wait(0.2)
+            news.clear()
+            stats = ledger.stats()
+            progress(total - stats.spooled, total)
+    finally:
+        for outbox in outboxes:
+            outbox.close()
+    paused = tuple(outbox.exporter.name for outbox in outboxes if outbox.hold.paused)
+    return ledger.flushed(turns_open=0, timed_out=timed_out, paused=paused)

@@ -1,0 +1,276 @@
+"""What an outbox holds, on disk and in memory, and the limits of both. Not thread-safe: the outbox has the lock.
+
+Bodies stay in memory as far as the budget reaches; what comes after is left on disk and read when
+its turn has come, so memory does not grow with an outage.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from gati.exporters.base import Request
+from gati.pipeline.codec import pack
+from gati.pipeline.internal_errors import log
+from gati.pipeline.ordered_queue import PARCEL_BYTES, Batch, Lanes, Parcel
+from gati.pipeline.quota_spool import Disk
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gati.pipeline.spool import Spool
+    from gati.pipeline.stats import Ledger
+
+BATCH_BYTES = 256 * 1024
+"""A file of the spool is closed when it has this size."""
+
+RESIDENT_BYTES = 4 * 1024**2
+"""Of what is on disk, so much stays in memory as well, so that a send need not read it again."""
+
+DROPPED_TURNS = 10_000
+"""Turns remembered as dropped, so that what comes later of them is dropped, too."""
+
+Lines: TypeAlias = "list[tuple[Request, bytes]]"
+"""Requests, each with what `codec.pack` made of it."""
+
+
+class Limits(NamedTuple):
+    """Bounds of one outbox, in bytes."""
+
+    memory: int = 16 * 1024**2
+    disk: int = 256 * 1024**2
+    drop_newest: bool = False
+
+
+class Stock:
+    """Batches in the order of their coming: the first ones in lanes, the others on disk only."""
+
+    def __init__(self, ledger: Ledger, spool: Spool | None, limits: Limits) -> None:
+        self.disk = Disk(spool, limits.disk)
+        self.lanes = Lanes()
+        self._ledger = ledger
+        self._limits = limits
+        self._resident: OrderedDict[Batch, None] = OrderedDict()
+        self._backlog: deque[Batch] = deque()
+        self._epoch = 0
+        self._outstanding: Counter[int] = Counter()
+        self._dropped_turns: OrderedDict[str, str] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self.lanes or self._backlog)
+
+    # Coming in
+
+    def wanted(self, lines: Lines) -> Lines:
+        """Without what belongs to turns that were dropped."""
+        kept = []
+        for request, line in lines:
+            if reason := self._dropped_turns.get(request.turn_id):
+                self._ledger.enter(request.items, "dropped", reason)
+            else:
+                kept.append((request, line))
+        return kept
+
+    def add(self, batch: Batch, lines: Lines, refused: str = "") -> None:
+        """Take a batch in; without a file it must find room in memory. `refused`: why it cannot be."""
+        memory = batch.size + PARCEL_BYTES * len(lines)
+        if not refused and batch.file is None and not self._room_in_memory(memory):
+            refused = "memory_full"
+        if refused:
+            self._ledger.enter(batch.items, "dropped", refused)
+            for request, _ in lines:
+                self._drop_turn(request.ordering_key, request.turn_id, refused)
+            return
+        self._ledger.enter(batch.items, batch.place)
+        self._expect(batch)
+        if batch.file and (self._backlog or self._too_much(memory)):
+            self._backlog.append(batch)
+        else:
+            self._load(batch, lines)
+
+    def adopt(self) -> int:
+        """Take over what dead processes left; returns the number of messages."""
+        files = self.disk.adopt()
+        for file in files:
+            batch = Batch(file.items, file.size, file)
+            self._ledger.enter(file.items, "spooled", recovered=True)
+            self._expect(batch)
+            self._backlog.append(batch)
+        return sum(file.items for file in files)
+
+    def _expect(self, batch: Batch) -> None:
+        batch.epoch = self._epoch
+        self._outstanding[batch.epoch] += 1
+        if batch.file:
+            self.disk.used += batch.file.size
+
+    def _too_much(self, size: int) -> bool:
+        return bool(self._resident) and self.lanes.memory + size > min(RESIDENT_BYTES, self._limits.memory)
+
+    def _load(self, batch: Batch, lines: Iterable[tuple[Request, bytes]]) -> None:
+        self._resident[batch] = None
+        for request, line in lines:
+            parcel = Parcel(request.ordering_key, request.turn_id, request.items, line, batch)
+            batch.parcels.append(parcel)
+            self.lanes.add(parcel)
+
+    def page_in(self) -> None:
+        """Read what is next on disk, as far as memory reaches."""
+        while self._backlog and not self._too_much(self._backlog[0].size + PARCEL_BYTES):
+            self._read(self._backlog.popleft())
+
+    def _read(self, batch: Batch) -> None:
+        requests = self.disk.read(batch.file) if batch.file else None
+        if requests is None:
+            self._ledger.move(batch.items, "spooled", "dropped", "spool_lost")
+            self._finish(batch)
+            return
+        found = sum(request.items for request, _ in requests)
+        if found < batch.items:
+            self._ledger.move(batch.items - found, "spooled", "dropped", "damaged")
+        elif found > batch.items:
+            self._ledger.enter(found - batch.items, "spooled", recovered=True)
+        batch.complete = batch.complete and found == batch.items
+        batch.items = found
+        self._load(batch, requests)
+        for request, _ in requests:
+            if reason := self._dropped_turns.get(request.turn_id):
+                self._drop_turn(request.ordering_key, request.turn_id, reason)
+        if not requests:
+            self._finish(batch)
+
+    # Going out
+
+    def done(self, parcel: Parcel) -> None:
+        """Delivered or set aside."""
+        self.lanes.done(parcel)
+        self._take_out(parcel)
+
+    def replace(self, parcel: Parcel, halves: Sequence[Request]) -> None:
+        """Its halves stand where it stood."""
+        batch = parcel.batch
+        parts = [Parcel(parcel.ordering_key, half.turn_id, half.items, pack(half), batch) for half in halves]
+        lost = parcel.items - sum(part.items for part in parts)
+        if lost > 0:
+            self._ledger.move(lost, batch.place, "dropped", "split")
+        elif lost < 0:
+            self._ledger.enter(-lost, batch.place)
+        batch.items -= lost
+        batch.complete = False
+        at = batch.parcels.index(parcel)
+        batch.parcels[at : at + 1] = parts
+        self.lanes.replace(parcel, parts)
+
+    def _take_out(self, parcel: Parcel) -> None:
+        batch = parcel.batch
+        batch.parcels.remove(parcel)
+        batch.items -= parcel.items
+        batch.complete = False
+        if not batch.parcels:
+            self._finish(batch)
+
+    def _finish(self, batch: Batch) -> None:
+        self._resident.pop(batch, None)
+        self._outstanding[batch.epoch] -= 1
+        if not self._outstanding[batch.epoch]:
+            del self._outstanding[batch.epoch]
+        if batch.file:
+            self.disk.used -= batch.file.size
+            self.disk.remove(batch.file)
+
+    def close(self) -> None:
+        """Give back what is left: files say what remains, and have no owner any more."""
+        for batch in self._resident:
+            if batch.file and not batch.complete:
+                self.disk.rewrite(batch.file, [parcel.data for parcel in batch.parcels], batch.items)
+        self.disk.close()
+
+    # Epochs, by which a flush knows what it waits for
+
+    def new_epoch(self) -> int:
+        """The number of all that came so far; what comes now gets the next."""
+        self._epoch += 1
+        return self._epoch - 1
+
+    def outstanding(self, epoch: int) -> bool:
+        """True if something of the epoch or before is still here."""
+        return any(number <= epoch for number in self._outstanding)
+
+    # Limits; whole turns go
+
+    def room_on_disk(self, size: int) -> bool:
+        """Make room by dropping what is oldest; False if it must be the newcomer. A disk that
+        cannot be used, or that others fill, leaves the decision to memory.
+        """
+        while self.disk.usable and self.disk.could_hold(size) and self.disk.excess(size) > 0:
+            _tell_limit("spool_full")
+            if self._limits.drop_newest or not self._drop_oldest(on_disk=True):
+                return False
+        return True
+
+    def _room_in_memory(self, size: int) -> bool:
+        while self.lanes.memory + size > self._limits.memory:
+            _tell_limit("memory_full")
+            if size > self._limits.memory:
+                return False
+            if self._limits.drop_newest or not self._drop_oldest(on_disk=False):
+                return False
+        return True
+
+    def _drop_oldest(self, on_disk: bool) -> bool:
+        """Drop the turns of the oldest batch that is not under way; False if there is none."""
+        reason = "spool_full" if on_disk else "memory_full"
+        for batch in itertools.chain(self._resident, self._backlog):
+            if batch.under_way or bool(batch.file) is not on_disk:
+                continue
+            if batch in self._resident:
+                turns = [(parcel.ordering_key, parcel.turn_id) for parcel in batch.parcels]
+            else:
+                # Read once more for its turns: what else there is of them must go, too.
+                requests = (self.disk.read(batch.file) if batch.file else None) or []
+                turns = [(request.ordering_key, request.turn_id) for request, _ in requests]
+                self._backlog.remove(batch)
+                self._ledger.move(batch.items, "spooled", "dropped", reason)
+                self._finish(batch)
+            for lane, turn in turns:
+                self._drop_turn(lane, turn, reason)
+            return True
+        return False
+
+    def _drop_turn(self, lane: str, turn: str, reason: str) -> None:
+        """Drop what waits of a turn, and remember it for what is still to come."""
+        self._dropped_turns[turn] = reason
+        if len(self._dropped_turns) > DROPPED_TURNS:
+            self._dropped_turns.popitem(last=False)
+        for parcel in self.lanes.take_turn(lane, turn):
+            self._ledger.move(parcel.items, parcel.batch.place, "dropped", reason)
+            self._take_out(parcel)
+
+
+def _tell_limit(reason: str) -> None:
+    log.tell(reason, "a limit is reached (%s): whole turns are dropped and counted", reason)
+
+
+def batches(requests: Iterable[Request]) -> Iterator[list[tuple[Request, bytes]]]:
+    """Share files among requests. What the destination cannot recognise as a repetition stands
+    alone, so that its file is gone as soon as it was delivered.
+    """
+    together: list[tuple[Request, bytes]] = []
+    size = 0
+    for request in requests:
+        line = pack(request)
+        if request.endpoint != "messages":
+            if together:  # what came first goes first: a rating follows the turn that it rates
+                yield together
+                together, size = [], 0
+            yield [(request, line)]
+            continue
+        if together and size + len(line) > BATCH_BYTES:
+            yield together
+            together, size = [], 0
+        together.append((request, line))
+        size += len(line)
+    if together:
+        yield together

@@ -1,0 +1,125 @@
+"""A model run → its event: what it was asked, what it answered, what it cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gati.events import LLMCallEvent
+from gati.trace.chat_io import ANSWERS, PEOPLE, TOOLS, as_message
+from gati.trace.content import reasoning_of, text_of, tool_requests_of
+from gati.trace.cost import cost_of
+from gati.trace.media import plain_blocks
+from gati.trace.records import Message, ModelCall, ModelResult
+from gati.trace.usage import (
+    finish_reason_of,
+    is_cached,
+    model_name_of,
+    provider_of,
+    service_tier_of,
+    usage_of,
+)
+
+if TYPE_CHECKING:
+    from gati.trace.prompt_index import PromptBook
+    from gati.trace.run_tree import Run
+    from gati.trace.tool_calls import Calls
+
+
+def system_text(run: Run) -> str:
+    """System text of a model call; several messages joined with a blank line."""
+    if not isinstance(run.inputs, ModelCall):
+        return ""
+    return "\n\n".join(text for message in run.inputs.system if (text := text_of(message)))
+
+
+def partial_text(run: Run) -> str:
+    """What a model had said when it was cut off: its partial result, else the streamed pieces."""
+    if isinstance(run.output, ModelResult) and run.output.messages:
+        text = text_of(run.output.messages[0])
+        if text:
+            return text
+    return "".join(run.pieces) if run.pieces else ""
+
+
+def model_event(run: Run, calls: Calls, prompts: PromptBook) -> LLMCallEvent:
+    """The event of one model call. `shown` and `internal` are set once the answer is known."""
+    result = run.output if isinstance(run.output, ModelResult) else ModelResult(())
+    answer = result.messages[0] if result.messages else None
+    params = (run.inputs.params if isinstance(run.inputs, ModelCall) else None) or {}
+    usage = usage_of(result.messages, result.llm_output)
+    model = model_name_of(result.messages, result.llm_output, run.metadata, params)
+    provider = provider_of(result.messages, run.metadata)
+    from_cache = is_cached(result.messages)
+    system = system_text(run)
+    event = LLMCallEvent(
+        event_id=str(run.id),
+        timestamp="-",
+        model=model or "",
+        prompt=person_text(run),
+        system_prompt=system,
+        completion=text_of(answer) if answer is not None else partial_text(run),
+        latency_ms=(run.ended - run.started) / 1e6 if run.ended is not None else 0.0,
+        provider=provider,
+        usage=usage,
+        finish_reason=finish_reason_of(result.messages, result.llm_output),
+        cached=from_cache,
+        tools=params.get("tools") or [],
+        parameters={k: v for k, v in params.items() if k != "tools"},
+        new_messages=_news(run, calls),
+    )
+    if answer is not None:
+        event.reasoning = reasoning_of(answer)
+        event.tool_requests = tool_requests_of(answer)
+        if len(result.messages) > 1:
+            event.metadata = {"candidates": [text_of(m) for m in result.messages[1:]]}
+    if usage is not None:
+        event.tokens_in, event.tokens_out = usage.input_tokens, usage.output_tokens
+        tier = service_tier_of(result.messages, result.llm_output)
+        event.cost = cost_of(usage, model, provider, tier, cached=from_cache)
+    if run.first_token is not None:
+        event.time_to_first_token_ms = (run.first_token - run.started) / 1e6
+    event.structured_prompt = prompts.prompt_of(run, system)
+    return event
+
+
+def person_text(run: Run) -> str:
+    """The last thing a person says in a model's new messages."""
+    if not isinstance(run.inputs, ModelCall):
+        return ""
+    for item in reversed(run.inputs.messages):
+        message = as_message(item)
+        if message is not None and message.role in PEOPLE:
+            return text_of(message)
+    return ""
+
+
+def _news(run: Run, calls: Calls) -> list[dict[str, Any]]:
+    """New messages of the call but tool results, which stand as observations; `turns` takes out
+    what a person said in this conversation."""
+    if not isinstance(run.inputs, ModelCall):
+        return []
+    told: list[dict[str, Any]] = []
+    for item in run.inputs.messages:
+        message = as_message(item)
+        if message is None:
+            told.append({"content": plain_blocks(item)})
+        elif not _stands_elsewhere(message, calls):
+            told.append(_as_told(message))
+    return told
+
+
+def _stands_elsewhere(message: Message, calls: Calls) -> bool:
+    if message.role in TOOLS:
+        return calls.is_told(message.tool_call_id)
+    if message.role not in ANSWERS or not message.tool_calls or text_of(message):
+        return False
+    return all(isinstance(request, dict) and calls.is_known(request.get("id")) for request in message.tool_calls)
+
+
+def _as_told(message: Message) -> dict[str, Any]:
+    told: dict[str, Any] = {"role": message.role, "content": plain_blocks(message.content)}
+    if message.tool_calls:
+        told["tool_calls"] = plain_blocks(list(message.tool_calls))
+    if message.tool_call_id:
+        told["tool_call_id"] = message.tool_call_id
+    return told

@@ -1,0 +1,156 @@
+"""What a person wrote and what they were answered, in whatever shape a program keeps its state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gati.trace.chat_io import answer_in, as_json, as_message, as_messages, heard_in
+from gati.trace.records import COMMAND, Message
+
+HELLO, HI, ASK = Message("human", "Hello"), Message("ai", "Hi!"), Message("human", "144?")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "144?",
+        ASK,
+        [ASK],
+        [HELLO, HI, ASK],
+        [("user", "144?")],
+        [["human", "144?"]],
+        [{"role": "user", "content": "144?"}],
+        [{"type": "human", "content": "144?"}],
+        {"messages": [ASK]},
+        {"messages": ["144?"]},
+        {"messages": "144?"},
+        {"messages": ASK},
+        {"messages": [ASK], "locale": "en", "user": "ada"},
+        {"input": "144?", "chat_history": [HELLO, HI]},
+        {"question": "144?", "context": "a long text"},
+        {"anything": "144?"},
+        {"anything": "144?", "count": 3, "more": {"x": 1}},
+        {"input": [HELLO, HI, ASK]},
+        {"chat": [ASK]},
+    ],
+)
+def test_the_persons_text_is_found(value: Any):
+    heard = heard_in(value)
+    assert heard is not None
+    assert [m.content for m in heard.news] == ["144?"]
+
+
+@pytest.mark.parametrize(
+    "value", [None, "", {}, [], 12, {"a": "one", "b": "two"}, {COMMAND: {"resume": "yes"}}, [1, 2], {"count": 3}]
+)
+def test_where_it_does_not_tell_nothing_is_guessed(value: Any):
+    assert heard_in(value) is None
+
+
+def test_what_stands_before_the_last_answer_is_history():
+    heard = heard_in({"messages": [HELLO, HI, ASK]})
+    assert heard is not None
+    assert (heard.history, heard.news) == ([HELLO, HI], [ASK])
+
+
+def test_a_history_beside_the_text_is_found():
+    heard = heard_in({"question": "144?", "past": [HELLO, HI]})
+    assert heard is not None
+    assert (heard.history, [m.content for m in heard.news]) == ([HELLO, HI], ["144?"])
+
+
+def test_a_configured_key_wins():
+    heard = heard_in({"input": "not this", "asked": "144?"}, "asked")
+    assert heard is not None
+    assert [m.content for m in heard.news] == ["144?"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Twelve.",
+        Message("ai", "Twelve."),
+        [ASK, Message("ai", "Twelve.")],
+        {"messages": [ASK, Message("ai", "Twelve.")], "count": 1},
+        {"messages": [Message("ai", "Let me see.", tool_calls=({},)), Message("tool", "12"), Message("ai", "Twelve.")]},
+        {"output": "Twelve."},
+        {"answer": "Twelve.", "context": ["a text"]},
+        {"answer": Message("ai", "Twelve.")},
+        {"whatever": "Twelve.", "count": 1},
+        [("assistant", "Twelve.")],
+        {"messages": [Message("ai", [{"type": "text", "text": "Twelve."}])]},
+    ],
+)
+def test_the_answer_is_found(value: Any):
+    assert answer_in(value) == "Twelve."
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        {},
+        {"messages": [ASK]},
+        {"messages": [Message("ai", "Let me see.", tool_calls=({"name": "f"},))]},
+        {"messages": [Message("ai", "Hi!"), ASK]},
+        {"a": "one", "b": "two"},
+        {COMMAND: {"update": {"messages": [HI]}}},
+        12,
+    ],
+)
+def test_what_is_no_answer_is_none(value: Any):
+    assert answer_in(value) == ""
+
+
+def test_a_tool_that_returns_directly_has_the_last_word():
+    messages = [ASK, Message("ai", "", tool_calls=({},)), Message("tool", "12")]
+    assert answer_in({"messages": messages}) == "12"
+    assert answer_in({"messages": [*messages[:2], Message("tool", "failed", status="error")]}) == ""
+
+
+def test_an_answer_without_text_is_told_as_json_where_it_is_the_answer():
+    assert answer_in({"n": 12}, structured=True) == '{"n":12}'
+    assert answer_in({"n": 12}) == ""
+    assert answer_in({"structured_response": {"n": 12}, "messages": [ASK]}) == '{"n":12}'
+    assert answer_in({"result": {"n": 12}, "x": 1}, key="result") == '{"n":12}'
+
+
+def test_what_was_given_is_no_answer():
+    state = {"topic": "bears", "joke": "Bear with me."}
+    assert answer_in(state) == ""
+    assert answer_in(state, given={"topic": "bears"}) == "Bear with me."
+    assert answer_in(state, given={"topic": "bears"}, structured=True) == "Bear with me."
+
+
+def test_among_several_texts_what_a_model_said_last_is_the_answer():
+    state = {"draft": "A bear…", "joke": "Bear with me.", "title": "Bears"}
+    assert answer_in(state, spoken=["Bear with me.", "A bear…"]) == "Bear with me."
+    assert answer_in(state, spoken=["Something else."]) == ""
+
+
+def test_a_structured_answer_is_whole():
+    assert answer_in({"name": "Ada", "age": 36}, structured=True) == '{"name":"Ada","age":36}'
+    assert answer_in({"name": "Ada", "question": "Who?"}, structured=True, given={"question": "Who?"}) == "Ada"
+
+
+def test_a_structured_output_with_its_message_is_what_was_parsed():
+    raw = Message("ai", "not json")
+    assert answer_in({"raw": raw, "parsed": {"n": 3}, "parsing_error": None}, structured=True) == '{"n":3}'
+    assert answer_in({"raw": raw, "parsed": None, "parsing_error": "no"}, structured=True) == "not json"
+
+
+def test_messages_are_known_in_every_form():
+    assert as_message({"role": "user", "content": "x", "id": "1"}) == Message("user", "x", "1")
+    assert as_message(("ai", "x")) == Message("ai", "x")
+    assert as_message({"role": 3, "content": "x"}) is None
+    assert as_message({"type": "text", "text": "x"}) is None
+    assert as_messages([("ai", "x"), 3]) is None
+    assert as_messages([3, ("ai", "x")]) == [Message("ai", "x")]
+
+
+def test_json_that_cannot_be_made_is_told_as_text():
+    assert as_json({"n": {1, 2}.__class__}) == '{"n":"<class \'set\'>"}'
+    assert as_json({"m": Message("ai", "x")}) == '{"m":{"role":"ai","content":"x"}}'
+    assert as_json({"n": 2**70}) == str({"n": 2**70})
