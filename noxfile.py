@@ -1,4 +1,4 @@
-"""The project's commands. `nox -l` lists them; `docs/contributing.md` says when to use which."""
+"""Development commands. `nox -l` lists them; `CONTRIBUTING.md` explains when to run each."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ nox.options.sessions = ["check"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = False
 
-PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
-"""Those that are not on this machine are skipped, each with a word."""
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+"""Supported versions. Sessions for interpreters that are not installed are skipped with a warning."""
 
 if (pyenv := Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions").is_dir():
-    # Its shims find only the versions that are switched on: here, all there are.
-    os.environ.setdefault("PYENV_VERSION", ":".join(sorted(found.name for found in pyenv.iterdir())))
+    # pyenv's shims run only activated versions, so activate every installed one.
+    os.environ.setdefault("PYENV_VERSION", ":".join(sorted(version.name for version in pyenv.iterdir())))
 
-OF_THAT_DAY = "langgraph-prebuilt>=1.0"
-"""LangGraph before 1.1.5 accepts younger versions of it than it can import."""
+PREBUILT_FLOOR = "langgraph-prebuilt>=1.0"
+"""Listed as a direct requirement so that `lowest-direct` picks an old version: LangGraph before 1.1.5 allows newer
+releases of it than it can import."""
 
 PYTHON = sys.executable
 PUBLIC = (
     *("gati/observe.py", "gati/errors.py", "gati/events.py", "gati/options.py", "gati/settings.py", "gati/testing.py"),
     *("gati/langchain/callback.py", "gati/langchain/scripted.py", "gati/exporters/base.py", "gati/pipeline/stats.py"),
-    # `observe` shows their names.
+    # `observe` re-exports from these.
     *("gati/_api/scopes.py", "gati/_api/spans.py", "gati/_api/manual.py", "gati/langchain/wrappers.py"),
     *("gati/demo.py", "gati/cli"),
 )
@@ -42,7 +43,7 @@ GATES = (
 
 @nox.session(venv_backend="none")
 def check(session: nox.Session) -> None:
-    """Everything that CI asks for, in the environment that nox itself runs in."""
+    """Run everything that CI requires, in the environment nox runs in (about 16 minutes on two cores)."""
     _browser(session)
     for gate in GATES:
         session.run(PYTHON, "-m", *gate)
@@ -53,99 +54,133 @@ def check(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def slow(session: nox.Session) -> None:
-    """The tests that take more than a few seconds each."""
+    """Run the tests that take more than a few seconds each."""
     _browser(session)
     session.run(PYTHON, "-m", "pytest", "-m", "slow", *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def soak(session: nox.Session) -> None:
-    """The tests that run for minutes to hours (`GATI_SOAK_SECONDS`)."""
+    """Run the soak tests, for ten minutes or `GATI_SOAK_SECONDS`."""
     session.run(PYTHON, "-m", "pytest", "-m", "soak", "--timeout=0", *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def coverage(session: nox.Session) -> None:
-    """Branch coverage of `gati/`, processes started by tests included."""
+    """Measure branch coverage of `gati/`, including child processes of tests (half an hour)."""
     session.run(PYTHON, "-m", "coverage", "erase")
     session.run(PYTHON, "-m", "coverage", "run", "-m", "pytest", *session.posargs)
     session.run(PYTHON, "-m", "coverage", "combine", "-q")
     session.run(PYTHON, "-m", "coverage", "report", "--skip-covered")
 
 
+CHECK_IMPORT = """
+import sys
+import gati
+from gati import observe
+assert "site-packages" in gati.__file__, gati.__file__
+assert sys.argv[1].split("-")[1] == gati.__version__, gati.__version__
+observe.get_callbacks()
+"""
+"""Program that `release` runs with the installed wheel; its argument is the wheel's file name."""
+
 FAST = "not slow and not soak and not benchmark and not browser"
 
 
 @nox.session(python=PYTHONS)
 def newest(session: nox.Session) -> None:
-    """The newest versions of everything, on each Python."""
+    """Test with the newest version of every dependency, on each Python."""
     session.install("-e", ".[dev]")
     session.run("pytest", "-m", FAST, *session.posargs)
 
 
 @nox.session(python=PYTHONS)
 def floors(session: nox.Session) -> None:
-    """The oldest versions that we accept, of LangChain, LangGraph, Greenflash and all else: what pyproject.toml says."""
-    session.install("uv")  # it can choose the lowest versions that fit together; pip cannot
+    """Test with the oldest versions that pyproject.toml accepts, on each Python."""
+    session.install("uv")  # resolves to the lowest compatible versions, which pip cannot do
     install = ("uv", "pip", "install", "-q", "--python", session.virtualenv.location)
-    session.run(*install, "--resolution", "lowest-direct", "-e", ".[studio]", OF_THAT_DAY)
-    chosen = session.run(
+    session.run(*install, "--resolution", "lowest-direct", "-e", ".[studio]", PREBUILT_FLOOR)
+    frozen = session.run(
         "uv", "pip", "freeze", "--python", session.virtualenv.location, "--exclude-editable", silent=True
     )
-    held = Path(session.virtualenv.location, "floors.txt")
-    held.write_text("\n".join(line for line in str(chosen).splitlines() if "==" in line), "utf-8")
-    # Tools as they are today, none of which may lift a floor.
-    session.run(*install, "-c", str(held), "-e", ".[studio,test]", "langgraph-checkpoint-sqlite", "numpy")
-    # Versions of that day warn of each other.
+    floor_pins = Path(session.virtualenv.location, "floors.txt")
+    floor_pins.write_text("\n".join(line for line in str(frozen).splitlines() if "==" in line), "utf-8")
+    # Install current test tools without letting them raise a floor.
+    session.run(*install, "-c", str(floor_pins), "-e", ".[studio,test]", "langgraph-checkpoint-sqlite", "numpy")
+    # Old versions raise deprecation warnings about each other.
     session.run("pytest", "-m", FAST, "-W", "default::DeprecationWarning", *session.posargs)
 
 
 @nox.session(python=PYTHONS)
 def bare(session: nox.Session) -> None:
-    """Only langchain-core and langgraph: no `langchain`, no integrations."""
+    """Test with langchain-core and langgraph only: no `langchain`, no integrations."""
     session.install("-e", ".[studio,test]", "langgraph-checkpoint-sqlite", "numpy")
     session.run("pytest", "-m", FAST, *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def package(session: nox.Session) -> None:
-    """Wheel and sdist, installed with each extra in an empty environment: import, demo, `pip check`, types."""
+    """Build wheel and sdist, and try each extra in an empty environment: imports, demo, `pip check`, types."""
     session.run(PYTHON, "-m", "tests.packaging", *session.posargs)
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Build, check and try the distributions of a release, and write its SBOM, all into `dist/`."""
+    session.install("build", "twine", "cyclonedx-bom")
+    dist = Path("dist")
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(dist))
+    (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
+    session.run("twine", "check", "--strict", str(wheel), str(sdist))
+
+    # Without pip inside, the environment holds exactly what a user's installation would add, and so does the SBOM.
+    empty = Path(session.create_tmp(), "installed")
+    session.run("python", "-m", "venv", "--clear", "--without-pip", str(empty))
+    python = str(empty / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+    install = ("python", "-m", "pip", "--python", python, "install", "-q", "-c", ".ci/constraints.txt")
+    session.run(*install, str(wheel))
+    session.run(python, "-I", "-W", "error", "-c", CHECK_IMPORT, wheel.name, external=True)
+    sbom = dist / f"{sdist.name.removesuffix('.tar.gz')}.cdx.json"
+    describe = ("cyclonedx-py", "environment", "--pyproject", "pyproject.toml", "--mc-type", "library")
+    session.run(*describe, "--output-reproducible", "--of", "JSON", "-o", str(sbom), python)
 
 
 @nox.session(venv_backend="none")
 def foreign(session: nox.Session) -> None:
-    """The tests of LangGraph, langchain-core and langchain, without and with gati (a quarter of an hour)."""
+    """Run the test suites of LangGraph, langchain-core and langchain with and without gati (a quarter of an hour)."""
     session.run(PYTHON, "-m", "tests.foreign", *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def neighbours(session: nox.Session) -> None:
-    """Side by side with LangSmith, Langfuse, OpenInference and OpenLLMetry, in their newest versions."""
+    """Test gati next to the newest LangSmith, Langfuse, OpenInference and OpenLLMetry in one process."""
     session.run(PYTHON, "-m", "tests.neighbours", *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def mutants(session: nox.Session) -> None:
-    """Small faults put into mapping, identity and retry policy: the tests must notice each (half an hour)."""
+    """Run mutation tests on mapping, identity and retry policy (half an hour)."""
     session.run(PYTHON, "-m", "tests.mutants", *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def constraints(session: nox.Session) -> None:
-    """Make `.ci/constraints.txt` anew: versions only, no addresses (needs uv)."""
+    """Regenerate `.ci/constraints.txt` with the newest versions, without index addresses (needs uv)."""
     session.run(
         *("uv", "pip", "compile", "-q", "--upgrade", "pyproject.toml", "--all-extras", "--universal"),
-        *("--python-version", "3.10", "--no-header", "--no-annotate", "--no-emit-index-url"),
+        *("--python-version", "3.11", "--no-header", "--no-annotate", "--no-emit-index-url"),
         *("-o", ".ci/constraints.txt"),
         external=True,
     )
 
 
 def _browser(session: nox.Session) -> None:
-    """Debian's Chromium for the tests in a browser, if there is none and apt can bring it."""
+    """Install Debian's Chromium for the browser tests if it is missing and apt is available."""
     if shutil.which("chromium") or not shutil.which("apt-get"):
         return
     session.run("apt-get", "update", "-qq", external=True)
-    silent = {"DEBIAN_FRONTEND": "noninteractive"}
-    session.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium", env=silent, external=True)
+    environment = {"DEBIAN_FRONTEND": "noninteractive"}
+    session.run(
+        "apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium", env=environment, external=True
+    )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field, fields
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from gati._deprecation import renamed_field, warn_renamed
@@ -30,7 +30,7 @@ _INTERNAL = frozenset({"started_ns", "ended_ns", "data", *ENVELOPE})
 def iso(ns: int) -> str:
     """Nanoseconds since the epoch as ``YYYY-MM-DDTHH:MM:SS.mmmZ``."""
     seconds, rest = divmod(ns // 1_000_000, 1000)
-    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
 
 
 @dataclass(slots=True)
@@ -166,7 +166,7 @@ _OPTIONAL = frozenset({"name", "tags", "metadata"})
 
 
 def _now_ns() -> int:
-    return int(datetime.now(timezone.utc).timestamp() * 1e9)
+    return int(datetime.now(UTC).timestamp() * 1e9)
 
 
 def _plain(value: Any) -> Any:

@@ -69,11 +69,6 @@ def spared(test: str, program: Any) -> bool:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs Python 3.11; scenarios leave out some of their programs instead."""
-    if sys.version_info < (3, 11):
-        for item in items:
-            test = getattr(item, "originalname", item.name)
-            if test in NEEDS_CONTEXT and "watch" not in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.skip(reason=CONTEXT))
 
 
 def needs(*packages: str) -> None:

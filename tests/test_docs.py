@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+REPOSITORY = "https://github.com/greenflash-ai/gati"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -31,11 +36,25 @@ def test_ci_finds_both_commands_in_the_readme():
         assert command.endswith(ending)
 
 
-def test_no_registry_is_named():
-    files = [ROOT / "pyproject.toml", ROOT / "noxfile.py", *(ROOT / ".ci").iterdir()]
-    assert [file.name for file in files if "://" in file.read_text("utf-8")] == []
+def test_configuration_names_no_address_but_the_projects_own():
+    """Registries and mirrors differ from machine to machine."""
+    names = ("pyproject.toml", "noxfile.py", ".pre-commit-config.yaml")
+    files = [*(ROOT / name for name in names), *(ROOT / ".ci").iterdir()]
+    addresses = [address for file in files for address in re.findall(r"\w+://[^\s\"']*", file.read_text("utf-8"))]
+    assert [address for address in addresses if not address.startswith(REPOSITORY)] == []
 
 
 def test_every_page_is_in_the_index():
     index = (ROOT / "docs" / "index.md").read_text("utf-8")
     assert [page.name for page in PAGES if page.parent.name == "docs" and f"({page.name})" not in index] == ["index.md"]
+    assert "(decisions/README.md)" in index
+
+
+def test_decisions_are_numbered_dated_and_listed():
+    index = (ROOT / "docs" / "decisions" / "README.md").read_text("utf-8")
+    assert [page.name[:4] for page in DECISIONS] == [f"{n:04}" for n in range(1, len(DECISIONS) + 1)]
+    for page in DECISIONS:
+        title, date = re.findall(
+            r"\A# (\d{4}: .+)\n\n(?:Accepted|Superseded), (\d{4}-\d\d-\d\d)\b", page.read_text("utf-8")
+        )[0]
+        assert f"| [{title}]({page.name}) | {date} |" in index

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -90,7 +90,7 @@ def product_event(
         or (scope.user_id if scope is not None else None)
         or (settings.user_id if settings is not None else None),
         insert_id=insert_id or str(uuid4()),
-        event_at=_iso(event_at or datetime.now(timezone.utc)),
+        event_at=_iso(event_at or datetime.now(UTC)),
         **body,
     )
 
@@ -102,4 +102,4 @@ def _product() -> str | None:
 def _iso(at: datetime | None) -> str | None:
     if at is None:
         return None
-    return at.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

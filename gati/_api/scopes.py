@@ -14,8 +14,7 @@ from gati._context import paused as paused_var
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
     from gati.trace.records import Scope
 

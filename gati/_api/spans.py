@@ -18,8 +18,7 @@ from gati.pipeline.internal_errors import guard
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
 F = TypeVar("F", bound=Callable[..., Any])
 Kind = Literal["step", "tool", "retriever", "embedding", "memory_read", "memory_write"]

@@ -10,7 +10,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Set
-from datetime import date, datetime, time, timezone
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
@@ -101,15 +101,15 @@ def small(value: Any, limit: int) -> tuple[Any, int] | None:
 
 def second(seconds: int) -> str:
     """A second since the epoch as ``YYYY-MM-DDTHH:MM:SS``."""
-    return datetime.fromtimestamp(min(seconds, _LAST_SECOND), timezone.utc).isoformat()[:19]
+    return datetime.fromtimestamp(min(seconds, _LAST_SECOND), UTC).isoformat()[:19]
 
 
 def nanoseconds(timestamp: str) -> int:
     """Nanoseconds since the epoch of a timestamp made by hand; now when it cannot be read or lies in the future."""
     now = time_ns()
     try:
-        at = datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
-        return min(int((at if at.tzinfo else at.replace(tzinfo=timezone.utc)).timestamp() * 1e9), now)
+        at = datetime.fromisoformat(timestamp)
+        return min(int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e9), now)
     except (ValueError, OverflowError, AttributeError):
         return now
 

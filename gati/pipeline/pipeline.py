@@ -149,7 +149,7 @@ class Pipeline:
         timed_out = False
         try:
             await asyncio.wait_for(asyncio.wrap_future(ticket.done), timeout)
-        except (TimeoutError, asyncio.TimeoutError):
+        except TimeoutError:
             timed_out = True
         finally:
             worker.cancel(ticket)

@@ -6,7 +6,7 @@ import json
 import re
 import uuid
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 ROLES = {"user": "user_message", "assistant": "assistant_message", "system": "system_message"}
@@ -106,15 +106,15 @@ def microseconds(text: str) -> int:
     text = _FRACTION.sub(lambda found: "." + found[1][:6].ljust(6, "0"), text)
     when = datetime.fromisoformat(text)
     if when.tzinfo is None:
-        when = when.replace(tzinfo=timezone.utc)
-    seconds = when - datetime(1970, 1, 1, tzinfo=timezone.utc)
+        when = when.replace(tzinfo=UTC)
+    seconds = when - datetime(1970, 1, 1, tzinfo=UTC)
     return (seconds.days * 86_400 + seconds.seconds) * 1_000_000 + seconds.microseconds
 
 
 def iso(at: int) -> str:
     """Microseconds since the epoch as ``YYYY-MM-DDTHH:MM:SS.mmmZ``."""
     seconds, rest = divmod(at, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%dT%H:%M:%S}.{rest // 1000:03d}Z"
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest // 1000:03d}Z"
 
 
 def agent(told: dict[str, Any]) -> str | None:

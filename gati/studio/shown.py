@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from markupsafe import Markup, escape
 
@@ -79,7 +79,7 @@ def percent(value: float | None) -> str:
 
 def moment(at: int) -> datetime:
     """Microseconds since the epoch in this machine's time zone, which is also the reader's."""
-    return datetime.fromtimestamp(at / 1_000_000, timezone.utc).astimezone()
+    return datetime.fromtimestamp(at / 1_000_000, UTC).astimezone()
 
 
 def when(at: int) -> Markup:

@@ -56,7 +56,7 @@ def main() -> None:
         before = json.loads((folder / "performance.json").read_text("utf-8"))
         rounds, machine = before["rounds"], before["machine"]
     told: dict[str, Any] = {
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine,
         "versions": _versions(environments, names),
         "closer": closer,

@@ -4,7 +4,7 @@ import json
 import math
 import threading
 import uuid
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
 from typing import Any
@@ -103,7 +103,7 @@ def test_numbers_that_json_cannot_hold():
 
 
 def test_objects_are_described_and_never_harm():
-    at = datetime(2026, 1, 2, tzinfo=timezone.utc)
+    at = datetime(2026, 1, 2, tzinfo=UTC)
     clean, _ = sanitize.plain({"h": Hostile(), "at": at, "e": Colour.RED, "b": b"123", "s": {1}, 3: {None: 1}}, 5000)
     assert clean == {"h": "<Hostile>", "at": at.isoformat(), "e": "red", "b": {"bytes": 3}, "s": [1], "3": {"None": 1}}
 

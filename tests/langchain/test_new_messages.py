@@ -38,7 +38,7 @@ def words(messages: list[Any]) -> list[Any]:
     return [m.content if isinstance(m, Message) else m for m in messages]
 
 
-class Role(str, Enum):
+class Role(str, Enum):  # noqa: UP042 - the plain mixin is what users' programs have
     user = "user"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePosixPath
@@ -49,7 +49,7 @@ class Box:
         (Color.red, "r"),
         ({3: "x", None: "y", Color.red: "z"}, {"3": "x", "None": "y", "r": "z"}),
         (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
-        (datetime(2026, 11, 20, tzinfo=timezone.utc), "2026-11-20 00:00:00+00:00"),
+        (datetime(2026, 11, 20, tzinfo=UTC), "2026-11-20 00:00:00+00:00"),
         (Decimal("1.50"), "1.50"),
         (PurePosixPath("/a/b"), "/a/b"),
         (ValueError("no"), {"type": "ValueError", "message": "no"}),

@@ -18,7 +18,7 @@ import threading
 import types
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, TypedDict
@@ -136,7 +136,7 @@ STRANGE = [
     *HOSTILE, threading.Lock, threading.RLock, threading.local, numbers, lambda: iter([1]), object, lambda: math.nan,
     lambda: math.inf, lambda: 10**400, lambda: "\ud800", lambda: "a\0b", lambda: b"\xff" * 1_000, lambda: bytearray(b"x"),
     lambda: memoryview(b"x"), lambda: np.arange(3), lambda: np.float64("nan"), lambda: np.int64(3), lambda: np.array(2.5),
-    lambda: np.datetime64("2026-01-01"), uuid.uuid4, lambda: datetime.now(timezone.utc), lambda: Decimal("NaN"),
+    lambda: np.datetime64("2026-01-01"), uuid.uuid4, lambda: datetime.now(UTC), lambda: Decimal("NaN"),
     lambda: PurePosixPath("a/b"), lambda: Colour.RED, lambda: Colour, lambda: ValueError("x"), lambda: refuse, lambda: len,
     lambda: types.SimpleNamespace(a=1), lambda: collections.deque([1, 2]), lambda: {3, 4}, lambda: frozenset({5}),
     lambda: collections.OrderedDict(a=1), lambda: collections.defaultdict(list), lambda: Ellipsis, lambda: 1 + 2j,

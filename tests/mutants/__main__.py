@@ -45,7 +45,10 @@ _GREENFLASH = tuple(
 MODULES = {
     "gati.pipeline.retry": ("tests/pipeline/test_retry.py", "tests/pipeline/test_outbox.py"),
     "gati.trace.identity": ("tests/trace/test_identity.py", "tests/scenarios/test_identity.py"),
-    "gati.exporters.http_outcome": ("tests/exporters/test_http_outcome.py", "tests/exporters/greenflash/test_exporter.py"),
+    "gati.exporters.http_outcome": (
+        "tests/exporters/test_http_outcome.py",
+        "tests/exporters/greenflash/test_exporter.py",
+    ),
     "gati.exporters.greenflash.turn_encoder": (*_GREENFLASH, "tests/scenarios/test_agents.py"),
     "gati.exporters.greenflash.message_fields": (*_GREENFLASH, "tests/scenarios/test_agents.py"),
     "gati.exporters.greenflash.encoder": _GREENFLASH,

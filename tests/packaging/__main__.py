@@ -36,6 +36,8 @@ IN_SDIST = (
     "README.md",
     "LICENSE",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
     "pyproject.toml",
     "noxfile.py",
     "docs/versioning.md",

@@ -266,7 +266,7 @@ def test_a_timeout_in_mid_answer_keeps_what_was_said(watch: Watch):
 
         try:
             await timed_out(consume(), hangs)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return read
 
     watch(
