@@ -135,7 +135,7 @@ def test_a_failure_tells_type_text_and_what_there_was_of_an_answer(kept: Kept):
 def test_control_flow_is_no_error(kept: Kept, error: BaseException, control: str | None):
     handler.on_chain_start({}, "hi", run_id=(run := uuid4()))
     handler.on_chain_error(error, run_id=run)
-    assert kept.of(RunFailed)[0].fault.control == control
+    assert kept.of(RunFailed)[0].error.control == control
 
 
 def test_an_exception_that_is_only_named_like_control_flow_is_an_error(kept: Kept):
@@ -143,7 +143,7 @@ def test_an_exception_that_is_only_named_like_control_flow_is_an_error(kept: Kep
 
     handler.on_chain_start({}, "hi", run_id=(run := uuid4()))
     handler.on_chain_error(GraphInterrupt("mine"), run_id=run)
-    assert kept.of(RunFailed)[0].fault == ErrorInfo("GraphInterrupt", "mine")
+    assert kept.of(RunFailed)[0].error == ErrorInfo("GraphInterrupt", "mine")
 
 
 def test_tokens_make_one_record_that_grows(kept: Kept):
