@@ -25,8 +25,9 @@ OF_THAT_DAY = "langgraph-prebuilt>=1.0"
 
 PYTHON = sys.executable
 PUBLIC = (
-    *("gati/observe.py", "gati/errors.py", "gati/events.py", "gati/options.py", "gati/settings.py", "gati/testing.py"),
-    *("gati/langchain/callback.py", "gati/langchain/scripted.py", "gati/exporters/base.py", "gati/pipeline/stats.py"),
+    *("gati/observe.py", "gati/errors.py", "gati/events.py", "gati/options.py", "gati/settings.py"),
+    *("gati/testing/__init__.py", "gati/testing/capturing.py", "gati/testing/scripted_model.py"),
+    *("gati/langchain/callback.py", "gati/exporters/base.py", "gati/pipeline/stats.py"),
     # `observe` shows their names.
     *("gati/_scopes.py", "gati/_spans.py", "gati/_told.py", "gati/langchain/wrappers.py"),
     *("gati/demo.py", "gati/cli"),
