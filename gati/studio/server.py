@@ -82,5 +82,5 @@ def uvicorn_server(app: ASGIApp, http_protocol: str | type[asyncio.Protocol] = "
     config = uvicorn.Config(
         app, http=http_protocol, ws="none", lifespan="off", log_level="critical", access_log=False,
         timeout_graceful_shutdown=1, server_header=False,
-    )  # type: ignore[arg-type]  # uvicorn's type lists its own protocols only  # fmt: skip
+    )  # fmt: skip
     return uvicorn.Server(config)

@@ -268,7 +268,7 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(tmp_path: Path, monke
             schema.migrate(db)
         assert not db.in_transaction
         assert db.execute("SELECT 1 FROM sqlite_master WHERE name = 'half_done'").fetchone() is None
-        assert schema._version(db) == len(schema.MIGRATIONS) - 1
+        assert schema._schema_version(db) == len(schema.MIGRATIONS) - 1
 
 
 def test_a_store_without_an_index_takes_messages_all_the_same(store: Store) -> None:
@@ -289,7 +289,7 @@ def test_what_fails_while_room_is_made_is_taken_back(store: Store) -> None:
     store.ingest(body("c", said("a", "hello")))
 
     def fail() -> None:
-        with store.connections.making_room() as (db, _):
+        with store.connections.evicting() as (db, _):
             db.execute("DELETE FROM messages")
             raise ValueError("no")
 
