@@ -1,7 +1,8 @@
-"""Real servers for tests: the studio's server over real HTTP, in a thread of the test process."""
+"""Servers for tests: a local Greenflash, GATI backend or studio over real HTTP, in a thread of the test process."""
 
 from __future__ import annotations
 
+import socket
 import tempfile
 import threading
 from collections.abc import Collection, Iterator
@@ -10,55 +11,57 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gati.studio import backend, reading
-from gati.studio.faults import Faults
-from gati.studio.server import create_app, listen, uvicorn_server
-from gati.studio.store import Store
+from gati.store import gati_events, queries
+from gati.store.store import Store
+from gati.studio.server import create_studio_app, listen, uvicorn_server
+from gati.testing.server.app import create_test_app
+from gati.testing.server.fault_injection import FaultInjector
+from gati.testing.server.fault_middleware import ResettableProtocol
+from gati.testing.server.recording import RecordedRequest, RequestLog
 
 API_KEY = "gf_test_key"
 
 
 @dataclass
-class Received:
-    """One request that was let in (a fault before the work keeps it from being seen here)."""
-
-    method: str
-    path: str
-    body: Any
-
-
-@dataclass
 class LocalServer:
-    """A running server. `url` is what a client's `base_url` (or `backend_url`) takes."""
+    """A running server. `url` is the `base_url` (or `backend_url`) for a client."""
 
     url: str
     address: str
     api_key: str
     store: Store
-    faults: Faults
-    requests: list[Received] = field(default_factory=list)
-    unknown_keys: list[str] = field(default_factory=list)
-    """Keys that the contract does not know, with their paths; most likely a mistake."""
+    faults: FaultInjector = field(default_factory=FaultInjector)
+    log: RequestLog = field(default_factory=RequestLog)
+
+    @property
+    def requests(self) -> list[RecordedRequest]:
+        """The authorized requests, without those hit by a fault before they were processed."""
+        return self.log.requests
+
+    @property
+    def unknown_keys(self) -> list[str]:
+        """Paths of keys that the schemas do not define, most likely mistakes."""
+        return self.log.unknown_keys
 
     def messages(self, conversation: str | None = None, product: str | None = None) -> list[dict[str, Any]]:
-        """What the server holds, in reading order: wire messages with `conversation` and `prompt` beside."""
-        return reading.messages(self.store, conversation, product)
+        """Return the stored messages as received, in reading order, plus `conversation` and `prompt`."""
+        return queries.wire_messages(self.store, conversation, product)
 
     def events(self) -> list[dict[str, Any]]:
-        """Events of `POST /api/events` that the server holds, in order of arrival."""
-        return backend.events(self.store)
+        """Return the stored events of `POST /api/events`, in order of arrival."""
+        return gati_events.stored_events(self.store)
 
     def bodies(self, path: str = "/api/v1/messages") -> list[Any]:
-        """Bodies of the requests to a path, in order."""
+        """Return the bodies of the requests to a path, in order."""
         return [request.body for request in self.requests if request.path == path]
 
 
 @contextmanager
 def greenflash_server(
-    api_keys: Collection[str] | None = (API_KEY,), path: Path | None = None, port: int = 0, pages: bool = False
+    api_keys: Collection[str] | None = (API_KEY,), path: Path | None = None, port: int = 0
 ) -> Iterator[LocalServer]:
-    """A strict local Greenflash; `path` and `port` let a server come back after an outage with what it had."""
-    with _running(api_keys, path, port, "/api/v1", pages) as server:
+    """Run a strict local Greenflash. With the same `path` and `port` it continues after an outage."""
+    with _test_server(api_keys, path, port, "/api/v1") as server:
         yield server
 
 
@@ -66,34 +69,51 @@ def greenflash_server(
 def gati_backend(
     api_keys: Collection[str] | None = (API_KEY,), path: Path | None = None, port: int = 0
 ) -> Iterator[LocalServer]:
-    """A GATI backend (`POST {url}/api/events`)."""
-    with _running(api_keys, path, port, "", False) as server:
+    """Run a GATI backend (`POST {url}/api/events`)."""
+    with _test_server(api_keys, path, port, "") as server:
         yield server
 
 
 @contextmanager
-def _running(
-    api_keys: Collection[str] | None, path: Path | None, port: int, base: str, pages: bool
-) -> Iterator[LocalServer]:
-    with tempfile.TemporaryDirectory() as folder:
-        store, faults = Store(path or Path(folder) / "store.db"), Faults()
-        # The socket listens before the server runs, so requests wait for it instead of failing.
-        listener = listen(port=port)
-        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server = LocalServer(address + base, address, next(iter(api_keys or ("any",))), store, faults)
-
-        def note(method: str, path: str, body: Any, unknown: list[str]) -> None:
-            server.requests.append(Received(method, path, body))
-            server.unknown_keys.extend(unknown)
-
-        runner = uvicorn_server(create_app(store, api_keys, faults, on_request=note, pages=pages))
-        thread = threading.Thread(target=runner.run, kwargs={"sockets": [listener]}, name="test-server", daemon=True)
-        thread.start()
-        try:
+def studio_server() -> Iterator[LocalServer]:
+    """Run the studio."""
+    with _store_and_socket(None, 0) as (store, listener, address):
+        server = LocalServer(address + "/api/v1", address, "any", store)
+        with _running(uvicorn_server(create_studio_app(store)), listener):
             yield server
+
+
+@contextmanager
+def _test_server(api_keys: Collection[str] | None, path: Path | None, port: int, base: str) -> Iterator[LocalServer]:
+    with _store_and_socket(path, port) as (store, listener, address):
+        server = LocalServer(address + base, address, next(iter(api_keys or ("any",))), store)
+        app = create_test_app(store, api_keys, server.faults, on_request=server.log)
+        with _running(uvicorn_server(app, ResettableProtocol), listener):
+            try:
+                yield server
+            finally:
+                server.faults.clear()
+
+
+@contextmanager
+def _store_and_socket(path: Path | None, port: int) -> Iterator[tuple[Store, socket.socket, str]]:
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(path or Path(folder) / "store.db")
+        # The socket listens before the server runs, so early requests wait instead of failing.
+        listener = listen(port=port)
+        try:
+            yield store, listener, f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
-            faults.clear()
-            runner.should_exit = True
-            thread.join(10)
             listener.close()
             store.close()
+
+
+@contextmanager
+def _running(server: Any, listener: socket.socket) -> Iterator[None]:
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="test-server", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(10)

@@ -6,8 +6,8 @@ import pytest
 
 from gati import demo
 from gati.events import LLMCallEvent, RetrievalEvent, ToolCallEvent
-from gati.langchain.scripted import ScriptedChatModel
 from gati.testing import capture
+from gati.testing.scripted_model import ScriptedChatModel
 
 ANSWERS = [
     "Two city bikes for three days come to 97.20; the 10 % for three days are already off.",

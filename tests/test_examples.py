@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gati.studio import columns, reading
-from gati.studio.store import Store
+from gati.store import message_columns, queries
+from gati.store.store import Store
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -81,7 +81,7 @@ def installed(module: str) -> bool:
 
 def told(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
     names = {"user_message": "user", "assistant_message": "agent", "final_response": "agent"}
-    kinds = [(columns.message_type(message), message) for message in messages]
+    kinds = [(message_columns.message_type(message), message) for message in messages]
     return [(names[kind], message["content"]) for kind, message in kinds if kind in names]
 
 
@@ -106,7 +106,7 @@ def test_an_example_delivers_its_conversation(path: Path, tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     store = Store(file)
-    messages = reading.messages(store)
+    messages = queries.wire_messages(store)
     store.close()
     by_conversation: dict[str, list[dict[str, Any]]] = {}
     for message in messages:
@@ -114,7 +114,7 @@ def test_an_example_delivers_its_conversation(path: Path, tmp_path: Path):
     assert len(by_conversation) == story.conversations
     shown = [found for name, found in by_conversation.items() if name in done.stdout]
     assert [told(found) for found in shown] == [story.said]
-    assert {columns.message_type(message) for message in shown[0]} - {
+    assert {message_columns.message_type(message) for message in shown[0]} - {
         "user_message",
         "assistant_message",
         "final_response",

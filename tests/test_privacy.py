@@ -23,8 +23,8 @@ from langgraph.types import Command, interrupt
 
 from gati import StepEvent, observe
 from gati.pipeline import mask
-from gati.studio.faults import failing as refuse
 from gati.testing import ScriptedChatModel
+from gati.testing.server.fault_injection import failing as refuse
 from tests.servers import LocalServer
 
 CANARY = re.compile(r"canary-[a-z]+")

@@ -105,7 +105,7 @@ def test_before_init_every_function_of_observe_does_nothing():
 
 
 def test_init_leaves_engine_sdk_prices_and_store_to_the_first_record(tmp_path: Path) -> None:
-    late = ("gati.pipeline.engine", "gati.trace.assembler", "greenflash", "genai_prices", "gati.studio.store")
+    late = ("gati.pipeline.engine", "gati.trace.assembler", "greenflash", "genai_prices", "gati.store.store")
     loaded = run(
         f"from gati import observe; observe.init(api_key='gf_x', spool_dir={str(tmp_path)!r}); import os, sys; "
         f"print([name for name in {late!r} if name in sys.modules], flush=True); os._exit(0)"

@@ -152,7 +152,7 @@ def _exporters(settings: Settings) -> list[Exporter]:
     if settings.local or (settings.local is None and not chosen):
         from gati.exporters.greenflash.encoder import Encoder
         from gati.exporters.local import LocalExporter
-        from gati.studio.store import default_path
+        from gati.store.store import default_path
 
         path = settings.local if isinstance(settings.local, Path) else default_path()
         chosen.append(LocalExporter(path, settings.local_max_bytes, Encoder(settings)))

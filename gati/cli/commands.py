@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -114,7 +115,7 @@ def export(
 ) -> None:
     """Write conversations of the embedded store as JSON lines or Markdown."""
     from gati.cli import export as command
-    from gati.studio.reading import Filter
+    from gati.store.queries import Filter
 
     wanted = Filter(words=words, user=user, agent=agent)
     raise typer.Exit(command.run(wanted, conversations or [], shape, output, store))
@@ -138,12 +139,23 @@ def push(
 def serve(
     host: Annotated[str, typer.Option(help="Loopback only.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 4527,
-    key: Annotated[list[str] | None, typer.Option(help="A key that is let in (repeatable); default: all are.")] = None,
-    faults: Annotated[bool, typer.Option("--faults", help="Take faults at `/__faults__`, for tests.")] = False,
+    key: Annotated[
+        list[str] | None, typer.Option(help="An accepted API key (repeatable). Default: any request.")
+    ] = None,
+    faults: Annotated[
+        bool, typer.Option("--faults", help="Inject faults on request at `/__faults__`, for tests.")
+    ] = False,
     store: StorePath = None,
 ) -> None:
-    """Serve a local Greenflash over the embedded store, without the studio's pages."""
-    _serve(host, port, store, key, control=faults, pages=False)
+    """Run a local Greenflash for tests, with strict validation, over the embedded store."""
+    _require_studio_extra()
+    from gati.cli.store import place
+    from gati.testing.server.app import serve_test_server
+
+    file = place(store)
+    _serve_until_interrupted(
+        host, port, lambda ready: serve_test_server(host, port, file, api_keys=key, control=faults, ready=ready)
+    )
 
 
 @app.command(epilog="Example: `gati studio`, `gati studio --port 0 --no-browser`")
@@ -154,25 +166,28 @@ def studio(
     store: StorePath = None,
 ) -> None:
     """Read the embedded store's conversations in a browser."""
-    _serve(host, port, store, None, control=False, pages=True, browser=browser)
-
-
-def _serve(
-    host: str,
-    port: int,
-    store: Path | None,
-    keys: list[str] | None,
-    *,
-    control: bool,
-    pages: bool,
-    browser: bool = False,
-) -> None:
+    _require_studio_extra()
     from gati.cli.store import place
+    from gati.studio.server import create_studio_app, serve_store
 
+    file = place(store)
+    _serve_until_interrupted(
+        host, port, lambda ready: serve_store(create_studio_app, host, port, file, ready=ready), browser=browser
+    )
+
+
+def _require_studio_extra() -> None:
+    """Exit with a message if the packages of the extra `studio` are not installed."""
     try:
-        from gati.studio import server
+        from gati.studio import server  # noqa: F401  imported only to see whether its packages are installed
     except ImportError as missing:
         fail(f"this needs {missing.name}: pip install 'gati-greenflash[studio]'", Exit.MISSING)
+
+
+def _serve_until_interrupted(
+    host: str, port: int, run: Callable[[Callable[[str], None]], None], *, browser: bool = False
+) -> None:
+    """Run a server; print its address once it is ready, and open it in a browser if asked for."""
 
     def ready(address: str) -> None:
         print(address, flush=True)
@@ -182,9 +197,8 @@ def _serve(
 
             webbrowser.open(address)
 
-    file = place(store)
     try:
-        server.serve(host, port, str(file), api_keys=keys, control=control, pages=pages, ready=ready)
+        run(ready)
     except (OSError, ValueError) as fault:
         fail(f"cannot serve on {host}:{port}: {fault}", Exit.USAGE if isinstance(fault, ValueError) else Exit.FAILED)
 

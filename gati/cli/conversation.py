@@ -12,9 +12,9 @@ from rich.padding import Padding
 from rich.text import Text
 from rich.tree import Tree
 
-from gati.studio import columns
-from gati.studio.reading import Stored
-from gati.studio.turns import Step, Turn, turns
+from gati.store import message_columns
+from gati.store.queries import StoredMessage
+from gati.store.turn_view import StepView, TurnView, arrange_turns
 
 _LONG = 160
 """Characters of an input, result or document that are shown."""
@@ -23,13 +23,13 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Control characters but tab and line feed."""
 
 Message = dict[str, Any]
-"""A wire message, as `gati.studio.reading.messages` gives it."""
+"""A wire message, as `gati.store.queries.wire_messages` gives it."""
 
 
 def render(messages: Iterable[Message]) -> RenderableType:
     """The whole conversation: who said what, and between it what was done and spent."""
     shown = _with_new_prompts(_plain(message) for message in messages)
-    return Group(*(part for turn in turns(shown) for part in _turn(turn)))
+    return Group(*(part for turn in arrange_turns(shown) for part in _turn(turn)))
 
 
 def short(value: Any) -> str:
@@ -50,16 +50,16 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
-def _with_new_prompts(messages: Iterable[Message]) -> list[Stored]:
+def _with_new_prompts(messages: Iterable[Message]) -> list[StoredMessage]:
     """The messages, each model call with its system prompt as `_prompt` where that is another than before."""
     stored, last = [], ""
     for number, message in enumerate(messages):
-        kind, prompt = columns.message_type(message), _prompt(message.get("prompt"))
+        kind, prompt = message_columns.message_type(message), _prompt(message.get("prompt"))
         if kind == "llm" and prompt != last:
             message, last = {**message, "_prompt": prompt}, prompt
-        known = columns.numbers(message, None)
-        at = columns.microseconds(message["createdAt"]) if message.get("createdAt") else 0
-        stored.append(Stored(number, 0, at, kind, known.model, known.status, message, None))
+        known = message_columns.extract_metrics(message, None)
+        at = message_columns.parse_timestamp(message["createdAt"]) if message.get("createdAt") else 0
+        stored.append(StoredMessage(number, 0, at, kind, known.model, known.status, message, None))
     return stored
 
 
@@ -69,8 +69,8 @@ def _prompt(prompt: Any) -> str:
     return short(" ".join(str(part.get("content")) for part in prompt.get("components") or [prompt]))
 
 
-def _turn(turn: Turn) -> Iterator[RenderableType]:
-    for message in turn.asked:
+def _turn(turn: TurnView) -> Iterator[RenderableType]:
+    for message in turn.inputs:
         yield from _said(message, "user" if message.type == "user_message" else "system", "bold cyan")
     tree = Tree("", hide_root=True, guide_style="dim")
     for step in turn.steps:
@@ -78,7 +78,7 @@ def _turn(turn: Turn) -> Iterator[RenderableType]:
     if turn.steps:
         yield _indented(tree)
     agent = (turn.start.body.get("properties") or {}).get("agent_name") if turn.start else None
-    for message in turn.said:
+    for message in turn.answers:
         yield from _said(message, str(agent or "assistant"), "bold green")
     if turn.end is not None:
         known = turn.totals
@@ -93,8 +93,8 @@ def _turn(turn: Turn) -> Iterator[RenderableType]:
         yield _indented(Text(" · ".join(filter(None, facts)), "dim"))
 
 
-def _said(message: Stored, who: str, style: str) -> Iterator[RenderableType]:
-    head = Text.assemble((who, style), (f"  {columns.iso(message.at)[11:19]}", "dim"))
+def _said(message: StoredMessage, who: str, style: str) -> Iterator[RenderableType]:
+    head = Text.assemble((who, style), (f"  {message_columns.format_timestamp(message.at)[11:19]}", "dim"))
     if message.status not in (None, "completed"):
         head.append(f"  {message.status}", "yellow")
     yield head
@@ -105,7 +105,7 @@ def _indented(part: RenderableType) -> Padding:
     return Padding(part, (0, 0, 1, 2), expand=False)
 
 
-def _grow(tree: Tree, step: Step) -> None:
+def _grow(tree: Tree, step: StepView) -> None:
     branch = tree.add(Group(_line(step), *_below(step)))
     for child in step.children:
         _grow(branch, child)
@@ -114,7 +114,7 @@ def _grow(tree: Tree, step: Step) -> None:
 _STYLES = {"llm": "magenta", "tool_call": "yellow", "retrieval": "yellow", "thought": "italic"}
 
 
-def _line(step: Step) -> Text:
+def _line(step: StepView) -> Text:
     """A step in a line: what it was, with what, how long, and the end of its id."""
     known, body = step.properties, step.message.body
     if step.kind == "thought":
@@ -140,7 +140,7 @@ def _line(step: Step) -> Text:
     return line.append(f"  {step.message.key[-8:]}", "dim blue")
 
 
-def _below(step: Step) -> Iterator[Text]:
+def _below(step: StepView) -> Iterator[Text]:
     """What came out of a step, and the system prompt that a model call stood under, if it is a new one."""
     body = step.message.body
     output = body.get("output") or {}

@@ -11,10 +11,10 @@ from gati import demo, observe
 from gati.cli.output import Exit, as_json, console, say
 from gati.cli.show import print_messages
 from gati.cli.store import place
-from gati.langchain.scripted import ScriptedChatModel
 from gati.settings import Settings, load
-from gati.studio import reading
-from gati.studio.store import Store
+from gati.store import queries
+from gati.store.store import Store
+from gati.testing.scripted_model import ScriptedChatModel
 
 
 def run(*, json_wanted: bool = False) -> Exit:
@@ -31,7 +31,7 @@ def run(*, json_wanted: bool = False) -> Exit:
         result = observe.flush(timeout=30.0)
         observe.shutdown()
         with closing(Store(file, settings.local_max_bytes)) as store:
-            messages = reading.messages(store, conversation_id)
+            messages = queries.wire_messages(store, conversation_id)
     if json_wanted:
         as_json({"conversation": conversation_id, "delivered": bool(result), "messages": messages})
     else:

@@ -157,8 +157,8 @@ def _unwritable(folder: Path) -> str | None:
 
 
 def _injection() -> Check:
-    from gati.langchain.scripted import ScriptedChatModel
     from gati.testing import capture
+    from gati.testing.scripted_model import ScriptedChatModel
 
     with capture(enabled=True, auto_inject=True) as captured:  # else an option could hide what is asked here
         ScriptedChatModel(replies=["well"]).invoke("How are you?")
@@ -173,9 +173,9 @@ def _injection() -> Check:
 def _delivery(settings: Settings) -> Check:
     """One conversation through the whole pipeline, to where they really go."""
     from gati import observe
-    from gati.langchain.scripted import ScriptedChatModel
-    from gati.studio import reading
-    from gati.studio.store import Store
+    from gati.store import queries
+    from gati.store.store import Store
+    from gati.testing.scripted_model import ScriptedChatModel
 
     conversation_id = f"doctor-{secrets.token_hex(4)}"
     remote = settings.api_key is not None or settings.backend_url is not None
@@ -193,7 +193,7 @@ def _delivery(settings: Settings) -> Check:
             return Check("delivery", "fail", f"a message was not delivered: {why}", "mend what failed above first")
         if not remote:
             with closing(Store(file)) as store:
-                seen = len(reading.messages(store, conversation_id)) == result.delivered
+                seen = len(queries.wire_messages(store, conversation_id)) == result.delivered
             return Check("delivery", "pass" if seen else "fail", f"{result.delivered} messages sent and read back")
     if settings.api_key is None:
         return Check("delivery", "pass", f"{result.delivered} messages were taken; a GATI backend is not read back")

@@ -10,9 +10,9 @@ from typing import Literal
 
 from gati.cli.output import Exit, fail, say
 from gati.cli.store import open_store
-from gati.studio import export, reading
-from gati.studio.reading import Filter, Summary
-from gati.studio.store import Store
+from gati.store import export, queries
+from gati.store.queries import ConversationSummary, Filter
+from gati.store.store import Store
 
 Format = Literal["jsonl", "markdown"]
 
@@ -31,15 +31,19 @@ def run(wanted: Filter, ids: list[str], shape: Format, file: Path | None, path: 
     with ExitStack() as stack:
         store = stack.enter_context(closing(open_store(path)))
         out = sys.stdout if file is None else stack.enter_context(file.open("w", encoding="utf-8"))
-        for summary in _named(store, ids) if ids else export.summaries(store, wanted):
-            out.write(export.line(store, summary) if shape == "jsonl" else export.markdown(store, summary) + "\n")
+        for summary in _named(store, ids) if ids else export.iter_conversations(store, wanted):
+            out.write(
+                export.export_jsonl(store, summary)
+                if shape == "jsonl"
+                else export.export_markdown(store, summary) + "\n"
+            )
             count += 1
     say(f"{count} conversation{'s' * (count != 1)} exported{f' to {file}' if file else ''}")
     return Exit.OK
 
 
-def _named(store: Store, ids: list[str]) -> Iterator[Summary]:
+def _named(store: Store, ids: list[str]) -> Iterator[ConversationSummary]:
     for uid in ids:
-        if (summary := reading.summary(store, uid)) is None:
+        if (summary := queries.find_conversation(store, uid)) is None:
             fail(f"there is no conversation {uid!r} in {store.path}; see `gati show --list`", Exit.NOT_FOUND)
         yield summary

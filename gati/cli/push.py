@@ -8,8 +8,8 @@ from pathlib import Path
 from gati._api import runtime
 from gati.cli.output import Exit, as_json, console, fail, progress, say
 from gati.cli.store import open_store
+from gati.push import push_store
 from gati.settings import load
-from gati.studio.push import push
 
 
 def run(product_id: str | None, path: Path | None, *, json_wanted: bool = False) -> Exit:
@@ -20,7 +20,7 @@ def run(product_id: str | None, path: Path | None, *, json_wanted: bool = False)
     (exporter,) = runtime._exporters(settings.model_copy(update={"local": False, "backend_url": None}))
     with closing(exporter), closing(open_store(path)) as store, progress("pushing", silent=json_wanted) as bar:
         task = bar.add_task("", total=None)
-        result = push(
+        result = push_store(
             store,
             exporter,
             product_id=settings.product_id,

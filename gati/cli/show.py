@@ -9,7 +9,7 @@ from typing import Any
 from gati.cli import conversation
 from gati.cli.output import Exit, as_json, console, fail, rows, show
 from gati.cli.store import conversations, open_store
-from gati.studio import reading
+from gati.store import queries
 
 
 def print_conversation(
@@ -26,7 +26,7 @@ def print_conversation(
         newest = conversations(store, 1)
         if not (wanted := conversation_id or (newest[0]["conversation"] if newest else None)):
             fail(f"the store {store.path} is empty", Exit.NOT_FOUND)
-        messages = reading.messages(store, wanted)
+        messages = queries.wire_messages(store, wanted)
     if not messages:
         fail(f"there is no conversation {wanted!r} in {store.path}; see `gati show --list`", Exit.NOT_FOUND)
     if json_wanted:

@@ -8,8 +8,8 @@ from typing import Any
 
 from gati.cli.output import Exit, fail
 from gati.settings import Settings, load
-from gati.studio import columns, reading
-from gati.studio.store import Store, default_path
+from gati.store import message_columns, queries
+from gati.store.store import Store, default_path
 
 
 def place(path: Path | None = None, settings: Settings | None = None) -> Path:
@@ -34,7 +34,7 @@ def conversations(store: Store, limit: int = 20) -> list[dict[str, Any]]:
     return [
         {
             "conversation": row.external_id or row.uid,
-            "last": columns.iso(row.last_at)[:19].replace("T", " "),
+            "last": message_columns.format_timestamp(row.last_at)[:19].replace("T", " "),
             "user": row.user,
             "agent": row.agent,
             "status": row.status,
@@ -45,7 +45,7 @@ def conversations(store: Store, limit: int = 20) -> list[dict[str, Any]]:
             "cost_usd": None if row.cost is None else round(row.cost, 6),
             "title": row.title,
         }
-        for row in reading.conversations(store, limit=limit).conversations
+        for row in queries.list_conversations(store, limit=limit).conversations
     ]
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gati.events import Item
-    from gati.studio.store import Store
+    from gati.store.store import Store
 
 
 class Encoder(Protocol):
@@ -74,12 +74,12 @@ class LocalExporter:
         if request.endpoint == "messages":
             store.ingest(wire(request.body))
         else:
-            store.act(request.endpoint, wire(request.body))
+            store.record_action(request.endpoint, wire(request.body))
 
     def _open(self) -> Store:
         with self._opening:  # several threads send: a second store would be closed by nobody
             if self._store is None:
-                from gati.studio.store import Store  # sqlite3 is loaded when there is something to keep
+                from gati.store.store import Store  # sqlite3 is loaded when there is something to keep
 
                 self._store = Store(self.store_path, self.max_bytes)
             return self._store

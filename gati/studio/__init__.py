@@ -1,5 +1,4 @@
-"""The studio: an embedded store, a local server that speaks Greenflash, and its pages.
+"""The studio: pages over the embedded store, and a local API that accepts what Greenflash accepts.
 
-`store` and `reading` need the standard library only; `validation`, `server` and `pages`
-need the extra ``gati[studio]``.
+Needs the extra ``gati-greenflash[studio]``.
 """

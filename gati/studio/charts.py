@@ -1,4 +1,4 @@
-"""Charts as numbers for SVG: bars and lines with round axes. Pure; `chart.html` draws them."""
+"""Computes the geometry of SVG charts: bars or lines with rounded axes. Pure; `chart.html` draws them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LEFT, RIGHT, TOP, BOTTOM = 64.0, 6.0, 10.0, 26.0
 
 
 class Bar(NamedTuple):
-    """A bar of a chart, with what a reader is told of it."""
+    """A bar. `title` is its tooltip."""
 
     x: float
     y: float
@@ -28,8 +28,8 @@ class Tick(NamedTuple):
     text: str
 
 
-class Path(NamedTuple):
-    """A line of a chart; each of its points (x, y) says what it is."""
+class LinePath(NamedTuple):
+    """A line. `points` are (x, y, tooltip)."""
 
     d: str
     series: int
@@ -37,12 +37,12 @@ class Path(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A chart ready to be drawn. `rows` are its numbers as a table: (when, value of each series)."""
+    """A chart ready to be drawn. `rows` are its values as a table: (label, value of each series)."""
 
     title: str
     series: list[str]
     bars: list[Bar]
-    paths: list[Path]
+    paths: list[LinePath]
     y: list[Tick]
     x: list[Tick]
     rows: list[tuple[str, list[str]]]
@@ -52,7 +52,7 @@ class Chart(NamedTuple):
 Series = Sequence["float | None"]
 
 
-def chart(
+def build_chart(
     title: str,
     names: list[str],
     values: Sequence[Series],
@@ -62,16 +62,16 @@ def chart(
     lines: bool = False,
     ticks: list[tuple[int, str]] | None = None,
 ) -> Chart:
-    """Stacked bars, or lines, of one or more series over the same times.
+    """Build a chart of one or more series over the same times.
 
     Args:
-        title: what it shows.
-        names: of the series.
-        values: for each series, a value for each label; None is unknown and leaves a gap.
-        labels: what each time is called.
-        show: writes a value.
-        lines: lines beside each other instead of bars on each other.
-        ticks: (index, text) of the times that are written below.
+        title: Title of the chart.
+        names: Names of the series.
+        values: For each series, one value per label. None means unknown and leaves a gap.
+        labels: Names of the times.
+        show: Formats a value.
+        lines: Draw lines instead of stacked bars.
+        ticks: (index, text) of the times labelled on the x axis.
     """
     tops = [
         max((s[i] or 0 for s in values), default=0) if lines else sum(s[i] or 0 for s in values)
@@ -80,15 +80,15 @@ def chart(
     top = _round_up(max(tops, default=0.0))
     step = (WIDTH - LEFT - RIGHT) / max(len(labels), 1)
     scale = (HEIGHT - TOP - BOTTOM) / top
-    told = [
+    titles = [
         f"{label}: " + ", ".join(f"{n} {show(s[i])}" for n, s in zip(names, values, strict=True))
         for i, label in enumerate(labels)
     ]
     return Chart(
         title,
         names,
-        [] if lines else _bars(values, told, step, scale),
-        _paths(values, told, step, scale) if lines else [],
+        [] if lines else _stack_bars(values, titles, step, scale),
+        _trace_lines(values, titles, step, scale) if lines else [],
         [Tick(HEIGHT - BOTTOM - top * share * scale, show(top * share)) for share in (0, 0.5, 1)],
         [Tick(LEFT + (index + 0.5) * step, text) for index, text in ticks or []],
         [(label, [show(s[i]) for s in values]) for i, label in enumerate(labels)],
@@ -96,9 +96,9 @@ def chart(
     )
 
 
-def _bars(values: Sequence[Series], told: list[str], step: float, scale: float) -> list[Bar]:
+def _stack_bars(values: Sequence[Series], titles: list[str], step: float, scale: float) -> list[Bar]:
     bars = []
-    for index, title in enumerate(told):
+    for index, title in enumerate(titles):
         base = HEIGHT - BOTTOM
         for number, series in enumerate(values):
             if value := series[index]:
@@ -108,24 +108,24 @@ def _bars(values: Sequence[Series], told: list[str], step: float, scale: float) 
     return bars
 
 
-def _paths(values: Sequence[Series], told: list[str], step: float, scale: float) -> list[Path]:
+def _trace_lines(values: Sequence[Series], titles: list[str], step: float, scale: float) -> list[LinePath]:
     paths = []
     for number, series in enumerate(values):
-        points, d, pen = [], [], "M"
+        points, commands, command = [], [], "M"
         for index, value in enumerate(series):
             if value is None:
-                pen = "M"
+                command = "M"
                 continue
             x, y = LEFT + (index + 0.5) * step, HEIGHT - BOTTOM - value * scale
-            d.append(f"{pen}{x:.1f},{y:.1f}")
-            points.append((x, y, told[index]))
-            pen = "L"
-        paths.append(Path(" ".join(d), number, points))
+            commands.append(f"{command}{x:.1f},{y:.1f}")
+            points.append((x, y, titles[index]))
+            command = "L"
+        paths.append(LinePath(" ".join(commands), number, points))
     return paths
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 2.5, 4, 5, 6, 8, 10 × a power of ten."""
+    """Round up to 1, 2, 2.5, 4, 5, 6, 8 or 10 times a power of ten: 3.1 → 4, 23 → 25."""
     if value < 1e-9:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))

@@ -1,7 +1,7 @@
-"""The studio's pages: conversations, one conversation, prompts, an overview. Made on the server.
+"""The studio's pages: conversations, one conversation, prompts and an overview, rendered on the server.
 
-Every page has a stable address and works without scripts; htmx (vendored) makes them live.
-Jinja2 escapes whatever stands in a message.
+Every page has a stable address and works without JavaScript. htmx (vendored) adds live updates. Jinja2 escapes all
+message content.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from gati.studio import charts, columns, export, lineages, overview, reading, shown, turns
-from gati.studio.reading import Filter
-from gati.studio.store import Store
+from gati.store import export, message_columns, overview, prompt_queries, queries
+from gati.store.queries import Filter
+from gati.store.store import Store
+from gati.store.turn_view import arrange_turns, pretty_value
+from gati.studio import charts, formatting
 
-_HERE = Path(__file__).parent
+_FOLDER = Path(__file__).parent
 _DAY = 86_400_000_000
 
 _HEADERS = {
-    # A stored script cannot run even if an escape were forgotten; nothing is asked of another site.
+    # Second line of defence after escaping: no inline scripts, no requests to other sites.
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
@@ -41,199 +43,205 @@ STATUSES = {
     "completed": ("✓", "good"), "error": ("✕", "bad"), "aborted": ("■", "odd"), "waiting": ("‖", "odd"),
     "resumed": ("↻", "odd"), "unfinished": ("…", "odd"), "running": ("…", "odd"), "handled": ("!", "odd"),
 }  # fmt: skip
-"""How each status is drawn: a sign, so that colour is not all that tells them apart, and a class."""
+"""Symbol and CSS class of each status. The symbol makes them distinguishable without colour."""
 
 
-def routes(store: Store) -> list[BaseRoute]:
-    """The pages' routes."""
+def page_routes(store: Store) -> list[BaseRoute]:
+    """Return the routes of all pages."""
     pages = _Pages(store)
     return [
-        Route("/", pages.page(pages.conversations)),
-        Route("/conversations/{uid}", pages.page(pages.conversation)),
-        Route("/conversations/{uid}/export.{form}", pages.page(pages.export)),
-        Route("/messages/{number:int}", pages.page(pages.message)),
-        Route("/calls/{number:int}", pages.page(pages.call)),
-        Route("/prompts", pages.page(pages.prompts)),
-        Route("/prompts/{uid}", pages.page(pages.prompt)),
-        Route("/overview", pages.page(pages.overview)),
-        Mount("/static", StaticFiles(directory=_HERE / "static")),
+        Route("/", pages.endpoint(pages.conversations)),
+        Route("/conversations/{uid}", pages.endpoint(pages.conversation)),
+        Route("/conversations/{uid}/export.{form}", pages.endpoint(pages.export)),
+        Route("/messages/{row_id:int}", pages.endpoint(pages.message)),
+        Route("/calls/{row_id:int}", pages.endpoint(pages.call)),
+        Route("/prompts", pages.endpoint(pages.prompts)),
+        Route("/prompts/{uid}", pages.endpoint(pages.prompt)),
+        Route("/overview", pages.endpoint(pages.overview)),
+        Mount("/static", StaticFiles(directory=_FOLDER / "static")),
     ]
 
 
-def environment() -> jinja2.Environment:
-    """The templates, with the functions that write values."""
-    made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+def template_environment() -> jinja2.Environment:
+    """Return the Jinja2 environment with the formatting filters."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    made.filters |= {
-        name: getattr(shown, name)
-        for name in ("number", "cost", "duration", "share", "when", "clock", "folded", "span", "short")
+    environment.filters |= {
+        "number": formatting.format_number,
+        "cost": formatting.format_cost,
+        "duration": formatting.format_duration,
+        "duration_text": formatting.format_duration_text,
+        "compact": formatting.format_compact,
+        "share": formatting.format_share,
+        "datetime": formatting.format_datetime,
+        "clock": formatting.format_clock,
+        "folded": formatting.fold_text,
+        "pretty": pretty_value,
     }
-    made.filters["pretty"] = turns.pretty
-    made.globals |= {"statuses": STATUSES, "excerpt": shown.excerpt, "unknown": shown.UNKNOWN, "zip": zip}
-    return made
+    environment.globals |= {
+        "statuses": STATUSES, "excerpt": formatting.search_excerpt, "unknown": formatting.UNKNOWN, "zip": zip,
+    }  # fmt: skip
+    return environment
 
 
-class NotFound(Exception):  # noqa: N818  # it is an answer
-    """There is no such page."""
+class PageNotFoundError(Exception):
+    """The requested page does not exist."""
 
 
 class _Pages:
     def __init__(self, store: Store) -> None:
-        self.store, self.templates = store, environment()
+        self.store, self.templates = store, template_environment()
 
-    def page(self, make: Callable[[Request], Response | str]) -> Any:
-        """An endpoint that makes its page in a thread, where reading the store does not hold others up."""
+    def endpoint(self, render: Callable[[Request], Response | str]) -> Any:
+        """Return an endpoint that renders its page in a thread, so that reading the store does not block others."""
 
         async def endpoint(request: Request) -> Response:
             try:
-                made = await run_in_threadpool(make, request)
-            except NotFound:
-                made = self._error(request)
-            response = HTMLResponse(made) if isinstance(made, str) else made
+                page = await run_in_threadpool(render, request)
+            except PageNotFoundError:
+                page = HTMLResponse(self._render(request, "missing.html"), 404)
+            response = HTMLResponse(page) if isinstance(page, str) else page
             response.headers.update(_HEADERS)
             return response
 
         return endpoint
 
-    def _render(self, request: Request, name: str, **values: Any) -> str:
-        here = request.url.path
-        return self.templates.get_template(name).render(here=here, **values)
-
-    def _error(self, request: Request) -> Response:
-        return HTMLResponse(self._render(request, "missing.html"), 404)
+    def _render(self, request: Request, template: str, **values: Any) -> str:
+        return self.templates.get_template(template).render(here=request.url.path, **values)
 
     def conversations(self, request: Request) -> Response | str:
-        """The list, with search and filters."""
+        """The list of conversations with search and filters."""
         query = request.query_params
-        clock = reading.clock(self.store)
-        if query.get("seen") == str(clock):
+        last_message = queries.last_message_id(self.store)
+        if query.get("seen") == str(last_message):
             return Response(status_code=204)
-        wanted = _filter(query)
-        page = reading.conversations(self.store, wanted, _cursor(query.get("after")))
-        kept = {key: value for key, value in query.items() if key not in ("seen", "after") and value}
+        page = queries.list_conversations(self.store, _parse_filter(query), _parse_cursor(query.get("after")))
+        filters = {key: value for key, value in query.items() if key not in ("seen", "after") and value}
         return self._render(
             request,
             "conversations.html",
             page=page,
-            query=kept,
-            choices=reading.choices(self.store),
+            query=filters,
+            choices=queries.filter_choices(self.store),
             searchable=self.store.has_search,
-            clock=clock,
-            live="/?" + urlencode({**kept, "seen": clock}),
+            live="/?" + urlencode({**filters, "seen": last_message}),
             first="after" not in query,
-            more="/?" + urlencode({**kept, "after": "{}.{}".format(*page.more)}) if page.more else None,
+            more="/?" + urlencode({**filters, "after": "{}.{}".format(*page.more)}) if page.more else None,
         )
 
     def conversation(self, request: Request) -> Response | str:
-        """One conversation: what was said, and what was done."""
-        summary = self._summary(request)
+        """One conversation with its turns and steps."""
+        summary = self._find_conversation(request)
         query = request.query_params
         if query.get("seen") == str(summary.last_message):
             return Response(status_code=204)
-        stored, earlier = reading.conversation(self.store, summary.id, _cursor(query.get("before")))
+        messages, earlier = queries.conversation_messages(self.store, summary.id, _parse_cursor(query.get("before")))
         address = f"/conversations/{summary.uid}"
+        versions = {message.version for message in messages if message.version is not None}
         return self._render(
             request,
             "conversation.html",
             summary=summary,
             properties=json.loads(summary.properties) if summary.properties else {},
-            turns=turns.turns(stored),
-            prompts=lineages.names(self.store, {m.version for m in stored if m.version is not None}),
+            turns=arrange_turns(messages),
+            prompts=prompt_queries.prompt_names(self.store, versions),
             address=address,
-            told=reading.told(self.store, summary.id),
+            actions=queries.ratings_and_events(self.store, summary.id),
             last="before" not in query,
             live=f"{address}?seen={summary.last_message}",
             earlier="{}?before={}.{}".format(address, *earlier) if earlier else None,
         )
 
-    def _summary(self, request: Request) -> reading.Summary:
-        summary = reading.summary(self.store, request.path_params["uid"])
+    def _find_conversation(self, request: Request) -> queries.ConversationSummary:
+        summary = queries.find_conversation(self.store, request.path_params["uid"])
         if summary is None:
-            raise NotFound
+            raise PageNotFoundError
         return summary
 
     def export(self, request: Request) -> Response:
         """One conversation as a file."""
-        summary = self._summary(request)
+        summary = self._find_conversation(request)
         form = request.path_params["form"]
         if form == "md":
-            return PlainTextResponse(export.markdown(self.store, summary), media_type="text/markdown")
+            return PlainTextResponse(export.export_markdown(self.store, summary), media_type="text/markdown")
         if form == "jsonl":
-            return PlainTextResponse(export.line(self.store, summary), media_type="application/jsonl")
-        raise NotFound
+            return PlainTextResponse(export.export_jsonl(self.store, summary), media_type="application/jsonl")
+        raise PageNotFoundError
 
     def message(self, request: Request) -> str:
-        """One message whole, as it came."""
-        found = reading.message(self.store, request.path_params["number"])
+        """One message as received."""
+        found = queries.find_message(self.store, request.path_params["row_id"])
         if found is None:
-            raise NotFound
+            raise PageNotFoundError
         message, summary = found
         try:
             body = json.dumps(message.body, ensure_ascii=False, indent=2)
         except RecursionError:
-            body = columns.compact(message.body)  # written in C, which goes deeper
+            # Without `indent`, the encoder is implemented in C and supports deeper nesting.
+            body = message_columns.compact_json(message.body)
         return self._render(request, "message.html", message=message, summary=summary, body=body)
 
     def call(self, request: Request) -> str:
-        """The system prompt of one request; for htmx without the page around it."""
-        filled = lineages.of_call(self.store, request.path_params["number"])
-        if filled is None:
-            raise NotFound
-        changes = lineages.compare(filled.before.text, filled.version.text) if filled.before else []
-        part = "hx-request" in request.headers
-        return self._render(request, "call.html", filled=filled, changes=changes, part=part)
+        """The system prompt of one request. For htmx, without the surrounding page."""
+        prompt = prompt_queries.prompt_of_call(self.store, request.path_params["row_id"])
+        if prompt is None:
+            raise PageNotFoundError
+        changes = prompt_queries.diff_texts(prompt.previous.text, prompt.version.text) if prompt.previous else []
+        fragment = "hx-request" in request.headers
+        return self._render(request, "call.html", call=prompt, changes=changes, part=fragment)
 
     def prompts(self, request: Request) -> str:
-        """All prompts."""
-        return self._render(request, "prompts.html", lineages=lineages.lineages(self.store))
+        """The list of prompts."""
+        return self._render(request, "prompts.html", prompts=prompt_queries.list_prompts(self.store))
 
     def prompt(self, request: Request) -> str:
-        """One prompt: its versions, a version's text, and what changed."""
-        found = lineages.lineage(self.store, request.path_params["uid"])
+        """One prompt: its versions, the text of one, and the changes against another."""
+        found = prompt_queries.find_prompt(self.store, request.path_params["uid"])
         if found is None:
-            raise NotFound
-        lineage, versions = found
+            raise PageNotFoundError
+        prompt, versions = found
         number = request.query_params.get("version", str(versions[0].number))
         against = request.query_params.get("against")
         version = next((v for v in versions if str(v.number) == number), versions[0])
         older = [v for v in versions if v.number < version.number]
-        before = next((v for v in versions if str(v.number) == against), older[0] if older else None)
+        previous = next((v for v in versions if str(v.number) == against), older[0] if older else None)
         return self._render(
             request,
             "prompt.html",
-            lineage=lineage,
+            prompt=prompt,
             versions=versions,
             version=version,
-            before=before,
-            parts=list(lineages.parts(json.loads(version.body))),
-            changes=lineages.compare(before.text, version.text) if before else [],
+            previous=previous,
+            components=list(prompt_queries.prompt_components(json.loads(version.body))),
+            changes=prompt_queries.diff_texts(previous.text, version.text) if previous else [],
         )
 
     def overview(self, request: Request) -> str:
-        """Volume, tokens, cost, latency and errors of a period."""
+        """Turns, tokens, cost, latency and errors of a period."""
         period = request.query_params.get("period", "7d")
         period = period if period in overview.PERIODS else "7d"
-        found = overview.overview(self.store, period, time.time_ns() // 1000)
+        totals = overview.compute_overview(self.store, period, time.time_ns() // 1000)
         return self._render(
-            request, "overview.html", found=found, period=period, periods=list(overview.PERIODS), charts=_charts(found),
-            c=charts, unknown_name=overview.UNKNOWN, dropped=self.store.dropped(), bytes=self.store.path.stat().st_size,
+            request, "overview.html", overview=totals, period=period, periods=list(overview.PERIODS),
+            charts=_overview_charts(totals), c=charts, unknown_name=overview.UNKNOWN,
+            evicted=self.store.evicted_conversations(), bytes=self.store.path.stat().st_size,
         )  # fmt: skip
 
 
-def _filter(query: Any) -> Filter:
-    until = _day(query.get("until"))
+def _parse_filter(query: Any) -> Filter:
+    until = _parse_day(query.get("until"))
     return Filter(
         words=query.get("q", ""),
         **{name: query.get(name) or None for name in ("user", "agent", "model", "status", "product")},
-        since=_day(query.get("since")),
+        since=_parse_day(query.get("since")),
         until=None if until is None else until + _DAY,
     )
 
 
-def _day(text: str | None) -> int | None:
-    """The beginning of a day in this machine's time zone, in microseconds."""
+def _parse_day(text: str | None) -> int | None:
+    """Convert a date to the start of that day in this machine's time zone, in microseconds; None if invalid."""
     try:
         day = datetime.strptime(text or "", "%Y-%m-%d")  # noqa: DTZ007  # the zone is added by astimezone
         return int(day.astimezone().timestamp() * 1e6)
@@ -241,35 +249,34 @@ def _day(text: str | None) -> int | None:
         return None
 
 
-def _cursor(text: str | None) -> tuple[int, int] | None:
-    """A place in a list, from its address; one that makes no sense is the beginning."""
-    at, _, number = (text or "").partition(".")
+def _parse_cursor(text: str | None) -> tuple[int, int] | None:
+    """Parse a position in a list: ``"1763600000000000.7"`` → ``(1763600000000000, 7)``; None if invalid."""
+    at, _, row_id = (text or "").partition(".")
     try:
-        place = int(at), int(number)
+        position = int(at), int(row_id)
     except ValueError:
         return None
-    return place if max(map(abs, place)) < 2**62 else None
+    return position if max(map(abs, position)) < 2**62 else None
 
 
-def _charts(found: overview.Overview) -> list[charts.Chart]:
-    form = "%H:%M" if found.bar < _DAY // 4 else "%d %b"
-    times = [shown.moment(found.since + i * found.bar) for i in range(len(found.bars))]
-    labels = [f"{moment:%Y-%m-%d %H:%M}" if found.bar < _DAY else f"{moment:%Y-%m-%d}" for moment in times]
+def _overview_charts(totals: overview.Overview) -> list[charts.Chart]:
+    form = "%H:%M" if totals.bar < _DAY // 4 else "%d %b"
+    times = [formatting.local_datetime(totals.since + i * totals.bar) for i in range(len(totals.bars))]
+    labels = [f"{time:%Y-%m-%d %H:%M}" if totals.bar < _DAY else f"{time:%Y-%m-%d}" for time in times]
     every = max(1, len(times) // 6)
-    marks = [(i, f"{moment:{form}}") for i, moment in enumerate(times) if i % every == every // 2]
-    bars = found.bars
+    ticks = [(i, f"{time:{form}}") for i, time in enumerate(times) if i % every == every // 2]
+    bars = totals.bars
+    compact, dollars, percent = formatting.format_compact, formatting.format_dollars, formatting.format_percent
+    duration = formatting.format_duration_text
+    latencies = [[bar.percentile(share) for bar in bars] for share in (0.5, 0.95)]
+    tokens = [[bar.tokens_in for bar in bars], [bar.tokens_out for bar in bars]]
+    first_tokens = [[bar.median_first_token for bar in bars]]
+    build = charts.build_chart
     return [
-        charts.chart("Turns", ["turns"], [[b.turns for b in bars]], labels, shown.short, ticks=marks),
-        charts.chart("Cost", ["cost"], [[b.cost for b in bars]], labels, shown.dollars, ticks=marks),
-        charts.chart(
-            "Tokens", ["in", "out"], [[b.tokens_in for b in bars], [b.tokens_out for b in bars]], labels, shown.short, ticks=marks
-        ),
-        charts.chart(
-            "Latency of model calls", ["median", "95 %"], [[b.percentile(0.5) for b in bars], [b.percentile(0.95) for b in bars]],
-            labels, shown.span, lines=True, ticks=marks,
-        ),
-        charts.chart(
-            "Time to the first token", ["median"], [[b.median_first_token for b in bars]], labels, shown.span, lines=True, ticks=marks,
-        ),
-        charts.chart("Model calls that failed", ["failed"], [[b.error_rate for b in bars]], labels, shown.percent, ticks=marks),
-    ]  # fmt: skip
+        build("Turns", ["turns"], [[bar.turns for bar in bars]], labels, compact, ticks=ticks),
+        build("Cost", ["cost"], [[bar.cost for bar in bars]], labels, dollars, ticks=ticks),
+        build("Tokens", ["in", "out"], tokens, labels, compact, ticks=ticks),
+        build("Latency of model calls", ["median", "95 %"], latencies, labels, duration, lines=True, ticks=ticks),
+        build("Time to the first token", ["median"], first_tokens, labels, duration, lines=True, ticks=ticks),
+        build("Failed model calls", ["failed"], [[bar.error_rate for bar in bars]], labels, percent, ticks=ticks),
+    ]

@@ -143,10 +143,10 @@ def _spans(body: bytes) -> int:
 
 def _messages(body: bytes, seen: set[Any], count: Count) -> None:
     """Count messages once each, and hold each request against the contract."""
-    from gati.studio import validation
+    from gati.studio.api import validation
 
     told = orjson.loads(body)
-    fault = validation.fault("messages", told) or ", ".join(validation.unknown_keys("messages", told))
+    fault = validation.find_error("messages", told) or ", ".join(validation.unknown_keys("messages", told))
     if fault:
         count.faults += 1
         count.fault = fault

@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 from gati import __version__, observe
 from gati.cli import doctor
 from gati.cli.commands import app
-from gati.studio import columns, faults
-from gati.studio.store import Store
+from gati.store import message_columns
+from gati.store.store import Store
 from gati.testing import ScriptedChatModel
+from gati.testing.server import fault_injection as faults
 from tests.optional import WARNINGS
 from tests.servers import LocalServer, gati_backend, greenflash_server
 
@@ -84,7 +85,7 @@ def test_the_demo_delivers_to_greenflash_when_there_is_a_key(greenflash: LocalSe
     assert done.returncode == 0, done.stderr
     messages = greenflash.messages(product=PRODUCT)
     assert f"{2 * len(messages)} messages delivered to Greenflash" in done.stdout
-    assert {columns.message_type(message) for message in messages} >= {
+    assert {message_columns.message_type(message) for message in messages} >= {
         "user_message", "task", "retrieval", "llm", "tool_call", "observation", "final_response",
     }  # fmt: skip
 
@@ -101,7 +102,11 @@ def test_show_prints_the_newest_conversation_or_the_one_asked_for(store: Path):
     assert "Four." in gati("show", "--store", str(store)).stdout
     assert "Four." in gati("show", "c-1", GATI_LOCAL=str(store)).stdout
     messages: list[dict[str, Any]] = json.loads(gati("show", "--json", GATI_LOCAL=str(store)).stdout)
-    assert [columns.message_type(message) for message in messages] == ["user_message", "llm", "assistant_message"]
+    assert [message_columns.message_type(message) for message in messages] == [
+        "user_message",
+        "llm",
+        "assistant_message",
+    ]
 
 
 def test_show_lists_conversations_plainly_or_as_json(store: Path):

@@ -8,7 +8,7 @@ import pytest
 
 from gati.exporters.base import Verdict
 from gati.exporters.events_api import EventsApiExporter
-from gati.studio import faults
+from gati.testing.server import fault_injection as faults
 from tests.exporters.turns import ROOT, agent_turn, run_id, settings, tool, turn
 from tests.servers import LocalServer
 
@@ -33,7 +33,7 @@ def test_a_turn_arrives_as_one_run(backend: LocalServer, exporter: EventsApiExpo
 
 def test_a_resend_doubles_nothing(backend: LocalServer, exporter: EventsApiExporter):
     (request,) = exporter.encode([agent_turn()])
-    backend.faults.add(faults.reset(after_commit=True))
+    backend.faults.add(faults.connection_reset(after_commit=True))
     assert exporter.send(request).verdict is Verdict.RETRY
     assert exporter.send(request).verdict is Verdict.OK
     assert len(backend.events()) == 8
@@ -61,21 +61,21 @@ def test_one_bad_event_costs_only_itself(backend: LocalServer, exporter: EventsA
     assert len(backend.events()) == 61
 
 
-FAULTS: list[tuple[faults.Fault, Verdict]] = [
+FAULTS: list[tuple[faults.InjectedFault, Verdict]] = [
     (faults.failing(500), Verdict.RETRY),
     (faults.rate_limited("7"), Verdict.RETRY),
     (faults.unauthorized(401), Verdict.PAUSE),
     (faults.html(200), Verdict.RETRY),
     (faults.empty(204), Verdict.OK),
     (faults.redirect(), Verdict.RETRY),
-    (faults.reset(), Verdict.RETRY),
+    (faults.connection_reset(), Verdict.RETRY),
     (faults.too_large(items=3, times=1), Verdict.SPLIT),
 ]
 
 
 @pytest.mark.parametrize(("fault", "verdict"), FAULTS, ids=[fault.name for fault, _ in FAULTS])
 def test_each_fault_has_its_verdict(
-    backend: LocalServer, exporter: EventsApiExporter, fault: faults.Fault, verdict: Verdict
+    backend: LocalServer, exporter: EventsApiExporter, fault: faults.InjectedFault, verdict: Verdict
 ):
     backend.faults.add(fault)
     assert exporter.send(exporter.encode([agent_turn()])[0]).verdict is verdict

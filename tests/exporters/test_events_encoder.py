@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gati import events as ev
 from gati.exporters.base import Request
 from gati.exporters.events_encoder import Encoder
-from gati.studio import backend as rules
+from gati.studio.api import events_api as rules
 from tests.exporters.turns import ROOT, agent_turn, answer, llm, ms, run_id, said, settings, tool, turn
 
 
@@ -21,7 +21,7 @@ def encode(*items: ev.Item, **options: Any) -> list[Request]:
 def told(*items: ev.Item, **options: Any) -> list[dict[str, Any]]:
     found = []
     for request in encode(*items, **options):
-        assert rules.faults(request.body) == []
+        assert rules.find_event_errors(request.body) == []
         assert request.items == len(request.body["events"])
         found += request.body["events"]
     return found

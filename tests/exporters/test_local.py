@@ -19,9 +19,10 @@ from gati.exporters.base import DELIVERED, Request, Verdict
 from gati.exporters.greenflash.encoder import Encoder, wire
 from gati.exporters.local import LocalExporter
 from gati.settings import Settings
-from gati.studio import reading, validation
-from gati.studio.store import Store
-from tests.studio.bodies import body, said
+from gati.store import queries
+from gati.store.store import Store
+from gati.studio.api import validation
+from tests.store.bodies import body, said
 
 
 class Plain:
@@ -49,7 +50,7 @@ def test_a_request_is_in_the_store_when_send_returns(exporter: LocalExporter, tm
     assert exporter.send(request(body("c", said("a", "hello")))) == DELIVERED
     assert exporter.send(request(body("c", said("a", "hello")))) == DELIVERED
     with closing(Store(tmp_path / "store.db")) as store:
-        assert [m["content"] for m in reading.messages(store)] == ["hello"]
+        assert [m["content"] for m in queries.wire_messages(store)] == ["hello"]
 
 
 def test_a_turn_is_kept_as_greenflash_would_get_it(tmp_path: Path) -> None:
@@ -58,11 +59,11 @@ def test_a_turn_is_kept_as_greenflash_would_get_it(tmp_path: Path) -> None:
     prompt = Prompt("Hi Ada", "tutor", [PromptComponent("Hi {{a_b}}")], {"a_b": "Ada"})
     turn = Turn("r", Conversation("c", prompt=prompt), messages=[ChatMessage("r:user", "user", "hello", 10**18)])
     for made in exporter.encode([turn]):
-        assert validation.fault("messages", wire(made.body)) is None
+        assert validation.find_error("messages", wire(made.body)) is None
         assert exporter.send(made) == DELIVERED
     exporter.close()
     with closing(Store(tmp_path / "store.db")) as store:
-        (message,) = reading.messages(store, "c", settings.product_id)
+        (message,) = queries.wire_messages(store, "c", settings.product_id)
     assert (message["externalMessageId"], message["content"]) == ("r:user", "hello")
     assert message["prompt"]["externalPromptId"] == "tutor"
     assert message["prompt"]["variables"] == {"a_b": "Ada"}

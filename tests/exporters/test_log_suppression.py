@@ -7,7 +7,7 @@ import pytest
 
 from gati.exporters.base import Verdict
 from gati.exporters.greenflash.exporter import GreenflashExporter
-from gati.studio import faults
+from gati.testing.server import fault_injection as faults
 from tests.exporters.turns import agent_turn, settings
 from tests.servers import LocalServer
 
@@ -20,7 +20,7 @@ def exporter(greenflash: LocalServer) -> GreenflashExporter:
 def test_nothing_that_gati_sends_is_logged_even_with_the_root_logger_at_debug(
     greenflash: LocalServer, exporter: GreenflashExporter, caplog: pytest.LogCaptureFixture
 ):
-    greenflash.faults.add(faults.failing(500), faults.reset())
+    greenflash.faults.add(faults.failing(500), faults.connection_reset())
     with caplog.at_level(logging.DEBUG):
         sent = exporter.encode([agent_turn()])[0]
         assert [exporter.send(sent).verdict for _ in range(3)] == [Verdict.RETRY, Verdict.RETRY, Verdict.OK]

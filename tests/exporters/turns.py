@@ -9,7 +9,7 @@ from gati import events as ev
 from gati.exporters.base import Request
 from gati.exporters.greenflash.encoder import wire
 from gati.settings import Settings, load
-from gati.studio import validation
+from gati.studio.api import validation
 
 T0 = 1_800_000_000_000_000_000
 """2027-01-15T08:00:00Z, in nanoseconds."""
@@ -107,7 +107,7 @@ def messages(requests: list[Request]) -> list[dict[str, Any]]:
     """All messages of the requests, each request checked against the contract's schema."""
     for request in requests:
         body = wire(request.body)
-        assert validation.fault(request.endpoint, body) is None
+        assert validation.find_error(request.endpoint, body) is None
         assert validation.unknown_keys(request.endpoint, body) == []
         assert request.items == len(body["messages"])
     return [message for request in requests for message in request.body["messages"]]

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from gati import observe
-from gati.studio import faults
-from gati.studio.faults import Fault
+from gati.testing.server import fault_injection as faults
+from gati.testing.server.fault_injection import InjectedFault
 from tests.faults.conftest import Init
 from tests.faults.talk import Talk
 from tests.servers import LocalServer, greenflash_server
 
-PASSING: dict[str, list[Fault]] = {
-    "reset before the commit": [faults.reset(times=3)],
-    "reset after the commit": [faults.reset(after_commit=True, times=3)],
+PASSING: dict[str, list[InjectedFault]] = {
+    "reset before the commit": [faults.connection_reset(times=3)],
+    "reset after the commit": [faults.connection_reset(after_commit=True, times=3)],
     "timeout before the commit": [faults.black_hole(times=2)],
     "timeout after the commit": [faults.black_hole(after_commit=True, times=2)],
     "408": [faults.failing(408, times=3)],
@@ -49,7 +49,7 @@ PASSING: dict[str, list[Fault]] = {
     "400 that names the size": [faults.too_large(items=3, status=400)],
     "parents that are not there yet": [],
     "all of it": [
-        faults.failing(503, times=2), faults.reset(times=2), faults.html(times=1), faults.reset(after_commit=True),
+        faults.failing(503, times=2), faults.connection_reset(times=2), faults.html(times=1), faults.connection_reset(after_commit=True),
         faults.unauthorized(401), faults.rate_limited("0", times=2), faults.failing(408), faults.empty(),
     ],
 }  # fmt: skip
@@ -97,7 +97,7 @@ def test_one_bad_message_among_many_is_set_aside_and_the_others_arrive(
         seen.extend(i for i in ids if i.endswith(":answer"))
         return seen[0] in ids if seen else False
 
-    greenflash.faults.add(faults.bad_message("", hits=hits))
+    greenflash.faults.add(faults.bad_message("", applies=hits))
     talk.turns(conversations=1, each=9)
     result = observe.flush(timeout=20.0)
     assert (result.rejected, result.spooled, result.delivered) == (1, 0, 9 * whole - 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gati import observe
-from gati.studio import faults
+from gati.testing.server import fault_injection as faults
 from tests.faults.conftest import Init
 from tests.faults.talk import Talk
 from tests.servers import LocalServer

@@ -28,7 +28,7 @@ NOT_TRIED = {"dev"}
 
 DATA = (
     "gati/py.typed",
-    "gati/studio/messages.schema.json",
+    "gati/studio/api/messages.schema.json",
     "gati/studio/templates/base.html",
     "gati/studio/static/htmx.min.js",
 )
@@ -50,10 +50,10 @@ MODULES = {
         "gati.testing",
         "gati.demo",
         "gati.exporters.greenflash.exporter",
-        "gati.studio.store",
+        "gati.store.store",
     ),
     "cli": ("gati.cli.commands",),
-    "studio": ("gati.cli.commands", "gati.studio.server", "gati.studio.pages"),
+    "studio": ("gati.cli.commands", "gati.studio.server", "gati.studio.pages", "gati.testing.server.app"),
     "openai": ("langchain_openai",),
     "classic": ("langchain_classic",),
 }

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from gati.studio import faults
+from gati.testing.server import fault_injection as faults
 from tests.processes.conftest import World, ended
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
@@ -98,7 +98,7 @@ def test_shutdown_twice_and_a_new_beginning(world: World) -> None:
     "fault", [faults.black_hole(times=None), faults.failing(503, times=None)], ids=["hangs", "503"]
 )
 def test_an_exit_does_not_wait_longer_than_its_deadline_and_the_next_delivers(
-    world: World, fault: faults.Fault
+    world: World, fault: faults.InjectedFault
 ) -> None:
     world.server.faults.add(fault)
     began = time.monotonic()

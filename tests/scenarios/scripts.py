@@ -8,7 +8,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.tools import tool
 
-from gati.langchain.scripted import ScriptedChatModel
+from gati.testing.scripted_model import ScriptedChatModel
 from tests.scenarios.harness import Config, Program
 
 ASKED = {"messages": [HumanMessage("Draw a cat.", id="h1")]}

@@ -17,7 +17,7 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from langgraph.graph import START, MessagesState, StateGraph
 
 from gati import GatiLangChainCallback, observe
-from gati.langchain.scripted import ScriptedChatModel
+from gati.testing.scripted_model import ScriptedChatModel
 from tests.scenarios.golden import tree
 from tests.scenarios.harness import Config, Watch
 from tests.scenarios.scripts import model

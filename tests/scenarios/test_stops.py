@@ -12,7 +12,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableLambda
 from langgraph.graph import START, MessagesState, StateGraph
 
-from gati.langchain.scripted import ScriptedChatModel
+from gati.testing.scripted_model import ScriptedChatModel
 from tests.scenarios.harness import Config, Watch
 from tests.scenarios.scripts import model
 

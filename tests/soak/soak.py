@@ -19,8 +19,8 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableLambda
 
 from gati import observe
-from gati.studio import faults
 from gati.testing import ScriptedChatModel
+from gati.testing.server import fault_injection as faults
 from tests.faults.talk import PRODUCT, Talk
 from tests.servers import API_KEY, LocalServer, greenflash_server
 
@@ -69,7 +69,12 @@ class Soak:
             self.turns += 1
 
     def _bad_day(self) -> None:
-        kinds = [faults.failing(503), faults.reset(after_commit=True), faults.html(), faults.rate_limited("0")]
+        kinds = [
+            faults.failing(503),
+            faults.connection_reset(after_commit=True),
+            faults.html(),
+            faults.rate_limited("0"),
+        ]
         self._server.faults.clear()  # one at a time: a row of them is an outage, in which each attempt waits longer
         self._server.faults.add(self._dice.choice(kinds))
 
@@ -163,7 +168,7 @@ def containers() -> Iterator[tuple[str, int]]:
     for thing in gc.get_objects():
         kind, module = type(thing), str(type(thing).__module__)
         # The server of the test lives in this process, too.
-        if not module.startswith("gati.") or module.startswith("gati.studio"):
+        if not module.startswith("gati.") or module.startswith(("gati.studio", "gati.store", "gati.testing.server")):
             continue
         slots = [name for base in kind.__mro__ for name in getattr(base, "__slots__", ()) if isinstance(name, str)]
         for name in {*slots, *getattr(thing, "__dict__", {})}:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.servers import LocalServer, greenflash_server
-from tests.studio.bodies import body, said, step, turn
+from tests.servers import LocalServer, studio_server
+from tests.store.bodies import body, said, step, turn
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = os.environ.get("GATI_TEST_CHROMIUM") or shutil.which("chromium")
@@ -40,7 +40,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def studio() -> Iterator[LocalServer]:
     """A studio with two conversations and two versions of a prompt."""
-    with greenflash_server(api_keys=None, pages=True) as running:
+    with studio_server() as running:
         for number, manner in enumerate(["kind", "strict"]):
             prompt = {
                 "externalPromptId": "tutor", "components": [{"content": f"You are a {manner} tutor. Teach {{{{name}}}}."}],

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gati.studio import charts, overview, shown
-from gati.studio.store import Store
-from tests.studio.bodies import START, body, said, step, turn
+from gati.store import overview
+from gati.store.store import Store
+from gati.studio import charts, formatting
+from tests.store.bodies import START, body, said, step, turn
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def test_sums_are_by_time_by_model_and_by_agent(store: Store) -> None:
     store.ingest(body("c", *turn("r1"), *turn("r2", when=3 * 3_600_000), properties={"agent_name": "math-tutor"}))
     bare = [said("q", "x"), step("m", "llm", "q", 1, model="mini", properties={"status": "error"})]
     store.ingest(body("d", *bare, properties={"agent_name": "bare"}))
-    found = overview.overview(store, "24h", START + 5 * 3_600_000_000)
+    found = overview.compute_overview(store, "24h", START + 5 * 3_600_000_000)
     assert (found.conversations, found.total.turns, found.total.calls) == (2, 3, 5)
     assert [bar.turns for bar in found.bars if bar.turns] == [2, 1]
     assert (found.total.tokens_in, found.total.unpriced) == (306, 1)
@@ -42,7 +43,7 @@ def test_sums_are_by_time_by_model_and_by_agent(store: Store) -> None:
 
 def test_what_is_before_the_period_does_not_count(store: Store) -> None:
     store.ingest(body("c", *turn("r1")))
-    found = overview.overview(store, "24h", START + 3 * 86_400_000_000)
+    found = overview.compute_overview(store, "24h", START + 3 * 86_400_000_000)
     assert (found.conversations, found.total.calls, found.total.cost) == (0, 0, None)
 
 
@@ -51,7 +52,7 @@ def test_every_moment_of_a_period_has_its_bar(store: Store, period: str) -> None
     length, _ = overview.PERIODS[period]
     for number in range(20):
         store.ingest(body(f"c{number}", said("q", "x", -number * length // 20_000)))
-    found = overview.overview(store, period, START)
+    found = overview.compute_overview(store, period, START)
     assert sum(bar.turns for bar in found.bars) == found.total.turns >= 19
 
 
@@ -70,7 +71,7 @@ VALUES = st.lists(st.one_of(st.none(), st.floats(0, 1e12)), min_size=1, max_size
 @given(VALUES, st.booleans())
 def test_a_chart_keeps_within_its_frame(values: list[float | None], lines: bool) -> None:
     labels = [str(number) for number in range(len(values))]
-    made = charts.chart("Cost", ["cost"], [values], labels, shown.dollars, lines=lines)
+    made = charts.build_chart("Cost", ["cost"], [values], labels, formatting.format_dollars, lines=lines)
     for bar in made.bars:
         assert 0 <= bar.y <= bar.y + bar.height <= charts.HEIGHT
         assert charts.LEFT <= bar.x <= bar.x + bar.width <= charts.WIDTH

@@ -11,10 +11,10 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from gati.studio import export, reading
-from gati.studio.server import create_app
-from gati.studio.store import Store
-from tests.studio.bodies import body, said, step, turn
+from gati.store import export, queries
+from gati.store.store import Store
+from gati.studio.server import create_studio_app
+from tests.store.bodies import body, said, step, turn
 
 EVIL = "<script>document.title='owned'</script><img src=x onerror=alert(1)>\"'>{{7*7}}"
 
@@ -28,11 +28,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def pages(store: Store) -> TestClient:
-    return TestClient(create_app(store), base_url="http://127.0.0.1")
+    return TestClient(create_studio_app(store), base_url="http://127.0.0.1")
 
 
 def page_of(pages: TestClient, store: Store, conversation: str) -> httpx.Response:
-    found = reading.summary(store, conversation)
+    found = queries.find_conversation(store, conversation)
     assert found is not None
     return pages.get(f"/conversations/{found.uid}")
 
@@ -61,7 +61,7 @@ def test_every_text_on_every_page_is_escaped(pages: TestClient, store: Store) ->
     store.ingest(
         body(EVIL, said("q2", "x", 9), user=EVIL, systemPrompt={**prompt, "components": [{"content": EVIL + "2"}]})
     )
-    uid = reading.conversations(store).conversations[0].uid
+    uid = queries.list_conversations(store).conversations[0].uid
     with store.connections.reading() as db:
         lineage = db.execute("SELECT uid FROM prompts").fetchone()[0]
     for address in ("/", "/?q=script", f"/?user={EVIL}", f"/conversations/{uid}", "/calls/1", "/calls/2", "/messages/3",
@@ -141,12 +141,12 @@ def test_the_list_is_paged_newest_first(pages: TestClient, store: Store) -> None
     for number in range(120):
         store.ingest(body(f"c{number}", said("q", f"Title {number}.", number)))
     seen: list[str] = []
-    page = reading.conversations(store)
+    page = queries.list_conversations(store)
     while True:
         seen += [summary.title or "" for summary in page.conversations]
         if page.more is None:
             break
-        page = reading.conversations(store, after=page.more)
+        page = queries.list_conversations(store, after=page.more)
     assert seen == [f"Title {number}." for number in reversed(range(120))]
     text = pages.get("/").text
     assert "Title 119." in text
@@ -174,7 +174,7 @@ def test_search_and_filters(pages: TestClient, store: Store, query: str, found: 
 
 def test_a_list_that_has_not_changed_is_not_sent_again(pages: TestClient, store: Store) -> None:
     store.ingest(body("a", said("q", "one")))
-    seen = reading.clock(store)
+    seen = queries.last_message_id(store)
     assert pages.get(f"/?seen={seen}").status_code == 204
     store.ingest(body("a", said("q2", "two", 1)))
     assert pages.get(f"/?seen={seen}").status_code == 200
@@ -204,7 +204,7 @@ def test_a_page_that_is_not_there_says_so(pages: TestClient) -> None:
         "/conversations/none/export.md",
     ):
         answer = pages.get(address)
-        assert (answer.status_code, "Not here" in answer.text) == (404, True)
+        assert (answer.status_code, "Not found" in answer.text) == (404, True)
 
 
 def test_events_of_a_gati_backend_are_shown_in_the_same_pages(pages: TestClient, store: Store) -> None:
@@ -221,8 +221,8 @@ def test_events_of_a_gati_backend_are_shown_in_the_same_pages(pages: TestClient,
         assert words in text
 
 
-def saved(store: Store, wanted: reading.Filter | None = None) -> list[str]:
-    return [export.line(store, summary) for summary in export.summaries(store, wanted)]
+def saved(store: Store, wanted: queries.Filter | None = None) -> list[str]:
+    return [export.export_jsonl(store, summary) for summary in export.iter_conversations(store, wanted)]
 
 
 def test_a_conversation_is_saved_as_markdown_and_as_json_lines(store: Store) -> None:
@@ -232,9 +232,9 @@ def test_a_conversation_is_saved_as_markdown_and_as_json_lines(store: Store) -> 
     assert [line["externalConversationId"] for line in lines] == ["c", "d"]
     assert [message["externalMessageId"] for message in lines[0]["messages"]][:2] == ["r1:user", "r1"]
     assert list(lines[0]["systemPrompts"].values()) == ["Be exact."]
-    summary = reading.summary(store, "c")
+    summary = queries.find_conversation(store, "c")
     assert summary is not None
-    text = export.markdown(store, summary)
+    text = export.export_markdown(store, summary)
     assert text.startswith("# What is the square root of 144?")
     assert "> The square root of 144 is 12." in text
     assert "`calculator` (tool call" in text
@@ -243,5 +243,5 @@ def test_a_conversation_is_saved_as_markdown_and_as_json_lines(store: Store) -> 
 def test_only_conversations_that_fit_are_saved(store: Store) -> None:
     store.ingest(body("c", *turn("r1")))
     store.ingest(body("d", said("q", "hello"), user="ada"))
-    lines: list[Any] = [json.loads(line) for line in saved(store, reading.Filter(user="ada"))]
+    lines: list[Any] = [json.loads(line) for line in saved(store, queries.Filter(user="ada"))]
     assert [line["externalConversationId"] for line in lines] == ["d"]

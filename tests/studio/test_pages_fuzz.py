@@ -11,12 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from gati.studio import export, push, reading, validation
-from gati.studio.server import create_app
-from gati.studio.store import Store
-from tests.studio.bodies import at
+from gati import push
+from gati.store import export, queries
+from gati.store.store import Store
+from gati.studio.api import validation
+from gati.studio.server import create_studio_app
+from tests.store.bodies import at
 
-TYPES = validation.schemas()["messages"]["properties"]["messages"]["items"]["properties"]["messageType"]["enum"]
+TYPES = validation.request_schemas()["messages"]["properties"]["messages"]["items"]["properties"]["messageType"]["enum"]
 KNOWN = [
     "name", "agent_name", "node", "status", "latency_ms", "time_to_first_token_ms", "tokens_in", "tokens_out", "cost_usd",
     "provider", "cached", "handled", "documents", "output", "error", "data", "mime", "bytes", "sha256", "text", "metadata", "score",
@@ -57,12 +59,12 @@ BODIES = st.fixed_dictionaries(
 def test_whatever_is_stored_can_be_shown(bodies: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store.db")
-        pages = TestClient(create_app(store), base_url="http://127.0.0.1")
+        pages = TestClient(create_studio_app(store), base_url="http://127.0.0.1")
         for body in bodies:
-            assert validation.fault("messages", body) is None
+            assert validation.find_error("messages", body) is None
             answer = pages.post("/api/v1/messages", json=body)
             assert answer.status_code == 201, answer.text
-        for summary in reading.conversations(store).conversations:
+        for summary in queries.list_conversations(store).conversations:
             for address in ("", "/export.md", "/export.jsonl"):
                 assert pages.get(f"/conversations/{summary.uid}{address}").status_code == 200
         with store.connections.reading() as db:
@@ -72,7 +74,7 @@ def test_whatever_is_stored_can_be_shown(bodies: list[dict[str, Any]]) -> None:
         addresses = [*(f"/calls/{call}" for call in calls), *(f"/prompts/{uid}" for uid in lineages)]
         for address in ("/", "/prompts", "/overview?period=1y", "/messages/1", "/api/v1/interactions", *addresses):
             assert pages.get(address).status_code == 200, address
-        assert all(json.loads(export.line(store, summary)) for summary in export.summaries(store))
+        assert all(json.loads(export.export_jsonl(store, summary)) for summary in export.iter_conversations(store))
         assert sum(1 for _ in push._requests(_joined(store), None)) <= len(stored)
         store.close()
 

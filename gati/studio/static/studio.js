@@ -1,4 +1,4 @@
-// Theme, keys, and what a live update must not undo. The pages work without it.
+// Theme, keyboard shortcuts, and state that live updates must preserve. The pages work without it.
 "use strict";
 
 const themes = ["auto", "light", "dark"];
@@ -22,12 +22,12 @@ document.addEventListener("DOMContentLoaded", () => {
     show(next);
   });
 
-  // A live update brings everything closed or open as the server sees it: put back what the reader did.
+  // A live update replaces the <details> elements. Restore which of them the reader opened.
   document.body.addEventListener("htmx:beforeSwap", (event) => {
     event.detail.target.gatiState = new Map(
       [...event.detail.target.querySelectorAll("details[id]")].map((d) => [d.id, d.open]),
     );
-    // An update must not take away what the reader is selecting.
+    // Skip updates while the reader is selecting text.
     const selection = document.getSelection();
     const live = event.detail.requestConfig.path.includes("seen=");
     if (live && selection && !selection.isCollapsed && event.detail.target.contains(selection.anchorNode)) {

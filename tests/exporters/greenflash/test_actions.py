@@ -7,7 +7,7 @@ import pytest
 from gati import events as ev
 from gati.exporters.base import Request
 from gati.exporters.greenflash.encoder import Encoder, wire
-from gati.studio import validation
+from gati.studio.api import validation
 from tests.exporters.turns import PRODUCT, ROOT, agent_turn, settings
 
 USER = {
@@ -22,7 +22,7 @@ RATING = {"rating": 1, "rating_min": 0, "rating_max": 5, "feedback": "Thanks"}
 
 def encode(endpoint: Any, body: dict[str, Any], **options: Any) -> Request:
     (request,) = Encoder(settings(**options)).encode([ev.Action(endpoint, body, "a-1")])
-    assert validation.fault(endpoint, wire(request.body)) is None
+    assert validation.find_error(endpoint, wire(request.body)) is None
     assert validation.unknown_keys(endpoint, wire(request.body)) == []
     return request
 

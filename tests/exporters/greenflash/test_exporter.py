@@ -15,7 +15,7 @@ from gati import events as ev
 from gati.exporters.base import Request, Verdict
 from gati.exporters.greenflash.exporter import GreenflashExporter, unlinked
 from gati.settings import Settings
-from gati.studio import faults
+from gati.testing.server import fault_injection as faults
 from tests.exporters.turns import ROOT, agent_turn, run_id, said, settings, tool, turn
 from tests.servers import LocalServer
 
@@ -46,7 +46,7 @@ def test_a_turn_arrives_as_it_was(greenflash: LocalServer, exporter: GreenflashE
 
 def test_a_resend_doubles_nothing(greenflash: LocalServer, exporter: GreenflashExporter):
     sent = request(exporter)
-    greenflash.faults.add(faults.reset(after_commit=True))
+    greenflash.faults.add(faults.connection_reset(after_commit=True))
     assert exporter.send(sent).verdict is Verdict.RETRY
     assert exporter.send(sent).verdict is Verdict.OK
     assert len(greenflash.messages("c-1")) == 12
@@ -74,7 +74,7 @@ def test_an_action_that_the_sdk_does_not_take_is_refused(exporter: GreenflashExp
     assert (outcome.verdict, outcome.reason) == (Verdict.REJECT, "the SDK refuses it: TypeError")
 
 
-FAULTS: list[tuple[faults.Fault, Verdict, float | None]] = [
+FAULTS: list[tuple[faults.InjectedFault, Verdict, float | None]] = [
     (faults.failing(500), Verdict.RETRY, None),
     (faults.failing(503, headers={"Retry-After": "3"}), Verdict.RETRY, 3.0),
     (faults.failing(408), Verdict.RETRY, None),
@@ -91,7 +91,7 @@ FAULTS: list[tuple[faults.Fault, Verdict, float | None]] = [
     (faults.json_value({"success": False}), Verdict.RETRY, None),
     (faults.json_value({"success": True}), Verdict.RETRY, None),
     (faults.redirect(), Verdict.RETRY, None),
-    (faults.reset(), Verdict.RETRY, None),
+    (faults.connection_reset(), Verdict.RETRY, None),
     (faults.too_large(items=3, times=1), Verdict.SPLIT, None),
     (faults.bad_message(ROOT, times=1), Verdict.SPLIT, None),
     (faults.bad_message(ROOT, status=422, times=1), Verdict.SPLIT, None),
@@ -102,7 +102,11 @@ FAULTS: list[tuple[faults.Fault, Verdict, float | None]] = [
     ("fault", "verdict", "wait"), FAULTS, ids=[f"{n}-{fault.name}" for n, (fault, *_) in enumerate(FAULTS)]
 )
 def test_each_fault_has_its_verdict_and_the_next_attempt_delivers(
-    greenflash: LocalServer, exporter: GreenflashExporter, fault: faults.Fault, verdict: Verdict, wait: float | None
+    greenflash: LocalServer,
+    exporter: GreenflashExporter,
+    fault: faults.InjectedFault,
+    verdict: Verdict,
+    wait: float | None,
 ):
     sent = request(exporter)
     greenflash.faults.add(fault)

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 from gati.events import Prompt, PromptComponent
 from gati.exporters.greenflash.prompt_encoder import NONE, Wires, key, to_wire
-from gati.studio import validation
+from gati.studio.api import validation
 
 LIMIT = 64 * 1024
 
 
 def valid(value: object) -> None:
     body = {"externalUserId": "u", "externalConversationId": "c", "messages": [{"role": "user"}], "systemPrompt": value}
-    assert validation.fault("messages", body) is None
+    assert validation.find_error("messages", body) is None
     assert validation.unknown_keys("messages", body) == []
 
 

@@ -1,0 +1,59 @@
+"""Records of users, organizations, ratings and events."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import uuid
+from typing import Any
+
+from gati.store import message_columns
+
+
+class UnknownConversationError(LookupError):
+    """A request names a `conversationId` that is not in the store."""
+
+
+IDENTITY_KEYS = {"users": "externalUserId", "organizations": "externalOrganizationId", "events": "insertId"}
+"""The key that identifies a record of each endpoint. Ratings have none: each request is a new rating."""
+
+
+def upsert_action(db: sqlite3.Connection, endpoint: str, body: dict[str, Any], now: int) -> dict[str, Any]:
+    """Insert or update a record. See `Store.record_action`."""
+    key = body.get(IDENTITY_KEYS[endpoint]) if endpoint in IDENTITY_KEYS else None
+    existing = db.execute("SELECT * FROM actions WHERE endpoint = ? AND key = ?", (endpoint, key)).fetchone()
+    if existing is None:
+        conversation = _find_subject(db, body)
+        values = (endpoint, key, str(uuid.uuid4()), conversation, now, now, message_columns.compact_json(body))
+        db.execute(
+            "INSERT INTO actions (endpoint, key, uid, conversation, created_at, updated_at, body)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            values,
+        )
+        return {"id": values[2], "body": body, "created_at": now, "updated_at": now}
+    merged = json.loads(existing["body"])
+    if endpoint in ("users", "organizations"):
+        merged |= body
+        db.execute(
+            "UPDATE actions SET body = ?, updated_at = ? WHERE id = ?",
+            (message_columns.compact_json(merged), now, existing["id"]),
+        )
+    return {"id": existing["uid"], "body": merged, "created_at": existing["created_at"], "updated_at": now}
+
+
+def _find_subject(db: sqlite3.Connection, body: dict[str, Any]) -> int | None:
+    """Return the conversation that a rating or event refers to; None if it names none or an unknown external id."""
+    if uid := body.get("conversationId"):
+        row = db.execute("SELECT id FROM conversations WHERE uid = ?", (uid,)).fetchone()
+        if row is None:
+            raise UnknownConversationError(uid)
+    elif external := body.get("externalConversationId"):
+        row = db.execute("SELECT id FROM conversations WHERE external_id = ?", (external,)).fetchone()
+    elif uid := body.get("messageId"):
+        row_id = message_columns.message_row_id(uid)
+        row = db.execute("SELECT conversation FROM messages WHERE id = ?", (row_id,)).fetchone()
+    elif external := body.get("externalMessageId"):
+        row = db.execute("SELECT conversation FROM messages WHERE external_id = ?", (external,)).fetchone()
+    else:
+        return None
+    return int(row[0]) if row else None

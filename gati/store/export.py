@@ -1,0 +1,122 @@
+"""Export conversations: JSON Lines with all data, Markdown for reading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from gati.store import prompt_versions, queries
+from gati.store.message_columns import format_timestamp
+from gati.store.queries import ConversationSummary, Filter, StoredMessage
+from gati.store.store import Store
+from gati.store.turn_view import StepView, arrange_turns, pretty_value
+
+
+def iter_conversations(store: Store, conditions: Filter | None = None) -> Iterator[ConversationSummary]:
+    """Yield all matching conversations, newest first, reading page by page."""
+    after: tuple[int, int] | None = None
+    while True:
+        page = queries.list_conversations(store, conditions, after, limit=200)
+        yield from page.conversations
+        after = page.more
+        if after is None:
+            return
+
+
+def export_jsonl(store: Store, summary: ConversationSummary) -> str:
+    """Return one conversation as a line of JSON.
+
+    Messages appear as received, plus the key of their system prompt in `systemPrompts` under `call`.
+    """
+    conversation = {
+        "conversationId": summary.uid,
+        "externalConversationId": summary.external_id,
+        "productId": summary.product or None,
+        "externalUserId": summary.user,
+        "externalOrganizationId": summary.organization,
+        "agent": summary.agent,
+        "status": summary.status,
+        "firstAt": format_timestamp(summary.first_at),
+        "lastAt": format_timestamp(summary.last_at),
+        "tokensIn": summary.tokens_in,
+        "tokensOut": summary.tokens_out,
+        "costUsd": summary.cost,
+        "properties": json.loads(summary.properties) if summary.properties else {},
+        "systemPrompts": _system_prompts(store, summary.id),
+        "messages": [{**message.body, "call": message.call} for message in _all_messages(store, summary)],
+    }
+    return json.dumps(conversation, ensure_ascii=False) + "\n"
+
+
+def _system_prompts(store: Store, conversation: int) -> dict[str, Any]:
+    with store.connections.reading() as db:
+        rows = db.execute(
+            "SELECT k.id, k.envelope, v.body FROM calls k JOIN prompt_versions v ON v.id = k.version"
+            " WHERE k.conversation = ? ORDER BY k.id",
+            (conversation,),
+        ).fetchall()
+    return {
+        str(row["id"]): prompt_versions.join_prompt(row["body"], json.loads(row["envelope"]).get("prompt", {}))
+        for row in rows
+    }
+
+
+def _all_messages(store: Store, summary: ConversationSummary) -> list[StoredMessage]:
+    messages: list[StoredMessage] = []
+    before: tuple[int, int] | None = None
+    while True:
+        page, before = queries.conversation_messages(store, summary.id, before, turns=500)
+        messages[:0] = page
+        if before is None:
+            return messages
+
+
+def export_markdown(store: Store, summary: ConversationSummary) -> str:
+    """Return one conversation as Markdown: chat messages in full, each step as one line."""
+    parts = [f"# {_single_line(summary.title or summary.external_id or summary.uid)}\n"]
+    facts = {
+        "Conversation": summary.external_id or summary.uid, "User": summary.user, "Agent": summary.agent,
+        "Status": summary.status, "From": format_timestamp(summary.first_at), "To": format_timestamp(summary.last_at),
+        "Tokens": f"{_or_unknown(summary.tokens_in)} in, {_or_unknown(summary.tokens_out)} out",
+        "Cost": "unknown" if summary.cost is None else f"${summary.cost:.6f}",
+    }  # fmt: skip
+    parts.append("\n".join(f"- {name}: {_single_line(str(value))}" for name, value in facts.items() if value) + "\n")
+    for turn in arrange_turns(_all_messages(store, summary)):
+        parts += [_markdown_message(message) for message in turn.inputs]
+        if turn.steps:
+            parts.append("\n".join(_markdown_step(step) for step in turn.all_steps) + "\n")
+        parts += [_markdown_message(message) for message in turn.answers]
+    return "\n".join(parts)
+
+
+_SPEAKERS = {"user_message": "User", "system_message": "System"}
+
+
+def _markdown_message(message: StoredMessage) -> str:
+    text = message.body.get("content") or pretty_value(message.body.get("output") or "")
+    quoted = "\n".join(f"> {line}".rstrip() for line in text.splitlines() or [""])
+    return f"**{_SPEAKERS.get(message.type, 'Assistant')}**, {format_timestamp(message.at)}\n\n{quoted}\n"
+
+
+def _markdown_step(step: StepView) -> str:
+    properties = step.properties
+    facts = [step.kind.replace("_", " ")]
+    if step.status:
+        facts.append(step.status)
+    if step.latency_ms is not None:
+        facts.append(f"{step.latency_ms:.0f} ms")
+    if step.kind == "llm":
+        facts.append(f"{_or_unknown(properties.get('tokens_in'))} + {_or_unknown(properties.get('tokens_out'))} tokens")
+    output = (step.result.body if step.result else step.message.body).get("output")
+    texts = [_single_line(pretty_value(value))[:200] for value in (step.message.body.get("input"), output) if value]
+    heading = f"{'  ' * step.depth}- `{_single_line(step.name)}` ({', '.join(facts)})"
+    return heading + "".join(f" · {text}" for text in texts)
+
+
+def _single_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _or_unknown(value: Any) -> str:
+    return "unknown" if value is None else str(value)

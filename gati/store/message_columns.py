@@ -1,0 +1,144 @@
+"""Functions that derive a message's columns from its body: type, metrics, search text, ids and times. Pure."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+TYPE_BY_ROLE = {"user": "user_message", "assistant": "assistant_message", "system": "system_message"}
+ANSWER_TYPES = ("final_response", "assistant_message")
+CHAT_TYPES = ("user_message", "assistant_message", "system_message", "final_response")
+
+_SEARCHED_CHARACTERS = 20_000
+"""Characters of one message that are indexed, so that one large payload cannot dominate the index."""
+
+_MAX_NUMBER = 2**53
+"""Larger numbers are mistakes, and neither SQLite nor browsers would keep them exactly."""
+
+
+class MessageMetrics(NamedTuple):
+    """The numeric and status columns of a message. None means unknown."""
+
+    model: str | None
+    status: str | None
+    latency_ms: float | None
+    first_token_ms: float | None
+    tokens_in: int | None
+    tokens_out: int | None
+    cost: float | None
+
+
+NO_METRICS = MessageMetrics(*[None] * 7)
+"""The metrics of a message that is missing."""
+
+
+def message_type(message: dict[str, Any]) -> str:
+    """Return the `messageType`, or the type that corresponds to the message's `role`."""
+    return str(message.get("messageType") or TYPE_BY_ROLE.get(str(message.get("role")), "user_message"))
+
+
+def extract_metrics(message: dict[str, Any], model: str | None) -> MessageMetrics:
+    """Read status, latency, tokens and cost from a message. `model` is the default from the request."""
+    properties = message.get("properties") or {}
+    output = message.get("output")
+    kind = message_type(message)
+    return MessageMetrics(
+        model=message.get("model") or (model if kind == "llm" or kind in ANSWER_TYPES else None),
+        status=_message_status(kind, properties, output if isinstance(output, dict) else {}),
+        latency_ms=_parse_amount(properties.get("latency_ms")),
+        first_token_ms=_parse_amount(properties.get("time_to_first_token_ms")),
+        tokens_in=_parse_count(properties.get("tokens_in")),
+        tokens_out=_parse_count(properties.get("tokens_out")),
+        cost=_parse_amount(properties.get("cost_usd")),
+    )
+
+
+def _message_status(kind: str, properties: dict[str, Any], output: dict[str, Any]) -> str | None:
+    if kind == "tool_error":
+        return "error"
+    status = properties.get("status") or (output.get("status") if kind in ("chain_end", "callback") else None)
+    return status if isinstance(status, str) else None
+
+
+def _parse_amount(value: Any) -> float | None:
+    """Return a plausible duration or amount as a float, anything else as None: ``"12"`` → None, -1 → None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if 0 <= value < _MAX_NUMBER else None
+
+
+def _parse_count(value: Any) -> int | None:
+    amount = _parse_amount(value)
+    return None if amount is None else int(amount)
+
+
+def sum_known(values: Iterable[Any]) -> Any:
+    """Return the sum of the values that are not None; None if there are none."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def search_text(message: dict[str, Any]) -> str:
+    """Return the text by which a message is found: tool name, content, and all strings of its input and output.
+
+    The full-text index is contentless, so a change here needs a migration that rebuilds the index.
+    """
+    parts = [message.get("toolName") or "", message.get("content") or ""]
+    parts += [text for key in ("input", "output") for text in _iter_strings(message.get(key))]
+    return "\n".join(part for part in parts if part)[:_SEARCHED_CHARACTERS]
+
+
+def _iter_strings(value: Any) -> Iterator[str]:
+    """Yield all strings of a JSON value in reading order, without recursion."""
+    stack = [value]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            stack.extend(reversed(list(value.values())))
+        elif isinstance(value, list):
+            stack.extend(reversed(value))
+
+
+def parse_timestamp(text: str) -> int:
+    """Convert an ISO 8601 time to microseconds since the epoch; a time without a zone is UTC. Raises ValueError."""
+    text = text.strip()
+    if text[-1:] == "z":  # `fromisoformat` accepts only the capital letter
+        text = text[:-1] + "Z"
+    when = datetime.fromisoformat(text)
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    since_epoch = when - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since_epoch.days * 86_400 + since_epoch.seconds) * 1_000_000 + since_epoch.microseconds
+
+
+def format_timestamp(at: int) -> str:
+    """Format microseconds since the epoch as ``YYYY-MM-DDTHH:MM:SS.mmmZ``."""
+    seconds, fraction = divmod(at, 1_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction // 1000:03d}Z"
+
+
+def agent_name_of(body: dict[str, Any]) -> str | None:
+    """Return the `agent_name` property of a message or a request."""
+    properties = body.get("properties") or {}
+    name = properties.get("agent_name")
+    return name if isinstance(name, str) else None
+
+
+def compact_json(value: Any) -> str:
+    """Serialize to JSON without whitespace and without escaping non-ASCII characters."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def message_uid(conversation: str, row_id: int) -> str:
+    """Return a message's id on the wire: a UUID that contains the row id, so it needs no column."""
+    return str(uuid.UUID(int=(uuid.UUID(conversation).int >> 64 << 64) | (1 << 63) | row_id))
+
+
+def message_row_id(uid: str) -> int:
+    """Return the row id contained in an id made by `message_uid`."""
+    return uuid.UUID(uid).int & ((1 << 62) - 1)

@@ -1,0 +1,228 @@
+"""Queries of system prompts: prompts, their versions, diffs, and the prompt of one call with its values filled in."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from gati.store import prompt_versions
+from gati.store.store import Store
+
+_PLACEHOLDER = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
+_WORDS = re.compile(r"\s+|\w+|[^\w\s]")
+
+
+@dataclass(frozen=True)
+class PromptSummary:
+    """A prompt with its number of versions. `named`: the name is the prompt's own rather than its agent's."""
+
+    uid: str
+    name: str
+    named: int
+    product: str
+    versions: int
+    uses: int
+    last_at: int
+
+
+@dataclass(frozen=True)
+class PromptVersion:
+    """One text of a prompt. `uses` counts the requests that used it."""
+
+    id: int
+    number: int
+    body: str
+    first_at: int
+    last_at: int
+    uses: int
+
+    @property
+    def text(self) -> str:
+        """The prompt with its placeholders; dynamic components appear by name."""
+        return "\n\n".join(component.text for component in prompt_components(json.loads(self.body)))
+
+
+class TextSpan(NamedTuple):
+    """A span of text. `kind`: "" plain, "variable" a filled placeholder, "same", "old" or "new" in a diff."""
+
+    kind: str
+    text: str
+
+
+class ComponentText(NamedTuple):
+    """A component of a prompt. The text of a `dynamic` component differs between calls."""
+
+    name: str
+    type: str
+    dynamic: bool
+    text: str
+
+
+class DiffLine(NamedTuple):
+    """A line of a diff. Its spans mark the words that differ."""
+
+    kind: Literal["same", "old", "new", "gap"]
+    spans: list[TextSpan]
+
+
+_SUMMARY_QUERY = (
+    "SELECT p.uid, p.name, p.named, p.product, count(v.id) AS versions, coalesce(sum(v.uses), 0) AS uses,"
+    " coalesce(max(v.last_at), 0) AS last_at FROM prompts p JOIN prompt_versions v ON v.prompt = p.id"
+)
+_VERSION_COLUMNS = "v.id, v.number, v.body, v.first_at, v.last_at, v.uses"
+
+
+def list_prompts(store: Store, limit: int = 100, offset: int = 0) -> list[PromptSummary]:
+    """Return the prompts, most recently used first."""
+    with store.connections.reading() as db:
+        rows = db.execute(
+            f"{_SUMMARY_QUERY} GROUP BY p.id ORDER BY last_at DESC, p.id LIMIT ? OFFSET ?", (limit, offset)
+        )
+        return [PromptSummary(*row) for row in rows]
+
+
+def find_prompt(store: Store, uid: str) -> tuple[PromptSummary, list[PromptVersion]] | None:
+    """Return a prompt and its latest 200 versions, newest first; None if it does not exist."""
+    with store.connections.snapshot() as db:
+        row = db.execute(f"{_SUMMARY_QUERY} WHERE p.uid = ? GROUP BY p.id", (uid,)).fetchone()
+        if row is None:
+            return None
+        versions = db.execute(
+            f"SELECT {_VERSION_COLUMNS} FROM prompt_versions v JOIN prompts p ON p.id = v.prompt WHERE p.uid = ?"  # noqa: S608  # our own names
+            " ORDER BY v.number DESC LIMIT 200",
+            (uid,),
+        ).fetchall()
+    return PromptSummary(*row), [PromptVersion(*version) for version in versions]
+
+
+def prompt_names(store: Store, versions: set[int]) -> dict[int, tuple[str, str, int]]:
+    """Return (uid, name, version number) for each given row of a version."""
+    with store.connections.reading() as db:
+        rows = db.execute(
+            "SELECT v.id, p.uid, p.name, v.number FROM prompt_versions v JOIN prompts p ON p.id = v.prompt"
+            " WHERE v.id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(versions)),),
+        ).fetchall()
+    return {row[0]: (row[1], row[2], row[3]) for row in rows}
+
+
+@dataclass(frozen=True)
+class CallPrompt:
+    """The system prompt of one request.
+
+    Attributes:
+        prompt: The prompt.
+        version: The version that was used.
+        previous: The version before it, if any.
+        components: The components as they were sent.
+        texts: For each component, its text with the placeholders filled.
+        variables: The values of the placeholders.
+    """
+
+    prompt: PromptSummary
+    version: PromptVersion
+    previous: PromptVersion | None
+    components: list[ComponentText]
+    texts: list[list[TextSpan]]
+    variables: dict[str, str]
+
+
+def prompt_of_call(store: Store, call: int) -> CallPrompt | None:
+    """Return the prompt of a request; None if it had none."""
+    with store.connections.snapshot() as db:
+        row = db.execute(
+            f"SELECT k.envelope, p.uid, p.id AS prompt, {_VERSION_COLUMNS} FROM calls k"  # noqa: S608  # our own names
+            " JOIN prompt_versions v ON v.id = k.version JOIN prompts p ON p.id = v.prompt WHERE k.id = ?",
+            (call,),
+        ).fetchone()
+        if row is None:
+            return None
+        summary = db.execute(f"{_SUMMARY_QUERY} WHERE p.uid = ? GROUP BY p.id", (row["uid"],)).fetchone()
+        previous = _previous_version(db, row["prompt"], row["number"])
+    version = PromptVersion(*(row[name] for name in ("id", "number", "body", "first_at", "last_at", "uses")))
+    sent = prompt_versions.join_prompt(version.body, json.loads(row["envelope"]).get("prompt", {}))
+    variables = sent.get("variables", {}) if isinstance(sent, dict) else {}
+    components = list(prompt_components(sent))
+    texts = [list(fill_placeholders(component.text, variables)) for component in components]
+    return CallPrompt(PromptSummary(*summary), version, previous, components, texts, variables)
+
+
+def _previous_version(db: sqlite3.Connection, prompt: int, number: int) -> PromptVersion | None:
+    row = db.execute(
+        f"SELECT {_VERSION_COLUMNS} FROM prompt_versions v WHERE v.prompt = ? AND v.number < ?"  # noqa: S608  # our own names
+        " ORDER BY v.number DESC LIMIT 1",
+        (prompt, number),
+    ).fetchone()
+    return PromptVersion(*row) if row else None
+
+
+def prompt_components(prompt: Any) -> Iterator[ComponentText]:
+    """Yield a prompt's components. A plain string is one component."""
+    if isinstance(prompt, str):
+        yield ComponentText("", "system", False, prompt)
+        return
+    for index, part in enumerate(prompt.get("components") or [{"content": prompt.get("content", "")}]):
+        dynamic = bool(part.get("isDynamic"))
+        name = part.get("name") or part.get("externalComponentId") or (f"part {index + 1}" if dynamic else "")
+        text = part["content"] or (f"[{name}: differs from call to call]" if dynamic else "")
+        yield ComponentText(name, part.get("type", "system"), dynamic, text)
+
+
+def fill_placeholders(text: str, variables: dict[str, str]) -> Iterator[TextSpan]:
+    """Fill the ``{{placeholders}}`` and mark the values. A placeholder without a value stays.
+
+    ``fill_placeholders("Hi {{name}}", {"name": "Ada"})`` → ``("", "Hi "), ("variable", "Ada")``
+    """
+    end = 0
+    for match in _PLACEHOLDER.finditer(text):
+        if match[1] not in variables:
+            continue
+        if match.start() > end:
+            yield TextSpan("", text[end : match.start()])
+        yield TextSpan("variable", str(variables[match[1]]))
+        end = match.end()
+    if end < len(text):
+        yield TextSpan("", text[end:])
+
+
+def diff_texts(old: str, new: str, context: int = 3) -> list[DiffLine]:
+    """Compare by lines, and by words within changed lines. Long equal stretches become a gap."""
+    before, after = old.splitlines(), new.splitlines()
+    lines: list[DiffLine] = []
+    groups = list(difflib.SequenceMatcher(None, before, after, autojunk=False).get_grouped_opcodes(context))
+    for index, group in enumerate(groups):
+        if index or group[0][1] > 0:
+            lines.append(DiffLine("gap", []))
+        for kind, i1, i2, j1, j2 in group:
+            if kind == "equal":
+                lines += [DiffLine("same", [TextSpan("same", line)]) for line in before[i1:i2]]
+            else:
+                lines += _diff_words(before[i1:i2], after[j1:j2])
+    if groups and groups[-1][-1][2] < len(before):
+        lines.append(DiffLine("gap", []))
+    return lines
+
+
+def _diff_words(old: list[str], new: list[str]) -> list[DiffLine]:
+    if len(old) != len(new):
+        return [
+            *(DiffLine("old", [TextSpan("old", line)]) for line in old),
+            *(DiffLine("new", [TextSpan("new", line)]) for line in new),
+        ]
+    removed: list[DiffLine] = []
+    added: list[DiffLine] = []
+    for before, after in zip(old, new, strict=True):
+        a, b = _WORDS.findall(before), _WORDS.findall(after)
+        left: list[TextSpan] = []
+        right: list[TextSpan] = []
+        for kind, i1, i2, j1, j2 in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+            left.append(TextSpan("same" if kind == "equal" else "old", "".join(a[i1:i2])))
+            right.append(TextSpan("same" if kind == "equal" else "new", "".join(b[j1:j2])))
+        removed.append(DiffLine("old", [span for span in left if span.text]))
+        added.append(DiffLine("new", [span for span in right if span.text]))
+    return removed + added

@@ -1,0 +1,121 @@
+"""System prompts in the store: a prompt keeps its name while its text changes, and each text is a version.
+
+Parts that differ between conversations (values of variables, dynamic components) are stored with the call, so they
+do not create versions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import uuid
+from typing import Any
+
+from gati.store import message_columns
+
+_CALL_FIELDS = (
+    "externalUserId", "externalOrganizationId", "model", "properties", "sampleRate", "forceSample", "voiceCall",
+)  # fmt: skip
+
+
+def record_version(
+    db: sqlite3.Connection, body: dict[str, Any], product: str, agent: str | None, at: int
+) -> int | None:
+    """Find or create the version of the request's system prompt; return None if the request has no prompt."""
+    prompt = body.get("systemPrompt")
+    if prompt is None:
+        return None
+    text, _ = split_prompt(prompt)
+    explicit_name = _explicit_prompt_name(prompt)
+    name = explicit_name or agent or _agent_label(body)
+    db.execute(
+        "INSERT INTO prompts (uid, product, name, named) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (str(uuid.uuid4()), product, name, explicit_name is not None),
+    )
+    row = db.execute("SELECT id FROM prompts WHERE product = ? AND name = ?", (product, name)).fetchone()
+    prompt_id = row["id"]
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    db.execute(
+        "INSERT INTO prompt_versions (prompt, number, digest, body, first_at, last_at) SELECT ?, coalesce(max(number), 0)"
+        " + 1, ?, ?, ?, ? FROM prompt_versions WHERE prompt = ? ON CONFLICT DO UPDATE SET"
+        " first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at)",
+        (prompt_id, digest, text, at, at, prompt_id),
+    )
+    query = "SELECT id FROM prompt_versions WHERE prompt = ? AND digest = ?"
+    return int(db.execute(query, (prompt_id, digest)).fetchone()["id"])
+
+
+def record_call(db: sqlite3.Connection, conversation: int, version: int | None, body: dict[str, Any]) -> int:
+    """Store a request's fields other than its messages. Reuse the conversation's last call if it has the same ones."""
+    envelope = {key: body[key] for key in _CALL_FIELDS if body.get(key) is not None}
+    if version is not None:
+        envelope["prompt"] = split_prompt(body["systemPrompt"])[1]
+        db.execute("UPDATE prompt_versions SET uses = uses + 1 WHERE id = ?", (version,))
+    text = json.dumps(envelope, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    last = db.execute("SELECT * FROM calls WHERE conversation = ? ORDER BY id DESC LIMIT 1", (conversation,)).fetchone()
+    if last is not None and last["version"] == version and last["envelope"] == text:
+        return int(last["id"])
+    cursor = db.execute(
+        "INSERT INTO calls (conversation, version, envelope) VALUES (?, ?, ?)", (conversation, version, text)
+    )
+    return int(cursor.lastrowid or 0)
+
+
+def split_prompt(prompt: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Split a prompt into its version's text (canonical JSON) and the values of one call.
+
+    ``{"content": "Hi {{name}}", "variables": {"name": "Ada"}}`` →
+    ``('{"content": "Hi {{name}}"}', {"variables": {"name": "Ada"}})``
+    """
+    if isinstance(prompt, str):
+        return json.dumps(prompt, ensure_ascii=False), {}
+    call_values: dict[str, Any] = {}
+    fixed = {key: value for key, value in prompt.items() if key != "variables"}
+    if "variables" in prompt:
+        call_values["variables"] = prompt["variables"]
+    if components := prompt.get("components"):
+        fixed["components"] = [{**part, "content": ""} if part.get("isDynamic") else part for part in components]
+        dynamic = {str(i): part["content"] for i, part in enumerate(components) if part.get("isDynamic")}
+        if dynamic:
+            call_values["dynamic"] = dynamic
+    return json.dumps(fixed, ensure_ascii=False, sort_keys=True), call_values
+
+
+def join_prompt(text: str, call_values: dict[str, Any]) -> str | dict[str, Any]:
+    """Rebuild the prompt as it was sent: the inverse of `split_prompt`."""
+    prompt: str | dict[str, Any] = json.loads(text)
+    if isinstance(prompt, str):
+        return prompt
+    for index, content in call_values.get("dynamic", {}).items():
+        prompt["components"][int(index)]["content"] = content
+    if "variables" in call_values:
+        prompt["variables"] = call_values["variables"]
+    return prompt
+
+
+def greenflash_ids(db: sqlite3.Connection, version: int | None) -> tuple[str, list[str]]:
+    """Return the ids of a version's prompt and of its components, as the API returns them."""
+    if version is None:
+        return "", []
+    row = db.execute(
+        "SELECT p.uid, v.digest, v.body FROM prompt_versions v JOIN prompts p ON p.id = v.prompt WHERE v.id = ?",
+        (version,),
+    ).fetchone()
+    prompt = json.loads(row["body"])
+    count = len(prompt.get("components", [])) if isinstance(prompt, dict) else 1
+    prompt_uid = uuid.UUID(row["uid"])
+    return row["uid"], [str(uuid.uuid5(prompt_uid, f"{row['digest']}/{i}")) for i in range(count or 1)]
+
+
+def _agent_label(body: dict[str, Any]) -> str:
+    """Return the name for a prompt that has none: that of the agent that uses it."""
+    name = message_columns.agent_name_of(body)
+    return "(no name)" if name is None else name
+
+
+def _explicit_prompt_name(prompt: str | dict[str, Any]) -> str | None:
+    if isinstance(prompt, str):
+        return None
+    name = prompt.get("externalPromptId") or prompt.get("promptId")
+    return str(name) if name else None

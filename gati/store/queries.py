@@ -1,0 +1,300 @@
+"""Queries of the embedded store: lists of conversations, their messages, ratings. Every list is paged and indexed."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from gati.store import message_columns, prompt_versions, search
+from gati.store.store import Store
+
+_SEARCHED_MESSAGES = 5000
+"""A search considers this many of the newest matching messages."""
+
+_MAX_MESSAGES = 3000
+"""Messages of a conversation that are returned at once."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Conditions on conversations. None or empty matches everything. Times are microseconds since the epoch."""
+
+    words: str = ""
+    user: str | None = None
+    agent: str | None = None
+    model: str | None = None
+    status: str | None = None
+    product: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+
+@dataclass(frozen=True)
+class ConversationSummary:
+    """A conversation without its messages. None means unknown; `unpriced` counts model calls with unknown cost."""
+
+    id: int
+    uid: str
+    product: str
+    external_id: str | None
+    user: str
+    organization: str | None
+    agent: str | None
+    status: str | None
+    title: str | None
+    preview: str | None
+    properties: str | None
+    first_at: int
+    last_at: int
+    last_message: int
+    turns: int
+    messages: int
+    errors: int
+    model_calls: int
+    tokens_in: int | None
+    tokens_out: int | None
+    cost: float | None
+    unpriced: int
+
+
+@dataclass(frozen=True)
+class ConversationPage:
+    """A page of conversations, newest first.
+
+    Attributes:
+        conversations: The conversations of this page.
+        more: The `after` argument for the next page; None on the last page.
+        matches: After a search, the text of the newest matching message by conversation id.
+    """
+
+    conversations: list[ConversationSummary]
+    more: tuple[int, int] | None
+    matches: dict[int, str]
+
+
+_COLUMNS = ", ".join(f"c.{field.name}" for field in fields(ConversationSummary))
+
+
+def list_conversations(
+    store: Store, conditions: Filter | None = None, after: tuple[int, int] | None = None, limit: int = 50
+) -> ConversationPage:
+    """Return a page of matching conversations; `after` is `ConversationPage.more` of the previous page."""
+    conditions = conditions or Filter()
+    with store.connections.snapshot() as db:
+        hits = _newest_matches(db, conditions.words) if conditions.words.strip() else None
+        where, values = _where_clause(conditions, after, hits)
+        rows = db.execute(
+            f"SELECT {_COLUMNS} FROM conversations c {where} ORDER BY c.last_at DESC, c.id DESC LIMIT ?",  # noqa: S608  # our own names
+            [*values, limit + 1],
+        ).fetchall()
+        summaries = [ConversationSummary(*row) for row in rows[:limit]]
+        matches = {summary.id: _message_text(db, hits[summary.id]) for summary in summaries} if hits else {}
+    more = (summaries[-1].last_at, summaries[-1].id) if len(rows) > limit else None
+    return ConversationPage(summaries, more, matches)
+
+
+def _where_clause(
+    conditions: Filter, after: tuple[int, int] | None, hits: dict[int, int] | None
+) -> tuple[str, list[Any]]:
+    parts: list[tuple[str, list[Any]]] = []
+    for column in ("user", "status", "product"):
+        if (value := getattr(conditions, column)) is not None:
+            parts.append((f"c.{column} = ?", [value]))
+    for kind in ("agent", "model"):
+        if (value := getattr(conditions, kind)) is not None:
+            parts.append(("c.id IN (SELECT conversation FROM facets WHERE kind = ? AND value = ?)", [kind, value]))
+    if conditions.since is not None:
+        parts.append(("c.last_at >= ?", [conditions.since]))
+    if conditions.until is not None:
+        parts.append(("c.last_at < ?", [conditions.until]))
+    if after is not None:
+        parts.append(("(c.last_at, c.id) < (?, ?)", list(after)))
+    if hits is not None:
+        parts.append(("c.id IN (SELECT value FROM json_each(?))", [json.dumps(list(hits))]))
+    where = " AND ".join(text for text, _ in parts)
+    return (f"WHERE {where}" if where else ""), [value for _, values in parts for value in values]
+
+
+def _newest_matches(db: sqlite3.Connection, words: str) -> dict[int, int]:
+    """Search, and return the newest matching message by conversation."""
+    row_ids = search.search_messages(db, words, _SEARCHED_MESSAGES)
+    rows = db.execute(
+        "SELECT conversation, max(id) FROM messages WHERE id IN (SELECT value FROM json_each(?)) GROUP BY conversation",
+        (json.dumps(list(row_ids)),),
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def _message_text(db: sqlite3.Connection, row_id: int) -> str:
+    row = db.execute("SELECT body FROM messages WHERE id = ?", (row_id,)).fetchone()
+    return message_columns.search_text(json.loads(row["body"]))
+
+
+def filter_choices(store: Store) -> dict[str, list[str]]:
+    """Return the values to offer for each filter: agents, models, statuses, and the most recent users."""
+    with store.connections.snapshot() as db:
+        choices = {kind: _distinct_facets(db, kind) for kind in ("agent", "model")}
+        choices["status"] = [
+            row[0] for row in db.execute(
+                "WITH RECURSIVE t(v) AS (SELECT min(status) FROM conversations UNION ALL"
+                " SELECT (SELECT min(status) FROM conversations WHERE status > v) FROM t WHERE v IS NOT NULL)"
+                " SELECT v FROM t WHERE v IS NOT NULL"
+            )
+        ]  # fmt: skip
+        latest = db.execute("SELECT user FROM conversations ORDER BY last_at DESC LIMIT 500")
+        choices["user"] = sorted({row[0] for row in latest})[:100]
+    return choices
+
+
+def _distinct_facets(db: sqlite3.Connection, kind: str) -> list[str]:
+    """Return distinct values by jumping through the index, in time independent of the number of conversations."""
+    rows = db.execute(
+        "WITH RECURSIVE t(v) AS (SELECT min(value) FROM facets WHERE kind = :kind UNION ALL"
+        " SELECT (SELECT min(value) FROM facets WHERE kind = :kind AND value > v) FROM t WHERE v IS NOT NULL)"
+        " SELECT v FROM t WHERE v IS NOT NULL LIMIT 200",
+        {"kind": kind},
+    )
+    return [row[0] for row in rows]
+
+
+def last_message_id(store: Store) -> int:
+    """Return the highest row id given to a message so far. It changes whenever messages arrive."""
+    with store.connections.reading() as db:
+        row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messages'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def find_conversation(store: Store, uid: str) -> ConversationSummary | None:
+    """Return a conversation by its uid, else the newest one with this external id; None if there is none."""
+    with store.connections.reading() as db:
+        row = db.execute(f"SELECT {_COLUMNS} FROM conversations c WHERE c.uid = ?", (uid,)).fetchone()  # noqa: S608  # our own names
+        if row is None:
+            query = f"SELECT {_COLUMNS} FROM conversations c WHERE c.external_id = ? ORDER BY c.last_at DESC"  # noqa: S608  # our own names
+            row = db.execute(query, (uid,)).fetchone()
+    return ConversationSummary(*row) if row else None
+
+
+@dataclass(frozen=True)
+class StoredMessage:
+    """A message with its row. `body` is the message as received, `call` the row of its request."""
+
+    id: int
+    call: int
+    at: int
+    type: str
+    model: str | None
+    status: str | None
+    body: dict[str, Any]
+    version: int | None
+    """Row of the system prompt's version that was in use."""
+
+    @property
+    def key(self) -> str:
+        """The id by which child messages refer to this one."""
+        return str(self.body.get("externalMessageId") or f"#{self.id}")
+
+
+_MESSAGE_COLUMNS = "m.id, m.call, m.at, m.type, m.model, m.status, m.body, k.version"
+
+
+def conversation_messages(
+    store: Store, conversation: int, before: tuple[int, int] | None = None, turns: int = 30
+) -> tuple[list[StoredMessage], tuple[int, int] | None]:
+    """Return the last messages of a conversation before `before`, and the `before` of the preceding page.
+
+    A page starts with the user message of a turn, unless a single turn exceeds the page.
+    """
+    end = before or (2**62, 0)
+    with store.connections.snapshot() as db:
+        start = db.execute(
+            "SELECT at, id FROM messages WHERE conversation = ? AND type = 'user_message' AND (at, id) < (?, ?)"
+            " ORDER BY at DESC, id DESC LIMIT 1 OFFSET ?",
+            (conversation, *end, turns - 1),
+        ).fetchone()
+        rows = db.execute(
+            f"SELECT {_MESSAGE_COLUMNS} FROM messages m JOIN calls k ON k.id = m.call"  # noqa: S608  # our own names
+            " WHERE m.conversation = ? AND (m.at, m.id) >= (?, ?) AND (m.at, m.id) < (?, ?)"
+            " ORDER BY m.at DESC, m.id DESC LIMIT ?",
+            (conversation, *(start or (-(2**62), 0)), *end, _MAX_MESSAGES),
+        ).fetchall()
+        rows.reverse()
+        first = (rows[0]["at"], rows[0]["id"]) if rows else None
+        has_earlier = (
+            first
+            and db.execute(
+                "SELECT 1 FROM messages WHERE conversation = ? AND (at, id) < (?, ?) LIMIT 1", (conversation, *first)
+            ).fetchone()
+        )
+    return [_stored_message(row) for row in rows], first if has_earlier else None
+
+
+def _stored_message(row: sqlite3.Row) -> StoredMessage:
+    return StoredMessage(**{**dict(row), "body": json.loads(row["body"])})
+
+
+def ratings_and_events(store: Store, conversation: int) -> list[dict[str, Any]]:
+    """Return a conversation's first 200 ratings and events, oldest first: their bodies plus `endpoint` and `at`."""
+    with store.connections.reading() as db:
+        rows = db.execute(
+            "SELECT endpoint, created_at, body FROM actions WHERE conversation = ? ORDER BY id LIMIT 200",
+            (conversation,),
+        ).fetchall()
+    return [{**json.loads(row["body"]), "endpoint": row["endpoint"], "at": row["created_at"]} for row in rows]
+
+
+def find_message(store: Store, row_id: int) -> tuple[StoredMessage, ConversationSummary] | None:
+    """Return a message and its conversation; None if it does not exist."""
+    with store.connections.snapshot() as db:
+        row = db.execute(
+            f"SELECT {_MESSAGE_COLUMNS} FROM messages m JOIN calls k ON k.id = m.call WHERE m.id = ?",  # noqa: S608  # our own names
+            (row_id,),
+        ).fetchone()
+        if row is None:
+            return None
+        summary = db.execute(
+            f"SELECT {_COLUMNS} FROM conversations c JOIN messages m ON m.conversation = c.id WHERE m.id = ?",  # noqa: S608  # our own names
+            (row_id,),
+        ).fetchone()
+    return _stored_message(row), ConversationSummary(*summary)
+
+
+def wire_messages(store: Store, external_id: str | None = None, product: str | None = None) -> list[dict[str, Any]]:
+    """Return messages as received, of one conversation or of all, in reading order.
+
+    Each also has `messageId`, `conversation` (the external id) and `prompt` (as it was sent).
+    """
+    with store.connections.snapshot() as db:
+        return list(_iter_wire_messages(db, {"external": external_id, "product": product}))
+
+
+def _iter_wire_messages(db: sqlite3.Connection, values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    rows = db.execute(
+        "SELECT m.id, m.body, c.uid, c.external_id, k.envelope, v.body AS prompt FROM messages m"
+        " JOIN conversations c ON c.id = m.conversation JOIN calls k ON k.id = m.call"
+        " LEFT JOIN prompt_versions v ON v.id = k.version"
+        " WHERE (:external IS NULL OR c.external_id = :external) AND (:product IS NULL OR c.product = :product)"
+        " ORDER BY c.id, m.at, m.id",
+        values,
+    )
+    for row in rows:
+        call_values = json.loads(row["envelope"]).get("prompt", {})
+        yield {
+            **json.loads(row["body"]),
+            "messageId": message_columns.message_uid(row["uid"], row["id"]),
+            "conversation": row["external_id"],
+            "prompt": prompt_versions.join_prompt(row["prompt"], call_values) if row["prompt"] else None,
+        }
+
+
+def external_message_ids(store: Store, body: dict[str, Any]) -> set[str]:
+    """Return the external ids of the messages in the conversation that a `POST /messages` body names."""
+    with store.connections.reading() as db:
+        rows = db.execute(
+            "SELECT m.external_id FROM messages m JOIN conversations c ON c.id = m.conversation"
+            " WHERE (c.product = ? AND c.external_id = ?) OR c.uid = ?",
+            (body.get("productId") or "", body.get("externalConversationId"), body.get("conversationId")),
+        ).fetchall()
+    return {row[0] for row in rows if row[0] is not None}

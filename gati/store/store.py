@@ -1,0 +1,293 @@
+"""The embedded store: accepts the requests that Greenflash accepts and keeps them in one SQLite file.
+
+`queries` reads the store, `schema` defines its tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gati.store import actions, message_columns, prompt_versions, rollups, search
+from gati.store.connections import Connections
+
+DEFAULT_MAX_BYTES = 512 * 1024**2
+"""Default limit of the store's size on disk."""
+
+_FILL_AFTER_EVICTION = 0.9
+"""Eviction stops below this fraction of the limit, so that it does not run again on the next request."""
+
+_SEARCH_PARTITIONS = 20
+"""A partition of the search index holds about this fraction of the file, in characters. See `search`."""
+
+
+def default_path() -> Path:
+    """Return the default location of the store: `gati/studio.db` in the user's data directory."""
+    import platformdirs  # not needed when the caller passes a path
+
+    return Path(platformdirs.user_data_dir("gati", appauthor=False)) / "studio.db"
+
+
+class TooLargeError(ValueError):
+    """A single request is larger than the store may become."""
+
+
+class Store:
+    """Conversations, users, ratings and events in one SQLite file. Safe to share between threads and processes.
+
+    Args:
+        path: The file, created with its directory if missing. Default: `default_path()`.
+        max_bytes: Limit of the file plus its write-ahead log. The oldest conversations are evicted to stay below it.
+    """
+
+    def __init__(self, path: str | Path | None = None, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+        self.path = Path(path) if path is not None else default_path()
+        self.connections = _connect_or_replace_damaged(self.path, max_bytes)
+        with self.connections.reading() as db:
+            self.has_search = search.has_index(db)
+
+    def close(self) -> None:
+        """Close the file. Using the store again reopens it."""
+        self.connections.close()
+
+    def ingest(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Store the body of a `POST /messages` request and return the response body.
+
+        Skips messages whose `externalMessageId` already exists in the conversation. Does not validate the body.
+
+        Raises:
+            UnknownConversationError: `conversationId` is not in the store.
+            TooLargeError: The request does not fit into an empty store.
+        """
+        response: dict[str, Any] = self.transaction(lambda db: self.ingest_within(db, body))
+        return response
+
+    def transaction(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        """Run `work` in a transaction. If the file is full, evict the oldest conversations and try again."""
+        while True:
+            try:
+                with self.connections.writing() as db:
+                    return work(db)
+            except sqlite3.OperationalError as error:  # inside the loop: each attempt may find the file full
+                if "full" not in str(error):
+                    raise
+                if not self._evict():
+                    raise TooLargeError("the request is larger than the store may be") from error
+                self._release_free_pages()
+
+    def ingest_within(self, db: sqlite3.Connection, body: dict[str, Any]) -> dict[str, Any]:
+        """Do the work of `ingest` inside the caller's `transaction`."""
+        now = time.time_ns() // 1000
+        conversation = self._find_or_create_conversation(db, body, now)
+        if conversation is None:  # sampled out
+            return _ingest_response(str(uuid.uuid4()), [], "", [])
+        conversation_id, uid = conversation["id"], conversation["uid"]
+        timed = [(message, _created_at(message, now)) for message in body["messages"]]
+        first_at = min(at for _, at in timed)
+        version = prompt_versions.record_version(db, body, conversation["product"], conversation["agent"], first_at)
+        call: int | None = None
+        results: list[dict[str, Any]] = []
+        inserted: list[rollups.InsertedMessage] = []
+        for message, at in timed:
+            existing = _find_message(db, conversation_id, message.get("externalMessageId"))
+            if existing is not None:
+                results.append(_message_result(uid, existing, message, "deduplicated"))
+                continue
+            if call is None:
+                call = prompt_versions.record_call(db, conversation_id, version, body)
+            row_id = self._insert_message(db, (conversation_id, call), message, at, body)
+            inserted.append(rollups.InsertedMessage(row_id, message, at))
+            results.append(_message_result(uid, row_id, message, "created"))
+        if inserted:
+            rollups.update_conversation(db, conversation, body, inserted)
+            texts = [(row_id, message_columns.search_text(message)) for row_id, message, _ in inserted]
+            search.index_messages(db, texts, self.connections.file_bytes // _SEARCH_PARTITIONS)
+        prompt_uid, components = prompt_versions.greenflash_ids(db, version)
+        return _ingest_response(uid, results, prompt_uid, components)
+
+    def _insert_message(
+        self, db: sqlite3.Connection, parents: tuple[int, int], message: dict[str, Any], at: int, body: dict[str, Any]
+    ) -> int:
+        metrics = message_columns.extract_metrics(message, body.get("model"))
+        values = (
+            *parents, message.get("externalMessageId"), message_columns.message_type(message), at,
+            message_columns.agent_name_of(message) or message_columns.agent_name_of(body), *metrics,
+            message_columns.compact_json(message),
+        )  # fmt: skip
+        cursor = db.execute(
+            "INSERT INTO messages (conversation, call, external_id, type, at, agent, model, status, latency_ms,"
+            " first_token_ms, tokens_in, tokens_out, cost, body) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            values,
+        )
+        return int(cursor.lastrowid or 0)
+
+    def _find_or_create_conversation(self, db: sqlite3.Connection, body: dict[str, Any], now: int) -> Any:
+        """Return the conversation's row; None if the conversation is new and sampled out."""
+        product, external = body.get("productId") or "", body.get("externalConversationId")
+        if uid := body.get("conversationId"):
+            row = db.execute("SELECT * FROM conversations WHERE uid = ?", (uid.lower(),)).fetchone()
+            if row is None:
+                raise actions.UnknownConversationError(uid)
+            return row
+        if external is not None:
+            query = "SELECT * FROM conversations WHERE product = ? AND external_id = ?"
+            if row := db.execute(query, (product, external)).fetchone():
+                return row
+        if not _is_sampled(body, product, external):
+            return None
+        db.execute(
+            "INSERT INTO conversations (uid, product, external_id, user, organization, first_at, last_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (str(uuid.uuid4()), product, external, body["externalUserId"], body.get("externalOrganizationId"), now, 0),
+        )
+        return db.execute("SELECT * FROM conversations WHERE id = last_insert_rowid()").fetchone()
+
+    def record_action(self, endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Store a user, an organization, a rating or an event.
+
+        A known user or organization is updated with the fields of `body`. An event with a known `insertId` is ignored.
+
+        Returns:
+            The record as ``{id, body, created_at, updated_at}``.
+
+        Raises:
+            UnknownConversationError: A rating or event names a `conversationId` that is not in the store.
+        """
+        now = time.time_ns() // 1000
+        record: dict[str, Any] = self.transaction(lambda db: actions.upsert_action(db, endpoint, body, now))
+        return record
+
+    def evicted_conversations(self) -> int:
+        """Return the number of conversations evicted since the store was created."""
+        with self.connections.reading() as db:
+            row = db.execute("SELECT value FROM counters WHERE name = 'dropped'").fetchone()
+        return int(row[0]) if row else 0
+
+    def _evict(self) -> bool:
+        """Evict the oldest conversations until a tenth of the file is free; return False if nothing was left."""
+        evicted = False
+        while self._evict_batch(evicted):
+            evicted = True
+        return evicted
+
+    def _evict_batch(self, evicted_before: bool) -> bool:
+        """Evict about a twentieth of the file; return False if enough is free already or nothing is left."""
+        with self.connections.evicting() as (db, max_pages):
+            if evicted_before and _used_pages(db) <= max_pages * _FILL_AFTER_EVICTION:
+                return False
+            batch_bytes = max_pages * db.execute("PRAGMA page_size").fetchone()[0] // 20
+            freed_bytes = count = 0
+            oldest = db.execute("SELECT id FROM conversations ORDER BY last_at, id LIMIT 10000").fetchall()
+            for row in oldest:
+                freed_bytes += self._delete_conversation(db, row["id"])
+                count += 1
+                if freed_bytes > batch_bytes:
+                    break
+            _increment_counter(db, "dropped", count)
+            # Prompt versions that no remaining call uses.
+            db.execute("DELETE FROM prompt_versions WHERE id NOT IN (SELECT version FROM calls WHERE version NOT NULL)")
+            search.drop_sparse_partitions(db)
+            return count > 0 or _evict_unattached_records(db)
+
+    @staticmethod
+    def _delete_conversation(db: sqlite3.Connection, conversation: int) -> int:
+        """Delete a conversation and return the number of characters its messages held."""
+        query = "SELECT sum(length(body)) FROM messages WHERE conversation = ?"
+        length = db.execute(query, (conversation,)).fetchone()[0] or 0
+        for table in ("messages", "calls", "facets", "actions", "gati_events"):
+            db.execute(f"DELETE FROM {table} WHERE conversation = ?", (conversation,))  # noqa: S608  # our own names
+        db.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
+        return int(length)
+
+    def _release_free_pages(self) -> None:
+        """Return half of the free pages to the file system if there are many. The rest is reused."""
+        with self.connections.reading() as db:
+            free = db.execute("PRAGMA freelist_count").fetchone()[0]
+            if free > 64 and free > _used_pages(db) // 4:
+                db.execute(f"PRAGMA incremental_vacuum({free // 2})").fetchall()
+
+
+def _increment_counter(db: sqlite3.Connection, name: str, amount: int) -> None:
+    db.execute(
+        "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value", (name, amount)
+    )
+
+
+def _evict_unattached_records(db: sqlite3.Connection) -> bool:
+    """Delete the oldest actions and events that belong to no conversation; return False if there are none."""
+    oldest = "(SELECT id FROM {0} ORDER BY id LIMIT 1 + (SELECT count(*) FROM {0}) / 10)"
+    deleted = 0
+    for table in ("actions", "gati_events"):
+        deleted += db.execute(f"DELETE FROM {table} WHERE id IN " + oldest.format(table)).rowcount  # noqa: S608  # our names
+    deleted += db.execute("DELETE FROM gati_runs WHERE run_id NOT IN (SELECT run_id FROM gati_events)").rowcount
+    return deleted > 0
+
+
+def _used_pages(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA page_count").fetchone()[0] - db.execute("PRAGMA freelist_count").fetchone()[0])
+
+
+def _connect_or_replace_damaged(path: Path, max_bytes: int) -> Connections:
+    """Open the file. Rename a file that is damaged or not a database to ``*.damaged-<time>`` and create a new one."""
+    try:
+        return Connections(path, max_bytes)
+    except sqlite3.OperationalError:  # locked, full or read-only, which does not mean damaged
+        raise
+    except sqlite3.DatabaseError:
+        for suffix in ("", "-wal", "-shm"):
+            file = path.with_name(path.name + suffix)
+            if file.exists():
+                file.replace(file.with_name(f"{file.name}.damaged-{time.time_ns()}"))
+        return Connections(path, max_bytes)
+
+
+def _find_message(db: sqlite3.Connection, conversation: int, external_id: str | None) -> int | None:
+    """Return the row id of a message by its external id."""
+    if external_id is None:
+        return None
+    row = db.execute(
+        "SELECT id FROM messages WHERE conversation = ? AND external_id = ?", (conversation, external_id)
+    ).fetchone()
+    return row and int(row["id"])
+
+
+def _created_at(message: dict[str, Any], now: int) -> int:
+    created = message.get("createdAt")
+    return message_columns.parse_timestamp(created) if created else now
+
+
+def _is_sampled(body: dict[str, Any], product: str, external: str | None) -> bool:
+    """Decide by the conversation's id, so that every request of a conversation gets the same decision."""
+    rate = body.get("sampleRate")
+    if rate is None or body.get("forceSample"):
+        return True
+    digest = hashlib.sha256(f"{product}\n{external or uuid.uuid4()}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64 < float(rate)
+
+
+def _message_result(conversation: str, row_id: int, message: dict[str, Any], status: str) -> dict[str, Any]:
+    result = {
+        "messageId": message_columns.message_uid(conversation, row_id),
+        "messageType": message_columns.message_type(message),
+        "status": status,
+    }
+    if external := message.get("externalMessageId"):
+        result["externalMessageId"] = external
+    return result
+
+
+def _ingest_response(
+    uid: str, messages: list[dict[str, Any]], prompt_uid: str, components: list[str]
+) -> dict[str, Any]:
+    return {
+        "success": True,
+        "conversationId": uid,
+        "messages": messages,
+        "systemPromptPromptId": prompt_uid,
+        "systemPromptComponentIds": components,
+    }
