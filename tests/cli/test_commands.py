@@ -124,7 +124,7 @@ def test_show_lists_conversations_plainly_or_as_json(store: Path):
         (["show", "nothing"], {}, 3, "there is no store at"),
         (["status"], {"GATI_BATCH_SIZE": "x"}, 2, "option 'batch_size' (from GATI_BATCH_SIZE)"),
         (["drain"], {}, 2, "nowhere to deliver to"),
-        (["serve", "--host", "0.0.0.0"], {}, 2, "this machine only"),
+        (["serve", "--host", "0.0.0.0"], {}, 2, "only this machine"),
         (["dance"], {}, 2, "No such command"),
     ],
 )

@@ -60,7 +60,7 @@ def test_after_a_bad_day_the_server_holds_what_was_said_once(name: str, init: In
     init(greenflash)
     greenflash.faults.add(*PASSING[name])
     if name.startswith("parents"):
-        greenflash.faults.add(greenflash.faults.make("unknown_parent"))
+        greenflash.faults.add(greenflash.faults.create("unknown_parent"))
     talk = Talk()
     talk.turns(conversations=3, each=2)
     while observe.flush(timeout=20.0).spooled:

@@ -148,7 +148,7 @@ def test_a_parent_that_the_server_does_not_have_is_kept_as_a_property(
 ):
     exporter.encode([agent_turn()])  # never sent
     late = ev.Turn(ROOT, ev.Conversation("c-1", "u-7"), events=[tool(9, run_id(4))], partial=True)
-    greenflash.faults.add(greenflash.faults.make("unknown_parent"))
+    greenflash.faults.add(greenflash.faults.create("unknown_parent"))
     assert exporter.send(request(exporter, late)).verdict is Verdict.OK
     call, result = greenflash.messages("c-1")
     assert "parentExternalMessageId" not in call
