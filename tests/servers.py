@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from gati import contract
 from gati.store import gati_events, queries
 from gati.store.store import Store
 from gati.studio.server import create_studio_app, listen, uvicorn_server
@@ -44,6 +45,12 @@ class LocalServer:
     def unknown_keys(self) -> list[str]:
         """Paths of keys that the schemas do not define, most likely mistakes."""
         return self.log.unknown_keys
+
+    @property
+    def outside_contract(self) -> list[str]:
+        """Paths of keys in received messages that `gati.contract` does not list."""
+        messages = [message for body in self.bodies() for message in body["messages"]]
+        return sorted({path for message in messages for path in contract.unknown_keys(message)})
 
     @property
     def headers(self) -> dict[str, str]:
