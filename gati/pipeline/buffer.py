@@ -147,7 +147,7 @@ class Buffer:
 
     @property
     def bytes(self) -> int:
-        """Roughly the memory that the waiting records breaker."""
+        """Roughly the memory that the waiting records hold."""
         return int(len(self._records) * self._mean)
 
     @property
