@@ -12,7 +12,7 @@ from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
 from gati.events import Event, Item
-from gati.trace.conversation_state import Threads
+from gati.trace.conversation_state import ConversationStates
 from gati.trace.records import (
     Custom,
     FirstToken,
@@ -24,8 +24,8 @@ from gati.trace.records import (
     RunFailed,
     RunStarted,
 )
-from gati.trace.run_tree import Run, Trace, grown
-from gati.trace.turn_builder import Making, Options, complete_event
+from gati.trace.run_tree import Run, Trace, appended
+from gati.trace.turn_builder import Options, TurnBuilder, complete_manual_event
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -36,7 +36,7 @@ LINGER_NS = 2_000_000_000
 """How long a trace whose root was cut off waits for runs below that have not ended: a stream
 closed early ends its children after the root, a cancelled call never ends."""
 _PARTS_OF_CHAINS = frozenset({"prompt", "parser"})
-"""Kinds of runs that make no turn by themselves: a prompt filled or an answer parsed outside of a chain."""
+"""Kinds of runs that make no turn by themselves: a prompt unlinked_prompts or an answer parsed outside of a chain."""
 REMEMBERED_RUNS = 20_000
 """Most ended runs remembered, so that what starts or ends late finds its turn."""
 
@@ -45,34 +45,37 @@ class Assembler:
     """Builds run trees from records.
 
     Args:
-        options: what the settings say of making turns.
+        options: what the settings say of builder turns.
         turn_timeout: seconds without news after which an open trace is handed out unfinished.
-        given_up: told of each run that was handed out without an end.
+        on_abandoned: manual_events of each run that was handed out without an end.
     """
 
     def __init__(
-        self, options: Options, turn_timeout: float = 3600.0, given_up: Callable[[UUID], object] = lambda run_id: None
+        self,
+        options: Options,
+        turn_timeout: float = 3600.0,
+        on_abandoned: Callable[[UUID], object] = lambda run_id: None,
     ) -> None:
         self.options = options
-        self.given_up = given_up
+        self.on_abandoned = on_abandoned
         self.turn_timeout_ns = int(turn_timeout * 1e9)
-        self.threads = Threads()
+        self.states = ConversationStates()
         # Keyed by `UUID.int`: hashing a UUID itself runs Python code.
         self._runs: dict[int, Run] = {}
         self._traces: dict[int, Trace] = {}
         self._ended: OrderedDict[int, tuple[str, Conversation]] = OrderedDict()
         self._lingering: dict[int, Trace] = {}
         self._offset = time_ns() - perf_counter_ns()
-        self._done: list[Item] = []
-        self._torn_until = 0
-        self._take: dict[type, Callable[[Any], None]] = {
+        self._finished: list[Item] = []
+        self._gap_until = 0
+        self._handlers: dict[type, Callable[[Any], None]] = {
             RunStarted: self._started,
             RunEnded: self._ended_well,
             RunFailed: self._failed,
             FirstToken: self._first_token,
-            Custom: self._custom,
+            Custom: self._custom_event,
             GraphState: self._graph_state,
-            ManualEvent: self._told,
+            ManualEvent: self._manual_event,
             Gap: self._gap,
         }
 
@@ -82,15 +85,15 @@ class Assembler:
         return len(self._traces)
 
     def feed(self, records: Iterable[Record]) -> list[Item]:
-        """Take records in the order of their making; give back what is finished.
+        """Take records in the order of their builder; give back what is finished.
 
         What was finished before a fault is given back by the next call.
         """
         self._offset = time_ns() - perf_counter_ns()
-        take = self._take
+        take = self._handlers
         for record in records:
             take[type(record)](record)
-        return self._taken()
+        return self._take_done()
 
     def tick(self, now: int) -> list[Item]:
         """Hand out traces that wait in vain; `now` is `perf_counter_ns`."""
@@ -98,20 +101,20 @@ class Assembler:
             self._finish(trace)
         for trace in [t for t in self._traces.values() if now - t.touched > self.turn_timeout_ns]:
             self._finish(trace)
-        return self._taken()
+        return self._take_done()
 
     def settle(self) -> list[Item]:
         """Hand out every trace whose root has ended, whoever below has not."""
         for trace in list(self._lingering.values()):
             self._finish(trace)
-        return self._taken()
+        return self._take_done()
 
     def drain(self) -> list[Item]:
         """Hand out everything, open traces as unfinished."""
         while self._traces:
             for trace in list(self._traces.values()):
                 self._finish(trace)
-        return self._taken()
+        return self._take_done()
 
     # -- records ------------------------------------------------------------------------------
 
@@ -124,14 +127,14 @@ class Assembler:
         run = Run(record, above)
         if above is None:
             late = self._ended.get(parent_id.int) if parent_id is not None else None
-            if parent_id is not None and late is None and record.at < self._torn_until:
-                return  # what it belongs to was lost in the gap: a turn is told whole or not at all
+            if parent_id is not None and late is None and record.at < self._gap_until:
+                return  # what it belongs to was lost in the gap: a turn is manual_events whole or not at all
             trace = Trace(run, record.scope, self._offset)
             trace.late = late
             self._traces[key] = trace
         else:
             trace = above.trace
-            above.children = grown(above.children, run)
+            above.children = appended(above.children, run)
             trace.open += 1
             trace.size += 1
             trace.touched = record.at
@@ -165,10 +168,10 @@ class Assembler:
             run.first_token = record.at
             run.pieces = record.pieces
 
-    def _custom(self, record: Custom) -> None:
+    def _custom_event(self, record: Custom) -> None:
         run = self._runs.get(record.run_id.int)
         if run is not None:
-            run.customs = grown(run.customs, record)
+            run.custom_events = appended(run.custom_events, record)
 
     def _graph_state(self, record: GraphState) -> None:
         run = self._runs.get(record.run_id.int) if record.run_id is not None else None
@@ -182,20 +185,20 @@ class Assembler:
         elif record.status not in trace.pauses:
             trace.pauses.append(record.status)
 
-    def _told(self, record: ManualEvent) -> None:
+    def _manual_event(self, record: ManualEvent) -> None:
         item = record.item
         run = self._runs.get(record.run_id.int) if record.run_id is not None else None
         if not isinstance(item, Event):
-            self._done.append(item)
+            self._finished.append(item)
         elif run is not None and not item.conversation_id and not item.run_id:
-            run.told = grown(run.told, item)
+            run.manual_events = appended(run.manual_events, item)
         else:
-            self._done.append(complete_event(item, record.scope, self.options))
+            self._finished.append(complete_manual_event(item, record.scope, self.options))
 
     def _gap(self, record: Gap) -> None:
         for kept in (self._traces, self._lingering, self._runs):
             kept.clear()
-        self._torn_until = perf_counter_ns() + self.turn_timeout_ns
+        self._gap_until = perf_counter_ns() + self.turn_timeout_ns
 
     # -- lifecycle ------------------------------------------------------------------------------
 
@@ -209,7 +212,7 @@ class Assembler:
                 self._finish(trace)
         elif run is trace.root:
             if run.error is None and not run.streamed:
-                self._finish(trace, self._part_from(trace))
+                self._finish(trace, self._split_off(trace))
             else:
                 self._lingering[run.id.int] = trace
         elif self.options.incremental and trace.root.ended is None and trace.late is None:
@@ -222,23 +225,23 @@ class Assembler:
             top = top.parent
         if top.ended is None or any(below.ended is None for below in top.walk()):
             return
-        if trace.making is None:
-            trace.making = Making(trace, self.options, self.threads)
-        part = trace.making.part(top)
+        if trace.builder is None:
+            trace.builder = TurnBuilder(trace, self.options, self.states)
+        part = trace.builder.part(top)
         if part is not None:
             part.partial = True
-            self._done.append(part)
+            self._finished.append(part)
 
-    def _part_from(self, trace: Trace) -> list[Trace]:
+    def _split_off(self, trace: Trace) -> list[Trace]:
         """Takes the work out of a trace that goes on after its root ended well (a task that nobody
         waited for): it will be a later part of the turn."""
-        parted = []
+        split_off = []
         for run in list(trace.root.walk()):
             if run.ended is None and run.parent is not None and all(above.ended is not None for above in run.above()):
                 run.parent.children.remove(run)
                 run.parent = None
-                parted.append(Trace(run, trace.scope, trace.offset))
-        for later in parted:
+                split_off.append(Trace(run, trace.scope, trace.offset))
+        for later in split_off:
             self._traces[later.root.id.int] = later
             later.size = later.open = 0
             for run in later.root.walk():
@@ -248,18 +251,18 @@ class Assembler:
             trace.size -= later.size
             trace.open -= later.open
             later.touched = trace.touched
-        return parted
+        return split_off
 
-    def _finish(self, trace: Trace, parted: Sequence[Trace] = ()) -> None:
+    def _finish(self, trace: Trace, split_off: Sequence[Trace] = ()) -> None:
         self._traces.pop(trace.root.id.int, None)
         self._lingering.pop(trace.root.id.int, None)
         if trace.root.kind in _PARTS_OF_CHAINS and trace.size == 1:
             self._forget([trace.root])
-            self.threads.filled.note(trace.root)
+            self.states.unlinked_prompts.add(trace.root)
             return
-        turn = self._rest_of(trace)
+        turn = self._build_rest(trace)
         whose = (turn.run_id, turn.conversation)
-        for later in parted:
+        for later in split_off:
             later.late = whose
         runs = list(trace.root.walk())
         for run in runs:
@@ -267,21 +270,21 @@ class Assembler:
         self._forget(runs)
         while len(self._ended) > REMEMBERED_RUNS:
             self._ended.popitem(last=False)
-        self._done.append(turn)
+        self._finished.append(turn)
 
     def _forget(self, runs: list[Run]) -> None:
         for run in runs:
             self._runs.pop(run.id.int, None)
             if run.ended is None:
-                self.given_up(run.id)
-            run.leave()
+                self.on_abandoned(run.id)
+            run.unlink()
 
-    def _rest_of(self, trace: Trace) -> Turn:
-        making = trace.making or Making(trace, self.options, self.threads)
-        turn = making.turn() if trace.late is None else making.late()
-        turn.partial = trace.making is not None or trace.late is not None
+    def _build_rest(self, trace: Trace) -> Turn:
+        builder = trace.builder or TurnBuilder(trace, self.options, self.states)
+        turn = builder.turn() if trace.late is None else builder.late_part()
+        turn.partial = trace.builder is not None or trace.late is not None
         return turn
 
-    def _taken(self) -> list[Item]:
-        done, self._done = self._done, []
+    def _take_done(self) -> list[Item]:
+        done, self._finished = self._finished, []
         return done

@@ -15,8 +15,8 @@ from gati.trace.records import Message
 
 __all__ = ["media_of", "plain_blocks", "reasoning_of", "text_of", "tool_requests_of"]
 
-_WORDS = frozenset({"text", "input_text", "output_text"})
-_ANSWERS = frozenset({"ai", "AIMessageChunk", "assistant"})
+_TEXT_TYPES = frozenset({"text", "input_text", "output_text"})
+ASSISTANT_ROLES = frozenset({"ai", "AIMessageChunk", "assistant"})
 _CLIENT_CALLS = frozenset({"tool_use", "tool_call", "function_call", "custom_tool_call"})
 _SERVER_CALLS = frozenset({"server_tool_call", "server_tool_use", "mcp_tool_use", "executable_code"})
 _OPENAI_SERVER_CALLS = frozenset(
@@ -35,36 +35,36 @@ def text_of(value: Any) -> str:
     a refusal or was spoken gives the refusal or its transcript.
     """
     if not isinstance(value, Message):
-        return _joined(value, "")
+        return _join_text(value, "")
     if type(value.content) is str and value.content:
         return value.content
-    text = _joined(value.content, "" if value.role in _ANSWERS else "\n")
+    text = _join_text(value.content, "" if value.role in ASSISTANT_ROLES else "\n")
     if not text and isinstance(value.additional, dict):
         audio = value.additional.get("audio")
         spoken = audio.get("transcript") if isinstance(audio, dict) else None
-        return _string(value.additional.get("refusal")) or _string(spoken)
+        return _as_text(value.additional.get("refusal")) or _as_text(spoken)
     return text
 
 
-def _joined(content: Any, between: str) -> str:
+def _join_text(content: Any, between: str) -> str:
     if isinstance(content, str):
         return content
     blocks = content if isinstance(content, list) else [content]
-    return between.join(filter(None, map(_words, blocks)))
+    return between.join(filter(None, map(_block_text, blocks)))
 
 
-def _words(block: Any) -> str:
+def _block_text(block: Any) -> str:
     if isinstance(block, str):
         return block
     if not isinstance(block, dict) or block.get("thought") is True:
         return ""
     kind = block.get("type", "text")
     if kind == "refusal":
-        return _string(block.get("refusal"))
-    return _string(block.get("text")) if _string(kind) in _WORDS else ""
+        return _as_text(block.get("refusal"))
+    return _as_text(block.get("text")) if _as_text(kind) in _TEXT_TYPES else ""
 
 
-def _string(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
@@ -74,35 +74,39 @@ def reasoning_of(value: Any) -> str:
     if type(content) is str and (value is content or not value.additional):
         return ""
     blocks = content if isinstance(content, list) else [content]
-    thoughts = [thought for block in blocks if isinstance(block, dict) and (thought := _thought(block))]
+    thoughts = [thought for block in blocks if isinstance(block, dict) and (thought := _thought_of_block(block))]
     if not thoughts and isinstance(value, Message) and isinstance(value.additional, dict):
         kept = value.additional
         for key in ("reasoning_content", "reasoning", "thinking", "reasoning_details"):
-            if thought := _thinking(kept.get(key)):
+            if thought := _thought_text(kept.get(key)):
                 return thought
     return "\n\n".join(thoughts)
 
 
-def _thought(block: dict[Any, Any]) -> str:
+def _thought_of_block(block: dict[Any, Any]) -> str:
     kind = block.get("type")
     if kind == "thinking":  # Anthropic, Google, Mistral
-        return _thinking(block.get("thinking"))
+        return _thought_text(block.get("thinking"))
     if kind == "reasoning":  # OpenAI's Responses API, v1
-        return _thinking(block.get("reasoning")) or _thinking(block.get("summary")) or _thinking(block.get("content"))
+        return (
+            _thought_text(block.get("reasoning"))
+            or _thought_text(block.get("summary"))
+            or _thought_text(block.get("content"))
+        )
     if kind == "reasoning_content" or "reasoningContent" in block:  # Bedrock
-        return _thinking(block.get("reasoning_content") or block.get("reasoningContent"))
-    return _string(block.get("text")) if block.get("thought") is True else ""
+        return _thought_text(block.get("reasoning_content") or block.get("reasoningContent"))
+    return _as_text(block.get("text")) if block.get("thought") is True else ""
 
 
-def _thinking(value: Any, depth: int = 4) -> str:
+def _thought_text(value: Any, depth: int = 4) -> str:
     """The text of a thought: itself, or in the parts that it was given in."""
     if isinstance(value, str) or depth == 0:
-        return _string(value)
+        return _as_text(value)
     if isinstance(value, list):
-        return "\n\n".join(filter(None, (_thinking(part, depth - 1) for part in value)))
+        return "\n\n".join(filter(None, (_thought_text(part, depth - 1) for part in value)))
     if isinstance(value, dict):
         for key in ("text", "summary", "content", "reasoningText", "reasoning", "thinking"):
-            if thought := _thinking(value.get(key), depth - 1):
+            if thought := _thought_text(value.get(key), depth - 1):
                 return thought
     return ""
 
@@ -118,27 +122,27 @@ def tool_requests_of(message: Any) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = []
     if not (message.tool_calls or message.invalid_tool_calls or message.additional) and type(message.content) is str:
         return calls
-    calls = [_request(call) for call in message.tool_calls if isinstance(call, dict)]
+    calls = [_tool_request(call) for call in message.tool_calls if isinstance(call, dict)]
     bad = [call for call in message.invalid_tool_calls if isinstance(call, dict)]
-    calls += [{**_request(call), "invalid": True, "error": call.get("error")} for call in bad]
-    blocks = [block for block in _listed(message.content) if isinstance(block, dict)]
+    calls += [{**_tool_request(call), "invalid": True, "error": call.get("error")} for call in bad]
+    blocks = [block for block in _as_list(message.content) if isinstance(block, dict)]
     if not calls:
         calls = [call for block in blocks if (call := _client_call(block)) is not None]
     if isinstance(message.additional, dict):
         # Where the Responses API's own tools stood before content was a list of blocks.
-        blocks += [block for block in _listed(message.additional.get("tool_outputs")) if isinstance(block, dict)]
+        blocks += [block for block in _as_list(message.additional.get("tool_outputs")) if isinstance(block, dict)]
     return calls + _server_calls(blocks)
 
 
-def _listed(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _request(call: dict[Any, Any]) -> dict[str, Any]:
-    return {"id": call.get("id"), "name": call.get("name"), "args": _arguments(call.get("args"))}
+def _tool_request(call: dict[Any, Any]) -> dict[str, Any]:
+    return {"id": call.get("id"), "name": call.get("name"), "args": _parsed_arguments(call.get("args"))}
 
 
-def _arguments(value: Any) -> Any:
+def _parsed_arguments(value: Any) -> Any:
     """Arguments as an object, also when they came as JSON text."""
     if isinstance(value, str):
         try:
@@ -151,16 +155,20 @@ def _arguments(value: Any) -> Any:
 
 def _client_call(block: dict[Any, Any]) -> dict[str, Any] | None:
     """A tool call of content blocks, for messages whose `tool_calls` were not filled."""
-    if _string(block.get("type")) in _CLIENT_CALLS:
+    if _as_text(block.get("type")) in _CLIENT_CALLS:
         args: Any = next((block[key] for key in ("args", "input", "arguments") if block.get(key) is not None), {})
-        return {"id": block.get("call_id") or block.get("id"), "name": block.get("name"), "args": _arguments(args)}
+        return {
+            "id": block.get("call_id") or block.get("id"),
+            "name": block.get("name"),
+            "args": _parsed_arguments(args),
+        }
     for key in ("toolUse", "function_call", "functionCall"):
         if isinstance(inner := block.get(key), dict):
             args = inner.get("input") or inner.get("args") or {}
             return {
                 "id": inner.get("toolUseId") or inner.get("id"),
                 "name": inner.get("name"),
-                "args": _arguments(args),
+                "args": _parsed_arguments(args),
             }
     return None
 
@@ -168,11 +176,11 @@ def _client_call(block: dict[Any, Any]) -> dict[str, Any] | None:
 def _server_calls(blocks: list[dict[Any, Any]]) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = []
     for block in blocks:
-        kind = _string(block.get("type"))
+        kind = _as_text(block.get("type"))
         if kind in _SERVER_CALLS:
             name = block.get("name") or ("code_execution" if kind == "executable_code" else None)
             args: Any = next((block[k] for k in ("args", "input", "executable_code") if block.get(k) is not None), {})
-            calls.append({"id": block.get("id"), "name": name, "args": _arguments(args), "server": True})
+            calls.append({"id": block.get("id"), "name": name, "args": _parsed_arguments(args), "server": True})
         elif kind in _OPENAI_SERVER_CALLS:
             calls.append(_openai_server_call(block, kind))
         elif kind == "server_tool_result" or kind.endswith("_tool_result") or kind == "code_execution_result":
@@ -182,7 +190,9 @@ def _server_calls(blocks: list[dict[Any, Any]]) -> list[dict[str, Any]]:
 
 def _openai_server_call(block: dict[Any, Any], kind: str) -> dict[str, Any]:
     name = block.get("name") or kind.removesuffix("_call")
-    args = {key: _arguments(value) for key, value in block.items() if key not in _NO_ARGUMENT and value is not None}
+    args = {
+        key: _parsed_arguments(value) for key, value in block.items() if key not in _NO_ARGUMENT and value is not None
+    }
     call = {"id": block.get("id"), "name": name, "args": args, "server": True}
     result = next((block[key] for key in _RESULT_KEYS if block.get(key) is not None), None)
     if result is not None:

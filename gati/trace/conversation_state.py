@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
-from gati.trace.prompt_index import Filled
+from gati.trace.prompt_index import UnlinkedPrompts
 
-THREADS = 10_000
+MAX_CONVERSATIONS = 10_000
 """Most conversations remembered; the least recently used goes first."""
-TEXTS = 256
+MAX_TEXTS = 256
 """Most texts remembered of one conversation, by hash."""
 
 
-class Waiting(NamedTuple):
+class WaitingCall(NamedTuple):
     """A tool call that waits for a human: what was asked for, and the model run that did."""
 
     request: dict[str, Any]
-    asked_by: str
+    requested_by: str
 
 
-class Thread:
+class ConversationState:
     """What one conversation has had: hashes of its texts, and what its last turn left open.
 
     Attributes:
@@ -32,40 +32,40 @@ class Thread:
 
     def __init__(self) -> None:
         self._texts: OrderedDict[int, None] = OrderedDict()
-        self.waiting: dict[str, Waiting] = {}
+        self.waiting: dict[str, WaitingCall] = {}
         self.answered: frozenset[str] = frozenset()
 
-    def tell(self, text: str) -> None:
+    def remember(self, text: str) -> None:
         """Remember that this text stands in the conversation."""
         if text:
             self._texts[hash(text)] = None
-            if len(self._texts) > TEXTS:
+            if len(self._texts) > MAX_TEXTS:
                 self._texts.popitem(last=False)
 
-    def was_told(self, text: str) -> bool:
+    def has_seen(self, text: str) -> bool:
         """Whether it does."""
         return hash(text) in self._texts
 
 
-class Threads:
-    """The conversations of this process by id. `knew`: whether the last one asked for was known.
-    `filled`: prompts that wait for a model call."""
+class ConversationStates:
+    """The conversations of this process by id. `was_seen`: whether the last one asked for was known.
+    `unlinked_prompts`: prompts that wait for a model call."""
 
-    __slots__ = ("_kept", "filled", "knew")
+    __slots__ = ("_states", "unlinked_prompts", "was_seen")
 
     def __init__(self) -> None:
-        self.filled = Filled()
-        self._kept: OrderedDict[str, Thread] = OrderedDict()
-        self.knew = False
+        self.unlinked_prompts = UnlinkedPrompts()
+        self._states: OrderedDict[str, ConversationState] = OrderedDict()
+        self.was_seen = False
 
-    def of(self, conversation_id: str) -> Thread:
+    def of(self, conversation_id: str) -> ConversationState:
         """What is remembered of a conversation; made when there is nothing yet."""
-        thread = self._kept.get(conversation_id)
-        self.knew = thread is not None
-        if thread is None:
-            thread = self._kept[conversation_id] = Thread()
-            if len(self._kept) > THREADS:
-                self._kept.popitem(last=False)
+        state = self._states.get(conversation_id)
+        self.was_seen = state is not None
+        if state is None:
+            state = self._states[conversation_id] = ConversationState()
+            if len(self._states) > MAX_CONVERSATIONS:
+                self._states.popitem(last=False)
         else:
-            self._kept.move_to_end(conversation_id)
-        return thread
+            self._states.move_to_end(conversation_id)
+        return state

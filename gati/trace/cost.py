@@ -20,7 +20,7 @@ _USUAL_TIERS = frozenset({"", "auto", "default", "on_demand", "standard", "stand
 _BEDROCK = re.compile(
     r":bedrock:|^(?:[a-z-]+\.)?(?:ai21|amazon|anthropic|cohere|deepseek|meta|mistral|openai|qwen)\.[a-z]"
 )
-_ONE_VENDOR = (
+_SINGLE_VENDOR_FAMILIES = (
     (re.compile(r"(?:ft:)?(?:gpt-(?!oss)|chatgpt-|o[134](?:-|$)|text-embedding-)"), "openai"),
     (re.compile("claude"), "anthropic"),
     (re.compile("gemini"), "google"),
@@ -55,7 +55,7 @@ def cost_of(
 def _price_of(model: str, provider: str, tier: str) -> _Price | None:
     """The price of a model: found once, then a multiplication."""
     for name, vendor in _candidates(model, provider):
-        found = _found(name, vendor)
+        found = _look_up(name, vendor)
         if found is None:
             continue
         context = {"service_tier": tier}
@@ -65,7 +65,7 @@ def _price_of(model: str, provider: str, tier: str) -> _Price | None:
     return None
 
 
-def _found(name: str, vendor: str) -> Any:
+def _look_up(name: str, vendor: str) -> Any:
     try:
         # Here, not above: it takes a quarter of a second, which the background thread has.
         import genai_prices
@@ -87,7 +87,7 @@ def _candidates(model: str, provider: str) -> Iterator[tuple[str, str]]:
             yield bare, provider
     # A tag after a colon (`deepseek-r1:7b`) is somebody's own copy of a model.
     if ":" not in bare or bare.startswith("ft:"):
-        for family, vendor in _ONE_VENDOR:
+        for family, vendor in _SINGLE_VENDOR_FAMILIES:
             if family.match(bare):
                 yield bare, vendor
 
@@ -105,19 +105,19 @@ class _Price:
     def __init__(self, found: Any, name: str, vendor: str, context: dict[str, str] | None) -> None:
         self.name, self.vendor, self.context = name, vendor, context
         self.priced = {key for key, value in vars(found.model_price).items() if value is not None}
-        self.rates = None if context else _rates(found)
+        self.rates = None if context else _integer_rates(found)
 
     def of(self, usage: Usage) -> float | None:
-        long = _written_for_an_hour(usage)
-        if self.rates is not None and not (long or usage.audio_input_tokens or usage.audio_output_tokens):
-            exact = _exact(usage, self.rates)
+        one_hour_writes = _one_hour_cache_writes(usage)
+        if self.rates is not None and not (one_hour_writes or usage.audio_input_tokens or usage.audio_output_tokens):
+            exact = _exact_cost(usage, self.rates)
             if exact is not None:
                 return exact
-        return self._asked(usage, long)
+        return self._library_cost(usage, one_hour_writes)
 
-    def _asked(self, usage: Usage, long: int) -> float | None:
+    def _library_cost(self, usage: Usage, one_hour_writes: int) -> float | None:
         """What the library says, where the price is not a plain one."""
-        import genai_prices  # loaded already, see `_found`
+        import genai_prices  # loaded already, see `_look_up`
 
         counts = {
             "input_tokens": usage.input_tokens,
@@ -133,16 +133,19 @@ class _Price:
             return None  # the library would take the price of text
         if "output_reasoning_mtok" in self.priced:
             counts["output_reasoning_tokens"] = usage.reasoning_tokens
-        if long:
+        if one_hour_writes:
             if not hasattr(genai_prices.Usage(), "cache_write_1h_tokens"):
                 return None  # an older list knows one price for all writes
-            counts |= {"cache_write_5m_tokens": (usage.cache_write_tokens or 0) - long, "cache_write_1h_tokens": long}
+            counts |= {
+                "cache_write_5m_tokens": (usage.cache_write_tokens or 0) - one_hour_writes,
+                "cache_write_1h_tokens": one_hour_writes,
+            }
         more: Any = {"price_context": self.context} if self.context else {}
         told = genai_prices.Usage(**{key: count for key, count in counts.items() if count})
         return float(genai_prices.calc_price(told, self.name, provider_id=self.vendor, **more).total_price)
 
 
-def _rates(found: Any) -> tuple[int | None, ...] | None:
+def _integer_rates(found: Any) -> tuple[int | None, ...] | None:
     """The price as whole numbers, where it is a plain one: the same at any hour and any length,
     without a fee for the request. What is not a whole number at this scale is asked for.
     """
@@ -161,7 +164,7 @@ def _rates(found: Any) -> tuple[int | None, ...] | None:
     return tuple(rates)
 
 
-def _exact(usage: Usage, rates: tuple[int | None, ...]) -> float | None:
+def _exact_cost(usage: Usage, rates: tuple[int | None, ...]) -> float | None:
     """The cost in whole numbers, rounded once at the end, as the library has it in decimals."""
     read, write = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
     counts = ((usage.input_tokens or 0) - read - write, usage.output_tokens or 0, read, write)
@@ -174,11 +177,13 @@ def _exact(usage: Usage, rates: tuple[int | None, ...]) -> float | None:
     return cost
 
 
-def _written_for_an_hour(usage: Usage) -> int:
+def _one_hour_cache_writes(usage: Usage) -> int:
     """Tokens written to a cache for an hour, which cost more than those for five minutes."""
     raw = usage.raw
     if not isinstance(raw, dict) or not usage.cache_write_tokens:
         return 0
     parts = raw.get("cache_creation") or raw.get("input_token_details")
-    long = parts.get("ephemeral_1h_input_tokens") if isinstance(parts, dict) else None
-    return long if isinstance(long, int) and 0 < long <= usage.cache_write_tokens else 0
+    one_hour_writes = parts.get("ephemeral_1h_input_tokens") if isinstance(parts, dict) else None
+    return (
+        one_hour_writes if isinstance(one_hour_writes, int) and 0 < one_hour_writes <= usage.cache_write_tokens else 0
+    )

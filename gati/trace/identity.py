@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 ANONYMOUS = "anonymous"
 
-_PLUMBING = ("langgraph_", "ls_", "lc_", "__", "checkpoint", "langchain_")
+_INTERNAL_PREFIXES = ("langgraph_", "ls_", "lc_", "__", "checkpoint", "langchain_")
 """Prefixes of metadata keys that LangChain sets for itself."""
-_SPENT = IDENTITY_KEYS | {"system_prompt"}
+_IDENTITY_METADATA = IDENTITY_KEYS | {"system_prompt"}
 
 
 class Defaults:
@@ -67,9 +67,9 @@ def resolve(
     )
 
 
-def own_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def user_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """What the user put into a run's metadata, without ids and what LangChain keeps there."""
-    return {k: v for k, v in metadata.items() if k not in _SPENT and not k.startswith(_PLUMBING)}
+    return {k: v for k, v in metadata.items() if k not in _IDENTITY_METADATA and not k.startswith(_INTERNAL_PREFIXES)}
 
 
 def _as_id(value: Any) -> str | None:

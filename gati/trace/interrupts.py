@@ -12,7 +12,7 @@ from gati.trace.user_input import resume_of
 
 if TYPE_CHECKING:
     from gati.trace.run_tree import Trace
-    from gati.trace.tool_calls import Calls
+    from gati.trace.tool_calls import ToolCallLedger
 
 
 def interrupts_of(trace: Trace) -> list[dict[str, Any]]:
@@ -26,23 +26,23 @@ def interrupts_of(trace: Trace) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def questions(trace: Trace, interrupts: list[dict[str, Any]]) -> list[Event]:
-    """The questions that are no text a person saw, and pauses without a question."""
+def interrupt_events(trace: Trace, interrupts: list[dict[str, Any]]) -> list[Event]:
+    """The interrupt_events that are no text a person saw, and pauses without a question."""
     at = (trace.root.ended or trace.touched) + trace.offset
     asked = [one for one in interrupts if not isinstance(one.get("value"), str)]
     asked += [{"value": {"paused": status}} for status in trace.pauses]
-    return [_event(trace, f"interrupt:{number}", one, "waiting", at) for number, one in enumerate(asked)]
+    return [_interrupt_event(trace, f"interrupt:{number}", one, "waiting", at) for number, one in enumerate(asked)]
 
 
-def resumption(trace: Trace) -> list[Event]:
+def resume_events(trace: Trace) -> list[Event]:
     """The decision with which this turn goes on, if it is no text."""
     resume = resume_of(trace)
     if resume is None or resume.texts:
         return []
-    return [_event(trace, "resume:0", {"value": resume.value}, "resumed", trace.root.started + trace.offset)]
+    return [_interrupt_event(trace, "resume:0", {"value": resume.value}, "resumed", trace.root.started + trace.offset)]
 
 
-def _event(trace: Trace, key: str, data: dict[str, Any], status: Status, at: int) -> CustomEvent:
+def _interrupt_event(trace: Trace, key: str, data: dict[str, Any], status: Status, at: int) -> CustomEvent:
     root_id, name = trace.id, key.split(":")[0]
     return CustomEvent(
         event_id=f"{root_id}:{key}",
@@ -56,11 +56,11 @@ def _event(trace: Trace, key: str, data: dict[str, Any], status: Status, at: int
     )
 
 
-def refusals(trace: Trace, calls: Calls) -> list[Event]:
-    """Calls of an earlier, waiting turn that a human refused: no tool ran, a message tells."""
+def rejected_call_events(trace: Trace, ledger: ToolCallLedger) -> list[Event]:
+    """ToolCallLedger of an earlier, waiting turn that a human refused: no tool ran, a message tells."""
     made: list[Event] = []
     at = trace.root.started + trace.offset
-    for message, request in calls.decisions():
+    for message, request in ledger.decisions():
         call_id = str(message.tool_call_id)
         failed = message.status == "error"
         made.append(
@@ -72,7 +72,7 @@ def refusals(trace: Trace, calls: Calls) -> list[Event]:
                 input=as_object((request or {}).get("args"), "input"),
                 output={} if failed else {"output": text_of(message)},
                 tool_call_id=call_id,
-                requested_by=calls.requested_by(call_id),
+                requested_by=ledger.requested_by(call_id),
                 handled=True if failed else None,
                 status="error" if failed else "completed",
                 error_type="ToolNotRun" if failed else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gati.events import LLMCallEvent
-from gati.trace.chat_io import ANSWERS, PEOPLE, TOOLS, as_message
+from gati.trace.chat_io import ASSISTANT_ROLES, TOOL_ROLES, USER_ROLES, as_message
 from gati.trace.content import reasoning_of, text_of, tool_requests_of
 from gati.trace.cost import cost_of
 from gati.trace.media import plain_blocks
@@ -20,9 +20,9 @@ from gati.trace.usage import (
 )
 
 if TYPE_CHECKING:
-    from gati.trace.prompt_index import PromptBook
+    from gati.trace.prompt_index import PromptIndex
     from gati.trace.run_tree import Run
-    from gati.trace.tool_calls import Calls
+    from gati.trace.tool_calls import ToolCallLedger
 
 
 def system_text(run: Run) -> str:
@@ -41,7 +41,7 @@ def partial_text(run: Run) -> str:
     return "".join(run.pieces) if run.pieces else ""
 
 
-def model_event(run: Run, calls: Calls, prompts: PromptBook) -> LLMCallEvent:
+def model_event(run: Run, ledger: ToolCallLedger, prompts: PromptIndex) -> LLMCallEvent:
     """The event of one model call. `shown` and `internal` are set once the answer is known."""
     result = run.output if isinstance(run.output, ModelResult) else ModelResult(())
     answer = result.messages[0] if result.messages else None
@@ -55,7 +55,7 @@ def model_event(run: Run, calls: Calls, prompts: PromptBook) -> LLMCallEvent:
         event_id=str(run.id),
         timestamp="-",
         model=model or "",
-        prompt=person_text(run),
+        prompt=last_user_text(run),
         system_prompt=system,
         completion=text_of(answer) if answer is not None else partial_text(run),
         latency_ms=(run.ended - run.started) / 1e6 if run.ended is not None else 0.0,
@@ -65,7 +65,7 @@ def model_event(run: Run, calls: Calls, prompts: PromptBook) -> LLMCallEvent:
         cached=from_cache,
         tools=params.get("tools") or [],
         parameters={k: v for k, v in params.items() if k != "tools"},
-        new_messages=_news(run, calls),
+        new_messages=_new_messages(run, ledger),
     )
     if answer is not None:
         event.reasoning = reasoning_of(answer)
@@ -82,18 +82,18 @@ def model_event(run: Run, calls: Calls, prompts: PromptBook) -> LLMCallEvent:
     return event
 
 
-def person_text(run: Run) -> str:
+def last_user_text(run: Run) -> str:
     """The last thing a person says in a model's new messages."""
     if not isinstance(run.inputs, ModelCall):
         return ""
     for item in reversed(run.inputs.messages):
         message = as_message(item)
-        if message is not None and message.role in PEOPLE:
+        if message is not None and message.role in USER_ROLES:
             return text_of(message)
     return ""
 
 
-def _news(run: Run, calls: Calls) -> list[dict[str, Any]]:
+def _new_messages(run: Run, ledger: ToolCallLedger) -> list[dict[str, Any]]:
     """New messages of the call but tool results, which stand as observations; `turns` takes out
     what a person said in this conversation."""
     if not isinstance(run.inputs, ModelCall):
@@ -103,20 +103,20 @@ def _news(run: Run, calls: Calls) -> list[dict[str, Any]]:
         message = as_message(item)
         if message is None:
             told.append({"content": plain_blocks(item)})
-        elif not _stands_elsewhere(message, calls):
-            told.append(_as_told(message))
+        elif not _is_reported_elsewhere(message, ledger):
+            told.append(_message_dict(message))
     return told
 
 
-def _stands_elsewhere(message: Message, calls: Calls) -> bool:
-    if message.role in TOOLS:
-        return calls.is_told(message.tool_call_id)
-    if message.role not in ANSWERS or not message.tool_calls or text_of(message):
+def _is_reported_elsewhere(message: Message, ledger: ToolCallLedger) -> bool:
+    if message.role in TOOL_ROLES:
+        return ledger.is_reported(message.tool_call_id)
+    if message.role not in ASSISTANT_ROLES or not message.tool_calls or text_of(message):
         return False
-    return all(isinstance(request, dict) and calls.is_known(request.get("id")) for request in message.tool_calls)
+    return all(isinstance(request, dict) and ledger.is_known(request.get("id")) for request in message.tool_calls)
 
 
-def _as_told(message: Message) -> dict[str, Any]:
+def _message_dict(message: Message) -> dict[str, Any]:
     told: dict[str, Any] = {"role": message.role, "content": plain_blocks(message.content)}
     if message.tool_calls:
         told["tool_calls"] = plain_blocks(list(message.tool_calls))

@@ -15,14 +15,14 @@ from typing import Any
 
 from gati.trace.records import Message
 
-_DEPTH = 24
-_MOST = 100_000
+_MAX_DEPTH = 24
+_MAX_VALUES = 100_000
 """Most values looked at in one content; snapshots are smaller, other callers' values may not be."""
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[^,]{0,200};base64,")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]+={0,2}\s*")
-_SAID_MIME = ("mime_type", "media_type", "mimeType", "mediaType")
-_TELLING = frozenset((*_SAID_MIME, "type", "source_type"))
+_MIME_KEYS = ("mime_type", "media_type", "mimeType", "mediaType")
+_TYPE_KEYS = frozenset((*_MIME_KEYS, "type", "source_type"))
 _FAMILIES = {
     "image": "image",
     "image_url": "image",
@@ -53,28 +53,28 @@ def plain_blocks(value: Any) -> Any:
         return value
     if kind is list and not any(type(item) is not str or item[:5] == "data:" for item in value):
         return value.copy()
-    return _Walk().plain(value, None, _DEPTH)
+    return _MediaWalk().plain(value, None, _MAX_DEPTH)
 
 
 def media_of(value: Any) -> list[dict[str, Any]]:
     """The media of a message or of its content, in order: ``{mime, bytes, sha256}``, or
     ``{mime, url}`` (`mime` where it was told) for what is only referred to.
     """
-    walk = _Walk()
+    walk = _MediaWalk()
     if isinstance(value, Message):
-        walk.plain(value.content, None, _DEPTH)
-        walk.plain(value.additional, None, _DEPTH)
+        walk.plain(value.content, None, _MAX_DEPTH)
+        walk.plain(value.additional, None, _MAX_DEPTH)
     else:
-        walk.plain(value, None, _DEPTH)
+        walk.plain(value, None, _MAX_DEPTH)
     return walk.found
 
 
-class _Walk:
+class _MediaWalk:
     """One pass over a content; `found` is what it met."""
 
     def __init__(self) -> None:
         self.found: list[dict[str, Any]] = []
-        self.left = _MOST
+        self.left = _MAX_VALUES
 
     def plain(self, value: Any, mime: str | None, depth: int) -> Any:
         self.left -= 1
@@ -134,22 +134,22 @@ class _Walk:
 
 def _mime(block: dict[Any, Any]) -> str | None:
     """The media type that a block tells of its data, or the family that its type names."""
-    if _TELLING.isdisjoint(block):
+    if _TYPE_KEYS.isdisjoint(block):
         return None
-    for key in _SAID_MIME:
+    for key in _MIME_KEYS:
         if isinstance(said := block.get(key), str) and said:
             return said
     kinds = [kind for key in ("type", "source_type") if isinstance(kind := block.get(key), str)]
     family = next((_FAMILIES[kind] for kind in kinds if kind in _FAMILIES), None)
-    return _full(family, block.get("format") or block.get("output_format"))
+    return _mime_of_family(family, block.get("format") or block.get("output_format"))
 
 
 def _family_mime(key: Any, inner: dict[Any, Any]) -> str | None:
     """The media type that a key names for what stands below it (Bedrock: ``{"image": {…}}``)."""
-    return _mime(inner) or _full(_FAMILIES.get(key), inner.get("format")) if key in _FAMILIES else None
+    return _mime(inner) or _mime_of_family(_FAMILIES.get(key), inner.get("format")) if key in _FAMILIES else None
 
 
-def _full(family: str | None, form: Any) -> str | None:
+def _mime_of_family(family: str | None, form: Any) -> str | None:
     if family is None:
         return None
     if isinstance(form, str) and form:

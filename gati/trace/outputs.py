@@ -6,11 +6,11 @@ from typing import Any
 
 import orjson
 
-from gati.trace.chat_io import TOOLS, as_messages
+from gati.trace.chat_io import TOOL_ROLES, as_messages
 from gati.trace.media import plain_blocks as plain
 from gati.trace.records import COMMAND, Message
 
-_LONGEST_JSON = 200_000
+_MAX_JSON_CHARS = 200_000
 """Characters of a text that is looked at as JSON; a longer one stays a text."""
 
 
@@ -53,16 +53,16 @@ def result_of(value: Any) -> dict[str, Any]:
     return {} if as_messages(value) is not None else as_object(value, "output")
 
 
-def tool_message(output: Any, call_id: str | None) -> Message | None:
+def tool_message_in(output: Any, call_id: str | None) -> Message | None:
     """The tool message in what a tool returned: the value itself, or inside a command's update."""
     if isinstance(output, Message):
         return output
     if isinstance(output, list):
-        return next((m for item in output if (m := tool_message(item, call_id)) is not None), None)
+        return next((m for item in output if (m := tool_message_in(item, call_id)) is not None), None)
     if isinstance(output, dict) and COMMAND in output:
         for update in updates_of(output):
             for message in as_messages(update.get("messages")) or ():
-                if message.role in TOOLS and message.tool_call_id == call_id:
+                if message.role in TOOL_ROLES and message.tool_call_id == call_id:
                     return message
     return None
 
@@ -87,7 +87,7 @@ def read_json(text: str) -> Any:
     """
     if text == "null":
         return None
-    if text[:1] not in ("{", "[") or len(text) > _LONGEST_JSON:
+    if text[:1] not in ("{", "[") or len(text) > _MAX_JSON_CHARS:
         return text
     try:
         return orjson.loads(text)
@@ -95,8 +95,8 @@ def read_json(text: str) -> Any:
         return text
 
 
-def document(item: Any) -> dict[str, Any]:
-    """A retrieved document as `{text, metadata, score}`, whatever class it was."""
+def normalize_document(item: Any) -> dict[str, Any]:
+    """A retrieved normalize_document as `{text, metadata, score}`, whatever class it was."""
     if not isinstance(item, dict):
         return {"text": item if isinstance(item, str) else str(plain(item)), "metadata": {}, "score": None}
     metadata = plain(item.get("metadata") or {})

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from gati.errors import ConfigurationError
 from gati.events import Prompt, PromptComponent
-from gati.trace.templates import Filled, fill, parse
+from gati.trace.templates import FilledPiece, fill_pieces, parse
 
 if TYPE_CHECKING:
     from gati.trace.records import Template, TemplateText
 
-LONG = 500
+LONG_VALUE_CHARS = 500
 """Characters above which a variable's value is a part of its own."""
-_LEAST = 8
+_MIN_RETRIEVED_CHARS = 8
 """Shortest retrieved text that is looked for inside a value."""
 _MARK = re.compile(r"\{\{([^{}]{1,200})\}\}")
 
@@ -48,18 +48,18 @@ def prompt_of(
         name: the prompt's lineage.
         retrieved: texts of this turn's retrievals.
     """
-    book = _Writing(retrieved)
+    writer = _ComponentWriter(retrieved)
     values = _values(template, variables)
     waiting = list(template.system)
     for text in rendered:
         # Messages without a template of theirs came through a placeholder.
         for index, blocks in enumerate(waiting):
-            if book.add(blocks, values, text):
+            if writer.add(blocks, values, text):
                 del waiting[: index + 1]
                 break
         else:
-            book.add_rendered(text)
-    prompt = Prompt("\n\n".join(rendered), name, book.components, book.variables)
+            writer.add_rendered(text)
+    prompt = Prompt("\n\n".join(rendered), name, writer.components, writer.variables)
     if len(prompt.components) == 1 and not prompt.variables and not prompt.components[0].is_dynamic:
         prompt.components = []
     return prompt
@@ -73,7 +73,7 @@ def _values(template: Template, variables: Any) -> dict[str, Any]:
     return {**partials, own[0]: variables} if len(own) == 1 and variables is not None else partials
 
 
-class _Writing:
+class _ComponentWriter:
     """The components and variables of one prompt in the making."""
 
     def __init__(self, retrieved: Iterable[str]) -> None:
@@ -84,13 +84,13 @@ class _Writing:
     def add(self, blocks: tuple[TemplateText, ...], values: dict[str, Any], text: str) -> bool:
         """One system message by its template; False if the template cannot have given it."""
         pieces = parse(blocks)
-        filled = fill(pieces, values, text) if pieces is not None else None
+        filled = fill_pieces(pieces, values, text) if pieces is not None else None
         if filled is None:
             return False
         components, variables = self.components[:], dict(self.variables)
         start = len(components)
         self._write(filled)
-        if _as_sent(self.components[start:], self.variables) != text:
+        if _render(self.components[start:], self.variables) != text:
             # Braces of the template's own next to a mark; the text says it without doubt.
             self.components, self.variables = components, variables
             self.add_rendered(text)
@@ -100,10 +100,10 @@ class _Writing:
         """A text whose template is not known or has logic."""
         self.components.append(PromptComponent(self._literal(text), is_dynamic=True))
 
-    def _write(self, filled: list[Filled]) -> None:
+    def _write(self, filled: list[FilledPiece]) -> None:
         content = ""
         for name, text in filled:
-            kind = self._own_part(text) if name else None
+            kind = self._component_type(text) if name else None
             if kind is None:
                 content += "{{" + self._variable(name, text) + "}}" if name else self._literal(text)
                 continue
@@ -114,13 +114,13 @@ class _Writing:
         if content or not filled:
             self.components.append(PromptComponent(content))
 
-    def _own_part(self, text: str) -> str | None:
+    def _component_type(self, text: str) -> str | None:
         """The type of the part that a value is by itself; None if it is a mark in the text."""
         stripped = text.strip()
         for found in self._retrieved:
-            if found == stripped or (len(found) >= _LEAST and found in text):
+            if found == stripped or (len(found) >= _MIN_RETRIEVED_CHARS and found in text):
                 return "rag"
-        return "other" if len(text) > LONG else None
+        return "other" if len(text) > LONG_VALUE_CHARS else None
 
     def _variable(self, name: str, value: str) -> str:
         """Notes a value; another value under the same name (another format) gets a number."""
@@ -135,7 +135,7 @@ class _Writing:
         return _MARK.sub(lambda mark: "{{" + self._variable("literal", mark[0]) + "}}", text) if "{{" in text else text
 
 
-def _as_sent(components: Iterable[PromptComponent], variables: Mapping[str, str]) -> str:
+def _render(components: Iterable[PromptComponent], variables: Mapping[str, str]) -> str:
     """What the destination shows: every mark filled, once."""
     return "".join(_MARK.sub(lambda mark: variables.get(mark[1].strip(), mark[0]), part.content) for part in components)
 
@@ -186,10 +186,10 @@ def explicit_prompt(value: Any) -> Prompt:
     variables = _variables(value.get("variables"))
     components = [] if parts is None else _components(parts)
     if content is not None:
-        text = _as_sent([PromptComponent(_text("system_prompt.content", content))], variables)
+        text = _render([PromptComponent(_text("system_prompt.content", content))], variables)
         components = [PromptComponent(content)] if variables else []
     else:
-        text = "\n\n".join(_as_sent([part], variables) for part in components)
+        text = "\n\n".join(_render([part], variables) for part in components)
     return Prompt(text, next(iter(ids), None), components, variables)
 
 

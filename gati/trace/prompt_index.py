@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gati.trace.run_tree import Run
 
 
-class PromptBook:
+class PromptIndex:
     """The prompt runs of one trace by the system text that they rendered.
 
     Equal text is what links a prompt run to a model call: LangChain copies the messages of
@@ -21,19 +21,19 @@ class PromptBook:
 
     Args:
         agent_name: the first part of the name of a prompt that has none of its own.
-        filled: prompts that were filled outside of any trace, before the model was called.
+        unlinked: prompts that were unlinked outside of any trace, before the model was called.
     """
 
-    def __init__(self, agent_name: str, filled: Filled) -> None:
+    def __init__(self, agent_name: str, unlinked: UnlinkedPrompts) -> None:
         self._agent_name = agent_name
-        self._filled = filled
+        self._unlinked = unlinked
         self._rendered: dict[str, Run] = {}
         self._retrieved: list[str] = []
 
-    def note(self, run: Run) -> None:
+    def add(self, run: Run) -> None:
         """Take in what a run tells of prompts and of what goes into them."""
         if run.kind == "prompt":
-            if text := _system_of(run):
+            if text := _rendered_system_text(run):
                 self._rendered[text] = run
         elif run.kind == "retriever" and isinstance(run.output, list):
             self._retrieved += [str(item.get("page_content") or "") for item in run.output if isinstance(item, dict)]
@@ -42,49 +42,49 @@ class PromptBook:
         """The prompt of a model call whose system text is `system`; None if it has none."""
         if not system:
             return None
-        run = self._rendered.get(system) or self._filled.get(system)
+        run = self._rendered.get(system) or self._unlinked.get(system)
         if run is None:
-            return Prompt(system, external_id=self._place(model))
+            return Prompt(system, external_id=self._default_lineage(model))
         return prompt_of(
             run.extra,
             run.inputs if isinstance(run.inputs, dict) else {},
-            _texts(run.output),
-            lineage_of(run.extra, run.metadata, self._place(model)),
+            _message_texts(run.output),
+            lineage_of(run.extra, run.metadata, self._default_lineage(model)),
             self._retrieved,
         )
 
-    def _place(self, model: Run) -> str:
+    def _default_lineage(self, model: Run) -> str:
         """Name of the agent and of the node that the call is in: stays when the text changes."""
         agent = str(model.metadata.get("lc_agent_name") or self._agent_name)
         node = model.metadata.get("langgraph_node")
         return f"{agent}/{node}" if node else agent
 
 
-class Filled:
-    """Prompts that a program filled by itself (`prompt.invoke`), the latest few: a model call with
+class UnlinkedPrompts:
+    """Prompts that a program unlinked by itself (`prompt.invoke`), the latest few: a model call with
     the same system text stands under one of them."""
 
-    MOST = 128
+    MAX_PROMPTS = 128
 
     def __init__(self) -> None:
-        self._kept: dict[str, Run] = {}
+        self._runs: dict[str, Run] = {}
 
-    def note(self, run: Run) -> None:
+    def add(self, run: Run) -> None:
         """Remember a prompt run that is a root."""
-        if text := _system_of(run):
-            self._kept[text] = run
-            if len(self._kept) > self.MOST:
-                del self._kept[next(iter(self._kept))]
+        if text := _rendered_system_text(run):
+            self._runs[text] = run
+            if len(self._runs) > self.MAX_PROMPTS:
+                del self._runs[next(iter(self._runs))]
 
     def get(self, system: str) -> Run | None:
         """The prompt run that rendered this text."""
-        return self._kept.get(system)
+        return self._runs.get(system)
 
 
-def _system_of(run: Run) -> str:
+def _rendered_system_text(run: Run) -> str:
     """The system text that a prompt run rendered from a template that is known; else empty."""
-    return "\n\n".join(_texts(run.output)) if run.kind == "prompt" and isinstance(run.extra, Template) else ""
+    return "\n\n".join(_message_texts(run.output)) if run.kind == "prompt" and isinstance(run.extra, Template) else ""
 
 
-def _texts(rendered: Any) -> list[str]:
+def _message_texts(rendered: Any) -> list[str]:
     return [text_of(m) for m in rendered if isinstance(m, Message)] if isinstance(rendered, list) else []

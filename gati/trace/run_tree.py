@@ -10,18 +10,18 @@ if TYPE_CHECKING:
 
     from gati.events import Conversation, Event
     from gati.trace.records import Custom, ErrorInfo, Message, RunStarted, Scope
-    from gati.trace.turn_builder import Making
+    from gati.trace.turn_builder import TurnBuilder
 
 T = TypeVar("T")
 
 HIDDEN_TAG = "langsmith:hidden"
 NODE_TAG = "graph:step:"
-_NOBODY: Any = ()
+_EMPTY: Any = ()
 """Stands for an empty list until there is something to put in: most runs have none, and the garbage collector,
 which stops the program's threads too, looks at each list."""
 
 
-def grown(kept: list[T], one: T) -> list[T]:
+def appended(kept: list[T], one: T) -> list[T]:
     """The list with one more in it."""
     if not kept:
         return [one]
@@ -36,8 +36,30 @@ class Run:
     """
 
     __slots__ = (
-        "attempt", "children", "customs", "ended", "error", "extra", "first_token", "id", "inputs", "is_task", "kind", "metadata",
-        "name", "node", "output", "parent", "parent_id", "pieces", "started", "step", "streamed", "tags", "told", "trace",
+        "attempt",
+        "children",
+        "custom_events",
+        "ended",
+        "error",
+        "extra",
+        "first_token",
+        "id",
+        "inputs",
+        "is_task",
+        "kind",
+        "manual_events",
+        "metadata",
+        "name",
+        "node",
+        "output",
+        "parent",
+        "parent_id",
+        "pieces",
+        "started",
+        "step",
+        "streamed",
+        "tags",
+        "trace",
     )  # fmt: skip
 
     def __init__(self, record: RunStarted, parent: Run | None) -> None:
@@ -56,19 +78,19 @@ class Run:
         self.error: ErrorInfo | None = None
         self.first_token: int | None = None
         self.pieces: list[str] | None = None
-        self.children: list[Run] = _NOBODY
-        self.customs: list[Custom] = _NOBODY
-        self.told: list[Event] = _NOBODY
+        self.children: list[Run] = _EMPTY
+        self.custom_events: list[Custom] = _EMPTY
+        self.manual_events: list[Event] = _EMPTY
         self.is_task = False
         self.node, self.step = self._as_node()
         self.attempt: int | None = None
         self.streamed = False
         self.trace: Trace
 
-    def leave(self) -> None:
+    def unlink(self) -> None:
         """Forget the runs above and below: without the ring all go at once, and the garbage collector has nothing to find."""
         self.parent = None
-        self.children = _NOBODY
+        self.children = _EMPTY
         del self.trace
 
     def _as_node(self) -> tuple[str | None, int | None]:
@@ -123,14 +145,26 @@ class Trace:
         offset: what to add to a run's times to get nanoseconds since the epoch.
         open: number of runs that have not ended.
         touched: time of the last record (`perf_counter_ns`).
-        interrupts: what humans were asked, as graphs that were handed the handler told.
+        interrupts: what humans were asked, as graphs that were handed the handler manual_events.
         pauses: static interrupts, in LangGraph's words; no run's end carries them.
         late: the turn (root id and conversation) that had ended when this work began.
-        making: the turn so far, where turns are handed out in parts.
+        builder: the turn so far, where turns are handed out in parts.
     """
 
     __slots__ = (
-        "configurable", "id", "interrupts", "late", "making", "offset", "open", "pauses", "resumed", "root", "scope", "size", "touched",
+        "builder",
+        "configurable",
+        "id",
+        "interrupts",
+        "late",
+        "offset",
+        "open",
+        "pauses",
+        "resumed",
+        "root",
+        "scope",
+        "size",
+        "touched",
     )  # fmt: skip
 
     def __init__(self, root: Run, scope: Scope | None, offset: int) -> None:
@@ -146,7 +180,7 @@ class Trace:
         self.pauses: list[str] = []
         self.resumed = False
         self.late: tuple[str, Conversation] | None = None
-        self.making: Making | None = None
+        self.builder: TurnBuilder | None = None
 
     @property
     def is_graph(self) -> bool:

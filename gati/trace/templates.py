@@ -27,7 +27,7 @@ class Piece(NamedTuple):
     spec: str = ""
 
 
-class Filled(NamedTuple):
+class FilledPiece(NamedTuple):
     """A piece with the text that stands for it in the rendering."""
 
     name: str
@@ -38,7 +38,7 @@ _NAME = re.compile(r"[A-Za-z_]\w*")
 _DOTTED = r"[A-Za-z_]\w*(?:\.\w+)*"
 _JINJA = re.compile(r"\{\{ *(" + _DOTTED + r") *\}\}")
 _MUSTACHE = re.compile(r"\{\{\{ *(" + _DOTTED + r") *\}\}\}|\{\{&? *(" + _DOTTED + r") *\}\}")
-_MOST_PIECES = 1_000
+_MAX_PIECES = 1_000
 
 
 @lru_cache(maxsize=256)
@@ -48,8 +48,8 @@ def parse(blocks: tuple[TemplateText, ...]) -> tuple[Piece, ...] | None:
     """
     pieces: list[Piece] = []
     for index, block in enumerate(blocks):
-        found = _parse(block)
-        if found is None or len(pieces) + len(found) > _MOST_PIECES:
+        found = _parse_block(block)
+        if found is None or len(pieces) + len(found) > _MAX_PIECES:
             return None
         if index:
             pieces.append(Piece("\n"))
@@ -57,7 +57,7 @@ def parse(blocks: tuple[TemplateText, ...]) -> tuple[Piece, ...] | None:
     return tuple(pieces)
 
 
-def _parse(block: TemplateText) -> list[Piece] | None:
+def _parse_block(block: TemplateText) -> list[Piece] | None:
     text, form = block
     if form == "literal":
         return [Piece(text)]
@@ -98,26 +98,26 @@ def _parse_marks(text: str, marks: re.Pattern[str]) -> list[Piece] | None:
     return None if any("{{" in piece.text for piece in pieces) else [p for p in pieces if p.text or p.name]
 
 
-def fill(pieces: Sequence[Piece], values: dict[str, Any], rendered: str) -> list[Filled] | None:
+def fill_pieces(pieces: Sequence[Piece], values: dict[str, Any], rendered: str) -> list[FilledPiece] | None:
     """What stands for each piece in `rendered`; None if the template cannot have given it, or
     could have in more than one way.
     """
-    known = [_shown(piece, values) if piece.name else piece.text for piece in pieces]
+    known = [_formatted(piece, values) if piece.name else piece.text for piece in pieces]
     if None not in known and "".join(filter(None, known)) == rendered:
-        return [Filled(piece.name, text or "") for piece, text in zip(pieces, known, strict=True)]
+        return [FilledPiece(piece.name, text or "") for piece, text in zip(pieces, known, strict=True)]
     # First with the values that do occur in the text, then with none of them.
     unknown = [None if piece.name else piece.text for piece in pieces]
     trusted = [text if text and text in rendered else bare for text, bare in zip(known, unknown, strict=True)]
     for guess in (trusted, unknown):
-        texts = _read_off(guess, rendered)
+        texts = _infer_texts(guess, rendered)
         if texts is not None:
-            filled = [Filled(piece.name, text) for piece, text in zip(pieces, texts, strict=True)]
-            if _agree(pieces, filled):
+            filled = [FilledPiece(piece.name, text) for piece, text in zip(pieces, texts, strict=True)]
+            if _is_consistent(pieces, filled):
                 return filled
     return None
 
 
-def _shown(piece: Piece, values: dict[str, Any]) -> str | None:
+def _formatted(piece: Piece, values: dict[str, Any]) -> str | None:
     """A value as the template shows it; None if it is not known or cannot be shown so."""
     if piece.name not in values:
         return None
@@ -130,7 +130,7 @@ def _shown(piece: Piece, values: dict[str, Any]) -> str | None:
         return None
 
 
-def _read_off(parts: list[str | None], rendered: str) -> list[str] | None:
+def _infer_texts(parts: list[str | None], rendered: str) -> list[str] | None:
     """The texts of the unknown parts (None), if there is exactly one way to read them."""
     runs: list[str] = [""]
     for part in parts:
@@ -143,8 +143,8 @@ def _read_off(parts: list[str | None], rendered: str) -> list[str] | None:
     if "" in runs[1:-1] or not (rendered.startswith(runs[0]) and rendered.endswith(runs[-1])):
         return None
     first, last = len(runs[0]), len(rendered) - len(runs[-1])
-    early = _positions(runs[1:-1], rendered, first, last)
-    if early is None or early != _positions_from_end(runs[1:-1], rendered, first, last):
+    early = _earliest_positions(runs[1:-1], rendered, first, last)
+    if early is None or early != _latest_positions(runs[1:-1], rendered, first, last):
         return None
     starts = [first, *(at + len(run) for at, run in zip(early, runs[1:-1], strict=True))]
     found = [rendered[a:b] for a, b in zip(starts, [*early, last], strict=True)]
@@ -152,7 +152,7 @@ def _read_off(parts: list[str | None], rendered: str) -> list[str] | None:
     return [next(unknown) if part is None else part for part in parts]
 
 
-def _positions(runs: list[str], text: str, start: int, end: int) -> list[int] | None:
+def _earliest_positions(runs: list[str], text: str, start: int, end: int) -> list[int] | None:
     """Where each run stands if it stands as early as it can."""
     found = []
     if start > end:
@@ -166,7 +166,7 @@ def _positions(runs: list[str], text: str, start: int, end: int) -> list[int] | 
     return found
 
 
-def _positions_from_end(runs: list[str], text: str, start: int, end: int) -> list[int] | None:
+def _latest_positions(runs: list[str], text: str, start: int, end: int) -> list[int] | None:
     """Where each run stands if it stands as late as it can."""
     found = []
     for run in reversed(runs):
@@ -178,7 +178,7 @@ def _positions_from_end(runs: list[str], text: str, start: int, end: int) -> lis
     return found[::-1]
 
 
-def _agree(pieces: Sequence[Piece], filled: list[Filled]) -> bool:
+def _is_consistent(pieces: Sequence[Piece], filled: list[FilledPiece]) -> bool:
     """Whether a variable that occurs more than once, in one format, has one text."""
     seen: dict[Piece, str] = {}
     return all(seen.setdefault(p, f.text) == f.text for p, f in zip(pieces, filled, strict=True) if p.name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gati.trace.chat_io import TOOLS, as_message, as_messages
-from gati.trace.conversation_state import Thread, Waiting
+from gati.trace.chat_io import TOOL_ROLES, as_message, as_messages
+from gati.trace.conversation_state import ConversationState, WaitingCall
 from gati.trace.outputs import updates_of
 from gati.trace.records import Message, ModelResult
 from gati.trace.run_tree import model_messages
@@ -15,109 +15,109 @@ if TYPE_CHECKING:
     from gati.trace.run_tree import Run
 
 
-class _Asked(NamedTuple):
+class _Requested(NamedTuple):
     request: dict[str, Any]
     by: Run
 
 
-class Calls:
-    """The tool calls of one trace by their ids; `note` is told of each run once, in the order of their ends.
+class ToolCallLedger:
+    """The tool calls of one trace by their ids; `add` is told of each run once, in the order of their ends.
 
     Some providers count their calls from 0 with every answer: an id that is asked for again is a new call.
 
     Args:
-        thread: what earlier turns left open.
+        state: what earlier turns left open.
         resumed: the turn goes on where an earlier one waited.
     """
 
-    def __init__(self, thread: Thread, resumed: bool) -> None:
-        self._earlier = thread.waiting
-        self._told_earlier = thread.answered
+    def __init__(self, state: ConversationState, resumed: bool) -> None:
+        self._earlier = state.waiting
+        self._answered_earlier = state.answered
         self._resumed = resumed
-        self._asked: dict[str, _Asked] = {}
-        self._unsettled: dict[str, None] = {}
+        self._requested: dict[str, _Requested] = {}
+        self._pending: dict[str, None] = {}
         self._mentioned: dict[str, dict[str, Any]] = {}
         self._ids: dict[Run, str] = {}
-        self._askers: dict[Run, str | None] = {}
-        self._unrun: list[tuple[dict[str, Any], Run, Message | None]] = []
-        self._run: set[str] = set()
+        self._requesters: dict[Run, str | None] = {}
+        self._never_run: list[tuple[dict[str, Any], Run, Message | None]] = []
+        self._executed: set[str] = set()
         self._paused: set[str] = set()
         self._answers: dict[str, Message] = {}
-        self._by_nodes: set[str] = set()
-        self._told: set[str] = set()
+        self._answered_by_nodes: set[str] = set()
+        self._reported: set[str] = set()
 
-    def note(self, run: Run) -> None:
+    def add(self, run: Run) -> None:
         """Take in what a run tells of calls."""
         if run.kind == "model":
-            self._note_answers([m for item in model_messages(run) if (m := as_message(item)) is not None])
+            self._add_answers([m for item in model_messages(run) if (m := as_message(item)) is not None])
             for request in requests_of(run):
                 if request.get("id"):
                     call_id = str(request["id"])
-                    self._settle(call_id)
-                    self._asked[call_id] = _Asked(request, run)
-                    self._unsettled[call_id] = None
+                    self._forget_earlier_request(call_id)
+                    self._requested[call_id] = _Requested(request, run)
+                    self._pending[call_id] = None
         elif run.kind == "tool":
-            self._note_tool(run)
+            self._add_tool_run(run)
         elif run.parent is None:
             # A program may run its tools itself and hand their results to the next turn.
-            answers = self._note_answers([m for u in updates_of(run.inputs) for m in _messages_in(u)])
-            self._by_nodes.update(call_id for call_id in answers if call_id in self._earlier)
+            answers = self._add_answers([m for u in updates_of(run.inputs) for m in _messages_in(u)])
+            self._answered_by_nodes.update(call_id for call_id in answers if call_id in self._earlier)
         elif run.node is not None:
             for update in updates_of(run.output):
                 if not (messages := _messages_in(update)):
                     continue
-                answers = self._note_answers(messages)
-                self._by_nodes.update(answers)
+                answers = self._add_answers(messages)
+                self._answered_by_nodes.update(answers)
                 self._mentioned.update({str(r["id"]): r for m in messages for r in m.tool_calls if r.get("id")})
                 if update.get("structured_response") is not None:
                     # This "tool" is the shape of the answer, and the answer itself is shown.
-                    self._told.update(answers)
+                    self._reported.update(answers)
 
-    def _settle(self, call_id: str) -> None:
+    def _forget_earlier_request(self, call_id: str) -> None:
         """Close what an earlier request under this id began."""
-        if call_id in self._asked:
+        if call_id in self._requested:
             self._close(call_id, final=False)
-            del self._asked[call_id]
+            del self._requested[call_id]
         self._answers.pop(call_id, None)
-        for known in (self._run, self._paused, self._told):
+        for known in (self._executed, self._paused, self._reported):
             known.discard(call_id)
 
     def _close(self, call_id: str, final: bool) -> None:
         """Keep a request as one that was never run, if it is."""
-        request, run = self._asked[call_id]
+        request, run = self._requested[call_id]
         answered = call_id in self._answers or (final and is_invalid(request))
-        if answered and call_id not in self._run and call_id not in self._told:
-            self._told.add(call_id)
-            self._unsettled.pop(call_id, None)
-            self._unrun.append((request, run, self._answers.get(call_id)))
+        if answered and call_id not in self._executed and call_id not in self._reported:
+            self._reported.add(call_id)
+            self._pending.pop(call_id, None)
+            self._never_run.append((request, run, self._answers.get(call_id)))
 
-    def _note_answers(self, messages: Iterable[Message]) -> list[str]:
+    def _add_answers(self, messages: Iterable[Message]) -> list[str]:
         """Keep what tools answered; ids of the calls that are answered here."""
-        answers = {m.tool_call_id: m for m in messages if m.role in TOOLS and m.tool_call_id}
+        answers = {m.tool_call_id: m for m in messages if m.role in TOOL_ROLES and m.tool_call_id}
         if answers:
             self._answers = {**answers, **self._answers}
         return list(answers)
 
-    def _note_tool(self, run: Run) -> None:
+    def _add_tool_run(self, run: Run) -> None:
         call_id = str(run.extra) if run.extra is not None else None
         if call_id is None:
             call_id = run.output.tool_call_id if isinstance(run.output, Message) else None
         if call_id is None:
-            call_id = self._alike(run)
+            call_id = self._matching_request(run)
         if call_id is not None:
             self._ids[run] = call_id
-            self._askers[run] = self.requested_by(call_id)
-            self._run.add(call_id)
-            self._unsettled.pop(call_id, None)
+            self._requesters[run] = self.requested_by(call_id)
+            self._executed.add(call_id)
+            self._pending.pop(call_id, None)
             if run.interrupted:
                 self._paused.add(call_id)
             else:
                 self._paused.discard(call_id)
 
-    def _alike(self, run: Run) -> str | None:
+    def _matching_request(self, run: Run) -> str | None:
         """The first open request with the tool's name and arguments: the classic executor tells no id."""
-        for call_id, (request, _) in self._asked.items():
-            if call_id not in self._run and request.get("name") == run.name and request.get("args") == run.inputs:
+        for call_id, (request, _) in self._requested.items():
+            if call_id not in self._executed and request.get("name") == run.name and request.get("args") == run.inputs:
                 return call_id
         return None
 
@@ -125,45 +125,45 @@ class Calls:
         """The call that a tool run answers."""
         return self._ids.get(run)
 
-    def asker_of(self, run: Run) -> str | None:
+    def requester_of(self, run: Run) -> str | None:
         """Id of the model run that asked for what a tool run did."""
-        return self._askers.get(run)
+        return self._requesters.get(run)
 
     def requested_by(self, call_id: str) -> str | None:
         """Id of the model run that asked for a call last."""
-        if call_id in self._asked:
-            return str(self._asked[call_id].by.id)
-        return self._earlier[call_id].asked_by if call_id in self._earlier else None
+        if call_id in self._requested:
+            return str(self._requested[call_id].by.id)
+        return self._earlier[call_id].requested_by if call_id in self._earlier else None
 
-    def is_told(self, call_id: str | None) -> bool:
+    def is_reported(self, call_id: str | None) -> bool:
         """Whether the answer to this call stands elsewhere: a tool run of this trace, a request of it
-        that `never_run` tells, or a part of an earlier turn.
+        that `take_never_run` tells, or a part of an earlier turn.
         """
-        if call_id in self._run or call_id in self._asked or call_id in self._told_earlier:
+        if call_id in self._executed or call_id in self._requested or call_id in self._answered_earlier:
             return True
         return call_id is not None and self._is_decision(call_id)
 
     def _is_decision(self, call_id: str) -> bool:
         """Whether a node answered a call of an earlier turn: a human refused it, or stood in for the tool."""
-        if call_id not in self._by_nodes or call_id in self._run or call_id in self._asked:
+        if call_id not in self._answered_by_nodes or call_id in self._executed or call_id in self._requested:
             return False
         # Another process may have asked: then a turn that is resumed tells it, with what it loaded.
         return call_id in self._earlier or self._resumed
 
     def is_known(self, call_id: Any) -> bool:
         """Whether the request itself stands elsewhere."""
-        return any(call_id in calls for calls in (self._asked, self._run, self._earlier, self._mentioned))
+        return any(call_id in calls for calls in (self._requested, self._executed, self._earlier, self._mentioned))
 
-    def never_run(self, final: bool) -> list[tuple[dict[str, Any], Run, Message | None]]:
+    def take_never_run(self, final: bool) -> list[tuple[dict[str, Any], Run, Message | None]]:
         """Requests, who made them, and their answers, where no tool ran and a tool message answers all
         the same; each once. In the end (`final`) also invalid requests that nobody answered.
 
         A valid request without any answer is not among them: it waits, or the program's own
         code deals with it; it stands in the model's output.
         """
-        for call_id in list(self._unsettled):
+        for call_id in list(self._pending):
             self._close(call_id, final)
-        found, self._unrun = self._unrun, []
+        found, self._never_run = self._never_run, []
         return found
 
     def decisions(self) -> Iterator[tuple[Message, dict[str, Any] | None]]:
@@ -173,13 +173,13 @@ class Calls:
                 earlier = self._earlier.get(call_id)
                 yield message, earlier.request if earlier is not None else self._mentioned.get(call_id)
 
-    def leave(self, thread: Thread, waiting: bool) -> None:
-        """Tell the thread what this turn leaves open."""
-        asked = {call_id: Waiting(request, str(by.id)) for call_id, (request, by) in self._asked.items()}
-        done = (self._run - self._paused) | self._answers.keys()
+    def save_to(self, state: ConversationState, waiting: bool) -> None:
+        """Tell the state what this turn leaves open."""
+        asked = {call_id: WaitingCall(request, str(by.id)) for call_id, (request, by) in self._requested.items()}
+        done = (self._executed - self._paused) | self._answers.keys()
         still = {call_id: call for call_id, call in {**self._earlier, **asked}.items() if call_id not in done}
-        thread.waiting = still if waiting else {}
-        thread.answered = (self._told_earlier | done) if waiting else frozenset()
+        state.waiting = still if waiting else {}
+        state.answered = (self._answered_earlier | done) if waiting else frozenset()
 
 
 def _messages_in(update: dict[str, Any]) -> list[Message]:

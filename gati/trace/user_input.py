@@ -6,22 +6,27 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gati.events import ChatMessage
-from gati.trace.chat_io import ANSWERS, PEOPLE, SYSTEM, Heard, as_message, heard_in
+from gati.trace.chat_io import ASSISTANT_ROLES, SYSTEM_ROLES, USER_ROLES, SplitHistory, as_message, user_messages_in
 from gati.trace.content import text_of
 from gati.trace.media import plain_blocks
 from gati.trace.outputs import updates_of
 from gati.trace.records import COMMAND, Message, ModelCall
 
 if TYPE_CHECKING:
-    from gati.trace.conversation_state import Thread
+    from gati.trace.conversation_state import ConversationState
     from gati.trace.run_tree import Run, Trace
 
-_SILENT = frozenset({"tool", "retriever", "embedding", "memory_read", "memory_write"})
+_KINDS_WITHOUT_USER_TEXT = frozenset({"tool", "retriever", "embedding", "memory_read", "memory_write"})
 """Kinds of roots whose input is no person's."""
 
 
-def said_in(
-    trace: Trace, input_key: str | None, conversation_id: str, thread: Thread, known: bool, importing: bool = False
+def user_messages_of(
+    trace: Trace,
+    input_key: str | None,
+    conversation_id: str,
+    state: ConversationState,
+    known: bool,
+    importing: bool = False,
 ) -> list[ChatMessage]:
     """The texts that are new with this turn, oldest first.
 
@@ -29,12 +34,12 @@ def said_in(
         trace: the turn's runs.
         input_key: entry of the root's input that holds the person's text, if it is configured.
         conversation_id: whose texts these are.
-        thread: what the conversation has had; what is found here is added.
+        state: what the conversation has had; what is found here is added.
         known: the conversation had turns before, so that a history in the input is told already.
         importing: tell a history that a person has a part in, too. It may have been told live by
             another process, which would double it, so this has to be asked for.
     """
-    heard = _heard(trace, input_key)
+    heard = _split_input(trace, input_key)
     if heard is None:
         return []
     root_id, start = trace.id, trace.root.started + trace.offset
@@ -42,22 +47,22 @@ def said_in(
     earlier: dict[str, Any] = {}
     if heard.history and not known and conversation_id != root_id:
         # What stands before a person's first words, a greeting, was told by no turn.
-        if importing or not any(map(_is_persons, heard.history)):
-            said = _imported(heard.history, conversation_id, start)
+        if importing or not any(map(_is_user_message, heard.history)):
+            said = _import_history(heard.history, conversation_id, start)
         else:
             earlier = {"history_messages": len(heard.history)}
             for message in heard.history:
-                thread.tell(text_of(message))
+                state.remember(text_of(message))
     number = 0
     for message in heard.news:
         role: Literal["user", "system"]
-        if _is_persons(message):
+        if _is_user_message(message):
             role = "user"
-        elif message.role in SYSTEM and number:
+        elif message.role in SYSTEM_ROLES and number:
             role = "system"
         else:
             continue
-        text, media = text_of(message), _media(message)
+        text, media = text_of(message), _attachments(message)
         if not text and not media:
             continue
         suffix = f":{number}" if number else ""
@@ -67,51 +72,57 @@ def said_in(
         )
         number += 1
     for one in said:
-        thread.tell(one.text)
+        state.remember(one.text)
     return said
 
 
-def _heard(trace: Trace, input_key: str | None) -> Heard | None:
+def _split_input(trace: Trace, input_key: str | None) -> SplitHistory | None:
     root = trace.root
-    if root.kind in _SILENT:
+    if root.kind in _KINDS_WITHOUT_USER_TEXT:
         return None
     resume = resume_of(trace)
     if resume is not None:
-        return Heard([], [Message("human", text, status="resumed") for text in resume.texts]) if resume.texts else None
+        return (
+            SplitHistory([], [Message("human", text, status="resumed") for text in resume.texts])
+            if resume.texts
+            else None
+        )
     if isinstance(root.inputs, ModelCall):
-        return heard_in(list(root.inputs.messages))
+        return user_messages_in(list(root.inputs.messages))
     if isinstance(root.inputs, dict) and COMMAND in root.inputs:
-        return next((heard for update in updates_of(root.inputs) if (heard := heard_in(update)) is not None), None)
-    heard = heard_in(root.inputs, input_key)
+        return next(
+            (heard for update in updates_of(root.inputs) if (heard := user_messages_in(update)) is not None), None
+        )
+    heard = user_messages_in(root.inputs, input_key)
     if heard is not None:
         return heard
-    return _heard_by_model(trace)
+    return _split_first_model_call(trace)
 
 
-def _heard_by_model(trace: Trace) -> Heard | None:
+def _split_first_model_call(trace: Trace) -> SplitHistory | None:
     """The words that the first model was given: for roots whose input does not tell."""
     for run in trace.models():
         if isinstance(run.inputs, ModelCall):
-            heard = heard_in(list(run.inputs.messages))
-            if heard is not None and any(_is_persons(m) for m in heard.news):
-                return Heard([], heard.news)
+            heard = user_messages_in(list(run.inputs.messages))
+            if heard is not None and any(_is_user_message(m) for m in heard.news):
+                return SplitHistory([], heard.news)
     return None
 
 
-def _is_persons(message: Message) -> bool:
+def _is_user_message(message: Message) -> bool:
     """Whether a person wrote it: LangChain's summaries are in a person's voice, but marked."""
-    return message.role in PEOPLE and not (message.additional or {}).get("lc_source")
+    return message.role in USER_ROLES and not (message.additional or {}).get("lc_source")
 
 
-def _imported(history: list[Message], conversation_id: str, start: int) -> list[ChatMessage]:
+def _import_history(history: list[Message], conversation_id: str, start: int) -> list[ChatMessage]:
     """A history that began before gati watched. Ids are made of conversation, position and
     text, so that every process that meets it makes the same ones."""
     said: list[ChatMessage] = []
     for position, message in enumerate(history):
         role: Literal["user", "assistant"]
-        if _is_persons(message):
+        if _is_user_message(message):
             role = "user"
-        elif message.role in ANSWERS and not message.tool_calls:
+        elif message.role in ASSISTANT_ROLES and not message.tool_calls:
             role = "assistant"
         else:
             continue
@@ -124,7 +135,7 @@ def _imported(history: list[Message], conversation_id: str, start: int) -> list[
     return said
 
 
-def _media(message: Message) -> dict[str, Any]:
+def _attachments(message: Message) -> dict[str, Any]:
     """What is not text in a person's message: pictures, files."""
     if isinstance(message.content, str):
         return {}
@@ -164,7 +175,7 @@ def _is_interrupt_id(key: Any) -> bool:
     return isinstance(key, str) and len(key) == 32 and all(c in "0123456789abcdef" for c in key)
 
 
-def loaded_for(trace: Trace, model: Run, said: list[ChatMessage]) -> list[str]:
+def checkpointed_texts(trace: Trace, model: Run, said: list[ChatMessage]) -> list[str]:
     """Texts of a model call that a checkpoint brought: they were said in earlier turns, in this process
     or in another. They have ids and stand before what was said in this turn.
     """
@@ -175,10 +186,10 @@ def loaded_for(trace: Trace, model: Run, said: list[ChatMessage]) -> list[str]:
     last = max((index for index, m in enumerate(messages) if text_of(m) in texts), default=-1)
     if last < 0 and resume_of(trace) is not None:
         last = len(messages)
-    return [text_of(m) for m in messages[: last + 1] if m.id and m.role in (PEOPLE | ANSWERS)]
+    return [text_of(m) for m in messages[: last + 1] if m.id and m.role in (USER_ROLES | ASSISTANT_ROLES)]
 
 
-def rest_of_input(inputs: Any, said: list[ChatMessage]) -> dict[str, Any]:
+def remaining_input(inputs: Any, said: list[ChatMessage]) -> dict[str, Any]:
     """The part of a root's input that is no text of a person."""
     if not isinstance(inputs, dict) or COMMAND in inputs:
         return {}

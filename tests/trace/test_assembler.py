@@ -31,8 +31,8 @@ class Program:
     """Writes the records of an imagined program; its clock ticks with each of them."""
 
     def __init__(self, timeout: float = 3600.0) -> None:
-        self.given_up: list[UUID] = []
-        self.assembler = Assembler(Options(defaults=Defaults()), timeout, self.given_up.append)
+        self.on_abandoned: list[UUID] = []
+        self.assembler = Assembler(Options(defaults=Defaults()), timeout, self.on_abandoned.append)
         self.now = 10 * SECOND
         self.items: list[Any] = []
         self._ids = itertools.count(1)
@@ -112,7 +112,7 @@ def test_a_cancelled_run_that_never_ends_does_not_hold_its_turn():
     program.items += program.assembler.tick(program.now + LINGER_NS + 1)
     (turn,) = program.turns
     assert turn.status == "aborted"
-    assert program.given_up == [model]
+    assert program.on_abandoned == [model]
     assert program.is_empty()
 
 
@@ -185,7 +185,7 @@ def test_a_turn_that_went_silent_is_handed_out_unfinished():
     assert program.turns == []
     program.items += program.assembler.tick(program.now + 61 * SECOND)
     assert [(turn.run_id, turn.status) for turn in program.turns] == [(str(root), "unfinished")]
-    assert program.given_up == [root]
+    assert program.on_abandoned == [root]
     assert program.is_empty()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gati.trace.identity import Defaults, own_metadata, resolve
+from gati.trace.identity import Defaults, resolve, user_metadata
 from gati.trace.records import Scope
 
 ROOT = "0199-root"
@@ -68,4 +68,4 @@ def test_metadata_without_what_langchain_and_we_keep_there():
         "plan": "pro", "thread_id": "c", "user_id": "u", "system_prompt": "x", "langgraph_node": "n", "ls_provider": "p",
         "lc_agent_name": "a", "__pregel": 1, "checkpoint_ns": "", "langchain_x": 1,
     }  # fmt: skip
-    assert own_metadata(metadata) == {"plan": "pro"}
+    assert user_metadata(metadata) == {"plan": "pro"}

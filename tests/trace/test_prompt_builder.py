@@ -16,7 +16,7 @@ from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from gati.errors import ConfigurationError
 from gati.events import Prompt, PromptComponent
 from gati.langchain.prompt_templates import template_of
-from gati.trace.prompt_builder import LONG, explicit_prompt, given_prompt, lineage_of, prompt_of
+from gati.trace.prompt_builder import LONG_VALUE_CHARS, explicit_prompt, given_prompt, lineage_of, prompt_of
 from gati.trace.records import Template, TemplateText
 
 MARK = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
@@ -105,7 +105,7 @@ def test_a_value_from_this_turns_retrievals_is_a_part_of_its_own():
 
 
 def test_a_long_value_is_a_part_of_its_own():
-    rules = "No. " * LONG
+    rules = "No. " * LONG_VALUE_CHARS
     made = recovered(ChatPromptTemplate([("system", "Rules: {rules}")]), {"rules": rules})
     assert made.components == [PromptComponent("Rules: "), PromptComponent(rules, "rules", "other", is_dynamic=True)]
 
