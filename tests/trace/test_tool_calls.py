@@ -97,7 +97,7 @@ def test_an_answer_of_an_earlier_turn_is_none_to_a_new_request():
 def test_a_call_that_waits_is_left_to_the_next_turn_which_tells_the_decision():
     state = ConversationState()
     asker, paused = asking(request("delete", "c1"), request("look", "c2")), run("tool", None, ROOT, extra="c1")
-    paused.fault = ErrorInfo("GraphInterrupt", "", "interrupt")
+    paused.error = ErrorInfo("GraphInterrupt", "", "interrupt")
     calls(asker, paused, run("tool", "seen", ROOT, extra="c2")).save_to(state, waiting=True)
     assert (set(state.waiting), state.answered) == ({"c1"}, {"c2"})
 
