@@ -22,14 +22,15 @@ ARROWS: dict[str, set[str]] = {
     "gati": {"gati.observe", "gati.langchain"},
     "gati.observe": {"gati._api", "gati.settings", "gati.pipeline", "gati.langchain"},
     "gati._api": {
-        "gati._context", "gati.langchain", "gati.trace", "gati.exporters", "gati.pipeline", "gati.settings",
-        "gati.store",
+        "gati._context", "gati.langchain", "gati.trace", "gati.exporters", "gati.pipeline", "gati.prompt_model",
+        "gati.settings", "gati.store",
     },
     "gati._context": {"gati.trace"},
     "gati.settings": {"gati.options"},
-    "gati.options": set(),
+    "gati.options": {"gati.prompt_model"},
+    "gati.prompt_model": set(),
     "gati.langchain": {"gati._context", "gati.trace"},
-    "gati.trace": set(),
+    "gati.trace": {"gati.prompt_model"},
     "gati.pipeline": {"gati.trace", "gati.exporters", "gati.settings"},
     "gati.exporters": {"gati.settings", "gati.store"},
     "gati.store": set(),
@@ -72,7 +73,7 @@ OWNERS = {
     "jsonschema": ("gati.studio.api.validation",),
     "typer": ("gati.cli",),
     "rich": ("gati.cli",),
-    "pydantic": ("gati.options", "gati.settings", "gati.langchain", "gati.testing.scripted_model"),
+    "pydantic": ("gati.options", "gati.prompt_model", "gati.settings", "gati.langchain", "gati.testing.scripted_model"),
     "genai_prices": ("gati.trace.cost",),
 }
 """The only modules that may import a third-party package. Imports for type checking are not counted."""

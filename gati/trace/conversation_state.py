@@ -1,4 +1,4 @@
-"""What is kept of conversations between their turns: bounded, and small for each."""
+"""State of conversations between their turns, bounded in number and size."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any, NamedTuple
 from gati.trace.prompt_index import UnlinkedPrompts
 
 MAX_CONVERSATIONS = 10_000
-"""Most conversations remembered; the least recently used goes first."""
+"""Conversations kept; the least recently used is dropped first."""
 MAX_TEXTS = 256
-"""Most texts remembered of one conversation, by hash."""
+"""Text hashes kept per conversation; the oldest is dropped first."""
 
 
 class WaitingCall(NamedTuple):
-    """A tool call that waits for a human: what was asked for, and the model run that did."""
+    """A tool call that waits for a human decision: its request, and the id of the model run that requested it."""
 
     request: dict[str, Any]
     requested_by: str
 
 
 class ConversationState:
-    """What one conversation has had: hashes of its texts, and what its last turn left open.
+    """State of one conversation: hashes of its texts, and the tool calls that its last turn left open.
 
     Attributes:
-        waiting: tool calls that wait for a human, by their ids.
-        answered: ids of the calls that a waiting turn has answered; the next one brings their results along.
+        waiting: tool calls that wait for a human decision, by id.
+        answered: ids of the calls that a waiting turn has answered; the next turn's input repeats their results.
     """
 
     __slots__ = ("_texts", "answered", "waiting")
@@ -36,20 +36,24 @@ class ConversationState:
         self.answered: frozenset[str] = frozenset()
 
     def remember(self, text: str) -> None:
-        """Remember that this text stands in the conversation."""
+        """Remember that `text` is part of the conversation; ignore an empty one."""
         if text:
             self._texts[hash(text)] = None
             if len(self._texts) > MAX_TEXTS:
                 self._texts.popitem(last=False)
 
     def has_seen(self, text: str) -> bool:
-        """Whether it does."""
+        """Return True if `text` is remembered."""
         return hash(text) in self._texts
 
 
 class ConversationStates:
-    """The conversations of this process by id. `was_seen`: whether the last one asked for was known.
-    `unlinked_prompts`: prompts that wait for a model call."""
+    """The states of this process's conversations, by conversation id.
+
+    Attributes:
+        was_seen: the conversation that `of` returned last existed before.
+        unlinked_prompts: prompts that were rendered before any model call used them.
+    """
 
     __slots__ = ("_states", "unlinked_prompts", "was_seen")
 
@@ -59,7 +63,7 @@ class ConversationStates:
         self.was_seen = False
 
     def of(self, conversation_id: str) -> ConversationState:
-        """What is remembered of a conversation; made when there is nothing yet."""
+        """Return a conversation's state; create it if there is none."""
         state = self._states.get(conversation_id)
         self.was_seen = state is not None
         if state is None:

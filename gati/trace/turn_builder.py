@@ -1,8 +1,7 @@
-"""A finished trace → a turn of a conversation: who said what, what was done, how it ended."""
+"""Build a turn of a conversation from a trace: the user's messages, the events, the answer and the status."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gati.events import (
@@ -26,63 +25,48 @@ from gati.trace.final_answer import (
     must_wait_for_end,
     turn_status,
 )
-from gati.trace.identity import Defaults, resolve, user_metadata
+from gati.trace.identity import resolve, user_metadata
 from gati.trace.interrupts import interrupt_events, interrupts_of, rejected_call_events, resume_events
 from gati.trace.media import plain_blocks
-from gati.trace.prompt_builder import given_prompt
 from gati.trace.prompt_index import PromptIndex
 from gati.trace.tool_calls import ToolCallLedger
 from gati.trace.user_input import checkpointed_texts, remaining_input, resume_of, user_messages_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gati.events import Prompt
+    from gati.options import Settings
     from gati.trace.conversation_state import ConversationState, ConversationStates
     from gati.trace.final_answer import ModelEvents
     from gati.trace.records import Scope
     from gati.trace.run_tree import Run, Trace
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the settings say of making turns."""
-
-    agent_name: str = "agent"
-    environment: str | None = None
-    input_key: str | None = None
-    output_key: str | None = None
-    import_history: bool = False
-    system_prompt: Any = None
-    incremental: bool = False
-    defaults: Defaults = field(default_factory=Defaults)
-
-
-def conversation_of(trace: Trace, options: Options) -> Conversation:
-    """Whose conversation a trace belongs to, with the system prompt if one was given."""
-    root = trace.root
-    conversation = resolve(trace.id, trace.scope, root.metadata, trace.configurable, options.defaults)
-    scoped = trace.scope.system_prompt if trace.scope is not None else None
-    conversation.prompt = given_prompt(scoped, root.metadata.get("system_prompt"), options.system_prompt)
-    return conversation
-
-
 class TurnBuilder:
-    """One turn in the making: handed out whole, or in parts as the work below its root gets done."""
+    """Builds one turn: whole with `finish`, or first in parts with `part` while its root is still running.
 
-    def __init__(self, trace: Trace, options: Options, states: ConversationStates) -> None:
+    Args:
+        trace: the turn's runs.
+        conversation: the conversation of the turn.
+        settings: the options of `init`.
+        states: the states of all conversations.
+    """
+
+    def __init__(
+        self, trace: Trace, conversation: Conversation, settings: Settings, states: ConversationStates
+    ) -> None:
         self.trace = trace
-        self.options = options
+        self.settings = settings
         self.root = trace.root
-        if trace.late is not None:
-            self.id, self.conversation = trace.late
-        else:
-            self.id, self.conversation = trace.id, conversation_of(trace, options)
-        self.state: ConversationState = states.of(self.conversation.id)
+        self.id = trace.id if trace.ended_turn is None else trace.ended_turn[0]
+        self.conversation = conversation
+        self.state: ConversationState = states.of(conversation.id)
         self.seen_before = states.was_seen
         self.agentic = self.root.kind in ("chain", "prompt", "step")
+        self.ledger = ToolCallLedger(self.state, resume_of(trace) is not None)
         self.event_builder = EventBuilder(
-            trace,
-            options.agent_name,
-            ToolCallLedger(self.state, resume_of(trace) is not None),
-            PromptIndex(options.agent_name, states.unlinked_prompts),
+            trace, self.id, self.ledger, PromptIndex(settings.agent_name, states.unlinked_prompts)
         )
         self.start_ns = self.root.started + trace.offset
         self._user_messages: list[ChatMessage] = []
@@ -93,56 +77,55 @@ class TurnBuilder:
 
     @property
     def end_ns(self) -> int:
-        """When the turn ended, or was last heard of."""
-        return (self.root.ended or self.trace.touched) + self.trace.offset
+        """Time when the root ended, or of the last record if it has not ended."""
+        return (self.root.ended or self.trace.last_record_at) + self.trace.offset
 
-    def turn(self) -> Turn:
-        """What is not handed out yet, with the answer and the end."""
+    def finish(self) -> Turn:
+        """Build the turn, or what `part` has not returned of it, with the answer and the final status."""
         self.event_builder.root_ended = self.root.ended is not None
         interrupts = interrupts_of(self.trace)
         status = turn_status(self.trace, interrupts)
         self.event_builder.collect(self.root)
-        said, events = self._take_new()
+        messages, events = self._take_new()
         models = self.event_builder.models
-        answer, status = final_answer_of(self.trace, models, interrupts, status, self.options.output_key)
+        answer, status = final_answer_of(self.trace, models, interrupts, status, self.settings.output_key)
         if answer is not None:
             self.state.remember(answer.text)
         mark_answer(models, answer)
-        events += rejected_call_events(self.trace, self.event_builder.ledger)
+        events += rejected_call_events(self.trace, self.ledger)
         events += interrupt_events(self.trace, interrupts)
         if self.agentic:
             events.append(self._end_event(status))
-        self.event_builder.ledger.save_to(self.state, status == "waiting")
-        turn = self._frame(said, events, models)
+        self.ledger.save_to(self.state, status == "waiting")
+        turn = self._frame(messages, events, models)
         turn.status, turn.answer, turn.context = status, answer, self._context()
         return turn
 
     def part(self, top: Run) -> Turn | None:
-        """What is below a run right under the root, which is complete; None if that has to wait.
+        """Build a part from the completed run `top`, a child of the root; return None if it must wait.
 
-        It waits for what nobody knows before the end: whether a text is the answer, or a
-        failure the root's, and what the person said where only a model's input can remember it.
+        It must wait if only the turn's end shows whether a text is the answer or whether the root
+        handles a failure, and if the user's text is not yet known.
         """
         if self.root.kind != "chain" or must_wait_for_end(top):
             return None
         self._held_back.append(top)
         if not self._has_begun and not self._can_begin():
             return None
-        for ready in self._held_back:
-            self.event_builder.collect(ready)
+        for run in self._held_back:
+            self.event_builder.collect(run)
         self._held_back = []
         if len(self.event_builder.events) == self._events_delivered:
-            return None  # plumbing
+            return None  # only plumbing runs
         models = self.event_builder.models[self._models_cleaned :]
-        said, events = self._take_new()
+        messages, events = self._take_new()
         mark_answer(models, None)
-        turn = self._frame(said, events, models)
+        turn = self._frame(messages, events, models)
         turn.status = "unfinished"
         return turn
 
     def late_part(self) -> Turn:
-        """Work that goes on, or began, after its turn had ended, as a further part of that turn."""
-        self.event_builder.root_id = self.id
+        """Build a further part of a turn from work that continued or started after the turn had ended."""
         self.event_builder.collect(self.root)
         self._remember_tool_results(self.event_builder.events)
         self._drop_known_messages()
@@ -154,7 +137,7 @@ class TurnBuilder:
         return turn
 
     def _can_begin(self) -> bool:
-        """Whether it is seen_before by now what the person said."""
+        """Find the user's messages; return True if there are any, or if the turn resumes an earlier one."""
         if self.root.inputs is None and not self.trace.is_graph:
             return False
         self._user_messages = self._find_user_messages()
@@ -163,37 +146,37 @@ class TurnBuilder:
     def _find_user_messages(self) -> list[ChatMessage]:
         return self._user_messages or user_messages_of(
             self.trace,
-            self.options.input_key,
+            self.settings.input_key,
             self.conversation.id,
             self.state,
             self.seen_before,
-            self.options.import_history,
+            self.settings.import_history,
         )
 
     def _take_new(self) -> tuple[list[ChatMessage], list[Event]]:
-        """What was said and done, without what is handed out already."""
-        begins, self._has_begun = not self._has_begun, True
+        """Return the messages and events that no part has delivered yet."""
+        is_first, self._has_begun = not self._has_begun, True
         events: list[Event] = self.event_builder.events[self._events_delivered :]
         self._events_delivered = len(self.event_builder.events)
-        if begins:
+        if is_first:
             self._user_messages = self._find_user_messages()
-            first = [self._start_event()] if self.agentic else []
-            events = [*first, *resume_events(self.trace), *events]
+            start = [self._start_event()] if self.agentic else []
+            events = [*start, *resume_events(self.trace), *events]
         self._remember_tool_results(events)
         self._drop_known_messages()
-        return (self._user_messages if begins else []), events
+        return (self._user_messages if is_first else []), events
 
-    def _frame(self, said: list[ChatMessage], events: list[Event], models: ModelEvents) -> Turn:
+    def _frame(self, messages: list[ChatMessage], events: list[Event], models: ModelEvents) -> Turn:
         for event in events:
             self._set_envelope(event)
         return Turn(
             run_id=self.id,
             conversation=self.conversation,
             name=self.root.name,
-            agent_name=self.options.agent_name,
+            agent_name=self.settings.agent_name,
             started_ns=self.start_ns,
             ended_ns=self.end_ns,
-            messages=said,
+            messages=messages,
             events=events,
             agentic=self.agentic,
             graph=self.trace.is_graph,
@@ -201,25 +184,22 @@ class TurnBuilder:
         )
 
     def _set_envelope(self, event: Event) -> None:
-        """Say whose an event is."""
+        """Set what all events of the turn share. No other place sets these fields."""
         event.run_id = self.id
-        event.agent_name = self.options.agent_name
+        event.agent_name = self.settings.agent_name
         event.conversation_id = self.conversation.id
         event.user_id = self.conversation.user_id
         event.organization_id = self.conversation.organization_id
         event.run_name = self.root.name
 
-    # -- beginning and end ------------------------------------------------------------------------
+    # -- start and end ----------------------------------------------------------------------------
 
     def _start_event(self) -> Event:
         metadata = plain_blocks(user_metadata(self.root.metadata))
-        if self.options.environment:
-            metadata["environment"] = self.options.environment
+        if self.settings.environment:
+            metadata["environment"] = self.settings.environment
         return AgentStartEvent(
             event_id=self.id,
-            timestamp="-",
-            run_id=self.id,
-            agent_name=self.options.agent_name,
             name=self.root.name,
             input=remaining_input(self.root.inputs, self._user_messages),
             metadata=metadata,
@@ -234,9 +214,6 @@ class TurnBuilder:
         failed = error is not None and error.control is None
         return AgentEndEvent(
             event_id=f"{self.id}:end",
-            timestamp="-",
-            run_id=self.id,
-            agent_name=self.options.agent_name,
             parent_event_id=self.id,
             name=self.root.name,
             status=status,
@@ -253,52 +230,66 @@ class TurnBuilder:
         )
 
     def _context(self) -> str | None:
-        texts = [
-            d["text"]
-            for e in self.event_builder.events
-            if isinstance(e, RetrievalEvent)
-            for d in e.documents
-            if d["text"]
-        ]
-        return "\n\n".join(texts) or None
+        """Join the texts of the turn's retrieved documents."""
+        retrievals = [event for event in self.event_builder.events if isinstance(event, RetrievalEvent)]
+        return "\n\n".join(d["text"] for event in retrievals for d in event.documents if d["text"]) or None
+
+    # -- messages of the conversation -------------------------------------------------------------
 
     def _drop_known_messages(self) -> None:
-        """Leave with each model call only what stands nowhere else in the conversation."""
-        here = {one.text for one in self._user_messages}
+        """Keep in each model event only the messages that the conversation does not contain yet."""
+        user_texts = {message.text for message in self._user_messages}
         for run, event in self.event_builder.models[self._models_cleaned :]:
             if not self.seen_before and is_user_facing(run):
                 for text in checkpointed_texts(self.trace, run, self._user_messages):
                     self.state.remember(text)
             if event.new_messages:
-                event.new_messages = [m for m in event.new_messages if self._is_new(m, here)]
+                event.new_messages = [m for m in event.new_messages if self._is_new(m, user_texts)]
         self._models_cleaned = len(self.event_builder.models)
 
     def _remember_tool_results(self, events: list[Event]) -> None:
-        """Remember what tools gave, for programs that call them and the model by turns of their _set_envelope."""
+        """Remember tool results. A program that runs its tools itself passes them to its next turn as messages."""
         for event in events:
-            if isinstance(event, ToolCallEvent) and isinstance(found := event.output.get("output"), str):
-                self.state.remember(found)
+            if isinstance(event, ToolCallEvent) and isinstance(output := event.output.get("output"), str):
+                self.state.remember(output)
 
-    def _is_new(self, told: dict[str, Any], here: set[str]) -> bool:
-        text = text_of(told.get("content"))
-        if text and (text in here or self.state.has_seen(text)):
+    def _is_new(self, message: dict[str, Any], user_texts: set[str]) -> bool:
+        text = text_of(message.get("content"))
+        if text and (text in user_texts or self.state.has_seen(text)):
             return False
         self.state.remember(text)
         return True
 
 
 def _sum_known(values: list[Any]) -> Any:
-    seen_before = [value for value in values if value is not None]
-    return sum(seen_before) if seen_before else None
+    """Add up the values that are not None. Example: ``[3, None, 4]`` → ``7``, ``[None]`` → ``None``."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
-def complete_manual_event(event: Event, scope: Scope | None, options: Options) -> Event:
-    """A hand-made event with what it does not say itself: whose it is."""
+def conversation_of(trace: Trace, settings: Settings, read_prompt: Callable[[Any], Prompt | None]) -> Conversation:
+    """Return the conversation of a trace, with the explicit system prompt if one was given.
+
+    `read_prompt` converts a `system_prompt` of run metadata; it returns None for an invalid one.
+    """
+    if trace.ended_turn is not None:
+        return trace.ended_turn[1]
+    metadata = trace.root.metadata
+    conversation = resolve(trace.id, trace.scope, metadata, trace.configurable, settings)
+    prompt = trace.scope.system_prompt if trace.scope is not None else None
+    if prompt is None and (value := metadata.get("system_prompt")) is not None:
+        prompt = read_prompt(value)
+    conversation.prompt = prompt or settings.system_prompt
+    return conversation
+
+
+def complete_manual_event(event: Event, scope: Scope | None, settings: Settings) -> Event:
+    """Fill in run, agent and conversation of a manual event where they are empty, and return it."""
     if event.conversation_id is None or event.user_id is None:
-        whose = resolve(event.run_id or event.event_id, scope, None, None, options.defaults)
-        event.conversation_id = event.conversation_id or whose.id
-        event.user_id = event.user_id or whose.user_id
-        event.organization_id = event.organization_id or whose.organization_id
-    event.agent_name = event.agent_name or options.agent_name
+        conversation = resolve(event.run_id or event.event_id, scope, None, None, settings)
+        event.conversation_id = event.conversation_id or conversation.id
+        event.user_id = event.user_id or conversation.user_id
+        event.organization_id = event.organization_id or conversation.organization_id
+    event.agent_name = event.agent_name or settings.agent_name
     event.run_id = event.run_id or event.event_id
     return event

@@ -7,9 +7,9 @@ from typing import Any
 from uuid import UUID
 
 from gati.events import LLMCallEvent, Turn
+from gati.settings import load
 from gati.trace import assembler as module
 from gati.trace.assembler import LINGER_NS, Assembler
-from gati.trace.identity import Defaults
 from gati.trace.records import (
     ErrorInfo,
     FirstToken,
@@ -22,7 +22,6 @@ from gati.trace.records import (
     RunFailed,
     RunStarted,
 )
-from gati.trace.turn_builder import Options
 
 SECOND = 1_000_000_000
 
@@ -31,8 +30,8 @@ class Program:
     """Writes the records of an imagined program; its clock ticks with each of them."""
 
     def __init__(self, timeout: float = 3600.0) -> None:
-        self.on_abandoned: list[UUID] = []
-        self.assembler = Assembler(Options(defaults=Defaults()), timeout, self.on_abandoned.append)
+        self.abandoned: list[UUID] = []
+        self.assembler = Assembler(load(local=False, turn_timeout=timeout), self.abandoned.append)
         self.now = 10 * SECOND
         self.items: list[Any] = []
         self._ids = itertools.count(1)
@@ -112,7 +111,7 @@ def test_a_cancelled_run_that_never_ends_does_not_hold_its_turn():
     program.items += program.assembler.tick(program.now + LINGER_NS + 1)
     (turn,) = program.turns
     assert turn.status == "aborted"
-    assert program.on_abandoned == [model]
+    assert program.abandoned == [model]
     assert program.is_empty()
 
 
@@ -185,7 +184,7 @@ def test_a_turn_that_went_silent_is_handed_out_unfinished():
     assert program.turns == []
     program.items += program.assembler.tick(program.now + 61 * SECOND)
     assert [(turn.run_id, turn.status) for turn in program.turns] == [(str(root), "unfinished")]
-    assert program.on_abandoned == [root]
+    assert program.abandoned == [root]
     assert program.is_empty()
 
 

@@ -39,7 +39,7 @@ HELLO, HI, ASK = Message("human", "Hello"), Message("ai", "Hi!"), Message("human
 def test_the_persons_text_is_found(value: Any):
     heard = user_messages_in(value)
     assert heard is not None
-    assert [m.content for m in heard.news] == ["144?"]
+    assert [m.content for m in heard.new] == ["144?"]
 
 
 @pytest.mark.parametrize(
@@ -52,19 +52,19 @@ def test_where_it_does_not_tell_nothing_is_guessed(value: Any):
 def test_what_stands_before_the_last_answer_is_history():
     heard = user_messages_in({"messages": [HELLO, HI, ASK]})
     assert heard is not None
-    assert (heard.history, heard.news) == ([HELLO, HI], [ASK])
+    assert (heard.history, heard.new) == ([HELLO, HI], [ASK])
 
 
 def test_a_history_beside_the_text_is_found():
     heard = user_messages_in({"question": "144?", "past": [HELLO, HI]})
     assert heard is not None
-    assert (heard.history, [m.content for m in heard.news]) == ([HELLO, HI], ["144?"])
+    assert (heard.history, [m.content for m in heard.new]) == ([HELLO, HI], ["144?"])
 
 
 def test_a_configured_key_wins():
     heard = user_messages_in({"input": "not this", "asked": "144?"}, "asked")
     assert heard is not None
-    assert [m.content for m in heard.news] == ["144?"]
+    assert [m.content for m in heard.new] == ["144?"]
 
 
 @pytest.mark.parametrize(
