@@ -6,11 +6,12 @@ import itertools
 from typing import Any
 from uuid import UUID
 
-from gati.events import LLMCallEvent, Turn
+from gati.events import LLMCallEvent, Turn, iso
 from gati.settings import load
 from gati.trace import assembler as module
 from gati.trace.assembler import LINGER_NS, Assembler
 from gati.trace.records import (
+    Custom,
     ErrorInfo,
     FirstToken,
     Gap,
@@ -242,3 +243,17 @@ def test_a_first_token_counts_once_and_its_pieces_are_the_partial_answer():
     assert (turn.answer.text, turn.status) == ("Hello", "aborted")
     (call,) = [event for event in turn.events if isinstance(event, LLMCallEvent)]
     assert call.time_to_first_token_ms == 0.001
+
+
+def test_every_event_of_a_turn_has_its_envelope_and_a_true_timestamp():
+    program = Program()
+    root = program.start(inputs="hi")
+    program.feed(Custom(root, "progress", program.at(), 1))
+    program.says(program.model(root), "Hello.")
+    program.end(root, "Hello.")
+    (turn,) = program.turns
+    assert [event.kind for event in turn.events] == ["agent_start", "custom", "llm_call", "agent_end"]
+    for event in turn.events:
+        assert event.timestamp == iso(event.started_ns)
+        assert (event.run_id, event.run_name, event.agent_name) == (str(root), "chain", "agent")
+        assert (event.conversation_id, event.user_id) == (str(root), "anonymous")
