@@ -13,13 +13,13 @@ from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, SecretStr, field_validator
+
+from gati.events import Prompt
+from gati.prompt_model import PromptSpec, parse_prompt
 
 Mask: TypeAlias = Callable[[str, str, str], str]
 """Takes a text, where it stands (``messages.0.content``) and the kind of item; returns what may be sent."""
-
-PROMPT_KEYS = frozenset({"external_prompt_id", "external_template_id", "content", "components", "variables"})
-"""Keys of a structured `system_prompt`; the second is the older name of the first."""
 
 _SWITCHES = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
@@ -157,10 +157,10 @@ class Settings(BaseModel):
     properties: dict[str, Any] = option(
         dict, "Kept with every conversation.", "an object (a dict; JSON in the environment)"
     )
-    system_prompt: str | dict[str, Any] | None = option(
+    system_prompt: Annotated[InstanceOf[Prompt], BeforeValidator(parse_prompt)] | None = option(
         None,
         "Explicit system prompt; default: recovered from the program.",
-        "a text, or an object with some of " + ", ".join(f"`{key}`" for key in sorted(PROMPT_KEYS)),
+        "a text, or an object with some of " + ", ".join(f"`{key}`" for key in PromptSpec.model_fields),
     )
     input_key: str | None = option(None, "Key of the root's input that holds the user's text.", _TEXT, min_length=1)
     output_key: str | None = option(None, "Key of the root's output that holds the answer.", _TEXT, min_length=1)
@@ -253,13 +253,6 @@ class Settings(BaseModel):
     def _is_client(cls, value: Any) -> Any:
         if value is not None and not callable(getattr(getattr(value, "messages", None), "create", None)):
             raise ValueError("no client")
-        return value
-
-    @field_validator("system_prompt")
-    @classmethod
-    def _is_prompt(cls, value: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
-        if isinstance(value, dict) and not (value and PROMPT_KEYS.issuperset(value)):
-            raise ValueError("no prompt")
         return value
 
     def __repr_args__(self) -> Any:

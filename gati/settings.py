@@ -57,9 +57,13 @@ def load(**given: Any) -> Settings:
             raise ConfigurationError("client", _shown("client", arguments["client"]), "a client or `api_key`, not both")
     try:
         return Settings.model_validate(values)
-    except ValidationError as fault:
-        name = str(fault.errors(include_input=False, include_url=False, include_context=False)[0]["loc"][0])
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
     # Outside the handler: pydantic's own error may quote the value.
+    name = str(fault["loc"][0])
+    cause = fault.get("ctx", {}).get("error")
+    if isinstance(cause, ConfigurationError):  # names a place inside the value
+        raise ConfigurationError(cause.option, cause.given, cause.allowed, source=origin.get(name))
     raise ConfigurationError(name, _shown(name, values[name]), allowed(name), source=origin.get(name))
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from typing import Any
 from uuid import UUID
 
+import pytest
 from langchain_core.runnables import RunnableLambda
 
 from gati import observe
+from gati.events import Prompt
+from gati.pipeline import internal_errors
 from gati.testing import Captured, capture
 
 echo = RunnableLambda(lambda text: text, name="echo")
@@ -94,3 +99,47 @@ def test_the_old_with_observe_block_delivers_when_it_ends() -> None:
         with observe:
             echo.invoke("a")
         assert len(captured.turns) == 1
+
+
+PROMPT = {"externalPromptId": "tutor", "content": "Be brief."}
+INVALID: list[Any] = [7, "", {}, {"contents": "Be brief."}, {"components": [{"content": "x", "type": "poem"}]}]
+
+
+def test_a_scope_and_metadata_accept_the_same_prompts() -> None:
+    with capture() as captured:
+        with observe.conversation(system_prompt=PROMPT):
+            echo.invoke("a")
+        echo.invoke("b", {"metadata": {"system_prompt": PROMPT}})
+    assert [turn.conversation.prompt for turn in captured.turns] == [Prompt("Be brief.", "tutor")] * 2
+
+
+@pytest.mark.parametrize("invalid", INVALID)
+def test_an_invalid_prompt_of_a_scope_is_ignored_counted_and_logged_once(
+    invalid: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    scope = observe.conversation("c-1", system_prompt=invalid)  # before `init`, as a decorator would be
+    with caplog.at_level(logging.WARNING, "gati"), capture() as captured:
+        for _ in range(2):
+            with scope:
+                assert echo.invoke("a") == "a"
+    assert [turn.conversation.prompt for turn in captured.turns] == [None, None]
+    assert internal_errors.counts() == {"conversation.system_prompt": 2}
+    assert [record.levelname for record in caplog.records if record.name == "gati"] == ["WARNING"]
+
+
+@pytest.mark.parametrize("invalid", INVALID)
+def test_an_invalid_prompt_in_metadata_is_ignored_and_counted(invalid: Any) -> None:
+    with capture() as captured:
+        assert echo.invoke("a", {"metadata": {"system_prompt": invalid}}) == "a"
+    assert [turn.conversation.prompt for turn in captured.turns] == [None]
+    assert internal_errors.counts() == {"metadata.system_prompt": 1}
+
+
+def test_a_prompt_of_a_scope_is_a_copy() -> None:
+    given = {"content": "Be {{how}}.", "variables": {"how": "brief"}}
+    with capture() as captured, observe.conversation(system_prompt=given):
+        given["variables"] = {"how": "long"}
+        echo.invoke("a")
+    (turn,) = captured.turns
+    assert turn.conversation.prompt is not None
+    assert turn.conversation.prompt.text == "Be brief."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from pathlib import Path
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from greenflash import AsyncGreenflash, Greenflash
 
 from gati.cli import options
 from gati.errors import ConfigurationError
+from gati.events import Prompt
 from gati.settings import Settings, load, variables
 
 PRODUCT = "0b9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a10"
@@ -106,7 +108,7 @@ def test_an_unknown_option_is_named_with_a_suggestion():
 )  # fmt: skip
 def test_a_wrong_value_is_refused_with_what_is_allowed(name: str, value: object):
     fault = error(**{name: value})
-    assert fault.option == name
+    assert re.split(r"[.\[]", fault.option)[0] == name
     assert fault.source is None
     assert fault.allowed in str(fault)
 
@@ -221,7 +223,7 @@ def test_a_greenflash_key_in_the_old_variable_is_greenflashs(monkeypatch: pytest
 
 def test_a_structured_prompt_may_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GATI_SYSTEM_PROMPT", '{"external_prompt_id": "p", "content": "Hi"}')
-    assert load().system_prompt == {"external_prompt_id": "p", "content": "Hi"}
+    assert load().system_prompt == Prompt("Hi", "p")
 
 
 def test_settings_cannot_be_changed():

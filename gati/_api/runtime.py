@@ -49,10 +49,6 @@ class Runtime:
         from gati.langchain.recorder import Recorder
         from gati.pipeline.pipeline import Pipeline
 
-        if settings.system_prompt is not None:
-            from gati.trace.prompt_builder import explicit_prompt
-
-            explicit_prompt(settings.system_prompt)  # a fault in it is the caller's, and told now
         with self._lock:
             self.stop(settings.shutdown_timeout)
             self.settings = settings
@@ -101,7 +97,9 @@ class _LateAssembler:
 
     def feed(self, records: Iterable[Record]) -> list[Item]:
         if self._made is None:
-            self._made = _assembler(self._settings)
+            from gati.trace.assembler import Assembler
+
+            self._made = Assembler(self._settings, _abandoned, internal_errors.note)
         return self._made.feed(records)
 
     def tick(self, now_ns: int) -> list[Item]:
@@ -114,26 +112,7 @@ class _LateAssembler:
         return self._made.drain() if self._made is not None else []
 
 
-def _assembler(settings: Settings) -> Assembler:
-    from gati.trace.assembler import Assembler
-    from gati.trace.identity import Defaults
-    from gati.trace.turn_builder import Options
-
-    whose = Defaults(settings.conversation_id, settings.user_id, settings.organization_id, settings.properties)
-    options = Options(
-        agent_name=settings.agent_name,
-        environment=settings.environment,
-        input_key=settings.input_key,
-        output_key=settings.output_key,
-        import_history=settings.import_history,
-        system_prompt=settings.system_prompt,
-        incremental=settings.submission == "incremental",
-        defaults=whose,
-    )
-    return Assembler(options, settings.turn_timeout, _given_up)
-
-
-def _given_up(run_id: UUID) -> None:
+def _abandoned(run_id: UUID) -> None:
     if (recorder := current.recorder) is not None:
         recorder.given_up(run_id)
 

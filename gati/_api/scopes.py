@@ -11,11 +11,13 @@ from uuid import UUID
 
 from gati._context import current_scope, rare
 from gati._context import paused as paused_var
+from gati.langchain.current import current
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from gati.events import Prompt
     from gati.trace.records import Scope
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -98,7 +100,8 @@ class conversation(_Around):  # noqa: N801 - reads as a statement: `with observe
         user_id: your id of the user.
         organization_id: your id of the user's organization.
         properties: kept with the conversation.
-        system_prompt: text, or a dict with `external_prompt_id`, `components`, `variables`.
+        system_prompt: text, or a dict with `external_prompt_id`, `content` or `components`, and `variables`.
+            An invalid one is ignored and counted in `stats().faults`.
     """
 
     def __init__(
@@ -113,15 +116,28 @@ class conversation(_Around):  # noqa: N801 - reads as a statement: `with observe
         super().__init__()
         from gati.trace.records import Scope  # late: `import gati` must cost next to nothing
 
+        self._prompt_error: Exception | None = None
         self._scope = Scope(
             _text(conversation_id),
             _text(user_id),
             _text(organization_id),
             dict(properties) if properties else None,
-            dict(system_prompt) if isinstance(system_prompt, Mapping) else system_prompt,
+            self._parse(system_prompt) if system_prompt is not None else None,
         )
 
+    def _parse(self, system_prompt: Any) -> Prompt | None:
+        from gati.prompt_model import parse_prompt  # late: it loads pydantic
+
+        try:
+            return parse_prompt(system_prompt)
+        except Exception as error:  # noqa: BLE001 - an invalid prompt must not raise into the program
+            self._prompt_error = error
+            return None
+
     def _enter(self) -> Token[Any]:
+        if self._prompt_error is not None:
+            # Not in `__init__`: a decorator may be created before `init`.
+            current.report_error("conversation.system_prompt", self._prompt_error)
         return current_scope.set(_merged(current_scope.get(), self._scope))
 
 
