@@ -193,11 +193,11 @@ def test_concurrent_tasks_do_not_hang_on_each_others_spans() -> None:
 
 
 def test_nothing_of_a_span_is_left_in_the_context() -> None:
-    from gati._context import current_scope, current_span, paused
+    from gati._context import current_scope, current_span, is_paused
 
     with capture(), observe.conversation("c"), observe.span("a"), observe.paused():
         pass
-    assert (current_scope.get(), current_span.get(), paused.get()) == (None, None, False)
+    assert (current_scope.get(), current_span.get(), is_paused.get()) == (None, None, False)
 
 
 def test_embeddings_are_told_by_their_texts_and_sizes() -> None:

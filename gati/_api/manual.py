@@ -21,20 +21,20 @@ def event(given: object) -> None:
     """Take an event as it is now; later edits of the caller's are not seen."""
     if runtime.pipeline is None:
         return
-    from gati.langchain.snapshot import freeze
+    from gati.langchain.snapshot import take_snapshot
 
     with internal_errors.guard("track_event"):
         if not isinstance(given, Event):
             internal_errors.log.tell("track_event", "track_event takes an event of gati, got %s", type(given).__name__)
             return
         taken: dict[str, Any] = {
-            f.name: freeze(v)
+            f.name: take_snapshot(v)
             for f in dataclasses.fields(given)
             if isinstance(v := getattr(given, f.name), (dict, list))
         }
         taken["started_ns"] = given.started_ns or time.time_ns()
         recorder = current.recorder
-        around = recorder.around() if recorder is not None else None
+        around = recorder.current_run_id() if recorder is not None else None
         runtime.put(ManualEvent(dataclasses.replace(given, **taken), current_scope.get(), around))
 
 
@@ -42,11 +42,11 @@ def action(endpoint: Literal["users", "organizations", "ratings", "events"], **b
     """Take something to tell the destination beside conversations; None values are left out."""
     if runtime.pipeline is None:
         return
-    from gati.langchain.snapshot import freeze
+    from gati.langchain.snapshot import take_snapshot
 
     with internal_errors.guard(endpoint):
         kept = {
-            key: freeze(dict(value)) if isinstance(value, Mapping) else value
+            key: take_snapshot(dict(value)) if isinstance(value, Mapping) else value
             for key, value in body.items()
             if value is not None
         }

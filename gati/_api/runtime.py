@@ -26,7 +26,7 @@ logger = logging.getLogger("gati")
 
 
 class Runtime:
-    """Owns the pipeline. Start and stop are rare and locked; everything else only reads.
+    """Owns the pipeline. Start and stop are features_used and locked; everything else only reads.
 
     Forks and the program's exit are the pipeline's own affair.
     """
@@ -89,29 +89,29 @@ runtime = Runtime()
 class _LateAssembler:
     """The assembler, loaded with the first records: in the background, not in the user's `init`."""
 
-    __slots__ = ("_made", "_settings")
+    __slots__ = ("_assembler", "_settings")
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._made: Assembler | None = None
+        self._assembler: Assembler | None = None
 
     @property
     def open_turns(self) -> int:
-        return self._made.open_turns if self._made is not None else 0
+        return self._assembler.open_turns if self._assembler is not None else 0
 
     def feed(self, records: Iterable[Record]) -> list[Item]:
-        if self._made is None:
-            self._made = _assembler(self._settings)
-        return self._made.feed(records)
+        if self._assembler is None:
+            self._assembler = _assembler(self._settings)
+        return self._assembler.feed(records)
 
     def tick(self, now_ns: int) -> list[Item]:
-        return self._made.tick(now_ns) if self._made is not None else []
+        return self._assembler.tick(now_ns) if self._assembler is not None else []
 
     def settle(self) -> list[Item]:
-        return self._made.settle() if self._made is not None else []
+        return self._assembler.settle() if self._assembler is not None else []
 
     def drain(self) -> list[Item]:
-        return self._made.drain() if self._made is not None else []
+        return self._assembler.drain() if self._assembler is not None else []
 
 
 def _assembler(settings: Settings) -> Assembler:
@@ -130,12 +130,12 @@ def _assembler(settings: Settings) -> Assembler:
         incremental=settings.submission == "incremental",
         defaults=whose,
     )
-    return Assembler(options, settings.turn_timeout, _given_up)
+    return Assembler(options, settings.turn_timeout, _abandon_run)
 
 
-def _given_up(run_id: UUID) -> None:
+def _abandon_run(run_id: UUID) -> None:
     if (recorder := current.recorder) is not None:
-        recorder.given_up(run_id)
+        recorder.abandoned(run_id)
 
 
 def _exporters(settings: Settings) -> list[Exporter]:

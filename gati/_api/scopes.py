@@ -9,8 +9,7 @@ from contextvars import Token
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
-from gati._context import current_scope, rare
-from gati._context import paused as paused_var
+from gati._context import current_scope, features_used, is_paused
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -129,8 +128,8 @@ class paused(_Around):  # noqa: N801 - reads as a statement: `with observe.pause
     """Nothing that starts inside is recorded."""
 
     def _enter(self) -> Token[Any]:
-        rare.done = True
-        return paused_var.set(True)
+        features_used.any = True
+        return is_paused.set(True)
 
 
 def _merged(outer: Scope | None, inner: Scope) -> Scope:

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextvars import Token
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
-from gati._context import Span, current_span, rare
+from gati._context import OpenSpan, current_span, features_used
 from gati.langchain.current import current
 from gati.pipeline.internal_errors import guard
 
@@ -38,15 +38,15 @@ class _Running:
 
     def __init__(self, kind: str, name: str, given: Any, last: tuple[type[BaseException], ...] = ()) -> None:
         self._last = last
-        self._span: Span | None = None
-        self._token: Token[Span | None] | None = None
+        self._span: OpenSpan | None = None
+        self._token: Token[OpenSpan | None] | None = None
         if (recorder := current.recorder) is not None:
             with guard("span"):
                 self._span = recorder.span_started(kind, name, given)
 
     def __enter__(self) -> None:
         if self._span is not None:
-            rare.done = True
+            features_used.any = True
             self._token = current_span.set(self._span)
 
     def __exit__(
@@ -65,13 +65,13 @@ class _Running:
         """The span is over and well."""
         if self._span is not None and (recorder := current.recorder) is not None:
             with guard("span"):
-                recorder.ended(output, self._span.id)
+                recorder.run_ended(output, self._span.id)
 
     def fail(self, error: BaseException) -> None:
         """The span is over with an exception, which the caller passes on."""
         if self._span is not None and (recorder := current.recorder) is not None:
             with guard("span"):
-                recorder.failed(error, self._span.id, {})
+                recorder.run_failed(error, self._span.id, {})
 
 
 class span:  # noqa: N801 - reads as a statement: `with observe.span("rank"):`

@@ -69,7 +69,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
         """A piece of an answer came."""
         if (recorder := current.recorder) is not None:
             try:
-                recorder.token(token, run_id)
+                recorder.token_received(token, run_id)
             except Exception as error:
                 current.report_error("on_llm_new_token", error)
 
@@ -115,7 +115,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
         """A retriever found its documents."""
         if (recorder := current.recorder) is not None:
             try:
-                recorder.ended(documents, run_id)
+                recorder.run_ended(documents, run_id)
             except Exception as error:
                 current.report_error("on_retriever_end", error)
 
@@ -139,7 +139,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
         """The program dispatched an event of its own."""
         if (recorder := current.recorder) is not None:
             try:
-                recorder.custom(name, data, run_id)
+                recorder.custom_event(name, data, run_id)
             except Exception as error:
                 current.report_error("on_custom_event", error)
 
@@ -154,14 +154,14 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
     def _failed(self, place: str, error: BaseException, run_id: UUID, more: dict[str, Any]) -> None:
         if (recorder := current.recorder) is not None:
             try:
-                recorder.failed(error, run_id, more)
+                recorder.run_failed(error, run_id, more)
             except Exception as ours:
                 current.report_error(place, ours)
 
     def _graph_state(self, state: str, event: Any) -> None:
         if (recorder := current.recorder) is not None:
             try:
-                recorder.graph_state(state, event)
+                recorder.graph_state_changed(state, event)
             except Exception as error:
                 current.report_error("on_" + state, error)
 

@@ -18,7 +18,7 @@ def hide(module: str, name: str) -> None:
     if name == "on_llm_start":  # what is looked for is the code of this method
         from gati.langchain import _compat
 
-        _compat._partition = None
+        _compat._ON_LLM_START_CODE = None
         return
     if name in ("run_type", "defers_inputs"):  # keyword arguments, each by the name that gati looks for
         from gati.langchain import _compat

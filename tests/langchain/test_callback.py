@@ -20,7 +20,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
 from gati import GatiLangChainCallback, observe
-from gati.langchain import new_messages, recorder, snapshot
+from gati.langchain import recorder, snapshot
 from gati.testing import ScriptedChatModel, capture
 
 
@@ -48,21 +48,21 @@ def program() -> Runnable[Any, Any]:
 
 PLACES: list[tuple[Any, str]] = [
     (snapshot.Copier, "copy"),
-    (new_messages, "state"),
-    (new_messages, "tail_of_call"),
-    (new_messages, "tail_of_input"),
-    (new_messages, "rendered"),
-    (recorder, "message"),
-    (recorder, "freeze"),
+    (recorder, "snapshot_state"),
+    (recorder, "new_messages_of_call"),
+    (recorder, "new_messages_of_input"),
+    (recorder, "snapshot_prompt_output"),
+    (recorder, "snapshot_message"),
+    (recorder, "take_snapshot"),
     (recorder, "error_info"),
-    (recorder, "response_metadata"),
+    (recorder, "snapshot_response_metadata"),
     (recorder, "template_of"),
-    (recorder, "parameters_of"),
-    (recorder, "identity_in"),
+    (recorder, "invocation_parameters"),
+    (recorder, "identity_of_config"),
     (recorder, "enclosing_run"),
-    (recorder.Recorder, "_start"),
+    (recorder.Recorder, "_record_start"),
     (recorder.Recorder, "_admit"),
-    (recorder.Recorder, "_forget"),
+    (recorder.Recorder, "_close"),
 ]
 
 
@@ -86,7 +86,7 @@ def test_a_snapshot_that_fails_costs_its_content_and_not_the_turn(monkeypatch: p
     def broken(*_: Any) -> Any:
         raise RuntimeError("a fault of gati's own")
 
-    monkeypatch.setattr(recorder.Recorder, "_result", broken)
+    monkeypatch.setattr(recorder.Recorder, "_model_result", broken)
     with capture() as captured:
         program().invoke("What is the capital?")
         assert observe.stats().faults

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from langchain_core.tools import tool
 
-from gati.langchain.callback_args import parameters_of, text_of_blocks
+from gati.langchain.callback_args import invocation_parameters, text_of_token
 
 
 @tool
@@ -25,7 +25,7 @@ def shout(text: str) -> str:
     ],
 )
 def test_tools_are_told_by_their_names_in_any_form(given: Any, name: str) -> None:
-    kept = parameters_of({"invocation_params": {"tools": [given]}})
+    kept = invocation_parameters({"invocation_params": {"tools": [given]}})
     assert kept is not None
     assert kept["tools"] == [name]
 
@@ -40,4 +40,4 @@ def test_tools_are_told_by_their_names_in_any_form(given: Any, name: str) -> Non
     ],
 )
 def test_the_words_of_a_piece_are_found_in_its_blocks(token: Any, text: str) -> None:
-    assert text_of_blocks(token) == text
+    assert text_of_token(token) == text

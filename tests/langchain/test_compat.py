@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
 
 import pytest
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
@@ -18,9 +15,8 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 
-from gati.langchain import _compat
-from gati.langchain._compat import DEFERS_INPUTS, RUN_TYPE, input_comes_late
-from gati.testing import ScriptedChatModel, capture
+from gati.langchain._compat import DEFERS_INPUTS, RUN_TYPE, is_input_deferred
+from gati.testing import ScriptedChatModel
 
 ROOT = Path(__file__).parents[2]
 GONE = "is gone; what is lost stands in gati/langchain/_compat.py"
@@ -107,7 +103,7 @@ def test_a_chain_still_tells_its_type_and_that_its_input_comes_late() -> None:
 
     class Listens(BaseCallbackHandler):
         def on_chain_start(self, serialized: Any, inputs: Any, **more: Any) -> None:
-            told.append((more.get(RUN_TYPE), input_comes_late(inputs, more)))
+            told.append((more.get(RUN_TYPE), is_input_deferred(inputs, more)))
 
     chain = ChatPromptTemplate([("user", "{text}")]) | ScriptedChatModel(replies=["4"]) | StrOutputParser()
     chain.invoke({"text": "2 + 2?"}, {"callbacks": [Listens()]})
@@ -134,45 +130,3 @@ def test_without_a_name_only_what_it_serves_is_lost(hidden: tuple[str, str], los
     if not has("langgraph.callbacks", "GraphCallbackHandler"):
         expected |= NAMES["langgraph.callbacks", "GraphCallbackHandler"]
     assert seen == expected
-
-
-@pytest.mark.skipif(sys.version_info >= (3, 11), reason="LangChain itself knows, from Python 3.11 on")
-async def test_before_python_3_11_nested_async_calls_find_their_run() -> None:
-    model = ScriptedChatModel(replies=["certainly"])
-
-    async def answer(text: str) -> str:
-        return str((await model.ainvoke(text)).content)
-
-    with capture() as captured:
-        assert await RunnableLambda(answer).ainvoke("Well?") == "certainly"
-        assert await RunnableLambda(answer).ainvoke("Again?") == "certainly"
-    assert [len(turn.events) > 1 for turn in captured.turns] == [True, True]
-    assert len(captured.turns) == 2
-
-
-def test_which_run_s_code_is_running_is_known_until_it_ends() -> None:
-    """What Python 3.10 needs; it can be asked on any version."""
-    outer, inner = uuid4(), uuid4()
-    opened = {outer.int: "outer", inner.int: "inner"}
-
-    async def nested() -> UUID | None:
-        _compat.enter(inner, opened)
-        return _compat.entered(opened)
-
-    async def program() -> list[UUID | None]:
-        seen = [_compat.entered(opened)]
-        _compat.enter(outer, opened)
-        seen += [_compat.entered(opened), await asyncio.create_task(nested()), _compat.entered(opened)]
-        _compat.enter(inner, opened)
-        del opened[inner.int]
-        seen.append(_compat.entered(opened))
-        del opened[outer.int]
-        return [*seen, _compat.entered(opened)]
-
-    assert asyncio.run(program()) == [None, outer, inner, outer, outer, None]
-
-
-def test_outside_of_async_code_nothing_is_noted() -> None:
-    run = uuid4()
-    contextvars.copy_context().run(_compat.enter, run, {run.int: "run"})
-    assert _compat.entered({run.int: "run"}) is None

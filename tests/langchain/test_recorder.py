@@ -43,8 +43,8 @@ def kept() -> Iterator[Kept]:
     records = Kept()
     current.recorder = Recorder(records.append)
     yield records
-    assert current.recorder.open == {}
-    assert current.recorder.streams == {}
+    assert current.recorder.open_runs == {}
+    assert current.recorder.streamed_tokens == {}
     current.recorder = None
 
 
@@ -219,7 +219,7 @@ def test_a_completion_begins_a_conversation_as_any_model_call_does(kept: Kept):
     handler.on_llm_start({"name": "completion"}, ["one"], **config)
     handler.on_llm_error(ValueError("enough"), run_id=config["run_id"])
     talk = [HumanMessage("one"), AIMessage("Answer.", id="told elsewhere"), HumanMessage("two")]
-    current.recorder.answers.add("told elsewhere")  # type: ignore[union-attr]  # the fixture has put one there
+    current.recorder.known_answers.add("told elsewhere")  # type: ignore[union-attr]  # the fixture has put one there
     model("Two.").invoke(talk, {**WATCHED, "metadata": {"thread_id": "c"}})
     assert [message.content for message in kept.of(RunStarted)[-1].inputs.messages] == ["two"]
 
@@ -250,18 +250,18 @@ def test_runs_that_never_end_are_forgotten_by_number(monkeypatch: pytest.MonkeyP
     recorder = Recorder(lambda record: None)
     for number in range(100):
         recorder.chain_started({}, "hi", UUID(int=number + 1), None, None, None, {})
-        recorder.token("x", UUID(int=number + 1))
-    assert len(recorder.open) <= 10
-    assert len(recorder.streams) <= 10
+        recorder.token_received("x", UUID(int=number + 1))
+    assert len(recorder.open_runs) <= 10
+    assert len(recorder.streamed_tokens) <= 10
 
 
 def test_a_run_that_was_given_up_is_forgotten():
     recorder = Recorder(lambda record: None)
     recorder.chain_started({}, "hi", UUID(int=1), None, None, None, {})
-    assert recorder.open[1] & ROOT
-    recorder.token("x", UUID(int=1))
-    recorder.given_up(UUID(int=1))
-    assert (recorder.open, recorder.streams) == ({}, {})
+    assert recorder.open_runs[1] & ROOT
+    recorder.token_received("x", UUID(int=1))
+    recorder.abandoned(UUID(int=1))
+    assert (recorder.open_runs, recorder.streamed_tokens) == ({}, {})
 
 
 def make_root(metadata: Any) -> Callable[[Recorder, int], None]:

@@ -18,7 +18,7 @@ from langgraph.errors import GraphInterrupt, ParentCommand
 from langgraph.types import Command, Interrupt
 from pydantic import BaseModel
 
-from gati.langchain.snapshot import BUDGET, CUT, error_info, freeze, is_command
+from gati.langchain.snapshot import BUDGET, TRUNCATED, error_info, is_command, take_snapshot
 from gati.trace.records import COMMAND, ErrorInfo
 
 Point = namedtuple("Point", "x y")
@@ -58,7 +58,7 @@ class Box:
     ],
 )
 def test_values_become_plain_ones(value: Any, copied: Any):
-    assert freeze(value) == copied
+    assert take_snapshot(value) == copied
 
 
 def test_objects_are_described_by_their_class_alone():
@@ -66,33 +66,33 @@ def test_objects_are_described_by_their_class_alone():
         def __repr__(self) -> str:
             raise AssertionError("a query to the database")
 
-    assert freeze({"db": Session()})["db"].endswith("Session>")
+    assert take_snapshot({"db": Session()})["db"].endswith("Session>")
 
 
 def test_numbers_of_numpy_are_numbers():
-    assert float(freeze(numpy.float64(1.5))) == 1.5
+    assert float(take_snapshot(numpy.float64(1.5))) == 1.5
 
 
 def test_a_cycle_is_cut():
     value: dict[str, Any] = {"a": 1}
     value["self"] = value
-    assert freeze(value) == {"a": 1, "self": CUT}
+    assert take_snapshot(value) == {"a": 1, "self": TRUNCATED}
 
 
 def test_a_large_value_is_copied_up_to_a_budget_and_says_what_is_left_out():
-    copied = freeze(list(range(BUDGET + 5)))
+    copied = take_snapshot(list(range(BUDGET + 5)))
     assert len(copied) == BUDGET + 1
-    assert copied[-1] == f"{CUT} 5 more"
+    assert copied[-1] == f"{TRUNCATED} 5 more"
 
 
 def test_a_document_is_its_fields():
-    copied = freeze(Document("text", metadata={"page": 1}))
+    copied = take_snapshot(Document("text", metadata={"page": 1}))
     assert (copied["page_content"], copied["metadata"]) == ("text", {"page": 1})
 
 
 def test_a_command_is_marked():
     assert is_command(Command(goto="x"))
-    assert freeze(Command(goto="x"))[COMMAND]["goto"] == "x"
+    assert take_snapshot(Command(goto="x"))[COMMAND]["goto"] == "x"
     assert not is_command(Box(1))
 
 

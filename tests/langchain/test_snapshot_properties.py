@@ -35,8 +35,8 @@ from pydantic import BaseModel, ConfigDict
 
 from gati import observe
 from gati.exporters.sanitize import plain
-from gati.langchain.message_snapshot import message
-from gati.langchain.snapshot import BUDGET, DEPTH, freeze
+from gati.langchain.message_snapshot import snapshot_message
+from gati.langchain.snapshot import BUDGET, DEPTH, take_snapshot
 from gati.testing import ScriptedChatModel
 from gati.trace.records import Message
 from tests.servers import LocalServer
@@ -203,7 +203,7 @@ def depth_of(value: Any) -> int:
 
 @given(ANYTHING)
 def test_a_snapshot_holds_plain_values_only_and_reads_as_json(make: Make):
-    frozen = freeze(make())
+    frozen = take_snapshot(make())
     assert {type(inner) for inner in values(frozen)} <= PLAIN_TYPES
     json.dumps(plain(frozen, 100_000)[0], allow_nan=False).encode()
 
@@ -220,7 +220,7 @@ def test_no_code_of_the_users_objects_runs(number: int):
     before = sys.getprofile()
     sys.setprofile(watch)
     try:
-        frozen = freeze({"value": value})
+        frozen = take_snapshot({"value": value})
     finally:
         sys.setprofile(before)
     assert calls == []
@@ -228,21 +228,21 @@ def test_no_code_of_the_users_objects_runs(number: int):
 
 
 def test_what_stands_in_odd_containers_is_kept():
-    assert freeze(HostileDict(a=HostileList([HostileText("text"), HostileNumber(7)]))) == {"a": ["text", 7]}
-    assert freeze([HostileField(), OpenModel(kept=1, more=2)]) == [{"kept": 1}, {"kept": 1, "more": 2}]
-    assert freeze([Point(1, 2), Plain(3), Slotted(4), Colour.RED]) == [
+    assert take_snapshot(HostileDict(a=HostileList([HostileText("text"), HostileNumber(7)]))) == {"a": ["text", 7]}
+    assert take_snapshot([HostileField(), OpenModel(kept=1, more=2)]) == [{"kept": 1}, {"kept": 1, "more": 2}]
+    assert take_snapshot([Point(1, 2), Plain(3), Slotted(4), Colour.RED]) == [
         {"x": 1, "y": 2},
         {"inner": 3},
         {"inner": 4},
         "red",
     ]
-    assert freeze([np.float64(1.5), np.int64(3), np.array(2)]) == [1.5, 3, 2]
-    assert freeze([Hostile(), np.arange(3)]) == [f"<{__name__}.Hostile>", "<numpy.ndarray>"]
+    assert take_snapshot([np.float64(1.5), np.int64(3), np.array(2)]) == [1.5, 3, 2]
+    assert take_snapshot([Hostile(), np.arange(3)]) == [f"<{__name__}.Hostile>", "<numpy.ndarray>"]
 
 
 def test_a_generator_is_not_read():
     stream, lines = numbers(), iter(["a"])
-    freeze({"stream": stream, "lines": [lines]})
+    take_snapshot({"stream": stream, "lines": [lines]})
     assert list(stream) == [0, 1, 2]
     assert next(lines) == "a"
 
@@ -274,7 +274,7 @@ def spoil(value: Any) -> None:
 @given(COPIABLE)
 def test_the_users_objects_are_untouched_and_later_edits_are_not_seen(value: Any):
     before = copy.deepcopy(value)
-    frozen = freeze(value)
+    frozen = take_snapshot(value)
     assert value == before
     first = copy.deepcopy(frozen)
     spoil(value)
@@ -285,7 +285,7 @@ def test_later_edits_of_a_message_are_not_seen():
     call = {"name": "add", "args": {"numbers": [1, 2]}, "id": "c", "type": "tool_call"}
     content: Any = [{"type": "text", "text": "hello"}]
     original = AIMessage(content, tool_calls=[call], additional_kwargs={"reasoning": {"summary": ["a"]}})
-    kept = message(original)
+    kept = snapshot_message(original)
     first = copy.deepcopy(kept)
     original.tool_calls[0]["args"]["numbers"].append(3)
     original.tool_calls[0]["name"] = "subtract"
@@ -306,10 +306,10 @@ def test_cycles_of_every_kind_come_to_an_end():
     node.inner = [node]
     model = OpenModel()
     model.kept = {"back": model}
-    assert freeze(loop) == ["…"]
-    assert freeze(table) == {"self": "…"}
-    assert freeze(node) == {"inner": ["…"]}
-    assert freeze(model) == {"kept": {"back": "…"}}
+    assert take_snapshot(loop) == ["…"]
+    assert take_snapshot(table) == {"self": "…"}
+    assert take_snapshot(node) == {"inner": ["…"]}
+    assert take_snapshot(model) == {"kept": {"back": "…"}}
 
 
 @pytest.mark.parametrize("count", [1, 3, 50])
@@ -318,8 +318,8 @@ def test_messages_that_hold_each_other_share_one_budget(count: int):
     history: list[BaseMessage] = [ToolMessage("x", tool_call_id=str(i)) for i in range(count)]
     for item in history:
         item.artifact = {"messages": history}
-    assert sum(1 for _ in values(freeze(history))) < 20 * BUDGET
-    assert sum(1 for _ in values(message(history[0]))) < 20 * BUDGET
+    assert sum(1 for _ in values(take_snapshot(history))) < 20 * BUDGET
+    assert sum(1 for _ in values(snapshot_message(history[0]))) < 20 * BUDGET
 
 
 @given(st.integers(0, 5), st.sampled_from([10, 100, 10_000]))
@@ -335,7 +335,7 @@ def test_depth_is_bounded(kind: int, depth: int):
             ToolMessage("x", tool_call_id="c", artifact=deep),
         ][kind]
     # A message is several levels of its own.
-    assert depth_of(freeze(deep)) <= 3 * DEPTH
+    assert depth_of(take_snapshot(deep)) <= 3 * DEPTH
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_depth_is_bounded(kind: int, depth: int):
     ids=lambda huge: type(huge).__name__,
 )
 def test_a_huge_container_is_cut_and_says_so(huge: Any):
-    frozen = freeze(huge)
+    frozen = take_snapshot(huge)
     found = list(values(frozen))
     assert len(found) <= 2 * BUDGET + 100
     assert any("more" in text and "…" in text for text in map(str, found)) or any(text == "…" for text in found)
@@ -359,17 +359,17 @@ def test_a_huge_container_is_cut_and_says_so(huge: Any):
 
 def test_a_long_text_is_shared_and_not_copied():
     text, raw = "x" * 5_000_000, b"x" * 5_000_000
-    frozen = freeze({"a": [text], "b": raw})
+    frozen = take_snapshot({"a": [text], "b": raw})
     assert frozen["a"][0] is text
     assert frozen["b"] is raw
-    assert message(HumanMessage(text)).content is text
+    assert snapshot_message(HumanMessage(text)).content is text
 
 
 @given(st.sampled_from([*ToolMessage.model_fields, "tool_calls", "invalid_tool_calls"]), ANYTHING)
 def test_a_message_with_anything_in_a_field_is_read(field: str, make: Make):
     odd = ToolMessage("x", tool_call_id="c")
     odd.__dict__[field] = make()
-    assert {type(inner) for inner in values(message(odd, result=True))} <= PLAIN_TYPES
+    assert {type(inner) for inner in values(snapshot_message(odd, result=True))} <= PLAIN_TYPES
 
 
 # -- end to end ---------------------------------------------------------------------------

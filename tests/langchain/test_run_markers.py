@@ -14,7 +14,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from gati import observe
 from gati.events import LLMCallEvent, NodeExecutionEvent
-from gati.langchain._compat import MARKS
+from gati.langchain._compat import RUN_MARKERS
 from gati.langchain.callback import GatiLangChainCallback
 from gati.testing import ScriptedChatModel, capture
 
@@ -38,7 +38,7 @@ LOST: dict[tuple[str, ...], dict[str, Any]] = {
     ("ls_provider",): {"models": [("gpt-4o-mini", None)]},
     ("ls_model_name",): {},
     ("ls_integration",): {},
-    tuple(MARKS): {"nodes": [], "prompts": ["agent"], "models": [("gpt-4o-mini", None)], "tasks": []},
+    tuple(RUN_MARKERS): {"nodes": [], "prompts": ["agent"], "models": [("gpt-4o-mini", None)], "tasks": []},
 }
 """Marks, and what is lost without them; all else must stay as it is."""
 
@@ -115,4 +115,4 @@ def test_every_mark_that_is_read_is_listed() -> None:
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and MARK.fullmatch(node.value)
     }
-    assert read == set(MARKS)
+    assert read == set(RUN_MARKERS)
