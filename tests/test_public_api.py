@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, get_type_hints
+from uuid import UUID
 
+import greenflash
 import pytest
+from mypy import api as mypy
+from pydantic import ConfigDict, SecretStr, TypeAdapter
 
 import gati
 from gati import observe
+from gati._api.runtime import runtime
+from gati.options import Mask
+from gati.settings import ALIASES, Settings
 
 HEAVY = (
     "langchain_core", "langchain", "langgraph", "langsmith", "greenflash", "openai", "httpx", "httpx2", "pydantic",
@@ -111,3 +121,103 @@ def test_init_leaves_engine_sdk_prices_and_store_to_the_first_record(tmp_path: P
         f"print([name for name in {late!r} if name in sys.modules], flush=True); os._exit(0)"
     )
     assert loaded.strip() == "[]"
+
+
+# -- the signature of `init` ----------------------------------------------------------------
+
+OPTIONS = {
+    name: parameter
+    for name, parameter in inspect.signature(observe.init).parameters.items()
+    if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+}
+
+
+def test_init_has_a_parameter_for_each_option_and_alias():
+    assert [name for name in OPTIONS if name not in ALIASES] == list(Settings.model_fields)
+    assert set(OPTIONS) - set(Settings.model_fields) == set(ALIASES)
+    assert {parameter.default for parameter in OPTIONS.values()} == {None}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_the_type_of_each_parameter_admits_the_default_of_its_option(option: str):
+    names = {
+        "Mapping": Mapping, "Sequence": Sequence, "Path": Path, "UUID": UUID, "SecretStr": SecretStr, "Mask": Mask,
+        "Greenflash": greenflash.Greenflash, "AsyncGreenflash": greenflash.AsyncGreenflash, "Exporter": object,
+        "Callable": object,
+    }  # fmt: skip
+    hint = get_type_hints(observe.init, localns=names)[option]
+    default = Settings.model_fields[ALIASES.get(option, option)].get_default(call_default_factory=True)
+    any_class = ConfigDict(arbitrary_types_allowed=True)
+    TypeAdapter(hint, config=any_class).validate_python(default, strict=True)
+    TypeAdapter(hint, config=any_class).validate_python(None, strict=True)
+
+
+def test_the_docstring_of_init_describes_each_option_like_the_options_page():
+    arguments = inspect.getdoc(observe.init).split("Args:\n")[1].split("\n\n")[0]  # type: ignore[union-attr]
+    described = dict(re.findall(r"^    (\w+): (.+?)(?=\n    \w|\Z)", arguments, re.MULTILINE | re.DOTALL))
+    described = {name: " ".join(text.split()) for name, text in described.items()}
+    del described["unknown"]
+    assert {name: text for name, text in described.items() if name not in ALIASES} == {
+        name: field.description for name, field in Settings.model_fields.items()
+    }
+    assert set(described) == set(OPTIONS)
+
+
+def test_init_passes_on_each_parameter():
+    from gati import settings
+
+    marks = {name: object() for name in OPTIONS}
+    passed: dict[str, Any] = {}
+
+    def load(**options: Any) -> Settings:
+        passed.update(options)
+        return Settings(enabled=False)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "load", load)
+        observe.init(**marks)  # type: ignore[arg-type]  # the test looks at names only
+    assert passed == marks
+
+
+def test_init_reads_mappings_paths_and_secrets(tmp_path: Path):
+    from types import MappingProxyType
+
+    observe.init(
+        api_key=SecretStr(" gf_k "), properties=MappingProxyType({"a": 1}), spool_dir=str(tmp_path),
+        system_prompt=MappingProxyType({"content": "Hi"}), agent_name=UUID(int=1),
+    )  # fmt: skip
+    assert runtime.settings is not None
+    assert runtime.settings.properties == {"a": 1}
+    assert runtime.settings.system_prompt == {"content": "Hi"}
+    assert runtime.settings.api_key is not None
+    assert runtime.settings.api_key.get_secret_value() == "gf_k"
+
+
+def test_an_unknown_keyword_raises_a_configuration_error():
+    with pytest.raises(gati.ConfigurationError, match="did you mean 'agent_name'"):
+        observe.init(agnet_name="x")  # type: ignore[arg-type]  # the test is about this mistake
+
+
+SNIPPET = """
+from gati import observe
+observe.init(agent_name="a", name=7, batch_size=3, local="x.db", on_full="newest", mask=lambda text, path, kind: text)
+observe.init(agnet_name="a")
+observe.init(batch_size="many")
+observe.init(on_full="all")
+"""
+
+
+@pytest.mark.slow
+def test_mypy_rejects_unknown_options_and_wrong_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    program = tmp_path / "program.py"
+    program.write_text(SNIPPET)
+    monkeypatch.setenv("MYPYPATH", str(Path(gati.__file__).parents[1]))
+    output, errors, _ = mypy.run(["--strict", "--follow-imports=silent", "--no-incremental", str(program)])
+    assert errors == ""
+    lines = [line.split(": ", 1)[1].split("  [")[0] for line in output.splitlines() if "error:" in line]
+    assert lines == [
+        'error: Argument "agnet_name" to "init" has incompatible type "str"; expected "Never"',
+        'error: Argument "batch_size" to "init" has incompatible type "str"; expected "int | None"',
+        'error: Argument "on_full" to "init" has incompatible type "Literal[\'all\']"; expected '
+        "\"Literal['oldest', 'newest'] | None\"",
+    ]

@@ -50,7 +50,7 @@ def test_without_anything_given_all_options_have_their_defaults():
 
 
 def test_every_option_that_is_no_object_has_a_variable():
-    assert {name for name in Settings.model_fields if not variables(name)} == {"client", "mask"}
+    assert {name for name in Settings.model_fields if not variables(name)} == {"client", "exporters", "mask"}
     assert set(SAMPLES) == {name for name in Settings.model_fields if variables(name)}
 
 
