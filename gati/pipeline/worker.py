@@ -280,14 +280,15 @@ class Worker:
         return []
 
     def _finish(self, items: list[Item]) -> None:
-        """Items to requests to outboxes, for each destination."""
+        """Mask finished items once, encode them for each destination and hand the requests to the outboxes."""
         if not items:
             return
         self._ledger.count("turns", len(items))
+        if self._mask is not None:
+            items = self._masked(items, self._mask)
         for sender, encoded in zip(self._senders, self._encoded, strict=True):
-            requests = self._encode(sender, items)
+            encoded += self._encode(sender, items)
             self._hand_on()
-            encoded += requests if self._mask is None else self._masked(requests, self._mask)
         self._store(at_least=REQUESTS_AT_ONCE)
 
     def _store(self, at_least: int) -> None:
@@ -310,12 +311,19 @@ class Worker:
         # One bad item must not cost the others.
         return [request for item in items for request in self._encode(sender, [item])]
 
-    def _masked(self, requests: Iterable[Request], function: Mask) -> Iterable[Request]:
-        for request in requests:
-            if failed := mask.apply(function, request):
-                self._ledger.count("masked_out", failed)
-            yield request
+    def _masked(self, items: list[Item], function: Mask) -> list[Item]:
+        """Return masked copies. An item that cannot be masked is dropped: it must not leave the process."""
+        masked: list[Item] = []
+        for item in items:
+            masking = mask.Masking(function)
+            with guard("mask"):
+                masked.append(masking.item(item))
+            if masking.failures:
+                self._ledger.count("masked_out", masking.failures)
             self._hand_on()
+        if len(masked) < len(items):
+            self._ledger.drop_turns(len(items) - len(masked), "mask")
+        return masked
 
     def _hand_on(self) -> None:
         """Let other threads run before they have to ask for it."""

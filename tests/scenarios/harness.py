@@ -54,8 +54,8 @@ class Seen:
         """The messages of one type."""
         return [message for message in self.messages if message["messageType"] == kind]
 
-    def said(self) -> list[tuple[str, str]]:
-        """What people wrote and saw: (role, text)."""
+    def transcript(self) -> list[tuple[str, str]]:
+        """Return what the user wrote and read: (role, text)."""
         kinds = {"user_message": "user", "assistant_message": "assistant", "final_response": "assistant"}
         return [(kinds[m["messageType"]], m["content"]) for m in self.messages if m["messageType"] in kinds]
 
@@ -133,6 +133,7 @@ class Watch:
 
     def _assert_wellformed(self, seen: Seen, product: str) -> None:
         assert self.server.unknown_keys == []
+        assert self.server.outside_contract == []
         envelopes = {}
         for body in seen.requests:
             assert body["productId"] == product

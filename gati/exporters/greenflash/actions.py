@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from gati import contract
 from gati.exporters import sanitize
 from gati.exporters.base import Request
 from gati.exporters.greenflash.turn_encoder import numbers
@@ -13,8 +14,12 @@ if TYPE_CHECKING:
     from gati.events import Action
     from gati.settings import Settings
 
-_TEXTS = frozenset({"name", "email", "phone", "feedback"})
-"""What does not leave the process with `capture_content=False`."""
+_TEXTS = frozenset(
+    name for fields in contract.ACTIONS.values() for name, known in fields.items() if known.kind is contract.Kind.TEXT
+) - {"properties", "value"}
+"""Arguments that are left out with ``capture_content=False``. Of properties the numbers stay, and of values those that
+are no texts.
+"""
 
 _WITH_PRODUCT = ("ratings", "events")
 

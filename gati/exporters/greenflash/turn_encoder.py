@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from gati import events
+from gati import contract, events
 from gati.exporters import sanitize
 from gati.exporters.greenflash.message_fields import Part, error, parts, totals
 
@@ -23,15 +23,10 @@ MAIN: Final = "main"
 NO_PROMPT: Final = "none"
 """`_Writer.main` where the call that made the answer has no prompt, though others of the turn have."""
 
-_SAID = {"user": "user_message", "assistant": "assistant_message", "system": "system_message"}
-_CONVERSATION = frozenset((*_SAID.values(), "final_response", "tool_call", "observation", "tool_error", "retrieval"))
-"""What `detail="conversation"` keeps."""
-
-_STRUCTURE = frozenset({
-    "agent_name", "environment", "error_type", "name", "node", "parent_id", "prompt_id", "prompt_version", "provider",
-    "requested_by", "status", "tool_call_id",
-})  # fmt: skip
-"""Properties that stay when no content may leave: names from the program, never texts."""
+_CONVERSATION = contract.CONVERSATION_TYPES
+_STRUCTURE = contract.names_without_text(contract.PROPERTIES)
+_OUTCOME = ("status", "finish_reason")
+"""Entries of an output that stay, as properties, with ``capture_content=False``: they are no texts."""
 
 _AGENTIC = (events.NodeExecutionEvent, events.ToolCallEvent)
 """An answer beside one of these (or a nested graph) comes from an agent or a graph, else from a plain chain."""
@@ -139,7 +134,7 @@ class _Writer:
 
     def _said(self, said: events.ChatMessage) -> None:
         id_ = sanitize.identifier(said.id)
-        part = Part(_SAID[said.role], self._own(said))
+        part = Part(contract.ROLES[said.role], self._own(said))
         if said.role == "system":
             part = part._replace(output={"text": said.text})
             self._put(part, id_, None, said.at_ns, MAIN)
@@ -311,7 +306,7 @@ def _structure(part: Part) -> dict[str, Any]:
     """A part's properties without any text that is not a name from the program."""
     kept = {k: v for k, v in part.properties.items() if k in _STRUCTURE or v is None or isinstance(v, (int, float))}
     if isinstance(part.output, dict):
-        kept |= {k: part.output[k] for k in ("status", "finish_reason") if k in part.output}
+        kept |= {k: part.output[k] for k in _OUTCOME if k in part.output}
     return kept
 
 
