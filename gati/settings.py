@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from gati.errors import ConfigurationError
 from gati.options import Mask, Settings, hide_credentials
@@ -30,6 +30,7 @@ MASKED = "**********"
 _SECRET_NAME = re.compile(r"key|secret|token|passw|credential", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"\s*(gf_|sk-|Bearer )", re.IGNORECASE)
 _GREENFLASH_KEY = re.compile(r"\s*gf_")
+_KEYS = frozenset({"api_key", "backend_api_key"})
 _JSON = frozenset({"properties", "system_prompt"})
 """Options whose environment variable may contain a JSON object."""
 
@@ -88,6 +89,8 @@ def _resolve_aliases(given: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigurationError(spelled, _display_value(spelled, value), _suggestion(spelled))
         if value is None:
             continue
+        if name in _KEYS and isinstance(value, SecretStr):
+            value = value.get_secret_value()
         if name in arguments and arguments[name] != value:
             raise ConfigurationError(
                 spelled, _display_value(spelled, value), f"the same value as `{name}`, or one of the two"

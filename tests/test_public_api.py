@@ -153,7 +153,9 @@ def test_the_type_of_each_parameter_admits_the_default_of_its_option(option: str
 
 
 def test_the_docstring_of_init_describes_each_option_like_the_options_page():
-    arguments = inspect.getdoc(observe.init).split("Args:\n")[1].split("\n\n")[0]  # type: ignore[union-attr]
+    docstring = inspect.getdoc(observe.init)
+    assert docstring is not None
+    arguments = docstring.split("Args:\n")[1].split("\n\n")[0]
     described = dict(re.findall(r"^    (\w+): (.+?)(?=\n    \w|\Z)", arguments, re.MULTILINE | re.DOTALL))
     described = {name: " ".join(text.split()) for name, text in described.items()}
     del described["unknown"]
@@ -189,8 +191,9 @@ def test_init_reads_mappings_paths_and_secrets(tmp_path: Path):
     assert runtime.settings is not None
     assert runtime.settings.properties == {"a": 1}
     assert runtime.settings.system_prompt == {"content": "Hi"}
-    assert runtime.settings.api_key is not None
-    assert runtime.settings.api_key.get_secret_value() == "gf_k"
+    key = runtime.settings.api_key
+    assert key is not None
+    assert key.get_secret_value() == "gf_k"
 
 
 def test_an_unknown_keyword_raises_a_configuration_error():
