@@ -118,7 +118,7 @@ class Settings(BaseModel):
         extra="forbid", frozen=True, arbitrary_types_allowed=True, hide_input_in_errors=True, allow_inf_nan=False
     )
 
-    # Who you are
+    # Identity of the program
     agent_name: Id = option("agent", "Name of the program or agent; `name` is an alias.", _ID)
     environment: str | None = option(
         None, "Deployment environment, e.g. `production`; attached to each turn.", _TEXT, min_length=1
@@ -126,7 +126,7 @@ class Settings(BaseModel):
     enabled: bool = option(True, "False disables gati: it records nothing and `get_callbacks()` returns `[]`.", _SWITCH)
     auto_inject: bool = option(True, "Attach the handler to every LangChain run automatically.", _SWITCH)
 
-    # Where it goes
+    # Destinations
     product_id: Annotated[str, BeforeValidator(_parse_uuid)] | None = option(
         None, "Greenflash product, as shown in its web app.", "a UUID"
     )
@@ -170,7 +170,7 @@ class Settings(BaseModel):
         ge=1024**2,
     )
 
-    # Whose conversation
+    # Defaults of conversations
     user_id: Id | None = option(None, "Default user id; scopes and run metadata override it.", _ID)
     conversation_id: Id | None = option(None, "Default conversation id; scopes and run metadata override it.", _ID)
     organization_id: Id | None = option(None, "Default organization id; scopes and run metadata override it.", _ID)
@@ -193,7 +193,7 @@ class Settings(BaseModel):
         _SWITCH,
     )
 
-    # What is told
+    # Content
     detail: Literal["full", "conversation"] = option(
         "full",
         "`full` records every step; `conversation` only user-visible messages, tools and retrievals.",
@@ -226,7 +226,7 @@ class Settings(BaseModel):
         ge=256,
     )
 
-    # How it travels
+    # Delivery
     flush_interval: Number = option(
         1.0,
         "Seconds between checks for data to send.",

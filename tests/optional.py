@@ -1,4 +1,4 @@
-"""What not every installation has: tests that need it are skipped, with what they need as the reason."""
+"""Skip tests that need packages or versions that are not installed."""
 
 from __future__ import annotations
 
@@ -14,62 +14,62 @@ PACKAGES = {
     "celery", "gevent", "gunicorn", "langchain", "langchain_classic", "langchain_openai", "numpy", "openai", "playwright",
     "schemathesis",
 }  # fmt: skip
-"""Without one of these a test module is skipped; without anything else it fails."""
+"""Optional packages: a test module is skipped if one is missing. If any other package is missing, it fails."""
 
 
-tells_static_interrupts = pytest.mark.skipif(
-    importlib.util.find_spec("langgraph.callbacks") is None, reason="this LangGraph tells nobody of static interrupts"
+requires_static_interrupts = pytest.mark.skipif(
+    importlib.util.find_spec("langgraph.callbacks") is None, reason="this LangGraph does not report static interrupts"
 )
 
 LANGGRAPH = tuple(int(part) for part in version("langgraph").split(".")[:3] if part.isdigit())
 
-says_it_is_a_graph = pytest.mark.skipif(
+requires_graph_marker = pytest.mark.skipif(
     LANGGRAPH < (1, 1, 4),
-    reason="this LangGraph does not say of a graph without nodes that it is one",
+    reason="this LangGraph does not mark the run of a graph none of whose nodes ran",
 )
 
 WARNINGS = ("-W", "error", *(("-W", "ignore::DeprecationWarning") if LANGGRAPH < (1, 1, 4) else ()))
-"""How Python is started where nothing may warn; in LangGraph's older versions its modules warn of each other."""
+"""Options for a Python that must not warn. Modules of older LangGraph versions emit deprecation warnings on import."""
 
 
 def needs(*packages: str) -> None:
-    """Skip the test where one of these is not installed; none of them is loaded here."""
+    """Skip the test if one of these packages is not installed. Imports none of them."""
     for package in packages:
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"needs {package}")
 
 
-def named(module: str, name: str) -> Any:
-    """A name that not every version of a package has."""
-    found = getattr(pytest.importorskip(module, reason=f"needs {module}"), name, None)
-    if found is None:
+def import_optional(module: str, name: str) -> Any:
+    """Import a name that not every version of a package has; skip the test if it is missing."""
+    member = getattr(pytest.importorskip(module, reason=f"needs {module}"), name, None)
+    if member is None:
         pytest.skip(f"this version of {module.split('.')[0]} has no {name}")
-    return found
+    return member
 
 
 def create_agent(*arguments: Any, **more: Any) -> Any:
-    """LangChain's `create_agent`, for test modules of which a part runs on LangGraph alone."""
-    return named("langchain.agents", "create_agent")(*arguments, **more)
+    """Call LangChain's `create_agent`; skip the test without `langchain`."""
+    return import_optional("langchain.agents", "create_agent")(*arguments, **more)
 
 
 def middleware(kind: str, *arguments: Any, **more: Any) -> Any:
-    """A middleware of `langchain` that this version may not have."""
-    return named("langchain.agents.middleware", kind)(*arguments, **more)
+    """Create a middleware of `langchain`; skip the test if this version does not have it."""
+    return import_optional("langchain.agents.middleware", kind)(*arguments, **more)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
-    """A module that imports what is not installed is skipped, not an error."""
+    """Skip a module that imports an optional package that is not installed."""
     report: Any = yield
     error = report.call.excinfo and report.call.excinfo.value.__cause__
     missing = str(getattr(error, "name", None) or "").partition(".")[0]
-    if isinstance(error, ModuleNotFoundError) and missing in PACKAGES and not _is_there(missing):
+    if isinstance(error, ModuleNotFoundError) and missing in PACKAGES and not _is_importable(missing):
         report.outcome = "skipped"
         report.longrepr = (str(collector.path), 1, f"Skipped: needs {missing}, which is not installed")
     return report
 
 
-def _is_there(package: str) -> bool:
+def _is_importable(package: str) -> bool:
     try:
         return bool(importlib.import_module(package))
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""What `gati` and `gati.observe` promise, and what importing them costs."""
+"""The public names of `gati` and `gati.observe`, the signature of `init`, and the cost of importing them."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ HEAVY = (
 
 
 def run(program: str) -> str:
-    plain = {**os.environ, "COVERAGE_PROCESS_CONFIG": ""}  # to measure coverage loads modules of its own
+    plain = {**os.environ, "COVERAGE_PROCESS_CONFIG": ""}  # coverage would load additional modules
     command = [sys.executable, "-W", "error", "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=plain)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-def test_gati_exports_just_this():
+def test_gati_exports_exactly_these_names():
     assert gati.__all__ == sorted(gati.__all__, key=lambda name: (name.strip("_")[0].islower(), name))
     assert set(gati.__all__) == {
         "AgentEndEvent", "AgentStartEvent", "ConfigurationError", "CustomEvent", "EmbeddingEvent", "Event",
@@ -49,7 +49,7 @@ def test_gati_exports_just_this():
     assert all(getattr(gati, name) is not None for name in gati.__all__)
 
 
-def test_observe_exports_just_this():
+def test_observe_exports_exactly_these_names():
     public = {
         name
         for name, value in vars(observe).items()
@@ -77,7 +77,7 @@ def test_the_version_is_the_packages():
     assert gati.__version__ == expected
 
 
-def test_what_gati_does_not_have_is_an_attribute_error():
+def test_an_unknown_attribute_raises_an_attribute_error():
     with pytest.raises(AttributeError, match="nothing_such"):
         gati.nothing_such  # noqa: B018  the access is the test
     assert dir(gati) == gati.__all__
@@ -95,7 +95,7 @@ def test_the_command_line_starts_without_langchain_and_web_framework():
     assert loaded == "[]"
 
 
-def test_importing_gati_starts_no_thread_and_touches_no_file():
+def test_importing_gati_starts_no_thread_and_adds_no_log_handler():
     program = "import gati, threading, logging; print(threading.active_count(), logging.getLogger('gati').handlers)"
     assert run(program) == "1 []"
 
@@ -114,7 +114,7 @@ def test_before_init_every_function_of_observe_does_nothing():
         pass
 
 
-def test_init_leaves_engine_sdk_prices_and_store_to_the_first_record(tmp_path: Path) -> None:
+def test_init_does_not_load_engine_sdk_prices_and_store(tmp_path: Path) -> None:
     late = ("gati.pipeline.engine", "gati.trace.assembler", "greenflash", "genai_prices", "gati.store.store")
     loaded = run(
         f"from gati import observe; observe.init(api_key='gf_x', spool_dir={str(tmp_path)!r}); import os, sys; "

@@ -34,7 +34,7 @@ class Destination(NamedTuple):
 
 
 def active_destinations(settings: Settings) -> list[Destination]:
-    """Return the destinations of `settings`; the embedded store is the default if there is no other.
+    """Return the destinations of `settings`; the embedded store if they configure no other.
 
     Creates no exporter and loads no SDK.
 
@@ -50,7 +50,7 @@ def active_destinations(settings: Settings) -> list[Destination]:
     names = set(_RESERVED_NAMES)
     for exporter in settings.exporters or ():
         _check_exporter(exporter, names)
-        destinations.append(Destination("custom", exporter.name, partial(_same, exporter)))
+        destinations.append(Destination("custom", exporter.name, partial(_return_exporter, exporter)))
     if settings.local or (settings.local is None and not destinations):
         destinations.append(Destination("local", "the embedded store", partial(_make_local_exporter, settings)))
     return destinations
@@ -77,7 +77,7 @@ def _check_exporter(exporter: object, names: set[str]) -> None:
     names.add(name)
 
 
-def _same(exporter: Exporter) -> Exporter:
+def _return_exporter(exporter: Exporter) -> Exporter:
     return exporter
 
 

@@ -50,7 +50,7 @@ _new = tuple.__new__
 
 
 def snapshot_message(value: BaseMessage, result: bool = False, copy: _CopyFunction = take_snapshot) -> Message:
-    """Copy a chat message. `result` adds usage and response metadata, which only model answers fields."""
+    """Copy a chat message. `result` adds usage and response metadata, which only model answers have."""
     fields = value.__dict__
     try:
         role, content, id_, name, extra = _common_fields(fields)

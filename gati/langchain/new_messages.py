@@ -135,7 +135,7 @@ def new_messages_of_call(messages: Any, seen: BoundedSet, whole: bool = False) -
 
 
 def snapshot_state(value: Any, select: Callable[[Any, Any], list[Any]], known: Any) -> Any:
-    """Copy the input or output of a root or node. Of a message list in it, copy only what `select(messages, known)` returns."""
+    """Copy the input or output of a root or node, but of each message list only `select(messages, known)`."""
     kind = type(value)
     if kind is dict:
         return _snapshot_mapping(value, select, known)
@@ -174,7 +174,7 @@ def _snapshot_mapping(pairs: dict[Any, Any], select: Callable[[Any, Any], list[A
 
 
 def _snapshot_command(value: Any, select: Callable[[Any, Any], list[Any]], known: Any) -> dict[str, Any]:
-    """Copy a LangGraph `Command`. Of the messages in its update, copy only what `select` returns."""
+    """Copy a LangGraph `Command`, but of each message list in its update only `select(messages, known)`."""
     copied: dict[str, Any] = {}
     if (update := value.update) is not None:
         copied["update"] = _snapshot_mapping(update, select, known) if type(update) is dict else take_snapshot(update)
@@ -225,7 +225,7 @@ def new_messages_of_output(messages: Any, seen: BoundedSet) -> list[Any]:
 
 
 def new_messages_of_node(messages: Any, seen: BoundedSet) -> list[Any]:
-    """Return the new messages of a node's output: those after the last user message that no model or tool run recorded."""
+    """Return the messages of a node's output after the last user message, except those that a model or tool run recorded."""
     new: list[Any] = []
     known = seen.entries
     for item in reversed(messages):

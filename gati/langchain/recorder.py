@@ -1,6 +1,6 @@
 """The recorder turns LangChain callbacks into records and tracks which runs are open.
 
-All of it runs in the user's thread, so a method takes microseconds, takes no lock and copies only what is new.
+All of it runs in the user's thread, so a method takes microseconds, takes no lock and copies only new messages.
 Several handlers (injected, passed by the user, copied) share one recorder, so each run is recorded once.
 """
 
@@ -381,7 +381,7 @@ class Recorder:
         for key in CONVERSATION_KEYS:
             conversation = conversation or (metadata or {}).get(key)
         conversation = str(conversation or self.default_conversation or "")
-        # Without an id the turn is its own conversation, so there is no earlier history to import.
+        # Without an id the turn is its own conversation, so it has no earlier history to import.
         is_new = bool(conversation) and conversation not in self.known_conversations
         if is_new:
             self.known_conversations.add(conversation)

@@ -1,4 +1,4 @@
-"""The names of LangChain and LangGraph that are not public: they are there, and what works without each."""
+"""The private names of LangChain and LangGraph still exist, and a missing one loses only its own feature."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gati.langchain._compat import DEFERS_INPUTS, RUN_TYPE, is_input_deferred
 from gati.testing import ScriptedChatModel
 
 ROOT = Path(__file__).parents[2]
-GONE = "is gone; what is lost stands in gati/langchain/_compat.py"
+GONE = "no longer exists; gati/langchain/_compat.py says what is lost"
 SAID = [["user", "graph"], ["assistant", "certainly"]]
 WHOLE = {
     "own handlers": 1,
@@ -31,7 +31,7 @@ WHOLE = {
     "variables": [{"subject": "maths"}],
     "beside": ["start"],
 }
-"""What `talk` sees with every name there."""
+"""Result of `talk` if no name is missing."""
 
 NAMES = {
     ("langchain_core.runnables.config", "var_child_runnable_config"): {"own handlers": 2, "user": "anonymous"},
@@ -41,16 +41,16 @@ NAMES = {
     },
     ("langchain_core.callbacks.AsyncCallbackManager", "on_llm_start"): {"beside": []},
 }  # fmt: skip
-"""Each name, and what is lost without it; all else must stay as it is."""
+"""Each name, and the changes to `WHOLE` if it is missing."""
 
 KEYWORDS = {
     ("on_chain_start", "run_type"): {"variables": [{}]},
-    ("on_chain_start", "defers_inputs"): {},  # what stands in for the input says it too
+    ("on_chain_start", "defers_inputs"): {},  # the placeholder input is sufficient
 }
-"""Keyword arguments of callbacks that no reference names, and what is lost without each."""
+"""Undocumented keyword arguments of callbacks, and the changes to `WHOLE` if one is missing."""
 
 YOUNGER = {"GraphCallbackHandler"}
-"""Names that the oldest versions do not have yet."""
+"""Names that the oldest supported versions do not have."""
 
 
 def talk(*hidden: str) -> dict[str, Any]:
@@ -77,13 +77,13 @@ def has(module: str, name: str) -> bool:
 
 
 @pytest.mark.parametrize(("module", "name"), NAMES, ids=lambda part: part.split(".")[-1])
-def test_a_name_that_is_not_public_is_still_there(module: str, name: str) -> None:
+def test_each_private_name_still_exists(module: str, name: str) -> None:
     if not has(module, name) and name in YOUNGER:
         pytest.skip(f"this version has no {module} yet")
     assert has(module, name), f"{module}.{name} {GONE}"
 
 
-def test_the_running_config_names_the_run_above() -> None:
+def test_the_running_config_contains_the_enclosing_run() -> None:
     from gati.langchain._compat import enclosing_run, running_config
 
     found: list[Any] = []
@@ -92,13 +92,13 @@ def test_the_running_config_names_the_run_above() -> None:
     assert found[0] is not None
 
 
-def test_a_completion_models_handlers_are_parted_where_we_look() -> None:
+def test_on_llm_start_still_partitions_handlers() -> None:
     code = AsyncCallbackManager.on_llm_start.__code__
     inner = [constant for constant in code.co_consts if hasattr(constant, "co_names")]
     assert any("run_inline" in one.co_names for one in [code, *inner])
 
 
-def test_a_chain_still_tells_its_type_and_that_its_input_comes_late() -> None:
+def test_chain_starts_still_pass_the_run_type_and_the_deferred_input_flag() -> None:
     told: list[Any] = []
 
     class Listens(BaseCallbackHandler):
@@ -113,16 +113,16 @@ def test_a_chain_still_tells_its_type_and_that_its_input_comes_late() -> None:
     assert told[0] == (None, True), f"{DEFERS_INPUTS}, and what stands in for it, {GONE}"
 
 
-def test_with_every_name_all_is_seen() -> None:
+def test_everything_is_recorded_if_no_name_is_missing() -> None:
     if not has("langgraph.callbacks", "GraphCallbackHandler"):
-        pytest.skip("this version of LangGraph tells of no static interrupts")
+        pytest.skip("this version of LangGraph does not report static interrupts")
     assert talk() == WHOLE
 
 
 @pytest.mark.parametrize(
     ("hidden", "lost"), [*NAMES.items(), *KEYWORDS.items()], ids=[name for _, name in (*NAMES, *KEYWORDS)]
 )
-def test_without_a_name_only_what_it_serves_is_lost(hidden: tuple[str, str], lost: dict[str, Any]) -> None:
+def test_a_missing_name_loses_only_its_own_feature(hidden: tuple[str, str], lost: dict[str, Any]) -> None:
     expected = {**WHOLE, **lost}
     seen = talk(*hidden)
     if "var_child_runnable_config" in hidden and seen["user"] == WHOLE["user"]:
