@@ -25,7 +25,7 @@ def event(given: object) -> None:
 
     with internal_errors.guard("track_event"):
         if not isinstance(given, Event):
-            internal_errors.log.tell("track_event", "track_event takes an event of gati, got %s", type(given).__name__)
+            internal_errors.log.emit("track_event", "track_event takes an event of gati, got %s", type(given).__name__)
             return
         taken: dict[str, Any] = {
             f.name: freeze(v)
@@ -59,7 +59,7 @@ def rating(*, run_id: str | None, conversation_id: str | None, rated_at: datetim
     if run_id is None and conversation_id is None:
         conversation_id = scope.conversation_id if scope is not None else None
     if run_id is None and conversation_id is None:
-        internal_errors.log.tell(
+        internal_errors.log.emit(
             "log_rating", "log_rating was told neither a run nor a conversation; the rating is not kept"
         )
         return

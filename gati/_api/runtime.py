@@ -56,8 +56,8 @@ class Runtime:
                 return
             chosen = _exporters(settings) if exporters is None else exporters
             self.pipeline = Pipeline(partial(_LateAssembler, settings), chosen, options=settings)
-            current.report_error = internal_errors.note
-            current.recorder = Recorder(self.pipeline.put, settings.conversation_id, internal_errors.note)
+            current.report_error = internal_errors.report
+            current.recorder = Recorder(self.pipeline.put, settings.conversation_id, internal_errors.report)
             if settings.auto_inject:
                 injection.switch_on()
 

@@ -280,17 +280,17 @@ def _logged() -> Any:
             if record.name.startswith(("gati", "langchain_core.callbacks")):
                 lines.append(f"{record.name}: {record.getMessage()}")
 
-    note = internal_errors.note
+    note = internal_errors.report
 
     def shown(place: str, error: BaseException) -> None:
         traceback.print_exception(error)
         note(place, error)
 
-    internal_errors.note = shown
+    internal_errors.report = shown
     listener = Listener()
     logging.getLogger().addHandler(listener)
     try:
         yield lines
     finally:
         logging.getLogger().removeHandler(listener)
-        internal_errors.note = note
+        internal_errors.report = note
