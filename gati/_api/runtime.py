@@ -99,7 +99,7 @@ class _LateAssembler:
         if self._made is None:
             from gati.trace.assembler import Assembler
 
-            self._made = Assembler(self._settings, _abandoned, internal_errors.note)
+            self._made = Assembler(self._settings, _abandoned, internal_errors.report)
         return self._made.feed(records)
 
     def tick(self, now_ns: int) -> list[Item]:

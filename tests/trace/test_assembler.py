@@ -6,6 +6,8 @@ import itertools
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from gati.events import LLMCallEvent, Turn, iso
 from gati.settings import load
 from gati.trace import assembler as module
@@ -261,3 +263,14 @@ def test_every_event_of_a_turn_has_its_envelope_and_a_true_timestamp():
         assert event.timestamp == iso(event.started_ns)
         assert (event.run_id, event.run_name, event.agent_name) == (str(root), "chain", "agent")
         assert (event.conversation_id, event.user_id) == (str(root), "anonymous")
+
+
+@pytest.mark.parametrize("offset", [-(10**30), -(10**21), 10**21, 10**30])
+def test_a_broken_clock_does_not_cost_the_turn(offset: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "time_ns", lambda: offset)
+    program = Program()
+    root = program.start(inputs="hi")
+    program.answer(program.model(root), "Hello.")
+    program.end(root, "Hello.")
+    (turn,) = program.turns
+    assert {event.timestamp for event in turn.events} <= {"1970-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z"}
