@@ -10,7 +10,9 @@ the epoch (``*_ns``), durations milliseconds as floats (``*_ms``), costs US doll
 
 from __future__ import annotations
 
+import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -23,6 +25,9 @@ for a human's answer. ``unfinished``: its end was never reported."""
 
 ENVELOPE = ("event_type", "run_id", "run_name", "agent_name", "timestamp", "event_id", "parent_event_id")
 """Fields of the old backend's envelope; every other field of an event stands in ``data`` too."""
+
+VARIABLE_MARK = re.compile(r"\{\{([^{}]{1,200})\}\}")
+"""A ``{{variable}}`` mark in the content of a prompt's component."""
 
 _INTERNAL = frozenset({"started_ns", "ended_ns", "data", *ENVELOPE})
 
@@ -62,6 +67,10 @@ class PromptComponent:
     source: str | None = None
     is_dynamic: bool = False
     external_id: str | None = None
+
+    def render(self, variables: Mapping[str, str]) -> str:
+        """Return the content with each mark replaced by its variable's value; unknown marks stay."""
+        return VARIABLE_MARK.sub(lambda mark: variables.get(mark[1].strip(), mark[0]), self.content)
 
 
 @dataclass(slots=True)

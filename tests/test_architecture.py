@@ -8,6 +8,7 @@ import re
 import sys
 import tokenize
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,14 +23,15 @@ ARROWS: dict[str, set[str]] = {
     "gati": {"gati.observe", "gati.langchain"},
     "gati.observe": {"gati._api", "gati.settings", "gati.pipeline", "gati.langchain"},
     "gati._api": {
-        "gati._context", "gati.langchain", "gati.trace", "gati.exporters", "gati.pipeline", "gati.settings",
-        "gati.store",
+        "gati._context", "gati.langchain", "gati.trace", "gati.exporters", "gati.pipeline", "gati.prompt_model",
+        "gati.settings", "gati.store",
     },
     "gati._context": {"gati.trace"},
     "gati.settings": {"gati.options"},
-    "gati.options": set(),
+    "gati.options": {"gati.prompt_model"},
+    "gati.prompt_model": set(),
     "gati.langchain": {"gati._context", "gati.trace"},
-    "gati.trace": set(),
+    "gati.trace": {"gati.prompt_model"},
     "gati.pipeline": {"gati.trace", "gati.exporters", "gati.settings"},
     "gati.exporters": {"gati.settings", "gati.store"},
     "gati.store": set(),
@@ -72,7 +74,7 @@ OWNERS = {
     "jsonschema": ("gati.studio.api.validation",),
     "typer": ("gati.cli",),
     "rich": ("gati.cli",),
-    "pydantic": ("gati.options", "gati.settings", "gati.langchain", "gati.testing.scripted_model"),
+    "pydantic": ("gati.options", "gati.prompt_model", "gati.settings", "gati.langchain", "gati.testing.scripted_model"),
     "genai_prices": ("gati.trace.cost",),
 }
 """The only modules that may import a third-party package. Imports for type checking are not counted."""
@@ -90,12 +92,12 @@ def modules() -> Iterator[tuple[str, Path]]:
         yield ".".join(part for part in parts if part != "__init__"), path
 
 
-def imports(name: str, path: Path) -> Iterator[Import]:
-    """Every import that runs, late ones too; those for types do not."""
+def imports(name: str, path: Path, for_types: bool = False) -> Iterator[Import]:
+    """Yield every import that runs, late ones too, and with `for_types` also those for type checking."""
     names = {module for module, _ in modules()}
 
     def visit(node: ast.AST) -> Iterator[Import]:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if not for_types and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             for other in node.orelse:
                 yield from visit(other)
         elif isinstance(node, ast.Import):
@@ -270,3 +272,8 @@ def test_the_arrows_have_no_circle():
 
     for name in sorted(ARROWS):
         walk(name, ())
+
+
+def test_no_modules_import_each_other_in_a_cycle_not_even_for_types():
+    graph = {name: {found.target for found in imports(name, path, for_types=True)} - {name} for name, path in modules()}
+    TopologicalSorter(graph).prepare()  # raises CycleError with the modules of a cycle

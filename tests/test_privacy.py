@@ -203,7 +203,7 @@ def test_a_mask_that_raises_lets_nothing_through(
     monkeypatch.setattr("gati.pipeline.internal_errors.RAISE", False)
     assert run(greenflash, tmp_path, caplog, mask=broken) == {"wire": set(), "disk": set(), "log": set()}
     assert mask.MARKER in repr(greenflash.requests)
-    assert observe.stats().masked_out
+    assert observe.stats().mask_failures
 
 
 def test_without_content_only_structure_and_numbers_leave_the_process(

@@ -30,7 +30,7 @@ SAMPLE = 13
 have an even number of records, and their heaviest must have its turn."""
 
 
-class Tally:
+class AtomicCounter:
     """A count that any thread may raise without a lock: `next` on an `itertools.count` is one C call.
 
     A reading takes a number as well, and is subtracted again.
@@ -59,13 +59,13 @@ class Buffer:
     """
 
     def __init__(
-        self, max_bytes: int, max_records: int = MAX_RECORDS, attend: Callable[[], object] = lambda: None
+        self, max_bytes: int, max_records: int = MAX_RECORDS, on_wakeup: Callable[[], object] = lambda: None
     ) -> None:
-        """`attend` is called, in the user's thread, when somebody had better look: nobody does by himself, or it
+        """`on_wakeup` is called, in the user's thread, when somebody had better look: nobody does by himself, or it
         fills up. It must not block or raise."""
         self._max_bytes = max_bytes
         self._max_records = max_records
-        self._attend = attend
+        self._on_wakeup = on_wakeup
         self._closed = False
         self.clear()
 
@@ -73,13 +73,13 @@ class Buffer:
         """Start again, empty, in a forked child: what waits is the parent's."""
         self.idle = True
         """Whether nobody looks by himself: the worker sleeps, or there is none."""
-        self._room = self._max_records
+        self._capacity = self._max_records
         self._mean = float(RECORD_BYTES)
         self._samples = 0
         self._records: deque[Record] = deque()
         self._full = self._closed
         self._gap: object | None = None
-        self._refused = Tally()
+        self._refused = AtomicCounter()
         self._told = 0
         self._taken = 0
 
@@ -88,7 +88,7 @@ class Buffer:
         if self._full:
             self._gap = object()
             self._refused.add()
-            self._attend()
+            self._on_wakeup()
             return
         records = self._records
         if (gap := self._gap) is not None:
@@ -98,27 +98,27 @@ class Buffer:
                 self._gap = None
         records.append(record)
         length = len(records)
-        pressing = not length % SAMPLE and self._presses(record, length)
-        if length >= self._room:
+        backpressure = not length % SAMPLE and self._is_under_pressure(record, length)
+        if length >= self._capacity:
             self._full = True
-        if self.idle or pressing:
-            self._attend()
+        if self.idle or backpressure:
+            self._on_wakeup()
 
     def close(self) -> None:
         """Refuse everything from now on; what waits can be taken."""
         self._closed = self._full = True
 
-    def _presses(self, record: Record, length: int) -> bool:
-        self._weigh(record)
-        return length > self._room // 4
+    def _is_under_pressure(self, record: Record, length: int) -> bool:
+        self._learn_size(record)
+        return length > self._capacity // 4
 
-    def _weigh(self, record: Record) -> None:
+    def _learn_size(self, record: Record) -> None:
         """Learn the usual weight of what waits. A mean, since few of a turn's records carry most of its text;
         the last time's counts as one of the samples.
         """
         self._samples = min(self._samples + 1, 64)
-        self._mean += (weigh(record) - self._mean) / (self._samples + 1)
-        self._room = min(self._max_records, int(self._max_bytes / self._mean))
+        self._mean += (estimate_size(record) - self._mean) / (self._samples + 1)
+        self._capacity = min(self._max_records, int(self._max_bytes / self._mean))
 
     def take(self) -> Record | None:
         """The oldest record. Called by the worker only."""
@@ -133,7 +133,7 @@ class Buffer:
             record, self._told = Gap(refused - self._told), refused
             return record
         self._taken += 1
-        if self._full and len(self._records) <= self._room // 2:
+        if self._full and len(self._records) <= self._capacity // 2:
             self._full = self._closed
         return record
 
@@ -141,9 +141,9 @@ class Buffer:
         return len(self._records)
 
     @property
-    def pressing(self) -> bool:
+    def backpressure(self) -> bool:
         """Whether so much waits that the worker had better not rest."""
-        return len(self._records) > self._room // 2
+        return len(self._records) > self._capacity // 2
 
     @property
     def bytes(self) -> int:
@@ -161,21 +161,21 @@ class Buffer:
         return self._refused.read()
 
 
-def weigh(record: Record) -> int:
+def estimate_size(record: Record) -> int:
     """Roughly the bytes of a record, at a cost that does not grow with its size."""
     cost = RECORD_BYTES
     for value in record:
         if value.__class__ is str:
             cost += len(value)
         elif value.__class__ in _CONTAINERS:
-            cost += _weigh(value, 3)
+            cost += _estimate_value_size(value, 3)
     return cost
 
 
 _CONTAINERS = frozenset({dict, list, tuple, ModelCall, ModelResult, Message})
 
 
-def _weigh(value: Any, depth: int) -> int:
+def _estimate_value_size(value: Any, depth: int) -> int:
     kind = type(value)
     if kind is str:
         return len(value) + 50
@@ -187,6 +187,6 @@ def _weigh(value: Any, depth: int) -> int:
     # The first few stand for the rest: a bound on memory may be rough, the user's time may not.
     seen, cost = 0, 60
     for member in itertools.islice(members, 8):
-        cost += _weigh(member, depth - 1)
+        cost += _estimate_value_size(member, depth - 1)
         seen += 1
     return cost * len(value) // seen

@@ -16,7 +16,7 @@ from gati.pipeline.outbox import Outbox
 from gati.pipeline.request_queue import Limits
 from gati.pipeline.sender import Sender
 from gati.pipeline.spool import Spool
-from gati.pipeline.stats import Ledger
+from gati.pipeline.stats import DeliveryCounters
 from gati.pipeline.worker import Assembler, Worker
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Engine:
         options: Settings,
         policy: Policy | None,
     ) -> None:
-        self.ledger = Ledger()
+        self.counters = DeliveryCounters()
         # Half of the memory is for records, half for requests; each destination has its share.
         limits = Limits(
             memory=options.buffer_max_bytes // 2 // max(1, len(exporters)),
@@ -50,14 +50,14 @@ class Engine:
             drop_newest=options.on_full == "newest",
         )
         self.outboxes = [
-            Outbox(exporter, self.ledger, _spool(exporter, options), limits, policy) for exporter in exporters
+            Outbox(exporter, self.counters, _spool(exporter, options), limits, policy) for exporter in exporters
         ]
         senders = [
             Sender(outbox, options.connections, self._settled, options.flush_interval) for outbox in self.outboxes
         ]
         self.senders = senders
         self.worker = Worker(
-            buffer, assembler, senders, self.ledger, interval=options.flush_interval, mask=options.mask
+            buffer, assembler, senders, self.counters, interval=options.flush_interval, mask=options.mask
         )
 
     def _settled(self) -> None:
@@ -65,15 +65,15 @@ class Engine:
 
     def deliver_here(self, until: float) -> None:
         """The interpreter starts no more threads: this one does the work."""
-        self.worker.turn()
+        self.worker.run_once()
         for sender in self.senders:
             sender.outbox.open()
-            sender.carry_here(until)
+            sender.send_here(until)
 
     def close(self, thread: threading.Thread | None) -> None:
         """End the senders and the worker, whose thread it is, and give back what is in the spool."""
         self.worker.stopped = True
-        self.worker.ring()
+        self.worker.wake()
         for outbox in self.outboxes:
             with guard("outbox.close"):
                 outbox.close()
@@ -91,7 +91,7 @@ class Engine:
     @property
     def paused(self) -> dict[str, str]:
         """Destinations that refuse our key, with the reason."""
-        return {outbox.exporter.name: outbox.hold.paused for outbox in self.outboxes if outbox.hold.paused}
+        return {outbox.exporter.name: outbox.breaker.paused for outbox in self.outboxes if outbox.breaker.paused}
 
 
 def _spool(exporter: Exporter, options: Settings) -> Spool | None:

@@ -31,7 +31,7 @@ class Log:
         self._last: dict[str, float] = {}
         self._held: Counter[str] = Counter()
 
-    def tell(self, kind: str, message: str, *args: object, level: int = logging.WARNING) -> bool:
+    def emit(self, kind: str, message: str, *args: object, level: int = logging.WARNING) -> bool:
         """Log a line unless one of its kind was logged within the last minute."""
         now = time.monotonic()
         last = self._last.get(kind)
@@ -59,11 +59,11 @@ _counts: Counter[str] = Counter()
 _lock = threading.RLock()
 
 
-def note(place: str, error: BaseException) -> None:
+def report(place: str, error: BaseException) -> None:
     """Count a fault and log its place and type; its text may hold content and is left out."""
     with _lock:
         _counts[place] += 1
-    log.tell(f"fault:{place}", "internal fault in %s: %s. The program is not affected.", place, type(error).__name__)
+    log.emit(f"fault:{place}", "internal fault in %s: %s. The program is not affected.", place, type(error).__name__)
 
 
 def counts() -> dict[str, int]:
@@ -99,5 +99,5 @@ class guard:  # noqa: N801 - reads as a statement: `with guard("spool.write"):`
             return False
         if not isinstance(error, Exception):
             return False
-        note(self.place, error)
+        report(self.place, error)
         return not RAISE

@@ -21,7 +21,7 @@ from uuid import UUID
 from gati import contract
 from gati.contract import TEXT, Field, Kind
 from gati.events import Action, ChatMessage, Conversation, Event, Prompt, PromptComponent, StepEvent, Turn, Usage
-from gati.pipeline.internal_errors import note
+from gati.pipeline.internal_errors import report
 
 if TYPE_CHECKING:
     from gati.events import Item
@@ -182,7 +182,7 @@ class Masking:
         try:
             masked: object = self._mask(text, path, kind)
         except BaseException as error:  # noqa: BLE001 - the user's function may raise anything, SystemExit too; the text must not leave
-            note("mask", error)
+            report("mask", error)
             self.failures += 1
             return MARKER
         if not isinstance(masked, str):

@@ -1,4 +1,4 @@
-"""Requests in order: one lane for each conversation, one request of a lane under way at a time."""
+"""Requests in order: one queue for each conversation, one request of a queue under way at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gati.pipeline.spool import SpoolFile
     from gati.pipeline.stats import Place
 
-PARCEL_BYTES = 400
+QUEUED_REQUEST_BYTES = 400
 """What a request in memory costs beside its bytes."""
 
 FOREVER = 3600.0
@@ -22,7 +22,7 @@ FOREVER = 3600.0
 
 
 @dataclass(slots=True, eq=False)
-class Parcel:
+class QueuedRequest:
     """One request on its way. `data` is what `codec.pack` made of it."""
 
     ordering_key: str
@@ -31,15 +31,15 @@ class Parcel:
     data: bytes
     batch: Batch
     attempts: int = 0
-    strikes: int = 0
-    wins: int = -1
+    failures_among_successes: int = 0
+    successes_seen: int = -1
     """Successes of the whole outbox when this one last failed."""
-    under_way: bool = False
+    in_flight: bool = False
 
     @property
     def memory(self) -> int:
         """Bytes that it holds, roughly."""
-        return len(self.data) + PARCEL_BYTES
+        return len(self.data) + QUEUED_REQUEST_BYTES
 
 
 @dataclass(slots=True, eq=False)
@@ -50,8 +50,8 @@ class Batch:
     size: int
     file: SpoolFile | None = None
     epoch: int = 0
-    parcels: list[Parcel] = field(default_factory=list)
-    under_way: int = 0
+    requests: list[QueuedRequest] = field(default_factory=list)
+    in_flight: int = 0
     complete: bool = True
     """False once something of it was delivered or set aside, so that its file says too much."""
 
@@ -60,96 +60,96 @@ class Batch:
         return "spooled" if self.file else "pending"
 
 
-class Lanes:
+class OrderedQueue:
     """Not thread-safe: the outbox has the lock."""
 
     def __init__(self) -> None:
-        self.under_way = 0
+        self.in_flight = 0
         self.memory = 0
-        self._lanes: dict[str, deque[Parcel]] = {}
+        self._ordered: dict[str, deque[QueuedRequest]] = {}
         self._ready: deque[str] = deque()
         self._later: list[tuple[float, int, str]] = []
         self._number = itertools.count()
 
     def __len__(self) -> int:
-        return len(self._lanes)
+        return len(self._ordered)
 
     @property
     def ready(self) -> int:
-        """Lanes whose first request may go, roughly."""
+        """OrderedQueue whose first request may go, roughly."""
         return len(self._ready)
 
-    def add(self, parcel: Parcel) -> None:
-        """Put a request at the end of its lane."""
-        self.memory += parcel.memory
-        lane = self._lanes.get(parcel.ordering_key)
-        if lane is None:
-            self._lanes[parcel.ordering_key] = deque([parcel])
-            self._ready.append(parcel.ordering_key)
+    def add(self, queued: QueuedRequest) -> None:
+        """Put a request at the end of its queue."""
+        self.memory += queued.memory
+        queue = self._ordered.get(queued.ordering_key)
+        if queue is None:
+            self._ordered[queued.ordering_key] = deque([queued])
+            self._ready.append(queued.ordering_key)
         else:
-            lane.append(parcel)
+            queue.append(queued)
 
-    def pick(self, now: float) -> tuple[Parcel | None, float]:
+    def pick(self, now: float) -> tuple[QueuedRequest | None, float]:
         """The next request to send, now under way; or None and the seconds until there may be one."""
         while self._later and self._later[0][0] <= now:
             self._ready.append(heapq.heappop(self._later)[2])
         while self._ready:
-            lane = self._lanes.get(self._ready.popleft())
-            # A lane may have been emptied by a drop while it stood here, or stand here twice.
-            if lane and not lane[0].under_way:
-                parcel = lane[0]
-                parcel.under_way = True
-                parcel.batch.under_way += 1
-                self.under_way += 1
-                return parcel, 0.0
+            queue = self._ordered.get(self._ready.popleft())
+            # A queue may have been emptied by a drop while it stood here, or stand here twice.
+            if queue and not queue[0].in_flight:
+                queued = queue[0]
+                queued.in_flight = True
+                queued.batch.in_flight += 1
+                self.in_flight += 1
+                return queued, 0.0
         return None, self._later[0][0] - now if self._later else FOREVER
 
-    def arrived(self, parcel: Parcel) -> None:
+    def arrived(self, queued: QueuedRequest) -> None:
         """There is an answer; one of the four methods below must follow."""
-        parcel.under_way = False
-        parcel.batch.under_way -= 1
-        self.under_way -= 1
+        queued.in_flight = False
+        queued.batch.in_flight -= 1
+        self.in_flight -= 1
 
-    def done(self, parcel: Parcel) -> None:
-        """Delivered or set aside: the lane goes on with what follows."""
-        lane = self._lanes[parcel.ordering_key]
-        lane.popleft()
-        self.memory -= parcel.memory
-        if lane:
-            self._ready.append(parcel.ordering_key)
+    def done(self, queued: QueuedRequest) -> None:
+        """Delivered or set aside: the queue goes on with what follows."""
+        queue = self._ordered[queued.ordering_key]
+        queue.popleft()
+        self.memory -= queued.memory
+        if queue:
+            self._ready.append(queued.ordering_key)
         else:
-            del self._lanes[parcel.ordering_key]
+            del self._ordered[queued.ordering_key]
 
-    def again(self, parcel: Parcel) -> None:
+    def again(self, queued: QueuedRequest) -> None:
         """To be tried again as soon as the destination may be tried."""
-        self._ready.append(parcel.ordering_key)
+        self._ready.append(queued.ordering_key)
 
-    def later(self, parcel: Parcel, due: float) -> None:
+    def later(self, queued: QueuedRequest, due: float) -> None:
         """To be tried again at a monotonic time."""
-        heapq.heappush(self._later, (due, next(self._number), parcel.ordering_key))
+        heapq.heappush(self._later, (due, next(self._number), queued.ordering_key))
 
-    def replace(self, parcel: Parcel, parts: Sequence[Parcel]) -> None:
+    def replace(self, queued: QueuedRequest, parts: Sequence[QueuedRequest]) -> None:
         """Its parts stand where it stood, and go at once."""
-        lane = self._lanes[parcel.ordering_key]
-        lane.popleft()
-        lane.extendleft(reversed(parts))
-        self.memory += sum(part.memory for part in parts) - parcel.memory
-        self._ready.appendleft(parcel.ordering_key)
+        queue = self._ordered[queued.ordering_key]
+        queue.popleft()
+        queue.extendleft(reversed(parts))
+        self.memory += sum(part.memory for part in parts) - queued.memory
+        self._ready.appendleft(queued.ordering_key)
 
     def release(self) -> None:
         """All that wait for a time need not wait any more."""
-        self._ready.extend(lane for _, _, lane in sorted(self._later))
+        self._ready.extend(queue for _, _, queue in sorted(self._later))
         self._later.clear()
 
-    def take_turn(self, name: str, turn: str) -> list[Parcel]:
+    def take_turn(self, name: str, turn: str) -> list[QueuedRequest]:
         """Take out what waits of a turn, except what is under way: its answer decides."""
-        lane = self._lanes.get(name)
-        if lane is None:
+        queue = self._ordered.get(name)
+        if queue is None:
             return []
-        taken = [parcel for parcel in lane if parcel.turn_id == turn and not parcel.under_way]
-        for parcel in taken:
-            lane.remove(parcel)
-            self.memory -= parcel.memory
-        if not lane:
-            del self._lanes[name]
+        taken = [queued for queued in queue if queued.turn_id == turn and not queued.in_flight]
+        for queued in taken:
+            queue.remove(queued)
+            self.memory -= queued.memory
+        if not queue:
+            del self._ordered[name]
         return taken

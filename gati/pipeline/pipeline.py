@@ -44,13 +44,13 @@ class Pipeline:
         self._exporters = list(exporters)
         self._options = options
         self._policy = policy
-        self._buffer = Buffer(options.buffer_max_bytes // 2, attend=self._attend)
+        self._buffer = Buffer(options.buffer_max_bytes // 2, on_wakeup=self._on_wakeup)
         self.put = self._buffer.put
         """Take a record. Never blocks, never raises."""
         self._kept: list[Engine] = []
         self._closed = False
         self._be_new()
-        process_hooks.watch(self)
+        process_hooks.register(self)
 
     def _be_new(self) -> None:
         self._pid = os.getpid()
@@ -62,7 +62,7 @@ class Pipeline:
     def _begin(self) -> Engine:
         if (ready := self._engine) is not None:
             return ready
-        with process_hooks.steady:
+        with process_hooks.fork_lock:
             if self._engine is None:
                 from gati.pipeline.engine import Engine  # late: in the worker's thread, not in the user's `init`
 
@@ -77,12 +77,12 @@ class Pipeline:
 
     # The user's thread
 
-    def _attend(self) -> None:
+    def _on_wakeup(self) -> None:
         """The buffer wants somebody to look; called in the middle of a callback."""
         engine = self._engine
         if self._thread is not None:
             if engine is not None:
-                engine.worker.ring()
+                engine.worker.wake()
         elif not self._closed and not self._start():
             self._deliver_last(self._options.shutdown_timeout)
 
@@ -94,7 +94,7 @@ class Pipeline:
         try:
             if self._thread is not None:
                 return True
-            process_hooks.hear_exit()  # also if no thread starts till then
+            process_hooks.register_exit_hook()  # also if no thread starts till then
             self._thread = thread = threading.Thread(target=self._work, name="gati-worker", daemon=True)
             self._buffer.idle = False  # it looks before it sleeps
             try:
@@ -145,14 +145,14 @@ class Pipeline:
         if self._closed or not self._start():
             return self._result(timed_out=False)
         worker = self._worker
-        ticket = worker.ask()
+        flush = worker.request_flush()
         timed_out = False
         try:
-            await asyncio.wait_for(asyncio.wrap_future(ticket.done), timeout)
+            await asyncio.wait_for(asyncio.wrap_future(flush.done), timeout)
         except TimeoutError:
             timed_out = True
         finally:
-            worker.cancel(ticket)
+            worker.cancel(flush)
         return self._result(timed_out)
 
     def shutdown(self, timeout: float) -> FlushResult:
@@ -172,22 +172,22 @@ class Pipeline:
             with guard("exporter.close"):
                 exporter.close()
         if result.pending:
-            log.tell("lost_at_exit", "%d messages were not delivered and are not on disk", result.pending)
+            log.emit("lost_at_exit", "%d messages were not delivered and are not on disk", result.pending)
         return result
 
     def _deliver(self, engine: Engine, timeout: float, final: bool) -> FlushResult:
         until = time.monotonic() + timeout
         alive = self._start()
-        ticket = engine.worker.ask(final=final)
+        flush = engine.worker.request_flush(final=final)
         if not alive:
             engine.deliver_here(until)
         timed_out = False
         try:
-            ticket.done.result(max(0.0, until - time.monotonic()))
+            flush.done.result(max(0.0, until - time.monotonic()))
         except (TimeoutError, FutureTimeout):
             timed_out = True
         finally:
-            engine.worker.cancel(ticket)
+            engine.worker.cancel(flush)
         return self._result(timed_out)
 
     def _result(self, timed_out: bool) -> FlushResult:
@@ -196,7 +196,7 @@ class Pipeline:
         engine = self._engine
         if engine is None:
             return FlushResult(timed_out=timed_out)
-        return engine.ledger.flushed(
+        return engine.counters.flushed(
             turns_open=engine.worker.assembler.open_turns, timed_out=timed_out, paused=tuple(engine.paused)
         )
 
@@ -231,7 +231,7 @@ class Pipeline:
                 records=records, records_waiting=waiting, records_refused=refused, faults=internal_errors.counts()
             )
         outboxes = engine.outboxes
-        return engine.ledger.stats(
+        return engine.counters.stats(
             records=records,
             records_waiting=waiting,
             records_refused=refused,

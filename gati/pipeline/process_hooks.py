@@ -13,7 +13,7 @@ from typing import Protocol
 from gati.pipeline.internal_errors import guard
 
 
-class Mortal(Protocol):
+class ProcessAware(Protocol):
     """What wants to know of the process's fate."""
 
     def after_fork_in_child(self) -> None:
@@ -28,42 +28,42 @@ class Mortal(Protocol):
 FORK_PATIENCE = 5.0
 """Seconds that a fork waits at most for a moment at which we hold nothing half done."""
 
-steady = threading.RLock()
+fork_lock = threading.RLock()
 """Held by our threads while they load modules or change what a child inherits. A child that was
 forked in the middle of an import would wait for ever for the thread that it does not have."""
 
 _held_for_fork = False
 
 
-def rest(seconds: float) -> None:
-    """Sleep; a fork that waits for `steady` may happen meanwhile."""
+def yielding_sleep(seconds: float) -> None:
+    """Sleep; a fork that waits for `fork_lock` may happen meanwhile."""
     try:
-        steady.release()
+        fork_lock.release()
     except RuntimeError:  # not held by this thread
         time.sleep(seconds)
         return
     time.sleep(seconds)
-    steady.acquire()
+    fork_lock.acquire()
 
 
 # Weak, and one hook for all: neither hook can be taken back, and `init` may be called often.
-_living: weakref.WeakSet[Mortal] = weakref.WeakSet()
-_exit_is_heard_by = 0
+_registered: weakref.WeakSet[ProcessAware] = weakref.WeakSet()
+_exit_hook_pid = 0
 
 
-def watch(pipeline: Mortal) -> None:
+def register(pipeline: ProcessAware) -> None:
     """Tell a pipeline of forks from now on."""
-    _living.add(pipeline)
+    _registered.add(pipeline)
 
 
-def hear_exit() -> None:
+def register_exit_hook() -> None:
     """Tell the pipelines of this process's exit. Harmless if repeated."""
-    global _exit_is_heard_by
-    if _exit_is_heard_by == os.getpid():
+    global _exit_hook_pid
+    if _exit_hook_pid == os.getpid():
         return
-    if not _exit_is_heard_by:
+    if not _exit_hook_pid:
         atexit.register(_at_exit)
-    _exit_is_heard_by = os.getpid()
+    _exit_hook_pid = os.getpid()
     # The children of multiprocessing and of Celery leave without atexit; they have lists of their own.
     for name in ("multiprocessing.util", "billiard.util"):
         if (module := sys.modules.get(name)) is not None:
@@ -72,25 +72,25 @@ def hear_exit() -> None:
 
 
 def _at_exit() -> None:
-    for pipeline in list(_living):
+    for pipeline in list(_registered):
         with guard("exit"):
             pipeline.at_exit()
 
 
 def _before_fork() -> None:
     global _held_for_fork
-    _held_for_fork = steady.acquire(timeout=FORK_PATIENCE)
+    _held_for_fork = fork_lock.acquire(timeout=FORK_PATIENCE)
 
 
 def _after_fork_in_parent() -> None:
     if _held_for_fork:
-        steady.release()
+        fork_lock.release()
 
 
 def _after_fork_in_child() -> None:
-    global steady
-    steady = threading.RLock()
-    for pipeline in list(_living):
+    global fork_lock
+    fork_lock = threading.RLock()
+    for pipeline in list(_registered):
         with guard("fork"):
             pipeline.after_fork_in_child()
 

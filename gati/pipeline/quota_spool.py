@@ -18,7 +18,7 @@ PAUSE_SECONDS = 30.0
 """Time until a spool that could not be written is tried again."""
 
 
-class Disk:
+class QuotaSpool:
     """A spool with a quota; without a spool, a disk that is always out of order."""
 
     def __init__(self, spool: Spool | None, quota: int) -> None:
@@ -45,7 +45,7 @@ class Disk:
 
     def _failed(self, error: OSError) -> None:
         self._again = time.monotonic() + PAUSE_SECONDS
-        log.tell("spool", "the spool cannot be used (%s); what waits is kept in memory", type(error).__name__)
+        log.emit("spool", "the spool cannot be used (%s); what waits is kept in memory", type(error).__name__)
 
     def write(self, lines: Sequence[bytes], items: int) -> SpoolFile | None:
         """A new file; None if there cannot be one now."""
@@ -80,11 +80,11 @@ class Disk:
         try:
             lines = self._spool.read(file)
         except OSError:
-            log.tell("spool_lost", "a file of the spool is gone or cannot be read; its messages are lost")
+            log.emit("spool_lost", "a file of the spool is gone or cannot be read; its messages are lost")
             return None
         found = [(request, line) for line in lines if (request := _request(line))]
         if sum(request.items for request, _ in found) != file.items:
-            log.tell("damaged", "a file of the spool was damaged; what could be read of it is delivered")
+            log.emit("damaged", "a file of the spool was damaged; what could be read of it is delivered")
             self._keep_damaged(file, lines)
         return found
 

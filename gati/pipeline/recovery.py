@@ -13,7 +13,7 @@ from gati.pipeline.outbox import Outbox
 from gati.pipeline.request_queue import Limits
 from gati.pipeline.sender import Sender
 from gati.pipeline.spool import Spool, is_dead, scan
-from gati.pipeline.stats import FlushResult, Ledger
+from gati.pipeline.stats import DeliveryCounters, FlushResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,10 +96,10 @@ def drain(
         policy: times of the retries.
     """
     until = time.monotonic() + timeout if timeout is not None else None
-    ledger = Ledger()
+    counters = DeliveryCounters()
     news = threading.Event()
     outboxes = [
-        Outbox(exporter, ledger, Spool(spool_dir, exporter.name, exporter.account), Limits(), policy)
+        Outbox(exporter, counters, Spool(spool_dir, exporter.name, exporter.account), Limits(), policy)
         for exporter in exporters
         if not exporter.durable
     ]
@@ -116,10 +116,10 @@ def drain(
                 sender.wake(hurry=True)
             news.wait(0.2)
             news.clear()
-            stats = ledger.stats()
+            stats = counters.stats()
             progress(total - stats.spooled, total)
     finally:
         for outbox in outboxes:
             outbox.close()
-    paused = tuple(outbox.exporter.name for outbox in outboxes if outbox.hold.paused)
-    return ledger.flushed(turns_open=0, timed_out=timed_out, paused=paused)
+    paused = tuple(outbox.exporter.name for outbox in outboxes if outbox.breaker.paused)
+    return counters.flushed(turns_open=0, timed_out=timed_out, paused=paused)

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from gati.exporters.base import Request
 from gati.pipeline.codec import pack
 from gati.pipeline.internal_errors import log
-from gati.pipeline.ordered_queue import PARCEL_BYTES, Batch, Lanes, Parcel
-from gati.pipeline.quota_spool import Disk
+from gati.pipeline.ordered_queue import QUEUED_REQUEST_BYTES, Batch, OrderedQueue, QueuedRequest
+from gati.pipeline.quota_spool import QuotaSpool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gati.pipeline.spool import Spool
-    from gati.pipeline.stats import Ledger
+    from gati.pipeline.stats import DeliveryCounters
 
 BATCH_BYTES = 256 * 1024
 """A file of the spool is closed when it has this size."""
@@ -44,13 +44,13 @@ class Limits(NamedTuple):
     drop_newest: bool = False
 
 
-class Stock:
+class RequestQueue:
     """Batches in the order of their coming: the first ones in lanes, the others on disk only."""
 
-    def __init__(self, ledger: Ledger, spool: Spool | None, limits: Limits) -> None:
-        self.disk = Disk(spool, limits.disk)
-        self.lanes = Lanes()
-        self._ledger = ledger
+    def __init__(self, counters: DeliveryCounters, spool: Spool | None, limits: Limits) -> None:
+        self.disk = QuotaSpool(spool, limits.disk)
+        self.ordered = OrderedQueue()
+        self._counters = counters
         self._limits = limits
         self._resident: OrderedDict[Batch, None] = OrderedDict()
         self._backlog: deque[Batch] = deque()
@@ -59,7 +59,7 @@ class Stock:
         self._dropped_turns: OrderedDict[str, str] = OrderedDict()
 
     def __bool__(self) -> bool:
-        return bool(self.lanes or self._backlog)
+        return bool(self.ordered or self._backlog)
 
     # Coming in
 
@@ -68,22 +68,22 @@ class Stock:
         kept = []
         for request, line in lines:
             if reason := self._dropped_turns.get(request.turn_id):
-                self._ledger.enter(request.items, "dropped", reason)
+                self._counters.enter(request.items, "dropped", reason)
             else:
                 kept.append((request, line))
         return kept
 
     def add(self, batch: Batch, lines: Lines, refused: str = "") -> None:
         """Take a batch in; without a file it must find room in memory. `refused`: why it cannot be."""
-        memory = batch.size + PARCEL_BYTES * len(lines)
+        memory = batch.size + QUEUED_REQUEST_BYTES * len(lines)
         if not refused and batch.file is None and not self._room_in_memory(memory):
             refused = "memory_full"
         if refused:
-            self._ledger.enter(batch.items, "dropped", refused)
+            self._counters.enter(batch.items, "dropped", refused)
             for request, _ in lines:
                 self._drop_turn(request.ordering_key, request.turn_id, refused)
             return
-        self._ledger.enter(batch.items, batch.place)
+        self._counters.enter(batch.items, batch.place)
         self._expect(batch)
         if batch.file and (self._backlog or self._too_much(memory)):
             self._backlog.append(batch)
@@ -95,7 +95,7 @@ class Stock:
         files = self.disk.adopt()
         for file in files:
             batch = Batch(file.items, file.size, file)
-            self._ledger.enter(file.items, "spooled", recovered=True)
+            self._counters.enter(file.items, "spooled", recovered=True)
             self._expect(batch)
             self._backlog.append(batch)
         return sum(file.items for file in files)
@@ -107,31 +107,31 @@ class Stock:
             self.disk.used += batch.file.size
 
     def _too_much(self, size: int) -> bool:
-        return bool(self._resident) and self.lanes.memory + size > min(RESIDENT_BYTES, self._limits.memory)
+        return bool(self._resident) and self.ordered.memory + size > min(RESIDENT_BYTES, self._limits.memory)
 
     def _load(self, batch: Batch, lines: Iterable[tuple[Request, bytes]]) -> None:
         self._resident[batch] = None
         for request, line in lines:
-            parcel = Parcel(request.ordering_key, request.turn_id, request.items, line, batch)
-            batch.parcels.append(parcel)
-            self.lanes.add(parcel)
+            queued = QueuedRequest(request.ordering_key, request.turn_id, request.items, line, batch)
+            batch.requests.append(queued)
+            self.ordered.add(queued)
 
     def page_in(self) -> None:
         """Read what is next on disk, as far as memory reaches."""
-        while self._backlog and not self._too_much(self._backlog[0].size + PARCEL_BYTES):
+        while self._backlog and not self._too_much(self._backlog[0].size + QUEUED_REQUEST_BYTES):
             self._read(self._backlog.popleft())
 
     def _read(self, batch: Batch) -> None:
         requests = self.disk.read(batch.file) if batch.file else None
         if requests is None:
-            self._ledger.move(batch.items, "spooled", "dropped", "spool_lost")
+            self._counters.move(batch.items, "spooled", "dropped", "spool_lost")
             self._finish(batch)
             return
         found = sum(request.items for request, _ in requests)
         if found < batch.items:
-            self._ledger.move(batch.items - found, "spooled", "dropped", "damaged")
+            self._counters.move(batch.items - found, "spooled", "dropped", "damaged")
         elif found > batch.items:
-            self._ledger.enter(found - batch.items, "spooled", recovered=True)
+            self._counters.enter(found - batch.items, "spooled", recovered=True)
         batch.complete = batch.complete and found == batch.items
         batch.items = found
         self._load(batch, requests)
@@ -143,32 +143,32 @@ class Stock:
 
     # Going out
 
-    def done(self, parcel: Parcel) -> None:
+    def done(self, queued: QueuedRequest) -> None:
         """Delivered or set aside."""
-        self.lanes.done(parcel)
-        self._take_out(parcel)
+        self.ordered.done(queued)
+        self._take_out(queued)
 
-    def replace(self, parcel: Parcel, halves: Sequence[Request]) -> None:
+    def replace(self, queued: QueuedRequest, halves: Sequence[Request]) -> None:
         """Its halves stand where it stood."""
-        batch = parcel.batch
-        parts = [Parcel(parcel.ordering_key, half.turn_id, half.items, pack(half), batch) for half in halves]
-        lost = parcel.items - sum(part.items for part in parts)
+        batch = queued.batch
+        parts = [QueuedRequest(queued.ordering_key, half.turn_id, half.items, pack(half), batch) for half in halves]
+        lost = queued.items - sum(part.items for part in parts)
         if lost > 0:
-            self._ledger.move(lost, batch.place, "dropped", "split")
+            self._counters.move(lost, batch.place, "dropped", "split")
         elif lost < 0:
-            self._ledger.enter(-lost, batch.place)
+            self._counters.enter(-lost, batch.place)
         batch.items -= lost
         batch.complete = False
-        at = batch.parcels.index(parcel)
-        batch.parcels[at : at + 1] = parts
-        self.lanes.replace(parcel, parts)
+        at = batch.requests.index(queued)
+        batch.requests[at : at + 1] = parts
+        self.ordered.replace(queued, parts)
 
-    def _take_out(self, parcel: Parcel) -> None:
-        batch = parcel.batch
-        batch.parcels.remove(parcel)
-        batch.items -= parcel.items
+    def _take_out(self, queued: QueuedRequest) -> None:
+        batch = queued.batch
+        batch.requests.remove(queued)
+        batch.items -= queued.items
         batch.complete = False
-        if not batch.parcels:
+        if not batch.requests:
             self._finish(batch)
 
     def _finish(self, batch: Batch) -> None:
@@ -184,7 +184,7 @@ class Stock:
         """Give back what is left: files say what remains, and have no owner any more."""
         for batch in self._resident:
             if batch.file and not batch.complete:
-                self.disk.rewrite(batch.file, [parcel.data for parcel in batch.parcels], batch.items)
+                self.disk.rewrite(batch.file, [queued.data for queued in batch.requests], batch.items)
         self.disk.close()
 
     # Epochs, by which a flush knows what it waits for
@@ -211,7 +211,7 @@ class Stock:
         return True
 
     def _room_in_memory(self, size: int) -> bool:
-        while self.lanes.memory + size > self._limits.memory:
+        while self.ordered.memory + size > self._limits.memory:
             _tell_limit("memory_full")
             if size > self._limits.memory:
                 return False
@@ -223,16 +223,16 @@ class Stock:
         """Drop the turns of the oldest batch that is not under way; False if there is none."""
         reason = "spool_full" if on_disk else "memory_full"
         for batch in itertools.chain(self._resident, self._backlog):
-            if batch.under_way or bool(batch.file) is not on_disk:
+            if batch.in_flight or bool(batch.file) is not on_disk:
                 continue
             if batch in self._resident:
-                turns = [(parcel.ordering_key, parcel.turn_id) for parcel in batch.parcels]
+                turns = [(queued.ordering_key, queued.turn_id) for queued in batch.requests]
             else:
                 # Read once more for its turns: what else there is of them must go, too.
                 requests = (self.disk.read(batch.file) if batch.file else None) or []
                 turns = [(request.ordering_key, request.turn_id) for request, _ in requests]
                 self._backlog.remove(batch)
-                self._ledger.move(batch.items, "spooled", "dropped", reason)
+                self._counters.move(batch.items, "spooled", "dropped", reason)
                 self._finish(batch)
             for lane, turn in turns:
                 self._drop_turn(lane, turn, reason)
@@ -244,13 +244,13 @@ class Stock:
         self._dropped_turns[turn] = reason
         if len(self._dropped_turns) > DROPPED_TURNS:
             self._dropped_turns.popitem(last=False)
-        for parcel in self.lanes.take_turn(lane, turn):
-            self._ledger.move(parcel.items, parcel.batch.place, "dropped", reason)
-            self._take_out(parcel)
+        for queued in self.ordered.take_turn(lane, turn):
+            self._counters.move(queued.items, queued.batch.place, "dropped", reason)
+            self._take_out(queued)
 
 
 def _tell_limit(reason: str) -> None:
-    log.tell(reason, "a limit is reached (%s): whole turns are dropped and counted", reason)
+    log.emit(reason, "a limit is reached (%s): whole turns are dropped and counted", reason)
 
 
 def batches(requests: Iterable[Request]) -> Iterator[list[tuple[Request, bytes]]]:

@@ -2,7 +2,7 @@
 
 Two things can be wrong, and they are told apart by what else succeeds: the destination (then all
 wait, and one request at a time finds out whether it is back), or a single request (then only its
-lane waits, and after `strikes` failures among others' successes it is set aside).
+lane waits, and after `failures_among_successes` failures among others' successes it is set aside).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Policy(NamedTuple):
     probe: float = 30.0
     """Wait between two attempts while the key is refused."""
 
-    strikes: int = 20
+    failures_among_successes: int = 20
     """Failures of one request, each while others succeeded, after which it is set aside."""
 
     def delay(self, failures: int, retry_after: float | None = None) -> float:
@@ -48,7 +48,7 @@ class Policy(NamedTuple):
 
 
 @dataclass(slots=True)
-class Hold:
+class CircuitBreaker:
     """Whether a destination may be tried now. Not thread-safe: its owner has a lock."""
 
     policy: Policy = field(default_factory=Policy)
@@ -62,13 +62,13 @@ class Hold:
     """True if the server itself named the time."""
 
     @property
-    def well(self) -> bool:
+    def healthy(self) -> bool:
         """True if several requests may be under way at once."""
         return self.failures < 2 and not self.paused
 
     def succeeded(self) -> bool:
         """Note a success; True if the destination was away before."""
-        was_away = not self.well
+        was_away = not self.healthy
         self.failures, self.until, self.paused, self.asked = 0, 0.0, "", False
         return was_away
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from gati.exporters.base import Outcome, Verdict
 from gati.pipeline import process_hooks
 from gati.pipeline.codec import unpack
-from gati.pipeline.internal_errors import guard, note
+from gati.pipeline.internal_errors import guard, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gati.pipeline.ordered_queue import Parcel
+    from gati.pipeline.ordered_queue import QueuedRequest
     from gati.pipeline.outbox import Outbox
 
 IDLE_SECONDS = 30.0
@@ -50,7 +50,7 @@ class Sender:
 
     def __init__(self, outbox: Outbox, connections: int, settled: Callable[[], None], patience: float = 1.0) -> None:
         self.outbox = outbox
-        self.spares = False
+        self.could_send_more = False
         """Whether more threads would send than do: to be looked at again after `patience`."""
         self._connections = connections
         self._settled = settled
@@ -85,10 +85,10 @@ class Sender:
                 try:
                     thread.start()
                 except RuntimeError:  # at the interpreter's exit, or out of threads
-                    self.spares = True
+                    self.could_send_more = True
                     return bool(self._threads)
                 self._threads.add(thread)
-            self.spares = ready > 0 and len(self._threads) < self._connections
+            self.could_send_more = ready > 0 and len(self._threads) < self._connections
         return True
 
     def _wanted(self, ready: int) -> int:
@@ -110,23 +110,23 @@ class Sender:
     def _run(self) -> None:
         me = threading.current_thread()
         try:
-            while (parcel := self.outbox.next(IDLE_SECONDS)) is not None:
+            while (queued := self.outbox.next(IDLE_SECONDS)) is not None:
                 began, worked = time.monotonic(), time.thread_time()
                 with self._lock:
                     self._began[me] = began
                 outcome, rest = _FAULT, 0.0
                 try:
                     self._start()
-                    outcome = self._attempt(parcel)
+                    outcome = self._attempt(queued)
                     self._mean += (time.monotonic() - began - self._mean) / 8
                     rest = RESTS * len(self._began) * (time.thread_time() - worked)
                 finally:
                     # First: a shutdown that hears of the last delivery waits for all who are through with their send.
                     with self._lock:
                         del self._began[me]
-                    self.outbox.settle(parcel, outcome)
+                    self.outbox.settle(queued, outcome)
                     self._tell()
-                if self._is_spare(me):
+                if self._is_superfluous(me):
                     return
                 if not self._behind:
                     self._hurried.wait(min(rest, LONGEST_REST))
@@ -134,7 +134,7 @@ class Sender:
             with self._lock:
                 self._threads.discard(me)
 
-    def _is_spare(self, me: threading.Thread) -> bool:
+    def _is_superfluous(self, me: threading.Thread) -> bool:
         """Whether the others suffice; then this one is out."""
         ready = self.outbox.sendable()
         with self._lock:
@@ -143,21 +143,21 @@ class Sender:
                 self._threads.discard(me)
             return spare
 
-    def carry(self, parcel: Parcel) -> None:
+    def send(self, queued: QueuedRequest) -> None:
         """Make one attempt and tell the outbox."""
         outcome = _FAULT
         try:
-            outcome = self._attempt(parcel)
+            outcome = self._attempt(queued)
         finally:
-            self.outbox.settle(parcel, outcome)
+            self.outbox.settle(queued, outcome)
 
-    def _attempt(self, parcel: Parcel) -> Outcome:
+    def _attempt(self, queued: QueuedRequest) -> Outcome:
         if not self._prepared:
             self._prepare()
         try:
-            return self.outbox.exporter.send(unpack(parcel.data))
+            return self.outbox.exporter.send(unpack(queued.data))
         except Exception as error:  # noqa: BLE001 - an exporter promises not to raise; a broken promise must cost no message
-            note(f"exporter.{self.outbox.exporter.name}.send", error)
+            report(f"exporter.{self.outbox.exporter.name}.send", error)
             return Outcome(Verdict.RETRY, type(error).__name__)
 
     def _tell(self) -> None:
@@ -167,14 +167,14 @@ class Sender:
 
     def _prepare(self) -> None:
         """Have everything loaded that a send needs, before a fork can come in between."""
-        with guard("exporter.prepare"), process_hooks.steady:
+        with guard("exporter.prepare"), process_hooks.fork_lock:
             importlib.import_module("encodings.idna")  # loaded by the first connection otherwise
             if not self._prepared and (prepare := getattr(self.outbox.exporter, "prepare", None)):
                 prepare()
         self._prepared = True
 
-    def carry_here(self, until: float) -> None:
+    def send_here(self, until: float) -> None:
         """Send from the calling thread, when no other can be started any more."""
-        while time.monotonic() < until and (parcel := self.outbox.next(0)) is not None:
-            self.carry(parcel)
+        while time.monotonic() < until and (queued := self.outbox.next(0)) is not None:
+            self.send(queued)
             self._tell()

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from gati._deprecation import warn_renamed
+
 Place: TypeAlias = Literal["delivered", "spooled", "pending", "rejected", "dropped"]
 
 
@@ -74,7 +76,7 @@ class Stats:
     memory_bytes: int = 0
     """Roughly the memory that waiting records and requests hold."""
 
-    masked_out: int = 0
+    mask_failures: int = 0
     """Texts dropped because `mask` failed on them."""
 
     paused: Mapping[str, str] = field(default_factory=dict)
@@ -82,6 +84,12 @@ class Stats:
 
     faults: Mapping[str, int] = field(default_factory=dict)
     """Faults inside gati, by place. Each was contained."""
+
+    @property
+    def masked_out(self) -> int:
+        """Deprecated: use `mask_failures`."""
+        warn_renamed("Stats.masked_out", "Stats.mask_failures")
+        return self.mask_failures
 
     @property
     def balanced(self) -> bool:
@@ -125,7 +133,7 @@ class FlushResult:
         return not (self.spooled or self.pending or self.rejected or self.dropped or self.timed_out)
 
 
-class Ledger:
+class DeliveryCounters:
     """Where every message is. All methods may be called from any thread."""
 
     def __init__(self) -> None:
@@ -162,7 +170,7 @@ class Ledger:
         if place == "dropped":
             self._dropped[reason] += items
 
-    def count(self, name: Literal["turns", "requests", "retries", "masked_out"], by: int = 1) -> None:
+    def count(self, name: Literal["turns", "requests", "retries", "mask_failures"], by: int = 1) -> None:
         """Raise one of the plain counters of `Stats`."""
         with self._lock:
             self._counts[name] += by
@@ -189,7 +197,7 @@ class Ledger:
                 turns_dropped=dict(self._turns_dropped),
                 requests=counts["requests"],
                 retries=counts["retries"],
-                masked_out=counts["masked_out"],
+                mask_failures=counts["mask_failures"],
                 **others,  # type: ignore[arg-type]  # each of these fields has a type of its own
             )
 

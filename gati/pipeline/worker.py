@@ -1,4 +1,4 @@
-"""The background thread: records become items, items requests, requests files and parcels."""
+"""The background thread: records become items, items requests, requests files and requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gati.exporters.base import Request
     from gati.pipeline.buffer import Buffer
     from gati.pipeline.sender import Sender
-    from gati.pipeline.stats import Ledger
+    from gati.pipeline.stats import DeliveryCounters
     from gati.settings import Mask
     from gati.trace.records import Record
 
@@ -95,7 +95,7 @@ class _Paced(list[T]):
             self._pause()
 
 
-class Ticket:
+class FlushRequest:
     """One flush that somebody waits for."""
 
     def __init__(self, final: bool) -> None:
@@ -113,7 +113,7 @@ class Worker:
         buffer: Buffer,
         assembler: Assembler,
         senders: list[Sender],
-        ledger: Ledger,
+        counters: DeliveryCounters,
         *,
         interval: float,
         mask: Mask | None = None,
@@ -122,59 +122,59 @@ class Worker:
         self.stopped = False
         self._buffer = buffer
         self._senders = senders
-        self._ledger = ledger
+        self._counters = counters
         self._interval = interval
         self._longest = min(interval, SPOOL_SECONDS)
         self._next_look = 0.0
         self._unsent = False
         self._mask = mask
         # A plain lock as a bell: to release it is one C call, which a signal handler may make, too.
-        self._bell = threading.Lock()
-        self._bell.acquire()
-        self._tickets: list[Ticket] = []
-        self._tickets_lock = threading.RLock()
+        self._wakeup = threading.Lock()
+        self._wakeup.acquire()
+        self._flushes: list[FlushRequest] = []
+        self._flushes_lock = threading.RLock()
         self._next_housekeeping = 0.0
         self._encoded: list[list[Request]] = [[] for _ in senders]
         self._slice_began = 0.0
 
     # Called by others
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wake the worker; never blocks."""
         self._buffer.idle = False  # one ring is enough
         try:
-            self._bell.release()
+            self._wakeup.release()
         except RuntimeError:  # it rings already
             pass
 
-    def ask(self, *, final: bool = False) -> Ticket:
-        """Ask for a flush; `Ticket.done` is resolved when all that can be delivered is."""
-        ticket = Ticket(final)
-        with self._tickets_lock:
-            self._tickets.append(ticket)
-        self.ring()
-        return ticket
+    def request_flush(self, *, final: bool = False) -> FlushRequest:
+        """Ask for a flush; `FlushRequest.done` is resolved when all that can be delivered is."""
+        flush = FlushRequest(final)
+        with self._flushes_lock:
+            self._flushes.append(flush)
+        self.wake()
+        return flush
 
-    def cancel(self, ticket: Ticket) -> bool:
+    def cancel(self, flush: FlushRequest) -> bool:
         """Nobody waits for it any more; False if that is known already."""
-        with self._tickets_lock:
-            if ticket not in self._tickets:
+        with self._flushes_lock:
+            if flush not in self._flushes:
                 return False
-            self._tickets.remove(ticket)
-            if not self._tickets:
+            self._flushes.remove(flush)
+            if not self._flushes:
                 for sender in self._senders:
                     sender.calm()
             return True
 
     def settled(self) -> None:
         """Something was delivered or given up: resolve the flushes that waited for it."""
-        with self._tickets_lock:
-            tickets = [(ticket, ticket.epochs) for ticket in self._tickets if ticket.epochs is not None]
-        for ticket, epochs in tickets:
+        with self._flushes_lock:
+            flushes = [(flush, flush.epochs) for flush in self._flushes if flush.epochs is not None]
+        for flush, epochs in flushes:
             quiet = all(sender.outbox.quiet(epoch) for sender, epoch in zip(self._senders, epochs, strict=True))
             # Several threads may see it at once; the one that takes it out tells.
-            if quiet and self.cancel(ticket) and ticket.done.set_running_or_notify_cancel():
-                ticket.done.set_result(True)
+            if quiet and self.cancel(flush) and flush.done.set_running_or_notify_cancel():
+                flush.done.set_result(True)
 
     # The thread
 
@@ -183,10 +183,10 @@ class Worker:
         while not self.stopped:
             with guard("worker"):
                 self._wait()
-                self.turn()
+                self.run_once()
 
     def _wait(self) -> None:
-        if self._tickets_waiting():
+        if self._has_new_flushes():
             return
         # Open turns are looked after now and then; without any there is no reason to wake up.
         patience = max(self._interval, 1.0) if self.assembler.open_turns else HOUSEKEEPING_SECONDS
@@ -194,10 +194,10 @@ class Worker:
             patience = max(0.001, min(patience, self._next_look - time.monotonic()))
         self._buffer.idle = True
         if not len(self._buffer):  # else a record slipped in before it could see the flag
-            self._bell.acquire(timeout=patience)
+            self._wakeup.acquire(timeout=patience)
         self._buffer.idle = False
-        self._bell.acquire(blocking=False)  # whatever it rang for is looked at now
-        if not self._tickets_waiting() and not self.stopped:
+        self._wakeup.acquire(blocking=False)  # whatever it rang for is looked at now
+        if not self._has_new_flushes() and not self.stopped:
             self._gather()
 
     def _gather(self) -> None:
@@ -205,19 +205,19 @@ class Worker:
         until, seen = time.monotonic() + self._longest, 0
         while (length := len(self._buffer)) > seen:
             seen, left = length, until - time.monotonic()
-            if left <= 0 or self._bell.acquire(timeout=min(LULL_SECONDS, left)):
+            if left <= 0 or self._wakeup.acquire(timeout=min(LULL_SECONDS, left)):
                 return
 
-    def _tickets_waiting(self) -> bool:
-        with self._tickets_lock:
-            return any(ticket.epochs is None for ticket in self._tickets)
+    def _has_new_flushes(self) -> bool:
+        with self._flushes_lock:
+            return any(flush.epochs is None for flush in self._flushes)
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         """One round: housekeeping, everything in the buffer, then the flushes that were asked for."""
         self._slice_began = time.perf_counter()
         now = time.monotonic()
-        with self._tickets_lock:
-            tickets = [ticket for ticket in self._tickets if ticket.epochs is None]
+        with self._flushes_lock:
+            flushes = [flush for flush in self._flushes if flush.epochs is None]
         if now >= self._next_housekeeping:
             self._next_housekeeping = now + HOUSEKEEPING_SECONDS
             for sender in self._senders:
@@ -225,17 +225,17 @@ class Worker:
                     self._unsent |= sender.outbox.adopt() > 0
         self._work_off()
         self._finish(self._call("assembler.tick", lambda: self.assembler.tick(time.perf_counter_ns())))
-        if tickets:
+        if flushes:
             self._finish(self._call("assembler.settle", self.assembler.settle))
-        if any(ticket.final for ticket in tickets):
+        if any(flush.final for flush in flushes):
             self._finish(self._call("assembler.drain", self.assembler.drain))
         self._store(at_least=1)
-        for ticket in tickets:
-            ticket.epochs = [sender.outbox.new_epoch() for sender in self._senders]
-        if tickets or now >= self._next_look:
+        for flush in flushes:
+            flush.epochs = [sender.outbox.new_epoch() for sender in self._senders]
+        if flushes or now >= self._next_look:
             self._next_look, self._unsent = now + self._interval, False
-            self._send(hurry=bool(tickets and self._tickets))  # who has given up waiting is in no hurry
-        if tickets:
+            self._send(hurry=bool(flushes and self._flushes))  # who has given up waiting is in no hurry
+        if flushes:
             self.settled()
 
     def _send(self, hurry: bool) -> None:
@@ -244,8 +244,8 @@ class Worker:
             if hurry:
                 sender.outbox.hurry()
             if not sender.wake(hurry):
-                sender.carry_here(time.monotonic() + self._interval)
-            self._unsent |= sender.spares
+                sender.send_here(time.monotonic() + self._interval)
+            self._unsent |= sender.could_send_more
 
     def _work_off(self) -> None:
         """Assemble what is in the buffer now; what comes meanwhile is for the next round."""
@@ -265,17 +265,17 @@ class Worker:
     def _taken(self, most: int) -> Iterator[Record]:
         """Records from the buffer, as they are asked for."""
         for _ in range(most):
-            self._hand_on()
+            self._yield_interpreter()
             record = self._buffer.take()
             if record is None:
                 return
             if type(record) is Gap:
-                self._ledger.drop_turns(self.assembler.open_turns, "buffer_full")
+                self._counters.drop_turns(self.assembler.open_turns, "buffer_full")
             yield record
 
     @staticmethod
     def _call(place: str, function: Callable[[], list[Item]]) -> list[Item]:
-        with guard(place), process_hooks.steady:
+        with guard(place), process_hooks.fork_lock:
             return function()
         return []
 
@@ -283,12 +283,12 @@ class Worker:
         """Mask finished items once, encode them for each destination and hand the requests to the outboxes."""
         if not items:
             return
-        self._ledger.count("turns", len(items))
+        self._counters.count("turns", len(items))
         if self._mask is not None:
             items = self._masked(items, self._mask)
         for sender, encoded in zip(self._senders, self._encoded, strict=True):
             encoded += self._encode(sender, items)
-            self._hand_on()
+            self._yield_interpreter()
         self._store(at_least=REQUESTS_AT_ONCE)
 
     def _store(self, at_least: int) -> None:
@@ -298,15 +298,15 @@ class Worker:
                 requests, self._encoded[n] = self._encoded[n], []
                 self._unsent = True
                 with guard("outbox.accept"):
-                    sender.outbox.accept(_Paced(requests, self._hand_on))
-                self._hand_on()
+                    sender.outbox.accept(_Paced(requests, self._yield_interpreter))
+                self._yield_interpreter()
 
     def _encode(self, sender: Sender, items: list[Item]) -> list[Request]:
         encode = sender.outbox.exporter.encode
-        with guard("exporter.encode"), process_hooks.steady:
-            return encode(_Paced(items, self._hand_on))
+        with guard("exporter.encode"), process_hooks.fork_lock:
+            return encode(_Paced(items, self._yield_interpreter))
         if len(items) == 1:
-            self._ledger.drop_turns(1, "encode")
+            self._counters.drop_turns(1, "encode")
             return []
         # One bad item must not cost the others.
         return [request for item in items for request in self._encode(sender, [item])]
@@ -319,17 +319,17 @@ class Worker:
             with guard("mask"):
                 masked.append(masking.item(item))
             if masking.failures:
-                self._ledger.count("masked_out", masking.failures)
-            self._hand_on()
+                self._counters.count("mask_failures", masking.failures)
+            self._yield_interpreter()
         if len(masked) < len(items):
-            self._ledger.drop_turns(len(items) - len(masked), "mask")
+            self._counters.drop_turns(len(items) - len(masked), "mask")
         return masked
 
-    def _hand_on(self) -> None:
+    def _yield_interpreter(self) -> None:
         """Let other threads run before they have to ask for it."""
         worked = time.perf_counter() - self._slice_began
         if worked > SLICE_SECONDS:
-            pressed = self._tickets or self._buffer.pressing
+            pressed = self._flushes or self._buffer.backpressure
             # What took longer than a few slices was mostly spent waiting for the interpreter.
-            process_hooks.rest(HANDED_ON_SECONDS if pressed else RESTS * min(worked, 4 * SLICE_SECONDS))
+            process_hooks.yielding_sleep(HANDED_ON_SECONDS if pressed else RESTS * min(worked, 4 * SLICE_SECONDS))
             self._slice_began = time.perf_counter()

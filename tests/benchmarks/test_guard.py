@@ -33,7 +33,6 @@ from gati.langchain.current import current
 from gati.langchain.recorder import Recorder
 from gati.settings import load
 from gati.trace.assembler import Assembler
-from gati.trace.turn_builder import Options
 from tests.benchmarks import workloads
 
 OURS = str(Path(gati.__file__).parent)
@@ -166,7 +165,8 @@ def test_a_waiting_turn_holds_little_memory_and_few_objects(records: list[Any]) 
 
 def requests_of(records: list[Any]) -> list[Any]:
     """The requests that finished turns become."""
-    return Encoder(load(local=False)).encode(Assembler(Options()).feed(records))
+    settings = load(local=False)
+    return Encoder(settings).encode(Assembler(settings).feed(records))
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,8 @@ def test_a_finished_turn_leaves_nothing_to_the_garbage_collector(
     workload: Callable[[workloads.Configs], Callable[[], None]], records: list[Any]
 ) -> None:
     calls = callbacks_of(workload)
-    assembler, encoder = Assembler(Options()), Encoder(load(local=False))
+    settings = load(local=False)
+    assembler, encoder = Assembler(settings), Encoder(settings)
     for _ in range(3):  # the first rounds load and remember
         play(calls)
         gc.collect()
@@ -219,7 +220,7 @@ def test_a_long_text_is_sent_once(records: list[Any]) -> None:
     calls = callbacks_of(workloads.long_result)
     play(calls)
     settings = load(local=False, max_field_bytes=1_000_000, max_request_bytes=8_000_000)
-    requests = Encoder(settings).encode(Assembler(Options()).feed(records))
+    requests = Encoder(settings).encode(Assembler(settings).feed(records))
     assert sum(len(orjson.dumps(request.body)) for request in requests) < 1.2 * len(workloads.LONG_RESULT)
 
 

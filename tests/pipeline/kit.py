@@ -19,7 +19,7 @@ from gati.pipeline.retry import Policy
 from gati.settings import Settings
 from gati.trace.records import Gap, Record, RunEnded, RunStarted
 
-QUICK = Policy(first=0.01, cap=0.05, retry_after_cap=0.3, probe=0.05, strikes=3)
+QUICK = Policy(first=0.01, cap=0.05, retry_after_cap=0.3, probe=0.05, failures_among_successes=3)
 DOWN = Outcome(Verdict.RETRY, "down")
 
 
@@ -68,7 +68,7 @@ class Destination:
         self.answer: Callable[[Request], Outcome] = lambda request: DELIVERED
         self.texts: dict[str, list[str]] = {}
         self.attempts = 0
-        self.under_way: set[str] = set()
+        self.in_flight: set[str] = set()
         self.most_under_way = 0
         self.overtaken = False
         self.closed = 0
@@ -87,13 +87,13 @@ class Destination:
     def send(self, request: Request) -> Outcome:
         with self._lock:
             self.attempts += 1
-            self.overtaken |= request.ordering_key in self.under_way
-            self.under_way.add(request.ordering_key)
-            self.most_under_way = max(self.most_under_way, len(self.under_way))
+            self.overtaken |= request.ordering_key in self.in_flight
+            self.in_flight.add(request.ordering_key)
+            self.most_under_way = max(self.most_under_way, len(self.in_flight))
         self.gate.wait()
         outcome = self.answers.popleft() if self.answers else self.answer(request)
         with self._lock:
-            self.under_way.discard(request.ordering_key)
+            self.in_flight.discard(request.ordering_key)
             if outcome.verdict is Verdict.OK:
                 texts = self.texts.setdefault(request.ordering_key, [])
                 texts += [message["content"] for message in request.body["messages"]]

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from gati.pipeline.buffer import Buffer, Tally, weigh
+from gati.pipeline.buffer import AtomicCounter, Buffer, estimate_size
 from gati.trace.records import Gap, Message, ModelCall, Record, RunEnded, RunStarted
 
 
@@ -82,7 +82,7 @@ def test_small_records_make_room_again() -> None:
 
 def test_a_filling_buffer_says_so_long_before_it_is_full() -> None:
     heard: list[int] = []
-    buffer = Buffer(max_bytes=10_000_000, attend=lambda: heard.append(len(buffer)))
+    buffer = Buffer(max_bytes=10_000_000, on_wakeup=lambda: heard.append(len(buffer)))
     buffer.idle = False
     for _ in range(60):
         buffer.put(record("x" * 100_000))
@@ -92,7 +92,7 @@ def test_a_filling_buffer_says_so_long_before_it_is_full() -> None:
 
 def test_a_record_for_nobody_calls_somebody() -> None:
     heard: list[int] = []
-    buffer = Buffer(10**9, attend=lambda: heard.append(len(buffer)))
+    buffer = Buffer(10**9, on_wakeup=lambda: heard.append(len(buffer)))
     buffer.put(record())
     buffer.idle = False
     buffer.put(record())
@@ -126,7 +126,7 @@ def test_heavy_records_are_seen_wherever_in_a_turn_they_stand() -> None:
     ],
 )
 def test_the_weight_of_nested_texts_is_seen(one: Record) -> None:
-    assert 45_000 < weigh(one) < 80_000
+    assert 45_000 < estimate_size(one) < 80_000
 
 
 def test_threads_at_once_lose_no_count() -> None:
@@ -147,7 +147,7 @@ def test_threads_at_once_lose_no_count() -> None:
 
 
 def test_a_tally_can_be_read_while_others_count() -> None:
-    tally = Tally()
+    tally = AtomicCounter()
     for _ in range(3):
         tally.add()
     assert [tally.read(), tally.read()] == [3, 3]

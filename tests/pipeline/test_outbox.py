@@ -13,7 +13,7 @@ from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.pipeline.outbox import Outbox
 from gati.pipeline.request_queue import Limits, batches
 from gati.pipeline.spool import Spool
-from gati.pipeline.stats import Ledger
+from gati.pipeline.stats import DeliveryCounters
 from tests.pipeline.kit import DOWN, Destination, files, running, say, until
 
 
@@ -33,7 +33,7 @@ def test_conversations_go_side_by_side_up_to_the_limit(tmp_path: Path) -> None:
     with running(tmp_path, desk, connections=3) as pipeline:
         for n in range(10):
             say(pipeline, f"c{n}", "x")
-        until(lambda: len(desk.under_way) == 3)
+        until(lambda: len(desk.in_flight) == 3)
         desk.gate.set()
         assert pipeline.flush(20.0)
     assert desk.most_under_way == 3
@@ -125,17 +125,17 @@ def test_a_full_spool_drops_whole_turns_and_counts_them(tmp_path: Path, on_full:
 
 
 def test_a_dropped_turn_takes_along_what_comes_later_of_it(tmp_path: Path) -> None:
-    ledger = Ledger()
-    outbox = Outbox(Destination(), ledger, None, Limits(memory=10_000))
+    counters = DeliveryCounters()
+    outbox = Outbox(Destination(), counters, None, Limits(memory=10_000))
     big = "x" * 3_000
     outbox.accept([Request("c", {"n": 1, "x": big}, 2, "turn 1")])
     outbox.accept([Request("c", {"n": 2, "x": big}, 2, "turn 2")])
     outbox.accept([Request("d", {"n": 3, "x": big}, 2, "turn 3")])
-    assert ledger.stats().dropped == {"memory_full": 2}
+    assert counters.stats().dropped == {"memory_full": 2}
     outbox.accept([Request("c", {"n": 4}, 2, "turn 1")])
-    assert ledger.stats().dropped == {"memory_full": 4}
-    assert ledger.stats().pending == 4
-    assert ledger.stats().balanced
+    assert counters.stats().dropped == {"memory_full": 4}
+    assert counters.stats().pending == 4
+    assert counters.stats().balanced
 
 
 def test_without_a_spool_nothing_touches_the_disk(tmp_path: Path) -> None:
@@ -367,9 +367,9 @@ def test_what_stands_alone_does_not_overtake_what_came_before_it() -> None:
 
 
 def test_a_turn_in_two_files_is_dropped_whole(tmp_path: Path) -> None:
-    ledger = Ledger()
+    counters = DeliveryCounters()
     spool = Spool(tmp_path, "desk", "a1")
-    outbox = Outbox(Destination(), ledger, spool, Limits(memory=1_000, disk=10_000))
+    outbox = Outbox(Destination(), counters, spool, Limits(memory=1_000, disk=10_000))
     big = "x" * 3_500
     outbox.accept([Request("c", {"x": "in memory"}, 1, "turn 0")])
     outbox.accept([Request("c", {"x": big}, 1, "turn 1")])
@@ -378,12 +378,12 @@ def test_a_turn_in_two_files_is_dropped_whole(tmp_path: Path) -> None:
     outbox.accept([Request("d", {"x": big}, 1, "turn 2")])
     outbox.open()
     lanes = []
-    while (parcel := outbox.next(0)) is not None:
-        lanes.append(parcel.turn_id)
-        outbox.settle(parcel, DELIVERED)
+    while (queued := outbox.next(0)) is not None:
+        lanes.append(queued.turn_id)
+        outbox.settle(queued, DELIVERED)
     assert lanes == ["turn 2", "turn 2"]
-    assert ledger.stats().dropped == {"spool_full": 3}
-    assert ledger.stats().balanced
+    assert counters.stats().dropped == {"spool_full": 3}
+    assert counters.stats().balanced
     spool.close()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from gati.events import ChatMessage, Conversation, Turn
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.pipeline.engine import spool_folder
 from gati.pipeline.pipeline import Pipeline
@@ -289,13 +290,26 @@ def test_the_mask_sees_every_text_before_disk_and_wire(tmp_path: Path) -> None:
             raise RuntimeError(text)
         return text.replace("secret", "***")
 
-    with running(tmp_path, desk, mask=mask) as pipeline:
+    class RealTurns(Turns):
+        """Makes turns as the contract knows them, since the mask works on those."""
+
+        def feed(self, records: Iterable[Record]) -> list[Any]:
+            return [
+                Turn(str(run.run_id), Conversation(run.name), messages=[ChatMessage("m", "user", run.inputs, run.at)])
+                for run in super().feed(records)
+            ]
+
+    desk.encode = lambda turns: [  # type: ignore[method-assign]  # the kit's own encodes its records
+        Request(turn.conversation.id, {"messages": [{"content": turn.messages[0].text}]}, 1, turn.run_id)
+        for turn in turns
+    ]
+    with running(tmp_path, desk, mask=mask, assembler=RealTurns) as pipeline:
         say(pipeline, "c", "my secret")
         say(pipeline, "c", "fail secret")
         pipeline.flush(0.1)
         on_disk = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
         assert b"secret" not in on_disk
-        assert pipeline.stats().masked_out == 1
+        assert pipeline.stats().mask_failures == 1
         desk.answer = lambda request: DELIVERED
         pipeline.flush(20.0)
     assert desk.texts["c"] == ["my ***", "[masked: the mask failed]"]

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from gati.exporters.base import Outcome, Verdict
-from gati.pipeline.retry import Hold, Policy
+from gati.pipeline.retry import CircuitBreaker, Policy
 
 RETRY = Outcome(Verdict.RETRY, "503")
 PAUSE = Outcome(Verdict.PAUSE, "401")
@@ -38,90 +38,90 @@ def test_the_program_s_random_numbers_stay_as_they_are() -> None:
 
 
 def test_one_failure_holds_nobody_else() -> None:
-    hold = Hold()
-    hold.failed(RETRY, 100.0)
-    assert hold.well
-    assert hold.until == 0
+    breaker = CircuitBreaker()
+    breaker.failed(RETRY, 100.0)
+    assert breaker.healthy
+    assert breaker.until == 0
 
 
 def test_two_failures_without_a_success_hold_all() -> None:
-    hold = Hold(Policy(first=10.0))
-    hold.failed(RETRY, 100.0)
-    hold.failed(RETRY, 100.0)
-    assert not hold.well
-    assert hold.until > 100.0
-    assert hold.succeeded()
-    assert hold.well
-    assert hold.until == 0
+    breaker = CircuitBreaker(Policy(first=10.0))
+    breaker.failed(RETRY, 100.0)
+    breaker.failed(RETRY, 100.0)
+    assert not breaker.healthy
+    assert breaker.until > 100.0
+    assert breaker.succeeded()
+    assert breaker.healthy
+    assert breaker.until == 0
 
 
 def test_a_time_named_by_the_server_holds_all_at_once_and_no_hurry_shortens_it() -> None:
-    hold = Hold()
-    hold.failed(Outcome(Verdict.RETRY, "429", 20.0), 100.0)
-    hold.failed(RETRY, 100.0)
-    hold.hurry()
-    assert hold.until >= 120.0
+    breaker = CircuitBreaker()
+    breaker.failed(Outcome(Verdict.RETRY, "429", 20.0), 100.0)
+    breaker.failed(RETRY, 100.0)
+    breaker.hurry()
+    assert breaker.until >= 120.0
 
 
 def test_a_refused_key_is_tried_again_now_and_then() -> None:
-    hold = Hold()
-    hold.failed(PAUSE, 100.0)
-    assert (hold.paused, hold.until) == ("401", 130.0)
-    hold.hurry()
-    assert hold.until == 0
-    assert hold.succeeded()
-    assert not hold.paused
+    breaker = CircuitBreaker()
+    breaker.failed(PAUSE, 100.0)
+    assert (breaker.paused, breaker.until) == ("401", 130.0)
+    breaker.hurry()
+    assert breaker.until == 0
+    assert breaker.succeeded()
+    assert not breaker.paused
 
 
 def test_the_first_wait_of_all_is_the_policys_first(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(Policy, "delay", lambda _, failures, retry_after=None: float(asked.append(failures) or 10.0))
-    hold = Hold()
+    breaker = CircuitBreaker()
     for _ in range(3):
-        hold.failed(RETRY, 100.0)
+        breaker.failed(RETRY, 100.0)
     assert asked == [1, 2]
 
 
 def test_a_time_of_our_own_can_be_hurried_and_outlasts_no_time_that_a_server_named() -> None:
-    hold = Hold()
-    hold.hurry()
-    hold.failed(Outcome(Verdict.RETRY, "429", 20.0), 100.0)
-    hold.failed(RETRY, 200.0)  # that time is over: from now on the waits are ours
-    assert 200.0 <= hold.until <= 200.5
-    assert not hold.asked
-    hold.hurry()
-    assert hold.until == 0
+    breaker = CircuitBreaker()
+    breaker.hurry()
+    breaker.failed(Outcome(Verdict.RETRY, "429", 20.0), 100.0)
+    breaker.failed(RETRY, 200.0)  # that time is over: from now on the waits are ours
+    assert 200.0 <= breaker.until <= 200.5
+    assert not breaker.asked
+    breaker.hurry()
+    assert breaker.until == 0
 
 
 def test_after_a_success_nothing_is_left_of_what_was() -> None:
-    hold = Hold()
-    hold.failed(Outcome(Verdict.RETRY, "429", 20.0), 100.0)
-    hold.succeeded()
-    assert hold == Hold()
+    breaker = CircuitBreaker()
+    breaker.failed(Outcome(Verdict.RETRY, "429", 20.0), 100.0)
+    breaker.succeeded()
+    assert breaker == CircuitBreaker()
 
 
 def test_a_refusal_without_words_is_one_all_the_same() -> None:
-    hold = Hold()
-    hold.failed(Outcome(Verdict.PAUSE), 100.0)
-    assert hold.paused == "refused"
-    assert not hold.well
+    breaker = CircuitBreaker()
+    breaker.failed(Outcome(Verdict.PAUSE), 100.0)
+    assert breaker.paused == "refused"
+    assert not breaker.healthy
 
 
 def test_the_defaults_suit_a_service_on_the_internet() -> None:
-    assert Policy() == Policy(first=0.5, cap=30.0, retry_after_cap=300.0, probe=30.0, strikes=20)
+    assert Policy() == Policy(first=0.5, cap=30.0, retry_after_cap=300.0, probe=30.0, failures_among_successes=20)
 
 
 def test_a_longer_wait_that_a_server_asked_for_stays() -> None:
-    hold = Hold()
-    hold.failed(Outcome(Verdict.RETRY, "429", 20.0), 100.0)
-    until = hold.until
-    hold.failed(Outcome(Verdict.RETRY, "429", 1.0), 100.0)
-    assert hold.until == until
-    hold.failed(Outcome(Verdict.RETRY, "429", 0.0), 500.0)
-    assert hold.until == 500.0
-    assert hold.asked
-    hold.failed(RETRY, 500.0)  # that time is over at this very moment
-    assert not hold.asked
+    breaker = CircuitBreaker()
+    breaker.failed(Outcome(Verdict.RETRY, "429", 20.0), 100.0)
+    until = breaker.until
+    breaker.failed(Outcome(Verdict.RETRY, "429", 1.0), 100.0)
+    assert breaker.until == until
+    breaker.failed(Outcome(Verdict.RETRY, "429", 0.0), 500.0)
+    assert breaker.until == 500.0
+    assert breaker.asked
+    breaker.failed(RETRY, 500.0)  # that time is over at this very moment
+    assert not breaker.asked
 
 
 def test_a_wait_asked_for_is_spread_so_that_not_all_come_at_once() -> None:
@@ -132,18 +132,18 @@ def test_a_wait_asked_for_is_spread_so_that_not_all_come_at_once() -> None:
 
 
 def test_a_refused_key_is_no_time_that_the_server_named() -> None:
-    hold = Hold()
-    hold.failed(Outcome(Verdict.RETRY, "429", 20.0), 100.0)
-    hold.failed(PAUSE, 100.0)
-    assert not hold.asked
-    assert hold.until == 130.0
-    assert not hold.well
+    breaker = CircuitBreaker()
+    breaker.failed(Outcome(Verdict.RETRY, "429", 20.0), 100.0)
+    breaker.failed(PAUSE, 100.0)
+    assert not breaker.asked
+    assert breaker.until == 130.0
+    assert not breaker.healthy
 
 
 def test_to_succeed_says_whether_the_destination_was_away() -> None:
-    hold = Hold()
-    assert not hold.succeeded()
-    hold.failed(RETRY, 100.0)
-    assert not hold.succeeded()
-    hold.failed(PAUSE, 100.0)
-    assert hold.succeeded()
+    breaker = CircuitBreaker()
+    assert not breaker.succeeded()
+    breaker.failed(RETRY, 100.0)
+    assert not breaker.succeeded()
+    breaker.failed(PAUSE, 100.0)
+    assert breaker.succeeded()

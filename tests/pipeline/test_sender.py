@@ -34,7 +34,7 @@ def test_all_connections_are_used_when_somebody_waits_and_given_up_afterwards(tm
             say(pipeline, f"c{n}", "x")
         waiting = threading.Thread(target=pipeline.flush, args=(20.0,))
         waiting.start()
-        until(lambda: len(desk.under_way) == 4)
+        until(lambda: len(desk.in_flight) == 4)
         desk.gate.set()
         waiting.join()
         assert desk.total == 20
@@ -49,9 +49,9 @@ def test_who_is_held_up_for_long_does_not_hold_up_the_others(tmp_path: Path) -> 
     desk.gate.clear()
     with running(tmp_path, desk, connections=2, flush_interval=0.05) as pipeline:
         say(pipeline, "stuck", "x")
-        until(lambda: desk.under_way == {"stuck"})
+        until(lambda: desk.in_flight == {"stuck"})
         say(pipeline, "other", "y")
-        until(lambda: desk.under_way == {"stuck", "other"})
+        until(lambda: desk.in_flight == {"stuck", "other"})
         desk.gate.set()
         until(lambda: desk.total == 2)
 
@@ -81,8 +81,8 @@ def test_a_shutdown_waits_for_a_sender_that_has_settled_while_another_told(
 ) -> None:
     go, first, settle = threading.Event(), threading.Lock(), Outbox.settle
 
-    def settled_and_held_up(outbox: Outbox, parcel: Any, outcome: Any) -> None:
-        settle(outbox, parcel, outcome)
+    def settled_and_held_up(outbox: Outbox, queued: Any, outcome: Any) -> None:
+        settle(outbox, queued, outcome)
         if first.acquire(blocking=False):
             go.wait(20.0)
 

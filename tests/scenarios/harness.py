@@ -16,7 +16,6 @@ import asyncio
 import inspect
 import logging
 import re
-import sys
 import textwrap
 import traceback
 import uuid
@@ -33,16 +32,11 @@ from gati import observe
 from gati._api.runtime import runtime
 from gati.langchain.current import current
 from gati.pipeline import internal_errors
-from tests.optional import CONTEXT, spared
 from tests.scenarios.golden import UUID, tree
 from tests.servers import LocalServer
 
 Config = dict[str, Any]
 Program = Callable[[Config], Any]
-
-LOSES_HANDLERS = sys.version_info < (3, 11)
-"""Handlers given by hand do not reach what async code calls without passing the config on: LangChain
-needs Python 3.11 for that. Injected ones are there, and gati finds out where they belong."""
 
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 
@@ -69,9 +63,8 @@ class Seen:
 class Watch:
     """Checks programs against goldens; one server serves them all, each run has a product of its own."""
 
-    def __init__(self, server: LocalServer, test: str = "") -> None:
+    def __init__(self, server: LocalServer) -> None:
         self.server = server
-        self.test = test
 
     def __call__(
         self,
@@ -95,13 +88,11 @@ class Watch:
             options: of `observe.init`.
         """
         assert programs
-        if not (possible := [program for program in programs if not spared(self.test, program)]):
-            pytest.skip(CONTEXT)
-        for program in possible:
+        for program in programs:
             plain = run(program, {}) if compare else ""
             seen = self.trace(program, auto_inject=True, unfinished=unfinished, **options)
             self._compare("injected", plain if compare else seen.outcome, seen, golden, unordered)
-            if explicit is not False and not (LOSES_HANDLERS and inspect.iscoroutinefunction(program)):
+            if explicit is not False:
                 handed = self.trace(program, auto_inject=False, unfinished=unfinished, **options)
                 expected = explicit if isinstance(explicit, str) else golden
                 self._compare("explicit", plain if compare else handed.outcome, handed, expected, unordered)
@@ -109,8 +100,6 @@ class Watch:
 
     def trace(self, program: Program, *, auto_inject: bool = True, unfinished: bool = False, **options: Any) -> Seen:
         """Run a program with gati on; whatever must hold of every run is asserted."""
-        if spared(self.test, program):
-            pytest.skip(CONTEXT)
         product = str(uuid.uuid4())
         before = len(self.server.requests)
         internal_errors.reset()
@@ -132,8 +121,8 @@ class Watch:
         stats = pipeline.stats()
         _assert_all_delivered(stats)
         assembler: Any = pipeline._worker.assembler
-        assembler = getattr(assembler, "_made", assembler)  # None where there was nothing to assemble
-        left: list[Any] = [] if unfinished else [recorder.open, recorder.streams]
+        assembler = getattr(assembler, "_assembler", assembler)  # None where there was nothing to assemble
+        left: list[Any] = [] if unfinished else [recorder.open_runs, recorder.streamed_tokens]
         if assembler is not None:
             left += [assembler._runs, assembler._traces, assembler._lingering]
         assert [len(container) for container in left] == [0] * len(left)
@@ -280,17 +269,17 @@ def _logged() -> Any:
             if record.name.startswith(("gati", "langchain_core.callbacks")):
                 lines.append(f"{record.name}: {record.getMessage()}")
 
-    note = internal_errors.note
+    note = internal_errors.report
 
     def shown(place: str, error: BaseException) -> None:
         traceback.print_exception(error)
         note(place, error)
 
-    internal_errors.note = shown
+    internal_errors.report = shown
     listener = Listener()
     logging.getLogger().addHandler(listener)
     try:
         yield lines
     finally:
         logging.getLogger().removeHandler(listener)
-        internal_errors.note = note
+        internal_errors.report = note

@@ -6,11 +6,12 @@ import itertools
 from typing import Any
 from uuid import UUID
 
-from gati.events import LLMCallEvent, Turn
+from gati.events import LLMCallEvent, Turn, iso
+from gati.settings import load
 from gati.trace import assembler as module
 from gati.trace.assembler import LINGER_NS, Assembler
-from gati.trace.identity import Defaults
 from gati.trace.records import (
+    Custom,
     ErrorInfo,
     FirstToken,
     Gap,
@@ -22,7 +23,6 @@ from gati.trace.records import (
     RunFailed,
     RunStarted,
 )
-from gati.trace.turn_builder import Options
 
 SECOND = 1_000_000_000
 
@@ -31,8 +31,8 @@ class Program:
     """Writes the records of an imagined program; its clock ticks with each of them."""
 
     def __init__(self, timeout: float = 3600.0) -> None:
-        self.given_up: list[UUID] = []
-        self.assembler = Assembler(Options(defaults=Defaults()), timeout, self.given_up.append)
+        self.abandoned: list[UUID] = []
+        self.assembler = Assembler(load(local=False, turn_timeout=timeout), self.abandoned.append)
         self.now = 10 * SECOND
         self.items: list[Any] = []
         self._ids = itertools.count(1)
@@ -112,7 +112,7 @@ def test_a_cancelled_run_that_never_ends_does_not_hold_its_turn():
     program.items += program.assembler.tick(program.now + LINGER_NS + 1)
     (turn,) = program.turns
     assert turn.status == "aborted"
-    assert program.given_up == [model]
+    assert program.abandoned == [model]
     assert program.is_empty()
 
 
@@ -185,7 +185,7 @@ def test_a_turn_that_went_silent_is_handed_out_unfinished():
     assert program.turns == []
     program.items += program.assembler.tick(program.now + 61 * SECOND)
     assert [(turn.run_id, turn.status) for turn in program.turns] == [(str(root), "unfinished")]
-    assert program.given_up == [root]
+    assert program.abandoned == [root]
     assert program.is_empty()
 
 
@@ -243,3 +243,17 @@ def test_a_first_token_counts_once_and_its_pieces_are_the_partial_answer():
     assert (turn.answer.text, turn.status) == ("Hello", "aborted")
     (call,) = [event for event in turn.events if isinstance(event, LLMCallEvent)]
     assert call.time_to_first_token_ms == 0.001
+
+
+def test_every_event_of_a_turn_has_its_envelope_and_a_true_timestamp():
+    program = Program()
+    root = program.start(inputs="hi")
+    program.feed(Custom(root, "progress", program.at(), 1))
+    program.says(program.model(root), "Hello.")
+    program.end(root, "Hello.")
+    (turn,) = program.turns
+    assert [event.kind for event in turn.events] == ["agent_start", "custom", "llm_call", "agent_end"]
+    for event in turn.events:
+        assert event.timestamp == iso(event.started_ns)
+        assert (event.run_id, event.run_name, event.agent_name) == (str(root), "chain", "agent")
+        assert (event.conversation_id, event.user_id) == (str(root), "anonymous")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gati.trace.chat_io import answer_in, as_json, as_message, as_messages, heard_in
+from gati.trace.chat_io import answer_in, as_message, as_messages, json_text, user_messages_in
 from gati.trace.records import COMMAND, Message
 
 HELLO, HI, ASK = Message("human", "Hello"), Message("ai", "Hi!"), Message("human", "144?")
@@ -37,34 +37,34 @@ HELLO, HI, ASK = Message("human", "Hello"), Message("ai", "Hi!"), Message("human
     ],
 )
 def test_the_persons_text_is_found(value: Any):
-    heard = heard_in(value)
+    heard = user_messages_in(value)
     assert heard is not None
-    assert [m.content for m in heard.news] == ["144?"]
+    assert [m.content for m in heard.new] == ["144?"]
 
 
 @pytest.mark.parametrize(
     "value", [None, "", {}, [], 12, {"a": "one", "b": "two"}, {COMMAND: {"resume": "yes"}}, [1, 2], {"count": 3}]
 )
 def test_where_it_does_not_tell_nothing_is_guessed(value: Any):
-    assert heard_in(value) is None
+    assert user_messages_in(value) is None
 
 
 def test_what_stands_before_the_last_answer_is_history():
-    heard = heard_in({"messages": [HELLO, HI, ASK]})
+    heard = user_messages_in({"messages": [HELLO, HI, ASK]})
     assert heard is not None
-    assert (heard.history, heard.news) == ([HELLO, HI], [ASK])
+    assert (heard.history, heard.new) == ([HELLO, HI], [ASK])
 
 
 def test_a_history_beside_the_text_is_found():
-    heard = heard_in({"question": "144?", "past": [HELLO, HI]})
+    heard = user_messages_in({"question": "144?", "past": [HELLO, HI]})
     assert heard is not None
-    assert (heard.history, [m.content for m in heard.news]) == ([HELLO, HI], ["144?"])
+    assert (heard.history, [m.content for m in heard.new]) == ([HELLO, HI], ["144?"])
 
 
 def test_a_configured_key_wins():
-    heard = heard_in({"input": "not this", "asked": "144?"}, "asked")
+    heard = user_messages_in({"input": "not this", "asked": "144?"}, "asked")
     assert heard is not None
-    assert [m.content for m in heard.news] == ["144?"]
+    assert [m.content for m in heard.new] == ["144?"]
 
 
 @pytest.mark.parametrize(
@@ -120,19 +120,19 @@ def test_an_answer_without_text_is_told_as_json_where_it_is_the_answer():
 def test_what_was_given_is_no_answer():
     state = {"topic": "bears", "joke": "Bear with me."}
     assert answer_in(state) == ""
-    assert answer_in(state, given={"topic": "bears"}) == "Bear with me."
-    assert answer_in(state, given={"topic": "bears"}, structured=True) == "Bear with me."
+    assert answer_in(state, root_input={"topic": "bears"}) == "Bear with me."
+    assert answer_in(state, root_input={"topic": "bears"}, structured=True) == "Bear with me."
 
 
 def test_among_several_texts_what_a_model_said_last_is_the_answer():
     state = {"draft": "A bear…", "joke": "Bear with me.", "title": "Bears"}
-    assert answer_in(state, spoken=["Bear with me.", "A bear…"]) == "Bear with me."
-    assert answer_in(state, spoken=["Something else."]) == ""
+    assert answer_in(state, completions=["Bear with me.", "A bear…"]) == "Bear with me."
+    assert answer_in(state, completions=["Something else."]) == ""
 
 
 def test_a_structured_answer_is_whole():
     assert answer_in({"name": "Ada", "age": 36}, structured=True) == '{"name":"Ada","age":36}'
-    assert answer_in({"name": "Ada", "question": "Who?"}, structured=True, given={"question": "Who?"}) == "Ada"
+    assert answer_in({"name": "Ada", "question": "Who?"}, structured=True, root_input={"question": "Who?"}) == "Ada"
 
 
 def test_a_structured_output_with_its_message_is_what_was_parsed():
@@ -151,6 +151,6 @@ def test_messages_are_known_in_every_form():
 
 
 def test_json_that_cannot_be_made_is_told_as_text():
-    assert as_json({"n": {1, 2}.__class__}) == '{"n":"<class \'set\'>"}'
-    assert as_json({"m": Message("ai", "x")}) == '{"m":{"role":"ai","content":"x"}}'
-    assert as_json({"n": 2**70}) == str({"n": 2**70})
+    assert json_text({"n": {1, 2}.__class__}) == '{"n":"<class \'set\'>"}'
+    assert json_text({"m": Message("ai", "x")}) == '{"m":{"role":"ai","content":"x"}}'
+    assert json_text({"n": 2**70}) == str({"n": 2**70})

@@ -8,11 +8,11 @@ import pytest
 
 from gati.trace.outputs import (
     as_object,
-    document,
+    normalize_document,
     read_json,
     result_of,
     state_of,
-    tool_message,
+    tool_message_in,
     tool_output,
     updates_of,
 )
@@ -82,10 +82,10 @@ def test_what_a_task_returned_is_an_object():
 def test_the_message_of_a_tool_is_found_in_what_it_returned():
     answer = Message("tool", "kept", tool_call_id="c1")
     other = Message("tool", "other", tool_call_id="c2")
-    assert tool_message(answer, "c1") is answer
-    assert tool_message(command({"messages": [other, answer]}), "c1") is answer
-    assert tool_message([command({"x": 1}), answer], "c1") is answer
-    assert tool_message({"plain": 1}, "c1") is None
+    assert tool_message_in(answer, "c1") is answer
+    assert tool_message_in(command({"messages": [other, answer]}), "c1") is answer
+    assert tool_message_in([command({"x": 1}), answer], "c1") is answer
+    assert tool_message_in({"plain": 1}, "c1") is None
 
 
 def test_a_tools_output_tells_content_artifact_and_where_it_went():
@@ -101,10 +101,10 @@ def test_a_tools_output_tells_content_artifact_and_where_it_went():
 
 
 def test_documents_of_every_class_have_text_metadata_and_score():
-    assert document({"page_content": "a", "metadata": {"score": 0.5}}) == {
+    assert normalize_document({"page_content": "a", "metadata": {"score": 0.5}}) == {
         "text": "a",
         "metadata": {"score": 0.5},
         "score": 0.5,
     }
-    assert document({"text": "b"}) == {"text": "b", "metadata": {}, "score": None}
-    assert document("c") == {"text": "c", "metadata": {}, "score": None}
+    assert normalize_document({"text": "b"}) == {"text": "b", "metadata": {}, "score": None}
+    assert normalize_document("c") == {"text": "c", "metadata": {}, "score": None}

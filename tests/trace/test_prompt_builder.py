@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from typing import Any
 
@@ -13,10 +12,9 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import SystemMessage
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 
-from gati.errors import ConfigurationError
 from gati.events import Prompt, PromptComponent
 from gati.langchain.prompt_templates import template_of
-from gati.trace.prompt_builder import LONG, explicit_prompt, given_prompt, lineage_of, prompt_of
+from gati.trace.prompt_builder import LONG_VALUE_CHARS, lineage_of, prompt_of
 from gati.trace.records import Template, TemplateText
 
 MARK = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
@@ -105,7 +103,7 @@ def test_a_value_from_this_turns_retrievals_is_a_part_of_its_own():
 
 
 def test_a_long_value_is_a_part_of_its_own():
-    rules = "No. " * LONG
+    rules = "No. " * LONG_VALUE_CHARS
     made = recovered(ChatPromptTemplate([("system", "Rules: {rules}")]), {"rules": rules})
     assert made.components == [PromptComponent("Rules: "), PromptComponent(rules, "rules", "other", is_dynamic=True)]
 
@@ -193,104 +191,3 @@ def test_a_prompt_is_known_by_its_own_name_its_hub_repository_or_its_place():
     assert lineage_of(pulled, {}, "agent/model") == "ada/tutor"
     assert lineage_of(bare, None, "agent/model") == "agent/model"
     assert lineage_of(None, None) is None
-
-
-# -- given by the user --------------------------------------------------------------------
-
-
-def test_a_text_is_a_prompt():
-    assert explicit_prompt("Be brief.") == Prompt("Be brief.")
-    assert explicit_prompt(Prompt("x", "y")) == Prompt("x", "y")
-
-
-@pytest.mark.parametrize(
-    "key", ["external_prompt_id", "externalPromptId", "external_template_id", "externalTemplateId"]
-)
-def test_a_prompts_name_is_taken_under_each_of_its_keys(key: str):
-    assert explicit_prompt({key: "tutor", "content": "Be brief."}) == Prompt("Be brief.", "tutor")
-    assert explicit_prompt({key: "tutor"}) == Prompt("", "tutor")
-
-
-def test_components_are_taken_in_snake_and_in_camel_case():
-    made = explicit_prompt(
-        {
-            "external_prompt_id": "tutor",
-            "components": [
-                "Be {{how}}.",
-                {"content": "Facts", "name": "facts", "type": "rag", "isDynamic": True, "externalComponentId": "f"},
-                {"content": "Rules", "source": "agent", "is_dynamic": False, "external_id": "r"},
-            ],
-            "variables": {"how": "brief", "n": 3},
-        }
-    )
-    assert made == Prompt(
-        "Be brief.\n\nFacts\n\nRules",
-        "tutor",
-        [
-            PromptComponent("Be {{how}}."),
-            PromptComponent("Facts", "facts", "rag", None, True, "f"),
-            PromptComponent("Rules", None, "system", "agent", False, "r"),
-        ],
-        {"how": "brief", "n": "3"},
-    )
-
-
-def test_a_text_with_variables_keeps_its_marks():
-    made = explicit_prompt({"content": "Be {{ how }}.", "variables": {"how": "brief"}})
-    assert made == Prompt("Be brief.", None, [PromptComponent("Be {{ how }}.")], {"how": "brief"})
-
-
-@pytest.mark.parametrize(
-    ("given", "says"),
-    [
-        ("", "a text that is not empty"),
-        ("  ", "a text that is not empty"),
-        (3, "a text or a dict"),
-        ([], "a text or a dict"),
-        ({}, "external_prompt_id, content or components"),
-        ({"variables": {"a": "b"}}, "external_prompt_id, content or components"),
-        ({"content": "x", "components": ["y"]}, "one of the two"),
-        ({"content": ""}, "system_prompt.content"),
-        ({"content": "x", "contents": "y"}, "system_prompt.contents"),
-        ({"external_prompt_id": "a", "external_template_id": "b"}, "one external_prompt_id"),
-        ({"external_prompt_id": 7}, "system_prompt.external_prompt_id"),
-        ({"components": []}, "a list of texts or dicts, not empty"),
-        ({"components": "x"}, "a list of texts or dicts, not empty"),
-        ({"components": [7]}, "system_prompt.components[0]"),
-        ({"components": [{}]}, "system_prompt.components[0].content"),
-        ({"components": [{"content": "x", "type": "poem"}]}, "guardrail"),
-        ({"components": [{"content": "x", "source": "me"}]}, "participant"),
-        ({"components": [{"content": "x", "is_dynamic": "yes"}]}, "true or false"),
-        ({"components": [{"content": "x", "kind": "y"}]}, "system_prompt.components[0].kind"),
-        ({"content": "x", "variables": ["a"]}, "a dict with texts as keys"),
-        ({"content": "x", "variables": {1: "a"}}, "a dict with texts as keys"),
-    ],
-)
-def test_a_prompt_that_cannot_be_used_is_refused_with_its_reason(given: Any, says: str):
-    with pytest.raises(ConfigurationError, match=re.escape(says)):
-        explicit_prompt(given)
-
-
-def test_the_first_usable_prompt_counts_while_the_program_runs():
-    assert given_prompt(None, {"template": "of the user's own"}, "", "Be brief.", "Not me.") == Prompt("Be brief.")
-    assert given_prompt(None, 7) is None
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["content", "components", "variables", "type", "external_prompt_id", "isDynamic"]),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=12,
-)
-
-
-@given(JSON)
-def test_any_given_prompt_is_read_or_refused(value: Any):
-    with contextlib.suppress(ConfigurationError):
-        assert isinstance(explicit_prompt(value), Prompt)

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gati.trace.records import TemplateText
-from gati.trace.templates import fill, parse
+from gati.trace.templates import fill_pieces, parse
 
 
 def blocks(text: str, form: str = "f-string") -> tuple[TemplateText, ...]:
@@ -19,7 +19,7 @@ def blocks(text: str, form: str = "f-string") -> tuple[TemplateText, ...]:
 def values_of(text: str, values: dict[str, Any], rendered: str, form: str = "f-string") -> dict[str, str] | None:
     pieces = parse(blocks(text, form))
     assert pieces is not None
-    filled = fill(pieces, values, rendered)
+    filled = fill_pieces(pieces, values, rendered)
     return None if filled is None else {name: value for name, value in filled if name}
 
 
@@ -106,7 +106,7 @@ def test_jinja_drops_the_last_line_break_and_mustache_escapes():
 def test_blocks_of_one_message_are_lines():
     pieces = parse((TemplateText("A {a}", "f-string"), TemplateText("B", "literal")))
     assert pieces is not None
-    assert fill(pieces, {"a": 1}, "A 1\nB") is not None
+    assert fill_pieces(pieces, {"a": 1}, "A 1\nB") is not None
 
 
 TEXT = st.text(st.sampled_from("ab{} \n."), max_size=12)
@@ -122,7 +122,7 @@ def test_what_is_read_gives_the_text_again(parts: list[tuple[str, str, str]], kn
     rendered = "".join(text + (values[name] if name else "") for text, name, _ in parts)
     pieces = parse(blocks(template))
     assert pieces is not None
-    filled = fill(pieces, values if known else {}, rendered)
+    filled = fill_pieces(pieces, values if known else {}, rendered)
     if filled is not None:
         assert "".join(text for _, text in filled) == rendered
     if known:
@@ -139,4 +139,4 @@ def test_what_is_read_gives_the_text_again(parts: list[tuple[str, str, str]], kn
 def test_no_template_raises(text: str, form: str, rendered: str, values: dict[str, Any]):
     pieces = parse(blocks(text, form))
     if pieces is not None:
-        fill(pieces, values, rendered)
+        fill_pieces(pieces, values, rendered)
