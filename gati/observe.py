@@ -124,7 +124,7 @@ def init(
         client: A Greenflash client to use instead of a key; its settings are adopted.
         backend_url: GATI backend; events are posted to `{backend_url}/api/events`.
         backend_api_key: Bearer token of the GATI backend.
-        exporters: Your own exporters, used in addition to the destinations that other options configure.
+        exporters: Your own exporters, in addition to configured destinations; the embedded store is then off by default.
         local: Embedded store: a path, True for the default path, False for none; default: used if no other destination
             is configured.
         local_max_bytes: Maximum size of the embedded store in bytes; the oldest conversations are deleted first.

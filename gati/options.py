@@ -151,7 +151,7 @@ class Settings(BaseModel):
     )
     exporters: tuple[Any, ...] | None = option(
         None,
-        "Your own exporters, used in addition to the destinations that other options configure.",
+        "Your own exporters, in addition to configured destinations; the embedded store is then off by default.",
         "a list of objects that implement `gati.exporters.base.Exporter`",
         env=(),
         exclude=True,

@@ -225,7 +225,7 @@ def new_messages_of_output(messages: Any, seen: BoundedSet) -> list[Any]:
 
 
 def new_messages_of_node(messages: Any, seen: BoundedSet) -> list[Any]:
-    """Return the messages of a node's output after the last user message, except those that a model or tool run recorded."""
+    """Return the messages of a node's output after the last user message, without those that other runs recorded."""
     new: list[Any] = []
     known = seen.entries
     for item in reversed(messages):

@@ -252,20 +252,11 @@ class Recorder:
         response = more.get("response")
         output = self._guarded(self._model_result, response) if response is not None else None
         inputs = more.get("inputs")
-        copied_inputs = (
-            self._guarded(snapshot_state, inputs, new_messages_of_input, False)
-            if inputs is not None and flags & ROOT
-            else None
-        )
-        self.put(
-            RunFailed(
-                run_id,
-                at,
-                self._guarded(error_info, error) or ErrorInfo(type(error).__name__, ""),
-                output,
-                copied_inputs,
-            )
-        )
+        copied_inputs = None
+        if inputs is not None and flags & ROOT:
+            copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
+        info = self._guarded(error_info, error) or ErrorInfo(type(error).__name__, "")
+        self.put(RunFailed(run_id, at, info, output, copied_inputs))
 
     # -- during a run ---------------------------------------------------------------------
 
