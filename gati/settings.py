@@ -60,10 +60,10 @@ def load(**given: Any) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
+        first_error = error.errors(include_input=False, include_url=False)[0]
     # Raised outside the `except` block, because pydantic's error may contain the value.
-    name = str(fault["loc"][0])
-    cause = fault.get("ctx", {}).get("error")
+    name = str(first_error["loc"][0])
+    cause = first_error.get("ctx", {}).get("error")
     if isinstance(cause, ConfigurationError):  # names a place inside the value
         raise ConfigurationError(cause.option, cause.given, cause.allowed, source=origin.get(name))
     raise ConfigurationError(name, _display_value(name, values[name]), allowed(name), source=origin.get(name))

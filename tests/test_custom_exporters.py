@@ -151,7 +151,7 @@ def test_an_exporter_that_raises_affects_neither_the_program_nor_other_exporters
     assert texts(exporter) == [["2 + 2?", "4"]]
 
 
-def test_an_object_that_is_no_exporter_is_rejected_with_what_it_lacks():
+def test_an_object_that_is_not_an_exporter_is_rejected_with_what_it_lacks():
     class Incomplete:
         name = "incomplete"
         durable = False
@@ -171,7 +171,7 @@ def test_an_object_that_is_no_exporter_is_rejected_with_what_it_lacks():
 
 
 @pytest.mark.parametrize("exporters", ["memory", 3, {"a": 1}])
-def test_exporters_that_are_no_list_are_rejected(exporters: Any):
+def test_a_value_that_is_not_a_list_is_rejected(exporters: Any):
     with pytest.raises(ConfigurationError, match="a list of objects"):
         observe.init(exporters=exporters)
 

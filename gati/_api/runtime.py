@@ -45,7 +45,7 @@ class Runtime:
             exporters: used instead of the destinations of the settings.
 
         Raises:
-            gati.errors.ConfigurationError: `system_prompt` or `exporters` is invalid; a running pipeline is kept.
+            gati.errors.ConfigurationError: `exporters` is invalid; a running pipeline is kept.
         """
         from gati._api.destinations import active_destinations
         from gati.langchain import injection

@@ -125,7 +125,7 @@ class conversation(_Scope):  # noqa: N801 - reads as a statement: `with observe.
         )
 
     def _parse(self, system_prompt: Any) -> Prompt | None:
-        from gati.prompt_model import parse_prompt  # late: it loads pydantic
+        from gati.prompt_model import parse_prompt  # imported late: it loads pydantic
 
         try:
             return parse_prompt(system_prompt)

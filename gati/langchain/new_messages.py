@@ -15,17 +15,14 @@ from pydantic import BaseModel
 
 from gati.langchain.message_snapshot import ROLE_BY_CLASS, snapshot_message
 from gati.langchain.snapshot import IMMUTABLE_TYPES, instance_dict, is_command, take_snapshot
-from gati.trace.records import COMMAND
+from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES
 
-ASSISTANT_ROLES = frozenset({"ai", "AIMessageChunk", "assistant"})
-USER_ROLES = frozenset({"human", "HumanMessageChunk", "user"})
-SYSTEM_ROLES = frozenset({"system", "SystemMessageChunk", "developer"})
 STATE_BUDGET = 500
 """Maximum number of values copied from a graph's state in addition to its messages. Keeps a callback well below a
 millisecond for any state. A string counts as one value, whatever its length."""
-LONGEST_IMPORT = 2_000
+MAX_IMPORTED_MESSAGES = 2_000
 """Maximum number of messages imported from a history that predates gati."""
-MOST_COMMANDS = 50
+MAX_COMMANDS = 50
 """Maximum number of commands of one node that are inspected; a longer list is copied like any other list."""
 
 
@@ -128,7 +125,7 @@ def new_messages_of_call(messages: Any, seen: BoundedSet, whole: bool = False) -
                     break
                 remember_answer(item, seen)
             new.append(snapshot_message(item))
-        if len(new) >= LONGEST_IMPORT:
+        if len(new) >= MAX_IMPORTED_MESSAGES:
             break
     new.reverse()
     return system, new
@@ -143,7 +140,7 @@ def snapshot_state(value: Any, select: Callable[[Any, Any], list[Any]], known: A
         return snapshot_message(value)
     if is_command(value):
         return _snapshot_command(value, select, known)
-    if kind is list and 0 < len(value) <= MOST_COMMANDS and is_command(value[-1]):
+    if kind is list and 0 < len(value) <= MAX_COMMANDS and is_command(value[-1]):
         return [snapshot_state(item, select, known) for item in value]
     if (messages := as_message_list(value)) is not None:
         return select(messages, known)
@@ -195,7 +192,7 @@ def new_messages_of_input(messages: Any, whole: bool) -> list[Any]:
         if not whole and (role or role_of(item)) in ASSISTANT_ROLES:
             break
         new.append(take_snapshot(item) if role is None else snapshot_message(item))
-        if len(new) >= LONGEST_IMPORT:
+        if len(new) >= MAX_IMPORTED_MESSAGES:
             break
     new.reverse()
     return new
@@ -218,7 +215,7 @@ def new_messages_of_output(messages: Any, seen: BoundedSet) -> list[Any]:
         elif not (answered and item.__dict__.get("tool_call_id") in seen.entries):
             new.append(snapshot_message(item))
         answered = answered or role in ASSISTANT_ROLES
-        if len(new) >= LONGEST_IMPORT:
+        if len(new) >= MAX_IMPORTED_MESSAGES:
             break
     new.reverse()
     return new
@@ -238,7 +235,7 @@ def new_messages_of_node(messages: Any, seen: BoundedSet) -> list[Any]:
             continue
         else:
             new.append(snapshot_message(item))
-        if len(new) >= LONGEST_IMPORT:
+        if len(new) >= MAX_IMPORTED_MESSAGES:
             break
     new.reverse()
     return new

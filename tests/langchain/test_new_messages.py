@@ -13,7 +13,7 @@ from langgraph.types import Command
 from pydantic import BaseModel
 
 from gati.langchain.new_messages import (
-    LONGEST_IMPORT,
+    MAX_IMPORTED_MESSAGES,
     BoundedSet,
     as_message_list,
     new_messages_of_call,
@@ -107,9 +107,9 @@ def test_the_cost_depends_on_new_messages_not_on_the_length_of_the_list():
 
 
 def test_an_imported_history_is_bounded():
-    _, new = new_messages_of_call([HumanMessage(str(n)) for n in range(LONGEST_IMPORT + 10)], BoundedSet(100))
-    assert len(new) == LONGEST_IMPORT
-    assert words(new)[-1] == str(LONGEST_IMPORT + 9)
+    _, new = new_messages_of_call([HumanMessage(str(n)) for n in range(MAX_IMPORTED_MESSAGES + 10)], BoundedSet(100))
+    assert len(new) == MAX_IMPORTED_MESSAGES
+    assert words(new)[-1] == str(MAX_IMPORTED_MESSAGES + 9)
 
 
 def test_a_root_input_adds_messages_after_the_last_answer_or_all_messages():
