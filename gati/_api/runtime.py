@@ -150,12 +150,12 @@ def _exporters(settings: Settings) -> list[Exporter]:
 
         chosen.append(EventsApiExporter(settings))
     if settings.local or (settings.local is None and not chosen):
-        from gati.exporters.greenflash.encoder import Encoder
+        from gati.exporters.greenflash.encoder import GreenflashEncoder
         from gati.exporters.local import LocalExporter
         from gati.store.store import default_path
 
         path = settings.local if isinstance(settings.local, Path) else default_path()
-        chosen.append(LocalExporter(path, settings.local_max_bytes, Encoder(settings)))
+        chosen.append(LocalExporter(path, settings.local_max_bytes, GreenflashEncoder(settings)))
         if settings.local is None:
             logger.warning("no Greenflash key: conversations are kept on this machine, in %s (see: gati studio)", path)
     return chosen
