@@ -94,9 +94,9 @@ def _make_backend_exporter(settings: Settings) -> Exporter:
 
 
 def _make_local_exporter(settings: Settings) -> Exporter:
-    from gati.exporters.greenflash.encoder import Encoder
+    from gati.exporters.greenflash.encoder import GreenflashEncoder
     from gati.exporters.local import LocalExporter
     from gati.store.store import default_path
 
     path = settings.local if isinstance(settings.local, Path) else default_path()
-    return LocalExporter(path, settings.local_max_bytes, Encoder(settings))
+    return LocalExporter(path, settings.local_max_bytes, GreenflashEncoder(settings))

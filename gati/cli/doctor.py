@@ -106,14 +106,15 @@ def _greenflash(settings: Settings) -> Iterator[Check]:
         where = " and ".join(d.label for d in active_destinations(settings))
         yield Check("key", "warn", f"none; conversations go to {where}", "set GREENFLASH_API_KEY to send to Greenflash")
         return
-    from gati.exporters.greenflash.check import NotAskable, Refused, products  # late: loads the SDK
+    # late: loads the SDK
+    from gati.exporters.greenflash.check import RequestFailedError, UnsupportedSdkError, list_products
 
     try:
-        known = products(settings)
-    except NotAskable:
+        known = list_products(settings)
+    except UnsupportedSdkError:
         yield Check("key", "warn", "set, but this SDK cannot ask whether it works", "pip install -U 'greenflash>=1.3'")
         return
-    except Refused as refusal:
+    except RequestFailedError as refusal:
         if refusal.status in (401, 403):
             yield Check("key", "fail", f"refused ({refusal})", "compare GREENFLASH_API_KEY with the web app's key")
         else:
@@ -202,13 +203,13 @@ def _delivery(settings: Settings) -> Check:
 
 
 def _read_back(settings: Settings, conversation_id: str, count: int) -> Check:
-    from gati.exporters.greenflash.check import NotAskable, Refused, has_conversation
+    from gati.exporters.greenflash.check import RequestFailedError, UnsupportedSdkError, has_conversation
 
     try:
         seen = has_conversation(settings, conversation_id)
-    except NotAskable:
+    except UnsupportedSdkError:
         return Check("delivery", "pass", f"{count} messages were taken; this SDK cannot read them back")
-    except Refused as refusal:
+    except RequestFailedError as refusal:
         return Check("delivery", "warn", f"{count} messages were taken, reading them back: {refusal}")
     if seen:
         return Check("delivery", "pass", f"{count} messages sent and read back, conversation {conversation_id}")

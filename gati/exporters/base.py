@@ -1,4 +1,4 @@
-"""What the pipeline knows of a destination: encode a turn, send a request."""
+"""The interface between the pipeline and a destination: encode turns as requests, send requests."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ if TYPE_CHECKING:
 
 
 class Verdict(Enum):
-    """What became of one attempt to send."""
+    """The result of one attempt to send a request."""
 
     OK = "ok"
     RETRY = "retry"
-    """Try the same request again later: a fault of the network or of the server."""
+    """Send the same request again later: the network or the server failed."""
     REJECT = "reject"
-    """The server refuses this content for good; it is set aside with the reason."""
+    """The server will never accept this content; it is set aside with the reason."""
     SPLIT = "split"
-    """Too large, or one item in it is bad: try its halves (see `Exporter.split`)."""
+    """The request is too large or one of its items is invalid: send its halves (see `Exporter.split`)."""
     PAUSE = "pause"
-    """The key is wrong or lacks a right: keep everything, try again now and then."""
+    """The key is invalid or lacks a permission: keep everything and try again occasionally."""
 
 
 class Outcome(NamedTuple):
-    """A verdict with what the retry policy and the log need to know.
+    """A verdict with details for the retry policy and the log.
 
     Attributes:
-        verdict: what to do next.
-        reason: short and free of content and secrets; goes to log, counters and `rejected/`.
-        retry_after: seconds that the server asked us to wait; None when it did not say.
+        verdict: How to proceed.
+        reason: Short text without content and secrets, for the log, counters and `rejected/`.
+        retry_after: Seconds to wait as requested by the server; None if it requested nothing.
     """
 
     verdict: Verdict
@@ -45,13 +45,14 @@ DELIVERED = Outcome(Verdict.OK)
 
 @dataclass(slots=True)
 class Request:
-    """One call of the destination's API, ready to be written to disk and sent.
+    """One call of the destination's API, ready to be spooled and sent.
 
     Attributes:
-        ordering_key: requests with the same key are sent in order, one at a time (a conversation's id).
-        body: plain JSON values only; the SDK's or the backend's arguments.
-        items: how many messages or events the body holds; what `Stats` counts.
-        turn_id: id of the root run; when a limit is reached, whole turns are dropped.
+        ordering_key: Requests with the same key are sent in order, one at a time. Usually a conversation's id.
+        body: Arguments of the SDK or the backend; JSON values only.
+        items: Number of messages or events in the body. `Stats` counts these.
+        turn_id: Id of the root run. When a limit is reached, the outbox drops whole turns.
+        endpoint: Name of the API's resource, such as "messages" or "ratings".
     """
 
     ordering_key: str
@@ -64,37 +65,37 @@ class Request:
 class Exporter(Protocol):
     """A destination. `encode` is pure; `send` may block up to its timeout and never raises.
 
-    One may also have a method `prepare`, called before the first `send` in a process while no
-    fork can happen: what `send` would import is loaded there, since a child that is forked in the
-    middle of another thread's import can never import that module.
+    An exporter may also define `prepare()`, which should import everything that `send` needs. It is called once per
+    process before the first `send`, while forks are blocked: a child forked during an import in another thread can
+    never import that module.
     """
 
     name: str
-    """Stands in the spool beside each request, so that the next process knows where it goes."""
+    """Unique name of the destination. Spooled requests are stored under it."""
 
     account: str
-    """Fingerprint of address and key (no secret can be read from it): what one process
-    spooled, only a process with the same account delivers."""
+    """Fingerprint of address and key that reveals neither. Only a process with the same account delivers what another
+    process has spooled."""
 
     durable: bool
-    """True when `send` itself writes to this machine's disk, so that no spool is needed."""
+    """True if `send` itself writes to a local disk, so that requests need no spool."""
 
     def encode(self, items: Sequence[Item]) -> list[Request]:
-        """Turn finished items into requests; items of one conversation may share one."""
+        """Convert finished items to requests. Items of one conversation may share a request."""
         ...
 
     def send(self, request: Request) -> Outcome:
-        """Make one attempt. Called from background threads, one lane at a time."""
+        """Make one attempt. Called from background threads; never concurrently for the same ordering key."""
         ...
 
     def split(self, request: Request) -> tuple[Request, Request] | None:
-        """Halves of a request that was too large or has a bad item; None if it has one item."""
+        """Return both halves of a request; None if it cannot be split."""
         ...
 
     def after_fork(self) -> None:
-        """Called in a forked child: replace connections, keep the inherited ones referenced."""
+        """Replace connections in a forked child. Keep references to the inherited ones, so that they are not closed."""
         ...
 
     def close(self) -> None:
-        """Release connections. Called once, from the thread that shuts down."""
+        """Release connections. Called once, at shutdown."""
         ...

@@ -1,4 +1,4 @@
-"""An existing GATI backend as a destination: ``POST {backend_url}/api/events``. The events: `batches`."""
+"""Exports to an existing GATI backend: `POST {backend_url}/api/events`. See `events_encoder` for the bodies."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import orjson
 
 from gati.exporters import http_outcome
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
-from gati.exporters.events_encoder import Encoder
-from gati.exporters.log_suppression import quiet
-from gati.exporters.shared_client import Held
+from gati.exporters.events_encoder import EventsEncoder
+from gati.exporters.log_suppression import suppress_sdk_logs
+from gati.exporters.shared_client import SharedClient
 
 if TYPE_CHECKING:
     import httpx
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class EventsApiExporter:
-    """A GATI backend as a destination; see `exporters.base.Exporter`. `send` is safe in several threads."""
+    """Send events to a GATI backend. `send` is thread-safe. See `exporters.base.Exporter`."""
 
     name = "events_api"
     durable = False
@@ -30,38 +30,38 @@ class EventsApiExporter:
     def __init__(self, settings: Settings) -> None:
         self._url = f"{settings.backend_url}/api/events"
         self._key = settings.backend_api_key.get_secret_value() if settings.backend_api_key else ""
-        told = f"{self.name}\0{self._url}\0{self._key}"
-        self.account = hashlib.sha256(told.encode(errors="replace")).hexdigest()[:16]
+        identity = f"{self.name}\0{self._url}\0{self._key}"
+        self.account = hashlib.sha256(identity.encode(errors="replace")).hexdigest()[:16]
         self._timeout = settings.timeout
         self._connections = settings.connections
-        self._encoder = Encoder(settings)
-        self._client = Held(self._connect)
+        self._encoder = EventsEncoder(settings)
+        self._client = SharedClient(self._connect)
 
     def encode(self, items: Sequence[Item]) -> list[Request]:
-        """See `Encoder.encode`."""
+        """See `EventsEncoder.encode`."""
         return self._encoder.encode(items)
 
     def split(self, request: Request) -> tuple[Request, Request] | None:
-        """See `Encoder.split`."""
+        """See `EventsEncoder.split`."""
         return self._encoder.split(request)
 
     def send(self, request: Request) -> Outcome:
         """Make one attempt."""
         if self._key and not (self._key.isascii() and self._key.isprintable()):
-            return Outcome(Verdict.PAUSE, "the API key holds characters that no key has")
+            return Outcome(Verdict.PAUSE, "the API key contains invalid characters")
         try:
-            with quiet():
+            with suppress_sdk_logs():
                 return self._send(request)
-        except Exception as fault:  # noqa: BLE001 - refused, reset, timed out, shutting down: whatever, it is tried again
-            return Outcome(Verdict.RETRY, f"no answer: {type(fault).__name__}")
+        except Exception as error:  # noqa: BLE001 - refused, reset, timed out or shutting down: retry in any case
+            return Outcome(Verdict.RETRY, f"no answer: {type(error).__name__}")
 
     def after_fork(self) -> None:
-        """A new client in the child."""
+        """Use a new client in a forked child."""
         self._client.after_fork()
 
     def close(self) -> None:
-        """Close the connections; later attempts are put off."""
-        with quiet():
+        """Close the connections. The verdict of later attempts is RETRY."""
+        with suppress_sdk_logs():
             self._client.close()
 
     def prepare(self) -> None:
@@ -74,13 +74,13 @@ class EventsApiExporter:
             return Outcome(Verdict.RETRY, "the exporter is closed")
         response = client.post(self._url, content=orjson.dumps(request.body))
         if response.is_success:
-            if _is_answer(response.content):
+            if _is_empty_or_json(response.content):
                 return DELIVERED
             return Outcome(Verdict.RETRY, f"HTTP {response.status_code} without the API's answer")
-        return http_outcome.of_status(response.status_code, response.headers, response.content, request.items)
+        return http_outcome.from_status(response.status_code, response.headers, response.content, request.items)
 
     def _connect(self) -> httpx.Client:
-        import httpx  # late: comes with the SDK
+        import httpx  # late: a dependency of the SDK
 
         headers = {"content-type": "application/json"}
         if self._key:
@@ -93,8 +93,8 @@ class EventsApiExporter:
         )
 
 
-def _is_answer(body: bytes) -> bool:
-    """Nothing or JSON; a web page is somebody else's answer."""
+def _is_empty_or_json(body: bytes) -> bool:
+    """Return True for an empty body or JSON. A web page comes from a proxy or another server."""
     try:
         return not body or orjson.loads(body) is not NotImplemented
     except orjson.JSONDecodeError:

@@ -1,8 +1,8 @@
-"""Turns and events as batches for an existing GATI backend. Pure: no clock, no network.
+"""Encodes turns and events as batches for an existing GATI backend. Pure: no clock, no network.
 
-One run for each root run. The user's texts stand in the input of its `agent_start`, the answer
-in the output of its `agent_end`; everything else hangs below by `parent_event_id`. The backend
-knows no users, organizations, ratings and product events: those items make no request here.
+Each root run becomes one backend run. User messages go into the input of its `agent_start`, the answer into the
+output of its `agent_end`; all other events are their descendants by `parent_event_id`. The backend has no users,
+organizations, ratings and product events, so those items produce no request.
 """
 
 from __future__ import annotations
@@ -17,14 +17,11 @@ import orjson
 from gati import contract, events
 from gati.exporters import sanitize
 from gati.exporters.base import Request
+from gati.exporters.packing import OpenRequests, pack
 
 if TYPE_CHECKING:
     from gati.settings import Settings
 
-MOST_EVENTS = 10_000
-_REMEMBERED = 16_384
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_LONGEST_NAME = 255
 _ENVELOPE = frozenset((*events.ENVELOPE, "data"))
 _TOOL_NAMES = frozenset({"tool_input", "tool_output"})
 
@@ -34,175 +31,178 @@ _CONVERSATION = tuple(
     if isinstance(kind, type) and issubclass(kind, events.Event) and kind.kind in contract.CONVERSATION_EVENTS
 )
 """Classes of events that ``detail="conversation"`` delivers."""
+
 _STRUCTURE = contract.names_without_text(contract.EVENT_FIELDS)
+"""Fields kept with `capture_content=False`: ids, enumerations, and names defined by the program."""
+
+MAX_EVENTS = 10_000
+"""Events that the backend accepts in one batch."""
+
+_MAX_REMEMBERED = 16_384
+_MAX_NAME_CHARS = 255
+_BATCH_BYTES = 20
+"""Bytes of a batch without its events."""
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
-class Encoder:
-    """Makes batches of finished items. Used by one thread at a time; pure but for what it remembers."""
+class EventsEncoder:
+    """Encodes finished items as batches of events. Not thread-safe."""
 
     def __init__(self, settings: Settings) -> None:
-        self._agent_name = _name(settings.agent_name)
-        self._most = min(settings.batch_size, MOST_EVENTS)
-        self._largest = settings.max_request_bytes
-        self._limit = settings.max_field_bytes
+        self._agent_name = _backend_name(settings.agent_name)
+        self._max_events = min(settings.batch_size, MAX_EVENTS)
+        self._max_bytes = settings.max_request_bytes
+        self._max_field_bytes = settings.max_field_bytes
         self._full = settings.detail == "full"
         self._content = settings.capture_content
-        self._known: dict[tuple[str, str], str | None] = {}
-        """Run and id of each event told lately → id of the event that its children hang on."""
-        self._names: dict[str, tuple[str, str]] = {}
+        self._parent_ids: dict[tuple[str, str], str | None] = {}
+        """Run and id of each recent event → id of the event that its children get as parent."""
+        self._run_names: dict[str, tuple[str, str]] = {}
+        """Run → its agent's name and its own name at the backend."""
 
     def encode(self, items: Sequence[events.Item]) -> list[Request]:
-        """Batches; whole turns of one conversation share one while they fit."""
+        """Return batches. Turns of one conversation share a batch while they fit, whole turns only."""
         requests: list[Request] = []
-        open_: dict[str, tuple[Request, int]] = {}
+        open_batches = OpenRequests("events", self._max_events, self._max_bytes)
         for item in items:
             if isinstance(item, events.Action):
                 continue
-            turn = item if isinstance(item, events.Turn) else _around(item)
-            found = list(self._events(turn, item is not turn))
-            if not found:
+            turn = item if isinstance(item, events.Turn) else _turn_of_event(item)
+            encoded = list(self._encode_events(turn, item is not turn))
+            if not encoded:
                 continue
-            lane = sanitize.identifier(turn.conversation.id)
-            size = sum(length for _, length in found)
-            batch, used = open_.get(lane, (None, 0))
-            if batch is not None and batch.items + len(found) <= self._most and used + size <= self._largest:
-                batch.body["events"] += [event for event, _ in found]
-                batch.items += len(found)
-                open_[lane] = (batch, used + size)
+            ordering_key = sanitize.identifier(turn.conversation.id)
+            if open_batches.join(ordering_key, encoded):
                 continue
-            made = [Request(lane, {"events": part}, len(part), turn.run_id, "events") for part in self._parts(found)]
-            requests += made
-            open_.pop(lane, None)
-            if len(made) == 1:
-                open_[lane] = (made[0], size + 20)
-        sanitize.forget(self._known, _REMEMBERED)
-        sanitize.forget(self._names, _REMEMBERED)
+            packed = pack(encoded, self._max_events, self._max_bytes, _BATCH_BYTES)
+            requests += [
+                Request(ordering_key, {"events": group}, len(group), turn.run_id, "events") for group, _ in packed
+            ]
+            if len(packed) == 1:
+                open_batches.open(requests[-1], packed[0][1])
+            else:
+                open_batches.close(ordering_key)
+        sanitize.trim_cache(self._parent_ids, _MAX_REMEMBERED)
+        sanitize.trim_cache(self._run_names, _MAX_REMEMBERED)
         return requests
 
     def split(self, request: Request) -> tuple[Request, Request] | None:
-        """Halves of a batch; None if it holds one event."""
-        found = request.body["events"]
-        if len(found) < 2:
+        """Return both halves of a batch; None if it holds one event."""
+        batch = request.body["events"]
+        if len(batch) < 2:
             return None
         first, second = (
-            Request(request.ordering_key, {"events": part}, len(part), request.turn_id, request.endpoint)
-            for part in (found[: len(found) // 2], found[len(found) // 2 :])
+            Request(request.ordering_key, {"events": half}, len(half), request.turn_id, request.endpoint)
+            for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :])
         )
         return first, second
 
-    def _parts(self, found: list[tuple[dict[str, Any], int]]) -> Iterator[list[dict[str, Any]]]:
-        part: list[dict[str, Any]] = []
-        size = 20
-        for event, length in found:
-            if part and (len(part) == self._most or size + length > self._largest):
-                yield part
-                part, size = [], 20
-            part.append(event)
-            size += length
-        if part:
-            yield part
-
-    def _events(self, turn: events.Turn, by_hand: bool) -> Iterator[tuple[dict[str, Any], int]]:
-        """The turn's events with their sizes; a parent stands before its children."""
+    def _encode_events(self, turn: events.Turn, manual: bool) -> Iterator[tuple[dict[str, Any], int]]:
+        """Yield the turn's events with their sizes, parents before children."""
         run = turn.run_id
-        top = self._known.get((run, run)) if by_hand else _uuid(run, run if turn.agentic else f"{run}:start")
-        run_id = run if 0 < len(run) <= 36 and run.isascii() else _uuid("", run)
-        # A run keeps its names: the backend refuses it under two agents. It numbers runs named temp_….
-        agent_name, run_name = self._names.setdefault(
-            run, (_name(turn.agent_name) or self._agent_name, f"temp_{_name(turn.name) or 'run'}_{run_id}")
+        root_id = (
+            self._parent_ids.get((run, run)) if manual else _backend_id(run, run if turn.agentic else f"{run}:start")
         )
-        for event in turn.events if by_hand or turn.partial else _with_ends(turn):
-            is_start = type(event) is events.AgentStartEvent and not by_hand
-            id_ = top if is_start and top else _uuid(run, event.event_id)
-            above = event.parent_event_id
-            known = above is None or (run, above) in self._known
-            parent = self._known.get((run, above or ""), top)
+        run_id = run if 0 < len(run) <= 36 and run.isascii() else _backend_id("", run)
+        # A run keeps its first names, because the backend rejects a run with two agents. A name with the prefix
+        # "temp_" tells the backend to number the run.
+        agent_name, run_name = self._run_names.setdefault(
+            run,
+            (_backend_name(turn.agent_name) or self._agent_name, f"temp_{_backend_name(turn.name) or 'run'}_{run_id}"),
+        )
+        for event in turn.events if manual or turn.partial else _with_start_and_end(turn):
+            is_start = type(event) is events.AgentStartEvent and not manual
+            id_ = root_id if is_start and root_id else _backend_id(run, event.event_id)
+            given_parent = event.parent_event_id
+            known = given_parent is None or (run, given_parent) in self._parent_ids
+            parent = self._parent_ids.get((run, given_parent or ""), root_id)
             if not self._full and not isinstance(event, _CONVERSATION):
-                self._known.setdefault((run, event.event_id), parent)
+                self._parent_ids.setdefault((run, event.event_id), parent)
                 continue
-            self._known[run, event.event_id] = id_
+            self._parent_ids[run, event.event_id] = id_
             envelope = {
-                "event_type": sanitize.encodable(str(event.event_type))[:50],
+                "event_type": sanitize.replace_unencodable(str(event.event_type))[:50],
                 "run_id": run_id,
                 "run_name": run_name,
                 "agent_name": agent_name,
-                "timestamp": _timestamp(event),
+                "timestamp": _event_timestamp(event),
                 "event_id": id_,
                 "parent_event_id": parent if parent != id_ else None,
             }
-            lost = {} if known or not by_hand else {"parent_id": sanitize.identifier(above)}
-            yield self._fitted(event, turn, envelope, lost)
+            unknown_parent = {} if known or not manual else {"parent_id": sanitize.identifier(given_parent)}
+            yield self._fit_event(event, turn, envelope, unknown_parent)
 
-    def _fitted(
-        self, event: events.Event, turn: events.Turn, envelope: dict[str, Any], lost: dict[str, Any]
+    def _fit_event(
+        self, event: events.Event, turn: events.Turn, envelope: dict[str, Any], unknown_parent: dict[str, Any]
     ) -> tuple[dict[str, Any], int]:
-        """The whole event and its size, its fields shortened until it fits into a batch."""
-        told = event.to_dict()
+        """Return the complete event and its size, with fields truncated until it fits into a batch."""
+        fields = event.to_dict()
         if type(event) is events.AgentStartEvent:
-            told["data"]["input"] = _with_said(event.input, turn)
+            fields["data"]["input"] = _input_with_messages(event.input, turn)
         elif type(event) is events.AgentEndEvent and turn.answer is not None:
-            told["data"]["output"] = {**event.output, "output": turn.answer.text}
-        limit = self._limit
+            fields["data"]["output"] = {**event.output, "output": turn.answer.text}
+        limit = self._max_field_bytes
         while True:
-            data = self._clean(told, turn, limit) | lost
-            own = {name: data[name] for name in told if name in data and name not in _ENVELOPE}
-            wire = {**envelope, **own, "data": data}
-            size = len(orjson.dumps(wire)) + 1
-            if size + 20 <= self._largest or limit < 64:
-                return wire, size
+            data = self._data_fields(fields, turn, limit) | unknown_parent
+            class_fields = {name: data[name] for name in fields if name in data and name not in _ENVELOPE}
+            encoded = {**envelope, **class_fields, "data": data}
+            size = len(orjson.dumps(encoded)) + 1
+            if size + _BATCH_BYTES <= self._max_bytes or limit < 64:
+                return encoded, size
             limit //= 4
 
-    def _clean(self, told: dict[str, Any], turn: events.Turn, limit: int) -> dict[str, Any]:
-        """What goes into `data`: the class's own fields, each bounded, and the user's values, bounded together."""
+    def _data_fields(self, fields: dict[str, Any], turn: events.Turn, limit: int) -> dict[str, Any]:
+        """Return the event's `data`: fields of its class, each truncated, and the user's values, truncated together."""
         data: dict[str, Any] = {
             "conversation_id": sanitize.identifier(turn.conversation.id),
             "user_id": sanitize.identifier(turn.conversation.user_id),
         }
-        if self._content and (found := sanitize.small(told["data"], limit)) is not None:
-            return {**data, **found[0]}
-        theirs: dict[str, Any] = {}
-        for name, value in told["data"].items():
+        if self._content and (small := sanitize.small_json_value(fields["data"], limit)) is not None:
+            return {**data, **small[0]}
+        user_values: dict[str, Any] = {}
+        for name, value in fields["data"].items():
             if self._content or name in _STRUCTURE or isinstance(value, (bool, int, float)):
-                if name in told or name in _TOOL_NAMES:
-                    data[name] = sanitize.plain(value, limit)[0]
+                if name in fields or name in _TOOL_NAMES:
+                    data[name] = sanitize.json_value(value, limit)[0]
                 else:
-                    theirs[name] = value
-            elif name in told and isinstance(value, (str, dict)):  # readers expect a class's own fields
+                    user_values[name] = value
+            elif name in fields and isinstance(value, (str, dict)):  # clients of the backend expect all class fields
                 data[name] = type(value)()
-        return {**sanitize.plain(theirs, limit)[0], **data} if theirs else data
+        return {**sanitize.json_value(user_values, limit)[0], **data} if user_values else data
 
 
-def _around(event: events.Event) -> events.Turn:
-    """The run of an event that was made by hand."""
+def _turn_of_event(event: events.Event) -> events.Turn:
+    """Wrap a manual event in a turn of its run."""
     run = event.run_id or event.event_id
     conversation = events.Conversation(event.conversation_id or run, event.user_id or "anonymous")
     return events.Turn(run, conversation, event.run_name or event.name, event.agent_name, events=[event])
 
 
-def _with_ends(turn: events.Turn) -> list[events.Event]:
-    """The turn's events between a start and an end, which a bare model or tool has not."""
-    found = list(turn.events)
+def _with_start_and_end(turn: events.Turn) -> list[events.Event]:
+    """Return the turn's events, with a start and an end added for a bare model or tool call."""
+    complete = list(turn.events)
     run = turn.run_id
-    if not any(type(event) is events.AgentStartEvent for event in found):
-        found.insert(0, events.AgentStartEvent(event_id=f"{run}:start", name=turn.name, started_ns=turn.started_ns))
-    if not any(type(event) is events.AgentEndEvent for event in found):
-        found.append(_end(turn))
-    return found
+    if not any(type(event) is events.AgentStartEvent for event in complete):
+        complete.insert(0, events.AgentStartEvent(event_id=f"{run}:start", name=turn.name, started_ns=turn.started_ns))
+    if not any(type(event) is events.AgentEndEvent for event in complete):
+        complete.append(_end_of_turn(turn))
+    return complete
 
 
-def _end(turn: events.Turn) -> events.AgentEndEvent:
+def _end_of_turn(turn: events.Turn) -> events.AgentEndEvent:
     calls = [event for event in turn.events if isinstance(event, events.LLMCallEvent)]
-    failed = next((event for event in turn.events if event.event_id == turn.run_id), None)
+    root = next((event for event in turn.events if event.event_id == turn.run_id), None)
     return events.AgentEndEvent(
         event_id=f"{turn.run_id}:end",
         name=turn.name,
         status=turn.status,
-        error_type=failed.error_type if failed else None,
-        error_message=failed.error_message if failed else None,
+        error_type=root.error_type if root else None,
+        error_message=root.error_message if root else None,
         total_duration_ms=(turn.ended_ns - turn.started_ns) / 1e6,
-        total_cost=_sum([call.cost for call in calls]),
-        tokens_in=_sum([call.tokens_in for call in calls]),
-        tokens_out=_sum([call.tokens_out for call in calls]),
+        total_cost=_sum_known([call.cost for call in calls]),
+        tokens_in=_sum_known([call.tokens_in for call in calls]),
+        tokens_out=_sum_known([call.tokens_out for call in calls]),
         model_calls=len(calls),
         tool_calls=sum(isinstance(event, events.ToolCallEvent) for event in turn.events),
         started_ns=turn.ended_ns,
@@ -210,33 +210,40 @@ def _end(turn: events.Turn) -> events.AgentEndEvent:
     )
 
 
-def _with_said(given: dict[str, Any], turn: events.Turn) -> dict[str, Any]:
-    """A start's input with the user's texts, under the key that readers look for first, if it is free."""
-    texts = [said.text for said in turn.messages if said.role == "user" and "imported" not in said.properties]
+def _input_with_messages(run_input: dict[str, Any], turn: events.Turn) -> dict[str, Any]:
+    """Add the user's messages to a start's input, under the key that clients of the backend look for first, if free.
+
+    One message "Hi" and the input `{"topic": "roots"}` → `{"topic": "roots", "input": "Hi"}`. Several messages, or
+    an input that has the key already, also add `"messages": [{"role": "user", "content": "Hi"}, …]`.
+    """
     if not turn.messages:
-        return given
-    told = dict(given)
+        return run_input
+    texts = [chat.text for chat in turn.messages if chat.role == "user" and "imported" not in chat.properties]
+    combined = dict(run_input)
     if texts:
-        told.setdefault("input", "\n\n".join(texts))
-    if len(texts) != 1 or len(turn.messages) != 1 or told["input"] is not texts[0]:
-        told["messages"] = [{"role": said.role, "content": said.text} for said in turn.messages]
-    return told
+        combined.setdefault("input", "\n\n".join(texts))
+    if len(texts) != 1 or len(turn.messages) != 1 or combined["input"] is not texts[0]:
+        combined["messages"] = [{"role": chat.role, "content": chat.text} for chat in turn.messages]
+    return combined
 
 
-def _sum(values: list[Any]) -> Any:
+def _sum_known(values: list[Any]) -> Any:
+    """Return the sum of the known values; None if all are unknown. `[1, None, 2]` → `3`."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 
 
-def _timestamp(event: events.Event) -> str:
+def _event_timestamp(event: events.Event) -> str:
     at = event.ended_ns if type(event) is events.AgentEndEvent else event.started_ns
-    return events.iso(at or sanitize.nanoseconds(event.timestamp))
+    return events.iso(at or sanitize.parse_nanoseconds(event.timestamp))
 
 
-def _uuid(run: str, id_: str) -> str:
-    """An id of at most 36 characters, the same for the same event of the same run."""
-    return id_ if _UUID.fullmatch(id_) else str(uuid.uuid5(uuid.NAMESPACE_OID, sanitize.encodable(f"{run}/{id_}")))
+def _backend_id(run: str, id_: str) -> str:
+    """Return an id of at most 36 characters, always the same for the same event of the same run."""
+    if _UUID.fullmatch(id_):
+        return id_
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, sanitize.replace_unencodable(f"{run}/{id_}")))
 
 
-def _name(name: str) -> str:
-    return sanitize.encodable(name)[: _LONGEST_NAME - len("temp_") - 37]
+def _backend_name(name: str) -> str:
+    return sanitize.replace_unencodable(name)[: _MAX_NAME_CHARS - len("temp_") - 37]

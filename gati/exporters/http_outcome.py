@@ -1,13 +1,13 @@
-"""What an answer over HTTP means for what was sent. Pure.
+"""Maps HTTP responses to verdicts. Pure.
 
-| answer | verdict |
+| response | verdict |
 |---|---|
-| 2xx that the destination's own check accepts | OK |
-| 2xx otherwise, 3xx, 408, 409, 425, 429, ≥500, no answer | RETRY, after `Retry-After` if given |
+| 2xx that passes the exporter's own check | OK |
+| other 2xx, 3xx, 408, 409, 425, 429, ≥500, no response | RETRY, after `Retry-After` if given |
 | 401, 402, 403 | PAUSE |
-| 404, 405 | RETRY: the address is wrong, or what it speaks of is still to come |
+| 404, 405 | RETRY: the address is wrong, or a referenced object does not exist yet |
 | 413, 400 and 422 with several items | SPLIT |
-| 400 and 422 with one item, or that name an argument of the request | REJECT |
+| 400 and 422 with one item, or with an error about an argument of the whole request | REJECT |
 """
 
 from __future__ import annotations
@@ -24,32 +24,39 @@ import orjson
 
 from gati.exporters.base import Outcome, Verdict
 
-_AGAIN = frozenset({408, 409, 425, 429})
-_CLOSED = frozenset({401, 402, 403})
-_BAD_ITEM = frozenset({400, 422})
-_LONGEST_WAIT = 3600.0
-"""Seconds; a server that asks for more is asked again after this."""
+_RETRY_STATUSES = frozenset({408, 409, 425, 429})
+_AUTH_STATUSES = frozenset({401, 402, 403})
+_INVALID_STATUSES = frozenset({400, 422})
+_MAX_WAIT_SECONDS = 3600.0
+"""Longest `Retry-After` that is respected."""
 
-_ARGUMENT = re.compile(
+_ARGUMENT_NAME = re.compile(
     r"\b(productId|externalUserId|externalConversationId|externalOrganizationId|sampleRate|forceSample|systemPrompt)\b"
 )
-_SIZE = re.compile(r"too (large|big|long)|\bsize\b|payload|exceed", re.IGNORECASE)
-_PARENT = re.compile(r"parent", re.IGNORECASE)
+_SIZE_ERROR = re.compile(r"too (large|big|long)|\bsize\b|payload|exceed", re.IGNORECASE)
+_PARENT_ERROR = re.compile(r"parent", re.IGNORECASE)
 
 
-def of_status(status: int, headers: Mapping[str, str], body: bytes, items: int) -> Outcome:
-    """The verdict on an answer that is not a success."""
+def from_status(status: int, headers: Mapping[str, str], body: bytes, items: int) -> Outcome:
+    """Return the outcome for a response that is not a success.
+
+    Args:
+        status: HTTP status.
+        headers: Response headers.
+        body: Response body.
+        items: Number of items in the request; a single item cannot be split.
+    """
     reason = f"HTTP {status}"
-    if status in _AGAIN or status >= 500:
+    if status in _RETRY_STATUSES or status >= 500:
         return Outcome(Verdict.RETRY, reason, retry_after(headers))
-    if status in _CLOSED:
+    if status in _AUTH_STATUSES:
         return Outcome(Verdict.PAUSE, f"{reason}: the key is refused", retry_after(headers))
     if status == 413:
         return Outcome(Verdict.SPLIT if items > 1 else Verdict.REJECT, f"{reason}: too large")
-    if status in _BAD_ITEM:
-        said = message(body)
-        if "messages" not in said and (named := _ARGUMENT.search(said)):
-            return Outcome(Verdict.REJECT, f"{reason}: {named[1]}")
+    if status in _INVALID_STATUSES:
+        error = error_message(body)
+        if "messages" not in error and (argument := _ARGUMENT_NAME.search(error)):
+            return Outcome(Verdict.REJECT, f"{reason}: {argument[1]}")
         return Outcome(Verdict.SPLIT if items > 1 else Verdict.REJECT, f"{reason}: refused")
     if status in (404, 405):
         return Outcome(Verdict.RETRY, f"{reason}: is the address right?")
@@ -58,56 +65,56 @@ def of_status(status: int, headers: Mapping[str, str], body: bytes, items: int) 
     return Outcome(Verdict.REJECT, f"{reason}: refused")
 
 
-def fields(body: bytes) -> dict[str, Any] | None:
-    """The answer as a JSON object; None if it is none."""
+def json_object(body: bytes) -> dict[str, Any] | None:
+    """Parse a response body; None if it is not a JSON object."""
     try:
         value = orjson.loads(body)
     except ValueError:
         try:
-            value = json.loads(body)  # takes more: half a surrogate pair, numbers that are none
+            value = json.loads(body)  # accepts more than orjson: lone surrogates, NaN
         except (ValueError, RecursionError):
             return None
     return value if isinstance(value, dict) else None
 
 
-def message(body: bytes) -> str:
-    """What the server says went wrong. It may quote content: for decisions, never for logs."""
-    found = fields(body) or {}
+def error_message(body: bytes) -> str:
+    """Return the error message in a response body. It may quote content, so it must never be logged."""
+    answer = json_object(body) or {}
     for name in ("message", "error", "detail"):
-        if value := found.get(name):
+        if value := answer.get(name):
             return value if isinstance(value, str) else json.dumps(value)
     return body[:10_000].decode(errors="replace")
 
 
-def names_a_parent(status: int, body: bytes) -> bool:
-    """Whether the server refuses a link to a message that it does not have."""
-    return status in (400, 404, 422) and _PARENT.search(message(body)) is not None
+def rejects_parent_link(status: int, body: bytes) -> bool:
+    """Return True if the server rejected a link to a parent message that it does not have."""
+    return status in (400, 404, 422) and _PARENT_ERROR.search(error_message(body)) is not None
 
 
-def names_size(status: int, body: bytes) -> bool:
-    """Whether the server refuses a request for its size."""
-    return status == 413 or (status in _BAD_ITEM and _SIZE.search(message(body)) is not None)
+def rejects_size(status: int, body: bytes) -> bool:
+    """Return True if the server rejected a request because of its size."""
+    return status == 413 or (status in _INVALID_STATUSES and _SIZE_ERROR.search(error_message(body)) is not None)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait: `retry-after-ms`, `Retry-After` in seconds or as a date."""
-    milliseconds = _number(headers.get("retry-after-ms"))
+    """Return the seconds to wait, from `retry-after-ms` or from `Retry-After` in seconds or as a date."""
+    milliseconds = _parse_seconds(headers.get("retry-after-ms"))
     if milliseconds is not None:
-        return _bounded(milliseconds / 1000)
+        return _clamp_wait(milliseconds / 1000)
     header = headers.get("retry-after")
-    seconds = _number(header)
+    seconds = _parse_seconds(header)
     if seconds is not None:
-        return _bounded(seconds)
+        return _clamp_wait(seconds)
     parsed = email.utils.parsedate_tz(header) if header else None
     if parsed is None:
         return None
     try:
-        return _bounded(email.utils.mktime_tz(parsed) - time.time())
+        return _clamp_wait(email.utils.mktime_tz(parsed) - time.time())
     except (ValueError, OverflowError):
         return None
 
 
-def _number(header: str | None) -> float | None:
+def _parse_seconds(header: str | None) -> float | None:
     try:
         value = float(header or "")
     except ValueError:
@@ -115,5 +122,5 @@ def _number(header: str | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _bounded(seconds: float) -> float:
-    return min(max(seconds, 0.0), _LONGEST_WAIT)
+def _clamp_wait(seconds: float) -> float:
+    return min(max(seconds, 0.0), _MAX_WAIT_SECONDS)

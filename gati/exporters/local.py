@@ -1,4 +1,4 @@
-"""The embedded store as a destination: the same requests as Greenflash gets, kept on this machine."""
+"""Exports to the embedded store, with the same requests that Greenflash receives."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
-from gati.exporters.greenflash.encoder import wire
+from gati.exporters.greenflash.encoder import to_wire_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from gati.store.store import Store
 
 
-class Encoder(Protocol):
-    """Makes Greenflash's requests; `exporters.greenflash.messages.Encoder`."""
+class RequestEncoder(Protocol):
+    """The part of `GreenflashEncoder` that a `LocalExporter` uses."""
 
     def encode(self, items: Sequence[Item]) -> list[Request]: ...
 
@@ -26,18 +26,18 @@ class Encoder(Protocol):
 
 
 class LocalExporter:
-    """Keeps conversations in the embedded store, for the studio and for a later `gati push`.
+    """Write conversations to the embedded store, for the studio and for `gati push`.
 
     Args:
-        store_path: the store's file; None for the user's data folder.
-        max_bytes: bound of the file; the oldest conversations make room.
-        encoder: makes the requests, as for Greenflash.
+        store_path: The store's file; None for the default one in the user's data folder.
+        max_bytes: Size limit of the file; the oldest conversations are deleted to stay below it.
+        encoder: Encodes items as Greenflash requests.
     """
 
     name = "local"
     durable = True
 
-    def __init__(self, store_path: str | Path | None, max_bytes: int, encoder: Encoder) -> None:
+    def __init__(self, store_path: str | Path | None, max_bytes: int, encoder: RequestEncoder) -> None:
         self.store_path, self.max_bytes = store_path, max_bytes
         self.account = hashlib.sha256(f"local\n{store_path or ''}".encode()).hexdigest()[:16]
         self._encoder = encoder
@@ -45,48 +45,48 @@ class LocalExporter:
         self._opening = threading.Lock()
 
     def encode(self, items: Sequence[Item]) -> list[Request]:
-        """The requests that Greenflash would get."""
+        """Return the requests that Greenflash would receive."""
         return self._encoder.encode(items)
 
     def send(self, request: Request) -> Outcome:
-        """Write the request to the store. A store that is busy or cannot be written is tried again."""
+        """Write the request to the store. The verdict is RETRY if the store is locked or not writable."""
         try:
             self._write(request)
-        except Exception as error:  # noqa: BLE001  # the sender must hear of every fault as an outcome
-            return _outcome(error)
+        except Exception as error:  # noqa: BLE001 - `send` must not raise
+            return _outcome_of_error(error)
         return DELIVERED
 
     def split(self, request: Request) -> tuple[Request, Request] | None:
-        """Halves of a request that does not fit into the store."""
+        """Return both halves of a request that is too large for the store; None if it cannot be split."""
         return self._encoder.split(request)
 
     def after_fork(self) -> None:
-        """The store opens its file anew in a child by itself."""
+        """Replace the lock in a forked child. The store reopens its file itself."""
         self._opening = threading.Lock()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the store."""
         if self._store is not None:
             self._store.close()
 
     def _write(self, request: Request) -> None:
         store = self._open()
         if request.endpoint == "messages":
-            store.ingest(wire(request.body))
+            store.ingest(to_wire_names(request.body))
         else:
-            store.record_action(request.endpoint, wire(request.body))
+            store.record_action(request.endpoint, to_wire_names(request.body))
 
     def _open(self) -> Store:
-        with self._opening:  # several threads send: a second store would be closed by nobody
+        with self._opening:  # several threads may get here first, and a second store would never be closed
             if self._store is None:
-                from gati.store.store import Store  # sqlite3 is loaded when there is something to keep
+                from gati.store.store import Store  # late: avoids loading sqlite3 before something is written
 
                 self._store = Store(self.store_path, self.max_bytes)
             return self._store
 
 
-def _outcome(error: Exception) -> Outcome:
-    import sqlite3  # the store has loaded it by now, unless its folder could not be made
+def _outcome_of_error(error: Exception) -> Outcome:
+    import sqlite3  # late: usually loaded by the store already
 
     reason = f"{type(error).__name__}: {error}"[:200]
     if type(error).__name__ == "TooLargeError":

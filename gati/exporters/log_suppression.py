@@ -1,8 +1,7 @@
-"""No log lines of the SDK and its HTTP library for what gati itself sends.
+"""Suppresses log records of the SDK and its HTTP library for requests that gati sends.
 
-With the root logger at DEBUG the SDK logs whole request bodies, and httpx logs each request
-at INFO. A filter on their loggers drops what the sending thread says while it sends; what
-the user's own use of the SDK logs, in whatever thread, is let through.
+At DEBUG the SDK logs complete request bodies, and httpx logs every request at INFO. A filter on their loggers drops
+records of a thread while it sends for gati. Records of the program's own use of the SDK pass.
 """
 
 from __future__ import annotations
@@ -24,31 +23,31 @@ _LOGGERS = (
     "httpcore.proxy",
     "httpcore.socks",
 )
-"""A logger's filters see only what is logged to it, not to those below: each is named."""
+"""A filter applies only to records of its own logger, not to those of child loggers, so each one is listed."""
 
 
-class _Sending(threading.local):
-    now = False
+class _ThreadState(threading.local):
+    sending = False
 
 
-_sending = _Sending()
+_state = _ThreadState()
 
 
-class _NotOurs(logging.Filter):
+class _SendingFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        return not _sending.now
+        return not _state.sending
 
 
-_NOT_OURS = _NotOurs()
+_FILTER = _SendingFilter()
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Nothing that this thread does here is logged by the SDK or below."""
-    for name in _LOGGERS:  # each time: logging may have been configured anew
-        logging.getLogger(name).addFilter(_NOT_OURS)
-    before, _sending.now = _sending.now, True
+def suppress_sdk_logs() -> Iterator[None]:
+    """Drop records that the SDK and its HTTP library log in this thread inside the block."""
+    for name in _LOGGERS:  # every time, since the program may have reconfigured logging
+        logging.getLogger(name).addFilter(_FILTER)
+    before, _state.sending = _state.sending, True
     try:
         yield
     finally:
-        _sending.now = before
+        _state.sending = before

@@ -1,7 +1,6 @@
-"""Values as any JSON reader takes them, and no larger than allowed: the last gate before a destination.
+"""Sanitizes and truncates values before they are sent: valid JSON, valid UTF-8, bounded size.
 
-Snapshots are clean already; this holds for events that were made by hand, too. Texts are
-handed on as they are: only one that is too long or cannot be encoded is copied.
+Snapshots are clean already, but manual events may contain anything. A text is copied only if it must change.
 """
 
 from __future__ import annotations
@@ -20,41 +19,42 @@ from uuid import UUID
 
 import orjson
 
-DEEPEST = 24
-"""Nesting of a value; deeper parts, and with them cycles, are left out."""
+MAX_DEPTH = 24
+"""Nesting depth at which values are cut. This also ends cycles."""
 
-LONGEST_KEY = 200
-LONGEST_ID = 512
-"""Bytes of an id; a longer one is cut and made unique by a hash."""
+MAX_KEY_CHARS = 200
+MAX_ID_BYTES = 512
+"""Bytes of an id; a longer one is truncated and made unique by a hash."""
 
-_LARGEST_INT = 2**63
-_SMALL = 4096
-_CUT = re.compile(r"… \[shortened by gati, (\d+) bytes in all\]\Z")
-_LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z
-LAST_MS = (_LAST_SECOND - 86_400) * 1000
-"""The latest time that is given to a message, a day before the last that can be written."""
+_INT64_LIMIT = 2**63
+_SMALL_BYTES = 4096
+_TRUNCATION_MARKER = re.compile(r"… \[shortened by gati, (\d+) bytes in all\]\Z")
+_MAX_SECOND = 253402300799  # 9999-12-31T23:59:59Z
+MAX_TIMESTAMP_MS = (_MAX_SECOND - 86_400) * 1000
+"""Latest timestamp of a message: a day before the latest that can be formatted, so that later messages can follow."""
 
 
 def text(value: str, limit: int) -> str:
-    """The text, at most about `limit` bytes of UTF-8, with a marker that tells the whole length.
+    """Truncate a text to about `limit` bytes of UTF-8 and append a marker with its original size.
 
-    Lone surrogates and NUL, which databases refuse, become U+FFFD.
+    Lone surrogates and NUL, which databases reject, become U+FFFD.
+    `text("a" * 5000, 10)` → `"aaaaaaaaaa… [shortened by gati, 5000 bytes in all]"`.
     """
     if value.isascii() and "\0" not in value:
-        return value if len(value) <= limit else _cut(value, len(value), value[:limit])
-    value = encodable(value)
+        return value if len(value) <= limit else _truncate(value, len(value), value[:limit])
+    value = replace_unencodable(value)
     raw = value.encode()
-    return value if len(raw) <= limit else _cut(value, len(raw), raw[:limit].decode(errors="ignore"))
+    return value if len(raw) <= limit else _truncate(value, len(raw), raw[:limit].decode(errors="ignore"))
 
 
-def _cut(whole: str, size: int, head: str) -> str:
-    if earlier := _CUT.search(whole[-60:]):  # shortened once more: the first length is the true one
+def _truncate(whole: str, size: int, head: str) -> str:
+    if earlier := _TRUNCATION_MARKER.search(whole[-60:]):  # truncated before: report the original size
         size = int(earlier[1])
     return f"{head}… [shortened by gati, {size} bytes in all]"
 
 
-def encodable(value: str) -> str:
-    """The text without what UTF-8 or a database cannot hold; halves of a pair that meet are joined."""
+def replace_unencodable(value: str) -> str:
+    """Replace NUL and lone surrogates by U+FFFD, and join adjacent halves of a surrogate pair."""
     if "\0" in value:
         value = value.replace("\0", "\ufffd")
     try:
@@ -65,47 +65,48 @@ def encodable(value: str) -> str:
 
 
 def identifier(value: Any) -> str:
-    """An id as text of bounded length; the same for the same value, "" only for None and ""."""
-    if type(value) is str and len(value) <= LONGEST_ID and value.isascii() and "\0" not in value:
+    """Return an id as text of at most `MAX_ID_BYTES` bytes: equal for equal values, "" only for None and ""."""
+    if type(value) is str and len(value) <= MAX_ID_BYTES and value.isascii() and "\0" not in value:
         return value
-    whole = "" if value is None else encodable(value if isinstance(value, str) else str(value))
+    whole = "" if value is None else replace_unencodable(value if isinstance(value, str) else str(value))
     raw = whole.encode()
-    if len(raw) <= LONGEST_ID:
+    if len(raw) <= MAX_ID_BYTES:
         return whole
-    return f"{raw[: LONGEST_ID - 40].decode(errors='ignore')}-{hashlib.sha256(raw).hexdigest()[:32]}"
+    return f"{raw[: MAX_ID_BYTES - 40].decode(errors='ignore')}-{hashlib.sha256(raw).hexdigest()[:32]}"
 
 
-def plain(value: Any, limit: int) -> tuple[Any, int]:
-    """The value as JSON values of at most about `limit` bytes, and its size in bytes, about.
+def json_value(value: Any, limit: int) -> tuple[Any, int]:
+    """Copy a value as JSON values of about `limit` bytes at most. Return the copy and its approximate size in bytes.
 
-    What does not fit is shortened or left out with a note that says so.
+    Texts that do not fit are truncated, entries that do not fit are replaced by a note:
+    `[1, 2, …]` → `[1, 2, "… [998 of 1000 entries left out by gati]"]`.
     """
-    found = small(value, limit)
-    if found is not None:
-        return found
-    walk = _Walk(limit)
-    return walk.value(value, 0), limit - walk.left
+    small = small_json_value(value, limit)
+    if small is not None:
+        return small
+    copy = _BoundedCopy(limit)
+    return copy.value(value, 0), limit - copy.left
 
 
-def small(value: Any, limit: int) -> tuple[Any, int] | None:
-    """The value as JSON values, and its size; None unless it is small and in order."""
+def small_json_value(value: Any, limit: int) -> tuple[Any, int] | None:
+    """Copy a small, valid value as JSON values. Return the copy and its size in bytes; None for any other value."""
     try:
         raw = orjson.dumps(value)
-    except TypeError:  # a lone surrogate, a key that is no string, a class of the user's own, …
+    except TypeError:  # a lone surrogate, a key that is not a string, a user-defined class
         return None
-    # Small values make the round trip faster than any look at them; large ones would be copied.
-    if len(raw) > min(limit, _SMALL) or b"\\u0000" in raw:
+    # For small values the round trip through JSON is the fastest check; large texts would be copied needlessly.
+    if len(raw) > min(limit, _SMALL_BYTES) or b"\\u0000" in raw:
         return None
     return orjson.loads(raw), len(raw)
 
 
-def second(seconds: int) -> str:
-    """A second since the epoch as ``YYYY-MM-DDTHH:MM:SS``."""
-    return datetime.fromtimestamp(min(seconds, _LAST_SECOND), UTC).isoformat()[:19]
+def format_second(seconds: int) -> str:
+    """Format seconds since the epoch as `YYYY-MM-DDTHH:MM:SS`."""
+    return datetime.fromtimestamp(min(seconds, _MAX_SECOND), UTC).isoformat()[:19]
 
 
-def nanoseconds(timestamp: str) -> int:
-    """Nanoseconds since the epoch of a timestamp made by hand; now when it cannot be read or lies in the future."""
+def parse_nanoseconds(timestamp: str) -> int:
+    """Parse the timestamp of a manual event to nanoseconds since the epoch; now if it is invalid or in the future."""
     now = time_ns()
     try:
         at = datetime.fromisoformat(timestamp)
@@ -114,15 +115,15 @@ def nanoseconds(timestamp: str) -> int:
         return now
 
 
-def forget(remembered: dict[Any, Any], most: int) -> None:
-    """Drop the older half of what has grown beyond its bound."""
-    if len(remembered) > most:
-        for key in list(remembered)[: most // 2]:
-            del remembered[key]
+def trim_cache(cache: dict[Any, Any], max_size: int) -> None:
+    """Delete the older half of the entries if there are more than `max_size`."""
+    if len(cache) > max_size:
+        for key in list(cache)[: max_size // 2]:
+            del cache[key]
 
 
-class _Walk:
-    """One field on its way through: what is left of its bytes."""
+class _BoundedCopy:
+    """Copies one field; `left` is the remaining number of bytes."""
 
     __slots__ = ("left",)
 
@@ -142,8 +143,8 @@ class _Walk:
             return value
         if kind is int or kind is float:
             self.left -= 8
-            return _number(value)
-        if depth >= DEEPEST:
+            return _json_number(value)
+        if depth >= MAX_DEPTH:
             self.left -= 30
             return "… [nested too deep]"
         if kind is dict:
@@ -153,20 +154,20 @@ class _Walk:
         return self._other(value, depth)
 
     def _text(self, value: str, depth: int) -> str:
-        # Inside a container one long text leaves room for its neighbours.
-        room = max(self.left, 0) if not depth or len(value) + 3 <= self.left else max(self.left // 2, 0)
-        short = text(value, room)
+        # Inside a container, a long text gets only half of the remaining bytes, so that later entries fit.
+        budget = max(self.left, 0) if not depth or len(value) + 3 <= self.left else max(self.left // 2, 0)
+        short = text(value, budget)
         self.left -= len(short.encode()) + 3
         return short
 
     def _mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         fields: dict[str, Any] = {}
-        for key, item in list(value.items()):  # a list: the user's code may still write to it
+        for key, item in list(value.items()):  # a copy, since another thread may still modify it
             if self.left <= 0:
                 fields["…"] = f"[{len(value) - len(fields)} of {len(value)} entries left out by gati]"
                 break
-            if type(key) is not str or len(key) > LONGEST_KEY or not key.isascii() or "\0" in key:
-                key = _key(key)
+            if type(key) is not str or len(key) > MAX_KEY_CHARS or not key.isascii() or "\0" in key:
+                key = _json_key(key)
             self.left -= len(key) + 4
             fields[key] = self.value(item, depth + 1)
         return fields
@@ -182,7 +183,7 @@ class _Walk:
         return items
 
     def _other(self, value: Any, depth: int) -> Any:
-        """Values that no snapshot holds: events made by hand bring them."""
+        """Copy a value that occurs only in manual events."""
         try:
             if isinstance(value, Enum):
                 return self.value(value.value, depth + 1)
@@ -200,26 +201,26 @@ class _Walk:
                 return self.value(value.isoformat(), depth)
             if isinstance(value, (UUID, Decimal, PurePath)):
                 return self.value(str(value), depth)
-            return f"<{type(value).__name__}>" if _says_nothing(value) else self._text(repr(value), 1)
-        except Exception:  # noqa: BLE001 - the value's own methods may raise anything
+            return f"<{type(value).__name__}>" if _has_default_repr(value) else self._text(repr(value), 1)
+        except Exception:  # noqa: BLE001 - methods of user-defined classes may raise anything
             return f"<{type(value).__name__}>"
 
 
-def _says_nothing(value: Any) -> bool:
+def _has_default_repr(value: Any) -> bool:
     inherited: Any = object.__repr__
     return type(value).__repr__ is inherited
 
 
-def _number(value: Any) -> Any:
+def _json_number(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if -_LARGEST_INT <= value < _LARGEST_INT:
+    if -_INT64_LIMIT <= value < _INT64_LIMIT:
         return value
     return str(value) if value.bit_length() < 1000 else f"<integer of {value.bit_length()} bits>"
 
 
-def _key(key: Any) -> str:
+def _json_key(key: Any) -> str:
     try:
-        return text(key if isinstance(key, str) else str(key), LONGEST_KEY)
-    except Exception:  # noqa: BLE001 - the key's own `__str__` may raise anything
+        return text(key if isinstance(key, str) else str(key), MAX_KEY_CHARS)
+    except Exception:  # noqa: BLE001 - `__str__` of user-defined classes may raise anything
         return f"<{type(key).__name__}>"

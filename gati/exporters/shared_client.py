@@ -1,4 +1,4 @@
-"""One client for all sending threads of a process: made on first use, remade in a forked child."""
+"""A client shared by all sending threads of a process: created lazily, replaced after a fork."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 
 class Closable(Protocol):
-    """What can be held."""
+    """A client with a `close` method."""
 
     def close(self) -> None: ...
 
@@ -16,8 +16,12 @@ class Closable(Protocol):
 Client = TypeVar("Client", bound=Closable)
 
 
-class Held(Generic[Client]):
-    """Thread-safe. `make` is called by the thread that needs the client first."""
+class SharedClient(Generic[Client]):
+    """Create a client on first use and share it between threads.
+
+    Args:
+        make: Creates the client; called in the thread that needs it first.
+    """
 
     def __init__(self, make: Callable[[], Client]) -> None:
         self._make = make
@@ -27,26 +31,28 @@ class Held(Generic[Client]):
         self._closed = False
 
     def get(self) -> Client | None:
-        """The client; None once closed. Raises what `make` raises."""
+        """Return the client, or None after `close`. Raises whatever `make` raises; the next call tries again."""
         with self._lock:
             if self._client is None and not self._closed:
                 self._client = self._make()
             return self._client
 
     def after_fork(self) -> None:
-        """In a child: a new client, a new lock (the parent's may have been held). The inherited client stays
-        referenced: to close it would end connections that are the parent's.
+        """Use a new client in a forked child.
+
+        The lock is replaced because a thread of the parent may have held it. The inherited client stays referenced:
+        garbage collection would close connections that the parent still uses.
         """
         self._lock = threading.Lock()
         self._inherited.append(self._client)
         self._client = None
 
     def close(self) -> None:
-        """Close the client for good."""
+        """Close the client permanently."""
         with self._lock:
             client, self._client, self._closed = self._client, None, True
         if client is not None:
             try:
                 client.close()
-            except Exception:  # noqa: BLE001 - a connection that cannot be closed is of no use to anybody
+            except Exception:  # noqa: BLE001 - the client is discarded in any case
                 pass

@@ -27,7 +27,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 import gati
-from gati.exporters.greenflash.encoder import Encoder
+from gati.exporters.greenflash.encoder import GreenflashEncoder
 from gati.langchain.callback import handler
 from gati.langchain.current import current
 from gati.langchain.recorder import Recorder
@@ -166,7 +166,7 @@ def test_a_waiting_turn_holds_little_memory_and_few_objects(records: list[Any]) 
 def requests_of(records: list[Any]) -> list[Any]:
     """The requests that finished turns become."""
     settings = load(local=False)
-    return Encoder(settings).encode(Assembler(settings).feed(records))
+    return GreenflashEncoder(settings).encode(Assembler(settings).feed(records))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_finished_turn_leaves_nothing_to_the_garbage_collector(
 ) -> None:
     calls = callbacks_of(workload)
     settings = load(local=False)
-    assembler, encoder = Assembler(settings), Encoder(settings)
+    assembler, encoder = Assembler(settings), GreenflashEncoder(settings)
     for _ in range(3):  # the first rounds load and remember
         play(calls)
         gc.collect()
@@ -220,7 +220,7 @@ def test_a_long_text_is_sent_once(records: list[Any]) -> None:
     calls = callbacks_of(workloads.long_result)
     play(calls)
     settings = load(local=False, max_field_bytes=1_000_000, max_request_bytes=8_000_000)
-    requests = Encoder(settings).encode(Assembler(settings).feed(records))
+    requests = GreenflashEncoder(settings).encode(Assembler(settings).feed(records))
     assert sum(len(orjson.dumps(request.body)) for request in requests) < 1.2 * len(workloads.LONG_RESULT)
 
 

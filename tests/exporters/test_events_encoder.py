@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from gati import events as ev
 from gati.exporters.base import Request
-from gati.exporters.events_encoder import Encoder
+from gati.exporters.events_encoder import EventsEncoder
 from gati.studio.api import events_api as rules
 from tests.exporters.turns import ROOT, agent_turn, answer, llm, ms, run_id, said, settings, tool, turn
 
 
 def encode(*items: ev.Item, **options: Any) -> list[Request]:
-    return Encoder(settings(**options)).encode(items)
+    return EventsEncoder(settings(**options)).encode(items)
 
 
 def told(*items: ev.Item, **options: Any) -> list[dict[str, Any]]:
@@ -98,7 +98,7 @@ def test_names_are_cut_to_what_the_backend_takes():
 
 
 def test_an_event_made_by_hand_joins_its_run():
-    encoder = Encoder(settings())
+    encoder = EventsEncoder(settings())
     encoder.encode([agent_turn()])
     by_hand = ev.ToolCallEvent(run_id=ROOT, parent_event_id=run_id(4), tool_name="mail", agent_name="other")
     lost = ev.Event(run_id=ROOT, parent_event_id="elsewhere", data={"status": "mine", "run_id": "x"})
@@ -152,11 +152,11 @@ def test_turns_of_one_conversation_share_a_batch_and_actions_make_none():
 
 
 def test_what_is_remembered_is_bounded():
-    encoder = Encoder(settings())
+    encoder = EventsEncoder(settings())
     for n in range(9000):
         encoder.encode([turn(llm(n + 50_000, run_id(n)), root=run_id(n))])
-    assert len(encoder._known) <= 16_384
-    assert len(encoder._names) <= 16_384
+    assert len(encoder._parent_ids) <= 16_384
+    assert len(encoder._run_names) <= 16_384
 
 
 _texts = st.text(st.characters(exclude_categories=()), max_size=20)

@@ -11,7 +11,7 @@ from gati.exporters.base import Verdict
 
 def verdict(status: int, said: str = "", items: int = 2) -> Verdict:
     body = json.dumps({"success": False, "error": said}).encode()
-    return http_outcome.of_status(status, {}, body, items).verdict
+    return http_outcome.from_status(status, {}, body, items).verdict
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 404, 405, 408, 409, 425, 429, 500, 502, 503, 504, 529])
@@ -31,14 +31,14 @@ def test_one_bad_item_costs_only_itself(status: int):
 
 
 def test_a_bad_argument_of_the_request_is_not_searched_for_in_its_messages():
-    outcome = http_outcome.of_status(400, {}, b'{"error": "Validation error: productId: Invalid uuid s3cret"}', 100)
+    outcome = http_outcome.from_status(400, {}, b'{"error": "Validation error: productId: Invalid uuid s3cret"}', 100)
     assert outcome.verdict is Verdict.REJECT
     assert outcome.reason == "HTTP 400: productId"
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 413, 418, 429, 500])
 def test_reasons_never_quote_the_server(status: int):
-    outcome = http_outcome.of_status(status, {"x": "s3cret"}, b'{"error": "Invalid: s3cret"}', 2)
+    outcome = http_outcome.from_status(status, {"x": "s3cret"}, b'{"error": "Invalid: s3cret"}', 2)
     assert "s3cret" not in outcome.reason
 
 
@@ -72,9 +72,9 @@ def test_retry_after_as_a_date(monkeypatch: pytest.MonkeyPatch):
     "body", [b'{"message": "Parent message not found"}', b'{"error": "unknown parentExternalMessageId"}', b"no parent"]
 )
 def test_a_missing_parent_is_noticed(body: bytes):
-    assert http_outcome.names_a_parent(400, body)
-    assert http_outcome.names_a_parent(404, body)
-    assert not http_outcome.names_a_parent(500, body)
+    assert http_outcome.rejects_parent_link(400, body)
+    assert http_outcome.rejects_parent_link(404, body)
+    assert not http_outcome.rejects_parent_link(500, body)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_missing_parent_is_noticed(body: bytes):
     ],
 )
 def test_what_a_server_says_is_found(body: bytes, said: str):
-    assert http_outcome.message(body) == said
+    assert http_outcome.error_message(body) == said
 
 
 ASKS = "is the address right?"
@@ -115,13 +115,13 @@ ASKS = "is the address right?"
     ],
 )
 def test_each_answer_has_its_verdict_and_its_reason(status: int, items: int, expected: Verdict, reason: str):
-    outcome = http_outcome.of_status(status, {}, b"", items)
+    outcome = http_outcome.from_status(status, {}, b"", items)
     assert (outcome.verdict, outcome.reason, outcome.retry_after) == (expected, reason, None)
 
 
 @pytest.mark.parametrize("status", [401, 429, 503])
 def test_a_wait_that_the_server_asks_for_is_handed_on(status: int):
-    assert http_outcome.of_status(status, {"retry-after": "7"}, b"", 1).retry_after == 7.0
+    assert http_outcome.from_status(status, {"retry-after": "7"}, b"", 1).retry_after == 7.0
 
 
 @pytest.mark.parametrize(
@@ -137,10 +137,10 @@ def test_any_argument_of_the_request_is_known_by_its_name(name: str):
 
 def test_a_missing_parent_is_noticed_by_the_status_and_the_words():
     body = b'{"error": "PARENT not found"}'
-    assert [status for status in (400, 401, 404, 413, 422, 500) if http_outcome.names_a_parent(status, body)] == [
+    assert [status for status in (400, 401, 404, 413, 422, 500) if http_outcome.rejects_parent_link(status, body)] == [
         400, 404, 422,
     ]  # fmt: skip
-    assert not http_outcome.names_a_parent(400, b'{"error": "not found"}')
+    assert not http_outcome.rejects_parent_link(400, b'{"error": "not found"}')
 
 
 @pytest.mark.parametrize(
@@ -149,14 +149,18 @@ def test_a_missing_parent_is_noticed_by_the_status_and_the_words():
 )
 def test_a_refusal_for_its_size_is_noticed_by_the_words(said: str):
     body = json.dumps({"error": said}).encode()
-    assert [status for status in (400, 404, 413, 422, 500) if http_outcome.names_size(status, body)] == [400, 413, 422]
-    assert not http_outcome.names_size(400, b'{"error": "resized"}')
+    assert [status for status in (400, 404, 413, 422, 500) if http_outcome.rejects_size(status, body)] == [
+        400,
+        413,
+        422,
+    ]
+    assert not http_outcome.rejects_size(400, b'{"error": "resized"}')
 
 
 def test_what_a_server_says_is_read_so_far_only():
-    assert http_outcome.message(b"x" * 20_000) == "x" * 10_000
-    assert http_outcome.message(b"[" * 100_000) == "[" * 10_000  # deeper than any reader of JSON goes
-    assert http_outcome.message(b'{"message": "", "error": "b"}') == "b"
+    assert http_outcome.error_message(b"x" * 20_000) == "x" * 10_000
+    assert http_outcome.error_message(b"[" * 100_000) == "[" * 10_000  # deeper than any reader of JSON goes
+    assert http_outcome.error_message(b'{"message": "", "error": "b"}') == "b"
 
 
 def test_a_date_that_no_clock_knows_is_no_wait():

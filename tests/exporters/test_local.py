@@ -16,7 +16,7 @@ import pytest
 
 from gati.events import Action, ChatMessage, Conversation, Item, Prompt, PromptComponent, Turn
 from gati.exporters.base import DELIVERED, Request, Verdict
-from gati.exporters.greenflash.encoder import Encoder, wire
+from gati.exporters.greenflash.encoder import GreenflashEncoder, to_wire_names
 from gati.exporters.local import LocalExporter
 from gati.settings import Settings
 from gati.store import queries
@@ -55,11 +55,11 @@ def test_a_request_is_in_the_store_when_send_returns(exporter: LocalExporter, tm
 
 def test_a_turn_is_kept_as_greenflash_would_get_it(tmp_path: Path) -> None:
     settings = Settings(product_id="11111111-1111-4111-8111-111111111111")
-    exporter = LocalExporter(tmp_path / "store.db", 1024**2, Encoder(settings))
+    exporter = LocalExporter(tmp_path / "store.db", 1024**2, GreenflashEncoder(settings))
     prompt = Prompt("Hi Ada", "tutor", [PromptComponent("Hi {{a_b}}")], {"a_b": "Ada"})
     turn = Turn("r", Conversation("c", prompt=prompt), messages=[ChatMessage("r:user", "user", "hello", 10**18)])
     for made in exporter.encode([turn]):
-        assert validation.find_error("messages", wire(made.body)) is None
+        assert validation.find_error("messages", to_wire_names(made.body)) is None
         assert exporter.send(made) == DELIVERED
     exporter.close()
     with closing(Store(tmp_path / "store.db")) as store:

@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from gati.exporters.shared_client import Held
+from gati.exporters.shared_client import SharedClient
 
 
 class Client:
@@ -21,7 +21,7 @@ class Client:
 
 
 def test_all_threads_get_one_client():
-    held = Held(Client)
+    held = SharedClient(Client)
     barrier = threading.Barrier(8)
     found: set[Client | None] = set()
 
@@ -38,7 +38,7 @@ def test_all_threads_get_one_client():
 
 
 def test_after_close_there_is_none():
-    held = Held(Client)
+    held = SharedClient(Client)
     client = held.get()
     held.close()
     held.close()
@@ -56,7 +56,7 @@ def test_a_client_that_cannot_be_made_is_tried_again():
             raise OSError
         return Client()
 
-    held = Held(make)
+    held = SharedClient(make)
     with pytest.raises(OSError):  # noqa: PT011  it has no message that could match
         held.get()
     assert held.get() is not None
@@ -65,7 +65,7 @@ def test_a_client_that_cannot_be_made_is_tried_again():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_child_gets_its_own_client_even_if_the_lock_was_held():
-    held = Held(Client)
+    held = SharedClient(Client)
     inherited = held.get()
     assert inherited is not None
     held._lock.acquire()
@@ -84,7 +84,7 @@ def test_a_client_that_cannot_be_closed_is_forgotten_all_the_same():
         def close(self) -> None:
             raise OSError("no")
 
-    held = Held(Stuck)
+    held = SharedClient(Stuck)
     held.get()
     held.close()
     assert held.get() is None

@@ -7,7 +7,7 @@ from typing import Any
 
 from gati import events as ev
 from gati.exporters.base import Request
-from gati.exporters.greenflash.encoder import wire
+from gati.exporters.greenflash.encoder import to_wire_names
 from gati.settings import Settings, load
 from gati.studio.api import validation
 
@@ -104,7 +104,7 @@ def agent_turn(**fields: Any) -> ev.Turn:
 def messages(requests: list[Request]) -> list[dict[str, Any]]:
     """All messages of the requests, each request checked against the contract's schema."""
     for request in requests:
-        body = wire(request.body)
+        body = to_wire_names(request.body)
         assert validation.find_error(request.endpoint, body) is None
         assert validation.unknown_keys(request.endpoint, body) == []
         assert request.items == len(body["messages"])

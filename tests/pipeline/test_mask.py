@@ -34,8 +34,8 @@ from gati.events import (
     Turn,
     Usage,
 )
-from gati.exporters.events_encoder import Encoder as EventsEncoder
-from gati.exporters.greenflash.encoder import Encoder
+from gati.exporters.events_encoder import EventsEncoder
+from gati.exporters.greenflash.encoder import GreenflashEncoder
 from gati.pipeline import internal_errors
 from gati.pipeline.mask import MARKER, Masking
 from gati.settings import Mask, load
@@ -322,8 +322,8 @@ def test_no_mask_changes_ids_names_numbers_or_keys_of_gati(name: str, given_: An
     assert isinstance(tool, ToolCallEvent)
     tool.input, tool.output = given_, {"output": result}
     settings = load(local=False, api_key="gf_test")
-    plain = Encoder(settings).encode([turn])
-    changed = Encoder(settings).encode([masked(turn, MASKS[name])])
+    plain = GreenflashEncoder(settings).encode([turn])
+    changed = GreenflashEncoder(settings).encode([masked(turn, MASKS[name])])
     messages = [
         # An empty thought is no message.
         [structure(m) for request in requests for m in request.body["messages"] if m["messageType"] != "thought"]
@@ -359,7 +359,7 @@ def test_a_blanking_mask_leaves_no_text_of_the_user(given_: Any, properties: Any
         for name in ("input", "output", "state_after", "metadata", "payload"):
             if hasattr(event, name):
                 setattr(event, name, poison(given_))
-    encoded = Encoder(load(local=False)).encode([masked(turn, lambda text, path, kind: "")])
+    encoded = GreenflashEncoder(load(local=False)).encode([masked(turn, lambda text, path, kind: "")])
     assert secret not in repr([request.body for request in encoded])
 
 

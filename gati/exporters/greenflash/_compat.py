@@ -1,7 +1,7 @@
-"""The names of the Greenflash SDK and of httpx that are not promised to stay, each read with a fallback.
+"""Private names of the Greenflash SDK and of httpx, each read with a fallback.
 
-All but the loggers serve one thing: what a client given to `init` holds is taken over by ours.
-Without any one of them gati delivers all the same, and loses only what its line says.
+All but the loggers serve to copy the settings of a client passed to `init`. If one is missing, gati keeps delivering
+and loses only the feature named in its docstring.
 """
 
 from __future__ import annotations
@@ -12,53 +12,52 @@ if TYPE_CHECKING:
     import ssl
 
 LOGGERS = ("greenflash._base_client", "greenflash._response")
-"""Loggers named after modules of the SDK. Lost without them: silence about our own requests, in
-programs whose root logger is at DEBUG."""
+"""Loggers of the SDK. Lost without them: the suppression of records about gati's own requests at DEBUG."""
 
 
-class Wire(NamedTuple):
-    """How a transport of httpx connects. Lost without it: certificates, Unix socket, proxy of the user's client."""
+class TransportSettings(NamedTuple):
+    """Connection settings of an httpx transport. Lost without them: the user's certificates, Unix socket and proxy."""
 
     ssl_context: ssl.SSLContext | None
     uds: str | None
     proxy_url: Any
-    """Scheme, host and port, as httpcore keeps them."""
+    """Scheme, host and port, as bytes."""
     proxy_headers: list[tuple[bytes, bytes]]
     proxy_auth: tuple[bytes, bytes] | None
-    """Of SOCKS; that of HTTP proxies stands in the headers."""
+    """Credentials for a SOCKS proxy. Those for an HTTP proxy are in `proxy_headers`."""
     proxy_ssl_context: ssl.SSLContext | None
 
 
 def default_headers(client: Any) -> dict[str, str]:
-    """`default_headers` of an SDK client. Lost without it: just these headers."""
+    """Return the `default_headers` of an SDK client. Lost without it: these headers."""
     given = dict(getattr(client, "_custom_headers", None) or {})
     return {name: value for name, value in given.items() if isinstance(value, str)}
 
 
 def default_query(client: Any) -> dict[str, Any]:
-    """`default_query` of an SDK client. Lost without it: just these parameters."""
+    """Return the `default_query` of an SDK client. Lost without it: these parameters."""
     return dict(getattr(client, "_custom_query", None) or {})
 
 
-def http_client(client: Any) -> Any:
-    """The httpx client of an SDK client. Lost without it: all that the user set there."""
+def inner_http_client(client: Any) -> Any:
+    """Return the httpx client of an SDK client. Lost without it: all settings of that client."""
     return getattr(client, "_client", None)
 
 
 def transport(http: Any) -> Any:
-    """The transport of an httpx client. Lost without it: how it connects."""
+    """Return the transport of an httpx client. Lost without it: its connection settings."""
     return getattr(http, "_transport", None)
 
 
 def mounts(http: Any) -> dict[str, Any]:
-    """Transports of an httpx client by URL pattern. Lost without it: those, proxies of the environment apart."""
+    """Return the transports of an httpx client by URL pattern. Lost without it: all but proxies set by environment."""
     return {pattern.pattern: mounted for pattern, mounted in (getattr(http, "_mounts", None) or {}).items()}
 
 
-def wire(transport: Any) -> Wire:
-    """How a transport connects."""
+def transport_settings(transport: Any) -> TransportSettings:
+    """Return the connection settings of a transport."""
     pool = getattr(transport, "_pool", None)
-    return Wire(
+    return TransportSettings(
         ssl_context=getattr(pool, "_ssl_context", None),
         uds=getattr(pool, "_uds", None),
         proxy_url=getattr(pool, "_proxy_url", None),

@@ -1,4 +1,4 @@
-"""What `gati doctor` asks Greenflash: does the key work, is the product there, did a message arrive."""
+"""Queries for `gati doctor`: the key's products, and the arrival of a test conversation."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gati.exporters.greenflash.exporter import GreenflashExporter
-from gati.exporters.log_suppression import quiet
+from gati.exporters.log_suppression import suppress_sdk_logs
 
 if TYPE_CHECKING:
     from gati.settings import Settings
 
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 
-class NotAskable(Exception):  # noqa: N818  as below
-    """The installed SDK is too old for the question."""
+class UnsupportedSdkError(Exception):
+    """The installed SDK is too old for this query."""
 
 
-class Refused(Exception):  # noqa: N818  a word of the trade, not a fault of the program
-    """Greenflash did not answer as hoped.
+class RequestFailedError(Exception):
+    """Greenflash rejected the query or could not be reached.
 
     Attributes:
-        status: HTTP status; None when there was no answer at all.
+        status: HTTP status; None if there was no response.
     """
 
     def __init__(self, status: int | None, reason: str) -> None:
@@ -30,27 +30,27 @@ class Refused(Exception):  # noqa: N818  a word of the trade, not a fault of the
         super().__init__(f"HTTP {status}" if status else f"no answer: {reason}")
 
 
-def products(settings: Settings) -> dict[str, str]:
-    """Products that the key can see, id → name. Raises Refused, NotAskable."""
-    found = _ask(settings, lambda client: client.products.list())
-    return {str(product.id).lower(): str(product.name) for product in found}
+def list_products(settings: Settings) -> dict[str, str]:
+    """Return the products that the key can access, id → name. Raises RequestFailedError, UnsupportedSdkError."""
+    products = _request(settings, lambda client: client.products.list())
+    return {str(product.id).lower(): str(product.name) for product in products}
 
 
 def has_conversation(settings: Settings, conversation_id: str) -> bool:
-    """Whether the conversation is among the newest of the product. Raises Refused, NotAskable."""
-    which = {"product_id": settings.product_id} if settings.product_id else {}
-    found = _ask(settings, lambda client: client.interactions.list(limit=50, **which))
-    return any(interaction.external_id == conversation_id for interaction in found)
+    """Return True if the conversation is among the product's newest. Raises RequestFailedError, UnsupportedSdkError."""
+    arguments = {"product_id": settings.product_id} if settings.product_id else {}
+    interactions = _request(settings, lambda client: client.interactions.list(limit=50, **arguments))
+    return any(interaction.external_id == conversation_id for interaction in interactions)
 
 
-def _ask(settings: Settings, question: Callable[[Any], _Answer]) -> _Answer:
+def _request(settings: Settings, call: Callable[[Any], _Result]) -> _Result:
     exporter = GreenflashExporter(settings)
     try:
-        with quiet():
-            return question(exporter._ready())
-    except (AttributeError, TypeError) as fault:  # no such method, or none that takes what we ask for
-        raise NotAskable(str(fault)) from fault
-    except Exception as fault:
-        raise Refused(getattr(fault, "status_code", None), type(fault).__name__) from fault
+        with suppress_sdk_logs():
+            return call(exporter._sdk_client())
+    except (AttributeError, TypeError) as error:  # no such method, or one without our arguments
+        raise UnsupportedSdkError(str(error)) from error
+    except Exception as error:
+        raise RequestFailedError(getattr(error, "status_code", None), type(error).__name__) from error
     finally:
         exporter.close()

@@ -1,7 +1,7 @@
-"""How the sender reaches Greenflash: a key and address, or what a user's own client holds.
+"""Address, credentials and HTTP client for Greenflash, from options or copied from a user's client.
 
-Our client is always one of our own: its requests are not followed through redirects, its
-timeouts are ours, and closing theirs does not close it.
+gati always creates its own HTTP client: it follows no redirects, uses gati's timeouts, and keeps working when the
+user closes theirs.
 """
 
 from __future__ import annotations
@@ -18,45 +18,45 @@ if TYPE_CHECKING:
     from gati.settings import Settings
 
 DEFAULT_URL = "https://www.greenflash.ai/api/v1"
-"""The SDK's own; said here so that the account is known without loading it."""
+"""The SDK's default, repeated here so that the account is known without importing the SDK."""
 
-_OWN_HEADERS = frozenset(
+_SDK_HEADERS = frozenset(
     {"accept", "accept-encoding", "connection", "user-agent", "content-type", "content-length", "host"}
 )
 
 
 class Access(NamedTuple):
-    """Who we are and where the API is. `theirs` is the user's client, whose settings are taken over."""
+    """The API's address and credentials. `user_client` is the SDK client that was passed to `init`, if any."""
 
     base_url: str
     api_key: str | None
     headers: dict[str, str]
     query: dict[str, Any]
-    theirs: Any = None
+    user_client: Any = None
 
     def __repr__(self) -> str:
-        return f"Access({self.base_url!r})"  # the rest may hold secrets
+        return f"Access({self.base_url!r})"  # the other fields may contain secrets
 
     @property
     def account(self) -> str:
-        """Fingerprint of address and key."""
+        """Fingerprint of address and key; see `Exporter.account`."""
         secret = self.api_key or next((v for k, v in self.headers.items() if k.lower() == "authorization"), "")
         return hashlib.sha256(f"greenflash\0{self.base_url}\0{secret}".encode(errors="replace")).hexdigest()[:16]
 
     @property
-    def fault(self) -> str | None:
-        """Why no request can be made, in words; None if nothing speaks against it."""
+    def problem(self) -> str | None:
+        """The reason why no request can succeed; None if there is none."""
         if any(name.lower() == "authorization" for name in self.headers):
             return None
         if not self.api_key:
             return "there is no API key"
         if not self.api_key.isascii() or not self.api_key.isprintable() or " " in self.api_key:
-            return "the API key holds characters that no key has"
+            return "the API key contains invalid characters"
         return None
 
 
-def access(settings: Settings) -> Access:
-    """From a client of the user's, else from the options."""
+def resolve_access(settings: Settings) -> Access:
+    """Return the access given by a user's SDK client, else by the options."""
     client = settings.client
     if client is None:
         key = settings.api_key.get_secret_value() if settings.api_key else None
@@ -68,79 +68,83 @@ def access(settings: Settings) -> Access:
         api_key=key.strip() if isinstance(key, str) else None,
         headers=_compat.default_headers(client),
         query=_compat.default_query(client),
-        theirs=client,
+        user_client=client,
     )
 
 
-def http_client(access: Access, timeout: float, connections: int) -> httpx.Client:
-    """An HTTP client that goes the way the user's goes: proxies, certificates, transport, headers, auth."""
-    import httpx  # late: comes with the SDK
+def make_http_client(access: Access, timeout: float, connections: int) -> httpx.Client:
+    """Create an HTTP client with the proxies, certificates, transport, headers and auth of the user's client."""
+    import httpx  # late: a dependency of the SDK
 
     options: dict[str, Any] = {
         "timeout": httpx.Timeout(timeout, connect=min(5.0, timeout)),
         "limits": httpx.Limits(max_connections=connections + 1, max_keepalive_connections=connections),
         "follow_redirects": False,
     }
-    theirs = _compat.http_client(access.theirs)
-    if isinstance(theirs, (httpx.Client, httpx.AsyncClient)):
-        options |= _taken_over(theirs, options["limits"])
+    user_http = _compat.inner_http_client(access.user_client)
+    if isinstance(user_http, (httpx.Client, httpx.AsyncClient)):
+        options |= _inherited_options(user_http, options["limits"])
     return httpx.Client(**options)
 
 
-def _taken_over(theirs: Any, limits: httpx.Limits) -> dict[str, Any]:
-    """What can be had of an httpx client."""
+def _inherited_options(user_http: Any, limits: httpx.Limits) -> dict[str, Any]:
+    """Return arguments for `httpx.Client` that copy a user's httpx client as far as possible."""
     import httpx
 
     options: dict[str, Any] = {
-        "headers": {k: v for k, v in theirs.headers.items() if k.lower() not in _OWN_HEADERS},
-        "cookies": theirs.cookies,
-        "trust_env": theirs.trust_env,
+        "headers": {k: v for k, v in user_http.headers.items() if k.lower() not in _SDK_HEADERS},
+        "cookies": user_http.cookies,
+        "trust_env": user_http.trust_env,
     }
-    if isinstance(theirs, httpx.Client) or type(theirs.auth) is httpx.BasicAuth:
-        options["auth"] = theirs.auth
-    transport = _like(_compat.transport(theirs), limits)
+    if isinstance(user_http, httpx.Client) or type(user_http.auth) is httpx.BasicAuth:
+        options["auth"] = user_http.auth
+    transport = _matching_transport(_compat.transport(user_http), limits)
     if transport is not None:
         options["transport"] = transport
-    mounts = {pattern: _like(mounted, limits) for pattern, mounted in _compat.mounts(theirs).items()}
+    mounts = {pattern: _matching_transport(mounted, limits) for pattern, mounted in _compat.mounts(user_http).items()}
     options["mounts"] = {pattern: transport for pattern, transport in mounts.items() if transport is not None}
     return options
 
 
-def _like(transport: Any, limits: httpx.Limits) -> httpx.BaseTransport | None:
-    """A transport of our own that connects as the given one: a plain one is made anew (its sockets are not
-    shared, not even by a fork), a synchronous one of the user's is borrowed, an asynchronous one cannot be had.
+def _matching_transport(transport: Any, limits: httpx.Limits) -> httpx.BaseTransport | None:
+    """Return a transport that connects like the given one; None if that is not possible.
+
+    A transport of httpx itself is recreated, so that no sockets are shared. A user-defined synchronous one is used
+    without closing it. A user-defined asynchronous one cannot be used.
     """
     import httpx
 
     if type(transport) in (httpx.HTTPTransport, httpx.AsyncHTTPTransport):
-        wire = _compat.wire(transport)
-        return httpx.HTTPTransport(verify=wire.ssl_context or True, proxy=_proxy(wire), limits=limits, uds=wire.uds)
+        settings = _compat.transport_settings(transport)
+        return httpx.HTTPTransport(
+            verify=settings.ssl_context or True, proxy=_proxy_of(settings), limits=limits, uds=settings.uds
+        )
     if isinstance(transport, httpx.BaseTransport):
-        return _borrowed(transport)
+        return _borrow_transport(transport)
     return None
 
 
-def _proxy(wire: _compat.Wire) -> httpx.Proxy | None:
+def _proxy_of(settings: _compat.TransportSettings) -> httpx.Proxy | None:
     import httpx
 
-    url = wire.proxy_url
+    url = settings.proxy_url
     if url is None:
         return None
     text = f"{url.scheme.decode()}://{url.host.decode()}" + (f":{url.port}" if url.port else "")
     return httpx.Proxy(
         text,
-        ssl_context=wire.proxy_ssl_context,
-        auth=(wire.proxy_auth[0].decode(), wire.proxy_auth[1].decode()) if wire.proxy_auth else None,
-        headers=wire.proxy_headers,
+        ssl_context=settings.proxy_ssl_context,
+        auth=(settings.proxy_auth[0].decode(), settings.proxy_auth[1].decode()) if settings.proxy_auth else None,
+        headers=settings.proxy_headers,
     )
 
 
-def _borrowed(transport: httpx.BaseTransport) -> httpx.BaseTransport:
-    """The user's transport, which is theirs to close."""
+def _borrow_transport(transport: httpx.BaseTransport) -> httpx.BaseTransport:
+    """Wrap a user's transport so that closing the client does not close it."""
     import httpx
 
-    class Borrowed(httpx.BaseTransport):
+    class BorrowedTransport(httpx.BaseTransport):
         def handle_request(self, request: httpx.Request) -> httpx.Response:
             return transport.handle_request(request)
 
-    return Borrowed()
+    return BorrowedTransport()

@@ -1,7 +1,7 @@
-"""Turns, events and actions as requests of the Greenflash API. Pure: no clock, no network, no SDK.
+"""Encodes turns, events and actions as requests of the Greenflash API. Pure: no clock, no network, no SDK.
 
-A request's body holds the SDK's snake_case arguments, its `messages` and `system_prompt` in
-the camelCase wire form, which spares the SDK's slow transform; `wire` makes the rest of it so.
+A request's body has the SDK's snake_case arguments. Its `messages` and `system_prompt` are already in the API's
+camelCase form, which avoids the SDK's slow transformation; `to_wire_names` converts the remaining names.
 """
 
 from __future__ import annotations
@@ -16,36 +16,41 @@ import orjson
 from gati import events
 from gati.exporters import sanitize
 from gati.exporters.base import Request
-from gati.exporters.greenflash import prompt_encoder
 from gati.exporters.greenflash.actions import action_request
-from gati.exporters.greenflash.turn_encoder import MAIN, Draft, View, drafts, numbers
+from gati.exporters.greenflash.prompt_encoder import PromptCache
+from gati.exporters.greenflash.turn_encoder import MAIN, EncodingContext, PendingMessage, encode_turn, numeric_values
+from gati.exporters.packing import OpenRequests, pack
 
 if TYPE_CHECKING:
     from gati.settings import Settings
 
-MOST_MESSAGES = 100
-"""What one request of Greenflash may hold."""
+MAX_MESSAGES = 100
+"""Messages that Greenflash accepts in one request."""
 
 _ANONYMOUS = "anonymous"
-_REMEMBERED = 4096
-_SHOWN = 16_384
+_MAX_CONVERSATIONS = 4096
+_MAX_EVENT_IDS = 16_384
 _BY_TIME = attrgetter("ns")
 _SNAKE = re.compile("_([a-z])")
 
+_SAFE_SHARE = 6
+"""Sizes are estimates, since JSON escapes a control character as six bytes. A request whose estimate is below
+a sixth of the limit fits in any case; a larger one is measured."""
 
-class _State:
-    """What is remembered of a conversation: the last time given, its prompt, and whose it is."""
 
-    __slots__ = ("last_ms", "prompt", "whose")
+class _ConversationMemory:
+    """State kept between turns of a conversation: its latest timestamp, its prompt and its participants."""
+
+    __slots__ = ("conversation", "last_ms", "prompt")
 
     def __init__(self) -> None:
         self.last_ms = 0
         self.prompt: Hashable = None
-        self.whose: events.Conversation | None = None
+        self.conversation: events.Conversation | None = None
 
 
-class _Like(NamedTuple):
-    """What a turn says of its request beside its messages; turns of a conversation that say the same may share one."""
+class RequestFields(NamedTuple):
+    """A turn's contribution to its request besides messages. Turns with equal fields may share a request."""
 
     user_id: str
     organization_id: str
@@ -55,79 +60,70 @@ class _Like(NamedTuple):
     prompt: Hashable
 
 
-class _Open:
-    """A request that may still take whole turns of its conversation, if they are `like` those in it."""
+class GreenflashEncoder:
+    """Encodes finished items as requests. Not thread-safe.
 
-    __slots__ = ("like", "request", "size")
-
-    def __init__(self, request: Request, like: _Like, size: int) -> None:
-        self.request = request
-        self.like = like
-        self.size = size
-
-
-class Encoder:
-    """Makes requests of finished items. Used by one thread at a time.
-
-    Several turns of one conversation share a request while they fit, always whole; messages
-    that stand under different system prompts go in separate requests, a parent's first.
+    Turns of one conversation share a request while they fit, whole turns only. Messages with different system
+    prompts go into separate requests, parents first.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._most = min(settings.batch_size, MOST_MESSAGES)
-        self._largest = settings.max_request_bytes
-        # A message has five fields and shares its request with prompt and properties: all must fit.
+        self._max_messages = min(settings.batch_size, MAX_MESSAGES)
+        self._max_bytes = settings.max_request_bytes
+        # A message has up to five texts and shares its request with prompt and properties: all must fit together.
         limit = min(settings.max_field_bytes, settings.max_request_bytes // 8)
-        self._limit = limit
-        self._wires = prompt_encoder.Wires(limit)
-        self._view = View(
-            settings.detail == "full", settings.capture_content, limit, settings.environment, self._wires, {}, {}
+        self._max_field_bytes = limit
+        self._prompts = PromptCache(limit)
+        self._context = EncodingContext(
+            settings.detail == "full", settings.capture_content, limit, settings.environment, self._prompts, {}, {}
         )
-        self._states: dict[str, _State] = {}
+        self._memories: dict[str, _ConversationMemory] = {}
         self._conversations: dict[str, str] = {}
-        self._open: dict[str, _Open] = {}
+        """Run id → id of its conversation."""
+        self._open = OpenRequests("messages", self._max_messages, self._max_bytes // _SAFE_SHARE)
         self._requests: list[Request] = []
         self._second = -1
         self._prefix = ""
 
     def encode(self, items: Sequence[events.Item]) -> list[Request]:
-        """Requests for the items; those of one lane are in order."""
-        self._requests, self._open = [], {}
+        """Return requests for the items; requests with the same ordering key are in order."""
+        self._requests = []
+        self._open.clear()
         for item in items:
             if isinstance(item, events.Turn):
-                self._turn(item)
+                self._encode_turn(item)
             elif isinstance(item, events.Action):
-                request = action_request(item, self._settings, self._limit, self._conversations)
-                self._open.pop(request.ordering_key, None)
+                request = action_request(item, self._settings, self._max_field_bytes, self._conversations)
+                self._open.close(request.ordering_key)
                 self._requests.append(request)
             else:
-                self._turn(self._around(item), by_hand=True)
-        requests, self._requests, self._open = self._requests, [], {}
-        self._wires.trim()
-        sanitize.forget(self._view.shown, _SHOWN)
-        sanitize.forget(self._view.agents, _REMEMBERED)
-        sanitize.forget(self._conversations, _REMEMBERED)
-        sanitize.forget(self._states, _REMEMBERED)
+                self._encode_turn(self._turn_of_event(item), manual=True)
+        requests, self._requests = self._requests, []
+        self._open.clear()
+        self._prompts.trim()
+        sanitize.trim_cache(self._context.message_ids, _MAX_EVENT_IDS)
+        sanitize.trim_cache(self._context.open_agents, _MAX_CONVERSATIONS)
+        sanitize.trim_cache(self._conversations, _MAX_CONVERSATIONS)
+        sanitize.trim_cache(self._memories, _MAX_CONVERSATIONS)
         return requests
 
     def split(self, request: Request) -> tuple[Request, Request] | None:
-        """Halves of a request that was too large or holds a bad message; None if it holds one."""
+        """Return both halves of a request that was too large or contains an invalid message; None for one message."""
         messages = request.body.get("messages", ())
         if request.endpoint != "messages" or len(messages) < 2:
             return None
         middle = len(messages) // 2
-        first, second = messages[:middle], messages[middle:]
-        return _with(request, first), _with(request, second)
+        return _with_messages(request, messages[:middle]), _with_messages(request, messages[middle:])
 
-    def _around(self, event: events.Event) -> events.Turn:
-        """The conversation of an event that was made by hand."""
+    def _turn_of_event(self, event: events.Event) -> events.Turn:
+        """Wrap a manual event in a turn of its conversation, with the participants of the conversation's last turn."""
         settings = self._settings
         run = event.run_id or event.event_id
-        named = event.conversation_id if event.conversation_id != run else None
-        id_ = named or self._conversations.get(run) or settings.conversation_id or run
-        state = self._states.get(sanitize.identifier(id_))
-        known = state.whose if state is not None else None
+        given_id = event.conversation_id if event.conversation_id != run else None
+        id_ = given_id or self._conversations.get(run) or settings.conversation_id or run
+        memory = self._memories.get(sanitize.identifier(id_))
+        known = memory.conversation if memory is not None else None
         user = event.user_id if event.user_id != _ANONYMOUS else None
         conversation = events.Conversation(
             id=id_,
@@ -137,137 +133,129 @@ class Encoder:
         )
         return events.Turn(run, conversation, event.name, event.agent_name, events=[event])
 
-    def _turn(self, turn: events.Turn, by_hand: bool = False) -> None:
-        found, main = drafts(turn, self._view, by_hand)
-        if not found:
+    def _encode_turn(self, turn: events.Turn, manual: bool = False) -> None:
+        pending, main = encode_turn(turn, self._context, manual)
+        if not pending:
             return
         conversation = turn.conversation
-        lane = sanitize.identifier(conversation.id)
-        state = self._states.pop(lane, None) or _State()
-        self._states[lane] = state  # last in the order of use
-        if not by_hand:
-            self._conversations[turn.run_id] = lane
-            state.whose = conversation
-        found.sort(key=_BY_TIME)
-        self._stamp(found, state)
+        ordering_key = sanitize.identifier(conversation.id)
+        memory = self._memories.pop(ordering_key, None) or _ConversationMemory()
+        self._memories[ordering_key] = memory  # inserted last, so that trimming drops the least recently used
+        if not manual:
+            self._conversations[turn.run_id] = ordering_key
+            memory.conversation = conversation
+        pending.sort(key=_BY_TIME)
+        self._set_timestamps(pending, memory)
         if main is None:
-            main = state.prompt
-        elif not by_hand:
-            state.prompt = main
-        groups = _by_prompt(found, main)
-        if len(groups) == 1 and self._join(lane, turn, groups[0]):
-            return
-        self._open.pop(lane, None)
-        for group in groups:
-            self._pack(lane, turn, group, joinable=len(groups) == 1)
+            main = memory.prompt
+        elif not manual:
+            memory.prompt = main
+        groups = _group_by_prompt(pending, main)
+        for prompt, group in groups:
+            messages = [(message.message, message.size) for message in group]
+            self._pack(ordering_key, turn, prompt, messages, joinable=len(groups) == 1)
 
-    def _stamp(self, found: list[Draft], state: _State) -> None:
-        last = state.last_ms
-        for draft in found:
-            ms = min(draft.ns // 1_000_000, sanitize.LAST_MS)
+    def _set_timestamps(self, pending: list[PendingMessage], memory: _ConversationMemory) -> None:
+        """Give messages strictly increasing times, also across turns, because the server sorts by time."""
+        last = memory.last_ms
+        for message in pending:
+            ms = min(message.ns // 1_000_000, sanitize.MAX_TIMESTAMP_MS)
             last = ms if ms > last else last + 1
             second, rest = divmod(last, 1000)
             if second != self._second:
-                self._second, self._prefix = second, sanitize.second(second)
-            draft.message["createdAt"] = f"{self._prefix}.{rest:03d}Z"
-        state.last_ms = last
+                self._second, self._prefix = second, sanitize.format_second(second)
+            message.message["createdAt"] = f"{self._prefix}.{rest:03d}Z"
+        memory.last_ms = last
 
-    def _like(self, turn: events.Turn, prompt: Hashable) -> _Like:
-        whose = turn.conversation
-        own = whose.properties if self._view.content else numbers(whose.properties)
-        # Values as they are sent: the user's own objects are not compared.
-        return _Like(
-            sanitize.identifier(whose.user_id),
-            sanitize.identifier(whose.organization_id),
+    def _request_fields(self, turn: events.Turn, prompt: Hashable) -> RequestFields:
+        conversation = turn.conversation
+        given = conversation.properties if self._context.capture_content else numeric_values(conversation.properties)
+        # Compare values as they are sent: comparing the user's own objects would call the user's code.
+        return RequestFields(
+            sanitize.identifier(conversation.user_id),
+            sanitize.identifier(conversation.organization_id),
             sanitize.identifier(turn.agent_name or self._settings.agent_name),
             sanitize.identifier(turn.model),
-            sanitize.plain(own, self._limit)[0] if own else {},
+            sanitize.json_value(given, self._max_field_bytes)[0] if given else {},
             prompt,
         )
 
-    def _envelope(self, lane: str, like: _Like) -> tuple[dict[str, Any], int]:
-        """A request's arguments beside its messages, and their size."""
+    def _envelope(self, ordering_key: str, fields: RequestFields) -> tuple[dict[str, Any], int]:
+        """Return a request's arguments besides its messages, and their size in bytes."""
         settings = self._settings
         envelope: dict[str, Any] = {
-            "external_user_id": like.user_id or _ANONYMOUS,
-            "external_conversation_id": lane,
+            "external_user_id": fields.user_id or _ANONYMOUS,
+            "external_conversation_id": ordering_key,
         }
-        if like.organization_id:
-            envelope["external_organization_id"] = like.organization_id
+        if fields.organization_id:
+            envelope["external_organization_id"] = fields.organization_id
         if settings.product_id:
             envelope["product_id"] = settings.product_id
-        if like.model:
-            envelope["model"] = like.model
-        own = {**like.properties, "agent_name": like.agent_name}
+        if fields.model:
+            envelope["model"] = fields.model
+        properties = {**fields.properties, "agent_name": fields.agent_name}
         if settings.environment:
-            own["environment"] = settings.environment
-        envelope["properties"], size = sanitize.plain(own, self._limit)
+            properties["environment"] = settings.environment
+        envelope["properties"], size = sanitize.json_value(properties, self._max_field_bytes)
         if settings.sample_rate is not None:
             envelope["sample_rate"] = settings.sample_rate
         if settings.force_sample is not None:
             envelope["force_sample"] = settings.force_sample
-        wire = self._wires.by_key(like.prompt)
-        if wire.value is not None:
-            envelope["system_prompt"] = wire.value
-        return envelope, size + wire.size + 4 * sanitize.LONGEST_ID
+        prompt = self._prompts.by_key(fields.prompt)
+        if prompt.value is not None:
+            envelope["system_prompt"] = prompt.value
+        return envelope, size + prompt.size + 4 * sanitize.MAX_ID_BYTES
 
-    def _join(self, lane: str, turn: events.Turn, group: tuple[Hashable, list[Draft]]) -> bool:
-        """Put a whole turn into the request that its conversation has open, if it fits there."""
-        opened = self._open.get(lane)
-        if opened is None:
-            return False
-        prompt, found = group
-        size = opened.size + sum(draft.size for draft in found)
-        # Below a sixth of the limit no escaping of its texts can make the request too large.
-        if opened.request.items + len(found) > self._most or size > self._largest // 6:
-            return False
-        if opened.like != self._like(turn, prompt):
-            return False
-        opened.request.body["messages"] += [draft.message for draft in found]
-        opened.request.items += len(found)
-        opened.size = size
-        return True
+    def _pack(
+        self,
+        ordering_key: str,
+        turn: events.Turn,
+        prompt: Hashable,
+        messages: list[tuple[dict[str, Any], int]],
+        joinable: bool,
+    ) -> None:
+        """Append a turn's messages with one prompt to the open request, or to as many new requests as they need."""
+        fields = self._request_fields(turn, prompt)
+        if joinable and self._open.join(ordering_key, messages, fields):
+            return
+        envelope, base = self._envelope(ordering_key, fields)
+        packed = pack(messages, self._max_messages, self._max_bytes, base)
+        for group, size in packed:
+            self._add_request(ordering_key, turn.run_id, envelope, group, size)
+        if joinable and len(packed) == 1:
+            self._open.open(self._requests[-1], size, fields)
+        else:
+            self._open.close(ordering_key)
 
-    def _pack(self, lane: str, turn: events.Turn, group: tuple[Hashable, list[Draft]], joinable: bool) -> None:
-        prompt, found = group
-        like = self._like(turn, prompt)
-        envelope, base = self._envelope(lane, like)
-        size, start = base, 0
-        for index, draft in enumerate(found):
-            if index - start == self._most or (size + draft.size > self._largest and index > start):
-                self._add(lane, turn, envelope, found[start:index], size)
-                size, start = base, index
-            size += draft.size
-        whole = start == 0
-        self._add(lane, turn, envelope, found[start:], size)
-        if whole and joinable:
-            self._open[lane] = _Open(self._requests[-1], like, size)
-
-    def _add(self, lane: str, turn: events.Turn, envelope: dict[str, Any], found: list[Draft], size: int) -> None:
-        messages = [draft.message for draft in found]
+    def _add_request(
+        self, ordering_key: str, run_id: str, envelope: dict[str, Any], messages: list[dict[str, Any]], size: int
+    ) -> None:
         body = {**envelope, "messages": messages}
-        if size > self._largest // 6 and len(orjson.dumps(body)) > self._largest:
-            if len(found) > 1:
-                middle = len(found) // 2
-                self._add(lane, turn, envelope, found[:middle], size)
-                self._add(lane, turn, envelope, found[middle:], size)
+        if size > self._max_bytes // _SAFE_SHARE and len(orjson.dumps(body)) > self._max_bytes:
+            if len(messages) > 1:
+                middle = len(messages) // 2
+                self._add_request(ordering_key, run_id, envelope, messages[:middle], size)
+                self._add_request(ordering_key, run_id, envelope, messages[middle:], size)
                 return
-            body["messages"] = [shorten(messages[0], self._largest - len(orjson.dumps(envelope)) - 20)]
-        self._requests.append(Request(ordering_key=lane, body=body, items=len(messages), turn_id=turn.run_id))
+            body["messages"] = [shorten_message(messages[0], self._max_bytes - len(orjson.dumps(envelope)) - 20)]
+        self._requests.append(Request(ordering_key=ordering_key, body=body, items=len(messages), turn_id=run_id))
 
 
-def wire(body: dict[str, Any]) -> dict[str, Any]:
-    """The body as the SDK puts it on the wire: top-level names in camelCase."""
+def to_wire_names(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the body with its top-level names in camelCase, as the SDK sends them.
+
+    `{"external_user_id": "u", "messages": []}` → `{"externalUserId": "u", "messages": []}`.
+    """
     return {_SNAKE.sub(lambda m: m[1].upper(), name): value for name, value in body.items()}
 
 
-def shorten(message: dict[str, Any], limit: int) -> dict[str, Any]:
-    """The message with its fields shortened until it has at most `limit` bytes, or cannot be shorter."""
+def shorten_message(message: dict[str, Any], limit: int) -> dict[str, Any]:
+    """Return the message with its texts truncated to at most `limit` bytes in all, if that is possible."""
     size = limit
     while size > 64 and len(orjson.dumps(message)) > limit:
         size //= 2
         message = {
-            name: sanitize.plain(value, size)[0]
+            name: sanitize.json_value(value, size)[0]
             if name in ("content", "context", "input", "output", "properties")
             else value
             for name, value in message.items()
@@ -275,32 +263,32 @@ def shorten(message: dict[str, Any], limit: int) -> dict[str, Any]:
     return message
 
 
-def _by_prompt(found: list[Draft], main: Hashable) -> list[tuple[Hashable, list[Draft]]]:
-    """The drafts by the prompt they stand under, each parent's group before its children's or the same.
+def _group_by_prompt(pending: list[PendingMessage], main: Hashable) -> list[tuple[Hashable, list[PendingMessage]]]:
+    """Group messages by system prompt, so that no group contains a child of a message in a later group.
 
-    What is no model call stands under the prompt of the message it hangs on, so there are as many
-    groups as prompt_encoder, mostly one.
+    Model calls have a prompt of their own; other messages take that of their parent. There are about as many
+    groups as prompts, usually one: two calls with prompts A and B → `[(A, [user, start, call 1]), (B, [call 2])]`.
     """
-    if all(draft.prompt in (None, MAIN, main) for draft in found):
-        return [(main, found)]
-    groups: list[tuple[Hashable, list[Draft]]] = []
-    place: dict[str | None, int] = {}
-    for draft in found:
-        above = place.get(draft.message.get("parentExternalMessageId"))
-        prompt = main if draft.prompt is MAIN else draft.prompt
+    if all(message.prompt in (None, MAIN, main) for message in pending):
+        return [(main, pending)]
+    groups: list[tuple[Hashable, list[PendingMessage]]] = []
+    group_of: dict[str | None, int] = {}
+    for message in pending:
+        parent_group = group_of.get(message.message.get("parentExternalMessageId"))
+        prompt = main if message.prompt is MAIN else message.prompt
         if prompt is None:
-            prompt = main if above is None else groups[above][0]
-        for index in range(above or 0, len(groups)):
+            prompt = main if parent_group is None else groups[parent_group][0]
+        for index in range(parent_group or 0, len(groups)):
             if groups[index][0] == prompt:
                 break
         else:
             index = len(groups)
             groups.append((prompt, []))
-        groups[index][1].append(draft)
-        place[draft.message["externalMessageId"]] = index
+        groups[index][1].append(message)
+        group_of[message.message["externalMessageId"]] = index
     return groups
 
 
-def _with(request: Request, messages: list[dict[str, Any]]) -> Request:
+def _with_messages(request: Request, messages: list[dict[str, Any]]) -> Request:
     body = {**request.body, "messages": messages}
     return Request(ordering_key=request.ordering_key, body=body, items=len(messages), turn_id=request.turn_id)

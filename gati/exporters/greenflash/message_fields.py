@@ -1,7 +1,6 @@
-"""What each kind of event says in Greenflash's words, without its place in the conversation. Pure.
+"""Maps each event class to the fields of its Greenflash messages, without ids, parents and times. Pure.
 
-An event has one part of its own and perhaps a second that came out of it: a thought, a
-result, a failure.
+An event becomes one message, and a second one for its outcome if there is one: a thought, a result, an error.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from typing import Any, NamedTuple
 from gati import events
 
 
-class Part(NamedTuple):
-    """One message's own fields. `suffix` makes the id of a second part, which stands at the event's end."""
+class MessageFields(NamedTuple):
+    """Fields of one message. A second message of an event has a `suffix` for its id and is dated at the event's end."""
 
-    kind: str
+    message_type: str
     properties: dict[str, Any]
     input: Any = None
     output: Any = None
-    tool: str | None = None
+    tool_name: str | None = None
     model: str | None = None
     suffix: str = ""
 
@@ -30,89 +29,91 @@ _USAGE = (
 )  # fmt: skip
 
 
-def parts(event: events.Event, by_hand: bool, answered: bool) -> tuple[Part, ...]:
-    """The event's messages.
+def message_fields(event: events.Event, manual: bool, answered: bool) -> tuple[MessageFields, ...]:
+    """Return the fields of the event's messages.
 
     Args:
-        event: what happened.
-        by_hand: it stands alone (`observe.track_event`), so nothing of it is told elsewhere.
-        answered: the turn's answer is told as a message of its own.
+        event: The event.
+        manual: The event came from `observe.track_event`, so no other message contains parts of it.
+        answered: The turn's answer has a message of its own.
     """
-    make = _PARTS.get(type(event)) or _by_base(type(event))
-    return make(event, by_hand, answered)
+    build = _BUILDERS.get(type(event)) or _builder_of_base(type(event))
+    return build(event, manual, answered)
 
 
-def error(event: events.Event) -> dict[str, Any]:
-    """Type and text of what went wrong."""
+def error_fields(event: events.Event) -> dict[str, Any]:
+    """Return the event's error as `{"type": …, "message": …}`."""
     return {"type": event.error_type or "Error", "message": event.error_message or ""}
 
 
-def totals(event: events.AgentEndEvent) -> dict[str, Any]:
-    """What the turn spent; None is unknown."""
+def total_fields(event: events.AgentEndEvent) -> dict[str, Any]:
+    """Return the turn's totals; unknown ones are None."""
     return {
         "tokens_in": event.tokens_in,
         "tokens_out": event.tokens_out,
         "cost_usd": event.total_cost,
         "model_calls": event.model_calls,
         "tool_calls": event.tool_calls,
-        "latency_ms": _ms(event.total_duration_ms),
+        "latency_ms": _round_ms(event.total_duration_ms),
     }
 
 
-def _ms(duration: float | None) -> float | None:
+def _round_ms(duration: float | None) -> float | None:
     return None if duration is None else round(duration, 3)
 
 
-def _object(value: Any, name: str) -> Any:
-    """Inputs and outputs are objects; a scalar made by hand becomes one."""
+def _as_object(value: Any, name: str) -> Any:
+    """Wrap a scalar of a manual event, since inputs and outputs must be objects: `7` → `{"input": 7}`."""
     return value if isinstance(value, dict) else {name: value}
 
 
-def _some(value: Any, name: str) -> Any:
-    return _object(value, name) if value or value == 0 else None
+def _optional_object(value: Any, name: str) -> Any:
+    return _as_object(value, name) if value or value == 0 else None
 
 
-def _start(event: events.AgentStartEvent, by_hand: bool, answered: bool) -> tuple[Part, ...]:
-    return (Part("chain_start", {}, _some(event.input, "input")),)  # whose it is, only the turn knows
+def _start_fields(event: events.AgentStartEvent, manual: bool, answered: bool) -> tuple[MessageFields, ...]:
+    return (
+        MessageFields("chain_start", {}, _optional_object(event.input, "input")),
+    )  # TurnEncoder adds the properties
 
 
-def _end(event: events.AgentEndEvent, by_hand: bool, answered: bool) -> tuple[Part, ...]:
+def _end_fields(event: events.AgentEndEvent, manual: bool, answered: bool) -> tuple[MessageFields, ...]:
     output: dict[str, Any] = {"status": event.status}
     if event.output:
         output["output"] = event.output
-    return (Part("chain_end", totals(event), None, output),)
+    return (MessageFields("chain_end", total_fields(event), None, output),)
 
 
-def _llm(event: events.LLMCallEvent, by_hand: bool, answered: bool) -> tuple[Part, ...]:
+def _llm_fields(event: events.LLMCallEvent, manual: bool, answered: bool) -> tuple[MessageFields, ...]:
     output: dict[str, Any] = {}
     if event.tool_requests:
         output["tool_calls"] = event.tool_requests
     if event.finish_reason:
         output["finish_reason"] = event.finish_reason
-    beside = event.completion if event.tool_requests else ""
-    if event.completion and not beside and not (event.is_answer and answered):
+    comment = event.completion if event.tool_requests else ""
+    if event.completion and not comment and not (event.is_answer and answered):
         output["text"] = event.completion
     new: dict[str, Any] = {"messages": event.new_messages} if event.new_messages else {}
-    if by_hand and event.prompt:
+    if manual and event.prompt:
         new["prompt"] = event.prompt
-    call = Part("llm", _llm_numbers(event), new or None, output or None, model=event.model or None)
-    if event.reasoning and beside:
-        return call, Part("thought", {}, output={"text": f"{event.reasoning}\n\n{beside}"}, suffix=":thought")
-    if event.reasoning or beside:
-        return call, Part("thought", {}, output={"text": event.reasoning or beside}, suffix=":thought")
+    call = MessageFields("llm", _llm_properties(event), new or None, output or None, model=event.model or None)
+    if event.reasoning and comment:
+        return call, MessageFields("thought", {}, output={"text": f"{event.reasoning}\n\n{comment}"}, suffix=":thought")
+    if event.reasoning or comment:
+        return call, MessageFields("thought", {}, output={"text": event.reasoning or comment}, suffix=":thought")
     return (call,)
 
 
-def _llm_numbers(event: events.LLMCallEvent) -> dict[str, Any]:
+def _llm_properties(event: events.LLMCallEvent) -> dict[str, Any]:
     properties: dict[str, Any] = {
         "tokens_in": event.tokens_in,
         "tokens_out": event.tokens_out,
         "cost_usd": event.cost,
-        "latency_ms": _ms(event.latency_ms),
+        "latency_ms": _round_ms(event.latency_ms),
         "status": event.status,
     }
     if event.time_to_first_token_ms is not None:
-        properties["time_to_first_token_ms"] = _ms(event.time_to_first_token_ms)
+        properties["time_to_first_token_ms"] = _round_ms(event.time_to_first_token_ms)
     if event.provider:
         properties["provider"] = event.provider
     if event.cached:
@@ -134,97 +135,113 @@ def _llm_numbers(event: events.LLMCallEvent) -> dict[str, Any]:
     return properties
 
 
-def _tool(event: events.ToolCallEvent, by_hand: bool, answered: bool) -> tuple[Part, ...]:
+def _tool_fields(event: events.ToolCallEvent, manual: bool, answered: bool) -> tuple[MessageFields, ...]:
     properties: dict[str, Any] = {}
     if event.tool_call_id:
         properties["tool_call_id"] = event.tool_call_id
     if event.requested_by:
         properties["requested_by"] = event.requested_by
     name = event.tool_name or event.name or "tool"
-    call = Part("tool_call", properties, _object(event.input, "input"), tool=name)
-    latency: dict[str, Any] = {"latency_ms": _ms(event.latency_ms)}
+    call = MessageFields("tool_call", properties, _as_object(event.input, "input"), tool_name=name)
+    latency: dict[str, Any] = {"latency_ms": _round_ms(event.latency_ms)}
     if event.status == "error":
-        output = error(event)
+        output = error_fields(event)
         if event.output:
             output["output"] = event.output
         if event.handled is not None:
             latency["handled"] = event.handled
-        return call, Part("tool_error", latency, output=output, tool=name, suffix=":error")
+        return call, MessageFields("tool_error", latency, output=output, tool_name=name, suffix=":error")
     if event.status == "completed" or event.output:
-        return call, Part("observation", latency, output=_object(event.output, "output"), tool=name, suffix=":result")
-    properties |= {"status": event.status, **latency}  # no result: its end is told with its start
+        return call, MessageFields(
+            "observation", latency, output=_as_object(event.output, "output"), tool_name=name, suffix=":result"
+        )
+    properties |= {"status": event.status, **latency}  # there is no second message for them
     return (call,)
 
 
-def _node(event: events.NodeExecutionEvent, by_hand: bool, answered: bool) -> tuple[Part, ...]:
+def _node_fields(event: events.NodeExecutionEvent, manual: bool, answered: bool) -> tuple[MessageFields, ...]:
     properties: dict[str, Any] = {"node": event.node_name or event.name}
     if event.step is not None:
         properties["step"] = event.step
-    properties |= {"latency_ms": _ms(event.duration_ms), "status": event.status}
+    properties |= {"latency_ms": _round_ms(event.duration_ms), "status": event.status}
     if event.attempt is not None:
         properties["attempt"] = event.attempt
-    # What a node was given is what others left: only what it changed is new.
-    return (Part("task", properties, None, _some(event.state_after, "output")),)
+    # The input is omitted: it is the state that earlier nodes already reported.
+    return (MessageFields("task", properties, None, _optional_object(event.state_after, "output")),)
 
 
-def _step(event: events.StepEvent, by_hand: bool, answered: bool) -> tuple[Part, ...]:
+def _step_fields(event: events.StepEvent, manual: bool, answered: bool) -> tuple[MessageFields, ...]:
     properties: dict[str, Any] = {"name": event.step_name or event.name}
-    properties |= {"latency_ms": _ms(event.duration_ms), "status": event.status}
-    kind = "workflow" if event.workflow else "task"
-    return (Part(kind, properties, _some(event.input, "input"), _some(event.output, "output")),)
+    properties |= {"latency_ms": _round_ms(event.duration_ms), "status": event.status}
+    message_type = "workflow" if event.workflow else "task"
+    return (
+        MessageFields(
+            message_type, properties, _optional_object(event.input, "input"), _optional_object(event.output, "output")
+        ),
+    )
 
 
-def _retrieval(event: events.RetrievalEvent, by_hand: bool, answered: bool) -> tuple[Part, ...]:
-    properties = {**_timed(event, event.latency_ms), "documents": len(event.documents)}
-    return (Part("retrieval", properties, {"query": event.query}, {"documents": event.documents}),)
+def _retrieval_fields(event: events.RetrievalEvent, manual: bool, answered: bool) -> tuple[MessageFields, ...]:
+    properties = {**_timed_properties(event, event.latency_ms), "documents": len(event.documents)}
+    return (MessageFields("retrieval", properties, {"query": event.query}, {"documents": event.documents}),)
 
 
-def _embedding(event: events.EmbeddingEvent, by_hand: bool, answered: bool) -> tuple[Part, ...]:
-    properties = _timed(event, event.latency_ms)
-    return (Part("embedding", properties, _some(event.input, "input"), _some(event.output, "output")),)
+def _embedding_fields(event: events.EmbeddingEvent, manual: bool, answered: bool) -> tuple[MessageFields, ...]:
+    properties = _timed_properties(event, event.latency_ms)
+    return (
+        MessageFields(
+            "embedding", properties, _optional_object(event.input, "input"), _optional_object(event.output, "output")
+        ),
+    )
 
 
-def _memory(event: events.MemoryEvent, by_hand: bool, answered: bool) -> tuple[Part, ...]:
-    kind = "memory_write" if event.write else "memory_read"
-    properties = _timed(event, event.latency_ms)
-    return (Part(kind, properties, _some(event.input, "input"), _some(event.output, "output")),)
+def _memory_fields(event: events.MemoryEvent, manual: bool, answered: bool) -> tuple[MessageFields, ...]:
+    message_type = "memory_write" if event.write else "memory_read"
+    properties = _timed_properties(event, event.latency_ms)
+    return (
+        MessageFields(
+            message_type, properties, _optional_object(event.input, "input"), _optional_object(event.output, "output")
+        ),
+    )
 
 
-def _timed(event: events.Event, latency: float) -> dict[str, Any]:
+def _timed_properties(event: events.Event, latency: float) -> dict[str, Any]:
     properties: dict[str, Any] = {"name": event.name} if event.name else {}
-    return {**properties, "latency_ms": _ms(latency), "status": event.status}
+    return {**properties, "latency_ms": _round_ms(latency), "status": event.status}
 
 
-def _custom(event: events.CustomEvent, by_hand: bool, answered: bool) -> tuple[Part, ...]:
+def _custom_fields(event: events.CustomEvent, manual: bool, answered: bool) -> tuple[MessageFields, ...]:
     name = event.name or event.event_type
     output = (
         event.payload if "name" in event.payload and "data" in event.payload else {"name": name, "data": event.payload}
     )
-    return (Part("callback", {"name": name, "status": event.status}, None, dict(output)),)
+    return (MessageFields("callback", {"name": name, "status": event.status}, None, dict(output)),)
 
 
-def _bare(event: events.Event, by_hand: bool, answered: bool) -> tuple[Part, ...]:
+def _base_event_fields(event: events.Event, manual: bool, answered: bool) -> tuple[MessageFields, ...]:
     name = event.name or event.event_type
-    return (Part("callback", {"name": name, "status": event.status}, None, {"name": name, "data": event.data}),)
+    return (
+        MessageFields("callback", {"name": name, "status": event.status}, None, {"name": name, "data": event.data}),
+    )
 
 
-_Make = Callable[[Any, bool, bool], tuple[Part, ...]]
+_Builder = Callable[[Any, bool, bool], tuple[MessageFields, ...]]
 
-_PARTS: dict[type, _Make] = {
-    events.AgentStartEvent: _start,
-    events.AgentEndEvent: _end,
-    events.LLMCallEvent: _llm,
-    events.ToolCallEvent: _tool,
-    events.NodeExecutionEvent: _node,
-    events.StepEvent: _step,
-    events.RetrievalEvent: _retrieval,
-    events.EmbeddingEvent: _embedding,
-    events.MemoryEvent: _memory,
-    events.CustomEvent: _custom,
-    events.Event: _bare,
+_BUILDERS: dict[type, _Builder] = {
+    events.AgentStartEvent: _start_fields,
+    events.AgentEndEvent: _end_fields,
+    events.LLMCallEvent: _llm_fields,
+    events.ToolCallEvent: _tool_fields,
+    events.NodeExecutionEvent: _node_fields,
+    events.StepEvent: _step_fields,
+    events.RetrievalEvent: _retrieval_fields,
+    events.EmbeddingEvent: _embedding_fields,
+    events.MemoryEvent: _memory_fields,
+    events.CustomEvent: _custom_fields,
+    events.Event: _base_event_fields,
 }
 
 
-def _by_base(kind: type) -> _Make:
-    """Of a class of the user's own: as its nearest base that we know."""
-    return next((_PARTS[base] for base in kind.__mro__ if base in _PARTS), _bare)
+def _builder_of_base(event_class: type) -> _Builder:
+    """Return the builder for the nearest known base of a user-defined event class."""
+    return next((_BUILDERS[base] for base in event_class.__mro__ if base in _BUILDERS), _base_event_fields)

@@ -1,6 +1,6 @@
-"""System prompts as Greenflash takes them: a text, or parts with a name that stays.
+"""Encodes system prompts: a text, or components under a stable id. Pure.
 
-Pure. A `Wire` is made once per prompt and shared by all requests under it.
+A prompt is encoded once and shared by all requests that use it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 _TYPES = frozenset(contract.COMPONENT_TYPES)
 _SOURCES = frozenset(contract.COMPONENT_SOURCES[1:])  # the default is left out
-_MOST = 256
-"""Prompts that a `Wires` remembers from one round to the next."""
+_MAX_PROMPTS = 256
+"""Prompts that a `PromptCache` keeps between calls of `GreenflashEncoder.encode`."""
 
 
-class Wire(NamedTuple):
-    """A prompt ready for requests.
+class EncodedPrompt(NamedTuple):
+    """A prompt in the API's form.
 
     Attributes:
-        value: what `systemPrompt` takes; None for a prompt that says nothing.
-        size: bytes of `value`, about.
-        id: the lineage's name, for the properties of model calls.
-        version: changes with the template's text and with nothing else.
+        value: The value of `systemPrompt`; None for an empty prompt.
+        size: Its size in bytes, approximately.
+        id: The prompt's external id, for the properties of model calls.
+        version: A hash of the template's text; independent of variables' values.
     """
 
     value: str | dict[str, Any] | None
@@ -37,62 +37,62 @@ class Wire(NamedTuple):
     version: str | None
 
 
-NONE = Wire(None, 0, None, None)
+EMPTY_PROMPT = EncodedPrompt(None, 0, None, None)
 
 
-def key(prompt: Prompt) -> Hashable:
-    """What makes two prompts one request's: equal keys mean an equal `systemPrompt`."""
+def prompt_key(prompt: Prompt) -> Hashable:
+    """Return a hashable key. Prompts with equal keys have an equal `systemPrompt`."""
     if not prompt.components and not prompt.variables:
         return (prompt.external_id, prompt.text)
-    parts = tuple((c.content, c.name, c.type, c.source, c.is_dynamic, c.external_id) for c in prompt.components)
-    return (prompt.external_id, parts or prompt.text, tuple((k, str(v)) for k, v in prompt.variables.items()))
+    components = tuple((c.content, c.name, c.type, c.source, c.is_dynamic, c.external_id) for c in prompt.components)
+    return (prompt.external_id, components or prompt.text, tuple((k, str(v)) for k, v in prompt.variables.items()))
 
 
-class Wires:
-    """Prompts by their keys, the latest few: a prompt of thousands of calls is made ready once."""
+class PromptCache:
+    """Caches recently encoded prompts, because the same prompt usually has many calls."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._known: dict[Hashable, Wire] = {}
+        self._by_key: dict[Hashable, EncodedPrompt] = {}
 
-    def of(self, prompt: Prompt) -> tuple[Hashable, Wire]:
-        """The prompt's key and what is sent for it."""
-        known = key(prompt)
-        wire = self._known.get(known)
-        if wire is None:
-            wire = self._known[known] = to_wire(prompt, self._limit)
-        return known, wire
+    def encode(self, prompt: Prompt) -> tuple[Hashable, EncodedPrompt]:
+        """Return the prompt's key and its encoded form."""
+        key = prompt_key(prompt)
+        encoded = self._by_key.get(key)
+        if encoded is None:
+            encoded = self._by_key[key] = encode_prompt(prompt, self._limit)
+        return key, encoded
 
     def trim(self) -> None:
-        """Forget the older ones. Not while a turn is under way that needs them."""
-        sanitize.forget(self._known, _MOST)
+        """Drop older prompts. Must not be called while a turn is being encoded."""
+        sanitize.trim_cache(self._by_key, _MAX_PROMPTS)
 
-    def by_key(self, known: Hashable) -> Wire:
-        """A prompt seen before; `NONE` if it is forgotten."""
-        return self._known.get(known, NONE)
+    def by_key(self, key: Hashable) -> EncodedPrompt:
+        """Return a prompt encoded before; `EMPTY_PROMPT` if it is not cached."""
+        return self._by_key.get(key, EMPTY_PROMPT)
 
 
-def to_wire(prompt: Prompt, limit: int) -> Wire:
-    """The prompt as `systemPrompt`, its texts shortened so that they sum up to about `limit` bytes."""
-    room = _Room(limit)
+def encode_prompt(prompt: Prompt, limit: int) -> EncodedPrompt:
+    """Encode a prompt, with its texts truncated to about `limit` bytes in all."""
+    budget = _ByteBudget(limit)
     if not prompt.components and not prompt.external_id and not prompt.variables:
-        value: str | dict[str, Any] | None = room.text(prompt.text) or None
-        return Wire(value, limit - room.left, None, _version(prompt)) if value else NONE
+        value: str | dict[str, Any] | None = budget.text(prompt.text) or None
+        return EncodedPrompt(value, limit - budget.left, None, _template_version(prompt)) if value else EMPTY_PROMPT
     value = {}
     if prompt.external_id:
         value["externalPromptId"] = sanitize.identifier(prompt.external_id)
     if prompt.components:
-        value["components"] = [_component(part, room) for part in prompt.components if room.left > 0]
+        value["components"] = [_encode_component(part, budget) for part in prompt.components if budget.left > 0]
     elif prompt.text:
-        value["content"] = room.text(prompt.text)
-    variables = {room.text(k): room.text(v) for k, v in prompt.variables.items() if room.left > 0}
+        value["content"] = budget.text(prompt.text)
+    variables = {budget.text(k): budget.text(v) for k, v in prompt.variables.items() if budget.left > 0}
     if variables:
         value["variables"] = variables
-    return Wire(value, limit - room.left, value.get("externalPromptId"), _version(prompt))
+    return EncodedPrompt(value, limit - budget.left, value.get("externalPromptId"), _template_version(prompt))
 
 
-class _Room:
-    """What is left of a prompt's bytes."""
+class _ByteBudget:
+    """The remaining bytes of a prompt."""
 
     __slots__ = ("left",)
 
@@ -105,21 +105,24 @@ class _Room:
         return short
 
 
-def _component(part: PromptComponent, room: _Room) -> dict[str, Any]:
-    wire: dict[str, Any] = {"content": room.text(part.content), "type": part.type if part.type in _TYPES else "other"}
-    room.left -= 40
-    if part.name:
-        wire["name"] = room.text(part.name)
-    if part.source in _SOURCES:
-        wire["source"] = part.source
-    if part.is_dynamic:
-        wire["isDynamic"] = True
-    if part.external_id:
-        wire["externalComponentId"] = sanitize.identifier(part.external_id)
-    return wire
+def _encode_component(component: PromptComponent, budget: _ByteBudget) -> dict[str, Any]:
+    encoded: dict[str, Any] = {
+        "content": budget.text(component.content),
+        "type": component.type if component.type in _TYPES else "other",
+    }
+    budget.left -= 40
+    if component.name:
+        encoded["name"] = budget.text(component.name)
+    if component.source in _SOURCES:
+        encoded["source"] = component.source
+    if component.is_dynamic:
+        encoded["isDynamic"] = True
+    if component.external_id:
+        encoded["externalComponentId"] = sanitize.identifier(component.external_id)
+    return encoded
 
 
-def _version(prompt: Prompt) -> str:
-    """A short hash of the template: variables' values and dynamic parts make no version."""
+def _template_version(prompt: Prompt) -> str:
+    """Return a short hash of the template, without variables' values and dynamic components."""
     texts = [c.content for c in prompt.components if not c.is_dynamic] or [prompt.text]
     return hashlib.sha256("\0".join(texts).encode(errors="replace")).hexdigest()[:12]

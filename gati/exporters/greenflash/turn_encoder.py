@@ -1,7 +1,7 @@
-"""One turn as drafts of Greenflash messages: ids, parents, times, what is told (`docs/mapping.md`). Pure.
+"""Encodes one turn as pending Greenflash messages: ids, parents, times, content (`docs/mapping.md`). Pure.
 
-A draft knows its time, its size and the system prompt it stands under; `messages.Encoder`
-orders drafts, stamps them and packs them into requests.
+A pending message knows its time, its size and its system prompt. `GreenflashEncoder` sorts pending messages, sets
+their timestamps and packs them into requests.
 """
 
 from __future__ import annotations
@@ -12,33 +12,42 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from gati import contract, events
 from gati.exporters import sanitize
-from gati.exporters.greenflash.message_fields import Part, error, parts, totals
+from gati.exporters.greenflash.message_fields import MessageFields, error_fields, message_fields, total_fields
 
 if TYPE_CHECKING:
-    from gati.exporters.greenflash.prompt_encoder import Wires
+    from gati.exporters.greenflash.prompt_encoder import PromptCache
 
 MAIN: Final = "main"
-"""`Draft.prompt` of what a person wrote and saw: the prompt of the call that made the answer."""
+"""`PendingMessage.prompt` of user-visible messages: the prompt of the call that produced the answer."""
 
 NO_PROMPT: Final = "none"
-"""`_Writer.main` where the call that made the answer has no prompt, though others of the turn have."""
+"""`TurnEncoder.main` if the call that produced the answer has no prompt while other calls of the turn have one."""
 
 _CONVERSATION = contract.CONVERSATION_TYPES
 _STRUCTURE = contract.names_without_text(contract.PROPERTIES)
+"""Properties kept with `capture_content=False`: ids, enumerations, and names defined by the program."""
+
 _OUTCOME = ("status", "finish_reason")
-"""Entries of an output that stay, as properties, with ``capture_content=False``: they are no texts."""
+"""Entries of an output that `capture_content=False` keeps, as properties."""
 
 _AGENTIC = (events.NodeExecutionEvent, events.ToolCallEvent)
-"""An answer beside one of these (or a nested graph) comes from an agent or a graph, else from a plain chain."""
+"""A turn with one of these events, or with a nested graph, is an agent's or a graph's; otherwise a plain chain's."""
 
 _ENVELOPE_BYTES = 300
-"""What a message's ids, type and time take, about."""
+"""Approximate size of a message's ids, type and time."""
 
 _Texts: TypeAlias = "tuple[tuple[str, str], ...]"
 
 
-class Draft:
-    """A message before it has its place. `prompt`: a key of `Wires`, `MAIN`, or None: its parent's."""
+class PendingMessage:
+    """A message that has no timestamp and no request yet.
+
+    Attributes:
+        message: The message in the API's form; `createdAt` is still None.
+        ns: When it happened, nanoseconds since the epoch.
+        size: Its size in bytes, approximately.
+        prompt: A key of `PromptCache`; `MAIN`; or None for the prompt of its parent.
+    """
 
     __slots__ = ("message", "ns", "prompt", "size")
 
@@ -50,269 +59,288 @@ class Draft:
 
 
 @dataclass(slots=True)
-class View:
-    """How much is told, and what earlier turns left for later ones.
+class EncodingContext:
+    """Options of the encoding, and state that earlier turns leave for later ones.
 
     Attributes:
-        full: everything, not only what a person saw, tools and retrievals.
-        content: texts may leave the process.
-        limit: most bytes of one field.
-        environment: where the program runs.
-        shown: id of each event told lately → id of the message that its children hang on.
-        agents: open turns, delivered in parts, that are agents or graphs.
+        full: Encode everything, not only user-visible messages, tool calls and retrievals.
+        capture_content: Include texts.
+        max_field_bytes: Limit of one field.
+        environment: The program's deployment environment.
+        prompts: Encoded system prompts.
+        message_ids: Id of each recent event → id of the message that its children get as parent.
+        open_agents: Unfinished turns, delivered in parts, that belong to agents or graphs.
     """
 
     full: bool
-    content: bool
-    limit: int
+    capture_content: bool
+    max_field_bytes: int
     environment: str | None
-    wires: Wires
-    shown: dict[str, str | None]
-    agents: dict[str, None]
+    prompts: PromptCache
+    message_ids: dict[str, str | None]
+    open_agents: dict[str, None]
 
 
-def drafts(turn: events.Turn, view: View, by_hand: bool) -> tuple[list[Draft], Hashable]:
-    """The turn's messages, parents before children, and the key of its main prompt (None: it has none)."""
-    writer = _Writer(turn, view, by_hand)
-    writer.write()
-    return writer.drafts, writer.main
+def encode_turn(turn: events.Turn, context: EncodingContext, manual: bool) -> tuple[list[PendingMessage], Hashable]:
+    """Return the turn's messages, parents before children, and the key of its main prompt (None: it has none).
+
+    Args:
+        turn: The turn.
+        context: Options and state; updated.
+        manual: The turn only wraps an event from `observe.track_event`.
+    """
+    encoder = TurnEncoder(turn, context, manual)
+    encoder.encode()
+    return encoder.messages, encoder.main
 
 
-class _Writer:
-    """Puts one turn's parts in their places."""
+class TurnEncoder:
+    """Encodes one turn; see `encode_turn`."""
 
     __slots__ = (
-        "_answered",
-        "_at",
-        "_by_hand",
+        "_answer_found",
+        "_context",
         "_explicit",
-        "_last",
-        "_shown",
-        "_top",
+        "_latest_ns",
+        "_manual",
+        "_message_ids",
+        "_root_id",
+        "_times",
         "_turn",
-        "_view",
-        "drafts",
         "main",
+        "messages",
     )
 
-    def __init__(self, turn: events.Turn, view: View, by_hand: bool) -> None:
+    def __init__(self, turn: events.Turn, context: EncodingContext, manual: bool) -> None:
         self._turn = turn
-        self._view = view
-        self._by_hand = by_hand
-        self._at: dict[str, int] = {}
-        self._last = 0
-        self._shown = view.shown
-        self._top = view.shown.get(turn.run_id)
-        """What hangs on nothing else hangs here: the chain_start, else the user's text."""
-        self.drafts: list[Draft] = []
+        self._context = context
+        self._manual = manual
+        self._times: dict[str, int] = {}
+        self._latest_ns = 0
+        self._message_ids = context.message_ids
+        self._root_id = context.message_ids.get(turn.run_id)
+        """Parent of messages without another one: the chain_start, else the user's message."""
+        self.messages: list[PendingMessage] = []
         self._explicit = turn.conversation.prompt
-        self._answered = False
-        self.main: Hashable = view.wires.of(self._explicit)[0] if self._explicit and view.content else None
+        self._answer_found = False
+        self.main: Hashable = None
+        if self._explicit and context.capture_content:
+            self.main = context.prompts.encode(self._explicit)[0]
 
-    def write(self) -> None:
-        turn, view = self._turn, self._view
-        for said in turn.messages:
-            self._said(said)
+    def encode(self) -> None:
+        turn, context = self._turn, self._context
+        for message in turn.messages:
+            self._add_chat_message(message)
         end: events.AgentEndEvent | None = None
-        agent = turn.graph or turn.run_id in view.agents
+        agent = turn.graph or turn.run_id in context.open_agents
         for event in turn.events:
-            if isinstance(event, events.AgentEndEvent) and not self._by_hand:
-                end = event  # the answer stands before it
+            if isinstance(event, events.AgentEndEvent) and not self._manual:
+                end = event  # added after the answer
             elif isinstance(event, events.AgentStartEvent) and not turn.agentic:
-                self._shown.setdefault(event.event_id, self._top)  # a bare model is its own root
+                self._message_ids.setdefault(event.event_id, self._root_id)  # a bare model call is its own root
             else:
                 agent = agent or isinstance(event, _AGENTIC) or getattr(event, "workflow", False)
-                self._event(event)
+                self._add_event(event)
         if turn.answer is not None:
-            self._answer(turn.answer, agent and turn.agentic, end)
+            self._add_answer(turn.answer, agent and turn.agentic, end)
         if end is not None:
-            view.agents.pop(turn.run_id, None)
+            context.open_agents.pop(turn.run_id, None)
             if turn.agentic:
-                self._end(end)
+                self._add_end(end)
         elif agent and turn.partial:
-            view.agents[turn.run_id] = None
+            context.open_agents[turn.run_id] = None
 
-    def _said(self, said: events.ChatMessage) -> None:
-        id_ = sanitize.identifier(said.id)
-        part = Part(contract.ROLES[said.role], self._own(said))
-        if said.role == "system":
-            part = part._replace(output={"text": said.text})
-            self._put(part, id_, None, said.at_ns, MAIN)
+    def _add_chat_message(self, chat: events.ChatMessage) -> None:
+        id_ = sanitize.identifier(chat.id)
+        fields = MessageFields(contract.ROLES[chat.role], self._chat_properties(chat))
+        if chat.role == "system":
+            fields = fields._replace(output={"text": chat.text})
+            self._append(fields, id_, None, chat.at_ns, MAIN)
         else:
-            self._put(part, id_, None, said.at_ns, MAIN, (("content", said.text),))
-        self._shown[said.id] = id_
-        if said.role == "user" and (self._top is None or not self._top.startswith(self._turn.run_id)):
-            self._top = id_
+            self._append(fields, id_, None, chat.at_ns, MAIN, (("content", chat.text),))
+        self._message_ids[chat.id] = id_
+        if chat.role == "user" and (self._root_id is None or not self._root_id.startswith(self._turn.run_id)):
+            self._root_id = id_
 
-    def _answer(self, said: events.ChatMessage, agent: bool, end: events.AgentEndEvent | None) -> None:
+    def _add_answer(self, chat: events.ChatMessage, agent: bool, end: events.AgentEndEvent | None) -> None:
         turn = self._turn
-        properties = self._own(said)
+        properties = self._chat_properties(chat)
         if turn.status != "completed":
             properties["status"] = turn.status
-        if end is not None and not self._view.full:
-            properties |= totals(end)  # their place, chain_end, is not told
-        # A question to a human is no final word.
-        kind = "final_response" if agent and turn.status != "waiting" else "assistant_message"
-        part = Part(kind, properties, model=turn.model or None)
-        id_ = sanitize.identifier(said.id or f"{turn.run_id}:answer")
-        parent = self._shown.get(said.parent_id or turn.run_id, self._top)
-        texts: _Texts = (("content", said.text),)
+        if end is not None and not self._context.full:
+            properties |= total_fields(end)  # there will be no chain_end to hold them
+        # A turn that waits for a human has not given its final response.
+        message_type = "final_response" if agent and turn.status != "waiting" else "assistant_message"
+        fields = MessageFields(message_type, properties, model=turn.model or None)
+        id_ = sanitize.identifier(chat.id or f"{turn.run_id}:answer")
+        parent = self._message_ids.get(chat.parent_id or turn.run_id, self._root_id)
+        texts: _Texts = (("content", chat.text),)
         if turn.context is not None:
             texts = (*texts, ("context", turn.context))
-        self._put(part, id_, parent, max(said.at_ns or turn.ended_ns, turn.started_ns), MAIN, texts)
-        self._shown[said.id] = id_
+        self._append(fields, id_, parent, max(chat.at_ns or turn.ended_ns, turn.started_ns), MAIN, texts)
+        self._message_ids[chat.id] = id_
 
-    def _own(self, said: events.ChatMessage) -> dict[str, Any]:
-        """The user's properties of a text; without content, their numbers and the text's length."""
-        if self._view.content:
-            return dict(said.properties)
-        return {**numbers(said.properties), "content_length": len(said.text)}
+    def _chat_properties(self, chat: events.ChatMessage) -> dict[str, Any]:
+        """Return the user's properties of a message; without content, their numbers and the length of the text."""
+        if self._context.capture_content:
+            return dict(chat.properties)
+        return {**numeric_values(chat.properties), "content_length": len(chat.text)}
 
-    def _end(self, event: events.AgentEndEvent) -> None:
-        (part,) = parts(event, False, True)
+    def _add_end(self, event: events.AgentEndEvent) -> None:
+        (fields,) = message_fields(event, False, True)
         if event.error_type or event.error_message:
-            part.output["error"] = error(event)
-            part.properties["error_type"] = event.error_type
+            fields.output["error"] = error_fields(event)
+            fields.properties["error_type"] = event.error_type
         id_ = sanitize.identifier(f"{self._turn.run_id}:end")
-        self._put(part, id_, self._top, max(_ended(event), self._last), MAIN)
+        self._append(fields, id_, self._root_id, max(_end_ns(event), self._latest_ns), MAIN)
 
-    def _event(self, event: events.Event) -> None:
-        part, *results = parts(event, self._by_hand, self._turn.answer is not None)
-        properties = part.properties
+    def _add_event(self, event: events.Event) -> None:
+        fields, *results = message_fields(event, self._manual, self._turn.answer is not None)
+        properties = fields.properties
         prompt: Hashable = None
         if isinstance(event, events.LLMCallEvent):
-            prompt = self._prompt(event, properties)
+            prompt = self._prompt_of_call(event, properties)
         elif isinstance(event, events.AgentStartEvent):
             prompt = MAIN
-            self._describe(event, properties)
-        part = self._add(event, part, results)
-        parent = self._parent(event, properties)
-        id_ = self._id(event)
-        kept = self._view.full or part.kind in _CONVERSATION
-        self._shown[event.event_id] = id_ if kept else parent
-        self._put(part, id_, parent, _started(event), prompt)
+            self._add_start_properties(event, properties)
+        fields = self._add_common_properties(event, fields, results)
+        parent = self._parent_id(event, properties)
+        id_ = self._message_id(event)
+        kept = self._context.full or fields.message_type in _CONVERSATION
+        self._message_ids[event.event_id] = id_ if kept else parent
+        self._append(fields, id_, parent, _start_ns(event), prompt)
         for result in results:
-            self._put(result, id_ + result.suffix, self._shown[event.event_id], _ended(event))
-        if isinstance(event, events.AgentStartEvent) and not self._by_hand:
-            self._top = self._shown[event.event_id]
+            self._append(result, id_ + result.suffix, self._message_ids[event.event_id], _end_ns(event))
+        if isinstance(event, events.AgentStartEvent) and not self._manual:
+            self._root_id = self._message_ids[event.event_id]
 
-    def _describe(self, event: events.AgentStartEvent, properties: dict[str, Any]) -> None:
+    def _add_start_properties(self, event: events.AgentStartEvent, properties: dict[str, Any]) -> None:
         properties["name"] = event.name or self._turn.name
         properties["agent_name"] = event.agent_name or self._turn.agent_name
         metadata = event.metadata
-        if self._view.environment:
-            properties["environment"] = self._view.environment
+        if self._context.environment:
+            properties["environment"] = self._context.environment
             metadata = {k: v for k, v in metadata.items() if k != "environment"}
         if metadata:
             properties["metadata"] = metadata
 
-    def _add(self, event: events.Event, part: Part, results: list[Part]) -> Part:
-        """What any event may have: tags, values of the user's own, an error."""
-        properties = part.properties
+    def _add_common_properties(
+        self, event: events.Event, fields: MessageFields, results: list[MessageFields]
+    ) -> MessageFields:
+        """Add what any event can have: tags, the user's values, an error."""
+        properties = fields.properties
         if event.tags:
             properties["tags"] = event.tags
         if event.data and type(event) is not events.Event:
             properties["data"] = event.data
-        if self._by_hand and event.metadata:
+        if self._manual and event.metadata:
             properties["metadata"] = event.metadata
         if event.error_type or event.error_message:
-            told = results[-1].properties if part.kind == "tool_call" and results else properties
-            told["error_type"] = event.error_type
-            if part.kind != "tool_call":
-                return part._replace(output={**(part.output or {}), "error": error(event)})
-        return part
+            failed = results[-1].properties if fields.message_type == "tool_call" and results else properties
+            failed["error_type"] = event.error_type
+            if fields.message_type != "tool_call":
+                return fields._replace(output={**(fields.output or {}), "error": error_fields(event)})
+        return fields
 
-    def _id(self, event: events.Event) -> str:
+    def _message_id(self, event: events.Event) -> str:
         if isinstance(event, events.ToolCallEvent) and event.event_id == event.tool_call_id:
-            # It never ran, so it has no run's id. Some providers count their calls from 0 in each turn.
+            # The tool never ran, so there is no run id. Some providers number tool calls from 0 in each turn.
             return sanitize.identifier(f"{self._turn.run_id}:{event.event_id}")
         return sanitize.identifier(event.event_id)
 
-    def _parent(self, event: events.Event, properties: dict[str, Any]) -> str | None:
-        """The nearest message above that is told; the id of one that is not known is kept in `properties`."""
-        above = event.parent_event_id
-        if above is None or above == event.event_id:
-            return self._top
-        if above in self._shown:
-            return self._shown[above]
-        if self._by_hand:
-            properties["parent_id"] = above
-        return self._top
+    def _parent_id(self, event: events.Event, properties: dict[str, Any]) -> str | None:
+        """Return the id of the nearest ancestor that has a message. Keep an unknown parent's id in `properties`."""
+        parent = event.parent_event_id
+        if parent is None or parent == event.event_id:
+            return self._root_id
+        if parent in self._message_ids:
+            return self._message_ids[parent]
+        if self._manual:
+            properties["parent_id"] = parent
+        return self._root_id
 
-    def _prompt(self, event: events.LLMCallEvent, properties: dict[str, Any]) -> Hashable:
-        """The key of the call's system prompt; its lineage goes to `properties`."""
-        own = event.structured_prompt or (events.Prompt(event.system_prompt) if event.system_prompt else self._explicit)
-        if own is None:
+    def _prompt_of_call(self, event: events.LLMCallEvent, properties: dict[str, Any]) -> Hashable:
+        """Return the key of the call's system prompt, and add the prompt's id and version to `properties`."""
+        prompt = event.structured_prompt or (
+            events.Prompt(event.system_prompt) if event.system_prompt else self._explicit
+        )
+        if prompt is None:
             if event.is_answer:
-                self.main, self._answered = None if self.main is None else NO_PROMPT, True
+                self.main, self._answer_found = None if self.main is None else NO_PROMPT, True
             return None
-        found, wire = self._view.wires.of(own)
-        if wire.id:
-            properties["prompt_id"] = wire.id
-        if wire.version:
-            properties["prompt_version"] = wire.version
-        if self._explicit is not None or not self._view.content:  # one stands for every call, or none is told
+        key, encoded = self._context.prompts.encode(prompt)
+        if encoded.id:
+            properties["prompt_id"] = encoded.id
+        if encoded.version:
+            properties["prompt_version"] = encoded.version
+        # An explicit prompt applies to every call; without content no prompt is sent.
+        if self._explicit is not None or not self._context.capture_content:
             return None
-        if event.is_answer or not (self._answered or (event.internal and self.main is not None)):
-            self.main, self._answered = found, event.is_answer
-        elif self._answered and self.main is None:
+        if event.is_answer or not (self._answer_found or (event.internal and self.main is not None)):
+            self.main, self._answer_found = key, event.is_answer
+        elif self._answer_found and self.main is None:
             self.main = NO_PROMPT
-        return found
+        return key
 
-    def _put(
-        self, part: Part, id_: str, parent: str | None, ns: int, prompt: Hashable = None, said: _Texts | None = None
+    def _append(
+        self,
+        fields: MessageFields,
+        id_: str,
+        parent: str | None,
+        ns: int,
+        prompt: Hashable = None,
+        texts: _Texts | None = None,
     ) -> None:
-        view = self._view
-        if not view.full and part.kind not in _CONVERSATION:
+        context = self._context
+        if not context.full and fields.message_type not in _CONVERSATION:
             return
-        message: dict[str, Any] = {"externalMessageId": id_, "messageType": part.kind, "createdAt": None}
+        message: dict[str, Any] = {"externalMessageId": id_, "messageType": fields.message_type, "createdAt": None}
         size = _ENVELOPE_BYTES
         if parent is not None:
             message["parentExternalMessageId"] = parent
-            above = self._at.get(parent, 0)
-            ns = max(ns, above)
-        if part.tool is not None:
-            message["toolName"] = sanitize.identifier(part.tool)
-        if part.model is not None:
-            message["model"] = sanitize.identifier(part.model)
-        if view.content:
-            if said is not None:
-                for name, text in said:
-                    message[name] = text = sanitize.text(text, view.limit)
+            ns = max(ns, self._times.get(parent, 0))
+        if fields.tool_name is not None:
+            message["toolName"] = sanitize.identifier(fields.tool_name)
+        if fields.model is not None:
+            message["model"] = sanitize.identifier(fields.model)
+        if context.capture_content:
+            if texts is not None:
+                for name, text in texts:
+                    message[name] = text = sanitize.text(text, context.max_field_bytes)
                     size += len(text) if text.isascii() else len(text.encode())
-            if part.input is not None:
-                message["input"], used = sanitize.plain(part.input, view.limit)
+            if fields.input is not None:
+                message["input"], used = sanitize.json_value(fields.input, context.max_field_bytes)
                 size += used
-            if part.output is not None:
-                message["output"], used = sanitize.plain(part.output, view.limit)
+            if fields.output is not None:
+                message["output"], used = sanitize.json_value(fields.output, context.max_field_bytes)
                 size += used
-            properties = part.properties
+            properties = fields.properties
         else:
-            properties = _structure(part)
+            properties = _structural_properties(fields)
         if properties:
-            message["properties"], used = sanitize.plain(properties, view.limit)
+            message["properties"], used = sanitize.json_value(properties, context.max_field_bytes)
             size += used
-        self._at[id_] = ns
-        self._last = max(self._last, ns)
-        self.drafts.append(Draft(message, ns, size, prompt))
+        self._times[id_] = ns
+        self._latest_ns = max(self._latest_ns, ns)
+        self.messages.append(PendingMessage(message, ns, size, prompt))
 
 
-def numbers(values: dict[str, Any]) -> dict[str, Any]:
-    """The numbers among a user's values."""
+def numeric_values(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries whose values are numbers or booleans."""
     return {k: v for k, v in values.items() if isinstance(v, (bool, int, float))}
 
 
-def _structure(part: Part) -> dict[str, Any]:
-    """A part's properties without any text that is not a name from the program."""
-    kept = {k: v for k, v in part.properties.items() if k in _STRUCTURE or v is None or isinstance(v, (int, float))}
-    if isinstance(part.output, dict):
-        kept |= {k: part.output[k] for k in _OUTCOME if k in part.output}
+def _structural_properties(fields: MessageFields) -> dict[str, Any]:
+    """Return the properties without texts, except for names defined by the program."""
+    kept = {k: v for k, v in fields.properties.items() if k in _STRUCTURE or v is None or isinstance(v, (int, float))}
+    if isinstance(fields.output, dict):
+        kept |= {k: fields.output[k] for k in _OUTCOME if k in fields.output}
     return kept
 
 
-def _started(event: events.Event) -> int:
-    return event.started_ns or sanitize.nanoseconds(event.timestamp)
+def _start_ns(event: events.Event) -> int:
+    return event.started_ns or sanitize.parse_nanoseconds(event.timestamp)
 
 
-def _ended(event: events.Event) -> int:
-    return event.ended_ns or _started(event) + int((getattr(event, "latency_ms", None) or 0.0) * 1e6)
+def _end_ns(event: events.Event) -> int:
+    return event.ended_ns or _start_ns(event) + int((getattr(event, "latency_ms", None) or 0.0) * 1e6)

@@ -6,7 +6,7 @@ import pytest
 
 from gati import events as ev
 from gati.exporters.base import Request
-from gati.exporters.greenflash.encoder import Encoder, wire
+from gati.exporters.greenflash.encoder import GreenflashEncoder, to_wire_names
 from gati.studio.api import validation
 from tests.exporters.turns import PRODUCT, ROOT, agent_turn, settings
 
@@ -21,9 +21,9 @@ RATING = {"rating": 1, "rating_min": 0, "rating_max": 5, "feedback": "Thanks"}
 
 
 def encode(endpoint: Any, body: dict[str, Any], **options: Any) -> Request:
-    (request,) = Encoder(settings(**options)).encode([ev.Action(endpoint, body, "a-1")])
-    assert validation.find_error(endpoint, wire(request.body)) is None
-    assert validation.unknown_keys(endpoint, wire(request.body)) == []
+    (request,) = GreenflashEncoder(settings(**options)).encode([ev.Action(endpoint, body, "a-1")])
+    assert validation.find_error(endpoint, to_wire_names(request.body)) is None
+    assert validation.unknown_keys(endpoint, to_wire_names(request.body)) == []
     return request
 
 
@@ -40,7 +40,7 @@ def test_an_organization():
 
 
 def test_a_rating_follows_its_conversation():
-    encoder = Encoder(settings())
+    encoder = GreenflashEncoder(settings())
     rating = ev.Action("ratings", {**RATING, "external_message_id": f"{ROOT}:answer"})
     first, second = encoder.encode([agent_turn(), rating])
     assert first.ordering_key == second.ordering_key == "c-1"
@@ -53,7 +53,7 @@ def test_a_rating_of_a_conversation_that_others_deliver_waits_alone():
 
 def test_no_turn_after_a_rating_is_delivered_before_it():
     rating = ev.Action("ratings", {**RATING, "external_conversation_id": "c-1"})
-    requests = Encoder(settings()).encode([agent_turn(), rating, agent_turn()])
+    requests = GreenflashEncoder(settings()).encode([agent_turn(), rating, agent_turn()])
     assert [request.endpoint for request in requests] == ["messages", "ratings", "messages"]
 
 
@@ -72,4 +72,4 @@ def test_without_content_no_text_goes():
 
 
 def test_an_action_cannot_be_split():
-    assert Encoder(settings()).split(encode("users", USER)) is None
+    assert GreenflashEncoder(settings()).split(encode("users", USER)) is None

@@ -9,12 +9,12 @@ import greenflash as sdk
 import httpx
 import pytest
 
-from gati.exporters.greenflash.connection import DEFAULT_URL, access, http_client
+from gati.exporters.greenflash.connection import DEFAULT_URL, make_http_client, resolve_access
 from tests.exporters.turns import settings
 
 
 def made(client: Any) -> httpx.Client:
-    return http_client(access(settings(api_key=None, client=client)), 10.0, 4)
+    return make_http_client(resolve_access(settings(api_key=None, client=client)), 10.0, 4)
 
 
 def pool(transport: Any) -> Any:
@@ -29,12 +29,12 @@ def kinds(request: pytest.FixtureRequest) -> tuple[Any, Any, Any]:
 
 
 def test_without_a_client_the_sdks_own_address_counts():
-    assert access(settings()).base_url == DEFAULT_URL
+    assert resolve_access(settings()).base_url == DEFAULT_URL
     assert str(sdk.Greenflash(api_key="gf_x").base_url).rstrip("/") == DEFAULT_URL
 
 
 def test_redirects_and_timeouts_are_ours():
-    client = http_client(access(settings()), 10.0, 4)
+    client = make_http_client(resolve_access(settings()), 10.0, 4)
     assert client.follow_redirects is False
     assert (client.timeout.read, client.timeout.connect) == (10.0, 5.0)
 
@@ -81,10 +81,10 @@ def test_an_asynchronous_transport_of_the_users_own_cannot_be_had():
 
 def test_what_an_access_shows_holds_no_secret():
     theirs = sdk.Greenflash(api_key="gf_s3cret", default_headers={"X-Token": "s3cret"})
-    shown = access(settings(api_key=None, client=theirs))
+    shown = resolve_access(settings(api_key=None, client=theirs))
     assert "s3cret" not in repr(shown) + shown.account
 
 
 def test_an_authorization_header_of_the_users_own_stands_for_a_key():
     theirs = sdk.Greenflash(api_key=None, default_headers={"Authorization": "Bearer other"})
-    assert access(settings(api_key=None, client=theirs)).fault is None
+    assert resolve_access(settings(api_key=None, client=theirs)).problem is None

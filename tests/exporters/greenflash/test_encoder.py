@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gati import events as ev
 from gati.exporters.base import Request
-from gati.exporters.greenflash.encoder import Encoder, shorten, wire
+from gati.exporters.greenflash.encoder import GreenflashEncoder, shorten_message, to_wire_names
 from tests.exporters.turns import (
     PRODUCT,
     ROOT,
@@ -29,7 +29,7 @@ from tests.exporters.turns import (
 
 
 def encode(*items: ev.Item, **options: Any) -> list[Request]:
-    return Encoder(settings(**options)).encode(items)
+    return GreenflashEncoder(settings(**options)).encode(items)
 
 
 def prompts(requests: list[Request]) -> list[Any]:
@@ -51,7 +51,7 @@ def test_the_body_holds_the_arguments_of_the_sdk():
 
 
 def test_times_are_strictly_increasing_also_from_turn_to_turn():
-    encoder = Encoder(settings())
+    encoder = GreenflashEncoder(settings())
     first, second = agent_turn(), agent_turn(root=run_id(90), messages=[said("And of 4?", run_id(90))])
     told = messages(encoder.encode([first])) + messages(encoder.encode([second]))
     times = [message["createdAt"] for message in told]
@@ -117,7 +117,7 @@ def test_batch_size_bounds_the_messages_of_a_request():
 def test_requests_stay_below_their_bytes():
     big = turn(*[tool(n, at=n, output={"output": "x" * 4000}) for n in range(100, 200)])
     requests = encode(big, max_request_bytes=20_000)
-    assert all(len(orjson.dumps(wire(request.body))) <= 20_000 for request in requests)
+    assert all(len(orjson.dumps(to_wire_names(request.body))) <= 20_000 for request in requests)
     assert len(messages(requests)) == 204
 
 
@@ -130,7 +130,7 @@ def test_texts_that_grow_when_written_as_json_stay_below_the_bytes_too(text: str
         context=text,
     )
     requests = encode(big, max_request_bytes=50_000)
-    assert all(len(orjson.dumps(wire(request.body))) <= 50_000 for request in requests)
+    assert all(len(orjson.dumps(to_wire_names(request.body))) <= 50_000 for request in requests)
     assert len(messages(requests)) == 6
 
 
@@ -142,13 +142,13 @@ def test_a_request_is_filled_before_another_is_begun(who: str, letter: str):
     texts = [ev.ChatMessage(f"history:{n}", "user", letter * 4000, ms(n)) for n in range(30)]
     told = turn(*steps) if who == "program" else turn(messages=texts)
     requests = encode(told, max_request_bytes=20_000)
-    assert all(len(orjson.dumps(wire(request.body))) in range(13_000, 20_001) for request in requests[:-1])
+    assert all(len(orjson.dumps(to_wire_names(request.body))) in range(13_000, 20_001) for request in requests[:-1])
 
 
 @pytest.mark.parametrize("text", ["x", '"', "\x01"])
 def test_a_long_prompt_leaves_room_for_the_messages_under_it(text: str):
     requests = encode(turn(llm(3, system_prompt=text * 60_000), messages=[said(text * 5000)]), max_request_bytes=50_000)
-    assert all(len(orjson.dumps(wire(request.body))) <= 50_000 for request in requests)
+    assert all(len(orjson.dumps(to_wire_names(request.body))) <= 50_000 for request in requests)
     assert [request.body["system_prompt"][:6000] for request in requests] == [text * 6000] * len(requests)
     assert len(messages(requests)) == 5
 
@@ -170,7 +170,7 @@ def test_one_message_may_fill_a_request_and_tells_how_long_it_was():
 
 def test_a_shortened_message_keeps_its_ids():
     message = {"externalMessageId": "m" * 40, "messageType": "llm", "output": {"text": "x" * 9000}}
-    short = shorten(message, 500)
+    short = shorten_message(message, 500)
     assert len(orjson.dumps(short)) <= 500
     assert short["externalMessageId"] == "m" * 40
     assert "9000 bytes in all" in short["output"]["text"]
@@ -233,14 +233,14 @@ def test_a_prompt_given_explicitly_stands_for_every_call():
 
 
 def test_a_turn_without_a_prompt_stands_under_that_of_the_turn_before():
-    encoder = Encoder(settings())
+    encoder = GreenflashEncoder(settings())
     encoder.encode([turn(llm(3, system_prompt="A", is_answer=True))])
     assert prompts(encoder.encode([turn(root=run_id(50))])) == ["A"]
     assert prompts(encoder.encode([turn(llm(4, is_answer=True), root=run_id(51))])) == ["A"]
 
 
 def test_an_answer_of_a_call_without_a_prompt_has_none_though_the_turn_before_had_one():
-    encoder = Encoder(settings())
+    encoder = GreenflashEncoder(settings())
     encoder.encode([turn(llm(3, system_prompt="A", is_answer=True))])
     requests = encoder.encode(
         [turn(llm(4, system_prompt="R", internal=True), llm(5, at=200, is_answer=True), root=run_id(50))]
@@ -256,7 +256,7 @@ def test_hundreds_of_prompts_in_one_turn_are_all_told():
 
 
 def test_a_request_splits_into_halves_down_to_one_message():
-    encoder = Encoder(settings())
+    encoder = GreenflashEncoder(settings())
     requests = encoder.encode([agent_turn()])
     whole = messages(requests)
     for _ in range(4):
@@ -267,7 +267,7 @@ def test_a_request_splits_into_halves_down_to_one_message():
 
 
 def test_an_event_made_by_hand_joins_its_conversation():
-    encoder = Encoder(settings())
+    encoder = GreenflashEncoder(settings())
     turn_ = agent_turn()
     turn_.conversation.properties = {"plan": "pro"}
     encoder.encode([turn_])
@@ -296,11 +296,11 @@ def test_an_event_of_nobody_is_a_conversation_of_its_own():
 
 
 def test_what_is_remembered_is_bounded():
-    encoder = Encoder(settings())
+    encoder = GreenflashEncoder(settings())
     for n in range(12_000):
         root = run_id(n)
         encoder.encode([turn(llm(n + 50_000, root, system_prompt=str(n)), root=root, conversation=root)])
-    remembered = [encoder._states, encoder._view.shown, encoder._conversations, encoder._wires._known]
+    remembered = [encoder._memories, encoder._context.message_ids, encoder._conversations, encoder._prompts._by_key]
     assert [len(each) <= bound for each, bound in zip(remembered, (4096, 16_384, 4096, 256), strict=True)] == [True] * 4
 
 
@@ -385,7 +385,7 @@ def test_a_call_without_a_prompt_stands_under_the_explicit_one():
 
 def test_without_content_no_prompt_is_told_and_none_parts_the_messages():
     given_ = turn(llm(3, system_prompt="A", internal=True), llm(4, at=20, system_prompt="B", is_answer=True))
-    encoder = Encoder(settings(capture_content=False))
+    encoder = GreenflashEncoder(settings(capture_content=False))
     assert prompts(encoder.encode([given_])) == [None]
     assert prompts(encoder.encode([turn(root=run_id(50))])) == [None]
 
@@ -408,7 +408,7 @@ def test_what_hangs_on_a_message_of_an_earlier_part_stands_under_the_prompt_of_t
         tool(4, at=150),
         llm(5, at=200, system_prompt="B", is_answer=True),
     )
-    encoder = Encoder(settings())
+    encoder = GreenflashEncoder(settings())
     encoder.encode([ev.Turn(ROOT, whole.conversation, messages=whole.messages, events=whole.events[:1], partial=True)])
     requests = encoder.encode([ev.Turn(ROOT, whole.conversation, events=whole.events[1:4], partial=True)])
     assert dict(zip(prompts(requests), kinds(requests), strict=True)) == {
@@ -418,7 +418,7 @@ def test_what_hangs_on_a_message_of_an_earlier_part_stands_under_the_prompt_of_t
 
 
 def test_a_call_made_by_hand_leaves_the_prompt_of_its_conversation():
-    encoder = Encoder(settings())
+    encoder = GreenflashEncoder(settings())
     encoder.encode([turn(llm(3, system_prompt="A", is_answer=True))])
     made = ev.LLMCallEvent(run_id=ROOT, system_prompt="H", completion="x")
     assert prompts(encoder.encode([made])) == ["H"]
@@ -457,7 +457,7 @@ def test_turns_share_a_request_up_to_its_last_place():
 def test_turns_that_share_a_request_stay_below_its_bytes():
     turns = [turn(root=run_id(100 + n), messages=[said("x" * 2000, run_id(100 + n))]) for n in range(30)]
     requests = encode(*turns, max_request_bytes=20_000)
-    assert all(len(orjson.dumps(wire(request.body))) <= 20_000 for request in requests)
+    assert all(len(orjson.dumps(to_wire_names(request.body))) <= 20_000 for request in requests)
     assert len(messages(requests)) == 120
     assert all(request.items % 4 == 0 for request in requests)
     assert len(encode(*turns)) == 2  # of 100 messages and of 20
@@ -490,7 +490,7 @@ def test_what_has_nothing_to_tell_makes_no_request():
 
 
 def test_an_action_is_never_split():
-    encoder = Encoder(settings())
+    encoder = GreenflashEncoder(settings())
     (request,) = encoder.encode([ev.Action("users", {"external_user_id": "u", "properties": {}})])
     assert encoder.split(request) is None
     request.body["messages"] = [{}, {}]
@@ -498,7 +498,7 @@ def test_an_action_is_never_split():
 
 
 def test_halves_stay_in_the_lane_and_the_turn_of_the_whole():
-    encoder = Encoder(settings())
+    encoder = GreenflashEncoder(settings())
     (request,) = encoder.encode([turn()])
     halves = encoder.split(request)
     assert halves is not None
@@ -527,7 +527,7 @@ def hand(**fields: Any) -> ev.Event:
 def test_which_conversation_an_event_made_by_hand_belongs_to(
     fields: dict[str, Any], options: dict[str, Any], lane: str
 ):
-    encoder = Encoder(settings(**options))
+    encoder = GreenflashEncoder(settings(**options))
     encoder.encode([agent_turn()])
     (request,) = encoder.encode([hand(**fields)])
     assert request.ordering_key == lane
@@ -537,15 +537,15 @@ def test_which_conversation_an_event_made_by_hand_belongs_to(
 def test_whose_an_event_made_by_hand_is():
     options = {"user_id": "u-init", "organization_id": "o-init", "properties": {"plan": "free"}}
 
-    def whose(encoder: Encoder, **fields: Any) -> tuple[Any, ...]:
+    def whose(encoder: GreenflashEncoder, **fields: Any) -> tuple[Any, ...]:
         (request,) = encoder.encode([hand(conversation_id="c-1", **fields)])
         return tuple(request.body.get(name) for name in ("external_user_id", "external_organization_id", "properties"))
 
     init = {"plan": "free", "agent_name": "tutor"}
-    assert whose(Encoder(settings()), user_id="anonymous") == ("anonymous", None, {"agent_name": "tutor"})
-    assert whose(Encoder(settings(**options))) == ("u-init", "o-init", init)
-    assert whose(Encoder(settings(**options)), user_id="bob", organization_id="o-2") == ("bob", "o-2", init)
-    encoder = Encoder(settings(**options))
+    assert whose(GreenflashEncoder(settings()), user_id="anonymous") == ("anonymous", None, {"agent_name": "tutor"})
+    assert whose(GreenflashEncoder(settings(**options))) == ("u-init", "o-init", init)
+    assert whose(GreenflashEncoder(settings(**options)), user_id="bob", organization_id="o-2") == ("bob", "o-2", init)
+    encoder = GreenflashEncoder(settings(**options))
     known = agent_turn()
     known.conversation.organization_id, known.conversation.properties = "o-7", {"plan": "pro"}
     encoder.encode([known])
@@ -555,25 +555,25 @@ def test_whose_an_event_made_by_hand_is():
 
 
 def test_turns_that_never_end_are_not_remembered_for_ever():
-    encoder = Encoder(settings())
+    encoder = GreenflashEncoder(settings())
     for n in range(5000):
         part = agent_turn(root=run_id(n), partial=True)
         part.events.pop()
         encoder.encode([part])
-    assert len(encoder._view.agents) <= 4096
+    assert len(encoder._context.open_agents) <= 4096
 
 
 @pytest.mark.parametrize("name", ["content", "context", "input", "output", "properties"])
 def test_any_large_field_of_a_message_is_shortened(name: str):
-    short = shorten({"externalMessageId": "m", name: "x" * 9000}, 500)
+    short = shorten_message({"externalMessageId": "m", name: "x" * 9000}, 500)
     assert len(orjson.dumps(short)) <= 500
     assert "9000 bytes in all" in short[name]
 
 
 def test_a_message_that_fits_stays_as_it_is_and_one_that_cannot_ends():
     message = {"externalMessageId": "m" * 400, "output": {"text": "x" * 50}}
-    assert shorten(message, len(orjson.dumps(message))) is message
-    assert shorten(message, 100)["externalMessageId"] == "m" * 400
+    assert shorten_message(message, len(orjson.dumps(message))) is message
+    assert shorten_message(message, 100)["externalMessageId"] == "m" * 400
 
 
 def test_times_of_one_second_and_of_the_next():

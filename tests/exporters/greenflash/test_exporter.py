@@ -13,7 +13,7 @@ import pytest
 
 from gati import events as ev
 from gati.exporters.base import Request, Verdict
-from gati.exporters.greenflash.exporter import GreenflashExporter, unlinked
+from gati.exporters.greenflash.exporter import GreenflashExporter, without_parent_links
 from gati.settings import Settings
 from gati.testing.server import fault_injection as faults
 from tests.exporters.turns import ROOT, agent_turn, run_id, said, settings, tool, turn
@@ -166,7 +166,7 @@ def test_a_server_that_takes_no_links_at_all_gets_none(greenflash: LocalServer, 
 
 def test_a_link_that_the_server_names_goes_alone():
     body = {"messages": [{"externalMessageId": "b", "parentExternalMessageId": "a"}, {"externalMessageId": "c", "parentExternalMessageId": "x"}]}  # fmt: skip
-    assert unlinked(body, "parent a not found", False)["messages"] == [
+    assert without_parent_links(body, "parent a not found", False)["messages"] == [
         {"externalMessageId": "b", "properties": {"parent_id": "a"}},
         {"externalMessageId": "c", "parentExternalMessageId": "x"},
     ]
@@ -202,7 +202,7 @@ def test_one_bad_message_in_a_hundred_costs_only_itself(greenflash: LocalServer,
 def test_a_key_that_cannot_be_one_pauses_at_once(greenflash: LocalServer, key: str):
     exporter = GreenflashExporter(options(greenflash, api_key=key))
     outcome = exporter.send(request(exporter))
-    assert (outcome.verdict, outcome.reason) == (Verdict.PAUSE, "the API key holds characters that no key has")
+    assert (outcome.verdict, outcome.reason) == (Verdict.PAUSE, "the API key contains invalid characters")
     assert greenflash.requests == []
 
 
@@ -235,10 +235,10 @@ def test_a_child_builds_a_client_of_its_own_and_keeps_the_parents(
 ):
     sent = request(exporter)
     exporter.send(sent)
-    inherited = exporter._ready()
+    inherited = exporter._sdk_client()
     exporter.after_fork()
     assert exporter.send(sent).verdict is Verdict.OK
-    assert exporter._ready() is not inherited
+    assert exporter._sdk_client() is not inherited
     assert inherited is not None
     assert not inherited.is_closed()
     inherited.close()
@@ -276,7 +276,7 @@ def test_a_users_client_lends_its_settings(greenflash: LocalServer, kind: Any):
     if close is not None:
         asyncio.run(close)
     assert exporter.send(request(exporter)).verdict is Verdict.OK
-    sender = exporter._ready()
+    sender = exporter._sdk_client()
     assert sender is not None
     assert sender.default_headers["X-Team"] == "a"
     assert sender.max_retries == 0

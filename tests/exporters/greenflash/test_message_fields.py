@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 
 from gati import events as ev
-from gati.exporters.greenflash.message_fields import Part, error, parts, totals
+from gati.exporters.greenflash.message_fields import MessageFields, error_fields, message_fields, total_fields
 
 TIMED = {"latency_ms": 1.235, "status": "error"}
 
 
-def own(event: ev.Event, by_hand: bool = False, answered: bool = False) -> Part:
+def own(event: ev.Event, manual: bool = False, answered: bool = False) -> MessageFields:
     """An event's only part."""
-    (part,) = parts(event, by_hand, answered)
+    (part,) = message_fields(event, manual, answered)
     return part
 
 
-def both(event: ev.Event) -> tuple[Part, ...]:
-    return parts(event, False, False)
+def both(event: ev.Event) -> tuple[MessageFields, ...]:
+    return message_fields(event, False, False)
 
 
 def test_the_start_tells_what_the_run_was_given():
@@ -33,21 +33,21 @@ def test_the_end_tells_what_the_turn_spent_and_gave():
         model_calls=2, tool_calls=1,
     )  # fmt: skip
     spent = {"tokens_in": 3, "tokens_out": 4, "cost_usd": 0.5, "model_calls": 2, "tool_calls": 1, "latency_ms": 1.235}
-    assert totals(event) == spent
+    assert total_fields(event) == spent
     assert own(event)[:4] == ("chain_end", spent, None, {"status": "error", "output": {"x": 1}})
     assert own(ev.AgentEndEvent()).output == {"status": "completed"}
 
 
 def test_an_error_has_a_type_and_a_text_whatever_is_known_of_it():
-    assert error(ev.Event(error_message="no")) == {"type": "Error", "message": "no"}
-    assert error(ev.Event(error_type="ValueError")) == {"type": "ValueError", "message": ""}
+    assert error_fields(ev.Event(error_message="no")) == {"type": "Error", "message": "no"}
+    assert error_fields(ev.Event(error_type="ValueError")) == {"type": "ValueError", "message": ""}
 
 
 NUMBERS = {"tokens_in": None, "tokens_out": None, "cost_usd": None, "latency_ms": 0.0, "status": "completed"}
 
 
 def test_a_model_call_of_which_nothing_is_known_says_so():
-    assert own(ev.LLMCallEvent()) == Part("llm", NUMBERS)
+    assert own(ev.LLMCallEvent()) == MessageFields("llm", NUMBERS)
 
 
 def test_a_model_call_tells_all_that_is_known():
@@ -67,8 +67,8 @@ def test_a_model_call_tells_all_that_is_known():
     }  # fmt: skip
     assert part.input == {"messages": [{"role": "human", "content": "Hi"}]}
     assert part.output == {"finish_reason": "stop", "text": "Ho"}
-    assert (part.kind, part.model, part.tool, part.suffix) == ("llm", "gpt-4o", None, "")
-    assert own(event, by_hand=True).input == {"messages": event.new_messages, "prompt": "Hi"}
+    assert (part.message_type, part.model, part.tool_name, part.suffix) == ("llm", "gpt-4o", None, "")
+    assert own(event, manual=True).input == {"messages": event.new_messages, "prompt": "Hi"}
 
 
 def test_usage_tells_what_is_known_of_it_only():
@@ -98,7 +98,7 @@ CALL = {"name": "search", "args": {}, "id": "1"}
 def test_what_is_said_beside_tool_calls_is_a_thought_with_the_reasoning(reasoning: str, completion: str, thought: str):
     call, second = both(ev.LLMCallEvent(reasoning=reasoning, completion=completion, tool_requests=[CALL]))
     assert call.output == {"tool_calls": [CALL]}
-    assert second == Part("thought", {}, output={"text": thought}, suffix=":thought")
+    assert second == MessageFields("thought", {}, output={"text": thought}, suffix=":thought")
 
 
 def test_reasoning_stands_apart_from_the_text():
@@ -114,15 +114,15 @@ def test_a_tools_call_and_its_result():
     )  # fmt: skip
     properties = {"tool_call_id": "call_1", "requested_by": "llm-1"}
     assert both(event) == (
-        Part("tool_call", properties, {"q": 1}, tool="search"),
-        Part("observation", {"latency_ms": 1.235}, output={"r": 2}, tool="search", suffix=":result"),
+        MessageFields("tool_call", properties, {"q": 1}, tool_name="search"),
+        MessageFields("observation", {"latency_ms": 1.235}, output={"r": 2}, tool_name="search", suffix=":result"),
     )
 
 
 def test_a_tool_has_a_name_whatever_is_known_of_it():
-    assert [part.tool for part in both(ev.ToolCallEvent(name="search"))] == ["search"] * 2
+    assert [part.tool_name for part in both(ev.ToolCallEvent(name="search"))] == ["search"] * 2
     call, result = both(ev.ToolCallEvent())
-    assert (call.tool, call.properties, call.input, result.output) == ("tool", {}, {}, {})
+    assert (call.tool_name, call.properties, call.input, result.output) == ("tool", {}, {}, {})
 
 
 def test_scalars_made_by_hand_become_objects():
@@ -142,7 +142,7 @@ def test_a_tools_failure_keeps_what_it_gave_and_whether_it_was_dealt_with():
     )  # fmt: skip
     output = {"type": "E", "message": "m", "output": {"r": 2}}
     properties = {"latency_ms": 1.235, "handled": False}
-    assert both(event)[1] == Part("tool_error", properties, output=output, tool="search", suffix=":error")
+    assert both(event)[1] == MessageFields("tool_error", properties, output=output, tool_name="search", suffix=":error")
     assert both(ev.ToolCallEvent(status="error"))[1].properties == {"latency_ms": 0.0}
 
 
@@ -150,7 +150,7 @@ def test_a_tool_that_was_cut_short_has_a_result_only_if_it_gave_one():
     event = ev.ToolCallEvent(tool_call_id="call_1", status="aborted", latency_ms=1.23456)
     assert own(event).properties == {"tool_call_id": "call_1", "status": "aborted", "latency_ms": 1.235}
     event.output = {"r": 2}
-    assert [part.kind for part in both(event)] == ["tool_call", "observation"]
+    assert [part.message_type for part in both(event)] == ["tool_call", "observation"]
 
 
 def test_a_node_tells_what_it_changed_and_which_step_it_was():
@@ -158,7 +158,7 @@ def test_a_node_tells_what_it_changed_and_which_step_it_was():
         node_name="plan", name="other", duration_ms=1.23456, status="error", step=0, attempt=2, state_before={"x": 1},
         state_after={"y": 2},
     )  # fmt: skip
-    assert own(event) == Part("task", {"node": "plan", "step": 0, **TIMED, "attempt": 2}, None, {"y": 2})
+    assert own(event) == MessageFields("task", {"node": "plan", "step": 0, **TIMED, "attempt": 2}, None, {"y": 2})
     assert own(ev.NodeExecutionEvent(name="plan")).properties == {
         "node": "plan", "latency_ms": 0.0, "status": "completed",
     }  # fmt: skip
@@ -170,7 +170,7 @@ def test_a_step_of_ones_own_and_a_graph_inside_a_graph(workflow: bool, kind: str
         step_name="rank", name="other", workflow=workflow, input={"i": 1}, output={"o": 2}, duration_ms=1.23456,
         status="error",
     )  # fmt: skip
-    assert own(event) == Part(kind, {"name": "rank", **TIMED}, {"i": 1}, {"o": 2})
+    assert own(event) == MessageFields(kind, {"name": "rank", **TIMED}, {"i": 1}, {"o": 2})
     assert own(ev.StepEvent(name="rank")).properties["name"] == "rank"
 
 
@@ -179,7 +179,7 @@ TIMES: dict[str, Any] = {"latency_ms": 1.23456, "status": "error"}
 
 def test_a_retrieval_tells_its_query_and_its_documents():
     event = ev.RetrievalEvent(query="q", documents=[{"text": "a"}, {"text": "b"}], name="shelf", **TIMES)
-    assert own(event) == Part(
+    assert own(event) == MessageFields(
         "retrieval", {"name": "shelf", **TIMED, "documents": 2}, {"query": "q"}, {"documents": event.documents}
     )
     assert own(ev.RetrievalEvent()).properties == {"latency_ms": 0.0, "status": "completed", "documents": 0}
@@ -188,9 +188,9 @@ def test_a_retrieval_tells_its_query_and_its_documents():
 def test_an_embedding_and_a_memory_tell_what_went_in_and_out():
     given: dict[str, Any] = {"input": {"i": 1}, "output": {"o": 2}, "name": "n", **TIMES}
     rest = ({"name": "n", **TIMED}, {"i": 1}, {"o": 2})
-    assert own(ev.EmbeddingEvent(**given)) == Part("embedding", *rest)
-    assert own(ev.MemoryEvent(**given)) == Part("memory_read", *rest)
-    assert own(ev.MemoryEvent(**given, write=True)) == Part("memory_write", *rest)
+    assert own(ev.EmbeddingEvent(**given)) == MessageFields("embedding", *rest)
+    assert own(ev.MemoryEvent(**given)) == MessageFields("memory_read", *rest)
+    assert own(ev.MemoryEvent(**given, write=True)) == MessageFields("memory_write", *rest)
 
 
 @pytest.mark.parametrize(
@@ -204,14 +204,14 @@ def test_an_embedding_and_a_memory_tell_what_went_in_and_out():
 def test_a_custom_event_is_a_callback_with_a_name_and_data(payload: dict[str, Any], output: dict[str, Any]):
     event = ev.CustomEvent(name="c", payload=payload, status="waiting")
     part = own(event)
-    assert part == Part("callback", {"name": "c", "status": "waiting"}, None, output)
+    assert part == MessageFields("callback", {"name": "c", "status": "waiting"}, None, output)
     assert part.output is not payload
 
 
 def test_an_event_without_a_name_goes_by_its_type():
     assert own(ev.CustomEvent(payload={"x": 1})).output == {"name": "custom", "data": {"x": 1}}
     assert own(ev.CustomEvent()).properties["name"] == "custom"
-    assert own(ev.Event(event_type="clicked", status="waiting", data={"x": 1})) == Part(
+    assert own(ev.Event(event_type="clicked", status="waiting", data={"x": 1})) == MessageFields(
         "callback", {"name": "clicked", "status": "waiting"}, None, {"name": "clicked", "data": {"x": 1}}
     )
     assert own(ev.Event(event_type="clicked", name="button")).output["name"] == "button"
@@ -224,7 +224,7 @@ def test_a_class_of_the_users_own_is_told_as_its_nearest_base():
     class DeepSearch(Search):
         pass
 
-    assert own(DeepSearch(query="q")).kind == "retrieval"
+    assert own(DeepSearch(query="q")).message_type == "retrieval"
 
 
 def test_a_duration_that_is_not_known_is_null():

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from gati.events import Prompt, PromptComponent
-from gati.exporters.greenflash.prompt_encoder import NONE, Wires, key, to_wire
+from gati.exporters.greenflash.prompt_encoder import EMPTY_PROMPT, PromptCache, encode_prompt, prompt_key
 from gati.studio.api import validation
 
 LIMIT = 64 * 1024
@@ -14,21 +14,21 @@ def valid(value: object) -> None:
 
 
 def test_a_text_is_a_text():
-    assert to_wire(Prompt("Be kind."), LIMIT).value == "Be kind."
+    assert encode_prompt(Prompt("Be kind."), LIMIT).value == "Be kind."
 
 
 def test_a_text_with_a_name_is_its_content():
-    wire = to_wire(Prompt("Be kind.", external_id="tutor/model"), LIMIT)
+    wire = encode_prompt(Prompt("Be kind.", external_id="tutor/model"), LIMIT)
     assert wire.value == {"externalPromptId": "tutor/model", "content": "Be kind."}
     assert wire.id == "tutor/model"
 
 
 def test_a_name_alone_refers_to_a_prompt_that_is_known_there():
-    assert to_wire(Prompt("", external_id="tutor"), LIMIT).value == {"externalPromptId": "tutor"}
+    assert encode_prompt(Prompt("", external_id="tutor"), LIMIT).value == {"externalPromptId": "tutor"}
 
 
 def test_nothing_is_nothing():
-    assert to_wire(Prompt(""), LIMIT) == NONE
+    assert encode_prompt(Prompt(""), LIMIT) == EMPTY_PROMPT
 
 
 def test_components_exclude_the_content():
@@ -42,7 +42,7 @@ def test_components_exclude_the_content():
         ],
         variables={"name": "Bob"},
     )
-    wire = to_wire(prompt, LIMIT)
+    wire = encode_prompt(prompt, LIMIT)
     assert wire.value == {
         "externalPromptId": "tutor",
         "components": [
@@ -57,7 +57,7 @@ def test_components_exclude_the_content():
 
 def test_long_prompts_are_shortened_and_stay_valid():
     parts = [PromptComponent("x" * 600, name="n", type="guardrail", is_dynamic=True) for _ in range(50)]
-    wire = to_wire(Prompt("", components=parts, variables={str(n): "v" * 90 for n in range(90)}), 2000)
+    wire = encode_prompt(Prompt("", components=parts, variables={str(n): "v" * 90 for n in range(90)}), 2000)
     assert isinstance(wire.value, dict)
     assert len(str(wire.value)) < 4000
     valid(wire.value)
@@ -65,7 +65,7 @@ def test_long_prompts_are_shortened_and_stay_valid():
 
 def test_values_that_are_no_texts_become_texts():
     prompt = Prompt("x {{n}}", variables={"n": 7, "bad": "\ud800"})
-    wire = to_wire(prompt, LIMIT)
+    wire = encode_prompt(prompt, LIMIT)
     assert wire.value == {"content": "x {{n}}", "variables": {"n": "7", "bad": "\ufffd"}}
     valid(wire.value)
 
@@ -73,7 +73,7 @@ def test_values_that_are_no_texts_become_texts():
 def test_the_version_changes_with_the_template_and_with_nothing_else():
     def version(template: str, value: str, dynamic: str) -> str | None:
         parts = [PromptComponent(template), PromptComponent(dynamic, is_dynamic=True)]
-        return to_wire(Prompt(value, components=parts, variables={"name": value}), LIMIT).version
+        return encode_prompt(Prompt(value, components=parts, variables={"name": value}), LIMIT).version
 
     assert version("Hi {{name}}", "Bob", "a") == version("Hi {{name}}", "Eve", "b")
     assert version("Hi {{name}}", "Bob", "a") != version("Ho {{name}}", "Bob", "a")
@@ -83,18 +83,18 @@ def test_equal_prompts_have_equal_keys():
     def prompt(value: str) -> Prompt:
         return Prompt("Hi", "id", [PromptComponent("Hi {{name}}")], {"name": value})
 
-    assert key(prompt("Bob")) == key(prompt("Bob"))
-    assert key(prompt("Bob")) != key(prompt("Eve"))
-    assert key(Prompt("Hi")) != key(Prompt("Hi", "id"))
+    assert prompt_key(prompt("Bob")) == prompt_key(prompt("Bob"))
+    assert prompt_key(prompt("Bob")) != prompt_key(prompt("Eve"))
+    assert prompt_key(Prompt("Hi")) != prompt_key(Prompt("Hi", "id"))
 
 
 def test_a_prompt_is_made_ready_once():
-    wires = Wires(LIMIT)
-    one, first = wires.of(Prompt("Hi"))
-    other, second = wires.of(Prompt("Hi"))
+    wires = PromptCache(LIMIT)
+    one, first = wires.encode(Prompt("Hi"))
+    other, second = wires.encode(Prompt("Hi"))
     assert one == other
     assert first is second is wires.by_key(one)
     for n in range(1000):
-        wires.of(Prompt(str(n)))
+        wires.encode(Prompt(str(n)))
     wires.trim()
-    assert wires.by_key(one) is NONE
+    assert wires.by_key(one) is EMPTY_PROMPT

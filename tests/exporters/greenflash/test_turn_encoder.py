@@ -3,14 +3,14 @@ from __future__ import annotations
 from typing import Any
 
 from gati import events as ev
-from gati.exporters.greenflash.encoder import Encoder
+from gati.exporters.greenflash.encoder import GreenflashEncoder
 from tests.exporters.turns import ROOT, agent_turn, answer, llm, messages, ms, node, run_id, said, settings, tool, turn
 
 USER, END, ANSWER = f"{ROOT}:user", f"{ROOT}:end", f"{ROOT}:answer"
 
 
 def told(*items: ev.Item, **options: Any) -> list[dict[str, Any]]:
-    return messages(Encoder(settings(**options)).encode(items))
+    return messages(GreenflashEncoder(settings(**options)).encode(items))
 
 
 def outline(found: list[dict[str, Any]]) -> list[tuple[str, str, str | None]]:
@@ -261,7 +261,7 @@ def test_no_content_leaves_the_process():
     full.conversation.properties = {"note": secret, "age": 7}
     full.conversation.prompt = ev.Prompt(secret)
     hand = ev.LLMCallEvent(prompt=secret, completion=secret, system_prompt=secret, data={"d": secret}, run_id=ROOT)
-    requests = Encoder(settings(capture_content=False)).encode([full, hand])
+    requests = GreenflashEncoder(settings(capture_content=False)).encode([full, hand])
     assert secret not in str([request.body for request in requests])
     found = messages(requests)
     assert one(found[:-1], "llm")["properties"]["finish_reason"] == "stop"
@@ -271,7 +271,7 @@ def test_no_content_leaves_the_process():
 
 
 def test_work_after_a_turns_end_hangs_on_it():
-    encoder = Encoder(settings())
+    encoder = GreenflashEncoder(settings())
     encoder.encode([agent_turn()])
     late = ev.Turn(ROOT, ev.Conversation("c-1", "u-7"), events=[llm(20, run_id(4), at=2000)], partial=True)
     (message,) = messages(encoder.encode([late]))
@@ -282,7 +282,7 @@ def test_a_turn_in_parts_is_one_turn():
     whole = agent_turn()
     first = ev.Turn(ROOT, whole.conversation, messages=whole.messages, events=whole.events[:4], partial=True)
     last = ev.Turn(ROOT, whole.conversation, answer=whole.answer, events=whole.events[4:], partial=True)
-    encoder = Encoder(settings())
+    encoder = GreenflashEncoder(settings())
     parts = outline(messages(encoder.encode([first]))) + outline(messages(encoder.encode([last])))
     assert parts == outline(told(whole))
 
@@ -291,10 +291,10 @@ def test_an_answer_in_a_later_part_is_still_the_agents():
     whole = agent_turn()
     first = ev.Turn(ROOT, whole.conversation, messages=whole.messages, events=whole.events[:-1], partial=True)
     last = ev.Turn(ROOT, whole.conversation, answer=whole.answer, events=whole.events[-1:], partial=True)
-    encoder = Encoder(settings())
+    encoder = GreenflashEncoder(settings())
     encoder.encode([first])
     assert [m["messageType"] for m in messages(encoder.encode([last]))] == ["final_response", "chain_end"]
-    assert encoder._view.agents == {}
+    assert encoder._context.open_agents == {}
 
 
 def test_the_start_tells_name_tags_and_environment():
@@ -318,7 +318,7 @@ def test_an_event_of_a_class_of_the_users_own_counts_as_its_base():
 
 def test_events_made_by_hand_tell_what_stands_nowhere_else():
     call = ev.LLMCallEvent(prompt="Hi", completion="Ho", system_prompt="Be kind.", model="m", metadata={"k": 1})
-    requests = Encoder(settings()).encode([call])
+    requests = GreenflashEncoder(settings()).encode([call])
     (message,) = messages(requests)
     assert message["input"] == {"prompt": "Hi"}
     assert message["output"] == {"text": "Ho"}
@@ -372,7 +372,7 @@ def test_a_graph_inside_a_chain_makes_it_an_agent_and_a_step_does_not():
 
 def test_a_plain_chain_in_parts_stays_a_plain_chain():
     whole = turn(llm(3, is_answer=True))
-    encoder = Encoder(settings())
+    encoder = GreenflashEncoder(settings())
     encoder.encode([ev.Turn(ROOT, whole.conversation, messages=whole.messages, events=whole.events[:-1], partial=True)])
     last = ev.Turn(ROOT, whole.conversation, answer=whole.answer, events=whole.events[-1:], partial=True)
     assert [m["messageType"] for m in messages(encoder.encode([last]))] == ["assistant_message", "chain_end"]
@@ -381,9 +381,9 @@ def test_a_plain_chain_in_parts_stays_a_plain_chain():
 def test_a_turn_that_is_told_as_a_whole_leaves_nothing_for_later():
     whole = agent_turn()
     whole.events.pop()
-    encoder = Encoder(settings())
+    encoder = GreenflashEncoder(settings())
     encoder.encode([whole])
-    assert encoder._view.agents == {}
+    assert encoder._context.open_agents == {}
 
 
 def test_what_happens_hangs_on_the_first_of_several_texts():
@@ -553,7 +553,7 @@ def test_a_child_is_never_older_than_its_parent():
 
 def test_an_event_made_by_hand_finds_its_place_also_under_the_start_of_a_bare_model():
     start = ev.AgentStartEvent(event_id=run_id(9), run_id=ROOT, started_ns=ms(0))
-    encoder = Encoder(settings())
+    encoder = GreenflashEncoder(settings())
     encoder.encode([bare(events=[start, llm(8, run_id(9), at=0, completion="Ho", is_answer=True)])])
     (message,) = messages(encoder.encode([ev.Event(run_id=ROOT, parent_event_id=run_id(9))]))
     assert message["parentExternalMessageId"] == USER
