@@ -46,7 +46,7 @@ def test_configuration_names_no_address_but_the_projects_own():
 
 def test_every_page_is_in_the_index():
     index = (ROOT / "docs" / "index.md").read_text("utf-8")
-    assert [page.name for page in PAGES if page.parent.name == "docs" and f"({page.name})" not in index] == ["index.md"]
+    assert [page.name for page in PAGES if page.parent == ROOT / "docs" and f"({page.name})" not in index] == ["index.md"]
     assert "(decisions/README.md)" in index
 
 
