@@ -1,33 +1,50 @@
-"""Sends the contents of a local store to Greenflash.
+"""Sends the contents of a local store to Greenflash through an outbox.
 
-Messages are sent in order of arrival, so parents precede their children. Each has an id, so Greenflash skips the ones
-that it already received before an interruption. The store keeps the progress per account.
+Users and organizations go first, then messages, then ratings and product events. Requests of one conversation are
+sent in order of arrival, so parents precede their children. The outbox needs no spool: what it has not delivered is
+still in the store.
+
+The store keeps the position of each account, by kind of item. A position only covers items that were delivered or
+rejected, so an interrupted push continues where it stopped. Messages, users and product events may be sent again
+after an interruption, and Greenflash recognizes them by their ids. A rating has no id, so its position is saved
+before the next one is sent.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import sqlite3
+import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from gati.exporters.base import Exporter, Outcome, Request, Verdict
+from gati.pipeline.outbox import Outbox
+from gati.pipeline.request_queue import Limits
 from gati.pipeline.retry import Policy
-from gati.store import message_columns, prompt_versions
+from gati.pipeline.sender import Sender
+from gati.pipeline.stats import Ledger
+from gati.push_requests import (
+    APPENDED,
+    UPSERTED,
+    action_request,
+    count_pending,
+    group_messages,
+    messages_request,
+    next_actions,
+    next_messages,
+    request_id,
+    save_position,
+)
 from gati.store.store import Store
 
-_WINDOW = 2000
-"""Messages that are read at once and grouped by conversation."""
+_MAX_QUEUED_BYTES = 8 * 1024**2
+"""Encoded requests in the outbox; reading continues once there are fewer."""
 
-_MOST_MESSAGES = 100
-_MOST_BYTES = 900_000
-_FIRST = ("users", "organizations")
-_LAST = ("ratings", "events")
-_CAPITAL = re.compile("([A-Z])")
+_LAST_ANSWERS_SECONDS = 5.0
+"""How long a push that stops waits for responses to requests already sent."""
 
 
 @dataclass
@@ -37,7 +54,7 @@ class PushResult:
     Attributes:
         delivered: Messages and actions that Greenflash accepted.
         rejected: Messages and actions that Greenflash rejected permanently, by reason.
-        left: Messages and actions not sent yet.
+        left: Messages and actions to be sent by the next push.
         stopped: Why the push stopped early; empty if it completed.
     """
 
@@ -54,7 +71,7 @@ Progress = Callable[[int, int], None]
 def pending(store: Store, exporter: Exporter) -> int:
     """Return the number of messages and actions that a push to this account would send."""
     with store.connections.snapshot() as db:
-        return _left(db, exporter.account)
+        return count_pending(db, exporter.account)
 
 
 def push_store(
@@ -64,31 +81,127 @@ def push_store(
     product_id: str | None = None,
     on_progress: Progress | None = None,
     attempts: int = 8,
+    connections: int = 4,
     policy: Policy | None = None,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> PushResult:
     """Send everything that was not pushed to the exporter's account before.
 
     Args:
         store: The local store.
-        exporter: The destination, usually the Greenflash exporter. Progress is kept per `exporter.account`.
+        exporter: The destination, usually the Greenflash exporter. Positions are kept per `exporter.account`.
         product_id: Product of conversations without one.
-        on_progress: Called after each request.
-        attempts: Attempts per request while the server is unavailable, before the push stops.
+        on_progress: Called when items were delivered or rejected.
+        attempts: Consecutive failed attempts after which the push stops, because the server is unavailable.
+        connections: Requests sent at once.
         policy: Delays between attempts.
-        sleep: Replaces `time.sleep` in tests.
     """
-    run = _Push(store, exporter, product_id, on_progress, attempts, policy or Policy(), sleep)
-    try:
-        run.all()
-    except _StopError as stop:
-        run.result.stopped = str(stop)
-    run.result.left = pending(store, exporter)
-    return run.result
+    push = _Push(store, exporter, product_id, on_progress, attempts, connections, policy or Policy())
+    result = push.run()
+    result.left = pending(store, exporter)
+    return result
 
 
 class _StopError(Exception):
     """The push cannot continue now."""
+
+
+class _TrackedExporter:
+    """Forwards requests to the exporter and tracks which of the current window are settled: delivered or rejected.
+
+    Sends nothing more after a PAUSE, after too many failures in a row, or after an exception.
+    """
+
+    durable = False
+
+    def __init__(self, exporter: Exporter, attempts: int, save: Callable[[str, int], None]) -> None:
+        self.name, self.account = exporter.name, exporter.account
+        self.encode, self.split, self.after_fork = exporter.encode, exporter.split, exporter.after_fork
+        self.close, self.prepare = exporter.close, getattr(exporter, "prepare", lambda: None)
+        self.result = PushResult()
+        self.error: Exception | None = None
+        self.kind = ""
+        self._exporter, self._attempts, self._save = exporter, attempts, save
+        self._changed = threading.Condition()
+        self._under_way = 0
+        self._failures = 0
+        self._last_failure = 0.0
+        self._end = 0
+        self._positions: dict[str, int] = {}
+        self._items: Counter[str] = Counter()
+
+    def start_window(self, kind: str, end: int, expected: Iterable[tuple[str, int, int]]) -> None:
+        """Expect requests, each given by `request_id`, position of its first item, and number of items."""
+        self.kind, self._end = kind, end
+        for key, position, items in expected:
+            self._positions[key], self._items[key] = position, items
+
+    @property
+    def unsettled(self) -> bool:
+        """True while requests of the window are not settled."""
+        with self._changed:
+            return bool(self._positions)
+
+    @property
+    def position(self) -> int:
+        """The latest position such that all items up to it are settled."""
+        with self._changed:
+            return min(self._positions.values()) - 1 if self._positions else self._end
+
+    def raise_if_stopped(self) -> None:
+        """Raise the exception that occurred in a sender thread, or `_StopError` if the push must stop."""
+        if self.error is not None:
+            raise self.error
+        if self.result.stopped:
+            raise _StopError
+
+    def wait_until_idle(self, seconds: float) -> None:
+        """Wait for the responses to requests already sent."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._under_way, seconds)
+
+    def send(self, request: Request) -> Outcome:
+        """Make one attempt and record its outcome. Called by sender threads."""
+        with self._changed:
+            if self.result.stopped or self.error is not None:
+                return Outcome(Verdict.RETRY, "the push has stopped")
+            self._under_way += 1
+        started = time.monotonic()
+        outcome = Outcome(Verdict.RETRY, "the push has stopped")
+        try:
+            outcome = self._exporter.send(request)
+            if outcome.verdict is Verdict.SPLIT and self.split(request) is None:
+                outcome = outcome._replace(verdict=Verdict.REJECT)
+            self._record(request, outcome, started)
+            if request.endpoint == "ratings" and outcome.verdict in (Verdict.OK, Verdict.REJECT):
+                self._save("ratings", self.position)
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that runs the push
+            self.error = error
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
+        return outcome
+
+    def _record(self, request: Request, outcome: Outcome, started: float) -> None:
+        with self._changed:
+            if outcome.verdict in (Verdict.OK, Verdict.REJECT):
+                if outcome.verdict is Verdict.OK:
+                    self.result.delivered += request.items
+                else:
+                    self.result.rejected[outcome.reason] += request.items
+                self._items[request.turn_id] -= request.items
+                if self._items[request.turn_id] <= 0:
+                    del self._items[request.turn_id], self._positions[request.turn_id]
+            elif outcome.verdict is Verdict.PAUSE:
+                self.result.stopped = outcome.reason or "the key is refused"
+            elif outcome.verdict is Verdict.RETRY:
+                # Attempts that failed at the same time count once.
+                if started >= self._last_failure:
+                    self._failures, self._last_failure = self._failures + 1, time.monotonic()
+                if self._failures >= self._attempts:
+                    self.result.stopped = outcome.reason or "no answer"
+                return
+            self._failures = 0
 
 
 class _Push:
@@ -99,160 +212,99 @@ class _Push:
         product_id: str | None,
         on_progress: Progress | None,
         attempts: int,
+        connections: int,
         policy: Policy,
-        sleep: Callable[[float], None],
     ) -> None:
-        self.store, self.exporter, self.product_id = store, exporter, product_id
-        self.on_progress, self.attempts, self.policy, self.sleep = on_progress, attempts, policy, sleep
-        self.result = PushResult()
-        self.total = pending(store, exporter)
-        self.done = 0
+        self._store, self._product_id, self._on_progress = store, product_id, on_progress
+        self._account = exporter.account
+        self._tracker = _TrackedExporter(exporter, attempts, self._save)
+        # The outbox must neither drop nor set aside anything: the push limits the queue, and stops instead.
+        policy = policy._replace(strikes=sys.maxsize)
+        self._outbox = Outbox(self._tracker, Ledger(), None, Limits(memory=sys.maxsize), policy)
+        self._settled = threading.Event()
+        self._sender = Sender(self._outbox, connections, self._settled.set)
+        self._total = pending(store, exporter)
+        self._done = 0
 
-    def all(self) -> None:
-        for endpoint in _FIRST:
-            self._actions(endpoint)
-        self._messages()
-        for endpoint in _LAST:
-            self._actions(endpoint)
+    def run(self) -> PushResult:
+        try:
+            for endpoint in UPSERTED:
+                self._push_actions(endpoint)
+            self._push_messages()
+            for endpoint in APPENDED:
+                self._push_actions(endpoint)
+        except _StopError:
+            pass
+        finally:
+            self._outbox.close()
+            self._tracker.wait_until_idle(_LAST_ANSWERS_SECONDS)
+            self._sender.join(time.monotonic() + _LAST_ANSWERS_SECONDS)
+            if self._tracker.kind:
+                self._save(self._tracker.kind, self._tracker.position)
+        if self._tracker.error is not None:
+            raise self._tracker.error
+        return self._tracker.result
 
-    def _messages(self) -> None:
+    def _push_messages(self) -> None:
         while True:
-            with self.store.connections.snapshot() as db:
-                rows = db.execute(_MESSAGES, (_position(db, self.exporter.account, "messages"), _WINDOW)).fetchall()
+            with self._store.connections.snapshot() as db:
+                rows = next_messages(db, self._account)
             if not rows:
                 return
-            for request in _requests(rows, self.product_id):
-                self._send(request)
-            self._save("messages", rows[-1]["id"])
+            groups = group_messages(rows)
+            self._push_window("messages", groups, "id", lambda group: messages_request(group, self._product_id))
 
-    def _actions(self, endpoint: str) -> None:
-        # Users and organizations can change, so they are sent again after each update.
-        order = "updated_at" if endpoint in _FIRST else "id"
+    def _push_actions(self, endpoint: str) -> None:
         while True:
-            with self.store.connections.snapshot() as db:
-                rows = db.execute(
-                    f"SELECT id, {order} AS place, uid, body FROM actions WHERE endpoint = ? AND {order} > ?"  # noqa: S608  # our own names
-                    f" ORDER BY {order} LIMIT 500",
-                    (endpoint, _position(db, self.exporter.account, endpoint)),
-                ).fetchall()
+            with self._store.connections.snapshot() as db:
+                rows = next_actions(db, self._account, endpoint)
             if not rows:
                 return
-            for row in rows:
-                self._send(_action_request(endpoint, row, self.product_id))
-                self._save(endpoint, row["place"])
-
-    def _send(self, request: Request) -> None:
-        """Send a request until it is accepted or rejected, split in halves if asked for. Raises _StopError."""
-        waiting = [request]
-        while waiting:
-            part = waiting.pop(0)
-            outcome = self._attempts(part)
-            halves = self.exporter.split(part) if outcome.verdict is Verdict.SPLIT else None
-            if halves is not None:
-                waiting[:0] = halves
-                continue
-            if outcome.verdict is Verdict.OK:
-                self.result.delivered += part.items
-            else:
-                self.result.rejected[outcome.reason] += part.items
-            self.done += part.items
-            if self.on_progress is not None:
-                self.on_progress(self.done, max(self.total, self.done))
-
-    def _attempts(self, request: Request) -> Outcome:
-        for attempt in range(1, self.attempts + 1):
-            outcome = self.exporter.send(request)
-            if outcome.verdict is Verdict.PAUSE:
-                raise _StopError(outcome.reason)
-            if outcome.verdict is not Verdict.RETRY:
-                return outcome
-            if attempt < self.attempts:
-                self.sleep(self.policy.delay(attempt, outcome.retry_after))
-        raise _StopError(outcome.reason)
-
-    def _save(self, kind: str, position: int) -> None:
-        with self.store.connections.writing() as db:
-            db.execute(
-                "INSERT INTO pushes VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET position = excluded.position",
-                (self.exporter.account, kind, position),
+            groups = [[row] for row in rows]
+            self._push_window(
+                endpoint, groups, "place", lambda group: action_request(endpoint, group[0], self._product_id)
             )
 
+    def _push_window(
+        self,
+        kind: str,
+        groups: Sequence[list[sqlite3.Row]],
+        order: str,
+        encode: Callable[[list[sqlite3.Row]], Request],
+    ) -> None:
+        """Send one request for each group of rows, and save the position when all are delivered or rejected."""
+        end = max(row[order] for group in groups for row in group)
+        expected = ((request_id(group), group[0][order], len(group)) for group in groups)
+        self._tracker.start_window(kind, end, expected)
+        for group in groups:
+            self._outbox.accept([encode(group)])
+            self._start_sending()
+            while self._outbox.memory_bytes > _MAX_QUEUED_BYTES:
+                self._wait()
+        while self._tracker.unsettled:
+            self._wait()
+        self._save(kind, self._tracker.position)
+        self._report()
 
-_MESSAGES = """
-SELECT m.id, m.at, m.body, m.call, c.uid, c.product, c.external_id, c.user, k.envelope, v.body AS prompt
-FROM messages m JOIN conversations c ON c.id = m.conversation JOIN calls k ON k.id = m.call
-LEFT JOIN prompt_versions v ON v.id = k.version
-WHERE m.id > ? ORDER BY m.id LIMIT ?
-"""
+    def _start_sending(self) -> None:
+        self._tracker.raise_if_stopped()
+        self._outbox.open()
+        self._sender.wake(hurry=True)
 
+    def _wait(self) -> None:
+        """Wait until requests were settled. Raises `_StopError`."""
+        self._start_sending()
+        self._settled.wait(0.2)
+        self._settled.clear()
+        self._report()
 
-def _left(db: sqlite3.Connection, account: str) -> int:
-    left = db.execute("SELECT count(*) FROM messages WHERE id > ?", (_position(db, account, "messages"),)).fetchone()[0]
-    for endpoint in (*_FIRST, *_LAST):
-        order = "updated_at" if endpoint in _FIRST else "id"
-        left += db.execute(
-            f"SELECT count(*) FROM actions WHERE endpoint = ? AND {order} > ?",  # noqa: S608  # our own names
-            (endpoint, _position(db, account, endpoint)),
-        ).fetchone()[0]
-    return int(left)
+    def _report(self) -> None:
+        result = self._tracker.result
+        done = result.delivered + sum(result.rejected.values())
+        if self._on_progress is not None and done > self._done:
+            self._done = done
+            self._on_progress(done, max(self._total, done))
 
-
-def _position(db: sqlite3.Connection, account: str, kind: str) -> int:
-    row = db.execute("SELECT position FROM pushes WHERE account = ? AND kind = ?", (account, kind)).fetchone()
-    return int(row[0]) if row else 0
-
-
-def _requests(rows: list[sqlite3.Row], product_id: str | None) -> Iterator[Request]:
-    """Yield requests for messages in order of arrival. Messages of one call share a request up to the size limits."""
-    groups: dict[str, list[sqlite3.Row]] = {}
-    for row in rows:
-        groups.setdefault(row["uid"], []).append(row)
-    for uid, group in groups.items():
-        start, size = 0, 0
-        for index, row in enumerate(group):
-            size += len(row["body"].encode())
-            full = index - start >= _MOST_MESSAGES or size > _MOST_BYTES
-            if index > start and (full or row["call"] != group[start]["call"]):
-                yield _messages_request(uid, group[start:index], product_id)
-                start, size = index, len(row["body"].encode())
-        yield _messages_request(uid, group[start:], product_id)
-
-
-def _messages_request(uid: str, rows: list[sqlite3.Row], product_id: str | None) -> Request:
-    first = rows[0]
-    envelope = json.loads(first["envelope"])
-    call_values = envelope.pop("prompt", {})
-    # The store already applied sampling; applying it again would drop conversations.
-    envelope.pop("sampleRate", None)
-    body = {_snake_case(key): value for key, value in envelope.items()}
-    body["external_conversation_id"] = first["external_id"] or uid
-    if product := first["product"] or product_id:
-        body["product_id"] = product
-    if first["prompt"]:
-        body["system_prompt"] = prompt_versions.join_prompt(first["prompt"], call_values)
-    body["messages"] = [_wire_message(row, uid) for row in rows]
-    return Request(ordering_key=uid, body=body, items=len(rows), turn_id=uid)
-
-
-def _wire_message(row: sqlite3.Row, uid: str) -> dict[str, Any]:
-    """Return the message with an id and a time, so that sending it twice has no effect."""
-    message: dict[str, Any] = json.loads(row["body"])
-    message.setdefault("externalMessageId", message_columns.message_uid(uid, row["id"]))
-    message["createdAt"] = message_columns.format_timestamp(row["at"])
-    if parent := message.pop("parentMessageId", None):
-        # Other servers do not know ids of this store, so refer to the parent by its external id.
-        message.setdefault("parentExternalMessageId", parent)
-    return message
-
-
-def _action_request(endpoint: str, row: sqlite3.Row, product_id: str | None) -> Request:
-    body = {_snake_case(key): value for key, value in json.loads(row["body"]).items()}
-    if endpoint in _LAST and product_id:
-        body.setdefault("product_id", product_id)
-    if endpoint == "events":
-        body.setdefault("insert_id", row["uid"])
-    return Request(ordering_key=endpoint, body=body, items=1, turn_id=row["uid"], endpoint=endpoint)
-
-
-def _snake_case(name: str) -> str:
-    return _CAPITAL.sub(lambda match: "_" + match[1].lower(), name)
+    def _save(self, kind: str, position: int) -> None:
+        with self._store.connections.writing() as db:
+            save_position(db, self._account, kind, position)

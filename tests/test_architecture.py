@@ -36,7 +36,8 @@ ARROWS: dict[str, set[str]] = {
     "gati.exporters": {"gati.settings", "gati.store"},
     "gati.store": set(),
     "gati.studio": {"gati.store"},
-    "gati.push": {"gati.store", "gati.exporters", "gati.pipeline"},
+    "gati.push": {"gati.push_requests", "gati.store", "gati.exporters", "gati.pipeline"},
+    "gati.push_requests": {"gati.store", "gati.exporters"},
     "gati.demo": {"gati.testing"},
     "gati.testing": {"gati._api", "gati.settings", "gati.exporters"},
     "gati.testing.server": {"gati.store", "gati.studio"},
@@ -59,7 +60,7 @@ NARROW = {
     ("gati.exporters", "gati.store"): {"gati.store.store"},
     ("gati.demo", "gati.testing"): {"gati.testing.scripted_model"},
     ("gati.push", "gati.exporters"): {"gati.exporters.base"},
-    ("gati.push", "gati.pipeline"): {"gati.pipeline.retry"},
+    ("gati.push_requests", "gati.exporters"): {"gati.exporters.base", "gati.exporters.packing"},
 }
 """Pairs of packages where only some modules may be imported."""
 

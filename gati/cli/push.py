@@ -26,6 +26,7 @@ def run(product_id: str | None, path: Path | None, *, json_wanted: bool = False)
             exporter,
             product_id=settings.product_id,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+            connections=settings.connections,
         )
     refused = sum(result.rejected.values())
     if json_wanted:

@@ -52,7 +52,7 @@ class LocalExporter:
         """Write the request to the store. The verdict is RETRY if the store is locked or not writable."""
         try:
             self._write(request)
-        except Exception as error:  # noqa: BLE001 - `send` must not raise
+        except Exception as error:  # noqa: BLE001 - whatever happened, send must not raise
             return _outcome_of_error(error)
         return DELIVERED
 

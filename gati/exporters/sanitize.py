@@ -222,5 +222,5 @@ def _json_number(value: Any) -> Any:
 def _json_key(key: Any) -> str:
     try:
         return text(key if isinstance(key, str) else str(key), MAX_KEY_CHARS)
-    except Exception:  # noqa: BLE001 - `__str__` of user-defined classes may raise anything
+    except Exception:  # noqa: BLE001 - the __str__ of user-defined classes may raise anything
         return f"<{type(key).__name__}>"

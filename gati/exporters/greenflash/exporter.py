@@ -68,7 +68,7 @@ class GreenflashExporter:
         try:
             with suppress_sdk_logs():
                 return self._send(request)
-        except Exception as error:  # noqa: BLE001 - `send` must not raise
+        except Exception as error:  # noqa: BLE001 - whatever happened, send must not raise
             return Outcome(Verdict.RETRY, f"unexpected {type(error).__name__}")
 
     def prepare(self) -> None:
