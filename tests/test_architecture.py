@@ -275,7 +275,5 @@ def test_the_arrows_have_no_circle():
 
 
 def test_no_modules_import_each_other_in_a_cycle_not_even_for_types():
-    graph = {
-        name: {found.target for found in imports(name, path, for_types=True)} - {name} for name, path in modules()
-    }
+    graph = {name: {found.target for found in imports(name, path, for_types=True)} - {name} for name, path in modules()}
     TopologicalSorter(graph).prepare()  # raises CycleError with the modules of a cycle

@@ -85,7 +85,7 @@ def told(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(names[kind], message["content"]) for kind, message in kinds if kind in names]
 
 
-def test_every_example_has_its_story():
+def test_every_example_has_an_expectation():
     assert {path.stem for path in EXAMPLES} == set(STORIES)
 
 

@@ -178,7 +178,7 @@ def hide(text: str, path: str, kind: str) -> str:
     return CANARY.sub("[hidden]", text)
 
 
-def test_without_a_mask_the_canaries_are_there_so_that_the_search_can_find_them(
+def test_without_a_mask_every_canary_is_found(
     greenflash: LocalServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     found = run(greenflash, tmp_path, caplog)
@@ -194,7 +194,7 @@ def test_a_mask_sees_every_text_on_every_path(
     assert run(greenflash, tmp_path, caplog, mask=hide) == {"wire": set(), "disk": set(), "log": set()}
 
 
-def test_a_mask_that_raises_lets_nothing_through(
+def test_nothing_is_sent_if_the_mask_raises(
     greenflash: LocalServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(text: str, path: str, kind: str) -> str:
@@ -206,7 +206,7 @@ def test_a_mask_that_raises_lets_nothing_through(
     assert observe.stats().mask_failures
 
 
-def test_without_content_only_structure_and_numbers_leave_the_process(
+def test_with_content_disabled_only_structure_and_numbers_are_sent(
     greenflash: LocalServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     found = run(greenflash, tmp_path, caplog, capture_content=False)

@@ -114,7 +114,7 @@ def play(calls: Calls) -> None:
     [(workloads.agent, 11_000), (workloads.chain, 5_000), (workloads.graph, 12_500)],
     ids=["agent", "chain", "graph"],
 )
-def test_a_turn_costs_the_user_no_more_bytecodes(
+def test_callbacks_stay_within_their_bytecode_budget(
     workload: Callable[[workloads.Configs], Callable[[], None]], bound: int, records: list[Any]
 ) -> None:
     calls = callbacks_of(workload)
@@ -122,7 +122,7 @@ def test_a_turn_costs_the_user_no_more_bytecodes(
     assert bound / 4 < bytecodes(lambda: play(calls)) < bound
 
 
-def test_a_token_costs_next_to_nothing(records: list[Any]) -> None:
+def test_a_streamed_token_costs_few_bytecodes(records: list[Any]) -> None:
     calls = callbacks_of(workloads.streaming)
     tokens = sum(event == "on_llm_new_token" for event, _, _ in calls)
     silent = [call for call in calls if call[0] != "on_llm_new_token"]
@@ -144,7 +144,7 @@ def test_a_long_history_costs_no_more_than_a_short_one(records: list[Any]) -> No
     assert cost(1_000) < 1.5 * cost(4)
 
 
-def test_a_waiting_turn_holds_little_memory_and_few_objects(records: list[Any]) -> None:
+def test_a_buffered_turn_holds_little_memory_and_few_objects(records: list[Any]) -> None:
     calls = callbacks_of(workloads.agent)
     play(calls)
     records.clear()
@@ -174,7 +174,7 @@ def requests_of(records: list[Any]) -> list[Any]:
     [(workloads.agent, 31_000), (workloads.chain, 17_500), (workloads.graph, 33_000)],
     ids=["agent", "chain", "graph"],
 )
-def test_a_turn_costs_the_background_no_more_bytecodes(
+def test_background_work_stays_within_its_bytecode_budget(
     workload: Callable[[workloads.Configs], Callable[[], None]], bound: int, records: list[Any]
 ) -> None:
     calls = callbacks_of(workload)
@@ -209,7 +209,7 @@ def test_a_finished_turn_leaves_nothing_to_the_garbage_collector(
     assert found == 0
 
 
-def test_a_turn_of_an_agent_is_few_bytes(records: list[Any]) -> None:
+def test_an_agent_turn_is_sent_in_few_bytes(records: list[Any]) -> None:
     calls = callbacks_of(workloads.agent)
     for _ in range(20):
         play(calls)
@@ -224,7 +224,7 @@ def test_a_long_text_is_sent_once(records: list[Any]) -> None:
     assert sum(len(orjson.dumps(request.body)) for request in requests) < 1.2 * len(workloads.LONG_RESULT)
 
 
-def test_the_bytes_of_a_conversation_grow_with_its_length_and_not_with_its_square(records: list[Any]) -> None:
+def test_bytes_sent_grow_linearly_with_the_length_of_a_conversation(records: list[Any]) -> None:
     def size(turns: int) -> int:
         records.clear()
         # Made for real: the program goes on writing to the history that its callbacks were given.

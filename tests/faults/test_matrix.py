@@ -56,7 +56,7 @@ PASSING: dict[str, list[InjectedFault]] = {
 
 
 @pytest.mark.parametrize("name", PASSING)
-def test_after_a_bad_day_the_server_holds_what_was_said_once(name: str, init: Init, greenflash: LocalServer) -> None:
+def test_after_a_fault_every_message_was_delivered_exactly_once(name: str, init: Init, greenflash: LocalServer) -> None:
     init(greenflash)
     greenflash.faults.add(*PASSING[name])
     if name.startswith("parents"):
@@ -71,7 +71,7 @@ def test_after_a_bad_day_the_server_holds_what_was_said_once(name: str, init: In
     assert stats.turns == talk.total
 
 
-def test_a_server_that_refuses_every_link_gets_the_messages_without(init: Init, greenflash: LocalServer) -> None:
+def test_messages_are_sent_without_parents_if_the_server_rejects_parents(init: Init, greenflash: LocalServer) -> None:
     init(greenflash)
     greenflash.faults.add(faults.no_parents())
     talk = Talk()
@@ -80,9 +80,7 @@ def test_a_server_that_refuses_every_link_gets_the_messages_without(init: Init, 
     talk.compare(greenflash)
 
 
-def test_one_bad_message_among_many_is_set_aside_and_the_others_arrive(
-    init: Init, greenflash: LocalServer, tmp_path: Path
-) -> None:
+def test_one_rejected_message_does_not_hold_up_the_others(init: Init, greenflash: LocalServer, tmp_path: Path) -> None:
     init(greenflash, flush_interval=0.5)
     talk = Talk()
     talk.turn("c0", "before")
@@ -108,7 +106,7 @@ def test_one_bad_message_among_many_is_set_aside_and_the_others_arrive(
     assert [m["externalMessageId"] for m in value["request"]["body"]["messages"]] == [seen[0]]
 
 
-def test_a_server_that_is_not_there_gets_everything_when_it_is(init: Init, tmp_path: Path) -> None:
+def test_everything_is_delivered_after_an_outage(init: Init, tmp_path: Path) -> None:
     talk = Talk()
     with greenflash_server(path=tmp_path / "store.db") as server:
         port = int(server.address.rsplit(":", 1)[1])
@@ -125,7 +123,7 @@ def test_a_server_that_is_not_there_gets_everything_when_it_is(init: Init, tmp_p
         talk.compare(server)
 
 
-def test_a_refused_key_keeps_everything_and_delivers_once_it_works(
+def test_a_rejected_key_pauses_delivery_until_it_is_accepted(
     init: Init, greenflash: LocalServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     greenflash.faults.add(faults.unauthorized(401, times=None))
@@ -142,7 +140,7 @@ def test_a_refused_key_keeps_everything_and_delivers_once_it_works(
     assert sum("refuses the key" in line for line in caplog.messages) == 1
 
 
-def test_what_one_key_could_not_deliver_is_not_given_to_another(
+def test_messages_spooled_for_one_key_are_not_sent_with_another(
     init: Init, greenflash: LocalServer, tmp_path: Path
 ) -> None:
     greenflash.faults.add(faults.failing(503, times=None))
@@ -161,9 +159,7 @@ def test_what_one_key_could_not_deliver_is_not_given_to_another(
     talk.compare(greenflash)
 
 
-def test_a_rating_is_told_once_though_the_server_cannot_recognise_repetitions(
-    init: Init, greenflash: LocalServer, tmp_path: Path
-) -> None:
+def test_a_rating_is_sent_once(init: Init, greenflash: LocalServer, tmp_path: Path) -> None:
     init(greenflash)
     talk = Talk()
     talk.turn("c0", "word")

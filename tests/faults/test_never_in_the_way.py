@@ -62,7 +62,7 @@ def traced(tracer: Tracer, talk: Talk, text: str) -> None:
         sys.settrace(before)
 
 
-def test_a_fault_at_any_line_changes_nothing_for_the_program(
+def test_an_exception_on_any_line_does_not_change_the_results(
     init: Init, greenflash: LocalServer, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     monkeypatch.setattr(internal_errors, "RAISE", False)
@@ -87,7 +87,7 @@ def test_a_fault_at_any_line_changes_nothing_for_the_program(
     assert observe.stats().balanced
 
 
-async def test_no_call_of_ours_blocks_the_event_loop(init: Init, greenflash: LocalServer) -> None:
+async def test_nothing_blocks_the_event_loop(init: Init, greenflash: LocalServer) -> None:
     init(greenflash)
     talk = Talk()
     await talk.agent.ainvoke({"messages": [("user", "LangChain loads its modules")]})

@@ -22,7 +22,7 @@ SECONDS = float(os.environ.get("GATI_OVERLOAD_SECONDS", "0"))
 
 
 @pytest.mark.parametrize("on_full", ["oldest", "newest"])
-def test_ten_times_more_than_the_server_takes(
+def test_overload_drops_whole_turns_and_respects_the_limits(
     on_full: str, init: Init, greenflash: LocalServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     greenflash.faults.add(faults.slow(0.05, times=None))
@@ -69,7 +69,7 @@ def test_ten_times_more_than_the_server_takes(
     assert max(Counter(caplog.messages).values(), default=0) <= 1 + SECONDS / 60
 
 
-def test_a_flood_of_records_drops_whole_turns(init: Init, greenflash: LocalServer) -> None:
+def test_a_full_buffer_drops_whole_turns(init: Init, greenflash: LocalServer) -> None:
     init(greenflash, buffer_max_bytes=150_000)
     talk = Talk()
     threads = [threading.Thread(target=lambda k=k: [talk.turn(f"c{k}", f"{n}") for n in range(40)]) for k in range(6)]

@@ -8,5 +8,5 @@ from tests.neighbours.compare import differences
 
 
 @pytest.mark.parametrize("name", ["langsmith", "usage"])
-def test_nobody_notices_the_other(name: str) -> None:
+def test_gati_and_the_other_tracer_do_not_affect_each_other(name: str) -> None:
     assert "\n".join(differences(name)) == ""

@@ -65,7 +65,7 @@ class Lives:
     [(0.002, SPOOL_SECONDS, 3.0), (3 * LULL_SECONDS, 2 * LULL_SECONDS, 0.5)],
     ids=["talks without a pause", "waits for its model"],
 )
-def test_a_program_that_is_killed_again_and_again_loses_only_its_last_moment(
+def test_a_killed_program_loses_only_turns_since_the_last_spool_write(
     world: World, capsys: pytest.CaptureFixture[str], pause: float, longest: float, life: float
 ) -> None:
     dice = random.Random(20261120)

@@ -25,7 +25,7 @@ def run(world: World, system: str, name: str, *, code: int = 0, says: str = "", 
 
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize(("name", "code"), [("ended_by_return", 0), ("ended_by_sys_exit", 3)])
-def test_a_program_delivers_what_it_said(world: World, system: str, name: str, code: int) -> None:
+def test_a_program_on_another_system_delivers_everything(world: World, system: str, name: str, code: int) -> None:
     run(world, system, name, code=code)
     assert world.held() == {"c": ["1", "2"]}
     assert world.sent_twice() == []
@@ -33,7 +33,7 @@ def test_a_program_delivers_what_it_said(world: World, system: str, name: str, c
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_what_could_not_be_sent_waits_on_disk_for_the_next_start(world: World, system: str) -> None:
+def test_unsent_messages_wait_in_the_spool_for_the_next_process(world: World, system: str) -> None:
     nobody = "http://127.0.0.1:9/api/v1"
     # The account is one of address and key, so the address must be the same later: a proxy stands in for the outage.
     outage = {"HTTP_PROXY": nobody, "http_proxy": nobody, "GATI_SHUTDOWN_TIMEOUT": 5}
@@ -46,7 +46,7 @@ def test_what_could_not_be_sent_waits_on_disk_for_the_next_start(world: World, s
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_without_a_key_the_embedded_store_keeps_it(world: World, system: str) -> None:
+def test_without_a_key_messages_are_kept_in_the_embedded_store(world: World, system: str) -> None:
     out = run(world, system, "told_stats", GREENFLASH_API_KEY="", GATI_LOCAL=world.folder / "store.db")
     stats = json.loads(out)
     assert stats["faults"] == {}
@@ -54,7 +54,7 @@ def test_without_a_key_the_embedded_store_keeps_it(world: World, system: str) ->
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_spawned_processes_deliver_too(world: World, system: str) -> None:
+def test_spawned_processes_deliver_their_turns(world: World, system: str) -> None:
     run(world, system, "spawned")
     held = world.held()
     assert held["c"] == ["parent"]

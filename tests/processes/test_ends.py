@@ -15,19 +15,19 @@ from tests.processes.conftest import World, ended
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 
 
-def test_a_program_that_returns_has_delivered_all(world: World) -> None:
+def test_a_program_that_returns_has_delivered_everything(world: World) -> None:
     world.run("ended_by_return")
     assert world.held() == {"c": ["1", "2"]}
     assert world.waiting() == 0
     assert world.sent_twice() == []
 
 
-def test_sys_exit_keeps_its_code_and_delivers_all(world: World) -> None:
+def test_sys_exit_keeps_its_exit_code_and_delivers_everything(world: World) -> None:
     world.run("ended_by_sys_exit", code=3)
     assert world.held() == {"c": ["1", "2"]}
 
 
-def test_an_unhandled_exception_is_shown_as_ever_and_all_is_delivered(world: World) -> None:
+def test_an_unhandled_exception_is_printed_once_and_everything_is_delivered(world: World) -> None:
     out, error = ended(world.program("ended_by_exception"), code=1)
     assert out == ""
     assert error.startswith("Traceback")
@@ -37,7 +37,7 @@ def test_an_unhandled_exception_is_shown_as_ever_and_all_is_delivered(world: Wor
     assert world.held() == {"c": ["1", "2"]}
 
 
-def test_a_handler_of_sigterm_is_the_program_s_own_and_all_is_delivered(world: World) -> None:
+def test_the_programs_sigterm_handler_runs_and_everything_is_delivered(world: World) -> None:
     program = world.program("ended_by_sigterm_handler")
     assert program.stdout
     assert json.loads(program.stdout.readline()) == {"ready": True}
@@ -46,7 +46,7 @@ def test_a_handler_of_sigterm_is_the_program_s_own_and_all_is_delivered(world: W
     assert world.held() == {"c": ["1", "2"]}
 
 
-def test_what_a_killed_program_had_on_disk_is_delivered_by_the_next(world: World) -> None:
+def test_the_next_process_delivers_the_spool_of_a_killed_one(world: World) -> None:
     world.server.faults.add(faults.failing(503, times=None))
     program = world.program("ended_by_sigterm")
     assert program.stdout
@@ -60,7 +60,7 @@ def test_what_a_killed_program_had_on_disk_is_delivered_by_the_next(world: World
     assert world.waiting() == 0
 
 
-def test_an_exit_in_the_middle_of_talk_is_clean(world: World) -> None:
+def test_exiting_while_threads_run_turns_is_clean(world: World) -> None:
     world.run("ended_while_others_talk")
     held = world.held()
     assert all(texts == [str(n) for n in range(len(texts))] for texts in held.values())
@@ -68,12 +68,12 @@ def test_an_exit_in_the_middle_of_talk_is_clean(world: World) -> None:
     assert world.waiting() == 0
 
 
-def test_words_at_the_very_end_are_delivered(world: World) -> None:
+def test_a_turn_in_an_exit_hook_is_delivered(world: World) -> None:
     world.run("first_word_at_exit")
     assert world.held() == {"c": ["1"]}
 
 
-def test_threads_that_outlive_the_main_one_are_delivered(world: World) -> None:
+def test_turns_of_threads_that_outlive_the_main_thread_are_delivered(world: World) -> None:
     world.run("ended_with_a_pool_of_threads")
     assert world.held() == {f"c{n}": ["1"] for n in range(8)}
 
@@ -81,15 +81,13 @@ def test_threads_that_outlive_the_main_one_are_delivered(world: World) -> None:
 @pytest.mark.parametrize(
     ("program", "texts"), [("out_of_threads_for_a_while", ["1", "2"]), ("ended_out_of_threads", ["1"])]
 )
-def test_a_program_that_is_out_of_threads_waits_for_no_send_before_its_end(
-    world: World, program: str, texts: list[str]
-) -> None:
+def test_without_threads_messages_are_sent_at_exit_only(world: World, program: str, texts: list[str]) -> None:
     assert world.run(program) == [{"requests": 0}]
     assert world.held() == {"c": texts}
     assert world.waiting() == 0
 
 
-def test_shutdown_twice_and_a_new_beginning(world: World) -> None:
+def test_shutdown_may_be_called_twice_and_followed_by_init(world: World) -> None:
     world.run("shut_down_twice_and_begun_again")
     assert world.held() == {"c": ["1", "2"]}
 
@@ -97,9 +95,7 @@ def test_shutdown_twice_and_a_new_beginning(world: World) -> None:
 @pytest.mark.parametrize(
     "fault", [faults.black_hole(times=None), faults.failing(503, times=None)], ids=["hangs", "503"]
 )
-def test_an_exit_does_not_wait_longer_than_its_deadline_and_the_next_delivers(
-    world: World, fault: faults.InjectedFault
-) -> None:
+def test_exit_respects_its_deadline_and_the_next_process_delivers(world: World, fault: faults.InjectedFault) -> None:
     world.server.faults.add(fault)
     began = time.monotonic()
     _, error = ended(world.program("ended_by_return", GATI_SHUTDOWN_TIMEOUT=1, GATI_TIMEOUT=60))
@@ -111,7 +107,7 @@ def test_an_exit_does_not_wait_longer_than_its_deadline_and_the_next_delivers(
     assert sorted(world.held()["c"]) == ["1", "1", "2", "2"]
 
 
-def test_a_full_disk_is_told_once_and_loses_nothing(world: World) -> None:
+def test_a_full_disk_is_logged_once_and_loses_nothing(world: World) -> None:
     # Coverage is not measured: it would write on that disk, too.
     out, error = ended(world.program("ended_on_a_full_disk", COVERAGE_PROCESS_CONFIG=""))
     assert json.loads(out) == {"balanced": True}
@@ -120,13 +116,13 @@ def test_a_full_disk_is_told_once_and_loses_nothing(world: World) -> None:
     assert not list(world.spool.rglob("*.part"))
 
 
-def test_a_program_that_says_nothing_leaves_no_trace(world: World) -> None:
+def test_a_program_without_turns_starts_no_thread_and_writes_no_file(world: World) -> None:
     assert world.run("nothing_said") == [{"threads": 1}]
     assert not world.spool.exists()
     assert world.server.requests == []
 
 
-def test_a_function_that_is_frozen_after_its_flush_has_delivered(world: World) -> None:
+def test_a_process_frozen_after_flush_has_delivered_everything(world: World) -> None:
     program = world.program("flushed_and_frozen")
     assert program.stdout
     for n in range(2):

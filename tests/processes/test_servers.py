@@ -69,7 +69,7 @@ def check(world: World, *more: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sync", "gthread", "gevent"])
-def test_gunicorn_with_preload(world: World, kind: str) -> None:
+def test_gunicorn_with_preload_delivers_every_turn(world: World, kind: str) -> None:
     needs("gunicorn", "gevent")
     port = free_port()
     program = world.start(
@@ -83,7 +83,7 @@ def test_gunicorn_with_preload(world: World, kind: str) -> None:
     assert world.sent_twice() == []
 
 
-def test_uvicorn_with_workers(world: World) -> None:
+def test_uvicorn_workers_deliver_every_turn(world: World) -> None:
     port = free_port()
     program = world.start(
         "-m", "uvicorn", "--workers", 2, "--port", port, "--log-level", "warning", "tests.processes.apps:asgi"
@@ -94,7 +94,7 @@ def test_uvicorn_with_workers(world: World) -> None:
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_celery(world: World, pool: str) -> None:
+def test_celery_workers_deliver_every_turn(world: World, pool: str) -> None:
     needs("celery")
     for name in ("queue", "control", "results"):
         (world.folder / name).mkdir()
@@ -122,7 +122,7 @@ for result in results:
 """
 
 
-def test_a_program_patched_by_gevent(world: World) -> None:
+def test_a_program_patched_by_gevent_delivers_every_turn(world: World) -> None:
     needs("gevent")
     program = world.start(
         "-c", "from gevent import monkey; monkey.patch_all(); import tests.processes.program as p; "

@@ -16,7 +16,7 @@ from tests.scenarios.scripts import asks, call, model, says, weather
 ASKED = {"messages": [("user", "How is the weather in Oslo?")]}
 
 
-def test_an_agent_with_a_tool(watch: Watch):
+def test_an_agent_calls_a_tool(watch: Watch):
     watch(
         """
         prompt forecaster/model "You know the weather."
@@ -46,7 +46,7 @@ def test_an_agent_with_a_tool(watch: Watch):
 
 
 @pytest.mark.filterwarnings("ignore:create_react_agent")
-def test_the_react_agent_of_langgraph(watch: Watch):
+def test_the_react_agent_of_langgraph_calls_a_tool(watch: Watch):
     from langgraph.prebuilt import create_react_agent
 
     watch(
@@ -73,7 +73,7 @@ def test_the_react_agent_of_langgraph(watch: Watch):
     )
 
 
-def test_the_classic_executor(watch: Watch):
+def test_the_classic_agent_executor_calls_a_tool(watch: Watch):
     agents = pytest.importorskip("langchain_classic.agents")
     prompt = ChatPromptTemplate.from_messages(
         [("system", "You are {who}."), ("human", "{input}"), ("placeholder", "{agent_scratchpad}")]
@@ -103,7 +103,7 @@ def test_the_classic_executor(watch: Watch):
     )
 
 
-def test_three_calls_of_one_tool_that_end_out_of_order(watch: Watch):
+def test_parallel_tool_calls_may_end_out_of_order(watch: Watch):
     def program(config: dict[str, Any]) -> Any:
         last_began = threading.Event()
 
@@ -148,7 +148,7 @@ def test_three_calls_of_one_tool_that_end_out_of_order(watch: Watch):
     assert {m["properties"]["requested_by"] for m in seen.of("tool_call")} == {asker}
 
 
-def test_reasoning_is_a_thought_and_not_part_of_the_answer(watch: Watch):
+def test_agent_reasoning_is_a_thought_and_not_part_of_the_answer(watch: Watch):
     thinks = says([{"type": "reasoning", "reasoning": "Oslo is north."}, {"type": "text", "text": "It is cold."}])
     watch(
         """
@@ -164,7 +164,7 @@ def test_reasoning_is_a_thought_and_not_part_of_the_answer(watch: Watch):
     )
 
 
-def test_an_agent_whose_model_fails(watch: Watch):
+def test_a_model_error_ends_the_turn_of_an_agent(watch: Watch):
     watch(
         """
         user_message   "How is the weather in Oslo?"
@@ -177,7 +177,7 @@ def test_an_agent_whose_model_fails(watch: Watch):
     )
 
 
-def test_an_answer_without_words_is_no_blank_message(watch: Watch):
+def test_an_empty_answer_is_not_reported_as_a_message(watch: Watch):
     watch(
         """
         user_message   "How is the weather in Oslo?"

@@ -37,7 +37,7 @@ def test_an_answer_with_its_sources_is_the_answer(watch: Watch):
     )
 
 
-def test_what_a_chain_adds_to_its_input_is_the_answer(watch: Watch):
+def test_the_key_that_a_chain_adds_to_its_input_is_the_answer(watch: Watch):
     watch(
         """
         user_message   "bears"
@@ -62,7 +62,7 @@ class Joke(TypedDict, total=False):
     joke: str
 
 
-def test_the_state_of_a_graph_holds_what_its_last_model_said(watch: Watch):
+def test_the_answer_is_found_in_the_graph_state(watch: Watch):
     def draft(state: Joke) -> Joke:
         return {"draft": model("A bear…").invoke(f"Draft: {state['topic']}").text}
 
@@ -88,7 +88,7 @@ def test_the_state_of_a_graph_holds_what_its_last_model_said(watch: Watch):
     )
 
 
-def test_a_structured_answer_is_told_whole_and_once(watch: Watch):
+def test_a_structured_answer_is_reported_in_full_and_once(watch: Watch):
     said = '{\n  "name": "Ada",\n  "fields": ["maths"]\n}'
     watch(
         r"""
@@ -102,7 +102,7 @@ def test_a_structured_answer_is_told_whole_and_once(watch: Watch):
     )
 
 
-def test_a_list_is_told_as_json(watch: Watch):
+def test_a_list_is_reported_as_json(watch: Watch):
     watch(
         r"""
         user_message   "Which?"
@@ -115,7 +115,7 @@ def test_a_list_is_told_as_json(watch: Watch):
     )
 
 
-def test_a_structured_output_with_its_message_is_what_was_parsed(watch: Watch):
+def test_a_structured_output_with_raw_message_reports_the_parsed_value(watch: Watch):
     def make() -> Runnable[Any, Any]:
         asked = model(asks(call("Fact", person="Ada")))
         return RunnablePassthrough() | {"raw": asked} | RunnablePassthrough.assign(
@@ -147,7 +147,7 @@ def test_a_configured_key_is_the_answer(watch: Watch):
     )
 
 
-def test_a_loop_of_the_programs_own_is_one_conversation(watch: Watch):
+def test_a_loop_in_the_program_is_one_conversation(watch: Watch):
     def program(config: Config) -> Any:
         with observe.conversation("c-1"):
             clerk = model(asks(call("weather", city="Oslo")), "Sunny.").bind_tools([weather])

@@ -47,7 +47,7 @@ def decided(decision: dict[str, Any]) -> Command[Any]:
     return Command(resume={"decisions": [decision]})
 
 
-def test_an_approval(watch: Watch):
+def test_an_approved_tool_call_runs(watch: Watch):
     watch(
         WAITING
         + """\
@@ -67,7 +67,7 @@ def test_an_approval(watch: Watch):
     )
 
 
-def test_an_edit(watch: Watch):
+def test_an_edited_tool_call_runs_with_the_new_arguments(watch: Watch):
     edit = {"type": "edit", "edited_action": {"name": "delete", "args": {"path": "/b"}}}
     watch(
         WAITING
@@ -90,7 +90,7 @@ def test_an_edit(watch: Watch):
     )
 
 
-def test_a_rejection_is_visible_as_a_call_that_was_not_run(watch: Watch):
+def test_a_rejected_tool_call_is_reported_as_not_run(watch: Watch):
     seen = watch(
         WAITING
         + """\
@@ -111,7 +111,7 @@ def test_a_rejection_is_visible_as_a_call_that_was_not_run(watch: Watch):
     assert called["properties"]["requested_by"] == seen.of("llm")[0]["externalMessageId"]
 
 
-def test_an_answer_of_the_human_in_the_tools_place(watch: Watch):
+def test_a_human_can_answer_in_place_of_the_tool(watch: Watch):
     watch(
         WAITING
         + """\

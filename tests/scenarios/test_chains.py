@@ -46,7 +46,7 @@ def test_a_sequence_is_a_turn(watch: Watch):
     )
 
 
-def test_a_bare_string_is_the_persons_text(watch: Watch):
+def test_a_bare_string_is_the_user_message(watch: Watch):
     watch(
         """
         prompt agent "You are a tutor."
@@ -60,7 +60,7 @@ def test_a_bare_string_is_the_persons_text(watch: Watch):
     )
 
 
-def test_what_is_picked_from_the_input_is_found_again(watch: Watch):
+def test_input_key_selects_the_user_message(watch: Watch):
     picked = {"question": itemgetter("asked"), "shout": itemgetter("asked") | RunnableLambda(str.upper)}
     watch(
         """
@@ -97,7 +97,7 @@ def test_parallel_branches_are_internal_unless_they_are_the_answer(watch: Watch)
     )
 
 
-def test_only_the_branch_that_ran_is_told(watch: Watch):
+def test_only_the_branch_that_ran_is_reported(watch: Watch):
     def make() -> Runnable[Any, Any]:
         router = ChatPromptTemplate([("human", "Route: {question}")]) | model("maths") | StrOutputParser()
         return RunnablePassthrough.assign(topic=router) | RunnableBranch(
@@ -118,7 +118,7 @@ def test_only_the_branch_that_ran_is_told(watch: Watch):
     )
 
 
-def test_a_fallback_that_was_needed_shows_the_failed_attempt(watch: Watch):
+def test_a_fallback_reports_the_failed_attempt(watch: Watch):
     watch(
         """
         prompt agent "You are a tutor."
@@ -156,7 +156,7 @@ def test_fallbacks_at_the_root_are_one_turn(watch: Watch):
     )
 
 
-def test_a_retry_shows_each_attempt_and_one_answer(watch: Watch):
+def test_a_retry_reports_each_attempt_and_one_answer(watch: Watch):
     watch(
         """
         prompt agent "You are a tutor."
@@ -179,7 +179,7 @@ def test_a_retry_shows_each_attempt_and_one_answer(watch: Watch):
     )
 
 
-def test_an_error_ends_the_turn_and_is_told_once(watch: Watch):
+def test_an_error_ends_the_turn_and_is_reported_once(watch: Watch):
     def fail(_: Any) -> None:
         raise ValueError("no such thing")
 
@@ -195,7 +195,7 @@ def test_an_error_ends_the_turn_and_is_told_once(watch: Watch):
     )
 
 
-def test_map_is_one_turn_with_its_calls(watch: Watch):
+def test_map_is_one_turn_with_several_calls(watch: Watch):
     seen = watch(
         r"""
         user_message   "Joke about bears"
@@ -217,7 +217,7 @@ def test_map_is_one_turn_with_its_calls(watch: Watch):
     assert seen.of("chain_end")[0]["properties"]["model_calls"] == 2
 
 
-def test_a_batch_of_a_chain_is_a_turn_each(watch: Watch):
+def test_each_input_of_a_chain_batch_is_a_turn(watch: Watch):
     def program(config: Config) -> Any:
         return (tutor() | StrOutputParser()).batch([{"question": "144?"}, {"question": "12 * 12?"}], config)
 
@@ -248,7 +248,7 @@ def test_a_batch_of_a_chain_is_a_turn_each(watch: Watch):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the wrapper is going away; programs that use it are not
-def test_a_history_wrapper_reads_memory_and_tells_each_message_once(watch: Watch):
+def test_runnable_with_message_history_reports_each_message_once(watch: Watch):
     prompt = ChatPromptTemplate(
         [("system", "You are a tutor."), MessagesPlaceholder("history"), ("human", "{question}")]
     )
@@ -301,7 +301,7 @@ def test_a_history_wrapper_reads_memory_and_tells_each_message_once(watch: Watch
     )
 
 
-def test_a_stream_whose_input_comes_late_still_has_its_user(watch: Watch):
+def test_a_stream_with_late_input_still_has_its_user_message(watch: Watch):
     def upper(pieces: Any) -> Any:
         for piece in pieces:
             yield {"question": piece["question"].upper()}
@@ -362,7 +362,7 @@ def test_a_function_that_calls_models_is_a_turn(watch: Watch):
     )
 
 
-def test_an_answer_that_code_composed_is_the_answer(watch: Watch):
+def test_an_answer_composed_by_code_is_the_answer(watch: Watch):
     def decorate(message: Any) -> str:
         return f"*** {message.text} ***"
 
@@ -379,7 +379,7 @@ def test_an_answer_that_code_composed_is_the_answer(watch: Watch):
     )
 
 
-def test_a_parsed_answer_is_told_as_json(watch: Watch):
+def test_a_parsed_answer_is_reported_as_json(watch: Watch):
     watch(
         r"""
         prompt agent "You are a tutor."
@@ -393,7 +393,7 @@ def test_a_parsed_answer_is_told_as_json(watch: Watch):
     )
 
 
-def test_history_that_the_program_passes_is_told_once(watch: Watch):
+def test_history_passed_by_the_program_is_imported_once(watch: Watch):
     prompt = ChatPromptTemplate([("system", "You are a tutor."), MessagesPlaceholder("chat"), ("human", "{question}")])
 
     def program(config: Config) -> Any:
@@ -428,7 +428,7 @@ def test_history_that_the_program_passes_is_told_once(watch: Watch):
     )
 
 
-def test_names_tags_and_metadata_of_the_user_are_kept(watch: Watch):
+def test_run_name_tags_and_metadata_are_kept(watch: Watch):
     config = {"run_name": "tutor", "tags": ["beta"], "metadata": {"plan": "pro"}}
     watch(
         """
@@ -443,7 +443,7 @@ def test_names_tags_and_metadata_of_the_user_are_kept(watch: Watch):
     )
 
 
-def test_a_prompt_by_itself_is_no_conversation(watch: Watch):
+def test_a_standalone_prompt_is_not_a_conversation(watch: Watch):
     def program(config: Config) -> Any:
         TUTOR.invoke({"question": "144?"}, config)
         return PromptTemplate.from_template("Tell me of {topic}").invoke({"topic": "cats"}, config)
@@ -451,11 +451,11 @@ def test_a_prompt_by_itself_is_no_conversation(watch: Watch):
     watch("", program)
 
 
-def test_a_parser_by_itself_is_no_conversation(watch: Watch):
+def test_a_standalone_parser_is_not_a_conversation(watch: Watch):
     watch("", lambda config: StrOutputParser().invoke(AIMessage("Twelve."), config))
 
 
-def test_a_prompt_that_was_filled_before_the_call_is_still_its_template(watch: Watch):
+def test_a_prompt_formatted_before_the_call_is_still_a_template(watch: Watch):
     prompt = ChatPromptTemplate([("system", "You are a {mood} tutor."), ("human", "{question}")])
 
     def program(config: Config) -> Any:
@@ -475,7 +475,7 @@ def test_a_prompt_that_was_filled_before_the_call_is_still_its_template(watch: W
     )
 
 
-def test_a_chain_without_a_model_is_a_turn_of_the_program(watch: Watch):
+def test_a_chain_without_a_model_is_a_turn(watch: Watch):
     watch(
         """
         user_message   "hello"

@@ -66,7 +66,7 @@ def thread(function: Any, given: str) -> Future[BaseMessage]:
     return done
 
 
-def test_threads_that_carry_the_context_stay_in_the_turn(watch: Watch):
+def test_threads_that_copy_the_context_stay_in_the_turn(watch: Watch):
     def carried(function: Any, given: str) -> Future[BaseMessage]:
         return thread(lambda text: contextvars.copy_context().run(function, text), given)
 
@@ -89,14 +89,14 @@ chain_start    both
 """
 
 
-def test_threads_without_the_context_are_turns_of_their_own(watch: Watch):
+def test_threads_without_the_context_are_separate_turns(watch: Watch):
     # An explicit handler does not reach them at all: LangChain's own way of handing it on is the context.
     with ThreadPoolExecutor(2) as pool:
         for run in (thread, pool.submit):
             watch(APART, lambda config, run=run: both(run).invoke("both", config), explicit=FIRST, unordered=True)
 
 
-def test_a_thread_that_is_given_the_config_stays_in_the_turn(watch: Watch):
+def test_a_thread_that_receives_the_config_stays_in_the_turn(watch: Watch):
     def call(_: str, config: Any) -> str:
         with ThreadPoolExecutor(2) as pool:
             called = [
@@ -131,7 +131,7 @@ def test_tasks_and_gathered_calls_stay_in_the_turn(watch: Watch):
         watch(TWO_CALLS, program, unordered=True)
 
 
-def test_an_executor_of_the_loop_is_a_thread_without_context(watch: Watch):
+def test_the_executor_of_the_event_loop_has_no_context(watch: Watch):
     async def executor(_: str) -> str:
         loop = asyncio.get_running_loop()
         one = await loop.run_in_executor(None, model("One.").invoke, "one")
@@ -144,7 +144,7 @@ def test_an_executor_of_the_loop_is_a_thread_without_context(watch: Watch):
     watch(APART, program, explicit=FIRST, unordered=True)
 
 
-def test_work_that_outlives_its_turn_is_a_late_part_of_it(watch: Watch):
+def test_work_that_ends_after_its_turn_is_added_to_it(watch: Watch):
     async def program(config: Config) -> Any:
         gate, tasks = asyncio.Event(), []
 
@@ -174,7 +174,7 @@ def test_work_that_outlives_its_turn_is_a_late_part_of_it(watch: Watch):
     )
 
 
-def test_work_that_begins_after_its_turn_is_a_late_part_of_it(watch: Watch):
+def test_work_that_starts_after_its_turn_is_added_to_it(watch: Watch):
     async def program(config: Config) -> Any:
         gate, tasks = asyncio.Event(), []
 

@@ -67,19 +67,19 @@ WAYS: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("auto_inject", [True, False], ids=["also injected", "explicit"])
-def test_each_run_is_told_once(watch: Watch, way: str, auto_inject: bool):
+def test_each_run_is_reported_once(watch: Watch, way: str, auto_inject: bool):
     seen = watch.trace(lambda config: WAYS[way](), auto_inject=auto_inject)
     assert seen.outcome == "'Hello.'"
     assert tree(seen.messages) == ONCE.strip()
 
 
-def test_init_twice_watches_once(watch: Watch):
+def test_calling_init_twice_installs_one_handler(watch: Watch):
     observe.init(api_key="gf_another", base_url="http://127.0.0.1:9")
     seen = watch.trace(lambda config: chain().invoke({"text": "hi"}, config))
     assert tree(seen.messages) == ONCE.strip()
 
 
-def test_a_node_that_passes_the_handler_on_is_one_turn(watch: Watch):
+def test_a_node_that_passes_the_handler_to_a_chain_is_one_turn(watch: Watch):
     def answer(state: MessagesState) -> Config:
         said = chain().invoke({"text": state["messages"][-1].text}, {"callbacks": ours()})
         return {"messages": [AIMessage(said)]}
@@ -117,7 +117,7 @@ class Other(BaseCallbackHandler):
         self.heard.append("answer")
 
 
-def test_other_handlers_hear_what_they_heard_before(watch: Watch):
+def test_other_handlers_receive_the_same_events_as_without_gati(watch: Watch):
     def program(config: Config) -> list[str]:
         other = Other()
         handed = {**config, "callbacks": [*config.get("callbacks", ()), other]}
@@ -129,7 +129,7 @@ def test_other_handlers_hear_what_they_heard_before(watch: Watch):
     watch("\n".join(["conversation ~" + ONCE.rstrip()] * 3), program)
 
 
-def test_what_is_paused_is_not_told(watch: Watch):
+def test_nothing_is_recorded_while_paused(watch: Watch):
     def program(config: Config) -> Any:
         with observe.paused():
             secret = chain().invoke({"text": "secret"}, config)
@@ -151,7 +151,7 @@ def test_what_is_paused_is_not_told(watch: Watch):
     watch(ONCE, program, aprogram, decorated)
 
 
-def test_a_pause_inside_a_turn_leaves_out_that_part_of_it(watch: Watch):
+def test_a_pause_inside_a_turn_omits_the_paused_part(watch: Watch):
     def answer(text: str) -> str:
         with observe.paused():
             secret = chain().invoke({"text": "secret"})
@@ -169,7 +169,7 @@ def test_a_pause_inside_a_turn_leaves_out_that_part_of_it(watch: Watch):
     )
 
 
-def test_a_turn_that_began_paused_stays_so(watch: Watch):
+def test_a_turn_started_while_paused_is_never_recorded(watch: Watch):
     def program(config: Config) -> Any:
         with observe.paused():
             stream = chain().stream({"text": "secret"}, config)
@@ -179,7 +179,7 @@ def test_a_turn_that_began_paused_stays_so(watch: Watch):
     watch("", program)
 
 
-def test_nothing_is_told_before_init_and_after_shutdown(watch: Watch):
+def test_nothing_is_recorded_before_init_and_after_shutdown(watch: Watch):
     kept = watch.trace(lambda config: chain().invoke({"text": "hi"}, config))
     assert len(kept.messages) == 5
     assert observe.get_callbacks() == []
@@ -188,7 +188,7 @@ def test_nothing_is_told_before_init_and_after_shutdown(watch: Watch):
     assert not observe.flush().delivered
 
 
-def test_a_model_that_was_made_before_init_is_watched(watch: Watch):
+def test_a_model_created_before_init_is_recorded(watch: Watch):
     before = ScriptedChatModel(replies=["Hello."])
     seen = watch.trace(lambda config: before.invoke("hi", config).text)
     assert seen.transcript() == [("user", "hi"), ("assistant", "Hello.")]

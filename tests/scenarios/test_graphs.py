@@ -31,7 +31,7 @@ def says_node(*replies: Any, **more: Any) -> Any:
     return lambda state: {"messages": [speaker.invoke(state["messages"])]}
 
 
-def test_conditional_edges_show_only_the_nodes_that_ran(watch: Watch):
+def test_conditional_edges_report_only_the_nodes_that_ran(watch: Watch):
     def graph() -> Any:
         builder = StateGraph(MessagesState)
         builder.add_node("poet", says_node("A poem."))
@@ -60,7 +60,7 @@ class Topics(TypedDict, total=False):
     best: str
 
 
-def test_a_map_over_send_and_its_reduction(watch: Watch):
+def test_send_runs_nodes_in_parallel_before_the_reduction(watch: Watch):
     def graph() -> Any:
         def write(state: Any) -> dict[str, Any]:
             return {"jokes": [model(f"A joke about {state['animal']}.").invoke("Joke about " + state["animal"]).text]}
@@ -93,7 +93,7 @@ def test_a_map_over_send_and_its_reduction(watch: Watch):
     )
 
 
-def test_a_subgraph_as_a_node_and_one_called_in_a_node(watch: Watch):
+def test_subgraphs_are_reported_as_a_node_and_inside_a_node(watch: Watch):
     def graph() -> Any:
         inner = StateGraph(MessagesState)
         inner.add_node("sketch", says_node("A sketch."))
@@ -129,7 +129,7 @@ def test_a_subgraph_as_a_node_and_one_called_in_a_node(watch: Watch):
     )
 
 
-def test_a_retried_node_shows_each_attempt(watch: Watch):
+def test_a_retried_node_reports_each_attempt(watch: Watch):
     def graph() -> Any:
         tries: list[int] = []
 
@@ -161,7 +161,7 @@ def test_a_retried_node_shows_each_attempt(watch: Watch):
     "error_handler" not in inspect.signature(StateGraph.add_node).parameters,
     reason="this LangGraph has no error handlers",
 )
-def test_an_error_handler_takes_over(watch: Watch):
+def test_a_node_error_handler_recovers_the_turn(watch: Watch):
     def graph() -> Any:
         def broken(state: MessagesState) -> dict[str, Any]:
             raise ValueError("no paper")
@@ -182,7 +182,7 @@ def test_an_error_handler_takes_over(watch: Watch):
     assert (broken["node"], broken["status"], broken["error_type"]) == ("draw", "error", "ValueError")
 
 
-def test_an_error_in_a_node_is_the_turns_error(watch: Watch):
+def test_an_error_in_a_node_is_the_error_of_the_turn(watch: Watch):
     def graph() -> Any:
         def broken(state: MessagesState) -> dict[str, Any]:
             raise ValueError("no paper")
@@ -204,7 +204,7 @@ def test_an_error_in_a_node_is_the_turns_error(watch: Watch):
 
 
 @says_it_is_a_graph
-def test_a_cached_node_does_not_run_again(watch: Watch):
+def test_a_cached_node_runs_once(watch: Watch):
     def program(config: Config) -> Any:
         builder = StateGraph(Topics)
         builder.add_node("slow", lambda state: {"best": "about " + state["topic"]}, cache_policy=CachePolicy())
@@ -247,7 +247,7 @@ def test_the_recursion_limit_is_an_error_of_the_turn(watch: Watch):
     assert seen.transcript() == [("user", "Draw a cat.")]
 
 
-def test_the_functional_api(watch: Watch):
+def test_an_entrypoint_and_its_tasks_are_one_turn(watch: Watch):
     @task
     def sketch(topic: str) -> str:
         return str(model(f"A sketch of {topic}.").invoke(f"Sketch {topic}").text)
@@ -296,7 +296,7 @@ def answering(state: Any) -> dict[str, Any]:
     return {"answer": model("Forty-two.").invoke(question).text}
 
 
-def test_a_pydantic_state(watch: Watch):
+def test_a_graph_may_have_a_pydantic_state(watch: Watch):
     def graph() -> Any:
         builder = StateGraph(Asked)
         builder.add_node("think", answering)
@@ -315,7 +315,7 @@ def test_a_pydantic_state(watch: Watch):
     watch(golden, *ways(graph, {"question": "The answer?"}, only=BOTH))
 
 
-def test_a_dataclass_state(watch: Watch):
+def test_a_graph_may_have_a_dataclass_state(watch: Watch):
     def graph() -> Any:
         builder = StateGraph(AskedData)
         builder.add_node("think", answering)
@@ -335,7 +335,7 @@ def test_a_dataclass_state(watch: Watch):
     )
 
 
-def test_messages_under_a_key_of_the_programs_own(watch: Watch):
+def test_messages_are_found_under_a_custom_key(watch: Watch):
     def graph() -> Any:
         speaker = model("Forty-two.")
         builder = StateGraph(Chat)
@@ -363,7 +363,7 @@ class Form(TypedDict, total=False):
     draft: str
 
 
-def test_keys_that_the_options_name(watch: Watch):
+def test_input_key_and_output_key_select_the_messages(watch: Watch):
     def graph() -> Any:
         builder = StateGraph(Form)
         builder.add_node("write", lambda s: {"letter": "Dear Sir, " + s["wish"], "draft": "Dear …"})
@@ -384,7 +384,7 @@ def test_keys_that_the_options_name(watch: Watch):
     )
 
 
-def test_a_graph_that_says_nothing_has_no_words(watch: Watch):
+def test_a_graph_without_text_has_no_messages(watch: Watch):
     """Numbers in, numbers out: a turn of the program, in which no person has said or seen anything."""
 
     class Numbers(TypedDict):
@@ -410,7 +410,7 @@ def test_a_graph_that_says_nothing_has_no_words(watch: Watch):
 # -- events -------------------------------------------------------------------------------------------
 
 
-def test_custom_events_stand_where_they_were_made(watch: Watch):
+def test_custom_events_appear_under_the_node_that_emitted_them(watch: Watch):
     def make(is_async: bool) -> Any:
         def tell(state: MessagesState) -> dict[str, Any]:
             dispatch_custom_event("progress", {"percent": 50})
@@ -439,7 +439,7 @@ def test_custom_events_stand_where_they_were_made(watch: Watch):
     )
 
 
-def test_a_router_function_and_its_end_are_plumbing(watch: Watch):
+def test_router_functions_are_not_reported(watch: Watch):
     def graph() -> Any:
         builder = StateGraph(MessagesState)
         builder.add_node("draw", says_node("A cat."))

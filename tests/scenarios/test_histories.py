@@ -21,7 +21,7 @@ BEFORE = (("user", "Hello"), ("assistant", "Hi! What is it?"))
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_bare_models_history_is_told_once(watch: Watch, form: str):
+def test_the_history_of_a_bare_model_is_imported_once(watch: Watch, form: str):
     make = FORMS[form]
 
     def program(config: Config) -> Any:
@@ -54,7 +54,7 @@ def test_a_bare_models_history_is_told_once(watch: Watch, form: str):
     )
 
 
-def test_what_another_conversation_was_told_is_new_to_this_one(watch: Watch):
+def test_histories_of_different_conversations_are_independent(watch: Watch):
     def program(config: Config) -> Any:
         for name in ("c-1", "c-2"):
             history = [*(FORMS["messages"](*said) for said in BEFORE), HumanMessage("144?")]
@@ -76,7 +76,7 @@ llm            gpt-4o-mini 10>5 $
     )
 
 
-def test_a_history_without_a_conversations_name_is_only_what_the_model_was_given(watch: Watch):
+def test_without_a_conversation_id_history_is_only_model_input(watch: Watch):
     watch(
         """
         user_message   "144?"
@@ -87,7 +87,7 @@ def test_a_history_without_a_conversations_name_is_only_what_the_model_was_given
     )
 
 
-def test_a_trimmed_history_tells_nothing_again(watch: Watch):
+def test_a_trimmed_history_repeats_nothing(watch: Watch):
     prompt = ChatPromptTemplate([("system", "You are a tutor."), MessagesPlaceholder("chat")])
 
     def program(config: Config) -> Any:
@@ -107,7 +107,7 @@ def test_a_trimmed_history_tells_nothing_again(watch: Watch):
     assert [m for m in seen.of("llm") if "input" in m] == []
 
 
-def test_several_messages_of_a_person_are_each_told(watch: Watch):
+def test_consecutive_user_messages_are_each_reported(watch: Watch):
     watch(
         """
         user_message   "Hello"
@@ -119,7 +119,7 @@ def test_several_messages_of_a_person_are_each_told(watch: Watch):
     )
 
 
-def test_a_system_message_in_mid_conversation_is_told_as_one(watch: Watch):
+def test_a_system_message_within_the_history_is_reported(watch: Watch):
     given = [
         SystemMessage("You are a tutor."),
         HumanMessage("Hello"),
@@ -139,7 +139,7 @@ def test_a_system_message_in_mid_conversation_is_told_as_one(watch: Watch):
     )
 
 
-def test_text_and_history_under_keys_of_their_own(watch: Watch):
+def test_input_and_history_may_have_custom_keys(watch: Watch):
     prompt = ChatPromptTemplate([("placeholder", "{history}"), ("human", "{ask}")])
 
     def program(config: Config) -> Any:
@@ -162,7 +162,7 @@ def test_text_and_history_under_keys_of_their_own(watch: Watch):
     )
 
 
-def test_a_history_that_another_process_may_have_told_is_counted_and_not_told_again(watch: Watch):
+def test_without_import_history_is_counted_but_not_reported(watch: Watch):
     def program(config: Config) -> Any:
         ours = {**config, "metadata": {"conversation_id": "c-1"}}
         history = [*(FORMS["messages"](*said) for said in BEFORE), HumanMessage("144?")]
@@ -181,7 +181,7 @@ def test_a_history_that_another_process_may_have_told_is_counted_and_not_told_ag
     assert seen.of("user_message")[0]["properties"] == {"history_messages": len(BEFORE)}
 
 
-def test_a_greeting_before_the_first_words_was_told_by_no_turn_and_is_told_with_them(watch: Watch):
+def test_a_greeting_before_the_first_user_message_is_reported_with_it(watch: Watch):
     def program(config: Config) -> Any:
         ours = {**config, "metadata": {"conversation_id": "c-1"}}
         return model("Twelve.").invoke([AIMessage("Hi! What is it?"), HumanMessage("144?")], ours).text

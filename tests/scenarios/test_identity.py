@@ -86,7 +86,7 @@ def whose(seen: Seen, text: str) -> tuple[str, str, str | None]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("auto_inject", [True, False], ids=["injected", "explicit"])
-def test_the_first_that_says_it_wins(watch: Watch, kind: str, auto_inject: bool):
+def test_the_most_specific_source_of_identity_wins(watch: Watch, kind: str, auto_inject: bool):
     make, given = KINDS[kind]
     # Before Python 3.11 the `configurable` of a graph cannot be seen in async code.
     blind = kind == "graph" and LOSES_HANDLERS
@@ -121,7 +121,7 @@ def test_the_first_that_says_it_wins(watch: Watch, kind: str, auto_inject: bool)
         assert whose(seen, label) == expected, label
 
 
-def test_without_any_word_a_turn_is_a_conversation_of_nobody(watch: Watch):
+def test_without_identity_a_turn_is_an_anonymous_conversation(watch: Watch):
     seen = watch.trace(lambda config: [chain().invoke({"text": text}, config) for text in ("one", "two")])
     one, two = whose(seen, "one"), whose(seen, "two")
     assert one[0] != two[0]
@@ -129,17 +129,17 @@ def test_without_any_word_a_turn_is_a_conversation_of_nobody(watch: Watch):
 
 
 @pytest.mark.parametrize("key", ["conversation_id", "thread_id", "session_id", "langfuse_session_id"])
-def test_the_ecosystems_names_of_a_conversation_are_known(watch: Watch, key: str):
+def test_common_metadata_keys_for_conversations_are_recognized(watch: Watch, key: str):
     seen = watch.trace(lambda config: chain().invoke({"text": "hi"}, {**config, "metadata": {key: "c-9"}}))
     assert whose(seen, "hi")[0] == "c-9"
 
 
-def test_the_ecosystems_names_of_a_user_are_known(watch: Watch):
+def test_common_metadata_keys_for_users_are_recognized(watch: Watch):
     seen = watch.trace(lambda config: chain().invoke({"text": "hi"}, {**config, "metadata": {"langfuse_user_id": 7}}))
     assert whose(seen, "hi")[1] == "7"
 
 
-def test_each_field_is_looked_for_by_itself(watch: Watch):
+def test_each_identity_field_is_resolved_independently(watch: Watch):
     config = {"metadata": {"thread_id": "c-meta"}, "configurable": {"thread_id": "c-conf", "user_id": "u-conf"}}
 
     def program(extra: Config) -> None:
@@ -196,7 +196,7 @@ def test_a_decorated_function_is_a_conversation(watch: Watch):
     ],
     ids=["at invoke", "both by with_config", "handler by with_config"],
 )
-def test_it_does_not_matter_where_the_handler_is_attached(watch: Watch, attach: Callable[[Any], Any]):
+def test_the_handler_may_be_attached_anywhere(watch: Watch, attach: Callable[[Any], Any]):
     seen = watch.trace(lambda config: attach(chain()), auto_inject=False)
     assert whose(seen, "hi") == ("c-1", "ada", None)
     assert [m["messageType"] for m in seen.messages] == [
@@ -207,7 +207,7 @@ def test_it_does_not_matter_where_the_handler_is_attached(watch: Watch, attach: 
 META = {"conversation_id": "c-1", "user_id": "ada"}
 
 
-def test_a_handler_on_the_model_alone_sees_its_calls(watch: Watch):
+def test_a_handler_on_the_model_records_only_its_calls(watch: Watch):
     def program(config: Config) -> Any:
         watched = model("Hello.", callbacks=observe.get_callbacks())
         return (ChatPromptTemplate([("human", "{text}")]) | watched).invoke({"text": "hi"}, {"metadata": META})
@@ -245,7 +245,7 @@ def app() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", ["async", "threads"])
-def test_nothing_leaks_to_the_next_request_of_a_connection(watch: Watch, app: str, path: str):
+def test_identity_does_not_leak_into_the_next_request_of_a_connection(watch: Watch, app: str, path: str):
     def program(config: Config) -> None:
         with httpx.Client(base_url=app) as client:
             for user in ("ada", "", "bob", ""):

@@ -40,7 +40,7 @@ MODULES = (
 )  # fmt: skip
 
 
-_OF_THE_WHOLE = {"test_a_prompt_of_the_middlewares_own_is_not_the_agents"}
+_OF_THE_WHOLE = {"test_the_prompt_of_middleware_is_not_the_prompt_of_the_agent"}
 """Tells under which prompt the first words stand, which nobody knows when the first part goes."""
 
 
@@ -86,11 +86,11 @@ class InParts(Watch):
 
 
 @pytest.mark.parametrize("scenario", _scenarios())
-def test_a_scenario_in_parts_ends_as_the_same_messages(watch: Watch, scenario: Callable[[Watch], None]):
+def test_incremental_submission_ends_with_the_same_messages(watch: Watch, scenario: Callable[[Watch], None]):
     scenario(InParts(watch.server, scenario.__name__))
 
 
-def test_what_is_done_arrives_while_the_turn_goes_on(watch: Watch):
+def test_finished_steps_arrive_while_the_turn_continues(watch: Watch):
     """The tool of the second step waits until the first step has arrived."""
     arrived: list[list[str]] = []
 
@@ -114,7 +114,7 @@ def test_what_is_done_arrives_while_the_turn_goes_on(watch: Watch):
     assert len(seen.messages) == 16
 
 
-def test_a_turn_that_never_ends_has_delivered_what_was_done(watch: Watch):
+def test_a_turn_that_never_ends_has_delivered_its_finished_steps(watch: Watch):
     def program(config: Config) -> Any:
         stuck, go_on = threading.Event(), threading.Event()
 

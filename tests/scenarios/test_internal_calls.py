@@ -27,7 +27,7 @@ class Chat(MessagesState):
     title: str
 
 
-def test_a_router_with_structured_output(watch: Watch):
+def test_a_router_call_with_structured_output_is_internal(watch: Watch):
     def graph() -> Any:
         router = model(asks(call("Route", "r1", node="painter"))).with_structured_output(Route)
         builder = StateGraph(MessagesState)
@@ -50,7 +50,7 @@ def test_a_router_with_structured_output(watch: Watch):
     )
 
 
-def test_a_title_made_beside_the_answer(watch: Watch):
+def test_a_title_generated_in_parallel_is_internal(watch: Watch):
     def graph() -> Any:
         builder = StateGraph(Chat)
         builder.add_node("answer", lambda s: {"messages": [model("A cat.").invoke(s["messages"])]})
@@ -74,7 +74,7 @@ def test_a_title_made_beside_the_answer(watch: Watch):
     )
 
 
-def test_a_draft_and_its_critique(watch: Watch):
+def test_drafts_and_critiques_are_internal(watch: Watch):
     class Work(TypedDict, total=False):
         question: str
         draft: str
@@ -113,7 +113,7 @@ def test_a_draft_and_its_critique(watch: Watch):
     )
 
 
-def test_a_failed_attempt_before_a_fallback_inside_a_node(watch: Watch):
+def test_a_failed_attempt_before_a_fallback_in_a_node_is_reported(watch: Watch):
     def graph() -> Any:
         either = model(RuntimeError("overloaded")).with_fallbacks([model("A cat.", model_name="gpt-4o")])
         builder = StateGraph(MessagesState)
@@ -135,7 +135,7 @@ def test_a_failed_attempt_before_a_fallback_inside_a_node(watch: Watch):
     )
 
 
-def test_a_question_rewritten_by_a_chain_inside_a_node(watch: Watch):
+def test_a_question_rewritten_in_a_node_is_internal(watch: Watch):
     def graph() -> Any:
         rewrite = ChatPromptTemplate.from_messages([("system", "Rewrite."), ("human", "{question}")]) | model(
             "cat, ink"

@@ -29,7 +29,7 @@ def painter(*questions: Any) -> Any:
     return builder.compile(name="painter", checkpointer=InMemorySaver())
 
 
-def test_a_question_in_a_node_and_its_answer_are_words(watch: Watch):
+def test_a_question_asked_by_a_node_and_its_answer_are_messages(watch: Watch):
     watch(
         """
         conversation c-1 of anonymous
@@ -48,7 +48,7 @@ def test_a_question_in_a_node_and_its_answer_are_words(watch: Watch):
     )
 
 
-def test_a_graph_that_is_resumed_twice(watch: Watch):
+def test_a_graph_can_be_resumed_twice(watch: Watch):
     watch(
         """
         conversation c-1 of anonymous
@@ -72,7 +72,7 @@ def test_a_graph_that_is_resumed_twice(watch: Watch):
     )
 
 
-def test_a_question_that_is_data_is_no_text(watch: Watch):
+def test_an_interrupt_with_data_is_not_a_message(watch: Watch):
     watch(
         """
         conversation c-1 of anonymous
@@ -91,7 +91,7 @@ def test_a_question_that_is_data_is_no_text(watch: Watch):
     )
 
 
-def test_a_refusal_is_a_decision_too(watch: Watch):
+def test_a_false_resume_value_is_a_decision(watch: Watch):
     watch(
         """
         conversation c-1 of anonymous
@@ -123,7 +123,7 @@ def pair(*names: str) -> Any:
     return builder.compile(name="pair", checkpointer=InMemorySaver())
 
 
-def test_several_questions_at_once_are_answered_by_their_ids(watch: Watch):
+def test_simultaneous_questions_are_answered_by_id(watch: Watch):
     def answers(graph: Any, config: Config) -> Any:
         asked = graph.get_state(config).interrupts
         return Command(resume={one.id: "big" if "size" in one.value else "red" for one in asked})
@@ -150,7 +150,7 @@ def test_several_questions_at_once_are_answered_by_their_ids(watch: Watch):
     )
 
 
-def test_one_question_of_two_is_answered_and_the_other_waits(watch: Watch):
+def test_one_of_two_questions_may_stay_open(watch: Watch):
     def answer(graph: Any, config: Config) -> Any:
         first = next(one for one in graph.get_state(config).interrupts if "colour" in one.value)
         return Command(resume={first.id: "red"})
@@ -216,7 +216,7 @@ def test_a_question_in_a_subgraph_is_asked_once(watch: Watch):
     )
 
 
-def test_a_question_in_a_tool(watch: Watch):
+def test_a_tool_can_ask_a_question(watch: Watch):
     def shop() -> Any:
         @tool
         def buy(item: str) -> str:
@@ -305,7 +305,7 @@ def test_a_static_interrupt_pauses_the_turn(watch: Watch, when: dict[str, Any]):
 
 
 @tells_static_interrupts
-def test_a_pause_before_the_tools_waits(watch: Watch):
+def test_a_pause_before_the_tools_leaves_the_turn_waiting(watch: Watch):
     """Requests that nobody answered tell of the pause to every handler."""
 
     def shop() -> Any:
@@ -346,7 +346,7 @@ def test_a_pause_before_the_tools_waits(watch: Watch):
 # -- what only looks like control flow ------------------------------------------------------------------
 
 
-def test_an_error_of_the_users_that_is_named_like_an_interrupt_stays_an_error(watch: Watch):
+def test_an_application_error_named_like_an_interrupt_is_an_error(watch: Watch):
     class GraphInterrupt(Exception):
         pass
 

@@ -79,7 +79,7 @@ def texts_in(value: Any) -> int:
 
 @pytest.mark.parametrize("converse", [checkpointed, whole_history, chain_with_history])
 @pytest.mark.timeout(240)
-def test_a_turn_costs_the_same_however_long_the_conversation_is(
+def test_the_cost_of_a_turn_does_not_depend_on_the_length_of_the_conversation(
     watch: Watch, converse: Callable[[int, Config], None], monkeypatch: pytest.MonkeyPatch
 ):
     cost: dict[int, list[float]] = {}

@@ -77,7 +77,7 @@ def everything() -> Any:
     return builder.compile(name="tea", checkpointer=InMemorySaver())
 
 
-def test_each_type_of_message_stands_where_it_means_something(watch: Watch):
+def test_each_message_type_appears_in_its_place(watch: Watch):
     def program(config: Config) -> Any:
         graph, own = everything(), {**config, "configurable": {"thread_id": "c-1"}}
         given = [HumanMessage("How hot is tea?", id="h1"), SystemMessage("Be brief.", id="s1")]
@@ -123,7 +123,7 @@ def test_each_type_of_message_stands_where_it_means_something(watch: Watch):
     assert {message["messageType"] for message in seen.messages} == TYPES
 
 
-def test_detail_conversation_tells_only_what_a_person_saw_tools_and_retrievals(watch: Watch):
+def test_detail_conversation_delivers_only_messages_tools_and_retrievals(watch: Watch):
     def program(config: Config) -> Any:
         graph, own = everything(), {**config, "configurable": {"thread_id": "c-1"}}
         graph.invoke({"messages": [HumanMessage("How hot is tea?", id="h1")]}, own)

@@ -76,7 +76,7 @@ def test_a_summary_is_internal(watch: Watch):
     )
 
 
-def test_a_tool_that_is_tried_again(watch: Watch):
+def test_a_retried_tool_call_reports_each_attempt(watch: Watch):
     def make() -> Any:
         tries = []
 
@@ -115,7 +115,7 @@ def test_a_tool_that_is_tried_again(watch: Watch):
     assert [m["properties"]["tool_call_id"] for m in seen.of("tool_call")] == ["c1", "c1"]
 
 
-def test_a_model_that_falls_back(watch: Watch):
+def test_a_fallback_model_reports_both_calls(watch: Watch):
     watch(
         """
         user_message   "How is the weather in Oslo?"
@@ -136,7 +136,7 @@ def test_a_model_that_falls_back(watch: Watch):
     )
 
 
-def test_a_model_that_is_tried_again(watch: Watch):
+def test_a_retried_model_call_reports_each_attempt(watch: Watch):
     watch(
         """
         user_message   "How is the weather in Oslo?"
@@ -158,7 +158,7 @@ def test_a_model_that_is_tried_again(watch: Watch):
     )
 
 
-def test_a_model_that_fails_for_good_has_its_error_as_answer(watch: Watch):
+def test_the_error_of_a_model_can_be_the_answer(watch: Watch):
     """`on_failure="continue"` makes the error the answer that the person sees."""
     watch(
         """
@@ -186,7 +186,7 @@ def test_a_model_that_fails_for_good_has_its_error_as_answer(watch: Watch):
     )
 
 
-def test_a_prompt_made_by_middleware_is_the_calls_prompt(watch: Watch):
+def test_a_prompt_from_middleware_is_the_prompt_of_the_call(watch: Watch):
     @dynamic_prompt
     def mood(request: ModelRequest) -> str:
         return f"You are patient. {len(request.messages)} messages so far."
@@ -241,7 +241,7 @@ def test_hooks_are_steps(watch: Watch):
     )
 
 
-def test_a_hook_that_answers_by_itself(watch: Watch):
+def test_a_hook_can_answer_in_place_of_the_model(watch: Watch):
     @before_model(can_jump_to=["end"])
     def guard(state: AgentState[Any], runtime: Any) -> dict[str, Any]:
         return {"messages": [AIMessage("I may not say.")], "jump_to": "end"}
@@ -258,7 +258,7 @@ def test_a_hook_that_answers_by_itself(watch: Watch):
     )
 
 
-def test_a_limit_of_tool_calls(watch: Watch):
+def test_a_tool_call_limit_reports_the_blocked_call(watch: Watch):
     seen = watch.trace(
         agent(
             asks(call("weather", "c1", city="Oslo")),
@@ -275,7 +275,7 @@ def test_a_limit_of_tool_calls(watch: Watch):
     assert seen.transcript() == [("user", "How is the weather in Oslo?"), ("assistant", "Enough.")]
 
 
-def test_a_tool_call_that_middleware_answers(watch: Watch):
+def test_middleware_can_answer_a_tool_call(watch: Watch):
     @wrap_tool_call
     def cached(request: Any, handler: Any) -> ToolMessage:
         return ToolMessage("rain, as an hour ago", tool_call_id=request.tool_call["id"])
@@ -305,7 +305,7 @@ class Forecast(BaseModel):
     degrees: int
 
 
-def test_structured_output_by_tool_is_the_answer_and_no_tool_call(watch: Watch):
+def test_structured_output_from_a_tool_is_the_answer_and_not_a_tool_call(watch: Watch):
     watch(
         """
         user_message   "How is the weather in Oslo?"
@@ -319,7 +319,7 @@ def test_structured_output_by_tool_is_the_answer_and_no_tool_call(watch: Watch):
     )
 
 
-def test_structured_output_of_the_wrong_shape_is_asked_for_again(watch: Watch):
+def test_invalid_structured_output_is_requested_again(watch: Watch):
     seen = watch.trace(
         agent(
             asks(call("Forecast", "c1", sky="clear", degrees="cold")),
@@ -334,7 +334,7 @@ def test_structured_output_of_the_wrong_shape_is_asked_for_again(watch: Watch):
     assert seen.transcript()[-1] == ("assistant", '{"sky":"clear","degrees":4}')
 
 
-def test_structured_output_by_the_provider(watch: Watch):
+def test_structured_output_from_the_provider_is_the_answer(watch: Watch):
     watch(
         """
         user_message   "How is the weather in Oslo?"
@@ -348,7 +348,7 @@ def test_structured_output_by_the_provider(watch: Watch):
     )
 
 
-def test_middleware_of_the_program_may_call_a_model_of_its_own(watch: Watch):
+def test_custom_middleware_may_call_another_model(watch: Watch):
     class Titles(AgentMiddleware[Any, Any]):
         def before_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
             model("Weather in Oslo").invoke([HumanMessage("A title for: " + state["messages"][-1].text)])
@@ -369,7 +369,7 @@ def test_middleware_of_the_program_may_call_a_model_of_its_own(watch: Watch):
     )
 
 
-def test_a_prompt_of_the_middlewares_own_is_not_the_agents(watch: Watch):
+def test_the_prompt_of_middleware_is_not_the_prompt_of_the_agent(watch: Watch):
     """The selector of tools has a prompt and the agent has none: no person ever stood under the selector's."""
     selects = [asks(call("ToolSelectionResponse", f"s{n}", tools=["weather"])) for n in range(2)]
 
@@ -383,7 +383,7 @@ def test_a_prompt_of_the_middlewares_own_is_not_the_agents(watch: Watch):
     assert seen.transcript() == [("user", "How is the weather in Oslo?"), ("assistant", "It is sunny.")]
 
 
-def test_a_thought_stays_a_thought_beside_a_structured_answer(watch: Watch):
+def test_a_thought_before_a_structured_answer_stays_a_thought(watch: Watch):
     reply = says(
         [{"type": "reasoning", "reasoning": "It is clear."}], tool_calls=[call("Forecast", sky="clear", degrees=4)]
     )

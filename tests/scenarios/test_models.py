@@ -24,7 +24,7 @@ def test_a_bare_model_is_a_turn(watch: Watch):
     )
 
 
-def test_its_system_message_is_the_prompt_of_the_conversation(watch: Watch):
+def test_the_system_message_of_a_bare_model_is_the_prompt(watch: Watch):
     given = [SystemMessage("You are a pirate."), HumanMessage("Hello?")]
     watch(
         """
@@ -49,13 +49,13 @@ def test_its_system_message_is_the_prompt_of_the_conversation(watch: Watch):
     ],
     ids=["tuples", "dicts", "blocks"],
 )
-def test_messages_may_come_in_any_form(watch: Watch, given: Any):
+def test_a_bare_model_accepts_every_form_of_messages(watch: Watch, given: Any):
     seen = watch.trace(lambda config: model("Ahoy!").invoke(given, config))
     assert seen.transcript() == [("user", "Hello?"), ("assistant", "Ahoy!")]
     assert seen.messages[0]["prompt"] == {"externalPromptId": "agent", "content": "You are a pirate."}
 
 
-def test_a_batch_is_a_turn_for_each_prompt(watch: Watch):
+def test_each_prompt_of_a_batch_is_a_turn(watch: Watch):
     def program(config: Config) -> Any:
         return model(respond=lambda messages: f"{messages[-1].text}!").batch(["one", "two"], config)
 
@@ -131,7 +131,7 @@ def test_a_completion_model_is_a_turn(watch: Watch):
     )
 
 
-def test_a_reply_that_only_asks_for_tools_is_no_answer(watch: Watch):
+def test_a_reply_with_only_tool_calls_is_not_an_answer(watch: Watch):
     seen = watch(
         """
         user_message   "1+1?"
@@ -143,7 +143,7 @@ def test_a_reply_that_only_asks_for_tools_is_no_answer(watch: Watch):
     assert seen.of("llm")[0]["output"]["tool_calls"] == [request]
 
 
-def test_text_beside_tool_calls_is_a_thought(watch: Watch):
+def test_text_next_to_tool_calls_is_a_thought(watch: Watch):
     watch(
         """
         user_message   "1+1?"
@@ -177,7 +177,7 @@ def test_a_model_that_raises_is_a_turn_without_an_answer(watch: Watch):
     )
 
 
-def test_media_are_named_but_not_carried(watch: Watch):
+def test_media_are_described_but_not_sent(watch: Watch):
     given = [
         HumanMessage(
             [
@@ -196,7 +196,7 @@ def test_media_are_named_but_not_carried(watch: Watch):
     assert link["image_url"] == {"url": "https://example.com/cat.png"}
 
 
-def test_a_picture_alone_is_a_message(watch: Watch):
+def test_a_message_may_consist_of_an_image_only(watch: Watch):
     given = [HumanMessage([{"type": "image", "base64": "iVBORw0KGgo=", "mime_type": "image/png"}])]
     seen = watch.trace(lambda config: model("A cat.").invoke(given, config))
     assert [m["messageType"] for m in seen.messages] == ["user_message", "llm", "assistant_message"]

@@ -42,7 +42,7 @@ class Fact(BaseModel):
 
 
 @pytest.mark.parametrize("api", [{}, {"use_responses_api": True}], ids=["chat", "responses"])
-def test_tokens_cost_and_first_token_are_those_of_the_provider(watch: Watch, openai: OpenAIServer, api: Config):
+def test_tokens_and_cost_follow_the_usage_of_the_provider(watch: Watch, openai: OpenAIServer, api: Config):
     seen = watch(
         """
         user_message   "Capital of France?"
@@ -66,7 +66,7 @@ def test_an_answer_that_is_not_streamed_has_no_first_token(watch: Watch, openai:
     assert "time_to_first_token_ms" not in seen.of("llm")[0]["properties"]
 
 
-def test_tokens_that_a_stream_does_not_tell_are_unknown(watch: Watch, openai: OpenAIServer):
+def test_tokens_that_a_stream_does_not_report_are_unknown(watch: Watch, openai: OpenAIServer):
     watch(
         """
         user_message   "Hi"
@@ -103,9 +103,7 @@ def test_reasoning_of_the_responses_api_is_a_thought(watch: Watch, openai: OpenA
 
 
 @pytest.mark.parametrize("api", [{}, {"use_responses_api": True}], ids=["chat", "responses"])
-def test_tool_calls_are_in_the_call_and_a_first_chunk_without_text_counts(
-    watch: Watch, openai: OpenAIServer, api: Config
-):
+def test_a_first_chunk_without_text_counts_as_first_token(watch: Watch, openai: OpenAIServer, api: Config):
     openai.again(Reply(calls=(("weather", '{"city": "Paris"}'), ("weather", '{"city": "Rome"}'))))
     seen = watch(
         """
@@ -128,7 +126,7 @@ FACT = '{"country":"France","capital":"Paris"}'
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # langchain-openai's own
-def test_structured_output_of_the_provider_is_the_answer(watch: Watch, openai: OpenAIServer):
+def test_structured_output_from_the_provider_is_the_answer(watch: Watch, openai: OpenAIServer):
     openai.again(Reply(FACT))
     watch(
         r"""
@@ -142,7 +140,7 @@ def test_structured_output_of_the_provider_is_the_answer(watch: Watch, openai: O
     )
 
 
-def test_structured_output_by_a_tool_is_the_answer(watch: Watch, openai: OpenAIServer):
+def test_structured_output_from_a_tool_is_the_answer(watch: Watch, openai: OpenAIServer):
     openai.again(Reply(calls=(("Fact", FACT),)))
     watch(
         r"""
@@ -157,7 +155,7 @@ def test_structured_output_by_a_tool_is_the_answer(watch: Watch, openai: OpenAIS
 
 
 @pytest.mark.parametrize("way", ["stream", "astream"])
-def test_a_stream_that_breaks_keeps_its_partial_text(watch: Watch, openai: OpenAIServer, way: str):
+def test_a_broken_stream_keeps_its_partial_text(watch: Watch, openai: OpenAIServer, way: str):
     openai.again(Reply("The capital of France is Paris.", breaks_after=3))
     watch(
         """
@@ -169,7 +167,7 @@ def test_a_stream_that_breaks_keeps_its_partial_text(watch: Watch, openai: OpenA
     )
 
 
-def test_an_error_of_the_provider_is_told(watch: Watch, openai: OpenAIServer):
+def test_a_provider_error_is_reported(watch: Watch, openai: OpenAIServer):
     openai.again(Reply(status=500))
     watch(
         """
@@ -180,7 +178,7 @@ def test_an_error_of_the_provider_is_told(watch: Watch, openai: OpenAIServer):
     )
 
 
-def test_retries_inside_the_client_are_one_call(watch: Watch, openai: OpenAIServer):
+def test_retries_of_the_client_are_one_call(watch: Watch, openai: OpenAIServer):
     def program(config: Config) -> Any:
         openai.again(Reply(status=503), Reply("Hello."))
         return chat(openai, max_retries=1).invoke("Hi", config)

@@ -49,26 +49,26 @@ prompt agent
         ("You are a {{mood}} tutor.", "mustache"),
     ],
 )
-def test_templates_of_every_format_arrive_in_one_form(watch: Watch, text: str, form: Any):
+def test_templates_of_every_format_arrive_in_the_same_form(watch: Watch, text: str, form: Any):
     human = "{question}" if form == "f-string" else "{{question}}"
     prompt = ChatPromptTemplate([("system", text), ("human", human)], template_format=form)
     watch(golden(PATIENT), *ways(lambda: prompt | model("Twelve."), GIVEN))
 
 
-def test_values_bound_beforehand_are_variables(watch: Watch):
+def test_partial_values_are_variables(watch: Watch):
     prompt = ChatPromptTemplate([("system", "You are a {mood} tutor."), ("human", "{question}")]).partial(
         mood="patient"
     )
     watch(golden(PATIENT, ""), *ways(lambda: prompt | model("Twelve."), {"question": "144?"}, only="invoke"))
 
 
-def test_values_that_a_function_gives_are_variables(watch: Watch):
+def test_partial_values_from_a_function_are_variables(watch: Watch):
     prompt = ChatPromptTemplate([("system", "You are a {mood} tutor."), ("human", "{question}")])
     bound = prompt.partial(mood=lambda: "patient")
     watch(golden(PATIENT, ""), *ways(lambda: bound | model("Twelve."), {"question": "144?"}, only="invoke"))
 
 
-def test_logic_in_a_template_arrives_as_what_it_rendered(watch: Watch):
+def test_template_logic_arrives_as_rendered_text(watch: Watch):
     text = "You are a {% if mood %}{{ mood }}{% else %}strict{% endif %} tutor."
     prompt = ChatPromptTemplate([("system", text), ("human", "{{ question }}")], template_format="jinja2")
     watch(
@@ -100,7 +100,7 @@ def test_a_literal_system_message_is_a_plain_prompt(watch: Watch):
     )
 
 
-def test_a_system_message_that_comes_through_a_placeholder_is_dynamic(watch: Watch):
+def test_a_system_message_from_a_placeholder_is_dynamic(watch: Watch):
     prompt = ChatPromptTemplate(
         [("system", "You are a {mood} tutor."), MessagesPlaceholder("rules"), ("human", "{question}")]
     )
@@ -116,7 +116,7 @@ prompt agent
     )
 
 
-def test_few_shot_examples_are_no_conversation(watch: Watch):
+def test_few_shot_examples_are_not_reported_as_messages(watch: Watch):
     shots = FewShotChatMessagePromptTemplate(
         example_prompt=ChatPromptTemplate([("human", "{asked}"), ("ai", "{told}")]),
         examples=[{"asked": "2+2?", "told": "Four."}, {"asked": "3+3?", "told": "Six."}],
@@ -138,7 +138,7 @@ def test_few_shot_examples_are_no_conversation(watch: Watch):
     assert seen.transcript() == [("user", "144?"), ("assistant", "Twelve.")]
 
 
-def test_text_blocks_are_parts_of_one_message(watch: Watch):
+def test_text_blocks_are_joined_into_one_message(watch: Watch):
     prompt = ChatPromptTemplate(
         [
             SystemMessagePromptTemplate.from_template([{"type": "text", "text": "You are a {mood} tutor."}]),
@@ -165,7 +165,7 @@ def test_a_prompt_keeps_its_name_when_its_text_changes(watch: Watch):
     assert len({m["properties"]["prompt_version"] for m in seen.of("llm")}) == 2
 
 
-def test_a_prompt_of_the_hub_is_known_by_its_repository(watch: Watch):
+def test_a_hub_prompt_is_identified_by_its_repository(watch: Watch):
     prompt = ChatPromptTemplate(
         [("system", "You are a {mood} tutor."), ("human", "{question}")],
         metadata={"lc_hub_owner": "school", "lc_hub_repo": "tutor", "lc_hub_commit_hash": "abc"},
@@ -176,7 +176,7 @@ def test_a_prompt_of_the_hub_is_known_by_its_repository(watch: Watch):
     )
 
 
-def test_a_long_value_is_a_part_of_its_own(watch: Watch):
+def test_a_long_variable_is_a_separate_component(watch: Watch):
     prompt = ChatPromptTemplate([("system", "You are a tutor.\n\nNotes: {notes}\n\nBe kind."), ("human", "{question}")])
     seen = watch.trace(
         lambda config: (prompt | model("Twelve.")).invoke({"question": "144?", "notes": "n" * 600}, config)
@@ -191,7 +191,7 @@ def test_a_long_value_is_a_part_of_its_own(watch: Watch):
     }
 
 
-def test_a_prompt_made_without_a_run_arrives_as_its_text(watch: Watch):
+def test_a_prompt_formatted_outside_a_run_arrives_as_plain_text(watch: Watch):
     prompt = ChatPromptTemplate([("system", "You are a {mood} tutor."), ("human", "{question}")])
 
     def answer(given: dict[str, str]) -> Any:
@@ -210,7 +210,7 @@ def test_a_prompt_made_without_a_run_arrives_as_its_text(watch: Watch):
     )
 
 
-def test_a_completion_prompt_is_what_the_person_wrote(watch: Watch):
+def test_a_completion_prompt_is_the_user_message(watch: Watch):
     watch(
         """
         user_message   "cats"
@@ -223,7 +223,7 @@ def test_a_completion_prompt_is_what_the_person_wrote(watch: Watch):
     )
 
 
-def test_two_prompts_of_one_turn_are_told_apart(watch: Watch):
+def test_two_prompts_of_one_turn_are_kept_apart(watch: Watch):
     router = ChatPromptTemplate([("system", "You route."), ("human", "{question}")], name="router")
     tutor = ChatPromptTemplate([("system", "You teach {topic}."), ("human", "{question}")], name="tutor")
 
@@ -249,7 +249,7 @@ def test_two_prompts_of_one_turn_are_told_apart(watch: Watch):
 
 
 @pytest.mark.parametrize("key", ["external_prompt_id", "external_template_id"])
-def test_an_explicit_prompt_stands_for_every_call(watch: Watch, key: str):
+def test_an_explicit_prompt_applies_to_every_call(watch: Watch, key: str):
     explicit = {
         key: "tutor-v7",
         "components": [{"content": "You are a {{mood}} tutor.", "type": "system"}],

@@ -23,7 +23,7 @@ def one_node(node: Any, name: str = "graph") -> Any:
     return builder.compile(name=name, checkpointer=InMemorySaver())
 
 
-def test_a_question_that_the_person_passes_over(watch: Watch):
+def test_a_user_may_ignore_a_question(watch: Watch):
     """They write something new instead of an answer; the question is asked again."""
     watch(
         """
@@ -53,7 +53,7 @@ def test_a_question_that_the_person_passes_over(watch: Watch):
     )
 
 
-def test_a_question_that_is_asked_until_the_answer_fits(watch: Watch):
+def test_a_question_may_be_asked_until_the_answer_is_valid(watch: Watch):
     def ask(state: MessagesState) -> dict[str, Any]:
         question = "How many?"
         while not (answer := interrupt(question)).isdigit():
@@ -83,7 +83,7 @@ def test_a_question_that_is_asked_until_the_answer_fits(watch: Watch):
     )
 
 
-def test_one_of_two_tools_asks_and_the_other_is_told_once(watch: Watch):
+def test_a_question_of_one_tool_does_not_repeat_the_other(watch: Watch):
     def shop() -> Any:
         @tool
         def look(item: str) -> str:
@@ -127,7 +127,7 @@ def test_one_of_two_tools_asks_and_the_other_is_told_once(watch: Watch):
     )
 
 
-def test_the_functional_api_asks_and_goes_on(watch: Watch):
+def test_an_entrypoint_can_ask_and_resume(watch: Watch):
     def flow() -> Any:
         @task
         def ask(question: str) -> str:
@@ -163,7 +163,7 @@ def test_the_functional_api_asks_and_goes_on(watch: Watch):
     )
 
 
-def test_a_command_may_bring_new_words(watch: Watch):
+def test_a_resume_command_may_add_messages(watch: Watch):
     watch(
         """
         conversation c-1 of anonymous
@@ -182,7 +182,7 @@ def test_a_command_may_bring_new_words(watch: Watch):
     )
 
 
-def test_a_tool_that_the_program_runs_between_two_turns(watch: Watch):
+def test_a_tool_may_run_in_the_program_between_two_turns(watch: Watch):
     """The graph ends with a request, as for tools that run in a browser; the next turn brings the result."""
 
     def browsing() -> Any:

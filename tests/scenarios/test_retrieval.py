@@ -48,7 +48,7 @@ def rag(**more: Any) -> Runnable[Any, Any]:
     )
 
 
-def test_a_rag_chain_tells_what_was_found_and_what_came_of_it(watch: Watch):
+def test_a_rag_chain_reports_the_documents_and_the_answer_made_from_them(watch: Watch):
     seen = watch(
         r"""
         prompt agent
@@ -72,7 +72,7 @@ def test_a_rag_chain_tells_what_was_found_and_what_came_of_it(watch: Watch):
     }
 
 
-def test_a_prompt_is_one_version_whatever_was_retrieved(watch: Watch):
+def test_retrieved_documents_do_not_create_new_prompt_versions(watch: Watch):
     def program(config: Config) -> Any:
         rag().invoke("What does a bike cost?", config)
         PAGES.append(Document("E-bikes cost 35.00."))
@@ -85,7 +85,7 @@ def test_a_prompt_is_one_version_whatever_was_retrieved(watch: Watch):
     assert len({m["properties"]["prompt_version"] for m in seen.of("llm")}) == 1
 
 
-def test_a_retriever_that_fails_is_told(watch: Watch):
+def test_a_failing_retriever_is_reported(watch: Watch):
     watch(
         """
         user_message   "What does a bike cost?"
@@ -97,7 +97,7 @@ def test_a_retriever_that_fails_is_told(watch: Watch):
     )
 
 
-def test_a_retriever_by_itself_belongs_to_the_conversation_around(watch: Watch):
+def test_a_standalone_retriever_call_belongs_to_the_surrounding_conversation(watch: Watch):
     def program(config: Config) -> Any:
         with observe.conversation("c-1", user_id="ada"):
             pages = Handbook().invoke("bikes?", config)
@@ -115,7 +115,7 @@ def test_a_retriever_by_itself_belongs_to_the_conversation_around(watch: Watch):
     )
 
 
-def test_a_vector_store_tells_its_searches_and_watched_embeddings_their_texts(watch: Watch):
+def test_a_vector_store_reports_searches_and_wrapped_embeddings_report_texts(watch: Watch):
     def program(config: Config) -> Any:
         pytest.importorskip("numpy", reason="needs numpy")
         embeddings = observe.wrap_embeddings(DeterministicFakeEmbedding(size=4))

@@ -69,7 +69,7 @@ def test_a_sub_agent_in_a_tool_is_internal(watch: Watch):
     )
 
 
-def test_a_sub_agent_whose_words_are_the_answer_of_the_tool_and_of_the_turn(watch: Watch):
+def test_a_direct_answer_from_a_sub_agent_is_reported_once(watch: Watch):
     """A tool that answers directly hands on what the sub-agent said; it is told once as an answer."""
 
     def front() -> Any:
@@ -100,7 +100,7 @@ def test_a_sub_agent_whose_words_are_the_answer_of_the_tool_and_of_the_turn(watc
     )
 
 
-def test_a_supervisor_hands_over_by_command(watch: Watch):
+def test_a_supervisor_hands_over_with_a_command(watch: Watch):
     class Route(TypedDict):
         next: Literal["painter", "done"]
 
@@ -167,7 +167,7 @@ def swarm(first: list[Any], second: list[Any]) -> Any:
     return builder.compile(name="shop", checkpointer=InMemorySaver())
 
 
-def test_a_handoff_of_a_swarm_is_no_error(watch: Watch):
+def test_a_swarm_handoff_is_not_an_error(watch: Watch):
     def program(config: Config) -> Any:
         graph = swarm(
             [asks(call("transfer_to_support", "t1"))],

@@ -84,7 +84,7 @@ async def ataken(stream: Any, count: int) -> list[Any]:
     return pieces
 
 
-def test_a_models_stream_that_is_closed_early_keeps_what_was_read(watch: Watch):
+def test_a_model_stream_that_is_closed_early_keeps_the_text_read_so_far(watch: Watch):
     async def aprogram(config: Config) -> Any:
         return await ataken(model(POEM).astream("A poem!", config), 3)
 
@@ -99,7 +99,7 @@ def test_a_models_stream_that_is_closed_early_keeps_what_was_read(watch: Watch):
     )
 
 
-def test_a_chains_stream_that_is_closed_early_keeps_what_was_read(watch: Watch):
+def test_a_chain_stream_that_is_closed_early_keeps_the_text_read_so_far(watch: Watch):
     async def aprogram(config: Config) -> Any:
         return await ataken((chain() | StrOutputParser()).astream({"text": "A poem!"}, config), 3)
 
@@ -129,7 +129,7 @@ def test_a_chains_stream_that_is_closed_early_keeps_what_was_read(watch: Watch):
     )
 
 
-def test_a_stream_that_is_forgotten_is_closed_when_it_is_collected(watch: Watch):
+def test_a_stream_that_is_never_closed_ends_when_it_is_garbage_collected(watch: Watch):
     def program(config: Config) -> Any:
         stream = model(POEM).stream("A poem!", config)
         pieces = [next(stream), next(stream)]
@@ -147,7 +147,7 @@ def test_a_stream_that_is_forgotten_is_closed_when_it_is_collected(watch: Watch)
     )
 
 
-def test_a_stream_that_nobody_finishes_is_unfinished(watch: Watch):
+def test_a_stream_that_is_never_read_to_the_end_is_unfinished(watch: Watch):
     kept = []
 
     def program(config: Config) -> Any:
@@ -165,7 +165,7 @@ def test_a_stream_that_nobody_finishes_is_unfinished(watch: Watch):
     )
 
 
-def test_a_graphs_stream_that_is_closed_in_mid_answer_is_aborted(watch: Watch):
+def test_a_graph_stream_that_is_closed_during_the_answer_is_aborted(watch: Watch):
     def program(config: Config) -> Any:
         asked = {"messages": [("user", "A poem!")]}
         return [chunk.content for chunk, _ in taken(graph().stream(asked, config, stream_mode="messages"), 3)]
@@ -204,7 +204,7 @@ def test_a_graphs_stream_that_is_closed_in_mid_answer_is_aborted(watch: Watch):
     )
 
 
-def test_who_stops_reading_after_the_last_word_stopped_nothing(watch: Watch):
+def test_closing_a_stream_after_its_last_token_does_not_abort_the_turn(watch: Watch):
     def program(config: Config) -> Any:
         return [
             chunk["answer"]["messages"][0].text
@@ -256,7 +256,7 @@ async def timed_out(work: Any, hangs: asyncio.Event) -> Any:
     return await asyncio.wait_for(task, 0.001)
 
 
-def test_a_timeout_in_mid_answer_keeps_what_was_said(watch: Watch):
+def test_a_timeout_during_the_answer_keeps_the_partial_text(watch: Watch):
     async def program(config: Config) -> Any:
         read, hangs = [], asyncio.Event()
 
@@ -299,7 +299,7 @@ def test_a_graph_that_times_out_is_aborted(watch: Watch):
     )
 
 
-def test_control_c_is_aborted(watch: Watch):
+def test_a_keyboard_interrupt_aborts_the_turn(watch: Watch):
     watch(
         """
         prompt agent "Be brief."
@@ -325,7 +325,7 @@ def test_control_c_is_aborted(watch: Watch):
     )
 
 
-def test_a_model_that_breaks_in_mid_answer_keeps_what_was_said(watch: Watch):
+def test_a_model_error_during_the_answer_keeps_the_partial_text(watch: Watch):
     broken = Stopping(replies=[POEM], error=ConnectionError("lost"))
 
     async def aprogram(config: Config) -> Any:
@@ -345,7 +345,7 @@ def test_a_model_that_breaks_in_mid_answer_keeps_what_was_said(watch: Watch):
     )
 
 
-def test_a_stop_before_the_first_word_leaves_no_answer(watch: Watch):
+def test_a_turn_stopped_before_the_first_token_has_no_answer(watch: Watch):
     watch(
         """
         prompt agent "Be brief."

@@ -68,7 +68,7 @@ def both(turns: Any) -> list[Program]:
     return [invoke, stream]
 
 
-def test_five_turns_with_a_checkpointer(watch: Watch):
+def test_a_checkpointed_graph_reports_only_new_messages(watch: Watch):
     def turns(config: Config, ask: Any) -> Any:
         graph = chat(InMemorySaver())
         return [ask(graph, {"messages": [("user", said)]}, own(config))["messages"][-1].text for said in ASKED]
@@ -76,7 +76,7 @@ def test_five_turns_with_a_checkpointer(watch: Watch):
     watch(golden(), *both(turns))
 
 
-def test_five_turns_of_an_agent_with_tools(watch: Watch):
+def test_a_checkpointed_agent_reports_only_new_messages(watch: Watch):
     def turns(config: Config, ask: Any) -> Any:
         replies = [r for n, a in enumerate(ANSWERED) for r in (asks(call("weather", f"c{n}", city="Oslo")), a)]
         agent = create_agent(model(*replies), [weather], checkpointer=InMemorySaver(), name="chat")
@@ -86,7 +86,7 @@ def test_five_turns_of_an_agent_with_tools(watch: Watch):
 
 
 @pytest.mark.parametrize("form", ["objects", "dicts", "tuples"])
-def test_five_turns_with_the_whole_history_passed_each_time(watch: Watch, form: str):
+def test_a_program_that_passes_the_whole_history_reports_only_new_messages(watch: Watch, form: str):
     def told(message: AnyMessage) -> Any:
         if form == "objects":
             return message
@@ -104,7 +104,7 @@ def test_five_turns_with_the_whole_history_passed_each_time(watch: Watch, form: 
     watch(golden(), *both(turns))
 
 
-def test_five_turns_with_a_trimmed_history(watch: Watch):
+def test_a_trimmed_history_reports_only_new_messages(watch: Watch):
     def turns(config: Config, ask: Any) -> Any:
         history: list[AnyMessage] = []
         graph, answers = chat(), []
@@ -119,7 +119,7 @@ def test_five_turns_with_a_trimmed_history(watch: Watch):
     watch(golden(), *both(turns))
 
 
-def test_a_history_trimmed_inside_the_graph(watch: Watch):
+def test_a_history_trimmed_inside_the_graph_reports_only_new_messages(watch: Watch):
     def turns(config: Config, ask: Any) -> Any:
         speaking = model(*ANSWERED)
 
@@ -136,7 +136,7 @@ def test_a_history_trimmed_inside_the_graph(watch: Watch):
     watch(golden(), *both(turns))
 
 
-def test_messages_that_are_removed_stay_told(watch: Watch):
+def test_removed_messages_are_not_reported_again(watch: Watch):
     def turns(config: Config, ask: Any) -> Any:
         speaking = model(*ANSWERED)
 
@@ -154,7 +154,7 @@ def test_messages_that_are_removed_stay_told(watch: Watch):
     watch(golden().replace("  task         model", "  task         forget\n  task         model"), *both(turns))
 
 
-def test_what_the_program_puts_into_the_thread_between_turns_is_no_turn(watch: Watch):
+def test_a_state_update_between_turns_is_not_a_turn(watch: Watch):
     def turns(config: Config, ask: Any) -> Any:
         graph = chat(InMemorySaver(), model("Hello.", "It is noted."))
         ask(graph, {"messages": [HumanMessage("Hi.", id="h1")]}, own(config))
@@ -182,7 +182,7 @@ def test_what_the_program_puts_into_the_thread_between_turns_is_no_turn(watch: W
     )
 
 
-def test_several_messages_of_a_person_in_one_turn(watch: Watch):
+def test_several_user_messages_in_one_turn_are_each_reported(watch: Watch):
     def turns(config: Config, ask: Any) -> Any:
         graph = chat(InMemorySaver(), model("Hello."))
         given = [HumanMessage("Hi.", id="h1"), HumanMessage("Are you there?", id="h2")]
@@ -203,7 +203,7 @@ def test_several_messages_of_a_person_in_one_turn(watch: Watch):
     )
 
 
-def test_a_system_message_in_mid_conversation(watch: Watch):
+def test_a_system_message_in_a_later_turn_is_reported(watch: Watch):
     def turns(config: Config, ask: Any) -> Any:
         graph = chat(InMemorySaver(), model("Hello.", "Bonjour."))
         ask(graph, {"messages": [HumanMessage("Hi.", id="h1")]}, own(config))
@@ -232,7 +232,7 @@ def test_a_system_message_in_mid_conversation(watch: Watch):
     assert len(seen.of("system_message")) == 1
 
 
-def test_a_history_that_began_before_gati_watched_is_told_once(watch: Watch):
+def test_a_history_from_before_gati_is_imported_once(watch: Watch):
     def turns(config: Config, ask: Any) -> Any:
         graph = chat(speaker=model("Fine.", "Sunny."))
         history: list[Any] = [("user", "Hello."), ("assistant", "Hello, who are you?"), ("user", "I am Ada. And you?")]
@@ -264,7 +264,7 @@ def test_a_history_that_began_before_gati_watched_is_told_once(watch: Watch):
     )
 
 
-def test_a_checkpointed_thread_goes_on_in_a_process_that_did_not_see_its_beginning(watch: Watch):
+def test_a_checkpointed_thread_continues_in_another_process(watch: Watch):
     """Its earlier turns were delivered by the process that made them; nothing of them is told again."""
 
     def unseen(config: Config) -> Any:

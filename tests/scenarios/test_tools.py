@@ -44,7 +44,7 @@ def turn(*of_tool: str, called: str, answer: str = '"Done."') -> str:
 # -- results ----------------------------------------------------------------------------------------
 
 
-def test_a_tool_that_returns_content_and_artifact(watch: Watch):
+def test_a_tool_may_return_content_and_artifact(watch: Watch):
     @tool(response_format="content_and_artifact")
     def rows(table: str) -> tuple[str, Any]:
         """Rows of a table."""
@@ -60,7 +60,7 @@ def test_a_tool_that_returns_content_and_artifact(watch: Watch):
     )
 
 
-def test_a_tool_that_returns_content_blocks(watch: Watch):
+def test_a_tool_may_return_content_blocks(watch: Watch):
     @tool
     def picture() -> list[dict[str, Any]]:
         """A picture."""
@@ -77,7 +77,7 @@ def test_a_tool_that_returns_content_blocks(watch: Watch):
     )
 
 
-def test_a_tool_that_returns_an_object(watch: Watch):
+def test_a_tool_may_return_an_object(watch: Watch):
     @tool
     def price(bikes: int) -> dict[str, Any]:
         """The price."""
@@ -89,7 +89,7 @@ def test_a_tool_that_returns_an_object(watch: Watch):
     )
 
 
-def test_a_tool_that_returns_nothing(watch: Watch):
+def test_a_tool_may_return_nothing(watch: Watch):
     @tool
     def silence() -> None:
         """Nothing."""
@@ -97,7 +97,7 @@ def test_a_tool_that_returns_nothing(watch: Watch):
     watch(turn("tool_call  silence {}", '  observation {"output":null}', called="silence"), *asked(silence))
 
 
-def test_a_tool_that_returns_a_command(watch: Watch):
+def test_a_tool_may_return_a_command(watch: Watch):
     @tool
     def remember(fact: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> Command[Any]:
         """Keep a fact."""
@@ -109,7 +109,7 @@ def test_a_tool_that_returns_a_command(watch: Watch):
     )
 
 
-def test_injected_state_is_no_argument_of_the_model(watch: Watch):
+def test_injected_state_is_not_reported_as_an_argument(watch: Watch):
     @tool
     def count(of: str, state: Annotated[dict[str, Any], InjectedState]) -> str:
         """How many messages there are."""
@@ -120,7 +120,7 @@ def test_injected_state_is_no_argument_of_the_model(watch: Watch):
     )
 
 
-def test_a_tool_that_answers_the_person_itself(watch: Watch):
+def test_a_tool_with_return_direct_gives_the_answer(watch: Watch):
     @tool(return_direct=True)
     def hours() -> str:
         """Opening hours."""
@@ -142,7 +142,7 @@ def test_a_tool_that_answers_the_person_itself(watch: Watch):
     )
 
 
-def test_a_tool_by_itself_is_a_call_without_a_conversation(watch: Watch):
+def test_a_standalone_tool_call_has_no_conversation(watch: Watch):
     watch(
         """
         tool_call      weather {"city":"Oslo"}
@@ -185,7 +185,7 @@ def test_a_tool_that_raises_ends_the_turn(watch: Watch):
     )
 
 
-def test_a_failure_that_the_tool_itself_handles(watch: Watch):
+def test_a_failure_handled_by_the_tool_is_reported_as_handled(watch: Watch):
     @tool
     def fussy() -> str:
         """It refuses."""
@@ -196,7 +196,7 @@ def test_a_failure_that_the_tool_itself_handles(watch: Watch):
 
 
 @pytest.mark.filterwarnings("ignore:create_react_agent")
-def test_a_failure_that_the_tool_node_handles(watch: Watch):
+def test_a_failure_handled_by_the_tool_node_is_reported_as_handled(watch: Watch):
     from langgraph.prebuilt import create_react_agent
 
     watch(
@@ -223,7 +223,7 @@ def test_a_failure_that_the_tool_node_handles(watch: Watch):
     )
 
 
-def test_invalid_arguments(watch: Watch):
+def test_invalid_arguments_are_reported(watch: Watch):
     seen = watch.trace(asked(weather, asks(call("weather", town="Oslo")), "Sorry.")[0])
     (error,) = seen.of("tool_error")
     assert error["output"]["type"] == "ValidationError"
@@ -236,7 +236,7 @@ def test_invalid_arguments(watch: Watch):
 # -- calls that never run ------------------------------------------------------------------------------
 
 
-def test_an_unknown_tool_is_visible(watch: Watch):
+def test_a_call_of_an_unknown_tool_is_reported(watch: Watch):
     watch(
         """
         user_message   "Do it."
@@ -255,7 +255,7 @@ def test_an_unknown_tool_is_visible(watch: Watch):
     )
 
 
-def test_a_call_that_is_no_json_stays_visible(watch: Watch):
+def test_a_tool_call_with_invalid_json_is_reported(watch: Watch):
     invalid = {"name": "weather", "args": '{"city": ', "id": "c9", "error": "not JSON", "type": "invalid_tool_call"}
     seen = watch(
         """
@@ -272,7 +272,7 @@ def test_a_call_that_is_no_json_stays_visible(watch: Watch):
     assert seen.of("final_response") == []
 
 
-def test_the_same_call_by_a_model_twice_is_told_twice(watch: Watch):
+def test_identical_tool_calls_are_reported_separately(watch: Watch):
     watch(
         """
         user_message   "Do it."
@@ -296,7 +296,7 @@ def test_the_same_call_by_a_model_twice_is_told_twice(watch: Watch):
     )
 
 
-def test_ids_that_a_provider_uses_again_are_new_calls(watch: Watch):
+def test_tool_calls_with_a_reused_id_are_reported_separately(watch: Watch):
     seen = watch(
         """
         user_message   "Do it."
