@@ -160,7 +160,7 @@ def _closer(python: str, pusher: str, address: str, quick: bool) -> dict[str, An
     print("gati alone", file=sys.stderr)
     told = {
         "micro": _told([python, "-m", "tests.benchmarks.micro", address]),
-        "switched": _told([python, "-m", "tests.benchmarks.switched", address]),
+        "switched": _told([python, "-m", "tests.benchmarks.on_off", address]),
         "instructions": instructions.counted(python, address),
     }
     for whose in ("one", "own"):

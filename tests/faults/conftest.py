@@ -11,7 +11,7 @@ import pytest
 from gati import observe
 from gati.pipeline import internal_errors
 from gati.pipeline.retry import Policy
-from tests.faults.talk import PRODUCT
+from tests.faults.chat_driver import PRODUCT
 from tests.servers import API_KEY, LocalServer
 
 Init = Callable[..., None]

@@ -11,7 +11,7 @@ from gati import observe
 from gati.testing.server import fault_injection as faults
 from gati.testing.server.fault_injection import InjectedFault
 from tests.faults.conftest import Init
-from tests.faults.talk import Talk
+from tests.faults.chat_driver import Talk
 from tests.servers import LocalServer, greenflash_server
 
 PASSING: dict[str, list[InjectedFault]] = {

@@ -14,7 +14,7 @@ from blockbuster import blockbuster_ctx
 from gati import observe
 from gati.pipeline import internal_errors
 from tests.faults.conftest import Init
-from tests.faults.talk import Talk
+from tests.faults.chat_driver import Talk
 from tests.servers import LocalServer
 
 PACKAGE = Path(observe.__file__).parent

@@ -13,7 +13,7 @@ import pytest
 from gati import observe
 from gati.testing.server import fault_injection as faults
 from tests.faults.conftest import Init
-from tests.faults.talk import Talk
+from tests.faults.chat_driver import Talk
 from tests.servers import LocalServer
 
 LIMIT = 400_000

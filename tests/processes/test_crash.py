@@ -35,7 +35,7 @@ class Lives:
 
     def __init__(self, world: World) -> None:
         self.program = subprocess.Popen(
-            [sys.executable, "-m", "tests.processes.lives"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-m", "tests.processes.forking_program"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env=world.environment(GATI_FLUSH_INTERVAL=SPOOL_SECONDS), cwd=world.folder, text=True, start_new_session=True,
         )  # fmt: skip
         self._read()

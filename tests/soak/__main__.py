@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from tests.soak.soak import leaks, live
+from tests.soak.runner import leaks, live
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import pytest
 from gati import observe
 from gati.pipeline import internal_errors
 from tests.servers import greenflash_server
-from tests.soak.soak import Soak, leaks, live
+from tests.soak.runner import Soak, leaks, live
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="reads /proc")
 

@@ -1,4 +1,4 @@
-"""Pytest plugin (`-p tests.foreign.watch`): gati watches the tests that run and delivers what it saw.
+"""Pytest plugin (`-p tests.third_party.plugin`): gati watches the tests that run and delivers what it saw.
 
 Reads `GATI_FOREIGN_SERVER` (address of a strict local Greenflash) and writes to the file
 `GATI_FOREIGN_REPORT` what it found wrong when the session ends.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from gati import observe
-from tests.neighbours.sink import langsmith_server
+from tests.coexistence.langsmith_server import langsmith_server
 from tests.scenarios.golden import UUID, tree
 from tests.servers import greenflash_server
 

@@ -1,8 +1,8 @@
 """Runs other people's tests without and with gati, and tells every difference.
 
-    python -m tests.foreign                  all suites, whole (a quarter of an hour)
-    python -m tests.foreign --short          a few hundred tests (CI)
-    python -m tests.foreign langgraph        one suite
+    python -m tests.third_party                  all suites, whole (a quarter of an hour)
+    python -m tests.third_party --short          a few hundred tests (CI)
+    python -m tests.third_party langgraph        one suite
 
 Their tests come from the source distributions of the versions installed here. Everything is
 kept in a scratch folder (`--folder`); nothing of theirs enters this repository.
@@ -23,7 +23,7 @@ from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.foreign.suites import REQUIREMENTS, SUITES, Suite
+from tests.third_party.suites import REQUIREMENTS, SUITES, Suite
 from tests.servers import greenflash_server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +32,7 @@ Results = dict[str, str]
 
 def main() -> int:
     """Exit code 0 when gati changed nothing and found nothing wrong."""
-    parser = argparse.ArgumentParser(prog="python -m tests.foreign", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.third_party", description=__doc__)
     parser.add_argument("suites", nargs="*", choices=[*SUITES, []], help="default: all")
     parser.add_argument("--short", action="store_true", help="the selection for CI")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "gati-foreign")
@@ -123,9 +123,9 @@ def run(suite: Suite, home: Path, python: Path, tests: tuple[str, ...], server: 
     if server is not None:
         env |= {"GATI_FOREIGN_SERVER": server, "GATI_FOREIGN_REPORT": str(home / "gati.json")}
         # Their package is called `tests` too, so the plugin comes under a name of its own.
-        plugin = home / "gati_watch.py"
-        plugin.write_text((Path(__file__).parent / "watch.py").read_text())
-        command += ["-p", "gati_watch"]
+        plugin = home / "gati_plugin.py"
+        plugin.write_text((Path(__file__).parent / "plugin.py").read_text())
+        command += ["-p", "gati_plugin"]
     with (home / f"{'with' if server else 'without'}.log").open("w") as log:
         subprocess.run(
             [*command, *suite.arguments, *tests], cwd=home, env=env, stdout=log, stderr=subprocess.STDOUT, check=False

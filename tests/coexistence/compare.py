@@ -1,7 +1,7 @@
 """One program alone, with gati, with a neighbour, and with both: everybody must see the same each time.
 
 Each is a process of its own, as what instruments LangChain does not take itself back as a whole:
-``python -m tests.neighbours.compare gati openllmetry`` prints in JSON what these two and the program saw.
+``python -m tests.coexistence.compare gati openllmetry`` prints in JSON what these two and the program saw.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def watched(*names: str) -> Saw:
     """Run the program in a process of its own under these watchers."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(_SWITCHES)}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.neighbours.compare", *names],
+        [sys.executable, "-m", "tests.coexistence.compare", *names],
         cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=100,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -50,8 +50,8 @@ def watched(*names: str) -> Saw:
 
 def watch(names: list[str]) -> Saw:
     """Run the program here."""
-    from tests.neighbours.program import talk
-    from tests.neighbours.views import WATCHERS
+    from tests.coexistence.program import talk
+    from tests.coexistence.tracers import WATCHERS
 
     with ExitStack() as watching:
         seen = {name: watching.enter_context(WATCHERS[name]()) for name in names}

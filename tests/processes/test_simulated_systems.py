@@ -18,7 +18,7 @@ SYSTEMS = ["windows", "macos"]
 
 
 def run(world: World, system: str, name: str, *, code: int = 0, says: str = "", **environment: object) -> str:
-    out, error = ended(world.start("-m", "tests.processes.elsewhere", system, name, **environment), code)
+    out, error = ended(world.start("-m", "tests.processes.simulated_systems", system, name, **environment), code)
     assert (says in error and len(error.splitlines()) == 1) if says else error == "", error
     return out
 

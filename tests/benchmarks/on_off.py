@@ -1,4 +1,4 @@
-"""gati switched on and off in one process, burst by burst: `python -m tests.benchmarks.switched ADDRESS`.
+"""gati switched on and off in one process, burst by burst: `python -m tests.benchmarks.on_off ADDRESS`.
 
 Two processes differ by more than their tracer: where their memory lies, and when the machine was fast. Here both
 sides are the same process within a tenth of a second, so that the ratio of each pair is worth more; the price is

@@ -21,7 +21,7 @@ from langchain_core.runnables import RunnableLambda
 from gati import observe
 from gati.testing import ScriptedChatModel
 from gati.testing.server import fault_injection as faults
-from tests.faults.talk import PRODUCT, Talk
+from tests.faults.chat_driver import PRODUCT, Talk
 from tests.servers import API_KEY, LocalServer, greenflash_server
 
 CACHES = {

@@ -1,6 +1,6 @@
 """Programs on other systems, as far as they can be played here: what those lack is taken away before gati loads.
 
-``python -m tests.processes.elsewhere windows ended_by_return`` runs that program of `program`.
+``python -m tests.processes.simulated_systems windows ended_by_return`` runs that program of `program`.
 
 `windows`: no fork and no hooks for it, no `fcntl`, `msvcrt` locks instead; folders cannot be opened; names
 keep to the rules of NTFS; what is open is neither deleted nor replaced, and no rename replaces anything;

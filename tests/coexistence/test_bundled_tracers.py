@@ -1,10 +1,10 @@
-"""gati beside the watchers that come with LangChain; the others: `python -m tests.neighbours`."""
+"""gati beside the watchers that come with LangChain; the others: `python -m tests.coexistence`."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.neighbours.compare import differences
+from tests.coexistence.compare import differences
 
 
 @pytest.mark.parametrize("name", ["langsmith", "usage"])
