@@ -10,8 +10,8 @@ import pytest
 from gati import observe
 from gati.testing.server import fault_injection as faults
 from gati.testing.server.fault_injection import InjectedFault
+from tests.faults.chat_driver import ChatDriver
 from tests.faults.conftest import Init
-from tests.faults.chat_driver import Talk
 from tests.servers import LocalServer, greenflash_server
 
 PASSING: dict[str, list[InjectedFault]] = {
@@ -61,66 +61,66 @@ def test_after_a_fault_every_message_was_delivered_exactly_once(name: str, init:
     greenflash.faults.add(*PASSING[name])
     if name.startswith("parents"):
         greenflash.faults.add(greenflash.faults.create("unknown_parent"))
-    talk = Talk()
-    talk.turns(conversations=3, each=2)
+    chat = ChatDriver()
+    chat.turns(conversations=3, each=2)
     while observe.flush(timeout=20.0).spooled:
         assert observe.stats().balanced
-    talk.compare(greenflash)
+    chat.check_delivered(greenflash)
     stats = observe.stats()
     assert stats.recorded == stats.delivered == len(greenflash.messages())
-    assert stats.turns == talk.total
+    assert stats.turns == chat.total
 
 
 def test_messages_are_sent_without_parents_if_the_server_rejects_parents(init: Init, greenflash: LocalServer) -> None:
     init(greenflash)
     greenflash.faults.add(faults.no_parents())
-    talk = Talk()
-    talk.turns(conversations=2, each=2)
+    chat = ChatDriver()
+    chat.turns(conversations=2, each=2)
     assert observe.flush(timeout=20.0)
-    talk.compare(greenflash)
+    chat.check_delivered(greenflash)
 
 
 def test_one_rejected_message_does_not_hold_up_the_others(init: Init, greenflash: LocalServer, tmp_path: Path) -> None:
     init(greenflash, flush_interval=0.5)
-    talk = Talk()
-    talk.turn("c0", "before")
+    chat = ChatDriver()
+    chat.turn("c0", "before")
     assert observe.flush(timeout=20.0)
     whole = len(greenflash.messages())
-    seen: list[str] = []
+    answer_ids: list[str] = []
 
-    def hits(body: dict[str, object], _: int) -> bool:
+    def contains_bad_message(body: dict[str, object], _: int) -> bool:
         # The first answer that is seen is bad for ever.
         messages = body.get("messages")
         ids = [m["externalMessageId"] for m in messages] if isinstance(messages, list) else []
-        seen.extend(i for i in ids if i.endswith(":answer"))
-        return seen[0] in ids if seen else False
+        answer_ids.extend(i for i in ids if i.endswith(":answer"))
+        return answer_ids[0] in ids if answer_ids else False
 
-    greenflash.faults.add(faults.bad_message("", applies=hits))
-    talk.turns(conversations=1, each=9)
+    greenflash.faults.add(faults.bad_message("", applies=contains_bad_message))
+    chat.turns(conversations=1, each=9)
     result = observe.flush(timeout=20.0)
     assert (result.rejected, result.spooled, result.delivered) == (1, 0, 9 * whole - 1)
-    talk.compare(greenflash, missing=1)
+    chat.check_delivered(greenflash, missing=1)
     (kept,) = (tmp_path / "spool").glob("*/rejected/*.json")
     value = json.loads(kept.read_text())
     assert "400" in value["reason"]
-    assert [m["externalMessageId"] for m in value["request"]["body"]["messages"]] == [seen[0]]
+    assert [m["externalMessageId"] for m in value["request"]["body"]["messages"]] == [answer_ids[0]]
 
 
 def test_everything_is_delivered_after_an_outage(init: Init, tmp_path: Path) -> None:
-    talk = Talk()
+    chat = ChatDriver()
     with greenflash_server(path=tmp_path / "store.db") as server:
         port = int(server.address.rsplit(":", 1)[1])
         init(server)
-        talk.turns(conversations=3, each=1, word="before")
+        chat.turns(conversations=3, each=1, word="before")
         assert observe.flush(timeout=20.0)
-    talk.turns(conversations=3, each=2, word="meanwhile")
+    chat.turns(conversations=3, each=2, word="meanwhile")
     result = observe.flush(timeout=0.5)
     assert result.timed_out
     assert result.spooled > 0
     with greenflash_server(path=tmp_path / "store.db", port=port) as server:
-        talk.turns(conversations=3, each=1, word="after")
+        chat.turns(conversations=3, each=1, word="after")
         assert observe.flush(timeout=20.0)
-        talk.compare(server)
+        chat.check_delivered(server)
 
 
 def test_a_rejected_key_pauses_delivery_until_it_is_accepted(
@@ -128,15 +128,15 @@ def test_a_rejected_key_pauses_delivery_until_it_is_accepted(
 ) -> None:
     greenflash.faults.add(faults.unauthorized(401, times=None))
     init(greenflash)
-    talk = Talk()
-    talk.turns(conversations=2, each=2)
+    chat = ChatDriver()
+    chat.turns(conversations=2, each=2)
     result = observe.flush(timeout=20.0)
     assert result.paused == ("greenflash",)
     assert result.spooled == observe.stats().recorded
     assert not result.timed_out
     greenflash.faults.clear()
     assert observe.flush(timeout=20.0)
-    talk.compare(greenflash)
+    chat.check_delivered(greenflash)
     assert sum("refuses the key" in line for line in caplog.messages) == 1
 
 
@@ -145,8 +145,8 @@ def test_messages_spooled_for_one_key_are_not_sent_with_another(
 ) -> None:
     greenflash.faults.add(faults.failing(503, times=None))
     init(greenflash)
-    talk = Talk()
-    talk.turns(conversations=1, each=1)
+    chat = ChatDriver()
+    chat.turns(conversations=1, each=1)
     observe.shutdown(timeout=0.1)
     greenflash.faults.clear()
     with greenflash_server(api_keys=["gf_other"]) as other:
@@ -156,13 +156,13 @@ def test_messages_spooled_for_one_key_are_not_sent_with_another(
         assert other.messages() == []
     init(greenflash)
     assert observe.flush(timeout=20.0).delivered > 0
-    talk.compare(greenflash)
+    chat.check_delivered(greenflash)
 
 
 def test_a_rating_is_sent_once(init: Init, greenflash: LocalServer, tmp_path: Path) -> None:
     init(greenflash)
-    talk = Talk()
-    talk.turn("c0", "word")
+    chat = ChatDriver()
+    chat.turn("c0", "word")
     assert observe.flush(timeout=20.0)
     greenflash.faults.add(faults.failing(503, times=3))
     observe.log_rating(rating=1.0, conversation_id="c0")

@@ -12,8 +12,8 @@ import pytest
 
 from gati import observe
 from gati.testing.server import fault_injection as faults
+from tests.faults.chat_driver import ChatDriver
 from tests.faults.conftest import Init
-from tests.faults.chat_driver import Talk
 from tests.servers import LocalServer
 
 LIMIT = 400_000
@@ -27,28 +27,28 @@ def test_overload_drops_whole_turns_and_respects_the_limits(
 ) -> None:
     greenflash.faults.add(faults.slow(0.05, times=None))
     init(greenflash, spool_max_bytes=LIMIT, buffer_max_bytes=2_000_000, connections=1, on_full=on_full)
-    talk, stop = Talk(), threading.Event()
-    seen: list[tuple[int, int]] = []
-    talk.turn("c0", "the first loads libraries, and the flood is what is tested")
+    chat, stop = ChatDriver(), threading.Event()
+    sizes: list[tuple[int, int]] = []
+    chat.turn("c0", "the first loads libraries, and the flood is what is tested")
     observe.flush(timeout=60.0)
     turns = 1
 
-    def watch() -> None:
+    def sample_sizes() -> None:
         while not stop.wait(0.02):
             stats = observe.stats()
             assert stats.balanced, stats
-            seen.append((stats.spool_bytes, stats.memory_bytes))
+            sizes.append((stats.spool_bytes, stats.memory_bytes))
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    sampler = threading.Thread(target=sample_sizes)
+    sampler.start()
     try:
         end = time.monotonic() + SECONDS
         while turns < 300 or time.monotonic() < end:
-            talk.turn(f"c{turns % 10}", f"word {turns}")
+            chat.turn(f"c{turns % 10}", f"word {turns}")
             turns += 1
     finally:
         stop.set()
-        watcher.join()
+        sampler.join()
     greenflash.faults.clear()
     assert observe.flush(timeout=60.0).spooled == 0
     stats = observe.stats()
@@ -56,8 +56,8 @@ def test_overload_drops_whole_turns_and_respects_the_limits(
     assert stats.delivered == len(greenflash.messages())
     assert stats.dropped.keys() <= {"spool_full"}
     assert stats.dropped["spool_full"] > 0
-    assert max(disk for disk, _ in seen) <= LIMIT
-    assert max(memory for _, memory in seen) < 2_000_000
+    assert max(disk for disk, _ in sizes) <= LIMIT
+    assert max(memory for _, memory in sizes) < 2_000_000
     # No half turns: each that arrived is as large as any other.
     ends = [m for m in greenflash.messages() if m["messageType"] == "final_response"]
     assert len(greenflash.messages()) % len(ends) == 0
@@ -71,8 +71,8 @@ def test_overload_drops_whole_turns_and_respects_the_limits(
 
 def test_a_full_buffer_drops_whole_turns(init: Init, greenflash: LocalServer) -> None:
     init(greenflash, buffer_max_bytes=150_000)
-    talk = Talk()
-    threads = [threading.Thread(target=lambda k=k: [talk.turn(f"c{k}", f"{n}") for n in range(40)]) for k in range(6)]
+    chat = ChatDriver()
+    threads = [threading.Thread(target=lambda k=k: [chat.turn(f"c{k}", f"{n}") for n in range(40)]) for k in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -83,6 +83,6 @@ def test_a_full_buffer_drops_whole_turns(init: Init, greenflash: LocalServer) ->
     assert stats.records_waiting == 0
     assert stats.recorded == stats.delivered == len(greenflash.messages())
     if stats.records_refused:
-        assert stats.turns < talk.total
+        assert stats.turns < chat.total
     else:
-        assert stats.turns == talk.total
+        assert stats.turns == chat.total

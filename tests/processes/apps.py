@@ -12,7 +12,7 @@ from gati.testing import ScriptedChatModel
 
 MODEL = ScriptedChatModel(replies=["certainly"])
 observe.init()
-if os.environ.get("SAY_AT_IMPORT"):  # with --preload: before the workers are forked
+if os.environ.get("TURN_AT_IMPORT"):  # with --preload: before the workers are forked
     with observe.conversation("preloaded", user_id="u"):
         MODEL.invoke("1")
 

@@ -24,7 +24,7 @@ SECONDS = 90
 
 
 @dataclass
-class World:
+class Sandbox:
     """The server, and where programs run."""
 
     server: LocalServer
@@ -65,11 +65,11 @@ class World:
 
     def run(self, name: str, *arguments: object, code: int = 0, **environment: object) -> list[dict[str, Any]]:
         """Run one of `program` to its end; what it told. It must say nothing else."""
-        out, error = ended(self.program(name, *arguments, **environment), code)
+        out, error = wait_for_exit(self.program(name, *arguments, **environment), code)
         assert error == "", error
         return [json.loads(line) for line in out.splitlines()]
 
-    def held(self) -> dict[str, list[str]]:
+    def user_texts(self) -> dict[str, list[str]]:
         """The users' texts that the server holds, by conversation; every turn must be whole."""
         texts: dict[str, list[str]] = defaultdict(list)
         kinds: dict[str, Counter[str]] = defaultdict(Counter)
@@ -81,17 +81,17 @@ class World:
             assert counts["user_message"] == counts["llm"] == len(texts[conversation]), counts
         return dict(texts)
 
-    def sent_twice(self) -> list[str]:
+    def duplicates(self) -> list[str]:
         """Ids of messages that came in more than one request."""
         ids = Counter(m["externalMessageId"] for body in self.server.bodies() for m in body["messages"])
         return [name for name, count in ids.items() if count > 1]
 
-    def waiting(self) -> int:
+    def spooled(self) -> int:
         """Messages in the spool."""
         return sum(account.messages for account in status(self.spool))
 
 
-def ended(program: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
+def wait_for_exit(program: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
     """Wait for a program's end; what it printed."""
     try:
         out, error = program.communicate(timeout=SECONDS)
@@ -104,13 +104,13 @@ def ended(program: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
     with greenflash_server() as server:
-        world = World(server, tmp_path)
+        sandbox = Sandbox(server, tmp_path)
         try:
-            yield world
+            yield sandbox
         finally:
-            for program in world.programs:
+            for program in sandbox.programs:
                 if program.poll() is None:
                     os.killpg(program.pid, signal.SIGKILL)
                     program.communicate()

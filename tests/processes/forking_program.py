@@ -7,17 +7,17 @@ import sys
 import time
 
 from gati import observe
-from tests.processes.program import say
+from tests.processes.program import run_turn
 
 
-def live(name: str, pause: float, pipe: int) -> None:
+def run_turns_until_killed(name: str, pause: float, pipe: int) -> None:
     """Talk until killed, with `pause` seconds between turns. The time of each turn's end goes into the pipe,
     which outlives the child.
     """
     observe.init()
     n = 0
     while True:
-        say(name, str(n))
+        run_turn(name, str(n))
         os.write(pipe, f"{time.time()}\n".encode())
         n += 1
         time.sleep(pause)
@@ -26,22 +26,22 @@ def live(name: str, pause: float, pipe: int) -> None:
 def main() -> None:
     """One life after the other."""
     observe.init()
-    say("first life", "everything is loaded, so that the others can be short")
+    run_turn("first life", "everything is loaded, so that the others can be short")
     observe.flush(60.0)
     observe.shutdown()
     print("ready", flush=True)
     for line in sys.stdin:
-        ours, theirs = os.pipe()
+        read_end, write_end = os.pipe()
         child = os.fork()
         if child == 0:
-            os.close(ours)
+            os.close(read_end)
             name, _, pause = line.strip().rpartition(" ")
-            live(name, float(pause), theirs)
-        os.close(theirs)
-        with os.fdopen(ours) as said:
-            times = [said.readline().strip()]
+            run_turns_until_killed(name, float(pause), write_end)
+        os.close(write_end)
+        with os.fdopen(read_end) as end_times:
+            times = [end_times.readline().strip()]
             print(child, flush=True)
-            times += said.read().split()  # ends with the child's death
+            times += end_times.read().split()  # ends with the child's death
         os.waitpid(child, 0)
         print(*times, flush=True)
 

@@ -128,10 +128,10 @@ def _unused(path: Any) -> str:
     wanted = os.path.realpath(_allowed(path))
     for entry in os.listdir("/proc/self/fd"):
         try:
-            held = os.readlink(f"/proc/self/fd/{entry}")
+            target = os.readlink(f"/proc/self/fd/{entry}")
         except OSError:
             continue
-        if held == wanted:
+        if target == wanted:
             raise PermissionError(errno.EACCES, "The process cannot access the file", wanted)
     return os.fsdecode(path)
 
@@ -142,23 +142,23 @@ def spawned() -> None:
     from tests.processes import program
 
     observe.init()
-    program.say("c", "parent")
+    program.run_turn("c", "parent")
     child = multiprocessing.Process(target=program._work, args=(1,))
     child.start()
     child.join()
     assert child.exitcode == 0
 
 
-def told_stats() -> None:
+def report_stats() -> None:
     """Says something, and what gati counted."""
     from gati import observe
     from tests.processes import program
 
     observe.init()
-    program.say("c", "1")
+    program.run_turn("c", "1")
     observe.flush(60.0)
     stats = observe.stats()
-    program.told(faults=dict(stats.faults), delivered=stats.delivered, recorded=stats.recorded)
+    program.report(faults=dict(stats.faults), delivered=stats.delivered, recorded=stats.recorded)
 
 
 if __name__ in ("__main__", "__mp_main__"):  # a spawned child is on the same system

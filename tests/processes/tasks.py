@@ -25,7 +25,7 @@ observe.init()
 
 
 @app.task  # type: ignore[untyped-decorator]  # Celery has no types
-def say(conversation: str) -> str:
+def run_turn(conversation: str) -> str:
     """One turn."""
     task: Any = MODEL
     with observe.conversation(conversation, user_id="u"):

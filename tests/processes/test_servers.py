@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.optional import needs
-from tests.processes.conftest import SECONDS, World, ended
+from tests.processes.conftest import SECONDS, Sandbox, wait_for_exit
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the servers need POSIX")
 
@@ -46,7 +46,7 @@ def serving(program: subprocess.Popen[str], port: int) -> Iterator[httpx.Client]
             yield client
         finally:
             program.send_signal(signal.SIGTERM)
-            _, error = ended(program)
+            _, error = wait_for_exit(program)
             assert "Traceback" not in error, error
             assert "gati" not in error, error
 
@@ -63,72 +63,72 @@ def ask(client: httpx.Client) -> set[str]:
         return set(pool.map(one, range(TURNS)))
 
 
-def check(world: World, *more: str) -> None:
-    assert world.held() == {**{f"c{n}": ["1"] for n in range(TURNS)}, **{name: ["1"] for name in more}}
-    assert world.waiting() == 0
+def check(sandbox: Sandbox, *more: str) -> None:
+    assert sandbox.user_texts() == {**{f"c{n}": ["1"] for n in range(TURNS)}, **{name: ["1"] for name in more}}
+    assert sandbox.spooled() == 0
 
 
 @pytest.mark.parametrize("kind", ["sync", "gthread", "gevent"])
-def test_gunicorn_with_preload_delivers_every_turn(world: World, kind: str) -> None:
+def test_gunicorn_with_preload_delivers_every_turn(sandbox: Sandbox, kind: str) -> None:
     needs("gunicorn", "gevent")
     port = free_port()
-    program = world.start(
+    program = sandbox.start(
         "-m", "gunicorn", "--preload", "--workers", 2, "--threads", 4 if kind == "gthread" else 1, "-k", kind,
         "--bind", f"127.0.0.1:{port}", "--log-level", "warning", "tests.processes.apps:wsgi",
-        SAY_AT_IMPORT=1,
+        TURN_AT_IMPORT=1,
     )  # fmt: skip
     with serving(program, port) as client:
         ask(client)
-    check(world, "preloaded")
-    assert world.sent_twice() == []
+    check(sandbox, "preloaded")
+    assert sandbox.duplicates() == []
 
 
-def test_uvicorn_workers_deliver_every_turn(world: World) -> None:
+def test_uvicorn_workers_deliver_every_turn(sandbox: Sandbox) -> None:
     port = free_port()
-    program = world.start(
+    program = sandbox.start(
         "-m", "uvicorn", "--workers", 2, "--port", port, "--log-level", "warning", "tests.processes.apps:asgi"
     )
     with serving(program, port) as client:
         ask(client)
-    check(world)
+    check(sandbox)
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_celery_workers_deliver_every_turn(world: World, pool: str) -> None:
+def test_celery_workers_deliver_every_turn(sandbox: Sandbox, pool: str) -> None:
     needs("celery")
     for name in ("queue", "control", "results"):
-        (world.folder / name).mkdir()
-    worker = world.start(
+        (sandbox.folder / name).mkdir()
+    worker = sandbox.start(
         "-m", "celery", "-A", "tests.processes.tasks", "worker", "--pool", pool, "--concurrency", 2,
         "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "ERROR",
-        BROKER_FOLDER=world.folder,
+        BROKER_FOLDER=sandbox.folder,
     )  # fmt: skip
     sender = subprocess.run(
-        [sys.executable, "-c", SEND], env=world.environment(BROKER_FOLDER=world.folder, GATI_ENABLED="false"),
-        cwd=world.folder, timeout=SECONDS, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", SEND], env=sandbox.environment(BROKER_FOLDER=sandbox.folder, GATI_ENABLED="false"),
+        cwd=sandbox.folder, timeout=SECONDS, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert sender.returncode == 0, sender.stderr
     worker.send_signal(signal.SIGTERM)
-    out, error = ended(worker)
+    out, error = wait_for_exit(worker)
     assert "Traceback" not in out + error, out + error
-    check(world)
+    check(sandbox)
 
 
 SEND = f"""
-from tests.processes.tasks import say
-results = [say.delay(f"c{{n}}") for n in range({TURNS})]
+from tests.processes.tasks import run_turn
+results = [run_turn.delay(f"c{{n}}") for n in range({TURNS})]
 for result in results:
     assert result.get(timeout={SECONDS}, interval=0.05) == "certainly"
 """
 
 
-def test_a_program_patched_by_gevent_delivers_every_turn(world: World) -> None:
+def test_a_program_patched_by_gevent_delivers_every_turn(sandbox: Sandbox) -> None:
     needs("gevent")
-    program = world.start(
+    program = sandbox.start(
         "-c", "from gevent import monkey; monkey.patch_all(); import tests.processes.program as p; "
         "p.monkey_patched_by_gevent()",
     )  # fmt: skip
-    out, error = ended(program)
+    out, error = wait_for_exit(program)
     assert error == ""
     assert out == '{"delivered": 60}\n'
-    assert world.held() == {f"c{n}": ["1"] for n in range(20)}
+    assert sandbox.user_texts() == {f"c{n}": ["1"] for n in range(20)}

@@ -1,4 +1,4 @@
-"""A human in the loop: the question is kept, the decision is told once, and nothing of it is an error."""
+"""Human in the loop: the question and the decision are recorded once, and neither is an error."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from langgraph.types import Command, interrupt
 
 from tests.optional import create_agent, tells_static_interrupts
 from tests.scenarios.harness import Config, Watch
-from tests.scenarios.scripts import ASKED, asks, call, delete, model, turns
+from tests.scenarios.scripts import ASKED, call, delete, model, tool_request, turns
 
 
 def painter(*questions: Any) -> Any:
-    """A graph that asks these questions, one after the other, in one node."""
+    """Return a graph whose only node asks these questions in order."""
 
     def draw(state: MessagesState) -> dict[str, Any]:
         answers = [interrupt(question) for question in questions]
@@ -111,7 +111,7 @@ def test_a_false_resume_value_is_a_decision(watch: Watch):
 
 
 def pair(*names: str) -> Any:
-    """A graph whose parallel nodes each ask a question."""
+    """Return a graph whose parallel nodes each ask a question."""
 
     def asking(name: str) -> Any:
         return lambda state: {"messages": [AIMessage(f"{name}: {interrupt(f'Which {name}?')}", id=name)]}
@@ -224,10 +224,13 @@ def test_a_tool_can_ask_a_question(watch: Watch):
             return f"bought {item}" if interrupt(f"Really buy {item}?") == "yes" else "nothing bought"
 
         return create_agent(
-            model(asks(call("buy", item="a bike")), "It is yours."), [buy], checkpointer=InMemorySaver(), name="shop"
+            model(tool_request(call("buy", item="a bike")), "It is yours."),
+            [buy],
+            checkpointer=InMemorySaver(),
+            name="shop",
         )
 
-    seen = watch(
+    traced = watch(
         """
         conversation c-1 of anonymous
         user_message   "Draw a cat."
@@ -250,7 +253,7 @@ def test_a_tool_can_ask_a_question(watch: Watch):
         """,
         *turns(shop, ASKED, Command(resume="yes")),
     )
-    first, second = seen.of("tool_call")
+    first, second = traced.of_type("tool_call")
     assert first["properties"]["tool_call_id"] == second["properties"]["tool_call_id"] == "c1"
     assert first["properties"]["requested_by"] == second["properties"]["requested_by"]
 
@@ -270,7 +273,7 @@ def careful(**when: Any) -> Any:
 @tells_static_interrupts
 @pytest.mark.parametrize("when", [{"interrupt_before": ["draw"]}, {"interrupt_after": ["think"]}])
 def test_a_static_interrupt_pauses_the_turn(watch: Watch, when: dict[str, Any]):
-    """LangGraph tells of it only handlers that were handed to it; an injected one sees a turn that ends."""
+    """LangGraph reports static interrupts to explicit handlers only. An injected handler sees a turn that ends."""
     resumed = """\
         chain_start    careful
           callback     resume resumed {"value":null}
@@ -306,11 +309,11 @@ def test_a_static_interrupt_pauses_the_turn(watch: Watch, when: dict[str, Any]):
 
 @tells_static_interrupts
 def test_a_pause_before_the_tools_leaves_the_turn_waiting(watch: Watch):
-    """Requests that nobody answered tell of the pause to every handler."""
+    """Unanswered tool calls reveal the pause to every handler."""
 
     def shop() -> Any:
         return create_agent(
-            model(asks(call("delete", path="/a")), "Done."),
+            model(tool_request(call("delete", path="/a")), "Done."),
             [delete],
             checkpointer=InMemorySaver(),
             interrupt_before=["tools"],
@@ -343,7 +346,7 @@ def test_a_pause_before_the_tools_leaves_the_turn_waiting(watch: Watch):
     )
 
 
-# -- what only looks like control flow ------------------------------------------------------------------
+# -- errors that look like control flow -----------------------------------------------------------------
 
 
 def test_an_application_error_named_like_an_interrupt_is_an_error(watch: Watch):

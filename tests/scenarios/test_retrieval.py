@@ -1,4 +1,4 @@
-"""Retrieval: what was found is told, is the context of the answer, and a part of its own in the prompt."""
+"""Retrieval: documents are recorded, are the context of the answer, and a component of the prompt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from langchain_core.runnables import Runnable, RunnablePassthrough
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from gati import observe
-from tests.scenarios.harness import Config, Watch, ways
+from tests.scenarios.harness import Config, Watch, each_method
 from tests.scenarios.scripts import model
 
 PAGES = [
@@ -49,7 +49,7 @@ def rag(**more: Any) -> Runnable[Any, Any]:
 
 
 def test_a_rag_chain_reports_the_documents_and_the_answer_made_from_them(watch: Watch):
-    seen = watch(
+    traced = watch(
         r"""
         prompt agent
           system "Answer from the handbook:\n"
@@ -62,10 +62,10 @@ def test_a_rag_chain_reports_the_documents_and_the_answer_made_from_them(watch: 
           assistant_message "18.00 a day." context="A city bike costs 18.00 a day.\n\nHelmets are free with each bike."
           chain_end    completed
         """,
-        *ways(rag, "What does a bike cost?"),
+        *each_method(rag, "What does a bike cost?"),
     )
-    (found,) = seen.of("retrieval")
-    assert found["output"]["documents"][0] == {
+    (documents,) = traced.of_type("retrieval")
+    assert documents["output"]["documents"][0] == {
         "text": "A city bike costs 18.00 a day.",
         "metadata": {"page": 1, "score": 0.9},
         "score": 0.9,
@@ -81,8 +81,8 @@ def test_retrieved_documents_do_not_create_new_prompt_versions(watch: Watch):
         finally:
             PAGES.pop()
 
-    seen = watch.trace(program)
-    assert len({m["properties"]["prompt_version"] for m in seen.of("llm")}) == 1
+    traced = watch.trace(program)
+    assert len({m["properties"]["prompt_version"] for m in traced.of_type("llm")}) == 1
 
 
 def test_a_failing_retriever_is_reported(watch: Watch):
@@ -93,7 +93,7 @@ def test_a_failing_retriever_is_reported(watch: Watch):
           retrieval    "What does a bike cost?" error ConnectionError: the index is down
           chain_end    error ConnectionError: the index is down
         """,
-        *ways(lambda: rag(fails=True), "What does a bike cost?"),
+        *each_method(lambda: rag(fails=True), "What does a bike cost?"),
     )
 
 

@@ -61,8 +61,8 @@ def test_every_stream_mode_delivers_the_same_messages(watch: Watch, mode: Any):
 
 
 def test_stream_mode_messages_records_the_first_token(watch: Watch):
-    seen = watch.trace(lambda config: len(list(artist().stream(ASKED, own(config), stream_mode="messages"))))
-    (call,) = seen.of("llm")
+    traced = watch.trace(lambda config: len(list(artist().stream(ASKED, own(config), stream_mode="messages"))))
+    (call,) = traced.of_type("llm")
     assert call["properties"]["time_to_first_token_ms"] >= 0
 
 
@@ -117,5 +117,5 @@ def test_astream_events_v3_records_the_first_token(watch: Watch):
         return (await stream.output())["messages"][-1].text
 
     for started in (program, of_graph):
-        (call,) = watch.trace(started).of("llm")
+        (call,) = watch.trace(started).of_type("llm")
         assert 0 <= call["properties"]["time_to_first_token_ms"] <= call["properties"]["latency_ms"]

@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from tests.soak.runner import leaks, live
+from tests.soak.runner import leaks, soak_for
 
 
 def main() -> None:
@@ -14,15 +14,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for now in live(Path(folder), given.minutes * 60, given.seed):
+        for reading in soak_for(Path(folder), arguments.minutes * 60, arguments.seed):
             print(
-                f"{now.seconds:8.0f} s  {now.turns:9,} turns  {now.rss / 1e6:7.1f} MB  {now.threads} threads",
+                f"{reading.seconds:8.0f} s  {reading.turns:9,} turns  {reading.rss / 1e6:7.1f} MB  {reading.threads} threads",
                 flush=True,
             )
-            if found := leaks(now):
-                raise SystemExit(f"leaks: {found}")
+            if leaked := leaks(reading):
+                raise SystemExit(f"leaks: {leaked}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from langchain_core.runnables import RunnableLambda
 from gati import observe
 from gati.testing import ScriptedChatModel
 from gati.testing.server import fault_injection as faults
-from tests.faults.chat_driver import PRODUCT, Talk
+from tests.faults.chat_driver import PRODUCT, ChatDriver
 from tests.servers import API_KEY, LocalServer, greenflash_server
 
 CACHES = {
@@ -50,25 +50,32 @@ class Soak:
 
     def __init__(self, server: LocalServer, folder: Path, seed: int = 1) -> None:
         self._server = server
-        self._dice = random.Random(seed)
-        self._talk = Talk()
+        self._rng = random.Random(seed)
+        self._driver = ChatDriver()
         self._began = time.monotonic()
         self.turns = 0
         observe.init(
             agent_name="soak", api_key=API_KEY, base_url=server.url, product_id=PRODUCT, spool_dir=folder,
             flush_interval=0.1, timeout=1.0, turn_timeout=0.5, spool_max_bytes=4_000_000, local=False,
         )  # fmt: skip
-        self._kinds = [self._well, self._well, self._failing, self._cancelled, self._closed_early, self._never_ended]
+        self._kinds = [
+            self._succeeding,
+            self._succeeding,
+            self._failing,
+            self._cancelled,
+            self._closed_early,
+            self._never_ended,
+        ]
 
-    def talk(self, turns: int) -> None:
+    def run_turns(self, turns: int) -> None:
         """So many turns of all kinds, while the server has good and bad days."""
         for _ in range(turns):
-            if self._dice.random() < 0.02:
-                self._bad_day()
-            self._dice.choice(self._kinds)(f"c{self._dice.randrange(10**9)}")
+            if self._rng.random() < 0.02:
+                self._inject_fault()
+            self._rng.choice(self._kinds)(f"c{self._rng.randrange(10**9)}")
             self.turns += 1
 
-    def _bad_day(self) -> None:
+    def _inject_fault(self) -> None:
         kinds = [
             faults.failing(503),
             faults.connection_reset(after_commit=True),
@@ -76,11 +83,11 @@ class Soak:
             faults.rate_limited("0"),
         ]
         self._server.faults.clear()  # one at a time: a row of them is an outage, in which each attempt waits longer
-        self._server.faults.add(self._dice.choice(kinds))
+        self._server.faults.add(self._rng.choice(kinds))
 
-    def _well(self, name: str) -> None:
-        self._talk.turn(name, "word")
-        self._talk.said.clear()
+    def _succeeding(self, name: str) -> None:
+        self._driver.turn(name, "word")
+        self._driver.texts_by_conversation.clear()
 
     def _failing(self, name: str) -> None:
         def fail(text: str) -> str:
@@ -139,15 +146,15 @@ class Soak:
         return Reading(time.monotonic() - self._began, self.turns, rss(), threading.active_count(), dict(containers()))
 
 
-def live(folder: Path, seconds: float, seed: int = 1) -> Iterator[Reading]:
+def soak_for(folder: Path, seconds: float, seed: int = 1) -> Iterator[Reading]:
     """A life of so many seconds: a reading after a warm-up, one a minute, one at the end. Raises at a leak."""
     with greenflash_server(path=folder / "store.db") as server:
         soak = Soak(server, folder / "spool", seed)
-        soak.talk(500)
+        soak.run_turns(500)
         yield soak.reading()
         end, next_reading = time.monotonic() + seconds, time.monotonic() + 60
         while (now := time.monotonic()) < end:
-            soak.talk(200)
+            soak.run_turns(200)
             server.requests.clear()
             if now >= next_reading:
                 next_reading = now + 60
@@ -164,19 +171,19 @@ def rss() -> int:
 
 def containers() -> Iterator[tuple[str, int]]:
     """The containers that gati's own objects hold, with their lengths; the fullest of each name."""
-    found: dict[str, int] = {}
-    for thing in gc.get_objects():
-        kind, module = type(thing), str(type(thing).__module__)
+    sizes: dict[str, int] = {}
+    for instance in gc.get_objects():
+        kind, module = type(instance), str(type(instance).__module__)
         # The server of the test lives in this process, too.
         if not module.startswith("gati.") or module.startswith(("gati.studio", "gati.store", "gati.testing.server")):
             continue
         slots = [name for base in kind.__mro__ for name in getattr(base, "__slots__", ()) if isinstance(name, str)]
-        for name in {*slots, *getattr(thing, "__dict__", {})}:
-            value = getattr(thing, name, None)
+        for name in {*slots, *getattr(instance, "__dict__", {})}:
+            value = getattr(instance, name, None)
             if isinstance(value, (dict, list, set, deque, OrderedDict)):
                 key = f"{kind.__name__}.{name}"
-                found[key] = max(found.get(key, 0), len(value))
-    yield from found.items()
+                sizes[key] = max(sizes.get(key, 0), len(value))
+    yield from sizes.items()
 
 
 def leaks(reading: Reading) -> dict[str, int]:

@@ -10,7 +10,7 @@ import pytest
 from gati import observe
 from gati.pipeline import internal_errors
 from tests.servers import greenflash_server
-from tests.soak.runner import Soak, leaks, live
+from tests.soak.runner import Soak, leaks, soak_for
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="reads /proc")
 
@@ -19,9 +19,9 @@ def test_memory_does_not_grow_over_thousands_of_turns(tmp_path: Path) -> None:
     internal_errors.reset()
     with greenflash_server() as server:
         soak = Soak(server, tmp_path)
-        soak.talk(500)
+        soak.run_turns(500)
         before = soak.reading()
-        soak.talk(2_000)
+        soak.run_turns(2_000)
         after = soak.reading()
         observe.shutdown()
     assert leaks(after) == {}
@@ -33,8 +33,8 @@ def test_memory_does_not_grow_over_thousands_of_turns(tmp_path: Path) -> None:
 @pytest.mark.soak
 def test_memory_does_not_grow_over_hours(tmp_path: Path) -> None:
     internal_errors.reset()
-    first, *others = live(tmp_path, float(os.environ.get("GATI_SOAK_SECONDS", "600")))
-    assert [found for reading in others if (found := leaks(reading))] == []
+    first, *others = soak_for(tmp_path, float(os.environ.get("GATI_SOAK_SECONDS", "600")))
+    assert [leaked for reading in others if (leaked := leaks(reading))] == []
     # What is remembered of conversations has filled up to its bounds by the middle.
     middle = others[len(others) // 2]
     assert others[-1].rss - middle.rss < 60_000_000
