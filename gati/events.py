@@ -33,9 +33,13 @@ _INTERNAL = frozenset({"started_ns", "ended_ns", "data", *ENVELOPE})
 
 
 def iso(ns: int) -> str:
-    """Nanoseconds since the epoch as ``YYYY-MM-DDTHH:MM:SS.mmmZ``."""
+    """Format nanoseconds since the epoch as ``YYYY-MM-DDTHH:MM:SS.mmmZ``; clamp times that have no such form."""
     seconds, rest = divmod(ns // 1_000_000, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+    except (ValueError, OverflowError, OSError):
+        # A broken clock must not cost the event.
+        return "1970-01-01T00:00:00.000Z" if ns < 0 else "9999-12-31T23:59:59.999Z"
 
 
 @dataclass(slots=True)

@@ -46,7 +46,9 @@ def test_configuration_contains_no_url_except_the_repository():
 
 def test_every_page_is_in_the_index():
     index = (ROOT / "docs" / "index.md").read_text("utf-8")
-    assert [page.name for page in PAGES if page.parent.name == "docs" and f"({page.name})" not in index] == ["index.md"]
+    assert [page.name for page in PAGES if page.parent == ROOT / "docs" and f"({page.name})" not in index] == [
+        "index.md"
+    ]
     assert "(decisions/README.md)" in index
 
 

@@ -62,7 +62,7 @@ STORIES = {
         1,
         [
             ("user", "Where do I find my invoice?"), ("agent", "Your invoice is in the account's menu."),
-            ("user", "And how do I restart the router?"), ("agent", "CircuitBreaker the button for ten seconds."),
+            ("user", "And how do I restart the router?"), ("agent", "Hold the button for ten seconds."),
         ],
         {"chain_start", "task", "llm", "chain_end"},
     ),

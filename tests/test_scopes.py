@@ -1,4 +1,4 @@
-"""`observe.conversation` and `observe.paused` as blocks, async blocks and decorators."""
+"""`observe.conversation` and `observe.paused` as context managers and decorators."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def whose(captured: Captured) -> list[tuple[str, str, str | None]]:
     return [(one.id, one.user_id, one.organization_id) for one in found]
 
 
-def test_inner_scopes_add_to_outer_ones() -> None:
+def test_inner_scopes_extend_outer_scopes() -> None:
     with capture() as captured, observe.conversation("c-1", user_id="u-1", properties={"plan": "pro"}):
         with observe.conversation(organization_id="o-1", properties={"beta": True}):
             echo.invoke("a")
@@ -38,7 +38,7 @@ def test_ids_may_be_numbers_and_uuids() -> None:
     assert whose(captured) == [(str(UUID(int=7)), "42", None)]
 
 
-def test_a_scope_decorates_functions_of_both_kinds() -> None:
+def test_a_scope_decorates_sync_and_async_functions() -> None:
     @observe.conversation("sync")
     def ask(text: str) -> str:
         return str(echo.invoke(text))
@@ -73,7 +73,7 @@ def test_one_scope_object_may_be_entered_by_several_tasks_at_once() -> None:
     }
 
 
-def test_nothing_that_starts_while_paused_is_recorded_injected_or_by_hand() -> None:
+def test_runs_that_start_while_paused_are_not_recorded() -> None:
     with capture() as captured:
         with observe.paused():
             echo.invoke("secret")
@@ -82,7 +82,7 @@ def test_nothing_that_starts_while_paused_is_recorded_injected_or_by_hand() -> N
     assert [turn.messages[0].text for turn in captured.turns] == ["open"]
 
 
-def test_pausing_inside_a_run_leaves_out_what_is_below_and_keeps_the_run() -> None:
+def test_pausing_inside_a_run_omits_its_children_and_keeps_the_run() -> None:
     def work(text: str) -> str:
         with observe.paused(), observe.span("hidden"):
             echo.invoke("secret")
@@ -94,7 +94,7 @@ def test_pausing_inside_a_run_leaves_out_what_is_below_and_keeps_the_run() -> No
     assert [event.name for event in captured.turns[0].events] == ["outer", "outer"]
 
 
-def test_the_old_with_observe_block_delivers_when_it_ends() -> None:
+def test_the_former_with_observe_block_flushes_at_its_end() -> None:
     with capture() as captured:
         with observe:
             echo.invoke("a")

@@ -8,10 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 from gati import demo, observe
+from gati._api.destinations import active_destinations
 from gati.cli.output import Exit, as_json, console, say
 from gati.cli.show import print_messages
 from gati.cli.store import place
-from gati.settings import Settings, load
+from gati.settings import load
 from gati.store import queries
 from gati.store.store import Store
 from gati.testing.scripted_model import ScriptedChatModel
@@ -20,7 +21,7 @@ from gati.testing.scripted_model import ScriptedChatModel
 def run(*, json_wanted: bool = False) -> Exit:
     """The whole demo; the exit code says whether everything was delivered."""
     settings = load()
-    remote = destinations(settings)
+    remote = [d.label for d in active_destinations(settings) if d.kind != "local"]
     conversation_id = f"demo-{secrets.token_hex(4)}"
     with tempfile.TemporaryDirectory(prefix="gati-demo-") as folder:
         # What goes elsewhere is kept in a store of the demo's own too, to be read back from there.
@@ -39,12 +40,6 @@ def run(*, json_wanted: bool = False) -> Exit:
         print_messages(conversation_id, messages, f"user ada, agent wheelhouse, {name}")
         _tell(result, remote, file, conversation_id)
     return Exit.OK if result and messages else Exit.FAILED
-
-
-def destinations(settings: Settings) -> list[str]:
-    """Where conversations go beside the embedded store, as a person would name it."""
-    found = ["Greenflash"] if settings.api_key or settings.client else []
-    return found + ([settings.backend_url] if settings.backend_url else [])
 
 
 def _tell(result: observe.FlushResult, remote: list[str], file: Path, conversation_id: str) -> None:

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from gati._api.destinations import active_destinations
 from gati.cli.output import Exit, as_json, console
 from gati.cli.store import place
 from gati.errors import ConfigurationError
@@ -102,7 +103,7 @@ def _package(name: str) -> Check:
 
 def _greenflash(settings: Settings) -> Iterator[Check]:
     if settings.api_key is None:
-        where = settings.backend_url or "the embedded store"
+        where = " and ".join(d.label for d in active_destinations(settings))
         yield Check("key", "warn", f"none; conversations go to {where}", "set GREENFLASH_API_KEY to send to Greenflash")
         return
     from gati.exporters.greenflash.check import NotAskable, Refused, products  # late: loads the SDK
@@ -142,7 +143,7 @@ def _spool(settings: Settings) -> Check:
 def _store(settings: Settings) -> Check:
     file = place(settings=settings)
     if fault := _unwritable(file.parent):
-        used = settings.local or (settings.local is None and settings.api_key is None and not settings.backend_url)
+        used = any(d.kind == "local" for d in active_destinations(settings))
         return Check("store", "fail" if used else "warn", f"{file}: {fault}", "set GATI_LOCAL to a file elsewhere")
     return Check("store", "pass", f"{file} can be written")
 
@@ -178,7 +179,7 @@ def _delivery(settings: Settings) -> Check:
     from gati.testing.scripted_model import ScriptedChatModel
 
     conversation_id = f"doctor-{secrets.token_hex(4)}"
-    remote = settings.api_key is not None or settings.backend_url is not None
+    remote = any(d.kind != "local" for d in active_destinations(settings))
     with tempfile.TemporaryDirectory(prefix="gati-doctor-") as folder:
         # A store of its own, so that the user's is not filled with the doctor's questions.
         file = Path(folder) / "doctor.db"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from gati._api import runtime
+from gati._api.destinations import active_destinations
 from gati.cli.output import Exit, as_json, console, fail, progress, say
 from gati.cli.store import open_store
 from gati.push import push_store
@@ -15,9 +15,10 @@ from gati.settings import load
 def run(product_id: str | None, path: Path | None, *, json_wanted: bool = False) -> Exit:
     """Send what Greenflash does not have yet, with a progress bar on a terminal."""
     settings = load(product_id=product_id)
-    if settings.api_key is None:
+    greenflash = next((d for d in active_destinations(settings) if d.kind == "greenflash"), None)
+    if greenflash is None:
         fail("there is nowhere to push to: set GREENFLASH_API_KEY", Exit.USAGE)
-    (exporter,) = runtime._exporters(settings.model_copy(update={"local": False, "backend_url": None}))
+    exporter = greenflash.make_exporter()
     with closing(exporter), closing(open_store(path)) as store, progress("pushing", silent=json_wanted) as bar:
         task = bar.add_task("", total=None)
         result = push_store(

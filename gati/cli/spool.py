@@ -48,10 +48,10 @@ def _readable(account: SpoolStatus) -> dict[str, Any]:
 
 def bring(timeout: float | None, *, json_wanted: bool = False) -> Exit:
     """Deliver what dead processes left, with a progress bar on a terminal."""
-    from gati._api import runtime
+    from gati._api.destinations import active_destinations
 
     settings = load()
-    exporters = runtime._exporters(settings.model_copy(update={"local": False}))
+    exporters = [d.make_exporter() for d in active_destinations(settings) if d.kind != "local"]
     if not exporters:
         say("there is nowhere to deliver to: set GREENFLASH_API_KEY or GATI_BACKEND_URL")
         return Exit.USAGE

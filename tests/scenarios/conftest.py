@@ -20,6 +20,6 @@ def server() -> Iterator[LocalServer]:
 
 
 @pytest.fixture
-def watch(server: LocalServer, request: pytest.FixtureRequest) -> Watch:
+def watch(server: LocalServer) -> Watch:
     """Return a runner that compares the messages a program delivers with a golden."""
-    return Watch(server, request.function.__name__)
+    return Watch(server)

@@ -16,7 +16,6 @@ import asyncio
 import inspect
 import logging
 import re
-import sys
 import textwrap
 import traceback
 import uuid
@@ -33,16 +32,11 @@ from gati import observe
 from gati._api.runtime import runtime
 from gati.langchain.current import current
 from gati.pipeline import internal_errors
-from tests.optional import CONTEXT, spared
 from tests.scenarios.golden import UUID, tree
 from tests.servers import LocalServer
 
 Config = dict[str, Any]
 Program = Callable[[Config], Any]
-
-LOSES_HANDLERS = sys.version_info < (3, 11)
-"""Handlers given by hand do not reach what async code calls without passing the config on: LangChain
-needs Python 3.11 for that. Injected ones are there, and gati finds out where they belong."""
 
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 
@@ -69,9 +63,8 @@ class TracedRun:
 class Watch:
     """Checks programs against goldens. All runs share a server; each has its own product id."""
 
-    def __init__(self, server: LocalServer, test: str = "") -> None:
+    def __init__(self, server: LocalServer) -> None:
         self.server = server
-        self.test = test
 
     def __call__(
         self,
@@ -95,13 +88,11 @@ class Watch:
             options: Options of `observe.init`.
         """
         assert programs
-        if not (possible := [program for program in programs if not spared(self.test, program)]):
-            pytest.skip(CONTEXT)
-        for program in possible:
+        for program in programs:
             untraced = run(program, {}) if compare else ""
             traced = self.trace(program, auto_inject=True, unfinished=unfinished, **options)
             self._compare("injected", untraced if compare else traced.outcome, traced, golden, unordered)
-            if explicit is not False and not (LOSES_HANDLERS and inspect.iscoroutinefunction(program)):
+            if explicit is not False:
                 explicit_run = self.trace(program, auto_inject=False, unfinished=unfinished, **options)
                 expected = explicit if isinstance(explicit, str) else golden
                 self._compare(
@@ -113,8 +104,6 @@ class Watch:
         self, program: Program, *, auto_inject: bool = True, unfinished: bool = False, **options: Any
     ) -> TracedRun:
         """Run a program with gati on, and check what must be true of every run."""
-        if spared(self.test, program):
-            pytest.skip(CONTEXT)
         product = str(uuid.uuid4())
         before = len(self.server.requests)
         internal_errors.reset()
@@ -136,8 +125,8 @@ class Watch:
         stats = pipeline.stats()
         _assert_all_delivered(stats)
         assembler: Any = pipeline._worker.assembler
-        assembler = getattr(assembler, "_made", assembler)  # None if there was nothing to assemble
-        containers: list[Any] = [] if unfinished else [recorder.open, recorder.streams]
+        assembler = getattr(assembler, "_assembler", assembler)  # None if there was nothing to assemble
+        containers: list[Any] = [] if unfinished else [recorder.open_runs, recorder.streamed_tokens]
         if assembler is not None:
             containers += [assembler._runs, assembler._traces, assembler._lingering]
         assert [len(container) for container in containers] == [0] * len(containers)

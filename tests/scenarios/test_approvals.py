@@ -13,7 +13,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from gati._api.runtime import runtime
-from tests.optional import create_agent, middleware, named
+from tests.optional import create_agent, import_optional, middleware
 from tests.scenarios.harness import Config, Watch
 from tests.scenarios.scripts import ASKED, call, delete, model, tool_request, turns
 
@@ -193,7 +193,7 @@ def keeper_with(saver: Any, *replies: Any) -> Any:
 def test_a_resume_in_another_process_is_the_same_conversation(
     watch: Watch, tmp_path: Path, decision: dict[str, Any], expected: str
 ):
-    SqliteSaver = named("langgraph.checkpoint.sqlite", "SqliteSaver")  # noqa: N806  a class
+    SqliteSaver = import_optional("langgraph.checkpoint.sqlite", "SqliteSaver")  # noqa: N806  a class
 
     def program(config: Config) -> Any:
         path = str(tmp_path / f"{os.urandom(4).hex()}.db")

@@ -17,7 +17,7 @@ from langgraph.types import CachePolicy, RetryPolicy, Send
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from tests.optional import says_it_is_a_graph
+from tests.optional import requires_graph_marker
 from tests.scenarios.harness import Config, Watch, each_method
 from tests.scenarios.scripts import model
 
@@ -203,7 +203,7 @@ def test_an_error_in_a_node_is_the_error_of_the_turn(watch: Watch):
     )
 
 
-@says_it_is_a_graph
+@requires_graph_marker
 def test_a_cached_node_runs_once(watch: Watch):
     def program(config: Config) -> Any:
         builder = StateGraph(Topics)

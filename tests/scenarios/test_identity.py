@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from gati import observe
 from gati.studio.server import listen, uvicorn_server
-from tests.scenarios.harness import LOSES_HANDLERS, Config, TracedRun, Watch
+from tests.scenarios.harness import Config, TracedRun, Watch
 from tests.scenarios.scripts import model
 
 LEVELS = ("scope", "metadata", "configurable", "defaults")
@@ -88,13 +88,10 @@ def identity_of(traced: TracedRun, text: str) -> tuple[str, str, str | None]:
 @pytest.mark.parametrize("auto_inject", [True, False], ids=["injected", "explicit"])
 def test_the_most_specific_source_of_identity_wins(watch: Watch, kind: str, auto_inject: bool):
     make, given = KINDS[kind]
-    # Before Python 3.11 the `configurable` of a graph cannot be seen in async code.
-    blind = kind == "graph" and LOSES_HANDLERS
     cases = [
         (level, way, of)
         for level in LEVELS
         for way in ("invoke", "ainvoke", "stream", "astream")
-        if not (blind and way.startswith("a"))
         for of in (TYPES if way == "invoke" else ["str"])
     ]
 

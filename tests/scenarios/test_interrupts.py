@@ -11,7 +11,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
-from tests.optional import create_agent, tells_static_interrupts
+from tests.optional import create_agent, requires_static_interrupts
 from tests.scenarios.harness import Config, Watch
 from tests.scenarios.scripts import ASKED, call, delete, model, tool_request, turns
 
@@ -270,7 +270,7 @@ def careful(**when: Any) -> Any:
     return builder.compile(name="careful", checkpointer=InMemorySaver(), **when)
 
 
-@tells_static_interrupts
+@requires_static_interrupts
 @pytest.mark.parametrize("when", [{"interrupt_before": ["draw"]}, {"interrupt_after": ["think"]}])
 def test_a_static_interrupt_pauses_the_turn(watch: Watch, when: dict[str, Any]):
     """LangGraph reports static interrupts to explicit handlers only. An injected handler sees a turn that ends."""
@@ -307,7 +307,7 @@ def test_a_static_interrupt_pauses_the_turn(watch: Watch, when: dict[str, Any]):
     )
 
 
-@tells_static_interrupts
+@requires_static_interrupts
 def test_a_pause_before_the_tools_leaves_the_turn_waiting(watch: Watch):
     """Unanswered tool calls reveal the pause to every handler."""
 

@@ -55,13 +55,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Any:
     from gati.langchain.current import current
 
     recorder = current.recorder
-    before = set(recorder.open) if recorder is not None else set()
+    before = set(recorder.open_runs) if recorder is not None else set()
     yield
-    after = set(recorder.open) if recorder is not None else set()
+    after = set(recorder.open_runs) if recorder is not None else set()
     if after - before:
         # A stream that a test lets go ends when the garbage collector finds it; a bare handler hears of it then, too.
         gc.collect()
-        after = set(recorder.open) if recorder is not None else set()
+        after = set(recorder.open_runs) if recorder is not None else set()
     if after - before:
         _left_open.append(item.nodeid)
 
