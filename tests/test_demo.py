@@ -1,4 +1,4 @@
-"""The demo's agent, as a program that knows nothing of gati, and as gati sees it."""
+"""The agent of the demo, run without gati and recorded by gati."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages and their links; what the README runs."""
+"""Pages of the documentation: links, mentioned paths, and commands in the README."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_ci_finds_both_commands_in_the_readme():
 
 
 def test_configuration_contains_no_url_except_the_repository():
-    """Registries and mirrors differ from machine to machine."""
+    """Package indexes differ between machines."""
     names = ("pyproject.toml", "noxfile.py", ".pre-commit-config.yaml")
     files = [*(ROOT / name for name in names), *(ROOT / ".ci").iterdir()]
     addresses = [address for file in files for address in re.findall(r"\w+://[^\s\"']*", file.read_text("utf-8"))]

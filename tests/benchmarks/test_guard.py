@@ -1,9 +1,8 @@
-"""Costs that cannot be measured in time on a shared machine, counted instead.
+"""Performance limits that are counted, because times vary on shared machines.
 
-Counted are the bytecodes that gati's own functions execute, objects and bytes that waiting
-records hold, and bytes that are sent: the same at every run. Python's versions compile to
-different numbers of bytecodes, so each bound leaves a third as much again; a copy of a
-history or a second walk over a turn is many times that.
+Counts the bytecodes executed by gati, the objects and bytes held by buffered records, and the bytes
+sent, which are the same in every run. Python versions compile to different numbers of bytecodes, so each
+bound leaves a margin of a third. Copying a history or walking over a turn twice would exceed it by far.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ Calls = list[tuple[str, tuple[Any, ...], dict[str, Any]]]
 
 
 class Capture(BaseCallbackHandler):
-    """Keeps the callbacks of a program, so that they can be made again."""
+    """Records the callbacks of a program, so that they can be replayed."""
 
     run_inline = True
 
@@ -57,7 +56,7 @@ for _event in ("chain_start", "chain_end", "chat_model_start", "llm_new_token", 
 
 
 def callbacks_of(workload: Callable[[workloads.Configs], Callable[[], None]]) -> Calls:
-    """The callbacks of one invocation."""
+    """Return the callbacks of one invocation."""
     capture = Capture()
     run = workload(lambda: {"callbacks": [capture], "metadata": {"thread_id": "c"}})
     run()
@@ -67,7 +66,7 @@ def callbacks_of(workload: Callable[[workloads.Configs], Callable[[], None]]) ->
 
 
 def bytecodes(work: Callable[[], object]) -> int:
-    """Bytecodes that functions of gati execute, in this thread, during `work`."""
+    """Count the bytecodes that gati executes in this thread during `work`."""
     count = 0
 
     def inside(frame: FrameType, event: str, _: object) -> Any:
@@ -82,7 +81,7 @@ def bytecodes(work: Callable[[], object]) -> int:
         return inside
 
     before = sys.gettrace()
-    sys._getframe().f_trace_opcodes = True  # Python 3.12 asks for this when tracing begins
+    sys._getframe().f_trace_opcodes = True  # required by Python 3.12 before tracing starts
     sys.settrace(entered)
     try:
         work()
@@ -93,7 +92,7 @@ def bytecodes(work: Callable[[], object]) -> int:
 
 @pytest.fixture
 def records(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Where a recorder of its own leaves what the callbacks tell."""
+    """Install a recorder; return the list to which it appends records."""
     kept: list[Any] = []
     monkeypatch.setattr(current, "recorder", Recorder(kept.append))
     monkeypatch.setattr(current, "report_error", pytest.fail)
@@ -101,7 +100,7 @@ def records(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def play(calls: Calls) -> None:
-    """Make the callbacks again, as those of new runs."""
+    """Replay the callbacks with new run ids."""
     names: dict[Any, uuid.UUID] = defaultdict(uuid.uuid4)
     for event, args, more in calls:
         parent = more.get("parent_run_id")
@@ -164,7 +163,7 @@ def test_a_buffered_turn_holds_little_memory_and_few_objects(records: list[Any])
 
 
 def requests_of(records: list[Any]) -> list[Any]:
-    """The requests that finished turns become."""
+    """Return the requests made from finished turns."""
     settings = load(local=False)
     return Encoder(settings).encode(Assembler(settings).feed(records))
 
@@ -196,7 +195,7 @@ def test_a_finished_turn_leaves_nothing_to_the_garbage_collector(
     calls = callbacks_of(workload)
     settings = load(local=False)
     assembler, encoder = Assembler(settings), Encoder(settings)
-    for _ in range(3):  # the first rounds load and remember
+    for _ in range(3):  # the first rounds load modules and fill caches
         play(calls)
         gc.collect()
         gc.disable()
@@ -227,7 +226,7 @@ def test_a_long_text_is_sent_once(records: list[Any]) -> None:
 def test_bytes_sent_grow_linearly_with_the_length_of_a_conversation(records: list[Any]) -> None:
     def size(turns: int) -> int:
         records.clear()
-        # Made for real: the program goes on writing to the history that its callbacks were given.
+        # Not replayed: the program mutates the history that it passed to its callbacks.
         workloads.conversation(lambda: {"callbacks": [handler], "metadata": {"thread_id": str(turns)}}, turns)()
         return sum(len(orjson.dumps(request.body)) for request in requests_of(records))
 

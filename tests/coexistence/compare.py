@@ -1,7 +1,7 @@
-"""One program alone, with gati, with a neighbour, and with both: everybody must see the same each time.
+"""Run one program alone, with gati, with another tracer and with both, and compare what each recorded.
 
-Each is a process of its own, as what instruments LangChain does not take itself back as a whole:
-``python -m tests.coexistence.compare gati openllmetry`` prints in JSON what these two and the program saw.
+Each run is a separate process, because instrumentation of LangChain cannot be undone completely.
+``python -m tests.coexistence.compare gati openllmetry`` prints as JSON what both recorded and the output of the program.
 """
 
 from __future__ import annotations
@@ -18,45 +18,50 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = "gati"
-Saw = dict[str, list[str]]
+Recorded = dict[str, list[str]]
 _SWITCHES = ("GATI_", "GREENFLASH_", "LANGSMITH_", "LANGCHAIN_", "LANGFUSE_", "OTEL_", "TRACELOOP_")
 
 
-def differences(neighbour: str) -> list[str]:
-    """What one of them, or the program, sees differently because of the other; empty if nothing."""
-    alone, with_gati, with_them, both = watched(), watched(OURS), watched(neighbour), watched(OURS, neighbour)
+def differences(tracer: str) -> list[str]:
+    """Return what gati, the other tracer or the program do differently when both are active."""
+    alone, with_gati, with_tracer, both = (
+        record_in_process(),
+        record_in_process(OURS),
+        record_in_process(tracer),
+        record_in_process(OURS, tracer),
+    )
     assert with_gati[OURS]
-    assert with_them[neighbour], "the neighbour saw nothing: it is not set up"
+    assert with_tracer[tracer], "the other tracer recorded nothing: it is not set up"
     return [
-        *_changes("the program, beside gati", alone["program"], with_gati["program"]),
-        *_changes("the program, beside both", with_them["program"], both["program"]),
-        *_changes("what the neighbour sees, beside gati", with_them[neighbour], both[neighbour]),
-        *_changes("what gati sees, beside the neighbour", with_gati[OURS], both[OURS]),
+        *_changes("program with gati", alone["program"], with_gati["program"]),
+        *_changes("program with both", with_tracer["program"], both["program"]),
+        *_changes("other tracer with gati", with_tracer[tracer], both[tracer]),
+        *_changes("gati with the other tracer", with_gati[OURS], both[OURS]),
     ]
 
 
 @functools.cache
-def watched(*names: str) -> Saw:
-    """Run the program in a process of its own under these watchers."""
+def record_in_process(*names: str) -> Recorded:
+    """Run the program in a separate process with these tracers."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(_SWITCHES)}
     done = subprocess.run(
         [sys.executable, "-m", "tests.coexistence.compare", *names],
         cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=100,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    seen: Saw = json.loads(done.stdout.splitlines()[-1])
-    return seen
+    recording: Recorded = json.loads(done.stdout.splitlines()[-1])
+    return recording
 
 
-def watch(names: list[str]) -> Saw:
-    """Run the program here."""
-    from tests.coexistence.program import talk
-    from tests.coexistence.tracers import WATCHERS
+def record(names: list[str]) -> Recorded:
+    """Run the program in this process with these tracers."""
+    from tests.coexistence.program import run_program
+    from tests.coexistence.tracers import TRACERS
 
-    with ExitStack() as watching:
-        seen = {name: watching.enter_context(WATCHERS[name]()) for name in names}
-        outcome = talk([handler for one in seen.values() for handler in one.handlers])
-    return {"program": outcome, **{name: one.lines for name, one in seen.items()}}
+    with ExitStack() as stack:
+        recording = {name: stack.enter_context(TRACERS[name]()) for name in names}
+        outcome = run_program([handler for item in recording.values() for handler in item.handlers])
+    return {"program": outcome, **{name: item.lines for name, item in recording.items()}}
 
 
 def _changes(what: str, before: list[str], after: list[str]) -> list[str]:
@@ -65,5 +70,5 @@ def _changes(what: str, before: list[str], after: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore")  # the watchers' own
-    print(json.dumps(watch(sys.argv[1:])))
+    warnings.simplefilter("ignore")  # warnings of the tracers
+    print(json.dumps(record(sys.argv[1:])))

@@ -1,4 +1,4 @@
-"""gati beside the watchers that come with LangChain; the others: `python -m tests.coexistence`."""
+"""gati together with the tracers that LangChain installs. For others, run `python -m tests.coexistence`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An agent that talks, remembers what was said, and compares it with what a server holds."""
+"""Run an agent in several conversations, and compare the texts with what a server received."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ def _respond(messages: list[BaseMessage]) -> Any:
 
 
 class ChatDriver:
-    """Turns of conversations with one agent. Every turn is alike, so all have the same number of messages."""
+    """Runs turns with one agent. Every turn produces the same number of messages."""
 
     def __init__(self) -> None:
         self.agent: Any = create_agent(ScriptedChatModel(respond=_respond), [look_up])
         self.texts_by_conversation: dict[str, list[str]] = defaultdict(list)
 
     def turn(self, conversation: str, text: str) -> None:
-        """One question and its answer; the answer must be right whatever happens to gati."""
+        """Ask one question. The answer must be correct whatever happens to gati."""
         with observe.conversation(conversation, user_id="u-1"):
             result = self.agent.invoke({"messages": [("user", text)]})
         assert result["messages"][-1].content == f"Here is about {text}."
         self.texts_by_conversation[conversation].append(text)
 
     def turns(self, conversations: int, each: int, word: str = "word") -> None:
-        """Several conversations, interleaved."""
+        """Run several conversations, interleaved."""
         for n in range(each):
             for k in range(conversations):
                 self.turn(f"c{k}", f"{word} {k}-{n}")
 
     def check_delivered(self, server: LocalServer, missing: int = 0, links: bool = True) -> None:
-        """What the server holds is what was said: once, whole, in order, with its parents."""
+        """Check that the server has every turn once, complete, in order and with its parents."""
         everything = server.messages()
         by_conversation: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for message in everything:

@@ -1,4 +1,4 @@
-"""Every fault of a bad day, over real HTTP: afterwards the server holds what was said, and nothing twice."""
+"""Every kind of fault over real HTTP: afterwards the server has every message exactly once."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ PASSING: dict[str, list[InjectedFault]] = {
     "409": [faults.failing(409, times=3)],
     "425": [faults.failing(425, times=3)],
     "429 in seconds": [faults.rate_limited("1", times=2)],
-    "429 in no time": [faults.rate_limited("0", times=2)],
+    "429 with zero seconds": [faults.rate_limited("0", times=2)],
     "429 with a fraction": [faults.rate_limited("0.05", times=2)],
     "429 with a date": [faults.rate_limited(faults.http_date(1), times=2)],
-    "429 with a date of the past": [faults.rate_limited(faults.http_date(-1000), times=2)],
+    "429 with a past date": [faults.rate_limited(faults.http_date(-1000), times=2)],
     "429 in milliseconds": [faults.rate_limited("50", header="retry-after-ms", times=2)],
-    "429 with nonsense": [faults.rate_limited("soon", times=2)],
+    "429 with an invalid value": [faults.rate_limited("soon", times=2)],
     "429 with an endless wait": [faults.rate_limited("1e400", times=1)],
-    "429 without a word": [faults.rate_limited(None, times=2)],
+    "429 without Retry-After": [faults.rate_limited(None, times=2)],
     "500": [faults.failing(500, times=5)],
     "502 in HTML": [faults.html(502, times=3)],
     "503": [faults.failing(503, times=5)],
@@ -39,16 +39,16 @@ PASSING: dict[str, list[InjectedFault]] = {
     "empty 200": [faults.empty(200, times=3)],
     "null with 200": [faults.json_value(None, times=3)],
     "a list with 200": [faults.json_value([], times=3)],
-    "no success with 200": [faults.json_value({"success": False}, times=3)],
+    "success false with 200": [faults.json_value({"success": False}, times=3)],
     "redirect": [faults.redirect(times=3)],
     "permanent redirect": [faults.redirect(status=308, times=3)],
-    "key refused for a while": [faults.unauthorized(401, times=2)],
-    "right refused for a while": [faults.unauthorized(403, times=2)],
+    "401 for a while": [faults.unauthorized(401, times=2)],
+    "403 for a while": [faults.unauthorized(403, times=2)],
     "413 above 3 messages": [faults.too_large(items=3)],
     "413 above 2 kB": [faults.too_large(size=2_000)],
-    "400 that names the size": [faults.too_large(items=3, status=400)],
-    "parents that are not there yet": [],
-    "all of it": [
+    "400 for a too large request": [faults.too_large(items=3, status=400)],
+    "parents not stored yet": [],
+    "several faults": [
         faults.failing(503, times=2), faults.connection_reset(times=2), faults.html(times=1), faults.connection_reset(after_commit=True),
         faults.unauthorized(401), faults.rate_limited("0", times=2), faults.failing(408), faults.empty(),
     ],
@@ -89,7 +89,7 @@ def test_one_rejected_message_does_not_hold_up_the_others(init: Init, greenflash
     answer_ids: list[str] = []
 
     def contains_bad_message(body: dict[str, object], _: int) -> bool:
-        # The first answer that is seen is bad for ever.
+        # The first answer is rejected in every request.
         messages = body.get("messages")
         ids = [m["externalMessageId"] for m in messages] if isinstance(messages, list) else []
         answer_ids.extend(i for i in ids if i.endswith(":answer"))

@@ -1,4 +1,4 @@
-"""Whatever goes wrong inside gati, the program's results are the same, and its event loop is not held up."""
+"""Errors inside gati never change the program's results, and gati never blocks the event loop."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ INSIDE = [
     *(PACKAGE / "langchain" / name for name in ("recorder.py", "snapshot.py", "history.py", "prompts.py")),
     *(PACKAGE / "pipeline" / name for name in ("pipeline.py", "buffer.py")),
 ]
-"""What runs in the user's thread behind the handler's guard."""
+"""Modules that run in the user's thread, inside the handler's exception guard."""
 
 Line = tuple[str, int]
 
 
 class Injected(Exception):
-    """Stands for anything that a line may raise."""
+    """An exception injected at one line."""
 
 
 class Tracer:
-    """Notes which of our lines run, or raises at one of them."""
+    """Records which lines of gati run, or raises at one of them."""
 
     def __init__(self, target: Line | None = None) -> None:
         self.lines: dict[Line, None] = {}

@@ -1,4 +1,4 @@
-"""More than the destination takes: limits hold, whole turns go, and every message is accounted for."""
+"""More data than the destination accepts: limits hold, whole turns are dropped, every message is counted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.servers import LocalServer
 
 LIMIT = 400_000
 SECONDS = float(os.environ.get("GATI_OVERLOAD_SECONDS", "0"))
-"""How long the flood lasts at least; by default just 300 turns."""
+"""Minimum duration of the overload; 300 turns by default."""
 
 
 @pytest.mark.parametrize("on_full", ["oldest", "newest"])
@@ -29,7 +29,7 @@ def test_overload_drops_whole_turns_and_respects_the_limits(
     init(greenflash, spool_max_bytes=LIMIT, buffer_max_bytes=2_000_000, connections=1, on_full=on_full)
     chat, stop = ChatDriver(), threading.Event()
     sizes: list[tuple[int, int]] = []
-    chat.turn("c0", "the first loads libraries, and the flood is what is tested")
+    chat.turn("c0", "load libraries before the overload starts")
     observe.flush(timeout=60.0)
     turns = 1
 
@@ -58,14 +58,14 @@ def test_overload_drops_whole_turns_and_respects_the_limits(
     assert stats.dropped["spool_full"] > 0
     assert max(disk for disk, _ in sizes) <= LIMIT
     assert max(memory for _, memory in sizes) < 2_000_000
-    # No half turns: each that arrived is as large as any other.
+    # No partial turns: all have the same number of messages.
     ends = [m for m in greenflash.messages() if m["messageType"] == "final_response"]
     assert len(greenflash.messages()) % len(ends) == 0
     assert stats.recorded == turns * len(greenflash.messages()) // len(ends)
     parents = {m["externalMessageId"] for m in greenflash.messages()}
     links = {m["parentExternalMessageId"] for m in greenflash.messages() if "parentExternalMessageId" in m}
     assert links <= parents
-    # One line a minute of each kind.
+    # At most one line of each kind per minute.
     assert max(Counter(caplog.messages).values(), default=0) <= 1 + SECONDS / 60
 
 

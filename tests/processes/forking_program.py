@@ -1,4 +1,4 @@
-"""Forks a talking child for each line of stdin; tells its process id once it talks, and when it is dead, when its turns ended."""
+"""Fork a child per line of stdin. The child runs turns until it is killed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.processes.program import run_turn
 
 
 def run_turns_until_killed(name: str, pause: float, pipe: int) -> None:
-    """Talk until killed, with `pause` seconds between turns. The time of each turn's end goes into the pipe,
-    which outlives the child.
+    """Run turns until killed, `pause` seconds apart. Write the end time of each turn to the pipe, which outlives
+    the child.
     """
     observe.init()
     n = 0
@@ -24,9 +24,9 @@ def run_turns_until_killed(name: str, pause: float, pipe: int) -> None:
 
 
 def main() -> None:
-    """One life after the other."""
+    """Fork the children. Print the pid of each when it has started, and its end times when it is dead."""
     observe.init()
-    run_turn("first life", "everything is loaded, so that the others can be short")
+    run_turn("first life", "load everything, so that children start fast")
     observe.flush(60.0)
     observe.shutdown()
     print("ready", flush=True)
@@ -41,7 +41,7 @@ def main() -> None:
         with os.fdopen(read_end) as end_times:
             times = [end_times.readline().strip()]
             print(child, flush=True)
-            times += end_times.read().split()  # ends with the child's death
+            times += end_times.read().split()  # until the child is dead
         os.waitpid(child, 0)
         print(*times, flush=True)
 

@@ -1,7 +1,7 @@
-"""Programs that are started by the tests: each talks in its own way, and ends in its own way.
+"""Programs that the tests start: each runs turns and exits in its own way.
 
-``python -m tests.processes.program NAME`` runs the function NAME. What a program says of itself
-goes to stdout in JSON lines; anything else there or on stderr is a stray message.
+``python -m tests.processes.program NAME`` runs the function NAME. Programs report to stdout as JSON
+lines. Any other output is an error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MODEL = ScriptedChatModel(replies=["certainly"])
 
 
 def run_turn(conversation: str, text: str) -> None:
-    """One turn: two messages that people see and a model call."""
+    """Run one turn: a user message, a model call and its answer."""
     with observe.conversation(conversation, user_id="u"):
         assert MODEL.invoke(text).content == "certainly"
 
@@ -59,7 +59,7 @@ def ended_by_sigterm_handler() -> None:
 
 def ended_by_sigterm() -> None:
     ended_by_return()
-    # What the program was killed with is not ours to catch; what is on disk is safe.
+    # gati does not handle SIGTERM, so wait until the turns are on disk.
     while not observe.stats().recorded:
         time.sleep(0.01)
     report(ready=True)
@@ -69,14 +69,14 @@ def ended_by_sigterm() -> None:
 def exit_while_threads_run_turns() -> None:
     observe.init()
 
-    def talk(name: str) -> None:
+    def run_turns(name: str) -> None:
         n = 0
         while True:
             run_turn(name, str(n))
             n += 1
 
     for k in range(3):
-        threading.Thread(target=talk, args=(f"c{k}",), daemon=True).start()
+        threading.Thread(target=run_turns, args=(f"c{k}",), daemon=True).start()
     time.sleep(0.3)
 
 
@@ -97,7 +97,7 @@ def ended_with_a_pool_of_threads() -> None:
 
 
 def _run_out_of_threads() -> None:
-    threading.stack_size(1 << 60)  # no thread can have one of so many bytes: every start fails
+    threading.stack_size(1 << 60)  # no stack can be that large, so every thread fails to start
 
 
 def out_of_threads_for_a_while() -> None:
@@ -170,18 +170,18 @@ def forked_and_flushed() -> None:
 
 
 def forked_while_another_thread_sends() -> None:
-    run_turn("", "LangChain loads modules when it is first used, and such a fork would hang without gati, too")
+    run_turn("", "load LangChain, because a fork during its imports would hang even without gati")
     observe.init()
     stop = threading.Event()
 
-    def talk() -> None:
+    def run_turns() -> None:
         n = 0
         while not stop.is_set():
             run_turn("parent", str(n))
             n += 1
             time.sleep(0.001)
 
-    thread = threading.Thread(target=talk)
+    thread = threading.Thread(target=run_turns)
     thread.start()
     for n in range(10):
         child = os.fork()
@@ -211,7 +211,7 @@ def forked_in_the_middle_of_a_turn() -> None:
 
 
 def _work(n: int) -> int:
-    observe.init()  # a second time where the state was inherited, which is fine, too
+    observe.init()  # the second call if the state was inherited
     _child(f"child {n}")
     return n
 

@@ -26,7 +26,7 @@ observe.init()
 
 @app.task  # type: ignore[untyped-decorator]  # Celery has no types
 def run_turn(conversation: str) -> str:
-    """One turn."""
+    """Run one turn."""
     task: Any = MODEL
     with observe.conversation(conversation, user_id="u"):
         return str(task.invoke("1").content)

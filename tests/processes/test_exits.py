@@ -1,4 +1,4 @@
-"""However a program ends: all that it said is delivered, at once or by the next, in time and in silence."""
+"""However a program exits, its turns are delivered in time and silently, by it or by the next process."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_exit_respects_its_deadline_and_the_next_process_delivers(
     sandbox.server.faults.add(fault)
     began = time.monotonic()
     _, error = wait_for_exit(sandbox.program("ended_by_return", GATI_SHUTDOWN_TIMEOUT=1, GATI_TIMEOUT=60))
-    assert time.monotonic() - began < 30, "neither the request's 60 seconds nor a thread may hold it up"
+    assert time.monotonic() - began < 30, "the exit waited for a request or a thread"
     assert len(error.splitlines()) <= 1
     assert sandbox.spooled() == 6
     sandbox.server.faults.clear()
@@ -110,7 +110,7 @@ def test_exit_respects_its_deadline_and_the_next_process_delivers(
 
 
 def test_a_full_disk_is_logged_once_and_loses_nothing(sandbox: Sandbox) -> None:
-    # Coverage is not measured: it would write on that disk, too.
+    # Without coverage, which would write to the same disk.
     out, error = wait_for_exit(sandbox.program("ended_on_a_full_disk", COVERAGE_PROCESS_CONFIG=""))
     assert json.loads(out) == {"balanced": True}
     assert error == "the spool cannot be used (OSError); what waits is kept in memory\n"

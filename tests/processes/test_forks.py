@@ -1,4 +1,4 @@
-"""Copies of a process: each delivers what it said itself, once."""
+"""Forked processes: each delivers its own turns, once."""
 
 from __future__ import annotations
 

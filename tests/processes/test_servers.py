@@ -1,4 +1,4 @@
-"""Real server programs: workers are forked, threaded, monkey-patched and stopped; every turn arrives once."""
+"""Real servers with forked, threaded and monkey-patched workers: every turn arrives once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(program: subprocess.Popen[str], port: int) -> Iterator[httpx.Client]:
-    """A client of a server program that runs; SIGTERM at the end, and it must go in peace."""
+    """Return a client of a running server. Send SIGTERM at the end, and check that it exits without errors."""
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS, trust_env=False) as client:
         end = time.monotonic() + SECONDS
         while True:
@@ -52,7 +52,7 @@ def serving(program: subprocess.Popen[str], port: int) -> Iterator[httpx.Client]
 
 
 def ask(client: httpx.Client) -> set[str]:
-    """Talk in many conversations at once; the ids of the processes that answered."""
+    """Run turns in many conversations concurrently; return the pids that answered."""
 
     def one(n: int) -> str:
         answer = client.get(f"/c{n}")

@@ -1,6 +1,6 @@
-"""Other systems, played by taking away what they lack (`elsewhere`): the same words arrive, nothing is said.
+"""Simulated Windows and macOS (`simulated_systems`): everything is delivered, and nothing is logged.
 
-This cannot show what only the real system shows: its own errors, its virus scanner, its file system.
+Behaviour of the real systems, such as their errors, virus scanners and file systems, is not covered.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 
 from tests.processes.conftest import Sandbox, wait_for_exit
 
-pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="plays other systems on Linux")
+pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="simulates other systems on Linux")
 
 SYSTEMS = ["windows", "macos"]
 
@@ -37,7 +37,7 @@ def test_a_program_on_another_system_delivers_everything(sandbox: Sandbox, syste
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_unsent_messages_wait_in_the_spool_for_the_next_process(sandbox: Sandbox, system: str) -> None:
     unreachable = "http://127.0.0.1:9/api/v1"
-    # The account is one of address and key, so the address must be the same later: a proxy stands in for the outage.
+    # The spool is keyed by address and key, so the address must stay the same: a dead proxy simulates the outage.
     outage = {"HTTP_PROXY": unreachable, "http_proxy": unreachable, "GATI_SHUTDOWN_TIMEOUT": 5}
     run(sandbox, system, "ended_by_return", says="could not be reached", **outage)
     assert sandbox.user_texts() == {}

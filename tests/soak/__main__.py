@@ -1,4 +1,4 @@
-"""The long form by hand: ``python -m tests.soak --minutes 240``. A line a minute; ends at the first leak."""
+"""Run the soak test: ``python -m tests.soak --minutes 240``. Prints a line per minute; stops at the first leak."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.soak.runner import leaks, soak_for
 
 
 def main() -> None:
-    """Talk for so long, and measure."""
+    """Run turns for the given time, and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)

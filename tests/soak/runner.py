@@ -1,4 +1,4 @@
-"""A life of successes, errors, cancellations and runs that never end, on a server with bad days."""
+"""Long runs of successes, errors, cancellations and runs that never end, on an unreliable server."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ CACHES = {
     "_ended": 20_000, "_dropped_turns": 10_000, "_kept": 10_000, "kept": 100_000, "shown": 16_384,
     "_conversations": 4_096, "_states": 4_096,
 }  # fmt: skip
-"""Containers that may be fuller than others: they forget what is oldest when they have so many."""
+"""Maximum sizes of bounded caches, which evict their oldest entries."""
 
 ROOMY = 300
-"""More than this in any other container, when nothing is under way, is a leak."""
+"""Maximum size of any other container while idle; more is a leak."""
 
 
 @dataclass
 class Reading:
-    """What is measured when nothing is under way."""
+    """Measurements taken while idle."""
 
     seconds: float
     turns: int
@@ -46,7 +46,7 @@ class Reading:
 
 
 class Soak:
-    """Talks until told to stop."""
+    """Runs turns and measures memory."""
 
     def __init__(self, server: LocalServer, folder: Path, seed: int = 1) -> None:
         self._server = server
@@ -68,7 +68,7 @@ class Soak:
         ]
 
     def run_turns(self, turns: int) -> None:
-        """So many turns of all kinds, while the server has good and bad days."""
+        """Run turns of all kinds, and inject server faults now and then."""
         for _ in range(turns):
             if self._rng.random() < 0.02:
                 self._inject_fault()
@@ -82,7 +82,7 @@ class Soak:
             faults.html(),
             faults.rate_limited("0"),
         ]
-        self._server.faults.clear()  # one at a time: a row of them is an outage, in which each attempt waits longer
+        self._server.faults.clear()  # one fault at a time: several in a row are an outage with growing delays
         self._server.faults.add(self._rng.choice(kinds))
 
     def _succeeding(self, name: str) -> None:
@@ -121,7 +121,7 @@ class Soak:
         with observe.conversation(name):
             stream = model.stream("word")
             next(stream)
-            stream.close()  # type: ignore[attr-defined]  # said to be an iterator, is a generator
+            stream.close()  # type: ignore[attr-defined]  # typed as an iterator, but is a generator
 
     def _never_ended(self, name: str) -> None:
         from gati.langchain.callback import handler
@@ -131,7 +131,7 @@ class Soak:
         run.on_chat_model_start({"name": "lost"}, message, run_id=uuid.uuid4(), metadata={"conversation_id": name})
 
     def reading(self) -> Reading:
-        """Wait until all is delivered and what never ended was given up; measure."""
+        """Wait until everything is delivered and unfinished runs have timed out, then measure."""
         end = time.monotonic() + 120
         while True:
             observe.flush(timeout=30.0)
@@ -147,7 +147,7 @@ class Soak:
 
 
 def soak_for(folder: Path, seconds: float, seed: int = 1) -> Iterator[Reading]:
-    """A life of so many seconds: a reading after a warm-up, one a minute, one at the end. Raises at a leak."""
+    """Run turns for `seconds`. Yield a reading after a warm-up, every minute, and at the end."""
     with greenflash_server(path=folder / "store.db") as server:
         soak = Soak(server, folder / "spool", seed)
         soak.run_turns(500)
@@ -164,17 +164,17 @@ def soak_for(folder: Path, seconds: float, seed: int = 1) -> Iterator[Reading]:
 
 
 def rss() -> int:
-    """Resident memory in bytes."""
+    """Return the resident memory in bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def containers() -> Iterator[tuple[str, int]]:
-    """The containers that gati's own objects hold, with their lengths; the fullest of each name."""
+    """Yield the containers in gati's objects with their lengths: the largest per attribute."""
     sizes: dict[str, int] = {}
     for instance in gc.get_objects():
         kind, module = type(instance), str(type(instance).__module__)
-        # The server of the test lives in this process, too.
+        # The test server runs in this process too.
         if not module.startswith("gati.") or module.startswith(("gati.studio", "gati.store", "gati.testing.server")):
             continue
         slots = [name for base in kind.__mro__ for name in getattr(base, "__slots__", ()) if isinstance(name, str)]
@@ -187,5 +187,5 @@ def containers() -> Iterator[tuple[str, int]]:
 
 
 def leaks(reading: Reading) -> dict[str, int]:
-    """Containers above their bound."""
+    """Return the containers that exceed their bound."""
     return {name: size for name, size in reading.containers.items() if size > CACHES.get(name.rsplit(".", 1)[1], ROOMY)}

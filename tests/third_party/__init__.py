@@ -1,1 +1,1 @@
-"""Other people's tests, run with gati injected: the programs that we have never seen."""
+"""Test suites of LangChain and LangGraph, run with gati injected."""
