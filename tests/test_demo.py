@@ -1,4 +1,4 @@
-"""The demo's agent, as a program that knows nothing of gati, and as gati sees it."""
+"""The agent of the demo, run without gati and recorded by gati."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ANSWERS = [
 ]
 
 
-def test_it_answers_both_questions():
+def test_the_demo_answers_both_questions():
     assert demo.talk(demo.model(), "c-1") == ANSWERS
 
 
-def test_it_is_one_conversation_of_two_turns_with_a_tool_and_a_retriever():
+def test_the_demo_is_one_conversation_of_two_turns_with_tool_and_retriever():
     with capture() as captured:
         demo.talk(demo.model(), "c-1")
     first, second = captured.conversation("c-1")
@@ -37,7 +37,7 @@ def test_it_is_one_conversation_of_two_turns_with_a_tool_and_a_retriever():
     assert (last.usage.cache_read_tokens or 0) > 0
 
 
-def test_without_a_key_the_model_is_scripted_and_with_one_it_is_real(monkeypatch: pytest.MonkeyPatch):
+def test_the_demo_uses_a_scripted_model_unless_there_is_a_key(monkeypatch: pytest.MonkeyPatch):
     assert isinstance(demo.model(), ScriptedChatModel)
     openai = pytest.importorskip("langchain_openai")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
@@ -45,11 +45,11 @@ def test_without_a_key_the_model_is_scripted_and_with_one_it_is_real(monkeypatch
 
 
 @pytest.mark.parametrize(("expression", "value"), [("2 * 3 * 18.00 * 0.9", 97.2), ("(1 + 2) / 4 - 1", -0.25)])
-def test_the_calculator_calculates(expression: str, value: float):
+def test_the_calculator_evaluates_arithmetic(expression: str, value: float):
     assert demo.calculate.invoke({"expression": expression}) == value
 
 
 @pytest.mark.parametrize("expression", ["2 ** 9999", "__import__('os')", "x", "'a' * 9"])
-def test_the_calculator_does_nothing_else(expression: str):
+def test_the_calculator_rejects_everything_else(expression: str):
     with pytest.raises(ValueError, match="cannot calculate"):
         demo.calculate.invoke({"expression": expression})

@@ -1,4 +1,4 @@
-"""Pages and their links; what the README runs."""
+"""Pages of the documentation: links, mentioned paths, and commands in the README."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ REPOSITORY = "https://github.com/greenflash-ai/gati"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_to_files_lead_somewhere(page: Path):
+def test_links_to_files_are_valid(page: Path):
     targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
     broken = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
     assert broken == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_tests_and_modules_that_a_page_names_exist(page: Path):
+def test_paths_mentioned_in_a_page_exist(page: Path):
     named = re.findall(r"`((?:tests|gati|examples|docs|\.ci)/[\w./-]+)`", page.read_text("utf-8"))
     assert [path for path in named if not (ROOT / path).exists()] == []
 
@@ -36,8 +36,8 @@ def test_ci_finds_both_commands_in_the_readme():
         assert command.endswith(ending)
 
 
-def test_configuration_names_no_address_but_the_projects_own():
-    """Registries and mirrors differ from machine to machine."""
+def test_configuration_contains_no_url_except_the_repository():
+    """Package indexes differ between machines."""
     names = ("pyproject.toml", "noxfile.py", ".pre-commit-config.yaml")
     files = [*(ROOT / name for name in names), *(ROOT / ".ci").iterdir()]
     addresses = [address for file in files for address in re.findall(r"\w+://[^\s\"']*", file.read_text("utf-8"))]
