@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 MAX_RECORDS = 100_000
 """Records that may wait; the bound in bytes is reached first unless they are tiny."""
 
-RECORD_BYTES = 700
+RECORD_OVERHEAD_BYTES = 700
 """What a record costs beside its texts: the tuple, its ids, its place in the queue."""
 
-SAMPLE = 13
+SAMPLE_INTERVAL = 13
 """One record in so many is weighed: weighing costs more than all the rest. A prime, because most turns
 have an even number of records, and their heaviest must have its turn."""
 
@@ -74,13 +74,13 @@ class Buffer:
         self.idle = True
         """Whether nobody looks by himself: the worker sleeps, or there is none."""
         self._capacity = self._max_records
-        self._mean = float(RECORD_BYTES)
+        self._mean_bytes = float(RECORD_OVERHEAD_BYTES)
         self._samples = 0
         self._records: deque[Record] = deque()
         self._full = self._closed
         self._gap: object | None = None
         self._refused = AtomicCounter()
-        self._told = 0
+        self._gaps_reported = 0
         self._taken = 0
 
     def put(self, record: Record) -> None:
@@ -98,7 +98,7 @@ class Buffer:
                 self._gap = None
         records.append(record)
         length = len(records)
-        backpressure = not length % SAMPLE and self._is_under_pressure(record, length)
+        backpressure = not length % SAMPLE_INTERVAL and self._is_under_pressure(record, length)
         if length >= self._capacity:
             self._full = True
         if self.idle or backpressure:
@@ -117,8 +117,8 @@ class Buffer:
         the last time's counts as one of the samples.
         """
         self._samples = min(self._samples + 1, 64)
-        self._mean += (estimate_size(record) - self._mean) / (self._samples + 1)
-        self._capacity = min(self._max_records, int(self._max_bytes / self._mean))
+        self._mean_bytes += (estimate_size(record) - self._mean_bytes) / (self._samples + 1)
+        self._capacity = min(self._max_records, int(self._max_bytes / self._mean_bytes))
 
     def take(self) -> Record | None:
         """The oldest record. Called by the worker only."""
@@ -130,7 +130,7 @@ class Buffer:
             return None
         if type(record) is Gap:
             refused = self._refused.read()
-            record, self._told = Gap(refused - self._told), refused
+            record, self._gaps_reported = Gap(refused - self._gaps_reported), refused
             return record
         self._taken += 1
         if self._full and len(self._records) <= self._capacity // 2:
@@ -147,8 +147,8 @@ class Buffer:
 
     @property
     def bytes(self) -> int:
-        """Roughly the memory that the waiting records breaker."""
-        return int(len(self._records) * self._mean)
+        """Roughly the memory that the waiting records hold."""
+        return int(len(self._records) * self._mean_bytes)
 
     @property
     def taken(self) -> int:
@@ -163,7 +163,7 @@ class Buffer:
 
 def estimate_size(record: Record) -> int:
     """Roughly the bytes of a record, at a cost that does not grow with its size."""
-    cost = RECORD_BYTES
+    cost = RECORD_OVERHEAD_BYTES
     for value in record:
         if value.__class__ is str:
             cost += len(value)

@@ -17,7 +17,7 @@ from gati.pipeline.request_queue import Limits
 from gati.pipeline.sender import Sender
 from gati.pipeline.spool import Spool
 from gati.pipeline.stats import DeliveryCounters
-from gati.pipeline.worker import Assembler, Worker
+from gati.pipeline.worker import TurnAssembler, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Engine:
     def __init__(
         self,
         buffer: Buffer,
-        assembler: Assembler,
+        assembler: TurnAssembler,
         exporters: Sequence[Exporter],
         options: Settings,
         policy: Policy | None,
@@ -50,20 +50,20 @@ class Engine:
             drop_newest=options.on_full == "newest",
         )
         self.outboxes = [
-            Outbox(exporter, self.counters, _spool(exporter, options), limits, policy) for exporter in exporters
+            Outbox(exporter, self.counters, _create_spool(exporter, options), limits, policy) for exporter in exporters
         ]
         senders = [
-            Sender(outbox, options.connections, self._settled, options.flush_interval) for outbox in self.outboxes
+            Sender(outbox, options.connections, self._on_settled, options.flush_interval) for outbox in self.outboxes
         ]
         self.senders = senders
         self.worker = Worker(
             buffer, assembler, senders, self.counters, interval=options.flush_interval, mask=options.mask
         )
 
-    def _settled(self) -> None:
-        self.worker.settled()
+    def _on_settled(self) -> None:
+        self.worker.resolve_flushes()
 
-    def deliver_here(self, until: float) -> None:
+    def deliver_in_this_thread(self, until: float) -> None:
         """The interpreter starts no more threads: this one does the work."""
         self.worker.run_once()
         for sender in self.senders:
@@ -83,10 +83,10 @@ class Engine:
         for sender in self.senders:
             sender.join(until)
 
-    def forget(self) -> None:
+    def abandon(self) -> None:
         """In a forked child: what waits belongs to the parent."""
         for outbox in self.outboxes:
-            outbox.forget()
+            outbox.abandon()
 
     @property
     def paused(self) -> dict[str, str]:
@@ -94,7 +94,7 @@ class Engine:
         return {outbox.exporter.name: outbox.breaker.paused for outbox in self.outboxes if outbox.breaker.paused}
 
 
-def _spool(exporter: Exporter, options: Settings) -> Spool | None:
+def _create_spool(exporter: Exporter, options: Settings) -> Spool | None:
     if not options.spool or exporter.durable:
         return None
     return Spool(spool_folder(options.spool_dir), exporter.name, exporter.account)

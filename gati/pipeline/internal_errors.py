@@ -20,7 +20,7 @@ logger = logging.getLogger("gati")
 RAISE = os.environ.get("GATI_RAISE_INTERNAL") == "1"
 """True: a fault inside gati is raised after it was counted. For tests only."""
 
-QUIET_SECONDS = 60.0
+LOG_INTERVAL_SECONDS = 60.0
 """Least time between two log lines of one kind."""
 
 
@@ -35,7 +35,7 @@ class Log:
         """Log a line unless one of its kind was logged within the last minute."""
         now = time.monotonic()
         last = self._last.get(kind)
-        if last is not None and now - last < QUIET_SECONDS:
+        if last is not None and now - last < LOG_INTERVAL_SECONDS:
             self._held[kind] += 1
             return False
         self._last[kind] = now

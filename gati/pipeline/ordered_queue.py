@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gati.pipeline.spool import SpoolFile
     from gati.pipeline.stats import Place
 
-QUEUED_REQUEST_BYTES = 400
+REQUEST_OVERHEAD_BYTES = 400
 """What a request in memory costs beside its bytes."""
 
 FOREVER = 3600.0
@@ -39,7 +39,7 @@ class QueuedRequest:
     @property
     def memory(self) -> int:
         """Bytes that it holds, roughly."""
-        return len(self.data) + QUEUED_REQUEST_BYTES
+        return len(self.data) + REQUEST_OVERHEAD_BYTES
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +52,7 @@ class Batch:
     epoch: int = 0
     requests: list[QueuedRequest] = field(default_factory=list)
     in_flight: int = 0
-    complete: bool = True
+    intact: bool = True
     """False once something of it was delivered or set aside, so that its file says too much."""
 
     @property
@@ -66,13 +66,13 @@ class OrderedQueue:
     def __init__(self) -> None:
         self.in_flight = 0
         self.memory = 0
-        self._ordered: dict[str, deque[QueuedRequest]] = {}
+        self._by_key: dict[str, deque[QueuedRequest]] = {}
         self._ready: deque[str] = deque()
-        self._later: list[tuple[float, int, str]] = []
+        self._delayed: list[tuple[float, int, str]] = []
         self._number = itertools.count()
 
     def __len__(self) -> int:
-        return len(self._ordered)
+        return len(self._by_key)
 
     @property
     def ready(self) -> int:
@@ -82,19 +82,19 @@ class OrderedQueue:
     def add(self, queued: QueuedRequest) -> None:
         """Put a request at the end of its queue."""
         self.memory += queued.memory
-        queue = self._ordered.get(queued.ordering_key)
+        queue = self._by_key.get(queued.ordering_key)
         if queue is None:
-            self._ordered[queued.ordering_key] = deque([queued])
+            self._by_key[queued.ordering_key] = deque([queued])
             self._ready.append(queued.ordering_key)
         else:
             queue.append(queued)
 
-    def pick(self, now: float) -> tuple[QueuedRequest | None, float]:
+    def start_next(self, now: float) -> tuple[QueuedRequest | None, float]:
         """The next request to send, now under way; or None and the seconds until there may be one."""
-        while self._later and self._later[0][0] <= now:
-            self._ready.append(heapq.heappop(self._later)[2])
+        while self._delayed and self._delayed[0][0] <= now:
+            self._ready.append(heapq.heappop(self._delayed)[2])
         while self._ready:
-            queue = self._ordered.get(self._ready.popleft())
+            queue = self._by_key.get(self._ready.popleft())
             # A queue may have been emptied by a drop while it stood here, or stand here twice.
             if queue and not queue[0].in_flight:
                 queued = queue[0]
@@ -102,54 +102,54 @@ class OrderedQueue:
                 queued.batch.in_flight += 1
                 self.in_flight += 1
                 return queued, 0.0
-        return None, self._later[0][0] - now if self._later else FOREVER
+        return None, self._delayed[0][0] - now if self._delayed else FOREVER
 
-    def arrived(self, queued: QueuedRequest) -> None:
+    def finish_attempt(self, queued: QueuedRequest) -> None:
         """There is an answer; one of the four methods below must follow."""
         queued.in_flight = False
         queued.batch.in_flight -= 1
         self.in_flight -= 1
 
-    def done(self, queued: QueuedRequest) -> None:
+    def remove(self, queued: QueuedRequest) -> None:
         """Delivered or set aside: the queue goes on with what follows."""
-        queue = self._ordered[queued.ordering_key]
+        queue = self._by_key[queued.ordering_key]
         queue.popleft()
         self.memory -= queued.memory
         if queue:
             self._ready.append(queued.ordering_key)
         else:
-            del self._ordered[queued.ordering_key]
+            del self._by_key[queued.ordering_key]
 
-    def again(self, queued: QueuedRequest) -> None:
+    def retry_now(self, queued: QueuedRequest) -> None:
         """To be tried again as soon as the destination may be tried."""
         self._ready.append(queued.ordering_key)
 
-    def later(self, queued: QueuedRequest, due: float) -> None:
+    def retry_at(self, queued: QueuedRequest, due: float) -> None:
         """To be tried again at a monotonic time."""
-        heapq.heappush(self._later, (due, next(self._number), queued.ordering_key))
+        heapq.heappush(self._delayed, (due, next(self._number), queued.ordering_key))
 
     def replace(self, queued: QueuedRequest, parts: Sequence[QueuedRequest]) -> None:
         """Its parts stand where it stood, and go at once."""
-        queue = self._ordered[queued.ordering_key]
+        queue = self._by_key[queued.ordering_key]
         queue.popleft()
         queue.extendleft(reversed(parts))
         self.memory += sum(part.memory for part in parts) - queued.memory
         self._ready.appendleft(queued.ordering_key)
 
-    def release(self) -> None:
+    def skip_delays(self) -> None:
         """All that wait for a time need not wait any more."""
-        self._ready.extend(queue for _, _, queue in sorted(self._later))
-        self._later.clear()
+        self._ready.extend(queue for _, _, queue in sorted(self._delayed))
+        self._delayed.clear()
 
-    def take_turn(self, name: str, turn: str) -> list[QueuedRequest]:
+    def remove_turn(self, key: str, turn_id: str) -> list[QueuedRequest]:
         """Take out what waits of a turn, except what is under way: its answer decides."""
-        queue = self._ordered.get(name)
+        queue = self._by_key.get(key)
         if queue is None:
             return []
-        taken = [queued for queued in queue if queued.turn_id == turn and not queued.in_flight]
+        taken = [queued for queued in queue if queued.turn_id == turn_id and not queued.in_flight]
         for queued in taken:
             queue.remove(queued)
             self.memory -= queued.memory
         if not queue:
-            del self._ordered[name]
+            del self._by_key[key]
         return taken

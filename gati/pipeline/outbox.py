@@ -15,7 +15,7 @@ from gati.exporters.base import Exporter, Outcome, Request, Verdict
 from gati.pipeline.codec import unpack
 from gati.pipeline.internal_errors import guard, log
 from gati.pipeline.ordered_queue import FOREVER, Batch, QueuedRequest
-from gati.pipeline.request_queue import Limits, Lines, RequestQueue, batches
+from gati.pipeline.request_queue import Limits, Lines, RequestQueue, batch_requests
 from gati.pipeline.retry import CircuitBreaker, Policy
 
 if TYPE_CHECKING:
@@ -50,19 +50,19 @@ class Outbox:
 
     def accept(self, requests: Sequence[Request]) -> None:
         """Store requests, on disk if that can be, and put them in their lanes."""
-        for lines in batches(requests):
+        for lines in batch_requests(requests):
             with self.changed:
-                kept = self._queue.wanted(lines)
+                kept = self._queue.without_dropped_turns(lines)
             if kept:
                 self._store(kept)
 
     def _store(self, lines: Lines) -> None:
         batch = Batch(sum(request.items for request, _ in lines), sum(len(line) + 1 for _, line in lines))
         with self.changed:
-            refused = "" if self._queue.room_on_disk(batch.size) else "spool_full"
-        if not refused and self._queue.disk.could_hold(batch.size):
+            refused = "" if self._queue.make_disk_space(batch.size) else "spool_full"
+        if not refused and self._queue.spool.could_hold(batch.size):
             # Outside the lock: a slow disk may hold up this thread, not the senders.
-            batch.file = self._queue.disk.write([line for _, line in lines], batch.items)
+            batch.file = self._queue.spool.write([line for _, line in lines], batch.items)
         with self.changed:
             self._queue.add(batch, lines, refused)
             self.changed.notify_all()
@@ -96,13 +96,13 @@ class Outbox:
     def _pick(self, now: float) -> tuple[QueuedRequest | None, float]:
         if not self._is_open:
             return None, FOREVER
-        if now < self.breaker.until:
-            return None, self.breaker.until - now
+        if now < self.breaker.blocked_until:
+            return None, self.breaker.blocked_until - now
         if self._ordered.in_flight and not self.breaker.healthy:
             return None, FOREVER
-        self._queue.page_in()
+        self._queue.load_from_disk()
         self._is_open = bool(self._ordered)
-        return self._ordered.pick(now)
+        return self._ordered.start_next(now)
 
     def open(self) -> None:
         """Let senders take what there is; it closes by itself when there is nothing more."""
@@ -122,7 +122,7 @@ class Outbox:
     def settle(self, queued: QueuedRequest, outcome: Outcome) -> None:
         """What became of a request that `next` gave out."""
         with self.changed:
-            self._ordered.arrived(queued)
+            self._ordered.finish_attempt(queued)
             self._counters.count("requests")
             verdict = outcome.verdict
             if verdict in (Verdict.RETRY, Verdict.PAUSE):
@@ -132,33 +132,33 @@ class Outbox:
                 if verdict is Verdict.OK:
                     self._successes += 1
                     self._counters.move(queued.items, queued.batch.place, "delivered")
-                    self._queue.done(queued)
+                    self._queue.remove(queued)
                 elif verdict is Verdict.REJECT or not self._split(queued):
                     self._set_aside(queued, outcome.reason)
             self.changed.notify_all()
 
     def _answered(self) -> None:
         """The destination is there, whatever it says of this request."""
-        if self.breaker.succeeded():
+        if self.breaker.record_success():
             log.emit(f"back:{self.exporter.name}", "%s answers again", self.exporter.name, level=logging.INFO)
-            self._ordered.release()
+            self._ordered.skip_delays()
 
     def _retry(self, queued: QueuedRequest, outcome: Outcome) -> None:
         now, name, reason = time.monotonic(), self.exporter.name, outcome.reason
         self._counters.count("retries")
-        self.breaker.failed(outcome, now)
+        self.breaker.record_failure(outcome, now)
         if outcome.verdict is Verdict.PAUSE:
             log.emit(f"paused:{name}", "%s refuses the key (%s); everything is kept until it works", name, reason)
-            self._ordered.again(queued)
+            self._ordered.retry_now(queued)
             return
         log.emit(f"retry:{name}", "%s could not be reached or is busy (%s); trying again", name, reason)
         queued.attempts += 1
         queued.failures_among_successes += 0 <= queued.successes_seen < self._successes
         queued.successes_seen = self._successes
-        if queued.failures_among_successes >= self.policy.failures_among_successes:
+        if queued.failures_among_successes >= self.policy.max_failures_among_successes:
             self._set_aside(queued, f"gave up after {queued.attempts} attempts: {reason}")
         else:
-            self._ordered.later(queued, now + self.policy.delay(queued.attempts, outcome.retry_after))
+            self._ordered.retry_at(queued, now + self.policy.delay(queued.attempts, outcome.retry_after))
 
     def _split(self, queued: QueuedRequest) -> bool:
         halves: Sequence[Request] | None = None
@@ -173,9 +173,9 @@ class Outbox:
         name = self.exporter.name
         log.emit(f"rejected:{name}", "%s refused %d messages: %s", name, queued.items, reason)
         if not self.closed:
-            self._queue.disk.set_aside(queued.data, reason)
+            self._queue.spool.set_aside(queued.data, reason)
         self._counters.move(queued.items, queued.batch.place, "rejected")
-        self._queue.done(queued)
+        self._queue.remove(queued)
 
     # Flush and end
 
@@ -184,24 +184,28 @@ class Outbox:
         with self.changed:
             return self._queue.new_epoch()
 
-    def hurry(self) -> None:
+    def retry_now(self) -> None:
         """Somebody waits: try at once what waits for another attempt."""
         with self.changed:
-            if not self.breaker.asked:
-                self.breaker.hurry()
-                self._ordered.release()
+            if not self.breaker.server_set_delay:
+                self.breaker.retry_now()
+                self._ordered.skip_delays()
             self.changed.notify_all()
 
-    def quiet(self, epoch: int) -> bool:
+    def is_settled(self, epoch: int) -> bool:
         """True if nothing of the epoch or before is outstanding, or the key is refused."""
         with self.changed:
             if not self._queue.outstanding(epoch):
                 return True
-            return bool(self.breaker.paused) and not self._ordered.in_flight and time.monotonic() < self.breaker.until
+            return (
+                bool(self.breaker.paused)
+                and not self._ordered.in_flight
+                and time.monotonic() < self.breaker.blocked_until
+            )
 
     @property
     def disk_bytes(self) -> int:
-        return self._queue.disk.used
+        return self._queue.spool.used_bytes
 
     @property
     def memory_bytes(self) -> int:
@@ -215,7 +219,7 @@ class Outbox:
                 self._queue.close()
                 self.changed.notify_all()
 
-    def forget(self) -> None:
+    def abandon(self) -> None:
         """In a forked child: all of this is the parent's."""
         if self._spool is not None:
-            self._spool.forget()
+            self._spool.abandon()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gati.pipeline.engine import Engine
     from gati.pipeline.retry import Policy
     from gati.pipeline.stats import FlushResult, Stats
-    from gati.pipeline.worker import Assembler, Worker
+    from gati.pipeline.worker import TurnAssembler, Worker
     from gati.settings import Settings
 
 
@@ -33,7 +33,7 @@ class Pipeline:
 
     def __init__(
         self,
-        assembler: Callable[[], Assembler],
+        assembler: Callable[[], TurnAssembler],
         exporters: Sequence[Exporter],
         *,
         options: Settings,
@@ -47,19 +47,19 @@ class Pipeline:
         self._buffer = Buffer(options.buffer_max_bytes // 2, on_wakeup=self._on_wakeup)
         self.put = self._buffer.put
         """Take a record. Never blocks, never raises."""
-        self._kept: list[Engine] = []
+        self._inherited_engines: list[Engine] = []
         self._closed = False
-        self._be_new()
+        self._reset()
         process_hooks.register(self)
 
-    def _be_new(self) -> None:
+    def _reset(self) -> None:
         self._pid = os.getpid()
         self._engine: Engine | None = None
         self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._last_chance: float | None = None
+        self._exit_deadline: float | None = None
 
-    def _begin(self) -> Engine:
+    def _ensure_engine(self) -> Engine:
         if (ready := self._engine) is not None:
             return ready
         with process_hooks.fork_lock:
@@ -73,7 +73,7 @@ class Pipeline:
 
     @property
     def _worker(self) -> Worker:
-        return self._begin().worker
+        return self._ensure_engine().worker
 
     # The user's thread
 
@@ -83,10 +83,10 @@ class Pipeline:
         if self._thread is not None:
             if engine is not None:
                 engine.worker.wake()
-        elif not self._closed and not self._start():
-            self._deliver_last(self._options.shutdown_timeout)
+        elif not self._closed and not self._ensure_worker():
+            self._deliver_at_exit(self._options.shutdown_timeout)
 
-    def _start(self) -> bool:
+    def _ensure_worker(self) -> bool:
         """Start the worker unless it runs. False if the interpreter starts no more threads."""
         # Not waited for: whoever holds it starts the thread.
         if not self._start_lock.acquire(blocking=False):
@@ -95,7 +95,7 @@ class Pipeline:
             if self._thread is not None:
                 return True
             process_hooks.register_exit_hook()  # also if no thread starts till then
-            self._thread = thread = threading.Thread(target=self._work, name="gati-worker", daemon=True)
+            self._thread = thread = threading.Thread(target=self._run_worker, name="gati-worker", daemon=True)
             self._buffer.idle = False  # it looks before it sleeps
             try:
                 thread.start()
@@ -108,25 +108,25 @@ class Pipeline:
         finally:
             self._start_lock.release()
 
-    def _work(self) -> None:
+    def _run_worker(self) -> None:
         """The worker's thread."""
         try:
             with guard("engine"):
-                self._begin().worker.run()
+                self._ensure_engine().worker.run()
         finally:
             # Without an engine, another start for each record would fail like this one.
             self._thread, self._buffer.idle = None, self._engine is not None
 
-    def _deliver_last(self, patience: float) -> None:
+    def _deliver_at_exit(self, patience: float) -> None:
         """Work at once, `patience` seconds in all: no thread can be started and, in Python 3.12, no exit hook that
         is registered now is called, so each record may be the last."""
         # A program that is merely out of threads goes on, and must not wait for a send.
         if not threading.main_thread().is_alive() and self._start_lock.acquire(blocking=False):
             try:
-                if self._last_chance is None:
-                    self._last_chance = time.monotonic() + patience
+                if self._exit_deadline is None:
+                    self._exit_deadline = time.monotonic() + patience
                 with guard("exit"):
-                    self._begin().deliver_here(self._last_chance)
+                    self._ensure_engine().deliver_in_this_thread(self._exit_deadline)
             finally:
                 self._start_lock.release()
 
@@ -135,15 +135,15 @@ class Pipeline:
     def flush(self, timeout: float) -> FlushResult:
         """Deliver what was recorded so far; returns after `timeout` seconds at the latest."""
         if self._closed or threading.current_thread().name.startswith("gati-"):
-            return self._result(timed_out=False)
-        return self._deliver(self._begin(), timeout, final=False)
+            return self._flush_result(timed_out=False)
+        return self._deliver(self._ensure_engine(), timeout, final=False)
 
     async def aflush(self, timeout: float) -> FlushResult:
         """As `flush`, without blocking the event loop."""
         import asyncio  # late: programs without an event loop need not load it
 
-        if self._closed or not self._start():
-            return self._result(timed_out=False)
+        if self._closed or not self._ensure_worker():
+            return self._flush_result(timed_out=False)
         worker = self._worker
         flush = worker.request_flush()
         timed_out = False
@@ -152,20 +152,20 @@ class Pipeline:
         except TimeoutError:
             timed_out = True
         finally:
-            worker.cancel(flush)
-        return self._result(timed_out)
+            worker.cancel_flush(flush)
+        return self._flush_result(timed_out)
 
     def shutdown(self, timeout: float) -> FlushResult:
         """Take no more records, deliver what there is within `timeout` seconds, leave the rest in
         the spool. A second call changes nothing.
         """
         if self._closed:
-            return self._result(timed_out=False)
+            return self._flush_result(timed_out=False)
         self._closed = True
         self._buffer.close()
-        result = self._result(timed_out=False)
+        result = self._flush_result(timed_out=False)
         if self._thread is not None or len(self._buffer):
-            result = self._deliver(self._begin(), timeout, final=True)
+            result = self._deliver(self._ensure_engine(), timeout, final=True)
         if self._engine is not None:
             self._engine.close(self._thread)
         for exporter in self._exporters:
@@ -177,26 +177,26 @@ class Pipeline:
 
     def _deliver(self, engine: Engine, timeout: float, final: bool) -> FlushResult:
         until = time.monotonic() + timeout
-        alive = self._start()
+        alive = self._ensure_worker()
         flush = engine.worker.request_flush(final=final)
         if not alive:
-            engine.deliver_here(until)
+            engine.deliver_in_this_thread(until)
         timed_out = False
         try:
             flush.done.result(max(0.0, until - time.monotonic()))
         except (TimeoutError, FutureTimeout):
             timed_out = True
         finally:
-            engine.worker.cancel(flush)
-        return self._result(timed_out)
+            engine.worker.cancel_flush(flush)
+        return self._flush_result(timed_out)
 
-    def _result(self, timed_out: bool) -> FlushResult:
+    def _flush_result(self, timed_out: bool) -> FlushResult:
         from gati.pipeline.stats import FlushResult  # late: not in the user's `init`; so below
 
         engine = self._engine
         if engine is None:
             return FlushResult(timed_out=timed_out)
-        return engine.counters.flushed(
+        return engine.counters.flush_result(
             turns_open=engine.worker.assembler.open_turns, timed_out=timed_out, paused=tuple(engine.paused)
         )
 
@@ -211,10 +211,10 @@ class Pipeline:
         internal_errors.reset()
         if self._engine is not None:
             # The parent's objects stay referenced: their finalizers must not run in the child.
-            self._kept.append(self._engine)
-            self._engine.forget()
+            self._inherited_engines.append(self._engine)
+            self._engine.abandon()
         self._buffer.clear()
-        self._be_new()
+        self._reset()
         for exporter in self._exporters:
             with guard("exporter.after_fork"):
                 exporter.after_fork()

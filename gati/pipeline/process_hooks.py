@@ -25,14 +25,14 @@ class ProcessAware(Protocol):
         ...
 
 
-FORK_PATIENCE = 5.0
+FORK_WAIT_SECONDS = 5.0
 """Seconds that a fork waits at most for a moment at which we hold nothing half done."""
 
 fork_lock = threading.RLock()
 """Held by our threads while they load modules or change what a child inherits. A child that was
 forked in the middle of an import would wait for ever for the thread that it does not have."""
 
-_held_for_fork = False
+_fork_lock_held = False
 
 
 def yielding_sleep(seconds: float) -> None:
@@ -78,12 +78,12 @@ def _at_exit() -> None:
 
 
 def _before_fork() -> None:
-    global _held_for_fork
-    _held_for_fork = fork_lock.acquire(timeout=FORK_PATIENCE)
+    global _fork_lock_held
+    _fork_lock_held = fork_lock.acquire(timeout=FORK_WAIT_SECONDS)
 
 
 def _after_fork_in_parent() -> None:
-    if _held_for_fork:
+    if _fork_lock_held:
         fork_lock.release()
 
 

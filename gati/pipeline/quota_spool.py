@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gati.exporters.base import Request
     from gati.pipeline.spool import Spool, SpoolFile
 
-PAUSE_SECONDS = 30.0
+RETRY_SECONDS = 30.0
 """Time until a spool that could not be written is tried again."""
 
 
@@ -22,29 +22,29 @@ class QuotaSpool:
     """A spool with a quota; without a spool, a disk that is always out of order."""
 
     def __init__(self, spool: Spool | None, quota: int) -> None:
-        self.used = 0
+        self.used_bytes = 0
         """Bytes of this process's files."""
         self._spool = spool
         self._quota = quota
-        self._others = 0
-        self._again = 0.0
+        self._other_bytes = 0
+        self._retry_at = 0.0
 
     @property
     def usable(self) -> bool:
-        return self._spool is not None and time.monotonic() >= self._again
+        return self._spool is not None and time.monotonic() >= self._retry_at
 
-    def excess(self, size: int) -> int:
+    def excess_bytes(self, size: int) -> int:
         """Bytes that must go before a file of this size may come; other processes' files count,
         as of the last look at them.
         """
-        return self.used + self._others + size - self._quota
+        return self.used_bytes + self._other_bytes + size - self._quota
 
     def could_hold(self, size: int) -> bool:
         """Whether it would fit if all files of this process went."""
-        return size + self._others <= self._quota
+        return size + self._other_bytes <= self._quota
 
     def _failed(self, error: OSError) -> None:
-        self._again = time.monotonic() + PAUSE_SECONDS
+        self._retry_at = time.monotonic() + RETRY_SECONDS
         log.emit("spool", "the spool cannot be used (%s); what waits is kept in memory", type(error).__name__)
 
     def write(self, lines: Sequence[bytes], items: int) -> SpoolFile | None:
@@ -68,7 +68,7 @@ class QuotaSpool:
             self._failed(error)
             return []
         adopted = sum(file.size for file in files)
-        self._others = max(0, everything - self.used - adopted)
+        self._other_bytes = max(0, everything - self.used_bytes - adopted)
         return files
 
     def read(self, file: SpoolFile) -> list[tuple[Request, bytes]] | None:
@@ -82,7 +82,7 @@ class QuotaSpool:
         except OSError:
             log.emit("spool_lost", "a file of the spool is gone or cannot be read; its messages are lost")
             return None
-        found = [(request, line) for line in lines if (request := _request(line))]
+        found = [(request, line) for line in lines if (request := _unpack_or_none(line))]
         if sum(request.items for request, _ in found) != file.items:
             log.emit("damaged", "a file of the spool was damaged; what could be read of it is delivered")
             self._keep_damaged(file, lines)
@@ -128,7 +128,7 @@ class QuotaSpool:
                 self._failed(error)
 
 
-def _request(line: bytes) -> Request | None:
+def _unpack_or_none(line: bytes) -> Request | None:
     try:
         return unpack(line)
     except (ValueError, KeyError, TypeError):

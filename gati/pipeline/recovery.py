@@ -51,14 +51,14 @@ class SpoolStatus:
     """Requests that were refused for good and set aside."""
 
 
-def status(spool_dir: Path) -> list[SpoolStatus]:
+def spool_status(spool_dir: Path) -> list[SpoolStatus]:
     """What lies in a spool, account by account. Changes nothing."""
     if not spool_dir.is_dir():
         return []
-    return [_status(folder) for folder in sorted(spool_dir.iterdir()) if (folder / "ready").is_dir()]
+    return [_account_status(folder) for folder in sorted(spool_dir.iterdir()) if (folder / "ready").is_dir()]
 
 
-def _status(folder: Path) -> SpoolStatus:
+def _account_status(folder: Path) -> SpoolStatus:
     files = list(scan(folder / "ready"))
     living = {path.stem for path in (folder / "owners").glob("*.lock") if not is_dead(path)}
     rejected = 0
@@ -76,7 +76,7 @@ def _status(folder: Path) -> SpoolStatus:
     )
 
 
-def drain(
+def drain_spool(
     spool_dir: Path,
     exporters: Sequence[Exporter],
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -97,29 +97,29 @@ def drain(
     """
     until = time.monotonic() + timeout if timeout is not None else None
     counters = DeliveryCounters()
-    news = threading.Event()
+    settled = threading.Event()
     outboxes = [
         Outbox(exporter, counters, Spool(spool_dir, exporter.name, exporter.account), Limits(), policy)
         for exporter in exporters
         if not exporter.durable
     ]
     total = sum(outbox.adopt() for outbox in outboxes)
-    senders = [Sender(outbox, connections, news.set) for outbox in outboxes]
+    senders = [Sender(outbox, connections, settled.set) for outbox in outboxes]
     timed_out = False
     try:
-        while not all(outbox.quiet(0) for outbox in outboxes):
+        while not all(outbox.is_settled(0) for outbox in outboxes):
             if until is not None and time.monotonic() > until:
                 timed_out = True
                 break
             for sender in senders:
                 sender.outbox.open()
-                sender.wake(hurry=True)
-            news.wait(0.2)
-            news.clear()
+                sender.wake(urgent=True)
+            settled.wait(0.2)
+            settled.clear()
             stats = counters.stats()
             progress(total - stats.spooled, total)
     finally:
         for outbox in outboxes:
             outbox.close()
     paused = tuple(outbox.exporter.name for outbox in outboxes if outbox.breaker.paused)
-    return counters.flushed(turns_open=0, timed_out=timed_out, paused=paused)
+    return counters.flush_result(turns_open=0, timed_out=timed_out, paused=paused)

@@ -2,7 +2,7 @@
 
 Two things can be wrong, and they are told apart by what else succeeds: the destination (then all
 wait, and one request at a time finds out whether it is back), or a single request (then only its
-lane waits, and after `failures_among_successes` failures among others' successes it is set aside).
+lane waits, and after `max_failures_among_successes` failures among others' successes it is set aside).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Policy(NamedTuple):
     probe: float = 30.0
     """Wait between two attempts while the key is refused."""
 
-    failures_among_successes: int = 20
+    max_failures_among_successes: int = 20
     """Failures of one request, each while others succeeded, after which it is set aside."""
 
     def delay(self, failures: int, retry_after: float | None = None) -> float:
@@ -54,11 +54,11 @@ class CircuitBreaker:
     policy: Policy = field(default_factory=Policy)
     failures: int = 0
     """Failures in a row, over all lanes."""
-    until: float = 0.0
+    blocked_until: float = 0.0
     """Monotonic time before which nothing is sent."""
     paused: str = ""
     """Why the key is refused; empty if it is not."""
-    asked: bool = False
+    server_set_delay: bool = False
     """True if the server itself named the time."""
 
     @property
@@ -66,25 +66,25 @@ class CircuitBreaker:
         """True if several requests may be under way at once."""
         return self.failures < 2 and not self.paused
 
-    def succeeded(self) -> bool:
+    def record_success(self) -> bool:
         """Note a success; True if the destination was away before."""
         was_away = not self.healthy
-        self.failures, self.until, self.paused, self.asked = 0, 0.0, "", False
+        self.failures, self.blocked_until, self.paused, self.server_set_delay = 0, 0.0, "", False
         return was_away
 
-    def failed(self, outcome: Outcome, now: float) -> None:
+    def record_failure(self, outcome: Outcome, now: float) -> None:
         """Note a RETRY or a PAUSE."""
         self.failures += 1
         if outcome.verdict is Verdict.PAUSE:
             self.paused = outcome.reason or "refused"
-            self.until, self.asked = now + self.policy.probe, False
+            self.blocked_until, self.server_set_delay = now + self.policy.probe, False
         elif outcome.retry_after is not None:
-            self.until = max(self.until, now + self.policy.delay(self.failures, outcome.retry_after))
-            self.asked = True
-        elif self.failures >= 2 and not (self.asked and self.until > now):
-            self.until, self.asked = now + self.policy.delay(self.failures - 1), False
+            self.blocked_until = max(self.blocked_until, now + self.policy.delay(self.failures, outcome.retry_after))
+            self.server_set_delay = True
+        elif self.failures >= 2 and not (self.server_set_delay and self.blocked_until > now):
+            self.blocked_until, self.server_set_delay = now + self.policy.delay(self.failures - 1), False
 
-    def hurry(self) -> None:
+    def retry_now(self) -> None:
         """Somebody waits (a flush, a shutdown): try now, unless the server named a time."""
-        if not self.asked:
-            self.until = 0.0
+        if not self.server_set_delay:
+            self.blocked_until = 0.0

@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 30.0
 """A sender with nothing to do ends after this time."""
 
-RESTS = 2.0
+SLEEP_RATIO = 2.0
 """So many times as long as they worked our threads rest: a program that never pauses keeps the
 interpreter for the most part."""
 
-LONGEST_REST = 0.05
+MAX_SLEEP_SECONDS = 0.05
 """Seconds; a first send loads the SDK, which is no reason to rest for long."""
 
-LAG_SECONDS = 5.0
+TARGET_LAG_SECONDS = 5.0
 """What is ready should be sent within this time; as many threads as that takes."""
 
-BEHIND = 2
+BEHIND_RATIO = 2
 """When it would take so many times `connections` threads, there is no rest any more."""
 
 
-_FAULT = Outcome(Verdict.RETRY, "internal fault")
+_INTERNAL_ERROR = Outcome(Verdict.RETRY, "internal error")
 
 
 class Sender:
@@ -48,37 +48,37 @@ class Sender:
     they fall behind. One that is held up for longer than `patience` seconds does not count.
     """
 
-    def __init__(self, outbox: Outbox, connections: int, settled: Callable[[], None], patience: float = 1.0) -> None:
+    def __init__(self, outbox: Outbox, connections: int, on_settled: Callable[[], None], patience: float = 1.0) -> None:
         self.outbox = outbox
         self.could_send_more = False
         """Whether more threads would send than do: to be looked at again after `patience`."""
         self._connections = connections
-        self._settled = settled
+        self._on_settled = on_settled
         self._patience = patience
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
-        self._began: dict[threading.Thread, float] = {}
-        self._mean = 0.0
+        self._busy_since: dict[threading.Thread, float] = {}
+        self._mean_seconds = 0.0
         self._behind = False
-        self._hurried = threading.Event()
+        self._urgent = threading.Event()
         self._prepared = False
 
-    def wake(self, hurry: bool = False) -> bool:
-        """Start as many threads as there is work for; `hurry`: somebody waits from now on.
+    def wake(self, urgent: bool = False) -> bool:
+        """Start as many threads as there is work for; `urgent`: somebody waits from now on.
         False if the interpreter starts no more.
         """
-        if hurry:
-            self._hurried.set()
-        return self._start()
+        if urgent:
+            self._urgent.set()
+        return self._start_threads()
 
-    def calm(self) -> None:
+    def clear_urgency(self) -> None:
         """Nobody waits any more."""
-        self._hurried.clear()
+        self._urgent.clear()
 
-    def _start(self) -> bool:
+    def _start_threads(self) -> bool:
         ready = self.outbox.sendable()
         with self._lock:
-            wanted = min(self._wanted(ready), self._connections)
+            wanted = min(self._threads_needed(ready), self._connections)
             name = f"gati-sender-{self.outbox.exporter.name}"
             for _ in range(wanted - len(self._threads)):
                 thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -91,19 +91,19 @@ class Sender:
             self.could_send_more = ready > 0 and len(self._threads) < self._connections
         return True
 
-    def _wanted(self, ready: int) -> int:
+    def _threads_needed(self, ready: int) -> int:
         """How many threads there should be, with those that are busy."""
-        if not ready or self._hurried.is_set():
-            return len(self._began) + ready
-        needed = ready * self._mean / LAG_SECONDS
-        self._behind = needed > BEHIND * self._connections
+        if not ready or self._urgent.is_set():
+            return len(self._busy_since) + ready
+        needed = ready * self._mean_seconds / TARGET_LAG_SECONDS
+        self._behind = needed > BEHIND_RATIO * self._connections
         now = time.monotonic()
-        return max(1, math.ceil(needed)) + sum(now - began > self._patience for began in self._began.values())
+        return max(1, math.ceil(needed)) + sum(now - began > self._patience for began in self._busy_since.values())
 
     def join(self, until: float) -> None:
         """Wait for the threads of a closed outbox, except for those in the middle of a send."""
         with self._lock:
-            threads = self._threads - self._began.keys()
+            threads = self._threads - self._busy_since.keys()
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
 
@@ -113,39 +113,39 @@ class Sender:
             while (queued := self.outbox.next(IDLE_SECONDS)) is not None:
                 began, worked = time.monotonic(), time.thread_time()
                 with self._lock:
-                    self._began[me] = began
-                outcome, rest = _FAULT, 0.0
+                    self._busy_since[me] = began
+                outcome, rest = _INTERNAL_ERROR, 0.0
                 try:
-                    self._start()
+                    self._start_threads()
                     outcome = self._attempt(queued)
-                    self._mean += (time.monotonic() - began - self._mean) / 8
-                    rest = RESTS * len(self._began) * (time.thread_time() - worked)
+                    self._mean_seconds += (time.monotonic() - began - self._mean_seconds) / 8
+                    rest = SLEEP_RATIO * len(self._busy_since) * (time.thread_time() - worked)
                 finally:
                     # First: a shutdown that hears of the last delivery waits for all who are through with their send.
                     with self._lock:
-                        del self._began[me]
+                        del self._busy_since[me]
                     self.outbox.settle(queued, outcome)
-                    self._tell()
-                if self._is_superfluous(me):
+                    self._notify()
+                if self._retire_if_superfluous(me):
                     return
                 if not self._behind:
-                    self._hurried.wait(min(rest, LONGEST_REST))
+                    self._urgent.wait(min(rest, MAX_SLEEP_SECONDS))
         finally:
             with self._lock:
                 self._threads.discard(me)
 
-    def _is_superfluous(self, me: threading.Thread) -> bool:
+    def _retire_if_superfluous(self, me: threading.Thread) -> bool:
         """Whether the others suffice; then this one is out."""
         ready = self.outbox.sendable()
         with self._lock:
-            spare = bool(ready) and len(self._threads) > self._wanted(ready)
+            spare = bool(ready) and len(self._threads) > self._threads_needed(ready)
             if spare:
                 self._threads.discard(me)
             return spare
 
     def send(self, queued: QueuedRequest) -> None:
         """Make one attempt and tell the outbox."""
-        outcome = _FAULT
+        outcome = _INTERNAL_ERROR
         try:
             outcome = self._attempt(queued)
         finally:
@@ -160,10 +160,10 @@ class Sender:
             report(f"exporter.{self.outbox.exporter.name}.send", error)
             return Outcome(Verdict.RETRY, type(error).__name__)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         """Tell whoever waits for a flush."""
         with guard("flush"):
-            self._settled()
+            self._on_settled()
 
     def _prepare(self) -> None:
         """Have everything loaded that a send needs, before a fork can come in between."""
@@ -177,4 +177,4 @@ class Sender:
         """Send from the calling thread, when no other can be started any more."""
         while time.monotonic() < until and (queued := self.outbox.next(0)) is not None:
             self.send(queued)
-            self._tell()
+            self._notify()

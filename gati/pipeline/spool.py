@@ -96,11 +96,11 @@ class Spool:
         while True:
             owner = secrets.token_hex(6)
             path = self.owners / f"{owner}.lock"
-            fd = _open(path, os.O_CREAT | os.O_EXCL)
+            fd = _open_lock_file(path, os.O_CREAT | os.O_EXCL)
             # Another process may find the file before it is locked, and clear it away as a dead one's.
             if try_lock(fd) and path.exists():
                 break
-            _close(fd)
+            _close_lock_file(fd)
         os.write(fd, orjson.dumps({"pid": os.getpid(), "started": time.time()}))
         self.owner, self._lock_fd = owner, fd
 
@@ -120,7 +120,7 @@ class Spool:
 
     def _write(self, file: SpoolFile, lines: Sequence[bytes]) -> SpoolFile:
         data = b"\n".join([*lines, b""])
-        _write_whole(self.ready, file.name, data, self.owner)
+        _write_atomically(self.ready, file.name, data, self.owner)
         return file._replace(size=len(data))
 
     def read(self, file: SpoolFile) -> list[bytes]:
@@ -143,7 +143,7 @@ class Spool:
         files = [file for file in self.files() if file.owner != self.owner]
         living = set()
         for path in self.owners.glob("*.lock"):
-            if path.stem == self.owner or not _clear_if_dead(path):
+            if path.stem == self.owner or not _remove_if_dead(path):
                 living.add(path.stem)
         mine = []
         for file in files:
@@ -168,13 +168,13 @@ class Spool:
         The name is made from the contents, so that a request refused twice is there once.
         """
         value = b'{"reason":%s,"at":%d,"request":%s}' % (orjson.dumps(reason), int(time.time() * 1000), line)
-        self._keep(hashlib.sha256(line).hexdigest()[:24] + ".json", value, limit)
+        self._write_rejected(hashlib.sha256(line).hexdigest()[:24] + ".json", value, limit)
 
     def set_aside_damaged(self, file: SpoolFile, lines: Sequence[bytes], limit: int) -> None:
         """Keep what could not be read of a file."""
-        self._keep(file.name + ".damaged", b"\n".join(lines), limit)
+        self._write_rejected(file.name + ".damaged", b"\n".join(lines), limit)
 
-    def _keep(self, name: str, value: bytes, limit: int) -> None:
+    def _write_rejected(self, name: str, value: bytes, limit: int) -> None:
         self.open()
         kept = []
         for entry in os.scandir(self.rejected):
@@ -188,42 +188,42 @@ class Spool:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
             total -= size
-        _write_whole(self.rejected, name, value, self.owner)
+        _write_atomically(self.rejected, name, value, self.owner)
 
     def close(self) -> None:
         """Give back everything: what is still here belongs to whoever comes next."""
         fd, self._lock_fd = self._lock_fd, None
         if fd is not None:
-            _close(fd)
+            _close_lock_file(fd)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.owners / f"{self.owner}.lock")
 
-    def forget(self) -> None:
+    def abandon(self) -> None:
         """In a forked child: the identity is the parent's, and so are its files."""
         self._lock_fd = None  # the descriptor itself is closed by `_close_inherited`
         self.owner, self._number = "", 0
 
 
-_held: set[int] = set()
+_lock_fds: set[int] = set()
 """Descriptors of lock files. A lock lasts until the last copy of its descriptor is closed, and a
 forked child has copies: with them it would keep a dead parent's files from being taken over."""
 
 
-def _open(path: Path, flags: int = 0) -> int:
+def _open_lock_file(path: Path, flags: int = 0) -> int:
     fd = os.open(path, os.O_RDWR | flags | getattr(os, "O_CLOEXEC", 0), 0o600)
-    _held.add(fd)
+    _lock_fds.add(fd)
     return fd
 
 
-def _close(fd: int) -> None:
-    _held.discard(fd)
+def _close_lock_file(fd: int) -> None:
+    _lock_fds.discard(fd)
     os.close(fd)
 
 
 def _close_inherited() -> None:
-    for fd in list(_held):
+    for fd in list(_lock_fds):
         with contextlib.suppress(OSError):
-            _close(fd)
+            _close_lock_file(fd)
 
 
 if hasattr(os, "register_at_fork"):
@@ -265,16 +265,16 @@ def try_lock(fd: int) -> bool:
 def is_dead(path: Path) -> bool:
     """True if nobody holds the lock of this owner's file."""
     try:
-        fd = _open(path)
+        fd = _open_lock_file(path)
     except FileNotFoundError:
         return True
     try:
         return try_lock(fd)
     finally:
-        _close(fd)
+        _close_lock_file(fd)
 
 
-def _clear_if_dead(path: Path) -> bool:
+def _remove_if_dead(path: Path) -> bool:
     if not is_dead(path):
         return False
     with contextlib.suppress(FileNotFoundError):
@@ -282,7 +282,7 @@ def _clear_if_dead(path: Path) -> bool:
     return True
 
 
-def _write_whole(folder: Path, name: str, data: bytes, owner: str) -> None:
+def _write_atomically(folder: Path, name: str, data: bytes, owner: str) -> None:
     part = folder / f".{owner}-{name}.part"
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:

@@ -145,7 +145,7 @@ class DeliveryCounters:
         self._counts: Counter[str] = Counter()
         self._flushed: Counter[Place] = Counter()
 
-    def enter(self, items: int, place: Place, reason: str = "", *, recovered: bool = False) -> None:
+    def add(self, items: int, place: Place, reason: str = "", *, recovered: bool = False) -> None:
         """New messages stand at `place`; `reason` says why if that is "dropped"."""
         with self._lock:
             self._counts["recorded"] += items
@@ -175,7 +175,7 @@ class DeliveryCounters:
         with self._lock:
             self._counts[name] += by
 
-    def drop_turns(self, turns: int, reason: str) -> None:
+    def count_dropped_turns(self, turns: int, reason: str) -> None:
         """Turns were given up before they became messages."""
         if turns > 0:
             with self._lock:
@@ -201,7 +201,7 @@ class DeliveryCounters:
                 **others,  # type: ignore[arg-type]  # each of these fields has a type of its own
             )
 
-    def flushed(self, *, turns_open: int, timed_out: bool, paused: tuple[str, ...]) -> FlushResult:
+    def flush_result(self, *, turns_open: int, timed_out: bool, paused: tuple[str, ...]) -> FlushResult:
         """The result of a flush that ends now; the next one counts from here."""
         with self._lock:
             at, before = Counter(self._at), self._flushed

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gati.pipeline import mask, process_hooks
 from gati.pipeline.internal_errors import guard
-from gati.pipeline.sender import RESTS
+from gati.pipeline.sender import SLEEP_RATIO
 from gati.trace.records import Gap
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ had said within it, and what is just being worked on, is lost."""
 SLICE_SECONDS = 0.001
 """The worker hands the interpreter on after this time at the latest."""
 
-HANDED_ON_SECONDS = 0.00005
+MIN_YIELD_SECONDS = 0.00005
 """Shortest rest: long enough that a waiting thread really gets its turn. A sleep of 0 often comes straight back."""
 
 RECORDS_AT_ONCE = 64
@@ -53,7 +53,7 @@ REQUESTS_AT_ONCE = 500
 """Requests that go to disk together. Normally these are all of one round."""
 
 
-class Assembler(Protocol):
+class TurnAssembler(Protocol):
     """What makes items of records. Used by one thread only."""
 
     @property
@@ -82,7 +82,7 @@ class Assembler(Protocol):
         ...
 
 
-class _Paced(list[T]):
+class _YieldingList(list[T]):
     """Things with a pause after each that was worked on, so that whoever reads them all holds up nobody."""
 
     def __init__(self, things: list[T], pause: Callable[[], None]) -> None:
@@ -111,7 +111,7 @@ class Worker:
     def __init__(
         self,
         buffer: Buffer,
-        assembler: Assembler,
+        assembler: TurnAssembler,
         senders: list[Sender],
         counters: DeliveryCounters,
         *,
@@ -124,8 +124,8 @@ class Worker:
         self._senders = senders
         self._counters = counters
         self._interval = interval
-        self._longest = min(interval, SPOOL_SECONDS)
-        self._next_look = 0.0
+        self._max_gather_seconds = min(interval, SPOOL_SECONDS)
+        self._next_send = 0.0
         self._unsent = False
         self._mask = mask
         # A plain lock as a bell: to release it is one C call, which a signal handler may make, too.
@@ -155,7 +155,7 @@ class Worker:
         self.wake()
         return flush
 
-    def cancel(self, flush: FlushRequest) -> bool:
+    def cancel_flush(self, flush: FlushRequest) -> bool:
         """Nobody waits for it any more; False if that is known already."""
         with self._flushes_lock:
             if flush not in self._flushes:
@@ -163,17 +163,17 @@ class Worker:
             self._flushes.remove(flush)
             if not self._flushes:
                 for sender in self._senders:
-                    sender.calm()
+                    sender.clear_urgency()
             return True
 
-    def settled(self) -> None:
+    def resolve_flushes(self) -> None:
         """Something was delivered or given up: resolve the flushes that waited for it."""
         with self._flushes_lock:
             flushes = [(flush, flush.epochs) for flush in self._flushes if flush.epochs is not None]
         for flush, epochs in flushes:
-            quiet = all(sender.outbox.quiet(epoch) for sender, epoch in zip(self._senders, epochs, strict=True))
+            quiet = all(sender.outbox.is_settled(epoch) for sender, epoch in zip(self._senders, epochs, strict=True))
             # Several threads may see it at once; the one that takes it out tells.
-            if quiet and self.cancel(flush) and flush.done.set_running_or_notify_cancel():
+            if quiet and self.cancel_flush(flush) and flush.done.set_running_or_notify_cancel():
                 flush.done.set_result(True)
 
     # The thread
@@ -191,7 +191,7 @@ class Worker:
         # Open turns are looked after now and then; without any there is no reason to wake up.
         patience = max(self._interval, 1.0) if self.assembler.open_turns else HOUSEKEEPING_SECONDS
         if self._unsent:
-            patience = max(0.001, min(patience, self._next_look - time.monotonic()))
+            patience = max(0.001, min(patience, self._next_send - time.monotonic()))
         self._buffer.idle = True
         if not len(self._buffer):  # else a record slipped in before it could see the flag
             self._wakeup.acquire(timeout=patience)
@@ -202,7 +202,7 @@ class Worker:
 
     def _gather(self) -> None:
         """Wait for the program to pause: until then the interpreter is its own, and what is done at once costs less."""
-        until, seen = time.monotonic() + self._longest, 0
+        until, seen = time.monotonic() + self._max_gather_seconds, 0
         while (length := len(self._buffer)) > seen:
             seen, left = length, until - time.monotonic()
             if left <= 0 or self._wakeup.acquire(timeout=min(LULL_SECONDS, left)):
@@ -223,46 +223,48 @@ class Worker:
             for sender in self._senders:
                 with guard("spool.adopt"):
                     self._unsent |= sender.outbox.adopt() > 0
-        self._work_off()
-        self._finish(self._call("assembler.tick", lambda: self.assembler.tick(time.perf_counter_ns())))
+        self._process_buffer()
+        self._finish(self._call_assembler("assembler.tick", lambda: self.assembler.tick(time.perf_counter_ns())))
         if flushes:
-            self._finish(self._call("assembler.settle", self.assembler.settle))
+            self._finish(self._call_assembler("assembler.settle", self.assembler.settle))
         if any(flush.final for flush in flushes):
-            self._finish(self._call("assembler.drain", self.assembler.drain))
+            self._finish(self._call_assembler("assembler.drain", self.assembler.drain))
         self._store(at_least=1)
         for flush in flushes:
             flush.epochs = [sender.outbox.new_epoch() for sender in self._senders]
-        if flushes or now >= self._next_look:
-            self._next_look, self._unsent = now + self._interval, False
-            self._send(hurry=bool(flushes and self._flushes))  # who has given up waiting is in no hurry
+        if flushes or now >= self._next_send:
+            self._next_send, self._unsent = now + self._interval, False
+            self._send(urgent=bool(flushes and self._flushes))  # who has given up waiting is in no urgent
         if flushes:
-            self.settled()
+            self.resolve_flushes()
 
-    def _send(self, hurry: bool) -> None:
+    def _send(self, urgent: bool) -> None:
         for sender in self._senders:
             sender.outbox.open()
-            if hurry:
-                sender.outbox.hurry()
-            if not sender.wake(hurry):
+            if urgent:
+                sender.outbox.retry_now()
+            if not sender.wake(urgent):
                 sender.send_here(time.monotonic() + self._interval)
             self._unsent |= sender.could_send_more
 
-    def _work_off(self) -> None:
+    def _process_buffer(self) -> None:
         """Assemble what is in the buffer now; what comes meanwhile is for the next round."""
         done: list[Item] = []
         left = len(self._buffer)
         while left > 0:
             left -= RECORDS_AT_ONCE
-            records = self._taken(min(RECORDS_AT_ONCE, RECORDS_AT_ONCE + left))
+            records = self._take_records(min(RECORDS_AT_ONCE, RECORDS_AT_ONCE + left))
             while (record := next(records, None)) is not None:
                 # The assembler reads on from there; a fault costs one record, and the rest is fed anew.
-                done += self._call("assembler.feed", partial(self.assembler.feed, itertools.chain((record,), records)))
+                done += self._call_assembler(
+                    "assembler.feed", partial(self.assembler.feed, itertools.chain((record,), records))
+                )
             if len(done) >= ITEMS_AT_ONCE:
                 self._finish(done)
                 done = []
         self._finish(done)
 
-    def _taken(self, most: int) -> Iterator[Record]:
+    def _take_records(self, most: int) -> Iterator[Record]:
         """Records from the buffer, as they are asked for."""
         for _ in range(most):
             self._yield_interpreter()
@@ -270,11 +272,11 @@ class Worker:
             if record is None:
                 return
             if type(record) is Gap:
-                self._counters.drop_turns(self.assembler.open_turns, "buffer_full")
+                self._counters.count_dropped_turns(self.assembler.open_turns, "buffer_full")
             yield record
 
     @staticmethod
-    def _call(place: str, function: Callable[[], list[Item]]) -> list[Item]:
+    def _call_assembler(place: str, function: Callable[[], list[Item]]) -> list[Item]:
         with guard(place), process_hooks.fork_lock:
             return function()
         return []
@@ -298,15 +300,15 @@ class Worker:
                 requests, self._encoded[n] = self._encoded[n], []
                 self._unsent = True
                 with guard("outbox.accept"):
-                    sender.outbox.accept(_Paced(requests, self._yield_interpreter))
+                    sender.outbox.accept(_YieldingList(requests, self._yield_interpreter))
                 self._yield_interpreter()
 
     def _encode(self, sender: Sender, items: list[Item]) -> list[Request]:
         encode = sender.outbox.exporter.encode
         with guard("exporter.encode"), process_hooks.fork_lock:
-            return encode(_Paced(items, self._yield_interpreter))
+            return encode(_YieldingList(items, self._yield_interpreter))
         if len(items) == 1:
-            self._counters.drop_turns(1, "encode")
+            self._counters.count_dropped_turns(1, "encode")
             return []
         # One bad item must not cost the others.
         return [request for item in items for request in self._encode(sender, [item])]
@@ -322,7 +324,7 @@ class Worker:
                 self._counters.count("mask_failures", masking.failures)
             self._yield_interpreter()
         if len(masked) < len(items):
-            self._counters.drop_turns(len(items) - len(masked), "mask")
+            self._counters.count_dropped_turns(len(items) - len(masked), "mask")
         return masked
 
     def _yield_interpreter(self) -> None:
@@ -331,5 +333,5 @@ class Worker:
         if worked > SLICE_SECONDS:
             pressed = self._flushes or self._buffer.backpressure
             # What took longer than a few slices was mostly spent waiting for the interpreter.
-            process_hooks.yielding_sleep(HANDED_ON_SECONDS if pressed else RESTS * min(worked, 4 * SLICE_SECONDS))
+            process_hooks.yielding_sleep(MIN_YIELD_SECONDS if pressed else SLEEP_RATIO * min(worked, 4 * SLICE_SECONDS))
             self._slice_began = time.perf_counter()
