@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from langgraph.store.base import BaseStore
 
     from gati.events import Event
-    from gati.pipeline.stats import FlushResult, Stats
+    from gati.pipeline.stats import Drop, FlushResult, Stats
 
 __all__ = [
+    "Drop",
     "FlushResult",
     "Stats",
     "aflush",
@@ -212,7 +213,7 @@ class _Observe(ModuleType):
     """Lets ``with observe:`` of the first gati go on working: delivers when the block ends."""
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("FlushResult", "Stats"):  # late: `import gati` must cost next to nothing
+        if name in ("Drop", "FlushResult", "Stats"):  # late: `import gati` must cost next to nothing
             from gati.pipeline import stats
 
             return getattr(stats, name)

@@ -18,6 +18,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, f
 Mask: TypeAlias = Callable[[str, str, str], str]
 """Takes a text, where it stands (``messages.0.content``) and the kind of item; returns what may be sent."""
 
+OnDrop: TypeAlias = Callable[[Any], object]
+"""Receives a `gati.pipeline.stats.Drop`; the return value is ignored."""
+
 PROMPT_KEYS = frozenset({"external_prompt_id", "external_template_id", "content", "components", "variables"})
 """Keys of a structured `system_prompt`; the second is the older name of the first."""
 
@@ -234,6 +237,15 @@ class Settings(BaseModel):
     on_full: Literal["oldest", "newest"] = option(
         "oldest", "Which whole turns go when a limit is reached.", "`oldest` or `newest`"
     )
+    on_drop: OnDrop | None = option(
+        None,
+        "Function that is called with an `observe.Drop` when deliveries are dropped, rejected or paused. Runs in a "
+        "background thread; its exceptions are contained and counted.",
+        "a function of one argument",
+        env=(),
+        exclude=True,
+        repr=False,
+    )
     turn_timeout: Number = option(
         3600.0,
         "Seconds without news after which an open turn is delivered as unfinished.",
@@ -246,6 +258,9 @@ class Settings(BaseModel):
         "a number from 0 to 600",
         ge=0,
         le=600,
+    )
+    debug: bool = option(
+        False, "Log internal errors with the locations of their traceback, never with content.", _SWITCH
     )
 
     @field_validator("client")

@@ -56,6 +56,7 @@ class Runtime:
         with self._lock:
             self.stop(settings.shutdown_timeout)
             self.settings = settings
+            internal_errors.debug = settings.debug
             if not settings.enabled:
                 return
             chosen = _exporters(settings) if exporters is None else exporters

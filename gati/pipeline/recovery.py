@@ -1,4 +1,4 @@
-"""The spool from outside: look at it, deliver it by hand."""
+"""Inspects a spool, and delivers messages left by processes that have exited."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SpoolStatus:
-    """What lies in the spool for one account."""
+    """Content of the spool for one account."""
 
     account: str
-    """Name of the account's folder: the exporter and a fingerprint of address and key."""
+    """Name of the account's folder: exporter and fingerprint of address and key."""
 
     messages: int = 0
-    """Messages waiting to be delivered. A file counts whole until all of it is done."""
+    """Messages to be delivered. A file counts as a whole until all of its requests are done."""
 
     orphaned: int = 0
-    """Of `messages`: left by processes that are no more; the next process, or a drain, takes them over."""
+    """Part of `messages`: left by processes that have exited. The next process, or `gati drain`, delivers them."""
 
     batches: int = 0
-    """Files they are in."""
+    """Number of files."""
 
     size_bytes: int = 0
-    """Size of those files."""
+    """Total size of the files."""
 
     oldest_ms: int | None = None
-    """When the oldest file was written, milliseconds since the epoch; None if there is none."""
+    """Time when the oldest file was written, in milliseconds since the epoch; None without files."""
 
     processes: int = 0
-    """Living processes that use the folder."""
+    """Running processes that use the folder."""
 
     rejected: int = 0
-    """Requests that were refused for good and set aside."""
+    """Requests that were rejected and set aside."""
 
 
 def spool_status(spool_dir: Path) -> list[SpoolStatus]:
-    """What lies in a spool, account by account. Changes nothing."""
+    """Return the content of a spool by account. Changes nothing."""
     if not spool_dir.is_dir():
         return []
     return [_account_status(folder) for folder in sorted(spool_dir.iterdir()) if (folder / "ready").is_dir()]
@@ -85,15 +85,16 @@ def drain_spool(
     connections: int = 4,
     policy: Policy | None = None,
 ) -> FlushResult:
-    """Deliver what dead processes left for these exporters' accounts.
+    """Deliver messages left in the spool by processes that have exited.
 
     Args:
-        spool_dir: the spool.
-        exporters: where to; files of other accounts are left alone.
-        progress: called with the messages done and the total, a few times a second.
-        timeout: seconds after which to stop; None: when all is delivered or set aside, or a key is refused.
-        connections: most requests under way at once, for each exporter.
-        policy: times of the retries.
+        spool_dir: the spool's folder.
+        exporters: destinations; files of other accounts stay untouched.
+        progress: called a few times a second with the number of messages done and the total.
+        timeout: seconds after which to stop; None to stop only when every message was delivered or
+            set aside, or a destination refuses the key.
+        connections: maximum number of requests in flight for each exporter.
+        policy: delays between attempts.
     """
     until = time.monotonic() + timeout if timeout is not None else None
     counters = DeliveryCounters()

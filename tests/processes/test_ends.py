@@ -115,7 +115,7 @@ def test_a_full_disk_is_told_once_and_loses_nothing(world: World) -> None:
     # Coverage is not measured: it would write on that disk, too.
     out, error = ended(world.program("ended_on_a_full_disk", COVERAGE_PROCESS_CONFIG=""))
     assert json.loads(out) == {"balanced": True}
-    assert error == "the spool cannot be used (OSError); what waits is kept in memory\n"
+    assert error == "the spool cannot be used (OSError); requests are kept in memory\n"
     assert world.held() == {"c": ["1", "2", "3"]}
     assert not list(world.spool.rglob("*.part"))
 
