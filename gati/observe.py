@@ -35,10 +35,11 @@ if TYPE_CHECKING:
 
     from gati.events import Event
     from gati.exporters.base import Exporter
-    from gati.options import Mask
-    from gati.pipeline.stats import FlushResult, Stats
+    from gati.options import Mask, OnDrop
+    from gati.pipeline.stats import Drop, FlushResult, Stats
 
 __all__ = [
+    "Drop",
     "FlushResult",
     "Stats",
     "aflush",
@@ -103,8 +104,10 @@ def init(
     spool_max_bytes: int | None = None,
     buffer_max_bytes: int | None = None,
     on_full: Literal["oldest", "newest"] | None = None,
+    on_drop: OnDrop | None = None,
     turn_timeout: float | None = None,
     shutdown_timeout: float | None = None,
+    debug: bool | None = None,
     **unknown: Never,
 ) -> None:
     """Start recording. A second call replaces the configuration of the first one.
@@ -154,8 +157,11 @@ def init(
         spool_max_bytes: Disk quota of the spool in bytes.
         buffer_max_bytes: Memory limit for waiting records and requests in bytes.
         on_full: Whether the oldest or the newest turns are dropped at a limit.
+        on_drop: Function that is called with an `observe.Drop` when deliveries are dropped, rejected or paused. Runs in
+            a background thread; its exceptions are contained and counted.
         turn_timeout: Seconds without activity after which an open turn is delivered as unfinished.
         shutdown_timeout: Maximum number of seconds that process exit waits for delivery.
+        debug: Log internal errors with the locations of their traceback, never with content.
         unknown: none; any other keyword raises `ConfigurationError` with a suggestion.
 
     Raises:
@@ -173,7 +179,8 @@ def init(
         capture_content=capture_content, max_field_bytes=max_field_bytes, flush_interval=flush_interval,
         batch_size=batch_size, max_request_bytes=max_request_bytes, timeout=timeout, connections=connections,
         spool=spool, spool_dir=spool_dir, spool_max_bytes=spool_max_bytes, buffer_max_bytes=buffer_max_bytes,
-        on_full=on_full, turn_timeout=turn_timeout, shutdown_timeout=shutdown_timeout, **unknown,
+        on_full=on_full, on_drop=on_drop, turn_timeout=turn_timeout, shutdown_timeout=shutdown_timeout, debug=debug,
+        **unknown,
     )  # fmt: skip
     runtime.start(settings)
 
@@ -335,7 +342,7 @@ class _Observe(ModuleType):
     """The module class that supports `with observe:` of earlier versions, which flushes at the end of the block."""
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("FlushResult", "Stats"):  # imported late to keep `import gati` fast
+        if name in ("Drop", "FlushResult", "Stats"):  # imported late to keep `import gati` fast
             from gati.pipeline import stats
 
             return getattr(stats, name)

@@ -18,7 +18,10 @@ from gati.events import Prompt
 from gati.prompt_model import PromptSpec, parse_prompt
 
 Mask: TypeAlias = Callable[[str, str, str], str]
-"""Takes a text, its path (`messages.0.content`) and the kind of item; returns the text to send."""
+"""Takes a text, its path (`input.city`) and the message type; returns the text to send. See `docs/masking.md`."""
+
+OnDrop: TypeAlias = Callable[[Any], object]
+"""Receives a `gati.pipeline.stats.Drop`; the return value is ignored."""
 
 _SWITCHES = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
@@ -266,6 +269,15 @@ class Settings(BaseModel):
     on_full: Literal["oldest", "newest"] = option(
         "oldest", "Whether the oldest or the newest turns are dropped at a limit.", "`oldest` or `newest`"
     )
+    on_drop: OnDrop | None = option(
+        None,
+        "Function that is called with an `observe.Drop` when deliveries are dropped, rejected or paused. Runs in a "
+        "background thread; its exceptions are contained and counted.",
+        "a function of one argument",
+        env=(),
+        exclude=True,
+        repr=False,
+    )
     turn_timeout: Number = option(
         3600.0,
         "Seconds without activity after which an open turn is delivered as unfinished.",
@@ -278,6 +290,9 @@ class Settings(BaseModel):
         "a number from 0 to 600",
         ge=0,
         le=600,
+    )
+    debug: bool = option(
+        False, "Log internal errors with the locations of their traceback, never with content.", _SWITCH
     )
 
     @field_validator("client")

@@ -56,10 +56,10 @@ def test_observe_exports_exactly_these_names():
         for name, value in vars(observe).items()
         if not name.startswith("_") and getattr(value, "__module__", "").startswith("gati")
     } - {"runtime"}
-    late = {"FlushResult", "Stats"}
+    late = {"Drop", "FlushResult", "Stats"}
     assert all(getattr(observe, name).__name__ == name for name in late)
     assert public | late == set(observe.__all__) == {
-        "FlushResult", "Stats", "aflush", "conversation", "flush", "get_callbacks", "identify_organization",
+        "Drop", "FlushResult", "Stats", "aflush", "conversation", "flush", "get_callbacks", "identify_organization",
         "identify_user", "init", "log_event", "log_rating", "paused", "shutdown", "span", "stats", "step", "tool",
         "track_event", "wrap_embeddings", "wrap_store",
     }  # fmt: skip

@@ -26,7 +26,7 @@ SAMPLES = {
     "force_sample": "true", "capture_content": "off", "max_field_bytes": "1000", "flush_interval": "0.5",
     "batch_size": "7", "max_request_bytes": "20000", "timeout": "3", "connections": "2", "spool": "no",
     "spool_dir": "/tmp/spool", "spool_max_bytes": "200000", "buffer_max_bytes": "300000", "on_full": "newest",
-    "turn_timeout": "60", "shutdown_timeout": "0",
+    "turn_timeout": "60", "shutdown_timeout": "0", "debug": "1",
 }  # fmt: skip
 """A value other than the default for every option with an environment variable."""
 
@@ -52,7 +52,7 @@ def test_options_have_their_defaults():
 
 
 def test_every_option_that_is_not_an_object_has_a_variable():
-    assert {name for name in Settings.model_fields if not variables(name)} == {"client", "exporters", "mask"}
+    assert {name for name in Settings.model_fields if not variables(name)} == {"client", "exporters", "mask", "on_drop"}
     assert set(SAMPLES) == {name for name in Settings.model_fields if variables(name)}
 
 

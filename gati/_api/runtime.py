@@ -56,6 +56,7 @@ class Runtime:
         with self._lock:
             self.stop(settings.shutdown_timeout)
             self.settings = settings
+            internal_errors.debug = settings.debug
             if not settings.enabled:
                 return
             if exporters is None:

@@ -9,7 +9,7 @@ from typing import Any
 from gati.cli.output import Exit, as_json, console, progress, rows, say
 from gati.cli.store import held_by, place
 from gati.pipeline.engine import spool_folder
-from gati.pipeline.recovery import SpoolStatus, drain, status
+from gati.pipeline.recovery import SpoolStatus, drain_spool, spool_status
 from gati.settings import load
 
 
@@ -17,7 +17,7 @@ def show_status(*, json_wanted: bool = False) -> Exit:
     """Print the state of the spool and of the embedded store."""
     settings = load()
     folder, file = spool_folder(settings.spool_dir), place(settings=settings)
-    accounts = status(folder)
+    accounts = spool_status(folder)
     held = held_by(file, settings) if file.exists() else None
     if json_wanted:
         store = {"file": str(file), "size_bytes": file.stat().st_size, **held} if held else None
@@ -57,7 +57,7 @@ def bring(timeout: float | None, *, json_wanted: bool = False) -> Exit:
         return Exit.USAGE
     with progress("delivering", silent=json_wanted) as bar:
         task = bar.add_task("", total=None)
-        result = drain(
+        result = drain_spool(
             spool_folder(settings.spool_dir),
             exporters,
             lambda done, total: bar.update(task, completed=done, total=total),

@@ -1,4 +1,4 @@
-"""Requests in order: one queue for each conversation, one request of a queue under way at a time."""
+"""Queued requests in order: a FIFO per ordering key (a conversation), with one request of each in flight at a time."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from gati.pipeline.spool import SpoolFile
     from gati.pipeline.stats import Place
 
-QUEUED_REQUEST_BYTES = 400
-"""What a request in memory costs beside its bytes."""
+REQUEST_OVERHEAD_BYTES = 400
+"""Memory of a queued request in addition to its data."""
 
 FOREVER = 3600.0
-"""A wait that only news ends."""
+"""Timeout of a wait that a notification ends."""
 
 
 @dataclass(slots=True, eq=False)
 class QueuedRequest:
-    """One request on its way. `data` is what `codec.pack` made of it."""
+    """A request that waits to be sent. `data` is its line as packed by `codec.pack`."""
 
     ordering_key: str
     turn_id: str
@@ -32,19 +32,20 @@ class QueuedRequest:
     batch: Batch
     attempts: int = 0
     failures_among_successes: int = 0
+    """Failures of this request between which other requests of the outbox succeeded."""
     successes_seen: int = -1
-    """Successes of the whole outbox when this one last failed."""
+    """Successes of the whole outbox when this request last failed."""
     in_flight: bool = False
 
     @property
     def memory(self) -> int:
-        """Bytes that it holds, roughly."""
-        return len(self.data) + QUEUED_REQUEST_BYTES
+        """Approximate size in bytes."""
+        return len(self.data) + REQUEST_OVERHEAD_BYTES
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Requests that share a file, or, without one, only a place in memory."""
+    """Requests that share a spool file, or that are in memory only."""
 
     items: int
     size: int
@@ -52,8 +53,8 @@ class Batch:
     epoch: int = 0
     requests: list[QueuedRequest] = field(default_factory=list)
     in_flight: int = 0
-    complete: bool = True
-    """False once something of it was delivered or set aside, so that its file says too much."""
+    intact: bool = True
+    """False once a request of it was delivered or set aside, so that the file holds more than what remains."""
 
     @property
     def place(self) -> Place:
@@ -61,95 +62,95 @@ class Batch:
 
 
 class OrderedQueue:
-    """Not thread-safe: the outbox has the lock."""
+    """A FIFO per ordering key. Not thread-safe: the outbox holds the lock."""
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.memory = 0
-        self._ordered: dict[str, deque[QueuedRequest]] = {}
+        self._by_key: dict[str, deque[QueuedRequest]] = {}
         self._ready: deque[str] = deque()
-        self._later: list[tuple[float, int, str]] = []
+        self._delayed: list[tuple[float, int, str]] = []
         self._number = itertools.count()
 
     def __len__(self) -> int:
-        return len(self._ordered)
+        return len(self._by_key)
 
     @property
     def ready(self) -> int:
-        """OrderedQueue whose first request may go, roughly."""
+        """Approximate number of keys whose first request may be sent now."""
         return len(self._ready)
 
     def add(self, queued: QueuedRequest) -> None:
-        """Put a request at the end of its queue."""
+        """Append a request to its key's FIFO."""
         self.memory += queued.memory
-        queue = self._ordered.get(queued.ordering_key)
+        queue = self._by_key.get(queued.ordering_key)
         if queue is None:
-            self._ordered[queued.ordering_key] = deque([queued])
+            self._by_key[queued.ordering_key] = deque([queued])
             self._ready.append(queued.ordering_key)
         else:
             queue.append(queued)
 
-    def pick(self, now: float) -> tuple[QueuedRequest | None, float]:
-        """The next request to send, now under way; or None and the seconds until there may be one."""
-        while self._later and self._later[0][0] <= now:
-            self._ready.append(heapq.heappop(self._later)[2])
+    def start_next(self, now: float) -> tuple[QueuedRequest | None, float]:
+        """Mark the next request as in flight and return it; or None and the seconds until one is due."""
+        while self._delayed and self._delayed[0][0] <= now:
+            self._ready.append(heapq.heappop(self._delayed)[2])
         while self._ready:
-            queue = self._ordered.get(self._ready.popleft())
-            # A queue may have been emptied by a drop while it stood here, or stand here twice.
+            queue = self._by_key.get(self._ready.popleft())
+            # A drop may have emptied the FIFO while its key was ready, and a key may be ready twice.
             if queue and not queue[0].in_flight:
                 queued = queue[0]
                 queued.in_flight = True
                 queued.batch.in_flight += 1
                 self.in_flight += 1
                 return queued, 0.0
-        return None, self._later[0][0] - now if self._later else FOREVER
+        return None, self._delayed[0][0] - now if self._delayed else FOREVER
 
-    def arrived(self, queued: QueuedRequest) -> None:
-        """There is an answer; one of the four methods below must follow."""
+    def finish_attempt(self, queued: QueuedRequest) -> None:
+        """End an attempt. `remove`, `retry_now`, `retry_at` or `replace` must follow."""
         queued.in_flight = False
         queued.batch.in_flight -= 1
         self.in_flight -= 1
 
-    def done(self, queued: QueuedRequest) -> None:
-        """Delivered or set aside: the queue goes on with what follows."""
-        queue = self._ordered[queued.ordering_key]
+    def remove(self, queued: QueuedRequest) -> None:
+        """Remove a request that was delivered or set aside; the next one of its key becomes ready."""
+        queue = self._by_key[queued.ordering_key]
         queue.popleft()
         self.memory -= queued.memory
         if queue:
             self._ready.append(queued.ordering_key)
         else:
-            del self._ordered[queued.ordering_key]
+            del self._by_key[queued.ordering_key]
 
-    def again(self, queued: QueuedRequest) -> None:
-        """To be tried again as soon as the destination may be tried."""
+    def retry_now(self, queued: QueuedRequest) -> None:
+        """Send the request again as soon as the circuit breaker allows."""
         self._ready.append(queued.ordering_key)
 
-    def later(self, queued: QueuedRequest, due: float) -> None:
-        """To be tried again at a monotonic time."""
-        heapq.heappush(self._later, (due, next(self._number), queued.ordering_key))
+    def retry_at(self, queued: QueuedRequest, due: float) -> None:
+        """Send the request again at a monotonic time."""
+        heapq.heappush(self._delayed, (due, next(self._number), queued.ordering_key))
 
     def replace(self, queued: QueuedRequest, parts: Sequence[QueuedRequest]) -> None:
-        """Its parts stand where it stood, and go at once."""
-        queue = self._ordered[queued.ordering_key]
+        """Replace the first request of a key by its parts, and make them ready before all other keys."""
+        queue = self._by_key[queued.ordering_key]
         queue.popleft()
         queue.extendleft(reversed(parts))
         self.memory += sum(part.memory for part in parts) - queued.memory
         self._ready.appendleft(queued.ordering_key)
 
-    def release(self) -> None:
-        """All that wait for a time need not wait any more."""
-        self._ready.extend(queue for _, _, queue in sorted(self._later))
-        self._later.clear()
+    def skip_delays(self) -> None:
+        """Make all delayed requests ready."""
+        self._ready.extend(key for _, _, key in sorted(self._delayed))
+        self._delayed.clear()
 
-    def take_turn(self, name: str, turn: str) -> list[QueuedRequest]:
-        """Take out what waits of a turn, except what is under way: its answer decides."""
-        queue = self._ordered.get(name)
+    def remove_turn(self, key: str, turn_id: str) -> list[QueuedRequest]:
+        """Remove and return the requests of a turn, except one in flight: its answer decides."""
+        queue = self._by_key.get(key)
         if queue is None:
             return []
-        taken = [queued for queued in queue if queued.turn_id == turn and not queued.in_flight]
-        for queued in taken:
+        removed = [queued for queued in queue if queued.turn_id == turn_id and not queued.in_flight]
+        for queued in removed:
             queue.remove(queued)
             self.memory -= queued.memory
         if not queue:
-            del self._ordered[name]
-        return taken
+            del self._by_key[key]
+        return removed

@@ -1,4 +1,4 @@
-"""Forks and exits of the process, heard once for all pipelines."""
+"""Fork and exit hooks of the process, registered once for all pipelines."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from gati.pipeline.internal_errors import guard
 
 
 class ProcessAware(Protocol):
-    """What wants to know of the process's fate."""
+    """An object that is notified of forks and of the process's exit."""
 
     def after_fork_in_child(self) -> None:
-        """This process is a copy."""
+        """Called in the child after a fork."""
         ...
 
     def at_exit(self) -> None:
-        """This process is about to end."""
+        """Called when the process is about to exit."""
         ...
 
 
-FORK_PATIENCE = 5.0
-"""Seconds that a fork waits at most for a moment at which we hold nothing half done."""
+FORK_WAIT_SECONDS = 5.0
+"""Longest time that a fork waits for `fork_lock`."""
 
 fork_lock = threading.RLock()
-"""Held by our threads while they load modules or change what a child inherits. A child that was
-forked in the middle of an import would wait for ever for the thread that it does not have."""
+"""Held by our threads while they import modules or change state that a child inherits. A child that is
+forked in the middle of another thread's import would wait forever for a thread that it does not have."""
 
-_held_for_fork = False
+_fork_lock_held = False
 
 
 def yielding_sleep(seconds: float) -> None:
-    """Sleep; a fork that waits for `fork_lock` may happen meanwhile."""
+    """Sleep without `fork_lock`, so that a fork that waits for it can proceed."""
     try:
         fork_lock.release()
     except RuntimeError:  # not held by this thread
@@ -46,25 +46,25 @@ def yielding_sleep(seconds: float) -> None:
     fork_lock.acquire()
 
 
-# Weak, and one hook for all: neither hook can be taken back, and `init` may be called often.
+# Weak references and a single hook: hooks cannot be unregistered, and `init` may be called often.
 _registered: weakref.WeakSet[ProcessAware] = weakref.WeakSet()
 _exit_hook_pid = 0
 
 
 def register(pipeline: ProcessAware) -> None:
-    """Tell a pipeline of forks from now on."""
+    """Notify a pipeline of forks from now on."""
     _registered.add(pipeline)
 
 
 def register_exit_hook() -> None:
-    """Tell the pipelines of this process's exit. Harmless if repeated."""
+    """Notify registered pipelines of this process's exit. May be called repeatedly."""
     global _exit_hook_pid
     if _exit_hook_pid == os.getpid():
         return
     if not _exit_hook_pid:
         atexit.register(_at_exit)
     _exit_hook_pid = os.getpid()
-    # The children of multiprocessing and of Celery leave without atexit; they have lists of their own.
+    # Child processes of multiprocessing and Celery exit without atexit; both have finalizers of their own.
     for name in ("multiprocessing.util", "billiard.util"):
         if (module := sys.modules.get(name)) is not None:
             with guard("exit"):
@@ -78,12 +78,12 @@ def _at_exit() -> None:
 
 
 def _before_fork() -> None:
-    global _held_for_fork
-    _held_for_fork = fork_lock.acquire(timeout=FORK_PATIENCE)
+    global _fork_lock_held
+    _fork_lock_held = fork_lock.acquire(timeout=FORK_WAIT_SECONDS)
 
 
 def _after_fork_in_parent() -> None:
-    if _held_for_fork:
+    if _fork_lock_held:
         fork_lock.release()
 
 

@@ -19,7 +19,7 @@ from gati.pipeline.retry import Policy
 from gati.settings import Settings
 from gati.trace.records import Gap, Record, RunEnded, RunStarted
 
-QUICK = Policy(first=0.01, cap=0.05, retry_after_cap=0.3, probe=0.05, failures_among_successes=3)
+QUICK = Policy(first=0.01, cap=0.05, retry_after_cap=0.3, probe=0.05, max_failures_among_successes=3)
 DOWN = Outcome(Verdict.RETRY, "down")
 
 

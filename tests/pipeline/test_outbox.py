@@ -11,7 +11,7 @@ import pytest
 
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.pipeline.outbox import Outbox
-from gati.pipeline.request_queue import Limits, batches
+from gati.pipeline.request_queue import Limits, batch_requests
 from gati.pipeline.spool import Spool
 from gati.pipeline.stats import DeliveryCounters
 from tests.pipeline.kit import DOWN, Destination, files, running, say, until
@@ -363,7 +363,7 @@ def test_what_stands_alone_does_not_overtake_what_came_before_it() -> None:
     requests = [
         Request("c", {"n": n}, 1, "t", endpoint) for n, endpoint in enumerate(["messages", "ratings", "messages"])
     ]
-    assert [[request.body["n"] for request, _ in batch] for batch in batches(requests)] == [[0], [1], [2]]
+    assert [[request.body["n"] for request, _ in batch] for batch in batch_requests(requests)] == [[0], [1], [2]]
 
 
 def test_a_turn_in_two_files_is_dropped_whole(tmp_path: Path) -> None:
@@ -377,11 +377,11 @@ def test_a_turn_in_two_files_is_dropped_whole(tmp_path: Path) -> None:
     outbox.accept([Request("d", {"x": big}, 1, "turn 2")])
     outbox.accept([Request("d", {"x": big}, 1, "turn 2")])
     outbox.open()
-    lanes = []
+    sent_turns = []
     while (queued := outbox.next(0)) is not None:
-        lanes.append(queued.turn_id)
+        sent_turns.append(queued.turn_id)
         outbox.settle(queued, DELIVERED)
-    assert lanes == ["turn 2", "turn 2"]
+    assert sent_turns == ["turn 2", "turn 2"]
     assert counters.stats().dropped == {"spool_full": 3}
     assert counters.stats().balanced
     spool.close()

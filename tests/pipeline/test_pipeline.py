@@ -366,7 +366,7 @@ def test_the_log_has_one_line_a_minute_of_each_kind(tmp_path: Path, caplog: pyte
             say(pipeline, f"c{n}", "content")
         until(lambda: desk.attempts > 30)
     assert [line for line in caplog.messages if "503" in line] == [
-        "desk could not be reached or is busy (503); trying again"
+        "desk could not be reached or is busy (503); retrying"
     ]
     assert "content" not in caplog.text
 

@@ -60,14 +60,14 @@ def test_a_shutdown_waits_for_the_sender_that_told_of_the_last_delivery(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = threading.Event()
-    settled = Worker.settled
+    settled = Worker.resolve_flushes
 
     def told_and_held_up(worker: Worker) -> None:
         settled(worker)
         if threading.current_thread().name.startswith("gati-sender"):
             go.wait(20.0)
 
-    monkeypatch.setattr(Worker, "settled", told_and_held_up)
+    monkeypatch.setattr(Worker, "resolve_flushes", told_and_held_up)
     monkeypatch.setattr("gati.pipeline.engine.JOIN_SECONDS", 20.0)
     with running(tmp_path, Destination()) as pipeline:
         say(pipeline, "c", "x")

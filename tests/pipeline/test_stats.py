@@ -11,7 +11,7 @@ def test_the_books_balance_whenever_they_are_read() -> None:
 
     def live() -> None:
         while not stop.is_set():
-            counters.enter(3, "pending")
+            counters.add(3, "pending")
             counters.move(2, "pending", "delivered")
             counters.move(1, "pending", "dropped", "memory_full")
 
@@ -31,20 +31,20 @@ def test_every_way_through_keeps_the_balance() -> None:
     places = ["spooled", "pending", "delivered", "rejected", "dropped"]
     for _ in range(300):
         source = dice.choice(places[:2])
-        counters.enter(5, source, recovered=dice.random() < 0.5)
+        counters.add(5, source, recovered=dice.random() < 0.5)
         counters.move(dice.randint(0, 5), source, dice.choice(places), "because")
         assert counters.stats().balanced
 
 
 def test_a_flush_counts_from_the_one_before() -> None:
     counters = DeliveryCounters()
-    counters.enter(5, "spooled")
+    counters.add(5, "spooled")
     counters.move(3, "spooled", "delivered")
-    first = counters.flushed(turns_open=1, timed_out=False, paused=())
+    first = counters.flush_result(turns_open=1, timed_out=False, paused=())
     assert (first.delivered, first.spooled, first.turns_open) == (3, 2, 1)
     counters.move(1, "spooled", "delivered")
     counters.move(1, "spooled", "rejected")
-    second = counters.flushed(turns_open=0, timed_out=False, paused=())
+    second = counters.flush_result(turns_open=0, timed_out=False, paused=())
     assert (second.delivered, second.rejected, second.spooled) == (1, 1, 0)
 
 

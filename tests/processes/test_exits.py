@@ -113,7 +113,7 @@ def test_a_full_disk_is_logged_once_and_loses_nothing(sandbox: Sandbox) -> None:
     # Without coverage, which would write to the same disk.
     out, error = wait_for_exit(sandbox.program("ended_on_a_full_disk", COVERAGE_PROCESS_CONFIG=""))
     assert json.loads(out) == {"balanced": True}
-    assert error == "the spool cannot be used (OSError); what waits is kept in memory\n"
+    assert error == "the spool cannot be used (OSError); requests are kept in memory\n"
     assert sandbox.user_texts() == {"c": ["1", "2", "3"]}
     assert not list(sandbox.spool.rglob("*.part"))
 
