@@ -219,7 +219,7 @@ class _Push:
         self._account = exporter.account
         self._tracker = _TrackedExporter(exporter, attempts, self._save)
         # The outbox must neither drop nor set aside anything: the push limits the queue, and stops instead.
-        policy = policy._replace(failures_among_successes=sys.maxsize)
+        policy = policy._replace(max_failures_among_successes=sys.maxsize)
         self._outbox = Outbox(self._tracker, DeliveryCounters(), None, Limits(memory=sys.maxsize), policy)
         self._settled = threading.Event()
         self._sender = Sender(self._outbox, connections, self._settled.set)
@@ -289,7 +289,7 @@ class _Push:
     def _start_sending(self) -> None:
         self._tracker.raise_if_stopped()
         self._outbox.open()
-        self._sender.wake(hurry=True)
+        self._sender.wake(urgent=True)
 
     def _wait(self) -> None:
         """Wait until requests were settled. Raises `_StopError`."""

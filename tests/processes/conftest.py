@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gati.pipeline.recovery import status
+from gati.pipeline.recovery import spool_status
 from tests.servers import API_KEY, LocalServer, greenflash_server
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +88,7 @@ class Sandbox:
 
     def spooled(self) -> int:
         """Return the number of messages in the spool."""
-        return sum(account.messages for account in status(self.spool))
+        return sum(account.messages for account in spool_status(self.spool))
 
 
 def wait_for_exit(program: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
