@@ -1,6 +1,6 @@
 """Every option of gati, once: its name, environment variables, default and meaning.
 
-`docs/options.md` is made from this page by `python -m gati.cli.options`. How values are
+The tables of `docs/options.md` are generated from this module by `docs/generate.py`. How values are
 found and what is said of wrong ones: `gati.settings`.
 """
 

@@ -10,7 +10,6 @@ from uuid import UUID
 import pytest
 from greenflash import AsyncGreenflash, Greenflash
 
-from gati.cli import options
 from gati.errors import ConfigurationError
 from gati.settings import Settings, load, variables
 
@@ -233,8 +232,3 @@ def test_configuration_errors_survive_pickling():
     fault = error(batch_size=0)
     again = pickle.loads(pickle.dumps(fault))
     assert (str(again), again.option, again.source) == (str(fault), "batch_size", None)
-
-
-def test_the_page_of_options_is_current():
-    page = Path(__file__).parent.parent / "docs" / "options.md"
-    assert page.read_text("utf-8") == options.page(), "run: python -m gati.cli.options > docs/options.md"
