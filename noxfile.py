@@ -160,6 +160,12 @@ def coexistence(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def docs(session: nox.Session) -> None:
+    """Regenerate the tables in `docs/` that are generated from the code."""
+    session.run(PYTHON, "docs/generate.py")
+
+
+@nox.session(venv_backend="none")
 def mutants(session: nox.Session) -> None:
     """Run mutation tests on mapping, identity and retry policy (half an hour)."""
     session.run(PYTHON, "-m", "tests.mutants", *session.posargs)

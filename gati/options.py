@@ -1,6 +1,6 @@
 """The options of gati: names, environment variables, defaults, descriptions and validation.
 
-`python -m gati.cli.options` generates `docs/options.md` from this module. `gati.settings` collects the values.
+`docs/generate.py` generates the tables of `docs/options.md` from this module. `gati.settings` collects the values.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Pages of the documentation: links, mentioned paths, and commands in the README."""
+"""The documentation: links, generated sections, and commands in the README."""
 
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 REPOSITORY = "https://github.com/greenflash-ai/gati"
+GENERATE = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+"""Names of `docs/generate.py`, which is not in a package."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -59,3 +62,32 @@ def test_decisions_are_numbered_dated_and_listed():
             r"\A# (\d{4}: .+)\n\n(?:Accepted|Superseded), (\d{4}-\d\d-\d\d)\b", page.read_text("utf-8")
         )[0]
         assert f"| [{title}]({page.name}) | {date} |" in index
+
+
+@pytest.mark.parametrize("page", GENERATE["SECTIONS"])
+def test_generated_sections_are_current(page: str):
+    current = (ROOT / "docs" / page).read_text("utf-8")
+    assert current == GENERATE["generate_page"](page), "run: python docs/generate.py"
+
+
+def test_every_generated_section_has_a_generator():
+    for page in PAGES:
+        names = re.findall(r"^<!-- generated: (.+) -->$", page.read_text("utf-8"), re.MULTILINE)
+        assert names == list(GENERATE["SECTIONS"].get(page.name, {})), page.name
+
+
+def test_replace_section_keeps_the_rest_of_the_page():
+    page = "# Title\n<!-- generated: a -->\n<!-- end generated -->\nText.\n<!-- generated: b -->\nold\n<!-- end generated -->\n"
+    expected = (
+        "# Title\n<!-- generated: a -->\n<!-- end generated -->\nText.\n"
+        "<!-- generated: b -->\n\n| \\1 |\n\n<!-- end generated -->\n"
+    )
+    once = GENERATE["replace_section"](page, "b", "| \\1 |\n")
+    assert once == expected
+    assert GENERATE["replace_section"](once, "b", "| \\1 |") == expected
+
+
+@pytest.mark.parametrize("page", ["", "<!-- generated: a -->\n", 2 * "<!-- generated: a -->\n<!-- end generated -->\n"])
+def test_replace_section_requires_exactly_one_section(page: str):
+    with pytest.raises(ValueError, match="generated: a"):
+        GENERATE["replace_section"](page, "a", "text")

@@ -11,7 +11,6 @@ from uuid import UUID
 import pytest
 from greenflash import AsyncGreenflash, Greenflash
 
-from gati.cli import options
 from gati.errors import ConfigurationError
 from gati.events import Prompt
 from gati.settings import Settings, load, variables
@@ -235,8 +234,3 @@ def test_configuration_errors_survive_pickling():
     raised = error(batch_size=0)
     restored = pickle.loads(pickle.dumps(raised))
     assert (str(restored), restored.option, restored.source) == (str(raised), "batch_size", None)
-
-
-def test_the_options_page_is_current():
-    page = Path(__file__).parent.parent / "docs" / "options.md"
-    assert page.read_text("utf-8") == options.page(), "run: python -m gati.cli.options > docs/options.md"

@@ -235,7 +235,7 @@ def test_a_running_agents_conversation_is_visible(page: Any, studio: LocalServer
 
     page.goto("/")
     observe.init(agent_name="wheelhouse", local=studio.store.path)
-    demo.talk(demo.model(), "live")
+    demo.ask_questions(demo.create_model(), "live")
     page.get_by_role("link", name="What does it cost to rent two city bikes").click()
     observe.flush(timeout=30.0)
     page.get_by_text("Two hours late would add 16.00").wait_for()
