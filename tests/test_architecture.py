@@ -175,14 +175,14 @@ def test_the_store_imports_the_standard_library_only():
 
 
 PRIVATE = {"gati.langchain._compat", "gati.exporters.greenflash._compat"}
-"""Who alone may know names of others that are not promised to stay."""
+"""The only modules that may use private names of other packages."""
 
 DOCUMENTED = {"_replace", "_fields", "_value_", "_getframe", "_type"}
-"""Names with an underscore that the standard library and LangChain (in its invocation parameters) document."""
+"""Documented names with an underscore, from the standard library and LangChain (invocation parameters)."""
 
 
 def underscored(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Names with one leading underscore that are looked up in something, or imported from others."""
+    """Yield names with one leading underscore that are imported or accessed as attributes."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             yield node.lineno, node.attr
@@ -195,7 +195,7 @@ def underscored(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def own_names() -> set[str]:
-    """Every name that gati itself defines, as a function, a class, a variable or an attribute."""
+    """Return every name that gati defines: functions, classes, variables and attributes."""
     found: set[str] = set()
     for _, path in modules():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -221,7 +221,7 @@ def test_names_of_others_that_are_not_public_are_in_two_modules_only():
 
 
 def test_what_is_imported_of_langchain_is_in_its_public_lists():
-    """Each name stands in the `__all__` of a package without underscores, or has no list to stand in."""
+    """Each name is in the `__all__` of a public module, or its module has no `__all__`."""
     unlisted = []
     for name, path in modules():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

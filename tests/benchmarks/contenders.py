@@ -114,7 +114,7 @@ CONTENDERS = {
         Contender("none", "no tracing", "none", "langchain-core", (), _nothing),
         Contender("no-op", "a handler that does nothing", "none", "langchain-core", (), _no_op),
         Contender("gati", "gati, one conversation", "gati", "gati-greenflash", (), _gati),
-        Contender("gati-own", "gati, each its own conversation", "gati", "gati-greenflash", (), _gati, True),
+        Contender("gati-own", "gati, separate conversations", "gati", "gati-greenflash", (), _gati, True),
         Contender("langsmith", "LangSmith", "langsmith", "langsmith", ("langsmith",), _langsmith),
         Contender("langfuse", "Langfuse", "langfuse", "langfuse", ("langfuse",), _langfuse),
         Contender(

@@ -86,7 +86,7 @@ def _setting(results: dict[str, Any]) -> str:
     machine = results["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in sorted(results["versions"].items()))
     return (
-        f"Measured on {results['date']} with Python {machine['python']} on {machine['cpus']} cores of a {machine['cpu']}, "
+        f"Measured on {results['date']} with Python {machine['python']} on {machine['cpus']} cores ({machine['cpu']}), "
         f"{machine['system']}; {len(results['rounds'])} rounds. {versions}.{_load_warning(machine)}"
     )
 

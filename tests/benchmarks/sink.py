@@ -31,7 +31,7 @@ _RUN = re.compile(rb'name="(?:post|patch)\.([0-9a-f-]{36})"')
 
 @dataclass
 class Count:
-    """What was received. `items` are distinct messages, spans or runs. `faults` are requests that violate
+    """Counts of received data. `items` are distinct messages, spans or runs. `faults` are requests that violate
     the Greenflash API."""
 
     requests: int = 0

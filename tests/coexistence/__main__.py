@@ -29,7 +29,9 @@ PACKAGES = {
 
 def main() -> int:
     """Compare the chosen tracers; return 0 if there are no differences."""
-    parser = argparse.ArgumentParser(prog="python -m tests.coexistence", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.coexistence", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", choices=[*PACKAGES, []], help="default: all")
     parser.add_argument("--here", action="store_true", help="install nothing")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "gati-coexistence")

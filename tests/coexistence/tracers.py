@@ -22,7 +22,7 @@ _RANDOM = re.compile(
 
 @dataclass
 class Recording:
-    """What a tracer recorded, set when its block ends. Pass `handlers` to the program."""
+    """The output of a tracer, set when its block ends. Pass `handlers` to the program."""
 
     lines: list[str] = field(default_factory=list)
     handlers: list[Any] = field(default_factory=list)

@@ -65,7 +65,9 @@ HEAVY = (
 
 def main() -> int:
     """Test the chosen modules; return 0 if no mutant survives without a reason."""
-    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.mutants", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("modules", nargs="*", choices=[*MODULES, []], help="default: all")
     parser.add_argument("--sample", type=int, help="number of mutants per module (default: all)")
     parser.add_argument("--from-line", type=int, default=0, help="skip mutants above this line of each module")

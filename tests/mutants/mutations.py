@@ -64,7 +64,7 @@ def _is_type_checking_only(node: ast.AST) -> bool:
 
 
 def _changes(node: ast.AST) -> list[ast.AST]:
-    """What may stand in a node's place."""
+    """Return the possible replacements of a node."""
     if isinstance(node, ast.Compare) and type(node.ops[0]) in COMPARED:
         other = COMPARED[type(node.ops[0])]()
         return [ast.Compare(node.left, [other, *node.ops[1:]], node.comparators)]

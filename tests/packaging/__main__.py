@@ -62,7 +62,9 @@ MODULES = {
 
 def main() -> int:
     """Build and test; raise at the first error."""
-    parser = argparse.ArgumentParser(prog="python -m tests.packaging", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.packaging", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("extras", nargs="*", help="default: each")
     chosen = parser.parse_args()
     wheel = build(ROOT / "dist")

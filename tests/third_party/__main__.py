@@ -32,7 +32,9 @@ Results = dict[str, str]
 
 def main() -> int:
     """Run the chosen suites; return 0 if gati changes no outcome and reports no error."""
-    parser = argparse.ArgumentParser(prog="python -m tests.third_party", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.third_party", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("suites", nargs="*", choices=[*SUITES, []], help="default: all")
     parser.add_argument("--short", action="store_true", help="the selection for CI")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "gati-foreign")
