@@ -106,10 +106,10 @@ def _greenflash(settings: Settings) -> Iterator[Check]:
         yield Check("key", "warn", f"none; conversations go to {where}", "set GREENFLASH_API_KEY to send to Greenflash")
         return
     # late: loads the SDK
-    from gati.exporters.greenflash.check import RequestFailedError, UnsupportedSdkError, list_products
+    from gati.exporters.greenflash.check import RequestFailedError, UnsupportedSdkError, fetch_products
 
     try:
-        known = list_products(settings)
+        known = fetch_products(settings)
     except UnsupportedSdkError:
         yield Check("key", "warn", "set, but this SDK cannot ask whether it works", "pip install -U 'greenflash>=1.3'")
         return

@@ -34,7 +34,7 @@ from langgraph.graph import END, START, StateGraph
 from pydantic import BaseModel, ConfigDict
 
 from gati import observe
-from gati.exporters.sanitize import json_value
+from gati.exporters.sanitize import bounded_json
 from gati.langchain.message_snapshot import message
 from gati.langchain.snapshot import BUDGET, DEPTH, freeze
 from gati.testing import ScriptedChatModel
@@ -205,7 +205,7 @@ def depth_of(value: Any) -> int:
 def test_a_snapshot_holds_plain_values_only_and_reads_as_json(make: Make):
     frozen = freeze(make())
     assert {type(inner) for inner in values(frozen)} <= PLAIN_TYPES
-    json.dumps(json_value(frozen, 100_000)[0], allow_nan=False).encode()
+    json.dumps(bounded_json(frozen, 100_000)[0], allow_nan=False).encode()
 
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
