@@ -29,14 +29,14 @@ from gati.pipeline.stats import DeliveryCounters
 from gati.push_requests import (
     APPENDED,
     UPSERTED,
-    action_request,
     count_pending,
     group_messages,
-    messages_request,
     next_actions,
     next_messages,
     request_id,
     save_position,
+    stored_action_request,
+    stored_messages_request,
 )
 from gati.store.store import Store
 
@@ -252,7 +252,7 @@ class _Push:
             if not rows:
                 return
             groups = group_messages(rows)
-            self._push_window("messages", groups, "id", lambda group: messages_request(group, self._product_id))
+            self._push_window("messages", groups, "id", lambda group: stored_messages_request(group, self._product_id))
 
     def _push_actions(self, endpoint: str) -> None:
         while True:
@@ -262,7 +262,7 @@ class _Push:
                 return
             groups = [[row] for row in rows]
             self._push_window(
-                endpoint, groups, "place", lambda group: action_request(endpoint, group[0], self._product_id)
+                endpoint, groups, "place", lambda group: stored_action_request(endpoint, group[0], self._product_id)
             )
 
     def _push_window(

@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any
 
 from gati.exporters.base import Request
-from gati.exporters.packing import pack
+from gati.exporters.packing import pack_items
 from gati.store import message_columns, prompt_versions
 
 UPSERTED = ("users", "organizations")
@@ -93,7 +93,7 @@ def group_messages(rows: list[sqlite3.Row]) -> list[list[sqlite3.Row]]:
     for conversation in conversations.values():
         for _, call in itertools.groupby(conversation, itemgetter("call")):
             sized = [(row, len(row["body"].encode())) for row in call]
-            groups += [group for group, _ in pack(sized, _MAX_MESSAGES, _MAX_BYTES)]
+            groups += [group for group, _ in pack_items(sized, _MAX_MESSAGES, _MAX_BYTES)]
     return groups
 
 
@@ -102,7 +102,7 @@ def request_id(group: list[sqlite3.Row]) -> str:
     return str(group[0]["id"])
 
 
-def messages_request(rows: list[sqlite3.Row], product_id: str | None) -> Request:
+def stored_messages_request(rows: list[sqlite3.Row], product_id: str | None) -> Request:
     """Return the request for messages of one call."""
     first = rows[0]
     uid = first["uid"]
@@ -131,7 +131,7 @@ def _wire_message(row: sqlite3.Row, uid: str) -> dict[str, Any]:
     return message
 
 
-def action_request(endpoint: str, row: sqlite3.Row, product_id: str | None) -> Request:
+def stored_action_request(endpoint: str, row: sqlite3.Row, product_id: str | None) -> Request:
     """Return the request for a user, an organization, a rating or a product event."""
     body = {_snake_case(key): value for key, value in json.loads(row["body"]).items()}
     if endpoint in APPENDED and product_id:

@@ -109,10 +109,10 @@ def _check_greenflash(settings: Settings) -> Iterator[Check]:
         )
         return
     # Imported late, because it loads the SDK.
-    from gati.exporters.greenflash.check import RequestFailedError, UnsupportedSdkError, list_products
+    from gati.exporters.greenflash.check import RequestFailedError, UnsupportedSdkError, fetch_products
 
     try:
-        accessible = list_products(settings)
+        accessible = fetch_products(settings)
     except UnsupportedSdkError:
         yield Check(
             "key", "warn", "set, but this version of the SDK cannot verify it", "pip install -U 'greenflash>=1.3'"

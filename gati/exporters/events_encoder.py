@@ -17,7 +17,7 @@ import orjson
 from gati import contract, events
 from gati.exporters import sanitize
 from gati.exporters.base import Request
-from gati.exporters.packing import OpenRequests, pack
+from gati.exporters.packing import OpenRequests, pack_items
 
 if TYPE_CHECKING:
     from gati.settings import Settings
@@ -75,7 +75,7 @@ class EventsEncoder:
             ordering_key = sanitize.identifier(turn.conversation.id)
             if open_batches.join(ordering_key, encoded):
                 continue
-            packed = pack(encoded, self._max_events, self._max_bytes, _BATCH_BYTES)
+            packed = pack_items(encoded, self._max_events, self._max_bytes, _BATCH_BYTES)
             requests += [
                 Request(ordering_key, {"events": group}, len(group), turn.run_id, "events") for group, _ in packed
             ]
@@ -158,18 +158,18 @@ class EventsEncoder:
             "conversation_id": sanitize.identifier(turn.conversation.id),
             "user_id": sanitize.identifier(turn.conversation.user_id),
         }
-        if self._content and (small := sanitize.small_json_value(fields["data"], limit)) is not None:
+        if self._content and (small := sanitize.small_json(fields["data"], limit)) is not None:
             return {**data, **small[0]}
         user_values: dict[str, Any] = {}
         for name, value in fields["data"].items():
             if self._content or name in _STRUCTURE or isinstance(value, (bool, int, float)):
                 if name in fields or name in _TOOL_NAMES:
-                    data[name] = sanitize.json_value(value, limit)[0]
+                    data[name] = sanitize.bounded_json(value, limit)[0]
                 else:
                     user_values[name] = value
             elif name in fields and isinstance(value, (str, dict)):  # clients of the backend expect all class fields
                 data[name] = type(value)()
-        return {**sanitize.json_value(user_values, limit)[0], **data} if user_values else data
+        return {**sanitize.bounded_json(user_values, limit)[0], **data} if user_values else data
 
 
 def _turn_of_event(event: events.Event) -> events.Turn:

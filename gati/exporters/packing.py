@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 _SIZE = itemgetter(1)
 
 
-def pack(
+def pack_items(
     items: Sequence[tuple[Item, int]], max_items: int, max_bytes: int, base: int = 0
 ) -> list[tuple[list[Item], int]]:
     """Divide (item, size) pairs into the fewest consecutive groups that fit one request each.

@@ -75,20 +75,20 @@ def identifier(value: Any) -> str:
     return f"{raw[: MAX_ID_BYTES - 40].decode(errors='ignore')}-{hashlib.sha256(raw).hexdigest()[:32]}"
 
 
-def json_value(value: Any, limit: int) -> tuple[Any, int]:
+def bounded_json(value: Any, limit: int) -> tuple[Any, int]:
     """Copy a value as JSON values of about `limit` bytes at most. Return the copy and its approximate size in bytes.
 
     Texts that do not fit are truncated, entries that do not fit are replaced by a note:
     `[1, 2, …]` → `[1, 2, "… [998 of 1000 entries left out by gati]"]`.
     """
-    small = small_json_value(value, limit)
+    small = small_json(value, limit)
     if small is not None:
         return small
     copy = _BoundedCopy(limit)
     return copy.value(value, 0), limit - copy.left
 
 
-def small_json_value(value: Any, limit: int) -> tuple[Any, int] | None:
+def small_json(value: Any, limit: int) -> tuple[Any, int] | None:
     """Copy a small, valid value as JSON values. Return the copy and its size in bytes; None for any other value."""
     try:
         raw = orjson.dumps(value)

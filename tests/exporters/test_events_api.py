@@ -1,4 +1,4 @@
-"""The events exporter over real HTTP against a backend that applies the old one's rules."""
+"""The events exporter over HTTP, against a backend with the validation rules of the existing one."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def exporter(backend: LocalServer) -> Iterator[EventsApiExporter]:
     made.close()
 
 
-def test_a_turn_arrives_as_one_run(backend: LocalServer, exporter: EventsApiExporter):
+def test_turn_arrives_as_one_run(backend: LocalServer, exporter: EventsApiExporter):
     (request,) = exporter.encode([agent_turn()])
     assert exporter.send(request).verdict is Verdict.OK
-    held = backend.events()
-    assert {(event["run_id"], event["agent_name"]) for event in held} == {(ROOT, "tutor")}
-    assert [event["event_type"] for event in held] == [
+    stored = backend.events()
+    assert {(event["run_id"], event["agent_name"]) for event in stored} == {(ROOT, "tutor")}
+    assert [event["event_type"] for event in stored] == [
         "agent_start", "node_execution", "llm_call", "node_execution", "tool_call", "node_execution", "llm_call",
         "agent_end",
     ]  # fmt: skip
 
 
-def test_a_resend_doubles_nothing(backend: LocalServer, exporter: EventsApiExporter):
+def test_resent_request_is_stored_once(backend: LocalServer, exporter: EventsApiExporter):
     (request,) = exporter.encode([agent_turn()])
     backend.faults.add(faults.connection_reset(after_commit=True))
     assert exporter.send(request).verdict is Verdict.RETRY
@@ -39,25 +39,25 @@ def test_a_resend_doubles_nothing(backend: LocalServer, exporter: EventsApiExpor
     assert len(backend.events()) == 8
 
 
-def test_two_runs_of_one_agent_are_both_taken(backend: LocalServer, exporter: EventsApiExporter):
+def test_two_runs_of_one_agent_are_accepted(backend: LocalServer, exporter: EventsApiExporter):
     for request in exporter.encode([agent_turn(), agent_turn(root=run_id(90), conversation="c-2")]):
         assert exporter.send(request).verdict is Verdict.OK
     assert len({event["run_name"] for event in backend.events()}) == 2
     assert all(event["run_name"].startswith("temp_") for event in backend.events())
 
 
-def test_one_bad_event_costs_only_itself(backend: LocalServer, exporter: EventsApiExporter):
-    waiting = exporter.encode([turn(*[tool(n, at=n) for n in range(100, 160)])])
-    waiting[0].body["events"][30]["event_type"] = ""
-    refused = []
-    while waiting:
-        sent = waiting.pop(0)
+def test_invalid_event_is_rejected_alone(backend: LocalServer, exporter: EventsApiExporter):
+    pending = exporter.encode([turn(*[tool(n, at=n) for n in range(100, 160)])])
+    pending[0].body["events"][30]["event_type"] = ""
+    rejected = []
+    while pending:
+        sent = pending.pop(0)
         outcome = exporter.send(sent)
         if outcome.verdict is Verdict.SPLIT:
-            waiting = [*(exporter.split(sent) or ()), *waiting]
+            pending = [*(exporter.split(sent) or ()), *pending]
         elif outcome.verdict is Verdict.REJECT:
-            refused += sent.body["events"]
-    assert [event["event_id"] for event in refused] == [run_id(129)]
+            rejected += sent.body["events"]
+    assert [event["event_id"] for event in rejected] == [run_id(129)]
     assert len(backend.events()) == 61
 
 
@@ -74,14 +74,14 @@ FAULTS: list[tuple[faults.InjectedFault, Verdict]] = [
 
 
 @pytest.mark.parametrize(("fault", "verdict"), FAULTS, ids=[fault.name for fault, _ in FAULTS])
-def test_each_fault_has_its_verdict(
+def test_verdict_of_each_fault(
     backend: LocalServer, exporter: EventsApiExporter, fault: faults.InjectedFault, verdict: Verdict
 ):
     backend.faults.add(fault)
     assert exporter.send(exporter.encode([agent_turn()])[0]).verdict is verdict
 
 
-def test_the_key_goes_only_if_there_is_one():
+def test_authorization_header_is_sent_only_with_a_key():
     from tests.servers import gati_backend
 
     with gati_backend(api_keys=None) as server:

@@ -1,4 +1,4 @@
-"""The embedded store as a destination."""
+"""Exports to the embedded store."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ from gati.studio.api import validation
 from tests.store.bodies import body, said
 
 
-class Plain:
-    """An encoder whose items are bodies already."""
+class PlainEncoder:
+    """Encodes actions with their bodies unchanged."""
 
     def encode(self, items: Sequence[Item]) -> list[Request]:
-        return [Request("lane", item.body, 1, "turn", item.endpoint) for item in items if isinstance(item, Action)]
+        return [Request("key", item.body, 1, "turn", item.endpoint) for item in items if isinstance(item, Action)]
 
     def split(self, request: Request) -> tuple[Request, Request] | None:
         return None
 
 
-def request(told: dict[str, Any], endpoint: str = "messages") -> Request:
-    return Request("c", told, 1, "r", endpoint)
+def request(body: dict[str, Any], endpoint: str = "messages") -> Request:
+    return Request("c", body, 1, "r", endpoint)
 
 
 @pytest.fixture
 def exporter(tmp_path: Path) -> Any:
-    made = LocalExporter(tmp_path / "store.db", 1024**2, Plain())
+    made = LocalExporter(tmp_path / "store.db", 1024**2, PlainEncoder())
     yield made
     made.close()
 
 
-def test_a_request_is_in_the_store_when_send_returns(exporter: LocalExporter, tmp_path: Path) -> None:
+def test_request_is_stored_when_send_returns(exporter: LocalExporter, tmp_path: Path) -> None:
     assert exporter.send(request(body("c", said("a", "hello")))) == DELIVERED
     assert exporter.send(request(body("c", said("a", "hello")))) == DELIVERED
     with closing(Store(tmp_path / "store.db")) as store:
         assert [m["content"] for m in queries.wire_messages(store)] == ["hello"]
 
 
-def test_a_turn_is_kept_as_greenflash_would_get_it(tmp_path: Path) -> None:
+def test_turn_is_stored_as_greenflash_would_receive_it(tmp_path: Path) -> None:
     settings = Settings(product_id="11111111-1111-4111-8111-111111111111")
     exporter = LocalExporter(tmp_path / "store.db", 1024**2, GreenflashEncoder(settings))
     prompt = Prompt("Hi Ada", "tutor", [PromptComponent("Hi {{a_b}}")], {"a_b": "Ada"})
@@ -69,36 +69,36 @@ def test_a_turn_is_kept_as_greenflash_would_get_it(tmp_path: Path) -> None:
     assert message["prompt"]["variables"] == {"a_b": "Ada"}
 
 
-def test_actions_are_kept_too(exporter: LocalExporter) -> None:
+def test_actions_are_stored(exporter: LocalExporter) -> None:
     (made,) = exporter.encode([Action("users", {"external_user_id": "u", "name": "Ada"})])
     assert exporter.send(made) == DELIVERED
 
 
-def test_a_folder_that_cannot_be_written_is_tried_again_later(tmp_path: Path) -> None:
+def test_unwritable_folder_is_retried(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    exporter = LocalExporter(tmp_path / "file" / "store.db", 1024**2, Plain())
+    exporter = LocalExporter(tmp_path / "file" / "store.db", 1024**2, PlainEncoder())
     outcome = exporter.send(request(body("c", said("a", "hello"))))
     assert outcome.verdict is Verdict.RETRY
 
 
-def test_a_request_that_does_not_fit_asks_to_be_split(exporter: LocalExporter) -> None:
+def test_too_large_request_is_split(exporter: LocalExporter) -> None:
     assert exporter.send(request(body("c", said("a", "x" * 3 * 1024**2)))).verdict is Verdict.SPLIT
 
 
-def test_a_request_that_makes_no_sense_is_refused_without_its_content(exporter: LocalExporter) -> None:
+def test_invalid_request_is_rejected_without_quoting_content(exporter: LocalExporter) -> None:
     outcome = exporter.send(request({"messages": [{"content": "secret"}]}))
     assert outcome.verdict is Verdict.REJECT
     assert "secret" not in outcome.reason
 
 
-def test_sqlite_is_loaded_when_there_is_something_to_keep() -> None:
+def test_sqlite_is_imported_on_first_write() -> None:
     program = "import sys, gati.exporters.local; sys.exit('sqlite3' in sys.modules)"
     root = Path(__file__).parents[2]
-    plain = {**os.environ, "COVERAGE_PROCESS_CONFIG": ""}  # to measure coverage loads it
+    plain = {**os.environ, "COVERAGE_PROCESS_CONFIG": ""}  # measuring coverage imports sqlite3
     assert subprocess.run([sys.executable, "-c", program], cwd=root, env=plain, check=False).returncode == 0
 
 
-def test_threads_that_send_at_once_share_one_store(exporter: LocalExporter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_senders_share_one_store(exporter: LocalExporter, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Store] = []
     opened = Store.__init__
 

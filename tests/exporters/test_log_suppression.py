@@ -17,7 +17,7 @@ def exporter(greenflash: LocalServer) -> GreenflashExporter:
     return GreenflashExporter(settings(api_key=greenflash.api_key, base_url=greenflash.url))
 
 
-def test_nothing_that_gati_sends_is_logged_even_with_the_root_logger_at_debug(
+def test_gatis_requests_are_not_logged_at_debug(
     greenflash: LocalServer, exporter: GreenflashExporter, caplog: pytest.LogCaptureFixture
 ):
     greenflash.faults.add(faults.failing(500), faults.connection_reset())
@@ -29,7 +29,7 @@ def test_nothing_that_gati_sends_is_logged_even_with_the_root_logger_at_debug(
     assert ours == []
 
 
-def test_what_the_user_does_with_the_sdk_is_logged_as_ever(
+def test_users_own_requests_are_logged(
     greenflash: LocalServer, exporter: GreenflashExporter, caplog: pytest.LogCaptureFixture
 ):
     exporter.send(exporter.encode([agent_turn()])[0])

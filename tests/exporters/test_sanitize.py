@@ -58,53 +58,53 @@ def strict(value: Any) -> bytes:
 
 
 @given(_values)
-def test_whatever_comes_in_valid_json_goes_out(value: Any):
-    clean, _ = sanitize.json_value({"value": value}, 64 * 1024)
+def test_any_value_becomes_valid_json(value: Any):
+    clean, _ = sanitize.bounded_json({"value": value}, 64 * 1024)
     assert json.loads(strict(clean)) == clean
     assert b"\\u0000" not in strict(clean)
 
 
 @given(_values, st.integers(256, 5000))
-def test_what_goes_out_is_bounded(value: Any, limit: int):
-    clean, size = sanitize.json_value({"value": value}, limit)
+def test_size_is_bounded(value: Any, limit: int):
+    clean, size = sanitize.bounded_json({"value": value}, limit)
     raw = strict(clean)
     assert len(raw) <= 6 * limit + 500  # control characters become six
     assert size <= 2 * limit + 500
 
 
-def test_plain_values_come_out_as_they_are():
+def test_valid_values_are_unchanged():
     value = {"a": [1, 2.5, None, True, "x"], "b": {"c": "ü"}}
-    assert sanitize.json_value(value, 1000)[0] == value
+    assert sanitize.bounded_json(value, 1000)[0] == value
 
 
-def test_a_large_text_leaves_room_for_its_neighbours():
-    clean, _ = sanitize.json_value({"html": "x" * 100_000, "status": 200, "title": "home"}, 1000)
+def test_large_text_leaves_space_for_other_entries():
+    clean, _ = sanitize.bounded_json({"html": "x" * 100_000, "status": 200, "title": "home"}, 1000)
     assert clean["status"] == 200
     assert clean["title"] == "home"
     assert clean["html"].endswith("… [shortened by gati, 100000 bytes in all]")
 
 
 def test_entries_that_do_not_fit_are_counted():
-    clean, _ = sanitize.json_value([f"{n:0100d}" for n in range(100)], 2000)
+    clean, _ = sanitize.bounded_json([f"{n:0100d}" for n in range(100)], 2000)
     assert clean[-1] == f"… [{100 - len(clean) + 1} of 100 entries left out by gati]"
 
 
-def test_a_cycle_ends():
+def test_cycle_is_cut():
     value: dict[str, Any] = {}
     value["self"] = value
-    assert "nested too deep" in json.dumps(sanitize.json_value(value, 10_000)[0])
+    assert "nested too deep" in json.dumps(sanitize.bounded_json(value, 10_000)[0])
 
 
-def test_numbers_that_json_cannot_hold():
-    clean, _ = sanitize.json_value(
+def test_numbers_without_json_form():
+    clean, _ = sanitize.bounded_json(
         {"nan": math.nan, "inf": math.inf, "big": 2**70, "huge": 10**5000, "d": Decimal("1.5")}, 5000
     )
     assert clean == {"nan": None, "inf": None, "big": str(2**70), "huge": "<integer of 16610 bits>", "d": "1.5"}
 
 
-def test_objects_are_described_and_never_harm():
+def test_objects_are_described_and_exceptions_contained():
     at = datetime(2026, 1, 2, tzinfo=UTC)
-    clean, _ = sanitize.json_value(
+    clean, _ = sanitize.bounded_json(
         {"h": Hostile(), "at": at, "e": Colour.RED, "b": b"123", "s": {1}, 3: {None: 1}}, 5000
     )
     assert clean == {"h": "<Hostile>", "at": at.isoformat(), "e": "red", "b": {"bytes": 3}, "s": [1], "3": {"None": 1}}
@@ -112,7 +112,7 @@ def test_objects_are_described_and_never_harm():
 
 @pytest.mark.parametrize("filler", ["a", "ü", "€", "😀"])
 @pytest.mark.parametrize("limit", range(300, 308))
-def test_a_shortened_text_ends_on_a_whole_character(filler: str, limit: int):
+def test_truncated_text_ends_with_a_complete_character(filler: str, limit: int):
     short = sanitize.text(filler * 1000, limit)
     head, _, marker = short.partition("…")
     assert set(head) == {filler}
@@ -120,43 +120,43 @@ def test_a_shortened_text_ends_on_a_whole_character(filler: str, limit: int):
     assert marker == f" [shortened by gati, {len(filler.encode()) * 1000} bytes in all]"
 
 
-def test_a_text_shortened_twice_tells_its_first_length():
+def test_text_truncated_twice_keeps_its_original_size():
     assert sanitize.text(sanitize.text("x" * 5000, 1000), 300).endswith("[shortened by gati, 5000 bytes in all]")
 
 
-def test_a_text_within_its_limit_is_the_same_object():
+def test_text_within_the_limit_is_not_copied():
     text = "x" * 1000
     assert sanitize.text(text, 1000) is text
 
 
-def test_halves_of_a_surrogate_pair_are_joined_and_lone_ones_replaced():
+def test_surrogate_pairs_are_joined_and_lone_ones_replaced():
     assert sanitize.text("a\ud83d\ude00b\ud83dc\0", 100) == "a😀b\ufffdc\ufffd"
 
 
-def test_long_ids_stay_different():
-    one, other = sanitize.identifier("x" * 2000 + "1"), sanitize.identifier("x" * 2000 + "2")
-    assert one != other
-    assert len(one) <= sanitize.MAX_ID_BYTES
+def test_long_ids_stay_distinct():
+    first, second = sanitize.identifier("x" * 2000 + "1"), sanitize.identifier("x" * 2000 + "2")
+    assert first != second
+    assert len(first) <= sanitize.MAX_ID_BYTES
 
 
 @pytest.mark.parametrize("value", [7, uuid.UUID(int=7), "c-1"])
-def test_ids_are_texts(value: object):
+def test_ids_become_text(value: object):
     assert sanitize.identifier(value) == str(value)
 
 
 @pytest.mark.parametrize("written", ["2027-01-15T08:00:00Z", "2027-01-15T08:00:00", "2027-01-15T10:00:00+02:00"])
-def test_a_timestamp_is_read_in_each_of_its_forms(written: str, monkeypatch: pytest.MonkeyPatch):
+def test_timestamp_formats(written: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sanitize, "time_ns", lambda: 2**62)
     assert sanitize.parse_nanoseconds(written) == 1_800_000_000_000_000_000
 
 
 @pytest.mark.parametrize("written", ["-", "", "tomorrow", "9999-01-01T00:00:00Z"])
-def test_a_timestamp_that_cannot_be_is_now(written: str, monkeypatch: pytest.MonkeyPatch):
+def test_invalid_timestamp_is_now(written: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sanitize, "time_ns", lambda: 5)
     assert sanitize.parse_nanoseconds(written) == 5
 
 
-def test_the_older_half_is_forgotten():
-    remembered = dict.fromkeys(range(11))
-    sanitize.trim_cache(remembered, 10)
-    assert list(remembered) == list(range(5, 11))
+def test_trim_cache_drops_the_older_half():
+    cache = dict.fromkeys(range(11))
+    sanitize.trim_cache(cache, 10)
+    assert list(cache) == list(range(5, 11))

@@ -20,34 +20,34 @@ class Client:
         self.closed = True
 
 
-def test_all_threads_get_one_client():
-    held = SharedClient(Client)
+def test_threads_get_the_same_client():
+    shared = SharedClient(Client)
     barrier = threading.Barrier(8)
-    found: set[Client | None] = set()
+    clients: set[Client | None] = set()
 
     def get() -> None:
         barrier.wait()
-        found.add(held.get())
+        clients.add(shared.get())
 
     threads = [threading.Thread(target=get) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 1
+    assert len(clients) == 1
 
 
-def test_after_close_there_is_none():
-    held = SharedClient(Client)
-    client = held.get()
-    held.close()
-    held.close()
+def test_get_returns_none_after_close():
+    shared = SharedClient(Client)
+    client = shared.get()
+    shared.close()
+    shared.close()
     assert client is not None
     assert client.closed
-    assert held.get() is None
+    assert shared.get() is None
 
 
-def test_a_client_that_cannot_be_made_is_tried_again():
+def test_failed_creation_is_retried():
     attempts: list[int] = []
 
     def make() -> Client:
@@ -56,35 +56,35 @@ def test_a_client_that_cannot_be_made_is_tried_again():
             raise OSError
         return Client()
 
-    held = SharedClient(make)
+    shared = SharedClient(make)
     with pytest.raises(OSError):  # noqa: PT011  it has no message that could match
-        held.get()
-    assert held.get() is not None
+        shared.get()
+    assert shared.get() is not None
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_child_gets_its_own_client_even_if_the_lock_was_held():
-    held = SharedClient(Client)
-    inherited = held.get()
+def test_forked_child_gets_a_new_client_and_lock():
+    shared = SharedClient(Client)
+    inherited = shared.get()
     assert inherited is not None
-    held._lock.acquire()
+    shared._lock.acquire()
     child = os.fork()
     if child == 0:
-        held.after_fork()
-        mine = held.get()
-        os._exit(0 if mine is not None and mine is not inherited and not inherited.closed else 1)
-    held._lock.release()
+        shared.after_fork()
+        own = shared.get()
+        os._exit(0 if own is not None and own is not inherited and not inherited.closed else 1)
+    shared._lock.release()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert held.get() is inherited
+    assert shared.get() is inherited
 
 
-def test_a_client_that_cannot_be_closed_is_forgotten_all_the_same():
+def test_exception_in_close_is_ignored():
     class Stuck(Client):
         def close(self) -> None:
             raise OSError("no")
 
-    held = SharedClient(Stuck)
-    held.get()
-    held.close()
-    assert held.get() is None
+    shared = SharedClient(Stuck)
+    shared.get()
+    shared.close()
+    assert shared.get() is None

@@ -1,4 +1,4 @@
-"""Turns as the assembler makes them, for the tests of the exporters."""
+"""Builders of turns and events, as the assembler produces them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def settings(**options: Any) -> Settings:
     return load(**{"api_key": "gf_test_key", "product_id": PRODUCT, "agent_name": "tutor", **options})
 
 
-def said(text: str, root: str = ROOT, at: float = 0) -> ev.ChatMessage:
+def user_text(text: str, root: str = ROOT, at: float = 0) -> ev.ChatMessage:
     return ev.ChatMessage(f"{root}:user", "user", text, ms(at))
 
 
@@ -38,43 +38,45 @@ def answer(text: str, root: str = ROOT, at: float = 1440) -> ev.ChatMessage:
     return ev.ChatMessage(f"{root}:answer", "assistant", text, ms(at), root)
 
 
-def turn(*happened: ev.Event, root: str = ROOT, conversation: str = "c-1", **fields: Any) -> ev.Turn:
-    """An agent's turn with a start, the given events and an end."""
-    began = fields.pop("started", 0)
+def turn(*inner: ev.Event, root: str = ROOT, conversation: str = "c-1", **fields: Any) -> ev.Turn:
+    """Return an agent's turn with a start, the given events and an end."""
+    started = fields.pop("started", 0)
     ended = fields.pop("ended", 1441)
-    start = ev.AgentStartEvent(event_id=root, run_id=root, name="LangGraph", started_ns=ms(began), ended_ns=ms(began))
+    start = ev.AgentStartEvent(
+        event_id=root, run_id=root, name="LangGraph", started_ns=ms(started), ended_ns=ms(started)
+    )
     end = ev.AgentEndEvent(
         event_id=f"{root}:end", run_id=root, parent_event_id=root, started_ns=ms(ended),
-        ended_ns=ms(ended), total_duration_ms=float(ended - began), tokens_in=151, tokens_out=29, total_cost=0.002,
+        ended_ns=ms(ended), total_duration_ms=float(ended - started), tokens_in=151, tokens_out=29, total_cost=0.002,
         model_calls=2, tool_calls=1,
     )  # fmt: skip
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "conversation": ev.Conversation(conversation, "u-7"),
         "name": "LangGraph",
         "agent_name": "tutor",
-        "messages": [said("What is the square root of 144?", root, began)],
+        "messages": [user_text("What is the square root of 144?", root, started)],
         "answer": answer("The square root of 144 is 12.", root, ended - 1),
-        "started_ns": ms(began),
+        "started_ns": ms(started),
         "ended_ns": ms(ended),
     }
-    return ev.Turn(run_id=root, events=[start, *happened, end], **{**given, **fields})
+    return ev.Turn(run_id=root, events=[start, *inner, end], **{**defaults, **fields})
 
 
 def llm(number: int, parent: str | None = ROOT, at: float = 2, **fields: Any) -> ev.LLMCallEvent:
-    given = {
+    defaults = {
         "event_id": run_id(number), "run_id": ROOT, "parent_event_id": parent, "model": "gpt-4o",
         "started_ns": ms(at), "ended_ns": ms(at + 100), "latency_ms": 100.0,
     }  # fmt: skip
-    return ev.LLMCallEvent(**{**given, **fields})
+    return ev.LLMCallEvent(**{**defaults, **fields})
 
 
 def tool(number: int, parent: str | None = ROOT, at: float = 10, **fields: Any) -> ev.ToolCallEvent:
-    given = {
+    defaults = {
         "event_id": run_id(number), "run_id": ROOT, "parent_event_id": parent,
         "tool_name": "calculator", "input": {"expression": "144**0.5"}, "output": {"output": "12.0"},
         "started_ns": ms(at), "ended_ns": ms(at + 10), "latency_ms": 10.0,
     }  # fmt: skip
-    return ev.ToolCallEvent(**{**given, **fields})
+    return ev.ToolCallEvent(**{**defaults, **fields})
 
 
 def node(number: int, name: str, step: int, at: float, took: float = 100.0, parent: str = ROOT) -> ev.Event:
@@ -85,7 +87,7 @@ def node(number: int, name: str, step: int, at: float, took: float = 100.0, pare
 
 
 def agent_turn(**fields: Any) -> ev.Turn:
-    """The example of the mapping's page: an agent that calls a calculator once."""
+    """Return the example of `docs/mapping.md`: an agent that calls a calculator once."""
     request = {"name": "calculator", "args": {"expression": "144**0.5"}, "id": "call_1"}
     return turn(
         node(2, "model", 1, 1, 812),
@@ -102,7 +104,7 @@ def agent_turn(**fields: Any) -> ev.Turn:
 
 
 def messages(requests: list[Request]) -> list[dict[str, Any]]:
-    """All messages of the requests, each request checked against the contract's schema."""
+    """Return all messages of the requests, after validating each request against the API's schema."""
     for request in requests:
         body = to_wire_names(request.body)
         assert validation.find_error(request.endpoint, body) is None

@@ -34,7 +34,7 @@ from langgraph.graph import END, START, StateGraph
 from pydantic import BaseModel, ConfigDict
 
 from gati import observe
-from gati.exporters.sanitize import json_value
+from gati.exporters.sanitize import bounded_json
 from gati.langchain.message_snapshot import snapshot_message
 from gati.langchain.snapshot import BUDGET, DEPTH, take_snapshot
 from gati.testing import ScriptedChatModel
@@ -205,7 +205,7 @@ def depth_of(value: Any) -> int:
 def test_a_snapshot_contains_only_plain_values_and_serializes_to_json(make: Make):
     frozen = take_snapshot(make())
     assert {type(inner) for inner in values(frozen)} <= PLAIN_TYPES
-    json.dumps(json_value(frozen, 100_000)[0], allow_nan=False).encode()
+    json.dumps(bounded_json(frozen, 100_000)[0], allow_nan=False).encode()
 
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))

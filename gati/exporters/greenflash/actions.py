@@ -37,7 +37,7 @@ def action_request(action: Action, settings: Settings, limit: int, conversations
             continue
         if name == "properties" and not settings.capture_content:
             value = numeric_values(value)
-        body[name] = sanitize.identifier(value) if name.endswith("_id") else sanitize.json_value(value, limit)[0]
+        body[name] = sanitize.identifier(value) if name.endswith("_id") else sanitize.bounded_json(value, limit)[0]
     if action.endpoint in _WITH_PRODUCT and settings.product_id:
         body.setdefault("product_id", settings.product_id)
     if action.endpoint == "events":

@@ -30,20 +30,20 @@ class RequestFailedError(Exception):
         super().__init__(f"HTTP {status}" if status else f"no answer: {reason}")
 
 
-def list_products(settings: Settings) -> dict[str, str]:
+def fetch_products(settings: Settings) -> dict[str, str]:
     """Return the products that the key can access, id → name. Raises RequestFailedError, UnsupportedSdkError."""
-    products = _request(settings, lambda client: client.products.list())
+    products = _call_sdk(settings, lambda client: client.products.list())
     return {str(product.id).lower(): str(product.name) for product in products}
 
 
 def has_conversation(settings: Settings, conversation_id: str) -> bool:
     """Return True if the conversation is among the product's newest. Raises RequestFailedError, UnsupportedSdkError."""
     arguments = {"product_id": settings.product_id} if settings.product_id else {}
-    interactions = _request(settings, lambda client: client.interactions.list(limit=50, **arguments))
+    interactions = _call_sdk(settings, lambda client: client.interactions.list(limit=50, **arguments))
     return any(interaction.external_id == conversation_id for interaction in interactions)
 
 
-def _request(settings: Settings, call: Callable[[Any], _Result]) -> _Result:
+def _call_sdk(settings: Settings, call: Callable[[Any], _Result]) -> _Result:
     exporter = GreenflashExporter(settings)
     try:
         with suppress_sdk_logs():

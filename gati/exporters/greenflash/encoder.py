@@ -19,7 +19,7 @@ from gati.exporters.base import Request
 from gati.exporters.greenflash.actions import action_request
 from gati.exporters.greenflash.prompt_encoder import PromptCache
 from gati.exporters.greenflash.turn_encoder import MAIN, EncodingContext, PendingMessage, encode_turn, numeric_values
-from gati.exporters.packing import OpenRequests, pack
+from gati.exporters.packing import OpenRequests, pack_items
 
 if TYPE_CHECKING:
     from gati.settings import Settings
@@ -176,7 +176,7 @@ class GreenflashEncoder:
             sanitize.identifier(conversation.organization_id),
             sanitize.identifier(turn.agent_name or self._settings.agent_name),
             sanitize.identifier(turn.model),
-            sanitize.json_value(given, self._max_field_bytes)[0] if given else {},
+            sanitize.bounded_json(given, self._max_field_bytes)[0] if given else {},
             prompt,
         )
 
@@ -196,7 +196,7 @@ class GreenflashEncoder:
         properties = {**fields.properties, "agent_name": fields.agent_name}
         if settings.environment:
             properties["environment"] = settings.environment
-        envelope["properties"], size = sanitize.json_value(properties, self._max_field_bytes)
+        envelope["properties"], size = sanitize.bounded_json(properties, self._max_field_bytes)
         if settings.sample_rate is not None:
             envelope["sample_rate"] = settings.sample_rate
         if settings.force_sample is not None:
@@ -219,7 +219,7 @@ class GreenflashEncoder:
         if joinable and self._open.join(ordering_key, messages, fields):
             return
         envelope, base = self._envelope(ordering_key, fields)
-        packed = pack(messages, self._max_messages, self._max_bytes, base)
+        packed = pack_items(messages, self._max_messages, self._max_bytes, base)
         for group, size in packed:
             self._add_request(ordering_key, turn.run_id, envelope, group, size)
         if joinable and len(packed) == 1:
@@ -255,7 +255,7 @@ def shorten_message(message: dict[str, Any], limit: int) -> dict[str, Any]:
     while size > 64 and len(orjson.dumps(message)) > limit:
         size //= 2
         message = {
-            name: sanitize.json_value(value, size)[0]
+            name: sanitize.bounded_json(value, size)[0]
             if name in ("content", "context", "input", "output", "properties")
             else value
             for name, value in message.items()

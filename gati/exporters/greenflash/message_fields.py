@@ -62,13 +62,13 @@ def _round_ms(duration: float | None) -> float | None:
     return None if duration is None else round(duration, 3)
 
 
-def _as_object(value: Any, name: str) -> Any:
+def _wrap_scalar(value: Any, name: str) -> Any:
     """Wrap a scalar of a manual event, since inputs and outputs must be objects: `7` → `{"input": 7}`."""
     return value if isinstance(value, dict) else {name: value}
 
 
 def _optional_object(value: Any, name: str) -> Any:
-    return _as_object(value, name) if value or value == 0 else None
+    return _wrap_scalar(value, name) if value or value == 0 else None
 
 
 def _start_fields(event: events.AgentStartEvent, manual: bool, answered: bool) -> tuple[MessageFields, ...]:
@@ -142,7 +142,7 @@ def _tool_fields(event: events.ToolCallEvent, manual: bool, answered: bool) -> t
     if event.requested_by:
         properties["requested_by"] = event.requested_by
     name = event.tool_name or event.name or "tool"
-    call = MessageFields("tool_call", properties, _as_object(event.input, "input"), tool_name=name)
+    call = MessageFields("tool_call", properties, _wrap_scalar(event.input, "input"), tool_name=name)
     latency: dict[str, Any] = {"latency_ms": _round_ms(event.latency_ms)}
     if event.status == "error":
         output = error_fields(event)
@@ -153,7 +153,7 @@ def _tool_fields(event: events.ToolCallEvent, manual: bool, answered: bool) -> t
         return call, MessageFields("tool_error", latency, output=output, tool_name=name, suffix=":error")
     if event.status == "completed" or event.output:
         return call, MessageFields(
-            "observation", latency, output=_as_object(event.output, "output"), tool_name=name, suffix=":result"
+            "observation", latency, output=_wrap_scalar(event.output, "output"), tool_name=name, suffix=":result"
         )
     properties |= {"status": event.status, **latency}  # there is no second message for them
     return (call,)

@@ -309,16 +309,16 @@ class TurnEncoder:
                     message[name] = text = sanitize.text(text, context.max_field_bytes)
                     size += len(text) if text.isascii() else len(text.encode())
             if fields.input is not None:
-                message["input"], used = sanitize.json_value(fields.input, context.max_field_bytes)
+                message["input"], used = sanitize.bounded_json(fields.input, context.max_field_bytes)
                 size += used
             if fields.output is not None:
-                message["output"], used = sanitize.json_value(fields.output, context.max_field_bytes)
+                message["output"], used = sanitize.bounded_json(fields.output, context.max_field_bytes)
                 size += used
             properties = fields.properties
         else:
             properties = _structural_properties(fields)
         if properties:
-            message["properties"], used = sanitize.json_value(properties, context.max_field_bytes)
+            message["properties"], used = sanitize.bounded_json(properties, context.max_field_bytes)
             size += used
         self._times[id_] = ns
         self._latest_ns = max(self._latest_ns, ns)

@@ -27,7 +27,7 @@ def encode(endpoint: Any, body: dict[str, Any], **options: Any) -> Request:
     return request
 
 
-def test_a_user_is_told_without_what_is_not_known():
+def test_user_without_unknown_fields():
     request = encode("users", USER)
     assert request.body == {
         "external_user_id": "7", "name": "Bob", "email": "b@x.org", "properties": {"plan": "pro", "age": 7},
@@ -35,11 +35,11 @@ def test_a_user_is_told_without_what_is_not_known():
     assert (request.ordering_key, request.endpoint, request.items) == ("7", "users", 1)
 
 
-def test_an_organization():
+def test_organization():
     assert encode("organizations", {"external_organization_id": "o-1", "name": "ACME"}).ordering_key == "o-1"
 
 
-def test_a_rating_follows_its_conversation():
+def test_rating_follows_its_conversation():
     encoder = GreenflashEncoder(settings())
     rating = ev.Action("ratings", {**RATING, "external_message_id": f"{ROOT}:answer"})
     first, second = encoder.encode([agent_turn(), rating])
@@ -47,23 +47,23 @@ def test_a_rating_follows_its_conversation():
     assert second.body["product_id"] == PRODUCT
 
 
-def test_a_rating_of_a_conversation_that_others_deliver_waits_alone():
+def test_rating_of_another_processs_conversation_has_its_own_key():
     assert encode("ratings", {**RATING, "external_message_id": "elsewhere:answer"}).ordering_key == "ratings/a-1"
 
 
-def test_no_turn_after_a_rating_is_delivered_before_it():
+def test_turn_after_a_rating_gets_a_new_request():
     rating = ev.Action("ratings", {**RATING, "external_conversation_id": "c-1"})
     requests = GreenflashEncoder(settings()).encode([agent_turn(), rating, agent_turn()])
     assert [request.endpoint for request in requests] == ["messages", "ratings", "messages"]
 
 
-@pytest.mark.parametrize(("value", "told"), [(149, "149"), (True, "true"), ("pro", "pro")])
-def test_a_product_event_is_told_once_whatever_happens(value: object, told: str):
+@pytest.mark.parametrize(("value", "sent"), [(149, "149"), (True, "true"), ("pro", "pro")])
+def test_product_event_has_an_insert_id(value: object, sent: str):
     request = encode("events", {"event_type": "upgrade", "value": value})
-    assert request.body == {"event_type": "upgrade", "value": told, "insert_id": "a-1", "product_id": PRODUCT}
+    assert request.body == {"event_type": "upgrade", "value": sent, "insert_id": "a-1", "product_id": PRODUCT}
 
 
-def test_without_content_no_text_goes():
+def test_capture_content_false_omits_texts():
     assert encode("users", USER, capture_content=False).body == {"external_user_id": "7", "properties": {"age": 7}}
     assert "feedback" not in encode("ratings", {**RATING, "external_conversation_id": "c"}, capture_content=False).body
     text = encode("events", {"event_type": "e", "value": "s3cret"}, capture_content=False)
@@ -71,5 +71,5 @@ def test_without_content_no_text_goes():
     assert (text.body["value"], number.body["value"]) == ("(not captured)", "7")
 
 
-def test_an_action_cannot_be_split():
+def test_action_cannot_be_split():
     assert GreenflashEncoder(settings()).split(encode("users", USER)) is None

@@ -21,10 +21,10 @@ from tests.exporters.turns import (
     ms,
     node,
     run_id,
-    said,
     settings,
     tool,
     turn,
+    user_text,
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def prompts(requests: list[Request]) -> list[Any]:
     return [request.body.get("system_prompt") for request in requests]
 
 
-def test_the_body_holds_the_arguments_of_the_sdk():
+def test_body_has_the_sdks_arguments():
     (request,) = encode(agent_turn(), sample_rate=0.5, force_sample=True, environment="production")
     assert {k: v for k, v in request.body.items() if k != "messages"} == {
         "external_user_id": "u-7",
@@ -50,36 +50,36 @@ def test_the_body_holds_the_arguments_of_the_sdk():
     assert (request.ordering_key, request.turn_id, request.endpoint) == ("c-1", ROOT, "messages")
 
 
-def test_times_are_strictly_increasing_also_from_turn_to_turn():
+def test_times_strictly_increase_across_turns():
     encoder = GreenflashEncoder(settings())
-    first, second = agent_turn(), agent_turn(root=run_id(90), messages=[said("And of 4?", run_id(90))])
-    told = messages(encoder.encode([first])) + messages(encoder.encode([second]))
-    times = [message["createdAt"] for message in told]
+    first, second = agent_turn(), agent_turn(root=run_id(90), messages=[user_text("And of 4?", run_id(90))])
+    result = messages(encoder.encode([first])) + messages(encoder.encode([second]))
+    times = [message["createdAt"] for message in result]
     assert times == sorted(set(times))
     assert times[0] == "2027-01-15T08:00:00.000Z"
     assert times[1] == "2027-01-15T08:00:00.001Z"  # chain_start, at the same moment
 
 
-def test_a_clock_that_cannot_be_does_no_harm():
-    told = messages(encode(turn(llm(3, at=-(10**15)), ended=10**16)))
-    times = [message["createdAt"] for message in told]
+def test_impossible_times_are_tolerated():
+    result = messages(encode(turn(llm(3, at=-(10**15)), ended=10**16)))
+    times = [message["createdAt"] for message in result]
     assert times == sorted(times)
 
 
-def test_turns_of_one_conversation_share_a_request():
-    turns = [agent_turn(root=run_id(100 + n), messages=[said("Hi", run_id(100 + n))]) for n in range(5)]
+def test_turns_of_a_conversation_share_a_request():
+    turns = [agent_turn(root=run_id(100 + n), messages=[user_text("Hi", run_id(100 + n))]) for n in range(5)]
     (request,) = encode(*turns)
     assert request.items == 60
     assert request.turn_id == run_id(100)
 
 
-def test_turns_of_other_conversations_do_not():
+def test_turns_of_different_conversations_do_not_share_a_request():
     turns = [agent_turn(root=run_id(100 + n), conversation=f"c-{n}") for n in range(3)]
     assert [request.ordering_key for request in encode(*turns)] == ["c-0", "c-1", "c-2"]
 
 
 @pytest.mark.parametrize(
-    ("whose", "name", "value"),
+    ("target", "name", "value"),
     [
         ("conversation", "user_id", "u-8"),
         ("conversation", "organization_id", "o-8"),
@@ -88,15 +88,15 @@ def test_turns_of_other_conversations_do_not():
         ("turn", "model", "another"),
     ],
 )
-def test_a_turn_of_which_the_request_would_say_another_thing_goes_by_itself(whose: str, name: str, value: Any):
+def test_turns_with_different_request_fields_do_not_share_a_request(target: str, name: str, value: Any):
     first, other = agent_turn(root=run_id(100)), agent_turn(root=run_id(101))
-    setattr(other.conversation if whose == "conversation" else other, name, value)
+    setattr(other.conversation if target == "conversation" else other, name, value)
     assert len(encode(first, other)) == 2
-    setattr(first.conversation if whose == "conversation" else first, name, value)
+    setattr(first.conversation if target == "conversation" else first, name, value)
     assert len(encode(first, other)) == 1
 
 
-def test_a_request_holds_whole_turns_or_parts_of_one():
+def test_request_contains_whole_turns_or_a_part_of_one():
     turns = [agent_turn(root=run_id(100 + n)) for n in range(20)]
     requests = encode(*turns)
     assert [request.items for request in requests] == [96, 96, 48]
@@ -105,16 +105,16 @@ def test_a_request_holds_whole_turns_or_parts_of_one():
     assert {request.turn_id for request in encode(wide)} == {ROOT}
 
 
-def test_a_larger_batch_size_is_bounded_by_what_greenflash_takes():
+def test_batch_size_is_limited_to_what_greenflash_accepts():
     wide = turn(*[tool(n, at=n) for n in range(100, 200)])
     assert [request.items for request in encode(wide, batch_size=10_000)] == [100, 100, 4]
 
 
-def test_batch_size_bounds_the_messages_of_a_request():
+def test_batch_size_limits_messages_per_request():
     assert [request.items for request in encode(agent_turn(), batch_size=5)] == [5, 5, 2]
 
 
-def test_requests_stay_below_their_bytes():
+def test_requests_stay_below_max_request_bytes():
     big = turn(*[tool(n, at=n, output={"output": "x" * 4000}) for n in range(100, 200)])
     requests = encode(big, max_request_bytes=20_000)
     assert all(len(orjson.dumps(to_wire_names(request.body))) <= 20_000 for request in requests)
@@ -122,10 +122,10 @@ def test_requests_stay_below_their_bytes():
 
 
 @pytest.mark.parametrize("text", ["\x01" * 40_000, '"' * 40_000, "ü" * 40_000, "😀" * 40_000])
-def test_texts_that_grow_when_written_as_json_stay_below_the_bytes_too(text: str):
+def test_escaped_texts_stay_below_max_request_bytes(text: str):
     big = turn(
         tool(3, output={"a": text, "b": text}, input={"c": text}),
-        messages=[said(text)],
+        messages=[user_text(text)],
         answer=answer(text),
         context=text,
     )
@@ -136,24 +136,26 @@ def test_texts_that_grow_when_written_as_json_stay_below_the_bytes_too(text: str
 
 @pytest.mark.parametrize("letter", ["x", "😀"])
 @pytest.mark.parametrize("who", ["program", "person"])
-def test_a_request_is_filled_before_another_is_begun(who: str, letter: str):
+def test_requests_are_filled_in_order(who: str, letter: str):
     text = {"text": letter * 4000}
     steps = [ev.StepEvent(event_id=run_id(n), input=text, output=text, started_ns=ms(n)) for n in range(100, 130)]
     texts = [ev.ChatMessage(f"history:{n}", "user", letter * 4000, ms(n)) for n in range(30)]
-    told = turn(*steps) if who == "program" else turn(messages=texts)
-    requests = encode(told, max_request_bytes=20_000)
+    result = turn(*steps) if who == "program" else turn(messages=texts)
+    requests = encode(result, max_request_bytes=20_000)
     assert all(len(orjson.dumps(to_wire_names(request.body))) in range(13_000, 20_001) for request in requests[:-1])
 
 
 @pytest.mark.parametrize("text", ["x", '"', "\x01"])
-def test_a_long_prompt_leaves_room_for_the_messages_under_it(text: str):
-    requests = encode(turn(llm(3, system_prompt=text * 60_000), messages=[said(text * 5000)]), max_request_bytes=50_000)
+def test_long_prompt_leaves_space_for_messages(text: str):
+    requests = encode(
+        turn(llm(3, system_prompt=text * 60_000), messages=[user_text(text * 5000)]), max_request_bytes=50_000
+    )
     assert all(len(orjson.dumps(to_wire_names(request.body))) <= 50_000 for request in requests)
     assert [request.body["system_prompt"][:6000] for request in requests] == [text * 6000] * len(requests)
     assert len(messages(requests)) == 5
 
 
-def test_a_request_of_just_the_bytes_goes_as_it_is_and_of_one_byte_more_is_shortened():
+def test_request_one_byte_above_the_limit_is_truncated():
     call = ev.LLMCallEvent(run_id=ROOT, system_prompt="\x01" * 1000, completion="\x01" * 1000, started_ns=ms(1))
     (whole,) = encode(call)
     size = len(orjson.dumps(whole.body))
@@ -163,12 +165,12 @@ def test_a_request_of_just_the_bytes_goes_as_it_is_and_of_one_byte_more_is_short
     assert "1000 bytes in all" in messages([short])[0]["output"]["text"]
 
 
-def test_one_message_may_fill_a_request_and_tells_how_long_it_was():
-    (request,) = encode(turn(messages=[said("x" * 5_000_000)]))
+def test_huge_message_is_truncated_with_its_original_size():
+    (request,) = encode(turn(messages=[user_text("x" * 5_000_000)]))
     assert request.body["messages"][0]["content"].endswith("… [shortened by gati, 5000000 bytes in all]")
 
 
-def test_a_shortened_message_keeps_its_ids():
+def test_truncated_message_keeps_its_ids():
     message = {"externalMessageId": "m" * 40, "messageType": "llm", "output": {"text": "x" * 9000}}
     short = shorten_message(message, 500)
     assert len(orjson.dumps(short)) <= 500
@@ -176,7 +178,7 @@ def test_a_shortened_message_keeps_its_ids():
     assert "9000 bytes in all" in short["output"]["text"]
 
 
-def test_messages_under_different_prompts_go_in_requests_of_their_own():
+def test_messages_with_different_prompts_go_into_separate_requests():
     requests = encode(
         turn(
             llm(3, at=1, system_prompt="You route.", completion="writer", internal=True),
@@ -190,7 +192,7 @@ def test_messages_under_different_prompts_go_in_requests_of_their_own():
     assert kinds == [["user_message", "chain_start", "task", "llm", "final_response", "chain_end"], ["llm", "llm"]]
 
 
-def test_what_a_person_saw_stands_under_the_prompt_of_the_call_that_answered():
+def test_user_visible_messages_have_the_prompt_of_the_answering_call():
     requests = encode(
         turn(
             llm(3, at=1, system_prompt="You route.", completion="writer", internal=True),
@@ -203,7 +205,7 @@ def test_what_a_person_saw_stands_under_the_prompt_of_the_call_that_answered():
     assert kinds == ["user_message", "chain_start", "llm", "assistant_message", "chain_end"]
 
 
-def test_parents_come_first_whatever_the_prompts():
+def test_parents_precede_children_with_any_prompts():
     requests = encode(
         turn(
             llm(3, at=1, system_prompt="A", tool_requests=[{"name": "agent"}]),
@@ -225,21 +227,21 @@ def test_parents_come_first_whatever_the_prompts():
     assert prompts(requests) == ["A", "B", "A"]
 
 
-def test_a_prompt_given_explicitly_stands_for_every_call():
-    given_ = turn(llm(3, system_prompt="A"), llm(4, at=20, system_prompt="B"))
-    given_.conversation.prompt = ev.Prompt("", external_id="tutor")
-    (request,) = encode(given_)
+def test_explicit_prompt_applies_to_every_call():
+    explicit = turn(llm(3, system_prompt="A"), llm(4, at=20, system_prompt="B"))
+    explicit.conversation.prompt = ev.Prompt("", external_id="tutor")
+    (request,) = encode(explicit)
     assert request.body["system_prompt"] == {"externalPromptId": "tutor"}
 
 
-def test_a_turn_without_a_prompt_stands_under_that_of_the_turn_before():
+def test_turn_without_prompt_inherits_that_of_the_previous_turn():
     encoder = GreenflashEncoder(settings())
     encoder.encode([turn(llm(3, system_prompt="A", is_answer=True))])
     assert prompts(encoder.encode([turn(root=run_id(50))])) == ["A"]
     assert prompts(encoder.encode([turn(llm(4, is_answer=True), root=run_id(51))])) == ["A"]
 
 
-def test_an_answer_of_a_call_without_a_prompt_has_none_though_the_turn_before_had_one():
+def test_answer_of_a_call_without_prompt_does_not_inherit_one():
     encoder = GreenflashEncoder(settings())
     encoder.encode([turn(llm(3, system_prompt="A", is_answer=True))])
     requests = encoder.encode(
@@ -249,13 +251,13 @@ def test_an_answer_of_a_call_without_a_prompt_has_none_though_the_turn_before_ha
     assert "assistant_message" in kinds(requests)[0]
 
 
-def test_hundreds_of_prompts_in_one_turn_are_all_told():
+def test_hundreds_of_prompts_in_one_turn_are_all_sent():
     calls = [llm(n, at=n, system_prompt=f"It is {n} o'clock.") for n in range(100, 500)]
     requests = encode(turn(*calls))
     assert set(prompts(requests)) == {f"It is {n} o'clock." for n in range(100, 500)}
 
 
-def test_a_request_splits_into_halves_down_to_one_message():
+def test_request_splits_down_to_one_message():
     encoder = GreenflashEncoder(settings())
     requests = encoder.encode([agent_turn()])
     whole = messages(requests)
@@ -266,7 +268,7 @@ def test_a_request_splits_into_halves_down_to_one_message():
     assert encoder.split(requests[0]) is None
 
 
-def test_an_event_made_by_hand_joins_its_conversation():
+def test_manual_event_joins_its_conversation():
     encoder = GreenflashEncoder(settings())
     turn_ = agent_turn()
     turn_.conversation.properties = {"plan": "pro"}
@@ -281,13 +283,13 @@ def test_an_event_made_by_hand_joins_its_conversation():
     assert (result["messageType"], result["parentExternalMessageId"]) == ("observation", event.event_id)
 
 
-def test_an_event_with_an_unknown_parent_keeps_its_id():
+def test_unknown_parent_id_is_kept_as_property():
     (message,) = messages(encode(ev.Event(event_type="checkout", parent_event_id="elsewhere", conversation_id="c-9")))
     assert "parentExternalMessageId" not in message
     assert message["properties"]["parent_id"] == "elsewhere"
 
 
-def test_an_event_of_nobody_is_a_conversation_of_its_own():
+def test_event_without_conversation_gets_a_new_one():
     event = ev.Event(event_type="checkout", data={"cart": 3})
     (request,) = encode(event)
     assert request.ordering_key == event.event_id
@@ -295,7 +297,7 @@ def test_an_event_of_nobody_is_a_conversation_of_its_own():
     assert messages([request])[0]["output"] == {"name": "checkout", "data": {"cart": 3}}
 
 
-def test_what_is_remembered_is_bounded():
+def test_caches_are_bounded():
     encoder = GreenflashEncoder(settings())
     for n in range(12_000):
         root = run_id(n)
@@ -314,20 +316,20 @@ _objects = st.dictionaries(_texts, _values, max_size=4)
 
 
 @given(_texts, _objects, _objects, _values)
-def test_whatever_comes_in_valid_messages_go_out(text: str, given_: dict[str, Any], gave: dict[str, Any], odd: Any):
+def test_any_input_gives_valid_messages(text: str, explicit: dict[str, Any], output: dict[str, Any], odd: Any):
     event = {"tags": [text], "error_type": text, "error_message": text, "started_ns": ms(1)}
     requests = encode(
         turn(
-            tool(3, tool_name=text, input=given_, output=odd, tool_call_id=text, **event),
-            llm(4, model=text, completion=text, new_messages=[gave], system_prompt=text, reasoning=text, **event),
-            ev.CustomEvent(event_id=text or "x", name=text, payload=gave, **event),
+            tool(3, tool_name=text, input=explicit, output=odd, tool_call_id=text, **event),
+            llm(4, model=text, completion=text, new_messages=[output], system_prompt=text, reasoning=text, **event),
+            ev.CustomEvent(event_id=text or "x", name=text, payload=output, **event),
             ev.StepEvent(step_name=text, input=odd, output=odd, **event),
-            ev.RetrievalEvent(query=text, documents=[given_], **event),
-            messages=[said(text)],
+            ev.RetrievalEvent(query=text, documents=[explicit], **event),
+            messages=[user_text(text)],
             answer=answer(text),
             context=text,
         ),
-        ev.Event(event_type=text or "x", data=gave, conversation_id=text or None, parent_event_id=text, user_id=text),
+        ev.Event(event_type=text or "x", data=output, conversation_id=text or None, parent_event_id=text, user_id=text),
     )
     json.dumps([request.body for request in requests], allow_nan=False, ensure_ascii=False).encode()
     assert len(messages(requests)) >= 11
@@ -341,13 +343,13 @@ def kinds(requests: list[Request]) -> list[list[str]]:
     ("calls", "expected"),
     [
         # What a person saw goes without a prompt if the call that made it had none, …
-        ([("A", "internal"), (None, "shown")], {None: "answer", "A": "internal"}),
-        ([(None, "shown"), ("A", "internal")], {None: "answer", "A": "internal"}),
-        ([(None, "shown"), ("A", "plain")], {None: "answer", "A": "plain"}),
+        ([("A", "internal"), (None, "answer")], {None: "answer", "A": "internal"}),
+        ([(None, "answer"), ("A", "internal")], {None: "answer", "A": "internal"}),
+        ([(None, "answer"), ("A", "plain")], {None: "answer", "A": "plain"}),
         # … else with that of the call that made it, …
-        ([("A", "shown"), ("B", "plain")], {"A": "answer", "B": "plain"}),
-        ([("A", "plain"), ("B", "shown")], {"B": "answer", "A": "plain"}),
-        ([("A", "shown"), ("B", "shown")], {"B": "answer", "A": "shown"}),
+        ([("A", "answer"), ("B", "plain")], {"A": "answer", "B": "plain"}),
+        ([("A", "plain"), ("B", "answer")], {"B": "answer", "A": "plain"}),
+        ([("A", "answer"), ("B", "answer")], {"B": "answer", "A": "answer"}),
         # … else with that of the latest call that may have, …
         ([("A", "plain"), ("B", "plain")], {"B": "answer", "A": "plain"}),
         ([("A", "plain"), ("B", "internal")], {"A": "answer", "B": "internal"}),
@@ -356,41 +358,43 @@ def kinds(requests: list[Request]) -> list[list[str]]:
         ([("A", "internal"), (None, "plain")], {"A": "answer"}),
     ],
 )
-def test_which_prompt_the_answer_stands_under(calls: list[tuple[str | None, str]], expected: dict[str | None, str]):
-    happened = [
-        llm(n, at=n, system_prompt=prompt or "", completion="x", is_answer=how == "shown", internal=how == "internal")
-        for n, (prompt, how) in enumerate(calls, 3)
+def test_prompt_of_the_answer(calls: list[tuple[str | None, str]], expected: dict[str | None, str]):
+    calls_made = [
+        llm(
+            n, at=n, system_prompt=prompt or "", completion="x", is_answer=role == "answer", internal=role == "internal"
+        )
+        for n, (prompt, role) in enumerate(calls, 3)
     ]
-    requests = encode(turn(*happened))
+    requests = encode(turn(*calls_made))
     assert prompts(requests) == list(expected)
     assert "assistant_message" in kinds(requests)[0]
     assert kinds(requests)[1:] == [["llm"]] * (len(expected) - 1)
 
 
-def test_an_explicit_prompt_stays_whatever_the_calls_say():
-    given_ = turn(llm(3, system_prompt="A", is_answer=True), llm(4, at=20, structured_prompt=ev.Prompt("B", "b")))
-    given_.conversation.prompt = ev.Prompt("E")
-    (request,) = encode(given_)
+def test_explicit_prompt_takes_precedence_over_calls():
+    explicit = turn(llm(3, system_prompt="A", is_answer=True), llm(4, at=20, structured_prompt=ev.Prompt("B", "b")))
+    explicit.conversation.prompt = ev.Prompt("E")
+    (request,) = encode(explicit)
     assert request.body["system_prompt"] == "E"
     second = messages([request])[3]
     assert (second["messageType"], second["properties"]["prompt_id"]) == ("llm", "b")
 
 
-def test_a_call_without_a_prompt_stands_under_the_explicit_one():
-    given_ = turn(llm(3, is_answer=True))
-    given_.conversation.prompt = ev.Prompt("E", "e")
-    (request,) = encode(given_)
+def test_call_without_prompt_has_the_explicit_one():
+    explicit = turn(llm(3, is_answer=True))
+    explicit.conversation.prompt = ev.Prompt("E", "e")
+    (request,) = encode(explicit)
     assert messages([request])[2]["properties"]["prompt_id"] == "e"
 
 
-def test_without_content_no_prompt_is_told_and_none_parts_the_messages():
-    given_ = turn(llm(3, system_prompt="A", internal=True), llm(4, at=20, system_prompt="B", is_answer=True))
+def test_capture_content_false_sends_no_prompt_and_one_request():
+    explicit = turn(llm(3, system_prompt="A", internal=True), llm(4, at=20, system_prompt="B", is_answer=True))
     encoder = GreenflashEncoder(settings(capture_content=False))
-    assert prompts(encoder.encode([given_])) == [None]
+    assert prompts(encoder.encode([explicit])) == [None]
     assert prompts(encoder.encode([turn(root=run_id(50))])) == [None]
 
 
-def test_what_hangs_on_a_call_stands_under_its_prompt():
+def test_children_of_a_call_have_its_prompt():
     requests = encode(
         turn(
             llm(3, at=1, system_prompt="A", internal=True, reasoning="Hm."),
@@ -402,7 +406,7 @@ def test_what_hangs_on_a_call_stands_under_its_prompt():
     assert kinds(requests)[1] == ["llm", "thought", "llm"]
 
 
-def test_what_hangs_on_a_message_of_an_earlier_part_stands_under_the_prompt_of_the_answer():
+def test_children_of_an_earlier_part_have_the_prompt_of_the_answer():
     whole = turn(
         llm(3, at=1, system_prompt="A", internal=True),
         tool(4, at=150),
@@ -417,7 +421,7 @@ def test_what_hangs_on_a_message_of_an_earlier_part_stands_under_the_prompt_of_t
     }
 
 
-def test_a_call_made_by_hand_leaves_the_prompt_of_its_conversation():
+def test_manual_call_does_not_change_the_conversations_prompt():
     encoder = GreenflashEncoder(settings())
     encoder.encode([turn(llm(3, system_prompt="A", is_answer=True))])
     made = ev.LLMCallEvent(run_id=ROOT, system_prompt="H", completion="x")
@@ -425,7 +429,7 @@ def test_a_call_made_by_hand_leaves_the_prompt_of_its_conversation():
     assert prompts(encoder.encode([turn(root=run_id(50))])) == ["A"]
 
 
-def test_a_turn_never_goes_before_one_that_was_told_earlier():
+def test_turns_stay_in_order_across_prompts():
     def short(number: int, *called: ev.Event) -> ev.Turn:
         return turn(llm(number, system_prompt="A", is_answer=True), *called, root=run_id(number + 1))
 
@@ -436,26 +440,26 @@ def test_a_turn_never_goes_before_one_that_was_told_earlier():
     assert times == sorted(set(times))
 
 
-def test_a_turn_that_filled_several_requests_is_left_alone():
+def test_no_turn_joins_after_one_with_several_requests():
     wide = turn(*[tool(n, at=n) for n in range(100, 150)])
     assert [request.items for request in encode(wide, turn(root=run_id(9)))] == [100, 4, 4]
 
 
-def test_a_turn_of_exactly_one_request_is_one():
+def test_turn_that_fills_a_request_exactly():
     fits = turn(*[tool(n, at=n) for n in range(100, 148)])
     assert [request.items for request in encode(fits)] == [100]
     pair = turn(root=run_id(9)), fits
     assert [request.items for request in encode(*pair)] == [4, 100]
 
 
-def test_turns_share_a_request_up_to_its_last_place():
+def test_turns_share_a_request_up_to_the_limit():
     first, second = turn(*[tool(n, at=n) for n in range(100, 146)]), turn(root=run_id(9))
     assert [request.items for request in encode(first, second)] == [100]
     assert [request.items for request in encode(first, second, batch_size=99)] == [96, 4]
 
 
-def test_turns_that_share_a_request_stay_below_its_bytes():
-    turns = [turn(root=run_id(100 + n), messages=[said("x" * 2000, run_id(100 + n))]) for n in range(30)]
+def test_joined_turns_stay_below_max_request_bytes():
+    turns = [turn(root=run_id(100 + n), messages=[user_text("x" * 2000, run_id(100 + n))]) for n in range(30)]
     requests = encode(*turns, max_request_bytes=20_000)
     assert all(len(orjson.dumps(to_wire_names(request.body))) <= 20_000 for request in requests)
     assert len(messages(requests)) == 120
@@ -463,7 +467,7 @@ def test_turns_that_share_a_request_stay_below_its_bytes():
     assert len(encode(*turns)) == 2  # of 100 messages and of 20
 
 
-def test_a_turn_in_an_organization_says_so_and_the_one_outside_goes_by_itself():
+def test_turns_of_different_organizations_do_not_share_a_request():
     inside = agent_turn()
     inside.conversation.organization_id = "o-1"
     first, second = encode(inside, agent_turn(root=run_id(90)))
@@ -471,10 +475,10 @@ def test_a_turn_in_an_organization_says_so_and_the_one_outside_goes_by_itself():
     assert "external_organization_id" not in second.body
 
 
-def test_what_is_not_set_is_not_sent():
-    nobody = turn(agent_name="")
-    nobody.conversation.user_id = ""
-    (request,) = encode(nobody, product_id=None, environment=None)
+def test_unset_options_are_not_sent():
+    anonymous = turn(agent_name="")
+    anonymous.conversation.user_id = ""
+    (request,) = encode(anonymous, product_id=None, environment=None)
     assert {k: v for k, v in request.body.items() if k != "messages"} == {
         "external_user_id": "anonymous",
         "external_conversation_id": "c-1",
@@ -485,11 +489,11 @@ def test_what_is_not_set_is_not_sent():
     assert (request.body["force_sample"], request.body["sample_rate"]) == (False, 0.0)
 
 
-def test_what_has_nothing_to_tell_makes_no_request():
+def test_turn_without_messages_gives_no_request():
     assert encode(ev.MemoryEvent(), detail="conversation") == []
 
 
-def test_an_action_is_never_split():
+def test_action_is_never_split():
     encoder = GreenflashEncoder(settings())
     (request,) = encoder.encode([ev.Action("users", {"external_user_id": "u", "properties": {}})])
     assert encoder.split(request) is None
@@ -497,7 +501,7 @@ def test_an_action_is_never_split():
     assert encoder.split(request) is None
 
 
-def test_halves_stay_in_the_lane_and_the_turn_of_the_whole():
+def test_halves_keep_ordering_key_and_turn_id():
     encoder = GreenflashEncoder(settings())
     (request,) = encoder.encode([turn()])
     halves = encoder.split(request)
@@ -508,12 +512,12 @@ def test_halves_stay_in_the_lane_and_the_turn_of_the_whole():
     assert {**halves[0].body, "messages": 0} == {**request.body, "messages": 0}
 
 
-def hand(**fields: Any) -> ev.Event:
+def manual_event(**fields: Any) -> ev.Event:
     return ev.Event(**{"event_type": "checkout", "event_id": "e-1", **fields})
 
 
 @pytest.mark.parametrize(
-    ("fields", "options", "lane"),
+    ("fields", "options", "ordering_key"),
     [
         ({}, {}, "e-1"),
         ({"run_id": "r-1"}, {}, "r-1"),
@@ -524,37 +528,46 @@ def hand(**fields: Any) -> ev.Event:
         ({"run_id": ROOT, "conversation_id": "c-2"}, {}, "c-2"),
     ],
 )
-def test_which_conversation_an_event_made_by_hand_belongs_to(
-    fields: dict[str, Any], options: dict[str, Any], lane: str
-):
+def test_conversation_of_a_manual_event(fields: dict[str, Any], options: dict[str, Any], ordering_key: str):
     encoder = GreenflashEncoder(settings(**options))
     encoder.encode([agent_turn()])
-    (request,) = encoder.encode([hand(**fields)])
-    assert request.ordering_key == lane
+    (request,) = encoder.encode([manual_event(**fields)])
+    assert request.ordering_key == ordering_key
     assert request.turn_id == (fields.get("run_id") or "e-1")
 
 
-def test_whose_an_event_made_by_hand_is():
+def test_participants_of_a_manual_event():
     options = {"user_id": "u-init", "organization_id": "o-init", "properties": {"plan": "free"}}
 
-    def whose(encoder: GreenflashEncoder, **fields: Any) -> tuple[Any, ...]:
-        (request,) = encoder.encode([hand(conversation_id="c-1", **fields)])
+    def participants(encoder: GreenflashEncoder, **fields: Any) -> tuple[Any, ...]:
+        (request,) = encoder.encode([manual_event(conversation_id="c-1", **fields)])
         return tuple(request.body.get(name) for name in ("external_user_id", "external_organization_id", "properties"))
 
     init = {"plan": "free", "agent_name": "tutor"}
-    assert whose(GreenflashEncoder(settings()), user_id="anonymous") == ("anonymous", None, {"agent_name": "tutor"})
-    assert whose(GreenflashEncoder(settings(**options))) == ("u-init", "o-init", init)
-    assert whose(GreenflashEncoder(settings(**options)), user_id="bob", organization_id="o-2") == ("bob", "o-2", init)
+    assert participants(GreenflashEncoder(settings()), user_id="anonymous") == (
+        "anonymous",
+        None,
+        {"agent_name": "tutor"},
+    )
+    assert participants(GreenflashEncoder(settings(**options))) == ("u-init", "o-init", init)
+    assert participants(GreenflashEncoder(settings(**options)), user_id="bob", organization_id="o-2") == (
+        "bob",
+        "o-2",
+        init,
+    )
     encoder = GreenflashEncoder(settings(**options))
     known = agent_turn()
     known.conversation.organization_id, known.conversation.properties = "o-7", {"plan": "pro"}
     encoder.encode([known])
-    assert whose(encoder) == ("u-7", "o-7", {"plan": "pro", "agent_name": "tutor"})
-    assert whose(encoder, user_id="bob", agent_name="mine")[::2] == ("bob", {"plan": "pro", "agent_name": "mine"})
-    assert whose(encoder)[0] == "u-7"
+    assert participants(encoder) == ("u-7", "o-7", {"plan": "pro", "agent_name": "tutor"})
+    assert participants(encoder, user_id="bob", agent_name="mine")[::2] == (
+        "bob",
+        {"plan": "pro", "agent_name": "mine"},
+    )
+    assert participants(encoder)[0] == "u-7"
 
 
-def test_turns_that_never_end_are_not_remembered_for_ever():
+def test_unfinished_turns_are_bounded():
     encoder = GreenflashEncoder(settings())
     for n in range(5000):
         part = agent_turn(root=run_id(n), partial=True)
@@ -564,21 +577,21 @@ def test_turns_that_never_end_are_not_remembered_for_ever():
 
 
 @pytest.mark.parametrize("name", ["content", "context", "input", "output", "properties"])
-def test_any_large_field_of_a_message_is_shortened(name: str):
+def test_large_fields_are_truncated(name: str):
     short = shorten_message({"externalMessageId": "m", name: "x" * 9000}, 500)
     assert len(orjson.dumps(short)) <= 500
     assert "9000 bytes in all" in short[name]
 
 
-def test_a_message_that_fits_stays_as_it_is_and_one_that_cannot_ends():
+def test_shorten_message_returns_fitting_messages_unchanged():
     message = {"externalMessageId": "m" * 400, "output": {"text": "x" * 50}}
     assert shorten_message(message, len(orjson.dumps(message))) is message
     assert shorten_message(message, 100)["externalMessageId"] == "m" * 400
 
 
-def test_times_of_one_second_and_of_the_next():
-    told = messages(encode(turn(tool(3, at=999), llm(4, at=1000), tool(5, at=61_000), ended=61_500)))
-    assert [m["createdAt"][17:] for m in told if m["messageType"] in ("tool_call", "llm")] == [
+def test_times_across_seconds():
+    result = messages(encode(turn(tool(3, at=999), llm(4, at=1000), tool(5, at=61_000), ended=61_500)))
+    assert [m["createdAt"][17:] for m in result if m["messageType"] in ("tool_call", "llm")] == [
         "00.999Z", "01.000Z", "01.000Z",
     ]  # fmt: skip
-    assert told[-1]["createdAt"] == "2027-01-15T08:01:01.500Z"
+    assert result[-1]["createdAt"] == "2027-01-15T08:01:01.500Z"

@@ -16,7 +16,7 @@ from gati.exporters.base import Request, Verdict
 from gati.exporters.greenflash.exporter import GreenflashExporter, without_parent_links
 from gati.settings import Settings
 from gati.testing.server import fault_injection as faults
-from tests.exporters.turns import ROOT, agent_turn, run_id, said, settings, tool, turn
+from tests.exporters.turns import ROOT, agent_turn, run_id, settings, tool, turn, user_text
 from tests.servers import LocalServer
 
 
@@ -36,15 +36,15 @@ def request(exporter: GreenflashExporter, *items: ev.Item) -> Request:
     return made
 
 
-def test_a_turn_arrives_as_it_was(greenflash: LocalServer, exporter: GreenflashExporter):
+def test_turn_arrives_unchanged(greenflash: LocalServer, exporter: GreenflashExporter):
     sent = request(exporter)
     assert exporter.send(sent).verdict is Verdict.OK
-    held = greenflash.messages("c-1")
-    assert [m["externalMessageId"] for m in held] == [m["externalMessageId"] for m in sent.body["messages"]]
-    assert held[-2]["content"] == "The square root of 144 is 12."
+    stored = greenflash.messages("c-1")
+    assert [m["externalMessageId"] for m in stored] == [m["externalMessageId"] for m in sent.body["messages"]]
+    assert stored[-2]["content"] == "The square root of 144 is 12."
 
 
-def test_a_resend_doubles_nothing(greenflash: LocalServer, exporter: GreenflashExporter):
+def test_resent_request_is_stored_once(greenflash: LocalServer, exporter: GreenflashExporter):
     sent = request(exporter)
     greenflash.faults.add(faults.connection_reset(after_commit=True))
     assert exporter.send(sent).verdict is Verdict.RETRY
@@ -69,7 +69,7 @@ def test_each_action_arrives(
     assert len(greenflash.bodies(f"/api/v1/{endpoint}")) == 1
 
 
-def test_an_action_that_the_sdk_does_not_take_is_refused(exporter: GreenflashExporter):
+def test_action_with_invalid_arguments_is_rejected(exporter: GreenflashExporter):
     outcome = exporter.send(request(exporter, ev.Action("ratings", {"stars": 5})))
     assert (outcome.verdict, outcome.reason) == (Verdict.REJECT, "the SDK refuses it: TypeError")
 
@@ -101,7 +101,7 @@ FAULTS: list[tuple[faults.InjectedFault, Verdict, float | None]] = [
 @pytest.mark.parametrize(
     ("fault", "verdict", "wait"), FAULTS, ids=[f"{n}-{fault.name}" for n, (fault, *_) in enumerate(FAULTS)]
 )
-def test_each_fault_has_its_verdict_and_the_next_attempt_delivers(
+def test_verdict_of_each_fault_and_delivery_afterwards(
     greenflash: LocalServer,
     exporter: GreenflashExporter,
     fault: faults.InjectedFault,
@@ -116,7 +116,7 @@ def test_each_fault_has_its_verdict_and_the_next_attempt_delivers(
     assert len(greenflash.messages("c-1")) == 12
 
 
-def test_a_redirect_is_not_followed(greenflash: LocalServer, exporter: GreenflashExporter):
+def test_redirect_is_not_followed(greenflash: LocalServer, exporter: GreenflashExporter):
     greenflash.faults.add(faults.redirect("/api/v1/messages"))
     exporter.send(request(exporter))
     assert greenflash.requests == []
@@ -128,7 +128,7 @@ def test_one_attempt_is_one_request(greenflash: LocalServer, exporter: Greenflas
     assert sum(greenflash.faults.hits.values()) == 1
 
 
-def test_a_silent_server_is_given_up_in_time(greenflash: LocalServer):
+def test_silent_server_times_out(greenflash: LocalServer):
     exporter = GreenflashExporter(options(greenflash, timeout=0.2))
     greenflash.faults.add(faults.black_hole())
     outcome = exporter.send(request(exporter))
@@ -136,16 +136,14 @@ def test_a_silent_server_is_given_up_in_time(greenflash: LocalServer):
     exporter.close()
 
 
-def test_a_sampled_out_request_needs_no_conversation_id(greenflash: LocalServer):
+def test_sampled_request_needs_no_conversation_id(greenflash: LocalServer):
     exporter = GreenflashExporter(options(greenflash, sample_rate=0.5))
     greenflash.faults.add(faults.json_value({"success": True}))
     assert exporter.send(request(exporter)).verdict is Verdict.OK
     exporter.close()
 
 
-def test_a_parent_that_the_server_does_not_have_is_kept_as_a_property(
-    greenflash: LocalServer, exporter: GreenflashExporter
-):
+def test_unknown_parent_is_kept_as_a_property(greenflash: LocalServer, exporter: GreenflashExporter):
     exporter.encode([agent_turn()])  # never sent
     late = ev.Turn(ROOT, ev.Conversation("c-1", "u-7"), events=[tool(9, run_id(4))], partial=True)
     greenflash.faults.add(greenflash.faults.create("unknown_parent"))
@@ -156,15 +154,15 @@ def test_a_parent_that_the_server_does_not_have_is_kept_as_a_property(
     assert result["parentExternalMessageId"] == run_id(9)
 
 
-def test_a_server_that_takes_no_links_at_all_gets_none(greenflash: LocalServer, exporter: GreenflashExporter):
+def test_all_links_are_removed_if_the_server_accepts_none(greenflash: LocalServer, exporter: GreenflashExporter):
     greenflash.faults.add(faults.no_parents(404))
     assert exporter.send(request(exporter)).verdict is Verdict.OK
-    held = greenflash.messages("c-1")
-    assert not [m for m in held if "parentExternalMessageId" in m]
-    assert held[1]["properties"]["parent_id"] == f"{ROOT}:user"
+    stored = greenflash.messages("c-1")
+    assert not [m for m in stored if "parentExternalMessageId" in m]
+    assert stored[1]["properties"]["parent_id"] == f"{ROOT}:user"
 
 
-def test_a_link_that_the_server_names_goes_alone():
+def test_only_the_link_named_by_the_server_is_removed():
     body = {"messages": [{"externalMessageId": "b", "parentExternalMessageId": "a"}, {"externalMessageId": "c", "parentExternalMessageId": "x"}]}  # fmt: skip
     assert without_parent_links(body, "parent a not found", False)["messages"] == [
         {"externalMessageId": "b", "properties": {"parent_id": "a"}},
@@ -173,46 +171,46 @@ def test_a_link_that_the_server_names_goes_alone():
 
 
 @pytest.mark.parametrize("status", [413, 400])
-def test_a_single_message_that_is_too_large_is_shortened(
+def test_single_message_that_is_too_large_is_truncated(
     greenflash: LocalServer, exporter: GreenflashExporter, status: int
 ):
     greenflash.faults.add(faults.too_large(size=4000, status=status))
-    alone = ev.Turn(ROOT, ev.Conversation("c-1"), messages=[said("x" * 60_000)])
+    alone = ev.Turn(ROOT, ev.Conversation("c-1"), messages=[user_text("x" * 60_000)])
     assert exporter.send(request(exporter, alone)).verdict is Verdict.OK
     assert greenflash.messages("c-1")[0]["content"].endswith("60000 bytes in all]")
 
 
-def test_one_bad_message_in_a_hundred_costs_only_itself(greenflash: LocalServer, exporter: GreenflashExporter):
+def test_invalid_message_among_a_hundred_is_rejected_alone(greenflash: LocalServer, exporter: GreenflashExporter):
     bad = run_id(150)
     greenflash.faults.add(faults.bad_message(bad))
-    waiting = exporter.encode([turn(*[tool(n, at=n) for n in range(100, 148)], tool(150, at=150))])
-    refused = []
-    while waiting:
-        sent = waiting.pop(0)
+    pending = exporter.encode([turn(*[tool(n, at=n) for n in range(100, 148)], tool(150, at=150))])
+    rejected = []
+    while pending:
+        sent = pending.pop(0)
         outcome = exporter.send(sent)
         if outcome.verdict is Verdict.SPLIT:
-            waiting = [*(exporter.split(sent) or ()), *waiting]
+            pending = [*(exporter.split(sent) or ()), *pending]
         elif outcome.verdict is Verdict.REJECT:
-            refused += [m["externalMessageId"] for m in sent.body["messages"]]
-    assert refused == [bad]
+            rejected += [m["externalMessageId"] for m in sent.body["messages"]]
+    assert rejected == [bad]
     assert len(greenflash.messages("c-1")) == 101
 
 
 @pytest.mark.parametrize("key", ["gf_ü", "gf_a b", "gf_a\nb"])
-def test_a_key_that_cannot_be_one_pauses_at_once(greenflash: LocalServer, key: str):
+def test_invalid_key_pauses_without_a_request(greenflash: LocalServer, key: str):
     exporter = GreenflashExporter(options(greenflash, api_key=key))
     outcome = exporter.send(request(exporter))
     assert (outcome.verdict, outcome.reason) == (Verdict.PAUSE, "the API key contains invalid characters")
     assert greenflash.requests == []
 
 
-def test_a_wrong_key_pauses(greenflash: LocalServer):
+def test_wrong_key_pauses(greenflash: LocalServer):
     exporter = GreenflashExporter(options(greenflash, api_key="gf_wrong"))
     assert exporter.send(request(exporter)).verdict is Verdict.PAUSE
     exporter.close()
 
 
-def test_an_unreachable_server_is_tried_again():
+def test_unreachable_server_is_retried():
     exporter = GreenflashExporter(settings(base_url="http://127.0.0.1:9"))
     assert exporter.send(request(exporter)).reason == "no answer: ConnectError"
     exporter.close()
@@ -224,13 +222,13 @@ def test_after_close_nothing_is_sent(greenflash: LocalServer, exporter: Greenfla
     assert greenflash.requests == []
 
 
-def test_a_body_that_no_json_can_hold_never_raises(exporter: GreenflashExporter):
+def test_unserializable_body_does_not_raise(exporter: GreenflashExporter):
     sent = request(exporter)
     sent.body["messages"][0]["output"] = {"x": object()}
     assert exporter.send(sent).verdict is Verdict.SPLIT
 
 
-def test_a_child_builds_a_client_of_its_own_and_keeps_the_parents(
+def test_forked_child_creates_a_client_and_keeps_the_parents_open(
     greenflash: LocalServer, exporter: GreenflashExporter
 ):
     sent = request(exporter)
@@ -244,7 +242,7 @@ def test_a_child_builds_a_client_of_its_own_and_keeps_the_parents(
     inherited.close()
 
 
-def test_many_threads_share_one_exporter(greenflash: LocalServer, exporter: GreenflashExporter):
+def test_threads_share_one_exporter(greenflash: LocalServer, exporter: GreenflashExporter):
     sent = [request(exporter, agent_turn(root=run_id(n), conversation=f"c-{n}")) for n in range(500, 520)]
     outcomes: list[Verdict] = []
     threads = [threading.Thread(target=lambda r=r: outcomes.append(exporter.send(r).verdict)) for r in sent]
@@ -256,20 +254,20 @@ def test_many_threads_share_one_exporter(greenflash: LocalServer, exporter: Gree
     assert len(greenflash.messages()) == 240
 
 
-def test_accounts_differ_by_key_and_address_and_tell_neither():
+def test_accounts_differ_by_key_and_address_and_reveal_neither():
     def account(**more: Any) -> str:
         return GreenflashExporter(settings(**more)).account
 
-    one = account(api_key="gf_one")
-    assert one == account(api_key=" gf_one ", base_url="https://www.greenflash.ai/api/v1/")
-    assert len({one, account(api_key="gf_two"), account(api_key="gf_one", base_url="http://x.test")}) == 3
-    assert "gf_one" not in one
+    account_one = account(api_key="gf_one")
+    assert account_one == account(api_key=" gf_one ", base_url="https://www.greenflash.ai/api/v1/")
+    assert len({account_one, account(api_key="gf_two"), account(api_key="gf_one", base_url="http://x.test")}) == 3
+    assert "gf_one" not in account_one
     client = sdk.Greenflash(api_key="gf_one")
-    assert GreenflashExporter(settings(api_key=None, client=client)).account == one
+    assert GreenflashExporter(settings(api_key=None, client=client)).account == account_one
 
 
 @pytest.mark.parametrize("kind", [sdk.Greenflash, sdk.AsyncGreenflash])
-def test_a_users_client_lends_its_settings(greenflash: LocalServer, kind: Any):
+def test_settings_of_a_users_client_are_copied(greenflash: LocalServer, kind: Any):
     client = kind(api_key=greenflash.api_key, base_url=greenflash.url, default_headers={"X-Team": "a"})
     exporter = GreenflashExporter(settings(api_key=None, client=client))
     close = client.close()
@@ -283,7 +281,7 @@ def test_a_users_client_lends_its_settings(greenflash: LocalServer, kind: Any):
     exporter.close()
 
 
-def test_a_users_own_transport_is_used_and_not_closed(greenflash: LocalServer):
+def test_users_transport_is_used_and_not_closed(greenflash: LocalServer):
     seen: list[httpx.Request] = []
 
     class Watching(httpx.HTTPTransport):

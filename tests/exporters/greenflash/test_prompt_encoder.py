@@ -7,27 +7,27 @@ from gati.studio.api import validation
 LIMIT = 64 * 1024
 
 
-def valid(value: object) -> None:
+def assert_valid(value: object) -> None:
     body = {"externalUserId": "u", "externalConversationId": "c", "messages": [{"role": "user"}], "systemPrompt": value}
     assert validation.find_error("messages", body) is None
     assert validation.unknown_keys("messages", body) == []
 
 
-def test_a_text_is_a_text():
+def test_plain_text():
     assert encode_prompt(Prompt("Be kind."), LIMIT).value == "Be kind."
 
 
-def test_a_text_with_a_name_is_its_content():
-    wire = encode_prompt(Prompt("Be kind.", external_id="tutor/model"), LIMIT)
-    assert wire.value == {"externalPromptId": "tutor/model", "content": "Be kind."}
-    assert wire.id == "tutor/model"
+def test_text_with_external_id():
+    encoded = encode_prompt(Prompt("Be kind.", external_id="tutor/model"), LIMIT)
+    assert encoded.value == {"externalPromptId": "tutor/model", "content": "Be kind."}
+    assert encoded.id == "tutor/model"
 
 
-def test_a_name_alone_refers_to_a_prompt_that_is_known_there():
+def test_external_id_alone():
     assert encode_prompt(Prompt("", external_id="tutor"), LIMIT).value == {"externalPromptId": "tutor"}
 
 
-def test_nothing_is_nothing():
+def test_empty_prompt():
     assert encode_prompt(Prompt(""), LIMIT) == EMPTY_PROMPT
 
 
@@ -42,8 +42,8 @@ def test_components_exclude_the_content():
         ],
         variables={"name": "Bob"},
     )
-    wire = encode_prompt(prompt, LIMIT)
-    assert wire.value == {
+    encoded = encode_prompt(prompt, LIMIT)
+    assert encoded.value == {
         "externalPromptId": "tutor",
         "components": [
             {"content": "You help {{name}}.", "type": "system", "name": "base"},
@@ -52,25 +52,25 @@ def test_components_exclude_the_content():
         ],
         "variables": {"name": "Bob"},
     }
-    valid(wire.value)
+    assert_valid(encoded.value)
 
 
-def test_long_prompts_are_shortened_and_stay_valid():
+def test_long_prompts_are_truncated_and_stay_valid():
     parts = [PromptComponent("x" * 600, name="n", type="guardrail", is_dynamic=True) for _ in range(50)]
-    wire = encode_prompt(Prompt("", components=parts, variables={str(n): "v" * 90 for n in range(90)}), 2000)
-    assert isinstance(wire.value, dict)
-    assert len(str(wire.value)) < 4000
-    valid(wire.value)
+    encoded = encode_prompt(Prompt("", components=parts, variables={str(n): "v" * 90 for n in range(90)}), 2000)
+    assert isinstance(encoded.value, dict)
+    assert len(str(encoded.value)) < 4000
+    assert_valid(encoded.value)
 
 
-def test_values_that_are_no_texts_become_texts():
+def test_values_of_variables_become_text():
     prompt = Prompt("x {{n}}", variables={"n": 7, "bad": "\ud800"})
-    wire = encode_prompt(prompt, LIMIT)
-    assert wire.value == {"content": "x {{n}}", "variables": {"n": "7", "bad": "\ufffd"}}
-    valid(wire.value)
+    encoded = encode_prompt(prompt, LIMIT)
+    assert encoded.value == {"content": "x {{n}}", "variables": {"n": "7", "bad": "\ufffd"}}
+    assert_valid(encoded.value)
 
 
-def test_the_version_changes_with_the_template_and_with_nothing_else():
+def test_version_depends_on_the_template_only():
     def version(template: str, value: str, dynamic: str) -> str | None:
         parts = [PromptComponent(template), PromptComponent(dynamic, is_dynamic=True)]
         return encode_prompt(Prompt(value, components=parts, variables={"name": value}), LIMIT).version
@@ -88,13 +88,13 @@ def test_equal_prompts_have_equal_keys():
     assert prompt_key(Prompt("Hi")) != prompt_key(Prompt("Hi", "id"))
 
 
-def test_a_prompt_is_made_ready_once():
-    wires = PromptCache(LIMIT)
-    one, first = wires.encode(Prompt("Hi"))
-    other, second = wires.encode(Prompt("Hi"))
-    assert one == other
-    assert first is second is wires.by_key(one)
+def test_prompt_is_encoded_once():
+    cache = PromptCache(LIMIT)
+    key, first = cache.encode(Prompt("Hi"))
+    same_key, second = cache.encode(Prompt("Hi"))
+    assert key == same_key
+    assert first is second is cache.by_key(key)
     for n in range(1000):
-        wires.encode(Prompt(str(n)))
-    wires.trim()
-    assert wires.by_key(one) is EMPTY_PROMPT
+        cache.encode(Prompt(str(n)))
+    cache.trim()
+    assert cache.by_key(key) is EMPTY_PROMPT

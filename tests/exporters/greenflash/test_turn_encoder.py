@@ -4,27 +4,40 @@ from typing import Any
 
 from gati import events as ev
 from gati.exporters.greenflash.encoder import GreenflashEncoder
-from tests.exporters.turns import ROOT, agent_turn, answer, llm, messages, ms, node, run_id, said, settings, tool, turn
+from tests.exporters.turns import (
+    ROOT,
+    agent_turn,
+    answer,
+    llm,
+    messages,
+    ms,
+    node,
+    run_id,
+    settings,
+    tool,
+    turn,
+    user_text,
+)
 
 USER, END, ANSWER = f"{ROOT}:user", f"{ROOT}:end", f"{ROOT}:answer"
 
 
-def told(*items: ev.Item, **options: Any) -> list[dict[str, Any]]:
+def encoded_messages(*items: ev.Item, **options: Any) -> list[dict[str, Any]]:
     return messages(GreenflashEncoder(settings(**options)).encode(items))
 
 
-def outline(found: list[dict[str, Any]]) -> list[tuple[str, str, str | None]]:
-    return [(m["messageType"], m["externalMessageId"], m.get("parentExternalMessageId")) for m in found]
+def outline(result: list[dict[str, Any]]) -> list[tuple[str, str, str | None]]:
+    return [(m["messageType"], m["externalMessageId"], m.get("parentExternalMessageId")) for m in result]
 
 
-def one(found: list[dict[str, Any]], kind: str) -> dict[str, Any]:
-    (message,) = [m for m in found if m["messageType"] == kind]
+def message_of_type(result: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    (message,) = [m for m in result if m["messageType"] == kind]
     return message
 
 
-def test_an_agent_that_calls_a_calculator_once():
-    found = told(agent_turn())
-    assert outline(found) == [
+def test_agent_with_one_tool_call():
+    result = encoded_messages(agent_turn())
+    assert outline(result) == [
         ("user_message", USER, None),
         ("chain_start", ROOT, USER),
         ("task", run_id(2), ROOT),
@@ -38,14 +51,14 @@ def test_an_agent_that_calls_a_calculator_once():
         ("final_response", ANSWER, ROOT),
         ("chain_end", END, ROOT),
     ]
-    assert [m["content"] for m in found if "content" in m] == [
+    assert [m["content"] for m in result if "content" in m] == [
         "What is the square root of 144?",
         "The square root of 144 is 12.",
     ]
 
 
-def test_a_model_call_tells_its_numbers_and_what_stands_nowhere_else():
-    first, second = [m for m in told(agent_turn()) if m["messageType"] == "llm"]
+def test_model_call_has_numbers_and_no_duplicated_text():
+    first, second = [m for m in encoded_messages(agent_turn()) if m["messageType"] == "llm"]
     assert first["model"] == "gpt-4o"
     assert first["output"] == {
         "tool_calls": [{"name": "calculator", "args": {"expression": "144**0.5"}, "id": "call_1"}],
@@ -58,14 +71,14 @@ def test_a_model_call_tells_its_numbers_and_what_stands_nowhere_else():
 
 
 def test_unknown_numbers_are_null():
-    call = one(told(turn(llm(3))), "llm")
+    call = message_of_type(encoded_messages(turn(llm(3))), "llm")
     assert (call["properties"]["tokens_in"], call["properties"]["cost_usd"]) == (None, None)
 
 
 def test_details_of_a_model_call():
     usage = ev.Usage(10, 5, 15, cache_read_tokens=4, reasoning_tokens=2, raw={"prompt_tokens": 10})
-    call = one(
-        told(
+    call = message_of_type(
+        encoded_messages(
             turn(
                 llm(
                     3,
@@ -97,94 +110,98 @@ def test_details_of_a_model_call():
 
 
 def test_reasoning_is_a_thought():
-    thought = one(told(turn(llm(3, reasoning="Hm.", completion="12", is_answer=True))), "thought")
+    thought = message_of_type(
+        encoded_messages(turn(llm(3, reasoning="Hm.", completion="12", is_answer=True))), "thought"
+    )
     assert thought["output"] == {"text": "Hm."}
     assert "content" not in thought
 
 
-def test_a_failed_tool_has_an_error_and_no_result():
-    found = told(turn(tool(3, status="error", error_type="ValueError", error_message="no", output={}, handled=True)))
-    failure = one(found, "tool_error")
+def test_failed_tool_has_an_error_and_no_observation():
+    result = encoded_messages(
+        turn(tool(3, status="error", error_type="ValueError", error_message="no", output={}, handled=True))
+    )
+    failure = message_of_type(result, "tool_error")
     assert failure["externalMessageId"] == f"{run_id(3)}:error"
     assert failure["parentExternalMessageId"] == run_id(3)
     assert failure["output"] == {"type": "ValueError", "message": "no"}
     assert failure["properties"] == {"latency_ms": 10.0, "handled": True, "error_type": "ValueError"}
-    assert not [m for m in found if m["messageType"] == "observation"]
+    assert not [m for m in result if m["messageType"] == "observation"]
 
 
-def test_a_tool_without_a_result_tells_its_end_with_its_start():
-    found = told(turn(tool(3, status="waiting", output={})))
-    assert one(found, "tool_call")["properties"]["status"] == "waiting"
-    assert len(found) == 5
+def test_tool_without_result_has_its_status_in_the_call():
+    result = encoded_messages(turn(tool(3, status="waiting", output={})))
+    assert message_of_type(result, "tool_call")["properties"]["status"] == "waiting"
+    assert len(result) == 5
 
 
-def test_a_tool_call_that_never_ran_has_an_id_of_its_own_in_each_turn():
+def test_tool_call_that_never_ran_has_a_unique_id_per_turn():
     call = tool(3, event_id="call_0", tool_call_id="call_0", status="error", error_type="ToolNotRun")
-    ids = [m["externalMessageId"] for m in told(turn(call))]
+    ids = [m["externalMessageId"] for m in encoded_messages(turn(call))]
     assert f"{ROOT}:call_0" in ids
     assert f"{ROOT}:call_0:error" in ids
 
 
-def test_totals_stand_on_the_end():
-    end = told(agent_turn())[-1]
+def test_totals_are_in_the_chain_end():
+    end = encoded_messages(agent_turn())[-1]
     assert end["output"] == {"status": "completed"}
     assert end["properties"] == {
         "tokens_in": 151, "tokens_out": 29, "cost_usd": 0.002, "model_calls": 2, "tool_calls": 1, "latency_ms": 1441.0,
     }  # fmt: skip
 
 
-def test_a_failed_turn_tells_its_error_at_its_end():
+def test_failed_turn_has_its_error_in_the_chain_end():
     failed = turn(status="error", answer=None)
     failed.events[-1].status = "error"
     failed.events[-1].error_type, failed.events[-1].error_message = "RateLimit", "slow down"
-    end = told(failed)[-1]
+    end = encoded_messages(failed)[-1]
     assert end["output"] == {"status": "error", "error": {"type": "RateLimit", "message": "slow down"}}
 
 
-def test_an_aborted_answer_says_so():
-    found = told(turn(status="aborted", answer=answer("The square"), model="gpt-4o", context="rule 1"))
-    final = one(found, "assistant_message")
+def test_aborted_answer_has_its_status():
+    result = encoded_messages(turn(status="aborted", answer=answer("The square"), model="gpt-4o", context="rule 1"))
+    final = message_of_type(result, "assistant_message")
     assert (final["content"], final["properties"], final["context"]) == ("The square", {"status": "aborted"}, "rule 1")
     assert final["model"] == "gpt-4o"
 
 
-def test_an_answer_without_nodes_and_tools_is_a_plain_chains():
-    kinds = [m["messageType"] for m in told(turn(llm(3, is_answer=True, completion="12")))]
+def test_answer_of_a_plain_chain_is_an_assistant_message():
+    kinds = [m["messageType"] for m in encoded_messages(turn(llm(3, is_answer=True, completion="12")))]
     assert kinds == ["user_message", "chain_start", "llm", "assistant_message", "chain_end"]
 
 
-def test_a_bare_model_is_its_own_root():
+def test_bare_model_call_is_its_own_root():
     bare = ev.Turn(
-        ROOT, ev.Conversation("c-1"), messages=[said("Hi")], answer=answer("Ho"), agentic=False, started_ns=ms(0),
+        ROOT, ev.Conversation("c-1"), messages=[user_text("Hi")], answer=answer("Ho"), agentic=False, started_ns=ms(0),
         ended_ns=ms(9), events=[llm(1, None, at=0, event_id=ROOT, completion="Ho", is_answer=True)],
     )  # fmt: skip
-    assert outline(told(bare)) == [
+    assert outline(encoded_messages(bare)) == [
         ("user_message", USER, None),
         ("llm", ROOT, USER),
         ("assistant_message", ANSWER, ROOT),
     ]
 
 
-def test_history_from_before_and_system_messages_in_mid_conversation():
+def test_imported_history_and_system_messages():
     old = ev.ChatMessage("history:1", "user", "Hi", ms(-2)), ev.ChatMessage("history:2", "assistant", "Ho", ms(-1))
     middle = ev.ChatMessage(f"{ROOT}:user:1", "system", "Be brief.", ms(0))
-    found = told(turn(messages=[*old, said("How are you?"), middle]))
-    assert outline(found)[:5] == [
+    result = encoded_messages(turn(messages=[*old, user_text("How are you?"), middle]))
+    assert outline(result)[:5] == [
         ("user_message", "history:1", None),
         ("assistant_message", "history:2", None),
         ("user_message", USER, None),
         ("system_message", f"{ROOT}:user:1", None),
         ("chain_start", ROOT, USER),
     ]
-    assert found[3]["output"] == {"text": "Be brief."}
-    assert "content" not in found[3]
+    assert result[3]["output"] == {"text": "Be brief."}
+    assert "content" not in result[3]
 
 
-def test_a_node_tells_what_it_changed():
+def test_node_has_only_its_changes():
     event = node(2, "plan", 1, 1)
     assert isinstance(event, ev.NodeExecutionEvent)
     event.state_before, event.state_after, event.attempt = {"x": 1}, {"y": 2}, 2
-    task = one(told(turn(event)), "task")
+    task = message_of_type(encoded_messages(turn(event)), "task")
     assert task["output"] == {"y": 2}
     assert "input" not in task
     assert task["properties"] == {"node": "plan", "step": 1, "latency_ms": 100.0, "status": "completed", "attempt": 2}
@@ -195,18 +212,21 @@ def test_custom_events_and_interrupts_are_callbacks():
         event_id=f"{ROOT}:interrupt:0", parent_event_id=ROOT, name="interrupt", status="waiting",
         payload={"name": "interrupt", "data": {"value": {"tool": "mail"}}}, started_ns=ms(5),
     )  # fmt: skip
-    callback = one(told(turn(asked, status="waiting", answer=None)), "callback")
+    callback = message_of_type(encoded_messages(turn(asked, status="waiting", answer=None)), "callback")
     assert callback["output"] == {"name": "interrupt", "data": {"value": {"tool": "mail"}}}
     assert callback["properties"]["status"] == "waiting"
 
 
-def test_a_failed_step_tells_its_error_and_leaves_the_event_alone():
+def test_failed_step_has_its_error_and_the_event_is_unchanged():
     step = ev.StepEvent(step_name="s", output={"a": 1}, status="error", error_type="E", error_message="m", started_ns=1)
-    assert one(told(turn(step)), "task")["output"] == {"a": 1, "error": {"type": "E", "message": "m"}}
+    assert message_of_type(encoded_messages(turn(step)), "task")["output"] == {
+        "a": 1,
+        "error": {"type": "E", "message": "m"},
+    }
     assert step.output == {"a": 1}
 
 
-def test_all_eighteen_kinds_of_message():
+def test_all_eighteen_message_types():
     every = [
         node(2, "n", 1, 1),
         llm(3, reasoning="Hm."),
@@ -221,28 +241,28 @@ def test_all_eighteen_kinds_of_message():
     ]
     texts = [
         ev.ChatMessage("h:1", "assistant", "Ho", ms(-1)),
-        said("Hi"),
+        user_text("Hi"),
         ev.ChatMessage("s", "system", "Be brief.", ms(1)),
     ]
-    assert {m["messageType"] for m in told(turn(*every, messages=texts))} == {
+    assert {m["messageType"] for m in encoded_messages(turn(*every, messages=texts))} == {
         "user_message", "assistant_message", "system_message", "final_response", "thought", "tool_call", "observation",
         "retrieval", "memory_read", "memory_write", "chain_start", "chain_end", "embedding", "tool_error", "callback",
         "llm", "task", "workflow",
     }  # fmt: skip
 
 
-def test_the_conversation_alone():
-    found = told(agent_turn(), detail="conversation")
-    assert outline(found) == [
+def test_detail_conversation():
+    result = encoded_messages(agent_turn(), detail="conversation")
+    assert outline(result) == [
         ("user_message", USER, None),
         ("tool_call", run_id(5), USER),
         ("observation", f"{run_id(5)}:result", run_id(5)),
         ("final_response", ANSWER, USER),
     ]
-    assert found[-1]["properties"]["cost_usd"] == 0.002
+    assert result[-1]["properties"]["cost_usd"] == 0.002
 
 
-def test_no_content_leaves_the_process():
+def test_capture_content_false_sends_no_content():
     secret = "s3cret"
     full = turn(
         tool(3, input={secret: secret}, output={"o": secret}, tags=[secret], metadata={"m": secret}, data={"d": secret}),
@@ -251,7 +271,7 @@ def test_no_content_leaves_the_process():
             parameters={"stop": secret}, usage=ev.Usage(3, raw={"x": secret}), new_messages=[{"content": secret}]),
         ev.RetrievalEvent(query=secret, documents=[{"text": secret, "metadata": {"name": secret}}], started_ns=ms(6)),
         ev.CustomEvent(name="progress", payload={"x": secret}, started_ns=ms(7)),
-        messages=[said(secret), ev.ChatMessage("s", "system", secret, ms(1), properties={"who": secret, "age": 7})],
+        messages=[user_text(secret), ev.ChatMessage("s", "system", secret, ms(1), properties={"who": secret, "age": 7})],
         answer=answer(secret),
         context=secret,
         status="error",
@@ -260,17 +280,17 @@ def test_no_content_leaves_the_process():
     full.events[-1].error_message = secret
     full.conversation.properties = {"note": secret, "age": 7}
     full.conversation.prompt = ev.Prompt(secret)
-    hand = ev.LLMCallEvent(prompt=secret, completion=secret, system_prompt=secret, data={"d": secret}, run_id=ROOT)
-    requests = GreenflashEncoder(settings(capture_content=False)).encode([full, hand])
+    manual = ev.LLMCallEvent(prompt=secret, completion=secret, system_prompt=secret, data={"d": secret}, run_id=ROOT)
+    requests = GreenflashEncoder(settings(capture_content=False)).encode([full, manual])
     assert secret not in str([request.body for request in requests])
-    found = messages(requests)
-    assert one(found[:-1], "llm")["properties"]["finish_reason"] == "stop"
-    assert one(found, "tool_error")["properties"]["error_type"] == "ValueError"
-    assert found[0]["properties"] == {"content_length": 6}
+    result = messages(requests)
+    assert message_of_type(result[:-1], "llm")["properties"]["finish_reason"] == "stop"
+    assert message_of_type(result, "tool_error")["properties"]["error_type"] == "ValueError"
+    assert result[0]["properties"] == {"content_length": 6}
     assert requests[0].body["properties"] == {"age": 7, "agent_name": "tutor"}
 
 
-def test_work_after_a_turns_end_hangs_on_it():
+def test_work_after_the_turns_end_keeps_its_parent():
     encoder = GreenflashEncoder(settings())
     encoder.encode([agent_turn()])
     late = ev.Turn(ROOT, ev.Conversation("c-1", "u-7"), events=[llm(20, run_id(4), at=2000)], partial=True)
@@ -278,16 +298,16 @@ def test_work_after_a_turns_end_hangs_on_it():
     assert message["parentExternalMessageId"] == run_id(4)
 
 
-def test_a_turn_in_parts_is_one_turn():
+def test_turn_in_parts_equals_the_whole_turn():
     whole = agent_turn()
     first = ev.Turn(ROOT, whole.conversation, messages=whole.messages, events=whole.events[:4], partial=True)
     last = ev.Turn(ROOT, whole.conversation, answer=whole.answer, events=whole.events[4:], partial=True)
     encoder = GreenflashEncoder(settings())
     parts = outline(messages(encoder.encode([first]))) + outline(messages(encoder.encode([last])))
-    assert parts == outline(told(whole))
+    assert parts == outline(encoded_messages(whole))
 
 
-def test_an_answer_in_a_later_part_is_still_the_agents():
+def test_answer_in_a_later_part_is_a_final_response():
     whole = agent_turn()
     first = ev.Turn(ROOT, whole.conversation, messages=whole.messages, events=whole.events[:-1], partial=True)
     last = ev.Turn(ROOT, whole.conversation, answer=whole.answer, events=whole.events[-1:], partial=True)
@@ -297,26 +317,26 @@ def test_an_answer_in_a_later_part_is_still_the_agents():
     assert encoder._context.open_agents == {}
 
 
-def test_the_start_tells_name_tags_and_environment():
+def test_start_has_name_tags_and_environment():
     start = agent_turn()
     start.events[0].tags = ["vip"]
     start.events[0].metadata = {"tenant": 3, "environment": "production"}
-    message = one(told(start, environment="production"), "chain_start")
+    message = message_of_type(encoded_messages(start, environment="production"), "chain_start")
     assert message["properties"] == {
         "name": "LangGraph", "agent_name": "tutor", "environment": "production", "metadata": {"tenant": 3},
         "tags": ["vip"],
     }  # fmt: skip
 
 
-def test_an_event_of_a_class_of_the_users_own_counts_as_its_base():
+def test_user_defined_event_class_is_encoded_as_its_base():
     class Mail(ev.ToolCallEvent):
         pass
 
-    found = told(Mail(tool_name="mail", conversation_id="c-1"))
-    assert [m["messageType"] for m in found] == ["tool_call", "observation"]
+    result = encoded_messages(Mail(tool_name="mail", conversation_id="c-1"))
+    assert [m["messageType"] for m in result] == ["tool_call", "observation"]
 
 
-def test_events_made_by_hand_tell_what_stands_nowhere_else():
+def test_manual_events_contain_prompt_and_completion():
     call = ev.LLMCallEvent(prompt="Hi", completion="Ho", system_prompt="Be kind.", model="m", metadata={"k": 1})
     requests = GreenflashEncoder(settings()).encode([call])
     (message,) = messages(requests)
@@ -329,48 +349,50 @@ def test_events_made_by_hand_tell_what_stands_nowhere_else():
 def bare(**fields: Any) -> ev.Turn:
     """A model that was called by itself."""
     call = llm(1, None, at=0, event_id=ROOT, completion="Ho", is_answer=True)
-    given: dict[str, Any] = {"messages": [said("Hi")], "answer": answer("Ho"), "events": [call]}
+    given: dict[str, Any] = {"messages": [user_text("Hi")], "answer": answer("Ho"), "events": [call]}
     return ev.Turn(ROOT, ev.Conversation("c-1"), agentic=False, started_ns=ms(0), ended_ns=ms(9), **{**given, **fields})
 
 
-def test_the_start_of_a_bare_model_is_told_by_its_call():
+def test_start_of_a_bare_model_call_has_no_message():
     start = ev.AgentStartEvent(event_id=run_id(9), run_id=ROOT, started_ns=ms(0))
     end = ev.AgentEndEvent(event_id=f"{ROOT}:end", run_id=ROOT, started_ns=ms(9))
-    found = told(bare(events=[start, llm(8, run_id(9), at=0, completion="Ho", is_answer=True), end]))
-    assert outline(found) == [
+    result = encoded_messages(bare(events=[start, llm(8, run_id(9), at=0, completion="Ho", is_answer=True), end]))
+    assert outline(result) == [
         ("user_message", USER, None),
         ("llm", run_id(8), USER),
         ("assistant_message", ANSWER, USER),
     ]
 
 
-def test_an_answer_without_a_name_time_or_parent_belongs_to_its_run():
-    final = told(bare(answer=ev.ChatMessage("", "assistant", "Ho", 0)))[-1]
+def test_answer_without_id_time_or_parent_belongs_to_its_run():
+    final = encoded_messages(bare(answer=ev.ChatMessage("", "assistant", "Ho", 0)))[-1]
     assert (final["externalMessageId"], final["parentExternalMessageId"]) == (ANSWER, ROOT)
     assert final["createdAt"] == "2027-01-15T08:00:00.009Z"
 
 
-def test_an_answer_is_never_older_than_its_turn():
+def test_answer_is_never_earlier_than_its_turn():
     early = turn(messages=[], answer=answer("12", at=-500), ended=0)
     early.events = []
-    assert told(early)[0]["createdAt"] == "2027-01-15T08:00:00.000Z"
+    assert encoded_messages(early)[0]["createdAt"] == "2027-01-15T08:00:00.000Z"
 
 
-def test_a_question_of_an_agent_to_a_human_is_no_final_word():
-    assert one(told(agent_turn(status="waiting")), "assistant_message")["properties"] == {"status": "waiting"}
+def test_question_to_a_human_is_an_assistant_message():
+    assert message_of_type(encoded_messages(agent_turn(status="waiting")), "assistant_message")["properties"] == {
+        "status": "waiting"
+    }
 
 
-def test_a_graph_answers_with_a_final_response_whatever_ran_in_it():
-    assert one(told(turn(llm(3, is_answer=True), graph=True)), "final_response")
+def test_graph_answers_with_a_final_response():
+    assert message_of_type(encoded_messages(turn(llm(3, is_answer=True), graph=True)), "final_response")
 
 
-def test_a_graph_inside_a_chain_makes_it_an_agent_and_a_step_does_not():
+def test_nested_graph_makes_an_agent_and_a_step_does_not():
     for workflow, kind in ((True, "final_response"), (False, "assistant_message")):
         step = ev.StepEvent(event_id=run_id(2), step_name="sub", workflow=workflow, started_ns=ms(1))
-        assert one(told(turn(step, llm(3, is_answer=True))), kind)
+        assert message_of_type(encoded_messages(turn(step, llm(3, is_answer=True))), kind)
 
 
-def test_a_plain_chain_in_parts_stays_a_plain_chain():
+def test_plain_chain_in_parts_stays_a_plain_chain():
     whole = turn(llm(3, is_answer=True))
     encoder = GreenflashEncoder(settings())
     encoder.encode([ev.Turn(ROOT, whole.conversation, messages=whole.messages, events=whole.events[:-1], partial=True)])
@@ -378,7 +400,7 @@ def test_a_plain_chain_in_parts_stays_a_plain_chain():
     assert [m["messageType"] for m in messages(encoder.encode([last]))] == ["assistant_message", "chain_end"]
 
 
-def test_a_turn_that_is_told_as_a_whole_leaves_nothing_for_later():
+def test_complete_turn_leaves_no_open_agent():
     whole = agent_turn()
     whole.events.pop()
     encoder = GreenflashEncoder(settings())
@@ -386,83 +408,88 @@ def test_a_turn_that_is_told_as_a_whole_leaves_nothing_for_later():
     assert encoder._context.open_agents == {}
 
 
-def test_what_happens_hangs_on_the_first_of_several_texts():
+def test_start_is_a_child_of_the_first_user_message():
     second = ev.ChatMessage(f"{ROOT}:user:1", "user", "Please!", ms(0))
-    found = told(turn(messages=[said("Hi"), second]))
-    assert outline(found)[:3] == [
+    result = encoded_messages(turn(messages=[user_text("Hi"), second]))
+    assert outline(result)[:3] == [
         ("user_message", USER, None),
         ("user_message", f"{ROOT}:user:1", None),
         ("chain_start", ROOT, USER),
     ]
 
 
-def test_an_end_is_never_older_than_what_came_before_it():
+def test_end_is_never_earlier_than_other_messages():
     whole = agent_turn(ended=5)
-    assert told(whole)[-1]["messageType"] == "chain_end"
-    assert told(whole)[-1]["createdAt"] == "2027-01-15T08:00:00.842Z"
+    assert encoded_messages(whole)[-1]["messageType"] == "chain_end"
+    assert encoded_messages(whole)[-1]["createdAt"] == "2027-01-15T08:00:00.842Z"
 
 
-def test_an_end_of_which_only_the_start_is_known_is_at_its_start():
+def test_end_without_end_time_is_dated_at_its_start():
     whole = agent_turn()
     whole.events[-1].ended_ns = 0
-    assert told(whole)[-1]["createdAt"] == "2027-01-15T08:00:01.441Z"
+    assert encoded_messages(whole)[-1]["createdAt"] == "2027-01-15T08:00:01.441Z"
 
 
-def test_an_end_tells_an_error_of_which_only_the_text_is_known():
+def test_end_with_incomplete_error():
     failed = turn(status="error", answer=None)
     failed.events[-1].error_message = "slow down"
-    end = told(failed)[-1]
+    end = encoded_messages(failed)[-1]
     assert end["output"]["error"] == {"type": "Error", "message": "slow down"}
     assert end["properties"]["error_type"] is None
     failed.events[-1].error_type, failed.events[-1].error_message = "RateLimit", None
-    end = told(failed)[-1]
+    end = encoded_messages(failed)[-1]
     assert end["output"]["error"] == {"type": "RateLimit", "message": ""}
     assert end["properties"]["error_type"] == "RateLimit"
 
 
-def test_a_failed_call_tells_its_error_even_if_only_its_type_is_known():
-    call = one(told(turn(llm(3, status="error", error_type="Timeout"))), "llm")
+def test_failed_call_with_incomplete_error():
+    call = message_of_type(encoded_messages(turn(llm(3, status="error", error_type="Timeout"))), "llm")
     assert call["output"] == {"error": {"type": "Timeout", "message": ""}}
     assert call["properties"]["error_type"] == "Timeout"
-    call = one(told(turn(llm(3, status="error", error_message="late"))), "llm")
+    call = message_of_type(encoded_messages(turn(llm(3, status="error", error_message="late"))), "llm")
     assert call["output"] == {"error": {"type": "Error", "message": "late"}}
 
 
-def test_a_tool_that_waits_with_an_error_tells_its_type_with_its_start():
-    call = one(told(turn(tool(3, status="waiting", output={}, error_type="Interrupt"))), "tool_call")
+def test_waiting_tool_has_its_error_type_in_the_call():
+    call = message_of_type(
+        encoded_messages(turn(tool(3, status="waiting", output={}, error_type="Interrupt"))), "tool_call"
+    )
     assert call["properties"]["error_type"] == "Interrupt"
     assert "output" not in call
 
 
-def test_the_start_has_a_name_of_its_own_or_the_turns():
+def test_start_falls_back_to_the_turns_names():
     other = agent_turn()
     other.events[0].name, other.events[0].agent_name = "Inner", "helper"
-    properties = one(told(other), "chain_start")["properties"]
+    properties = message_of_type(encoded_messages(other), "chain_start")["properties"]
     assert (properties["name"], properties["agent_name"]) == ("Inner", "helper")
     other.events[0].name = other.events[0].agent_name = ""
     other.name = "Outer"
-    properties = one(told(other), "chain_start")["properties"]
+    properties = message_of_type(encoded_messages(other), "chain_start")["properties"]
     assert (properties["name"], properties["agent_name"]) == ("Outer", "tutor")
 
 
-def test_what_the_program_says_of_any_event_is_told_with_it():
-    found = told(turn(tool(3, tags=["vip"], data={"tenant": 3}, metadata={"plan": "pro"})))
-    assert one(found, "tool_call")["properties"] == {"tags": ["vip"], "data": {"tenant": 3}}  # metadata is its run's
+def test_tags_and_data_of_an_event_are_sent():
+    result = encoded_messages(turn(tool(3, tags=["vip"], data={"tenant": 3}, metadata={"plan": "pro"})))
+    assert message_of_type(result, "tool_call")["properties"] == {
+        "tags": ["vip"],
+        "data": {"tenant": 3},
+    }  # metadata is its run's
 
 
-def test_an_event_that_names_itself_or_nobody_as_its_parent_hangs_on_the_turn():
+def test_event_without_valid_parent_is_a_child_of_the_root():
     for parent in (None, run_id(3), "elsewhere"):
-        call = one(told(turn(llm(3, parent))), "llm")
+        call = message_of_type(encoded_messages(turn(llm(3, parent))), "llm")
         assert call["parentExternalMessageId"] == ROOT
         assert "parent_id" not in call["properties"]
     for parent in (None, run_id(3)):
-        (message,) = told(ev.Event(event_id=run_id(3), parent_event_id=parent))
+        (message,) = encoded_messages(ev.Event(event_id=run_id(3), parent_event_id=parent))
         assert "parentExternalMessageId" not in message
         assert "parent_id" not in message["properties"]
 
 
-def test_the_conversation_alone_has_all_that_a_person_saw_and_what_it_came_from():
-    found = told(
+def test_detail_conversation_keeps_system_messages_and_retrievals():
+    result = encoded_messages(
         turn(
             ev.RetrievalEvent(event_id=run_id(2), parent_event_id=ROOT, query="q", started_ns=ms(1)),
             tool(3, run_id(2), status="error", error_type="E"),
@@ -470,12 +497,12 @@ def test_the_conversation_alone_has_all_that_a_person_saw_and_what_it_came_from(
             ev.MemoryEvent(started_ns=ms(31)),
             ev.StepEvent(started_ns=ms(32)),
             llm(4, at=40, reasoning="Hm.", is_answer=True),
-            messages=[said("Hi"), ev.ChatMessage(f"{ROOT}:user:1", "system", "Be brief.", ms(0))],
+            messages=[user_text("Hi"), ev.ChatMessage(f"{ROOT}:user:1", "system", "Be brief.", ms(0))],
             status="waiting",
         ),
         detail="conversation",
     )
-    assert outline(found) == [
+    assert outline(result) == [
         ("user_message", USER, None),
         ("system_message", f"{ROOT}:user:1", None),
         ("retrieval", run_id(2), USER),
@@ -485,9 +512,9 @@ def test_the_conversation_alone_has_all_that_a_person_saw_and_what_it_came_from(
     ]
 
 
-def test_without_content_names_and_numbers_stay():
+def test_capture_content_false_keeps_names_and_numbers():
     secret = "s3cret"
-    found = told(
+    result = encoded_messages(
         turn(
             node(2, "plan", 1, 1),
             llm(3, run_id(2), 2, provider="openai", finish_reason="stop", structured_prompt=ev.Prompt(secret, "lineage"),
@@ -498,9 +525,9 @@ def test_without_content_names_and_numbers_stay():
         capture_content=False,
         environment="production",
     )  # fmt: skip
-    told_ = {m["messageType"]: m.get("properties") for m in found}
-    assert len(told_["llm"].pop("prompt_version")) == 12
-    assert told_ == {
+    properties = {m["messageType"]: m.get("properties") for m in result}
+    assert len(properties["llm"].pop("prompt_version")) == 12
+    assert properties == {
         "user_message": {"content_length": 31},
         "chain_start": {"name": "LangGraph", "agent_name": "tutor", "environment": "production"},
         "task": {"node": "plan", "step": 1, "latency_ms": 100.0, "status": "completed"},
@@ -518,40 +545,43 @@ def test_without_content_names_and_numbers_stay():
             "latency_ms": 1441.0, "status": "completed",
         },
     }  # fmt: skip
-    assert secret not in str(found)
+    assert secret not in str(result)
 
 
-def test_without_content_an_event_by_hand_still_says_what_it_hangs_on():
+def test_capture_content_false_keeps_the_parent_id_of_manual_events():
     event = ev.Event(event_type="checkout", parent_event_id="elsewhere", conversation_id="c-9")
-    (message,) = told(event, capture_content=False)
+    (message,) = encoded_messages(event, capture_content=False)
     assert message["properties"] == {"name": "checkout", "status": "completed", "parent_id": "elsewhere"}
 
 
-def test_an_end_made_by_hand_is_a_message_at_its_place():
+def test_manual_end_is_a_child_of_its_start():
     made: dict[str, Any] = {"run_id": ROOT, "conversation_id": "c-1"}
-    found = told(
+    result = encoded_messages(
         ev.AgentStartEvent(event_id=ROOT, input={"x": 1}, agent_name="mine", **made),
         ev.AgentEndEvent(event_id=f"{ROOT}:end", parent_event_id=ROOT, total_duration_ms=5.0, **made),
     )
-    assert outline(found) == [("chain_start", ROOT, None), ("chain_end", f"{ROOT}:end", ROOT)]
-    assert found[0]["properties"]["agent_name"] == "mine"
+    assert outline(result) == [("chain_start", ROOT, None), ("chain_end", f"{ROOT}:end", ROOT)]
+    assert result[0]["properties"]["agent_name"] == "mine"
 
 
-def test_a_result_made_by_hand_stands_at_the_end_of_its_call():
+def test_manual_result_is_dated_at_the_end_of_its_call():
     call = ev.ToolCallEvent(tool_name="mail", latency_ms=250.0, timestamp="2026-11-20T08:00:00Z", conversation_id="c-1")
-    assert [m["createdAt"] for m in told(call)] == ["2026-11-20T08:00:00.000Z", "2026-11-20T08:00:00.250Z"]
+    assert [m["createdAt"] for m in encoded_messages(call)] == ["2026-11-20T08:00:00.000Z", "2026-11-20T08:00:00.250Z"]
     at_once = ev.ToolCallEvent(tool_name="mail", started_ns=ms(5), conversation_id="c-1")
-    assert [m["createdAt"] for m in told(at_once)] == ["2027-01-15T08:00:00.005Z", "2027-01-15T08:00:00.006Z"]
+    assert [m["createdAt"] for m in encoded_messages(at_once)] == [
+        "2027-01-15T08:00:00.005Z",
+        "2027-01-15T08:00:00.006Z",
+    ]
     hour = ev.ToolCallEvent(tool_name="mail", started_ns=ms(0), latency_ms=3_600_000.0, conversation_id="c-1")
-    assert [m["createdAt"] for m in told(hour)] == ["2027-01-15T08:00:00.000Z", "2027-01-15T09:00:00.000Z"]
+    assert [m["createdAt"] for m in encoded_messages(hour)] == ["2027-01-15T08:00:00.000Z", "2027-01-15T09:00:00.000Z"]
 
 
-def test_a_child_is_never_older_than_its_parent():
-    found = told(turn(node(2, "n", 1, 100), llm(3, run_id(2), at=50)))
-    assert [m["externalMessageId"] for m in found][2:4] == [run_id(2), run_id(3)]
+def test_child_is_never_earlier_than_its_parent():
+    result = encoded_messages(turn(node(2, "n", 1, 100), llm(3, run_id(2), at=50)))
+    assert [m["externalMessageId"] for m in result][2:4] == [run_id(2), run_id(3)]
 
 
-def test_an_event_made_by_hand_finds_its_place_also_under_the_start_of_a_bare_model():
+def test_manual_event_below_the_start_of_a_bare_model_call():
     start = ev.AgentStartEvent(event_id=run_id(9), run_id=ROOT, started_ns=ms(0))
     encoder = GreenflashEncoder(settings())
     encoder.encode([bare(events=[start, llm(8, run_id(9), at=0, completion="Ho", is_answer=True)])])
