@@ -1,6 +1,6 @@
 """The retry policy, the only one of the whole stack: when to send again, and when to give up.
 
-A failure has one of two causes, told apart by the outcome of other requests. Either the destination is
+A failure has one of two causes, distinguished by the outcome of other requests. Either the destination is
 down: then all requests wait, and one at a time probes it. Or a single request cannot succeed: then only
 its ordering key waits, and it is set aside after `max_failures_among_successes` failures between which
 other requests succeeded.

@@ -27,7 +27,7 @@ SLEEP_RATIO = 2.0
 the interpreter most of the time."""
 
 MAX_SLEEP_SECONDS = 0.05
-"""Longest sleep after a send. The first send also loads the SDK, which is no reason to sleep long."""
+"""Longest sleep after a send. Without it, the first send, which loads the SDK, would be followed by a long one."""
 
 TARGET_LAG_SECONDS = 5.0
 """Start as many threads as it takes to send everything that is ready within this time."""

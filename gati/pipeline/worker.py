@@ -191,7 +191,7 @@ class Worker:
     def _wait(self) -> None:
         if self._has_new_flushes():
             return
-        # Open turns may time out, so look at them regularly; without any there is no reason to wake up.
+        # Open turns may time out, so look at them regularly; without any, only housekeeping needs a wake-up.
         patience = max(self._interval, 1.0) if self.assembler.open_turns else HOUSEKEEPING_SECONDS
         if self._unsent:
             patience = max(0.001, min(patience, self._next_send - time.monotonic()))

@@ -6,7 +6,7 @@ import threading
 from gati.pipeline.stats import DeliveryCounters, FlushResult
 
 
-def test_the_books_balance_whenever_they_are_read() -> None:
+def test_concurrent_snapshots_are_balanced() -> None:
     counters, stop = DeliveryCounters(), threading.Event()
 
     def live() -> None:
@@ -26,7 +26,7 @@ def test_the_books_balance_whenever_they_are_read() -> None:
     assert readings[-1].recorded > readings[0].recorded
 
 
-def test_every_way_through_keeps_the_balance() -> None:
+def test_every_move_keeps_the_balance() -> None:
     counters, dice = DeliveryCounters(), random.Random(7)
     places = ["spooled", "pending", "delivered", "rejected", "dropped"]
     for _ in range(300):
@@ -36,7 +36,7 @@ def test_every_way_through_keeps_the_balance() -> None:
         assert counters.stats().balanced
 
 
-def test_a_flush_counts_from_the_one_before() -> None:
+def test_a_flush_counts_from_the_previous_one() -> None:
     counters = DeliveryCounters()
     counters.add(5, "spooled")
     counters.move(3, "spooled", "delivered")
@@ -48,7 +48,7 @@ def test_a_flush_counts_from_the_one_before() -> None:
     assert (second.delivered, second.rejected, second.spooled) == (1, 1, 0)
 
 
-def test_a_flush_is_true_only_if_nothing_is_left_and_nothing_was_given_up() -> None:
+def test_a_flush_result_is_true_only_if_nothing_is_left_or_lost() -> None:
     assert FlushResult(delivered=7)
     for left in ({"spooled": 1}, {"pending": 1}, {"rejected": 1}, {"dropped": 1}, {"timed_out": True}):
         assert not FlushResult(delivered=7, **left)
