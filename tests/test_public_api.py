@@ -22,7 +22,7 @@ import gati
 from gati import observe
 from gati._api.runtime import runtime
 from gati.events import Prompt
-from gati.options import Mask
+from gati.options import Mask, OnDrop
 from gati.settings import ALIASES, Settings
 
 HEAVY = (
@@ -142,7 +142,7 @@ def test_init_has_a_parameter_for_each_option_and_alias():
 @pytest.mark.parametrize("option", OPTIONS)
 def test_the_type_of_each_parameter_admits_the_default_of_its_option(option: str):
     names = {
-        "Mapping": Mapping, "Sequence": Sequence, "Path": Path, "UUID": UUID, "SecretStr": SecretStr, "Mask": Mask,
+        "Mapping": Mapping, "Sequence": Sequence, "Path": Path, "UUID": UUID, "SecretStr": SecretStr, "Mask": Mask, "OnDrop": OnDrop,
         "Greenflash": greenflash.Greenflash, "AsyncGreenflash": greenflash.AsyncGreenflash, "Exporter": object,
         "Callable": object,
     }  # fmt: skip
