@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gati.pipeline.recovery import status
+from gati.pipeline.recovery import spool_status
 from tests.servers import API_KEY, LocalServer, greenflash_server
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +88,7 @@ class World:
 
     def waiting(self) -> int:
         """Messages in the spool."""
-        return sum(account.messages for account in status(self.spool))
+        return sum(account.messages for account in spool_status(self.spool))
 
 
 def ended(program: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
