@@ -50,7 +50,7 @@ def check(session: nox.Session) -> None:
         session.run(PYTHON, "-m", *gate)
     session.run(PYTHON, "-m", "pytest", *session.posargs)
     session.run(PYTHON, "-m", "tests.packaging", "bare", "studio")
-    session.run(PYTHON, "-m", "tests.foreign", "--short")
+    session.run(PYTHON, "-m", "tests.third_party", "--short")
 
 
 @nox.session(venv_backend="none")
@@ -150,13 +150,19 @@ def release(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def foreign(session: nox.Session) -> None:
     """Run the test suites of LangGraph, langchain-core and langchain with and without gati (a quarter of an hour)."""
-    session.run(PYTHON, "-m", "tests.foreign", *session.posargs)
+    session.run(PYTHON, "-m", "tests.third_party", *session.posargs)
 
 
 @nox.session(venv_backend="none")
-def neighbours(session: nox.Session) -> None:
+def coexistence(session: nox.Session) -> None:
     """Test gati next to the newest LangSmith, Langfuse, OpenInference and OpenLLMetry in one process."""
-    session.run(PYTHON, "-m", "tests.neighbours", *session.posargs)
+    session.run(PYTHON, "-m", "tests.coexistence", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def docs(session: nox.Session) -> None:
+    """Regenerate the tables in `docs/` that are generated from the code."""
+    session.run(PYTHON, "docs/generate.py")
 
 
 @nox.session(venv_backend="none")

@@ -1,4 +1,4 @@
-"""An agent of LangChain's `create_agent` with a tool. Needs the package `langchain`."""
+"""An agent made with LangChain's `create_agent` that uses a tool. Requires the package `langchain`."""
 
 import os
 import uuid
@@ -15,7 +15,7 @@ from gati.testing import ScriptedChatModel
 
 @tool
 def square_root(number: float) -> float:
-    """The square root of a number."""
+    """Return the square root of a number."""
     return float(number**0.5)
 
 

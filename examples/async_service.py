@@ -1,7 +1,7 @@
-"""A service as one would write it with FastAPI: concurrent requests, each its own conversation.
+"""An async service in the style of FastAPI: concurrent requests, each in its own conversation.
 
-`chat` stands for a path operation, `lifespan` for the application's. Nothing of gati waits for
-the network in the event loop.
+`chat` represents a path operation, `lifespan` the lifespan of the application. gati never blocks the event
+loop.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A chain, watched without touching it: `observe.init` is all there is."""
+"""A chain recorded without changing its code: `observe.init` is all it takes."""
 
 import os
 import uuid

@@ -1,4 +1,4 @@
-"""The classic `AgentExecutor`. Needs the package `langchain-classic` (extra `classic`)."""
+"""The classic `AgentExecutor`. Requires the package `langchain-classic` (extra `classic`)."""
 
 import os
 import uuid
@@ -16,7 +16,7 @@ from gati.testing import ScriptedChatModel
 
 @tool
 def square_root(number: float) -> float:
-    """The square root of a number."""
+    """Return the square root of a number."""
     return float(number**0.5)
 
 

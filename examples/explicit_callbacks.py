@@ -1,4 +1,4 @@
-"""No injection: the handler goes where you put it, and only there."""
+"""No automatic injection: pass the handler to the calls that should be recorded."""
 
 import os
 import uuid
@@ -19,12 +19,12 @@ if os.environ.get("OPENAI_API_KEY"):
 observe.init(agent_name="calculator", auto_inject=False)
 
 conversation = f"explicit-{uuid.uuid4()}"
-watched: RunnableConfig = {
+config: RunnableConfig = {
     "callbacks": observe.get_callbacks(),
     "metadata": {"conversation_id": conversation, "user_id": "ada"},
 }
-print(model.invoke("What is 2 + 2? Answer with the number only.", watched).text)
-model.invoke("Nobody sees this call.")
+print(model.invoke("What is 2 + 2? Answer with the number only.", config).text)
+model.invoke("This call is not recorded.")
 
 print(f"{observe.flush().delivered} messages delivered")
 if "GREENFLASH_API_KEY" not in os.environ:

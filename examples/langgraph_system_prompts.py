@@ -1,4 +1,4 @@
-"""A LangGraph program whose nodes speak under different system prompts, in one conversation of two turns."""
+"""A LangGraph program whose nodes have different system prompts, in one conversation of two turns."""
 
 import os
 import uuid
@@ -34,8 +34,10 @@ class State(MessagesState, total=False):
 
 def route(state: State) -> dict[str, Any]:
     topics = " or ".join(EXPERTS)
-    told = router.invoke([SystemMessage(f"Is this about {topics}? Answer with that word only."), state["messages"][-1]])
-    return {"topic": next((topic for topic in EXPERTS if topic in told.text.lower()), "technique")}
+    reply = router.invoke(
+        [SystemMessage(f"Is this about {topics}? Answer with that word only."), state["messages"][-1]]
+    )
+    return {"topic": next((topic for topic in EXPERTS if topic in reply.text.lower()), "technique")}
 
 
 def answer(state: State) -> dict[str, Any]:
@@ -48,12 +50,12 @@ graph.add_node("answer", answer)
 graph.add_edge(START, "route")
 graph.add_edge("route", "answer")
 graph.add_edge("answer", END)
-desk = graph.compile(checkpointer=InMemorySaver())
+help_desk = graph.compile(checkpointer=InMemorySaver())
 
-conversation = f"help-{uuid.uuid4()}"  # LangGraph's thread is the conversation
+conversation = f"help-{uuid.uuid4()}"  # the LangGraph thread id is the conversation id
 config: RunnableConfig = {"configurable": {"thread_id": conversation, "user_id": "ada"}}
 for question in ("Where do I find my invoice?", "And how do I restart the router?"):
-    print(desk.invoke({"messages": [HumanMessage(question)]}, config)["messages"][-1].text)
+    print(help_desk.invoke({"messages": [HumanMessage(question)]}, config)["messages"][-1].text)
 
 print(f"{observe.flush().delivered} messages delivered")
 if "GREENFLASH_API_KEY" not in os.environ:

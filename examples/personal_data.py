@@ -1,6 +1,6 @@
-"""Personal data stays here: a library of your choice looks at every text before it leaves the process.
+"""Personal data: mask every text before it leaves the process, with a library of your choice.
 
-Needs the extra `privacy` (DataFog: patterns for mail addresses, phone and card numbers and the like, no model).
+Requires the extra `privacy` (DataFog: patterns for mail addresses, phone and card numbers and the like, no model).
 """
 
 import os

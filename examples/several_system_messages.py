@@ -1,4 +1,4 @@
-"""Several system messages in one call: they are kept apart from the user's text, and together as the prompt."""
+"""Several system messages in one call are joined into one prompt and kept apart from the user message."""
 
 import os
 import uuid

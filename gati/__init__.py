@@ -1,4 +1,4 @@
-"""gati: watches LangChain and LangGraph programs, delivers their conversations to Greenflash.
+"""Record conversations of LangChain and LangGraph programs and deliver them to Greenflash.
 
 ::
 
@@ -51,15 +51,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Late: the handler's base class loads LangChain, the events take 10 ms to make, and the
-    # version reads the package's metadata.
+    # Imported late to keep `import gati` fast: the handler loads LangChain, the event classes take 10 ms to
+    # create, and the version reads package metadata.
     value: Any
     if name == "GatiLangChainCallback":
         from gati.langchain import callback
 
         value = callback.GatiLangChainCallback
     elif name == "__version__":
-        value = _version()
+        value = _installed_version()
     elif name in __all__:
         from gati import events
 
@@ -70,12 +70,12 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-def _version() -> str:
+def _installed_version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         return version("gati-greenflash")
-    except PackageNotFoundError:  # run from a source tree that was never installed
+    except PackageNotFoundError:  # a source tree that is not installed
         return "0+unknown"
 
 

@@ -1,6 +1,6 @@
-"""What the user's code says around its calls: set only by the user's own `with` and decorators.
+"""Context variables that the user's own `with` blocks and decorators set.
 
-Callbacks read these and never set them, so that nothing of ours leaks into the program.
+Callbacks only read them, so gati never changes the context of the watched program.
 """
 
 from __future__ import annotations
@@ -14,34 +14,37 @@ if TYPE_CHECKING:
     from gati.trace.records import Scope
 
 current_scope: ContextVar[Scope | None] = ContextVar("gati_scope", default=None)
-"""The innermost `observe.conversation`, merged with those around it."""
+"""The innermost `observe.conversation`, merged with the enclosing ones."""
 
-paused: ContextVar[bool] = ContextVar("gati_paused", default=False)
+is_paused: ContextVar[bool] = ContextVar("gati_paused", default=False)
 """True inside `observe.paused()`."""
 
 
-class Rare:
-    """What most programs never do, so that callbacks look for it only where it was ever done."""
+class FeaturesUsed:
+    """A flag for features that most programs never use, so that callbacks can skip the checks for them.
 
-    __slots__ = ("done",)
+    Attributes:
+        any: True once the process has entered `observe.paused()` or opened a span.
+    """
+
+    __slots__ = ("any",)
 
     def __init__(self) -> None:
-        self.done = False
+        self.any = False
 
 
-rare = Rare()
-"""`done` once the program has paused gati, or opened a span of its own."""
+features_used = FeaturesUsed()
 
 
-class Span:
-    """A span of the user's own that is open around the running code."""
+class OpenSpan:
+    """An `observe.span` that encloses the running code."""
 
     __slots__ = ("id", "parent_id")
 
-    def __init__(self, id: UUID, parent_id: UUID | None) -> None:  # noqa: A002 - the field's word
+    def __init__(self, id: UUID, parent_id: UUID | None) -> None:  # noqa: A002 - named like the field of a run
         self.id = id
         self.parent_id = parent_id
 
 
-current_span: ContextVar[Span | None] = ContextVar("gati_span", default=None)
+current_span: ContextVar[OpenSpan | None] = ContextVar("gati_span", default=None)
 """The innermost `observe.span` or decorated function."""

@@ -1,6 +1,6 @@
-"""A LangGraph agent to look at: a bicycle shop's assistant with a handbook and a calculator.
+"""The sample agent of `gati demo`: a bicycle shop's assistant in LangGraph, with a handbook and a calculator.
 
-`gati demo` runs it. The agent itself knows nothing of gati; `observe.init` is all that watches it.
+Its code does not use gati. `gati demo` calls `observe.init` and runs it.
 """
 
 from __future__ import annotations
@@ -36,23 +36,24 @@ Calculate every amount with the tool.
 Handbook:
 {handbook}"""
 HANDBOOK = {
-    "prices": "To rent a city bike costs 18.00 a day, an e-bike 35.00 a day. From three days on: 10 % off.",
-    "late": "Who brings a bike back late pays 4.00 an hour for each bike.",
-    "helmets": "A helmet is free with each bike.",
+    "prices": "A city bike costs 18.00 a day to rent, an e-bike 35.00 a day. Three days or more: 10 % off.",
+    "late": "Bikes returned late cost 4.00 an hour each.",
+    "helmets": "A helmet is included with each bike.",
     "hours": "Wheelhouse is open from 9 to 18, on Sundays from 10 to 16.",
 }
 
 
 class Handbook(BaseRetriever):
-    """Finds the pages of the handbook that share most words with the question."""
+    """Retrieves the pages of the handbook that have the most words in common with the question."""
 
     def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:
-        scores = {page: len(_words(query) & _words(text)) for page, text in HANDBOOK.items()}
+        scores = {page: len(_word_set(query) & _word_set(text)) for page, text in HANDBOOK.items()}
         best = sorted(scores, key=lambda page: scores[page], reverse=True)[:2]
         return [Document(HANDBOOK[page], metadata={"page": page, "score": scores[page]}) for page in best]
 
 
-def _words(text: str) -> set[str]:
+def _word_set(text: str) -> set[str]:
+    """Return the words of a text: ``"Two city bikes"`` becomes ``{"two", "city", "bike"}``."""
     return {word.removesuffix("s") for word in re.findall(r"[a-z]{3,}", text.lower())}
 
 
@@ -61,7 +62,7 @@ _OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.m
 
 @tool
 def calculate(expression: str) -> float:
-    """Calculate an expression of numbers, + - * / and brackets."""
+    """Calculate an arithmetic expression of numbers, + - * / and parentheses."""
 
     def value(node: ast.expr) -> float:
         if isinstance(node, ast.BinOp) and (operation := _OPERATORS.get(type(node.op))):
@@ -74,13 +75,13 @@ def calculate(expression: str) -> float:
 
 
 class State(MessagesState):
-    """The conversation, and what the handbook says of the newest question."""
+    """The conversation, and the handbook pages found for the newest question."""
 
     handbook: str
 
 
-def agent(model: BaseChatModel) -> Any:
-    """The compiled graph; conversations are kept by `thread_id`."""
+def create_shop_agent(model: BaseChatModel) -> Any:
+    """Return the compiled graph. Its checkpointer keeps conversations in memory, by `thread_id`."""
     handbook = Handbook()
     prompt = ChatPromptTemplate([("system", SYSTEM), MessagesPlaceholder("messages")])
     chain = prompt | model.bind_tools([calculate])
@@ -103,27 +104,27 @@ def agent(model: BaseChatModel) -> Any:
     return graph.compile(checkpointer=InMemorySaver(), name="wheelhouse")
 
 
-def model() -> BaseChatModel:
-    """`ChatOpenAI` when there is a key and the package, else one that answers from a script."""
+def create_model() -> BaseChatModel:
+    """Return `ChatOpenAI` if `OPENAI_API_KEY` is set and the package is installed, otherwise a scripted model."""
     if os.environ.get("OPENAI_API_KEY"):
         try:
             from langchain_openai import ChatOpenAI
         except ImportError:
-            pass  # the extra `openai` is not installed; the caller says which model it was
+            pass  # the extra `openai` is not installed; the command prints which model it used
         else:
             return ChatOpenAI(model=os.environ.get("OPENAI_MODEL", "gpt-4o-mini"), streaming=True, stream_usage=True)
-    return ScriptedChatModel(respond=_respond, streaming=True, seconds_per_word=0.015)
+    return ScriptedChatModel(respond=_scripted_response, streaming=True, seconds_per_word=0.015)
 
 
-def talk(model: BaseChatModel, conversation_id: str, user_id: str = "ada") -> list[str]:
-    """Ask the agent both questions, in one conversation; returns its answers."""
-    shop = agent(model)
+def ask_questions(model: BaseChatModel, conversation_id: str, user_id: str = "ada") -> list[str]:
+    """Ask the agent both questions in one conversation, and return its answers."""
+    agent = create_shop_agent(model)
     config = {"configurable": {"thread_id": conversation_id, "user_id": user_id}}
-    return [shop.invoke({"messages": [("user", question)]}, config)["messages"][-1].text for question in QUESTIONS]
+    return [agent.invoke({"messages": [("user", question)]}, config)["messages"][-1].text for question in QUESTIONS]
 
 
-def _respond(messages: list[BaseMessage]) -> AIMessage:
-    """The script: calculate first, then answer with the tool's result."""
+def _scripted_response(messages: list[BaseMessage]) -> AIMessage:
+    """Call the calculator first, then answer with its result."""
     turn = sum(message.type == "human" for message in messages)
     if messages[-1].type == "tool":
         amount = float(str(messages[-1].content))

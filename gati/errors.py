@@ -1,29 +1,29 @@
-"""Every exception that gati raises of its own accord.
+"""The exceptions that gati raises.
 
 ::
 
     GatiError
-    └── ConfigurationError    a bad option, raised by ``observe.init`` and the command line only
+    └── ConfigurationError    an invalid option, raised by `observe.init` and the command line only
 
-After ``init`` gati raises nothing into the program it watches: faults are counted
-in ``observe.stats()`` and logged once per kind.
+After `init`, gati raises no exception in the watched program. Internal errors are counted in `observe.stats()` and
+logged once per kind.
 """
 
 from __future__ import annotations
 
 
 class GatiError(Exception):
-    """Base of all exceptions of gati."""
+    """Base class of all exceptions of gati."""
 
 
 class ConfigurationError(GatiError, ValueError):
-    """An option is unknown or has a value that cannot be used.
+    """An option is unknown or has an invalid value.
 
     Attributes:
-        option: name of the option as passed to ``observe.init``.
-        given: the value as it may be shown; secrets are masked.
-        allowed: what would have been accepted, in words.
-        source: the environment variable that holds the value; None for an argument.
+        option: the name of the option, as passed to `observe.init`.
+        given: the value; secrets are masked.
+        allowed: the accepted values, in words.
+        source: the environment variable that contains the value; None for an argument.
     """
 
     def __init__(self, option: str, given: object, allowed: str, source: str | None = None) -> None:
@@ -35,5 +35,5 @@ class ConfigurationError(GatiError, ValueError):
         super().__init__(f"option {option!r}{place}: got {given!r}, allowed: {allowed}")
 
     def __reduce__(self) -> tuple[type[ConfigurationError], tuple[str, object, str, str | None]]:
-        # The message is made from the arguments; the default would pass only the message.
+        # The default passes only the message to `__init__`.
         return type(self), (self.option, self.given, self.allowed, self.source)

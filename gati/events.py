@@ -10,7 +10,9 @@ the epoch (``*_ns``), durations milliseconds as floats (``*_ms``), costs US doll
 
 from __future__ import annotations
 
+import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -24,13 +26,20 @@ for a human's answer. ``unfinished``: its end was never reported."""
 ENVELOPE = ("event_type", "run_id", "run_name", "agent_name", "timestamp", "event_id", "parent_event_id")
 """Fields of the old backend's envelope; every other field of an event stands in ``data`` too."""
 
+VARIABLE_MARK = re.compile(r"\{\{([^{}]{1,200})\}\}")
+"""A ``{{variable}}`` mark in the content of a prompt's component."""
+
 _INTERNAL = frozenset({"started_ns", "ended_ns", "data", *ENVELOPE})
 
 
 def iso(ns: int) -> str:
-    """Nanoseconds since the epoch as ``YYYY-MM-DDTHH:MM:SS.mmmZ``."""
+    """Format nanoseconds since the epoch as ``YYYY-MM-DDTHH:MM:SS.mmmZ``; clamp times that have no such form."""
     seconds, rest = divmod(ns // 1_000_000, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+    except (ValueError, OverflowError, OSError):
+        # A broken clock must not cost the event.
+        return "1970-01-01T00:00:00.000Z" if ns < 0 else "9999-12-31T23:59:59.999Z"
 
 
 @dataclass(slots=True)
@@ -62,6 +71,10 @@ class PromptComponent:
     source: str | None = None
     is_dynamic: bool = False
     external_id: str | None = None
+
+    def render(self, variables: Mapping[str, str]) -> str:
+        """Return the content with each mark replaced by its variable's value; unknown marks stay."""
+        return VARIABLE_MARK.sub(lambda mark: variables.get(mark[1].strip(), mark[0]), self.content)
 
 
 @dataclass(slots=True)

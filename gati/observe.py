@@ -1,4 +1,4 @@
-"""The public face of gati: a module of functions.
+"""The public functions of gati.
 
 ::
 
@@ -6,34 +6,40 @@
 
     observe.init(agent_name="math-tutor")
 
-After `init` nothing here raises into the program or blocks it; before `init`, after
-`shutdown` and when switched off every function does nothing.
+After `init`, no function here raises an exception or blocks the program. Before `init`, after `shutdown` and when gati
+is disabled, they do nothing.
 """
 
 from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Never
 
 from gati._api.runtime import runtime
 from gati._api.scopes import conversation, paused
 from gati._api.spans import span, step, tool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
+    from pathlib import Path
     from types import TracebackType
     from uuid import UUID
 
+    from greenflash import AsyncGreenflash, Greenflash
     from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.embeddings import Embeddings
     from langgraph.store.base import BaseStore
+    from pydantic import SecretStr
 
     from gati.events import Event
-    from gati.pipeline.stats import FlushResult, Stats
+    from gati.exporters.base import Exporter
+    from gati.options import Mask, OnDrop
+    from gati.pipeline.stats import Drop, FlushResult, Stats
 
 __all__ = [
+    "Drop",
     "FlushResult",
     "Stats",
     "aflush",
@@ -57,22 +63,130 @@ __all__ = [
 ]
 
 
-def init(**options: Any) -> None:
-    """Begin to watch. A second call replaces the first.
+def init(
+    *,
+    agent_name: str | int | UUID | None = None,
+    name: str | int | UUID | None = None,
+    environment: str | None = None,
+    enabled: bool | None = None,
+    auto_inject: bool | None = None,
+    product_id: str | UUID | None = None,
+    api_key: str | SecretStr | None = None,
+    base_url: str | None = None,
+    client: Greenflash | AsyncGreenflash | None = None,
+    backend_url: str | None = None,
+    backend_api_key: str | SecretStr | None = None,
+    exporters: Sequence[Exporter] | None = None,
+    local: bool | str | Path | None = None,
+    local_max_bytes: int | None = None,
+    user_id: str | int | UUID | None = None,
+    conversation_id: str | int | UUID | None = None,
+    organization_id: str | int | UUID | None = None,
+    properties: Mapping[str, Any] | None = None,
+    system_prompt: str | Mapping[str, Any] | None = None,
+    input_key: str | None = None,
+    output_key: str | None = None,
+    import_history: bool | None = None,
+    detail: Literal["full", "conversation"] | None = None,
+    submission: Literal["turn", "incremental"] | None = None,
+    sample_rate: float | None = None,
+    force_sample: bool | None = None,
+    mask: Mask | None = None,
+    capture_content: bool | None = None,
+    max_field_bytes: int | None = None,
+    flush_interval: float | None = None,
+    batch_size: int | None = None,
+    max_request_bytes: int | None = None,
+    timeout: float | None = None,
+    connections: int | None = None,
+    spool: bool | None = None,
+    spool_dir: str | Path | None = None,
+    spool_max_bytes: int | None = None,
+    buffer_max_bytes: int | None = None,
+    on_full: Literal["oldest", "newest"] | None = None,
+    on_drop: OnDrop | None = None,
+    turn_timeout: float | None = None,
+    shutdown_timeout: float | None = None,
+    debug: bool | None = None,
+    **unknown: Never,
+) -> None:
+    """Start recording. A second call replaces the configuration of the first one.
 
-    The options are described in `docs/options.md` and `gati.settings.Settings`; each can also
-    come from the environment.
+    An option that is left out or None is read from its environment variable, then from `.env`; otherwise its default
+    applies. `docs/options.md` lists the variables, defaults and allowed values.
+
+    Args:
+        agent_name: Name of the program or agent; `name` is an alias.
+        name: Alias of `agent_name`.
+        environment: Deployment environment, e.g. `production`; attached to each turn.
+        enabled: False disables gati: it records nothing and `get_callbacks()` returns `[]`.
+        auto_inject: Attach the handler to every LangChain run automatically.
+        product_id: Greenflash product, as shown in its web app.
+        api_key: Greenflash API key.
+        base_url: Greenflash API address; default: the SDK's.
+        client: A Greenflash client to use instead of a key; its settings are adopted.
+        backend_url: GATI backend; events are posted to `{backend_url}/api/events`.
+        backend_api_key: Bearer token of the GATI backend.
+        exporters: Your own exporters, in addition to configured destinations; the embedded store is then off by default.
+        local: Embedded store: a path, True for the default path, False for none; default: used if no other destination
+            is configured.
+        local_max_bytes: Maximum size of the embedded store in bytes; the oldest conversations are deleted first.
+        user_id: Default user id; scopes and run metadata override it.
+        conversation_id: Default conversation id; scopes and run metadata override it.
+        organization_id: Default organization id; scopes and run metadata override it.
+        properties: Attached to every conversation.
+        system_prompt: Explicit system prompt; default: recovered from the model calls.
+        input_key: Key of the root run's input that holds the user's message.
+        output_key: Key of the root run's output that holds the answer.
+        import_history: Import conversation history that predates gati, once. Enable only if no other process may
+            already have reported it, or it will be duplicated.
+        detail: `full` records every step; `conversation` only user-visible messages, tools and retrievals.
+        submission: `turn` delivers a turn when it ends; `incremental` delivers its parts as they complete.
+        sample_rate: Fraction of conversations that Greenflash keeps.
+        force_sample: True keeps conversations regardless of the sample rate.
+        mask: Function of text, path and kind that returns the text to send; if it raises, the text is dropped.
+        capture_content: False records structure and numbers only; no text leaves the process.
+        max_field_bytes: Maximum size of a text field in bytes; longer texts are truncated and marked.
+        flush_interval: Seconds between checks for data to send.
+        batch_size: Maximum number of messages per request; Greenflash accepts at most 100.
+        max_request_bytes: Maximum size of a request in bytes.
+        timeout: Timeout of a request in seconds.
+        connections: Maximum number of concurrent requests; a conversation uses one at a time.
+        spool: False keeps undelivered requests in memory only.
+        spool_dir: Spool folder; default: in the user's data folder.
+        spool_max_bytes: Disk quota of the spool in bytes.
+        buffer_max_bytes: Memory limit for waiting records and requests in bytes.
+        on_full: Whether the oldest or the newest turns are dropped at a limit.
+        on_drop: Function that is called with an `observe.Drop` when deliveries are dropped, rejected or paused. Runs in
+            a background thread; its exceptions are contained and counted.
+        turn_timeout: Seconds without activity after which an open turn is delivered as unfinished.
+        shutdown_timeout: Maximum number of seconds that process exit waits for delivery.
+        debug: Log internal errors with the locations of their traceback, never with content.
+        unknown: none; any other keyword raises `ConfigurationError` with a suggestion.
 
     Raises:
-        gati.errors.ConfigurationError: an option is unknown or has a value that cannot be used.
+        gati.errors.ConfigurationError: an option is unknown or has an invalid value.
     """
     from gati.settings import load
 
-    runtime.start(load(**options))
+    settings = load(
+        agent_name=agent_name, name=name, environment=environment, enabled=enabled, auto_inject=auto_inject,
+        product_id=product_id, api_key=api_key, base_url=base_url, client=client, backend_url=backend_url,
+        backend_api_key=backend_api_key, exporters=exporters, local=local, local_max_bytes=local_max_bytes,
+        user_id=user_id, conversation_id=conversation_id, organization_id=organization_id, properties=properties,
+        system_prompt=system_prompt, input_key=input_key, output_key=output_key, import_history=import_history,
+        detail=detail, submission=submission, sample_rate=sample_rate, force_sample=force_sample, mask=mask,
+        capture_content=capture_content, max_field_bytes=max_field_bytes, flush_interval=flush_interval,
+        batch_size=batch_size, max_request_bytes=max_request_bytes, timeout=timeout, connections=connections,
+        spool=spool, spool_dir=spool_dir, spool_max_bytes=spool_max_bytes, buffer_max_bytes=buffer_max_bytes,
+        on_full=on_full, on_drop=on_drop, turn_timeout=turn_timeout, shutdown_timeout=shutdown_timeout, debug=debug,
+        **unknown,
+    )  # fmt: skip
+    runtime.start(settings)
 
 
 def get_callbacks() -> list[BaseCallbackHandler]:
-    """The handler in a list, for ``callbacks=``; ``[]`` when nothing is watched."""
+    """Return a list with the handler, for `callbacks=`; `[]` if gati is not running."""
     if runtime.pipeline is None:
         return []
     from gati.langchain.callback import handler
@@ -81,21 +195,21 @@ def get_callbacks() -> list[BaseCallbackHandler]:
 
 
 def track_event(event: Event) -> None:
-    """Deliver an event made by hand; it belongs to the surrounding conversation if it names none."""
+    """Record an event. Without a conversation id it belongs to the enclosing `observe.conversation` and run."""
     from gati._api import manual
 
-    manual.event(event)
+    manual.record_event(event)
 
 
 def wrap_embeddings(embeddings: Embeddings) -> Embeddings:
-    """The same embeddings, whose calls are told as `embedding` steps."""
+    """Wrap embeddings so that each call is recorded as an `embedding` step."""
     from gati.langchain.wrappers import TracedEmbeddings
 
     return TracedEmbeddings(embeddings, span)
 
 
 def wrap_store(store: BaseStore) -> BaseStore:
-    """The same LangGraph store, whose operations are told as `memory_read` and `memory_write`."""
+    """Wrap a LangGraph store so that its operations are recorded as `memory_read` and `memory_write` steps."""
     from gati.langchain.wrappers import TracedStore
 
     return TracedStore(store, span)
@@ -110,22 +224,24 @@ def identify_user(
     organization_id: str | int | UUID | None = None,
     properties: Mapping[str, Any] | None = None,
 ) -> None:
-    """Tell the destination who a user is. Repeating it updates."""
+    """Send details of a user. Repeated calls update them."""
     from gati._api import manual
 
-    manual.action(
+    manual.record_action(
         "users", external_user_id=str(user_id), name=name, email=email, phone=phone,
-        external_organization_id=_text(organization_id), properties=properties,
+        external_organization_id=manual.id_to_str(organization_id), properties=properties,
     )  # fmt: skip
 
 
 def identify_organization(
     organization_id: str | int | UUID, *, name: str | None = None, properties: Mapping[str, Any] | None = None
 ) -> None:
-    """Tell the destination of an organization. Repeating it updates."""
+    """Send details of an organization. Repeated calls update them."""
     from gati._api import manual
 
-    manual.action("organizations", external_organization_id=str(organization_id), name=name, properties=properties)
+    manual.record_action(
+        "organizations", external_organization_id=str(organization_id), name=name, properties=properties
+    )
 
 
 def log_rating(
@@ -138,13 +254,22 @@ def log_rating(
     feedback: str | None = None,
     rated_at: datetime | None = None,
 ) -> None:
-    """Record a person's rating of an answer (`run_id`: the root run's id) or of a conversation
-    (`conversation_id`; the surrounding one when neither is given)."""
+    """Record a user's rating of an answer or of a conversation.
+
+    Args:
+        rating: between `rating_min` and `rating_max`.
+        rating_min: the worst rating.
+        rating_max: the best rating.
+        run_id: id of the root run that produced the answer.
+        conversation_id: id of the conversation; default, without `run_id`: the enclosing `observe.conversation`.
+        feedback: the user's comment.
+        rated_at: time of the rating; omitted by default.
+    """
     from gati._api import manual
 
-    manual.rating(
-        rating=rating, rating_min=rating_min, rating_max=rating_max, run_id=_text(run_id),
-        conversation_id=_text(conversation_id), feedback=feedback, rated_at=rated_at,
+    manual.record_rating(
+        rating=rating, rating_min=rating_min, rating_max=rating_max, run_id=manual.id_to_str(run_id),
+        conversation_id=manual.id_to_str(conversation_id), feedback=feedback, rated_at=rated_at,
     )  # fmt: skip
 
 
@@ -161,22 +286,31 @@ def log_event(
     properties: Mapping[str, Any] | None = None,
     event_at: datetime | None = None,
 ) -> None:
-    """Record something that happened in the business, such as an upgrade.
+    """Record a business event, such as an upgrade.
 
-    `insert_id` makes repetitions count once; a random one is made when it is left out.
-    `quality_impact_score` lies between -1 and 1.
+    Args:
+        event_type: the name of the event.
+        value: converted to text.
+        value_type: how Greenflash interprets `value`.
+        influence: the event's effect on the quality of the conversation.
+        quality_impact_score: strength of the effect, from -1 to 1.
+        conversation_id: default: the enclosing `observe.conversation`.
+        user_id: default: the user of the enclosing `observe.conversation`, then the option `user_id`.
+        insert_id: events with the same id are counted once; default: a random id.
+        properties: additional data.
+        event_at: default: now.
     """
     from gati._api import manual
 
-    manual.product_event(
+    manual.record_product_event(
         event_type, value=value, value_type=value_type, influence=influence,
-        quality_impact_score=quality_impact_score, conversation_id=_text(conversation_id), user_id=_text(user_id),
+        quality_impact_score=quality_impact_score, conversation_id=manual.id_to_str(conversation_id), user_id=manual.id_to_str(user_id),
         insert_id=insert_id, properties=properties, event_at=event_at,
     )  # fmt: skip
 
 
 def flush(timeout: float = 10.0) -> FlushResult:
-    """Deliver what is finished, waiting at most `timeout` seconds; tells what became of it."""
+    """Deliver all finished turns within `timeout` seconds, and return the result."""
     from gati.pipeline.stats import FlushResult
 
     pipeline = runtime.pipeline
@@ -184,7 +318,7 @@ def flush(timeout: float = 10.0) -> FlushResult:
 
 
 async def aflush(timeout: float = 10.0) -> FlushResult:
-    """`flush` without blocking the event loop."""
+    """Like `flush`, without blocking the event loop."""
     from gati.pipeline.stats import FlushResult
 
     pipeline = runtime.pipeline
@@ -192,7 +326,7 @@ async def aflush(timeout: float = 10.0) -> FlushResult:
 
 
 def stats() -> Stats:
-    """Counters of this process since `init`."""
+    """Return the counters of this process since `init`."""
     from gati.pipeline.stats import Stats
 
     pipeline = runtime.pipeline
@@ -200,19 +334,15 @@ def stats() -> Stats:
 
 
 def shutdown(timeout: float = 10.0) -> None:
-    """Stop watching; deliver within `timeout` seconds, what is left stays in the spool."""
+    """Stop recording and deliver within `timeout` seconds. Undelivered messages stay in the spool."""
     runtime.stop(timeout)
 
 
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
 class _Observe(ModuleType):
-    """Lets ``with observe:`` of the first gati go on working: delivers when the block ends."""
+    """The module class that supports `with observe:` of earlier versions, which flushes at the end of the block."""
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("FlushResult", "Stats"):  # late: `import gati` must cost next to nothing
+        if name in ("Drop", "FlushResult", "Stats"):  # imported late to keep `import gati` fast
             from gati.pipeline import stats
 
             return getattr(stats, name)

@@ -25,7 +25,7 @@ from gati.pipeline.outbox import Outbox
 from gati.pipeline.request_queue import Limits
 from gati.pipeline.retry import Policy
 from gati.pipeline.sender import Sender
-from gati.pipeline.stats import Ledger
+from gati.pipeline.stats import DeliveryCounters
 from gati.push_requests import (
     APPENDED,
     UPSERTED,
@@ -227,8 +227,8 @@ class _Push:
         self._account = exporter.account
         self._tracker = _TrackedExporter(exporter, attempts, self._save)
         # The outbox must neither drop nor set aside anything: the push limits the queue, and stops instead.
-        policy = policy._replace(strikes=sys.maxsize)
-        self._outbox = Outbox(self._tracker, Ledger(), None, Limits(memory=sys.maxsize), policy)
+        policy = policy._replace(max_failures_among_successes=sys.maxsize)
+        self._outbox = Outbox(self._tracker, DeliveryCounters(), None, Limits(memory=sys.maxsize), policy)
         self._settled = threading.Event()
         self._sender = Sender(self._outbox, connections, self._settled.set)
         self._total = pending(store, exporter)
@@ -297,7 +297,7 @@ class _Push:
     def _start_sending(self) -> None:
         self._tracker.raise_if_stopped()
         self._outbox.open()
-        self._sender.wake(hurry=True)
+        self._sender.wake(urgent=True)
 
     def _wait(self) -> None:
         """Wait until requests were settled. Raises `_StopError`."""

@@ -1,4 +1,4 @@
-"""What every test stands on: an environment without options or keys, a home of its own, no gati left running."""
+"""Isolate every test: no options or keys in the environment, an empty home, and no gati left running."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# No deadlines: how long an example takes says more of the machine than of us.
+# No deadlines: the duration of an example depends on the machine.
 settings.register_profile("gati", deadline=None)
 settings.load_profile("gati")
 
@@ -21,7 +21,7 @@ _OPTIONS = ("GATI_", "GREENFLASH_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_")
 
 @pytest.fixture(autouse=True)
 def _clean_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No option from outside, and no file in the developer's own data folder."""
+    """Remove options from the environment, and keep files out of the developer's data folder."""
     for name in os.environ:
         if name.startswith(_OPTIONS):
             monkeypatch.delenv(name)
@@ -32,7 +32,7 @@ def _clean_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
 
 @pytest.fixture(autouse=True)
 def _nothing_left_running(_clean_environment: None) -> Iterator[None]:
-    """Shut gati down after each test that used it; the next counts its own faults."""
+    """Shut gati down after each test that used it, and reset its error counts."""
     yield
     if "gati.observe" in sys.modules:
         from gati import observe

@@ -11,10 +11,11 @@ from tests.servers import LocalServer, gati_backend, greenflash_server
 
 @pytest.fixture
 def greenflash() -> Iterator[LocalServer]:
-    """A strict local Greenflash; the test fails if a request held keys that the contract does not know."""
+    """A strict local Greenflash. Fails the test if a request holds keys that the API or gati's contract does not list."""
     with greenflash_server() as server:
         yield server
         assert server.unknown_keys == []
+        assert server.outside_contract == []
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A scripted OpenAI over real HTTP: chat completions and responses, streamed and not, for a real `ChatOpenAI`.
+"""A scripted OpenAI server over real HTTP: chat completions and responses, streamed and not.
 
 ::
 
@@ -25,53 +25,53 @@ from gati.studio.server import listen, uvicorn_server
 Json = dict[str, Any]
 
 _ALONE = {"connection": "close"}
-"""ChatOpenAI shares its connections between event loops, and a test's loop ends before the next one's begins."""
+"""Close each connection: `ChatOpenAI` reuses connections across tests, whose event loops are already closed."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer of the model.
+    """One answer of the scripted model.
 
     Attributes:
-        text: what it says; streamed word by word.
-        calls: tools it asks for: (name, arguments as JSON text).
-        thought: summary of its reasoning (Responses API).
-        taken, cached, given, reasoned: tokens.
-        breaks_after: the connection ends after so many words of a stream.
-        status: an HTTP error instead.
+        text: The answer. Streamed word by word.
+        calls: Requested tool calls: (name, arguments as JSON).
+        thought: Summary of the reasoning (Responses API).
+        input_tokens, cached_tokens, output_tokens, reasoning_tokens: The reported usage.
+        breaks_after: Close the connection after this many words of a stream.
+        status: Respond with this HTTP error instead.
     """
 
     text: str = ""
     calls: tuple[tuple[str, str], ...] = ()
     thought: str = ""
-    taken: int = 20
-    cached: int = 0
-    given: int = 5
-    reasoned: int = 0
+    input_tokens: int = 20
+    cached_tokens: int = 0
+    output_tokens: int = 5
+    reasoning_tokens: int = 0
     breaks_after: int | None = None
     status: int = 200
 
     @property
     def words(self) -> list[str]:
-        """The text in pieces."""
+        """The text split into streamed pieces: "a b" → ["a", " b"]."""
         return [word if number == 0 else " " + word for number, word in enumerate(self.text.split(" "))]
 
 
 @dataclass
 class OpenAIServer:
-    """A running server; `replies` are given in order, the last one again and again."""
+    """A running server. It sends `replies` in order and repeats the last one."""
 
     url: str
     replies: list[Reply]
     requests: list[Json] = field(default_factory=list)
 
     def next(self, body: Json) -> Reply:
-        """The answer to a request."""
+        """Record a request and return its reply."""
         self.requests.append(body)
         return self.replies[min(len(self.requests), len(self.replies)) - 1]
 
-    def again(self, *replies: Reply) -> None:
-        """Begin anew, with other replies if there are any."""
+    def restart(self, *replies: Reply) -> None:
+        """Forget all requests and start over, with new replies if any are passed."""
         self.requests.clear()
         if replies:
             self.replies = list(replies)
@@ -93,7 +93,7 @@ def openai_server(*replies: Reply) -> Iterator[OpenAIServer]:
             (_chat, _chat_stream) if request.url.path.endswith("completions") else (_response, _response_stream)
         )
         if body.get("stream"):
-            return StreamingResponse(_sent(stream(body, reply)), headers=_ALONE, media_type="text/event-stream")
+            return StreamingResponse(_aiter(stream(body, reply)), headers=_ALONE, media_type="text/event-stream")
         return JSONResponse(whole(body, reply), headers=_ALONE)
 
     routes = [Route(f"/v1/{path}", answer, methods=["POST"]) for path in ("chat/completions", "responses")]
@@ -109,10 +109,10 @@ def openai_server(*replies: Reply) -> Iterator[OpenAIServer]:
 
 
 class _BrokenError(Exception):
-    """Ends a stream without its end."""
+    """Raised to close a stream before its last event."""
 
 
-async def _sent(events: Iterator[str]) -> AsyncIterator[str]:
+async def _aiter(events: Iterator[str]) -> AsyncIterator[str]:
     for event in events:
         yield event
 
@@ -126,11 +126,11 @@ def _line(data: Json, event: str | None = None) -> str:
 
 def _chat_usage(reply: Reply) -> Json:
     return {
-        "prompt_tokens": reply.taken,
-        "completion_tokens": reply.given,
-        "total_tokens": reply.taken + reply.given,
-        "prompt_tokens_details": {"cached_tokens": reply.cached, "audio_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": reply.reasoned, "audio_tokens": 0},
+        "prompt_tokens": reply.input_tokens,
+        "completion_tokens": reply.output_tokens,
+        "total_tokens": reply.input_tokens + reply.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": reply.cached_tokens, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": reply.reasoning_tokens, "audio_tokens": 0},
     }
 
 
@@ -199,11 +199,11 @@ def _output(reply: Reply) -> list[Json]:
 def _response(body: Json, reply: Reply, status: str = "completed") -> Json:
     done = status == "completed"
     usage = {
-        "input_tokens": reply.taken,
-        "input_tokens_details": {"cached_tokens": reply.cached},
-        "output_tokens": reply.given,
-        "output_tokens_details": {"reasoning_tokens": reply.reasoned},
-        "total_tokens": reply.taken + reply.given,
+        "input_tokens": reply.input_tokens,
+        "input_tokens_details": {"cached_tokens": reply.cached_tokens},
+        "output_tokens": reply.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": reply.reasoning_tokens},
+        "total_tokens": reply.input_tokens + reply.output_tokens,
     }
     return {
         "id": "resp_1", "object": "response", "created_at": 1700000000, "status": status, "error": None,

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
+
+from gati import contract
 from gati.store import gati_events, queries
 from gati.store.store import Store
 from gati.studio.server import create_studio_app, listen, uvicorn_server
@@ -42,6 +45,23 @@ class LocalServer:
     def unknown_keys(self) -> list[str]:
         """Paths of keys that the schemas do not define, most likely mistakes."""
         return self.log.unknown_keys
+
+    @property
+    def outside_contract(self) -> list[str]:
+        """Paths of keys in received messages that `gati.contract` does not list."""
+        messages = [message for body in self.bodies() for message in body["messages"]]
+        return sorted({path for message in messages for path in contract.unknown_keys(message)})
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of an authorized request."""
+        return {"authorization": f"Bearer {self.api_key}"}
+
+    def post(self, body: Any, path: str = "/messages", **more: Any) -> httpx.Response:
+        """Send an authorized request. `body`: JSON value, or the raw body as bytes or str."""
+        headers = {**self.headers, **more.pop("headers", {})}
+        form = "content" if isinstance(body, (bytes, str)) else "json"
+        return httpx.post(self.url + path, headers=headers, **{form: body}, **more)
 
     def messages(self, conversation: str | None = None, product: str | None = None) -> list[dict[str, Any]]:
         """Return the stored messages as received, in reading order, plus `conversation` and `prompt`."""

@@ -8,6 +8,7 @@ import re
 import sys
 import tokenize
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,21 +16,22 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "gati"
 
-LEAVES = {"gati._deprecation", "gati.errors", "gati.events"}
+LEAVES = {"gati._deprecation", "gati.contract", "gati.errors", "gati.events"}
 """Modules that any package may import. They import nothing from gati themselves."""
 
 ARROWS: dict[str, set[str]] = {
     "gati": {"gati.observe", "gati.langchain"},
     "gati.observe": {"gati._api", "gati.settings", "gati.pipeline", "gati.langchain"},
     "gati._api": {
-        "gati._context", "gati.langchain", "gati.trace", "gati.exporters", "gati.pipeline", "gati.settings",
-        "gati.store",
+        "gati._context", "gati.langchain", "gati.trace", "gati.exporters", "gati.pipeline", "gati.prompt_model",
+        "gati.settings", "gati.store",
     },
     "gati._context": {"gati.trace"},
     "gati.settings": {"gati.options"},
-    "gati.options": set(),
+    "gati.options": {"gati.prompt_model"},
+    "gati.prompt_model": set(),
     "gati.langchain": {"gati._context", "gati.trace"},
-    "gati.trace": set(),
+    "gati.trace": {"gati.prompt_model"},
     "gati.pipeline": {"gati.trace", "gati.exporters", "gati.settings"},
     "gati.exporters": {"gati.settings", "gati.store"},
     "gati.store": set(),
@@ -73,7 +75,7 @@ OWNERS = {
     "jsonschema": ("gati.studio.api.validation",),
     "typer": ("gati.cli",),
     "rich": ("gati.cli",),
-    "pydantic": ("gati.options", "gati.settings", "gati.langchain", "gati.testing.scripted_model"),
+    "pydantic": ("gati.options", "gati.prompt_model", "gati.settings", "gati.langchain", "gati.testing.scripted_model"),
     "genai_prices": ("gati.trace.cost",),
 }
 """The only modules that may import a third-party package. Imports for type checking are not counted."""
@@ -91,12 +93,12 @@ def modules() -> Iterator[tuple[str, Path]]:
         yield ".".join(part for part in parts if part != "__init__"), path
 
 
-def imports(name: str, path: Path) -> Iterator[Import]:
-    """Every import that runs, late ones too; those for types do not."""
+def imports(name: str, path: Path, for_types: bool = False) -> Iterator[Import]:
+    """Yield every import that runs, late ones too, and with `for_types` also those for type checking."""
     names = {module for module, _ in modules()}
 
     def visit(node: ast.AST) -> Iterator[Import]:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if not for_types and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             for other in node.orelse:
                 yield from visit(other)
         elif isinstance(node, ast.Import):
@@ -173,14 +175,14 @@ def test_the_store_imports_the_standard_library_only():
 
 
 PRIVATE = {"gati.langchain._compat", "gati.exporters.greenflash._compat"}
-"""Who alone may know names of others that are not promised to stay."""
+"""The only modules that may use private names of other packages."""
 
 DOCUMENTED = {"_replace", "_fields", "_value_", "_getframe", "_type"}
-"""Names with an underscore that the standard library and LangChain (in its invocation parameters) document."""
+"""Documented names with an underscore, from the standard library and LangChain (invocation parameters)."""
 
 
 def underscored(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Names with one leading underscore that are looked up in something, or imported from others."""
+    """Yield names with one leading underscore that are imported or accessed as attributes."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             yield node.lineno, node.attr
@@ -193,7 +195,7 @@ def underscored(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def own_names() -> set[str]:
-    """Every name that gati itself defines, as a function, a class, a variable or an attribute."""
+    """Return every name that gati defines: functions, classes, variables and attributes."""
     found: set[str] = set()
     for _, path in modules():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -219,7 +221,7 @@ def test_names_of_others_that_are_not_public_are_in_two_modules_only():
 
 
 def test_what_is_imported_of_langchain_is_in_its_public_lists():
-    """Each name stands in the `__all__` of a package without underscores, or has no list to stand in."""
+    """Each name is in the `__all__` of a public module, or its module has no `__all__`."""
     unlisted = []
     for name, path in modules():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -271,3 +273,8 @@ def test_the_arrows_have_no_circle():
 
     for name in sorted(ARROWS):
         walk(name, ())
+
+
+def test_no_modules_import_each_other_in_a_cycle_not_even_for_types():
+    graph = {name: {found.target for found in imports(name, path, for_types=True)} - {name} for name, path in modules()}
+    TopologicalSorter(graph).prepare()  # raises CycleError with the modules of a cycle

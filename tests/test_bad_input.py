@@ -1,4 +1,4 @@
-"""What goes wrong around gati: the program's result is as without it, and one line says what to do."""
+"""Errors outside gati do not change the program's result, and one log line says what to do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.servers import LocalServer
 
 @tool
 def look(what: Any) -> str:
-    """Look at anything."""
+    """Look up a value."""
     return type(what).__name__
 
 
@@ -31,7 +31,7 @@ def fail(what: Any) -> str:
 
 
 def agent(use: BaseTool, argument: Any) -> Any:
-    """An agent that calls one tool and then answers."""
+    """Run an agent that calls one tool and then answers."""
     asks = AIMessage("", tool_calls=[{"name": use.name, "args": {"what": argument}, "id": "call-1"}])
     return create_agent(ScriptedChatModel(replies=[asks, "Done."]), [use])
 
@@ -44,7 +44,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
 
 
-def test_a_wrong_key_is_one_clear_line_and_loses_nothing(
+def test_a_wrong_key_logs_one_line_and_loses_nothing(
     greenflash: LocalServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     observe.init(api_key="gf_wrong", base_url=greenflash.url, spool_dir=tmp_path)
@@ -58,7 +58,7 @@ def test_a_wrong_key_is_one_clear_line_and_loses_nothing(
     assert "gf_wrong" not in caplog.text
 
 
-def test_a_server_that_is_not_there_is_one_line_and_loses_nothing(
+def test_an_unreachable_server_logs_one_line_and_loses_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.socket() as unused:
@@ -72,13 +72,13 @@ def test_a_server_that_is_not_there_is_one_line_and_loses_nothing(
     assert len(lines(caplog)) == 1
 
 
-def test_arguments_that_no_json_can_hold_arrive_as_far_as_they_can_be_told(
+def test_arguments_that_json_cannot_represent_are_delivered_as_far_as_possible(
     greenflash: LocalServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     loop: dict[str, Any] = {"lock": threading.Lock(), "nan": float("nan"), "half": "\ud800", 7: "seven"}
     loop["itself"] = loop
     observe.init(api_key=greenflash.api_key, base_url=greenflash.url, spool_dir=tmp_path)
-    # The model's own message cannot be made of a loop, so the tool is called as a program would.
+    # A model message cannot contain a cycle, so the tool is called directly.
     assert look.invoke({"what": loop}) == "dict"
     assert observe.flush(timeout=10.0)
     call = next(m for m in greenflash.messages() if m["messageType"] == "tool_call")
@@ -87,7 +87,7 @@ def test_arguments_that_no_json_can_hold_arrive_as_far_as_they_can_be_told(
     assert lines(caplog) == []
 
 
-def test_a_model_that_raises_raises_the_same_and_is_told(greenflash: LocalServer, tmp_path: Path) -> None:
+def test_an_exception_of_a_model_is_unchanged_and_recorded(greenflash: LocalServer, tmp_path: Path) -> None:
     def respond(messages: Any) -> Any:
         raise TimeoutError("the provider is slow")
 
@@ -100,7 +100,7 @@ def test_a_model_that_raises_raises_the_same_and_is_told(greenflash: LocalServer
     assert observe.stats().faults == {}
 
 
-def test_a_tool_that_raises_raises_the_same_and_is_told(greenflash: LocalServer, tmp_path: Path) -> None:
+def test_an_exception_of_a_tool_is_unchanged_and_recorded(greenflash: LocalServer, tmp_path: Path) -> None:
     observe.init(api_key=greenflash.api_key, base_url=greenflash.url, spool_dir=tmp_path)
     with pytest.raises(LookupError, match="there is none"):
         ask(fail)
@@ -109,7 +109,7 @@ def test_a_tool_that_raises_raises_the_same_and_is_told(greenflash: LocalServer,
     assert error["output"] == {"type": "LookupError", "message": "there is none"}
 
 
-def test_without_a_key_one_line_says_where_conversations_go(
+def test_without_a_key_one_log_line_names_the_store(
     caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

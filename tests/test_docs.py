@@ -1,8 +1,9 @@
-"""Pages and their links; what the README runs."""
+"""The documentation: links, generated sections, and commands in the README."""
 
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -14,17 +15,19 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 REPOSITORY = "https://github.com/greenflash-ai/gati"
+GENERATE = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+"""Names of `docs/generate.py`, which is not in a package."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_to_files_lead_somewhere(page: Path):
+def test_links_to_files_are_valid(page: Path):
     targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
     broken = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
     assert broken == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_tests_and_modules_that_a_page_names_exist(page: Path):
+def test_paths_mentioned_in_a_page_exist(page: Path):
     named = re.findall(r"`((?:tests|gati|examples|docs|\.ci)/[\w./-]+)`", page.read_text("utf-8"))
     assert [path for path in named if not (ROOT / path).exists()] == []
 
@@ -36,8 +39,8 @@ def test_ci_finds_both_commands_in_the_readme():
         assert command.endswith(ending)
 
 
-def test_configuration_names_no_address_but_the_projects_own():
-    """Registries and mirrors differ from machine to machine."""
+def test_configuration_contains_no_url_except_the_repository():
+    """Package indexes differ between machines."""
     names = ("pyproject.toml", "noxfile.py", ".pre-commit-config.yaml")
     files = [*(ROOT / name for name in names), *(ROOT / ".ci").iterdir()]
     addresses = [address for file in files for address in re.findall(r"\w+://[^\s\"']*", file.read_text("utf-8"))]
@@ -46,7 +49,8 @@ def test_configuration_names_no_address_but_the_projects_own():
 
 def test_every_page_is_in_the_index():
     index = (ROOT / "docs" / "index.md").read_text("utf-8")
-    assert [page.name for page in PAGES if page.parent.name == "docs" and f"({page.name})" not in index] == ["index.md"]
+    pages = [page for page in PAGES if page.parent == ROOT / "docs"]
+    assert [page.name for page in pages if f"({page.name})" not in index] == ["index.md"]
     assert "(decisions/README.md)" in index
 
 
@@ -58,3 +62,32 @@ def test_decisions_are_numbered_dated_and_listed():
             r"\A# (\d{4}: .+)\n\n(?:Accepted|Superseded), (\d{4}-\d\d-\d\d)\b", page.read_text("utf-8")
         )[0]
         assert f"| [{title}]({page.name}) | {date} |" in index
+
+
+@pytest.mark.parametrize("page", GENERATE["SECTIONS"])
+def test_generated_sections_are_current(page: str):
+    current = (ROOT / "docs" / page).read_text("utf-8")
+    assert current == GENERATE["generate_page"](page), "run: python docs/generate.py"
+
+
+def test_every_generated_section_has_a_generator():
+    for page in PAGES:
+        names = re.findall(r"^<!-- generated: (.+) -->$", page.read_text("utf-8"), re.MULTILINE)
+        assert names == list(GENERATE["SECTIONS"].get(page.name, {})), page.name
+
+
+def test_replace_section_keeps_the_rest_of_the_page():
+    page = "# Title\n<!-- generated: a -->\n<!-- end generated -->\nText.\n<!-- generated: b -->\nold\n<!-- end generated -->\n"
+    expected = (
+        "# Title\n<!-- generated: a -->\n<!-- end generated -->\nText.\n"
+        "<!-- generated: b -->\n\n| \\1 |\n\n<!-- end generated -->\n"
+    )
+    once = GENERATE["replace_section"](page, "b", "| \\1 |\n")
+    assert once == expected
+    assert GENERATE["replace_section"](once, "b", "| \\1 |") == expected
+
+
+@pytest.mark.parametrize("page", ["", "<!-- generated: a -->\n", 2 * "<!-- generated: a -->\n<!-- end generated -->\n"])
+def test_replace_section_requires_exactly_one_section(page: str):
+    with pytest.raises(ValueError, match="generated: a"):
+        GENERATE["replace_section"](page, "a", "text")

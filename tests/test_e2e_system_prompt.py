@@ -1,5 +1,6 @@
-"""A program of its own process, a real `ChatOpenAI`, both destinations: the model, Greenflash and a
-GATI backend all have the same system prompt, and the program has two lines of gati in it.
+"""A separate process with a real `ChatOpenAI` delivers the same system prompt to the model, Greenflash and a GATI backend.
+
+The program contains two lines of gati.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def openai() -> Iterator[OpenAIServer]:
 
 @pytest.fixture
 def run(openai: OpenAIServer, greenflash: LocalServer, backend: LocalServer, tmp_path: Path):
-    """Runs a program whose destinations stand in its environment; its end delivers what is left."""
+    """Run a program whose environment configures its destinations; its exit delivers the remaining turns."""
 
     def run(program: str) -> str:
         environment = {
@@ -77,7 +78,7 @@ def run(openai: OpenAIServer, greenflash: LocalServer, backend: LocalServer, tmp
 
 
 def prompts(server: LocalServer) -> list[object]:
-    """The different system prompts of all requests, in order of arrival."""
+    """Return the distinct system prompts of all requests, in order of arrival."""
     found: list[object] = []
     for body in server.bodies():
         if body.get("systemPrompt") not in [*found, None]:
@@ -90,7 +91,7 @@ def calls(server: LocalServer) -> list[tuple[str, str, str]]:
     return [(event["system_prompt"], event["prompt"], event["completion"]) for event in told]
 
 
-def test_a_templates_prompt_reaches_the_model_and_both_destinations_whichever_way_it_runs(
+def test_a_template_prompt_reaches_the_model_and_both_destinations(
     run, openai: OpenAIServer, greenflash: LocalServer, backend: LocalServer
 ):
     said = run(
@@ -107,7 +108,7 @@ print(tutor.batch([asked])[0].content)
     assert calls(backend) == [(TEXT, "What is 5+3?", "It is 8.")] * 4
 
 
-def test_an_agents_prompt_is_a_text_under_the_agents_name(run, greenflash: LocalServer, backend: LocalServer):
+def test_an_agents_prompt_is_recorded_under_the_agents_name(run, greenflash: LocalServer, backend: LocalServer):
     run(
         f"""
 from langchain.agents import create_agent

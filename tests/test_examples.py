@@ -1,4 +1,4 @@
-"""Each example runs as its own program, offline, and delivers what its story says."""
+"""Each example runs as a program, offline, and delivers the expected conversation."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
-class Story(NamedTuple):
-    """What is expected of an example: conversations in the store, and what the last printed one says."""
+class Expectation(NamedTuple):
+    """The number of conversations in the store, and transcript and message types of the last printed one."""
 
     conversations: int
-    said: list[tuple[str, str]]
+    transcript: list[tuple[str, str]]
     kinds: set[str]
     needs: str = "langchain_core"
 
 
-STORIES = {
-    "chain_auto_injection": Story(
+EXPECTATIONS = {
+    "chain_auto_injection": Expectation(
         1, [("user", "Hello, everybody!"), ("agent", "Bonjour, tout le monde!")], {"chain_start", "llm", "chain_end"}
     ),
-    "explicit_callbacks": Story(
+    "explicit_callbacks": Expectation(
         1, [("user", "What is 2 + 2? Answer with the number only."), ("agent", "4")], {"llm"}
     ),
-    "several_system_messages": Story(
+    "several_system_messages": Expectation(
         1, [("user", "What is the square root of 144?"), ("agent", "Ahoy! Twelve, me hearty.")], {"llm"}
     ),
-    "agent_with_tools": Story(
+    "agent_with_tools": Expectation(
         1,
         [("user", "What is the square root of 144?"), ("agent", "The square root of 144 is 12.")],
         {"chain_start", "task", "llm", "thought", "tool_call", "observation", "chain_end"},
         needs="langchain.agents",
     ),
-    "personal_data": Story(
+    "personal_data": Expectation(
         1,
         [
             ("user", "Please write to [EMAIL_1], my card is [CREDIT_CARD_1]."),
@@ -52,13 +52,13 @@ STORIES = {
         {"llm"},
         needs="datafog",
     ),
-    "classic_agent_executor": Story(
+    "classic_agent_executor": Expectation(
         1,
         [("user", "What is the square root of 2?"), ("agent", "About 1.414.")],
         {"chain_start", "llm", "tool_call", "observation", "chain_end"},
         needs="langchain_classic",
     ),
-    "langgraph_system_prompts": Story(
+    "langgraph_system_prompts": Expectation(
         1,
         [
             ("user", "Where do I find my invoice?"), ("agent", "Your invoice is in the account's menu."),
@@ -66,7 +66,7 @@ STORIES = {
         ],
         {"chain_start", "task", "llm", "chain_end"},
     ),
-    "async_service": Story(
+    "async_service": Expectation(
         5, [("user", "I am user 3."), ("agent", "You said: I am user 3.")], {"chain_start", "llm", "chain_end"}
     ),
 }  # fmt: skip
@@ -79,21 +79,21 @@ def installed(module: str) -> bool:
         return False
 
 
-def told(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def transcript(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
     names = {"user_message": "user", "assistant_message": "agent", "final_response": "agent"}
     kinds = [(message_columns.message_type(message), message) for message in messages]
     return [(names[kind], message["content"]) for kind, message in kinds if kind in names]
 
 
-def test_every_example_has_its_story():
-    assert {path.stem for path in EXAMPLES} == set(STORIES)
+def test_every_example_has_an_expectation():
+    assert {path.stem for path in EXAMPLES} == set(EXPECTATIONS)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_delivers_its_conversation(path: Path, tmp_path: Path):
-    story = STORIES[path.stem]
-    if not installed(story.needs):
-        pytest.skip(f"{story.needs} is not installed")
+    expected = EXPECTATIONS[path.stem]
+    if not installed(expected.needs):
+        pytest.skip(f"{expected.needs} is not installed")
     file = tmp_path / "store.db"
     done = subprocess.run(
         [sys.executable, "-W", "error", str(path)],
@@ -111,13 +111,15 @@ def test_an_example_delivers_its_conversation(path: Path, tmp_path: Path):
     by_conversation: dict[str, list[dict[str, Any]]] = {}
     for message in messages:
         by_conversation.setdefault(message["conversation"], []).append(message)
-    assert len(by_conversation) == story.conversations
-    shown = [found for name, found in by_conversation.items() if name in done.stdout]
-    assert [told(found) for found in shown] == [story.said]
-    assert {message_columns.message_type(message) for message in shown[0]} - {
+    assert len(by_conversation) == expected.conversations
+    printed = [
+        messages_of_conversation for name, messages_of_conversation in by_conversation.items() if name in done.stdout
+    ]
+    assert [transcript(messages_of_conversation) for messages_of_conversation in printed] == [expected.transcript]
+    assert {message_columns.message_type(message) for message in printed[0]} - {
         "user_message",
         "assistant_message",
         "final_response",
-    } == story.kinds
+    } == expected.kinds
     assert f"{len(messages)} messages delivered" in done.stdout
-    assert all(text in done.stdout for _, text in story.said)
+    assert all(text in done.stdout for _, text in expected.transcript)

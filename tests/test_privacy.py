@@ -1,4 +1,4 @@
-"""Canaries planted wherever a program keeps text, and searched wherever gati could leave it."""
+"""Plant a canary in every text of a program, and search for it in everything that gati sends or stores."""
 
 from __future__ import annotations
 
@@ -36,35 +36,35 @@ PLACES = (
 
 
 def c(place: str) -> str:
-    """The canary of a place."""
+    """Return the canary of a place."""
     assert place in PLACES
     return f"canary-{place}"
 
 
 class Library(BaseRetriever):
-    """Finds always the same."""
+    """Returns the same document for every query."""
 
     def _get_relevant_documents(self, query: str, **_: Any) -> list[Document]:
         return [Document(c("document"), metadata={"source": c("docmeta")})]
 
 
 @tool(response_format="content_and_artifact")
-def look(text: str) -> tuple[str, dict[str, str]]:
+def look_up(text: str) -> tuple[str, dict[str, str]]:
     """Look it up."""
     return c("result"), {"raw": c("artifact")}
 
 
 class State(MessagesState):
-    """What the graph keeps."""
+    """The state of the graph."""
 
     note: dict[str, str]
 
 
 def program() -> None:
-    """Use everything that carries text, with a canary in each."""
+    """Use every feature that carries text, with a canary in each."""
     first = AIMessage(
         [{"type": "thinking", "thinking": c("reasoning")}, {"type": "text", "text": "Let me look."}],
-        tool_calls=[{"name": "look", "args": {"text": c("argument")}, "id": "call-1"}],
+        tool_calls=[{"name": "look_up", "args": {"text": c("argument")}, "id": "call-1"}],
     )
     model = ScriptedChatModel(replies=[first, c("answer"), c("answer")])
     prompt = ChatPromptTemplate(
@@ -76,8 +76,8 @@ def program() -> None:
             step.output = c("spanoutput")
         dispatch_custom_event("progress", {c("eventkey"): c("event")})
         Library().invoke(c("query"))
-        asked = (prompt | model).invoke({"note": c("variable"), "messages": state["messages"]})
-        return {"messages": [asked], "note": {c("statekey"): c("state")}}
+        response = (prompt | model).invoke({"note": c("variable"), "messages": state["messages"]})
+        return {"messages": [response], "note": {c("statekey"): c("state")}}
 
     def ask(state: State) -> dict[str, Any]:
         interrupt({"question": c("interrupt")})
@@ -85,22 +85,22 @@ def program() -> None:
 
     graph = StateGraph(State)
     graph.add_node("think", think)
-    graph.add_node("tools", ToolNode([look]))
+    graph.add_node("tools", ToolNode([look_up]))
     graph.add_node("again", think)
     graph.add_node("ask", ask)
-    for one, other in [(START, "think"), ("think", "tools"), ("tools", "again"), ("again", "ask")]:
-        graph.add_edge(one, other)
+    for source, target in [(START, "think"), ("think", "tools"), ("tools", "again"), ("again", "ask")]:
+        graph.add_edge(source, target)
     app = graph.compile(checkpointer=InMemorySaver())
     config: RunnableConfig = {
         "configurable": {"thread_id": "t-1"},
         "metadata": {"note": c("metadata")},
         "tags": [c("tag")],
     }
-    said = HumanMessage(
+    message = HumanMessage(
         [{"type": "text", "text": c("prompt")}, {"type": "image_url", "image_url": {"url": c("image")}}]
     )
     with observe.conversation(properties={"who": c("property")}):
-        app.invoke({"messages": [said], "note": {}}, config)
+        app.invoke({"messages": [message], "note": {}}, config)
         app.invoke(Command(resume={"decision": c("resume")}), config)
     failing()
     aborted()
@@ -110,7 +110,7 @@ def program() -> None:
 
 
 def failing() -> None:
-    """An exception with a cause, both talkative."""
+    """Raise an exception with a cause, with a canary in both."""
 
     def fail(_: str) -> None:
         try:
@@ -123,7 +123,7 @@ def failing() -> None:
 
 
 def aborted() -> None:
-    """A stream that its reader leaves in the middle."""
+    """Close a stream early."""
 
     class Words(ScriptedChatModel):
         def _stream(self, *_: Any, **__: Any) -> Iterator[Any]:
@@ -137,17 +137,16 @@ def aborted() -> None:
     pieces.close()
 
 
-class Found(TypedDict):
-    """Where canaries were found."""
+class Locations(TypedDict):
+    """The canaries found in requests, files and log lines."""
 
     wire: set[str]
     disk: set[str]
     log: set[str]
 
 
-def run(greenflash: LocalServer, folder: Path, caplog: pytest.LogCaptureFixture, **options: Any) -> Found:
-    """Run the program once while the server refuses everything (so that all of it is on disk),
-    then let it be delivered."""
+def run(greenflash: LocalServer, folder: Path, caplog: pytest.LogCaptureFixture, **options: Any) -> Locations:
+    """Run the program while the server rejects everything, so that all data is on disk; then deliver it."""
     caplog.set_level(logging.DEBUG)
     observe.init(
         api_key=greenflash.api_key, base_url=greenflash.url, spool_dir=folder, flush_interval=0.01,
@@ -163,29 +162,29 @@ def run(greenflash: LocalServer, folder: Path, caplog: pytest.LogCaptureFixture,
         greenflash.faults.clear()
     assert observe.flush(timeout=30.0)
     wire = "".join(repr(request.body) for request in greenflash.requests)
-    ours = [
+    log_lines = [
         record.getMessage() for record in caplog.records if record.name.split(".")[0] in ("gati", "greenflash", "httpx")
     ]
     return {
         "wire": set(CANARY.findall(wire)),
         "disk": set(CANARY.findall(disk)),
-        "log": set(CANARY.findall(" ".join(ours))),
+        "log": set(CANARY.findall(" ".join(log_lines))),
     }
 
 
 def hide(text: str, path: str, kind: str) -> str:
-    """A mask as a user would write it."""
+    """A mask as an application would define it."""
     return CANARY.sub("[hidden]", text)
 
 
-def test_without_a_mask_the_canaries_are_there_so_that_the_search_can_find_them(
+def test_without_a_mask_every_canary_is_found(
     greenflash: LocalServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = run(greenflash, tmp_path, caplog)
-    # A cause is shown by nobody: the exception's own text is what the program tells.
+    locations = run(greenflash, tmp_path, caplog)
+    # The cause of an exception is not recorded.
     expected = {c(place) for place in PLACES} - {c("cause")}
-    assert expected - found["wire"] == set()
-    assert found["log"] == set()
+    assert expected - locations["wire"] == set()
+    assert locations["log"] == set()
 
 
 def test_a_mask_sees_every_text_on_every_path(
@@ -194,7 +193,7 @@ def test_a_mask_sees_every_text_on_every_path(
     assert run(greenflash, tmp_path, caplog, mask=hide) == {"wire": set(), "disk": set(), "log": set()}
 
 
-def test_a_mask_that_raises_lets_nothing_through(
+def test_nothing_is_sent_if_the_mask_raises(
     greenflash: LocalServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(text: str, path: str, kind: str) -> str:
@@ -203,15 +202,15 @@ def test_a_mask_that_raises_lets_nothing_through(
     monkeypatch.setattr("gati.pipeline.internal_errors.RAISE", False)
     assert run(greenflash, tmp_path, caplog, mask=broken) == {"wire": set(), "disk": set(), "log": set()}
     assert mask.MARKER in repr(greenflash.requests)
-    assert observe.stats().masked_out
+    assert observe.stats().mask_failures
 
 
-def test_without_content_only_structure_and_numbers_leave_the_process(
+def test_with_content_disabled_only_structure_and_numbers_are_sent(
     greenflash: LocalServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = run(greenflash, tmp_path, caplog, capture_content=False)
+    locations = run(greenflash, tmp_path, caplog, capture_content=False)
     # The name of a step is structure, as a node's or a tool's is.
-    assert found == {"wire": {c("name")}, "disk": {c("name")}, "log": set()}
+    assert locations == {"wire": {c("name")}, "disk": {c("name")}, "log": set()}
     kinds = {message["messageType"] for message in greenflash.messages()}
     assert {"llm", "tool_call", "retrieval", "task", "chain_end"} <= kinds
     assert sum(message.get("properties", {}).get("tokens_in") or 0 for message in greenflash.messages()) > 0

@@ -1,13 +1,18 @@
-"""`observe.conversation` and `observe.paused` as blocks, async blocks and decorators."""
+"""`observe.conversation` and `observe.paused` as context managers and decorators."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from typing import Any
 from uuid import UUID
 
+import pytest
 from langchain_core.runnables import RunnableLambda
 
 from gati import observe
+from gati.events import Prompt
+from gati.pipeline import internal_errors
 from gati.testing import Captured, capture
 
 echo = RunnableLambda(lambda text: text, name="echo")
@@ -18,7 +23,7 @@ def whose(captured: Captured) -> list[tuple[str, str, str | None]]:
     return [(one.id, one.user_id, one.organization_id) for one in found]
 
 
-def test_inner_scopes_add_to_outer_ones() -> None:
+def test_inner_scopes_extend_outer_scopes() -> None:
     with capture() as captured, observe.conversation("c-1", user_id="u-1", properties={"plan": "pro"}):
         with observe.conversation(organization_id="o-1", properties={"beta": True}):
             echo.invoke("a")
@@ -33,7 +38,7 @@ def test_ids_may_be_numbers_and_uuids() -> None:
     assert whose(captured) == [(str(UUID(int=7)), "42", None)]
 
 
-def test_a_scope_decorates_functions_of_both_kinds() -> None:
+def test_a_scope_decorates_sync_and_async_functions() -> None:
     @observe.conversation("sync")
     def ask(text: str) -> str:
         return str(echo.invoke(text))
@@ -68,7 +73,7 @@ def test_one_scope_object_may_be_entered_by_several_tasks_at_once() -> None:
     }
 
 
-def test_nothing_that_starts_while_paused_is_recorded_injected_or_by_hand() -> None:
+def test_runs_that_start_while_paused_are_not_recorded() -> None:
     with capture() as captured:
         with observe.paused():
             echo.invoke("secret")
@@ -77,7 +82,7 @@ def test_nothing_that_starts_while_paused_is_recorded_injected_or_by_hand() -> N
     assert [turn.messages[0].text for turn in captured.turns] == ["open"]
 
 
-def test_pausing_inside_a_run_leaves_out_what_is_below_and_keeps_the_run() -> None:
+def test_pausing_inside_a_run_omits_its_children_and_keeps_the_run() -> None:
     def work(text: str) -> str:
         with observe.paused(), observe.span("hidden"):
             echo.invoke("secret")
@@ -89,8 +94,52 @@ def test_pausing_inside_a_run_leaves_out_what_is_below_and_keeps_the_run() -> No
     assert [event.name for event in captured.turns[0].events] == ["outer", "outer"]
 
 
-def test_the_old_with_observe_block_delivers_when_it_ends() -> None:
+def test_the_former_with_observe_block_flushes_at_its_end() -> None:
     with capture() as captured:
         with observe:
             echo.invoke("a")
         assert len(captured.turns) == 1
+
+
+PROMPT = {"externalPromptId": "tutor", "content": "Be brief."}
+INVALID: list[Any] = [7, "", {}, {"contents": "Be brief."}, {"components": [{"content": "x", "type": "poem"}]}]
+
+
+def test_a_scope_and_metadata_accept_the_same_prompts() -> None:
+    with capture() as captured:
+        with observe.conversation(system_prompt=PROMPT):
+            echo.invoke("a")
+        echo.invoke("b", {"metadata": {"system_prompt": PROMPT}})
+    assert [turn.conversation.prompt for turn in captured.turns] == [Prompt("Be brief.", "tutor")] * 2
+
+
+@pytest.mark.parametrize("invalid", INVALID)
+def test_an_invalid_prompt_of_a_scope_is_ignored_counted_and_logged_once(
+    invalid: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    scope = observe.conversation("c-1", system_prompt=invalid)  # before `init`, as a decorator would be
+    with caplog.at_level(logging.WARNING, "gati"), capture() as captured:
+        for _ in range(2):
+            with scope:
+                assert echo.invoke("a") == "a"
+    assert [turn.conversation.prompt for turn in captured.turns] == [None, None]
+    assert internal_errors.counts() == {"conversation.system_prompt": 2}
+    assert [record.levelname for record in caplog.records if record.name == "gati"] == ["WARNING"]
+
+
+@pytest.mark.parametrize("invalid", INVALID)
+def test_an_invalid_prompt_in_metadata_is_ignored_and_counted(invalid: Any) -> None:
+    with capture() as captured:
+        assert echo.invoke("a", {"metadata": {"system_prompt": invalid}}) == "a"
+    assert [turn.conversation.prompt for turn in captured.turns] == [None]
+    assert internal_errors.counts() == {"metadata.system_prompt": 1}
+
+
+def test_a_prompt_of_a_scope_is_a_copy() -> None:
+    given = {"content": "Be {{how}}.", "variables": {"how": "brief"}}
+    with capture() as captured, observe.conversation(system_prompt=given):
+        given["variables"] = {"how": "long"}
+        echo.invoke("a")
+    (turn,) = captured.turns
+    assert turn.conversation.prompt is not None
+    assert turn.conversation.prompt.text == "Be brief."

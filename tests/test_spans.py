@@ -1,4 +1,4 @@
-"""`observe.span`, `@observe.step`, `@observe.tool`: the user's own code in the tree."""
+"""`observe.span`, `@observe.step`, `@observe.tool` record code outside LangChain."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def named(turn: Turn, name: str) -> Event:
     return next(event for event in turn.events if event.name == name)
 
 
-def test_before_init_a_decorated_function_is_just_called() -> None:
+def test_before_init_a_decorated_function_is_called_without_recording() -> None:
     @observe.step
     def double(number: int) -> int:
         return 2 * number
@@ -34,7 +34,7 @@ def test_before_init_a_decorated_function_is_just_called() -> None:
         step.output = 1
 
 
-def test_a_step_around_a_chain_is_the_turn_and_the_chain_hangs_on_it() -> None:
+def test_a_step_that_encloses_a_chain_is_the_turn_and_the_parent_of_the_chain() -> None:
     model = ScriptedChatModel(replies=["Paris."])
 
     @observe.step
@@ -49,7 +49,7 @@ def test_a_step_around_a_chain_is_the_turn_and_the_chain_hangs_on_it() -> None:
     assert model_call.parent_event_id == turn.run_id
 
 
-def test_a_step_inside_a_chain_hangs_on_the_run_around_it_and_carries_what_is_inside() -> None:
+def test_a_step_inside_a_chain_is_a_child_of_the_run_and_the_parent_of_inner_runs() -> None:
     def work(text: str) -> str:
         with observe.span("shout", input={"text": text}) as step:
             step.output = tool(text)
@@ -71,7 +71,7 @@ def test_a_step_inside_a_chain_hangs_on_the_run_around_it_and_carries_what_is_in
     assert (call.input, call.output) == ({"text": "hi"}, {"output": "HI"})
 
 
-def test_an_exception_passes_through_and_is_told() -> None:
+def test_an_exception_is_passed_on_and_recorded() -> None:
     @observe.tool(name="divide")
     def broken(number: int) -> float:
         return number / 0
@@ -82,7 +82,7 @@ def test_an_exception_passes_through_and_is_told() -> None:
     assert (call.status, call.error_type) == ("error", "ZeroDivisionError")
 
 
-def test_a_generator_is_one_step_whose_output_is_what_it_gave() -> None:
+def test_a_generator_is_one_step_whose_output_is_its_items() -> None:
     @observe.step
     def words() -> Iterator[str]:
         yield "a "
@@ -93,7 +93,7 @@ def test_a_generator_is_one_step_whose_output_is_what_it_gave() -> None:
     assert captured.transcript() == [("assistant", "a b")]
 
 
-def test_between_the_steps_of_a_generator_the_callers_code_is_not_inside_it() -> None:
+def test_code_that_runs_between_the_items_of_a_generator_is_not_inside_its_span() -> None:
     @observe.step
     def slow() -> Iterator[int]:
         yield 1
@@ -106,7 +106,7 @@ def test_between_the_steps_of_a_generator_the_callers_code_is_not_inside_it() ->
     assert names == {"slow", "between"}
 
 
-def test_a_generator_that_is_closed_early_is_told_as_aborted_and_is_closed_itself() -> None:
+def test_a_generator_closed_early_is_recorded_as_aborted_and_closed() -> None:
     closed = []
 
     @observe.step
@@ -125,7 +125,7 @@ def test_a_generator_that_is_closed_early_is_told_as_aborted_and_is_closed_itsel
     assert only(captured.turns).status == "aborted"
 
 
-def test_what_is_sent_and_thrown_into_a_generator_arrives() -> None:
+def test_values_and_exceptions_sent_into_a_generator_arrive() -> None:
     @observe.step
     def echo() -> Any:
         got = None
@@ -146,7 +146,7 @@ def test_what_is_sent_and_thrown_into_a_generator_arrives() -> None:
     assert stop.value.value == "end"
 
 
-def test_coroutines_and_async_generators_are_steps_too() -> None:
+def test_coroutines_and_async_generators_are_steps() -> None:
     @observe.step
     async def fetch(key: str) -> str:
         await asyncio.sleep(0)
@@ -169,7 +169,7 @@ def test_coroutines_and_async_generators_are_steps_too() -> None:
     assert outer.parent_event_id == turn.run_id
 
 
-def test_concurrent_tasks_do_not_hang_on_each_others_spans() -> None:
+def test_spans_of_concurrent_tasks_are_independent() -> None:
     @observe.step
     async def child(name: str) -> str:
         await asyncio.sleep(0)
@@ -192,15 +192,15 @@ def test_concurrent_tasks_do_not_hang_on_each_others_spans() -> None:
         assert [e.parent_event_id for e in below] == [own.event_id]
 
 
-def test_nothing_of_a_span_is_left_in_the_context() -> None:
-    from gati._context import current_scope, current_span, paused
+def test_a_span_leaves_nothing_in_the_context() -> None:
+    from gati._context import current_scope, current_span, is_paused
 
     with capture(), observe.conversation("c"), observe.span("a"), observe.paused():
         pass
-    assert (current_scope.get(), current_span.get(), paused.get()) == (None, None, False)
+    assert (current_scope.get(), current_span.get(), is_paused.get()) == (None, None, False)
 
 
-def test_embeddings_are_told_by_their_texts_and_sizes() -> None:
+def test_embeddings_record_their_texts_and_sizes() -> None:
     from langchain_core.embeddings import DeterministicFakeEmbedding
 
     pytest.importorskip("numpy", reason="needs numpy")
@@ -217,7 +217,7 @@ def test_embeddings_are_told_by_their_texts_and_sizes() -> None:
     assert not any(isinstance(e, CustomEvent) for e in events)
 
 
-def test_an_event_made_by_hand_inside_a_run_stands_in_its_turn() -> None:
+def test_a_manual_event_inside_a_run_belongs_to_its_turn() -> None:
     def work(text: str) -> str:
         observe.track_event(StepEvent(step_name="by hand", input={"text": text}))
         return text
@@ -230,13 +230,13 @@ def test_an_event_made_by_hand_inside_a_run_stands_in_its_turn() -> None:
     assert captured.events == []
 
 
-def test_an_event_made_by_hand_outside_of_runs_belongs_to_the_conversation_around() -> None:
+def test_a_manual_event_outside_of_runs_belongs_to_the_enclosing_conversation() -> None:
     with capture() as captured, observe.conversation("c-1", user_id="u-1"):
         observe.track_event(StepEvent(step_name="by hand"))
     assert [(e.conversation_id, e.user_id) for e in captured.events] == [("c-1", "u-1")]
 
 
-def test_a_call_with_wrong_arguments_fails_as_ever_and_is_told() -> None:
+def test_a_call_with_wrong_arguments_raises_type_error_and_is_recorded() -> None:
     @observe.step
     def double(number: int) -> int:
         return 2 * number
@@ -249,14 +249,14 @@ def test_a_call_with_wrong_arguments_fails_as_ever_and_is_told() -> None:
     assert (event.status, event.input) == ("error", {"args": [1, 2]})
 
 
-def test_an_exception_leaves_a_span_as_it_came() -> None:
+def test_a_span_does_not_change_exceptions() -> None:
     for watched in (False, True):
         with capture(enabled=watched) as captured, pytest.raises(ZeroDivisionError), observe.span("divide"):
             1 / 0  # noqa: B018 - the exception is the test
         assert [turn.status for turn in captured.turns] == ["error"] * watched
 
 
-def test_an_async_generator_that_is_closed_early_is_told_as_aborted_and_is_closed_itself() -> None:
+def test_an_async_generator_closed_early_is_recorded_as_aborted_and_closed() -> None:
     closed = []
 
     @observe.step
@@ -278,7 +278,7 @@ def test_an_async_generator_that_is_closed_early_is_told_as_aborted_and_is_close
     assert only(captured.turns).status == "aborted"
 
 
-def test_what_is_sent_and_thrown_into_an_async_generator_arrives() -> None:
+def test_values_and_exceptions_sent_into_an_async_generator_arrive() -> None:
     @observe.step
     async def echo() -> AsyncIterator[Any]:
         got = None
@@ -298,7 +298,7 @@ def test_what_is_sent_and_thrown_into_an_async_generator_arrives() -> None:
     assert only(captured.turns).status == "completed"
 
 
-def test_of_a_long_stream_only_its_beginning_is_kept() -> None:
+def test_only_the_first_items_of_a_long_stream_are_kept() -> None:
     @observe.step
     def numbers() -> Iterator[int]:
         yield from range(3000)
@@ -320,7 +320,7 @@ def test_of_a_long_stream_only_its_beginning_is_kept() -> None:
         assert len(step.output["output"]) <= 1001
 
 
-def test_a_span_may_end_in_another_context_than_it_began() -> None:
+def test_a_span_may_end_in_another_context() -> None:
     with capture() as captured:
         step = observe.span("elsewhere")
         contextvars.copy_context().run(step.__enter__)

@@ -1,4 +1,4 @@
-"""System prompts from the callback's hands to both destinations: read, serialised, transmitted."""
+"""System prompts from the callback to both destinations: extraction, serialization, delivery."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ extract = GatiLangChainCallback._extract_system_and_user_prompts
 
 
 class Typed:
-    """A message of nobody's: `type` and `content`."""
+    """A message class of an unknown library, with `type` and `content`."""
 
     def __init__(self, kind: str, content: str) -> None:
         self.type = kind
@@ -25,7 +25,7 @@ class Typed:
 
 
 class Roled:
-    """A message of nobody's: `role` and `content`."""
+    """A message class of an unknown library, with `role` and `content`."""
 
     def __init__(self, role: str, content: str) -> None:
         self.role = role
@@ -33,28 +33,28 @@ class Roled:
 
 
 def named(name: str, content: str) -> Any:
-    """A message that only its class's name tells apart."""
+    """A message whose role is known only by its class name."""
     return type(name, (), {"content": content})()
 
 
 # -- extraction ---------------------------------------------------------------------------
 
 
-def test_a_string_is_the_users():
+def test_a_string_is_user_text():
     assert extract(["Hello, how are you?"]) == ("", "Hello, how are you?")
     assert extract(["First prompt", "Second prompt"]) == ("", "First prompt\n\nSecond prompt")
 
 
-def test_dicts_are_told_apart_by_their_role():
+def test_dicts_are_distinguished_by_role():
     prompts = [[{"role": "system", "content": "Be helpful."}, {"role": "user", "content": "What is 2+2?"}]]
     assert extract(prompts) == ("Be helpful.", "What is 2+2?")
 
 
-def test_langchains_messages_are_told_apart():
+def test_langchain_messages_are_distinguished():
     assert extract([[SystemMessage("Be helpful."), HumanMessage("What is 2+2?")]]) == ("Be helpful.", "What is 2+2?")
 
 
-def test_objects_are_told_apart_by_type_or_role():
+def test_objects_are_distinguished_by_type_or_role():
     assert extract([[Typed("system", "Write code."), Typed("human", "Add numbers.")]]) == (
         "Write code.",
         "Add numbers.",
@@ -62,7 +62,7 @@ def test_objects_are_told_apart_by_type_or_role():
     assert extract([[Roled("system", "Write code."), Roled("user", "Add numbers.")]]) == ("Write code.", "Add numbers.")
 
 
-def test_objects_without_either_are_told_apart_by_the_name_of_their_class():
+def test_other_objects_are_distinguished_by_class_name():
     prompts = [[named("SystemMessage", "You are an expert."), named("HumanMessage", "Help me.")]]
     assert extract(prompts) == ("You are an expert.", "Help me.")
 
@@ -72,30 +72,30 @@ def test_several_system_messages_are_joined_with_a_blank_line():
     assert extract(prompts) == ("Be helpful.\n\nBe concise.", "Hello")
 
 
-def test_answers_in_between_stay_with_the_users_text():
+def test_answers_are_kept_with_the_user_text():
     prompts = [[SystemMessage("Be helpful."), HumanMessage("What is AI?"), AIMessage("AI stands for…")]]
     assert extract(prompts) == ("Be helpful.", "What is AI?\n\nAI stands for…")
 
 
-def test_mixed_formats_are_read_side_by_side():
+def test_mixed_formats_are_read():
     prompts = [[Typed("system", "One."), {"role": "system", "content": "Two."}], "Three.", [("human", "Four.")]]
     assert extract(prompts) == ("One.\n\nTwo.", "Three.\n\nFour.")
 
 
 @pytest.mark.parametrize("nothing", [None, [], [[]], [None], ""])
-def test_nothing_is_two_empty_texts(nothing: Any):
+def test_no_messages_are_two_empty_texts(nothing: Any):
     assert extract(nothing) == ("", "")
 
 
-def test_what_cannot_be_read_is_kept_as_text():
+def test_unreadable_values_are_kept_as_text():
     assert extract([[SystemMessage("Be helpful."), 42]]) == ("Be helpful.", "42")
 
 
-def test_an_instance_of_the_callback_does_it_too():
+def test_the_callback_extracts_prompts():
     assert GatiLangChainCallback()._extract_system_and_user_prompts(["Hello"]) == ("", "Hello")
 
 
-# -- serialisation ------------------------------------------------------------------------
+# -- serialization ------------------------------------------------------------------------
 
 
 def event(system_prompt: str) -> LLMCallEvent:
@@ -105,7 +105,7 @@ def event(system_prompt: str) -> LLMCallEvent:
     )  # fmt: skip
 
 
-def test_an_event_holds_its_system_prompt_at_the_top_and_in_its_data():
+def test_an_event_contains_its_system_prompt_at_the_top_and_in_its_data():
     wire = event("Be helpful.").to_dict()
     assert wire["system_prompt"] == wire["data"]["system_prompt"] == "Be helpful."
     assert wire["prompt"] == wire["data"]["prompt"] == "User message"
@@ -114,12 +114,12 @@ def test_an_event_holds_its_system_prompt_at_the_top_and_in_its_data():
     assert json.loads(json.dumps(wire)) == wire
 
 
-def test_an_empty_system_prompt_is_told_as_empty():
+def test_an_empty_system_prompt_is_recorded_as_empty():
     wire = event("").to_dict()
     assert wire["system_prompt"] == wire["data"]["system_prompt"] == ""
 
 
-# -- transmission -------------------------------------------------------------------------
+# -- delivery -----------------------------------------------------------------------------
 
 PRODUCT = "7f3a9f0e-6f57-4b7e-9f5e-2f4d2a6f8f11"
 TUTOR = ChatPromptTemplate([("system", "You are a {subject} tutor."), ("human", "{question}")], name="tutor")
@@ -151,7 +151,7 @@ def test_a_text_reaches_greenflash_as_a_text(greenflash: LocalServer):
     assert set(texts) == {"You are a math tutor."}
 
 
-def test_a_prompt_given_to_init_reaches_greenflash(greenflash: LocalServer):
+def test_a_prompt_passed_to_init_reaches_greenflash(greenflash: LocalServer):
     given = {"external_template_id": "tutor-v2", "content": "Teach {{subject}}.", "variables": {"subject": "math"}}
     observe.init(
         agent_name="school",
@@ -170,7 +170,7 @@ def test_a_prompt_given_to_init_reaches_greenflash(greenflash: LocalServer):
         assert prompt["variables"] == {"subject": "math"}
 
 
-def test_a_prompt_reaches_a_gati_backend_apart_from_the_users_text(backend: LocalServer):
+def test_a_prompt_reaches_a_gati_backend_separate_from_the_user_text(backend: LocalServer):
     observe.init(agent_name="school", backend_url=backend.url, backend_api_key=backend.api_key)
     ask()
     assert observe.flush(timeout=10.0)
@@ -180,7 +180,7 @@ def test_a_prompt_reaches_a_gati_backend_apart_from_the_users_text(backend: Loca
     assert call["completion"] == "8"
 
 
-def test_an_event_of_the_users_own_reaches_a_gati_backend(backend: LocalServer):
+def test_a_manual_event_reaches_a_gati_backend(backend: LocalServer):
     observe.init(agent_name="school", backend_url=backend.url, backend_api_key=backend.api_key)
     observe.track_event(event("System message"))
     assert observe.flush(timeout=10.0)

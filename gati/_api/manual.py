@@ -1,4 +1,4 @@
-"""What users tell by hand → records: events, who is who, ratings, product events."""
+"""Create records from the manual calls of `observe`: events, identities, ratings and business events."""
 
 from __future__ import annotations
 
@@ -10,96 +10,100 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from gati._api.runtime import runtime
+from gati._api.scopes import id_to_str
 from gati._context import current_scope
 from gati.events import Action, Event
 from gati.langchain.current import current
 from gati.pipeline import internal_errors
 from gati.trace.records import ManualEvent
 
+__all__ = ["id_to_str", "record_action", "record_event", "record_product_event", "record_rating"]
 
-def event(given: object) -> None:
-    """Take an event as it is now; later edits of the caller's are not seen."""
+
+def record_event(event: object) -> None:
+    """Record a copy of an event, so that later changes by the caller have no effect."""
     if runtime.pipeline is None:
         return
-    from gati.langchain.snapshot import freeze
+    from gati.langchain.snapshot import take_snapshot
 
     with internal_errors.guard("track_event"):
-        if not isinstance(given, Event):
-            internal_errors.log.tell("track_event", "track_event takes an event of gati, got %s", type(given).__name__)
+        if not isinstance(event, Event):
+            internal_errors.log.emit("track_event", "track_event takes a gati event, got %s", type(event).__name__)
             return
-        taken: dict[str, Any] = {
-            f.name: freeze(v)
-            for f in dataclasses.fields(given)
-            if isinstance(v := getattr(given, f.name), (dict, list))
+        changes: dict[str, Any] = {
+            f.name: take_snapshot(value)
+            for f in dataclasses.fields(event)
+            if isinstance(value := getattr(event, f.name), (dict, list))
         }
-        taken["started_ns"] = given.started_ns or time.time_ns()
+        changes["started_ns"] = event.started_ns or time.time_ns()
         recorder = current.recorder
-        around = recorder.around() if recorder is not None else None
-        runtime.put(ManualEvent(dataclasses.replace(given, **taken), current_scope.get(), around))
+        run_id = recorder.current_run_id() if recorder is not None else None
+        runtime.put(ManualEvent(dataclasses.replace(event, **changes), current_scope.get(), run_id))
 
 
-def action(endpoint: Literal["users", "organizations", "ratings", "events"], **body: Any) -> None:
-    """Take something to tell the destination beside conversations; None values are left out."""
+def record_action(endpoint: Literal["users", "organizations", "ratings", "events"], **body: Any) -> None:
+    """Record a request that is not part of a conversation. None values are left out."""
     if runtime.pipeline is None:
         return
-    from gati.langchain.snapshot import freeze
+    from gati.langchain.snapshot import take_snapshot
 
     with internal_errors.guard(endpoint):
-        kept = {
-            key: freeze(dict(value)) if isinstance(value, Mapping) else value
+        body = {
+            key: take_snapshot(dict(value)) if isinstance(value, Mapping) else value
             for key, value in body.items()
             if value is not None
         }
-        runtime.put(ManualEvent(Action(endpoint, kept), None))
+        runtime.put(ManualEvent(Action(endpoint, body), None))
 
 
-def rating(*, run_id: str | None, conversation_id: str | None, rated_at: datetime | None, **body: Any) -> None:
-    """A rating of an answer, a conversation, or the conversation around."""
+def record_rating(*, run_id: str | None, conversation_id: str | None, rated_at: datetime | None, **body: Any) -> None:
+    """Record a rating of an answer (`run_id`) or of a conversation; default: the enclosing conversation."""
     scope = current_scope.get()
     if run_id is None and conversation_id is None:
         conversation_id = scope.conversation_id if scope is not None else None
     if run_id is None and conversation_id is None:
-        internal_errors.log.tell(
-            "log_rating", "log_rating was told neither a run nor a conversation; the rating is not kept"
+        internal_errors.log.emit(
+            "log_rating", "log_rating got neither run_id nor conversation_id; the rating is dropped"
         )
         return
-    action(
+    record_action(
         "ratings",
-        product_id=_product(),
+        product_id=_product_id(),
         external_message_id=f"{run_id}:answer" if run_id is not None else None,
         external_conversation_id=conversation_id if run_id is None else None,
-        rated_at=_iso(rated_at),
+        rated_at=_format_utc(rated_at),
         **body,
     )
 
 
-def product_event(
+def record_product_event(
     event_type: str, *, value: object, conversation_id: str | None, user_id: str | None, insert_id: str | None,
     event_at: datetime | None, **body: Any,
 ) -> None:  # fmt: skip
-    """Something that happened in the business, of the user and conversation around."""
+    """Record a business event; default: of the enclosing conversation and its user."""
     scope = current_scope.get()
     settings = runtime.settings
-    action(
+    record_action(
         "events",
         event_type=event_type,
-        product_id=_product(),
+        product_id=_product_id(),
         value=str(value),
         external_conversation_id=conversation_id or (scope.conversation_id if scope is not None else None),
         external_user_id=user_id
         or (scope.user_id if scope is not None else None)
         or (settings.user_id if settings is not None else None),
         insert_id=insert_id or str(uuid4()),
-        event_at=_iso(event_at or datetime.now(UTC)),
+        event_at=_format_utc(event_at or datetime.now(UTC)),
         **body,
     )
 
 
-def _product() -> str | None:
+def _product_id() -> str | None:
     return runtime.settings.product_id if runtime.settings is not None else None
 
 
-def _iso(at: datetime | None) -> str | None:
+def _format_utc(at: datetime | None) -> str | None:
+    """Format a time in UTC: `2026-11-27T01:30:45.000Z`."""
     if at is None:
         return None
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""The only global state: the pipeline of this process, from `init` to `shutdown`."""
+"""The runtime: the only global state of gati, the pipeline of this process between `init` and `shutdown`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gati.langchain.current import current
@@ -26,9 +25,9 @@ logger = logging.getLogger("gati")
 
 
 class Runtime:
-    """Owns the pipeline. Start and stop are rare and locked; everything else only reads.
+    """Owns the pipeline. `start` and `stop` take a lock; everything else only reads.
 
-    Forks and the program's exit are the pipeline's own affair.
+    The pipeline handles forks and process exit.
     """
 
     __slots__ = ("_lock", "pipeline", "settings")
@@ -39,34 +38,39 @@ class Runtime:
         self.settings: Settings | None = None
 
     def start(self, settings: Settings, exporters: Sequence[Exporter] | None = None) -> None:
-        """Replace what runs by a pipeline for `settings`. What the old one holds is delivered first.
+        """Start a pipeline for `settings`. A running pipeline delivers its data and is replaced.
 
         Args:
             settings: validated options.
-            exporters: destinations, instead of those that the settings name.
+            exporters: used instead of the destinations of the settings.
+
+        Raises:
+            gati.errors.ConfigurationError: `exporters` is invalid; a running pipeline is kept.
         """
+        from gati._api.destinations import active_destinations
         from gati.langchain import injection
         from gati.langchain.recorder import Recorder
         from gati.pipeline.pipeline import Pipeline
 
-        if settings.system_prompt is not None:
-            from gati.trace.prompt_builder import explicit_prompt
-
-            explicit_prompt(settings.system_prompt)  # a fault in it is the caller's, and told now
+        destinations = active_destinations(settings)
         with self._lock:
             self.stop(settings.shutdown_timeout)
             self.settings = settings
+            internal_errors.debug = settings.debug
             if not settings.enabled:
                 return
-            chosen = _exporters(settings) if exporters is None else exporters
-            self.pipeline = Pipeline(partial(_LateAssembler, settings), chosen, options=settings)
-            current.report_error = internal_errors.note
-            current.recorder = Recorder(self.pipeline.put, settings.conversation_id, internal_errors.note)
+            if exporters is None:
+                exporters = [destination.make_exporter() for destination in destinations]
+                if settings.local is None and destinations[0].kind == "local":
+                    _log_default_store(exporters[0])
+            self.pipeline = Pipeline(partial(_LazyAssembler, settings), exporters, options=settings)
+            current.report_error = internal_errors.report
+            current.recorder = Recorder(self.pipeline.put, settings.conversation_id, internal_errors.report)
             if settings.auto_inject:
                 injection.switch_on()
 
     def stop(self, timeout: float) -> None:
-        """Stop watching, deliver within `timeout` seconds, leave the rest in the spool."""
+        """Stop recording and deliver within `timeout` seconds. Undelivered messages stay in the spool."""
         from gati.langchain import injection
 
         with self._lock:
@@ -78,7 +82,7 @@ class Runtime:
             pipeline.shutdown(timeout)
 
     def put(self, record: Record) -> None:
-        """Hand a record to the pipeline; nothing happens when there is none."""
+        """Pass a record to the pipeline, if one is running."""
         if (pipeline := self.pipeline) is not None:
             pipeline.put(record)
 
@@ -86,76 +90,41 @@ class Runtime:
 runtime = Runtime()
 
 
-class _LateAssembler:
-    """The assembler, loaded with the first records: in the background, not in the user's `init`."""
+def _log_default_store(exporter: Exporter) -> None:
+    path = getattr(exporter, "store_path", None)
+    logger.warning("no Greenflash key: conversations are kept on this machine, in %s (see: gati studio)", path)
 
-    __slots__ = ("_made", "_settings")
+
+class _LazyAssembler:
+    """Loads the assembler with the first records, in the background thread instead of the user's `init`."""
+
+    __slots__ = ("_assembler", "_settings")
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._made: Assembler | None = None
+        self._assembler: Assembler | None = None
 
     @property
     def open_turns(self) -> int:
-        return self._made.open_turns if self._made is not None else 0
+        return self._assembler.open_turns if self._assembler is not None else 0
 
     def feed(self, records: Iterable[Record]) -> list[Item]:
-        if self._made is None:
-            self._made = _assembler(self._settings)
-        return self._made.feed(records)
+        if self._assembler is None:
+            from gati.trace.assembler import Assembler
+
+            self._assembler = Assembler(self._settings, _abandon_run, internal_errors.report)
+        return self._assembler.feed(records)
 
     def tick(self, now_ns: int) -> list[Item]:
-        return self._made.tick(now_ns) if self._made is not None else []
+        return self._assembler.tick(now_ns) if self._assembler is not None else []
 
     def settle(self) -> list[Item]:
-        return self._made.settle() if self._made is not None else []
+        return self._assembler.settle() if self._assembler is not None else []
 
     def drain(self) -> list[Item]:
-        return self._made.drain() if self._made is not None else []
+        return self._assembler.drain() if self._assembler is not None else []
 
 
-def _assembler(settings: Settings) -> Assembler:
-    from gati.trace.assembler import Assembler
-    from gati.trace.identity import Defaults
-    from gati.trace.turn_builder import Options
-
-    whose = Defaults(settings.conversation_id, settings.user_id, settings.organization_id, settings.properties)
-    options = Options(
-        agent_name=settings.agent_name,
-        environment=settings.environment,
-        input_key=settings.input_key,
-        output_key=settings.output_key,
-        import_history=settings.import_history,
-        system_prompt=settings.system_prompt,
-        incremental=settings.submission == "incremental",
-        defaults=whose,
-    )
-    return Assembler(options, settings.turn_timeout, _given_up)
-
-
-def _given_up(run_id: UUID) -> None:
+def _abandon_run(run_id: UUID) -> None:
     if (recorder := current.recorder) is not None:
-        recorder.given_up(run_id)
-
-
-def _exporters(settings: Settings) -> list[Exporter]:
-    """The destinations that the settings name; the embedded store when they name none."""
-    chosen: list[Exporter] = []
-    if settings.api_key is not None or settings.client is not None:
-        from gati.exporters.greenflash.exporter import GreenflashExporter
-
-        chosen.append(GreenflashExporter(settings))
-    if settings.backend_url is not None:
-        from gati.exporters.events_api import EventsApiExporter
-
-        chosen.append(EventsApiExporter(settings))
-    if settings.local or (settings.local is None and not chosen):
-        from gati.exporters.greenflash.encoder import GreenflashEncoder
-        from gati.exporters.local import LocalExporter
-        from gati.store.store import default_path
-
-        path = settings.local if isinstance(settings.local, Path) else default_path()
-        chosen.append(LocalExporter(path, settings.local_max_bytes, GreenflashEncoder(settings)))
-        if settings.local is None:
-            logger.warning("no Greenflash key: conversations are kept on this machine, in %s (see: gati studio)", path)
-    return chosen
+        recorder.abandoned(run_id)

@@ -1,4 +1,4 @@
-"""`with observe.conversation(...)` and `with observe.paused()`: also async, also decorators."""
+"""`observe.conversation` and `observe.paused`: context managers, sync and async, and decorators."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from contextvars import Token
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
-from gati._context import current_scope, rare
-from gati._context import paused as paused_var
+from gati._context import current_scope, features_used, is_paused
+from gati.langchain.current import current
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from gati.events import Prompt
     from gati.trace.records import Scope
 
 F = TypeVar("F", bound=Callable[..., Any])
-Id = str | int | UUID
+ScopeId = str | int | UUID
 
 
-class _Around:
-    """What the scopes share: sync and async blocks, and decorating functions of each kind.
+class _Scope:
+    """Base class of the scopes: a sync and async context manager and a decorator.
 
-    An object may be entered again while it is entered (a decorated function that calls itself).
+    A scope is reentrant, since a decorated function may call itself.
     """
 
     def __init__(self) -> None:
@@ -38,8 +39,8 @@ class _Around:
         try:
             token.var.reset(token)
         except ValueError:
-            # Left in another context than entered: a generator that was closed elsewhere. That
-            # context is gone, and with it the value.
+            # The token belongs to another context, e.g. of a generator that was closed from a different task.
+            # That context no longer exists, so there is nothing to restore.
             pass
 
     def __enter__(self) -> Self:
@@ -60,11 +61,11 @@ class _Around:
         self.__exit__(kind, error, trace)
 
     def __call__(self, function: F) -> F:
-        return cast("F", _decorated(self, function))
+        return cast("F", _run_inside(self, function))
 
 
-def _decorated(scope: _Around, function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` inside `scope`; for generators the scope is around each step, not between them."""
+def _run_inside(scope: _Scope, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a function or coroutine function so that it runs inside `scope`."""
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
@@ -88,52 +89,66 @@ def _decorated(scope: _Around, function: Callable[..., Any]) -> Callable[..., An
     return run
 
 
-class conversation(_Around):  # noqa: N801 - reads as a statement: `with observe.conversation("c-42"):`
-    """Says whose conversation the runs inside are; overrides metadata and defaults.
+class conversation(_Scope):  # noqa: N801 - reads as a statement: `with observe.conversation("c-42"):`
+    """Set the conversation of the runs inside; overrides run metadata and the defaults of `init`.
 
-    Inner scopes add to outer ones. What is None is left as it is outside.
+    Scopes can be nested: an argument that is None is inherited from the enclosing scope, and properties are merged.
 
     Args:
-        conversation_id: your id of the conversation: str, int or UUID.
+        conversation_id: your id of the conversation.
         user_id: your id of the user.
         organization_id: your id of the user's organization.
-        properties: kept with the conversation.
-        system_prompt: text, or a dict with `external_prompt_id`, `components`, `variables`.
+        properties: attached to the conversation.
+        system_prompt: a text, or a dict with `external_prompt_id`, `content` or `components`, and `variables`.
+            An invalid one is ignored and counted in `stats().faults`.
     """
 
     def __init__(
         self,
-        conversation_id: Id | None = None,
+        conversation_id: ScopeId | None = None,
         *,
-        user_id: Id | None = None,
-        organization_id: Id | None = None,
+        user_id: ScopeId | None = None,
+        organization_id: ScopeId | None = None,
         properties: Mapping[str, Any] | None = None,
         system_prompt: str | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        from gati.trace.records import Scope  # late: `import gati` must cost next to nothing
+        from gati.trace.records import Scope  # imported late to keep `import gati` fast
 
+        self._prompt_error: Exception | None = None
         self._scope = Scope(
-            _text(conversation_id),
-            _text(user_id),
-            _text(organization_id),
+            id_to_str(conversation_id),
+            id_to_str(user_id),
+            id_to_str(organization_id),
             dict(properties) if properties else None,
-            dict(system_prompt) if isinstance(system_prompt, Mapping) else system_prompt,
+            self._parse(system_prompt) if system_prompt is not None else None,
         )
 
+    def _parse(self, system_prompt: Any) -> Prompt | None:
+        from gati.prompt_model import parse_prompt  # imported late: it loads pydantic
+
+        try:
+            return parse_prompt(system_prompt)
+        except Exception as error:  # noqa: BLE001 - an invalid prompt must not raise into the program
+            self._prompt_error = error
+            return None
+
     def _enter(self) -> Token[Any]:
-        return current_scope.set(_merged(current_scope.get(), self._scope))
+        if self._prompt_error is not None:
+            # Not in `__init__`: a decorator may be created before `init`.
+            current.report_error("conversation.system_prompt", self._prompt_error)
+        return current_scope.set(_merge_scopes(current_scope.get(), self._scope))
 
 
-class paused(_Around):  # noqa: N801 - reads as a statement: `with observe.paused():`
-    """Nothing that starts inside is recorded."""
+class paused(_Scope):  # noqa: N801 - reads as a statement: `with observe.paused():`
+    """Do not record runs that start inside."""
 
     def _enter(self) -> Token[Any]:
-        rare.done = True
-        return paused_var.set(True)
+        features_used.any = True
+        return is_paused.set(True)
 
 
-def _merged(outer: Scope | None, inner: Scope) -> Scope:
+def _merge_scopes(outer: Scope | None, inner: Scope) -> Scope:
     if outer is None:
         return inner
     properties = {**(outer.properties or {}), **(inner.properties or {})}
@@ -146,5 +161,6 @@ def _merged(outer: Scope | None, inner: Scope) -> Scope:
     )
 
 
-def _text(value: Id | None) -> str | None:
+def id_to_str(value: ScopeId | None) -> str | None:
+    """Convert an id to a string; None stays None."""
     return None if value is None else str(value)

@@ -1,7 +1,7 @@
-"""`observe.span`, `@observe.step`, `@observe.tool`: code that is not LangChain's joins the tree.
+"""`observe.span`, `@observe.step` and `@observe.tool` record code outside LangChain.
 
-What runs inside a span hangs on it, and the span hangs on the run around it, whichever of both
-is LangChain's. Before `init` a decorated function is just called.
+A span becomes a child of the enclosing run or span, and runs inside it become its children. Before `init` a decorated
+function is called without recording.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextvars import Token
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
-from gati._context import Span, current_span, rare
+from gati._context import OpenSpan, current_span, features_used
 from gati.langchain.current import current
 from gati.pipeline.internal_errors import guard
 
@@ -21,32 +21,32 @@ if TYPE_CHECKING:
     from typing import Self
 
 F = TypeVar("F", bound=Callable[..., Any])
-Kind = Literal["step", "tool", "retriever", "embedding", "memory_read", "memory_write"]
+SpanKind = Literal["step", "tool", "retriever", "embedding", "memory_read", "memory_write"]
 
-_PIECES = 1_000
-"""Most items of a generator that are kept as its output."""
+_MAX_ITEMS = 1_000
+"""Maximum number of items of a generator that are recorded as its output."""
 
 
-class _Running:
-    """One execution of a span; silent when nothing is watched.
+class _SpanExecution:
+    """One execution of a span. Does nothing if gati is not running.
 
-    ``with running:`` is around the span's own code. An exception that leaves it ends the span,
-    but for those in `last`, which are how a generator says that it has no more.
+    `with execution:` encloses the span's code. An exception ends the span as failed, except for `end_signals`, the
+    exceptions with which a generator ends normally.
     """
 
-    __slots__ = ("_last", "_span", "_token")
+    __slots__ = ("_end_signals", "_span", "_token")
 
-    def __init__(self, kind: str, name: str, given: Any, last: tuple[type[BaseException], ...] = ()) -> None:
-        self._last = last
-        self._span: Span | None = None
-        self._token: Token[Span | None] | None = None
+    def __init__(self, kind: str, name: str, inputs: Any, end_signals: tuple[type[BaseException], ...] = ()) -> None:
+        self._end_signals = end_signals
+        self._span: OpenSpan | None = None
+        self._token: Token[OpenSpan | None] | None = None
         if (recorder := current.recorder) is not None:
             with guard("span"):
-                self._span = recorder.span_started(kind, name, given)
+                self._span = recorder.span_started(kind, name, inputs)
 
     def __enter__(self) -> None:
         if self._span is not None:
-            rare.done = True
+            features_used.any = True
             self._token = current_span.set(self._span)
 
     def __exit__(
@@ -57,54 +57,54 @@ class _Running:
             try:
                 current_span.reset(token)
             except ValueError:
-                pass  # closed in another context than it was entered in; that context is gone
-        if error is not None and not isinstance(error, self._last):
+                pass  # closed in another context than the one it was entered in, which no longer exists
+        if error is not None and not isinstance(error, self._end_signals):
             self.fail(error)
 
     def end(self, output: Any) -> None:
-        """The span is over and well."""
+        """Record that the span succeeded."""
         if self._span is not None and (recorder := current.recorder) is not None:
             with guard("span"):
-                recorder.ended(output, self._span.id)
+                recorder.run_ended(output, self._span.id)
 
     def fail(self, error: BaseException) -> None:
-        """The span is over with an exception, which the caller passes on."""
+        """Record that the span failed. The caller re-raises the exception."""
         if self._span is not None and (recorder := current.recorder) is not None:
             with guard("span"):
-                recorder.failed(error, self._span.id, {})
+                recorder.run_failed(error, self._span.id, {})
 
 
 class span:  # noqa: N801 - reads as a statement: `with observe.span("rank"):`
-    """A block of the program's own as a step of the conversation; sync and async.
+    """Record a block of code as a step of the conversation; a sync and async context manager.
+
+    Set the attribute `output` inside the block to record a result.
 
     Args:
-        name: what the step is called.
-        input: what it is given, as plain values.
-        kind: ``step``, ``tool``, ``retriever``, ``embedding``, ``memory_read`` or ``memory_write``.
-
-    `output` may be set inside the block.
+        name: the name of the step.
+        input: recorded as the step's input.
+        kind: the kind of event that is recorded.
     """
 
-    def __init__(self, name: str, *, input: Any = None, kind: Kind = "step") -> None:  # noqa: A002 - the field's word
+    def __init__(self, name: str, *, input: Any = None, kind: SpanKind = "step") -> None:  # noqa: A002 - named like the field of an event
         self.name = name
         self.input = input
         self.kind = kind
         self.output: Any = None
-        self._running: list[_Running] = []
+        self._running: list[_SpanExecution] = []
 
     def __enter__(self) -> Self:
-        running = _Running(self.kind, self.name, self.input)
-        running.__enter__()
-        self._running.append(running)
+        execution = _SpanExecution(self.kind, self.name, self.input)
+        execution.__enter__()
+        self._running.append(execution)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        running = self._running.pop()
-        running.__exit__(kind, error, trace)
+        execution = self._running.pop()
+        execution.__exit__(kind, error, trace)
         if error is None:
-            running.end(self.output)
+            execution.end(self.output)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -120,7 +120,12 @@ def step(function: F) -> F: ...
 @overload
 def step(*, name: str | None = None) -> Callable[[F], F]: ...
 def step(function: Any = None, *, name: str | None = None) -> Any:
-    """Decorates a function, a coroutine function or a generator: each call is a step."""
+    """Record each call of a function, coroutine function or generator function as a step.
+
+    Args:
+        function: the decorated function.
+        name: the name of the step; default: the function's name.
+    """
     return _decorator(function, "step", name)
 
 
@@ -129,7 +134,12 @@ def tool(function: F) -> F: ...
 @overload
 def tool(*, name: str | None = None) -> Callable[[F], F]: ...
 def tool(function: Any = None, *, name: str | None = None) -> Any:
-    """Decorates a function that an agent of your own uses as a tool: each call is a tool call."""
+    """Record each call of a function as a tool call, for agents that do not use LangChain's tools.
+
+    Args:
+        function: the decorated function.
+        name: the name of the tool; default: the function's name.
+    """
     return _decorator(function, "tool", name)
 
 
@@ -144,25 +154,27 @@ def _decorator(function: Any, kind: str, name: str | None) -> Any:
     return decorate if function is None else decorate(function)
 
 
-def _started(
-    function: Callable[..., Any], kind: str, name: str, args: Any, kwargs: Any, *last: type[BaseException]
-) -> _Running:
-    return _Running(kind, name, _arguments(function, args, kwargs) if current.recorder is not None else None, last)
+def _start_execution(
+    function: Callable[..., Any], kind: str, name: str, args: Any, kwargs: Any, *end_signals: type[BaseException]
+) -> _SpanExecution:
+    return _SpanExecution(
+        kind, name, _bind_arguments(function, args, kwargs) if current.recorder is not None else None, end_signals
+    )
 
 
-def _arguments(function: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, Any]:
+def _bind_arguments(function: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, Any]:
     try:
         bound = inspect.signature(function).bind(*args, **kwargs).arguments
     except (TypeError, ValueError):
-        return {"args": list(args), **kwargs}  # the call itself will say what is wrong with it
+        return {"args": list(args), **kwargs}  # the call itself will raise the error
     return {key: value for key, value in bound.items() if key not in ("self", "cls")}
 
 
 def _around_call(function: Callable[..., Any], kind: str, name: str) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
-        with (running := _started(function, kind, name, args, kwargs)):
+        with (execution := _start_execution(function, kind, name, args, kwargs)):
             result = function(*args, **kwargs)
-        running.end(result)
+        execution.end(result)
         return result
 
     return run
@@ -170,9 +182,9 @@ def _around_call(function: Callable[..., Any], kind: str, name: str) -> Callable
 
 def _around_coroutine(function: Callable[..., Any], kind: str, name: str) -> Callable[..., Any]:
     async def run(*args: Any, **kwargs: Any) -> Any:
-        with (running := _started(function, kind, name, args, kwargs)):
+        with (execution := _start_execution(function, kind, name, args, kwargs)):
             result = await function(*args, **kwargs)
-        running.end(result)
+        execution.end(result)
         return result
 
     return run
@@ -180,27 +192,27 @@ def _around_coroutine(function: Callable[..., Any], kind: str, name: str) -> Cal
 
 def _around_generator(function: Callable[..., Any], kind: str, name: str) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        running = _started(function, kind, name, args, kwargs, StopIteration)
+        execution = _start_execution(function, kind, name, args, kwargs, StopIteration)
         inner: Generator[Any, Any, Any] = function(*args, **kwargs)
-        pieces: list[Any] = []
+        items: list[Any] = []
         resume: Callable[[], Any] = functools.partial(next, inner)
         while True:
             try:
-                # Only while the generator's own code runs: between its steps the caller's does.
-                with running:
+                # Only while the generator's code runs; between its steps the caller's code runs.
+                with execution:
                     item = resume()
             except StopIteration as stop:
-                running.end(_pieced(pieces))
+                execution.end(_join_items(items))
                 return stop.value
-            if len(pieces) < _PIECES:
-                pieces.append(item)
+            if len(items) < _MAX_ITEMS:
+                items.append(item)
             try:
                 sent = yield item
             except GeneratorExit as closed:
-                running.fail(closed)
+                execution.fail(closed)
                 inner.close()
                 raise
-            except BaseException as thrown:  # noqa: BLE001 - whatever was thrown in goes on inside
+            except BaseException as thrown:  # noqa: BLE001 - any exception is passed on to the wrapped generator
                 resume = functools.partial(inner.throw, thrown)
             else:
                 resume = functools.partial(inner.send, sent)
@@ -210,26 +222,26 @@ def _around_generator(function: Callable[..., Any], kind: str, name: str) -> Cal
 
 def _around_async_generator(function: Callable[..., Any], kind: str, name: str) -> Callable[..., Any]:
     async def run(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        running = _started(function, kind, name, args, kwargs, StopAsyncIteration)
+        execution = _start_execution(function, kind, name, args, kwargs, StopAsyncIteration)
         inner: AsyncGenerator[Any, Any] = function(*args, **kwargs)
-        pieces: list[Any] = []
+        items: list[Any] = []
         resume: Callable[[], Any] = inner.__anext__
         while True:
             try:
-                with running:
+                with execution:
                     item = await resume()
             except StopAsyncIteration:
-                running.end(_pieced(pieces))
+                execution.end(_join_items(items))
                 return
-            if len(pieces) < _PIECES:
-                pieces.append(item)
+            if len(items) < _MAX_ITEMS:
+                items.append(item)
             try:
                 sent = yield item
             except GeneratorExit as closed:
-                running.fail(closed)
+                execution.fail(closed)
                 await inner.aclose()
                 raise
-            except BaseException as thrown:  # noqa: BLE001 - whatever was thrown in goes on inside
+            except BaseException as thrown:  # noqa: BLE001 - any exception is passed on to the wrapped generator
                 resume = functools.partial(inner.athrow, thrown)
             else:
                 resume = functools.partial(inner.asend, sent)
@@ -237,8 +249,8 @@ def _around_async_generator(function: Callable[..., Any], kind: str, name: str) 
     return run
 
 
-def _pieced(pieces: list[Any]) -> Any:
-    return "".join(pieces) if pieces and all(isinstance(piece, str) for piece in pieces) else pieces
+def _join_items(items: list[Any]) -> Any:
+    return "".join(items) if items and all(isinstance(item, str) for item in items) else items
 
 
 _WRAPPERS: tuple[tuple[Callable[[Any], bool], Callable[..., Callable[..., Any]]], ...] = (

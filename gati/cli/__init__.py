@@ -1,4 +1,4 @@
-"""The command `gati`. Its commands are in `commands`; this page only starts them."""
+"""The `gati` command line. `gati.cli.commands` defines the commands."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import sys
 
 
 def main() -> None:
-    """Entry point of the command `gati`."""
+    """Run the `gati` command; the entry point of the installed script."""
     try:
-        import rich  # noqa: F401  asked for here, so that what is missing is said clearly
-        import typer  # noqa: F401  for the same reason
+        import rich  # noqa: F401  imported only to see whether it is installed
+        import typer  # noqa: F401  imported only to see whether it is installed
     except ImportError as missing:
         print(f"gati: the command line needs {missing.name}: pip install 'gati-greenflash[cli]'", file=sys.stderr)
         raise SystemExit(4) from None
     from gati.cli import commands
 
-    commands.main()
+    commands.run_app()

@@ -1,4 +1,4 @@
-"""The commands of `gati`, each a few lines: what they do is said here, how is elsewhere."""
+"""The commands of `gati`, with their arguments and help. Each imports its implementation when it runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from gati.cli.output import Exit, fail, say
+from gati.cli.output import Exit, fail, print_note
 from gati.errors import ConfigurationError
 
 app = typer.Typer(
@@ -17,21 +17,21 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Watch LangChain and LangGraph programs; deliver their conversations to Greenflash, or read them here.",
-    epilog="Options of gati come from the environment and `.env`, see `gati doctor`. Exit codes: 0 all is well, "
-    "1 a check failed or something was not delivered, 2 a wrong argument or option, 3 no such conversation or store, "
-    "4 a package is missing.",
+    help="Record conversations of LangChain and LangGraph programs, and deliver them to Greenflash or read them locally.",
+    epilog="gati reads its options from environment variables and `.env`; `gati doctor` checks them. Exit codes: "
+    "0 success, 1 a check failed or something was not delivered, 2 invalid argument or option, 3 conversation or store "
+    "not found, 4 missing package.",
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 StorePath = Annotated[
     Path | None,
-    typer.Option("--store", help="The embedded store's file; default: the option `local`, else the usual place."),
+    typer.Option("--store", help="File of the embedded store. Default: the option `local`, or the default location."),
 ]
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         import gati
 
         print(gati.__version__)
@@ -40,137 +40,144 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _gati(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None: ...
 
 
-@app.command(epilog="Example: `gati demo`, or with a real model `OPENAI_API_KEY=… gati demo`")
-def demo(json: Json = False) -> None:
-    """Run an agent with a tool and a retriever, deliver its conversation, and show it."""
-    from gati.cli import demo as command
+@app.command(name="demo", epilog="Example: `gati demo`, or with a real model `OPENAI_API_KEY=… gati demo`")
+def demo_command(json: Json = False) -> None:
+    """Run a sample agent with a tool and a retriever, deliver its conversation, and print it."""
+    from gati.cli.demo import run_demo
 
-    raise typer.Exit(command.run(json_wanted=json))
+    raise typer.Exit(run_demo(json_wanted=json))
 
 
-@app.command(epilog="Example: `gati show`, `gati show demo-1a2b3c4d --json`, `gati show --list`")
-def show(
-    conversation: Annotated[str | None, typer.Argument(help="Its id; default: the newest one.")] = None,
+@app.command(name="show", epilog="Example: `gati show`, `gati show demo-1a2b3c4d --json`, `gati show --list`")
+def show_command(
+    conversation: Annotated[str | None, typer.Argument(help="ID of the conversation. Default: the newest one.")] = None,
     list_: Annotated[bool, typer.Option("--list", "-l", help="List the newest conversations instead.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="How many to list.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Number of conversations to list.")] = 20,
     store: StorePath = None,
     json: Json = False,
 ) -> None:
-    """Print a conversation of the embedded store."""
-    from gati.cli import show as command
+    """Print a conversation from the embedded store."""
+    from gati.cli import show
 
     if list_:
-        command.print_list(limit, store, json_wanted=json)
+        show.print_list(limit, store, json_wanted=json)
     else:
-        command.print_conversation(conversation, store, json_wanted=json)
+        show.print_conversation(conversation, store, json_wanted=json)
 
 
-@app.command(epilog="Example: `gati status`, `gati status --json`")
-def status(json: Json = False) -> None:
-    """Show what waits in the spool, what was refused, and what the embedded store holds."""
-    from gati.cli import spool
+@app.command(name="status", epilog="Example: `gati status`, `gati status --json`")
+def status_command(json: Json = False) -> None:
+    """Show messages waiting in the spool, rejected requests, and the size of the embedded store."""
+    from gati.cli.spool import show_status
 
-    raise typer.Exit(spool.show_status(json_wanted=json))
+    raise typer.Exit(show_status(json_wanted=json))
 
 
-@app.command(epilog="Example: `gati drain`, `gati drain --timeout 60`")
-def drain(
+@app.command(name="drain", epilog="Example: `gati drain`, `gati drain --timeout 60`")
+def drain_command(
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="Seconds after which to stop; default: when all is done.")
+        float | None, typer.Option(min=0, help="Stop after this many seconds. Default: run until the spool is drained.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Deliver what programs that are no more left in the spool."""
-    from gati.cli import spool
+    """Deliver messages left in the spool by processes that have exited."""
+    from gati.cli.spool import run_drain
 
-    raise typer.Exit(spool.bring(timeout, json_wanted=json))
+    raise typer.Exit(run_drain(timeout, json_wanted=json))
 
 
-@app.command(epilog="Example: `gati doctor`, `gati doctor --no-send`")
-def doctor(
-    send: Annotated[bool, typer.Option(help="Send one message and read it back.")] = True,
+@app.command(name="doctor", epilog="Example: `gati doctor`, `gati doctor --no-send`")
+def doctor_command(
+    send: Annotated[bool, typer.Option(help="Send a test message and read it back.")] = True,
     json: Json = False,
 ) -> None:
-    """Check options, versions, key, product, injection, delivery and spool, and say what to do."""
-    from gati.cli import doctor as command
+    """Check options, versions, API key, product, injection, delivery and spool, and suggest fixes."""
+    from gati.cli.doctor import run_doctor
 
-    raise typer.Exit(command.run(send=send, json_wanted=json))
+    raise typer.Exit(run_doctor(send=send, json_wanted=json))
 
 
-@app.command(epilog="Example: `gati export > all.jsonl`, `gati export c-42 --format markdown -o c-42.md`")
-def export(
-    conversations: Annotated[list[str] | None, typer.Argument(help="Their ids; default: all that fit.")] = None,
-    shape: Annotated[
-        Literal["jsonl", "markdown"], typer.Option("--format", help="A line of JSON each, or Markdown.")
+@app.command(
+    name="export", epilog="Example: `gati export > all.jsonl`, `gati export c-42 --format markdown -o c-42.md`"
+)
+def export_command(
+    conversations: Annotated[
+        list[str] | None, typer.Argument(help="IDs of the conversations. Default: all that match the filters.")
+    ] = None,
+    file_format: Annotated[
+        Literal["jsonl", "markdown"], typer.Option("--format", help="One JSON object per line, or Markdown.")
     ] = "jsonl",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file; default: standard output.")] = None,
-    words: Annotated[str, typer.Option(help="Only conversations in which these words occur.")] = "",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Output file. Default: standard output.")
+    ] = None,
+    words: Annotated[str, typer.Option(help="Only conversations that contain these words.")] = "",
     user: Annotated[str | None, typer.Option(help="Only conversations of this user.")] = None,
     agent: Annotated[str | None, typer.Option(help="Only conversations with this agent.")] = None,
     store: StorePath = None,
 ) -> None:
-    """Write conversations of the embedded store as JSON lines or Markdown."""
-    from gati.cli import export as command
+    """Export conversations from the embedded store as JSON lines or Markdown."""
+    from gati.cli.export import export_conversations
     from gati.store.queries import Filter
 
-    wanted = Filter(words=words, user=user, agent=agent)
-    raise typer.Exit(command.run(wanted, conversations or [], shape, output, store))
+    filters = Filter(words=words, user=user, agent=agent)
+    raise typer.Exit(export_conversations(filters, conversations or [], file_format, output, store))
 
 
-@app.command(epilog="Example: `gati push`, `gati push --product 0b9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a10`")
-def push(
-    product: Annotated[str | None, typer.Option(help="Product of conversations that name none; a UUID.")] = None,
+@app.command(name="push", epilog="Example: `gati push`, `gati push --product 0b9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a10`")
+def push_command(
+    product: Annotated[str | None, typer.Option(help="Product UUID for conversations without a product.")] = None,
     store: StorePath = None,
     json: Json = False,
 ) -> None:
-    """Send the embedded store to Greenflash: each message once, resumable."""
-    from gati.cli import push as command
+    """Send the embedded store to Greenflash. Each message is sent once; run it again to resume."""
+    from gati.cli.push import run_push
 
-    raise typer.Exit(command.run(product, store, json_wanted=json))
+    raise typer.Exit(run_push(product, store, json_wanted=json))
 
 
 @app.command(
-    epilog="Example: `gati serve --port 4527 --key gf_test`, then `GREENFLASH_BASE_URL=http://127.0.0.1:4527/api/v1`"
+    name="serve",
+    epilog="Example: `gati serve --port 4527 --key gf_test`, then `GREENFLASH_BASE_URL=http://127.0.0.1:4527/api/v1`",
 )
-def serve(
-    host: Annotated[str, typer.Option(help="Loopback only.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 4527,
+def serve_command(
+    host: Annotated[str, typer.Option(help="Address to listen on; loopback only.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 4527,
     key: Annotated[
-        list[str] | None, typer.Option(help="An accepted API key (repeatable). Default: any request.")
+        list[str] | None, typer.Option(help="API key to accept (repeatable). Default: accept any request.")
     ] = None,
-    faults: Annotated[
-        bool, typer.Option("--faults", help="Inject faults on request at `/__faults__`, for tests.")
-    ] = False,
+    faults: Annotated[bool, typer.Option("--faults", help="Let tests inject faults through `/__faults__`.")] = False,
     store: StorePath = None,
 ) -> None:
-    """Run a local Greenflash for tests, with strict validation, over the embedded store."""
+    """Run a local Greenflash server for tests, with strict validation, on the embedded store."""
     _require_studio_extra()
-    from gati.cli.store import place
+    from gati.cli.store import store_path
     from gati.testing.server.app import serve_test_server
 
-    file = place(store)
+    file = store_path(store)
     _serve_until_interrupted(
         host, port, lambda ready: serve_test_server(host, port, file, api_keys=key, control=faults, ready=ready)
     )
 
 
-@app.command(epilog="Example: `gati studio`, `gati studio --port 0 --no-browser`")
-def studio(
-    host: Annotated[str, typer.Option(help="Loopback only.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 4527,
-    browser: Annotated[bool, typer.Option(help="Open the pages in a browser, if there is one.")] = True,
+@app.command(name="studio", epilog="Example: `gati studio`, `gati studio --port 0 --no-browser`")
+def studio_command(
+    host: Annotated[str, typer.Option(help="Address to listen on; loopback only.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 4527,
+    browser: Annotated[bool, typer.Option(help="Open the studio in a web browser, if there is one.")] = True,
     store: StorePath = None,
 ) -> None:
-    """Read the embedded store's conversations in a browser."""
+    """Browse the conversations of the embedded store in a web browser."""
     _require_studio_extra()
-    from gati.cli.store import place
+    from gati.cli.store import store_path
     from gati.studio.server import create_studio_app, serve_store
 
-    file = place(store)
+    file = store_path(store)
     _serve_until_interrupted(
         host, port, lambda ready: serve_store(create_studio_app, host, port, file, ready=ready), browser=browser
     )
@@ -181,30 +188,30 @@ def _require_studio_extra() -> None:
     try:
         from gati.studio import server  # noqa: F401  imported only to see whether its packages are installed
     except ImportError as missing:
-        fail(f"this needs {missing.name}: pip install 'gati-greenflash[studio]'", Exit.MISSING)
+        fail(f"this command needs {missing.name}: pip install 'gati-greenflash[studio]'", Exit.MISSING)
 
 
 def _serve_until_interrupted(
-    host: str, port: int, run: Callable[[Callable[[str], None]], None], *, browser: bool = False
+    host: str, port: int, serve: Callable[[Callable[[str], None]], None], *, browser: bool = False
 ) -> None:
-    """Run a server; print its address once it is ready, and open it in a browser if asked for."""
+    """Run a server. Once it is ready, print its address and optionally open it in a web browser."""
 
     def ready(address: str) -> None:
         print(address, flush=True)
-        say("stop with Ctrl-C")
+        print_note("Press Ctrl-C to stop.")
         if browser:
             import webbrowser
 
             webbrowser.open(address)
 
     try:
-        run(ready)
+        serve(ready)
     except (OSError, ValueError) as fault:
         fail(f"cannot serve on {host}:{port}: {fault}", Exit.USAGE if isinstance(fault, ValueError) else Exit.FAILED)
 
 
-def main() -> None:
-    """Run the command line; a wrong option of gati ends it with a line, not a traceback."""
+def run_app() -> None:
+    """Run the command line. An invalid gati option ends it with an error message instead of a traceback."""
     try:
         app(prog_name="gati")
     except ConfigurationError as fault:

@@ -1,4 +1,4 @@
-"""A conversation as a person would want to read it in a terminal."""
+"""Render a conversation for the terminal."""
 
 from __future__ import annotations
 
@@ -16,166 +16,177 @@ from gati.store import message_columns
 from gati.store.queries import StoredMessage
 from gati.store.turn_view import StepView, TurnView, arrange_turns
 
-_LONG = 160
-"""Characters of an input, result or document that are shown."""
+_MAX_LENGTH = 160
+"""Maximum length in characters of a printed input, result or document."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Control characters but tab and line feed."""
+"""Control characters except tab and line feed."""
 
-Message = dict[str, Any]
-"""A wire message, as `gati.store.queries.wire_messages` gives it."""
-
-
-def render(messages: Iterable[Message]) -> RenderableType:
-    """The whole conversation: who said what, and between it what was done and spent."""
-    shown = _with_new_prompts(_plain(message) for message in messages)
-    return Group(*(part for turn in arrange_turns(shown) for part in _turn(turn)))
+WireMessage = dict[str, Any]
+"""A message in the form that `gati.store.queries.wire_messages` returns."""
 
 
-def short(value: Any) -> str:
-    """One line of a text or of a JSON value; an object with one entry `input` or `output` stands for its value."""
+def render(messages: Iterable[WireMessage]) -> RenderableType:
+    """Render user messages and answers, with the steps between them, and tokens, cost and time of each turn."""
+    stored = _mark_new_prompts(_strip_control_characters(message) for message in messages)
+    return Group(*(part for turn in arrange_turns(stored) for part in _render_turn(turn)))
+
+
+def format_one_line(value: Any) -> str:
+    """Format a value as one line of limited length.
+
+    An object with the single key `input` or `output` is shown as its value: ``{"output": "4"}`` becomes ``4``.
+    """
     if isinstance(value, dict) and set(value) in ({"output"}, {"input"}):
         (value,) = value.values()
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = " ".join(text.split())
-    return text if len(text) <= _LONG else text[: _LONG - 1] + "…"
+    return text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 1] + "…"
 
 
-def _plain(value: Any) -> Any:
-    """The value without control characters: a text must not steer the terminal."""
+def _strip_control_characters(value: Any) -> Any:
+    """Replace control characters in all strings of a value, so that recorded text cannot control the terminal."""
     if isinstance(value, str):
         return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", value)
     if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+        return {_strip_control_characters(key): _strip_control_characters(item) for key, item in value.items()}
+    return [_strip_control_characters(item) for item in value] if isinstance(value, list) else value
 
 
-def _with_new_prompts(messages: Iterable[Message]) -> list[StoredMessage]:
-    """The messages, each model call with its system prompt as `_prompt` where that is another than before."""
-    stored, last = [], ""
+def _mark_new_prompts(messages: Iterable[WireMessage]) -> list[StoredMessage]:
+    """Add `_prompt` to each model call whose system prompt differs from that of the call before it."""
+    stored, last_prompt = [], ""
     for number, message in enumerate(messages):
-        kind, prompt = message_columns.message_type(message), _prompt(message.get("prompt"))
-        if kind == "llm" and prompt != last:
-            message, last = {**message, "_prompt": prompt}, prompt
-        known = message_columns.extract_metrics(message, None)
+        kind, prompt = message_columns.message_type(message), _prompt_text(message.get("prompt"))
+        if kind == "llm" and prompt != last_prompt:
+            message, last_prompt = {**message, "_prompt": prompt}, prompt
+        metrics = message_columns.extract_metrics(message, None)
         at = message_columns.parse_timestamp(message["createdAt"]) if message.get("createdAt") else 0
-        stored.append(StoredMessage(number, 0, at, kind, known.model, known.status, message, None))
+        stored.append(StoredMessage(number, 0, at, kind, metrics.model, metrics.status, message, None))
     return stored
 
 
-def _prompt(prompt: Any) -> str:
+def _prompt_text(prompt: Any) -> str:
     if not isinstance(prompt, dict):
-        return short(prompt or "")
-    return short(" ".join(str(part.get("content")) for part in prompt.get("components") or [prompt]))
+        return format_one_line(prompt or "")
+    return format_one_line(" ".join(str(part.get("content")) for part in prompt.get("components") or [prompt]))
 
 
-def _turn(turn: TurnView) -> Iterator[RenderableType]:
+def _render_turn(turn: TurnView) -> Iterator[RenderableType]:
     for message in turn.inputs:
-        yield from _said(message, "user" if message.type == "user_message" else "system", "bold cyan")
+        yield from _render_message(message, "user" if message.type == "user_message" else "system", "bold cyan")
     tree = Tree("", hide_root=True, guide_style="dim")
     for step in turn.steps:
-        _grow(tree, step)
+        _add_step(tree, step)
     if turn.steps:
-        yield _indented(tree)
+        yield _indent(tree)
     agent = (turn.start.body.get("properties") or {}).get("agent_name") if turn.start else None
     for message in turn.answers:
-        yield from _said(message, str(agent or "assistant"), "bold green")
+        yield from _render_message(message, str(agent or "assistant"), "bold green")
     if turn.end is not None:
-        known = turn.totals
+        totals = turn.totals
         facts = [
-            _tokens(known),
-            _cost(known),
-            _milliseconds(known["latency_ms"]),
+            _format_tokens(totals),
+            _format_cost(totals),
+            _format_milliseconds(totals["latency_ms"]),
             f"run {turn.end.key.removesuffix(':end')}",
         ]
         if turn.status != "completed":
             facts.insert(0, turn.status)
-        yield _indented(Text(" · ".join(filter(None, facts)), "dim"))
+        yield _indent(Text(" · ".join(filter(None, facts)), "dim"))
 
 
-def _said(message: StoredMessage, who: str, style: str) -> Iterator[RenderableType]:
-    head = Text.assemble((who, style), (f"  {message_columns.format_timestamp(message.at)[11:19]}", "dim"))
+def _render_message(message: StoredMessage, author: str, style: str) -> Iterator[RenderableType]:
+    head = Text.assemble((author, style), (f"  {message_columns.format_timestamp(message.at)[11:19]}", "dim"))
     if message.status not in (None, "completed"):
         head.append(f"  {message.status}", "yellow")
     yield head
-    yield _indented(Text(str(message.body.get("content") or short(message.body.get("output") or ""))))
+    yield _indent(Text(str(message.body.get("content") or format_one_line(message.body.get("output") or ""))))
 
 
-def _indented(part: RenderableType) -> Padding:
+def _indent(part: RenderableType) -> Padding:
     return Padding(part, (0, 0, 1, 2), expand=False)
 
 
-def _grow(tree: Tree, step: StepView) -> None:
-    branch = tree.add(Group(_line(step), *_below(step)))
+def _add_step(tree: Tree, step: StepView) -> None:
+    branch = tree.add(Group(_step_line(step), *_step_details(step)))
     for child in step.children:
-        _grow(branch, child)
+        _add_step(branch, child)
 
 
 _STYLES = {"llm": "magenta", "tool_call": "yellow", "retrieval": "yellow", "thought": "italic"}
 
 
-def _line(step: StepView) -> Text:
-    """A step in a line: what it was, with what, how long, and the end of its id."""
-    known, body = step.properties, step.message.body
+def _step_line(step: StepView) -> Text:
+    """Summarize a step in one line: name, input, status, duration and the end of its ID."""
+    properties, body = step.properties, step.message.body
     if step.kind == "thought":
-        return Text(f"“{short((body.get('output') or {}).get('text') or '')}”", "italic")
+        return Text(f"“{format_one_line((body.get('output') or {}).get('text') or '')}”", "italic")
     line = Text(step.name, _STYLES.get(step.kind, "bold"))
     facts = []
     if step.kind == "llm":
-        facts = [_tokens(known), _cost(known)]
+        facts = [_format_tokens(properties), _format_cost(properties)]
     elif step.kind == "retrieval":
-        found = len((body.get("output") or {}).get("documents") or [])
-        facts = [short((body.get("input") or {}).get("query") or ""), f"→ {found} document{'s' * (found != 1)}"]
+        count = len((body.get("output") or {}).get("documents") or [])
+        facts = [
+            format_one_line((body.get("input") or {}).get("query") or ""),
+            f"→ {count} document{'s' * (count != 1)}",
+        ]
     elif step.kind == "tool_call":
-        facts = [short(body.get("input"))]
+        facts = [format_one_line(body.get("input"))]
     elif step.kind not in ("task", "workflow"):
-        facts = [short(body[key]) for key in ("input", "output") if body.get(key)]
+        facts = [format_one_line(body[key]) for key in ("input", "output") if body.get(key)]
     line.append("".join(f"  {fact}" for fact in facts))
     if step.status not in ("", "completed") and step.result is None:
         line.append(f"  {step.status}", "red" if step.status == "error" else "yellow")
     if step.latency_ms is not None:
-        line.append(f"  {_milliseconds(step.latency_ms)}", "dim")
-    if (first := known.get("time_to_first_token_ms")) is not None:
-        line.append(f" (first token {_milliseconds(first)})", "dim")
+        line.append(f"  {_format_milliseconds(step.latency_ms)}", "dim")
+    if (first_token_ms := properties.get("time_to_first_token_ms")) is not None:
+        line.append(f" (first token {_format_milliseconds(first_token_ms)})", "dim")
     return line.append(f"  {step.message.key[-8:]}", "dim blue")
 
 
-def _below(step: StepView) -> Iterator[Text]:
-    """What came out of a step, and the system prompt that a model call stood under, if it is a new one."""
+def _step_details(step: StepView) -> Iterator[Text]:
+    """Yield the output of a step, after the system prompt of a model call if it has changed."""
     body = step.message.body
     output = body.get("output") or {}
     if body.get("_prompt"):
         yield Text(f"  system prompt: {body['_prompt']}", "dim")
     if step.kind == "llm" and output.get("text"):
-        yield Text(f"  {short(output['text'])}", "italic")
+        yield Text(f"  {format_one_line(output['text'])}", "italic")
     if step.kind == "retrieval":
         for document in output.get("documents") or []:
-            yield Text(f"  · {short(document.get('text') if isinstance(document, dict) else document)}", "dim")
+            yield Text(
+                f"  · {format_one_line(document.get('text') if isinstance(document, dict) else document)}", "dim"
+            )
     if step.result is not None:
-        gave = step.result.body.get("output") or {}
+        result = step.result.body.get("output") or {}
         if step.result.type == "tool_error":
             handled = "  handled" if step.status == "handled" else ""
-            yield Text(f"  ✗ {gave.get('type', 'error')}: {short(gave.get('message') or '')}{handled}", "red")
+            yield Text(
+                f"  ✗ {result.get('type', 'error')}: {format_one_line(result.get('message') or '')}{handled}", "red"
+            )
         else:
-            yield Text(f"  → {short(gave)}")
+            yield Text(f"  → {format_one_line(result)}")
 
 
-def _tokens(known: dict[str, Any]) -> str:
-    given, made = known.get("tokens_in"), known.get("tokens_out")
-    if given is None and made is None:
+def _format_tokens(properties: dict[str, Any]) -> str:
+    """Return for example ``61 (40 cached) → 17 tokens``."""
+    tokens_in, tokens_out = properties.get("tokens_in"), properties.get("tokens_out")
+    if tokens_in is None and tokens_out is None:
         return "tokens unknown"
-    cached = f" ({known['cache_read_tokens']} cached)" if known.get("cache_read_tokens") else ""
-    return f"{'?' if given is None else given}{cached} → {'?' if made is None else made} tokens"
+    cached = f" ({properties['cache_read_tokens']} cached)" if properties.get("cache_read_tokens") else ""
+    return f"{'?' if tokens_in is None else tokens_in}{cached} → {'?' if tokens_out is None else tokens_out} tokens"
 
 
-def _cost(known: dict[str, Any]) -> str:
-    if known.get("cached"):
+def _format_cost(properties: dict[str, Any]) -> str:
+    if properties.get("cached"):
         return "from cache"
-    cost = known.get("cost_usd")
+    cost = properties.get("cost_usd")
     return "cost unknown" if cost is None else f"${cost:.6f}".rstrip("0").rstrip(".")
 
 
-def _milliseconds(value: Any) -> str:
+def _format_milliseconds(value: Any) -> str:
     if not isinstance(value, (int, float)):
         return ""
     return f"{value / 1000:.2f} s" if value >= 1000 else f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"

@@ -1,4 +1,4 @@
-"""`gati doctor`: is everything as it has to be, and if not, what to do."""
+"""`gati doctor`: check the installation, the options and the delivery, and suggest fixes."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from gati.cli.output import Exit, as_json, console
-from gati.cli.store import place
+from gati._api.destinations import active_destinations
+from gati.cli.output import Exit, console, print_json
+from gati.cli.store import store_path
 from gati.errors import ConfigurationError
 from gati.settings import Settings, load
 
-RANGES = {
+SUPPORTED_VERSIONS = {
     "langchain-core": ("1.0", "2"),
     "langgraph": ("1.0", "2"),
     "greenflash": ("1.0", "2"),
 }
-"""Versions that gati is made for, as in pyproject.toml: at least the first, below the second."""
+"""Supported versions, as in pyproject.toml: from the first, below the second."""
 
 _MARKS = {"pass": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 
 
 @dataclasses.dataclass
 class Check:
-    """One finding. `advice` says what to do, and is empty when there is nothing to do."""
+    """The result of one check. `advice` is empty if there is nothing to fix."""
 
     name: str
     verdict: Literal["pass", "warn", "fail"]
@@ -37,19 +38,19 @@ class Check:
     advice: str = ""
 
 
-def run(*, send: bool, json_wanted: bool = False) -> Exit:
-    """All checks; fails when one fails."""
+def run_doctor(*, send: bool, json_wanted: bool = False) -> Exit:
+    """Run all checks and print their results. The exit code is 1 if one fails."""
     checks = []
-    for check in examine(send=send):
+    for check in run_checks(send=send):
         checks.append(check)
         if not json_wanted:
-            _print(check)
+            _print_check(check)
     if json_wanted:
-        as_json([dataclasses.asdict(check) for check in checks])
+        print_json([dataclasses.asdict(check) for check in checks])
     return Exit.FAILED if any(check.verdict == "fail" for check in checks) else Exit.OK
 
 
-def _print(check: Check) -> None:
+def _print_check(check: Check) -> None:
     mark, style = _MARKS[check.verdict]
     screen = console()
     screen.print(f"[{style}]{mark} {check.verdict}[/]  {check.name}: ", end="")
@@ -58,94 +59,104 @@ def _print(check: Check) -> None:
         screen.print(f"        → {check.advice}", style="dim", markup=False, soft_wrap=True)
 
 
-def examine(*, send: bool) -> Iterator[Check]:
-    """The checks, one after the other."""
+def run_checks(*, send: bool) -> Iterator[Check]:
+    """Run the checks in order. Stop after the options if they are invalid."""
     yield Check("Python", "pass", platform.python_version())
-    yield from (_package(name) for name in RANGES)
+    yield from (_check_package(name) for name in SUPPORTED_VERSIONS)
     try:
         settings = load()
     except ConfigurationError as fault:
-        yield Check("options", "fail", str(fault), "docs/options.md lists all options")
+        yield Check("options", "fail", str(fault), "see docs/options.md for all options")
         return
     if not settings.enabled:
-        yield Check("options", "warn", "gati is switched off", "unset GATI_ENABLED")
+        yield Check("options", "warn", "gati is disabled", "unset GATI_ENABLED")
         settings = settings.model_copy(update={"enabled": True})
     else:
         yield Check("options", "pass", "valid")
-    yield from _greenflash(settings)
-    yield _spool(settings)
-    yield _store(settings)
-    yield _guarded("injection", _injection)
+    yield from _check_greenflash(settings)
+    yield _check_spool(settings)
+    yield _check_store(settings)
+    yield _run_guarded("injection", _check_injection)
     if send:
-        yield _guarded("delivery", lambda: _delivery(settings))
+        yield _run_guarded("delivery", lambda: _check_delivery(settings))
 
 
-def _guarded(name: str, check: Callable[[], Check]) -> Check:
+def _run_guarded(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
-    except Exception as fault:  # noqa: BLE001 - a check that breaks is a finding, not the end of the examination
-        return Check(name, "fail", f"{type(fault).__name__}: {fault}", "this is a fault of gati's: please report it")
+    except Exception as fault:  # noqa: BLE001 - a check that raises is reported, and the next ones still run
+        return Check(name, "fail", f"{type(fault).__name__}: {fault}", "this is a bug in gati, please report it")
 
 
-def _package(name: str) -> Check:
-    from packaging.version import Version  # late: LangChain brings it
+def _check_package(name: str) -> Check:
+    from packaging.version import Version  # imported late: installed with langchain-core
 
-    low, high = RANGES[name]
+    low, high = SUPPORTED_VERSIONS[name]
     try:
         found = version(name)
     except PackageNotFoundError:
         return Check(name, "fail", "not installed", f"pip install '{name}>={low},<{high}'")
     if Version(low) <= Version(found) < Version(high):
         return Check(name, "pass", found)
-    return Check(name, "warn", found, f"gati is made for {name} from {low} to below {high}")
+    return Check(name, "warn", found, f"gati supports {name}>={low},<{high}")
 
 
-def _greenflash(settings: Settings) -> Iterator[Check]:
+def _check_greenflash(settings: Settings) -> Iterator[Check]:
     if settings.api_key is None:
-        where = settings.backend_url or "the embedded store"
-        yield Check("key", "warn", f"none; conversations go to {where}", "set GREENFLASH_API_KEY to send to Greenflash")
+        destination = " and ".join(d.label for d in active_destinations(settings))
+        yield Check(
+            "key", "warn", f"not set; conversations go to {destination}", "set GREENFLASH_API_KEY to send to Greenflash"
+        )
         return
-    # late: loads the SDK
+    # Imported late, because it loads the SDK.
     from gati.exporters.greenflash.check import RequestFailedError, UnsupportedSdkError, fetch_products
 
     try:
-        known = fetch_products(settings)
+        accessible = fetch_products(settings)
     except UnsupportedSdkError:
-        yield Check("key", "warn", "set, but this SDK cannot ask whether it works", "pip install -U 'greenflash>=1.3'")
+        yield Check(
+            "key", "warn", "set, but this version of the SDK cannot verify it", "pip install -U 'greenflash>=1.3'"
+        )
         return
     except RequestFailedError as refusal:
         if refusal.status in (401, 403):
-            yield Check("key", "fail", f"refused ({refusal})", "compare GREENFLASH_API_KEY with the web app's key")
+            yield Check(
+                "key", "fail", f"rejected ({refusal})", "compare GREENFLASH_API_KEY with the key in the web app"
+            )
         else:
-            yield Check("key", "fail", str(refusal), "is the network up, and GREENFLASH_BASE_URL right?")
+            yield Check("key", "fail", str(refusal), "check the network connection and GREENFLASH_BASE_URL")
         return
-    yield Check("key", "pass", f"accepted, sees {len(known)} product{'s' * (len(known) != 1)}")
-    choices = ", ".join(f"{product} ({name})" for product, name in list(known.items())[:5])
+    yield Check("key", "pass", f"accepted, has access to {len(accessible)} product{'s' * (len(accessible) != 1)}")
+    choices = ", ".join(f"{product} ({name})" for product, name in list(accessible.items())[:5])
     if settings.product_id is None:
-        yield Check("product", "warn", "none", f"set GATI_PRODUCT_ID to one of: {choices}")
-    elif settings.product_id in known:
-        yield Check("product", "pass", known[settings.product_id])
+        yield Check("product", "warn", "not set", f"set GATI_PRODUCT_ID to one of: {choices}")
+    elif settings.product_id in accessible:
+        yield Check("product", "pass", accessible[settings.product_id])
     else:
-        yield Check("product", "fail", f"{settings.product_id} is not this key's", f"the key sees: {choices}")
+        yield Check(
+            "product", "fail", f"{settings.product_id} is not accessible with this key", f"accessible: {choices}"
+        )
 
 
-def _spool(settings: Settings) -> Check:
+def _check_spool(settings: Settings) -> Check:
     from gati.pipeline.engine import spool_folder
 
     if not settings.spool:
-        return Check("spool", "warn", "switched off", "what is not delivered when the program ends is lost")
+        return Check("spool", "warn", "disabled", "messages not delivered when the program exits are lost")
     folder = spool_folder(settings.spool_dir)
     if fault := _unwritable(folder):
-        return Check("spool", "fail", f"{folder}: {fault}", "set GATI_SPOOL_DIR to a folder that can be written")
-    return Check("spool", "pass", f"{folder} can be written")
+        return Check("spool", "fail", f"{folder}: {fault}", "set GATI_SPOOL_DIR to a writable folder")
+    return Check("spool", "pass", f"{folder} is writable")
 
 
-def _store(settings: Settings) -> Check:
-    file = place(settings=settings)
+def _check_store(settings: Settings) -> Check:
+    file = store_path(settings=settings)
     if fault := _unwritable(file.parent):
-        used = settings.local or (settings.local is None and settings.api_key is None and not settings.backend_url)
-        return Check("store", "fail" if used else "warn", f"{file}: {fault}", "set GATI_LOCAL to a file elsewhere")
-    return Check("store", "pass", f"{file} can be written")
+        used = any(d.kind == "local" for d in active_destinations(settings))
+        return Check(
+            "store", "fail" if used else "warn", f"{file}: {fault}", "set GATI_LOCAL to a file in a writable folder"
+        )
+    return Check("store", "pass", f"{file} is writable")
 
 
 def _unwritable(folder: Path) -> str | None:
@@ -157,31 +168,31 @@ def _unwritable(folder: Path) -> str | None:
         return fault.strerror or type(fault).__name__
 
 
-def _injection() -> Check:
+def _check_injection() -> Check:
     from gati.testing import capture
     from gati.testing.scripted_model import ScriptedChatModel
 
-    with capture(enabled=True, auto_inject=True) as captured:  # else an option could hide what is asked here
+    with capture(enabled=True, auto_inject=True) as captured:  # the environment may disable them
         ScriptedChatModel(replies=["well"]).invoke("How are you?")
     if captured.transcript() == [("user", "How are you?"), ("assistant", "well")]:
-        return Check("injection", "pass", "a run was seen without any callback given")
+        return Check("injection", "pass", "a run was recorded without passing callbacks")
     return Check(
-        "injection", "fail", f"a run was seen as {captured.transcript()}",
-        "pass callbacks=observe.get_callbacks(), and report your versions of LangChain",
+        "injection", "fail", f"a run was recorded as {captured.transcript()}",
+        "pass callbacks=observe.get_callbacks(), and report your LangChain versions",
     )  # fmt: skip
 
 
-def _delivery(settings: Settings) -> Check:
-    """One conversation through the whole pipeline, to where they really go."""
+def _check_delivery(settings: Settings) -> Check:
+    """Send a conversation through the whole pipeline to the configured destinations."""
     from gati import observe
     from gati.store import queries
     from gati.store.store import Store
     from gati.testing.scripted_model import ScriptedChatModel
 
     conversation_id = f"doctor-{secrets.token_hex(4)}"
-    remote = settings.api_key is not None or settings.backend_url is not None
+    remote = any(d.kind != "local" for d in active_destinations(settings))
     with tempfile.TemporaryDirectory(prefix="gati-doctor-") as folder:
-        # A store of its own, so that the user's is not filled with the doctor's questions.
+        # A temporary store, to keep test messages out of the user's store.
         file = Path(folder) / "doctor.db"
         observe.init(enabled=True, auto_inject=True, local=False if remote else file, spool=False)
         with observe.conversation(conversation_id, user_id="gati-doctor"):
@@ -190,14 +201,18 @@ def _delivery(settings: Settings) -> Check:
         paused = observe.stats().paused
         observe.shutdown(timeout=1.0)
         if not result or not result.delivered:
-            why = ", ".join(paused.values()) or str(result)
-            return Check("delivery", "fail", f"a message was not delivered: {why}", "mend what failed above first")
+            reason = ", ".join(paused.values()) or str(result)
+            return Check("delivery", "fail", f"a message was not delivered: {reason}", "fix the failures above first")
         if not remote:
             with closing(Store(file)) as store:
-                seen = len(queries.wire_messages(store, conversation_id)) == result.delivered
-            return Check("delivery", "pass" if seen else "fail", f"{result.delivered} messages sent and read back")
+                found = len(queries.wire_messages(store, conversation_id)) == result.delivered
+            return Check("delivery", "pass" if found else "fail", f"{result.delivered} messages sent and read back")
     if settings.api_key is None:
-        return Check("delivery", "pass", f"{result.delivered} messages were taken; a GATI backend is not read back")
+        return Check(
+            "delivery",
+            "pass",
+            f"{result.delivered} messages accepted; a GATI backend does not support reading them back",
+        )
     return _read_back(settings, conversation_id, result.delivered)
 
 
@@ -205,14 +220,14 @@ def _read_back(settings: Settings, conversation_id: str, count: int) -> Check:
     from gati.exporters.greenflash.check import RequestFailedError, UnsupportedSdkError, has_conversation
 
     try:
-        seen = has_conversation(settings, conversation_id)
+        found = has_conversation(settings, conversation_id)
     except UnsupportedSdkError:
-        return Check("delivery", "pass", f"{count} messages were taken; this SDK cannot read them back")
+        return Check("delivery", "pass", f"{count} messages accepted; this version of the SDK cannot read them back")
     except RequestFailedError as refusal:
-        return Check("delivery", "warn", f"{count} messages were taken, reading them back: {refusal}")
-    if seen:
+        return Check("delivery", "warn", f"{count} messages accepted, but reading them back failed: {refusal}")
+    if found:
         return Check("delivery", "pass", f"{count} messages sent and read back, conversation {conversation_id}")
     return Check(
-        "delivery", "warn", f"{count} messages were taken, but {conversation_id} is not listed yet",
+        "delivery", "warn", f"{count} messages accepted, but {conversation_id} is not listed yet",
         "look for it in the web app in a minute",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`gati export`: conversations of the embedded store as JSON lines or Markdown."""
+"""`gati export`: write conversations of the embedded store as JSON lines or Markdown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Literal
 
-from gati.cli.output import Exit, fail, say
+from gati.cli.output import Exit, fail, print_note
 from gati.cli.store import open_store
 from gati.store import export, queries
 from gati.store.queries import ConversationSummary, Filter
@@ -17,33 +17,37 @@ from gati.store.store import Store
 Format = Literal["jsonl", "markdown"]
 
 
-def run(wanted: Filter, ids: list[str], shape: Format, file: Path | None, path: Path | None) -> Exit:
-    """Write the conversations to `file` or to standard output.
+def export_conversations(
+    filters: Filter, ids: list[str], file_format: Format, output: Path | None, path: Path | None
+) -> Exit:
+    """Write conversations to a file or to standard output.
 
     Args:
-        wanted: which conversations, if no ids are given.
-        ids: conversations by name.
-        shape: a line of JSON for each conversation, or Markdown.
-        file: where to; None for standard output.
-        path: the store.
+        filters: Conversations to export. Ignored if `ids` are given.
+        ids: IDs of the conversations to export.
+        file_format: One JSON object per line, or Markdown.
+        output: Output file. None means standard output.
+        path: File of the store. None means the default.
     """
     count = 0
     with ExitStack() as stack:
         store = stack.enter_context(closing(open_store(path)))
-        out = sys.stdout if file is None else stack.enter_context(file.open("w", encoding="utf-8"))
-        for summary in _named(store, ids) if ids else export.iter_conversations(store, wanted):
+        out = sys.stdout if output is None else stack.enter_context(output.open("w", encoding="utf-8"))
+        for summary in _find_conversations(store, ids) if ids else export.iter_conversations(store, filters):
             out.write(
                 export.export_jsonl(store, summary)
-                if shape == "jsonl"
+                if file_format == "jsonl"
                 else export.export_markdown(store, summary) + "\n"
             )
             count += 1
-    say(f"{count} conversation{'s' * (count != 1)} exported{f' to {file}' if file else ''}")
+    print_note(f"{count} conversation{'s' * (count != 1)} exported{f' to {output}' if output else ''}")
     return Exit.OK
 
 
-def _named(store: Store, ids: list[str]) -> Iterator[ConversationSummary]:
-    for uid in ids:
-        if (summary := queries.find_conversation(store, uid)) is None:
-            fail(f"there is no conversation {uid!r} in {store.path}; see `gati show --list`", Exit.NOT_FOUND)
+def _find_conversations(store: Store, ids: list[str]) -> Iterator[ConversationSummary]:
+    for conversation_id in ids:
+        if (summary := queries.find_conversation(store, conversation_id)) is None:
+            fail(
+                f"there is no conversation {conversation_id!r} in {store.path}; see `gati show --list`", Exit.NOT_FOUND
+            )
         yield summary

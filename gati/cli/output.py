@@ -1,11 +1,18 @@
-"""How commands speak: rich on a terminal, plain lines elsewhere, JSON when asked."""
+"""Output of the commands: rich on a terminal, plain text otherwise, JSON on request.
+
+Results go to standard output; notes, progress bars and errors go to standard error.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
+import sysconfig
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console, RenderableType
@@ -13,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 _PLAIN_WIDTH = 160
-"""Columns where there is no terminal whose width could be asked."""
+"""Width in columns when the output is not a terminal."""
 
 
 class Exit(IntEnum):
@@ -23,67 +30,82 @@ class Exit(IntEnum):
     FAILED = 1
     """A check failed, or something was not delivered."""
     USAGE = 2
-    """An argument or an option of gati is wrong."""
+    """An argument or a gati option is invalid."""
     NOT_FOUND = 3
-    """There is no such conversation or store."""
+    """The conversation or the store does not exist."""
     MISSING = 4
-    """A package is not installed; the message says which extra brings it."""
+    """A package is not installed. The message names the extra that installs it."""
 
 
 def console() -> Console:
-    """Where results go."""
+    """Return a console on standard output."""
     return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
 
 
-def show(part: RenderableType) -> None:
-    """Print a result; elsewhere than on a terminal without blanks at the ends of lines."""
+def print_result(renderable: RenderableType) -> None:
+    """Print a renderable to standard output, without trailing blanks if that is not a terminal."""
     screen = console()
     if screen.is_terminal:
-        screen.print(part)
+        screen.print(renderable)
     else:
         with screen.capture() as captured:
-            screen.print(part)
+            screen.print(renderable)
         print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
-def say(text: str) -> None:
-    """Print a line for the person, beside the results."""
-    Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PLAIN_WIDTH).print(text, markup=False)
+def print_note(text: str) -> None:
+    """Print a line to standard error. Long lines are not wrapped, so that commands and paths can be copied."""
+    stderr = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PLAIN_WIDTH)
+    stderr.print(text, markup=False, soft_wrap=True)
 
 
-def progress(what: str, *, silent: bool) -> Progress:
-    """A progress bar beside the results."""
-    parts = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*parts, console=Console(stderr=True), disable=silent)
+def progress_bar(description: str, *, silent: bool) -> Progress:
+    """Return a progress bar on standard error, or one that prints nothing if `silent`."""
+    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), disable=silent)
 
 
 def fail(text: str, code: Exit = Exit.FAILED) -> NoReturn:
-    """Print what is wrong and end the command."""
-    say(f"gati: {text}")
+    """Print an error to standard error and exit."""
+    print_note(f"gati: {text}")
     raise SystemExit(int(code))
 
 
-def as_json(value: Any) -> None:
-    """Print a value as JSON."""
+def print_json(value: Any) -> None:
+    """Print a value to standard output as indented JSON."""
     print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 
-def rows(table: Sequence[Mapping[str, Any]], *, json_wanted: bool = False) -> None:
-    """Print equal rows: as JSON, as a table on a terminal, else tab-separated with a head line."""
+def print_rows(rows: Sequence[Mapping[str, Any]], *, json_wanted: bool = False) -> None:
+    """Print rows with the same keys: as JSON, as a table on a terminal, otherwise as TSV with a header line."""
     if json_wanted:
-        as_json(table)
-    elif table and sys.stdout.isatty():
-        shown = Table(box=None, header_style="bold", pad_edge=False)
-        for name in table[0]:
-            shown.add_column(name.replace("_", " "), overflow="fold")
-        for row in table:
-            shown.add_row(*(_cell(value) for value in row.values()))
-        console().print(shown)
-    elif table:
-        print("\t".join(table[0]))
-        for row in table:
-            print("\t".join(_cell(value) for value in row.values()))
+        print_json(rows)
+    elif rows and sys.stdout.isatty():
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for name in rows[0]:
+            table.add_column(name.replace("_", " "), overflow="fold")
+        for row in rows:
+            table.add_row(*(_format_cell(value) for value in row.values()))
+        console().print(table)
+    elif rows:
+        print("\t".join(rows[0]))
+        for row in rows:
+            print("\t".join(_format_cell(value) for value in row.values()))
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     return "" if value is None else " ".join(str(value).split())
+
+
+def gati_command() -> str:
+    """Return `gati` as it can be typed in this shell and working directory.
+
+    That is `gati` if it is on PATH, otherwise the script of this Python environment, for example `.venv/bin/gati`.
+    """
+    script = Path(sysconfig.get_path("scripts"), "gati.exe" if os.name == "nt" else "gati")
+    if shutil.which("gati") or not script.exists():
+        return "gati"
+    folder = Path.cwd()
+    if folder in script.parents[1:]:  # in the script's own folder, its bare name would be looked up on PATH
+        script = script.relative_to(folder)
+    return f'"{script}"' if " " in str(script) else str(script)

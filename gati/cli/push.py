@@ -1,24 +1,25 @@
-"""`gati push`: the embedded store, sent to Greenflash later."""
+"""`gati push`: send the embedded store to Greenflash."""
 
 from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
 
-from gati._api import runtime
-from gati.cli.output import Exit, as_json, console, fail, progress, say
+from gati._api.destinations import active_destinations
+from gati.cli.output import Exit, console, fail, print_json, print_note, progress_bar
 from gati.cli.store import open_store
 from gati.push import push_store
 from gati.settings import load
 
 
-def run(product_id: str | None, path: Path | None, *, json_wanted: bool = False) -> Exit:
-    """Send what Greenflash does not have yet, with a progress bar on a terminal."""
+def run_push(product_id: str | None, path: Path | None, *, json_wanted: bool = False) -> Exit:
+    """Send the messages that Greenflash does not have yet, with a progress bar on a terminal."""
     settings = load(product_id=product_id)
-    if settings.api_key is None:
-        fail("there is nowhere to push to: set GREENFLASH_API_KEY", Exit.USAGE)
-    (exporter,) = runtime._exporters(settings.model_copy(update={"local": False, "backend_url": None}))
-    with closing(exporter), closing(open_store(path)) as store, progress("pushing", silent=json_wanted) as bar:
+    greenflash = next((d for d in active_destinations(settings) if d.kind == "greenflash"), None)
+    if greenflash is None:
+        fail("no destination to push to: set GREENFLASH_API_KEY", Exit.USAGE)
+    exporter = greenflash.make_exporter()
+    with closing(exporter), closing(open_store(path)) as store, progress_bar("pushing", silent=json_wanted) as bar:
         task = bar.add_task("", total=None)
         result = push_store(
             store,
@@ -27,9 +28,9 @@ def run(product_id: str | None, path: Path | None, *, json_wanted: bool = False)
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
             connections=settings.connections,
         )
-    refused = sum(result.rejected.values())
+    rejected = sum(result.rejected.values())
     if json_wanted:
-        as_json(
+        print_json(
             {
                 "delivered": result.delivered,
                 "rejected": dict(result.rejected),
@@ -38,9 +39,9 @@ def run(product_id: str | None, path: Path | None, *, json_wanted: bool = False)
             }
         )
     else:
-        console().print(f"{result.delivered} delivered, {refused} refused, {result.left} left")
+        console().print(f"{result.delivered} delivered, {rejected} rejected, {result.left} left")
         for reason, count in result.rejected.items():
-            say(f"{count} refused: {reason}")
+            print_note(f"{count} rejected: {reason}")
         if result.stopped:
-            say(f"stopped: {result.stopped}. Run it again to go on.")
-    return Exit.OK if not (refused or result.left) else Exit.FAILED
+            print_note(f"stopped: {result.stopped}. Run `gati push` again to resume.")
+    return Exit.OK if not (rejected or result.left) else Exit.FAILED

@@ -1,4 +1,4 @@
-"""A conversation of the embedded store, printed: for `gati show`, the demo and the examples."""
+"""Print conversations of the embedded store: for `gati show`, the demo and the examples."""
 
 from __future__ import annotations
 
@@ -7,41 +7,45 @@ from pathlib import Path
 from typing import Any
 
 from gati.cli import conversation
-from gati.cli.output import Exit, as_json, console, fail, rows, show
-from gati.cli.store import conversations, open_store
+from gati.cli.output import Exit, console, fail, print_json, print_result, print_rows
+from gati.cli.store import list_rows, open_store
 from gati.store import queries
 
 
 def print_conversation(
     conversation_id: str | None = None, path: Path | None = None, *, json_wanted: bool = False
 ) -> None:
-    """Print one conversation, the newest when no id is given.
+    """Print a conversation.
 
     Args:
-        conversation_id: its id.
-        path: the store's file; None for the option `local` or the usual place.
-        json_wanted: print the messages as they went over the wire.
+        conversation_id: ID of the conversation. Default: the newest one.
+        path: File of the store. Default: the option `local`, or the default location.
+        json_wanted: Print the messages as JSON, in the form in which they are sent to Greenflash.
+
+    Raises:
+        SystemExit: The store or the conversation does not exist.
     """
     with closing(open_store(path)) as store:
-        newest = conversations(store, 1)
-        if not (wanted := conversation_id or (newest[0]["conversation"] if newest else None)):
-            fail(f"the store {store.path} is empty", Exit.NOT_FOUND)
-        messages = queries.wire_messages(store, wanted)
+        if not conversation_id:
+            if not (newest := list_rows(store, 1)):
+                fail(f"the store {store.path} is empty", Exit.NOT_FOUND)
+            conversation_id = newest[0]["conversation"]
+        messages = queries.wire_messages(store, conversation_id)
     if not messages:
-        fail(f"there is no conversation {wanted!r} in {store.path}; see `gati show --list`", Exit.NOT_FOUND)
+        fail(f"there is no conversation {conversation_id!r} in {store.path}; see `gati show --list`", Exit.NOT_FOUND)
     if json_wanted:
-        as_json(messages)
+        print_json(messages)
     else:
-        print_messages(wanted, messages)
+        print_messages(conversation_id, messages)
 
 
 def print_list(limit: int, path: Path | None = None, *, json_wanted: bool = False) -> None:
     """List the newest conversations."""
     with closing(open_store(path)) as store:
-        rows(conversations(store, limit), json_wanted=json_wanted)
+        print_rows(list_rows(store, limit), json_wanted=json_wanted)
 
 
 def print_messages(conversation_id: str, messages: list[dict[str, Any]], note: str = "") -> None:
     """Print wire messages as a conversation under a title."""
     console().rule(f"conversation {conversation_id}{note and f', {note}'}", align="left")
-    show(conversation.render(messages))
+    print_result(conversation.render(messages))

@@ -1,4 +1,4 @@
-"""The embedded store, for commands."""
+"""Access of the commands to the embedded store."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from gati.store import message_columns, queries
 from gati.store.store import Store, default_path
 
 
-def place(path: Path | None = None, settings: Settings | None = None) -> Path:
-    """The store's file: the argument, else the option `local`, else the usual place."""
+def store_path(path: Path | None = None, settings: Settings | None = None) -> Path:
+    """Return the path of the store: the argument, the option `local`, or the default location."""
     if path is not None:
         return path
     local = (settings or load()).local
@@ -21,16 +21,16 @@ def place(path: Path | None = None, settings: Settings | None = None) -> Path:
 
 
 def open_store(path: Path | None = None) -> Store:
-    """An existing store; ends the command when there is none."""
+    """Open an existing store. Exit with an error if there is none."""
     settings = load()
-    file = place(path, settings)
+    file = store_path(path, settings)
     if not file.exists():
-        fail(f"there is no store at {file}; `gati demo` makes one", Exit.NOT_FOUND)
+        fail(f"there is no store at {file}; `gati demo` creates one", Exit.NOT_FOUND)
     return Store(file, settings.local_max_bytes)
 
 
-def conversations(store: Store, limit: int = 20) -> list[dict[str, Any]]:
-    """The newest conversations, newest first."""
+def list_rows(store: Store, limit: int = 20) -> list[dict[str, Any]]:
+    """Return one row for each of the newest conversations, newest first."""
     return [
         {
             "conversation": row.external_id or row.uid,
@@ -49,8 +49,8 @@ def conversations(store: Store, limit: int = 20) -> list[dict[str, Any]]:
     ]
 
 
-def held_by(file: Path, settings: Settings) -> dict[str, int]:
-    """How much an existing store holds."""
+def count_contents(file: Path, settings: Settings) -> dict[str, int]:
+    """Return the number of conversations and messages in an existing store."""
     with closing(Store(file, settings.local_max_bytes)) as store, store.connections.snapshot() as db:
         return {
             "conversations": int(db.execute("SELECT count(*) FROM conversations").fetchone()[0]),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gati import events
+from gati import contract, events
 from gati.exporters import sanitize
 from gati.exporters.base import Request
 from gati.exporters.packing import OpenRequests, pack_items
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 _ENVELOPE = frozenset((*events.ENVELOPE, "data"))
 _TOOL_NAMES = frozenset({"tool_input", "tool_output"})
 
-_CONVERSATION = (events.AgentStartEvent, events.AgentEndEvent, events.ToolCallEvent, events.RetrievalEvent)
-"""Event classes that `detail="conversation"` keeps."""
+_CONVERSATION = tuple(
+    kind
+    for kind in vars(events).values()
+    if isinstance(kind, type) and issubclass(kind, events.Event) and kind.kind in contract.CONVERSATION_EVENTS
+)
+"""Classes of events that ``detail="conversation"`` delivers."""
 
-_STRUCTURE = frozenset({
-    "name", "status", "error_type", "conversation_id", "user_id", "organization_id", "model", "provider",
-    "finish_reason", "tool_name", "tool_call_id", "requested_by", "node_name", "step_name",
-})  # fmt: skip
-"""Texts kept with `capture_content=False`: ids, and names defined by the program."""
+_STRUCTURE = contract.names_without_text(contract.EVENT_FIELDS)
+"""Fields kept with `capture_content=False`: ids, enumerations, and names defined by the program."""
 
 MAX_EVENTS = 10_000
 """Events that the backend accepts in one batch."""

@@ -1,1 +1,1 @@
-"""LangChain's and LangGraph's side of the house: the only importer of both."""
+"""The integration with LangChain and LangGraph, and the only package that imports them."""

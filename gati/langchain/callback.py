@@ -1,4 +1,4 @@
-"""The handler that LangChain calls: each `on_*` hands on to the recorder, guarded."""
+"""The callback handler. Each `on_*` method passes its arguments to the recorder and catches all exceptions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 
-class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]  # which base there is, is known only at run time
-    """Attach it to a model, a chain, an invoke or a compiled graph: `callbacks=[handler]`.
+class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]  # the base class depends on the installed version
+    """LangChain callback handler that records runs: `callbacks=[handler]` on a model, chain, invocation or graph.
 
-    Synchronous and inline, so that it sees objects before anybody edits them and works the
-    same under async. It never raises and never alters what it sees.
+    It is synchronous and inline, so it sees objects before other code changes them and works the same in async code.
+    It never raises and never changes its arguments.
     """
 
     run_inline = RunInline()
@@ -28,15 +28,15 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
         self, serialized: Any, inputs: Any, *, run_id: UUID, parent_run_id: UUID | None = None,
         tags: list[str] | None = None, metadata: dict[str, Any] | None = None, **more: Any,
     ) -> None:  # fmt: skip
-        """A chain, graph, node, prompt or parser began."""
+        """Record the start of a chain, graph, node, prompt or parser."""
         if (recorder := current.recorder) is not None:
             try:
                 recorder.chain_started(serialized, inputs, run_id, parent_run_id, tags, metadata, more)
-            except Exception as error:  # the user's program goes on whatever we do wrong; so in all of these
+            except Exception as error:  # an error in gati must not affect the program; the same in all methods
                 current.report_error("on_chain_start", error)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, inputs: Any = None, **more: Any) -> None:
-        """A chain ended; `inputs` come when it was streamed."""
+        """Record the end of a chain. A streamed chain passes its `inputs` here."""
         if (recorder := current.recorder) is not None:
             try:
                 recorder.chain_ended(outputs, run_id, inputs)
@@ -47,7 +47,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
         self, serialized: Any, messages: Any, *, run_id: UUID, parent_run_id: UUID | None = None,
         tags: list[str] | None = None, metadata: dict[str, Any] | None = None, **more: Any,
     ) -> None:  # fmt: skip
-        """A chat model was called; LangChain makes one run a prompt, so `messages` has one list."""
+        """Record a chat model call. LangChain creates one run per prompt, so `messages` contains one list."""
         if (recorder := current.recorder) is not None:
             try:
                 recorder.model_started(serialized, messages[0], run_id, parent_run_id, tags, metadata, more)
@@ -58,7 +58,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
         self, serialized: Any, prompts: Any, *, run_id: UUID, parent_run_id: UUID | None = None,
         tags: list[str] | None = None, metadata: dict[str, Any] | None = None, **more: Any,
     ) -> None:  # fmt: skip
-        """A completion model was called."""
+        """Record the call of a completion model."""
         if (recorder := current.recorder) is not None:
             try:
                 recorder.model_started(serialized, prompts[0], run_id, parent_run_id, tags, metadata, more)
@@ -66,15 +66,15 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
                 current.report_error("on_llm_start", error)
 
     def on_llm_new_token(self, token: Any = "", *, run_id: UUID, **more: Any) -> None:
-        """A piece of an answer came."""
+        """Record a streamed token."""
         if (recorder := current.recorder) is not None:
             try:
-                recorder.token(token, run_id)
+                recorder.token_received(token, run_id)
             except Exception as error:
                 current.report_error("on_llm_new_token", error)
 
     def on_llm_end(self, response: Any, *, run_id: UUID, **more: Any) -> None:
-        """A model answered."""
+        """Record the answer of a model."""
         if (recorder := current.recorder) is not None:
             try:
                 recorder.model_ended(response, run_id)
@@ -85,7 +85,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
         self, serialized: Any, input_str: str, *, run_id: UUID, parent_run_id: UUID | None = None,
         tags: list[str] | None = None, metadata: dict[str, Any] | None = None, **more: Any,
     ) -> None:  # fmt: skip
-        """A tool began."""
+        """Record the start of a tool."""
         if (recorder := current.recorder) is not None:
             try:
                 recorder.tool_started(serialized, input_str, run_id, parent_run_id, tags, metadata, more)
@@ -93,7 +93,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
                 current.report_error("on_tool_start", error)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **more: Any) -> None:
-        """A tool returned."""
+        """Record the result of a tool."""
         if (recorder := current.recorder) is not None:
             try:
                 recorder.tool_ended(output, run_id)
@@ -104,7 +104,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
         self, serialized: Any, query: str, *, run_id: UUID, parent_run_id: UUID | None = None,
         tags: list[str] | None = None, metadata: dict[str, Any] | None = None, **more: Any,
     ) -> None:  # fmt: skip
-        """A retriever began."""
+        """Record the start of a retriever."""
         if (recorder := current.recorder) is not None:
             try:
                 recorder.retriever_started(serialized, query, run_id, parent_run_id, tags, metadata, more.get("name"))
@@ -112,65 +112,65 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
                 current.report_error("on_retriever_start", error)
 
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **more: Any) -> None:
-        """A retriever found its documents."""
+        """Record the documents of a retriever."""
         if (recorder := current.recorder) is not None:
             try:
-                recorder.ended(documents, run_id)
+                recorder.run_ended(documents, run_id)
             except Exception as error:
                 current.report_error("on_retriever_end", error)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **more: Any) -> None:
-        """A chain raised."""
+        """Record the exception of a chain."""
         self._failed("on_chain_error", error, run_id, more)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **more: Any) -> None:
-        """A model raised; `response` holds what there was of an answer."""
+        """Record the exception of a model; `response` contains the partial answer."""
         self._failed("on_llm_error", error, run_id, more)
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **more: Any) -> None:
-        """A tool raised."""
+        """Record the exception of a tool."""
         self._failed("on_tool_error", error, run_id, more)
 
     def on_retriever_error(self, error: BaseException, *, run_id: UUID, **more: Any) -> None:
-        """A retriever raised."""
+        """Record the exception of a retriever."""
         self._failed("on_retriever_error", error, run_id, more)
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **more: Any) -> None:
-        """The program dispatched an event of its own."""
+        """Record a custom event of the program."""
         if (recorder := current.recorder) is not None:
             try:
-                recorder.custom(name, data, run_id)
+                recorder.custom_event(name, data, run_id)
             except Exception as error:
                 current.report_error("on_custom_event", error)
 
     def on_interrupt(self, event: Any) -> None:
-        """LangGraph paused a graph to ask a human."""
+        """Record that LangGraph interrupted a graph."""
         self._graph_state("interrupted", event)
 
     def on_resume(self, event: Any) -> None:
-        """LangGraph resumed a graph."""
+        """Record that LangGraph resumed a graph."""
         self._graph_state("resumed", event)
 
     def _failed(self, place: str, error: BaseException, run_id: UUID, more: dict[str, Any]) -> None:
         if (recorder := current.recorder) is not None:
             try:
-                recorder.failed(error, run_id, more)
-            except Exception as ours:
-                current.report_error(place, ours)
+                recorder.run_failed(error, run_id, more)
+            except Exception as internal_error:
+                current.report_error(place, internal_error)
 
     def _graph_state(self, state: str, event: Any) -> None:
         if (recorder := current.recorder) is not None:
             try:
-                recorder.graph_state(state, event)
+                recorder.graph_state_changed(state, event)
             except Exception as error:
                 current.report_error("on_" + state, error)
 
     @staticmethod
     def _extract_system_and_user_prompts(prompts: Any) -> tuple[str, str]:
-        """System and user text of `prompts`, in any form; kept for users of the first gati."""
+        """Return the system and user text of `prompts`. Kept for compatibility with earlier versions."""
         return extract_system_and_user_prompts(prompts)
 
-    # LangChain deep-copies and pickles models with their handlers.
+    # LangChain deep-copies and pickles models together with their handlers.
     def __copy__(self) -> GatiLangChainCallback:
         return self
 
@@ -182,5 +182,5 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
 
 
 handler = GatiLangChainCallback()
-"""The process's handler. One object for injection and `get_callbacks`, so that LangChain,
-which compares handlers by identity, attaches it once."""
+"""The process's handler. Injection and `get_callbacks` share one object, because LangChain compares handlers by identity
+and would otherwise attach two."""

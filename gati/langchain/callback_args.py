@@ -1,17 +1,17 @@
-"""What stands in the arguments of a callback: small readers, in the user's thread."""
+"""Read the arguments of LangChain callbacks, in the user's thread."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from gati.langchain.snapshot import SHARED, freeze
+from gati.langchain.snapshot import IMMUTABLE_TYPES, take_snapshot
 from gati.trace.records import IDENTITY_KEYS
 
 NODE_TAG = "graph:step:"
 
 
-def is_node(tags: Any) -> bool:
-    """Whether a run is a node of LangGraph, by the tag that only node runs carry."""
+def is_graph_node(tags: Any) -> bool:
+    """Return True if a run is a LangGraph node. Only node runs have a tag with this prefix."""
     if tags:
         for tag in tags:
             if tag.startswith(NODE_TAG):
@@ -19,8 +19,8 @@ def is_node(tags: Any) -> bool:
     return False
 
 
-def name_of(serialized: Any) -> str:
-    """The name that a model or a tool has of its class."""
+def component_name(serialized: Any) -> str:
+    """Return the name of a serialized component, by default the name of its class."""
     if not serialized:
         return ""
     return serialized.get("name") or (serialized.get("id") or [""])[-1] or ""
@@ -32,39 +32,42 @@ _PARAMETERS = frozenset(
 )  # fmt: skip
 
 
-def parameters_of(more: dict[str, Any]) -> dict[str, Any] | None:
-    """How a model was called, and the names of the tools it was offered."""
-    given = more.get("invocation_params")
-    if not given:
+def invocation_parameters(more: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the parameters of a model call and the names of its tools.
+
+    Example: `{"temperature": 0.5, "tools": ["search"]}`
+    """
+    parameters = more.get("invocation_params")
+    if not parameters:
         return None
-    kept = {}
-    for key, value in given.items():
+    copied = {}
+    for key, value in parameters.items():
         if value is not None and key in _PARAMETERS:
-            kept[key] = value if type(value) in SHARED else freeze(value, 50)
-    tools = given.get("tools") or given.get("functions")
+            copied[key] = value if type(value) in IMMUTABLE_TYPES else take_snapshot(value, 50)
+    tools = parameters.get("tools") or parameters.get("functions")
     if tools:
-        kept["tools"] = [_tool_name(tool) for tool in tools]
-    return kept
+        copied["tools"] = [_tool_name(tool) for tool in tools]
+    return copied
 
 
 def _tool_name(tool: Any) -> str:
     if not isinstance(tool, dict):
         return str(getattr(tool, "name", "") or type(tool).__name__)
-    inner = tool.get("function")
-    name = inner.get("name") if isinstance(inner, dict) else None
+    function = tool.get("function")
+    name = function.get("name") if isinstance(function, dict) else None
     return str(name or tool.get("name") or tool.get("type") or "")
 
 
-def identity_in(config: Any) -> dict[str, Any] | None:
-    """Ids in the `configurable` of a running config; None where there is no such config."""
+def identity_of_config(config: Any) -> dict[str, Any] | None:
+    """Return the ids in the `configurable` of a running config; None without a `configurable`."""
     configurable = config.get("configurable") if config else None
     if configurable is None:
         return None
-    return {key: freeze(configurable[key]) for key in IDENTITY_KEYS if key in configurable}
+    return {key: take_snapshot(configurable[key]) for key in IDENTITY_KEYS if key in configurable}
 
 
-def text_of_blocks(token: Any) -> str:
-    """The words of a streamed piece that is a list of blocks."""
+def text_of_token(token: Any) -> str:
+    """Return the text of a streamed token that is a list of content blocks."""
     if not isinstance(token, list):
         return ""
     return "".join(b if isinstance(b, str) else str(b.get("text") or "") for b in token if isinstance(b, (str, dict)))

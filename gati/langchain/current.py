@@ -26,10 +26,10 @@ class Current:
 
     def __init__(self) -> None:
         self.recorder: Recorder | None = None
-        self.report_error: Callable[[str, Exception], None] = _ignore
+        self.report_error: Callable[[str, Exception], None] = _ignore_error
 
 
-def _ignore(place: str, error: Exception) -> None: ...
+def _ignore_error(place: str, error: Exception) -> None: ...
 
 
 current = Current()

@@ -1,7 +1,7 @@
-"""LangChain's chat messages → `Message`, in the user's thread: the fields that tell something, as they stand now.
+"""Copy LangChain chat messages to `Message` records, in the user's thread.
 
-A pydantic model keeps its fields in its `__dict__`; reading them there runs no code. LangChain does
-not check what is assigned to them later: any of them may hold anything.
+A pydantic model keeps its fields in `__dict__`, so reading them there runs no code. LangChain does not validate
+assignments, so a field may hold any value.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
-from gati.langchain import snapshot
-from gati.langchain.snapshot import BUDGET, KEYS, SHARED, freeze
+from gati.langchain.snapshot import BUDGET, IMMUTABLE_TYPES, KEY_TYPES, Copier, register_copier, take_snapshot
 from gati.trace.records import Message
 
-_NOT_KEPT = frozenset({"tool_calls", "function_call", "parsed", "logprobs"})
-"""Parts of a message's extra data that stand elsewhere or are of no use to a reader."""
-_Frozen = Callable[[Any, int], Any]
-"""Copies a value within a budget."""
+_SKIPPED_KEYS = frozenset({"tool_calls", "function_call", "parsed", "logprobs"})
+"""Keys of additional data that are recorded elsewhere or not useful to a reader."""
+_CopyFunction = Callable[[Any, int], Any]
+"""Copies a value within a budget: `copy(value, budget)`."""
 
 
-class _Roles(dict[type, "str | None"]):
+class _RoleTable(dict[type, "str | None"]):
     def __missing__(self, kind: type) -> str | None:
-        if len(self) > 1_000:  # a program that makes classes as it runs
+        if len(self) > 1_000:  # the program creates classes dynamically
             self.clear()
         role: str | None = None
         if issubclass(kind, BaseMessage):
@@ -36,39 +35,39 @@ class _Roles(dict[type, "str | None"]):
         return role
 
 
-ROLES = _Roles()
-"""The role of a class's messages: "" where each says it itself, None where the objects are no messages.
-One look into a dict, because pydantic makes `isinstance` slow."""
+ROLE_BY_CLASS = _RoleTable()
+"""The role of each message class: "" if the role is a field of the message, None if the class is not a message class.
+A dict lookup is used because pydantic makes `isinstance` slow."""
 
-_COMMON = itemgetter("type", "content", "id", "name", "additional_kwargs")
-_BLANK = {"type": "", "content": "", "id": None, "name": None, "additional_kwargs": None}
-_USUAL = frozenset(product((str,), (str,), (str, NoneType), (str, NoneType)))
-"""Types of the first four fields in nearly every message: those need no copy."""
-_PLAIN = frozenset({HumanMessage, SystemMessage})
-"""Classes whose messages have no further fields."""
+_common_fields = itemgetter("type", "content", "id", "name", "additional_kwargs")
+_FIELD_DEFAULTS = {"type": "", "content": "", "id": None, "name": None, "additional_kwargs": None}
+_PLAIN_FIELD_TYPES = frozenset(product((str,), (str,), (str, NoneType), (str, NoneType)))
+"""Types of the first four fields in nearly every message. Such fields need no copy."""
+_SIMPLE_CLASSES = frozenset({HumanMessage, SystemMessage})
+"""Message classes without additional fields."""
 _new = tuple.__new__
-"""Makes a NamedTuple at half the cost of calling it."""
+"""Creates a NamedTuple at half the cost of calling its class."""
 
 
-def message(value: BaseMessage, result: bool = False, frozen: _Frozen = freeze) -> Message:
-    """A chat message as it stands now; `result` adds what only a model's answer carries."""
-    have = value.__dict__
+def snapshot_message(value: BaseMessage, result: bool = False, copy: _CopyFunction = take_snapshot) -> Message:
+    """Copy a chat message. `result` adds usage and response metadata, which only model answers have."""
+    fields = value.__dict__
     try:
-        role, content, id_, name, extra = _COMMON(have)
+        role, content, id_, name, extra = _common_fields(fields)
     except KeyError:
-        role, content, id_, name, extra = _COMMON({**_BLANK, **have})
-    if (type(role), type(content), type(id_), type(name)) not in _USUAL:
+        role, content, id_, name, extra = _common_fields({**_FIELD_DEFAULTS, **fields})
+    if (type(role), type(content), type(id_), type(name)) not in _PLAIN_FIELD_TYPES:
         role = role if type(role) is str else ""
-        content, id_, name = frozen(content, BUDGET), frozen(id_, 1), frozen(name, 1)
-    kind, get = type(value), have.get
-    if type(extra) is dict and not extra and not result and kind in _PLAIN:
+        content, id_, name = copy(content, BUDGET), copy(id_, 1), copy(name, 1)
+    kind, get = type(value), fields.get
+    if type(extra) is dict and not extra and not result and kind in _SIMPLE_CLASSES:
         return _new(Message, (role, content, id_, name, (), (), None, None, None, None, None))
-    calls, bad = get("tool_calls"), get("invalid_tool_calls")
+    calls, invalid_calls = get("tool_calls"), get("invalid_tool_calls")
     call_id = status = artifact = None
     if kind is not AIMessage:
         call_id, status, artifact = get("tool_call_id"), get("status"), get("artifact")
-        if type(call_id) not in SHARED or type(status) not in SHARED:
-            call_id, status = frozen(call_id, 1), frozen(status, 1)
+        if type(call_id) not in IMMUTABLE_TYPES or type(status) not in IMMUTABLE_TYPES:
+            call_id, status = copy(call_id, 1), copy(status, 1)
     return _new(
         Message,
         (
@@ -76,65 +75,75 @@ def message(value: BaseMessage, result: bool = False, frozen: _Frozen = freeze) 
             content,
             id_,
             name,
-            () if calls is None or (type(calls) is list and not calls) else _calls(calls, frozen),
-            () if bad is None or (type(bad) is list and not bad) else _calls(bad, frozen),
+            () if calls is None or (type(calls) is list and not calls) else _copy_tool_calls(calls, copy),
+            ()
+            if invalid_calls is None or (type(invalid_calls) is list and not invalid_calls)
+            else _copy_tool_calls(invalid_calls, copy),
             call_id,
             status,
-            _extra(extra, artifact, frozen) if artifact is not None or type(extra) is not dict or extra else None,
-            freeze(get("usage_metadata"), 300) if result else None,
-            response_metadata(get("response_metadata")) if result else None,
+            _copy_additional(extra, artifact, copy)
+            if artifact is not None or type(extra) is not dict or extra
+            else None,
+            take_snapshot(get("usage_metadata"), 300) if result else None,
+            snapshot_response_metadata(get("response_metadata")) if result else None,
         ),
     )
 
 
-def tool_message(value: BaseMessage) -> Message:
-    """What a tool returned, with its artifact as a whole: here it is told, and nowhere else."""
-    return message(value, frozen=lambda inner, _: freeze(inner))
+def snapshot_tool_message(value: BaseMessage) -> Message:
+    """Copy the message that a tool returned. Its artifact is copied in full, since no other record contains it."""
+    return snapshot_message(value, copy=lambda inner, _: take_snapshot(inner))
 
 
-def _calls(calls: Any, frozen: _Frozen) -> tuple[Any, ...]:
+def _copy_tool_calls(calls: Any, copy: _CopyFunction) -> tuple[Any, ...]:
     copied = []
     for call in calls if type(calls) is list or type(calls) is tuple else (calls,):
         if type(call) is not dict:
-            copied.append(frozen(call, BUDGET))
+            copied.append(copy(call, BUDGET))
             continue
-        own = call.copy()
-        arguments = own.get("args")
+        call_copy = call.copy()
+        arguments = call_copy.get("args")
         if arguments is not None:
-            own["args"] = None
-        if not (SHARED.issuperset(map(type, own.values())) and KEYS.issuperset(map(type, own))):
-            own = {k: frozen(v, BUDGET) for k, v in own.items() if type(k) is str}
+            call_copy["args"] = None
+        if not (
+            IMMUTABLE_TYPES.issuperset(map(type, call_copy.values())) and KEY_TYPES.issuperset(map(type, call_copy))
+        ):
+            call_copy = {k: copy(v, BUDGET) for k, v in call_copy.items() if type(k) is str}
         if arguments is not None:
-            own["args"] = frozen(arguments, BUDGET)
-        copied.append(own)
+            call_copy["args"] = copy(arguments, BUDGET)
+        copied.append(call_copy)
     return tuple(copied)
 
 
-def _extra(extra: Any, artifact: Any, frozen: _Frozen) -> dict[str, Any] | None:
-    kept: dict[str, Any] = {}
+def _copy_additional(extra: Any, artifact: Any, copy: _CopyFunction) -> dict[str, Any] | None:
+    additional: dict[str, Any] = {}
     if type(extra) is dict:
-        kept = {k: frozen(v, 200) for k, v in extra.items() if k not in _NOT_KEPT and v is not None}
+        additional = {k: copy(v, 200) for k, v in extra.items() if k not in _SKIPPED_KEYS and v is not None}
     elif extra is not None:
-        kept["additional_kwargs"] = frozen(extra, 200)
+        additional["additional_kwargs"] = copy(extra, 200)
     if artifact is not None:
-        kept["artifact"] = frozen(artifact, 200)
-    return kept or None
+        additional["artifact"] = copy(artifact, 200)
+    return additional or None
 
 
-def response_metadata(value: Any) -> dict[str, Any] | None:
-    """A model's `response_metadata` or `llm_output` without the bulky parts."""
+def snapshot_response_metadata(value: Any) -> dict[str, Any] | None:
+    """Copy a model's `response_metadata` or `llm_output` without its large parts."""
     if type(value) is not dict:
-        frozen = freeze(value, 200)
-        return frozen if type(frozen) is dict and frozen else None
+        converted = take_snapshot(value, 200)
+        return converted if type(converted) is dict and converted else None
     copied = value.copy()
-    if SHARED.issuperset(map(type, copied.values())) and _NOT_KEPT.isdisjoint(copied):
+    if IMMUTABLE_TYPES.issuperset(map(type, copied.values())) and _SKIPPED_KEYS.isdisjoint(copied):
         return copied or None
-    return {k: v if type(v) in SHARED else freeze(v, 200) for k, v in copied.items() if k not in _NOT_KEPT} or None
+    return {
+        k: v if type(v) in IMMUTABLE_TYPES else take_snapshot(v, 200)
+        for k, v in copied.items()
+        if k not in _SKIPPED_KEYS
+    } or None
 
 
-def _nested(copier: snapshot.Copier, value: Any, depth: int) -> Message:
-    # With the budget of the whole: messages that hold each other would else be copied without end.
-    return message(value, frozen=lambda inner, _: copier.copy(inner, depth))
+def _copy_nested_message(copier: Copier, value: Any, depth: int) -> Message:
+    # Share the budget of the outer snapshot; otherwise messages that contain each other would recurse forever.
+    return snapshot_message(value, copy=lambda inner, _: copier.copy(inner, depth))
 
 
-snapshot.copied_by(BaseMessage, _nested)
+register_copier(BaseMessage, _copy_nested_message)

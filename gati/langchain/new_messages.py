@@ -1,7 +1,7 @@
-"""Which messages of a list are news: what keeps the cost of a conversation linear.
+"""Find the new messages in a list, so that the cost of a conversation stays linear in its length.
 
-Programs hand the whole history to every model call. Only its tail is copied: the walk goes
-backwards and stops at an answer that an earlier callback has seen.
+Programs pass the whole history to every model call. Only its new part is copied: the walk goes backwards and stops at
+an answer that an earlier callback has already seen.
 """
 
 from __future__ import annotations
@@ -13,227 +13,238 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 
-from gati.langchain.message_snapshot import ROLES, message
-from gati.langchain.snapshot import SHARED, freeze, is_command, own_dict
-from gati.trace.records import COMMAND
+from gati.langchain.message_snapshot import ROLE_BY_CLASS, snapshot_message
+from gati.langchain.snapshot import IMMUTABLE_TYPES, instance_dict, is_command, take_snapshot
+from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES
 
-ANSWERS = frozenset({"ai", "AIMessageChunk", "assistant"})
-PEOPLE = frozenset({"human", "HumanMessageChunk", "user"})
-SYSTEM = frozenset({"system", "SystemMessageChunk", "developer"})
 STATE_BUDGET = 500
-"""Most values copied of a graph's state beside its messages: what keeps a callback far below a
-millisecond whatever the state holds. Strings count one each, however long."""
-LONGEST_IMPORT = 2_000
-"""Most messages taken over from a history that began before gati watched."""
-MOST_COMMANDS = 50
-"""Most commands of one node that are looked into; more of them are copied as any list is."""
+"""Maximum number of values copied from a graph's state in addition to its messages. Keeps a callback well below a
+millisecond for any state. A string counts as one value, whatever its length."""
+MAX_IMPORTED_MESSAGES = 2_000
+"""Maximum number of messages imported from a history that predates gati."""
+MAX_COMMANDS = 50
+"""Maximum number of commands of one node that are inspected; a longer list is copied like any other list."""
 
 
-class Memory:
-    """A set that forgets its oldest half when it is full. Safe without a lock: losing a race
-    costs one repeated snapshot, which the assembler drops."""
+class BoundedSet:
+    """A set that drops its oldest half when it is full.
 
-    __slots__ = ("bound", "kept")
+    Safe without a lock: losing a race costs one repeated snapshot, which the assembler drops.
+    """
 
-    def __init__(self, bound: int) -> None:
-        self.bound = bound
-        self.kept: dict[Hashable, None] = {}
+    __slots__ = ("entries", "max_size")
+
+    def __init__(self, max_size: int) -> None:
+        self.max_size = max_size
+        self.entries: dict[Hashable, None] = {}
 
     def __contains__(self, key: Hashable) -> bool:
-        return key in self.kept
+        return key in self.entries
 
     def add(self, key: Hashable) -> None:
-        self.kept[key] = None
-        if len(self.kept) > self.bound:
-            for old in list(self.kept)[: self.bound // 2]:
-                self.kept.pop(old, None)
+        self.entries[key] = None
+        if len(self.entries) > self.max_size:
+            for oldest in list(self.entries)[: self.max_size // 2]:
+                self.entries.pop(oldest, None)
 
 
 def role_of(item: Any) -> str:
-    """Role of a message in any of the forms that LangChain accepts; "" if it is none."""
+    """Return the role of a message in any form that LangChain accepts, or "" if it is not a message.
+
+    Example: `("user", "Hi")` and `{"role": "user", "content": "Hi"}` → `"user"`; `HumanMessage("Hi")` → `"human"`.
+    """
     kind = type(item)
-    if (role := ROLES[kind]) is not None:
-        own = role or item.__dict__.get("type")
-        return own if type(own) is str else ""
-    if kind in SHARED:
+    if (role := ROLE_BY_CLASS[kind]) is not None:
+        message_role = role or item.__dict__.get("type")
+        return message_role if type(message_role) is str else ""
+    if kind in IMMUTABLE_TYPES:
         return ""
     if issubclass(kind, dict):
-        said: Any = dict.get(item, "role")
-        if said is None or (type(said) is str and not said):
-            said = dict.get(item, "type")
-        # A role may be the member of an enum; whatever else it is, it is not asked.
-        return str.__str__(said) if issubclass(type(said), str) else ""
+        value: Any = dict.get(item, "role")
+        if value is None or (type(value) is str and not value):
+            value = dict.get(item, "type")
+        # The role may be a member of a string enum. Nothing else is converted, because that could run user code.
+        return str.__str__(value) if issubclass(type(value), str) else ""
     if (kind is tuple or kind is list) and len(item) == 2 and type(item[0]) is str:
         first: str = item[0]
         return first
     return ""
 
 
-def conversation_in(value: Any) -> Any:
-    """A list of chat messages, None if `value` is something else; its last item tells.
+def as_message_list(value: Any) -> Any:
+    """Return `value` if it is a list of chat messages, judged by its last item; otherwise None.
 
-    Of a subclass of `list` a plain list is given: its own methods are the user's code.
+    A subclass of `list` is returned as a plain list, because its methods are user code.
     """
     kind = type(value)
     if kind is not list and kind is not tuple:
         if not issubclass(kind, list):
             return None
         value = list(list.__iter__(value))
-    if not value or type(last := value[-1]) in SHARED:
+    if not value or type(last := value[-1]) in IMMUTABLE_TYPES:
         return None
-    return value if ROLES[type(last)] or role_of(last) else None
+    return value if ROLE_BY_CLASS[type(last)] or role_of(last) else None
 
 
-def remember(answer: BaseMessage, seen: Memory) -> None:
-    """Know an answer again: by its id, and by its text for programs that keep only that."""
-    have = answer.__dict__
-    content = have.get("content")
-    for key in (have.get("id"), content if type(content) is str else None):
+def remember_answer(answer: BaseMessage, seen: BoundedSet) -> None:
+    """Remember an answer by its id, and by its text for programs that keep only the text."""
+    fields = answer.__dict__
+    content = fields.get("content")
+    for key in (fields.get("id"), content if type(content) is str else None):
         if key:
             seen.add(key)
 
 
-def is_known(have: dict[str, Any], seen: Memory) -> bool:
-    """Whether an answer with these fields was remembered."""
-    content, known = have.get("content"), seen.kept
-    return have.get("id") in known or (type(content) is str and content in known)
+def is_known_answer(fields: dict[str, Any], seen: BoundedSet) -> bool:
+    """Return True if an answer with these fields was remembered."""
+    content, known = fields.get("content"), seen.entries
+    return fields.get("id") in known or (type(content) is str and content in known)
 
 
-def tail_of_call(messages: Any, seen: Memory, whole: bool = False) -> tuple[list[Any], list[Any]]:
-    """System messages and new messages of a model call, oldest first; all of them if it begins a
-    conversation that is new to us (`whole`)."""
+def new_messages_of_call(messages: Any, seen: BoundedSet, whole: bool = False) -> tuple[list[Any], list[Any]]:
+    """Return the system messages and the new messages of a model call, oldest first.
+
+    Args:
+        messages: the call's messages.
+        seen: known answers; answers found here are added.
+        whole: True for the first call of a conversation: all messages are new.
+    """
     system: list[Any] = []
     for item in messages:
-        if (ROLES[type(item)] or role_of(item)) not in SYSTEM:
+        if (ROLE_BY_CLASS[type(item)] or role_of(item)) not in SYSTEM_ROLES:
             break
-        system.append(message(item))
-    news: list[Any] = []
+        system.append(snapshot_message(item))
+    new: list[Any] = []
     for index in range(len(messages) - 1, len(system) - 1, -1):
         item = messages[index]
-        if (role := ROLES[type(item)]) is None:
-            news.append(freeze(item))
+        if (role := ROLE_BY_CLASS[type(item)]) is None:
+            new.append(take_snapshot(item))
         else:
-            if (role or role_of(item)) in ANSWERS:
-                if not whole and is_known(item.__dict__, seen):
+            if (role or role_of(item)) in ASSISTANT_ROLES:
+                if not whole and is_known_answer(item.__dict__, seen):
                     break
-                remember(item, seen)
-            news.append(message(item))
-        if len(news) >= LONGEST_IMPORT:
+                remember_answer(item, seen)
+            new.append(snapshot_message(item))
+        if len(new) >= MAX_IMPORTED_MESSAGES:
             break
-    news.reverse()
-    return system, news
+    new.reverse()
+    return system, new
 
 
-def state(value: Any, tail: Callable[[Any, Any], list[Any]], known: Any) -> Any:
-    """A root's or node's input or output; of message lists in it only the `tail`, which is told what is `known`."""
+def snapshot_state(value: Any, select: Callable[[Any, Any], list[Any]], known: Any) -> Any:
+    """Copy the input or output of a root or node, but of each message list only `select(messages, known)`."""
     kind = type(value)
     if kind is dict:
-        return _pairs(value, tail, known)
-    if ROLES[kind] is not None:
-        return message(value)
+        return _snapshot_mapping(value, select, known)
+    if ROLE_BY_CLASS[kind] is not None:
+        return snapshot_message(value)
     if is_command(value):
-        return _command(value, tail, known)
-    if kind is list and 0 < len(value) <= MOST_COMMANDS and is_command(value[-1]):
-        return [state(item, tail, known) for item in value]
-    if (messages := conversation_in(value)) is not None:
-        return tail(messages, known)
+        return _snapshot_command(value, select, known)
+    if kind is list and 0 < len(value) <= MAX_COMMANDS and is_command(value[-1]):
+        return [snapshot_state(item, select, known) for item in value]
+    if (messages := as_message_list(value)) is not None:
+        return select(messages, known)
     if issubclass(kind, dict):
-        return _pairs(dict(dict.items(value)), tail, known)
-    if issubclass(kind, BaseModel) or (is_dataclass(kind) and own_dict(value)):
-        return _pairs(own_dict(value), tail, known)
-    return freeze(value)
+        return _snapshot_mapping(dict(dict.items(value)), select, known)
+    if issubclass(kind, BaseModel) or (is_dataclass(kind) and instance_dict(value)):
+        return _snapshot_mapping(instance_dict(value), select, known)
+    return take_snapshot(value)
 
 
-def _pairs(pairs: dict[Any, Any], tail: Callable[[Any, Any], list[Any]], known: Any) -> dict[str, Any]:
+def _snapshot_mapping(pairs: dict[Any, Any], select: Callable[[Any, Any], list[Any]], known: Any) -> dict[str, Any]:
     copied: dict[str, Any]
-    if SHARED.issuperset(map(type, pairs.values())):
-        copied = freeze(pairs, STATE_BUDGET)
+    if IMMUTABLE_TYPES.issuperset(map(type, pairs.values())):
+        copied = take_snapshot(pairs, STATE_BUDGET)
         return copied
     plain, histories = {}, {}
-    for key, item in list(pairs.items()):  # made in one step: another thread may write meanwhile
-        messages = None if type(item) in SHARED else conversation_in(item)
+    for key, item in list(pairs.items()):  # `list` is atomic; another thread may modify the dict
+        messages = None if type(item) in IMMUTABLE_TYPES else as_message_list(item)
         if messages is None:
             plain[key] = item
         else:
             histories[key] = messages
-    copied = freeze(plain, STATE_BUDGET) if plain else {}
+    copied = take_snapshot(plain, STATE_BUDGET) if plain else {}
     for key, messages in histories.items():
-        if news := tail(messages, known):
-            copied[str(key)] = news
+        if new := select(messages, known):
+            copied[str(key)] = new
     return copied
 
 
-def _command(value: Any, tail: Callable[[Any, Any], list[Any]], known: Any) -> dict[str, Any]:
-    """LangGraph's `Command` with what it sets; of the messages in its update only the `tail`."""
+def _snapshot_command(value: Any, select: Callable[[Any, Any], list[Any]], known: Any) -> dict[str, Any]:
+    """Copy a LangGraph `Command`, but of each message list in its update only `select(messages, known)`."""
     copied: dict[str, Any] = {}
     if (update := value.update) is not None:
-        copied["update"] = _pairs(update, tail, known) if type(update) is dict else freeze(update)
+        copied["update"] = _snapshot_mapping(update, select, known) if type(update) is dict else take_snapshot(update)
     for name in ("goto", "graph", "resume"):
-        if (said := getattr(value, name, None)) is not None and said != ():
-            copied[name] = freeze(said)
+        if (field := getattr(value, name, None)) is not None and field != ():
+            copied[name] = take_snapshot(field)
     return {COMMAND: copied}
 
 
-def tail_of_input(messages: Any, whole: bool) -> list[Any]:
-    """What a turn's input adds: all of it when the conversation is new to us (`whole`),
-    else what follows the last answer."""
-    news: list[Any] = []
+def new_messages_of_input(messages: Any, whole: bool) -> list[Any]:
+    """Return the new messages of a turn's input: all of them if `whole`, else those after the last answer.
+
+    `whole` is True for the first turn seen of a conversation.
+    """
+    new: list[Any] = []
     for item in reversed(messages):
-        role = ROLES[type(item)]
-        if not whole and (role or role_of(item)) in ANSWERS:
+        role = ROLE_BY_CLASS[type(item)]
+        if not whole and (role or role_of(item)) in ASSISTANT_ROLES:
             break
-        news.append(freeze(item) if role is None else message(item))
-        if len(news) >= LONGEST_IMPORT:
+        new.append(take_snapshot(item) if role is None else snapshot_message(item))
+        if len(new) >= MAX_IMPORTED_MESSAGES:
             break
-    news.reverse()
-    return news
+    new.reverse()
+    return new
 
 
-def tail_of_output(messages: Any, seen: Memory) -> list[Any]:
-    """What a root's output adds: what follows the last message of a person, without what tools were seen to
-    return before the last answer."""
-    news: list[Any] = []
+def new_messages_of_output(messages: Any, seen: BoundedSet) -> list[Any]:
+    """Return the new messages of a root's output: those after the last user message.
+
+    Tool results before the last answer are left out if the tool's own run has recorded them.
+    """
+    new: list[Any] = []
     answered = False
     for item in reversed(messages):
-        fixed = ROLES[type(item)]
-        role = fixed or role_of(item)
-        if role in PEOPLE:
+        class_role = ROLE_BY_CLASS[type(item)]
+        role = class_role or role_of(item)
+        if role in USER_ROLES:
             break
-        if fixed is None:
-            news.append(freeze(item))
-        elif not (answered and item.__dict__.get("tool_call_id") in seen.kept):
-            news.append(message(item))
-        answered = answered or role in ANSWERS
-        if len(news) >= LONGEST_IMPORT:
+        if class_role is None:
+            new.append(take_snapshot(item))
+        elif not (answered and item.__dict__.get("tool_call_id") in seen.entries):
+            new.append(snapshot_message(item))
+        answered = answered or role in ASSISTANT_ROLES
+        if len(new) >= MAX_IMPORTED_MESSAGES:
             break
-    news.reverse()
-    return news
+    new.reverse()
+    return new
 
 
-def news_of_node(messages: Any, seen: Memory) -> list[Any]:
-    """What a node's output adds: as of a root, without answers that a model's end has told."""
-    news: list[Any] = []
-    known = seen.kept
+def new_messages_of_node(messages: Any, seen: BoundedSet) -> list[Any]:
+    """Return the messages of a node's output after the last user message, without those that other runs recorded."""
+    new: list[Any] = []
+    known = seen.entries
     for item in reversed(messages):
-        fixed = ROLES[type(item)]
-        if (fixed or role_of(item)) in PEOPLE:
+        class_role = ROLE_BY_CLASS[type(item)]
+        if (class_role or role_of(item)) in USER_ROLES:
             break
-        if fixed is None:
-            news.append(freeze(item))
-        elif (have := item.__dict__).get("id") in known or have.get("tool_call_id") in known:
+        if class_role is None:
+            new.append(take_snapshot(item))
+        elif (fields := item.__dict__).get("id") in known or fields.get("tool_call_id") in known:
             continue
         else:
-            news.append(message(item))
-        if len(news) >= LONGEST_IMPORT:
+            new.append(snapshot_message(item))
+        if len(new) >= MAX_IMPORTED_MESSAGES:
             break
-    news.reverse()
-    return news
+    new.reverse()
+    return new
 
 
-def rendered(value: Any) -> Any:
-    """System messages of a prompt's output, or its text: what links it to the model call."""
-    have = getattr(value, "__dict__", {})
-    messages = have.get("messages")
+def snapshot_prompt_output(value: Any) -> Any:
+    """Copy the system messages of a prompt's output, or its text. They link the prompt to its model call."""
+    fields = getattr(value, "__dict__", {})
+    messages = fields.get("messages")
     if messages is None:
-        return freeze(have.get("text"))
-    return [message(item) for item in messages if (ROLES[type(item)] or role_of(item)) in SYSTEM]
+        return take_snapshot(fields.get("text"))
+    return [snapshot_message(item) for item in messages if (ROLE_BY_CLASS[type(item)] or role_of(item)) in SYSTEM_ROLES]

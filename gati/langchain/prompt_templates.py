@@ -1,8 +1,7 @@
-"""System and user text apart, and the template behind a prompt.
+"""Separate system and user text, and read the template of a prompt.
 
-`extract_system_and_user_prompts` reads messages in every form that LangChain and older
-programs know. `template_of` takes from a prompt run's `serialized` what is needed to show
-the prompt as a template with variables; `gati.trace.prompt_builder` does so, in the background.
+`extract_system_and_user_prompts` reads messages in every form that LangChain accepts. `template_of` reads the template
+from a prompt run's `serialized`; `gati.trace.prompt_builder` evaluates it in the background.
 """
 
 from __future__ import annotations
@@ -11,79 +10,83 @@ from typing import Any
 
 from gati.trace.records import Template, TemplateText
 
-SYSTEM_ROLES = frozenset({"system", "developer"})
-_OTHER_ROLES = frozenset({"human", "user", "ai", "assistant", "tool", "function", "placeholder"})
+_SYSTEM_NAMES = frozenset({"system", "developer"})
+_OTHER_NAMES = frozenset({"human", "user", "ai", "assistant", "tool", "function", "placeholder"})
 _TEXT_BLOCKS = frozenset({None, "text", "input_text", "output_text"})
-_DEEPEST = 20
-"""Nesting after which a list is taken as text; only a list that holds itself is deeper."""
+_MAX_DEPTH = 20
+"""Nesting depth at which a list is read as text. Only a list that contains itself is deeper."""
 
 
 def extract_system_and_user_prompts(prompts: Any) -> tuple[str, str]:
-    """The system text and all other text of `prompts`, each joined with blank lines.
+    """Return the system text and all other text of `prompts`, each joined with blank lines.
 
-    Takes message objects, lists of them, prompt values, strings (user text), dicts and tuples
-    with a role, and objects with `type`, `role` or a telling class name. What cannot be read
-    counts as user text under its ``str()``; nothing is lost. Never raises.
+    Accepts message objects, lists of them, prompt values, strings (user text), dicts and tuples with a role, and
+    objects with a `type`, a `role` or a class name like `SystemMessage`. Anything else counts as user text, converted
+    with `str()`. Never raises.
     """
     system: list[str] = []
     user: list[str] = []
-    _sort(prompts, system, user, 0)
+    _collect(prompts, system, user, 0)
     return "\n\n".join(filter(None, system)), "\n\n".join(filter(None, user))
 
 
-def _sort(value: Any, system: list[str], user: list[str], depth: int) -> None:
+def _collect(value: Any, system: list[str], user: list[str], depth: int) -> None:
     try:
         if value is None or (isinstance(value, (dict, list, tuple)) and not value):
             return
         if isinstance(value, str):
             user.append(value)
-        elif (found := _role_and_content(value, depth)) is not None:
-            role, content = found
-            (system if role in SYSTEM_ROLES else user).append(_text(content))
-        elif (inner := _inner(value)) is not None and depth < _DEEPEST:
-            for item in inner:
-                _sort(item, system, user, depth + 1)
+        elif (message := _role_and_content(value, depth)) is not None:
+            role, content = message
+            (system if role in _SYSTEM_NAMES else user).append(_content_text(content))
+        elif (nested := _nested_prompts(value)) is not None and depth < _MAX_DEPTH:
+            for item in nested:
+                _collect(item, system, user, depth + 1)
         else:
-            user.append(_fallback(value))
-    except Exception:  # noqa: BLE001 - a property or `__str__` of the user's object may raise anything; it is still told
-        user.append(_fallback(value))
+            user.append(_to_str(value))
+    except Exception:  # noqa: BLE001 - a property or `__str__` of the user's object may raise anything
+        user.append(_to_str(value))
 
 
 def _role_and_content(value: Any, depth: int) -> tuple[str, Any] | None:
-    """Role in small letters and content of a message in any form; None if it is no message."""
+    """Return the lower-case role and the content of a message in any form; None if it is not a message."""
     if isinstance(value, dict):
-        return _of_dict(value)
+        return _role_and_content_of_dict(value)
     if isinstance(value, (list, tuple)):
-        # A list of two strings on the outside is two prompts; a tuple, or one further in, is a message.
+        # At the top level a list of two strings is two prompts. A tuple, or a nested list, is a message.
         if len(value) == 2 and isinstance(value[0], str) and (depth or isinstance(value, tuple)):
-            role = _role(value[0])
-            return (role, value[1]) if role in SYSTEM_ROLES or role in _OTHER_ROLES else None
+            role = _normalize_role(value[0])
+            return (role, value[1]) if role in _SYSTEM_NAMES or role in _OTHER_NAMES else None
         return None
     if not hasattr(value, "content"):
         return None
     kind = getattr(value, "type", None)
-    role = _role(kind) if isinstance(kind, str) and kind != "chat" else _role(getattr(value, "role", None))
-    return role or _role(type(value).__name__), value.content
+    role = (
+        _normalize_role(kind)
+        if isinstance(kind, str) and kind != "chat"
+        else _normalize_role(getattr(value, "role", None))
+    )
+    return role or _normalize_role(type(value).__name__), value.content
 
 
-def _of_dict(value: dict[Any, Any]) -> tuple[str, Any] | None:
-    if isinstance(value.get("kwargs"), dict) and isinstance(value.get("id"), list):  # LangChain's serialised form
-        return _role(value["id"][-1] if value["id"] else ""), value["kwargs"].get("content")
+def _role_and_content_of_dict(value: dict[Any, Any]) -> tuple[str, Any] | None:
+    if isinstance(value.get("kwargs"), dict) and isinstance(value.get("id"), list):  # LangChain's serialized form
+        return _normalize_role(value["id"][-1] if value["id"] else ""), value["kwargs"].get("content")
     if "content" in value:
-        return _role(value.get("role") or value.get("type")), value["content"]
+        return _normalize_role(value.get("role") or value.get("type")), value["content"]
     return ("user", [value]) if isinstance(value.get("text"), str) else None
 
 
-def _role(name: Any) -> str:
-    """``SystemMessageChunk``, ``SYSTEM`` and ``system`` are all ``system``."""
+def _normalize_role(name: Any) -> str:
+    """Normalize a role or class name: `SystemMessageChunk`, `SYSTEM` and `system` → `system`."""
     name = getattr(name, "value", name)  # roles are enums in some programs
     if not isinstance(name, str):
         return ""
     return name.lower().removesuffix("chunk").removesuffix("message")
 
 
-def _inner(value: Any) -> Any:
-    """The messages or prompts that a container or a prompt value holds."""
+def _nested_prompts(value: Any) -> Any:
+    """Return the messages or prompts in a container or prompt value."""
     if isinstance(value, dict):
         return value.get("messages")
     if isinstance(value, (list, tuple)):
@@ -97,51 +100,50 @@ def _inner(value: Any) -> Any:
     return [text] if isinstance(text, str) else None
 
 
-def _text(content: Any) -> str:
+def _content_text(content: Any) -> str:
     if content is None or isinstance(content, str):
         return content or ""
     if not isinstance(content, (list, tuple)):
-        return _fallback(content)
+        return _to_str(content)
     texts = []
     for block in content:
         if isinstance(block, dict):
             if block.get("type") in _TEXT_BLOCKS:
                 text = block.get("text")
-                texts.append(text if isinstance(text, str) else _fallback(block))
+                texts.append(text if isinstance(text, str) else _to_str(block))
         else:
-            texts.append(block if isinstance(block, str) else _fallback(block))
+            texts.append(block if isinstance(block, str) else _to_str(block))
     return "\n".join(texts)
 
 
-def _fallback(value: Any) -> str:
+def _to_str(value: Any) -> str:
     try:
         return str(value)
-    except Exception:  # noqa: BLE001 - the object's own `__str__`; that there was something is still told
+    except Exception:  # noqa: BLE001 - the object's `__str__` may raise anything
         return object.__repr__(value)
 
 
 _CACHE_SIZE = 512
 _cache: dict[int, tuple[Any, Template | None]] = {}
-"""By identity of `serialized`, which LangChain makes once a prompt object. The dict itself is
-kept beside the result, so its id cannot be given to another while it stands here."""
+"""Templates by the id of `serialized`, which LangChain creates once per prompt object. The dict is kept with the result,
+so its id is not reused while the entry exists."""
 
 
 def template_of(serialized: Any) -> Template | None:
-    """The template of a prompt run; None if it makes no system message or cannot be read.
+    """Return the template of a prompt run; None if it creates no system message or cannot be read.
 
-    Called in the user's thread: a dict seen before costs a look into a dict. Never raises,
-    never edits `serialized`.
+    Called in the user's thread; a known dict costs one lookup. Never raises and never changes `serialized`.
     """
-    known = _cache.get(id(serialized))
-    if known is not None and known[0] is serialized:
-        return known[1]
+    cached = _cache.get(id(serialized))
+    if cached is not None and cached[0] is serialized:
+        return cached[1]
     try:
         template = _read_template(serialized)
-    except Exception:  # noqa: BLE001 - a shape of a version to come; the rendered text is still there
+    except Exception:  # noqa: BLE001 - a future version may use another shape; the rendered text is still recorded
         template = None
     if isinstance(serialized, dict):
         if len(_cache) >= _CACHE_SIZE:
-            # Several threads may be here: each takes the keys as they stand, and a missing one is fine.
+            # Several threads may run this: each takes a copy of the keys, and a key may be missing.
             for old in list(_cache)[: _CACHE_SIZE // 2]:
                 _cache.pop(old, None)
         _cache[id(serialized)] = (serialized, template)
@@ -168,7 +170,7 @@ def _read_template(serialized: Any) -> Template | None:
 
 
 def hub_of(metadata: Any) -> str | None:
-    """``owner/repo`` of a prompt pulled from LangChain's hub, from the prompt's or the run's metadata."""
+    """Return `owner/repo` of a prompt from LangChain's hub, from the metadata of the prompt or the run."""
     if not isinstance(metadata, dict) or not metadata.get("lc_hub_repo"):
         return None
     owner = metadata.get("lc_hub_owner")
@@ -176,12 +178,12 @@ def hub_of(metadata: Any) -> str | None:
 
 
 def _system_texts(item: Any) -> tuple[TemplateText, ...] | None:
-    """Text blocks of one message template; None if it does not make a system message."""
+    """Return the text blocks of a message template; None if it does not create a system message."""
     kwargs = item.get("kwargs") or {}
-    role = _role(item["id"][-1].removesuffix("PromptTemplate"))
+    role = _normalize_role(item["id"][-1].removesuffix("PromptTemplate"))
     if role == "chat":
-        role = _role(kwargs.get("role"))
-    if role not in SYSTEM_ROLES:
+        role = _normalize_role(kwargs.get("role"))
+    if role not in _SYSTEM_NAMES:
         return None
     prompt = kwargs.get("prompt")
     if prompt is None:
@@ -198,7 +200,7 @@ def _literal(block: Any) -> TemplateText | None:
 
 
 def _template_text(block: Any) -> TemplateText | None:
-    """One block of a message template; None for an image, which has no text."""
+    """Return the text of one block of a message template; None for an image."""
     kwargs = block.get("kwargs")
     if kwargs is None:
         return TemplateText("", "")

@@ -1,8 +1,7 @@
-"""One recorder a process: turns callbacks into records, and remembers which runs are open.
+"""The recorder turns LangChain callbacks into records and tracks which runs are open.
 
-All of it runs in the user's thread, so each method costs microseconds, takes no lock and
-touches only what is new. Several handlers (injected, by hand, copies) share one recorder,
-which is why each run is recorded once.
+All of it runs in the user's thread, so a method takes microseconds, takes no lock and copies only new messages.
+Several handlers (injected, passed by the user, copied) share one recorder, so each run is recorded once.
 """
 
 from __future__ import annotations
@@ -12,21 +11,33 @@ from time import perf_counter_ns
 from typing import Any
 from uuid import UUID, uuid4
 
-from gati._context import Span, current_scope, current_span, paused, rare
-from gati.langchain import new_messages
-from gati.langchain._compat import (
-    LOSES_CONTEXT,
-    RUN_TYPE,
-    enclosing_run,
-    enter,
-    entered,
-    input_comes_late,
-    running_config,
+from gati._context import OpenSpan, current_scope, current_span, features_used, is_paused
+from gati.langchain._compat import RUN_TYPE, enclosing_run, is_input_deferred, running_config
+from gati.langchain.callback_args import (
+    component_name,
+    identity_of_config,
+    invocation_parameters,
+    is_graph_node,
+    text_of_token,
 )
-from gati.langchain.callback_args import identity_in, is_node, name_of, parameters_of, text_of_blocks
-from gati.langchain.message_snapshot import ROLES, message, response_metadata, tool_message
+from gati.langchain.message_snapshot import (
+    ROLE_BY_CLASS,
+    snapshot_message,
+    snapshot_response_metadata,
+    snapshot_tool_message,
+)
+from gati.langchain.new_messages import (
+    BoundedSet,
+    new_messages_of_call,
+    new_messages_of_input,
+    new_messages_of_node,
+    new_messages_of_output,
+    remember_answer,
+    snapshot_prompt_output,
+    snapshot_state,
+)
 from gati.langchain.prompt_templates import template_of
-from gati.langchain.snapshot import error_info, freeze
+from gati.langchain.snapshot import error_info, take_snapshot
 from gati.trace.records import (
     CONVERSATION_KEYS,
     Custom,
@@ -43,27 +54,28 @@ from gati.trace.records import (
 )
 
 OPEN_RUNS = 100_000
-"""Most runs remembered as open; runs that never end must not fill the memory."""
+"""Maximum number of open runs, so that runs that never end cannot fill the memory."""
 
-ROOT, NODE, WATCHED, SEEKS, PROMPT = 1, 2, 4, 8, 16
-"""What is known of an open run: it is a root; a graph's node; it reads a new_messages, whose length
-is wanted; its `configurable`, which only its children can read, may name the user; it is a prompt."""
+ROOT, NODE, COUNT_HISTORY, NEEDS_IDENTITY, PROMPT = 1, 2, 4, 8, 16
+"""Flags of an open run: it is a root; it is a graph node; it loads a history whose length is recorded; its
+`configurable`, which only its children can read, may name the user; it is a prompt."""
 
 _new = tuple.__new__
-"""Makes a NamedTuple at half the cost of calling it."""
+"""Creates a NamedTuple at half the cost of calling its class."""
 
 _HISTORY_RUN = "load_history"
 _KINDS = frozenset({"prompt", "parser"})
-"""What LangChain says of a chain that is more than one."""
+"""Values of `run_type` that are recorded as a kind of their own; all other chains have the kind `chain`."""
 
 
 class Recorder:
-    """Makes records and hands them to `put`.
+    """Create records and pass them to `put`.
 
     Args:
         put: takes a record; must return at once and never raise.
-        conversation_id: the default of `init`, needed to know whether a conversation is new.
-        fault: told what went wrong with a snapshot; the record goes without it.
+        conversation_id: the default conversation from `init`, used to detect new conversations.
+        report_error: called with a place and an exception if a snapshot fails; the record is still created,
+            without the snapshot.
     """
 
     def __init__(
@@ -75,12 +87,12 @@ class Recorder:
         self.put = put
         self.report_error = report_error
         self.default_conversation = conversation_id
-        # Keyed by `UUID.int`: hashing a UUID itself runs Python code.
-        self.open: dict[int, int] = {}
-        self.streams: dict[int, list[str]] = {}
-        self.muted = new_messages.Memory(OPEN_RUNS)
-        self.answers = new_messages.Memory(50_000)
-        self.conversations = new_messages.Memory(50_000)
+        # Keyed by `UUID.int`, because hashing a UUID runs Python code.
+        self.open_runs: dict[int, int] = {}
+        self.streamed_tokens: dict[int, list[str]] = {}
+        self.paused_runs = BoundedSet(OPEN_RUNS)
+        self.known_answers = BoundedSet(50_000)
+        self.known_conversations = BoundedSet(50_000)
 
     # -- starts ---------------------------------------------------------------------------
 
@@ -94,29 +106,26 @@ class Recorder:
         metadata: Any,
         more: dict[str, Any],
     ) -> None:
-        above = self.open.get(parent.int) if parent is not None else None
-        if above is None or rare.done or run_id.int in self.open:
+        parent_flags = self.open_runs.get(parent.int) if parent is not None else None
+        if parent_flags is None or features_used.any or run_id.int in self.open_runs:
             admitted = self._admit(run_id, parent)
             if admitted is None:
                 return
-            parent, above = admitted
-        kind, name = more.get(RUN_TYPE), more.get("name") or name_of(serialized)
-        flags, given, template = 0, None, None
+            parent, parent_flags = admitted
+        kind, name = more.get(RUN_TYPE), more.get("name") or component_name(serialized)
+        flags, copied, template = 0, None, None
         if kind == "prompt":
             flags, template = PROMPT, template_of(serialized)
-            given = self._taken(new_messages.state, inputs, new_messages.tail_of_input, False)
-        elif above is None:
-            given = None if input_comes_late(inputs, more) else self._taken(self._root_input, inputs, metadata)
-        elif (metadata and metadata.get("langgraph_node") == name) or is_node(tags):
+            copied = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
+        elif parent_flags is None:
+            if not is_input_deferred(inputs, more):
+                copied = self._guarded(self._snapshot_root_input, inputs, metadata)
+        elif (metadata and metadata.get("langgraph_node") == name) or is_graph_node(tags):
             flags = NODE
         elif name == _HISTORY_RUN:
-            flags = WATCHED
+            flags = COUNT_HISTORY
         kind = kind if kind in _KINDS else "chain"
-        self._start(kind, run_id, parent, above, name, given, tags, metadata, template, flags)
-        # Only where the code that follows is the run's: a graph's or a stream's reader runs in the same context.
-        if LOSES_CONTEXT and kind != "prompt":
-            if flags & NODE or (RUN_TYPE in more and not input_comes_late(inputs, more)):
-                enter(run_id, self.open)
+        self._record_start(kind, run_id, parent, parent_flags, name, copied, tags, metadata, template, flags)
 
     def model_started(
         self,
@@ -131,19 +140,19 @@ class Recorder:
         admitted = self._admit(run_id, parent)
         if admitted is None:
             return
-        parent, above = admitted
+        parent, parent_flags = admitted
         call: ModelCall | None = None
         try:
-            whole = above is None and self._begins(metadata)
+            whole = parent_flags is None and self._is_new_conversation(metadata)
             if isinstance(messages, str):
-                call = ModelCall((), (Message("human", messages),), 1, parameters_of(more))
+                call = ModelCall((), (Message("human", messages),), 1, invocation_parameters(more))
             else:
-                system, news = new_messages.tail_of_call(messages, self.answers, whole)
-                call = _new(ModelCall, (tuple(system), tuple(news), len(messages), parameters_of(more)))
-        except Exception as error:  # noqa: BLE001 - as in `_taken`, which costs a call more
-            self._missed("model_started", error)
-        name = more.get("name") or name_of(serialized)
-        self._start("model", run_id, parent, above, name, call, tags, metadata)
+                system, new = new_messages_of_call(messages, self.known_answers, whole)
+                call = _new(ModelCall, (tuple(system), tuple(new), len(messages), invocation_parameters(more)))
+        except Exception as error:  # noqa: BLE001 - as in `_guarded`, without the extra call
+            self._report("model_started", error)
+        name = more.get("name") or component_name(serialized)
+        self._record_start("model", run_id, parent, parent_flags, name, call, tags, metadata)
 
     def tool_started(
         self,
@@ -159,11 +168,9 @@ class Recorder:
         if admitted is None:
             return
         inputs = more.get("inputs")
-        given = self._taken(freeze, text if inputs is None else inputs)
-        name = more.get("name") or name_of(serialized)
-        self._start("tool", run_id, *admitted, name, given, tags, metadata, more.get("tool_call_id"))
-        if LOSES_CONTEXT:
-            enter(run_id, self.open)
+        copied = self._guarded(take_snapshot, text if inputs is None else inputs)
+        name = more.get("name") or component_name(serialized)
+        self._record_start("tool", run_id, *admitted, name, copied, tags, metadata, more.get("tool_call_id"))
 
     def retriever_started(
         self, serialized: Any, query: Any, run_id: UUID, parent: UUID | None, tags: Any, metadata: Any, name: str | None
@@ -171,218 +178,215 @@ class Recorder:
         admitted = self._admit(run_id, parent)
         if admitted is None:
             return
-        self._start("retriever", run_id, *admitted, name or name_of(serialized), freeze(query), tags, metadata)
+        self._record_start(
+            "retriever", run_id, *admitted, name or component_name(serialized), take_snapshot(query), tags, metadata
+        )
 
-    def span_started(self, kind: str, name: str, given: Any) -> Span | None:
-        """A span of the user's own began; None if it is not to be recorded."""
+    def span_started(self, kind: str, name: str, inputs: Any) -> OpenSpan | None:
+        """Record the start of an `observe.span`; return None if it is not recorded."""
         run_id = uuid4()
         admitted = self._admit(run_id, None)
         if admitted is None:
             return None
-        inputs = self._taken(new_messages.state, given, new_messages.tail_of_input, False)
-        self._start(kind, run_id, *admitted, name, inputs, None, None)
-        return Span(run_id, admitted[0])
+        copied = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
+        self._record_start(kind, run_id, *admitted, name, copied, None, None)
+        return OpenSpan(run_id, admitted[0])
 
     # -- ends -----------------------------------------------------------------------------
 
     def chain_ended(self, outputs: Any, run_id: UUID, inputs: Any) -> None:
         at = perf_counter_ns()
-        flags = self.open.pop(run_id.int, ROOT)
-        if rare.done and run_id.int in self.muted.kept:
+        flags = self.open_runs.pop(run_id.int, ROOT)
+        if features_used.any and run_id.int in self.paused_runs.entries:
             return
-        given = output = None
+        copied_inputs = output = None
         if flags & NODE:
             try:
-                output = new_messages.state(outputs, new_messages.news_of_node, self.answers)
-            except Exception as error:  # noqa: BLE001 - as in `_taken`, which costs a call more
-                self._missed("state", error)
+                output = snapshot_state(outputs, new_messages_of_node, self.known_answers)
+            except Exception as error:  # noqa: BLE001 - as in `_guarded`, without the extra call
+                self._report("snapshot_state", error)
         elif flags & PROMPT:
-            output = self._taken(new_messages.rendered, outputs)
-        elif flags & WATCHED:
+            output = self._guarded(snapshot_prompt_output, outputs)
+        elif flags & COUNT_HISTORY:
             output = len(outputs) if isinstance(outputs, list) else None
         elif flags & ROOT:
-            output = self._taken(new_messages.state, outputs, new_messages.tail_of_output, self.answers)
+            output = self._guarded(snapshot_state, outputs, new_messages_of_output, self.known_answers)
         if inputs is not None and flags & ROOT:
-            given = self._taken(new_messages.state, inputs, new_messages.tail_of_input, False)
-        self.put(_new(RunEnded, (run_id, at, output, given)))
+            copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
+        self.put(_new(RunEnded, (run_id, at, output, copied_inputs)))
 
     def model_ended(self, response: Any, run_id: UUID) -> None:
         at = perf_counter_ns()
-        self._forget(run_id.int)
-        if rare.done and run_id.int in self.muted.kept:
+        self._close(run_id.int)
+        if features_used.any and run_id.int in self.paused_runs.entries:
             return
         result: ModelResult | None = None
         try:
-            result = self._result(response)
-        except Exception as error:  # noqa: BLE001 - as in `_taken`, which costs a call more
-            self._missed("_result", error)
+            result = self._model_result(response)
+        except Exception as error:  # noqa: BLE001 - as in `_guarded`, without the extra call
+            self._report("_model_result", error)
         self.put(_new(RunEnded, (run_id, at, result, None)))
 
     def tool_ended(self, output: Any, run_id: UUID) -> None:
         at = perf_counter_ns()
-        take: Callable[[Any], Any] = freeze
-        if ROLES[type(output)] is not None:
-            take = tool_message
+        copy: Callable[[Any], Any] = take_snapshot
+        if ROLE_BY_CLASS[type(output)] is not None:
+            copy = snapshot_tool_message
             if type(call_id := output.__dict__.get("tool_call_id")) is str:
-                self.answers.add(call_id)
-        self._ended(run_id, at, take, output)
+                self.known_answers.add(call_id)
+        self._record_end(run_id, at, copy, output)
 
-    def ended(self, output: Any, run_id: UUID) -> None:
-        self._ended(run_id, perf_counter_ns(), freeze, output)
+    def run_ended(self, output: Any, run_id: UUID) -> None:
+        self._record_end(run_id, perf_counter_ns(), take_snapshot, output)
 
-    def _ended(self, run_id: UUID, at: int, take: Callable[[Any], Any], output: Any) -> None:
-        self.open.pop(run_id.int, None)
-        if not (rare.done and run_id.int in self.muted.kept):
-            self.put(_new(RunEnded, (run_id, at, self._taken(take, output), None)))
+    def _record_end(self, run_id: UUID, at: int, copy: Callable[[Any], Any], output: Any) -> None:
+        self.open_runs.pop(run_id.int, None)
+        if not (features_used.any and run_id.int in self.paused_runs.entries):
+            self.put(_new(RunEnded, (run_id, at, self._guarded(copy, output), None)))
 
-    def failed(self, error: BaseException, run_id: UUID, more: dict[str, Any]) -> None:
+    def run_failed(self, error: BaseException, run_id: UUID, more: dict[str, Any]) -> None:
         at = perf_counter_ns()
-        flags = self._forget(run_id.int)
-        if rare.done and run_id.int in self.muted.kept:
+        flags = self._close(run_id.int)
+        if features_used.any and run_id.int in self.paused_runs.entries:
             return
         response = more.get("response")
-        output = self._taken(self._result, response) if response is not None else None
+        output = self._guarded(self._model_result, response) if response is not None else None
         inputs = more.get("inputs")
-        given = (
-            self._taken(new_messages.state, inputs, new_messages.tail_of_input, False)
-            if inputs is not None and flags & ROOT
-            else None
-        )
-        self.put(
-            RunFailed(run_id, at, self._taken(error_info, error) or ErrorInfo(type(error).__name__, ""), output, given)
-        )
+        copied_inputs = None
+        if inputs is not None and flags & ROOT:
+            copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
+        info = self._guarded(error_info, error) or ErrorInfo(type(error).__name__, "")
+        self.put(RunFailed(run_id, at, info, output, copied_inputs))
 
-    # -- in between -----------------------------------------------------------------------
+    # -- during a run ---------------------------------------------------------------------
 
-    def token(self, token: Any, run_id: UUID) -> None:
-        pieces = self.streams.get(run_id.int)
+    def token_received(self, token: Any, run_id: UUID) -> None:
+        pieces = self.streamed_tokens.get(run_id.int)
         if pieces is None:
-            if run_id.int not in self.open:
+            if run_id.int not in self.open_runs:
                 return
-            pieces = self.streams[run_id.int] = []
+            pieces = self.streamed_tokens[run_id.int] = []
             self.put(FirstToken(run_id, perf_counter_ns(), pieces))
         if type(token) is str:
             pieces.append(token)
         elif token:
-            pieces.append(text_of_blocks(token))
+            pieces.append(text_of_token(token))
 
-    def custom(self, name: str, data: Any, run_id: UUID) -> None:
-        if run_id.int in self.open:
-            self.put(Custom(run_id, name, perf_counter_ns(), freeze(data)))
+    def custom_event(self, name: str, data: Any, run_id: UUID) -> None:
+        if run_id.int in self.open_runs:
+            self.put(Custom(run_id, name, perf_counter_ns(), take_snapshot(data)))
 
-    def graph_state(self, state: str, event: Any) -> None:
-        """A graph was interrupted or resumed."""
-        asked = tuple(freeze(i) for i in getattr(event, "interrupts", ()))
+    def graph_state_changed(self, state: str, event: Any) -> None:
+        """Record that a graph was interrupted or resumed."""
+        interrupts = tuple(take_snapshot(i) for i in getattr(event, "interrupts", ()))
         at = perf_counter_ns()
-        self.put(GraphState(event.run_id, state, at, "|".join(event.checkpoint_ns), asked, event.status))
+        self.put(GraphState(event.run_id, state, at, "|".join(event.checkpoint_ns), interrupts, event.status))
 
-    def given_up(self, run_id: UUID) -> None:
-        """Nobody waits for this run's end any more. Called by the background thread."""
-        self._forget(run_id.int)
+    def abandoned(self, run_id: UUID) -> None:
+        """Forget a run whose end is no longer expected. Called by the background thread."""
+        self._close(run_id.int)
 
-    # -- what they share --------------------------------------------------------------------
+    # -- helpers --------------------------------------------------------------------------
 
-    def _taken(self, take: Callable[..., Any], *what: Any) -> Any:
-        """A snapshot; None where it fails, so that the run itself is told all the same."""
+    def _guarded(self, copy: Callable[..., Any], *arguments: Any) -> Any:
+        """Call `copy`; return None if it fails, so that the run itself is still recorded."""
         try:
-            return take(*what)
-        except Exception as error:  # noqa: BLE001 - an object of the user may do anything when looked at
-            self._missed(getattr(take, "__name__", "snapshot"), error)
+            return copy(*arguments)
+        except Exception as error:  # noqa: BLE001 - the user's objects may raise anything when they are read
+            self._report(getattr(copy, "__name__", "snapshot"), error)
             return None
 
-    def _missed(self, what: str, error: Exception) -> None:
+    def _report(self, place: str, error: Exception) -> None:
         if self.report_error is not None:
-            self.report_error(what, error)
+            self.report_error(place, error)
 
     def _admit(self, run_id: UUID, parent: UUID | None) -> tuple[UUID | None, int | None] | None:
-        """The run above and what is known of it if it is open; None if this run is not to be recorded.
+        """Return the parent's id, and its flags if it is open; None if this run is not recorded.
 
-        A parent that is not open stands all the same: the assembler may know it (work that
-        outlives its turn); an id that nobody knows, as under a LangSmith run tree, makes a root.
+        A parent id that is not open is returned unchanged, because the assembler may know the run: it may have
+        ended before its children. An unknown id, as under a LangSmith run tree, makes this run a root.
         """
-        opened = self.open
-        if run_id.int in opened:
+        open_runs = self.open_runs
+        if run_id.int in open_runs:
             return None
-        if rare.done:
-            muted = self.muted.kept
-            if paused.get() or (muted and parent is not None and parent.int in muted):
-                self.muted.add(run_id.int)
+        if features_used.any:
+            paused_runs = self.paused_runs.entries
+            if is_paused.get() or (paused_runs and parent is not None and parent.int in paused_runs):
+                self.paused_runs.add(run_id.int)
                 return None
-        above = opened.get(parent.int) if parent is not None else None
-        if above is None:
-            around = self.around()
-            return (parent, None) if around is None else (around, opened.get(around.int))
-        if rare.done and (span := current_span.get()) and span.parent_id == parent and span.id.int in opened:
-            return span.id, opened.get(span.id.int)  # LangChain passes spans of the user's over: they stand in between
-        return parent, above
+        parent_flags = open_runs.get(parent.int) if parent is not None else None
+        if parent_flags is None:
+            enclosing = self.current_run_id()
+            return (parent, None) if enclosing is None else (enclosing, open_runs.get(enclosing.int))
+        if features_used.any and (span := current_span.get()) and span.parent_id == parent and span.id.int in open_runs:
+            return span.id, open_runs.get(span.id.int)  # LangChain does not know spans: insert it here
+        return parent, parent_flags
 
-    def around(self) -> UUID | None:
-        """The open run or span that the calling code is in."""
-        opened = self.open
+    def current_run_id(self) -> UUID | None:
+        """Return the id of the innermost open run or span that encloses the calling code."""
+        open_runs = self.open_runs
         run: UUID | None = enclosing_run(running_config.get())
-        if run is not None and run.int not in opened:
+        if run is not None and run.int not in open_runs:
             run = None
-        if LOSES_CONTEXT and run is None:
-            run = entered(opened)
         span = current_span.get()
-        if span is not None and span.id.int in opened and (run is None or span.parent_id == run):
+        if span is not None and span.id.int in open_runs and (run is None or span.parent_id == run):
             return span.id
         return run
 
-    def _start(
-        self, kind: str, run_id: UUID, parent: UUID | None, above: int | None, name: str, inputs: Any, tags: Any,
+    def _record_start(
+        self, kind: str, run_id: UUID, parent: UUID | None, parent_flags: int | None, name: str, inputs: Any, tags: Any,
         metadata: Any, extra: Any = None, flags: int = 0,
     ) -> None:  # fmt: skip
         scope = configurable = None
-        if above is None:
-            scope, metadata = current_scope.get(), freeze(metadata)
+        if parent_flags is None:
+            scope, metadata = current_scope.get(), take_snapshot(metadata)
             flags |= ROOT
             if scope is None or scope.user_id is None:
-                flags |= SEEKS
-        elif above & SEEKS:
-            # LangGraph sets the running config after a node's start: then its children look.
-            configurable = identity_in(running_config.get())
+                flags |= NEEDS_IDENTITY
+        elif parent_flags & NEEDS_IDENTITY:
+            # LangGraph sets the running config after a node's start, so the node's children read it.
+            configurable = identity_of_config(running_config.get())
             if configurable is None:
-                flags |= SEEKS
+                flags |= NEEDS_IDENTITY
             elif parent is not None:
-                self.open[parent.int] = above & ~SEEKS
-        self.open[run_id.int] = flags
-        if len(self.open) > OPEN_RUNS:
-            for old in list(self.open)[: OPEN_RUNS // 2]:
-                self._forget(old)
+                self.open_runs[parent.int] = parent_flags & ~NEEDS_IDENTITY
+        self.open_runs[run_id.int] = flags
+        if len(self.open_runs) > OPEN_RUNS:
+            for old in list(self.open_runs)[: OPEN_RUNS // 2]:
+                self._close(old)
         at, tags = perf_counter_ns(), tuple(tags) if tags else ()
         self.put(_new(RunStarted, (run_id, parent, kind, name, at, inputs, tags, metadata, extra, scope, configurable)))
 
-    def _forget(self, key: int) -> int:
-        if self.streams:
-            self.streams.pop(key, None)
-        return self.open.pop(key, 0)
+    def _close(self, key: int) -> int:
+        if self.streamed_tokens:
+            self.streamed_tokens.pop(key, None)
+        return self.open_runs.pop(key, 0)
 
-    def _root_input(self, inputs: Any, metadata: Any) -> Any:
-        return new_messages.state(inputs, new_messages.tail_of_input, self._begins(metadata))
+    def _snapshot_root_input(self, inputs: Any, metadata: Any) -> Any:
+        return snapshot_state(inputs, new_messages_of_input, self._is_new_conversation(metadata))
 
-    def _begins(self, metadata: Any) -> bool:
-        """Whether a root is the first that we see of its conversation."""
+    def _is_new_conversation(self, metadata: Any) -> bool:
+        """Return True if a root is the first run seen of its conversation."""
         scope = current_scope.get()
         conversation = scope.conversation_id if scope else None
         for key in CONVERSATION_KEYS:
             conversation = conversation or (metadata or {}).get(key)
         conversation = str(conversation or self.default_conversation or "")
-        # Without a name of its own the turn is a conversation by itself: there is no history to bring.
-        new = bool(conversation) and conversation not in self.conversations
-        if new:
-            self.conversations.add(conversation)
-        return new
+        # Without an id the turn is its own conversation, so it has no earlier history to import.
+        is_new = bool(conversation) and conversation not in self.known_conversations
+        if is_new:
+            self.known_conversations.add(conversation)
+        return is_new
 
-    def _result(self, response: Any) -> ModelResult:
-        made = []
+    def _model_result(self, response: Any) -> ModelResult:
+        answers = []
         generations = response.generations
         for candidate in generations[0] if generations else ():
             answer = getattr(candidate, "message", None)
             if answer is None:
-                info = response_metadata(candidate.generation_info)
-                made.append(Message("ai", candidate.text, response=info))
+                info = snapshot_response_metadata(candidate.generation_info)
+                answers.append(Message("ai", candidate.text, response=info))
                 continue
-            new_messages.remember(answer, self.answers)
-            made.append(message(answer, result=True))
-        return _new(ModelResult, (tuple(made), response_metadata(response.llm_output)))
+            remember_answer(answer, self.known_answers)
+            answers.append(snapshot_message(answer, result=True))
+        return _new(ModelResult, (tuple(answers), snapshot_response_metadata(response.llm_output)))

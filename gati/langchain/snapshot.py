@@ -1,8 +1,8 @@
-"""The user's objects → plain values that nobody else holds, in the user's thread.
+"""Copy the user's objects to plain values, in the user's thread.
 
-Strings are shared (they cannot change), containers are copied within a budget, everything
-else is described by its type. No code of the user's runs: no ``__repr__``, no property, no
-iterator is called. A ``repr`` may query a database, and a generator may be read only once.
+Immutable values are shared, containers are copied within a budget, and any other object is replaced by the name of its
+type. No user code runs: no `__repr__`, property or iterator is called, because a `__repr__` may query a database and a
+generator can be read only once.
 """
 
 from __future__ import annotations
@@ -24,94 +24,100 @@ from pydantic import BaseModel
 from gati.trace.records import COMMAND, ErrorInfo
 
 BUDGET = 2_000
-"""Most values copied by one snapshot; what is beyond is counted, not copied."""
+"""Maximum number of values copied by one snapshot. Further values are counted, not copied."""
 DEPTH = 16
-"""Deepest nesting copied."""
-CUT = "…"
-SMALL = 16
+"""Maximum nesting depth copied."""
+TRUNCATED = "…"
+"""Marks values that were not copied."""
+SMALL_SIZE = 16
+"""Maximum length of a dict or list that is copied with its own `copy` method."""
 
-SHARED = frozenset({str, int, float, bool, NoneType, bytes})
-KEYS = frozenset({str})
+IMMUTABLE_TYPES = frozenset({str, int, float, bool, NoneType, bytes})
+KEY_TYPES = frozenset({str})
 _TEXTUAL = (UUID, datetime, date, time, timedelta, Decimal, PurePath)
 _ORDERED = (list, tuple, set, frozenset, deque)
 
 
-def freeze(value: Any, budget: int = BUDGET) -> Any:
-    """A copy of `value` made of str, int, float, bool, None, bytes, dict, list and `Message`."""
+def take_snapshot(value: Any, budget: int = BUDGET) -> Any:
+    """Return a copy of `value` built from str, int, float, bool, None, bytes, dict, list and `Message`."""
     kind = type(value)
-    if kind in SHARED:
+    if kind in IMMUTABLE_TYPES:
         return value
-    if kind is dict and (copied := few(value, budget)) is not None:
+    if kind is dict and (copied := copy_small_dict(value, budget)) is not None:
         return copied
     return Copier(budget).copy(value, DEPTH)
 
 
-def few(value: dict[Any, Any], budget: int) -> dict[str, Any] | None:
-    """A copy of a small dict of plain values and of small lists and dicts of such; None if it is something else.
+def copy_small_dict(value: dict[Any, Any], budget: int) -> dict[str, Any] | None:
+    """Copy a small dict of immutable values and of small lists and dicts of them; return None for any other dict.
 
-    Most arguments, results and states are: C calls copy them.
+    Most arguments, results and states have this shape, and a few C calls copy them.
     """
-    if len(value) > SMALL:
+    if len(value) > SMALL_SIZE:
         return None
     copied = value.copy()
-    if not KEYS.issuperset(map(type, copied)):
+    if not KEY_TYPES.issuperset(map(type, copied)):
         return None
-    if SHARED.issuperset(map(type, copied.values())):
+    if IMMUTABLE_TYPES.issuperset(map(type, copied.values())):
         return copied
-    if budget <= SMALL * SMALL:
+    if budget <= SMALL_SIZE * SMALL_SIZE:
         return None
     for key, item in copied.items():
-        if type(item) not in SHARED:
-            if (flat := flat_copy(item)) is None:
+        if type(item) not in IMMUTABLE_TYPES:
+            if (flat := copy_flat(item)) is None:
                 return None
             copied[key] = flat
     return copied
 
 
-def flat_copy(value: Any) -> Any:
-    """A copy of a small list or dict of values that need none; None if it is something else."""
+def copy_flat(value: Any) -> Any:
+    """Copy a small list or dict of immutable values; return None for anything else."""
     kind = type(value)
-    if kind is list and len(value) <= SMALL:
+    if kind is list and len(value) <= SMALL_SIZE:
         items = value.copy()
-        return items if SHARED.issuperset(map(type, items)) else None
-    if kind is dict and len(value) <= SMALL:
+        return items if IMMUTABLE_TYPES.issuperset(map(type, items)) else None
+    if kind is dict and len(value) <= SMALL_SIZE:
         pairs = value.copy()
-        return pairs if SHARED.issuperset(map(type, pairs.values())) and KEYS.issuperset(map(type, pairs)) else None
+        return (
+            pairs
+            if IMMUTABLE_TYPES.issuperset(map(type, pairs.values())) and KEY_TYPES.issuperset(map(type, pairs))
+            else None
+        )
     return None
 
 
 class Copier:
-    """One snapshot: what is left of its budget, and the containers it stands in."""
+    """The state of one snapshot: its remaining budget, and the ids of the enclosing containers, to detect cycles."""
 
-    __slots__ = ("inside", "left")
+    __slots__ = ("ancestors", "remaining")
 
     def __init__(self, budget: int) -> None:
-        self.left = budget
-        self.inside: set[int] = set()
+        self.remaining = budget
+        self.ancestors: set[int] = set()
 
     def copy(self, value: Any, depth: int) -> Any:
         kind = type(value)
-        if kind in SHARED:
+        if kind in IMMUTABLE_TYPES:
             return value
-        if depth <= 0 or id(value) in self.inside:
-            return CUT
-        self.inside.add(id(value))
+        if depth <= 0 or id(value) in self.ancestors:
+            return TRUNCATED
+        self.ancestors.add(id(value))
         try:
-            return (_SHAPES.get(kind) or _shape_of(kind))(self, value, depth - 1)
-        except Exception:  # noqa: BLE001 - an exotic class may fail in any way; its type is still worth telling
-            return describe(value)
+            return (_COPY_FUNCTIONS.get(kind) or _copy_function_of(kind))(self, value, depth - 1)
+        except Exception:  # noqa: BLE001 - an unusual class may fail in any way; its type is still useful
+            return describe_type(value)
         finally:
-            self.inside.discard(id(value))
+            self.ancestors.discard(id(value))
 
     def mapping(self, pairs: Iterable[tuple[Any, Any]], size: int, depth: int) -> dict[Any, Any]:
         copied: dict[Any, Any] = {}
         for key, item in pairs:
-            if self.left <= 0:
-                copied[CUT] = f"{size - len(copied)} more"
+            if self.remaining <= 0:
+                copied[TRUNCATED] = f"{size - len(copied)} more"
                 break
-            self.left -= 1
+            self.remaining -= 1
             copied[key if type(key) is str else self._key(key)] = (
-                item if type(item) in SHARED else self.copy(item, depth)
+                item if type(item) in IMMUTABLE_TYPES else self.copy(item, depth)
             )
         return copied
 
@@ -122,44 +128,44 @@ class Copier:
     def sequence(self, items: Iterable[Any], size: int, depth: int) -> list[Any]:
         copied: list[Any] = []
         for item in items:
-            if self.left <= 0:
-                copied.append(f"{CUT} {size - len(copied)} more")
+            if self.remaining <= 0:
+                copied.append(f"{TRUNCATED} {size - len(copied)} more")
                 break
-            self.left -= 1
-            copied.append(item if type(item) in SHARED else self.copy(item, depth))
+            self.remaining -= 1
+            copied.append(item if type(item) in IMMUTABLE_TYPES else self.copy(item, depth))
         return copied
 
 
-# -- one function a shape -------------------------------------------------------------------
-# Which one is looked up by class: `isinstance` would ask the object itself for its class. They
-# call the methods of the base class, never those that a class of the user's puts in their place.
+# -- copy functions -------------------------------------------------------------------------
+# A function is looked up by `type(value)`, since `isinstance` may run the object's `__class__` property. It calls
+# the methods of the base class, never the overrides of a user's subclass.
 
 
-def _dict(copier: Copier, value: Any, depth: int) -> Any:
+def _copy_dict(copier: Copier, value: Any, depth: int) -> Any:
     size, pairs = dict.__len__(value), dict.items(value)
-    # A list is made in one step, so another thread may write meanwhile; a huge one would take too long.
+    # `list` is atomic, so another thread may modify the dict; for a huge dict it would take too long.
     return copier.mapping(list(pairs) if size <= BUDGET else pairs, size, depth)
 
 
-def _sequence(base: Any, copier: Copier, value: Any, depth: int) -> Any:
+def _copy_sequence(base: Any, copier: Copier, value: Any, depth: int) -> Any:
     size, items = base.__len__(value), base.__iter__(value)
     return copier.sequence(tuple(items) if size <= BUDGET else items, size, depth)
 
 
-def _fields_of(names: tuple[str, ...], copier: Copier, value: Any, depth: int) -> Any:
+def _copy_namedtuple(names: tuple[str, ...], copier: Copier, value: Any, depth: int) -> Any:
     return copier.mapping(list(zip(names, tuple.__iter__(value), strict=False)), len(names), depth)
 
 
-def _model(copier: Copier, value: Any, depth: int) -> Any:
-    pairs = list(own_dict(value).items())
+def _copy_pydantic_model(copier: Copier, value: Any, depth: int) -> Any:
+    pairs = list(instance_dict(value).items())
     extra = getattr(value, "__pydantic_extra__", None)
     if type(extra) is dict:
         pairs += extra.items()
     return copier.mapping(pairs, len(pairs), depth)
 
 
-def _dataclass(slots: tuple[tuple[str, Any], ...], copier: Copier, value: Any, depth: int) -> Any:
-    own = own_dict(value)
+def _copy_dataclass(slots: tuple[tuple[str, Any], ...], copier: Copier, value: Any, depth: int) -> Any:
+    own = instance_dict(value)
     pairs = []
     for name, slot in slots:
         if slot is not None:
@@ -167,12 +173,12 @@ def _dataclass(slots: tuple[tuple[str, Any], ...], copier: Copier, value: Any, d
         elif name in own:
             pairs.append((name, own[name]))
     copied = copier.mapping(pairs, len(pairs), depth)
-    # Control flow looks like data once it is copied; the mark tells the assembler.
+    # A copied command looks like data; the key tells the assembler that it is control flow.
     return {COMMAND: copied} if is_command(value) else copied
 
 
-def own_dict(value: Any) -> dict[str, Any]:
-    """An object's fields, past every `__getattribute__` of its own; empty if they stand in slots."""
+def instance_dict(value: Any) -> dict[str, Any]:
+    """Return an object's `__dict__` without calling its `__getattribute__`; empty if it has only slots."""
     try:
         own = object.__getattribute__(value, "__dict__")
     except AttributeError:
@@ -180,72 +186,74 @@ def own_dict(value: Any) -> dict[str, Any]:
     return own if type(own) is dict else {}
 
 
-def _enum(copier: Copier, value: Any, depth: int) -> Any:
-    return copier.copy(own_dict(value).get("_value_"), depth)
+def _copy_enum(copier: Copier, value: Any, depth: int) -> Any:
+    return copier.copy(instance_dict(value).get("_value_"), depth)
 
 
-def _error(copier: Copier, value: Any, depth: int) -> Any:
+def _copy_exception(copier: Copier, value: Any, depth: int) -> Any:
     info = error_info(value)
     return {"type": info.type, "message": info.message}
 
 
-def _number(copier: Copier, value: Any, depth: int) -> Any:
-    """A number of numpy's, or one of its arrays, if it is one of a single number."""
+def _copy_numpy_scalar(copier: Copier, value: Any, depth: int) -> Any:
+    """Convert a numpy scalar or an array without dimensions to a Python number."""
     if value.ndim:
-        return describe(value)
+        return describe_type(value)
     item = value.item()
-    return item if type(item) in SHARED else str(item)
+    return item if type(item) in IMMUTABLE_TYPES else str(item)
 
 
-_Shape: TypeAlias = "Callable[[Copier, Any, int], Any]"
-_SHAPES: dict[type, _Shape] = {}
-_OTHERS: list[tuple[type, _Shape]] = []
+_CopyFunction: TypeAlias = "Callable[[Copier, Any, int], Any]"
+_COPY_FUNCTIONS: dict[type, _CopyFunction] = {}
+_REGISTERED: list[tuple[type, _CopyFunction]] = []
 _STANDARD = frozenset({"uuid", "datetime", "decimal", "pathlib", "pathlib._local"})
 
 
-def copied_by(base: type, shape: _Shape) -> None:
-    """Say how objects of a class are copied that is not known here."""
-    _OTHERS.append((base, shape))
+def register_copier(base: type, copy_function: _CopyFunction) -> None:
+    """Register a copy function for a class that this module does not know."""
+    _REGISTERED.append((base, copy_function))
 
 
-def _shape_of(kind: type) -> _Shape:
-    if len(_SHAPES) > 1_000:  # a program that makes classes as it runs
-        _SHAPES.clear()
-    shape = _SHAPES[kind] = _find_shape(kind)
-    return shape
+def _copy_function_of(kind: type) -> _CopyFunction:
+    if len(_COPY_FUNCTIONS) > 1_000:  # the program creates classes dynamically
+        _COPY_FUNCTIONS.clear()
+    copy_function = _COPY_FUNCTIONS[kind] = _find_copy_function(kind)
+    return copy_function
 
 
-def _find_shape(kind: type) -> _Shape:  # noqa: C901 - a table; the order matters, since a class may be several
-    for base, shape in _OTHERS:
+def _find_copy_function(kind: type) -> _CopyFunction:  # noqa: C901 - a table whose order matters, since a class may match several rows
+    for base, copy_function in _REGISTERED:
         if issubclass(kind, base):
-            return shape
+            return copy_function
     if issubclass(kind, Enum):
-        return _enum
+        return _copy_enum
     if issubclass(kind, dict):
-        return _dict
+        return _copy_dict
     if issubclass(kind, tuple) and hasattr(kind, "_fields"):
-        return partial(_fields_of, tuple(kind._fields))
+        return partial(_copy_namedtuple, tuple(kind._fields))
     for base in _ORDERED:
         if issubclass(kind, base):
-            return partial(_sequence, base)
-    for plain, made in ((str, str.__str__), (int, int.__int__), (float, float.__float__)):
+            return partial(_copy_sequence, base)
+    for plain, convert in ((str, str.__str__), (int, int.__int__), (float, float.__float__)):
         if issubclass(kind, plain):
-            return lambda copier, value, depth: made(value)
+            return lambda copier, value, depth: convert(value)
     if issubclass(kind, BaseModel):
-        return _model
+        return _copy_pydantic_model
     if dataclasses.is_dataclass(kind):
-        return partial(_dataclass, tuple((name, _slot(kind, name)) for name in kind.__dataclass_fields__))
+        return partial(
+            _copy_dataclass, tuple((name, _slot_descriptor(kind, name)) for name in kind.__dataclass_fields__)
+        )
     if issubclass(kind, BaseException):
-        return _error
+        return _copy_exception
     if issubclass(kind, _TEXTUAL) and kind.__module__ in _STANDARD:
         return lambda copier, value, depth: str(value)
     if kind.__module__ == "numpy" and hasattr(kind, "item"):
-        return _number
-    return lambda copier, value, depth: describe(value)
+        return _copy_numpy_scalar
+    return lambda copier, value, depth: describe_type(value)
 
 
-def _slot(kind: type, name: str) -> Any:
-    """The slot that holds a field, if the class keeps it in one; a property of that name is none."""
+def _slot_descriptor(kind: type, name: str) -> Any:
+    """Return the slot that stores a field, or None if the field is in `__dict__` or is a property."""
     for base in kind.__mro__:
         if name in base.__dict__:
             found = base.__dict__[name]
@@ -254,13 +262,13 @@ def _slot(kind: type, name: str) -> Any:
 
 
 def is_command(value: Any) -> bool:
-    """Whether this is LangGraph's `Command`: control flow with a state update in it."""
+    """Return True for LangGraph's `Command`, which combines control flow with a state update."""
     kind = type(value)
     return kind.__name__ == "Command" and kind.__module__ == "langgraph.types"
 
 
-def describe(value: Any) -> str:
-    """What stands for an object that is not copied: its type's name."""
+def describe_type(value: Any) -> str:
+    """Return the name of an object's type, which replaces an object that cannot be copied: `<module.Class>`."""
     kind = type(value)
     return f"<{kind.__module__}.{kind.__qualname__}>"
 
@@ -269,22 +277,22 @@ _INTERRUPTS = ("GraphInterrupt", "NodeInterrupt")
 
 
 def error_info(error: BaseException) -> ErrorInfo:
-    """The exception as text, and which kind of control flow it is, if it is none of error's."""
+    """Return an exception's type and text, and its kind of control flow if it does not signal an error."""
     kind = type(error)
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - the user's __str__ may raise; the type is still known
+    except Exception:  # noqa: BLE001 - the user's `__str__` may raise; the type is still known
         text = ""
     if kind.__module__.startswith("langgraph."):
         names = {base.__name__ for base in kind.__mro__}
         if "ParentCommand" in names:
             return ErrorInfo(kind.__name__, "", "parent_command")
         if not names.isdisjoint(_INTERRUPTS):
-            return ErrorInfo(kind.__name__, "", "interrupt", freeze(error.args[0] if error.args else None))
-    return ErrorInfo(kind.__name__, text, _control_of(error))
+            return ErrorInfo(kind.__name__, "", "interrupt", take_snapshot(error.args[0] if error.args else None))
+    return ErrorInfo(kind.__name__, text, _control_flow_of(error))
 
 
-def _control_of(error: BaseException) -> str | None:
+def _control_flow_of(error: BaseException) -> str | None:
     if isinstance(error, Exception):
         return None
     if isinstance(error, GeneratorExit):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 
-class Span(Protocol):
+class RecordedSpan(Protocol):
     """The part of `observe.span` that wrappers use."""
 
     output: Any
@@ -24,7 +24,7 @@ class Span(Protocol):
 class SpanFactory(Protocol):
     """The signature of `observe.span`. It is passed in, so this package does not depend on the public API."""
 
-    def __call__(self, name: str, *, input: Any, kind: Any) -> AbstractContextManager[Span]:  # noqa: A002 - the public name
+    def __call__(self, name: str, *, input: Any, kind: Any) -> AbstractContextManager[RecordedSpan]:  # noqa: A002 - the public name
         ...
 
 
@@ -104,7 +104,7 @@ class TracedStore(BaseStore):
             step.output = _describe_results(operations, results)
         return results
 
-    def _open_span(self, ops: list[Op]) -> AbstractContextManager[Span]:
+    def _open_span(self, ops: list[Op]) -> AbstractContextManager[RecordedSpan]:
         writes = any(isinstance(op, PutOp) for op in ops)
         name = "store." + (_operation_name(ops[0]) if len(ops) == 1 else "batch")
         described = [_describe_operation(op) for op in ops]

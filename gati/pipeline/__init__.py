@@ -1,5 +1,5 @@
-"""From records in memory to messages delivered: buffer, worker, spool, senders, counters.
+"""Delivers records as messages: buffer, worker, spool, senders, counters.
 
-Knows of destinations only the `Exporter` protocol. Imports nothing by itself: `import gati`
-needs `stats` and `faults` only, and must stay cheap.
+Destinations are known by the `Exporter` protocol only. This module imports nothing, so that `import gati`,
+which needs `internal_errors` only, stays cheap.
 """

@@ -1,8 +1,8 @@
-"""Where the user's threads leave records and the worker finds them.
+"""The queue of records between the user's threads and the worker.
 
-`Buffer.put` is the only code of the pipeline that runs with every record in the user's thread: an
-append between a few comparisons. There is no lock in it, because a signal handler or a finalizer
-may call it in the middle of itself.
+`Buffer.put` is the only code of the pipeline that runs in the user's thread for every record: an append
+between a few comparisons. It takes no lock, because a signal handler or a finalizer may call it while it
+is running in the same thread.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from gati.trace.records import Record
 
 MAX_RECORDS = 100_000
-"""Records that may wait; the bound in bytes is reached first unless they are tiny."""
+"""Maximum number of queued records. Unless they are tiny, the limit in bytes is reached first."""
 
-RECORD_BYTES = 700
-"""What a record costs beside its texts: the tuple, its ids, its place in the queue."""
+RECORD_OVERHEAD_BYTES = 700
+"""Memory of a record in addition to its texts: the tuple, its ids, its place in the queue."""
 
-SAMPLE = 13
-"""One record in so many is weighed: weighing costs more than all the rest. A prime, because most turns
-have an even number of records, and their heaviest must have its turn."""
+SAMPLE_INTERVAL = 13
+"""Estimate the size of every 13th record, since the estimate costs more than the rest of `put`. A prime: most
+turns have an even number of records, and with an even interval their largest could be skipped every time."""
 
 
-class Tally:
-    """A count that any thread may raise without a lock: `next` on an `itertools.count` is one C call.
+class AtomicCounter:
+    """A counter that any thread may increment without a lock: `next` on an `itertools.count` is a single C call.
 
-    A reading takes a number as well, and is subtracted again.
+    Reading it increments it as well, so the reads are subtracted.
     """
 
     __slots__ = ("_lock", "_reads", "add")
@@ -51,77 +51,79 @@ class Tally:
 
 
 class Buffer:
-    """A bounded queue that refuses when it is full, and says where.
+    """A bounded queue that refuses records when it is full, and marks the gap.
 
-    Once full it refuses until half of it has been taken: so the stretches between two gaps are
-    long, and most turns in them are whole. Before the first record after a refusal it puts a
-    `Gap`, at which the assembler drops the turns that were open.
+    Once full, it refuses records until half of them have been taken. So the stretches between two gaps
+    are long, and most turns in them are complete. Before the first record after a gap it inserts a
+    `Gap`, at which the assembler drops the open turns.
     """
 
     def __init__(
-        self, max_bytes: int, max_records: int = MAX_RECORDS, attend: Callable[[], object] = lambda: None
+        self, max_bytes: int, max_records: int = MAX_RECORDS, on_wakeup: Callable[[], object] = lambda: None
     ) -> None:
-        """`attend` is called, in the user's thread, when somebody had better look: nobody does by himself, or it
+        """`on_wakeup` is called in the user's thread when the worker sleeps or does not run, and when the buffer
         fills up. It must not block or raise."""
         self._max_bytes = max_bytes
         self._max_records = max_records
-        self._attend = attend
+        self._on_wakeup = on_wakeup
         self._closed = False
         self.clear()
 
     def clear(self) -> None:
-        """Start again, empty, in a forked child: what waits is the parent's."""
+        """Start again, empty. Called in a forked child: the queued records belong to the parent."""
         self.idle = True
-        """Whether nobody looks by himself: the worker sleeps, or there is none."""
-        self._room = self._max_records
-        self._mean = float(RECORD_BYTES)
+        """True if the worker sleeps or does not run, so that a record has to wake it."""
+        self._capacity = self._max_records
+        self._mean_bytes = float(RECORD_OVERHEAD_BYTES)
         self._samples = 0
         self._records: deque[Record] = deque()
         self._full = self._closed
         self._gap: object | None = None
-        self._refused = Tally()
-        self._told = 0
+        self._refused = AtomicCounter()
+        self._refused_reported = 0
         self._taken = 0
 
     def put(self, record: Record) -> None:
-        """Add a record, or refuse it. Never blocks, never raises."""
+        """Append a record, or refuse it. Never blocks, never raises."""
         if self._full:
             self._gap = object()
             self._refused.add()
-            self._attend()
+            self._on_wakeup()
             return
         records = self._records
         if (gap := self._gap) is not None:
             records.append(Gap(0))
-            # Another thread may have been refused meanwhile: its mark must stay.
+            # Keep the mark of another thread whose record was refused meanwhile.
             if self._gap is gap:
                 self._gap = None
         records.append(record)
         length = len(records)
-        pressing = not length % SAMPLE and self._presses(record, length)
-        if length >= self._room:
+        backpressure = not length % SAMPLE_INTERVAL and self._is_under_pressure(record, length)
+        if length >= self._capacity:
             self._full = True
-        if self.idle or pressing:
-            self._attend()
+        if self.idle or backpressure:
+            self._on_wakeup()
 
     def close(self) -> None:
-        """Refuse everything from now on; what waits can be taken."""
+        """Refuse all further records; queued ones can still be taken."""
         self._closed = self._full = True
 
-    def _presses(self, record: Record, length: int) -> bool:
-        self._weigh(record)
-        return length > self._room // 4
+    def _is_under_pressure(self, record: Record, length: int) -> bool:
+        self._learn_size(record)
+        return length > self._capacity // 4
 
-    def _weigh(self, record: Record) -> None:
-        """Learn the usual weight of what waits. A mean, since few of a turn's records carry most of its text;
-        the last time's counts as one of the samples.
+    def _learn_size(self, record: Record) -> None:
+        """Update the mean size of a record and the capacity.
+
+        A mean, because a few records of a turn hold most of its text. After the buffer was empty, the
+        mean until then counts as one sample.
         """
         self._samples = min(self._samples + 1, 64)
-        self._mean += (weigh(record) - self._mean) / (self._samples + 1)
-        self._room = min(self._max_records, int(self._max_bytes / self._mean))
+        self._mean_bytes += (estimate_size(record) - self._mean_bytes) / (self._samples + 1)
+        self._capacity = min(self._max_records, int(self._max_bytes / self._mean_bytes))
 
     def take(self) -> Record | None:
-        """The oldest record. Called by the worker only."""
+        """Remove and return the oldest record; None if there is none. Called by the worker only."""
         try:
             record = self._records.popleft()
         except IndexError:
@@ -130,10 +132,10 @@ class Buffer:
             return None
         if type(record) is Gap:
             refused = self._refused.read()
-            record, self._told = Gap(refused - self._told), refused
+            record, self._refused_reported = Gap(refused - self._refused_reported), refused
             return record
         self._taken += 1
-        if self._full and len(self._records) <= self._room // 2:
+        if self._full and len(self._records) <= self._capacity // 2:
             self._full = self._closed
         return record
 
@@ -141,41 +143,41 @@ class Buffer:
         return len(self._records)
 
     @property
-    def pressing(self) -> bool:
-        """Whether so much waits that the worker had better not rest."""
-        return len(self._records) > self._room // 2
+    def backpressure(self) -> bool:
+        """True if the buffer is so full that the worker should not pause."""
+        return len(self._records) > self._capacity // 2
 
     @property
     def bytes(self) -> int:
-        """Roughly the memory that the waiting records hold."""
-        return int(len(self._records) * self._mean)
+        """Approximate memory of the queued records."""
+        return int(len(self._records) * self._mean_bytes)
 
     @property
     def taken(self) -> int:
-        """Records that the worker has taken."""
+        """Number of records that the worker has taken."""
         return self._taken
 
     @property
     def refused(self) -> int:
-        """Records that found the buffer full or closed."""
+        """Number of records that were refused because the buffer was full or closed."""
         return self._refused.read()
 
 
-def weigh(record: Record) -> int:
-    """Roughly the bytes of a record, at a cost that does not grow with its size."""
-    cost = RECORD_BYTES
+def estimate_size(record: Record) -> int:
+    """Estimate the size of a record in bytes, at a cost that does not grow with its size."""
+    cost = RECORD_OVERHEAD_BYTES
     for value in record:
         if value.__class__ is str:
             cost += len(value)
         elif value.__class__ in _CONTAINERS:
-            cost += _weigh(value, 3)
+            cost += _estimate_value_size(value, 3)
     return cost
 
 
 _CONTAINERS = frozenset({dict, list, tuple, ModelCall, ModelResult, Message})
 
 
-def _weigh(value: Any, depth: int) -> int:
+def _estimate_value_size(value: Any, depth: int) -> int:
     kind = type(value)
     if kind is str:
         return len(value) + 50
@@ -184,9 +186,9 @@ def _weigh(value: Any, depth: int) -> int:
     if depth == 0:
         return 100 * len(value)
     members: Any = value.values() if kind is dict else value
-    # The first few stand for the rest: a bound on memory may be rough, the user's time may not.
+    # Extrapolate from the first few: the memory limit may be approximate, but `put` must stay fast.
     seen, cost = 0, 60
     for member in itertools.islice(members, 8):
-        cost += _weigh(member, depth - 1)
+        cost += _estimate_value_size(member, depth - 1)
         seen += 1
     return cost * len(value) // seen

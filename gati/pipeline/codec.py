@@ -1,4 +1,4 @@
-"""Requests as lines of JSON: what lies in the spool and waits in memory is the same bytes."""
+"""Serializes requests as JSON lines: the bytes that are queued in memory and written to the spool."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gati.exporters.base import Request
 
 
 def pack(request: Request) -> bytes:
-    """One line, without its end."""
+    """Serialize to one JSON line, without the newline."""
     line = {
         "lane": request.ordering_key,
         "turn": request.turn_id,
@@ -21,12 +21,16 @@ def pack(request: Request) -> bytes:
     try:
         return orjson.dumps(line)
     except TypeError:
-        # A lone surrogate, an integer beyond 64 bits, a key that is no string: rare, and not worth a lost message.
+        # A lone surrogate, an integer beyond 64 bits, a key that is not a string: rare, but it must not lose the message.
         return orjson.dumps(_clean(line))
 
 
 def unpack(line: bytes) -> Request:
-    """The request of a line. Raises ValueError or KeyError if it is none."""
+    """Parse a line.
+
+    Raises:
+        ValueError: the line is not a request; also KeyError and TypeError.
+    """
     value = orjson.loads(line)
     if not isinstance(value, dict) or not isinstance(value["body"], dict):
         raise ValueError("not a request")

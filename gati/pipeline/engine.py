@@ -1,7 +1,8 @@
-"""What works behind the buffer, in one process: made by the worker's thread (or a flush), left behind by a fork.
+"""The components behind the buffer in one process: worker, outboxes, senders.
 
-Made late also for gevent's sake: the locks of a module that is loaded before the program is
-monkey-patched are of the wrong kind, and a wait on one of them would stop all greenlets.
+The worker's thread (or a flush) creates them; a forked child abandons the parent's. They are created
+late for gevent's sake as well: locks of a module that is imported before the program is monkey-patched
+are of the wrong kind, and waiting on one of them would block every greenlet.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gati.pipeline.drop_callback import DropNotifier
 from gati.pipeline.internal_errors import guard
 from gati.pipeline.outbox import Outbox
 from gati.pipeline.request_queue import Limits
 from gati.pipeline.sender import Sender
 from gati.pipeline.spool import Spool
-from gati.pipeline.stats import Ledger
-from gati.pipeline.worker import Assembler, Worker
+from gati.pipeline.stats import DeliveryCounters
+from gati.pipeline.worker import TurnAssembler, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,52 +30,63 @@ if TYPE_CHECKING:
     from gati.settings import Settings
 
 JOIN_SECONDS = 0.2
-"""Idle threads end at once when told; one that is in the middle of a send is left behind."""
+"""Time that `close` waits for threads. Idle ones end at once; one that is in the middle of a send is left behind."""
 
 
 class Engine:
-    """Worker, outboxes and senders."""
+    """Own the worker, the outboxes and the senders."""
 
     def __init__(
         self,
         buffer: Buffer,
-        assembler: Assembler,
+        assembler: TurnAssembler,
         exporters: Sequence[Exporter],
         options: Settings,
         policy: Policy | None,
     ) -> None:
-        self.ledger = Ledger()
-        # Half of the memory is for records, half for requests; each destination has its share.
+        self.counters = DeliveryCounters()
+        self.drops = DropNotifier(options.on_drop)
+        # Half of the memory is for records, half for requests, in equal shares for the destinations.
         limits = Limits(
             memory=options.buffer_max_bytes // 2 // max(1, len(exporters)),
             disk=options.spool_max_bytes,
             drop_newest=options.on_full == "newest",
         )
         self.outboxes = [
-            Outbox(exporter, self.ledger, _spool(exporter, options), limits, policy) for exporter in exporters
+            Outbox(exporter, self.counters, _create_spool(exporter, options), limits, policy, self.drops)
+            for exporter in exporters
         ]
-        senders = [
-            Sender(outbox, options.connections, self._settled, options.flush_interval) for outbox in self.outboxes
+        self.senders = [
+            Sender(outbox, options.connections, self._on_settled, options.flush_interval) for outbox in self.outboxes
         ]
-        self.senders = senders
         self.worker = Worker(
-            buffer, assembler, senders, self.ledger, interval=options.flush_interval, mask=options.mask
+            buffer,
+            assembler,
+            self.senders,
+            self.counters,
+            interval=options.flush_interval,
+            mask=options.mask,
+            drops=self.drops,
         )
 
-    def _settled(self) -> None:
-        self.worker.settled()
+    def _on_settled(self) -> None:
+        self.worker.resolve_flushes()
 
-    def deliver_here(self, until: float) -> None:
-        """The interpreter starts no more threads: this one does the work."""
-        self.worker.turn()
+    def deliver_in_this_thread(self, until: float) -> None:
+        """Do the worker's and the senders' work here, because the interpreter starts no more threads."""
+        self.worker.run_once()
         for sender in self.senders:
             sender.outbox.open()
-            sender.carry_here(until)
+            sender.send_in_this_thread(until)
 
     def close(self, thread: threading.Thread | None) -> None:
-        """End the senders and the worker, whose thread it is, and give back what is in the spool."""
+        """Stop the senders and the worker, and release the spool's files.
+
+        Args:
+            thread: the worker's thread, if it runs.
+        """
         self.worker.stopped = True
-        self.worker.ring()
+        self.worker.wake()
         for outbox in self.outboxes:
             with guard("outbox.close"):
                 outbox.close()
@@ -82,28 +95,29 @@ class Engine:
             thread.join(JOIN_SECONDS)
         for sender in self.senders:
             sender.join(until)
+        self.drops.close(until)
 
-    def forget(self) -> None:
-        """In a forked child: what waits belongs to the parent."""
+    def abandon(self) -> None:
+        """Detach from everything that belongs to the parent. Called in a forked child."""
         for outbox in self.outboxes:
-            outbox.forget()
+            outbox.abandon()
 
     @property
     def paused(self) -> dict[str, str]:
-        """Destinations that refuse our key, with the reason."""
-        return {outbox.exporter.name: outbox.hold.paused for outbox in self.outboxes if outbox.hold.paused}
+        """Destinations that refuse the API key, with the reason."""
+        return {outbox.exporter.name: outbox.breaker.paused for outbox in self.outboxes if outbox.breaker.paused}
 
 
-def _spool(exporter: Exporter, options: Settings) -> Spool | None:
+def _create_spool(exporter: Exporter, options: Settings) -> Spool | None:
     if not options.spool or exporter.durable:
         return None
     return Spool(spool_folder(options.spool_dir), exporter.name, exporter.account)
 
 
 def spool_folder(configured: Path | None) -> Path:
-    """Where the spool is: as configured, else in the user's data folder."""
+    """Return the spool's folder: the configured one, else one in the user's data folder."""
     if configured is not None:
         return Path(configured)
-    import platformdirs  # late: only programs that spool need it
+    import platformdirs  # late: only programs that use the spool need it
 
     return platformdirs.user_data_path("gati", appauthor=False) / "spool"

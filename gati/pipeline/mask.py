@@ -1,132 +1,219 @@
-"""The user's mask over every text of a request, before it touches disk or wire."""
+"""Applies the user's `mask` to finished turns, events and actions, before they are encoded.
+
+There the contract (`gati.contract`) knows the kind of each field: texts and the user's own keys are
+masked; ids, enumerations, numbers, gati's own keys and the program's names are not. Each item is
+masked once, however many destinations there are.
+"""
 
 from __future__ import annotations
 
+import copy
+import re
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from datetime import date, time
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from gati.pipeline.internal_errors import note
+from gati import contract
+from gati.contract import TEXT, Field, Kind
+from gati.events import Action, ChatMessage, Conversation, Event, Prompt, PromptComponent, StepEvent, Turn, Usage
+from gati.pipeline.internal_errors import report
 
 if TYPE_CHECKING:
-    from gati.exporters.base import Request
+    from gati.events import Item
     from gati.settings import Mask
 
 MARKER = "[masked: the mask failed]"
-"""Stands where a text was that the mask could not deal with."""
+"""Replaces a text on which the mask failed."""
 
-_IDS = frozenset(
-    {
-        "conversationid",
-        "createdat",
-        "eventat",
-        "eventid",
-        "eventtype",
-        "externalconversationid",
-        "externalmessageid",
-        "externalorganizationid",
-        "externaluserid",
-        "influence",
-        "insertid",
-        "messageid",
-        "messagetype",
-        "parentexternalmessageid",
-        "parenteventid",
-        "parentmessageid",
-        "productid",
-        "ratedat",
-        "role",
-        "runid",
-        "source",
-        "status",
-        "timestamp",
-        "type",
-        "valuetype",
-        "externalpromptid",
-        "externalcomponentid",
-        "promptid",
-        "componentid",
-    }
-)
-"""Ids and enumerations, without regard to spelling. They count only where the destination's API
-defines them; inside values of the user's own every text is seen by the mask."""
+_DEEPEST = 100
+"""Nesting up to which values are masked; snapshots are far flatter. Deeper values are replaced by `MARKER`."""
 
-_FREE = frozenset({"input", "output", "properties", "variables", "data", "metadata"})
-"""Keys below which everything is the user's own."""
-
-_WORDS = frozenset(
-    """
-    agent_name args attachments attempt audio_input_tokens audio_output_tokens cache_read_tokens cache_write_tokens
-    cached candidates completion content cost cost_usd data dimensions documents duration_ms environment
-    error error_message error_type event_type finish_reason goto handled id imported input input_tokens internal
-    latency_ms message messages metadata model model_calls name never_run new_messages node node_name output
-    output_tokens parameters payload prompt provider query raw reasoning reasoning_tokens requested_by role score
-    state_after state_before status step step_name structured_prompt system_prompt tags text
-    time_to_first_token_ms tokens_in tokens_out tool_call_id tool_calls tool_input tool_name tool_output tool_requests
-    tools total_cost total_duration_ms total_tokens type usage value vectors workflow write
-    """.split()  # noqa: SIM905 - seventy words read better as words
-)
-"""Keys that are gati's own words wherever they stand. Any other key below those may be somebody's name or address."""
+_VARIABLE = re.compile(r"(\{\{[^{}]{1,200}\}\})")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_INTERRUPT = re.compile(r"[0-9a-f]{32}|interrupt_(before|after)")
 
 
-def apply(mask: Mask, request: Request) -> int:
-    """Replace the request's body by a masked copy; returns how many texts were dropped because
-    the mask raised or returned no text.
-    """
-    masking = _Masking(mask, request.endpoint)
-    request.body = masking.value(request.body, "", False)
-    return masking.failed
+class Masking:
+    """Masks one item. `failures` counts the texts on which the mask raised or returned no text."""
 
-
-class _Masking:
-    def __init__(self, mask: Mask, kind: str) -> None:
+    def __init__(self, mask: Mask) -> None:
         self._mask = mask
-        self._kind = kind
-        self.failed = 0
+        self.failures = 0
 
-    def value(self, value: Any, path: str, free: bool) -> Any:
-        if isinstance(value, str):
-            return self._text(value, path)
-        if isinstance(value, dict):
-            return self._dict(value, path, free)
-        if isinstance(value, (list, tuple)):
-            return [self.value(member, f"{path}.{n}" if path else str(n), free) for n, member in enumerate(value)]
-        return value
+    def item(self, item: Item) -> Item:
+        """Return a masked copy; the item itself is not changed."""
+        if isinstance(item, Turn):
+            return self._turn(item)
+        if isinstance(item, Action):
+            return self._action(item)
+        return self._event(item)
 
-    def _dict(self, value: dict[str, Any], path: str, free: bool) -> dict[str, Any]:
-        outer = self._kind
-        if not free:
-            kind = value.get("messageType") or value.get("message_type") or value.get("event_type")
-            self._kind = kind if isinstance(kind, str) else outer
-        masked = {}
-        for key, member in value.items():
-            plain = str(key).replace("_", "").lower()
-            if not free and isinstance(member, str) and plain in _IDS:
-                masked[key] = member
-            else:
-                below = f"{path}.{key}" if path else str(key)
-                seen = self._key(str(key), path, masked) if free else key
-                masked[seen] = self.value(member, below, free or plain in _FREE)
-        self._kind = outer
+    def _turn(self, turn: Turn) -> Turn:
+        masked = copy.copy(turn)
+        masked.conversation = self._conversation(turn.conversation)
+        masked.messages = [self._chat_message(message) for message in turn.messages]
+        masked.events = [self._event(event) for event in turn.events]
+        if turn.answer is not None:
+            masked.answer = self._chat_message(turn.answer)
+        if turn.context is not None:
+            masked.context = self._text(turn.context, "context", contract.ROLES["assistant"])
         return masked
 
-    def _key(self, key: str, path: str, taken: dict[str, Any]) -> str:
-        """A key of the user's own as it may be shown; two that look the same stay two."""
-        if key in _WORDS:
-            return key
-        masked = seen = self._text(key, path)
-        number = 1
-        while seen in taken:
-            number += 1
-            seen = f"{masked} ({number})"
-        return seen
+    def _conversation(self, conversation: Conversation) -> Conversation:
+        properties = self._value(conversation.properties, TEXT, "properties", "conversation")
+        prompt = self._prompt(conversation.prompt) if conversation.prompt is not None else None
+        return replace(conversation, properties=properties, prompt=prompt)
 
-    def _text(self, text: str, path: str) -> str:
+    def _chat_message(self, message: ChatMessage) -> ChatMessage:
+        kind = contract.ROLES[message.role]
+        known = Field(Kind.TEXT, fields=contract.CHAT_MESSAGE_PROPERTIES)
+        properties = self._value(message.properties, known, "properties", kind)
+        return replace(message, text=self._text(message.text, "text", kind), properties=properties)
+
+    def _event(self, event: Event) -> Event:
+        masked = copy.copy(event)
+        kind = _message_type(event)
+        known = contract.fields_of_event(event.kind, kind)
+        for item in fields(event):
+            value = getattr(event, item.name)
+            if isinstance(value, Prompt):
+                value = self._prompt(value)
+            elif isinstance(value, Usage):
+                value = replace(value, raw=self._counts(value.raw, "usage.raw", kind))
+            elif value is not None:
+                # A field that the contract does not know belongs to a subclass of the user's: it is masked.
+                rule = known.get(item.name, TEXT)
+                if item.name == "payload" and value.keys() != rule.fields.keys():
+                    rule = TEXT  # made by hand; gati's own payloads are {name, data}
+                value = self._value(value, rule, item.name, kind)
+            setattr(masked, item.name, value)
+        return masked
+
+    def _action(self, action: Action) -> Action:
+        known = contract.ACTIONS[action.endpoint]
+        body = {}
+        for name, value in action.body.items():
+            as_text = name != "value" or action.body.get("value_type", "text") == "text"
+            body[name] = self._value(value, known.get(name, TEXT), name, action.endpoint) if as_text else value
+        return replace(action, body=body)
+
+    def _prompt(self, prompt: Prompt) -> Prompt:
+        """Mask texts and values of variables. The variables' names are names of the program."""
+        return replace(
+            prompt,
+            text=self._text(prompt.text, "text", "system_prompt"),
+            components=[self._component(part, n) for n, part in enumerate(prompt.components)],
+            variables={
+                name: self._text(str(value), f"variables.{name}", "system_prompt")
+                for name, value in prompt.variables.items()
+            },
+        )
+
+    def _component(self, part: PromptComponent, number: int) -> PromptComponent:
+        path = f"components.{number}.content"
+        # The marks of variables are gati's own: without them the values would find no place.
+        pieces = _VARIABLE.split(part.content)
+        content = [
+            piece if n % 2 or not piece else self._text(piece, path, "system_prompt") for n, piece in enumerate(pieces)
+        ]
+        return replace(part, content="".join(content))
+
+    # -- Values -------------------------------------------------------------------------------
+
+    def _value(self, value: Any, known: Field, path: str, kind: str, depth: int = 0) -> Any:
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        if isinstance(value, str):
+            # A text where the contract expects a number was made by hand: it is masked.
+            return value if known.kind in _PLAIN else self._text(value, path, kind)
+        if depth > _DEEPEST:
+            self.failures += 1
+            return MARKER
+        if isinstance(value, Mapping):
+            return value if _is_media(value) else self._mapping(value, known, path, kind, depth + 1)
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [self._value(item, known, f"{path}.{n}", kind, depth + 1) for n, item in enumerate(value)]
+        if isinstance(value, Enum):
+            return self._value(value.value, known, path, kind, depth + 1)
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return value  # only their length is sent
+        if isinstance(value, (UUID, Decimal, PurePath, date, time)):
+            return self._value(str(value), known, path, kind, depth + 1)
+        # Only events made by hand hold other objects. What an encoder would make of them is not known here.
+        return f"<{type(value).__name__}>"
+
+    def _mapping(self, value: Mapping[Any, Any], known: Field, path: str, kind: str, depth: int) -> dict[str, Any]:
+        masked: dict[str, Any] = {}
+        for key, item in list(value.items()):
+            name = key if isinstance(key, str) else str(key)
+            below = f"{path}.{name}"
+            own = known.fields.get(name)
+            if own is None:
+                masked[self._free_key(name, path, kind, masked, known)] = self._value(item, TEXT, below, kind, depth)
+            else:
+                # Custom events share these keys with interrupts, so the value has to look like LangGraph's.
+                foreign = known is contract.INTERRUPT and not _is_langgraphs(item)
+                masked[name] = self._value(item, TEXT if foreign else own, below, kind, depth)
+        return masked
+
+    def _free_key(self, key: str, path: str, kind: str, taken: Mapping[str, Any], known: Field) -> str:
+        """Return the masked key; keys that become equal to another get ``~2``, ``~3`` …"""
+        masked = unique = self._text(key, path, kind)
+        number = 1
+        while unique in taken or unique in known.fields:
+            number += 1
+            unique = f"{masked}~{number}"
+        return unique
+
+    def _counts(self, value: Any, path: str, kind: str) -> Any:
+        """Mask the texts among a provider's token counts; the keys are the provider's."""
+        if isinstance(value, Mapping):
+            return {key: self._counts(item, f"{path}.{key}", kind) for key, item in value.items()}
+        return self._value(value, TEXT, path, kind)
+
+    def _text(self, text: str, path: str, kind: str) -> str:
+        if not text:
+            return text
         try:
-            masked: object = self._mask(text, path, self._kind)
-        except Exception as error:  # noqa: BLE001 - the user's function may fail in any way; then the text must not go
-            note("mask", error)
-            self.failed += 1
+            masked: object = self._mask(text, path, kind)
+        except BaseException as error:  # noqa: BLE001 - the user's function may raise anything, SystemExit too; the text must not leave
+            report("mask", error)
+            self.failures += 1
             return MARKER
         if not isinstance(masked, str):
-            self.failed += 1
+            self.failures += 1
             return MARKER
         return masked
+
+
+_PLAIN = frozenset({Kind.ID, Kind.ENUM, Kind.NAME})
+"""Kinds whose texts the mask does not see."""
+
+
+def _message_type(event: Event) -> str:
+    """Return the message type that an event becomes: the `kind` that the mask receives."""
+    if isinstance(event, StepEvent) and event.workflow:
+        return "workflow"
+    if event.kind == "memory" and getattr(event, "write", False):
+        return "memory_write"
+    return contract.MESSAGE_TYPE_OF_EVENT.get(event.kind, "callback")
+
+
+def _is_media(value: Mapping[Any, Any]) -> bool:
+    """Whether gati put this object in the place of a picture, a sound or a file."""
+    return (
+        value.keys() == contract.MEDIA.keys()
+        and isinstance(value["bytes"], int)
+        and isinstance(value["sha256"], str)
+        and _SHA256.fullmatch(value["sha256"]) is not None
+    )
+
+
+def _is_langgraphs(value: Any) -> bool:
+    """Whether this is the id of an interrupt or LangGraph's word for a static one."""
+    return isinstance(value, str) and _INTERRUPT.fullmatch(value) is not None

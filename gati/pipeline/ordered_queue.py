@@ -1,4 +1,4 @@
-"""Requests in order: one lane for each conversation, one request of a lane under way at a time."""
+"""Queued requests in order: a FIFO per ordering key (a conversation), with one request of each in flight at a time."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from gati.pipeline.spool import SpoolFile
     from gati.pipeline.stats import Place
 
-PARCEL_BYTES = 400
-"""What a request in memory costs beside its bytes."""
+REQUEST_OVERHEAD_BYTES = 400
+"""Memory of a queued request in addition to its data."""
 
 FOREVER = 3600.0
-"""A wait that only news ends."""
+"""Timeout of a wait that a notification ends."""
 
 
 @dataclass(slots=True, eq=False)
-class Parcel:
-    """One request on its way. `data` is what `codec.pack` made of it."""
+class QueuedRequest:
+    """A request that waits to be sent. `data` is its line as packed by `codec.pack`."""
 
     ordering_key: str
     turn_id: str
@@ -31,125 +31,126 @@ class Parcel:
     data: bytes
     batch: Batch
     attempts: int = 0
-    strikes: int = 0
-    wins: int = -1
-    """Successes of the whole outbox when this one last failed."""
-    under_way: bool = False
+    failures_among_successes: int = 0
+    """Failures of this request between which other requests of the outbox succeeded."""
+    successes_seen: int = -1
+    """Successes of the whole outbox when this request last failed."""
+    in_flight: bool = False
 
     @property
     def memory(self) -> int:
-        """Bytes that it holds, roughly."""
-        return len(self.data) + PARCEL_BYTES
+        """Approximate size in bytes."""
+        return len(self.data) + REQUEST_OVERHEAD_BYTES
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Requests that share a file, or, without one, only a place in memory."""
+    """Requests that share a spool file, or that are in memory only."""
 
     items: int
     size: int
     file: SpoolFile | None = None
     epoch: int = 0
-    parcels: list[Parcel] = field(default_factory=list)
-    under_way: int = 0
-    complete: bool = True
-    """False once something of it was delivered or set aside, so that its file says too much."""
+    requests: list[QueuedRequest] = field(default_factory=list)
+    in_flight: int = 0
+    intact: bool = True
+    """False once a request of it was delivered or set aside, so that the file holds more than what remains."""
 
     @property
     def place(self) -> Place:
         return "spooled" if self.file else "pending"
 
 
-class Lanes:
-    """Not thread-safe: the outbox has the lock."""
+class OrderedQueue:
+    """A FIFO per ordering key. Not thread-safe: the outbox holds the lock."""
 
     def __init__(self) -> None:
-        self.under_way = 0
+        self.in_flight = 0
         self.memory = 0
-        self._lanes: dict[str, deque[Parcel]] = {}
+        self._by_key: dict[str, deque[QueuedRequest]] = {}
         self._ready: deque[str] = deque()
-        self._later: list[tuple[float, int, str]] = []
+        self._delayed: list[tuple[float, int, str]] = []
         self._number = itertools.count()
 
     def __len__(self) -> int:
-        return len(self._lanes)
+        return len(self._by_key)
 
     @property
     def ready(self) -> int:
-        """Lanes whose first request may go, roughly."""
+        """Approximate number of keys whose first request may be sent now."""
         return len(self._ready)
 
-    def add(self, parcel: Parcel) -> None:
-        """Put a request at the end of its lane."""
-        self.memory += parcel.memory
-        lane = self._lanes.get(parcel.ordering_key)
-        if lane is None:
-            self._lanes[parcel.ordering_key] = deque([parcel])
-            self._ready.append(parcel.ordering_key)
+    def add(self, queued: QueuedRequest) -> None:
+        """Append a request to its key's FIFO."""
+        self.memory += queued.memory
+        queue = self._by_key.get(queued.ordering_key)
+        if queue is None:
+            self._by_key[queued.ordering_key] = deque([queued])
+            self._ready.append(queued.ordering_key)
         else:
-            lane.append(parcel)
+            queue.append(queued)
 
-    def pick(self, now: float) -> tuple[Parcel | None, float]:
-        """The next request to send, now under way; or None and the seconds until there may be one."""
-        while self._later and self._later[0][0] <= now:
-            self._ready.append(heapq.heappop(self._later)[2])
+    def start_next(self, now: float) -> tuple[QueuedRequest | None, float]:
+        """Mark the next request as in flight and return it; or None and the seconds until one is due."""
+        while self._delayed and self._delayed[0][0] <= now:
+            self._ready.append(heapq.heappop(self._delayed)[2])
         while self._ready:
-            lane = self._lanes.get(self._ready.popleft())
-            # A lane may have been emptied by a drop while it stood here, or stand here twice.
-            if lane and not lane[0].under_way:
-                parcel = lane[0]
-                parcel.under_way = True
-                parcel.batch.under_way += 1
-                self.under_way += 1
-                return parcel, 0.0
-        return None, self._later[0][0] - now if self._later else FOREVER
+            queue = self._by_key.get(self._ready.popleft())
+            # A drop may have emptied the FIFO while its key was ready, and a key may be ready twice.
+            if queue and not queue[0].in_flight:
+                queued = queue[0]
+                queued.in_flight = True
+                queued.batch.in_flight += 1
+                self.in_flight += 1
+                return queued, 0.0
+        return None, self._delayed[0][0] - now if self._delayed else FOREVER
 
-    def arrived(self, parcel: Parcel) -> None:
-        """There is an answer; one of the four methods below must follow."""
-        parcel.under_way = False
-        parcel.batch.under_way -= 1
-        self.under_way -= 1
+    def finish_attempt(self, queued: QueuedRequest) -> None:
+        """End an attempt. `remove`, `retry_now`, `retry_at` or `replace` must follow."""
+        queued.in_flight = False
+        queued.batch.in_flight -= 1
+        self.in_flight -= 1
 
-    def done(self, parcel: Parcel) -> None:
-        """Delivered or set aside: the lane goes on with what follows."""
-        lane = self._lanes[parcel.ordering_key]
-        lane.popleft()
-        self.memory -= parcel.memory
-        if lane:
-            self._ready.append(parcel.ordering_key)
+    def remove(self, queued: QueuedRequest) -> None:
+        """Remove a request that was delivered or set aside; the next one of its key becomes ready."""
+        queue = self._by_key[queued.ordering_key]
+        queue.popleft()
+        self.memory -= queued.memory
+        if queue:
+            self._ready.append(queued.ordering_key)
         else:
-            del self._lanes[parcel.ordering_key]
+            del self._by_key[queued.ordering_key]
 
-    def again(self, parcel: Parcel) -> None:
-        """To be tried again as soon as the destination may be tried."""
-        self._ready.append(parcel.ordering_key)
+    def retry_now(self, queued: QueuedRequest) -> None:
+        """Send the request again as soon as the circuit breaker allows."""
+        self._ready.append(queued.ordering_key)
 
-    def later(self, parcel: Parcel, due: float) -> None:
-        """To be tried again at a monotonic time."""
-        heapq.heappush(self._later, (due, next(self._number), parcel.ordering_key))
+    def retry_at(self, queued: QueuedRequest, due: float) -> None:
+        """Send the request again at a monotonic time."""
+        heapq.heappush(self._delayed, (due, next(self._number), queued.ordering_key))
 
-    def replace(self, parcel: Parcel, parts: Sequence[Parcel]) -> None:
-        """Its parts stand where it stood, and go at once."""
-        lane = self._lanes[parcel.ordering_key]
-        lane.popleft()
-        lane.extendleft(reversed(parts))
-        self.memory += sum(part.memory for part in parts) - parcel.memory
-        self._ready.appendleft(parcel.ordering_key)
+    def replace(self, queued: QueuedRequest, parts: Sequence[QueuedRequest]) -> None:
+        """Replace the first request of a key by its parts, and make them ready before all other keys."""
+        queue = self._by_key[queued.ordering_key]
+        queue.popleft()
+        queue.extendleft(reversed(parts))
+        self.memory += sum(part.memory for part in parts) - queued.memory
+        self._ready.appendleft(queued.ordering_key)
 
-    def release(self) -> None:
-        """All that wait for a time need not wait any more."""
-        self._ready.extend(lane for _, _, lane in sorted(self._later))
-        self._later.clear()
+    def skip_delays(self) -> None:
+        """Make all delayed requests ready."""
+        self._ready.extend(key for _, _, key in sorted(self._delayed))
+        self._delayed.clear()
 
-    def take_turn(self, name: str, turn: str) -> list[Parcel]:
-        """Take out what waits of a turn, except what is under way: its answer decides."""
-        lane = self._lanes.get(name)
-        if lane is None:
+    def remove_turn(self, key: str, turn_id: str) -> list[QueuedRequest]:
+        """Remove and return the requests of a turn, except one in flight: its answer decides."""
+        queue = self._by_key.get(key)
+        if queue is None:
             return []
-        taken = [parcel for parcel in lane if parcel.turn_id == turn and not parcel.under_way]
-        for parcel in taken:
-            lane.remove(parcel)
-            self.memory -= parcel.memory
-        if not lane:
-            del self._lanes[name]
-        return taken
+        removed = [queued for queued in queue if queued.turn_id == turn_id and not queued.in_flight]
+        for queued in removed:
+            queue.remove(queued)
+            self.memory -= queued.memory
+        if not queue:
+            del self._by_key[key]
+        return removed

@@ -1,6 +1,6 @@
-"""What waits for one destination, as its senders and the worker share it.
+"""Queue of requests for one destination, shared by the worker and the senders.
 
-It has the lock, decides with the retry policy what may go, and learns what became of it.
+It holds the lock, decides with the retry policy which request may be sent, and records the outcome.
 """
 
 from __future__ import annotations
@@ -13,204 +13,218 @@ from typing import TYPE_CHECKING
 
 from gati.exporters.base import Exporter, Outcome, Request, Verdict
 from gati.pipeline.codec import unpack
+from gati.pipeline.drop_callback import DropNotifier
 from gati.pipeline.internal_errors import guard, log
-from gati.pipeline.ordered_queue import FOREVER, Batch, Parcel
-from gati.pipeline.request_queue import Limits, Lines, Stock, batches
-from gati.pipeline.retry import Hold, Policy
+from gati.pipeline.ordered_queue import FOREVER, Batch, QueuedRequest
+from gati.pipeline.request_queue import Limits, Lines, RequestQueue, batch_requests
+from gati.pipeline.retry import CircuitBreaker, Policy
 
 if TYPE_CHECKING:
     from gati.pipeline.spool import Spool
-    from gati.pipeline.stats import Ledger
+    from gati.pipeline.stats import DeliveryCounters
 
 
 class Outbox:
     """Thread-safe. `changed` is notified whenever a sender may have something to do."""
 
     def __init__(
-        self, exporter: Exporter, ledger: Ledger, spool: Spool | None, limits: Limits, policy: Policy | None = None
+        self,
+        exporter: Exporter,
+        counters: DeliveryCounters,
+        spool: Spool | None,
+        limits: Limits,
+        policy: Policy | None = None,
+        drops: DropNotifier | None = None,
     ) -> None:
         self.exporter = exporter
         self.policy = policy or Policy()
-        self.hold = Hold(self.policy)
+        self.breaker = CircuitBreaker(self.policy)
         self.changed = threading.Condition(threading.RLock())
         self.closed = False
         self._is_open = False
-        self._ledger = ledger
+        self._counters = counters
+        self._drops = drops or DropNotifier()
         self._spool = spool
-        self._stock = Stock(ledger, spool, limits)
-        self._lanes = self._stock.lanes
-        self._wins = 0
+        self._queue = RequestQueue(counters, spool, limits, exporter.name, self._drops)
+        self._ordered = self._queue.ordered
+        self._successes = 0
 
-    # What comes in; called by the worker
+    # Incoming requests; called by the worker
 
     def accept(self, requests: Sequence[Request]) -> None:
-        """Store requests, on disk if that can be, and put them in their lanes."""
-        for lines in batches(requests):
+        """Store requests, on disk if possible, and queue them by ordering key."""
+        for lines in batch_requests(requests):
             with self.changed:
-                kept = self._stock.wanted(lines)
+                kept = self._queue.without_dropped_turns(lines)
             if kept:
                 self._store(kept)
 
     def _store(self, lines: Lines) -> None:
         batch = Batch(sum(request.items for request, _ in lines), sum(len(line) + 1 for _, line in lines))
         with self.changed:
-            refused = "" if self._stock.room_on_disk(batch.size) else "spool_full"
-        if not refused and self._stock.disk.could_hold(batch.size):
-            # Outside the lock: a slow disk may hold up this thread, not the senders.
-            batch.file = self._stock.disk.write([line for _, line in lines], batch.items)
+            refused = "" if self._queue.make_disk_space(batch.size) else "spool_full"
+        if not refused and self._queue.spool.could_hold(batch.size):
+            # Outside the lock: a slow disk may delay this thread, not the senders.
+            batch.file = self._queue.spool.write([line for _, line in lines], batch.items)
         with self.changed:
-            self._stock.add(batch, lines, refused)
+            self._queue.add(batch, lines, refused)
             self.changed.notify_all()
 
     def adopt(self) -> int:
-        """Take over what dead processes left for this account; returns the number of messages."""
+        """Take over this account's files of processes that have exited; return the number of messages."""
         with self.changed:
-            adopted = self._stock.adopt()
+            adopted = self._queue.adopt()
             self.changed.notify_all()
         return adopted
 
-    # What goes out; called by senders
+    # Outgoing requests; called by senders
 
-    def next(self, idle: float) -> Parcel | None:
-        """The next request that may be sent; waits for it. None after `idle` seconds with nothing
-        to send at all, or once closed.
+    def next(self, idle: float) -> QueuedRequest | None:
+        """Wait for the next request that may be sent, and return it.
+
+        Returns None after `idle` seconds without anything to send, or once closed.
         """
         until = time.monotonic() + idle
         with self.changed:
             while not self.closed:
                 now = time.monotonic()
-                parcel, wait = self._pick(now)
-                if parcel is not None:
-                    return parcel
-                waiting = self._is_open and bool(self._stock)
+                queued, wait = self._start_next(now)
+                if queued is not None:
+                    return queued
+                waiting = self._is_open and bool(self._queue)
                 if now >= until and (idle == 0 or not waiting):
                     return None
                 self.changed.wait(max(0.001, wait if waiting else until - now))
         return None
 
-    def _pick(self, now: float) -> tuple[Parcel | None, float]:
+    def _start_next(self, now: float) -> tuple[QueuedRequest | None, float]:
         if not self._is_open:
             return None, FOREVER
-        if now < self.hold.until:
-            return None, self.hold.until - now
-        if self._lanes.under_way and not self.hold.well:
+        if now < self.breaker.blocked_until:
+            return None, self.breaker.blocked_until - now
+        if self._ordered.in_flight and not self.breaker.healthy:
             return None, FOREVER
-        self._stock.page_in()
-        self._is_open = bool(self._lanes)
-        return self._lanes.pick(now)
+        self._queue.load_from_disk()
+        self._is_open = bool(self._ordered)
+        return self._ordered.start_next(now)
 
     def open(self) -> None:
-        """Let senders take what there is; it closes by itself when there is nothing more."""
+        """Let senders take what is queued. The outbox closes again as soon as it is empty."""
         with self.changed:
             self._is_open = True
             self.changed.notify_all()
 
     def sendable(self) -> int:
-        """How many requests could be under way beside those that are."""
+        """Return how many requests could be in flight in addition to the current ones."""
         with self.changed:
-            if self.closed or not self._is_open or not self._stock:
+            if self.closed or not self._is_open or not self._queue:
                 return 0
-            # One sender waits even if nothing may go yet.
-            free = max(1, self._lanes.ready) if self.hold.well else 1
-            return free if self.hold.well else max(0, free - self._lanes.under_way)
+            # One sender waits even if nothing may be sent yet.
+            free = max(1, self._ordered.ready) if self.breaker.healthy else 1
+            return free if self.breaker.healthy else max(0, free - self._ordered.in_flight)
 
-    def settle(self, parcel: Parcel, outcome: Outcome) -> None:
-        """What became of a request that `next` gave out."""
+    def settle(self, queued: QueuedRequest, outcome: Outcome) -> None:
+        """Record the outcome of a request that `next` returned."""
         with self.changed:
-            self._lanes.arrived(parcel)
-            self._ledger.count("requests")
+            self._ordered.finish_attempt(queued)
+            self._counters.count("requests")
             verdict = outcome.verdict
             if verdict in (Verdict.RETRY, Verdict.PAUSE):
-                self._retry(parcel, outcome)
+                self._retry(queued, outcome)
             else:
-                self._answered()
+                self._record_answer()
                 if verdict is Verdict.OK:
-                    self._wins += 1
-                    self._ledger.move(parcel.items, parcel.batch.place, "delivered")
-                    self._stock.done(parcel)
-                elif verdict is Verdict.REJECT or not self._split(parcel):
-                    self._set_aside(parcel, outcome.reason)
+                    self._successes += 1
+                    self._counters.move(queued.items, queued.batch.place, "delivered")
+                    self._queue.remove(queued)
+                elif verdict is Verdict.REJECT or not self._split(queued):
+                    self._set_aside(queued, outcome.reason)
             self.changed.notify_all()
 
-    def _answered(self) -> None:
-        """The destination is there, whatever it says of this request."""
-        if self.hold.succeeded():
-            log.tell(f"back:{self.exporter.name}", "%s answers again", self.exporter.name, level=logging.INFO)
-            self._lanes.release()
+    def _record_answer(self) -> None:
+        """Close the circuit: the destination answered, even if it refused this request."""
+        if self.breaker.record_success():
+            log.emit(f"back:{self.exporter.name}", "%s is reachable again", self.exporter.name, level=logging.INFO)
+            self._ordered.skip_delays()
 
-    def _retry(self, parcel: Parcel, outcome: Outcome) -> None:
+    def _retry(self, queued: QueuedRequest, outcome: Outcome) -> None:
         now, name, reason = time.monotonic(), self.exporter.name, outcome.reason
-        self._ledger.count("retries")
-        self.hold.failed(outcome, now)
+        self._counters.count("retries")
+        was_paused = bool(self.breaker.paused)
+        self.breaker.record_failure(outcome, now)
         if outcome.verdict is Verdict.PAUSE:
-            log.tell(f"paused:{name}", "%s refuses the key (%s); everything is kept until it works", name, reason)
-            self._lanes.again(parcel)
+            log.emit(f"paused:{name}", "%s refuses the key (%s); messages are kept until the key works", name, reason)
+            if not was_paused:
+                self._drops.add("paused", self.breaker.paused, destination=name)
+            self._ordered.retry_now(queued)
             return
-        log.tell(f"retry:{name}", "%s could not be reached or is busy (%s); trying again", name, reason)
-        parcel.attempts += 1
-        parcel.strikes += 0 <= parcel.wins < self._wins
-        parcel.wins = self._wins
-        if parcel.strikes >= self.policy.strikes:
-            self._set_aside(parcel, f"gave up after {parcel.attempts} attempts: {reason}")
+        log.emit(f"retry:{name}", "%s could not be reached or is busy (%s); retrying", name, reason)
+        queued.attempts += 1
+        queued.failures_among_successes += 0 <= queued.successes_seen < self._successes
+        queued.successes_seen = self._successes
+        if queued.failures_among_successes >= self.policy.max_failures_among_successes:
+            self._set_aside(queued, f"gave up after {queued.attempts} attempts: {reason}")
         else:
-            self._lanes.later(parcel, now + self.policy.delay(parcel.attempts, outcome.retry_after))
+            self._ordered.retry_at(queued, now + self.policy.delay(queued.attempts, outcome.retry_after))
 
-    def _split(self, parcel: Parcel) -> bool:
+    def _split(self, queued: QueuedRequest) -> bool:
         halves: Sequence[Request] | None = None
         with guard("exporter.split"):
-            halves = self.exporter.split(unpack(parcel.data))
+            halves = self.exporter.split(unpack(queued.data))
         if not halves:
             return False
-        self._stock.replace(parcel, halves)
+        self._queue.replace(queued, halves)
         return True
 
-    def _set_aside(self, parcel: Parcel, reason: str) -> None:
+    def _set_aside(self, queued: QueuedRequest, reason: str) -> None:
         name = self.exporter.name
-        log.tell(f"rejected:{name}", "%s refused %d messages: %s", name, parcel.items, reason)
+        log.emit(f"rejected:{name}", "%s rejected %d messages: %s", name, queued.items, reason)
         if not self.closed:
-            self._stock.disk.set_aside(parcel.data, reason)
-        self._ledger.move(parcel.items, parcel.batch.place, "rejected")
-        self._stock.done(parcel)
+            self._queue.spool.set_aside(queued.data, reason)
+        self._counters.move(queued.items, queued.batch.place, "rejected")
+        self._drops.add("rejected", reason, queued.items, name, queued.data)
+        self._queue.remove(queued)
 
-    # Flush and end
+    # Flush and shutdown
 
     def new_epoch(self) -> int:
-        """The number of all that was accepted so far; what comes now gets the next."""
+        """Return the current epoch, which covers everything accepted so far, and begin the next."""
         with self.changed:
-            return self._stock.new_epoch()
+            return self._queue.new_epoch()
 
-    def hurry(self) -> None:
-        """Somebody waits: try at once what waits for another attempt."""
+    def retry_now(self) -> None:
+        """Skip all delays except one that the server asked for, because a flush waits."""
         with self.changed:
-            if not self.hold.asked:
-                self.hold.hurry()
-                self._lanes.release()
+            if not self.breaker.server_set_delay:
+                self.breaker.retry_now()
+                self._ordered.skip_delays()
             self.changed.notify_all()
 
-    def quiet(self, epoch: int) -> bool:
-        """True if nothing of the epoch or before is outstanding, or the key is refused."""
+    def is_settled(self, epoch: int) -> bool:
+        """Return True if nothing up to the epoch is outstanding, or if the destination refuses the key."""
         with self.changed:
-            if not self._stock.outstanding(epoch):
+            if not self._queue.outstanding(epoch):
                 return True
-            return bool(self.hold.paused) and not self._lanes.under_way and time.monotonic() < self.hold.until
+            blocked = time.monotonic() < self.breaker.blocked_until
+            return bool(self.breaker.paused) and not self._ordered.in_flight and blocked
 
     @property
     def disk_bytes(self) -> int:
-        return self._stock.disk.used
+        return self._queue.spool.used_bytes
 
     @property
     def memory_bytes(self) -> int:
-        return self._lanes.memory
+        return self._ordered.memory
 
     def close(self) -> None:
-        """Give back what is left. What is under way may still be settled."""
+        """Release the spool's files. Requests in flight may still be settled."""
         with self.changed:
             if not self.closed:
                 self.closed = True
-                self._stock.close()
+                self._queue.close()
                 self.changed.notify_all()
 
-    def forget(self) -> None:
-        """In a forked child: all of this is the parent's."""
+    def abandon(self) -> None:
+        """Detach from the spool, which belongs to the parent. Called in a forked child."""
         if self._spool is not None:
-            self._spool.forget()
+            self._spool.abandon()

@@ -1,4 +1,4 @@
-"""Forks and exits of the process, heard once for all pipelines."""
+"""Fork and exit hooks of the process, registered once for all pipelines."""
 
 from __future__ import annotations
 
@@ -13,58 +13,58 @@ from typing import Protocol
 from gati.pipeline.internal_errors import guard
 
 
-class Mortal(Protocol):
-    """What wants to know of the process's fate."""
+class ProcessAware(Protocol):
+    """An object that is notified of forks and of the process's exit."""
 
     def after_fork_in_child(self) -> None:
-        """This process is a copy."""
+        """Called in the child after a fork."""
         ...
 
     def at_exit(self) -> None:
-        """This process is about to end."""
+        """Called when the process is about to exit."""
         ...
 
 
-FORK_PATIENCE = 5.0
-"""Seconds that a fork waits at most for a moment at which we hold nothing half done."""
+FORK_WAIT_SECONDS = 5.0
+"""Longest time that a fork waits for `fork_lock`."""
 
-steady = threading.RLock()
-"""Held by our threads while they load modules or change what a child inherits. A child that was
-forked in the middle of an import would wait for ever for the thread that it does not have."""
+fork_lock = threading.RLock()
+"""Held by our threads while they import modules or change state that a child inherits. A child that is
+forked in the middle of another thread's import would wait forever for a thread that it does not have."""
 
-_held_for_fork = False
+_fork_lock_held = False
 
 
-def rest(seconds: float) -> None:
-    """Sleep; a fork that waits for `steady` may happen meanwhile."""
+def yielding_sleep(seconds: float) -> None:
+    """Sleep without `fork_lock`, so that a fork that waits for it can proceed."""
     try:
-        steady.release()
+        fork_lock.release()
     except RuntimeError:  # not held by this thread
         time.sleep(seconds)
         return
     time.sleep(seconds)
-    steady.acquire()
+    fork_lock.acquire()
 
 
-# Weak, and one hook for all: neither hook can be taken back, and `init` may be called often.
-_living: weakref.WeakSet[Mortal] = weakref.WeakSet()
-_exit_is_heard_by = 0
+# Weak references and a single hook: hooks cannot be unregistered, and `init` may be called often.
+_registered: weakref.WeakSet[ProcessAware] = weakref.WeakSet()
+_exit_hook_pid = 0
 
 
-def watch(pipeline: Mortal) -> None:
-    """Tell a pipeline of forks from now on."""
-    _living.add(pipeline)
+def register(pipeline: ProcessAware) -> None:
+    """Notify a pipeline of forks from now on."""
+    _registered.add(pipeline)
 
 
-def hear_exit() -> None:
-    """Tell the pipelines of this process's exit. Harmless if repeated."""
-    global _exit_is_heard_by
-    if _exit_is_heard_by == os.getpid():
+def register_exit_hook() -> None:
+    """Notify registered pipelines of this process's exit. May be called repeatedly."""
+    global _exit_hook_pid
+    if _exit_hook_pid == os.getpid():
         return
-    if not _exit_is_heard_by:
+    if not _exit_hook_pid:
         atexit.register(_at_exit)
-    _exit_is_heard_by = os.getpid()
-    # The children of multiprocessing and of Celery leave without atexit; they have lists of their own.
+    _exit_hook_pid = os.getpid()
+    # Child processes of multiprocessing and Celery exit without atexit; both have finalizers of their own.
     for name in ("multiprocessing.util", "billiard.util"):
         if (module := sys.modules.get(name)) is not None:
             with guard("exit"):
@@ -72,25 +72,25 @@ def hear_exit() -> None:
 
 
 def _at_exit() -> None:
-    for pipeline in list(_living):
+    for pipeline in list(_registered):
         with guard("exit"):
             pipeline.at_exit()
 
 
 def _before_fork() -> None:
-    global _held_for_fork
-    _held_for_fork = steady.acquire(timeout=FORK_PATIENCE)
+    global _fork_lock_held
+    _fork_lock_held = fork_lock.acquire(timeout=FORK_WAIT_SECONDS)
 
 
 def _after_fork_in_parent() -> None:
-    if _held_for_fork:
-        steady.release()
+    if _fork_lock_held:
+        fork_lock.release()
 
 
 def _after_fork_in_child() -> None:
-    global steady
-    steady = threading.RLock()
-    for pipeline in list(_living):
+    global fork_lock
+    fork_lock = threading.RLock()
+    for pipeline in list(_registered):
         with guard("fork"):
             pipeline.after_fork_in_child()
 

@@ -1,4 +1,4 @@
-"""The spool as an outbox uses it: knows its quota, and answers with None where the disk fails."""
+"""A spool with a quota that never raises: where the disk fails, it returns None or does nothing."""
 
 from __future__ import annotations
 
@@ -14,41 +14,42 @@ if TYPE_CHECKING:
     from gati.exporters.base import Request
     from gati.pipeline.spool import Spool, SpoolFile
 
-PAUSE_SECONDS = 30.0
-"""Time until a spool that could not be written is tried again."""
+RETRY_SECONDS = 30.0
+"""Time after which a spool that could not be used is tried again."""
 
 
-class Disk:
-    """A spool with a quota; without a spool, a disk that is always out of order."""
+class QuotaSpool:
+    """A spool with a quota. Without a spool it behaves like a disk that always fails."""
 
     def __init__(self, spool: Spool | None, quota: int) -> None:
-        self.used = 0
-        """Bytes of this process's files."""
+        self.used_bytes = 0
+        """Size of this process's files."""
         self._spool = spool
         self._quota = quota
-        self._others = 0
-        self._again = 0.0
+        self._other_bytes = 0
+        self._retry_at = 0.0
 
     @property
     def usable(self) -> bool:
-        return self._spool is not None and time.monotonic() >= self._again
+        return self._spool is not None and time.monotonic() >= self._retry_at
 
-    def excess(self, size: int) -> int:
-        """Bytes that must go before a file of this size may come; other processes' files count,
-        as of the last look at them.
+    def excess_bytes(self, size: int) -> int:
+        """Return the bytes to free before a file of this size fits in the quota.
+
+        Files of other processes count, with their size when `adopt` was last called.
         """
-        return self.used + self._others + size - self._quota
+        return self.used_bytes + self._other_bytes + size - self._quota
 
     def could_hold(self, size: int) -> bool:
-        """Whether it would fit if all files of this process went."""
-        return size + self._others <= self._quota
+        """Return True if a file of this size would fit after removing all files of this process."""
+        return size + self._other_bytes <= self._quota
 
     def _failed(self, error: OSError) -> None:
-        self._again = time.monotonic() + PAUSE_SECONDS
-        log.tell("spool", "the spool cannot be used (%s); what waits is kept in memory", type(error).__name__)
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+        log.emit("spool", "the spool cannot be used (%s); requests are kept in memory", type(error).__name__)
 
     def write(self, lines: Sequence[bytes], items: int) -> SpoolFile | None:
-        """A new file; None if there cannot be one now."""
+        """Write a new file; return None if that is not possible now."""
         if self._spool is None or not self.usable:
             return None
         try:
@@ -58,7 +59,7 @@ class Disk:
             return None
 
     def adopt(self) -> list[SpoolFile]:
-        """Files of dead processes, ours from now on."""
+        """Take over and return the files of processes that have exited."""
         if self._spool is None or not self.usable:
             return []
         try:
@@ -68,23 +69,23 @@ class Disk:
             self._failed(error)
             return []
         adopted = sum(file.size for file in files)
-        self._others = max(0, everything - self.used - adopted)
+        self._other_bytes = max(0, everything - self.used_bytes - adopted)
         return files
 
     def read(self, file: SpoolFile) -> list[tuple[Request, bytes]] | None:
-        """The requests of a file and their lines, as far as they can be read; None if it is gone.
+        """Return the readable requests of a file with their lines; None if the file is gone.
 
-        What is damaged is kept aside as a whole.
+        A damaged file is copied to `rejected/`.
         """
         assert self._spool is not None
         try:
             lines = self._spool.read(file)
         except OSError:
-            log.tell("spool_lost", "a file of the spool is gone or cannot be read; its messages are lost")
+            log.emit("spool_lost", "a spool file is gone or cannot be read; its messages are lost")
             return None
-        found = [(request, line) for line in lines if (request := _request(line))]
+        found = [(request, line) for line in lines if (request := _unpack_or_none(line))]
         if sum(request.items for request, _ in found) != file.items:
-            log.tell("damaged", "a file of the spool was damaged; what could be read of it is delivered")
+            log.emit("damaged", "a spool file was damaged; its readable messages are delivered")
             self._keep_damaged(file, lines)
         return found
 
@@ -96,7 +97,7 @@ class Disk:
                 self._failed(error)
 
     def set_aside(self, line: bytes, reason: str) -> None:
-        """Keep a refused request with its reason."""
+        """Keep a rejected request with its reason."""
         if self._spool is not None:
             try:
                 self._spool.set_aside(line, reason, self._quota // 10)
@@ -104,7 +105,7 @@ class Disk:
                 self._failed(error)
 
     def remove(self, file: SpoolFile) -> None:
-        """Delivered, or given up."""
+        """Remove a file whose requests were delivered, rejected or dropped."""
         if self._spool is not None:
             try:
                 self._spool.remove(file)
@@ -112,7 +113,7 @@ class Disk:
                 self._failed(error)
 
     def rewrite(self, file: SpoolFile, lines: Sequence[bytes], items: int) -> None:
-        """Leave only what remains in a file."""
+        """Replace the content of a file by its remaining requests."""
         if self._spool is not None and self._spool.is_open:
             try:
                 self._spool.rewrite(file, lines, items)
@@ -120,7 +121,7 @@ class Disk:
                 self._failed(error)
 
     def close(self) -> None:
-        """Leave all files to whoever comes next."""
+        """Release all files, so that the next process can take them over."""
         if self._spool is not None:
             try:
                 self._spool.close()
@@ -128,7 +129,7 @@ class Disk:
                 self._failed(error)
 
 
-def _request(line: bytes) -> Request | None:
+def _unpack_or_none(line: bytes) -> Request | None:
     try:
         return unpack(line)
     except (ValueError, KeyError, TypeError):

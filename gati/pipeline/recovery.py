@@ -1,4 +1,4 @@
-"""The spool from outside: look at it, deliver it by hand."""
+"""Inspects a spool, and delivers messages left by processes that have exited."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gati.pipeline.outbox import Outbox
 from gati.pipeline.request_queue import Limits
 from gati.pipeline.sender import Sender
 from gati.pipeline.spool import Spool, is_dead, scan
-from gati.pipeline.stats import FlushResult, Ledger
+from gati.pipeline.stats import DeliveryCounters, FlushResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,41 +24,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SpoolStatus:
-    """What lies in the spool for one account."""
+    """Content of the spool for one account."""
 
     account: str
-    """Name of the account's folder: the exporter and a fingerprint of address and key."""
+    """Name of the account's folder: exporter and fingerprint of address and key."""
 
     messages: int = 0
-    """Messages waiting to be delivered. A file counts whole until all of it is done."""
+    """Messages to be delivered. A file counts as a whole until all of its requests are done."""
 
     orphaned: int = 0
-    """Of `messages`: left by processes that are no more; the next process, or a drain, takes them over."""
+    """Part of `messages`: left by processes that have exited. The next process, or `gati drain`, delivers them."""
 
     batches: int = 0
-    """Files they are in."""
+    """Number of files."""
 
     size_bytes: int = 0
-    """Size of those files."""
+    """Total size of the files."""
 
     oldest_ms: int | None = None
-    """When the oldest file was written, milliseconds since the epoch; None if there is none."""
+    """Time when the oldest file was written, in milliseconds since the epoch; None without files."""
 
     processes: int = 0
-    """Living processes that use the folder."""
+    """Running processes that use the folder."""
 
     rejected: int = 0
-    """Requests that were refused for good and set aside."""
+    """Requests that were rejected and set aside."""
 
 
-def status(spool_dir: Path) -> list[SpoolStatus]:
-    """What lies in a spool, account by account. Changes nothing."""
+def spool_status(spool_dir: Path) -> list[SpoolStatus]:
+    """Return the content of a spool by account. Changes nothing."""
     if not spool_dir.is_dir():
         return []
-    return [_status(folder) for folder in sorted(spool_dir.iterdir()) if (folder / "ready").is_dir()]
+    return [_account_status(folder) for folder in sorted(spool_dir.iterdir()) if (folder / "ready").is_dir()]
 
 
-def _status(folder: Path) -> SpoolStatus:
+def _account_status(folder: Path) -> SpoolStatus:
     files = list(scan(folder / "ready"))
     living = {path.stem for path in (folder / "owners").glob("*.lock") if not is_dead(path)}
     rejected = 0
@@ -76,7 +76,7 @@ def _status(folder: Path) -> SpoolStatus:
     )
 
 
-def drain(
+def drain_spool(
     spool_dir: Path,
     exporters: Sequence[Exporter],
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -85,41 +85,42 @@ def drain(
     connections: int = 4,
     policy: Policy | None = None,
 ) -> FlushResult:
-    """Deliver what dead processes left for these exporters' accounts.
+    """Deliver messages left in the spool by processes that have exited.
 
     Args:
-        spool_dir: the spool.
-        exporters: where to; files of other accounts are left alone.
-        progress: called with the messages done and the total, a few times a second.
-        timeout: seconds after which to stop; None: when all is delivered or set aside, or a key is refused.
-        connections: most requests under way at once, for each exporter.
-        policy: times of the retries.
+        spool_dir: the spool's folder.
+        exporters: destinations; files of other accounts stay untouched.
+        progress: called a few times a second with the number of messages done and the total.
+        timeout: seconds after which to stop; None to stop only when every message was delivered or
+            set aside, or a destination refuses the key.
+        connections: maximum number of requests in flight for each exporter.
+        policy: delays between attempts.
     """
     until = time.monotonic() + timeout if timeout is not None else None
-    ledger = Ledger()
-    news = threading.Event()
+    counters = DeliveryCounters()
+    settled = threading.Event()
     outboxes = [
-        Outbox(exporter, ledger, Spool(spool_dir, exporter.name, exporter.account), Limits(), policy)
+        Outbox(exporter, counters, Spool(spool_dir, exporter.name, exporter.account), Limits(), policy)
         for exporter in exporters
         if not exporter.durable
     ]
     total = sum(outbox.adopt() for outbox in outboxes)
-    senders = [Sender(outbox, connections, news.set) for outbox in outboxes]
+    senders = [Sender(outbox, connections, settled.set) for outbox in outboxes]
     timed_out = False
     try:
-        while not all(outbox.quiet(0) for outbox in outboxes):
+        while not all(outbox.is_settled(0) for outbox in outboxes):
             if until is not None and time.monotonic() > until:
                 timed_out = True
                 break
             for sender in senders:
                 sender.outbox.open()
-                sender.wake(hurry=True)
-            news.wait(0.2)
-            news.clear()
-            stats = ledger.stats()
+                sender.wake(urgent=True)
+            settled.wait(0.2)
+            settled.clear()
+            stats = counters.stats()
             progress(total - stats.spooled, total)
     finally:
         for outbox in outboxes:
             outbox.close()
-    paused = tuple(outbox.exporter.name for outbox in outboxes if outbox.hold.paused)
-    return ledger.flushed(turns_open=0, timed_out=timed_out, paused=paused)
+    paused = tuple(outbox.exporter.name for outbox in outboxes if outbox.breaker.paused)
+    return counters.flush_result(turns_open=0, timed_out=timed_out, paused=paused)

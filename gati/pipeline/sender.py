@@ -1,4 +1,4 @@
-"""Threads that carry requests to one destination; started when there is something to carry."""
+"""Threads that send the requests of one outbox; started when there is something to send."""
 
 from __future__ import annotations
 
@@ -11,170 +11,169 @@ from typing import TYPE_CHECKING
 from gati.exporters.base import Outcome, Verdict
 from gati.pipeline import process_hooks
 from gati.pipeline.codec import unpack
-from gati.pipeline.internal_errors import guard, note
+from gati.pipeline.internal_errors import guard, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gati.pipeline.ordered_queue import Parcel
+    from gati.pipeline.ordered_queue import QueuedRequest
     from gati.pipeline.outbox import Outbox
 
 IDLE_SECONDS = 30.0
-"""A sender with nothing to do ends after this time."""
+"""A sender thread without anything to send ends after this time."""
 
-RESTS = 2.0
-"""So many times as long as they worked our threads rest: a program that never pauses keeps the
-interpreter for the most part."""
+SLEEP_RATIO = 2.0
+"""Our threads sleep this many times as long as they worked, so that a program that never pauses keeps
+the interpreter most of the time."""
 
-LONGEST_REST = 0.05
-"""Seconds; a first send loads the SDK, which is no reason to rest for long."""
+MAX_SLEEP_SECONDS = 0.05
+"""Longest sleep after a send. Without it, the first send, which loads the SDK, would be followed by a long one."""
 
-LAG_SECONDS = 5.0
-"""What is ready should be sent within this time; as many threads as that takes."""
+TARGET_LAG_SECONDS = 5.0
+"""Start as many threads as it takes to send everything that is ready within this time."""
 
-BEHIND = 2
-"""When it would take so many times `connections` threads, there is no rest any more."""
+BEHIND_RATIO = 2
+"""Stop sleeping when it would take more than this many times `connections` threads."""
 
 
-_FAULT = Outcome(Verdict.RETRY, "internal fault")
+_INTERNAL_ERROR = Outcome(Verdict.RETRY, "internal error")
 
 
 class Sender:
-    """At most `connections` threads that empty an outbox.
+    """Empty an outbox with at most `connections` threads.
 
-    A send may block for its whole timeout, so nothing else happens in these threads. Each of them
-    competes with the program for the interpreter: so there are only as many as it takes to send what
-    there is within some seconds, and together they rest more than they work, unless somebody waits or
-    they fall behind. One that is held up for longer than `patience` seconds does not count.
+    A send may block for its whole timeout, so these threads do nothing else. Each of them competes with
+    the program for the interpreter. Therefore there are only as many as it takes to send everything within
+    some seconds, and together they sleep longer than they work, unless a flush waits or they fall behind.
+    A thread whose send takes longer than `patience` seconds is not counted.
     """
 
-    def __init__(self, outbox: Outbox, connections: int, settled: Callable[[], None], patience: float = 1.0) -> None:
+    def __init__(self, outbox: Outbox, connections: int, on_settled: Callable[[], None], patience: float = 1.0) -> None:
+        """`on_settled` is called after each attempt, in the thread that made it."""
         self.outbox = outbox
-        self.spares = False
-        """Whether more threads would send than do: to be looked at again after `patience`."""
+        self.could_send_more = False
+        """True if more threads could send something: check again after `patience`."""
         self._connections = connections
-        self._settled = settled
+        self._on_settled = on_settled
         self._patience = patience
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
-        self._began: dict[threading.Thread, float] = {}
-        self._mean = 0.0
+        self._busy_since: dict[threading.Thread, float] = {}
+        self._mean_seconds = 0.0
         self._behind = False
-        self._hurried = threading.Event()
+        self._urgent = threading.Event()
         self._prepared = False
 
-    def wake(self, hurry: bool = False) -> bool:
-        """Start as many threads as there is work for; `hurry`: somebody waits from now on.
-        False if the interpreter starts no more.
+    def wake(self, urgent: bool = False) -> bool:
+        """Start as many threads as there is work for; return False if the interpreter starts no more.
+
+        Args:
+            urgent: a flush waits, so use all connections and do not sleep until `clear_urgency`.
         """
-        if hurry:
-            self._hurried.set()
-        return self._start()
+        if urgent:
+            self._urgent.set()
+        return self._start_threads()
 
-    def calm(self) -> None:
-        """Nobody waits any more."""
-        self._hurried.clear()
+    def clear_urgency(self) -> None:
+        """Called when no flush waits any more."""
+        self._urgent.clear()
 
-    def _start(self) -> bool:
+    def _start_threads(self) -> bool:
         ready = self.outbox.sendable()
         with self._lock:
-            wanted = min(self._wanted(ready), self._connections)
+            needed = min(self._threads_needed(ready), self._connections)
             name = f"gati-sender-{self.outbox.exporter.name}"
-            for _ in range(wanted - len(self._threads)):
+            for _ in range(needed - len(self._threads)):
                 thread = threading.Thread(target=self._run, name=name, daemon=True)
                 try:
                     thread.start()
                 except RuntimeError:  # at the interpreter's exit, or out of threads
-                    self.spares = True
+                    self.could_send_more = True
                     return bool(self._threads)
                 self._threads.add(thread)
-            self.spares = ready > 0 and len(self._threads) < self._connections
+            self.could_send_more = ready > 0 and len(self._threads) < self._connections
         return True
 
-    def _wanted(self, ready: int) -> int:
-        """How many threads there should be, with those that are busy."""
-        if not ready or self._hurried.is_set():
-            return len(self._began) + ready
-        needed = ready * self._mean / LAG_SECONDS
-        self._behind = needed > BEHIND * self._connections
+    def _threads_needed(self, ready: int) -> int:
+        """Return the number of threads needed, including busy ones."""
+        if not ready or self._urgent.is_set():
+            return len(self._busy_since) + ready
+        needed = ready * self._mean_seconds / TARGET_LAG_SECONDS
+        self._behind = needed > BEHIND_RATIO * self._connections
         now = time.monotonic()
-        return max(1, math.ceil(needed)) + sum(now - began > self._patience for began in self._began.values())
+        return max(1, math.ceil(needed)) + sum(now - since > self._patience for since in self._busy_since.values())
 
     def join(self, until: float) -> None:
         """Wait for the threads of a closed outbox, except for those in the middle of a send."""
         with self._lock:
-            threads = self._threads - self._began.keys()
+            threads = self._threads - self._busy_since.keys()
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
 
     def _run(self) -> None:
         me = threading.current_thread()
         try:
-            while (parcel := self.outbox.next(IDLE_SECONDS)) is not None:
-                began, worked = time.monotonic(), time.thread_time()
+            while (queued := self.outbox.next(IDLE_SECONDS)) is not None:
+                started, cpu_started = time.monotonic(), time.thread_time()
                 with self._lock:
-                    self._began[me] = began
-                outcome, rest = _FAULT, 0.0
+                    self._busy_since[me] = started
+                outcome, sleep = _INTERNAL_ERROR, 0.0
                 try:
-                    self._start()
-                    outcome = self._attempt(parcel)
-                    self._mean += (time.monotonic() - began - self._mean) / 8
-                    rest = RESTS * len(self._began) * (time.thread_time() - worked)
+                    self._start_threads()
+                    outcome = self._attempt(queued)
+                    self._mean_seconds += (time.monotonic() - started - self._mean_seconds) / 8
+                    sleep = SLEEP_RATIO * len(self._busy_since) * (time.thread_time() - cpu_started)
                 finally:
-                    # First: a shutdown that hears of the last delivery waits for all who are through with their send.
+                    # Before `settle`: a shutdown that the last delivery wakes joins every thread that is not busy,
+                    # so this one must not count as busy then.
                     with self._lock:
-                        del self._began[me]
-                    self.outbox.settle(parcel, outcome)
-                    self._tell()
-                if self._is_spare(me):
+                        del self._busy_since[me]
+                    self.outbox.settle(queued, outcome)
+                    self._notify()
+                if self._retire_if_superfluous(me):
                     return
                 if not self._behind:
-                    self._hurried.wait(min(rest, LONGEST_REST))
+                    self._urgent.wait(min(sleep, MAX_SLEEP_SECONDS))
         finally:
             with self._lock:
                 self._threads.discard(me)
 
-    def _is_spare(self, me: threading.Thread) -> bool:
-        """Whether the others suffice; then this one is out."""
+    def _retire_if_superfluous(self, me: threading.Thread) -> bool:
+        """Remove this thread from the set and return True if the others suffice."""
         ready = self.outbox.sendable()
         with self._lock:
-            spare = bool(ready) and len(self._threads) > self._wanted(ready)
-            if spare:
+            superfluous = bool(ready) and len(self._threads) > self._threads_needed(ready)
+            if superfluous:
                 self._threads.discard(me)
-            return spare
+            return superfluous
 
-    def carry(self, parcel: Parcel) -> None:
-        """Make one attempt and tell the outbox."""
-        outcome = _FAULT
-        try:
-            outcome = self._attempt(parcel)
-        finally:
-            self.outbox.settle(parcel, outcome)
-
-    def _attempt(self, parcel: Parcel) -> Outcome:
+    def _attempt(self, queued: QueuedRequest) -> Outcome:
         if not self._prepared:
             self._prepare()
         try:
-            return self.outbox.exporter.send(unpack(parcel.data))
-        except Exception as error:  # noqa: BLE001 - an exporter promises not to raise; a broken promise must cost no message
-            note(f"exporter.{self.outbox.exporter.name}.send", error)
+            return self.outbox.exporter.send(unpack(queued.data))
+        except Exception as error:  # noqa: BLE001 - an exporter promises not to raise; if it does, the message must not be lost
+            report(f"exporter.{self.outbox.exporter.name}.send", error)
             return Outcome(Verdict.RETRY, type(error).__name__)
 
-    def _tell(self) -> None:
-        """Tell whoever waits for a flush."""
+    def _notify(self) -> None:
         with guard("flush"):
-            self._settled()
+            self._on_settled()
 
     def _prepare(self) -> None:
-        """Have everything loaded that a send needs, before a fork can come in between."""
-        with guard("exporter.prepare"), process_hooks.steady:
-            importlib.import_module("encodings.idna")  # loaded by the first connection otherwise
+        """Load everything that a send needs while no fork can happen."""
+        with guard("exporter.prepare"), process_hooks.fork_lock:
+            importlib.import_module("encodings.idna")  # otherwise the first connection loads it
             if not self._prepared and (prepare := getattr(self.outbox.exporter, "prepare", None)):
                 prepare()
         self._prepared = True
 
-    def carry_here(self, until: float) -> None:
-        """Send from the calling thread, when no other can be started any more."""
-        while time.monotonic() < until and (parcel := self.outbox.next(0)) is not None:
-            self.carry(parcel)
-            self._tell()
+    def send_in_this_thread(self, until: float) -> None:
+        """Send from the calling thread, because the interpreter starts no more threads."""
+        while time.monotonic() < until and (queued := self.outbox.next(0)) is not None:
+            outcome = _INTERNAL_ERROR
+            try:
+                outcome = self._attempt(queued)
+            finally:
+                self.outbox.settle(queued, outcome)
+            self._notify()

@@ -1,19 +1,19 @@
-"""The folder in which messages wait until their destination has acknowledged them.
+"""The folder that keeps requests until their destination has acknowledged them.
 
 ::
 
     {spool_dir}/{exporter}-{account}/        0700
-        ready/      {created}-{origin}-{number}-{items}.{owner}.jsonl     one batch a file, 0600
-        rejected/   {hash}.json       a request that the destination refused, with its reason
-        owners/     {owner}.lock      held with flock while its process lives
+        ready/      {created}-{origin}-{number}-{items}.{owner}.jsonl     one batch per file, 0600
+        rejected/   {hash}.json       a request that the destination rejected, with its reason
+        owners/     {owner}.lock      locked with flock while its process runs
 
-A file belongs to the owner in its name: it is born with its writer's, and to take it over is to
-rename it, which only one process can do. An owner whose lock can be had is dead, whatever its
-process id says today; so this holds across containers that share a disk, too. Files are written
-under a hidden name and renamed, so that nobody reads half of one.
+A file belongs to the owner in its name, at first its writer. A process takes a file over by renaming it;
+of several that try, only one succeeds. An owner whose lock can be acquired has exited, even if its process
+id is in use again, so this also works between containers that share a disk. Files are written under a
+hidden name and renamed, so that no process reads an incomplete one.
 
-What a renamed file holds outlives the process (SIGKILL, out of memory). It is not synced to the
-platter: a loss of power may cost what the kernel had not written yet, commonly 30 seconds.
+The content of a renamed file outlives the process (SIGKILL, out of memory). It is not synced to disk:
+a power failure may lose what the kernel has not written yet, typically 30 seconds.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 class SpoolFile(NamedTuple):
-    """One batch on disk, as its name tells it."""
+    """A batch on disk, as parsed from its file name."""
 
     name: str
     created_us: int
@@ -50,7 +50,7 @@ class SpoolFile(NamedTuple):
 
     @classmethod
     def parse(cls, name: str, size: int = 0) -> SpoolFile | None:
-        """None if the name is not one of ours."""
+        """Parse a file name; return None if it is not the name of a batch."""
         if not (match := _NAME.match(name)):
             return None
         created, origin, number, items, owner = match.groups()
@@ -58,18 +58,18 @@ class SpoolFile(NamedTuple):
 
     @property
     def order(self) -> tuple[int, str, int]:
-        """Oldest first; files of one writer in the order of writing."""
+        """Sort key: oldest first, and files of one writer in the order of writing."""
         return self.created_us, self.origin, self.number
 
     def renamed(self, *, owner: str | None = None, items: int | None = None) -> SpoolFile:
-        """The same batch under another owner, or with other contents."""
+        """Return the batch with the name it has under another owner, or with another number of items."""
         owner, items = owner or self.owner, self.items if items is None else items
         name = f"{self.created_us:016d}-{self.origin}-{self.number:06d}-{items}.{owner}.jsonl"
         return self._replace(name=name, owner=owner, items=items)
 
 
 class Spool:
-    """One account's folder, as one process uses it. Raises OSError like the calls it makes.
+    """The folder of one account, used by one process. Methods raise OSError if the disk fails.
 
     Not thread-safe except for `remove`.
     """
@@ -88,7 +88,7 @@ class Spool:
         return self._lock_fd is not None
 
     def open(self) -> None:
-        """Create the folder and this process's identity in it; harmless if that is done."""
+        """Create the folder and this process's owner file in it. May be called repeatedly."""
         if self._lock_fd is not None:
             return
         for folder in (self.folder, self.ready, self.rejected, self.owners):
@@ -96,23 +96,23 @@ class Spool:
         while True:
             owner = secrets.token_hex(6)
             path = self.owners / f"{owner}.lock"
-            fd = _open(path, os.O_CREAT | os.O_EXCL)
-            # Another process may find the file before it is locked, and clear it away as a dead one's.
+            fd = _open_lock_file(path, os.O_CREAT | os.O_EXCL)
+            # Another process may see the file before it is locked, and remove it as one of an exited owner.
             if try_lock(fd) and path.exists():
                 break
-            _close(fd)
+            _close_lock_file(fd)
         os.write(fd, orjson.dumps({"pid": os.getpid(), "started": time.time()}))
         self.owner, self._lock_fd = owner, fd
 
     def write(self, lines: Sequence[bytes], items: int) -> SpoolFile:
-        """A new file of requests, complete or not there at all."""
+        """Write a new file of requests, completely or not at all."""
         self.open()
         self._number += 1
         file = SpoolFile("", time.time_ns() // 1000, self.owner, self._number, items, self.owner).renamed()
         return self._write(file, lines)
 
     def rewrite(self, file: SpoolFile, lines: Sequence[bytes], items: int) -> SpoolFile:
-        """Replace a file by what remains of it."""
+        """Replace a file by one with its remaining requests."""
         new = self._write(file.renamed(items=items), lines)
         if new.name != file.name:
             self.remove(file)
@@ -120,36 +120,36 @@ class Spool:
 
     def _write(self, file: SpoolFile, lines: Sequence[bytes]) -> SpoolFile:
         data = b"\n".join([*lines, b""])
-        _write_whole(self.ready, file.name, data, self.owner)
+        _write_atomically(self.ready, file.name, data, self.owner)
         return file._replace(size=len(data))
 
     def read(self, file: SpoolFile) -> list[bytes]:
-        """The requests of a file, one a line. The last is missing its end if it was cut off."""
+        """Return the lines of a file, without a last one that was cut off."""
         return (self.ready / file.name).read_bytes().split(b"\n")[:-1]
 
     def remove(self, file: SpoolFile) -> None:
-        """Delivered, or given up. One that is gone already is fine."""
+        """Remove a file; does nothing if it is gone already."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.ready / file.name)
 
     def files(self) -> list[SpoolFile]:
-        """All batches of the account, of whatever owner, oldest first."""
+        """Return all batches of the account, of every owner, oldest first."""
         return sorted(scan(self.ready), key=lambda file: file.order)
 
     def adopt(self) -> list[SpoolFile]:
-        """Take over what dead processes left; oldest first."""
+        """Take over and return the files of processes that have exited, oldest first."""
         self.open()
-        # Files before owners: a file seen now had an owner's lock before it was written.
+        # List files before owners: the owner of a listed file was locked before the file was written.
         files = [file for file in self.files() if file.owner != self.owner]
         living = set()
         for path in self.owners.glob("*.lock"):
-            if path.stem == self.owner or not _clear_if_dead(path):
+            if path.stem == self.owner or not _remove_if_dead(path):
                 living.add(path.stem)
         mine = []
         for file in files:
             if file.owner not in living:
                 new = file.renamed(owner=self.owner)
-                with contextlib.suppress(FileNotFoundError):  # another process was quicker
+                with contextlib.suppress(FileNotFoundError):  # another process was faster
                     os.rename(self.ready / file.name, self.ready / new.name)
                     mine.append(new)
         self._sweep(living)
@@ -163,18 +163,18 @@ class Spool:
                     path.unlink()
 
     def set_aside(self, line: bytes, reason: str, limit: int) -> None:
-        """Keep a refused request with its reason. Past `limit` bytes the oldest ones go.
+        """Keep a rejected request with its reason. Remove the oldest ones beyond `limit` bytes in total.
 
-        The name is made from the contents, so that a request refused twice is there once.
+        The file name is a hash of the content, so a request that is rejected twice is kept once.
         """
         value = b'{"reason":%s,"at":%d,"request":%s}' % (orjson.dumps(reason), int(time.time() * 1000), line)
-        self._keep(hashlib.sha256(line).hexdigest()[:24] + ".json", value, limit)
+        self._write_rejected(hashlib.sha256(line).hexdigest()[:24] + ".json", value, limit)
 
     def set_aside_damaged(self, file: SpoolFile, lines: Sequence[bytes], limit: int) -> None:
-        """Keep what could not be read of a file."""
-        self._keep(file.name + ".damaged", b"\n".join(lines), limit)
+        """Keep the lines of a damaged file."""
+        self._write_rejected(file.name + ".damaged", b"\n".join(lines), limit)
 
-    def _keep(self, name: str, value: bytes, limit: int) -> None:
+    def _write_rejected(self, name: str, value: bytes, limit: int) -> None:
         self.open()
         kept = []
         for entry in os.scandir(self.rejected):
@@ -188,42 +188,42 @@ class Spool:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
             total -= size
-        _write_whole(self.rejected, name, value, self.owner)
+        _write_atomically(self.rejected, name, value, self.owner)
 
     def close(self) -> None:
-        """Give back everything: what is still here belongs to whoever comes next."""
+        """Release this process's files, so that the next process can take them over."""
         fd, self._lock_fd = self._lock_fd, None
         if fd is not None:
-            _close(fd)
+            _close_lock_file(fd)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.owners / f"{self.owner}.lock")
 
-    def forget(self) -> None:
-        """In a forked child: the identity is the parent's, and so are its files."""
+    def abandon(self) -> None:
+        """Forget the owner, which is the parent's, as are its files. Called in a forked child."""
         self._lock_fd = None  # the descriptor itself is closed by `_close_inherited`
         self.owner, self._number = "", 0
 
 
-_held: set[int] = set()
-"""Descriptors of lock files. A lock lasts until the last copy of its descriptor is closed, and a
-forked child has copies: with them it would keep a dead parent's files from being taken over."""
+_lock_fds: set[int] = set()
+"""Descriptors of lock files. A lock lasts until the last copy of its descriptor is closed, and a forked
+child has copies: if it kept them, the files of an exited parent could not be taken over."""
 
 
-def _open(path: Path, flags: int = 0) -> int:
+def _open_lock_file(path: Path, flags: int = 0) -> int:
     fd = os.open(path, os.O_RDWR | flags | getattr(os, "O_CLOEXEC", 0), 0o600)
-    _held.add(fd)
+    _lock_fds.add(fd)
     return fd
 
 
-def _close(fd: int) -> None:
-    _held.discard(fd)
+def _close_lock_file(fd: int) -> None:
+    _lock_fds.discard(fd)
     os.close(fd)
 
 
 def _close_inherited() -> None:
-    for fd in list(_held):
+    for fd in list(_lock_fds):
         with contextlib.suppress(OSError):
-            _close(fd)
+            _close_lock_file(fd)
 
 
 if hasattr(os, "register_at_fork"):
@@ -231,12 +231,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def account_folder(exporter: str, account: str) -> str:
-    """Name of an account's folder in the spool."""
+    """Return the name of an account's folder in the spool."""
     return _UNSAFE.sub("_", f"{exporter}-{account}")
 
 
 def scan(ready: Path) -> Iterator[SpoolFile]:
-    """The batches in a folder, unsorted."""
+    """Yield the batches in a folder, unsorted."""
     for entry in os.scandir(ready):
         with contextlib.suppress(FileNotFoundError):  # delivered meanwhile
             if file := SpoolFile.parse(entry.name):
@@ -244,7 +244,7 @@ def scan(ready: Path) -> Iterator[SpoolFile]:
 
 
 def try_lock(fd: int) -> bool:
-    """Lock a file for this process, if no other holds it."""
+    """Lock a file for this process; return False if another process holds the lock."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -263,18 +263,18 @@ def try_lock(fd: int) -> bool:
 
 
 def is_dead(path: Path) -> bool:
-    """True if nobody holds the lock of this owner's file."""
+    """Return True if no process holds the lock of this owner file."""
     try:
-        fd = _open(path)
+        fd = _open_lock_file(path)
     except FileNotFoundError:
         return True
     try:
         return try_lock(fd)
     finally:
-        _close(fd)
+        _close_lock_file(fd)
 
 
-def _clear_if_dead(path: Path) -> bool:
+def _remove_if_dead(path: Path) -> bool:
     if not is_dead(path):
         return False
     with contextlib.suppress(FileNotFoundError):
@@ -282,7 +282,7 @@ def _clear_if_dead(path: Path) -> bool:
     return True
 
 
-def _write_whole(folder: Path, name: str, data: bytes, owner: str) -> None:
+def _write_atomically(folder: Path, name: str, data: bytes, owner: str) -> None:
     part = folder / f".{owner}-{name}.part"
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:

@@ -1,7 +1,7 @@
-"""Counters that tell the truth about what became of everything.
+"""Delivery counters, and the public snapshots that are made of them.
 
-Every message is in exactly one place at every moment, and a move from one place to the next is
-one step under one lock. So this holds whenever it is read::
+Every message is in exactly one place at any time, and moves from one place to the next in one step
+under one lock. So every snapshot satisfies::
 
     recorded == delivered + spooled + pending + rejected + sum(dropped.values())
 """
@@ -14,78 +14,113 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from gati._deprecation import warn_renamed
+
 Place: TypeAlias = Literal["delivered", "spooled", "pending", "rejected", "dropped"]
+
+DropKind: TypeAlias = Literal["dropped", "rejected", "paused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A loss or a pause in delivery, as the `on_drop` callback receives it."""
+
+    reason: str
+    """The limit or error, as in `Stats.dropped` and `Stats.turns_dropped` (`spool_full`, `buffer_full`, …), or the
+    destination's answer. Contains no content and no keys."""
+
+    kind: DropKind
+    """`dropped`: lost for good. `rejected`: refused by the destination and set aside in the spool. `paused`: the
+    destination refuses the API key; nothing is lost, and delivery continues once the key works."""
+
+    messages: int
+    """Number of messages; of turns if they were lost before they became messages (`buffer_full`, `encode`, `mask`).
+    0 if it is unknown, and for `paused`."""
+
+    destination: str
+    """Name of the exporter; empty for turns that were lost before they were encoded for one."""
+
+    conversation_id: str | None
+    """The conversation, if exactly one is affected and known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What happened so far in this process. Counts are messages (of a GATI backend: events)
-    unless the field says otherwise; one that goes to two destinations counts twice.
+    """Counters of this process since `init`.
+
+    Counts are messages (events, for a GATI backend) unless the field's description names something
+    else. A message with two destinations counts twice.
     """
 
     recorded: int = 0
-    """Messages made for a destination, with those taken over from dead processes."""
+    """Messages encoded for a destination, including those taken over from processes that have exited."""
 
     recovered: int = 0
-    """Of `recorded`: taken over from the spool of processes that are no more."""
+    """Part of `recorded`: taken over from the spool of processes that have exited."""
 
     delivered: int = 0
-    """Acknowledged by their destination."""
+    """Messages that their destination acknowledged."""
 
     spooled: int = 0
-    """On disk and not acknowledged yet; the next process delivers them if this one cannot."""
+    """Messages on disk, not acknowledged yet. The next process delivers them if this one cannot."""
 
     pending: int = 0
-    """In memory only and not acknowledged yet: the spool is off, or cannot be written."""
+    """Messages in memory only, not acknowledged yet: the spool is off or cannot be written."""
 
     rejected: int = 0
-    """Refused by the destination for good, set aside in the spool's `rejected/` with the reason."""
+    """Messages that the destination refused permanently; kept in the spool's `rejected/` with the reason."""
 
     dropped: Mapping[str, int] = field(default_factory=dict)
-    """Given up for a limit, by reason: `spool_full`, `memory_full`, `spool_lost`, `damaged`."""
+    """Lost messages by reason: `spool_full`, `memory_full`, `spool_lost`, `damaged`, `split`."""
 
     records: int = 0
-    """Records that callbacks left, refused ones included."""
+    """Records created by callbacks, including refused ones."""
 
     records_waiting: int = 0
-    """Of `records`: still to be assembled."""
+    """Part of `records`: not assembled yet."""
 
     records_refused: int = 0
-    """Of `records`: refused because the buffer was full or the pipeline was shut down."""
+    """Part of `records`: refused because the buffer was full or the pipeline was shut down."""
 
     turns: int = 0
-    """Turns, and things told by hand, that were assembled."""
+    """Turns, manual events and actions that were assembled."""
 
     turns_open: int = 0
-    """Turns that have begun and not ended."""
+    """Turns that have started and not ended."""
 
     turns_dropped: Mapping[str, int] = field(default_factory=dict)
-    """Turns given up before they became messages, by reason: `buffer_full`, `encode`, `fork`."""
+    """Turns lost before they became messages, by reason: `buffer_full`, `encode`, `mask`."""
 
     requests: int = 0
-    """Attempts to send."""
+    """Attempts to send a request."""
 
     retries: int = 0
-    """Of `requests`: those that failed and were or will be repeated."""
+    """Part of `requests`: attempts that failed and were or will be repeated."""
 
     spool_bytes: int = 0
-    """Size of this process's files in the spool."""
+    """Size of this process's spool files, in bytes."""
 
     memory_bytes: int = 0
-    """Roughly the memory that waiting records and requests hold."""
+    """Approximate memory of waiting records and requests, in bytes."""
 
-    masked_out: int = 0
-    """Texts dropped because `mask` failed on them."""
+    mask_failures: int = 0
+    """Texts that were replaced by a marker because `mask` failed on them."""
 
     paused: Mapping[str, str] = field(default_factory=dict)
-    """Destinations that refuse our key, with the reason; everything is kept for them."""
+    """Destinations that refuse the API key, with the reason. Messages are kept until the key works."""
 
     faults: Mapping[str, int] = field(default_factory=dict)
-    """Faults inside gati, by place. Each was contained."""
+    """Internal errors of gati by place. Each was contained."""
+
+    @property
+    def masked_out(self) -> int:
+        """Deprecated: use `mask_failures`."""
+        warn_renamed("Stats.masked_out", "Stats.mask_failures")
+        return self.mask_failures
 
     @property
     def balanced(self) -> bool:
-        """True if every message is accounted for; anything else is a fault of gati's."""
+        """True if every message is accounted for; False is a bug in gati."""
         return self.recorded == (
             self.delivered + self.spooled + self.pending + self.rejected + sum(self.dropped.values())
         )
@@ -93,43 +128,45 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class FlushResult:
-    """What a flush achieved. `delivered`, `rejected` and `dropped` count since the flush before;
-    the others are as things stand. Truthy if nothing is left to deliver and nothing was given up.
+    """Result of `flush`. Truthy if nothing is left to deliver and nothing was lost.
+
+    `delivered`, `rejected` and `dropped` count since the previous flush; the other fields describe
+    the state when the flush returned.
     """
 
     delivered: int = 0
-    """Messages acknowledged."""
+    """Messages that their destination acknowledged."""
 
     spooled: int = 0
-    """Messages on disk that are still to be delivered, by this process or the next."""
+    """Messages on disk, to be delivered by this process or the next."""
 
     pending: int = 0
-    """Messages in memory only that are still to be delivered."""
+    """Messages in memory only, to be delivered by this process."""
 
     rejected: int = 0
-    """Messages refused for good by their destination."""
+    """Messages that the destination refused permanently."""
 
     dropped: int = 0
-    """Messages given up for a limit; `Stats.dropped` has the reasons."""
+    """Messages lost because of a limit; see `Stats.dropped` for the reasons."""
 
     turns_open: int = 0
-    """Turns that have not ended and so are not part of this."""
+    """Turns that have not ended and were not part of the flush."""
 
     timed_out: bool = False
-    """True if the time was over before all was delivered or given up."""
+    """True if the timeout elapsed first."""
 
     paused: tuple[str, ...] = ()
-    """Destinations that refuse our key."""
+    """Destinations that refuse the API key."""
 
     def __bool__(self) -> bool:
         return not (self.spooled or self.pending or self.rejected or self.dropped or self.timed_out)
 
 
-class Ledger:
-    """Where every message is. All methods may be called from any thread."""
+class DeliveryCounters:
+    """Count the messages in each place. Thread-safe."""
 
     def __init__(self) -> None:
-        # Reentrant: a signal handler may ask for the stats while its thread is in here.
+        # Reentrant: a signal handler may call `stats` while its own thread holds the lock.
         self._lock = threading.RLock()
         self._at: Counter[Place] = Counter()
         self._dropped: Counter[str] = Counter()
@@ -137,44 +174,37 @@ class Ledger:
         self._counts: Counter[str] = Counter()
         self._flushed: Counter[Place] = Counter()
 
-    def enter(self, items: int, place: Place, reason: str = "", *, recovered: bool = False) -> None:
-        """New messages stand at `place`; `reason` says why if that is "dropped"."""
+    def add(self, items: int, place: Place, reason: str = "", *, recovered: bool = False) -> None:
+        """Count new messages at `place`; `reason` is required for "dropped"."""
         with self._lock:
             self._counts["recorded"] += items
             self._counts["recovered"] += items if recovered else 0
-            self._arrive(items, place, reason)
+            self._increment(items, place, reason)
 
     def move(self, items: int, source: Place, target: Place, reason: str = "") -> None:
-        """Messages go from one place to another."""
+        """Move messages from one place to another."""
         with self._lock:
             self._at[source] -= items
-            self._arrive(items, target, reason)
+            self._increment(items, target, reason)
 
-    def leave(self, items: int, source: Place, *, recovered: bool = False) -> None:
-        """Messages were handed to another process, which counts them from now on."""
-        with self._lock:
-            self._at[source] -= items
-            self._counts["recorded"] -= items
-            self._counts["recovered"] -= items if recovered else 0
-
-    def _arrive(self, items: int, place: Place, reason: str) -> None:
+    def _increment(self, items: int, place: Place, reason: str) -> None:
         self._at[place] += items
         if place == "dropped":
             self._dropped[reason] += items
 
-    def count(self, name: Literal["turns", "requests", "retries", "masked_out"], by: int = 1) -> None:
-        """Raise one of the plain counters of `Stats`."""
+    def count(self, name: Literal["turns", "requests", "retries", "mask_failures"], by: int = 1) -> None:
+        """Increment a plain counter of `Stats`."""
         with self._lock:
             self._counts[name] += by
 
-    def drop_turns(self, turns: int, reason: str) -> None:
-        """Turns were given up before they became messages."""
+    def count_dropped_turns(self, turns: int, reason: str) -> None:
+        """Count turns that were lost before they became messages."""
         if turns > 0:
             with self._lock:
                 self._turns_dropped[reason] += turns
 
     def stats(self, **others: object) -> Stats:
-        """One consistent reading; `others` are fields that are known elsewhere."""
+        """Return a consistent snapshot; `others` are the fields that are not counted here."""
         with self._lock:
             at, counts = self._at, self._counts
             return Stats(
@@ -189,12 +219,12 @@ class Ledger:
                 turns_dropped=dict(self._turns_dropped),
                 requests=counts["requests"],
                 retries=counts["retries"],
-                masked_out=counts["masked_out"],
+                mask_failures=counts["mask_failures"],
                 **others,  # type: ignore[arg-type]  # each of these fields has a type of its own
             )
 
-    def flushed(self, *, turns_open: int, timed_out: bool, paused: tuple[str, ...]) -> FlushResult:
-        """The result of a flush that ends now; the next one counts from here."""
+    def flush_result(self, *, turns_open: int, timed_out: bool, paused: tuple[str, ...]) -> FlushResult:
+        """Return the result of a flush that ends now; the next one counts from here."""
         with self._lock:
             at, before = Counter(self._at), self._flushed
             self._flushed = at

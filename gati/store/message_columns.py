@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-TYPE_BY_ROLE = {"user": "user_message", "assistant": "assistant_message", "system": "system_message"}
-ANSWER_TYPES = ("final_response", "assistant_message")
-CHAT_TYPES = ("user_message", "assistant_message", "system_message", "final_response")
+from gati import contract
+
+_PROPERTY = contract.columns()
+"""Column of the store → the property that it holds."""
 
 _SEARCHED_CHARACTERS = 20_000
 """Characters of one message that are indexed, so that one large payload cannot dominate the index."""
@@ -37,7 +38,7 @@ NO_METRICS = MessageMetrics(*[None] * 7)
 
 def message_type(message: dict[str, Any]) -> str:
     """Return the `messageType`, or the type that corresponds to the message's `role`."""
-    return str(message.get("messageType") or TYPE_BY_ROLE.get(str(message.get("role")), "user_message"))
+    return str(message.get("messageType") or contract.ROLES.get(str(message.get("role")), "user_message"))
 
 
 def extract_metrics(message: dict[str, Any], model: str | None) -> MessageMetrics:
@@ -46,20 +47,22 @@ def extract_metrics(message: dict[str, Any], model: str | None) -> MessageMetric
     output = message.get("output")
     kind = message_type(message)
     return MessageMetrics(
-        model=message.get("model") or (model if kind == "llm" or kind in ANSWER_TYPES else None),
+        model=message.get("model") or (model if kind == "llm" or kind in contract.ANSWER_TYPES else None),
         status=_message_status(kind, properties, output if isinstance(output, dict) else {}),
-        latency_ms=_parse_amount(properties.get("latency_ms")),
-        first_token_ms=_parse_amount(properties.get("time_to_first_token_ms")),
-        tokens_in=_parse_count(properties.get("tokens_in")),
-        tokens_out=_parse_count(properties.get("tokens_out")),
-        cost=_parse_amount(properties.get("cost_usd")),
+        latency_ms=_parse_amount(properties.get(_PROPERTY["latency_ms"])),
+        first_token_ms=_parse_amount(properties.get(_PROPERTY["first_token_ms"])),
+        tokens_in=_parse_count(properties.get(_PROPERTY["tokens_in"])),
+        tokens_out=_parse_count(properties.get(_PROPERTY["tokens_out"])),
+        cost=_parse_amount(properties.get(_PROPERTY["cost"])),
     )
 
 
 def _message_status(kind: str, properties: dict[str, Any], output: dict[str, Any]) -> str | None:
     if kind == "tool_error":
         return "error"
-    status = properties.get("status") or (output.get("status") if kind in ("chain_end", "callback") else None)
+    status = properties.get(_PROPERTY["status"]) or (
+        output.get("status") if kind in ("chain_end", "callback") else None
+    )
     return status if isinstance(status, str) else None
 
 

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from typing import Any, NamedTuple
 
+from gati import contract
 from gati.store import message_columns
 from gati.store.message_columns import sum_known
 
@@ -82,9 +83,9 @@ def update_conversation(
 
 def _labels(rows: list[_Row]) -> dict[str, Any]:
     """Return status, title, preview and number of turns of the inserted messages."""
-    chat = [row.inserted.message.get("content") or "" for row in rows if row.type in message_columns.CHAT_TYPES]
+    chat = [row.inserted.message.get("content") or "" for row in rows if row.type in contract.CHAT_TYPES]
     inputs = [row.inserted.message.get("content") or "" for row in rows if row.type == "user_message"]
-    final_types = ("chain_end", *message_columns.ANSWER_TYPES)
+    final_types = ("chain_end", *contract.ANSWER_TYPES)
     statuses = [row.metrics.status for row in rows if row.type in final_types and row.metrics.status]
     return {
         "status": statuses[-1] if statuses else None,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from gati.store import message_columns
+from gati import contract
 from gati.store.message_columns import NO_METRICS, MessageMetrics, extract_metrics, sum_known
 from gati.store.queries import StoredMessage
 
@@ -174,7 +174,7 @@ def _add_to_turn(message: StoredMessage, turn: TurnView, steps: dict[str, StepVi
     parent = steps.get(message.body.get("parentExternalMessageId") or "")
     if message.type in ("user_message", "system_message"):
         turn.inputs.append(message)
-    elif message.type in message_columns.ANSWER_TYPES:
+    elif message.type in contract.ANSWER_TYPES:
         turn.answers.append(message)
     elif message.type == "chain_start" and turn.start is None:
         turn.start = message

@@ -1,1 +1,1 @@
-"""From records to events: pure, without I/O, owned by the background thread."""
+"""Build turns and events from records: pure, without I/O, run by the background thread."""

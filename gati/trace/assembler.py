@@ -1,7 +1,7 @@
-"""Records → turns. Owned by one background thread, so it needs no locks.
+"""Assemble turns from records. One background thread owns the assembler, so it needs no locks.
 
-It keeps the runs that are open, closes a trace when its root has ended and nobody below is
-left, and hands out the turn. Every container here has a bound.
+The assembler keeps the open runs, closes a trace when its root and every run below have ended, and
+returns the turn. Every container here is bounded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
 from gati.events import Event, Item
-from gati.trace.conversation_state import Threads
+from gati.trace.conversation_state import ConversationStates
 from gati.trace.records import (
     Custom,
     FirstToken,
@@ -24,123 +24,130 @@ from gati.trace.records import (
     RunFailed,
     RunStarted,
 )
-from gati.trace.run_tree import Run, Trace, grown
-from gati.trace.turn_builder import Making, Options, complete_event
+from gati.trace.run_tree import Run, Trace, appended
+from gati.trace.turn_builder import TurnBuilder, complete_manual_event, conversation_of
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from gati.events import Conversation, Turn
+    from gati.events import Conversation, Prompt, Turn
+    from gati.options import Settings
 
 LINGER_NS = 2_000_000_000
-"""How long a trace whose root was cut off waits for runs below that have not ended: a stream
-closed early ends its children after the root, a cancelled call never ends."""
+"""Time that a trace whose root was cut off waits for its open runs: a stream closed early ends its
+children after the root, and a cancelled call never ends."""
 _PARTS_OF_CHAINS = frozenset({"prompt", "parser"})
-"""Kinds of runs that make no turn by themselves: a prompt filled or an answer parsed outside of a chain."""
+"""Kinds of roots that are not turns: a prompt rendered or an answer parsed outside of a chain."""
 REMEMBERED_RUNS = 20_000
-"""Most ended runs remembered, so that what starts or ends late finds its turn."""
+"""Ended runs remembered, so that runs that start or end late are added to their turn."""
 
 
 class Assembler:
-    """Builds run trees from records.
+    """Builds run trees from records and turns from run trees.
 
     Args:
-        options: what the settings say of making turns.
-        turn_timeout: seconds without news after which an open trace is handed out unfinished.
-        given_up: told of each run that was handed out without an end.
+        settings: the options of `init`.
+        on_abandoned: called with the id of each run that had not ended when its turn was returned.
+        report_error: called with a place and an exception when a value of the user's is invalid.
     """
 
     def __init__(
-        self, options: Options, turn_timeout: float = 3600.0, given_up: Callable[[UUID], object] = lambda run_id: None
+        self,
+        settings: Settings,
+        on_abandoned: Callable[[UUID], object] = lambda run_id: None,
+        report_error: Callable[[str, Exception], object] = lambda place, error: None,
     ) -> None:
-        self.options = options
-        self.given_up = given_up
-        self.turn_timeout_ns = int(turn_timeout * 1e9)
-        self.threads = Threads()
+        self.settings = settings
+        self.on_abandoned = on_abandoned
+        self.report_error = report_error
+        self.turn_timeout_ns = int(settings.turn_timeout * 1e9)
+        self.states = ConversationStates()
+        self._incremental = settings.submission == "incremental"
         # Keyed by `UUID.int`: hashing a UUID itself runs Python code.
         self._runs: dict[int, Run] = {}
         self._traces: dict[int, Trace] = {}
+        self._builders: dict[int, TurnBuilder] = {}
         self._ended: OrderedDict[int, tuple[str, Conversation]] = OrderedDict()
         self._lingering: dict[int, Trace] = {}
         self._offset = time_ns() - perf_counter_ns()
-        self._done: list[Item] = []
-        self._torn_until = 0
-        self._take: dict[type, Callable[[Any], None]] = {
-            RunStarted: self._started,
-            RunEnded: self._ended_well,
-            RunFailed: self._failed,
-            FirstToken: self._first_token,
-            Custom: self._custom,
-            GraphState: self._graph_state,
-            ManualEvent: self._told,
-            Gap: self._gap,
+        self._finished: list[Item] = []
+        self._gap_until = 0
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            RunStarted: self._on_started,
+            RunEnded: self._on_ended,
+            RunFailed: self._on_failed,
+            FirstToken: self._on_first_token,
+            Custom: self._on_custom,
+            GraphState: self._on_graph_state,
+            ManualEvent: self._on_manual_event,
+            Gap: self._on_gap,
         }
 
     @property
     def open_turns(self) -> int:
-        """Turns that have begun and are not yet handed out."""
+        """Number of turns that have started and have not been returned."""
         return len(self._traces)
 
     def feed(self, records: Iterable[Record]) -> list[Item]:
-        """Take records in the order of their making; give back what is finished.
+        """Process records in the order of their creation; return the items that they complete.
 
-        What was finished before a fault is given back by the next call.
+        If a record raises, the items completed before it are returned by the next call.
         """
         self._offset = time_ns() - perf_counter_ns()
-        take = self._take
+        handlers = self._handlers
         for record in records:
-            take[type(record)](record)
-        return self._taken()
+            handlers[type(record)](record)
+        return self._take_finished()
 
     def tick(self, now: int) -> list[Item]:
-        """Hand out traces that wait in vain; `now` is `perf_counter_ns`."""
-        for trace in [t for t in self._lingering.values() if now - t.touched > LINGER_NS]:
+        """Return the turns that have timed out; `now` is `perf_counter_ns`."""
+        for trace in [t for t in self._lingering.values() if now - t.last_record_at > LINGER_NS]:
             self._finish(trace)
-        for trace in [t for t in self._traces.values() if now - t.touched > self.turn_timeout_ns]:
+        for trace in [t for t in self._traces.values() if now - t.last_record_at > self.turn_timeout_ns]:
             self._finish(trace)
-        return self._taken()
+        return self._take_finished()
 
     def settle(self) -> list[Item]:
-        """Hand out every trace whose root has ended, whoever below has not."""
+        """Return every turn whose root has ended, even if runs below it have not."""
         for trace in list(self._lingering.values()):
             self._finish(trace)
-        return self._taken()
+        return self._take_finished()
 
     def drain(self) -> list[Item]:
-        """Hand out everything, open traces as unfinished."""
+        """Return every turn, open ones as unfinished."""
         while self._traces:
             for trace in list(self._traces.values()):
                 self._finish(trace)
-        return self._taken()
+        return self._take_finished()
 
     # -- records ------------------------------------------------------------------------------
 
-    def _started(self, record: RunStarted) -> None:
+    def _on_started(self, record: RunStarted) -> None:
         key = record.run_id.int
         if key in self._runs or key in self._ended:
             return
         parent_id = record.parent_id
-        above = self._runs.get(parent_id.int) if parent_id is not None else None
-        run = Run(record, above)
-        if above is None:
-            late = self._ended.get(parent_id.int) if parent_id is not None else None
-            if parent_id is not None and late is None and record.at < self._torn_until:
-                return  # what it belongs to was lost in the gap: a turn is told whole or not at all
+        parent = self._runs.get(parent_id.int) if parent_id is not None else None
+        run = Run(record, parent)
+        if parent is None:
+            ended_turn = self._ended.get(parent_id.int) if parent_id is not None else None
+            if parent_id is not None and ended_turn is None and record.at < self._gap_until:
+                return  # its parent was lost in the gap, and a turn is delivered whole or not at all
             trace = Trace(run, record.scope, self._offset)
-            trace.late = late
+            trace.ended_turn = ended_turn
             self._traces[key] = trace
         else:
-            trace = above.trace
-            above.children = grown(above.children, run)
+            trace = parent.trace
+            parent.children = appended(parent.children, run)
             trace.open += 1
             trace.size += 1
-            trace.touched = record.at
+            trace.last_record_at = record.at
             if trace.configurable is None:
                 trace.configurable = record.configurable
         run.trace = trace
         self._runs[key] = run
 
-    def _ended_well(self, record: RunEnded) -> None:
+    def _on_ended(self, record: RunEnded) -> None:
         run = self._runs.get(record.run_id.int)
         if run is None or run.ended is not None:
             return
@@ -149,7 +156,7 @@ class Assembler:
             run.inputs, run.streamed = record.inputs, True
         self._close(run, record.at)
 
-    def _failed(self, record: RunFailed) -> None:
+    def _on_failed(self, record: RunFailed) -> None:
         run = self._runs.get(record.run_id.int)
         if run is None or run.ended is not None:
             return
@@ -159,18 +166,18 @@ class Assembler:
             run.inputs, run.streamed = record.inputs, True
         self._close(run, record.at)
 
-    def _first_token(self, record: FirstToken) -> None:
+    def _on_first_token(self, record: FirstToken) -> None:
         run = self._runs.get(record.run_id.int)
         if run is not None and run.first_token is None:
             run.first_token = record.at
             run.pieces = record.pieces
 
-    def _custom(self, record: Custom) -> None:
+    def _on_custom(self, record: Custom) -> None:
         run = self._runs.get(record.run_id.int)
         if run is not None:
-            run.customs = grown(run.customs, record)
+            run.custom_events = appended(run.custom_events, record)
 
-    def _graph_state(self, record: GraphState) -> None:
+    def _on_graph_state(self, record: GraphState) -> None:
         run = self._runs.get(record.run_id.int) if record.run_id is not None else None
         if run is None:
             return
@@ -182,20 +189,20 @@ class Assembler:
         elif record.status not in trace.pauses:
             trace.pauses.append(record.status)
 
-    def _told(self, record: ManualEvent) -> None:
+    def _on_manual_event(self, record: ManualEvent) -> None:
         item = record.item
         run = self._runs.get(record.run_id.int) if record.run_id is not None else None
         if not isinstance(item, Event):
-            self._done.append(item)
+            self._finished.append(item)
         elif run is not None and not item.conversation_id and not item.run_id:
-            run.told = grown(run.told, item)
+            run.manual_events = appended(run.manual_events, item)
         else:
-            self._done.append(complete_event(item, record.scope, self.options))
+            self._finished.append(complete_manual_event(item, record.scope, self.settings))
 
-    def _gap(self, record: Gap) -> None:
-        for kept in (self._traces, self._lingering, self._runs):
-            kept.clear()
-        self._torn_until = perf_counter_ns() + self.turn_timeout_ns
+    def _on_gap(self, record: Gap) -> None:
+        for container in (self._traces, self._builders, self._lingering, self._runs):
+            container.clear()
+        self._gap_until = perf_counter_ns() + self.turn_timeout_ns
 
     # -- lifecycle ------------------------------------------------------------------------------
 
@@ -203,42 +210,46 @@ class Assembler:
         run.ended = at
         trace = run.trace
         trace.open -= 1
-        trace.touched = at
+        trace.last_record_at = at
         if trace.open == 0:
             if trace.root.ended is not None:
                 self._finish(trace)
         elif run is trace.root:
             if run.error is None and not run.streamed:
-                self._finish(trace, self._part_from(trace))
+                self._finish(trace, self._split_off_open_work(trace))
             else:
                 self._lingering[run.id.int] = trace
-        elif self.options.incremental and trace.root.ended is None and trace.late is None:
-            self._hand_out(trace, run)
+        elif self._incremental and trace.root.ended is None and trace.ended_turn is None:
+            self._deliver_part(trace, run)
 
-    def _hand_out(self, trace: Trace, run: Run) -> None:
-        """The part of an open turn that `run` was the last to complete, if it can go by itself."""
+    def _deliver_part(self, trace: Trace, run: Run) -> None:
+        """Deliver the part of an open turn that `run` completed, if nothing in it must wait for the turn's end."""
         top = run
         while top.parent is not None and top.parent is not trace.root:
             top = top.parent
         if top.ended is None or any(below.ended is None for below in top.walk()):
             return
-        if trace.making is None:
-            trace.making = Making(trace, self.options, self.threads)
-        part = trace.making.part(top)
+        key = trace.root.id.int
+        builder = self._builders.get(key)
+        if builder is None:
+            builder = self._builders[key] = self._builder_for(trace)
+        part = builder.part(top)
         if part is not None:
             part.partial = True
-            self._done.append(part)
+            self._finished.append(part)
 
-    def _part_from(self, trace: Trace) -> list[Trace]:
-        """Takes the work out of a trace that goes on after its root ended well (a task that nobody
-        waited for): it will be a later part of the turn."""
-        parted = []
+    def _split_off_open_work(self, trace: Trace) -> list[Trace]:
+        """Move the open runs of a trace whose root succeeded into traces of their own, and return these.
+
+        A task that the root did not await becomes a later part of the turn.
+        """
+        traces = []
         for run in list(trace.root.walk()):
-            if run.ended is None and run.parent is not None and all(above.ended is not None for above in run.above()):
+            if run.ended is None and run.parent is not None and all(r.ended is not None for r in run.ancestors()):
                 run.parent.children.remove(run)
                 run.parent = None
-                parted.append(Trace(run, trace.scope, trace.offset))
-        for later in parted:
+                traces.append(Trace(run, trace.scope, trace.offset))
+        for later in traces:
             self._traces[later.root.id.int] = later
             later.size = later.open = 0
             for run in later.root.walk():
@@ -247,41 +258,59 @@ class Assembler:
                 later.open += run.ended is None
             trace.size -= later.size
             trace.open -= later.open
-            later.touched = trace.touched
-        return parted
+            later.last_record_at = trace.last_record_at
+        return traces
 
-    def _finish(self, trace: Trace, parted: Sequence[Trace] = ()) -> None:
-        self._traces.pop(trace.root.id.int, None)
-        self._lingering.pop(trace.root.id.int, None)
+    def _finish(self, trace: Trace, open_work: Sequence[Trace] = ()) -> None:
+        key = trace.root.id.int
+        self._traces.pop(key, None)
+        self._lingering.pop(key, None)
         if trace.root.kind in _PARTS_OF_CHAINS and trace.size == 1:
             self._forget([trace.root])
-            self.threads.filled.note(trace.root)
+            self.states.unlinked_prompts.add(trace.root)
             return
-        turn = self._rest_of(trace)
-        whose = (turn.run_id, turn.conversation)
-        for later in parted:
-            later.late = whose
+        turn = self._finished_turn(trace, self._builders.pop(key, None))
+        ended_turn = (turn.run_id, turn.conversation)
+        for later in open_work:
+            later.ended_turn = ended_turn
         runs = list(trace.root.walk())
         for run in runs:
-            self._ended[run.id.int] = whose
+            self._ended[run.id.int] = ended_turn
         self._forget(runs)
         while len(self._ended) > REMEMBERED_RUNS:
             self._ended.popitem(last=False)
-        self._done.append(turn)
+        self._finished.append(turn)
 
     def _forget(self, runs: list[Run]) -> None:
         for run in runs:
             self._runs.pop(run.id.int, None)
             if run.ended is None:
-                self.given_up(run.id)
-            run.leave()
+                self.on_abandoned(run.id)
+            run.unlink()
 
-    def _rest_of(self, trace: Trace) -> Turn:
-        making = trace.making or Making(trace, self.options, self.threads)
-        turn = making.turn() if trace.late is None else making.late()
-        turn.partial = trace.making is not None or trace.late is not None
+    def _finished_turn(self, trace: Trace, builder: TurnBuilder | None) -> Turn:
+        """Build the turn, or its last part if `builder` has delivered parts already."""
+        is_late = trace.ended_turn is not None
+        partial = is_late or builder is not None
+        builder = builder or self._builder_for(trace)
+        turn = builder.late_part() if is_late else builder.finish()
+        turn.partial = partial
         return turn
 
-    def _taken(self) -> list[Item]:
-        done, self._done = self._done, []
-        return done
+    def _builder_for(self, trace: Trace) -> TurnBuilder:
+        conversation = conversation_of(trace, self.settings, self._read_prompt)
+        return TurnBuilder(trace, conversation, self.settings, self.states)
+
+    def _read_prompt(self, value: Any) -> Prompt | None:
+        """Convert a `system_prompt` of run metadata; report and ignore an invalid one."""
+        from gati.prompt_model import parse_prompt  # late: it loads pydantic, which most traces do not need
+
+        try:
+            return parse_prompt(value)
+        except Exception as error:  # noqa: BLE001 - metadata may hold any value under this key
+            self.report_error("metadata.system_prompt", error)
+            return None
+
+    def _take_finished(self) -> list[Item]:
+        finished, self._finished = self._finished, []
+        return finished

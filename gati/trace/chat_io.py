@@ -1,4 +1,4 @@
-"""What a person wrote and what they were answered, found in a root run's input and output."""
+"""Read the user's messages from a root run's input, and the answer from its output."""
 
 from __future__ import annotations
 
@@ -8,30 +8,28 @@ from typing import Any, NamedTuple
 import orjson
 
 from gati.trace.content import text_of
-from gati.trace.records import COMMAND, Message
-
-PEOPLE = frozenset({"human", "HumanMessageChunk", "user"})
-ANSWERS = frozenset({"ai", "AIMessageChunk", "assistant"})
-SYSTEM = frozenset({"system", "SystemMessageChunk", "developer"})
-TOOLS = frozenset({"tool", "ToolMessageChunk", "function"})
+from gati.trace.records import ASSISTANT_ROLES, COMMAND, TOOL_ROLES, USER_ROLES, Message
 
 INPUT_KEYS = ("input", "question", "query", "text", "prompt", "user_input", "message", "content", "topic")
 OUTPUT_KEYS = ("output", "answer", "response", "result", "text", "content", "generation", "final_answer")
 
 
-_WITH_RAW = {"raw", "parsed", "parsing_error"}
-"""Keys of a structured output that LangChain was asked to give with the message it came from."""
+_RAW_OUTPUT_KEYS = {"raw", "parsed", "parsing_error"}
+"""Keys of LangChain's structured output with `include_raw=True`."""
 
 
-class Heard(NamedTuple):
-    """The messages of a turn's input: `news` since the last answer, `history` before it."""
+class SplitHistory(NamedTuple):
+    """The messages of a turn's input: `new` after the last answer, `history` up to it."""
 
     history: list[Message]
-    news: list[Message]
+    new: list[Message]
 
 
 def as_message(item: Any) -> Message | None:
-    """A message in any of the forms that LangChain accepts; None if it is none."""
+    """Convert any form of message that LangChain accepts; return None for other values.
+
+    Example: ``("user", "Hi")`` and ``{"role": "user", "content": "Hi"}`` → ``Message("user", "Hi")``.
+    """
     if isinstance(item, Message):
         return item
     if isinstance(item, dict):
@@ -48,7 +46,7 @@ def as_message(item: Any) -> Message | None:
 
 
 def as_messages(value: Any) -> list[Message] | None:
-    """A list of messages, or one, as a list; None if it is neither."""
+    """Convert a message or a list of messages to a list; return None for other values."""
     if isinstance(value, Message):
         return [value]
     if isinstance(value, list) and value and as_message(value[-1]) is not None:
@@ -56,34 +54,39 @@ def as_messages(value: Any) -> list[Message] | None:
     return None
 
 
-def _split(messages: list[Message]) -> Heard:
+def _split_at_last_answer(messages: list[Message]) -> SplitHistory:
     for index in range(len(messages) - 1, -1, -1):
-        if messages[index].role in ANSWERS:
-            return Heard(messages[: index + 1], messages[index + 1 :])
-    return Heard([], messages)
+        if messages[index].role in ASSISTANT_ROLES:
+            return SplitHistory(messages[: index + 1], messages[index + 1 :])
+    return SplitHistory([], messages)
 
 
-def heard_in(value: Any, key: str | None = None) -> Heard | None:
-    """What the input of a root says of the person; None if it does not tell.
+def user_messages_in(value: Any, key: str | None = None) -> SplitHistory | None:
+    """Return the messages in a root's input; None if it contains none.
 
-    `key` names the entry that holds their text (`input_key` of the settings).
+    Example: ``{"question": "144?", "chat_history": [user, ai]}`` → history ``[user, ai]``, new
+    ``[Message("human", "144?")]``.
+
+    Args:
+        value: the root's input.
+        key: entry that holds the user's text (the option `input_key`).
     """
     if isinstance(value, str):
-        return Heard([], [Message("human", value)]) if value else None
+        return SplitHistory([], [Message("human", value)]) if value else None
     messages = as_messages(value)
     if messages is not None:
-        return _split(messages)
+        return _split_at_last_answer(messages)
     if not isinstance(value, dict) or COMMAND in value:
         return None
     if key is not None and key in value:
-        return heard_in(value[key])
-    if (messages := as_messages(_with_texts(value.get("messages")))) is not None:
-        return _split(messages)
-    return _heard_in_state(value)
+        return user_messages_in(value[key])
+    if (messages := as_messages(_texts_as_messages(value.get("messages")))) is not None:
+        return _split_at_last_answer(messages)
+    return _user_messages_in_state(value)
 
 
-def _with_texts(value: Any) -> Any:
-    """What stands under `messages`, where a bare text is a person's message, too."""
+def _texts_as_messages(value: Any) -> Any:
+    """Convert bare texts under the key `messages` to user messages; return anything else unchanged."""
     if isinstance(value, str) and value:
         return [Message("human", value)]
     if isinstance(value, list):
@@ -91,102 +94,112 @@ def _with_texts(value: Any) -> Any:
     return value
 
 
-def _heard_in_state(value: dict[str, Any]) -> Heard | None:
-    history = next((found for v in value.values() if isinstance(v, list) and (found := as_messages(v))), None)
+def _user_messages_in_state(value: dict[str, Any]) -> SplitHistory | None:
+    """Find the user's text under a usual key, or as the only text of the state."""
+    lists = (as_messages(entry) for entry in value.values() if isinstance(entry, list))
+    history = next((messages for messages in lists if messages), None)
     for name in INPUT_KEYS:
-        found = value.get(name)
-        if isinstance(found, str) and found:
-            return Heard(history or [], [Message("human", found)])
-        if (messages := as_messages(found)) is not None:
-            return _split(messages)
+        entry = value.get(name)
+        if isinstance(entry, str) and entry:
+            return SplitHistory(history or [], [Message("human", entry)])
+        if (messages := as_messages(entry)) is not None:
+            return _split_at_last_answer(messages)
     texts = [v for v in value.values() if isinstance(v, str) and v]
     if len(texts) == 1:
-        return Heard(history or [], [Message("human", texts[0])])
-    return _split(history) if history is not None and not texts else None
+        return SplitHistory(history or [], [Message("human", texts[0])])
+    return _split_at_last_answer(history) if history is not None and not texts else None
 
 
 def answer_in(
-    value: Any, key: str | None = None, structured: bool = False, given: Any = None, spoken: Iterable[str] = ()
+    value: Any,
+    key: str | None = None,
+    structured: bool = False,
+    root_input: Any = None,
+    completions: Iterable[str] = (),
 ) -> str:
-    """The text that the output of a root shows to a person; "" if there is none.
+    """Return the answer in a root's output; "" if there is none.
 
     Args:
         value: the root's output.
-        key: entry of it that holds the answer (`output_key` of the settings).
-        structured: an output that is no text is the answer itself, as JSON.
-        given: the root's input; what stands in it is nothing new.
-        spoken: what models said, the latest first; tells among several texts.
+        key: entry that holds the answer (the option `output_key`).
+        structured: an output that is not text is the answer itself, as JSON.
+        root_input: the root's input; entries repeated from it are not the answer.
+        completions: the models' completions, latest first, to choose among several texts.
     """
     if isinstance(value, str):
         return value
     messages = as_messages(value)
     if messages is not None:
-        return _last_answer(messages)
+        return _answer_in_messages(messages)
     if isinstance(value, dict) and COMMAND not in value:
         text = _answer_in_state(value, key)
         if text:
             return text
-        value = {k: v for k, v in value.items() if not (isinstance(given, dict) and k in given and given[k] == v)}
-        text = _text_among(value, structured, spoken)
+        given = root_input if isinstance(root_input, dict) else {}
+        value = {k: v for k, v in value.items() if not (k in given and given[k] == v)}
+        text = _answer_among_texts(value, structured, completions)
         if text:
             return text
     if structured and value not in (None, {}, []):
-        return as_json(value)
+        return json_text(value)
     return ""
 
 
 def _answer_in_state(value: dict[str, Any], key: str | None) -> str:
+    """Find the answer under the configured key, in messages, or under a usual key."""
     if key is not None and key in value:
         return answer_in(value[key], structured=True)
     structured = value.get("structured_response")
     if (messages := as_messages(value.get("messages"))) is not None:
-        # A structured answer may come as the "result" of a tool that is nothing but its shape.
-        if text := _last_answer(messages, tools=structured is None):
+        # A structured answer may be the "result" of a tool that only describes its shape.
+        if text := _answer_in_messages(messages, tools=structured is None):
             return text
     if structured is not None:
-        return as_json(structured)
+        return json_text(structured)
     for name in OUTPUT_KEYS:
-        found = value.get(name)
-        if isinstance(found, str) and found:
-            return found
-        if (messages := as_messages(found)) is not None:
-            return _last_answer(messages)
-    for found in value.values():
-        if isinstance(found, list) and (messages := as_messages(found)) is not None:
-            if text := _last_answer(messages):
+        entry = value.get(name)
+        if isinstance(entry, str) and entry:
+            return entry
+        if (messages := as_messages(entry)) is not None:
+            return _answer_in_messages(messages)
+    for entry in value.values():
+        if isinstance(entry, list) and (messages := as_messages(entry)) is not None:
+            if text := _answer_in_messages(messages):
                 return text
-    if value.keys() == _WITH_RAW:
-        return as_json(value["parsed"]) if value["parsed"] is not None else answer_in(value["raw"])
+    if value.keys() == _RAW_OUTPUT_KEYS:
+        return json_text(value["parsed"]) if value["parsed"] is not None else answer_in(value["raw"])
     return ""
 
 
-def _text_among(value: dict[str, Any], structured: bool, spoken: Iterable[str]) -> str:
-    """The text that a program without any of the usual names made, if one of its entries is it."""
+def _answer_among_texts(value: dict[str, Any], structured: bool, completions: Iterable[str]) -> str:
+    """Find the answer in an output without any usual key: its only text, or the one a model produced last."""
     texts = [v for v in value.values() if isinstance(v, str) and v]
     if structured:
         return texts[0] if texts and len(value) == 1 else ""
-    return texts[0] if len(texts) == 1 else next((said for said in spoken if said and said in texts), "")
+    if len(texts) == 1:
+        return texts[0]
+    return next((completion for completion in completions if completion and completion in texts), "")
 
 
-def _last_answer(messages: list[Message], tools: bool = True) -> str:
+def _answer_in_messages(messages: list[Message], tools: bool = True) -> str:
     for message in reversed(messages):
-        if message.role in PEOPLE:
+        if message.role in USER_ROLES:
             return ""
-        if message.role in ANSWERS:
+        if message.role in ASSISTANT_ROLES:
             return "" if message.tool_calls else text_of(message)
-        # A tool that returns directly to the person has the last word.
-        if tools and message.role in TOOLS and message is messages[-1] and message.status != "error":
+        # The result of a tool with `return_direct` is the answer.
+        if tools and message.role in TOOL_ROLES and message is messages[-1] and message.status != "error":
             return text_of(message)
     return ""
 
 
-def as_json(value: Any) -> str:
-    """A plain value as compact JSON, for results that are no text."""
+def json_text(value: Any) -> str:
+    """Serialize a plain value to compact JSON, or to its `str` if JSON cannot represent it."""
     try:
-        return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
+        return orjson.dumps(value, default=_json_default, option=orjson.OPT_NON_STR_KEYS).decode()
     except (TypeError, ValueError):
         return str(value)
 
 
-def _plain(value: Any) -> Any:
+def _json_default(value: Any) -> Any:
     return value.as_dict() if isinstance(value, Message) else str(value)

@@ -1,71 +1,75 @@
-"""What is kept of conversations between their turns: bounded, and small for each."""
+"""State of conversations between their turns, bounded in number and size."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
-from gati.trace.prompt_index import Filled
+from gati.trace.prompt_index import UnlinkedPrompts
 
-THREADS = 10_000
-"""Most conversations remembered; the least recently used goes first."""
-TEXTS = 256
-"""Most texts remembered of one conversation, by hash."""
+MAX_CONVERSATIONS = 10_000
+"""Conversations kept; the least recently used is dropped first."""
+MAX_TEXTS = 256
+"""Text hashes kept per conversation; the oldest is dropped first."""
 
 
-class Waiting(NamedTuple):
-    """A tool call that waits for a human: what was asked for, and the model run that did."""
+class WaitingCall(NamedTuple):
+    """A tool call that waits for a human decision: its request, and the id of the model run that requested it."""
 
     request: dict[str, Any]
-    asked_by: str
+    requested_by: str
 
 
-class Thread:
-    """What one conversation has had: hashes of its texts, and what its last turn left open.
+class ConversationState:
+    """State of one conversation: hashes of its texts, and the tool calls that its last turn left open.
 
     Attributes:
-        waiting: tool calls that wait for a human, by their ids.
-        answered: ids of the calls that a waiting turn has answered; the next one brings their results along.
+        waiting: tool calls that wait for a human decision, by id.
+        answered: ids of the calls that a waiting turn has answered; the next turn's input repeats their results.
     """
 
     __slots__ = ("_texts", "answered", "waiting")
 
     def __init__(self) -> None:
         self._texts: OrderedDict[int, None] = OrderedDict()
-        self.waiting: dict[str, Waiting] = {}
+        self.waiting: dict[str, WaitingCall] = {}
         self.answered: frozenset[str] = frozenset()
 
-    def tell(self, text: str) -> None:
-        """Remember that this text stands in the conversation."""
+    def remember(self, text: str) -> None:
+        """Remember that `text` is part of the conversation; ignore an empty one."""
         if text:
             self._texts[hash(text)] = None
-            if len(self._texts) > TEXTS:
+            if len(self._texts) > MAX_TEXTS:
                 self._texts.popitem(last=False)
 
-    def was_told(self, text: str) -> bool:
-        """Whether it does."""
+    def has_seen(self, text: str) -> bool:
+        """Return True if `text` is remembered."""
         return hash(text) in self._texts
 
 
-class Threads:
-    """The conversations of this process by id. `knew`: whether the last one asked for was known.
-    `filled`: prompts that wait for a model call."""
+class ConversationStates:
+    """The states of this process's conversations, by conversation id.
 
-    __slots__ = ("_kept", "filled", "knew")
+    Attributes:
+        was_seen: the conversation that `of` returned last existed before.
+        unlinked_prompts: prompts that were rendered before any model call used them.
+    """
+
+    __slots__ = ("_states", "unlinked_prompts", "was_seen")
 
     def __init__(self) -> None:
-        self.filled = Filled()
-        self._kept: OrderedDict[str, Thread] = OrderedDict()
-        self.knew = False
+        self.unlinked_prompts = UnlinkedPrompts()
+        self._states: OrderedDict[str, ConversationState] = OrderedDict()
+        self.was_seen = False
 
-    def of(self, conversation_id: str) -> Thread:
-        """What is remembered of a conversation; made when there is nothing yet."""
-        thread = self._kept.get(conversation_id)
-        self.knew = thread is not None
-        if thread is None:
-            thread = self._kept[conversation_id] = Thread()
-            if len(self._kept) > THREADS:
-                self._kept.popitem(last=False)
+    def of(self, conversation_id: str) -> ConversationState:
+        """Return a conversation's state; create it if there is none."""
+        state = self._states.get(conversation_id)
+        self.was_seen = state is not None
+        if state is None:
+            state = self._states[conversation_id] = ConversationState()
+            if len(self._states) > MAX_CONVERSATIONS:
+                self._states.popitem(last=False)
         else:
-            self._kept.move_to_end(conversation_id)
-        return thread
+            self._states.move_to_end(conversation_id)
+        return state

@@ -1,7 +1,6 @@
-"""What a model call cost in US dollars, from the price list of `genai-prices`.
+"""Compute the cost of a model call in US dollars from the installed price list of `genai-prices`.
 
-Unknown stays None: an unknown model, an unknown class of service, tokens that were not
-counted. The list is the one that is installed; nothing is fetched.
+The cost is None if the model, its service tier or its token counts are unknown. Nothing is fetched.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ _USUAL_TIERS = frozenset({"", "auto", "default", "on_demand", "standard", "stand
 _BEDROCK = re.compile(
     r":bedrock:|^(?:[a-z-]+\.)?(?:ai21|amazon|anthropic|cohere|deepseek|meta|mistral|openai|qwen)\.[a-z]"
 )
-_ONE_VENDOR = (
+_SINGLE_VENDOR_FAMILIES = (
     (re.compile(r"(?:ft:)?(?:gpt-(?!oss)|chatgpt-|o[134](?:-|$)|text-embedding-)"), "openai"),
     (re.compile("claude"), "anthropic"),
     (re.compile("gemini"), "google"),
     (re.compile("grok"), "x-ai"),
 )
-"""Families that have one price wherever a gateway got them. Open models have one a host."""
+"""Model families with the same price through every gateway. Prices of open models depend on the host."""
 
 
 def cost_of(
@@ -36,8 +35,10 @@ def cost_of(
     service_tier: str | None = None,
     cached: bool = False,
 ) -> float | None:
-    """Dollars for `usage`; None if the model or its price is unknown, if nothing was used, or if
-    the answer came from LangChain's cache (`cached`). Never raises.
+    """Return the dollars for `usage`.
+
+    Return None if the model or its price is unknown, if no tokens were used, or if the answer came
+    from LangChain's cache (`cached`). Never raises.
     """
     if cached or usage is None or not model or usage.input_tokens is None or usage.output_tokens is None:
         return None
@@ -46,28 +47,28 @@ def cost_of(
     try:
         price = _price_of(model, provider or "", (service_tier or "").lower())
         cost = None if price is None else price.of(usage)
-    except Exception:  # noqa: BLE001 - the library refuses counts that it cannot price; then the cost is unknown
+    except Exception:  # noqa: BLE001 - the library raises for counts that it cannot price; the cost is then unknown
         return None
     return cost if cost is not None and 0 <= cost < float("inf") else None  # counts may be anything, NaN too
 
 
 @lru_cache(maxsize=1024)
 def _price_of(model: str, provider: str, tier: str) -> _Price | None:
-    """The price of a model: found once, then a multiplication."""
+    """Return the price of a model. The lookup is cached, so that most calls cost one multiplication."""
     for name, vendor in _candidates(model, provider):
-        found = _found(name, vendor)
-        if found is None:
+        calculation = _look_up(name, vendor)
+        if calculation is None:
             continue
         context = {"service_tier": tier}
-        if any(variant.when == context for variant in getattr(found.model, "price_variants", None) or ()):
-            return _Price(found, name, vendor, context)
-        return _Price(found, name, vendor, None) if tier in _USUAL_TIERS else None
+        if any(variant.when == context for variant in getattr(calculation.model, "price_variants", None) or ()):
+            return _Price(calculation, name, vendor, context)
+        return _Price(calculation, name, vendor, None) if tier in _USUAL_TIERS else None
     return None
 
 
-def _found(name: str, vendor: str) -> Any:
+def _look_up(name: str, vendor: str) -> Any:
     try:
-        # Here, not above: it takes a quarter of a second, which the background thread has.
+        # Late import: it takes a quarter of a second, which only the background thread can afford.
         import genai_prices
 
         return genai_prices.calc_price(genai_prices.Usage(), name, provider_id=vendor)
@@ -76,7 +77,10 @@ def _found(name: str, vendor: str) -> Any:
 
 
 def _candidates(model: str, provider: str) -> Iterator[tuple[str, str]]:
-    """Names and providers under which the price list may know a model, the surest first."""
+    """Yield the names and providers under which the price list may contain a model, most specific first.
+
+    Example: ``"openai/gpt-4o"`` at ``"openrouter"`` → ``("openai/gpt-4o", "openrouter")``, ``("gpt-4o", "openai")``.
+    """
     name = model.strip().removeprefix("models/")
     if _BEDROCK.search(name):
         yield name, "aws"
@@ -85,39 +89,40 @@ def _candidates(model: str, provider: str) -> Iterator[tuple[str, str]]:
         yield name, provider
         if name.startswith((f"{provider}/", "publishers/")):
             yield bare, provider
-    # A tag after a colon (`deepseek-r1:7b`) is somebody's own copy of a model.
+    # A tag after a colon (`deepseek-r1:7b`) is a self-hosted model.
     if ":" not in bare or bare.startswith("ft:"):
-        for family, vendor in _ONE_VENDOR:
+        for family, vendor in _SINGLE_VENDOR_FAMILIES:
             if family.match(bare):
                 yield bare, vendor
 
 
 _SCALE = 18
-"""Decimal places of the price list, in dollars a million tokens."""
+"""Prices are stored as integers, scaled by ten to this power, in dollars per million tokens."""
 _KINDS = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok")
 
 
 class _Price:
-    """The price of one model at one provider and class of service (`context`)."""
+    """The price of one model at one provider and service tier (`context`)."""
 
     __slots__ = ("context", "name", "priced", "rates", "vendor")
 
-    def __init__(self, found: Any, name: str, vendor: str, context: dict[str, str] | None) -> None:
+    def __init__(self, calculation: Any, name: str, vendor: str, context: dict[str, str] | None) -> None:
         self.name, self.vendor, self.context = name, vendor, context
-        self.priced = {key for key, value in vars(found.model_price).items() if value is not None}
-        self.rates = None if context else _rates(found)
+        self.priced = {key for key, value in vars(calculation.model_price).items() if value is not None}
+        self.rates = None if context else _integer_rates(calculation)
 
     def of(self, usage: Usage) -> float | None:
-        long = _written_for_an_hour(usage)
-        if self.rates is not None and not (long or usage.audio_input_tokens or usage.audio_output_tokens):
-            exact = _exact(usage, self.rates)
+        """Return the dollars for `usage`; None if the price list has no price for some of its tokens."""
+        one_hour_writes = _one_hour_cache_writes(usage)
+        if self.rates is not None and not (one_hour_writes or usage.audio_input_tokens or usage.audio_output_tokens):
+            exact = _exact_cost(usage, self.rates)
             if exact is not None:
                 return exact
-        return self._asked(usage, long)
+        return self._library_cost(usage, one_hour_writes)
 
-    def _asked(self, usage: Usage, long: int) -> float | None:
-        """What the library says, where the price is not a plain one."""
-        import genai_prices  # loaded already, see `_found`
+    def _library_cost(self, usage: Usage, one_hour_writes: int) -> float | None:
+        """Let the library compute the cost, for prices that depend on more than token counts."""
+        import genai_prices  # loaded already, see `_look_up`
 
         counts = {
             "input_tokens": usage.input_tokens,
@@ -130,24 +135,29 @@ class _Price:
         if (usage.audio_input_tokens and "input_audio_mtok" not in self.priced) or (
             usage.audio_output_tokens and "output_audio_mtok" not in self.priced
         ):
-            return None  # the library would take the price of text
+            return None  # the library would use the price of text
         if "output_reasoning_mtok" in self.priced:
             counts["output_reasoning_tokens"] = usage.reasoning_tokens
-        if long:
+        if one_hour_writes:
             if not hasattr(genai_prices.Usage(), "cache_write_1h_tokens"):
-                return None  # an older list knows one price for all writes
-            counts |= {"cache_write_5m_tokens": (usage.cache_write_tokens or 0) - long, "cache_write_1h_tokens": long}
-        more: Any = {"price_context": self.context} if self.context else {}
-        told = genai_prices.Usage(**{key: count for key, count in counts.items() if count})
-        return float(genai_prices.calc_price(told, self.name, provider_id=self.vendor, **more).total_price)
+                return None  # an older version has one price for all writes
+            counts |= {
+                "cache_write_5m_tokens": (usage.cache_write_tokens or 0) - one_hour_writes,
+                "cache_write_1h_tokens": one_hour_writes,
+            }
+        options: Any = {"price_context": self.context} if self.context else {}
+        priced_usage = genai_prices.Usage(**{key: count for key, count in counts.items() if count})
+        return float(genai_prices.calc_price(priced_usage, self.name, provider_id=self.vendor, **options).total_price)
 
 
-def _rates(found: Any) -> tuple[int | None, ...] | None:
-    """The price as whole numbers, where it is a plain one: the same at any hour and any length,
-    without a fee for the request. What is not a whole number at this scale is asked for.
+def _integer_rates(calculation: Any) -> tuple[int | None, ...] | None:
+    """Return the prices of `_KINDS` as scaled integers.
+
+    Return None if they depend on the time of day or the length of the prompt, if there is a fee per
+    request, or if a price is not an integer at this scale; the library then computes the cost.
     """
-    prices = {key: value for key, value in vars(found.model_price).items() if value is not None}
-    if isinstance(found.model.prices, list) or prices.keys() & {"requests_kcount", "output_reasoning_mtok"}:
+    prices = {key: value for key, value in vars(calculation.model_price).items() if value is not None}
+    if isinstance(calculation.model.prices, list) or prices.keys() & {"requests_kcount", "output_reasoning_mtok"}:
         return None
     rates: list[int | None] = []
     for kind in _KINDS:
@@ -161,8 +171,8 @@ def _rates(found: Any) -> tuple[int | None, ...] | None:
     return tuple(rates)
 
 
-def _exact(usage: Usage, rates: tuple[int | None, ...]) -> float | None:
-    """The cost in whole numbers, rounded once at the end, as the library has it in decimals."""
+def _exact_cost(usage: Usage, rates: tuple[int | None, ...]) -> float | None:
+    """Compute the cost with integers and round once at the end: the same result as the library's decimals."""
     read, write = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
     counts = ((usage.input_tokens or 0) - read - write, usage.output_tokens or 0, read, write)
     total = 0
@@ -174,11 +184,13 @@ def _exact(usage: Usage, rates: tuple[int | None, ...]) -> float | None:
     return cost
 
 
-def _written_for_an_hour(usage: Usage) -> int:
-    """Tokens written to a cache for an hour, which cost more than those for five minutes."""
+def _one_hour_cache_writes(usage: Usage) -> int:
+    """Return the tokens written to a one-hour cache, which cost more than those for five minutes."""
     raw = usage.raw
     if not isinstance(raw, dict) or not usage.cache_write_tokens:
         return 0
     parts = raw.get("cache_creation") or raw.get("input_token_details")
-    long = parts.get("ephemeral_1h_input_tokens") if isinstance(parts, dict) else None
-    return long if isinstance(long, int) and 0 < long <= usage.cache_write_tokens else 0
+    one_hour_writes = parts.get("ephemeral_1h_input_tokens") if isinstance(parts, dict) else None
+    return (
+        one_hour_writes if isinstance(one_hour_writes, int) and 0 < one_hour_writes <= usage.cache_write_tokens else 0
+    )

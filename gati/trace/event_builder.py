@@ -1,14 +1,14 @@
-"""Runs → events: one small function for each kind of run that is worth showing.
+"""Build events from runs: one small function for each kind of run that is reported.
 
-Plumbing (sequences, lambdas, parsers, prompts, branches, hidden runs) makes no event; what
-is below it hangs on the nearest shown run above.
+Plumbing (sequences, lambdas, parsers, prompts, branches, hidden runs) has no event. The parent of
+an event is the nearest ancestor that has one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gati.events import (
     CustomEvent,
@@ -23,17 +23,21 @@ from gati.events import (
     ToolCallEvent,
 )
 from gati.trace.content import text_of
-from gati.trace.identity import own_metadata
+from gati.trace.identity import user_metadata
 from gati.trace.llm_calls import model_event
 from gati.trace.media import plain_blocks as plain
-from gati.trace.outputs import as_object, document, result_of, state_of, tool_message, tool_output
-from gati.trace.records import ErrorInfo, Message
+from gati.trace.outputs import as_object, normalize_document, result_of, state_of, tool_message_in, tool_output
 from gati.trace.tool_calls import is_invalid
 
 if TYPE_CHECKING:
-    from gati.trace.prompt_index import PromptBook
+    from gati.trace.prompt_index import PromptIndex
+    from gati.trace.records import ErrorInfo, Message
     from gati.trace.run_tree import Run, Trace
-    from gati.trace.tool_calls import Calls
+    from gati.trace.tool_calls import ToolCallLedger
+
+Fields: TypeAlias = dict[str, Any]
+"""Arguments that every event of a run is created with, see `EventBuilder._fields`."""
+Factory: TypeAlias = "Callable[[Run, Fields], Event]"
 
 _STATUS_OF_CONTROL: dict[str, Status] = {
     "interrupt": "waiting",
@@ -45,7 +49,7 @@ _STATUS_OF_CONTROL: dict[str, Status] = {
 
 
 def status_of(run: Run, root_ended: bool = True) -> Status:
-    """How a run ended. A run whose end never came, below a root that ended, was cancelled."""
+    """Return a run's status. A run without an end below a root that ended was cancelled."""
     if run.error is not None:
         return _STATUS_OF_CONTROL.get(run.error.control or "", "error")
     if run.ended is None:
@@ -53,142 +57,162 @@ def status_of(run: Run, root_ended: bool = True) -> Status:
     return "completed"
 
 
-class Steps:
-    """The events of one trace, made in the order of the runs' starts."""
+class EventBuilder:
+    """Builds the events of one trace, in the order in which the runs started.
 
-    def __init__(self, trace: Trace, agent_name: str, calls: Calls, prompts: PromptBook) -> None:
+    The turn that the events are part of sets their run, agent, conversation and user
+    (`TurnBuilder`).
+
+    Attributes:
+        events: the events so far.
+        models: the model runs so far, each with its event.
+        event_ids: run → id of its event, or of its nearest ancestor's if it has none.
+    """
+
+    def __init__(self, trace: Trace, turn_id: str, ledger: ToolCallLedger, prompts: PromptIndex) -> None:
         self.trace = trace
-        self.agent_name = agent_name
-        self.prompts = prompts
-        self.root_id = trace.id
+        self.turn_id = turn_id
         self.root_ended = trace.root.ended is not None
-        self.calls = calls
+        self.ledger = ledger
+        self.prompts = prompts
         self.events: list[Event] = []
         self.models: list[tuple[Run, LLMCallEvent]] = []
-        self.shown: dict[Run, str] = {}
+        self.event_ids: dict[Run, str] = {}
         self._attempts: dict[tuple[Any, ...], int] = {}
-        self._unrun: dict[str, int] = {}
-        self._histories: list[Run] = []
+        self._never_run_counts: dict[str, int] = {}
+        self._history_runs: list[Run] = []
 
     def collect(self, start: Run) -> None:
-        """Add the events of `start` and all below it, but for those that stand here already."""
-        runs = [run for run in start.walk() if run not in self.shown]
-        for run in sorted(runs, key=_end):
-            self.calls.note(run)
-            self.prompts.note(run)
+        """Add the events of `start` and the runs below it, except those added before."""
+        runs = [run for run in start.walk() if run not in self.event_ids]
+        for run in sorted(runs, key=_end_or_infinity):
+            self.ledger.add(run)
+            self.prompts.add(run)
         for run in runs:
-            make = self._maker(run)
-            parent = self._parent_of(run)
-            if make is not None:
-                event = make(run)
-                self._common(event, run, parent)
+            factory = self._factory_for(run)
+            parent = self.event_ids.get(run.parent) if run.parent is not None else None
+            if factory is not None:
+                event = factory(run, self._fields(run, parent))
+                self._set_outcome(event, run)
                 self.events.append(event)
-                self.shown[run] = event.event_id
+                self.event_ids[run] = event.event_id
             else:
-                self.shown[run] = parent or self.root_id
-            if make is _history_read:
-                self._histories.append(_keeper_of(run))
-            for number, custom in enumerate(run.customs):
-                self._custom(run, number, custom.name, custom.data, custom.at)
-            for told in run.told:
-                told.parent_event_id = told.parent_event_id or self.shown[run]
-                self.events.append(told)
-        for request, run, answer in self.calls.never_run(final=start.parent is None):
-            self.events.append(self._never_run(request, run, answer))
+                self.event_ids[run] = parent or self.turn_id
+            if factory is _history_read_event:
+                self._history_runs.append(_history_wrapper_of(run))
+            for number, custom in enumerate(run.custom_events):
+                self._add_custom_event(run, number, custom.name, custom.data, custom.at)
+            for manual in run.manual_events:
+                manual.parent_event_id = manual.parent_event_id or self.event_ids[run]
+                self.events.append(manual)
+        for request, run, answer in self.ledger.take_never_run(final=start.parent is None):
+            self.events.append(self._never_run_event(request, run, answer))
         if start.parent is None:
             self.events += [
-                self._written(run) for run in self._histories if run.ended is not None and run.error is None
+                self._history_write_event(run)
+                for run in self._history_runs
+                if run.ended is not None and run.error is None
             ]
 
-    def _parent_of(self, run: Run) -> str | None:
-        return self.shown.get(run.parent) if run.parent is not None else None
-
-    def _maker(self, run: Run) -> Callable[[Run], Event] | None:
+    def _factory_for(self, run: Run) -> Factory | None:
+        """Return the function that builds the run's event; None for plumbing."""
         if run.kind == "model":
-            return self._model
+            return self._model_event
         if run.kind == "tool":
-            return self._tool
+            return self._tool_event
         if run.kind == "retriever":
-            return _retrieval
+            return _retrieval_event
         if run.parent is None and run.kind in ("chain", "prompt", "step"):
-            return None  # the turn's own start and end tell of it
-        if (make := _SPANS.get(run.kind)) is not None:
-            return make
+            return None  # the turn's start and end events represent it
+        if (factory := _SPAN_EVENTS.get(run.kind)) is not None:
+            return factory
         if run.hidden or run.kind != "chain":
             return None
         if run.node is not None:
-            return self._node
+            return self._node_event
         if run.name == "load_history":
-            return _history_read
+            return _history_read_event
         if any(child.node is not None for child in run.children):
-            return _workflow
+            return _workflow_event
         return None
 
-    def _common(self, event: Event, run: Run, parent: str | None) -> None:
-        event.run_id = self.root_id
-        event.agent_name = self.agent_name
-        event.parent_event_id = parent
-        event.name = run.name
-        event.started_ns = run.started + self.trace.offset
-        event.ended_ns = (run.ended or self.trace.touched) + self.trace.offset
+    def _fields(self, run: Run, parent_event_id: str | None) -> Fields:
+        """Return the arguments that the run's event is created with. The timestamp follows from `started_ns`."""
+        offset = self.trace.offset
+        return {
+            "event_id": str(run.id),
+            "parent_event_id": parent_event_id,
+            "name": run.name,
+            "started_ns": run.started + offset,
+            "ended_ns": (run.ended or self.trace.last_record_at) + offset,
+        }
+
+    def _end_fields(self, run: Run, parent_event_id: str | None, event_id: str, name: str) -> Fields:
+        """Return the arguments for an event that happened when `run` ended."""
+        at = (run.ended or self.trace.last_record_at) + self.trace.offset
+        return {
+            "event_id": event_id,
+            "parent_event_id": parent_event_id,
+            "name": name,
+            "started_ns": at,
+            "ended_ns": at,
+        }
+
+    def _set_outcome(self, event: Event, run: Run) -> None:
+        """Set status, error, metadata and tags from the run."""
         if event.status == "completed":
             event.status = status_of(run, self.root_ended)
         if run.error is not None and run.error.control is None:
             event.error_type, event.error_message = run.error.type, run.error.message
         if run.parent is None:
-            event.metadata = plain(own_metadata(run.metadata))
+            event.metadata = plain(user_metadata(run.metadata))
         if run.tags:
             event.tags = [tag for tag in run.tags if ":" not in tag]
 
-    # -- makers ------------------------------------------------------------------------------
+    # -- factories ---------------------------------------------------------------------------
 
-    def _model(self, run: Run) -> Event:
-        event = model_event(run, self.calls, self.prompts)
+    def _model_event(self, run: Run, fields: Fields) -> Event:
+        event = model_event(run, self.ledger, self.prompts, fields)
         self.models.append((run, event))
         return event
 
-    def _tool(self, run: Run) -> Event:
+    def _tool_event(self, run: Run, fields: Fields) -> Event:
         event = ToolCallEvent(
-            event_id=str(run.id),
-            timestamp="-",
+            **fields,
             tool_name=run.name,
             input=as_object(run.inputs, "input"),
-            latency_ms=_latency(run),
-            tool_call_id=self.calls.id_of(run),
+            latency_ms=_latency_ms(run),
+            tool_call_id=self.ledger.id_of(run),
+            requested_by=self.ledger.requester_of(run),
         )
-        event.requested_by = self.calls.asker_of(run)
         if run.ended is not None and run.error is None:
-            answer = tool_message(run.output, event.tool_call_id)
+            answer = tool_message_in(run.output, event.tool_call_id)
             event.output = tool_output(run.output, answer)
             if answer is not None and answer.status == "error":
                 event.status, event.handled = "error", True
                 event.error_type, event.error_message = "ToolError", text_of(answer)
                 event.output = {k: v for k, v in event.output.items() if k == "artifact"}
         elif run.error is not None and run.error.control is None:
-            event.handled = not _passed_on(run)
+            event.handled = not _error_propagated(run)
         return event
 
-    def _node(self, run: Run) -> Event:
+    def _node_event(self, run: Run, fields: Fields) -> Event:
         key = (run.parent, run.node, run.metadata.get("langgraph_checkpoint_ns"))
         attempt = self._attempts[key] = self._attempts.get(key, 0) + 1
         return NodeExecutionEvent(
-            event_id=str(run.id),
-            timestamp="-",
+            **fields,
             node_name=run.node or run.name,
             state_after=result_of(run.output) if run.is_task else state_of(run.output),
-            duration_ms=_latency(run),
+            duration_ms=_latency_ms(run),
             step=run.step,
             attempt=attempt if attempt > 1 else None,
         )
 
-    def _custom(self, run: Run, number: int, name: str, data: Any, at: int) -> None:
+    def _add_custom_event(self, run: Run, number: int, name: str, data: Any, at: int) -> None:
         self.events.append(
             CustomEvent(
                 event_id=f"{run.id}:event:{number}",
-                timestamp="-",
-                run_id=self.root_id,
-                agent_name=self.agent_name,
-                parent_event_id=self.shown.get(run, self.root_id),
+                parent_event_id=self.event_ids.get(run, self.turn_id),
                 name=name,
                 payload={"name": name, "data": plain(data)},
                 started_ns=at + self.trace.offset,
@@ -196,121 +220,127 @@ class Steps:
             )
         )
 
-    def _written(self, run: Run) -> Event:
-        """The history wrapper keeps what was said when what it wraps has ended well."""
-        event = MemoryEvent(
-            event_id=f"{run.id}:history", timestamp="-", name=run.name, write=True, input={"source": run.name}
-        )
-        self._common(event, run, self.shown.get(run, self.root_id))
-        event.started_ns = event.ended_ns
+    def _history_write_event(self, run: Run) -> Event:
+        """Build the event of the history wrapper's write, which follows the success of what it wraps."""
+        fields = self._end_fields(run, self.event_ids.get(run, self.turn_id), f"{run.id}:history", run.name)
+        event = MemoryEvent(**fields, write=True, input={"source": run.name})
+        self._set_outcome(event, run)
         event.metadata = {}
         return event
 
-    def _never_run(self, request: dict[str, Any], run: Run, answer: Message | None) -> Event:
-        """A tool call that a model asked for and nobody ran, with the answer that it was given."""
+    def _never_run_event(self, request: dict[str, Any], run: Run, answer: Message | None) -> Event:
+        """Build the event of a tool call that a model requested and no tool ran, with the answer the model got."""
         call_id = str(request["id"])
-        number = self._unrun[call_id] = self._unrun.get(call_id, 0) + 1
+        number = self._never_run_counts[call_id] = self._never_run_counts.get(call_id, 0) + 1
+        event_id = call_id if number == 1 else f"{call_id}:{number}"
+        name = str(request.get("name") or "")
         event = ToolCallEvent(
-            event_id=call_id if number == 1 else f"{call_id}:{number}",
-            timestamp="-",
-            tool_name=str(request.get("name") or ""),
+            **self._end_fields(run, str(run.id), event_id, name),
+            tool_name=name,
             input=as_object(request.get("args"), "input"),
             tool_call_id=call_id,
             requested_by=str(run.id),
         )
-        self._common(event, run, str(run.id))
-        event.name = event.tool_name
+        self._set_outcome(event, run)
         event.metadata = {"never_run": True}
-        event.started_ns = event.ended_ns
-        told = text_of(answer) if answer is not None else ""
+        text = text_of(answer) if answer is not None else ""
         if is_invalid(request):
             event.status, event.handled, event.error_type = "error", True, "InvalidToolCall"
-            event.error_message = told or str(request.get("error") or "the arguments cannot be read")
-        elif (answer is not None and answer.status == "error") or told.startswith("Error:"):
-            # LangChain answers structured output of the wrong shape in these words, without a status.
+            event.error_message = text or str(request.get("error") or "the arguments cannot be read")
+        elif (answer is not None and answer.status == "error") or text.startswith("Error:"):
+            # LangChain answers structured output of the wrong shape with this prefix and without a status.
             event.status, event.handled, event.error_type = "error", True, "ToolNotRun"
-            event.error_message = told
+            event.error_message = text
         else:
-            event.output = {"output": told}
+            event.output = {"output": text}
         return event
 
 
-def _end(run: Run) -> float:
+def _end_or_infinity(run: Run) -> float:
     return math.inf if run.ended is None else run.ended
 
 
-def _latency(run: Run) -> float:
+def _latency_ms(run: Run) -> float:
     return (run.ended - run.started) / 1e6 if run.ended is not None else 0.0
 
 
-def _passed_on(run: Run) -> bool:
-    """Whether a tool's exception went on through its node (or root): then nobody handled it."""
-    for above in run.above():
-        if above.error is not None:
-            return _same(above.error, run.error)
-        if above.node is not None:
+def _error_propagated(run: Run) -> bool:
+    """Return True if a tool's exception propagated through its node or root, so the program did not handle it."""
+    for ancestor in run.ancestors():
+        if ancestor.error is not None:
+            return _is_same_error(ancestor.error, run.error)
+        if ancestor.node is not None:
             return False
     return run.parent is None
 
 
-def _same(one: ErrorInfo, other: ErrorInfo | None) -> bool:
-    return other is not None and one.type == other.type and one.message == other.message
+def _is_same_error(error: ErrorInfo, tool_error: ErrorInfo | None) -> bool:
+    return tool_error is not None and error.type == tool_error.type and error.message == tool_error.message
 
 
-def _retrieval(run: Run) -> Event:
+def _retrieval_event(run: Run, fields: Fields) -> Event:
     documents = run.output if isinstance(run.output, list) else []
     return RetrievalEvent(
-        event_id=str(run.id),
-        timestamp="-",
+        **fields,
         query=run.inputs if isinstance(run.inputs, str) else str(plain(run.inputs)),
-        documents=[document(item) for item in documents],
-        latency_ms=_latency(run),
+        documents=[normalize_document(item) for item in documents],
+        latency_ms=_latency_ms(run),
     )
 
 
-def _workflow(run: Run) -> Event:
-    return StepEvent(event_id=str(run.id), timestamp="-", step_name=run.name, duration_ms=_latency(run), workflow=True)
+def _workflow_event(run: Run, fields: Fields) -> Event:
+    return StepEvent(**fields, step_name=run.name, duration_ms=_latency_ms(run), workflow=True)
 
 
-def _keeper_of(read: Run) -> Run:
-    """The run of the history wrapper that a history was loaded for."""
-    for above in read.above():
-        if above.name == "insert_history" and above.parent is not None:
-            return above.parent
-    return read.parent or read
+def _history_wrapper_of(load_run: Run) -> Run:
+    """Return the run of the history wrapper (`RunnableWithMessageHistory`) that `load_run` loaded messages for."""
+    for ancestor in load_run.ancestors():
+        if ancestor.name == "insert_history" and ancestor.parent is not None:
+            return ancestor.parent
+    return load_run.parent or load_run
 
 
-def _history_read(run: Run) -> Event:
+def _history_read_event(run: Run, fields: Fields) -> Event:
     return MemoryEvent(
-        event_id=str(run.id), timestamp="-", input={"source": run.name},
-        output={"messages": run.output} if run.output is not None else {}, latency_ms=_latency(run),
-    )  # fmt: skip
+        **fields,
+        input={"source": run.name},
+        output={"messages": run.output} if run.output is not None else {},
+        latency_ms=_latency_ms(run),
+    )
 
 
-def _step(run: Run) -> Event:
+def _step_event(run: Run, fields: Fields) -> Event:
     return StepEvent(
-        event_id=str(run.id), timestamp="-", step_name=run.name, input=as_object(run.inputs, "input"),
-        output=as_object(run.output, "output"), duration_ms=_latency(run),
-    )  # fmt: skip
+        **fields,
+        step_name=run.name,
+        input=as_object(run.inputs, "input"),
+        output=as_object(run.output, "output"),
+        duration_ms=_latency_ms(run),
+    )
 
 
-def _embedding(run: Run) -> Event:
+def _embedding_event(run: Run, fields: Fields) -> Event:
     return EmbeddingEvent(
-        event_id=str(run.id), timestamp="-", input=as_object(run.inputs, "input"),
-        output=as_object(run.output, "output"), latency_ms=_latency(run),
-    )  # fmt: skip
+        **fields,
+        input=as_object(run.inputs, "input"),
+        output=as_object(run.output, "output"),
+        latency_ms=_latency_ms(run),
+    )
 
 
-def _memory(run: Run) -> Event:
+def _memory_event(run: Run, fields: Fields) -> Event:
     return MemoryEvent(
-        event_id=str(run.id), timestamp="-", write=run.kind == "memory_write", input=as_object(run.inputs, "input"),
-        output=as_object(run.output, "output"), latency_ms=_latency(run),
-    )  # fmt: skip
+        **fields,
+        write=run.kind == "memory_write",
+        input=as_object(run.inputs, "input"),
+        output=as_object(run.output, "output"),
+        latency_ms=_latency_ms(run),
+    )
 
 
-_SPANS: dict[str, Callable[[Run], Event]] = {
-    "step": _step,
-    "embedding": _embedding,
-    "memory_read": _memory,
-    "memory_write": _memory,
+_SPAN_EVENTS: dict[str, Factory] = {
+    "step": _step_event,
+    "embedding": _embedding_event,
+    "memory_read": _memory_event,
+    "memory_write": _memory_event,
 }

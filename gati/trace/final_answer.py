@@ -1,88 +1,97 @@
-"""What a person was answered in a turn, and which model call said it."""
+"""Find a turn's final answer and status, and the model call that produced the answer."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
 from gati.events import ChatMessage, LLMCallEvent, Status
-from gati.trace.chat_io import ANSWERS, answer_in, as_messages
+from gati.trace.chat_io import answer_in, as_messages
 from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
-from gati.trace.records import ModelResult
+from gati.trace.records import ASSISTANT_ROLES, ModelResult
 
 if TYPE_CHECKING:
     from gati.trace.run_tree import Run, Trace
 
-SUMMARY = "summarization"
-"""LangChain's mark on the calls of its summariser."""
+SUMMARIZATION = "summarization"
+"""Metadata value `lc_source` of the model calls of LangChain's summarization middleware."""
 
-Models = list[tuple["Run", LLMCallEvent]]
+ModelEvents: TypeAlias = "list[tuple[Run, LLMCallEvent]]"
 
 
 def turn_status(trace: Trace, interrupts: list[dict[str, Any]]) -> Status:
-    """How a turn ended, as far as the root tells."""
+    """Return the status of a turn as far as the root shows it."""
     if trace.root.ended is None:
         return "unfinished"
     status = status_of(trace.root)
-    if status == "completed" and _unheard(trace) is not None:
+    if status == "completed" and _model_cut_off_by_reader(trace) is not None:
         return "aborted"
-    waits = bool(interrupts or trace.pauses) or _leaves_calls(trace)
+    waits = bool(interrupts or trace.pauses) or _ends_with_tool_request(trace)
     return "waiting" if waits and status in ("completed", "waiting") else status
 
 
-def _leaves_calls(trace: Trace) -> bool:
-    """Whether a thread's last word is a request for tools: paused before them, or for the program to run."""
+def _ends_with_tool_request(trace: Trace) -> bool:
+    """Return True if the last message of a graph's thread requests tools.
+
+    The graph is then paused before them, or the program runs them itself.
+    """
     if not trace.is_graph or "thread_id" not in trace.root.metadata or not isinstance(trace.root.output, dict):
         return False
     messages = as_messages(trace.root.output.get("messages"))
-    return messages is not None and messages[-1].role in ANSWERS and bool(messages[-1].tool_calls)
+    return messages is not None and messages[-1].role in ASSISTANT_ROLES and bool(messages[-1].tool_calls)
 
 
-def answer_of(
-    trace: Trace, models: Models, interrupts: list[dict[str, Any]], status: Status, output_key: str | None
+def final_answer_of(
+    trace: Trace, models: ModelEvents, interrupts: list[dict[str, Any]], status: Status, output_key: str | None
 ) -> tuple[ChatMessage | None, Status]:
-    """The text that the person saw last, and how the turn ended in the light of it."""
+    """Return the text that the user saw last, and the turn's status corrected by it.
+
+    An aborted turn is completed after all if the user had read the whole answer.
+    """
     text = ""
     if status == "waiting":
-        asked = [one["value"] for one in interrupts if isinstance(one.get("value"), str)]
-        text = "\n\n".join(asked) if interrupts else _full(trace, models, output_key)
+        questions = [interrupt["value"] for interrupt in interrupts if isinstance(interrupt.get("value"), str)]
+        text = "\n\n".join(questions) if interrupts else _complete_answer(trace, models, output_key)
     elif status == "completed":
-        text = _full(trace, models, output_key)
+        text = _complete_answer(trace, models, output_key)
     else:
-        text, complete = _cut_off(trace, models)
+        text, complete = _partial_answer(trace, models)
         if complete and status == "aborted":
             status = "completed"
     if not text:
         return None, status
     root_id = trace.id
-    at = (trace.root.ended or trace.touched) + trace.offset
+    at = (trace.root.ended or trace.last_record_at) + trace.offset
     properties = {} if status == "completed" else {"status": status}
     return ChatMessage(f"{root_id}:answer", "assistant", text, at, root_id, properties), status
 
 
-def _full(trace: Trace, models: Models, output_key: str | None) -> str:
+def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) -> str:
+    """Return the answer of a turn that ran to its end."""
     root = trace.root
     if isinstance(root.output, ModelResult):
         messages = root.output.messages
         return "" if not messages or messages[0].tool_calls else text_of(messages[0])
     if root.kind in ("chain", "prompt"):
         plain_chain = bool(models) and not any(run.node is not None for run in root.walk())
-        spoken = [event.completion for run, event in reversed(models) if is_main(run)]
-        return answer_in(root.output, output_key, plain_chain, root.inputs, spoken)
+        completions = [event.completion for run, event in reversed(models) if is_user_facing(run)]
+        return answer_in(root.output, output_key, plain_chain, root.inputs, completions)
     return answer_in(root.output) if root.kind == "step" else ""
 
 
-def _cut_off(trace: Trace, models: Models) -> tuple[str, bool]:
-    """The text so far of a turn that ended early, and whether it was all there: a person who
-    stops reading after the last word has stopped nothing. A whole answer that was not streamed
-    and then got lost on its way out was seen by nobody."""
-    if (unheard := _unheard(trace)) is not None:
-        return _read_of(unheard, answer_in(trace.root.output))
+def _partial_answer(trace: Trace, models: ModelEvents) -> tuple[str, bool]:
+    """Return the text so far of a turn that ended early, and whether it is the complete answer.
+
+    It is complete if the user stopped reading only after the last chunk. An answer that was not
+    streamed and then lost (its chain was cancelled) never reached the user: ``("", False)``.
+    """
+    if (cut_off := _model_cut_off_by_reader(trace)) is not None:
+        return _consumed_text(cut_off, answer_in(trace.root.output))
     closed = trace.root.error is not None and trace.root.error.control == "closed"
     for run, event in reversed(models):
-        if is_main(run):
+        if is_user_facing(run):
             complete = run.ended is not None and run.error is None and not event.tool_requests
             if complete and run.first_token is None and not closed:
                 return "", False
@@ -90,86 +99,92 @@ def _cut_off(trace: Trace, models: Models) -> tuple[str, bool]:
     return "", False
 
 
-def _unheard(trace: Trace) -> Run | None:
-    """The model that was still speaking when the reader of a chain's stream closed it: LangChain
-    then ends the chain well and lets the model finish."""
+def _model_cut_off_by_reader(trace: Trace) -> Run | None:
+    """Return the model run that was still streaming when the reader closed a chain's stream.
+
+    LangChain then ends the chain without an error and lets the model finish.
+    """
     root = trace.root
     if not root.streamed or root.ended is None or root.error is not None:
         return None
     for run in reversed(trace.models()):
-        if run.first_token is not None and is_main(run):
-            spoke_on = run.first_token < root.ended and (run.ended is None or run.ended > root.ended)
+        if run.first_token is not None and is_user_facing(run):
+            outlived_root = run.first_token < root.ended and (run.ended is None or run.ended > root.ended)
             closed = run.error is not None and run.error.control == "closed"
-            return run if spoke_on or closed else None
+            return run if outlived_root or closed else None
     return None
 
 
-def _read_of(run: Run, told: str) -> tuple[str, bool]:
-    """What was read of a model's stream, and whether that is all. The chain's output (`told`) lacks
-    the piece at which the reader stopped."""
-    pieces = run.pieces or []
-    whole, read = "".join(pieces), ""
-    if not whole.startswith(told):
-        return told, False
-    for piece in pieces:
-        read += piece
-        if len(read) > len(told):
+def _consumed_text(run: Run, chain_output: str) -> tuple[str, bool]:
+    """Return the text that was read from a model's stream, and whether it is all of it.
+
+    The chain's output lacks the chunk at which the reader stopped. Example: chunks ``["He", "llo", "!"]``
+    and chain output ``"He"`` → ``("Hello", False)``.
+    """
+    chunks = run.pieces or []
+    streamed, read = "".join(chunks), ""
+    if not streamed.startswith(chain_output):
+        return chain_output, False
+    for chunk in chunks:
+        read += chunk
+        if len(read) > len(chain_output):
             break
-    return read, read == whole and run.error is None and run.ended is not None
+    return read, read == streamed and run.error is None and run.ended is not None
 
 
-def mark(models: Models, answer: ChatMessage | None) -> None:
-    """Tell the model call that a person saw from those that nobody did."""
-    marked = False
+def mark_answer(models: ModelEvents, answer: ChatMessage | None) -> None:
+    """Set `is_answer` on the model event that produced the answer, and `internal` on the other completions."""
+    is_found = False
     for run, event in reversed(models):
-        if not marked and answer is not None and is_main(run) and _is_of(answer, event):
-            marked = True
-            event.is_answer = _is_same(answer.text, event.completion)
+        if not is_found and answer is not None and is_user_facing(run) and _produced(event, answer):
+            is_found = True
+            event.is_answer = _is_same_text(answer.text, event.completion)
         else:
             event.internal = bool(event.completion) and not event.tool_requests
 
 
-def _is_of(answer: ChatMessage, event: LLMCallEvent) -> bool:
-    """Whether a model said the answer, or went on with it when nobody listened any more."""
-    cut = bool(answer.properties) and event.completion.startswith(answer.text) and not event.tool_requests
-    return cut or _is_same(answer.text, event.completion)
+def _produced(event: LLMCallEvent, answer: ChatMessage) -> bool:
+    """Return True if the model's completion is the answer, or continues it after the reader stopped."""
+    is_cut = bool(answer.properties) and event.completion.startswith(answer.text) and not event.tool_requests
+    return is_cut or _is_same_text(answer.text, event.completion)
 
 
-def _is_same(answer: str, said: str) -> bool:
-    """Whether two texts are the same, or the same JSON."""
-    if answer == said or not said or answer[:1] not in ("{", "["):
-        return answer == said
+def _is_same_text(answer: str, completion: str) -> bool:
+    """Compare two texts, JSON by value. Example: ``'{"n":3}'`` and ``'{"n": 3}'`` → True."""
+    if answer == completion or not completion or answer[:1] not in ("{", "["):
+        return answer == completion
     try:
-        return bool(orjson.loads(answer) == orjson.loads(said))
+        return bool(orjson.loads(answer) == orjson.loads(completion))
     except orjson.JSONDecodeError:
         return False
 
 
-def model_of_answer(models: Models) -> str | None:
-    """Name of the model that made the answer, else of the last one."""
+def answering_model(models: ModelEvents) -> str | None:
+    """Return the name of the model that produced the answer, else of the last model."""
     names = [event.model for _, event in models if event.is_answer and event.model]
     names = names or [event.model for _, event in models if event.model]
     return names[-1] if names else None
 
 
-def hangs_on_end(top: Run) -> bool:
-    """Whether what is below a run right under the root cannot be told before the turn's end: it may
-    hold the answer, or a tool's failure that only the root can handle.
+def must_wait_for_end(top: Run) -> bool:
+    """Return True if the subtree of `top`, a child of the root, cannot be delivered before the turn's end.
+
+    It may contain the answer, or a tool's failure that only the root can handle.
     """
     for run in top.walk():
-        if run.kind == "model" and is_main(run):
+        if run.kind == "model" and is_user_facing(run):
             answer = run.output.messages[0] if isinstance(run.output, ModelResult) and run.output.messages else None
             if (run.pieces and run.error is not None) or (answer is not None and not answer.tool_calls):
                 return True
         if run.kind == "tool" and run.error is not None:
-            between = [above for above in run.above() if above.parent is not None]
-            if not any(above.node is not None or above.error is not None for above in between):
+            between = [ancestor for ancestor in run.ancestors() if ancestor.parent is not None]
+            if not any(ancestor.node is not None or ancestor.error is not None for ancestor in between):
                 return True
     return False
 
 
-def is_main(run: Run) -> bool:
-    """Whether a model speaks to the person: not a summariser, not inside a tool."""
-    if run.metadata.get("lc_source") == SUMMARY:
+def is_user_facing(run: Run) -> bool:
+    """Return True if a model run may produce the user's answer: it is not a summarizer and not inside a tool."""
+    if run.metadata.get("lc_source") == SUMMARIZATION:
         return False
-    return not any(above.kind == "tool" for above in run.above())
+    return not any(ancestor.kind == "tool" for ancestor in run.ancestors())

@@ -1,4 +1,4 @@
-"""A human in the loop: what they were asked, what they answered, what they refused."""
+"""Human in the loop: interrupts, resumes and rejected tool calls."""
 
 from __future__ import annotations
 
@@ -12,42 +12,48 @@ from gati.trace.user_input import resume_of
 
 if TYPE_CHECKING:
     from gati.trace.run_tree import Trace
-    from gati.trace.tool_calls import Calls
+    from gati.trace.tool_calls import ToolCallLedger
 
 
 def interrupts_of(trace: Trace) -> list[dict[str, Any]]:
-    """What humans were asked, once each: an interrupt passes through every enclosing graph."""
-    found: dict[str, dict[str, Any]] = {}
+    """Return the interrupts of a trace as dicts with `value` and `id`, without duplicates.
+
+    An interrupt propagates through every enclosing graph, so several runs carry the same one.
+    """
+    interrupts: dict[str, dict[str, Any]] = {}
     payloads = [run.error.payload for run in trace.root.walk() if run.error is not None and run.interrupted]
     for payload in (*payloads, trace.interrupts):
         for item in payload if isinstance(payload, (list, tuple)) else [payload]:
-            asked = {k: v for k, v in item.items() if v is not None} if isinstance(item, dict) else {"value": item}
-            found.setdefault(str(asked.get("id") or asked.get("value")), asked)
-    return list(found.values())
+            interrupt = {k: v for k, v in item.items() if v is not None} if isinstance(item, dict) else {"value": item}
+            interrupts.setdefault(str(interrupt.get("id") or interrupt.get("value")), interrupt)
+    return list(interrupts.values())
 
 
-def questions(trace: Trace, interrupts: list[dict[str, Any]]) -> list[Event]:
-    """The questions that are no text a person saw, and pauses without a question."""
-    at = (trace.root.ended or trace.touched) + trace.offset
-    asked = [one for one in interrupts if not isinstance(one.get("value"), str)]
-    asked += [{"value": {"paused": status}} for status in trace.pauses]
-    return [_event(trace, f"interrupt:{number}", one, "waiting", at) for number, one in enumerate(asked)]
+def interrupt_events(trace: Trace, interrupts: list[dict[str, Any]]) -> list[Event]:
+    """Return the events of static pauses, and of interrupts whose payload is not user-visible text."""
+    at = (trace.root.ended or trace.last_record_at) + trace.offset
+    payloads = [interrupt for interrupt in interrupts if not isinstance(interrupt.get("value"), str)]
+    payloads += [{"value": {"paused": status}} for status in trace.pauses]
+    return [
+        _interrupt_event(trace, f"interrupt:{number}", payload, "waiting", at)
+        for number, payload in enumerate(payloads)
+    ]
 
 
-def resumption(trace: Trace) -> list[Event]:
-    """The decision with which this turn goes on, if it is no text."""
+def resume_events(trace: Trace) -> list[Event]:
+    """Return the event of the value that resumed the graph, unless the value is user-visible text."""
     resume = resume_of(trace)
     if resume is None or resume.texts:
         return []
-    return [_event(trace, "resume:0", {"value": resume.value}, "resumed", trace.root.started + trace.offset)]
+    started_ns = trace.root.started + trace.offset
+    return [_interrupt_event(trace, "resume:0", {"value": resume.value}, "resumed", started_ns)]
 
 
-def _event(trace: Trace, key: str, data: dict[str, Any], status: Status, at: int) -> CustomEvent:
-    root_id, name = trace.id, key.split(":")[0]
+def _interrupt_event(trace: Trace, key: str, data: dict[str, Any], status: Status, at: int) -> CustomEvent:
+    name = key.split(":")[0]
     return CustomEvent(
-        event_id=f"{root_id}:{key}",
-        timestamp="-",
-        parent_event_id=root_id,
+        event_id=f"{trace.id}:{key}",
+        parent_event_id=trace.id,
         name=name,
         payload={"name": name, "data": plain_blocks(data)},
         status=status,
@@ -56,23 +62,22 @@ def _event(trace: Trace, key: str, data: dict[str, Any], status: Status, at: int
     )
 
 
-def refusals(trace: Trace, calls: Calls) -> list[Event]:
-    """Calls of an earlier, waiting turn that a human refused: no tool ran, a message tells."""
-    made: list[Event] = []
+def rejected_call_events(trace: Trace, ledger: ToolCallLedger) -> list[Event]:
+    """Return the events of an earlier turn's tool calls that a human rejected or answered instead of the tool."""
+    events: list[Event] = []
     at = trace.root.started + trace.offset
-    for message, request in calls.decisions():
+    for message, request in ledger.decisions():
         call_id = str(message.tool_call_id)
         failed = message.status == "error"
-        made.append(
+        events.append(
             ToolCallEvent(
                 event_id=call_id,
-                timestamp="-",
                 parent_event_id=trace.id,
                 tool_name=str((request or {}).get("name") or message.name or ""),
                 input=as_object((request or {}).get("args"), "input"),
                 output={} if failed else {"output": text_of(message)},
                 tool_call_id=call_id,
-                requested_by=calls.requested_by(call_id),
+                requested_by=ledger.requested_by(call_id),
                 handled=True if failed else None,
                 status="error" if failed else "completed",
                 error_type="ToolNotRun" if failed else None,
@@ -82,4 +87,4 @@ def refusals(trace: Trace, calls: Calls) -> list[Event]:
                 ended_ns=at,
             )
         )
-    return made
+    return events

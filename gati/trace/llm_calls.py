@@ -1,15 +1,15 @@
-"""A model run → its event: what it was asked, what it answered, what it cost."""
+"""Build the event of a model run: prompt, completion, usage and cost."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from gati.events import LLMCallEvent
-from gati.trace.chat_io import ANSWERS, PEOPLE, TOOLS, as_message
+from gati.trace.chat_io import as_message
 from gati.trace.content import reasoning_of, text_of, tool_requests_of
 from gati.trace.cost import cost_of
 from gati.trace.media import plain_blocks
-from gati.trace.records import Message, ModelCall, ModelResult
+from gati.trace.records import ASSISTANT_ROLES, TOOL_ROLES, USER_ROLES, Message, ModelCall, ModelResult
 from gati.trace.usage import (
     finish_reason_of,
     is_cached,
@@ -20,20 +20,20 @@ from gati.trace.usage import (
 )
 
 if TYPE_CHECKING:
-    from gati.trace.prompt_index import PromptBook
+    from gati.trace.prompt_index import PromptIndex
     from gati.trace.run_tree import Run
-    from gati.trace.tool_calls import Calls
+    from gati.trace.tool_calls import ToolCallLedger
 
 
 def system_text(run: Run) -> str:
-    """System text of a model call; several messages joined with a blank line."""
+    """Return the system text of a model call, several messages joined by a blank line."""
     if not isinstance(run.inputs, ModelCall):
         return ""
     return "\n\n".join(text for message in run.inputs.system if (text := text_of(message)))
 
 
 def partial_text(run: Run) -> str:
-    """What a model had said when it was cut off: its partial result, else the streamed pieces."""
+    """Return the text of a model call that was cut off: its partial result, else the streamed chunks."""
     if isinstance(run.output, ModelResult) and run.output.messages:
         text = text_of(run.output.messages[0])
         if text:
@@ -41,8 +41,11 @@ def partial_text(run: Run) -> str:
     return "".join(run.pieces) if run.pieces else ""
 
 
-def model_event(run: Run, calls: Calls, prompts: PromptBook) -> LLMCallEvent:
-    """The event of one model call. `shown` and `internal` are set once the answer is known."""
+def model_event(run: Run, ledger: ToolCallLedger, prompts: PromptIndex, fields: dict[str, Any]) -> LLMCallEvent:
+    """Build the event of a model call. `is_answer` and `internal` are set when the turn's answer is known.
+
+    `fields` are the arguments shared by all events (id, parent, name and times).
+    """
     result = run.output if isinstance(run.output, ModelResult) else ModelResult(())
     answer = result.messages[0] if result.messages else None
     params = (run.inputs.params if isinstance(run.inputs, ModelCall) else None) or {}
@@ -52,10 +55,9 @@ def model_event(run: Run, calls: Calls, prompts: PromptBook) -> LLMCallEvent:
     from_cache = is_cached(result.messages)
     system = system_text(run)
     event = LLMCallEvent(
-        event_id=str(run.id),
-        timestamp="-",
+        **fields,
         model=model or "",
-        prompt=person_text(run),
+        prompt=last_user_text(run),
         system_prompt=system,
         completion=text_of(answer) if answer is not None else partial_text(run),
         latency_ms=(run.ended - run.started) / 1e6 if run.ended is not None else 0.0,
@@ -65,7 +67,7 @@ def model_event(run: Run, calls: Calls, prompts: PromptBook) -> LLMCallEvent:
         cached=from_cache,
         tools=params.get("tools") or [],
         parameters={k: v for k, v in params.items() if k != "tools"},
-        new_messages=_news(run, calls),
+        new_messages=_new_messages(run, ledger),
     )
     if answer is not None:
         event.reasoning = reasoning_of(answer)
@@ -82,44 +84,47 @@ def model_event(run: Run, calls: Calls, prompts: PromptBook) -> LLMCallEvent:
     return event
 
 
-def person_text(run: Run) -> str:
-    """The last thing a person says in a model's new messages."""
+def last_user_text(run: Run) -> str:
+    """Return the text of the last user message among a model's new messages."""
     if not isinstance(run.inputs, ModelCall):
         return ""
     for item in reversed(run.inputs.messages):
         message = as_message(item)
-        if message is not None and message.role in PEOPLE:
+        if message is not None and message.role in USER_ROLES:
             return text_of(message)
     return ""
 
 
-def _news(run: Run, calls: Calls) -> list[dict[str, Any]]:
-    """New messages of the call but tool results, which stand as observations; `turns` takes out
-    what a person said in this conversation."""
+def _new_messages(run: Run, ledger: ToolCallLedger) -> list[dict[str, Any]]:
+    """Return the call's new messages, without those that tool call events already contain.
+
+    `TurnBuilder` removes the user's messages later.
+    """
     if not isinstance(run.inputs, ModelCall):
         return []
-    told: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
     for item in run.inputs.messages:
         message = as_message(item)
         if message is None:
-            told.append({"content": plain_blocks(item)})
-        elif not _stands_elsewhere(message, calls):
-            told.append(_as_told(message))
-    return told
+            messages.append({"content": plain_blocks(item)})
+        elif not _has_own_event(message, ledger):
+            messages.append(_message_as_dict(message))
+    return messages
 
 
-def _stands_elsewhere(message: Message, calls: Calls) -> bool:
-    if message.role in TOOLS:
-        return calls.is_told(message.tool_call_id)
-    if message.role not in ANSWERS or not message.tool_calls or text_of(message):
+def _has_own_event(message: Message, ledger: ToolCallLedger) -> bool:
+    """Return True for a tool result or a pure tool request that a tool call event reports."""
+    if message.role in TOOL_ROLES:
+        return ledger.is_reported(message.tool_call_id)
+    if message.role not in ASSISTANT_ROLES or not message.tool_calls or text_of(message):
         return False
-    return all(isinstance(request, dict) and calls.is_known(request.get("id")) for request in message.tool_calls)
+    return all(isinstance(request, dict) and ledger.is_known(request.get("id")) for request in message.tool_calls)
 
 
-def _as_told(message: Message) -> dict[str, Any]:
-    told: dict[str, Any] = {"role": message.role, "content": plain_blocks(message.content)}
+def _message_as_dict(message: Message) -> dict[str, Any]:
+    result: dict[str, Any] = {"role": message.role, "content": plain_blocks(message.content)}
     if message.tool_calls:
-        told["tool_calls"] = plain_blocks(list(message.tool_calls))
+        result["tool_calls"] = plain_blocks(list(message.tool_calls))
     if message.tool_call_id:
-        told["tool_call_id"] = message.tool_call_id
-    return told
+        result["tool_call_id"] = message.tool_call_id
+    return result

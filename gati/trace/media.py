@@ -1,7 +1,7 @@
-"""Pictures, sounds and files → their kind, size and hash; addresses stay.
+"""Replace images, audio and files by their MIME type, size and hash; keep URLs.
 
-Base64 and bytes are found by what stands around them (a type, a media type, a format), which
-holds for every provider's blocks. Pure, works on plain values, and never raises.
+Base64 and bytes are recognized by the keys around them (a type, a MIME type, a format), which works
+for the blocks of every provider. These functions are pure, take plain values, and never raise.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 
 from gati.trace.records import Message
 
-_DEPTH = 24
-_MOST = 100_000
-"""Most values looked at in one content; snapshots are smaller, other callers' values may not be."""
+_MAX_DEPTH = 24
+_MAX_VALUES = 100_000
+"""Most values copied from one content. Snapshots are smaller; values of other callers may not be."""
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[^,]{0,200};base64,")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]+={0,2}\s*")
-_SAID_MIME = ("mime_type", "media_type", "mimeType", "mediaType")
-_TELLING = frozenset((*_SAID_MIME, "type", "source_type"))
+_MIME_KEYS = ("mime_type", "media_type", "mimeType", "mediaType")
+_TYPE_KEYS = frozenset((*_MIME_KEYS, "type", "source_type"))
 _FAMILIES = {
     "image": "image",
     "image_url": "image",
@@ -45,111 +45,119 @@ _ADDRESS_KEYS = ("url", "image_url", "file_url", "file_uri", "fileUri", "uri", "
 
 
 def plain_blocks(value: Any) -> Any:
-    """A copy in which each piece of media is ``{mime, bytes, sha256}``.
-    Deeper than 24 levels becomes ``"…"``.
+    """Return a copy with embedded media replaced by ``{mime, bytes, sha256}``.
+
+    Values nested deeper than 24 levels become ``"…"``.
     """
     kind = type(value)
     if kind in _NUMBERS or (kind is str and value[:5] != "data:"):
         return value
     if kind is list and not any(type(item) is not str or item[:5] == "data:" for item in value):
         return value.copy()
-    return _Walk().plain(value, None, _DEPTH)
+    return _MediaWalk().plain(value, None, _MAX_DEPTH)
 
 
 def media_of(value: Any) -> list[dict[str, Any]]:
-    """The media of a message or of its content, in order: ``{mime, bytes, sha256}``, or
-    ``{mime, url}`` (`mime` where it was told) for what is only referred to.
+    """Return the media of a message or of its content, in order.
+
+    Embedded media are ``{mime, bytes, sha256}``, referenced ones ``{mime, url}`` or, if the type is
+    not known, ``{url}``.
     """
-    walk = _Walk()
+    walk = _MediaWalk()
     if isinstance(value, Message):
-        walk.plain(value.content, None, _DEPTH)
-        walk.plain(value.additional, None, _DEPTH)
+        walk.plain(value.content, None, _MAX_DEPTH)
+        walk.plain(value.additional, None, _MAX_DEPTH)
     else:
-        walk.plain(value, None, _DEPTH)
-    return walk.found
+        walk.plain(value, None, _MAX_DEPTH)
+    return walk.media
 
 
-class _Walk:
-    """One pass over a content; `found` is what it met."""
+class _MediaWalk:
+    """Copies one content; `media` are the media in it, `left` the values that may still be copied."""
 
     def __init__(self) -> None:
-        self.found: list[dict[str, Any]] = []
-        self.left = _MOST
+        self.media: list[dict[str, Any]] = []
+        self.left = _MAX_VALUES
 
     def plain(self, value: Any, mime: str | None, depth: int) -> Any:
         self.left -= 1
         if isinstance(value, str):
-            return self._data_url(value) if value[:5] == "data:" else value
+            return self._describe_data_url(value) if value[:5] == "data:" else value
         if isinstance(value, (bytes, bytearray)):
-            return self._keep(mime, bytes(value))
+            return self._describe(mime, bytes(value))
         if isinstance(value, (dict, list, tuple)):
             if depth == 0 or self.left < 0:
                 return "…"
             if isinstance(value, dict):
-                return self._block(value, mime, depth - 1)
+                return self._copy_block(value, mime, depth - 1)
             return [self.plain(item, mime, depth - 1) for item in value]
         return value
 
-    def _block(self, block: dict[Any, Any], outer: str | None, depth: int) -> dict[Any, Any]:
-        mime = _mime(block) or outer
+    def _copy_block(self, block: dict[Any, Any], outer_mime: str | None, depth: int) -> dict[Any, Any]:
+        mime = _mime_of(block) or outer_mime
         copied = {}
         for key, item in list(block.items()):
-            inner = _family_mime(key, item) or mime if isinstance(item, dict) else mime
-            if isinstance(item, str) and inner and key in _RAW_KEYS and block.get("type") != "text":
-                copied[key] = self._base64(item, inner)
+            inner_mime = _mime_named_by_key(key, item) or mime if isinstance(item, dict) else mime
+            if isinstance(item, str) and inner_mime and key in _RAW_KEYS and block.get("type") != "text":
+                copied[key] = self._describe_base64(item, inner_mime)
             else:
-                copied[key] = self.plain(item, inner, depth)
-        self._address(block, mime)
+                copied[key] = self.plain(item, inner_mime, depth)
+        self._add_url(block, mime)
         return copied
 
-    def _address(self, block: dict[Any, Any], mime: str | None) -> None:
-        # A block with a media type around it whose content is an address is media all the same.
+    def _add_url(self, block: dict[Any, Any], mime: str | None) -> None:
+        """Add the media that a block references by URL, if its MIME type marks it as media."""
         if mime is None:
             return
         for key in _ADDRESS_KEYS:
             url = block.get(key)
             if isinstance(url, str) and url and url[:5] != "data:":
-                told = not mime.endswith("/*") and mime != "application/octet-stream"
-                self.found.append({"mime": mime, "url": url} if told else {"url": url})
+                is_exact = not mime.endswith("/*") and mime != "application/octet-stream"
+                self.media.append({"mime": mime, "url": url} if is_exact else {"url": url})
                 return
 
-    def _data_url(self, text: str) -> Any:
+    def _describe_data_url(self, text: str) -> Any:
         match = _DATA_URL.match(text)
-        return self._keep(match[1], _decoded(text[match.end() :])) if match else text
+        return self._describe(match[1], _decode_base64(text[match.end() :])) if match else text
 
-    def _base64(self, text: str, mime: str) -> Any:
+    def _describe_base64(self, text: str, mime: str) -> Any:
         if text[:5] == "data:":
-            return self._data_url(text)
-        return self._keep(mime, _decoded(text)) if text and _BASE64.fullmatch(text) else text
+            return self._describe_data_url(text)
+        return self._describe(mime, _decode_base64(text)) if text and _BASE64.fullmatch(text) else text
 
-    def _keep(self, mime: str | None, content: bytes) -> dict[str, Any]:
+    def _describe(self, mime: str | None, content: bytes) -> dict[str, Any]:
         described = {
             "mime": mime or "application/octet-stream",
             "bytes": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
         }
-        self.found.append(described)
+        self.media.append(described)
         return described
 
 
-def _mime(block: dict[Any, Any]) -> str | None:
-    """The media type that a block tells of its data, or the family that its type names."""
-    if _TELLING.isdisjoint(block):
+def _mime_of(block: dict[Any, Any]) -> str | None:
+    """Return the MIME type of a block's data: as given, else from its type and format.
+
+    Example: ``{"type": "image", "format": "png"}`` → ``"image/png"``, without format ``"image/*"``.
+    """
+    if _TYPE_KEYS.isdisjoint(block):
         return None
-    for key in _SAID_MIME:
-        if isinstance(said := block.get(key), str) and said:
-            return said
+    for key in _MIME_KEYS:
+        if isinstance(mime := block.get(key), str) and mime:
+            return mime
     kinds = [kind for key in ("type", "source_type") if isinstance(kind := block.get(key), str)]
     family = next((_FAMILIES[kind] for kind in kinds if kind in _FAMILIES), None)
-    return _full(family, block.get("format") or block.get("output_format"))
+    return _mime_of_family(family, block.get("format") or block.get("output_format"))
 
 
-def _family_mime(key: Any, inner: dict[Any, Any]) -> str | None:
-    """The media type that a key names for what stands below it (Bedrock: ``{"image": {…}}``)."""
-    return _mime(inner) or _full(_FAMILIES.get(key), inner.get("format")) if key in _FAMILIES else None
+def _mime_named_by_key(key: Any, block: dict[Any, Any]) -> str | None:
+    """Return the MIME type of a block whose key names its type, as Bedrock does: ``{"image": {"format": "png"}}``."""
+    if key not in _FAMILIES:
+        return None
+    return _mime_of(block) or _mime_of_family(_FAMILIES[key], block.get("format"))
 
 
-def _full(family: str | None, form: Any) -> str | None:
+def _mime_of_family(family: str | None, form: Any) -> str | None:
     if family is None:
         return None
     if isinstance(form, str) and form:
@@ -157,10 +165,10 @@ def _full(family: str | None, form: Any) -> str | None:
     return "application/octet-stream" if family == "application" else f"{family}/*"
 
 
-def _decoded(text: str) -> bytes:
+def _decode_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text.translate(_URL_SAFE) + "==")
-    except (binascii.Error, ValueError):  # shortened on its way; the text itself is what can be told
+    except (binascii.Error, ValueError):  # truncated somewhere; hash the text itself
         return text.encode("utf-8", "surrogatepass")
 
 

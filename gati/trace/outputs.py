@@ -1,4 +1,4 @@
-"""What tools, nodes and retrievers returned, as the objects that a destination wants."""
+"""Convert the outputs of tools, nodes and retrievers to the objects that destinations accept."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ from typing import Any
 
 import orjson
 
-from gati.trace.chat_io import TOOLS, as_messages
+from gati.trace.chat_io import as_messages
 from gati.trace.media import plain_blocks as plain
-from gati.trace.records import COMMAND, Message
+from gati.trace.records import COMMAND, TOOL_ROLES, Message
 
-_LONGEST_JSON = 200_000
-"""Characters of a text that is looked at as JSON; a longer one stays a text."""
+_MAX_JSON_CHARS = 200_000
+"""Longest text that is parsed as JSON; a longer one stays text."""
 
 
 def as_object(value: Any, key: str) -> dict[str, Any]:
-    """A value as the object that the destination wants: a dict as it is, else `{key: value}`."""
+    """Return a dict as it is, None as ``{}`` and any other value as ``{key: value}``."""
     if value is None:
         return {}
-    made = plain(value)
-    return made if isinstance(made, dict) else {key: made}
+    copied = plain(value)
+    return copied if isinstance(copied, dict) else {key: copied}
 
 
 def updates_of(output: Any) -> list[dict[str, Any]]:
-    """What a node's output changes in its graph's state: a dict, a command's update, or several."""
+    """Return the state updates in a node's output: a dict, a `Command`, or a list of these.
+
+    Example: ``[Command(update={"a": 1}), {"b": 2}]`` → ``[{"a": 1}, {"b": 2}]``.
+    """
     if isinstance(output, list):
         return [update for item in output for update in updates_of(item)]
     if not isinstance(output, dict):
@@ -37,7 +40,7 @@ def updates_of(output: Any) -> list[dict[str, Any]]:
 
 
 def state_of(output: Any) -> dict[str, Any]:
-    """What a node changed, without messages, which stand elsewhere, and without what it left empty."""
+    """Merge a node's state updates, without empty values and messages (other events contain these)."""
     return {
         k: plain(v)
         for update in updates_of(output)
@@ -47,47 +50,51 @@ def state_of(output: Any) -> dict[str, Any]:
 
 
 def result_of(value: Any) -> dict[str, Any]:
-    """What a function returned, without messages, which stand elsewhere."""
+    """Convert the return value of a task to an object, without messages (other events contain these)."""
     if isinstance(value, dict):
         return state_of(value)
     return {} if as_messages(value) is not None else as_object(value, "output")
 
 
-def tool_message(output: Any, call_id: str | None) -> Message | None:
-    """The tool message in what a tool returned: the value itself, or inside a command's update."""
+def tool_message_in(output: Any, call_id: str | None) -> Message | None:
+    """Return the tool message in a tool's output: the output itself, or an update of a `Command`."""
     if isinstance(output, Message):
         return output
     if isinstance(output, list):
-        return next((m for item in output if (m := tool_message(item, call_id)) is not None), None)
+        return next((m for item in output if (m := tool_message_in(item, call_id)) is not None), None)
     if isinstance(output, dict) and COMMAND in output:
         for update in updates_of(output):
             for message in as_messages(update.get("messages")) or ():
-                if message.role in TOOLS and message.tool_call_id == call_id:
+                if message.role in TOOL_ROLES and message.tool_call_id == call_id:
                     return message
     return None
 
 
 def tool_output(value: Any, answer: Message | None) -> dict[str, Any]:
-    """What a tool returned, as an object; the message's text where there is one."""
+    """Convert a tool's output to an object; use the content of its tool message if there is one.
+
+    Example: a message with content ``'{"rows": 2}'`` and an artifact → ``{"rows": 2, "artifact": …}``.
+    """
     if answer is None:
         return as_object(value, "output")
-    made = read_json(answer.content) if isinstance(answer.content, str) else plain(answer.content)
-    made = made if isinstance(made, dict) else {"output": made}
+    content = read_json(answer.content) if isinstance(answer.content, str) else plain(answer.content)
+    result = content if isinstance(content, dict) else {"output": content}
     if answer.additional and "artifact" in answer.additional:
-        made["artifact"] = plain(answer.additional["artifact"])
+        result["artifact"] = plain(answer.additional["artifact"])
     if isinstance(value, dict) and COMMAND in value:
         command = value[COMMAND]
-        made |= {k: plain(command[k]) for k in ("goto", "graph") if command.get(k)}
-    return made
+        result |= {k: plain(command[k]) for k in ("goto", "graph") if command.get(k)}
+    return result
 
 
 def read_json(text: str) -> Any:
-    """The value of a text that is a JSON object, list or null, else the text: LangChain writes
-    what a tool returned into a message as JSON.
+    """Parse a text that is a JSON object, list or null; return any other text unchanged.
+
+    LangChain serializes a tool's return value to JSON in the tool message.
     """
     if text == "null":
         return None
-    if text[:1] not in ("{", "[") or len(text) > _LONGEST_JSON:
+    if text[:1] not in ("{", "[") or len(text) > _MAX_JSON_CHARS:
         return text
     try:
         return orjson.loads(text)
@@ -95,8 +102,8 @@ def read_json(text: str) -> Any:
         return text
 
 
-def document(item: Any) -> dict[str, Any]:
-    """A retrieved document as `{text, metadata, score}`, whatever class it was."""
+def normalize_document(item: Any) -> dict[str, Any]:
+    """Convert a retrieved document of any class to ``{text, metadata, score}``."""
     if not isinstance(item, dict):
         return {"text": item if isinstance(item, str) else str(plain(item)), "metadata": {}, "score": None}
     metadata = plain(item.get("metadata") or {})

@@ -1,4 +1,4 @@
-"""Which prompt a model call stood under: its text, its template, its name."""
+"""Find the prompt of a model call: its text, template and name."""
 
 from __future__ import annotations
 
@@ -13,78 +13,80 @@ if TYPE_CHECKING:
     from gati.trace.run_tree import Run
 
 
-class PromptBook:
-    """The prompt runs of one trace by the system text that they rendered.
+class PromptIndex:
+    """The prompt runs of one trace, by the system text that they rendered.
 
-    Equal text is what links a prompt run to a model call: LangChain copies the messages of
-    some prompts, so that their identity is no help.
+    Equal text links a prompt run to a model call. Object identity cannot: LangChain copies the
+    messages of some prompts.
 
     Args:
-        agent_name: the first part of the name of a prompt that has none of its own.
-        filled: prompts that were filled outside of any trace, before the model was called.
+        agent_name: first part of the name of a prompt without a name of its own.
+        unlinked: prompts rendered outside of any trace, before the model was called.
     """
 
-    def __init__(self, agent_name: str, filled: Filled) -> None:
+    def __init__(self, agent_name: str, unlinked: UnlinkedPrompts) -> None:
         self._agent_name = agent_name
-        self._filled = filled
+        self._unlinked = unlinked
         self._rendered: dict[str, Run] = {}
         self._retrieved: list[str] = []
 
-    def note(self, run: Run) -> None:
-        """Take in what a run tells of prompts and of what goes into them."""
+    def add(self, run: Run) -> None:
+        """Add a prompt run, or the texts of a retriever run, which may be values of a prompt's variables."""
         if run.kind == "prompt":
-            if text := _system_of(run):
+            if text := _rendered_system_text(run):
                 self._rendered[text] = run
         elif run.kind == "retriever" and isinstance(run.output, list):
             self._retrieved += [str(item.get("page_content") or "") for item in run.output if isinstance(item, dict)]
 
     def prompt_of(self, model: Run, system: str) -> Prompt | None:
-        """The prompt of a model call whose system text is `system`; None if it has none."""
+        """Return the prompt of a model call with the system text `system`; None if the text is empty."""
         if not system:
             return None
-        run = self._rendered.get(system) or self._filled.get(system)
+        run = self._rendered.get(system) or self._unlinked.get(system)
         if run is None:
-            return Prompt(system, external_id=self._place(model))
+            return Prompt(system, external_id=self._default_name(model))
         return prompt_of(
             run.extra,
             run.inputs if isinstance(run.inputs, dict) else {},
-            _texts(run.output),
-            lineage_of(run.extra, run.metadata, self._place(model)),
+            _message_texts(run.output),
+            lineage_of(run.extra, run.metadata, self._default_name(model)),
             self._retrieved,
         )
 
-    def _place(self, model: Run) -> str:
-        """Name of the agent and of the node that the call is in: stays when the text changes."""
+    def _default_name(self, model: Run) -> str:
+        """Return a name that stays when the text changes. Example: agent "tutor", node "model" → ``"tutor/model"``."""
         agent = str(model.metadata.get("lc_agent_name") or self._agent_name)
         node = model.metadata.get("langgraph_node")
         return f"{agent}/{node}" if node else agent
 
 
-class Filled:
-    """Prompts that a program filled by itself (`prompt.invoke`), the latest few: a model call with
-    the same system text stands under one of them."""
+class UnlinkedPrompts:
+    """The latest prompts that a program rendered outside of any trace (`prompt.invoke`).
 
-    MOST = 128
+    A later model call with the same system text used one of them.
+    """
+
+    MAX_PROMPTS = 128
 
     def __init__(self) -> None:
-        self._kept: dict[str, Run] = {}
+        self._runs: dict[str, Run] = {}
 
-    def note(self, run: Run) -> None:
-        """Remember a prompt run that is a root."""
-        if text := _system_of(run):
-            self._kept[text] = run
-            if len(self._kept) > self.MOST:
-                del self._kept[next(iter(self._kept))]
+    def add(self, run: Run) -> None:
+        """Add a prompt run that is a root."""
+        if text := _rendered_system_text(run):
+            self._runs[text] = run
+            if len(self._runs) > self.MAX_PROMPTS:
+                del self._runs[next(iter(self._runs))]
 
     def get(self, system: str) -> Run | None:
-        """The prompt run that rendered this text."""
-        return self._kept.get(system)
+        """Return the prompt run that rendered the text `system`."""
+        return self._runs.get(system)
 
 
-def _system_of(run: Run) -> str:
-    """The system text that a prompt run rendered from a template that is known; else empty."""
-    return "\n\n".join(_texts(run.output)) if run.kind == "prompt" and isinstance(run.extra, Template) else ""
+def _rendered_system_text(run: Run) -> str:
+    """Return the system text that a prompt run rendered; "" if its template is not known."""
+    return "\n\n".join(_message_texts(run.output)) if run.kind == "prompt" and isinstance(run.extra, Template) else ""
 
 
-def _texts(rendered: Any) -> list[str]:
+def _message_texts(rendered: Any) -> list[str]:
     return [text_of(m) for m in rendered if isinstance(m, Message)] if isinstance(rendered, list) else []

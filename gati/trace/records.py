@@ -1,27 +1,37 @@
-"""What a callback leaves behind: small immutable values, made in the user's thread.
+"""Records: small immutable snapshots that callbacks make in the user's thread.
 
-The handler writes them, the buffer carries them, the assembler reads them. They hold no
-object of the user's: strings are shared, containers are copied, all else is described.
-Times (`at`) are `time.perf_counter_ns` of this process.
+The handler creates them, the buffer carries them, the assembler reads them. They never reference
+the user's objects: strings are shared, containers are copied, everything else is converted to plain
+values. Times (`at`) are `time.perf_counter_ns` of this process.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from gati.events import Prompt
 
 CONVERSATION_KEYS = ("conversation_id", "thread_id", "session_id", "langfuse_session_id")
-"""Names under which programs keep a conversation's id, first hit wins: ours, then the ecosystem's."""
+"""Keys that hold a conversation's id, in order of precedence: gati's own, then those of other tools."""
 USER_KEYS = ("user_id", "langfuse_user_id")
 ORGANIZATION_KEYS = ("organization_id",)
 IDENTITY_KEYS = frozenset((*CONVERSATION_KEYS, *USER_KEYS, *ORGANIZATION_KEYS))
 
+USER_ROLES = frozenset({"human", "HumanMessageChunk", "user"})
+"""Values of `Message.role` for a user's message: LangChain's types and OpenAI's roles."""
+ASSISTANT_ROLES = frozenset({"ai", "AIMessageChunk", "assistant"})
+SYSTEM_ROLES = frozenset({"system", "SystemMessageChunk", "developer"})
+TOOL_ROLES = frozenset({"tool", "ToolMessageChunk", "function"})
+
 COMMAND = "__command__"
-"""Key of the one-entry dict that stands for LangGraph's `Command` in a snapshot."""
+"""Key of the one-entry dict that represents LangGraph's `Command` in a snapshot."""
 
 
 class Message(NamedTuple):
-    """A chat message as it stood when a callback saw it.
+    """A chat message at the time of the callback.
 
     `role` is LangChain's `type` (system, human, ai, tool, …). `content` is a text or a list of
     plain blocks. `usage` and `response` are LangChain's `usage_metadata` and `response_metadata`.
@@ -40,19 +50,19 @@ class Message(NamedTuple):
     response: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As a reader wants it: role and content, and what else there is but bookkeeping."""
-        told = {"role": self.role, "content": self.content}
+        """Return role and content, and name, tool calls, tool call id and status if set."""
+        result = {"role": self.role, "content": self.content}
         for key in ("name", "tool_calls", "tool_call_id", "status"):
             if value := getattr(self, key):
-                told[key] = value
-        return told
+                result[key] = value
+        return result
 
 
 class ErrorInfo(NamedTuple):
-    """An exception without the exception: its type's name, its text, and its kind.
+    """An exception's type name, message and kind.
 
-    `control` names control flow that is no error: "interrupt", "parent_command", "closed"
-    (GeneratorExit), "cancelled", "keyboard"; None for a real error.
+    `control` names exceptions that are control flow, not errors: "interrupt", "parent_command",
+    "closed" (GeneratorExit), "cancelled", "keyboard"; None for a real error.
     """
 
     type: str
@@ -62,29 +72,32 @@ class ErrorInfo(NamedTuple):
 
 
 class Scope(NamedTuple):
-    """What `with observe.conversation(...)` says of the runs inside it."""
+    """Values that `with observe.conversation(...)` sets for the runs inside it."""
 
     conversation_id: str | None = None
     user_id: str | None = None
     organization_id: str | None = None
     properties: dict[str, Any] | None = None
-    system_prompt: Any = None
+    system_prompt: Prompt | None = None
 
 
 class TemplateText(NamedTuple):
-    """One text block of a template. `format`: "f-string", "jinja2", "mustache", "literal" for a
-    text without variables, "" when the template itself is not known (few-shot)."""
+    """One text block of a template.
+
+    `format` is "f-string", "jinja2" or "mustache", "literal" for text without variables, or "" if
+    the template itself is not known (few-shot).
+    """
 
     text: str
     format: str
 
 
 class Template(NamedTuple):
-    """A prompt template, as far as it makes system messages: `RunStarted.extra` of a prompt.
+    """The system messages of a prompt template: `RunStarted.extra` of a prompt.
 
     `system` has an entry per system message, each with its text blocks. `variables` are the
     template's input variables, `partials` the values bound beforehand (callables are left out).
-    `name` is the prompt's own, `hub` its repository (``owner/repo``).
+    `name` is the prompt's own name, `hub` its repository (``owner/repo``).
     """
 
     system: tuple[tuple[TemplateText, ...], ...]
@@ -95,10 +108,10 @@ class Template(NamedTuple):
 
 
 class RunStarted(NamedTuple):
-    """A run began. `kind`: chain, prompt, parser, model, tool, retriever, or a span of the user's own.
+    """A run started. `kind`: chain, prompt, parser, model, tool, retriever, or the kind of a user-defined span.
 
-    `inputs`, `scope` and the whole `metadata` only for roots. `extra`: a prompt's template, a
-    tool's call id. `configurable`: ids found by the first run below a root.
+    `inputs`, `scope` and the whole `metadata` are set for roots only. `extra` is a prompt's template
+    or a tool's call id. `configurable` holds ids found by the first run below a root.
     """
 
     run_id: UUID
@@ -115,9 +128,10 @@ class RunStarted(NamedTuple):
 
 
 class ModelCall(NamedTuple):
-    """`RunStarted.inputs` of a model: its system texts and the messages not seen before.
+    """`RunStarted.inputs` of a model: its system texts and its new messages.
 
-    `total` is the number of messages of the call, `messages` its new tail.
+    `total` is the number of messages of the call. `messages` are those at its end that no earlier
+    call had.
     """
 
     system: tuple[Any, ...]
@@ -134,7 +148,7 @@ class ModelResult(NamedTuple):
 
 
 class RunEnded(NamedTuple):
-    """A run ended well. `inputs` only where the start could not know them (streamed chains)."""
+    """A run succeeded. `inputs` is set only if it was not available at the start (streamed chains)."""
 
     run_id: UUID
     at: int
@@ -143,7 +157,7 @@ class RunEnded(NamedTuple):
 
 
 class RunFailed(NamedTuple):
-    """A run ended with an exception; `output` is what there was of an answer."""
+    """A run ended with an exception. `output` is the partial output."""
 
     run_id: UUID
     at: int
@@ -153,7 +167,7 @@ class RunFailed(NamedTuple):
 
 
 class FirstToken(NamedTuple):
-    """The first piece of a streamed answer. `pieces` keeps growing until the run ends."""
+    """The first chunk of a streamed answer. `pieces` keeps growing until the run ends."""
 
     run_id: UUID
     at: int
@@ -161,7 +175,7 @@ class FirstToken(NamedTuple):
 
 
 class Custom(NamedTuple):
-    """`dispatch_custom_event` inside a run."""
+    """A call of `dispatch_custom_event` inside a run."""
 
     run_id: UUID
     name: str
@@ -170,7 +184,7 @@ class Custom(NamedTuple):
 
 
 class GraphState(NamedTuple):
-    """LangGraph's own news of a graph: interrupted or resumed."""
+    """LangGraph reported that a graph was interrupted or resumed."""
 
     run_id: UUID | None
     state: str
@@ -178,12 +192,11 @@ class GraphState(NamedTuple):
     checkpoint_ns: str
     interrupts: tuple[Any, ...] = ()
     status: str = ""
-    """LangGraph's word for the pause: `interrupt_before` and `interrupt_after` are static ones."""
+    """LangGraph's name of the pause: `interrupt_before` and `interrupt_after` are static ones."""
 
 
 class ManualEvent(NamedTuple):
-    """An event or action that the user told us by hand (`observe.track_event`, `log_rating`),
-    and the run that it was told in."""
+    """An event or action reported by the user (`observe.track_event`, `log_rating`), with the enclosing run."""
 
     item: Any
     scope: Scope | None = None
@@ -191,7 +204,7 @@ class ManualEvent(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """Records were refused here because the buffer was full; open turns are incomplete."""
+    """Records were dropped because the buffer was full; open turns are incomplete."""
 
     lost: int
 

@@ -1,4 +1,4 @@
-"""The run tree: runs as the records tell them, and the trace they make up."""
+"""The run tree: runs built from records, and the trace they form."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ if TYPE_CHECKING:
 
     from gati.events import Conversation, Event
     from gati.trace.records import Custom, ErrorInfo, Message, RunStarted, Scope
-    from gati.trace.turn_builder import Making
 
 T = TypeVar("T")
 
 HIDDEN_TAG = "langsmith:hidden"
 NODE_TAG = "graph:step:"
-_NOBODY: Any = ()
-"""Stands for an empty list until there is something to put in: most runs have none, and the garbage collector,
-which stops the program's threads too, looks at each list."""
+_EMPTY: Any = ()
+"""Shared initial value of a run's lists. Most runs never fill them, and each list that exists makes the garbage
+collector, which stops the program's threads too, slower."""
 
 
-def grown(kept: list[T], one: T) -> list[T]:
-    """The list with one more in it."""
-    if not kept:
-        return [one]
-    kept.append(one)
-    return kept
+def appended(items: list[T], item: T) -> list[T]:
+    """Append `item` to `items` and return the list; replace the shared empty value by a new list."""
+    if not items:
+        return [item]
+    items.append(item)
+    return items
 
 
 class Run:
-    """One run of LangChain, or a span of the user's own. Times are `perf_counter_ns`.
+    """A LangChain run or a user-defined span. Times are `perf_counter_ns`.
 
-    `streamed`: a chain whose input came with its end, because it was read as a stream.
+    `streamed`: the input of a chain arrived with its end, because the chain was read as a stream.
     """
 
     __slots__ = (
-        "attempt", "children", "customs", "ended", "error", "extra", "first_token", "id", "inputs", "is_task", "kind", "metadata",
-        "name", "node", "output", "parent", "parent_id", "pieces", "started", "step", "streamed", "tags", "told", "trace",
+        "attempt", "children", "custom_events", "ended", "error", "extra", "first_token", "id", "inputs", "is_task", "kind",
+        "manual_events", "metadata", "name", "node", "output", "parent", "parent_id", "pieces", "started", "step", "streamed",
+        "tags", "trace",
     )  # fmt: skip
 
     def __init__(self, record: RunStarted, parent: Run | None) -> None:
@@ -56,23 +56,26 @@ class Run:
         self.error: ErrorInfo | None = None
         self.first_token: int | None = None
         self.pieces: list[str] | None = None
-        self.children: list[Run] = _NOBODY
-        self.customs: list[Custom] = _NOBODY
-        self.told: list[Event] = _NOBODY
+        self.children: list[Run] = _EMPTY
+        self.custom_events: list[Custom] = _EMPTY
+        self.manual_events: list[Event] = _EMPTY
         self.is_task = False
-        self.node, self.step = self._as_node()
+        self.node, self.step = self._node_and_step()
         self.attempt: int | None = None
         self.streamed = False
         self.trace: Trace
 
-    def leave(self) -> None:
-        """Forget the runs above and below: without the ring all go at once, and the garbage collector has nothing to find."""
+    def unlink(self) -> None:
+        """Break the parent/child reference cycle so the runs are freed without the garbage collector."""
         self.parent = None
-        self.children = _NOBODY
+        self.children = _EMPTY
         del self.trace
 
-    def _as_node(self) -> tuple[str | None, int | None]:
-        """Name and step of the LangGraph node or task that this run is; (None, None) if it is none."""
+    def _node_and_step(self) -> tuple[str | None, int | None]:
+        """Return name and step of the LangGraph node or task that this run executes, else (None, None).
+
+        Example: a run tagged ``graph:step:3`` with ``langgraph_node="agent"`` → ``("agent", 3)``.
+        """
         for tag in self.tags:
             if tag.startswith(NODE_TAG):
                 step = tag[len(NODE_TAG) :]
@@ -80,9 +83,9 @@ class Run:
         name = self.metadata.get("langgraph_node")
         if name is None or name != self.name or self.kind != "chain":
             return None, None
-        # A task has no tag of its own, but a place of its own, while what runs inside a node has the node's.
-        above = self.parent.metadata.get("langgraph_checkpoint_ns") if self.parent is not None else None
-        if above is None or above == self.metadata.get("langgraph_checkpoint_ns"):
+        # A task has no such tag, but a checkpoint namespace of its own. Runs inside a node share the node's.
+        parent_ns = self.parent.metadata.get("langgraph_checkpoint_ns") if self.parent is not None else None
+        if parent_ns is None or parent_ns == self.metadata.get("langgraph_checkpoint_ns"):
             return None, None
         self.is_task = True
         number = self.metadata.get("langgraph_step")
@@ -90,16 +93,16 @@ class Run:
 
     @property
     def hidden(self) -> bool:
-        """Whether its maker marked it as plumbing."""
+        """True if the run is tagged as internal plumbing."""
         return HIDDEN_TAG in self.tags
 
     @property
     def interrupted(self) -> bool:
-        """Whether it stopped to ask a human."""
+        """True if the run stopped to wait for human input."""
         return self.error is not None and self.error.control == "interrupt"
 
     def walk(self) -> Iterator[Run]:
-        """This run and all below it, parents first, in the order of their starts."""
+        """Yield this run and all runs below it, parents first, siblings by start."""
         stack = [self]
         while stack:
             run = stack.pop()
@@ -107,8 +110,8 @@ class Run:
             if run.children:
                 stack.extend(run.children[::-1])
 
-    def above(self) -> Iterator[Run]:
-        """The runs above, nearest first."""
+    def ancestors(self) -> Iterator[Run]:
+        """Yield the parent, its parent and so on, up to the root."""
         run = self.parent
         while run is not None:
             yield run
@@ -116,21 +119,22 @@ class Run:
 
 
 class Trace:
-    """A root run and all below it: one turn, open until the root has ended and nobody is left.
+    """A root run and all runs below it: one turn, open until every run has ended.
 
     Attributes:
-        id: the root's.
-        offset: what to add to a run's times to get nanoseconds since the epoch.
+        id: id of the root run.
+        offset: add it to a run's times to get nanoseconds since the epoch.
         open: number of runs that have not ended.
-        touched: time of the last record (`perf_counter_ns`).
-        interrupts: what humans were asked, as graphs that were handed the handler told.
-        pauses: static interrupts, in LangGraph's words; no run's end carries them.
-        late: the turn (root id and conversation) that had ended when this work began.
-        making: the turn so far, where turns are handed out in parts.
+        last_record_at: time of the last record (`perf_counter_ns`).
+        interrupts: interrupts reported by graphs that were passed the handler.
+        pauses: static interrupts, in LangGraph's words; no run's end reports them.
+        ended_turn: run id and conversation of the turn that had ended before this work started or
+            finished; None for a turn of its own.
     """
 
     __slots__ = (
-        "configurable", "id", "interrupts", "late", "making", "offset", "open", "pauses", "resumed", "root", "scope", "size", "touched",
+        "configurable", "ended_turn", "id", "interrupts", "last_record_at", "offset", "open", "pauses", "resumed", "root",
+        "scope", "size",
     )  # fmt: skip
 
     def __init__(self, root: Run, scope: Scope | None, offset: int) -> None:
@@ -141,26 +145,26 @@ class Trace:
         self.offset = offset
         self.open = 1
         self.size = 1
-        self.touched = root.started
+        self.last_record_at = root.started
         self.interrupts: list[Any] = []
         self.pauses: list[str] = []
         self.resumed = False
-        self.late: tuple[str, Conversation] | None = None
-        self.making: Making | None = None
+        self.ended_turn: tuple[str, Conversation] | None = None
 
     @property
     def is_graph(self) -> bool:
-        """Whether the root is a graph of LangGraph: it says so by this key, whoever built it."""
+        """True if the root is a LangGraph graph."""
         root = self.root
+        # LangGraph sets this metadata key on every graph, also on one that a subclass or an agent factory built.
         return root.kind == "chain" and (
             "ls_integration" in root.metadata or any(run.node is not None for run in root.children)
         )
 
     def models(self) -> list[Run]:
-        """Model runs by start."""
+        """Return the model runs by start."""
         return sorted((r for r in self.root.walk() if r.kind == "model"), key=lambda r: r.started)
 
 
 def model_messages(run: Run) -> tuple[Message, ...]:
-    """The messages that a model run was given anew."""
+    """Return the new messages of a model run."""
     return run.inputs.messages if run.inputs is not None else ()

@@ -1,9 +1,8 @@
-"""Template text apart: its literal pieces, its variables, and what filled them.
+"""Parse template text into literal pieces and variables, and find the text of each piece in a rendering.
 
-A template is trusted only as far as it gives the rendered text again. Where the values are
-not known (callables bound beforehand) or do not fit (the template was edited after its first
-use, a value was shortened), they are read off the rendered text, if that can be done in one
-way only.
+A template is trusted only if its pieces reproduce the rendered text. If values are not known
+(callables bound beforehand) or do not fit (the template was edited after its first use, a value was
+shortened), they are inferred from the rendered text, provided that there is exactly one way to do so.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Piece(NamedTuple):
-    """A literal text (`name` is empty), or a variable with its format, if it has one."""
+    """A literal text (`name` is empty), or a variable with its conversion and format spec."""
 
     text: str
     name: str = ""
@@ -27,8 +26,8 @@ class Piece(NamedTuple):
     spec: str = ""
 
 
-class Filled(NamedTuple):
-    """A piece with the text that stands for it in the rendering."""
+class FilledPiece(NamedTuple):
+    """The text of a piece in a rendering; `name` is empty for literal text."""
 
     name: str
     text: str
@@ -38,26 +37,27 @@ _NAME = re.compile(r"[A-Za-z_]\w*")
 _DOTTED = r"[A-Za-z_]\w*(?:\.\w+)*"
 _JINJA = re.compile(r"\{\{ *(" + _DOTTED + r") *\}\}")
 _MUSTACHE = re.compile(r"\{\{\{ *(" + _DOTTED + r") *\}\}\}|\{\{&? *(" + _DOTTED + r") *\}\}")
-_MOST_PIECES = 1_000
+_MAX_PIECES = 1_000
 
 
 @lru_cache(maxsize=256)
 def parse(blocks: tuple[TemplateText, ...]) -> tuple[Piece, ...] | None:
-    """The pieces of one message; its blocks stand on lines of their own. None if the template
-    has logic, or is not known.
+    """Parse the blocks of one message, joined by line breaks; return None for a template with logic or without text.
+
+    Example: an f-string ``"Be {how}."`` → ``(Piece("Be "), Piece("", "how"), Piece("."))``.
     """
     pieces: list[Piece] = []
     for index, block in enumerate(blocks):
-        found = _parse(block)
-        if found is None or len(pieces) + len(found) > _MOST_PIECES:
+        parsed = _parse_block(block)
+        if parsed is None or len(pieces) + len(parsed) > _MAX_PIECES:
             return None
         if index:
             pieces.append(Piece("\n"))
-        pieces += found
+        pieces += parsed
     return tuple(pieces)
 
 
-def _parse(block: TemplateText) -> list[Piece] | None:
+def _parse_block(block: TemplateText) -> list[Piece] | None:
     text, form = block
     if form == "literal":
         return [Piece(text)]
@@ -74,7 +74,7 @@ def _parse_f_string(text: str) -> list[Piece] | None:
     pieces: list[Piece] = []
     try:
         for literal, name, spec, convert in Formatter().parse(text):
-            if literal and pieces and not pieces[-1].name:  # cut at a doubled brace
+            if literal and pieces and not pieces[-1].name:  # split at a doubled brace
                 pieces[-1] = Piece(pieces[-1].text + literal)
             elif literal:
                 pieces.append(Piece(literal))
@@ -82,43 +82,47 @@ def _parse_f_string(text: str) -> list[Piece] | None:
                 if not _NAME.fullmatch(name) or "{" in (spec or ""):
                     return None
                 pieces.append(Piece("", name, convert or "", spec or ""))
-    except ValueError:  # no template at all
+    except ValueError:  # not a valid format string
         return None
     return pieces
 
 
 def _parse_marks(text: str, marks: re.Pattern[str]) -> list[Piece] | None:
+    """Split a text at its variable marks. Example: ``"Be {{ how }}."`` → literal, variable ``how``, literal."""
     pieces: list[Piece] = []
     end = 0
     for mark in marks.finditer(text):
         pieces += [Piece(text[end : mark.start()]), Piece("", next(filter(None, mark.groups())).replace(".", "_"))]
         end = mark.end()
     pieces.append(Piece(text[end:]))
-    # What is left of the braces is logic: sections, filters, calls, comments, other delimiters.
+    # Remaining braces are logic: sections, filters, calls, comments, other delimiters.
     return None if any("{{" in piece.text for piece in pieces) else [p for p in pieces if p.text or p.name]
 
 
-def fill(pieces: Sequence[Piece], values: dict[str, Any], rendered: str) -> list[Filled] | None:
-    """What stands for each piece in `rendered`; None if the template cannot have given it, or
-    could have in more than one way.
+def fill_pieces(pieces: Sequence[Piece], values: dict[str, Any], rendered: str) -> list[FilledPiece] | None:
+    """Return the text of each piece in `rendered`.
+
+    Return None if the template cannot have produced the text, or if its values cannot be inferred
+    unambiguously. Example: pieces of ``"Be {how}."`` and rendered ``"Be brief."`` →
+    ``[("", "Be "), ("how", "brief"), ("", ".")]``, also without the value of ``how``.
     """
-    known = [_shown(piece, values) if piece.name else piece.text for piece in pieces]
+    known = [_format_value(piece, values) if piece.name else piece.text for piece in pieces]
     if None not in known and "".join(filter(None, known)) == rendered:
-        return [Filled(piece.name, text or "") for piece, text in zip(pieces, known, strict=True)]
-    # First with the values that do occur in the text, then with none of them.
+        return [FilledPiece(piece.name, text or "") for piece, text in zip(pieces, known, strict=True)]
+    # First with the values that occur in the text, then without any values.
     unknown = [None if piece.name else piece.text for piece in pieces]
     trusted = [text if text and text in rendered else bare for text, bare in zip(known, unknown, strict=True)]
     for guess in (trusted, unknown):
-        texts = _read_off(guess, rendered)
+        texts = _infer_texts(guess, rendered)
         if texts is not None:
-            filled = [Filled(piece.name, text) for piece, text in zip(pieces, texts, strict=True)]
-            if _agree(pieces, filled):
+            filled = [FilledPiece(piece.name, text) for piece, text in zip(pieces, texts, strict=True)]
+            if _is_consistent(pieces, filled):
                 return filled
     return None
 
 
-def _shown(piece: Piece, values: dict[str, Any]) -> str | None:
-    """A value as the template shows it; None if it is not known or cannot be shown so."""
+def _format_value(piece: Piece, values: dict[str, Any]) -> str | None:
+    """Format a variable's value as the template does; return None if it is unknown or cannot be formatted."""
     if piece.name not in values:
         return None
     value = values[piece.name]
@@ -126,59 +130,62 @@ def _shown(piece: Piece, values: dict[str, Any]) -> str | None:
         if piece.convert:
             value = Formatter().convert_field(value, piece.convert)
         return format(value, piece.spec) if piece.spec else str(value)
-    except Exception:  # noqa: BLE001 - a plain copy need not take the format that the user's object took
+    except Exception:  # noqa: BLE001 - the plain copy may not support the format spec of the user's object
         return None
 
 
-def _read_off(parts: list[str | None], rendered: str) -> list[str] | None:
-    """The texts of the unknown parts (None), if there is exactly one way to read them."""
-    runs: list[str] = [""]
+def _infer_texts(parts: list[str | None], rendered: str) -> list[str] | None:
+    """Replace the unknown parts (None) by their texts in `rendered`; return None if that is ambiguous or impossible.
+
+    Example: ``["Be ", None, "."]`` and ``"Be brief."`` → ``["Be ", "brief", "."]``.
+    """
+    literals: list[str] = [""]  # the text between unknown parts
     for part in parts:
         if part is None:
-            runs.append("")
+            literals.append("")
         else:
-            runs[-1] += part
-    if len(runs) == 1:
-        return [part or "" for part in parts] if runs[0] == rendered else None
-    if "" in runs[1:-1] or not (rendered.startswith(runs[0]) and rendered.endswith(runs[-1])):
+            literals[-1] += part
+    if len(literals) == 1:
+        return [part or "" for part in parts] if literals[0] == rendered else None
+    inner = literals[1:-1]
+    if "" in inner or not (rendered.startswith(literals[0]) and rendered.endswith(literals[-1])):
         return None
-    first, last = len(runs[0]), len(rendered) - len(runs[-1])
-    early = _positions(runs[1:-1], rendered, first, last)
-    if early is None or early != _positions_from_end(runs[1:-1], rendered, first, last):
+    first, last = len(literals[0]), len(rendered) - len(literals[-1])
+    positions = _earliest_positions(inner, rendered, first, last)
+    if positions is None or positions != _latest_positions(inner, rendered, first, last):
         return None
-    starts = [first, *(at + len(run) for at, run in zip(early, runs[1:-1], strict=True))]
-    found = [rendered[a:b] for a, b in zip(starts, [*early, last], strict=True)]
-    unknown = iter(found)
-    return [next(unknown) if part is None else part for part in parts]
+    starts = [first, *(at + len(literal) for at, literal in zip(positions, inner, strict=True))]
+    texts = iter([rendered[start:end] for start, end in zip(starts, [*positions, last], strict=True)])
+    return [next(texts) if part is None else part for part in parts]
 
 
-def _positions(runs: list[str], text: str, start: int, end: int) -> list[int] | None:
-    """Where each run stands if it stands as early as it can."""
-    found = []
+def _earliest_positions(literals: list[str], text: str, start: int, end: int) -> list[int] | None:
+    """Return the position of each literal, each as early as possible after the one before it."""
+    positions = []
     if start > end:
         return None
-    for run in runs:
-        at = text.find(run, start, end)
+    for literal in literals:
+        at = text.find(literal, start, end)
         if at < 0:
             return None
-        found.append(at)
-        start = at + len(run)
-    return found
+        positions.append(at)
+        start = at + len(literal)
+    return positions
 
 
-def _positions_from_end(runs: list[str], text: str, start: int, end: int) -> list[int] | None:
-    """Where each run stands if it stands as late as it can."""
-    found = []
-    for run in reversed(runs):
-        at = text.rfind(run, start, end)
+def _latest_positions(literals: list[str], text: str, start: int, end: int) -> list[int] | None:
+    """Return the position of each literal, each as late as possible before the one after it."""
+    positions = []
+    for literal in reversed(literals):
+        at = text.rfind(literal, start, end)
         if at < 0:
             return None
-        found.append(at)
+        positions.append(at)
         end = at
-    return found[::-1]
+    return positions[::-1]
 
 
-def _agree(pieces: Sequence[Piece], filled: list[Filled]) -> bool:
-    """Whether a variable that occurs more than once, in one format, has one text."""
+def _is_consistent(pieces: Sequence[Piece], filled: list[FilledPiece]) -> bool:
+    """Return True if every occurrence of a variable in the same format has the same text."""
     seen: dict[Piece, str] = {}
     return all(seen.setdefault(p, f.text) == f.text for p, f in zip(pieces, filled, strict=True) if p.name)

@@ -1,185 +1,187 @@
-"""Tool calls: which model asked for which, and which of them were never run."""
+"""Match tool calls with the model runs that requested them, and find the calls that no tool ran."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gati.trace.chat_io import TOOLS, as_message, as_messages
-from gati.trace.conversation_state import Thread, Waiting
+from gati.trace.chat_io import as_message, as_messages
+from gati.trace.conversation_state import ConversationState, WaitingCall
 from gati.trace.outputs import updates_of
-from gati.trace.records import Message, ModelResult
+from gati.trace.records import TOOL_ROLES, Message, ModelResult
 from gati.trace.run_tree import model_messages
 
 if TYPE_CHECKING:
     from gati.trace.run_tree import Run
 
 
-class _Asked(NamedTuple):
+class _Requested(NamedTuple):
     request: dict[str, Any]
     by: Run
 
 
-class Calls:
-    """The tool calls of one trace by their ids; `note` is told of each run once, in the order of their ends.
+class ToolCallLedger:
+    """The tool calls of one trace by id. Add each run once, in the order in which the runs ended.
 
-    Some providers count their calls from 0 with every answer: an id that is asked for again is a new call.
+    Some providers number their calls from 0 in every answer: a repeated id is a new call.
 
     Args:
-        thread: what earlier turns left open.
-        resumed: the turn goes on where an earlier one waited.
+        state: state of the conversation, with the calls that earlier turns left open.
+        resumed: the turn resumes an interrupted one.
     """
 
-    def __init__(self, thread: Thread, resumed: bool) -> None:
-        self._earlier = thread.waiting
-        self._told_earlier = thread.answered
+    def __init__(self, state: ConversationState, resumed: bool) -> None:
+        self._earlier = state.waiting
+        self._answered_earlier = state.answered
         self._resumed = resumed
-        self._asked: dict[str, _Asked] = {}
-        self._unsettled: dict[str, None] = {}
+        self._requested: dict[str, _Requested] = {}
+        self._pending: dict[str, None] = {}
         self._mentioned: dict[str, dict[str, Any]] = {}
         self._ids: dict[Run, str] = {}
-        self._askers: dict[Run, str | None] = {}
-        self._unrun: list[tuple[dict[str, Any], Run, Message | None]] = []
-        self._run: set[str] = set()
+        self._requesters: dict[Run, str | None] = {}
+        self._never_run: list[tuple[dict[str, Any], Run, Message | None]] = []
+        self._executed: set[str] = set()
         self._paused: set[str] = set()
         self._answers: dict[str, Message] = {}
-        self._by_nodes: set[str] = set()
-        self._told: set[str] = set()
+        self._answered_by_nodes: set[str] = set()
+        self._reported: set[str] = set()
 
-    def note(self, run: Run) -> None:
-        """Take in what a run tells of calls."""
+    def add(self, run: Run) -> None:
+        """Add the requests of a model, the execution of a tool, or the tool messages of a node or root input."""
         if run.kind == "model":
-            self._note_answers([m for item in model_messages(run) if (m := as_message(item)) is not None])
+            self._add_answers([m for item in model_messages(run) if (m := as_message(item)) is not None])
             for request in requests_of(run):
                 if request.get("id"):
                     call_id = str(request["id"])
-                    self._settle(call_id)
-                    self._asked[call_id] = _Asked(request, run)
-                    self._unsettled[call_id] = None
+                    self._close_repeated(call_id)
+                    self._requested[call_id] = _Requested(request, run)
+                    self._pending[call_id] = None
         elif run.kind == "tool":
-            self._note_tool(run)
+            self._add_tool_run(run)
         elif run.parent is None:
-            # A program may run its tools itself and hand their results to the next turn.
-            answers = self._note_answers([m for u in updates_of(run.inputs) for m in _messages_in(u)])
-            self._by_nodes.update(call_id for call_id in answers if call_id in self._earlier)
+            # A program may run its tools itself and pass their results to the next turn.
+            answers = self._add_answers([m for u in updates_of(run.inputs) for m in _messages_in(u)])
+            self._answered_by_nodes.update(call_id for call_id in answers if call_id in self._earlier)
         elif run.node is not None:
             for update in updates_of(run.output):
                 if not (messages := _messages_in(update)):
                     continue
-                answers = self._note_answers(messages)
-                self._by_nodes.update(answers)
+                answers = self._add_answers(messages)
+                self._answered_by_nodes.update(answers)
                 self._mentioned.update({str(r["id"]): r for m in messages for r in m.tool_calls if r.get("id")})
                 if update.get("structured_response") is not None:
-                    # This "tool" is the shape of the answer, and the answer itself is shown.
-                    self._told.update(answers)
+                    # This "tool" only describes the answer's shape, and the answer itself is reported.
+                    self._reported.update(answers)
 
-    def _settle(self, call_id: str) -> None:
-        """Close what an earlier request under this id began."""
-        if call_id in self._asked:
+    def _close_repeated(self, call_id: str) -> None:
+        """Close the earlier request of an id that is requested again."""
+        if call_id in self._requested:
             self._close(call_id, final=False)
-            del self._asked[call_id]
+            del self._requested[call_id]
         self._answers.pop(call_id, None)
-        for known in (self._run, self._paused, self._told):
-            known.discard(call_id)
+        for call_ids in (self._executed, self._paused, self._reported):
+            call_ids.discard(call_id)
 
     def _close(self, call_id: str, final: bool) -> None:
-        """Keep a request as one that was never run, if it is."""
-        request, run = self._asked[call_id]
+        """Add a request to the calls that were never run, if it was answered without a tool run."""
+        request, run = self._requested[call_id]
         answered = call_id in self._answers or (final and is_invalid(request))
-        if answered and call_id not in self._run and call_id not in self._told:
-            self._told.add(call_id)
-            self._unsettled.pop(call_id, None)
-            self._unrun.append((request, run, self._answers.get(call_id)))
+        if answered and call_id not in self._executed and call_id not in self._reported:
+            self._reported.add(call_id)
+            self._pending.pop(call_id, None)
+            self._never_run.append((request, run, self._answers.get(call_id)))
 
-    def _note_answers(self, messages: Iterable[Message]) -> list[str]:
-        """Keep what tools answered; ids of the calls that are answered here."""
-        answers = {m.tool_call_id: m for m in messages if m.role in TOOLS and m.tool_call_id}
+    def _add_answers(self, messages: Iterable[Message]) -> list[str]:
+        """Store the tool messages among `messages`; return the ids of the calls that they answer."""
+        answers = {m.tool_call_id: m for m in messages if m.role in TOOL_ROLES and m.tool_call_id}
         if answers:
             self._answers = {**answers, **self._answers}
         return list(answers)
 
-    def _note_tool(self, run: Run) -> None:
+    def _add_tool_run(self, run: Run) -> None:
         call_id = str(run.extra) if run.extra is not None else None
         if call_id is None:
             call_id = run.output.tool_call_id if isinstance(run.output, Message) else None
         if call_id is None:
-            call_id = self._alike(run)
+            call_id = self._matching_request(run)
         if call_id is not None:
             self._ids[run] = call_id
-            self._askers[run] = self.requested_by(call_id)
-            self._run.add(call_id)
-            self._unsettled.pop(call_id, None)
+            self._requesters[run] = self.requested_by(call_id)
+            self._executed.add(call_id)
+            self._pending.pop(call_id, None)
             if run.interrupted:
                 self._paused.add(call_id)
             else:
                 self._paused.discard(call_id)
 
-    def _alike(self, run: Run) -> str | None:
-        """The first open request with the tool's name and arguments: the classic executor tells no id."""
-        for call_id, (request, _) in self._asked.items():
-            if call_id not in self._run and request.get("name") == run.name and request.get("args") == run.inputs:
+    def _matching_request(self, run: Run) -> str | None:
+        """Return the id of the first open request with the tool's name and arguments.
+
+        The classic agent executor passes no call id to its tools.
+        """
+        for call_id, (request, _) in self._requested.items():
+            if call_id not in self._executed and request.get("name") == run.name and request.get("args") == run.inputs:
                 return call_id
         return None
 
     def id_of(self, run: Run) -> str | None:
-        """The call that a tool run answers."""
+        """Return the id of the call that a tool run executed."""
         return self._ids.get(run)
 
-    def asker_of(self, run: Run) -> str | None:
-        """Id of the model run that asked for what a tool run did."""
-        return self._askers.get(run)
+    def requester_of(self, run: Run) -> str | None:
+        """Return the id of the model run that requested a tool run."""
+        return self._requesters.get(run)
 
     def requested_by(self, call_id: str) -> str | None:
-        """Id of the model run that asked for a call last."""
-        if call_id in self._asked:
-            return str(self._asked[call_id].by.id)
-        return self._earlier[call_id].asked_by if call_id in self._earlier else None
+        """Return the id of the model run that requested a call last."""
+        if call_id in self._requested:
+            return str(self._requested[call_id].by.id)
+        return self._earlier[call_id].requested_by if call_id in self._earlier else None
 
-    def is_told(self, call_id: str | None) -> bool:
-        """Whether the answer to this call stands elsewhere: a tool run of this trace, a request of it
-        that `never_run` tells, or a part of an earlier turn.
-        """
-        if call_id in self._run or call_id in self._asked or call_id in self._told_earlier:
+    def is_reported(self, call_id: str | None) -> bool:
+        """Return True if an event of this turn or an earlier one contains the answer to a call."""
+        if call_id in self._executed or call_id in self._requested or call_id in self._answered_earlier:
             return True
         return call_id is not None and self._is_decision(call_id)
 
     def _is_decision(self, call_id: str) -> bool:
-        """Whether a node answered a call of an earlier turn: a human refused it, or stood in for the tool."""
-        if call_id not in self._by_nodes or call_id in self._run or call_id in self._asked:
+        """Return True if a node answered a call of an earlier turn: a human rejected it or answered for the tool."""
+        if call_id not in self._answered_by_nodes or call_id in self._executed or call_id in self._requested:
             return False
-        # Another process may have asked: then a turn that is resumed tells it, with what it loaded.
+        # If another process made the request, `_earlier` lacks it. A resumed turn then reports the decision.
         return call_id in self._earlier or self._resumed
 
     def is_known(self, call_id: Any) -> bool:
-        """Whether the request itself stands elsewhere."""
-        return any(call_id in calls for calls in (self._asked, self._run, self._earlier, self._mentioned))
+        """Return True if an event contains the request of a call."""
+        sources = (self._requested, self._executed, self._earlier, self._mentioned)
+        return any(call_id in call_ids for call_ids in sources)
 
-    def never_run(self, final: bool) -> list[tuple[dict[str, Any], Run, Message | None]]:
-        """Requests, who made them, and their answers, where no tool ran and a tool message answers all
-        the same; each once. In the end (`final`) also invalid requests that nobody answered.
+    def take_never_run(self, final: bool) -> list[tuple[dict[str, Any], Run, Message | None]]:
+        """Return each request that a tool message answered although no tool ran: (request, model run, answer).
 
-        A valid request without any answer is not among them: it waits, or the program's own
-        code deals with it; it stands in the model's output.
+        Each is returned once. With `final`, invalid requests without an answer are included. A valid
+        request without an answer is not: it waits, or the program handles it itself. The model's
+        event contains it.
         """
-        for call_id in list(self._unsettled):
+        for call_id in list(self._pending):
             self._close(call_id, final)
-        found, self._unrun = self._unrun, []
-        return found
+        calls, self._never_run = self._never_run, []
+        return calls
 
     def decisions(self) -> Iterator[tuple[Message, dict[str, Any] | None]]:
-        """What humans decided of calls of earlier turns, with the request as far as it is known."""
+        """Yield the human decisions on calls of earlier turns, each with its request if known."""
         for call_id, message in self._answers.items():
             if self._is_decision(call_id):
                 earlier = self._earlier.get(call_id)
                 yield message, earlier.request if earlier is not None else self._mentioned.get(call_id)
 
-    def leave(self, thread: Thread, waiting: bool) -> None:
-        """Tell the thread what this turn leaves open."""
-        asked = {call_id: Waiting(request, str(by.id)) for call_id, (request, by) in self._asked.items()}
-        done = (self._run - self._paused) | self._answers.keys()
-        still = {call_id: call for call_id, call in {**self._earlier, **asked}.items() if call_id not in done}
-        thread.waiting = still if waiting else {}
-        thread.answered = (self._told_earlier | done) if waiting else frozenset()
+    def save_to(self, state: ConversationState, waiting: bool) -> None:
+        """Store the calls that this turn leaves open in the conversation's state; none unless it is `waiting`."""
+        requested = {call_id: WaitingCall(request, str(by.id)) for call_id, (request, by) in self._requested.items()}
+        done = (self._executed - self._paused) | self._answers.keys()
+        calls = {call_id: call for call_id, call in {**self._earlier, **requested}.items() if call_id not in done}
+        state.waiting = calls if waiting else {}
+        state.answered = (self._answered_earlier | done) if waiting else frozenset()
 
 
 def _messages_in(update: dict[str, Any]) -> list[Message]:
@@ -187,12 +189,12 @@ def _messages_in(update: dict[str, Any]) -> list[Message]:
 
 
 def is_invalid(request: dict[str, Any]) -> bool:
-    """Whether the arguments that a model gave could not be read."""
+    """Return True if LangChain could not parse the arguments of a tool call."""
     return request.get("type") == "invalid_tool_call"
 
 
 def requests_of(run: Run) -> list[dict[str, Any]]:
-    """Tool calls in a model's answer, the invalid ones too."""
+    """Return the tool calls in a model's answer, including invalid ones."""
     if not isinstance(run.output, ModelResult) or not run.output.messages:
         return []
     answer = run.output.messages[0]

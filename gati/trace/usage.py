@@ -1,7 +1,8 @@
-"""What a model call says of itself: tokens, model, provider, finish reason.
+"""Read token counts, model name, provider and finish reason from a model's result.
 
-LangChain's `usage_metadata` is taken first, then `llm_output`, then `response_metadata`; each
-provider's own shape has a small function. What is not told stays None. Pure, and never raises.
+Sources by precedence: LangChain's `usage_metadata`, `llm_output`, `response_metadata`. Each provider's
+format has a small parser. Values that are not reported stay None. These functions are pure and
+never raise.
 """
 
 from __future__ import annotations
@@ -17,24 +18,24 @@ if TYPE_CHECKING:
 
 Raw: TypeAlias = dict[Any, Any]
 
-_PLACES = ("token_usage", "usage", "usage_metadata", "token_count", "amazon-bedrock-invocationMetrics")
-"""Keys under which providers keep their counts; Ollama keeps them among the rest."""
+_USAGE_KEYS = ("token_usage", "usage", "usage_metadata", "token_count", "amazon-bedrock-invocationMetrics")
+"""Keys under which providers report their counts; Ollama reports them at the top level."""
 
 
 def usage_of(messages: tuple[Message, ...], llm_output: Any = None) -> Usage | None:
-    """Tokens of one model call, None if the provider did not count them.
+    """Return the tokens of one model call; None if the provider did not report them.
 
-    With several candidates each may carry the usage of the whole call: they are never added up,
-    and `llm_output`, which is the call's, goes first.
+    With several candidates each may carry the usage of the whole call: they are never added up, and
+    `llm_output`, which describes the call, is read first.
     """
-    said = [
+    normalized = [
         (message.usage, _raw_usage(message.response) or message.usage)
         for message in messages
         if isinstance(message.usage, dict)
     ]
-    told = [(raw, raw) for source in (llm_output, *(m.response for m in messages)) if (raw := _raw_usage(source))]
-    for counts, raw in told + said if len(messages) > 1 else said + told:
-        usage = _read(counts)
+    reported = [(raw, raw) for source in (llm_output, *(m.response for m in messages)) if (raw := _raw_usage(source))]
+    for counts, raw in reported + normalized if len(messages) > 1 else normalized + reported:
+        usage = _parse_usage(counts)
         if usage is not None:
             usage.raw = raw
             return usage
@@ -42,94 +43,100 @@ def usage_of(messages: tuple[Message, ...], llm_output: Any = None) -> Usage | N
 
 
 def is_cached(messages: tuple[Message, ...]) -> bool:
-    """Whether the answer came from LangChain's cache, which marks it with a cost of zero."""
+    """Return True if the answer came from LangChain's cache, which sets its `total_cost` to zero."""
     return any(
         isinstance(m.usage, dict) and m.usage.get("total_cost") == 0 and "total_cost" in m.usage for m in messages
     )
 
 
 def _raw_usage(source: Any) -> Raw | None:
-    if not isinstance(source, dict) or _COUNTED.isdisjoint(source):
+    """Return the counts in a provider's response. Example: ``{"token_usage": {…}, …}`` → ``{…}``."""
+    if not isinstance(source, dict) or _COUNT_KEYS.isdisjoint(source):
         return None
-    for place in _PLACES:
-        if isinstance(found := source.get(place), dict) and found:
-            return found
-    return {k: v for k, v in source.items() if k in _OLLAMA} if _OLLAMA & source.keys() else None
+    for key in _USAGE_KEYS:
+        if isinstance(counts := source.get(key), dict) and counts:
+            return counts
+    return {k: v for k, v in source.items() if k in _OLLAMA_KEYS} if _OLLAMA_KEYS & source.keys() else None
 
 
-# -- one function a shape -----------------------------------------------------------------
+# -- one parser per format ----------------------------------------------------------------
 
 
 def _langchain(raw: Raw) -> Usage:
-    """`usage_metadata`. Service tiers put their name before a key: ``flex_cache_read``."""
-    inputs, outputs = _inner(raw, "input_token_details"), _inner(raw, "output_token_details")
+    """Parse `usage_metadata`. Service tiers prefix keys with their name: ``flex_cache_read``."""
+    inputs, outputs = _details(raw, "input_token_details"), _details(raw, "output_token_details")
     if not inputs and not outputs:
-        return Usage(_count(raw, "input_tokens"), _count(raw, "output_tokens"), _count(raw, "total_tokens"))
+        return Usage(
+            _token_count(raw, "input_tokens"), _token_count(raw, "output_tokens"), _token_count(raw, "total_tokens")
+        )
     usage = Usage(
-        _count(raw, "input_tokens"),
-        _count(raw, "output_tokens"),
-        _count(raw, "total_tokens"),
-        cache_read_tokens=_count(inputs, "cache_read", "priority_cache_read", "flex_cache_read"),
-        cache_write_tokens=_count(inputs, "cache_creation", "priority_cache_creation", "flex_cache_creation"),
-        reasoning_tokens=_count(outputs, "reasoning", "priority_reasoning", "flex_reasoning"),
-        audio_input_tokens=_count(inputs, "audio"),
-        audio_output_tokens=_count(outputs, "audio"),
+        _token_count(raw, "input_tokens"),
+        _token_count(raw, "output_tokens"),
+        _token_count(raw, "total_tokens"),
+        cache_read_tokens=_token_count(inputs, "cache_read", "priority_cache_read", "flex_cache_read"),
+        cache_write_tokens=_token_count(inputs, "cache_creation", "priority_cache_creation", "flex_cache_creation"),
+        reasoning_tokens=_token_count(outputs, "reasoning", "priority_reasoning", "flex_reasoning"),
+        audio_input_tokens=_token_count(inputs, "audio"),
+        audio_output_tokens=_token_count(outputs, "audio"),
     )
-    # Counted by time to live, the writes stand in these keys instead of, or beside, the sum.
-    by_ttl = [_count(inputs, key) for key in ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")]
-    return _with_writes(usage, by_ttl)
+    # Writes counted by time to live are in these keys, with or without their sum.
+    by_ttl = [_token_count(inputs, key) for key in ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")]
+    return _set_cache_writes(usage, by_ttl)
 
 
 def _openai_chat(raw: Raw) -> Usage:
-    """Chat Completions, and all who speak it: Mistral, Groq, DeepSeek, Together, Fireworks, xAI."""
-    inputs, outputs = _inner(raw, "prompt_tokens_details"), _inner(raw, "completion_tokens_details")
+    """Parse Chat Completions, also used by Mistral, Groq, DeepSeek, Together, Fireworks and xAI."""
+    inputs, outputs = _details(raw, "prompt_tokens_details"), _details(raw, "completion_tokens_details")
     return Usage(
-        _count(raw, "prompt_tokens"),
-        _count(raw, "completion_tokens"),
-        _count(raw, "total_tokens"),
-        cache_read_tokens=_first(
-            _count(inputs, "cached_tokens"), _count(raw, "prompt_cache_hit_tokens", "cache_read_input_tokens")
+        _token_count(raw, "prompt_tokens"),
+        _token_count(raw, "completion_tokens"),
+        _token_count(raw, "total_tokens"),
+        cache_read_tokens=_first_known(
+            _token_count(inputs, "cached_tokens"),
+            _token_count(raw, "prompt_cache_hit_tokens", "cache_read_input_tokens"),
         ),
-        cache_write_tokens=_first(_count(inputs, "cache_write_tokens"), _count(raw, "cache_write_input_tokens")),
-        reasoning_tokens=_count(outputs, "reasoning_tokens"),
-        audio_input_tokens=_count(inputs, "audio_tokens"),
-        audio_output_tokens=_count(outputs, "audio_tokens"),
+        cache_write_tokens=_first_known(
+            _token_count(inputs, "cache_write_tokens"), _token_count(raw, "cache_write_input_tokens")
+        ),
+        reasoning_tokens=_token_count(outputs, "reasoning_tokens"),
+        audio_input_tokens=_token_count(inputs, "audio_tokens"),
+        audio_output_tokens=_token_count(outputs, "audio_tokens"),
     )
 
 
 def _openai_responses(raw: Raw) -> Usage:
-    inputs, outputs = _inner(raw, "input_tokens_details"), _inner(raw, "output_tokens_details")
+    inputs, outputs = _details(raw, "input_tokens_details"), _details(raw, "output_tokens_details")
     return Usage(
-        _count(raw, "input_tokens"),
-        _count(raw, "output_tokens"),
-        _count(raw, "total_tokens"),
-        cache_read_tokens=_count(inputs, "cached_tokens"),
-        cache_write_tokens=_count(inputs, "cache_write_tokens"),
-        reasoning_tokens=_count(outputs, "reasoning_tokens"),
+        _token_count(raw, "input_tokens"),
+        _token_count(raw, "output_tokens"),
+        _token_count(raw, "total_tokens"),
+        cache_read_tokens=_token_count(inputs, "cached_tokens"),
+        cache_write_tokens=_token_count(inputs, "cache_write_tokens"),
+        reasoning_tokens=_token_count(outputs, "reasoning_tokens"),
     )
 
 
 def _anthropic(raw: Raw) -> Usage:
-    """Here the input leaves out what was read from and written to the cache."""
-    read, by_ttl = _count(raw, "cache_read_input_tokens"), _inner(raw, "cache_creation")
+    """Parse Anthropic's usage, whose input excludes tokens read from and written to the cache."""
+    read, by_ttl = _token_count(raw, "cache_read_input_tokens"), _details(raw, "cache_creation")
     usage = Usage(
-        _count(raw, "input_tokens"),
-        _count(raw, "output_tokens"),
+        _token_count(raw, "input_tokens"),
+        _token_count(raw, "output_tokens"),
         cache_read_tokens=read,
-        cache_write_tokens=_count(raw, "cache_creation_input_tokens"),
-        reasoning_tokens=_count(_inner(raw, "output_tokens_details"), "thinking_tokens"),
+        cache_write_tokens=_token_count(raw, "cache_creation_input_tokens"),
+        reasoning_tokens=_token_count(_details(raw, "output_tokens_details"), "thinking_tokens"),
     )
-    return _with_cache(_with_writes(usage, [_count(by_ttl, key) for key in by_ttl]))
+    return _add_cache_to_input(_set_cache_writes(usage, [_token_count(by_ttl, key) for key in by_ttl]))
 
 
 def _google(raw: Raw) -> Usage:
-    """Here the output leaves out the thoughts."""
-    thoughts = _count(raw, "thoughts_token_count", "thoughtsTokenCount")
+    """Parse Google's usage, whose output excludes the thoughts."""
+    thoughts = _token_count(raw, "thoughts_token_count", "thoughtsTokenCount")
     usage = Usage(
-        _count(raw, "prompt_token_count", "promptTokenCount"),
-        _count(raw, "candidates_token_count", "candidatesTokenCount"),
-        _count(raw, "total_token_count", "totalTokenCount"),
-        cache_read_tokens=_count(raw, "cached_content_token_count", "cachedContentTokenCount"),
+        _token_count(raw, "prompt_token_count", "promptTokenCount"),
+        _token_count(raw, "candidates_token_count", "candidatesTokenCount"),
+        _token_count(raw, "total_token_count", "totalTokenCount"),
+        cache_read_tokens=_token_count(raw, "cached_content_token_count", "cachedContentTokenCount"),
         reasoning_tokens=thoughts,
     )
     if thoughts:
@@ -138,63 +145,65 @@ def _google(raw: Raw) -> Usage:
 
 
 def _bedrock(raw: Raw) -> Usage:
-    """Converse, and the metrics of an invoked model; the input leaves out the cache."""
-    return _with_cache(
+    """Parse the usage of Converse and the metrics of an invoked model; the input excludes the cache."""
+    return _add_cache_to_input(
         Usage(
-            _count(raw, "inputTokens", "inputTokenCount"),
-            _count(raw, "outputTokens", "outputTokenCount"),
-            _count(raw, "totalTokens"),
-            cache_read_tokens=_count(raw, "cacheReadInputTokens", "cacheReadInputTokenCount"),
-            cache_write_tokens=_count(raw, "cacheWriteInputTokens", "cacheWriteInputTokenCount"),
+            _token_count(raw, "inputTokens", "inputTokenCount"),
+            _token_count(raw, "outputTokens", "outputTokenCount"),
+            _token_count(raw, "totalTokens"),
+            cache_read_tokens=_token_count(raw, "cacheReadInputTokens", "cacheReadInputTokenCount"),
+            cache_write_tokens=_token_count(raw, "cacheWriteInputTokens", "cacheWriteInputTokenCount"),
         )
     )
 
 
 def _ollama(raw: Raw) -> Usage:
-    return Usage(_count(raw, "prompt_eval_count"), _count(raw, "eval_count"))
+    return Usage(_token_count(raw, "prompt_eval_count"), _token_count(raw, "eval_count"))
 
 
-_OLLAMA = frozenset({"prompt_eval_count", "eval_count"})
-_COUNTED = _OLLAMA.union(_PLACES)
-_SHAPES: tuple[tuple[frozenset[str], Callable[[Raw], Usage]], ...] = (
+_OLLAMA_KEYS = frozenset({"prompt_eval_count", "eval_count"})
+_COUNT_KEYS = _OLLAMA_KEYS.union(_USAGE_KEYS)
+_PARSERS: tuple[tuple[frozenset[str], Callable[[Raw], Usage]], ...] = (
     (frozenset({"prompt_tokens", "completion_tokens"}), _openai_chat),
     (frozenset({"inputTokens", "outputTokens", "inputTokenCount"}), _bedrock),
     (frozenset({"prompt_token_count", "promptTokenCount", "candidates_token_count"}), _google),
-    (_OLLAMA, _ollama),
+    (_OLLAMA_KEYS, _ollama),
     (frozenset({"cache_read_input_tokens", "cache_creation_input_tokens"}), _anthropic),
     (frozenset({"input_tokens_details", "output_tokens_details"}), _openai_responses),
     (frozenset({"input_tokens", "output_tokens", "total_tokens"}), _langchain),
 )
-"""By keys that only this shape has; the first hit wins. The last also reads bare counts."""
+"""Keys that only this format has → its parser; the first match wins. The last also parses bare counts."""
 
 
-def _read(raw: Raw) -> Usage | None:
-    shape = _shape(tuple(raw))
-    if shape is None:
+def _parse_usage(raw: Raw) -> Usage | None:
+    parser = _parser_for(tuple(raw))
+    if parser is None:
         return None
-    usage = _settled(shape(raw))
+    usage = _reconcile(parser(raw))
     known = (usage.input_tokens, usage.output_tokens, usage.total_tokens)
     return usage if known != (None, None, None) else None
 
 
 @lru_cache(maxsize=256)
-def _shape(keys: tuple[Any, ...]) -> Callable[[Raw], Usage] | None:
-    """Who counts with these keys; a program meets very few sets of them."""
-    return next((shape for known, shape in _SHAPES if not known.isdisjoint(keys)), None)
+def _parser_for(keys: tuple[Any, ...]) -> Callable[[Raw], Usage] | None:
+    """Return the parser for a set of keys. It is cached, because a program sees very few sets."""
+    return next((parser for known, parser in _PARSERS if not known.isdisjoint(keys)), None)
 
 
-# -- what makes the counts agree ----------------------------------------------------------
+# -- reconciling counts -------------------------------------------------------------------
 
 
-def _settled(usage: Usage) -> Usage:
-    """Older integrations leave the cache out of the input, or the thoughts out of the output.
-    The sum that came along, or a part larger than its whole, gives them away.
+def _reconcile(usage: Usage) -> Usage:
+    """Add the cache to the input and the thoughts to the output where an older integration excludes them.
+
+    The reported total, or a part larger than its whole, shows that they are excluded. Example: input
+    10, cached 90, output 5, total 105 → input 100.
     """
     known = (usage.input_tokens or 0) + (usage.output_tokens or 0)
     cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
     thoughts, total = usage.reasoning_tokens or 0, usage.total_tokens
     if usage.input_tokens is not None and (cached > usage.input_tokens or (cached and total == known + cached)):
-        _with_cache(usage)
+        _add_cache_to_input(usage)
     if usage.output_tokens is not None and (thoughts > usage.output_tokens or (thoughts and total == known + thoughts)):
         usage.output_tokens += thoughts
     if usage.input_tokens is not None and usage.output_tokens is not None:
@@ -202,22 +211,22 @@ def _settled(usage: Usage) -> Usage:
     return usage
 
 
-def _with_cache(usage: Usage) -> Usage:
+def _add_cache_to_input(usage: Usage) -> Usage:
     cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
     if usage.input_tokens is not None:
         usage.input_tokens += cached
     return usage
 
 
-def _with_writes(usage: Usage, by_ttl: list[int | None]) -> Usage:
+def _set_cache_writes(usage: Usage, by_ttl: list[int | None]) -> Usage:
     counted = [count for count in by_ttl if count is not None]
     if counted:
         usage.cache_write_tokens = max(usage.cache_write_tokens or 0, sum(counted))
     return usage
 
 
-def _count(raw: Raw, *keys: str) -> int | None:
-    """The first of `keys` that holds a number of tokens; negative and odd values are unknown."""
+def _token_count(raw: Raw, *keys: str) -> int | None:
+    """Return the first number of tokens under `keys`; negative and non-numeric values count as unknown."""
     for key in keys:
         value = raw.get(key)
         if value is not None and isinstance(value, (int, float)) and value.__class__ is not bool and 0 <= value < 1e15:
@@ -225,13 +234,13 @@ def _count(raw: Raw, *keys: str) -> int | None:
     return None
 
 
-def _first(*counts: int | None) -> int | None:
+def _first_known(*counts: int | None) -> int | None:
     return next((count for count in counts if count is not None), None)
 
 
-def _inner(raw: Raw, key: str) -> Raw:
-    found = raw.get(key)
-    return found if isinstance(found, dict) else {}
+def _details(raw: Raw, key: str) -> Raw:
+    value = raw.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 # -- names --------------------------------------------------------------------------------
@@ -247,49 +256,54 @@ def model_name_of(
     params: Any = None,
     serialized: Any = None,
 ) -> str | None:
-    """The model that answered: as the response names it, else as it was asked for."""
+    """Return the name of the model: from the response, else from the request."""
     for source in (*(message.response for message in messages), llm_output):
-        if name := _text(source, *_MODEL_KEYS):
+        if name := _first_text(source, *_MODEL_KEYS):
             return name
     configured = serialized.get("kwargs") if isinstance(serialized, dict) else None
-    return _text(metadata, "ls_model_name") or _text(params, *_MODEL_KEYS) or _text(configured, *_MODEL_KEYS)
+    return (
+        _first_text(metadata, "ls_model_name")
+        or _first_text(params, *_MODEL_KEYS)
+        or _first_text(configured, *_MODEL_KEYS)
+    )
 
 
 def provider_of(messages: tuple[Message, ...], metadata: Any = None) -> str | None:
-    """The provider as LangChain names it (``openai``, ``anthropic``, ``google_genai`` …)."""
-    told = next((name for message in messages if (name := _text(message.response, "model_provider"))), None)
-    return _text(metadata, "ls_provider") or told
+    """Return the provider in LangChain's spelling (``openai``, ``anthropic``, ``google_genai`` …)."""
+    reported = next((name for message in messages if (name := _first_text(message.response, "model_provider"))), None)
+    return _first_text(metadata, "ls_provider") or reported
 
 
 def finish_reason_of(messages: tuple[Message, ...], llm_output: Any = None) -> str | None:
-    """Why the model stopped, in the provider's own word."""
+    """Return the reason why the model stopped, in the provider's words."""
     for source in (*(message.response for message in messages), llm_output):
-        if reason := _text(source, *_FINISH_KEYS):
+        if reason := _first_text(source, *_FINISH_KEYS):
             return reason
     response = next((m.response for m in messages if isinstance(m.response, dict)), {})
-    # The Responses API has a status, and a reason only for what is incomplete.
-    return _text(response.get("incomplete_details"), "reason") or _text(response, "status")
+    # The Responses API reports a status, and a reason only for an incomplete response.
+    return _first_text(response.get("incomplete_details"), "reason") or _first_text(response, "status")
 
 
 def service_tier_of(messages: tuple[Message, ...], llm_output: Any = None) -> str | None:
-    """The class of service (``flex``, ``priority`` …) that the call was served at; it changes the price."""
+    """Return the service tier of the call (``flex``, ``priority`` …), which affects the price."""
     for source in (*(message.response for message in messages), llm_output):
-        if tier := _text(source, "service_tier") or _text(_raw_usage(source), "service_tier"):
+        if tier := _first_text(source, "service_tier") or _first_text(_raw_usage(source), "service_tier"):
             return tier
     return None
 
 
-def _text(source: Any, *keys: str) -> str | None:
+def _first_text(source: Any, *keys: str) -> str | None:
+    """Return the first text under `keys` that is not empty."""
     if isinstance(source, dict):
         for key in keys:
             value = source.get(key)
             if value is not None and isinstance(value, str) and value:
-                return _once(value)
+                return _undo_repetition(value)
     return None
 
 
 @lru_cache(maxsize=1024)
-def _once(text: str) -> str:
-    """LangChain joins the texts of streamed chunks: two ``stop`` become ``stopstop``."""
-    again = (text + text).find(text, 1)
-    return text[:again] if again >= 4 and len(text) < 1_000 else text
+def _undo_repetition(text: str) -> str:
+    """Undo LangChain's concatenation of streamed metadata. Example: ``"stopstop"`` → ``"stop"``."""
+    period = (text + text).find(text, 1)
+    return text[:period] if period >= 4 and len(text) < 1_000 else text

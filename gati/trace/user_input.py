@@ -1,4 +1,4 @@
-"""What a person wrote in a turn, and what of an older history is told with it."""
+"""Find a turn's user messages, and the earlier history to import with them."""
 
 from __future__ import annotations
 
@@ -6,112 +6,120 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gati.events import ChatMessage
-from gati.trace.chat_io import ANSWERS, PEOPLE, SYSTEM, Heard, as_message, heard_in
+from gati.trace.chat_io import SplitHistory, as_message, user_messages_in
 from gati.trace.content import text_of
 from gati.trace.media import plain_blocks
 from gati.trace.outputs import updates_of
-from gati.trace.records import COMMAND, Message, ModelCall
+from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES, Message, ModelCall
 
 if TYPE_CHECKING:
-    from gati.trace.conversation_state import Thread
+    from gati.trace.conversation_state import ConversationState
     from gati.trace.run_tree import Run, Trace
 
-_SILENT = frozenset({"tool", "retriever", "embedding", "memory_read", "memory_write"})
-"""Kinds of roots whose input is no person's."""
+_KINDS_WITHOUT_USER_TEXT = frozenset({"tool", "retriever", "embedding", "memory_read", "memory_write"})
+"""Kinds of roots whose input is not a user's message."""
 
 
-def said_in(
-    trace: Trace, input_key: str | None, conversation_id: str, thread: Thread, known: bool, importing: bool = False
+def user_messages_of(
+    trace: Trace,
+    input_key: str | None,
+    conversation_id: str,
+    state: ConversationState,
+    seen_before: bool,
+    import_history: bool = False,
 ) -> list[ChatMessage]:
-    """The texts that are new with this turn, oldest first.
+    """Return the messages that a turn's input adds to its conversation, oldest first, and remember their texts.
 
     Args:
         trace: the turn's runs.
-        input_key: entry of the root's input that holds the person's text, if it is configured.
-        conversation_id: whose texts these are.
-        thread: what the conversation has had; what is found here is added.
-        known: the conversation had turns before, so that a history in the input is told already.
-        importing: tell a history that a person has a part in, too. It may have been told live by
-            another process, which would double it, so this has to be asked for.
+        input_key: entry of the root's input that holds the user's text (the option).
+        conversation_id: id of the conversation.
+        state: state of the conversation.
+        seen_before: the conversation had turns before, so a history in the input is already reported.
+        import_history: also import a history with user messages (the option). Another process may
+            have reported them live; importing would then duplicate them.
     """
-    heard = _heard(trace, input_key)
-    if heard is None:
+    split = _split_input(trace, input_key)
+    if split is None:
         return []
     root_id, start = trace.id, trace.root.started + trace.offset
-    said: list[ChatMessage] = []
+    messages: list[ChatMessage] = []
     earlier: dict[str, Any] = {}
-    if heard.history and not known and conversation_id != root_id:
-        # What stands before a person's first words, a greeting, was told by no turn.
-        if importing or not any(map(_is_persons, heard.history)):
-            said = _imported(heard.history, conversation_id, start)
+    if split.history and not seen_before and conversation_id != root_id:
+        # A history without user messages, such as a greeting, cannot have been reported by a turn.
+        if import_history or not any(map(_is_user_message, split.history)):
+            messages = _import_history(split.history, conversation_id, start)
         else:
-            earlier = {"history_messages": len(heard.history)}
-            for message in heard.history:
-                thread.tell(text_of(message))
+            earlier = {"history_messages": len(split.history)}
+            for message in split.history:
+                state.remember(text_of(message))
     number = 0
-    for message in heard.news:
+    for message in split.new:
         role: Literal["user", "system"]
-        if _is_persons(message):
+        if _is_user_message(message):
             role = "user"
-        elif message.role in SYSTEM and number:
+        elif message.role in SYSTEM_ROLES and number:
             role = "system"
         else:
             continue
-        text, media = text_of(message), _media(message)
+        text, media = text_of(message), _attachments(message)
         if not text and not media:
             continue
         suffix = f":{number}" if number else ""
         resumed = {"status": message.status} if message.status == "resumed" else {}
-        said.append(
-            ChatMessage(f"{root_id}:user{suffix}", role, text, start, properties={**earlier, **media, **resumed})
-        )
+        properties = {**earlier, **media, **resumed}
+        messages.append(ChatMessage(f"{root_id}:user{suffix}", role, text, start, properties=properties))
         number += 1
-    for one in said:
-        thread.tell(one.text)
-    return said
+    for added in messages:
+        state.remember(added.text)
+    return messages
 
 
-def _heard(trace: Trace, input_key: str | None) -> Heard | None:
+def _split_input(trace: Trace, input_key: str | None) -> SplitHistory | None:
+    """Split the messages of a root's input into history and new ones; return None if there are none."""
     root = trace.root
-    if root.kind in _SILENT:
+    if root.kind in _KINDS_WITHOUT_USER_TEXT:
         return None
     resume = resume_of(trace)
     if resume is not None:
-        return Heard([], [Message("human", text, status="resumed") for text in resume.texts]) if resume.texts else None
+        texts = [Message("human", text, status="resumed") for text in resume.texts]
+        return SplitHistory([], texts) if texts else None
     if isinstance(root.inputs, ModelCall):
-        return heard_in(list(root.inputs.messages))
+        return user_messages_in(list(root.inputs.messages))
     if isinstance(root.inputs, dict) and COMMAND in root.inputs:
-        return next((heard for update in updates_of(root.inputs) if (heard := heard_in(update)) is not None), None)
-    heard = heard_in(root.inputs, input_key)
-    if heard is not None:
-        return heard
-    return _heard_by_model(trace)
+        splits = (user_messages_in(update) for update in updates_of(root.inputs))
+        return next((split for split in splits if split is not None), None)
+    split = user_messages_in(root.inputs, input_key)
+    return split if split is not None else _split_first_model_call(trace)
 
 
-def _heard_by_model(trace: Trace) -> Heard | None:
-    """The words that the first model was given: for roots whose input does not tell."""
+def _split_first_model_call(trace: Trace) -> SplitHistory | None:
+    """Return the new messages of the first model call that has user messages, for roots whose input has none."""
     for run in trace.models():
         if isinstance(run.inputs, ModelCall):
-            heard = heard_in(list(run.inputs.messages))
-            if heard is not None and any(_is_persons(m) for m in heard.news):
-                return Heard([], heard.news)
+            split = user_messages_in(list(run.inputs.messages))
+            if split is not None and any(_is_user_message(m) for m in split.new):
+                return SplitHistory([], split.new)
     return None
 
 
-def _is_persons(message: Message) -> bool:
-    """Whether a person wrote it: LangChain's summaries are in a person's voice, but marked."""
-    return message.role in PEOPLE and not (message.additional or {}).get("lc_source")
+def _is_user_message(message: Message) -> bool:
+    """Return True for a user's message. LangChain's summaries have the user's role too, but are marked."""
+    return message.role in USER_ROLES and not (message.additional or {}).get("lc_source")
 
 
-def _imported(history: list[Message], conversation_id: str, start: int) -> list[ChatMessage]:
-    """A history that began before gati watched. Ids are made of conversation, position and
-    text, so that every process that meets it makes the same ones."""
-    said: list[ChatMessage] = []
+def _import_history(history: list[Message], conversation_id: str, start: int) -> list[ChatMessage]:
+    """Convert a history that predates gati.
+
+    Ids are hashes of conversation, position, role and text, so that every process that imports the
+    history creates the same ids.
+    """
+    imported: list[ChatMessage] = []
     for position, message in enumerate(history):
         role: Literal["user", "assistant"]
-        if _is_persons(message):
+        if _is_user_message(message):
             role = "user"
-        elif message.role in ANSWERS and not message.tool_calls:
+        elif message.role in ASSISTANT_ROLES and not message.tool_calls:
             role = "assistant"
         else:
             continue
@@ -120,39 +128,43 @@ def _imported(history: list[Message], conversation_id: str, start: int) -> list[
             continue
         key = hashlib.sha256(f"{conversation_id}\n{position}\n{role}\n{text}".encode("utf-8", "replace"))
         at = start - (len(history) - position) * 1_000_000
-        said.append(ChatMessage(f"history:{key.hexdigest()[:32]}", role, text, at, properties={"imported": True}))
-    return said
+        imported.append(ChatMessage(f"history:{key.hexdigest()[:32]}", role, text, at, properties={"imported": True}))
+    return imported
 
 
-def _media(message: Message) -> dict[str, Any]:
-    """What is not text in a person's message: pictures, files."""
+def _attachments(message: Message) -> dict[str, Any]:
+    """Return the blocks of a message that are not text, such as images and files.
+
+    Example: a text block and an image block → ``{"attachments": [image block]}``; text only → ``{}``.
+    """
     if isinstance(message.content, str):
         return {}
     blocks = plain_blocks(message.content)
-    others = (
-        [b for b in blocks if isinstance(b, dict) and b.get("type") not in (None, "text")]
-        if isinstance(blocks, list)
-        else []
-    )
-    return {"attachments": others} if others else {}
+    if not isinstance(blocks, list):
+        return {}
+    attachments = [b for b in blocks if isinstance(b, dict) and b.get("type") not in (None, "text")]
+    return {"attachments": attachments} if attachments else {}
 
 
 class Resume(NamedTuple):
-    """How a waiting graph was resumed: with texts of a person, else with a value."""
+    """The payload that resumed an interrupted graph: user-visible texts, else a value."""
 
     texts: list[str]
     value: Any = None
 
 
 def resume_of(trace: Trace) -> Resume | None:
-    """With what a turn goes on where an earlier one waited; None if it does not."""
+    """Return the payload that a turn resumes an interrupted graph with; None if it does not resume one.
+
+    Example: input ``Command(resume="yes")`` → ``Resume(["yes"])``.
+    """
     inputs = trace.root.inputs
     if inputs is None:
         return Resume([]) if trace.is_graph or trace.resumed else None
     if not isinstance(inputs, dict) or COMMAND not in inputs or inputs[COMMAND].get("resume") is None:
         return None
     value = inputs[COMMAND]["resume"]
-    # Interrupts may be answered by their ids, which say nothing to a reader.
+    # Interrupts may be answered by id; the ids are of no use to a reader.
     by_id = isinstance(value, dict) and bool(value) and all(_is_interrupt_id(key) for key in value)
     answers = list(value.values()) if by_id else [value]
     if all(isinstance(answer, str) for answer in answers):
@@ -164,25 +176,30 @@ def _is_interrupt_id(key: Any) -> bool:
     return isinstance(key, str) and len(key) == 32 and all(c in "0123456789abcdef" for c in key)
 
 
-def loaded_for(trace: Trace, model: Run, said: list[ChatMessage]) -> list[str]:
-    """Texts of a model call that a checkpoint brought: they were said in earlier turns, in this process
-    or in another. They have ids and stand before what was said in this turn.
+def checkpointed_texts(trace: Trace, model: Run, user_messages: list[ChatMessage]) -> list[str]:
+    """Return the texts of a model call that were loaded from a checkpoint.
+
+    They belong to earlier turns of this or another process: they have ids and precede this turn's
+    user messages.
     """
     if not trace.is_graph or "thread_id" not in trace.root.metadata or not isinstance(model.inputs, ModelCall):
         return []
     messages = [m for item in model.inputs.messages if (m := as_message(item)) is not None]
-    texts = {one.text for one in said}
+    texts = {message.text for message in user_messages}
     last = max((index for index, m in enumerate(messages) if text_of(m) in texts), default=-1)
     if last < 0 and resume_of(trace) is not None:
         last = len(messages)
-    return [text_of(m) for m in messages[: last + 1] if m.id and m.role in (PEOPLE | ANSWERS)]
+    return [text_of(m) for m in messages[: last + 1] if m.id and m.role in (USER_ROLES | ASSISTANT_ROLES)]
 
 
-def rest_of_input(inputs: Any, said: list[ChatMessage]) -> dict[str, Any]:
-    """The part of a root's input that is no text of a person."""
+def remaining_input(inputs: Any, user_messages: list[ChatMessage]) -> dict[str, Any]:
+    """Return the entries of a root's input that are neither messages, user texts nor empty.
+
+    Example: ``{"messages": […], "locale": "en"}`` → ``{"locale": "en"}``.
+    """
     if not isinstance(inputs, dict) or COMMAND in inputs:
         return {}
-    texts = {one.text for one in said}
+    texts = {message.text for message in user_messages}
     return {
         key: plain_blocks(value)
         for key, value in inputs.items()

@@ -1,4 +1,4 @@
-"""The chart of the documentation: bars for each contender, a panel for each workload, as SVG."""
+"""The chart of the documentation: an SVG with a panel per workload and a bar per contender."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ text { font: 13px system-ui, sans-serif; fill: #24292f }
 
 
 def svg(rounds: Rounds) -> str:
-    """Slow-down in the calling thread against no tracing; a bar that is cut says its value."""
+    """Draw the slow-down of the calling thread relative to no tracing."""
     names = [name for name in measured(rounds) if name != "none"]
     workloads = [name for name in BURSTS if name in rounds[0]["none"]]
     height = len(workloads) * (_PANEL + len(names) * (_BAR + _GAP)) + 10
     picture = ET.Element(
         "svg", xmlns="http://www.w3.org/2000/svg", viewBox=f"0 0 {_WIDTH} {height}", role="img", width=str(_WIDTH)
     )
-    ET.SubElement(picture, "title").text = "Slow-down of the calling thread against no tracing (1.00 is free)"
+    ET.SubElement(picture, "title").text = "Slow-down of the calling thread relative to no tracing (1.00: no overhead)"
     ET.SubElement(picture, "style").text = _STYLE
     worst = max((ratio(rounds, name, w, "wall").median for name in names for w in workloads), default=2.0)
-    # On a logarithmic axis a bar still tells "how many times", and 1.1 beside 30 can be seen.
+    # Logarithmic, so that 1.1 and 30 are both visible.
     scale = (_WIDTH - _LABELS - 150) / math.log2(max(2.0, worst))
     top = 0
     for workload in workloads:
@@ -52,8 +52,8 @@ def _panel(picture: ET.Element, rounds: Rounds, workload: str, names: list[str],
         bar = {"x": f"{_LABELS}", "y": f"{y}", "width": f"{length:.1f}", "height": f"{_BAR}", "rx": "2", "class": kind}
         ET.SubElement(picture, "rect", bar)
         share = lost(rounds, name, workload)
-        told = f"{values[name]:.2f}×" + (f", loses {max(share, 0.01):.0%}" if share else "")
-        _text(picture, _LABELS + length + 6, y + 12, told, "value")
+        label = f"{values[name]:.2f}×" + (f", loses {max(share, 0.01):.0%}" if share else "")
+        _text(picture, _LABELS + length + 6, y + 12, label, "value")
         y += _BAR + _GAP
 
 

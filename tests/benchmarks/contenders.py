@@ -1,8 +1,7 @@
-"""Who is measured, what each needs installed, and how each is switched on.
+"""The contenders: what each needs installed, and how to start it.
 
-`start` runs in the contender's own environment. Every tracer is set up as its documentation
-tells, exports to the sink, and keeps its default limits; where a default had to change, the
-reason stands beside it.
+`start` runs in the environment of the contender. Every tracer is set up according to its documentation,
+exports to the sink and keeps its default limits. A comment explains each changed default.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _OTLP = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
 
 @dataclass
 class Session:
-    """A contender that runs: the handlers to pass to each invocation, and how to wait for delivery."""
+    """A running contender: the handlers to pass to each invocation, and a function that waits for delivery."""
 
     flush: Callable[[], object]
     handlers: list[Any] = field(default_factory=list)
@@ -27,7 +26,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Contender:
-    """`package` is the one whose version is told; `environment` names the virtual environment."""
+    """A tracer to measure. The version of `package` is reported; `environment` names the virtual environment."""
 
     name: str
     title: str
@@ -36,7 +35,7 @@ class Contender:
     requires: tuple[str, ...]
     start: Callable[[str], Session]
     own_conversations: bool = False
-    """Each invocation in a conversation of its own, else all of a round in one."""
+    """Run each invocation in a separate conversation instead of one conversation per round."""
 
 
 def _nothing(address: str) -> Session:
@@ -61,7 +60,7 @@ def _gati(address: str) -> Session:
         api_key="gf_benchmark",
         base_url=f"{address}/api/v1",
         spool_dir=tempfile.mkdtemp(prefix="gati-benchmark-"),
-        # By default a text of more than 64 KB is shortened: that would be fewer bytes than the others send.
+        # By default, texts above 64 KB are truncated. The other tracers send them in full.
         max_field_bytes=1_000_000,
         max_request_bytes=8_000_000,
     )
@@ -115,7 +114,7 @@ CONTENDERS = {
         Contender("none", "no tracing", "none", "langchain-core", (), _nothing),
         Contender("no-op", "a handler that does nothing", "none", "langchain-core", (), _no_op),
         Contender("gati", "gati, one conversation", "gati", "gati-greenflash", (), _gati),
-        Contender("gati-own", "gati, each its own conversation", "gati", "gati-greenflash", (), _gati, True),
+        Contender("gati-own", "gati, separate conversations", "gati", "gati-greenflash", (), _gati, True),
         Contender("langsmith", "LangSmith", "langsmith", "langsmith", ("langsmith",), _langsmith),
         Contender("langfuse", "Langfuse", "langfuse", "langfuse", ("langfuse",), _langfuse),
         Contender(

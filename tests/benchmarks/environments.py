@@ -16,18 +16,18 @@ from tests.benchmarks.contenders import CONTENDERS, LANGCHAIN, Contender
 ROOT = Path(__file__).parents[2]
 SINK = "sink"
 _SHARED = ("langchain", "langchain-core", "langgraph", "langgraph-checkpoint", "langgraph-prebuilt", "pydantic")
-"""What must be the same for everybody, or the contenders would not run the same program."""
+"""Packages pinned to the same version in all environments, so that all contenders run the same program."""
 
 _OPTIONS = ("GATI_", "GREENFLASH_", "LANGSMITH_", "LANGCHAIN_", "LANGFUSE_", "OTEL_", "TRACELOOP_", "PYTHON")
 
 
 def default_folder() -> Path:
-    """Where the environments are kept between runs."""
+    """Return the folder that keeps the environments between runs."""
     return Path(platformdirs.user_cache_dir("gati-benchmarks", appauthor=False))
 
 
 class Environments:
-    """The environments below `folder`; with `install` each is made or brought up to date when it is first asked for."""
+    """The environments below `folder`. With `install`, each is created or updated on first use."""
 
     def __init__(self, folder: Path, install: bool = True) -> None:
         self._folder = folder
@@ -36,7 +36,7 @@ class Environments:
         self._constraints = folder / "constraints.txt"
 
     def python(self, name: str) -> str:
-        """The interpreter of an environment: a contender's, or the sink's."""
+        """Return the Python of the environment of a contender or the sink."""
         path = self._folder / name / ("Scripts" if os.name == "nt" else "bin") / "python"
         if name not in self._ready:
             if self._install or not path.exists():
@@ -46,7 +46,7 @@ class Environments:
 
     def _make(self, name: str, python: Path) -> None:
         if name != "none" and (self._install or not self._constraints.exists()):
-            # The environment without tracers says which LangChain everybody gets.
+            # The environment without tracers determines the versions for all.
             self._constraints.write_text("".join(f"{p}=={v}\n" for p, v in self._shared().items()), "utf-8")
         print(f"environment {name}", file=sys.stderr)
         uv = _uv()
@@ -63,18 +63,18 @@ class Environments:
         return {name: version for name, version in self.versions("none").items() if name in _SHARED}
 
     def versions(self, name: str) -> dict[str, str]:
-        """All packages of an environment with their versions."""
+        """Return the versions of all packages in an environment."""
         code = (
             "import json, importlib.metadata as m;"
             "print(json.dumps({d.name.lower().replace('_', '-'): d.version for d in m.distributions()}))"
         )
         done = subprocess.run([self.python(name), "-c", code], check=True, capture_output=True, text=True, env=clean())
-        told: dict[str, str] = json.loads(done.stdout)
-        return told
+        versions: dict[str, str] = json.loads(done.stdout)
+        return versions
 
 
 def clean() -> dict[str, str]:
-    """The environment variables of a measured process: none that would switch a tracer on or off."""
+    """Return environment variables without those that configure a tracer."""
     return {name: value for name, value in os.environ.items() if not name.startswith(_OPTIONS)} | {
         "PYTHONHASHSEED": "0"
     }

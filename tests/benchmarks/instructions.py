@@ -1,9 +1,9 @@
-"""What a turn costs in instructions, which are the same on a busy machine: `python -m tests.benchmarks.instructions
-ADDRESS`, where valgrind is installed (a package of Debian's). Prints one line of JSON.
+"""Count the instructions of a turn, which do not depend on the load of the machine:
+`python -m tests.benchmarks.instructions ADDRESS`. Requires valgrind. Prints one line of JSON.
 
-Counted is what the whole process executes in user space, sending included; not what the kernel does for it, and nothing
-is told of the processor's caches, which is where time goes beyond the count. The garbage collector is off, because its
-runs fall as they fall. Two runs of different length are compared, so that the start of the process does not count.
+Counts what the whole process executes in user space, including sending. Excludes the kernel and the effects of
+processor caches. The garbage collector is disabled, because its runs are irregular. The difference between two runs of
+different length excludes the start of the process.
 """
 
 from __future__ import annotations
@@ -26,20 +26,19 @@ from tests.benchmarks.workloads import WORKLOADS
 PARTS = {
     "none": "no tracing",
     "dispatch": "a handler that does nothing",
-    "callbacks": "gati's callbacks, nothing assembled",
-    "one": "gati, all delivered, one conversation",
-    "own": "gati, all delivered, each its own",
+    "callbacks": "gati's callbacks only",
+    "one": "gati, everything delivered, one conversation",
+    "own": "gati, everything delivered, separate conversations",
 }
 COUNTED = ("agent", "chain", "graph")
 WARM, SHORT, LONG = 100, 100, 300
-"""Turns before the count, and in the two runs that are compared."""
+"""Number of turns to warm up, and in the two runs that are compared."""
 STRETCHED = 50
-"""How many times slower a program is under valgrind: gati's waits are made as much longer, so that as many turns as
-else are worked on together."""
+"""Slow-down under valgrind. gati's intervals are extended by the same factor, so that batches keep their size."""
 
 
 def main() -> None:
-    """Count everything, or be what is counted."""
+    """Count everything, or run one program to be counted."""
     address, *run = sys.argv[1:]
     if run:
         part, workload, turns = run
@@ -49,7 +48,7 @@ def main() -> None:
 
 
 def counted(python: str, address: str) -> dict[str, dict[str, int]] | None:
-    """Instructions of a turn: workload → part; None where there is no valgrind."""
+    """Return the instructions per turn: workload → part. None without valgrind."""
     if shutil.which("valgrind") is None:
         return None
     runs = [(workload, part, turns) for workload in COUNTED for part in PARTS for turns in (SHORT, LONG)]
@@ -74,7 +73,7 @@ def _total(python: str, address: str, workload: str, part: str, turns: int) -> i
 
 
 def work(address: str, part: str, workload: str, turns: int) -> None:
-    """The program that is counted."""
+    """Run the program to be counted."""
     flush = _start(address, part)
     run = WORKLOADS[workload].make(lambda: {"metadata": {"thread_id": uuid.uuid4().hex if part == "own" else workload}})
     gc.disable()
@@ -82,7 +81,7 @@ def work(address: str, part: str, workload: str, turns: int) -> None:
         for _ in range(count):
             run()
         flush()
-    os._exit(0)  # the interpreter's end is none of the turns'
+    os._exit(0)  # skip the shutdown of the interpreter
 
 
 def _start(address: str, part: str) -> Callable[[], object]:

@@ -1,9 +1,9 @@
-"""One contender: `python -m tests.benchmarks.measure CONTENDER ADDRESS SCALE`, in its environment.
+"""Measure one contender in its environment: `python -m tests.benchmarks.measure CONTENDER ADDRESS SCALE`.
 
-Reads names of workloads, a line each, and answers each with a line of JSON: one burst. Before its
-first burst a workload is warmed up, delivered, and run once with all the time in the world to
-learn what should arrive. Wall time is the calling thread's, over the burst; the CPU time is the
-whole process's, until everything is delivered.
+Reads names of workloads from stdin, one per line, runs a burst of each, and prints the result as a line of
+JSON. Before the first burst, a workload is warmed up and then run once without time pressure, to learn
+how much should arrive. Wall time is that of the calling thread during the burst. CPU time is that of the
+process until everything is delivered.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from tests.benchmarks.workloads import WORKLOADS, Configs, Workload
 
 
 def main() -> None:
-    """Measure what is asked for, until nothing more is."""
+    """Measure each requested workload until stdin is closed."""
     name, address, scale = sys.argv[1:]
     contender = CONTENDERS[name]
     session = contender.start(address)
     ready: dict[str, Measured] = {}
     for line in sys.stdin:
-        asked = line.strip()
-        if asked not in ready:
-            ready[asked] = Measured(WORKLOADS[asked], contender, session, address, float(scale))
-        print(json.dumps(ready[asked].burst()), flush=True)
+        workload_name = line.strip()
+        if workload_name not in ready:
+            ready[workload_name] = Measured(WORKLOADS[workload_name], contender, session, address, float(scale))
+        print(json.dumps(ready[workload_name].burst()), flush=True)
 
 
 class Measured:
-    """A workload that is warm; times in seconds for one invocation of it."""
+    """A warmed-up workload. Times are seconds per invocation."""
 
     def __init__(
         self, workload: Workload, contender: Contender, session: Session, address: str, scale: float = 1.0
@@ -52,34 +52,36 @@ class Measured:
         _arrived(address)
         (workload.probe or workload.make)(configs)()
         session.flush()
-        self._alone = _arrived(address)
+        self._single_run = _arrived(address)
 
     def burst(self) -> dict[str, Any]:
-        """Run it `count` times without a pause, and deliver."""
-        workload, count, alone = self._workload, self._count, self._alone
+        """Run it `count` times without a pause, and wait for delivery."""
+        workload, count, single_run = self._workload, self._count, self._single_run
         _arrived(self._address)
         times = burst(self._run, count, self._session)
-        came = _arrived(self._address)
+        received = _arrived(self._address)
         turns = count * workload.turns
-        # The probe of a conversation has half the turns; in all else it is one invocation.
-        expected = alone["items"] * count * (2 if workload.probe else 1)
+        # The probe of a conversation has half the turns; otherwise it is one invocation.
+        expected = single_run["items"] * count * (2 if workload.probe else 1)
         return {
             **times,
             "turns": turns,
-            "requests": came["requests"],
-            "bytes_per_turn": came["bytes"] / turns,
-            "wire_bytes_per_turn": came["wire_bytes"] / turns,
-            "items_per_turn": came["items"] / turns,
+            "requests": received["requests"],
+            "bytes_per_turn": received["bytes"] / turns,
+            "wire_bytes_per_turn": received["wire_bytes"] / turns,
+            "items_per_turn": received["items"] / turns,
             "expected": expected,
-            "arrived": came["items"],
-            "faults": came["faults"],
-            "fault": came["fault"],
-            "growth": came["bytes"] / count / alone["bytes"] if workload.probe and alone["bytes"] else None,
+            "arrived": received["items"],
+            "faults": received["faults"],
+            "fault": received["fault"],
+            "growth": received["bytes"] / count / single_run["bytes"]
+            if workload.probe and single_run["bytes"]
+            else None,
         }
 
 
 def burst(run: Callable[[], None], count: int, session: Session) -> dict[str, Any]:
-    """Run it `count` times without a pause, and deliver; times in seconds for one."""
+    """Call `run` `count` times without a pause, and wait for delivery. Times are seconds per call."""
     gc.collect()
     clock = time.perf_counter
     laps = []
@@ -105,25 +107,25 @@ def burst(run: Callable[[], None], count: int, session: Session) -> dict[str, An
 
 
 def _configs(contender: Contender, session: Session, workload: Workload) -> Configs:
-    """The same config for every contender: a conversation's id, and the handlers to attach."""
-    # A program that hands over a history of its own has a conversation of its own.
+    """Return a function that creates configs with a conversation id and the handlers of the contender."""
+    # A program that passes its own history needs a new conversation each time.
     each = contender.own_conversations or workload.probe is not None
     base, numbers = uuid.uuid4().hex, itertools.count()
 
     def config() -> dict[str, Any]:
         name = f"{base}-{next(numbers)}" if each else base
-        told: dict[str, Any] = {"metadata": {"thread_id": name}}
+        result: dict[str, Any] = {"metadata": {"thread_id": name}}
         if session.handlers:
-            told["callbacks"] = session.handlers
-        return told
+            result["callbacks"] = session.handlers
+        return result
 
     return config
 
 
 def _arrived(address: str) -> dict[str, Any]:
     with urllib.request.urlopen(f"{address}/sink/count", data=b"", timeout=300) as answer:
-        told: dict[str, Any] = json.load(answer)
-    return told
+        result: dict[str, Any] = json.load(answer)
+    return result
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""gati alone, closer: what each callback costs, how long the background thread keeps the interpreter,
-what import and `init` cost, what a waiting turn holds in memory.
+"""Measure gati alone: time per callback, how long the background thread holds the interpreter,
+time of import and `init`, and memory of a buffered turn.
 
 Runs in gati's environment: `python -m tests.benchmarks.micro ADDRESS`, prints one line of JSON.
 Times are in microseconds unless the name says otherwise.
@@ -32,27 +32,27 @@ EVENTS = (
 
 
 def main() -> None:
-    """Measure everything and tell it."""
+    """Measure everything and print it."""
     address = sys.argv[1]
-    told: dict[str, Any] = {"import": imports(address), "callbacks": {"deque": summary(of_a_deque())}}
+    results: dict[str, Any] = {"import": imports(address), "callbacks": {"deque": summary(deque_callbacks())}}
     from tests.benchmarks.contenders import CONTENDERS
 
     session = CONTENDERS["gati"].start(address)
     session.flush()
     from gati.langchain.callback import handler
 
-    told["callbacks"]["gati"] = summary(callbacks(handler, session.flush))
-    told["model_start"] = {size: model_start(handler, size) for size in (3, 1000)}
-    told["state_1_mb"] = large_state(handler)
+    results["callbacks"]["gati"] = summary(callbacks(handler, session.flush))
+    results["model_start"] = {size: model_start(handler, size) for size in (3, 1000)}
+    results["state_1_mb"] = large_state(handler)
     session.flush()
-    told["hold_ms"] = holds(session.flush)
-    told["memory_per_turn"] = memory()
-    print("\n" + json.dumps(told), flush=True)
+    results["hold_ms"] = interpreter_latency(session.flush)
+    results["memory_per_turn"] = memory()
+    print("\n" + json.dumps(results), flush=True)
 
 
 def imports(address: str) -> dict[str, float]:
-    """Milliseconds that `import gati`, its `observe` and `observe.init` add to a program that has langchain_core;
-    medians of fresh processes.
+    """Return the milliseconds that `import gati`, `observe` and `observe.init` add to a program that has imported
+    langchain_core: medians of fresh processes.
     """
     code = (
         "import sys, tempfile, time\n"
@@ -70,7 +70,7 @@ def imports(address: str) -> dict[str, float]:
 
 
 def timed(target: Any) -> Laps:
-    """Let every callback of a handler note how long it took; the clock's own time is subtracted later."""
+    """Wrap every callback of a handler to record its duration, including the overhead of the clock."""
     laps: Laps = {}
     for event in EVENTS:
         note = laps.setdefault(event, []).append
@@ -90,7 +90,7 @@ def _timed(function: Callable[..., Any], note: Callable[[int], None]) -> Callabl
 
 
 def callbacks(handler: Any, flush: Callable[[], object], bursts: int = 40, runs: int = 25) -> Laps:
-    """Each callback on the agent, in bursts, with the deliveries in between."""
+    """Time the callbacks of the agent in bursts, with deliveries between them."""
     run = agent(lambda: {"metadata": {"thread_id": "one"}})
     for _ in range(50):
         run()
@@ -104,8 +104,8 @@ def callbacks(handler: Any, flush: Callable[[], object], bursts: int = 40, runs:
     return laps
 
 
-def of_a_deque(runs: int = 1000) -> Laps:
-    """The same for a handler that appends its arguments to a deque: what cannot be undercut."""
+def deque_callbacks(runs: int = 1000) -> Laps:
+    """Time a handler that appends its arguments to a deque: the lower bound."""
     from langchain_core.callbacks import BaseCallbackHandler
 
     kept: deque[Any] = deque(maxlen=10_000)
@@ -122,10 +122,10 @@ def of_a_deque(runs: int = 1000) -> Laps:
 
 
 def summary(laps: Laps) -> dict[str, dict[str, float]]:
-    """Median and 99th percentile of each callback, and of all together."""
+    """Return median and 99th percentile of each callback and of all together."""
     clock = _clock()
-    told = {event: _percentiles(values, clock) for event, values in laps.items() if values}
-    return told | {"all": _percentiles([value for values in laps.values() for value in values], clock)}
+    results = {event: _percentiles(values, clock) for event, values in laps.items() if values}
+    return results | {"all": _percentiles([value for values in laps.values() for value in values], clock)}
 
 
 def _percentiles(values: list[int], clock: float) -> dict[str, float]:
@@ -135,7 +135,7 @@ def _percentiles(values: list[int], clock: float) -> dict[str, float]:
 
 
 def _clock() -> float:
-    """What the wrapper itself costs, in nanoseconds."""
+    """Return the overhead of the wrapper in nanoseconds."""
     laps: list[int] = []
     call = _timed(lambda *args, **more: None, laps.append)
     for _ in range(10_000):
@@ -144,7 +144,7 @@ def _clock() -> float:
 
 
 def model_start(handler: Any, size: int, runs: int = 300) -> float:
-    """Median of a model's start with a history of `size` messages, all but the last two known already."""
+    """Return the median time of a model start with `size` messages, of which only the last two are new."""
     from langchain_core.messages import AIMessage, HumanMessage
 
     history: list[Any] = []
@@ -162,7 +162,7 @@ def model_start(handler: Any, size: int, runs: int = 300) -> float:
 
 
 def large_state(handler: Any, runs: int = 100) -> dict[str, float]:
-    """A graph's start and end with a state of 1 MB: a thousand documents and a long history."""
+    """Time the start and end of a graph with a state of 1 MB: many documents and a long history."""
     from langchain_core.messages import AIMessage, HumanMessage
 
     state = {
@@ -180,9 +180,11 @@ def large_state(handler: Any, runs: int = 100) -> dict[str, float]:
     return _percentiles(laps, 0.0)
 
 
-def holds(flush: Callable[[], object], turns: int = 400, seconds: float = 3.0) -> dict[str, dict[str, float]]:
-    """How late another thread gets the interpreter, in milliseconds, while turns are assembled and delivered in
-    the background, the same while a flush waits for them, and in a process that does nothing.
+def interpreter_latency(
+    flush: Callable[[], object], turns: int = 400, seconds: float = 3.0
+) -> dict[str, dict[str, float]]:
+    """Return how long another thread waits for the interpreter, in milliseconds, while turns are delivered in the
+    background, while a flush waits for delivery, and in an idle process.
     """
     from gati import observe
     from gati.langchain.current import current
@@ -193,7 +195,7 @@ def holds(flush: Callable[[], object], turns: int = 400, seconds: float = 3.0) -
     run = agent(lambda: {"metadata": {"thread_id": uuid.uuid4().hex}})
 
     def recorded() -> list[Any]:
-        # The program's own work holds the interpreter, too; so it is done before the probe looks.
+        # The program holds the interpreter too, so run it before the probe starts.
         records: list[Any] = []
         recorder.put = records.append
         for _ in range(turns):
@@ -205,7 +207,7 @@ def holds(flush: Callable[[], object], turns: int = 400, seconds: float = 3.0) -
         for number, record in enumerate(records):
             put(record)
             if not number % 100:
-                time.sleep(0.0005)  # the probe looks for the background's stretches, not for this one
+                time.sleep(0.0005)  # yield, so that the probe measures only the background thread
 
     def deliver(records: list[Any]) -> None:
         leave(records)
@@ -217,20 +219,20 @@ def holds(flush: Callable[[], object], turns: int = 400, seconds: float = 3.0) -
         flush()
 
     some, others = recorded(), recorded()
-    # A full collection of the garbage collector holds the interpreter as long as the program's own heap is large.
+    # A full garbage collection of a large heap holds the interpreter too.
     gc.collect()
     gc.freeze()
     try:
         return {
-            "without": _late(lambda: time.sleep(seconds)),
-            "delivering": _late(partial(deliver, some)),
-            "flushing": _late(partial(flush_them, others)),
+            "without": _latency(lambda: time.sleep(seconds)),
+            "delivering": _latency(partial(deliver, some)),
+            "flushing": _latency(partial(flush_them, others)),
         }
     finally:
         gc.unfreeze()
 
 
-def _late(work: Callable[[], object]) -> dict[str, float]:
+def _latency(work: Callable[[], object]) -> dict[str, float]:
     late: list[int] = []
     stop = False
 
@@ -250,7 +252,7 @@ def _late(work: Callable[[], object]) -> dict[str, float]:
 
 
 def memory(turns: int = 200) -> int:
-    """Bytes that a turn of the agent holds while it waits in the buffer."""
+    """Return the bytes that a turn of the agent takes in the buffer."""
     from gati.langchain.current import current
 
     recorder = current.recorder

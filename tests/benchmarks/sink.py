@@ -1,9 +1,9 @@
-"""Where every contender delivers: a server on loopback, in a process of its own, that keeps what came.
+"""The server to which every contender exports: it runs in a separate process and stores what it receives.
 
-It answers at once, and takes the requests apart only when it is asked for its count, so that
-counting costs the contenders nothing. Run it as `python -m tests.benchmarks.sink`; it prints its
-address. `POST /sink/count` answers what came since the last count, and forgets it; after
-`POST /sink/refuse` everything is answered with 503 until `POST /sink/take`.
+It responds at once and parses requests only when a count is requested, so that counting does not slow the
+contenders. Run it as `python -m tests.benchmarks.sink`; it prints its address. `POST /sink/count` returns
+the counts since the last call and resets them. After `POST /sink/refuse`, every request gets a 503 until
+`POST /sink/take`.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _LANGSMITH_INFO = {
     },
     "instance_flags": {"zstd_compression_enabled": True},
 }  # fmt: skip
-"""What LangSmith's service says of itself; without it the client falls back to its slower way."""
+"""LangSmith's server info. Without it, the client uses a slower protocol."""
 
 _RUN = re.compile(rb'name="(?:post|patch)\.([0-9a-f-]{36})"')
 
 
 @dataclass
 class Count:
-    """What came: `items` are messages, spans or runs, each counted once; `faults` are requests
-    that the contract of Greenflash forbids."""
+    """Counts of received data. `items` are distinct messages, spans or runs. `faults` are requests that violate
+    the Greenflash API."""
 
     requests: int = 0
     wire_bytes: int = 0
@@ -43,7 +43,7 @@ class Count:
 
 
 @dataclass
-class _Kept:
+class _Request:
     path: str
     encoding: str
     body: bytes
@@ -53,8 +53,8 @@ class Sink:
     """The ASGI application."""
 
     def __init__(self) -> None:
-        self.kept: list[_Kept] = []
-        self.refuses = False
+        self.received: list[_Request] = []
+        self.rejects = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -63,7 +63,7 @@ class Sink:
         while True:
             part = await receive()
             if part["type"] == "http.disconnect":
-                return  # given up by its sender: nothing has arrived
+                return  # abandoned by the client
             body += part.get("body", b"")
             if not part.get("more_body"):
                 break
@@ -71,14 +71,14 @@ class Sink:
         if path == "/sink/count":
             status, answer = 200, orjson.dumps(asdict(self._count()))
         elif path in ("/sink/refuse", "/sink/take"):
-            self.refuses = path == "/sink/refuse"
+            self.rejects = path == "/sink/refuse"
             status, answer = 200, b"{}"
-        elif self.refuses:
+        elif self.rejects:
             status, answer = 503, b"{}"
         else:
             encoding = dict(scope["headers"]).get(b"content-encoding", b"").decode()
             if scope["method"] in ("POST", "PATCH", "PUT"):
-                self.kept.append(_Kept(path, encoding, body))
+                self.received.append(_Request(path, encoding, body))
             status, answer = self._answer(path, body)
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -89,9 +89,9 @@ class Sink:
         if path == "/info":
             return 200, orjson.dumps(_LANGSMITH_INFO)
         if path.endswith("/traces"):
-            return 200, b""  # an empty protobuf message: all spans taken
+            return 200, b""  # an empty protobuf message: all spans accepted
         if path.endswith("/messages"):
-            told = orjson.loads(body)
+            payload = orjson.loads(body)
             answers = [
                 {
                     "messageId": str(number),
@@ -99,30 +99,30 @@ class Sink:
                     "status": "success",
                     "externalMessageId": message.get("externalMessageId"),
                 }
-                for number, message in enumerate(told["messages"])
+                for number, message in enumerate(payload["messages"])
             ]
-            conversation = str(told.get("externalConversationId") or told.get("conversationId"))
+            conversation = str(payload.get("externalConversationId") or payload.get("conversationId"))
             return 201, orjson.dumps({"success": True, "conversationId": conversation, "messages": answers})
         return 200, b"{}"
 
     def _count(self) -> Count:
-        kept, self.kept = self.kept, []
-        count = Count(requests=len(kept), wire_bytes=sum(len(request.body) for request in kept))
-        seen: set[Any] = set()
-        for request in kept:
-            plain = _plain(request)
-            count.bytes += len(plain)
+        received, self.received = self.received, []
+        count = Count(requests=len(received), wire_bytes=sum(len(request.body) for request in received))
+        item_ids: set[Any] = set()
+        for request in received:
+            body = _decompress(request)
+            count.bytes += len(body)
             if request.path.endswith("/traces"):
-                count.items += _spans(plain)
+                count.items += _spans(body)
             elif request.path.endswith("/messages"):
-                _messages(plain, seen, count)
+                _messages(body, item_ids, count)
             else:
-                seen.update(_RUN.findall(plain))
-        count.items += len(seen)
+                item_ids.update(_RUN.findall(body))
+        count.items += len(item_ids)
         return count
 
 
-def _plain(request: _Kept) -> bytes:
+def _decompress(request: _Request) -> bytes:
     if request.encoding == "gzip":
         return gzip.decompress(request.body)
     if request.encoding == "deflate":
@@ -137,21 +137,21 @@ def _plain(request: _Kept) -> bytes:
 def _spans(body: bytes) -> int:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-    told = ExportTraceServiceRequest.FromString(body)
-    return sum(len(scope.spans) for resource in told.resource_spans for scope in resource.scope_spans)
+    payload = ExportTraceServiceRequest.FromString(body)
+    return sum(len(scope.spans) for resource in payload.resource_spans for scope in resource.scope_spans)
 
 
-def _messages(body: bytes, seen: set[Any], count: Count) -> None:
-    """Count messages once each, and hold each request against the contract."""
+def _messages(body: bytes, item_ids: set[Any], count: Count) -> None:
+    """Count distinct messages, and validate each request."""
     from gati.studio.api import validation
 
-    told = orjson.loads(body)
-    fault = validation.find_error("messages", told) or ", ".join(validation.unknown_keys("messages", told))
+    payload = orjson.loads(body)
+    fault = validation.find_error("messages", payload) or ", ".join(validation.unknown_keys("messages", payload))
     if fault:
         count.faults += 1
         count.fault = fault
-    conversation = told.get("externalConversationId")
-    seen.update((conversation, message["externalMessageId"]) for message in told["messages"])
+    conversation = payload.get("externalConversationId")
+    item_ids.update((conversation, message["externalMessageId"]) for message in payload["messages"])
 
 
 def main() -> None:

@@ -1,9 +1,8 @@
-"""Costs that cannot be measured in time on a shared machine, counted instead.
+"""Performance limits that are counted, because times vary on shared machines.
 
-Counted are the bytecodes that gati's own functions execute, objects and bytes that waiting
-records hold, and bytes that are sent: the same at every run. Python's versions compile to
-different numbers of bytecodes, so each bound leaves a third as much again; a copy of a
-history or a second walk over a turn is many times that.
+Counts the bytecodes executed by gati, the objects and bytes held by buffered records, and the bytes
+sent, which are the same in every run. Python versions compile to different numbers of bytecodes, so each
+bound leaves a margin of a third. Copying a history or walking over a turn twice would exceed it by far.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ from gati.langchain.current import current
 from gati.langchain.recorder import Recorder
 from gati.settings import load
 from gati.trace.assembler import Assembler
-from gati.trace.turn_builder import Options
 from tests.benchmarks import workloads
 
 OURS = str(Path(gati.__file__).parent)
@@ -41,7 +39,7 @@ Calls = list[tuple[str, tuple[Any, ...], dict[str, Any]]]
 
 
 class Capture(BaseCallbackHandler):
-    """Keeps the callbacks of a program, so that they can be made again."""
+    """Records the callbacks of a program, so that they can be replayed."""
 
     run_inline = True
 
@@ -58,7 +56,7 @@ for _event in ("chain_start", "chain_end", "chat_model_start", "llm_new_token", 
 
 
 def callbacks_of(workload: Callable[[workloads.Configs], Callable[[], None]]) -> Calls:
-    """The callbacks of one invocation."""
+    """Return the callbacks of one invocation."""
     capture = Capture()
     run = workload(lambda: {"callbacks": [capture], "metadata": {"thread_id": "c"}})
     run()
@@ -68,7 +66,7 @@ def callbacks_of(workload: Callable[[workloads.Configs], Callable[[], None]]) ->
 
 
 def bytecodes(work: Callable[[], object]) -> int:
-    """Bytecodes that functions of gati execute, in this thread, during `work`."""
+    """Count the bytecodes that gati executes in this thread during `work`."""
     count = 0
 
     def inside(frame: FrameType, event: str, _: object) -> Any:
@@ -83,7 +81,7 @@ def bytecodes(work: Callable[[], object]) -> int:
         return inside
 
     before = sys.gettrace()
-    sys._getframe().f_trace_opcodes = True  # Python 3.12 asks for this when tracing begins
+    sys._getframe().f_trace_opcodes = True  # required by Python 3.12 before tracing starts
     sys.settrace(entered)
     try:
         work()
@@ -94,7 +92,7 @@ def bytecodes(work: Callable[[], object]) -> int:
 
 @pytest.fixture
 def records(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Where a recorder of its own leaves what the callbacks tell."""
+    """Install a recorder; return the list to which it appends records."""
     kept: list[Any] = []
     monkeypatch.setattr(current, "recorder", Recorder(kept.append))
     monkeypatch.setattr(current, "report_error", pytest.fail)
@@ -102,7 +100,7 @@ def records(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def play(calls: Calls) -> None:
-    """Make the callbacks again, as those of new runs."""
+    """Replay the callbacks with new run ids."""
     names: dict[Any, uuid.UUID] = defaultdict(uuid.uuid4)
     for event, args, more in calls:
         parent = more.get("parent_run_id")
@@ -115,7 +113,7 @@ def play(calls: Calls) -> None:
     [(workloads.agent, 11_000), (workloads.chain, 5_000), (workloads.graph, 12_500)],
     ids=["agent", "chain", "graph"],
 )
-def test_a_turn_costs_the_user_no_more_bytecodes(
+def test_callbacks_stay_within_their_bytecode_budget(
     workload: Callable[[workloads.Configs], Callable[[], None]], bound: int, records: list[Any]
 ) -> None:
     calls = callbacks_of(workload)
@@ -123,7 +121,7 @@ def test_a_turn_costs_the_user_no_more_bytecodes(
     assert bound / 4 < bytecodes(lambda: play(calls)) < bound
 
 
-def test_a_token_costs_next_to_nothing(records: list[Any]) -> None:
+def test_a_streamed_token_costs_few_bytecodes(records: list[Any]) -> None:
     calls = callbacks_of(workloads.streaming)
     tokens = sum(event == "on_llm_new_token" for event, _, _ in calls)
     silent = [call for call in calls if call[0] != "on_llm_new_token"]
@@ -145,7 +143,7 @@ def test_a_long_history_costs_no_more_than_a_short_one(records: list[Any]) -> No
     assert cost(1_000) < 1.5 * cost(4)
 
 
-def test_a_waiting_turn_holds_little_memory_and_few_objects(records: list[Any]) -> None:
+def test_a_buffered_turn_holds_little_memory_and_few_objects(records: list[Any]) -> None:
     calls = callbacks_of(workloads.agent)
     play(calls)
     records.clear()
@@ -165,8 +163,9 @@ def test_a_waiting_turn_holds_little_memory_and_few_objects(records: list[Any]) 
 
 
 def requests_of(records: list[Any]) -> list[Any]:
-    """The requests that finished turns become."""
-    return GreenflashEncoder(load(local=False)).encode(Assembler(Options()).feed(records))
+    """Return the requests made from finished turns."""
+    settings = load(local=False)
+    return GreenflashEncoder(settings).encode(Assembler(settings).feed(records))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +173,7 @@ def requests_of(records: list[Any]) -> list[Any]:
     [(workloads.agent, 31_000), (workloads.chain, 17_500), (workloads.graph, 33_000)],
     ids=["agent", "chain", "graph"],
 )
-def test_a_turn_costs_the_background_no_more_bytecodes(
+def test_background_work_stays_within_its_bytecode_budget(
     workload: Callable[[workloads.Configs], Callable[[], None]], bound: int, records: list[Any]
 ) -> None:
     calls = callbacks_of(workload)
@@ -194,8 +193,9 @@ def test_a_finished_turn_leaves_nothing_to_the_garbage_collector(
     workload: Callable[[workloads.Configs], Callable[[], None]], records: list[Any]
 ) -> None:
     calls = callbacks_of(workload)
-    assembler, encoder = Assembler(Options()), GreenflashEncoder(load(local=False))
-    for _ in range(3):  # the first rounds load and remember
+    settings = load(local=False)
+    assembler, encoder = Assembler(settings), GreenflashEncoder(settings)
+    for _ in range(3):  # the first rounds load modules and fill caches
         play(calls)
         gc.collect()
         gc.disable()
@@ -208,7 +208,7 @@ def test_a_finished_turn_leaves_nothing_to_the_garbage_collector(
     assert found == 0
 
 
-def test_a_turn_of_an_agent_is_few_bytes(records: list[Any]) -> None:
+def test_an_agent_turn_is_sent_in_few_bytes(records: list[Any]) -> None:
     calls = callbacks_of(workloads.agent)
     for _ in range(20):
         play(calls)
@@ -219,14 +219,14 @@ def test_a_long_text_is_sent_once(records: list[Any]) -> None:
     calls = callbacks_of(workloads.long_result)
     play(calls)
     settings = load(local=False, max_field_bytes=1_000_000, max_request_bytes=8_000_000)
-    requests = GreenflashEncoder(settings).encode(Assembler(Options()).feed(records))
+    requests = GreenflashEncoder(settings).encode(Assembler(settings).feed(records))
     assert sum(len(orjson.dumps(request.body)) for request in requests) < 1.2 * len(workloads.LONG_RESULT)
 
 
-def test_the_bytes_of_a_conversation_grow_with_its_length_and_not_with_its_square(records: list[Any]) -> None:
+def test_bytes_sent_grow_linearly_with_the_length_of_a_conversation(records: list[Any]) -> None:
     def size(turns: int) -> int:
         records.clear()
-        # Made for real: the program goes on writing to the history that its callbacks were given.
+        # Not replayed: the program mutates the history that it passed to its callbacks.
         workloads.conversation(lambda: {"callbacks": [handler], "metadata": {"thread_id": str(turns)}}, turns)()
         return sum(len(orjson.dumps(request.body)) for request in requests_of(records))
 

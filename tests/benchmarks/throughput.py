@@ -1,10 +1,9 @@
-"""How fast a spool is drained, and a store is pushed:
+"""Measure how fast a spool is drained and a store is pushed:
 `python -m tests.benchmarks.throughput fill|drain|keep|push ADDRESS FOLDER TURNS one|own`.
 
-`fill` watches agents while the sink refuses everything, and leaves them in the spool; `drain` is
-a second process that takes them over and delivers them through the SDK. `keep` watches agents with
-the embedded store as the destination; `push` runs `gati push` on it. In gati's environment, `push`
-in the sink's, which has the command line.
+`fill` records agents while the sink rejects everything, so that they stay in the spool. `drain` is a second
+process that delivers them. `keep` records agents into the embedded store, and `push` runs `gati push` on
+it. Run in gati's environment; `push` in the sink's, which has the command line installed.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from gati import observe
 
 
 def main() -> None:
-    """Do what the command line says; prints one line of JSON."""
-    what, address, spool, turns, whose = sys.argv[1:]
+    """Run the command; print one line of JSON."""
+    what, address, spool, turns, conversations = sys.argv[1:]
     options: dict[str, Any] = {"api_key": "gf_benchmark", "base_url": f"{address}/api/v1", "spool_dir": spool}
     store = Path(spool) / "studio.db"
     if what == "push":
@@ -32,24 +31,24 @@ def main() -> None:
         return
     if what == "keep":
         observe.init(agent_name="benchmark", local=store, local_max_bytes=4 * 1024**3, spool_dir=spool)
-        _talk(int(turns), whose == "own")
+        _run_turns(int(turns), conversations == "own")
         observe.shutdown(timeout=600.0)
         return
     if what == "fill":
         observe.init(agent_name="benchmark", **options)
-        _talk(int(turns), whose == "own")
+        _run_turns(int(turns), conversations == "own")
         observe.shutdown(timeout=5.0)
         return
     observe.init(agent_name="benchmark", auto_inject=False, **options)
     wall, cpu = time.perf_counter(), time.process_time()
     result = observe.flush(timeout=600.0)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    told = {"messages": observe.stats().delivered, "wall": wall, "cpu": cpu, "timed_out": result.timed_out}
-    print("\n" + json.dumps(told), flush=True)
+    measured = {"messages": observe.stats().delivered, "wall": wall, "cpu": cpu, "timed_out": result.timed_out}
+    print("\n" + json.dumps(measured), flush=True)
 
 
 def _push(address: str, store: Path) -> dict[str, Any]:
-    """The command as a user runs it, its start included."""
+    """Run the command as a user would, including its start."""
     own = {"GREENFLASH_API_KEY": "gf_benchmark", "GREENFLASH_BASE_URL": f"{address}/api/v1"}
     command = [str(Path(sys.executable).parent / "gati"), "push", "--store", str(store), "--json"]
     wall = time.perf_counter()
@@ -58,7 +57,7 @@ def _push(address: str, store: Path) -> dict[str, Any]:
     return {"messages": json.loads(done.stdout)["delivered"], "wall": wall, "cpu": spent.ru_utime + spent.ru_stime}
 
 
-def _talk(turns: int, own: bool) -> None:
+def _run_turns(turns: int, own: bool) -> None:
     from tests.benchmarks.workloads import agent
 
     one = uuid.uuid4().hex
@@ -66,7 +65,7 @@ def _talk(turns: int, own: bool) -> None:
     for number in range(turns):
         run()
         if number % 200 == 199:
-            time.sleep(0.2)  # a burst without a pause would fill the buffer, and that is not what is measured
+            time.sleep(0.2)  # without pauses, the buffer would fill up
 
 
 if __name__ == "__main__":

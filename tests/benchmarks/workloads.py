@@ -1,6 +1,6 @@
-"""What is measured: programs of LangChain and LangGraph whose models and tools answer at once.
+"""The measured programs: LangChain and LangGraph with models and tools that answer at once.
 
-Runs in the environment of each contender, so it imports nothing but LangChain and LangGraph.
+Runs in the environment of each contender, so it imports only LangChain and LangGraph.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
 
 Configs = Callable[[], dict[str, Any]]
-"""Makes the `config` of the next invocation."""
+"""Returns the `config` of the next invocation."""
 
 SYSTEM = (
     "You are the assistant of Wheelhouse, a bicycle shop. Answer in one or two sentences, kindly and exactly. "
@@ -153,8 +153,8 @@ def graph(configs: Configs) -> Callable[[], None]:
 
     for name in names:
         builder.add_node(name, step)
-    for above, below in zip([START, *names], [*names, END], strict=True):
-        builder.add_edge(above, below)
+    for source, target in zip([START, *names], [*names, END], strict=True):
+        builder.add_edge(source, target)
     compiled: Any = builder.compile()
     return lambda: compiled.invoke({"question": QUESTION, "steps": []}, configs())
 
@@ -177,14 +177,14 @@ def concurrent(configs: Configs) -> Callable[[], None]:
     compiled = _agent()
     loop = asyncio.new_event_loop()
 
-    async def one() -> None:
+    async def run_agent() -> None:
         answer = await compiled.ainvoke({"messages": [HumanMessage(QUESTION)]}, configs())
         _check(answer["messages"][-1].content)
 
-    async def all_of_them() -> None:
-        await asyncio.gather(*[one() for _ in range(AGENTS)])
+    async def run_all() -> None:
+        await asyncio.gather(*[run_agent() for _ in range(AGENTS)])
 
-    return lambda: loop.run_until_complete(all_of_them())
+    return lambda: loop.run_until_complete(run_all())
 
 
 def long_result(configs: Configs) -> Callable[[], None]:
@@ -194,7 +194,7 @@ def long_result(configs: Configs) -> Callable[[], None]:
 
 
 def conversation(configs: Configs, turns: int = TURNS) -> Callable[[], None]:
-    """A conversation whose program hands over the whole history at each of its 200 turns."""
+    """A conversation of 200 turns, each of which passes the whole history."""
     compiled = _agent("")
 
     def run() -> None:
@@ -208,7 +208,7 @@ def conversation(configs: Configs, turns: int = TURNS) -> Callable[[], None]:
 
 
 def half_conversation(configs: Configs) -> Callable[[], None]:
-    """The same with half the turns, to see whether its bytes grow with its length."""
+    """The same with half the turns, to measure how the bytes sent grow."""
     return conversation(configs, TURNS // 2)
 
 
@@ -220,8 +220,8 @@ def _check(answer: object) -> None:
 class Workload:
     """A program and how often it runs in a round.
 
-    `count` is chosen so that a round without tracing takes a quarter of a second, and no peer has more to
-    deliver than its queue takes. `probe` is what is run once to learn what arrives when there is time for everything.
+    `count` is chosen so that a round without tracing takes a quarter of a second, and the queue of no contender
+    overflows. `probe` is run once without time pressure to learn how much should arrive.
     """
 
     name: str
@@ -241,7 +241,7 @@ WORKLOADS = {
         Workload("streaming", "agent streaming 200 tokens", streaming, 40),
         Workload("concurrent", "50 concurrent async agents", concurrent, 3, turns=AGENTS),
         Workload("long_result", "200 KB tool result", long_result, 30),
-        Workload("sustained", "the agent again and again, for seconds", agent, 800),
+        Workload("sustained", "the agent without pauses, for seconds", agent, 800),
         Workload("conversation", "conversation of 200 turns", conversation, 1, half_conversation, TURNS),
     )
 }

@@ -1,4 +1,4 @@
-"""The command `gati`, run as a program."""
+"""The `gati` command line, mostly run as a separate process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -30,24 +31,26 @@ PRODUCT = "0b9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a10"
 GATI = "from gati.cli import main; main()"
 
 
-def gati(*arguments: str, program: str = GATI, **variables: str) -> subprocess.CompletedProcess[str]:
+def gati(
+    *arguments: str, program: str = GATI, cwd: Path | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     command = [sys.executable, *WARNINGS, "-c", program, *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
+    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, check=False, timeout=100)
 
 
-def at(server: LocalServer, **more: str) -> dict[str, str]:
+def destination(server: LocalServer, **more: str) -> dict[str, str]:
     return {"GREENFLASH_API_KEY": server.api_key, "GREENFLASH_BASE_URL": server.url, **more}
 
 
-def here(*arguments: str, **variables: str) -> Result:
-    """The command in this process, for what needs none of its own."""
+def invoke(*arguments: str, **variables: str) -> Result:
+    """Run the command in this process."""
     return CliRunner().invoke(app, list(arguments), env=variables)
 
 
-def found(*arguments: str, **variables: str) -> dict[str, dict[str, str]]:
-    """What the doctor finds, by the names of its checks."""
-    return {check["name"]: check for check in json.loads(here("doctor", "--json", *arguments, **variables).stdout)}
+def doctor_checks(*arguments: str, **variables: str) -> dict[str, dict[str, str]]:
+    """Return the checks of `gati doctor` by name."""
+    return {check["name"]: check for check in json.loads(invoke("doctor", "--json", *arguments, **variables).stdout)}
 
 
 def verdicts(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
@@ -56,7 +59,7 @@ def verdicts(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """A store with one conversation."""
+    """Create a store with one conversation."""
     file = tmp_path / "store.db"
     observe.init(local=file, agent_name="tutor")
     with observe.conversation("c-1", user_id="ada"):
@@ -66,7 +69,7 @@ def store(tmp_path: Path) -> Path:
     return file
 
 
-def test_the_demo_shows_its_conversation_from_the_embedded_store(tmp_path: Path):
+def test_demo_prints_its_conversation_from_the_embedded_store(tmp_path: Path):
     file = tmp_path / "store.db"
     done = gati("demo", GATI_LOCAL=str(file))
     assert done.returncode == 0, done.stderr
@@ -80,8 +83,25 @@ def test_the_demo_shows_its_conversation_from_the_embedded_store(tmp_path: Path)
     assert "gati studio" in done.stderr
 
 
-def test_the_demo_delivers_to_greenflash_when_there_is_a_key(greenflash: LocalServer):
-    done = gati("demo", **at(greenflash, GATI_PRODUCT_ID=PRODUCT))
+@pytest.mark.skipif(sys.platform == "win32", reason="runs the command in a POSIX shell")
+def test_demo_prints_commands_that_can_be_copied_without_an_active_environment(tmp_path: Path):
+    scripts = Path(sysconfig.get_path("scripts"))
+    if not (scripts / "gati").exists():
+        pytest.skip("gati is not installed in this environment")
+    folder = scripts.parent
+    environment = {"GATI_LOCAL": str(tmp_path / "store.db"), "PATH": "/nowhere"}
+    done = gati("demo", cwd=folder, **environment)
+    (command,) = re.findall(r"^Print it again: +(.+)$", done.stderr, re.MULTILINE)
+    assert command.startswith(f"{scripts.relative_to(folder)}/gati show demo-")
+    shown = subprocess.run(
+        command, shell=True, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "97.20" in shown.stdout
+
+
+def test_demo_delivers_to_greenflash_if_a_key_is_set(greenflash: LocalServer):
+    done = gati("demo", **destination(greenflash, GATI_PRODUCT_ID=PRODUCT))
     assert done.returncode == 0, done.stderr
     messages = greenflash.messages(product=PRODUCT)
     assert f"{2 * len(messages)} messages delivered to Greenflash" in done.stdout
@@ -90,15 +110,15 @@ def test_the_demo_delivers_to_greenflash_when_there_is_a_key(greenflash: LocalSe
     }  # fmt: skip
 
 
-def test_the_demo_fails_when_greenflash_refuses_the_key(greenflash: LocalServer, tmp_path: Path):
-    done = gati("demo", **at(greenflash, GREENFLASH_API_KEY="gf_wrong", GATI_SPOOL_DIR=str(tmp_path)))
+def test_demo_fails_if_greenflash_rejects_the_key(greenflash: LocalServer, tmp_path: Path):
+    done = gati("demo", **destination(greenflash, GREENFLASH_API_KEY="gf_wrong", GATI_SPOOL_DIR=str(tmp_path)))
     assert done.returncode == 1
-    assert "not everything was delivered" in done.stderr
+    assert "Not everything was delivered" in done.stderr
     assert "gf_wrong" not in done.stdout + done.stderr
     assert greenflash.messages() == []
 
 
-def test_show_prints_the_newest_conversation_or_the_one_asked_for(store: Path):
+def test_show_prints_the_newest_or_the_given_conversation(store: Path):
     assert "Four." in gati("show", "--store", str(store)).stdout
     assert "Four." in gati("show", "c-1", GATI_LOCAL=str(store)).stdout
     messages: list[dict[str, Any]] = json.loads(gati("show", "--json", GATI_LOCAL=str(store)).stdout)
@@ -109,7 +129,7 @@ def test_show_prints_the_newest_conversation_or_the_one_asked_for(store: Path):
     ]
 
 
-def test_show_lists_conversations_plainly_or_as_json(store: Path):
+def test_show_lists_conversations_as_tsv_or_json(store: Path):
     head, row = gati("show", "--list", GATI_LOCAL=str(store)).stdout.splitlines()
     assert dict(zip(head.split("\t"), row.split("\t"), strict=True)) | {"last": ""} == {
         "conversation": "c-1", "last": "", "user": "ada", "agent": "tutor", "status": "", "turns": "1",
@@ -123,30 +143,30 @@ def test_show_lists_conversations_plainly_or_as_json(store: Path):
     [
         (["show", "nothing"], {}, 3, "there is no store at"),
         (["status"], {"GATI_BATCH_SIZE": "x"}, 2, "option 'batch_size' (from GATI_BATCH_SIZE)"),
-        (["drain"], {}, 2, "nowhere to deliver to"),
+        (["drain"], {}, 2, "no destination to deliver to"),
         (["serve", "--host", "0.0.0.0"], {}, 2, "only this machine"),
         (["dance"], {}, 2, "No such command"),
     ],
 )
-def test_exit_codes_say_what_went_wrong(arguments: list[str], variables: dict[str, str], code: int, words: str):
+def test_errors_have_an_exit_code_and_a_message(arguments: list[str], variables: dict[str, str], code: int, words: str):
     done = gati(*arguments, **variables)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False)
     assert words in " ".join(done.stderr.split())
 
 
-def test_a_conversation_that_is_not_there_is_exit_code_3(store: Path):
+def test_exit_code_is_3_for_a_missing_conversation(store: Path):
     done = gati("show", "other", GATI_LOCAL=str(store))
     assert (done.returncode, done.stdout) == (3, "")
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
-def test_without_its_extra_the_command_says_how_to_get_it(missing: str):
+def test_commands_name_the_extra_to_install_if_a_package_is_missing(missing: str):
     done = gati("demo", program=f"import sys; sys.modules[{missing!r}] = None; {GATI}")
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr == f"gati: the command line needs {missing}: pip install 'gati-greenflash[cli]'\n"
 
 
-def test_without_its_extra_the_studio_says_how_to_get_it():
+def test_studio_names_the_extra_to_install_if_a_package_is_missing():
     done = gati("studio", program=f"import sys; sys.modules['starlette'] = None; {GATI}")
     assert done.returncode == 4
     assert "pip install 'gati-greenflash[studio]'" in done.stderr
@@ -159,43 +179,43 @@ def test_every_command_has_help_with_an_example(command: str):
     assert f"Example: gati {command}" in " ".join(done.output.split())
 
 
-def test_status_and_drain_see_what_an_outage_left(tmp_path: Path):
+def test_status_and_drain_find_messages_left_by_an_outage(tmp_path: Path):
     home = {"GATI_SPOOL_DIR": str(tmp_path / "spool")}
     with greenflash_server(path=tmp_path / "server.db") as server:
-        port, there = int(server.address.rsplit(":", 1)[-1]), at(server, **home)
+        port, environment = int(server.address.rsplit(":", 1)[-1]), destination(server, **home)
     program = (
         "from gati import observe; from gati.testing import ScriptedChatModel; observe.init(shutdown_timeout=0.1);"
         "ScriptedChatModel(replies=['x']).invoke('y'); observe.flush(0.5); observe.shutdown(0.1)"
     )
-    assert gati(program=program, **there).returncode == 0
-    waiting = json.loads(gati("status", "--json", **there).stdout)["spool"]["accounts"]
+    assert gati(program=program, **environment).returncode == 0
+    waiting = json.loads(gati("status", "--json", **environment).stdout)["spool"]["accounts"]
     assert [(account["messages"], account["orphaned"]) for account in waiting] == [(3, 3)]
-    assert "3" in gati("status", **there).stdout
+    assert "3" in gati("status", **environment).stdout
     with greenflash_server(path=tmp_path / "server.db", port=port) as server:
-        done = gati("drain", "--timeout", "30", **there)
-        assert (done.returncode, done.stdout) == (0, "3 messages delivered, 0 refused, 0 still wait\n"), done.stderr
+        done = gati("drain", "--timeout", "30", **environment)
+        assert (done.returncode, done.stdout) == (0, "3 messages delivered, 0 rejected, 0 waiting\n"), done.stderr
         assert len(server.messages()) == 3
-    assert json.loads(gati("drain", "--json", "--timeout", "5", **there).stdout)["delivered"] == 0
+    assert json.loads(gati("drain", "--json", "--timeout", "5", **environment).stdout)["delivered"] == 0
 
 
 needs_products = pytest.mark.skipif(
-    not hasattr(Greenflash(api_key="gf_k"), "products"), reason="this SDK cannot list products"
+    not hasattr(Greenflash(api_key="gf_k"), "products"), reason="this version of the SDK cannot list products"
 )
 
 
-def test_the_doctor_does_not_blame_the_key_for_an_old_sdk(greenflash: LocalServer):
-    """Before 1.3 the SDK has no products; a younger one is made as old."""
+def test_doctor_only_warns_if_the_sdk_cannot_verify_the_key(greenflash: LocalServer):
+    """The SDK has no `products` before 1.3; the attribute is deleted from newer versions."""
     older = (
         "from greenflash import Greenflash; hasattr(Greenflash, 'products') and delattr(Greenflash, 'products');"
         " from gati.cli import main; main()"
     )
-    done = gati("doctor", "--json", program=older, **at(greenflash, GATI_PRODUCT_ID=PRODUCT))
+    done = gati("doctor", "--json", program=older, **destination(greenflash, GATI_PRODUCT_ID=PRODUCT))
     assert (verdicts(done)["key"], done.returncode) == ("warn", 0), done.stdout
-    assert "this SDK cannot ask" in done.stdout
+    assert "this version of the SDK cannot verify it" in done.stdout
 
 
 @needs_products
-def test_the_doctor_is_content_with_a_good_key_and_product(greenflash: LocalServer):
+def test_doctor_passes_with_a_valid_key_and_product(greenflash: LocalServer):
     greenflash.store.ingest(
         {
             "productId": PRODUCT,
@@ -204,41 +224,41 @@ def test_the_doctor_is_content_with_a_good_key_and_product(greenflash: LocalServ
             "messages": [{"role": "user", "content": "x"}],
         }
     )
-    done = gati("doctor", "--json", **at(greenflash, GATI_PRODUCT_ID=PRODUCT))
+    done = gati("doctor", "--json", **destination(greenflash, GATI_PRODUCT_ID=PRODUCT))
     assert set(verdicts(done).values()) == {"pass"}, done.stdout
     assert done.returncode == 0
     assert any(message["conversation"].startswith("doctor-") for message in greenflash.messages())
 
 
 @needs_products
-def test_the_doctor_finds_a_wrong_key(greenflash: LocalServer):
-    done = gati("doctor", **at(greenflash, GREENFLASH_API_KEY="gf_wrong"))
+def test_doctor_fails_with_an_invalid_key(greenflash: LocalServer):
+    done = gati("doctor", **destination(greenflash, GREENFLASH_API_KEY="gf_wrong"))
     assert done.returncode == 1
-    assert "✗ fail  key: refused (HTTP 401)" in done.stdout
+    assert "✗ fail  key: rejected (HTTP 401)" in done.stdout
     assert "✗ fail  delivery" in done.stdout
     assert "gf_wrong" not in done.stdout + done.stderr
 
 
 @needs_products
-def test_the_doctor_finds_a_server_that_is_not_there_and_a_product_that_is_not_the_keys(greenflash: LocalServer):
+def test_doctor_fails_for_an_unreachable_server_and_an_inaccessible_product(greenflash: LocalServer):
     done = gati("doctor", "--json", "--no-send", GREENFLASH_API_KEY="gf_k", GREENFLASH_BASE_URL="http://127.0.0.1:9")
     assert (verdicts(done)["key"], done.returncode) == ("fail", 1)
-    done = gati("doctor", "--json", "--no-send", **at(greenflash, GATI_PRODUCT_ID=PRODUCT))
+    done = gati("doctor", "--json", "--no-send", **destination(greenflash, GATI_PRODUCT_ID=PRODUCT))
     assert (verdicts(done)["key"], verdicts(done)["product"], done.returncode) == ("pass", "fail", 1)
     assert greenflash.messages() == []
 
 
-def test_the_doctor_works_without_an_account_and_finds_folders_that_cannot_be_written(tmp_path: Path):
+def test_doctor_runs_without_an_account_and_fails_for_unwritable_folders(tmp_path: Path):
     done = gati("doctor", "--json")
-    found = verdicts(done)
-    assert (found.pop("key"), set(found.values()), done.returncode) == ("warn", {"pass"}, 0)
+    checks = verdicts(done)
+    assert (checks.pop("key"), set(checks.values()), done.returncode) == ("warn", {"pass"}, 0)
     (tmp_path / "file").write_text("")
     blocked = str(tmp_path / "file" / "folder")
     done = gati("doctor", "--json", "--no-send", GATI_SPOOL_DIR=blocked, GATI_LOCAL=f"{blocked}/store.db")
     assert (verdicts(done)["spool"], verdicts(done)["store"], done.returncode) == ("fail", "fail", 1)
 
 
-def test_serve_prints_its_address_and_takes_messages(tmp_path: Path):
+def test_serve_prints_its_address_and_accepts_messages(tmp_path: Path):
     command = [sys.executable, "-c", GATI, "serve", "--port", "0", "--key", "gf_k", "--store", str(tmp_path / "s.db")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
@@ -253,79 +273,79 @@ def test_serve_prints_its_address_and_takes_messages(tmp_path: Path):
 
 
 def test_export_writes_json_lines_and_markdown(store: Path, tmp_path: Path):
-    here = {"GATI_LOCAL": str(store)}
-    done = gati("export", **here)
+    environment = {"GATI_LOCAL": str(store)}
+    done = gati("export", **environment)
     (line,) = done.stdout.splitlines()
     assert (json.loads(line)["externalConversationId"], done.stderr) == ("c-1", "1 conversation exported\n")
-    assert gati("export", "c-1", "--format", "markdown", "-o", str(tmp_path / "c.md"), **here).returncode == 0
+    assert gati("export", "c-1", "--format", "markdown", "-o", str(tmp_path / "c.md"), **environment).returncode == 0
     assert "> Four." in (tmp_path / "c.md").read_text("utf-8")
-    assert gati("export", "--user", "nobody", **here).stdout == ""
-    assert gati("export", "c-2", **here).returncode == 3
+    assert gati("export", "--user", "nobody", **environment).stdout == ""
+    assert gati("export", "c-2", **environment).returncode == 3
 
 
-def test_push_sends_the_store_once(store: Path, greenflash: LocalServer):
-    there = at(greenflash, GATI_PRODUCT_ID=PRODUCT, GATI_LOCAL=str(store))
-    assert gati("push", **there).stdout == "3 delivered, 0 refused, 0 left\n"
-    assert json.loads(gati("push", "--json", **there).stdout)["delivered"] == 0
+def test_push_sends_each_message_once(store: Path, greenflash: LocalServer):
+    environment = destination(greenflash, GATI_PRODUCT_ID=PRODUCT, GATI_LOCAL=str(store))
+    assert gati("push", **environment).stdout == "3 delivered, 0 rejected, 0 left\n"
+    assert json.loads(gati("push", "--json", **environment).stdout)["delivered"] == 0
     assert [message["content"] for message in greenflash.messages("c-1", PRODUCT) if "content" in message] == [
         "What is 2 + 2?", "Four.",
     ]  # fmt: skip
     assert gati("push", GATI_LOCAL=str(store)).returncode == 2
-    assert gati("push", **(there | {"GREENFLASH_API_KEY": "gf_wrong"})).returncode == 1
+    assert gati("push", **(environment | {"GREENFLASH_API_KEY": "gf_wrong"})).returncode == 1
 
 
-def test_the_version_is_the_packages():
-    assert here("--version").stdout == f"{__version__}\n"
+def test_version_prints_the_package_version():
+    assert invoke("--version").stdout == f"{__version__}\n"
 
 
-def test_status_tells_how_much_the_store_holds(store: Path, tmp_path: Path):
+def test_status_counts_the_contents_of_the_store(store: Path, tmp_path: Path):
     home = {"GATI_SPOOL_DIR": str(tmp_path / "spool"), "GATI_LOCAL": str(store)}
-    lines = here("status", **home).stdout.splitlines()
-    assert lines[1:] == ["nothing waits", f"store  {store}", "1 conversations  3 messages"]
-    told = json.loads(here("status", "--json", **home).stdout)["store"]
-    assert (told["conversations"], told["messages"]) == (1, 3)
+    lines = invoke("status", **home).stdout.splitlines()
+    assert lines[1:] == ["no messages are waiting", f"store  {store}", "1 conversations  3 messages"]
+    contents = json.loads(invoke("status", "--json", **home).stdout)["store"]
+    assert (contents["conversations"], contents["messages"]) == (1, 3)
 
 
-def test_an_empty_store_has_nothing_to_show(tmp_path: Path):
+def test_show_fails_for_an_empty_store(tmp_path: Path):
     Store(tmp_path / "s.db").close()
-    done = here("show", "--store", str(tmp_path / "s.db"))
+    done = invoke("show", "--store", str(tmp_path / "s.db"))
     assert (done.exit_code, done.stdout) == (3, "")
-    assert here("show", "--list", "--store", str(tmp_path / "s.db")).stdout == ""
+    assert invoke("show", "--list", "--store", str(tmp_path / "s.db")).stdout == ""
 
 
-def test_drain_says_that_the_key_is_refused(tmp_path: Path, greenflash: LocalServer):
+def test_drain_reports_a_rejected_key(tmp_path: Path, greenflash: LocalServer):
     home = {"GATI_SPOOL_DIR": str(tmp_path / "spool")}
     program = (
         "from gati import observe; from gati.testing import ScriptedChatModel; observe.init();"
         "ScriptedChatModel(replies=['x']).invoke('y'); observe.flush(0.5); observe.shutdown(0.1)"
     )
-    wrong = at(greenflash, GREENFLASH_API_KEY="gf_wrong", **home)
-    assert gati(program=program, **wrong).returncode == 0
-    done = gati("drain", "--timeout", "1", **wrong)
-    assert (done.returncode, done.stdout) == (1, "0 messages delivered, 0 refused, 3 still wait\n")
-    assert "refuses the key; `gati doctor` says more" in done.stderr
+    environment = destination(greenflash, GREENFLASH_API_KEY="gf_wrong", **home)
+    assert gati(program=program, **environment).returncode == 0
+    done = gati("drain", "--timeout", "1", **environment)
+    assert (done.returncode, done.stdout) == (1, "0 messages delivered, 0 rejected, 3 waiting\n")
+    assert "rejected the API key; run `gati doctor` for details" in done.stderr
 
 
-def test_push_says_what_was_refused_and_why(store: Path, greenflash: LocalServer):
+def test_push_reports_rejected_messages_with_the_reason(store: Path, greenflash: LocalServer):
     greenflash.faults.add(faults.failing(400, times=None))
-    done = here("push", **at(greenflash, GATI_PRODUCT_ID=PRODUCT, GATI_LOCAL=str(store)))
-    assert (done.exit_code, done.stdout) == (1, "0 delivered, 3 refused, 0 left\n")
-    assert "3 refused: HTTP 400" in done.stderr
+    done = invoke("push", **destination(greenflash, GATI_PRODUCT_ID=PRODUCT, GATI_LOCAL=str(store)))
+    assert (done.exit_code, done.stdout) == (1, "0 delivered, 3 rejected, 0 left\n")
+    assert "3 rejected: HTTP 400" in done.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pty")
-def test_on_a_terminal_lists_are_tables_and_conversations_are_laid_out(store: Path):
-    printed = on_a_terminal("show", "--list", GATI_LOCAL=str(store))
+def test_lists_are_tables_run_in_terminal(store: Path):
+    printed = run_in_terminal("show", "--list", GATI_LOCAL=str(store))
     assert printed.split()[:4] == ["conversation", "last", "user", "agent"]
     assert "\t" not in printed
-    assert "Four." in on_a_terminal("show", GATI_LOCAL=str(store))
+    assert "Four." in run_in_terminal("show", GATI_LOCAL=str(store))
 
 
-def on_a_terminal(*arguments: str, **variables: str) -> str:
-    """What a command prints where a person sits."""
-    import pty  # late: Windows has none
+def run_in_terminal(*arguments: str, **variables: str) -> str:
+    """Return what a command prints to a terminal."""
+    import pty  # imported late: not available on Windows
 
-    ours, theirs = pty.openpty()
+    terminal, stdout = pty.openpty()
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -334,74 +354,74 @@ def on_a_terminal(*arguments: str, **variables: str) -> str:
         "NO_COLOR": "1",
         **variables,
     }
-    with subprocess.Popen([sys.executable, "-c", GATI, *arguments], env=environment, stdout=theirs) as command:
-        os.close(theirs)
-        printed = b""
+    with subprocess.Popen([sys.executable, "-c", GATI, *arguments], env=environment, stdout=stdout) as command:
+        os.close(stdout)
+        output = b""
         try:
-            while piece := os.read(ours, 4096):
-                printed += piece
-        except OSError:  # Linux says so when the other end is closed
+            while chunk := os.read(terminal, 4096):
+                output += chunk
+        except OSError:  # raised on Linux when the other end is closed
             pass
         assert command.wait(100) == 0
-    os.close(ours)
-    return re.sub(r"\x1b\[[\d;]*m", "", printed.decode())  # without colours
+    os.close(terminal)
+    return re.sub(r"\x1b\[[\d;]*m", "", output.decode())  # remove colors
 
 
-def test_the_doctor_names_an_option_that_is_wrong():
-    check = found("--no-send", GATI_BATCH_SIZE="x")["options"]
+def test_doctor_names_an_invalid_option():
+    check = doctor_checks("--no-send", GATI_BATCH_SIZE="x")["options"]
     assert check["verdict"] == "fail"
     assert "GATI_BATCH_SIZE" in check["found"]
 
 
-def test_the_doctor_says_what_is_switched_off():
-    checks = found("--no-send", GATI_ENABLED="false", GATI_SPOOL="false")
+def test_doctor_warns_about_disabled_features():
+    checks = doctor_checks("--no-send", GATI_ENABLED="false", GATI_SPOOL="false")
     assert (checks["options"]["verdict"], checks["spool"]["verdict"]) == ("warn", "warn")
     assert checks["injection"]["verdict"] == "pass"
 
 
 @needs_products
-def test_the_doctor_says_which_product_may_be_meant(greenflash: LocalServer):
+def test_doctor_lists_products_to_choose_from(greenflash: LocalServer):
     greenflash.store.ingest(
         {"productId": PRODUCT, "externalUserId": "u", "externalConversationId": "c",
          "messages": [{"role": "user", "content": "x"}]},
     )  # fmt: skip
-    check = found("--no-send", **at(greenflash))["product"]
+    check = doctor_checks("--no-send", **destination(greenflash))["product"]
     assert check["verdict"] == "warn"
     assert PRODUCT in check["advice"]
 
 
-def test_the_doctor_does_not_read_back_from_a_gati_backend():
+def test_doctor_does_not_read_back_from_a_gati_backend():
     with gati_backend() as server:
-        check = found(GATI_BACKEND_URL=server.url, GATI_BACKEND_API_KEY=server.api_key)["delivery"]
-        assert (check["verdict"], "not read back" in check["found"]) == ("pass", True)
+        check = doctor_checks(GATI_BACKEND_URL=server.url, GATI_BACKEND_API_KEY=server.api_key)["delivery"]
+        assert (check["verdict"], "does not support reading them back" in check["found"]) == ("pass", True)
         assert server.events()
 
 
-def test_the_doctor_says_what_an_old_sdk_cannot_ask(greenflash: LocalServer, monkeypatch: pytest.MonkeyPatch):
+def test_doctor_reports_what_an_old_sdk_does_not_support(greenflash: LocalServer, monkeypatch: pytest.MonkeyPatch):
     for name in ("products", "interactions"):
         monkeypatch.delattr(Greenflash, name, raising=False)
-    checks = found(**at(greenflash, GATI_PRODUCT_ID=PRODUCT))
+    checks = doctor_checks(**destination(greenflash, GATI_PRODUCT_ID=PRODUCT))
     assert (checks["key"]["verdict"], checks["delivery"]["verdict"]) == ("warn", "pass")
-    assert "cannot ask" in checks["key"]["found"]
+    assert "cannot verify" in checks["key"]["found"]
     assert "cannot read them back" in checks["delivery"]["found"]
 
 
-def test_the_doctor_knows_packages_that_are_missing_or_of_another_time(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(doctor, "RANGES", {"greenflash": ("0.1", "0.2"), "no-such-package": ("1", "2")})
-    checks = found("--no-send")
+def test_doctor_reports_missing_packages_and_unsupported_versions(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(doctor, "SUPPORTED_VERSIONS", {"greenflash": ("0.1", "0.2"), "no-such-package": ("1", "2")})
+    checks = doctor_checks("--no-send")
     assert (checks["greenflash"]["verdict"], checks["no-such-package"]["verdict"]) == ("warn", "fail")
-    assert "from 0.1 to below 0.2" in checks["greenflash"]["advice"]
+    assert "greenflash>=0.1,<0.2" in checks["greenflash"]["advice"]
 
 
-def test_the_doctor_knows_the_same_versions_as_the_package():
+def test_doctor_supports_the_same_versions_as_pyproject():
     project = (ROOT / "pyproject.toml").read_text("utf-8")
-    for name, (low, high) in doctor.RANGES.items():
+    for name, (low, high) in doctor.SUPPORTED_VERSIONS.items():
         assert f'"{name}>={low},<{high}"' in project
 
 
-def test_a_check_that_breaks_is_a_finding():
-    def broken() -> doctor.Check:
+def test_doctor_reports_a_check_that_raises():
+    def broken_check() -> doctor.Check:
         raise LookupError("nowhere")
 
-    check = doctor._guarded("delivery", broken)
+    check = doctor._run_guarded("delivery", broken_check)
     assert (check.verdict, check.found) == ("fail", "LookupError: nowhere")

@@ -1,4 +1,4 @@
-"""Conversations in a terminal."""
+"""Rendering of conversations for the terminal."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from rich.console import Console
 from gati.cli.conversation import render
 
 
-def message(identity: str, kind: str, parent: str | None = None, **fields: Any) -> dict[str, Any]:
-    own = {"parentExternalMessageId": parent} if parent else {}
+def message(message_id: str, kind: str, parent: str | None = None, **fields: Any) -> dict[str, Any]:
+    parent_field = {"parentExternalMessageId": parent} if parent else {}
     return {
-        "externalMessageId": identity, "messageType": kind, "createdAt": "2026-11-20T10:11:12.000Z", **own, **fields,
+        "externalMessageId": message_id, "messageType": kind, "createdAt": "2026-11-20T10:11:12.000Z", **parent_field, **fields,
     }  # fmt: skip
 
 
@@ -37,14 +37,14 @@ TURN = [
 ]  # fmt: skip
 
 
-def printed(messages: list[dict[str, Any]]) -> str:
+def rendered(messages: list[dict[str, Any]]) -> str:
     console = Console(width=120, highlight=False)
     with console.capture() as captured:
         console.print(render(messages))
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
-READ = """\
+RENDERED = """\
 user  10:11:12
   What is 2 + 2?
 
@@ -62,54 +62,54 @@ tutor  10:11:12
 """
 
 
-def test_a_turn_reads_as_what_was_said_done_and_spent():
-    assert printed(TURN) == READ
+def test_turn_is_rendered_with_messages_steps_and_totals():
+    assert rendered(TURN) == RENDERED
 
 
-def test_a_failed_turn_says_so():
+def test_failed_turn_shows_its_status():
     end = message("R:end", "chain_end", "R", output={"status": "error"})
-    assert "error · tokens unknown · cost unknown" in printed([TURN[0], TURN[1], end])
+    assert "error · tokens unknown · cost unknown" in rendered([TURN[0], TURN[1], end])
 
 
-def test_a_system_prompt_is_shown_where_it_changes():
+def test_system_prompt_is_shown_when_it_changes():
     calls = [message(f"m{n}", "llm", prompt=prompt) for n, prompt in enumerate(["A", "A", "B"])]
-    lines = [line.strip() for line in printed(calls).splitlines() if "system prompt" in line]
+    lines = [line.strip() for line in rendered(calls).splitlines() if "system prompt" in line]
     assert lines == ["│ system prompt: A", "system prompt: B"] or lines == ["system prompt: A", "system prompt: B"]
 
 
-def test_unknown_numbers_are_said_to_be_unknown():
-    assert "unknown model  tokens unknown  cost unknown" in printed([message("m", "llm")])
-    assert "? → 3 tokens" in printed([message("m", "llm", properties={"tokens_out": 3})])
+def test_unknown_numbers_are_shown_as_unknown():
+    assert "unknown model  tokens unknown  cost unknown" in rendered([message("m", "llm")])
+    assert "? → 3 tokens" in rendered([message("m", "llm", properties={"tokens_out": 3})])
 
 
-def test_errors_and_what_became_of_them_are_shown():
+def test_tool_errors_and_waiting_answers_are_shown():
     error = message(
         "t:error", "tool_error", "t", output={"type": "ValueError", "message": "no"}, properties={"handled": True}
     )
-    assert "✗ ValueError: no  handled" in printed([message("t", "tool_call", toolName="x"), error])
+    assert "✗ ValueError: no  handled" in rendered([message("t", "tool_call", toolName="x"), error])
     waiting = message("R:answer", "assistant_message", content="Shall I?", properties={"status": "waiting"})
-    assert "waiting" in printed([waiting])
+    assert "waiting" in rendered([waiting])
 
 
-def test_documents_are_listed_under_their_search():
-    found = {"documents": [{"text": "One"}, {"text": "Two\n  lines"}]}
-    text = printed([message("r", "retrieval", input={"query": "q"}, output=found, properties={"name": "Handbook"})])
+def test_documents_are_listed_below_their_retrieval():
+    output = {"documents": [{"text": "One"}, {"text": "Two\n  lines"}]}
+    text = rendered([message("r", "retrieval", input={"query": "q"}, output=output, properties={"name": "Handbook"})])
     assert "Handbook  q  → 2 documents  r\n    · One\n    · Two lines" in text
 
 
-def test_markup_and_control_codes_of_texts_are_not_obeyed():
-    text = printed([message("u", "user_message", content="[bold]x[/bold] \x1b[31mred")])
+def test_markup_and_control_characters_in_text_have_no_effect():
+    text = rendered([message("u", "user_message", content="[bold]x[/bold] \x1b[31mred")])
     assert "[bold]x[/bold]" in text
     assert "\x1b" not in text
 
 
-def test_parents_that_are_missing_or_in_a_circle_do_no_harm():
-    assert "task" in printed([message("a", "task", "nowhere")])
-    assert printed([message("a", "task", "b"), message("b", "task", "a")]).count("task") == 2
+def test_missing_and_cyclic_parents_are_tolerated():
+    assert "task" in rendered([message("a", "task", "nowhere")])
+    assert rendered([message("a", "task", "b"), message("b", "task", "a")]).count("task") == 2
 
 
 def test_long_values_are_shortened():
     assert (
-        len(max(printed([message("t", "tool_call", toolName="x", input={"a": "y" * 5000})]).splitlines(), key=len))
+        len(max(rendered([message("t", "tool_call", toolName="x", input={"a": "y" * 5000})]).splitlines(), key=len))
         <= 120
     )

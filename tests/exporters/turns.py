@@ -43,10 +43,10 @@ def turn(*inner: ev.Event, root: str = ROOT, conversation: str = "c-1", **fields
     started = fields.pop("started", 0)
     ended = fields.pop("ended", 1441)
     start = ev.AgentStartEvent(
-        event_id=root, run_id=root, name="LangGraph", timestamp="-", started_ns=ms(started), ended_ns=ms(started)
+        event_id=root, run_id=root, name="LangGraph", started_ns=ms(started), ended_ns=ms(started)
     )
     end = ev.AgentEndEvent(
-        event_id=f"{root}:end", run_id=root, parent_event_id=root, timestamp="-", started_ns=ms(ended),
+        event_id=f"{root}:end", run_id=root, parent_event_id=root, started_ns=ms(ended),
         ended_ns=ms(ended), total_duration_ms=float(ended - started), tokens_in=151, tokens_out=29, total_cost=0.002,
         model_calls=2, tool_calls=1,
     )  # fmt: skip
@@ -64,7 +64,7 @@ def turn(*inner: ev.Event, root: str = ROOT, conversation: str = "c-1", **fields
 
 def llm(number: int, parent: str | None = ROOT, at: float = 2, **fields: Any) -> ev.LLMCallEvent:
     defaults = {
-        "event_id": run_id(number), "run_id": ROOT, "parent_event_id": parent, "timestamp": "-", "model": "gpt-4o",
+        "event_id": run_id(number), "run_id": ROOT, "parent_event_id": parent, "model": "gpt-4o",
         "started_ns": ms(at), "ended_ns": ms(at + 100), "latency_ms": 100.0,
     }  # fmt: skip
     return ev.LLMCallEvent(**{**defaults, **fields})
@@ -72,7 +72,7 @@ def llm(number: int, parent: str | None = ROOT, at: float = 2, **fields: Any) ->
 
 def tool(number: int, parent: str | None = ROOT, at: float = 10, **fields: Any) -> ev.ToolCallEvent:
     defaults = {
-        "event_id": run_id(number), "run_id": ROOT, "parent_event_id": parent, "timestamp": "-",
+        "event_id": run_id(number), "run_id": ROOT, "parent_event_id": parent,
         "tool_name": "calculator", "input": {"expression": "144**0.5"}, "output": {"output": "12.0"},
         "started_ns": ms(at), "ended_ns": ms(at + 10), "latency_ms": 10.0,
     }  # fmt: skip
@@ -81,7 +81,7 @@ def tool(number: int, parent: str | None = ROOT, at: float = 10, **fields: Any) 
 
 def node(number: int, name: str, step: int, at: float, took: float = 100.0, parent: str = ROOT) -> ev.Event:
     return ev.NodeExecutionEvent(
-        event_id=run_id(number), run_id=ROOT, parent_event_id=parent, timestamp="-", node_name=name, step=step,
+        event_id=run_id(number), run_id=ROOT, parent_event_id=parent, node_name=name, step=step,
         duration_ms=took, started_ns=ms(at), ended_ns=ms(at + took),
     )  # fmt: skip
 

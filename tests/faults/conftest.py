@@ -1,4 +1,4 @@
-"""The times of the retry policy, made short; and the books, which must balance after every test of this issue."""
+"""Shorten the times of the retry policy, and check the delivery counters after every test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from gati import observe
 from gati.pipeline import internal_errors
 from gati.pipeline.retry import Policy
-from tests.faults.talk import PRODUCT
+from tests.faults.chat_driver import PRODUCT
 from tests.servers import API_KEY, LocalServer
 
 Init = Callable[..., None]
@@ -26,7 +26,7 @@ def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def init(tmp_path: Path) -> Iterator[Init]:
-    """`observe.init` for a local server; a spool of the test's own."""
+    """Return `observe.init` for a local server, with a temporary spool."""
 
     def begin(server: LocalServer | str, **options: Any) -> None:
         url = server if isinstance(server, str) else server.url

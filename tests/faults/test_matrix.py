@@ -1,4 +1,4 @@
-"""Every fault of a bad day, over real HTTP: afterwards the server holds what was said, and nothing twice."""
+"""Every kind of fault over real HTTP: afterwards the server has every message exactly once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from gati import observe
 from gati.testing.server import fault_injection as faults
 from gati.testing.server.fault_injection import InjectedFault
+from tests.faults.chat_driver import ChatDriver
 from tests.faults.conftest import Init
-from tests.faults.talk import Talk
 from tests.servers import LocalServer, greenflash_server
 
 PASSING: dict[str, list[InjectedFault]] = {
@@ -23,14 +23,14 @@ PASSING: dict[str, list[InjectedFault]] = {
     "409": [faults.failing(409, times=3)],
     "425": [faults.failing(425, times=3)],
     "429 in seconds": [faults.rate_limited("1", times=2)],
-    "429 in no time": [faults.rate_limited("0", times=2)],
+    "429 with zero seconds": [faults.rate_limited("0", times=2)],
     "429 with a fraction": [faults.rate_limited("0.05", times=2)],
     "429 with a date": [faults.rate_limited(faults.http_date(1), times=2)],
-    "429 with a date of the past": [faults.rate_limited(faults.http_date(-1000), times=2)],
+    "429 with a past date": [faults.rate_limited(faults.http_date(-1000), times=2)],
     "429 in milliseconds": [faults.rate_limited("50", header="retry-after-ms", times=2)],
-    "429 with nonsense": [faults.rate_limited("soon", times=2)],
+    "429 with an invalid value": [faults.rate_limited("soon", times=2)],
     "429 with an endless wait": [faults.rate_limited("1e400", times=1)],
-    "429 without a word": [faults.rate_limited(None, times=2)],
+    "429 without Retry-After": [faults.rate_limited(None, times=2)],
     "500": [faults.failing(500, times=5)],
     "502 in HTML": [faults.html(502, times=3)],
     "503": [faults.failing(503, times=5)],
@@ -39,16 +39,16 @@ PASSING: dict[str, list[InjectedFault]] = {
     "empty 200": [faults.empty(200, times=3)],
     "null with 200": [faults.json_value(None, times=3)],
     "a list with 200": [faults.json_value([], times=3)],
-    "no success with 200": [faults.json_value({"success": False}, times=3)],
+    "success false with 200": [faults.json_value({"success": False}, times=3)],
     "redirect": [faults.redirect(times=3)],
     "permanent redirect": [faults.redirect(status=308, times=3)],
-    "key refused for a while": [faults.unauthorized(401, times=2)],
-    "right refused for a while": [faults.unauthorized(403, times=2)],
+    "401 for a while": [faults.unauthorized(401, times=2)],
+    "403 for a while": [faults.unauthorized(403, times=2)],
     "413 above 3 messages": [faults.too_large(items=3)],
     "413 above 2 kB": [faults.too_large(size=2_000)],
-    "400 that names the size": [faults.too_large(items=3, status=400)],
-    "parents that are not there yet": [],
-    "all of it": [
+    "400 for a too large request": [faults.too_large(items=3, status=400)],
+    "parents not stored yet": [],
+    "several faults": [
         faults.failing(503, times=2), faults.connection_reset(times=2), faults.html(times=1), faults.connection_reset(after_commit=True),
         faults.unauthorized(401), faults.rate_limited("0", times=2), faults.failing(408), faults.empty(),
     ],
@@ -56,99 +56,97 @@ PASSING: dict[str, list[InjectedFault]] = {
 
 
 @pytest.mark.parametrize("name", PASSING)
-def test_after_a_bad_day_the_server_holds_what_was_said_once(name: str, init: Init, greenflash: LocalServer) -> None:
+def test_after_a_fault_every_message_was_delivered_exactly_once(name: str, init: Init, greenflash: LocalServer) -> None:
     init(greenflash)
     greenflash.faults.add(*PASSING[name])
     if name.startswith("parents"):
         greenflash.faults.add(greenflash.faults.create("unknown_parent"))
-    talk = Talk()
-    talk.turns(conversations=3, each=2)
+    chat = ChatDriver()
+    chat.turns(conversations=3, each=2)
     while observe.flush(timeout=20.0).spooled:
         assert observe.stats().balanced
-    talk.compare(greenflash)
+    chat.check_delivered(greenflash)
     stats = observe.stats()
     assert stats.recorded == stats.delivered == len(greenflash.messages())
-    assert stats.turns == talk.total
+    assert stats.turns == chat.total
 
 
-def test_a_server_that_refuses_every_link_gets_the_messages_without(init: Init, greenflash: LocalServer) -> None:
+def test_messages_are_sent_without_parents_if_the_server_rejects_parents(init: Init, greenflash: LocalServer) -> None:
     init(greenflash)
     greenflash.faults.add(faults.no_parents())
-    talk = Talk()
-    talk.turns(conversations=2, each=2)
+    chat = ChatDriver()
+    chat.turns(conversations=2, each=2)
     assert observe.flush(timeout=20.0)
-    talk.compare(greenflash)
+    chat.check_delivered(greenflash)
 
 
-def test_one_bad_message_among_many_is_set_aside_and_the_others_arrive(
-    init: Init, greenflash: LocalServer, tmp_path: Path
-) -> None:
+def test_one_rejected_message_does_not_hold_up_the_others(init: Init, greenflash: LocalServer, tmp_path: Path) -> None:
     init(greenflash, flush_interval=0.5)
-    talk = Talk()
-    talk.turn("c0", "before")
+    chat = ChatDriver()
+    chat.turn("c0", "before")
     assert observe.flush(timeout=20.0)
     whole = len(greenflash.messages())
-    seen: list[str] = []
+    answer_ids: list[str] = []
 
-    def hits(body: dict[str, object], _: int) -> bool:
-        # The first answer that is seen is bad for ever.
+    def contains_bad_message(body: dict[str, object], _: int) -> bool:
+        # The first answer is rejected in every request.
         messages = body.get("messages")
         ids = [m["externalMessageId"] for m in messages] if isinstance(messages, list) else []
-        seen.extend(i for i in ids if i.endswith(":answer"))
-        return seen[0] in ids if seen else False
+        answer_ids.extend(i for i in ids if i.endswith(":answer"))
+        return answer_ids[0] in ids if answer_ids else False
 
-    greenflash.faults.add(faults.bad_message("", applies=hits))
-    talk.turns(conversations=1, each=9)
+    greenflash.faults.add(faults.bad_message("", applies=contains_bad_message))
+    chat.turns(conversations=1, each=9)
     result = observe.flush(timeout=20.0)
     assert (result.rejected, result.spooled, result.delivered) == (1, 0, 9 * whole - 1)
-    talk.compare(greenflash, missing=1)
+    chat.check_delivered(greenflash, missing=1)
     (kept,) = (tmp_path / "spool").glob("*/rejected/*.json")
     value = json.loads(kept.read_text())
     assert "400" in value["reason"]
-    assert [m["externalMessageId"] for m in value["request"]["body"]["messages"]] == [seen[0]]
+    assert [m["externalMessageId"] for m in value["request"]["body"]["messages"]] == [answer_ids[0]]
 
 
-def test_a_server_that_is_not_there_gets_everything_when_it_is(init: Init, tmp_path: Path) -> None:
-    talk = Talk()
+def test_everything_is_delivered_after_an_outage(init: Init, tmp_path: Path) -> None:
+    chat = ChatDriver()
     with greenflash_server(path=tmp_path / "store.db") as server:
         port = int(server.address.rsplit(":", 1)[1])
         init(server)
-        talk.turns(conversations=3, each=1, word="before")
+        chat.turns(conversations=3, each=1, word="before")
         assert observe.flush(timeout=20.0)
-    talk.turns(conversations=3, each=2, word="meanwhile")
+    chat.turns(conversations=3, each=2, word="meanwhile")
     result = observe.flush(timeout=0.5)
     assert result.timed_out
     assert result.spooled > 0
     with greenflash_server(path=tmp_path / "store.db", port=port) as server:
-        talk.turns(conversations=3, each=1, word="after")
+        chat.turns(conversations=3, each=1, word="after")
         assert observe.flush(timeout=20.0)
-        talk.compare(server)
+        chat.check_delivered(server)
 
 
-def test_a_refused_key_keeps_everything_and_delivers_once_it_works(
+def test_a_rejected_key_pauses_delivery_until_it_is_accepted(
     init: Init, greenflash: LocalServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     greenflash.faults.add(faults.unauthorized(401, times=None))
     init(greenflash)
-    talk = Talk()
-    talk.turns(conversations=2, each=2)
+    chat = ChatDriver()
+    chat.turns(conversations=2, each=2)
     result = observe.flush(timeout=20.0)
     assert result.paused == ("greenflash",)
     assert result.spooled == observe.stats().recorded
     assert not result.timed_out
     greenflash.faults.clear()
     assert observe.flush(timeout=20.0)
-    talk.compare(greenflash)
+    chat.check_delivered(greenflash)
     assert sum("refuses the key" in line for line in caplog.messages) == 1
 
 
-def test_what_one_key_could_not_deliver_is_not_given_to_another(
+def test_messages_spooled_for_one_key_are_not_sent_with_another(
     init: Init, greenflash: LocalServer, tmp_path: Path
 ) -> None:
     greenflash.faults.add(faults.failing(503, times=None))
     init(greenflash)
-    talk = Talk()
-    talk.turns(conversations=1, each=1)
+    chat = ChatDriver()
+    chat.turns(conversations=1, each=1)
     observe.shutdown(timeout=0.1)
     greenflash.faults.clear()
     with greenflash_server(api_keys=["gf_other"]) as other:
@@ -158,15 +156,13 @@ def test_what_one_key_could_not_deliver_is_not_given_to_another(
         assert other.messages() == []
     init(greenflash)
     assert observe.flush(timeout=20.0).delivered > 0
-    talk.compare(greenflash)
+    chat.check_delivered(greenflash)
 
 
-def test_a_rating_is_told_once_though_the_server_cannot_recognise_repetitions(
-    init: Init, greenflash: LocalServer, tmp_path: Path
-) -> None:
+def test_a_rating_is_sent_once(init: Init, greenflash: LocalServer, tmp_path: Path) -> None:
     init(greenflash)
-    talk = Talk()
-    talk.turn("c0", "word")
+    chat = ChatDriver()
+    chat.turn("c0", "word")
     assert observe.flush(timeout=20.0)
     greenflash.faults.add(faults.failing(503, times=3))
     observe.log_rating(rating=1.0, conversation_id="c0")

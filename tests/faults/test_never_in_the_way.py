@@ -1,4 +1,4 @@
-"""Whatever goes wrong inside gati, the program's results are the same, and its event loop is not held up."""
+"""Errors inside gati never change the program's results, and gati never blocks the event loop."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from blockbuster import blockbuster_ctx
 
 from gati import observe
 from gati.pipeline import internal_errors
+from tests.faults.chat_driver import ChatDriver
 from tests.faults.conftest import Init
-from tests.faults.talk import Talk
 from tests.servers import LocalServer
 
 PACKAGE = Path(observe.__file__).parent
@@ -22,17 +22,17 @@ INSIDE = [
     *(PACKAGE / "langchain" / name for name in ("recorder.py", "snapshot.py", "history.py", "prompts.py")),
     *(PACKAGE / "pipeline" / name for name in ("pipeline.py", "buffer.py")),
 ]
-"""What runs in the user's thread behind the handler's guard."""
+"""Modules that run in the user's thread, inside the handler's exception guard."""
 
 Line = tuple[str, int]
 
 
 class Injected(Exception):
-    """Stands for anything that a line may raise."""
+    """An exception injected at one line."""
 
 
 class Tracer:
-    """Notes which of our lines run, or raises at one of them."""
+    """Records which lines of gati run, or raises at one of them."""
 
     def __init__(self, target: Line | None = None) -> None:
         self.lines: dict[Line, None] = {}
@@ -53,48 +53,48 @@ class Tracer:
         return self._line
 
 
-def traced(tracer: Tracer, talk: Talk, text: str) -> None:
+def run_traced(tracer: Tracer, chat: ChatDriver, text: str) -> None:
     before = sys.gettrace()
     sys.settrace(tracer)
     try:
-        talk.turn("c", text)
+        chat.turn("c", text)
     finally:
         sys.settrace(before)
 
 
-def test_a_fault_at_any_line_changes_nothing_for_the_program(
+def test_an_exception_on_any_line_does_not_change_the_results(
     init: Init, greenflash: LocalServer, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     monkeypatch.setattr(internal_errors, "RAISE", False)
     init(greenflash)
-    talk = Talk()
-    talk.turn("c", "warm")
-    every = Tracer()
-    traced(every, talk, "seen")
-    assert len(every.lines) > 100
+    chat = ChatDriver()
+    chat.turn("c", "warm")
+    tracer_of_all = Tracer()
+    run_traced(tracer_of_all, chat, "seen")
+    assert len(tracer_of_all.lines) > 100
     fired = 0
-    for number, line in enumerate(every.lines):
+    for number, line in enumerate(tracer_of_all.lines):
         tracer = Tracer(line)
-        traced(tracer, talk, f"word {number}")  # asserts the answer
+        run_traced(tracer, chat, f"word {number}")  # asserts the answer
         fired += tracer.fired
-    assert fired > 0.9 * len(every.lines)
+    assert fired > 0.9 * len(tracer_of_all.lines)
     assert sum(observe.stats().faults.values()) > 0.5 * fired
     internal_errors.reset()
-    talk.turn("after", "all")
+    chat.turn("after", "all")
     observe.flush(timeout=30.0)
     (asked,) = [m for m in greenflash.messages("after") if m["messageType"] == "user_message"]
     assert asked["content"] == "all"
     assert observe.stats().balanced
 
 
-async def test_no_call_of_ours_blocks_the_event_loop(init: Init, greenflash: LocalServer) -> None:
+async def test_nothing_blocks_the_event_loop(init: Init, greenflash: LocalServer) -> None:
     init(greenflash)
-    talk = Talk()
-    await talk.agent.ainvoke({"messages": [("user", "LangChain loads its modules")]})
+    chat = ChatDriver()
+    await chat.agent.ainvoke({"messages": [("user", "LangChain loads its modules")]})
 
     async def turn(name: str) -> None:
         async with observe.conversation(name, user_id="u"):
-            result = await talk.agent.ainvoke({"messages": [("user", "word")]})
+            result = await chat.agent.ainvoke({"messages": [("user", "word")]})
         assert result["messages"][-1].content == "Here is about word."
 
     with blockbuster_ctx("gati"):

@@ -1,7 +1,7 @@
-"""A program for `test_private`: one of everything that needs a name of others that is not public.
+"""A program that uses every name of LangChain and LangGraph that is not public; `test_compat` runs it.
 
-``python -m tests.langchain.talk MODULE NAME`` runs it without that name, as far as gati is concerned, and prints
-what was seen in JSON. With no arguments nothing is missing.
+``python -m tests.langchain.talk MODULE NAME`` hides that name from gati. Without arguments nothing is hidden. Prints what
+gati recorded, as JSON.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any, cast
 
 
 def hide(module: str, name: str) -> None:
-    """Have gati, and nobody else, find no such name."""
-    if name == "on_llm_start":  # what is looked for is the code of this method
+    """Hide a name from gati, but not from other packages."""
+    if name == "on_llm_start":  # gati looks up the code object of this method
         from gati.langchain import _compat
 
-        _compat._partition = None
+        _compat._ON_LLM_START_CODE = None
         return
-    if name in ("run_type", "defers_inputs"):  # keyword arguments, each by the name that gati looks for
+    if name in ("run_type", "defers_inputs"):  # keyword arguments of callbacks
         from gati.langchain import _compat
 
         setattr(_compat, name.upper(), "gone")
@@ -36,7 +36,7 @@ def hide(module: str, name: str) -> None:
 
 
 def prompts_of(captured: Any) -> list[dict[str, str]]:
-    """Variables of each model call's prompt."""
+    """Return the prompt variables of each model call."""
     from gati.events import LLMCallEvent
 
     calls = [event for turn in captured.turns for event in turn.events if isinstance(event, LLMCallEvent)]
@@ -44,7 +44,7 @@ def prompts_of(captured: Any) -> list[dict[str, str]]:
 
 
 def talk() -> dict[str, Any]:
-    """Run the programs; what gati and a handler beside it saw."""
+    """Run the programs; return what gati and another handler recorded."""
     from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.language_models import FakeListLLM
     from langchain_core.prompts import ChatPromptTemplate

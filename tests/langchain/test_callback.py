@@ -1,4 +1,4 @@
-"""The handler: harmless whatever happens in it, and one wherever it is copied to."""
+"""The handler never affects the program, and its copies record each run once."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
 from gati import GatiLangChainCallback, observe
-from gati.langchain import new_messages, recorder, snapshot
+from gati.langchain import recorder, snapshot
 from gati.testing import ScriptedChatModel, capture
 
 
 class Library(BaseRetriever):
-    """Finds always the same."""
+    """Always returns the same document."""
 
     def _get_relevant_documents(self, query: str, **_: Any) -> list[Document]:
         return [Document("Paris is the capital.")]
@@ -33,12 +33,12 @@ class Library(BaseRetriever):
 
 @tool
 def shout(text: str) -> str:
-    """Say it louder."""
+    """Convert a text to upper case."""
     return text.upper()
 
 
 def program() -> Runnable[Any, Any]:
-    """Each kind of run once: prompt, retriever, model, tool, lambda."""
+    """Return a program with one run of each kind: prompt, retriever, model, tool, lambda."""
     prompt = ChatPromptTemplate([("system", "Answer from {found}."), ("human", "{question}")])
     model = ScriptedChatModel(replies=["Paris."])
     found = Library() | (lambda documents: documents[0].page_content)
@@ -48,30 +48,30 @@ def program() -> Runnable[Any, Any]:
 
 PLACES: list[tuple[Any, str]] = [
     (snapshot.Copier, "copy"),
-    (new_messages, "state"),
-    (new_messages, "tail_of_call"),
-    (new_messages, "tail_of_input"),
-    (new_messages, "rendered"),
-    (recorder, "message"),
-    (recorder, "freeze"),
+    (recorder, "snapshot_state"),
+    (recorder, "new_messages_of_call"),
+    (recorder, "new_messages_of_input"),
+    (recorder, "snapshot_prompt_output"),
+    (recorder, "snapshot_message"),
+    (recorder, "take_snapshot"),
     (recorder, "error_info"),
-    (recorder, "response_metadata"),
+    (recorder, "snapshot_response_metadata"),
     (recorder, "template_of"),
-    (recorder, "parameters_of"),
-    (recorder, "identity_in"),
+    (recorder, "invocation_parameters"),
+    (recorder, "identity_of_config"),
     (recorder, "enclosing_run"),
-    (recorder.Recorder, "_start"),
+    (recorder.Recorder, "_record_start"),
     (recorder.Recorder, "_admit"),
-    (recorder.Recorder, "_forget"),
+    (recorder.Recorder, "_close"),
 ]
 
 
 @pytest.mark.parametrize(("owner", "name"), PLACES, ids=lambda value: getattr(value, "__name__", value))
-def test_a_fault_of_ours_changes_nothing_for_the_program(
+def test_an_internal_error_does_not_affect_the_program(
     owner: Any, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any, **__: Any) -> Any:
-        raise RuntimeError("a fault of gati's own")
+        raise RuntimeError("an internal error of gati")
 
     monkeypatch.setattr("gati.pipeline.internal_errors.RAISE", False)
     monkeypatch.setattr(owner, name, broken)
@@ -80,13 +80,13 @@ def test_a_fault_of_ours_changes_nothing_for_the_program(
     assert not [record for record in caplog.records if not record.name.startswith("gati")]
 
 
-def test_a_snapshot_that_fails_costs_its_content_and_not_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_snapshot_loses_its_content_but_not_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gati.pipeline.internal_errors.RAISE", False)
 
     def broken(*_: Any) -> Any:
-        raise RuntimeError("a fault of gati's own")
+        raise RuntimeError("an internal error of gati")
 
-    monkeypatch.setattr(recorder.Recorder, "_result", broken)
+    monkeypatch.setattr(recorder.Recorder, "_model_result", broken)
     with capture() as captured:
         program().invoke("What is the capital?")
         assert observe.stats().faults
@@ -94,7 +94,7 @@ def test_a_snapshot_that_fails_costs_its_content_and_not_the_turn(monkeypatch: p
 
 
 def everything(handlers: list[Any]) -> list[Any]:
-    """A program in which each callback of the handler is called at least once; what came of it."""
+    """Run a program that calls each callback of the handler at least once; return its results."""
     config: Any = {"callbacks": handlers}
 
     def tell(text: str) -> str:
@@ -121,11 +121,11 @@ def everything(handlers: list[Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", sorted(name for name in vars(recorder.Recorder) if not name.startswith("_")))
-def test_a_fault_in_any_callback_changes_nothing_for_the_program(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_any_callback_does_not_affect_the_program(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = everything([])
 
     def broken(*_: Any, **__: Any) -> Any:
-        raise RuntimeError("a fault of gati's own")
+        raise RuntimeError("an internal error of gati")
 
     monkeypatch.setattr("gati.pipeline.internal_errors.RAISE", False)
     monkeypatch.setattr(recorder.Recorder, name, broken)
@@ -133,7 +133,7 @@ def test_a_fault_in_any_callback_changes_nothing_for_the_program(name: str, monk
         assert everything([]) == expected
 
 
-def test_a_handler_that_outlives_gati_does_nothing() -> None:
+def test_a_handler_does_nothing_after_shutdown() -> None:
     with capture():
         handlers = observe.get_callbacks()
     assert everything(handlers) == everything([])
@@ -148,28 +148,28 @@ def test_copies_of_the_handler_record_each_run_once(again: Any) -> None:
     assert captured.transcript() == [("user", "Hi"), ("assistant", "Hello.")]
 
 
-def test_a_model_with_the_handler_can_be_copied_deep() -> None:
+def test_a_model_with_the_handler_can_be_deep_copied() -> None:
     with capture() as captured:
         model = ScriptedChatModel(replies=["Hello."], callbacks=observe.get_callbacks())
         assert model.model_copy(deep=True).invoke("Hi").content == "Hello."
     assert captured.transcript() == [("user", "Hi"), ("assistant", "Hello.")]
 
 
-def test_a_handler_made_before_init_watches_after_it() -> None:
+def test_a_handler_created_before_init_records_after_init() -> None:
     handler = GatiLangChainCallback()
     with capture(auto_inject=False) as captured:
         ScriptedChatModel(replies=["Hello."]).invoke("Hi", {"callbacks": [handler]})
     assert len(captured.turns) == 1
 
 
-def test_the_handler_is_inline_and_true() -> None:
+def test_the_handler_is_inline_and_truthy() -> None:
     handler = GatiLangChainCallback()
     assert handler.run_inline
     assert GatiLangChainCallback.run_inline
     assert handler
 
 
-async def test_other_handlers_see_the_start_of_a_completion_model_beside_ours() -> None:
+async def test_other_handlers_still_see_the_start_of_a_completion_model() -> None:
     seen: list[str] = []
 
     from langchain_core.callbacks import BaseCallbackHandler
@@ -184,7 +184,7 @@ async def test_other_handlers_see_the_start_of_a_completion_model_beside_ours() 
     assert captured.transcript() == [("user", "Hi"), ("assistant", "Hello.")]
 
 
-def test_what_the_handler_is_given_stays_as_it_was() -> None:
+def test_the_handler_does_not_change_its_arguments() -> None:
     given = {
         "messages": [AIMessage("x", tool_calls=[{"name": "a", "args": {"b": [1]}, "id": "c"}])],
         "n": {"deep": [1]},

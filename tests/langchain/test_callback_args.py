@@ -1,4 +1,4 @@
-"""What callbacks are given beside inputs and outputs."""
+"""Names, parameters and tokens read from callback arguments."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from langchain_core.tools import tool
 
-from gati.langchain.callback_args import parameters_of, text_of_blocks
+from gati.langchain.callback_args import invocation_parameters, text_of_token
 
 
 @tool
 def shout(text: str) -> str:
-    """Say it louder."""
+    """Convert a text to upper case."""
     return text.upper()
 
 
@@ -24,8 +24,8 @@ def shout(text: str) -> str:
         (object(), "object"),
     ],
 )
-def test_tools_are_told_by_their_names_in_any_form(given: Any, name: str) -> None:
-    kept = parameters_of({"invocation_params": {"tools": [given]}})
+def test_tool_names_are_read_from_any_form(given: Any, name: str) -> None:
+    kept = invocation_parameters({"invocation_params": {"tools": [given]}})
     assert kept is not None
     assert kept["tools"] == [name]
 
@@ -39,5 +39,5 @@ def test_tools_are_told_by_their_names_in_any_form(given: Any, name: str) -> Non
         (None, ""),
     ],
 )
-def test_the_words_of_a_piece_are_found_in_its_blocks(token: Any, text: str) -> None:
-    assert text_of_blocks(token) == text
+def test_the_text_of_a_token_is_read_from_its_blocks(token: Any, text: str) -> None:
+    assert text_of_token(token) == text

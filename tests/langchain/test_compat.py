@@ -1,16 +1,13 @@
-"""The names of LangChain and LangGraph that are not public: they are there, and what works without each."""
+"""The private names of LangChain and LangGraph still exist, and a missing one loses only its own feature."""
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
 
 import pytest
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
@@ -18,12 +15,11 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 
-from gati.langchain import _compat
-from gati.langchain._compat import DEFERS_INPUTS, RUN_TYPE, input_comes_late
-from gati.testing import ScriptedChatModel, capture
+from gati.langchain._compat import DEFERS_INPUTS, RUN_TYPE, is_input_deferred
+from gati.testing import ScriptedChatModel
 
 ROOT = Path(__file__).parents[2]
-GONE = "is gone; what is lost stands in gati/langchain/_compat.py"
+GONE = "no longer exists; gati/langchain/_compat.py says what is lost"
 SAID = [["user", "graph"], ["assistant", "certainly"]]
 WHOLE = {
     "own handlers": 1,
@@ -35,7 +31,7 @@ WHOLE = {
     "variables": [{"subject": "maths"}],
     "beside": ["start"],
 }
-"""What `talk` sees with every name there."""
+"""Result of `talk` if no name is missing."""
 
 NAMES = {
     ("langchain_core.runnables.config", "var_child_runnable_config"): {"own handlers": 2, "user": "anonymous"},
@@ -45,16 +41,16 @@ NAMES = {
     },
     ("langchain_core.callbacks.AsyncCallbackManager", "on_llm_start"): {"beside": []},
 }  # fmt: skip
-"""Each name, and what is lost without it; all else must stay as it is."""
+"""Each name, and the changes to `WHOLE` if it is missing."""
 
 KEYWORDS = {
     ("on_chain_start", "run_type"): {"variables": [{}]},
-    ("on_chain_start", "defers_inputs"): {},  # what stands in for the input says it too
+    ("on_chain_start", "defers_inputs"): {},  # the placeholder input is sufficient
 }
-"""Keyword arguments of callbacks that no reference names, and what is lost without each."""
+"""Undocumented keyword arguments of callbacks, and the changes to `WHOLE` if one is missing."""
 
 YOUNGER = {"GraphCallbackHandler"}
-"""Names that the oldest versions do not have yet."""
+"""Names that the oldest supported versions do not have."""
 
 
 def talk(*hidden: str) -> dict[str, Any]:
@@ -81,13 +77,13 @@ def has(module: str, name: str) -> bool:
 
 
 @pytest.mark.parametrize(("module", "name"), NAMES, ids=lambda part: part.split(".")[-1])
-def test_a_name_that_is_not_public_is_still_there(module: str, name: str) -> None:
+def test_each_private_name_still_exists(module: str, name: str) -> None:
     if not has(module, name) and name in YOUNGER:
         pytest.skip(f"this version has no {module} yet")
     assert has(module, name), f"{module}.{name} {GONE}"
 
 
-def test_the_running_config_names_the_run_above() -> None:
+def test_the_running_config_contains_the_enclosing_run() -> None:
     from gati.langchain._compat import enclosing_run, running_config
 
     found: list[Any] = []
@@ -96,18 +92,18 @@ def test_the_running_config_names_the_run_above() -> None:
     assert found[0] is not None
 
 
-def test_a_completion_models_handlers_are_parted_where_we_look() -> None:
+def test_on_llm_start_still_partitions_handlers() -> None:
     code = AsyncCallbackManager.on_llm_start.__code__
     inner = [constant for constant in code.co_consts if hasattr(constant, "co_names")]
     assert any("run_inline" in one.co_names for one in [code, *inner])
 
 
-def test_a_chain_still_tells_its_type_and_that_its_input_comes_late() -> None:
+def test_chain_starts_still_pass_the_run_type_and_the_deferred_input_flag() -> None:
     told: list[Any] = []
 
     class Listens(BaseCallbackHandler):
         def on_chain_start(self, serialized: Any, inputs: Any, **more: Any) -> None:
-            told.append((more.get(RUN_TYPE), input_comes_late(inputs, more)))
+            told.append((more.get(RUN_TYPE), is_input_deferred(inputs, more)))
 
     chain = ChatPromptTemplate([("user", "{text}")]) | ScriptedChatModel(replies=["4"]) | StrOutputParser()
     chain.invoke({"text": "2 + 2?"}, {"callbacks": [Listens()]})
@@ -117,16 +113,16 @@ def test_a_chain_still_tells_its_type_and_that_its_input_comes_late() -> None:
     assert told[0] == (None, True), f"{DEFERS_INPUTS}, and what stands in for it, {GONE}"
 
 
-def test_with_every_name_all_is_seen() -> None:
+def test_everything_is_recorded_if_no_name_is_missing() -> None:
     if not has("langgraph.callbacks", "GraphCallbackHandler"):
-        pytest.skip("this version of LangGraph tells of no static interrupts")
+        pytest.skip("this version of LangGraph does not report static interrupts")
     assert talk() == WHOLE
 
 
 @pytest.mark.parametrize(
     ("hidden", "lost"), [*NAMES.items(), *KEYWORDS.items()], ids=[name for _, name in (*NAMES, *KEYWORDS)]
 )
-def test_without_a_name_only_what_it_serves_is_lost(hidden: tuple[str, str], lost: dict[str, Any]) -> None:
+def test_a_missing_name_loses_only_its_own_feature(hidden: tuple[str, str], lost: dict[str, Any]) -> None:
     expected = {**WHOLE, **lost}
     seen = talk(*hidden)
     if "var_child_runnable_config" in hidden and seen["user"] == WHOLE["user"]:
@@ -134,45 +130,3 @@ def test_without_a_name_only_what_it_serves_is_lost(hidden: tuple[str, str], los
     if not has("langgraph.callbacks", "GraphCallbackHandler"):
         expected |= NAMES["langgraph.callbacks", "GraphCallbackHandler"]
     assert seen == expected
-
-
-@pytest.mark.skipif(sys.version_info >= (3, 11), reason="LangChain itself knows, from Python 3.11 on")
-async def test_before_python_3_11_nested_async_calls_find_their_run() -> None:
-    model = ScriptedChatModel(replies=["certainly"])
-
-    async def answer(text: str) -> str:
-        return str((await model.ainvoke(text)).content)
-
-    with capture() as captured:
-        assert await RunnableLambda(answer).ainvoke("Well?") == "certainly"
-        assert await RunnableLambda(answer).ainvoke("Again?") == "certainly"
-    assert [len(turn.events) > 1 for turn in captured.turns] == [True, True]
-    assert len(captured.turns) == 2
-
-
-def test_which_run_s_code_is_running_is_known_until_it_ends() -> None:
-    """What Python 3.10 needs; it can be asked on any version."""
-    outer, inner = uuid4(), uuid4()
-    opened = {outer.int: "outer", inner.int: "inner"}
-
-    async def nested() -> UUID | None:
-        _compat.enter(inner, opened)
-        return _compat.entered(opened)
-
-    async def program() -> list[UUID | None]:
-        seen = [_compat.entered(opened)]
-        _compat.enter(outer, opened)
-        seen += [_compat.entered(opened), await asyncio.create_task(nested()), _compat.entered(opened)]
-        _compat.enter(inner, opened)
-        del opened[inner.int]
-        seen.append(_compat.entered(opened))
-        del opened[outer.int]
-        return [*seen, _compat.entered(opened)]
-
-    assert asyncio.run(program()) == [None, outer, inner, outer, outer, None]
-
-
-def test_outside_of_async_code_nothing_is_noted() -> None:
-    run = uuid4()
-    contextvars.copy_context().run(_compat.enter, run, {run.int: "run"})
-    assert _compat.entered({run.int: "run"}) is None

@@ -1,4 +1,4 @@
-"""Switching the handler on for every run of the process, and off again."""
+"""Attaching the handler to every run of the process, and detaching it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def _off_again() -> Iterator[None]:
 
 
 def attached() -> int:
-    """How often the handler is among those of a new run."""
+    """Return how many times the handler is attached to a new run."""
     return CallbackManager.configure().handlers.count(handler)
 
 
-def test_it_is_attached_to_all_runs_until_it_is_switched_off():
+def test_the_handler_is_attached_to_all_runs_until_switched_off():
     assert attached() == 0
     injection.switch_on()
     assert attached() == 1
@@ -35,7 +35,7 @@ def test_it_is_attached_to_all_runs_until_it_is_switched_off():
     assert attached() == 0
 
 
-def test_switching_on_again_registers_nothing_again():
+def test_switching_on_again_does_not_register_another_hook():
     injection.switch_on()
     hooks = len(context._configure_hooks)
     for _ in range(3):
@@ -45,14 +45,14 @@ def test_switching_on_again_registers_nothing_again():
     assert attached() == 1
 
 
-def test_it_is_attached_once_when_it_is_also_passed():
+def test_the_handler_is_attached_once_if_it_is_also_passed():
     injection.switch_on()
     for given in ([handler], [BaseCallbackHandler(), handler]):
         assert CallbackManager.configure(inheritable_callbacks=given).handlers.count(handler) == 1
         assert CallbackManager.configure(local_callbacks=given).handlers.count(handler) == 1
 
 
-def test_it_reaches_threads_and_loops_that_are_older():
+def test_the_handler_reaches_threads_and_loops_that_already_run():
     gate, counts = threading.Event(), list[int]()
 
     def older() -> None:
@@ -75,7 +75,7 @@ def test_it_reaches_threads_and_loops_that_are_older():
     assert counts == [1, 1, 1]
 
 
-def test_a_pause_is_of_its_context_only():
+def test_a_pause_applies_to_its_context_only():
     injection.switch_on()
     with observe.paused():
         assert attached() == 0

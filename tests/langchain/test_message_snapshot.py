@@ -1,4 +1,4 @@
-"""Messages by example; what holds of any message is in `test_snapshot_properties.py`."""
+"""Examples of message snapshots. `test_snapshot_properties.py` tests properties of all messages."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ChatMessage, HumanMessage, ToolMessage
 
-from gati.langchain.message_snapshot import ROLES, message, response_metadata
-from gati.langchain.snapshot import freeze
+from gati.langchain.message_snapshot import ROLE_BY_CLASS, snapshot_message, snapshot_response_metadata
+from gati.langchain.snapshot import take_snapshot
 from gati.trace.records import Message
 
 
-class Told(BaseMessage):
-    """A class whose messages say their role themselves."""
+class MessageWithOwnRole(BaseMessage):
+    """A class whose role is a field of each message."""
 
     type: str
 
 
-def test_a_message_keeps_what_tells_something():
+def test_a_message_keeps_its_relevant_fields():
     call = {"name": "f", "args": {"x": 1}, "id": "c1", "type": "tool_call"}
-    taken = message(
+    copied = snapshot_message(
         AIMessage("Hi", id="a1", tool_calls=[call], additional_kwargs={"refusal": None, "tool_calls": ["raw"], "x": 1})
     )
-    assert taken == Message("ai", "Hi", "a1", tool_calls=(call,), additional={"x": 1})
-    answer = message(ToolMessage("12", tool_call_id="c1", artifact=[1], status="error", name="f"))
+    assert copied == Message("ai", "Hi", "a1", tool_calls=(call,), additional={"x": 1})
+    answer = snapshot_message(ToolMessage("12", tool_call_id="c1", artifact=[1], status="error", name="f"))
     assert (answer.tool_call_id, answer.status, answer.name, answer.additional) == (
         "c1",
         "error",
@@ -33,60 +33,69 @@ def test_a_message_keeps_what_tells_something():
     )
 
 
-def test_only_a_result_carries_usage_and_metadata():
+def test_only_results_contain_usage_and_response_metadata():
     usage: Any = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
-    made = AIMessage(
+    answer = AIMessage(
         "Hi", usage_metadata=usage, response_metadata={"model_name": "m", "logprobs": [1], "parsed": object()}
     )
-    assert (message(made).usage, message(made).response) == (None, None)
-    assert (message(made, result=True).usage, message(made, result=True).response) == (usage, {"model_name": "m"})
+    assert (snapshot_message(answer).usage, snapshot_message(answer).response) == (None, None)
+    assert (snapshot_message(answer, result=True).usage, snapshot_message(answer, result=True).response) == (
+        usage,
+        {"model_name": "m"},
+    )
 
 
-def test_a_message_inside_a_value_is_a_message():
-    assert freeze({"said": HumanMessage("Hi")}) == {"said": Message("human", "Hi")}
+def test_a_message_nested_in_a_value_becomes_a_record():
+    assert take_snapshot({"said": HumanMessage("Hi")}) == {"said": Message("human", "Hi")}
 
 
 @pytest.mark.parametrize("value", [None, {}, "text", [1]])
-def test_metadata_that_is_none_is_none(value: Any):
-    assert response_metadata(value) is None
+def test_empty_response_metadata_becomes_none(value: Any):
+    assert snapshot_response_metadata(value) is None
 
 
-def test_an_artifact_is_kept_whatever_kind_of_message_has_it():
+def test_artifacts_are_kept_for_every_message_class():
     class Report(HumanMessage):
         artifact: Any = None
         status: str = "success"
 
-    told = message(Report("done", artifact={"rows": 3}))
-    assert (told.additional, told.status) == ({"artifact": {"rows": 3}}, "success")
+    copied = snapshot_message(Report("done", artifact={"rows": 3}))
+    assert (copied.additional, copied.status) == ({"artifact": {"rows": 3}}, "success")
 
 
 @pytest.mark.parametrize(
     ("kind", "role"),
-    [(HumanMessage, "human"), (AIMessageChunk, "AIMessageChunk"), (ChatMessage, "chat"), (Told, ""), (str, None)],
+    [
+        (HumanMessage, "human"),
+        (AIMessageChunk, "AIMessageChunk"),
+        (ChatMessage, "chat"),
+        (MessageWithOwnRole, ""),
+        (str, None),
+    ],
 )
-def test_a_class_tells_the_role_of_its_messages(kind: type, role: str | None):
-    assert ROLES[kind] == role
+def test_the_role_is_derived_from_the_message_class(kind: type, role: str | None):
+    assert ROLE_BY_CLASS[kind] == role
 
 
-def test_a_program_that_makes_classes_as_it_runs_does_not_fill_the_memory():
+def test_the_role_table_stays_bounded_for_dynamically_created_classes():
     for number in range(3_000):
-        assert ROLES[type(f"Made{number}", (), {})] is None
-    assert len(ROLES) < 1_100
-    assert ROLES[HumanMessage] == "human"
+        assert ROLE_BY_CLASS[type(f"Made{number}", (), {})] is None
+    assert len(ROLE_BY_CLASS) < 1_100
+    assert ROLE_BY_CLASS[HumanMessage] == "human"
 
 
-@pytest.mark.parametrize("kind", [HumanMessage, AIMessage, Told])
-def test_what_was_assigned_to_a_message_later_is_copied(kind: type[BaseMessage]):
-    said = kind(content="Hi", type="human") if kind is Told else kind(content="Hi")
+@pytest.mark.parametrize("kind", [HumanMessage, AIMessage, MessageWithOwnRole])
+def test_values_assigned_after_construction_are_copied(kind: type[BaseMessage]):
+    message = kind(content="Hi", type="human") if kind is MessageWithOwnRole else kind(content="Hi")
     blocks: list[Any] = [{"type": "text", "text": "Ho"}]
-    said.content, said.additional_kwargs["x"] = blocks, blocks
-    taken = message(said)
+    message.content, message.additional_kwargs["x"] = blocks, blocks
+    copied = snapshot_message(message)
     blocks[0]["text"] = "changed"
-    assert taken.content == [{"type": "text", "text": "Ho"}]
-    assert taken.additional == {"x": [{"type": "text", "text": "Ho"}]}
+    assert copied.content == [{"type": "text", "text": "Ho"}]
+    assert copied.additional == {"x": [{"type": "text", "text": "Ho"}]}
 
 
-def test_a_message_without_its_usual_fields_is_one_all_the_same():
-    said = ToolMessage("12", tool_call_id="c1")
-    del said.__dict__["name"], said.__dict__["status"]
-    assert message(said) == Message("tool", "12", tool_call_id="c1")
+def test_a_message_with_missing_fields_is_still_copied():
+    message = ToolMessage("12", tool_call_id="c1")
+    del message.__dict__["name"], message.__dict__["status"]
+    assert snapshot_message(message) == Message("tool", "12", tool_call_id="c1")

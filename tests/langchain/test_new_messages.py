@@ -1,4 +1,4 @@
-"""Which messages of a list are news."""
+"""Selection of the new messages of a list."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from langgraph.types import Command
 from pydantic import BaseModel
 
 from gati.langchain.new_messages import (
-    LONGEST_IMPORT,
-    Memory,
-    conversation_in,
-    news_of_node,
-    rendered,
+    MAX_IMPORTED_MESSAGES,
+    BoundedSet,
+    as_message_list,
+    new_messages_of_call,
+    new_messages_of_input,
+    new_messages_of_node,
+    new_messages_of_output,
     role_of,
-    state,
-    tail_of_call,
-    tail_of_input,
-    tail_of_output,
+    snapshot_prompt_output,
+    snapshot_state,
 )
 from gati.trace.records import COMMAND, Message
 
@@ -38,7 +38,7 @@ def words(messages: list[Any]) -> list[Any]:
     return [m.content if isinstance(m, Message) else m for m in messages]
 
 
-class Role(str, Enum):  # noqa: UP042 - the plain mixin is what users' programs have
+class Role(str, Enum):  # noqa: UP042 - the plain mixin is what users' programs use
     user = "user"
 
 
@@ -50,46 +50,46 @@ class Role(str, Enum):  # noqa: UP042 - the plain mixin is what users' programs 
         ((1, 2), ""), (("a", "b", "c"), ""), (None, ""),
     ],
 )  # fmt: skip
-def test_the_role_of_a_message_in_any_form(item: Any, role: str):
+def test_the_role_is_read_from_any_message_form(item: Any, role: str):
     assert role_of(item) == role
 
 
-def test_the_last_item_tells_whether_a_list_is_a_conversation():
-    assert conversation_in([3, HELLO]) == [3, HELLO]
-    assert conversation_in([HELLO, 3]) is None
-    assert conversation_in([]) is None
-    assert conversation_in("text") is None
+def test_a_list_is_a_message_list_if_its_last_item_is_a_message():
+    assert as_message_list([3, HELLO]) == [3, HELLO]
+    assert as_message_list([HELLO, 3]) is None
+    assert as_message_list([]) is None
+    assert as_message_list("text") is None
 
     class Own(list[Any]):
         def __iter__(self) -> Any:
             raise AssertionError("code of the user's")
 
-    assert conversation_in(Own([HELLO])) == [HELLO]
+    assert as_message_list(Own([HELLO])) == [HELLO]
 
 
-def test_a_call_tells_what_follows_the_last_answer_that_was_seen():
-    seen = Memory(100)
-    system, news = tail_of_call([SYSTEM, HELLO, HI, ASK], seen)
-    assert (words(system), words(news)) == (["Be kind."], ["Hello", "Hi!", "144?"])
-    _, news = tail_of_call([SYSTEM, HELLO, HI, ASK], seen)
-    assert words(news) == ["144?"]
+def test_a_call_records_the_messages_after_the_last_known_answer():
+    seen = BoundedSet(100)
+    system, new = new_messages_of_call([SYSTEM, HELLO, HI, ASK], seen)
+    assert (words(system), words(new)) == (["Be kind."], ["Hello", "Hi!", "144?"])
+    _, new = new_messages_of_call([SYSTEM, HELLO, HI, ASK], seen)
+    assert words(new) == ["144?"]
 
 
-def test_an_answer_is_known_by_its_text_too():
-    seen = Memory(100)
-    tail_of_call([HELLO, HI, ASK], seen)
-    _, news = tail_of_call([HELLO, AIMessage("Hi!"), ASK], seen)
-    assert words(news) == ["144?"]
+def test_an_answer_is_also_recognized_by_its_text():
+    seen = BoundedSet(100)
+    new_messages_of_call([HELLO, HI, ASK], seen)
+    _, new = new_messages_of_call([HELLO, AIMessage("Hi!"), ASK], seen)
+    assert words(new) == ["144?"]
 
 
-def test_the_first_call_of_a_conversation_tells_everything():
-    seen = Memory(100)
-    tail_of_call([HELLO, HI, ASK], seen)
-    _, news = tail_of_call([HELLO, HI, ASK], seen, whole=True)
-    assert words(news) == ["Hello", "Hi!", "144?"]
+def test_the_first_call_of_a_conversation_records_all_messages():
+    seen = BoundedSet(100)
+    new_messages_of_call([HELLO, HI, ASK], seen)
+    _, new = new_messages_of_call([HELLO, HI, ASK], seen, whole=True)
+    assert words(new) == ["Hello", "Hi!", "144?"]
 
 
-def test_the_walk_costs_what_is_new_however_long_the_list_is():
+def test_the_cost_depends_on_new_messages_not_on_the_length_of_the_list():
     class Counted(list[Any]):
         looks = 0
 
@@ -97,50 +97,50 @@ def test_the_walk_costs_what_is_new_however_long_the_list_is():
             self.looks += 1
             return list.__getitem__(self, index)
 
-    seen = Memory(100)
+    seen = BoundedSet(100)
     seen.add("a1")
     for length in (10, 1_000):
         messages = Counted([HELLO] * length + [HI, ASK])
         messages.looks = 0
-        tail_of_call(messages, seen)
+        new_messages_of_call(messages, seen)
         assert messages.looks <= 4
 
 
-def test_a_long_history_is_taken_over_up_to_a_bound():
-    _, news = tail_of_call([HumanMessage(str(n)) for n in range(LONGEST_IMPORT + 10)], Memory(100))
-    assert len(news) == LONGEST_IMPORT
-    assert words(news)[-1] == str(LONGEST_IMPORT + 9)
+def test_an_imported_history_is_bounded():
+    _, new = new_messages_of_call([HumanMessage(str(n)) for n in range(MAX_IMPORTED_MESSAGES + 10)], BoundedSet(100))
+    assert len(new) == MAX_IMPORTED_MESSAGES
+    assert words(new)[-1] == str(MAX_IMPORTED_MESSAGES + 9)
 
 
-def test_the_input_of_a_root_tells_what_follows_the_last_answer_or_all_of_it():
-    assert words(tail_of_input([HELLO, HI, ASK], whole=False)) == ["144?"]
-    assert words(tail_of_input([HELLO, HI, ASK], whole=True)) == ["Hello", "Hi!", "144?"]
-    assert tail_of_input([("user", "x"), ("assistant", "y"), ("user", "z")], whole=False) == [["user", "z"]]
+def test_a_root_input_adds_messages_after_the_last_answer_or_all_messages():
+    assert words(new_messages_of_input([HELLO, HI, ASK], whole=False)) == ["144?"]
+    assert words(new_messages_of_input([HELLO, HI, ASK], whole=True)) == ["Hello", "Hi!", "144?"]
+    assert new_messages_of_input([("user", "x"), ("assistant", "y"), ("user", "z")], whole=False) == [["user", "z"]]
 
 
-def test_the_output_of_a_root_tells_what_follows_the_last_message_of_a_person():
-    asked, told = (
+def test_a_root_output_adds_messages_after_the_last_user_message():
+    asked, result = (
         AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "c1"}]),
         ToolMessage("12", tool_call_id="c1"),
     )
-    assert words(tail_of_output([HELLO, HI, ASK, asked, told, AIMessage("Twelve.")], Memory(9))) == [
+    assert words(new_messages_of_output([HELLO, HI, ASK, asked, result, AIMessage("Twelve.")], BoundedSet(9))) == [
         "",
         "12",
         "Twelve.",
     ]
-    assert tail_of_output([HELLO, HI, ASK], Memory(9)) == []
+    assert new_messages_of_output([HELLO, HI, ASK], BoundedSet(9)) == []
 
 
-def test_the_output_of_a_root_leaves_out_what_a_tool_told_before_the_answer_but_not_a_tool_s_last_word():
-    seen = Memory(9)
+def test_a_root_output_skips_recorded_tool_results_before_the_answer():
+    seen = BoundedSet(9)
     seen.add("c1")
-    told = ToolMessage("12", tool_call_id="c1")
-    assert words(tail_of_output([ASK, told, AIMessage("Twelve.")], seen)) == ["Twelve."]
-    assert words(tail_of_output([ASK, AIMessage("I look."), told], seen)) == ["I look.", "12"]
+    result = ToolMessage("12", tool_call_id="c1")
+    assert words(new_messages_of_output([ASK, result, AIMessage("Twelve.")], seen)) == ["Twelve."]
+    assert words(new_messages_of_output([ASK, AIMessage("I look."), result], seen)) == ["I look.", "12"]
 
 
-def test_the_output_of_a_node_leaves_out_what_a_model_or_tool_told():
-    seen = Memory(100)
+def test_a_node_output_skips_messages_that_a_model_or_tool_run_recorded():
+    seen = BoundedSet(100)
     seen.add("a1")
     seen.add("c1")
     messages = [
@@ -150,10 +150,10 @@ def test_the_output_of_a_node_leaves_out_what_a_model_or_tool_told():
         ToolMessage("no", tool_call_id="c2"),
         AIMessage("New.", id="a2"),
     ]
-    assert words(news_of_node(messages, seen)) == ["no", "New."]
+    assert words(new_messages_of_node(messages, seen)) == ["no", "New."]
 
 
-def test_states_of_every_kind_are_copied_with_the_tail_of_their_messages():
+def test_every_kind_of_state_is_copied_with_its_new_messages_only():
     class Model(BaseModel):
         messages: list[Any]
         count: int = 3
@@ -165,26 +165,30 @@ def test_states_of_every_kind_are_copied_with_the_tail_of_their_messages():
 
     history = [HELLO, HI, ASK]
     for value in ({"messages": history, "count": 3}, Model(messages=history), Data(history)):
-        copied = state(value, tail_of_input, False)
+        copied = snapshot_state(value, new_messages_of_input, False)
         assert copied["count"] == 3
         assert words(copied["messages"]) == ["144?"]
 
 
-def test_a_command_keeps_what_it_sets():
-    copied = state(Command(update={"messages": [HELLO, HI, ASK], "n": 1}, goto="next"), tail_of_output, Memory(9))
+def test_a_command_keeps_its_fields():
+    copied = snapshot_state(
+        Command(update={"messages": [HELLO, HI, ASK], "n": 1}, goto="next"), new_messages_of_output, BoundedSet(9)
+    )
     assert copied == {COMMAND: {"update": {"n": 1}, "goto": "next"}}
-    assert state(Command(resume={"ok": True}), tail_of_output, Memory(9)) == {COMMAND: {"resume": {"ok": True}}}
+    assert snapshot_state(Command(resume={"ok": True}), new_messages_of_output, BoundedSet(9)) == {
+        COMMAND: {"resume": {"ok": True}}
+    }
 
 
-def test_a_prompt_tells_its_system_texts():
-    assert words(rendered(ChatPromptValue(messages=[SYSTEM, ASK]))) == ["Be kind."]
-    assert rendered(StringPromptValue(text="Tell me.")) == "Tell me."
-    assert rendered(None) is None
+def test_a_prompt_output_keeps_its_system_messages():
+    assert words(snapshot_prompt_output(ChatPromptValue(messages=[SYSTEM, ASK]))) == ["Be kind."]
+    assert snapshot_prompt_output(StringPromptValue(text="Tell me.")) == "Tell me."
+    assert snapshot_prompt_output(None) is None
 
 
-def test_a_full_memory_forgets_its_older_half():
-    memory = Memory(10)
+def test_a_full_set_drops_its_oldest_half():
+    memory = BoundedSet(10)
     for number in range(11):
         memory.add(number)
     assert [number in memory for number in (0, 4, 5, 10)] == [False, False, True, True]
-    assert len(memory.kept) == 6
+    assert len(memory.entries) == 6

@@ -1,4 +1,4 @@
-"""`gati.langchain.prompt_templates` on prompts as LangChain itself makes and serialises them."""
+"""`gati.langchain.prompt_templates` on prompts that LangChain created and serialized."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gati.trace.records import Template, TemplateText
 
 
 class Raising:
-    """A message whose every corner raises."""
+    """A message all of whose attributes raise."""
 
     @property
     def content(self) -> str:
@@ -36,7 +36,7 @@ class Raising:
 
 
 class Role:
-    """A message of another library: `role` is an enum's member."""
+    """A message of another library: `role` is an enum member."""
 
     def __init__(self, role: str, content: object) -> None:
         self.role = type("Role", (), {"value": role})()
@@ -73,7 +73,7 @@ def test_every_form_of_messages_gives_the_same_two_texts(form: str):
     assert extract_system_and_user_prompts(FORMS[form]) == ("Be brief.", "Hello")
 
 
-def test_strings_are_user_text_also_when_one_reads_like_a_role():
+def test_strings_are_user_text_even_if_one_equals_a_role():
     assert extract_system_and_user_prompts("Hello") == ("", "Hello")
     assert extract_system_and_user_prompts(["system", "Hello"]) == ("", "system\n\nHello")
     assert extract_system_and_user_prompts(PromptTemplate.from_template("Hi {x}").invoke({"x": "Bob"})) == (
@@ -82,37 +82,37 @@ def test_strings_are_user_text_also_when_one_reads_like_a_role():
     )
 
 
-def test_text_that_is_not_the_systems_is_kept_beside_the_users():
+def test_text_of_other_roles_is_kept_with_the_user_text():
     messages = [USER, AIMessage("Hi!"), ToolMessage("42", tool_call_id="c")]
     assert extract_system_and_user_prompts(messages) == ("", "Hello\n\nHi!\n\n42")
 
 
-def test_media_blocks_leave_only_their_words():
+def test_media_blocks_contribute_only_their_text():
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     message = HumanMessage([{"type": "text", "text": "What is this?"}, image])
     assert extract_system_and_user_prompts([message]) == ("", "What is this?")
 
 
 @pytest.mark.parametrize("nothing", [None, [], [[]], (), {}, "", [None], [[None]]])
-def test_nothing_gives_two_empty_texts(nothing: Any):
+def test_empty_input_gives_two_empty_texts(nothing: Any):
     assert extract_system_and_user_prompts(nothing) == ("", "")
 
 
 @pytest.mark.parametrize(
     ("odd", "text"), [(42, "42"), ([{"a": 1}], "{'a': 1}"), ([HumanMessage("x"), 1.5], "x\n\n1.5"), (b"raw", "b'raw'")]
 )
-def test_what_is_no_message_counts_as_text(odd: Any, text: str):
+def test_other_values_count_as_user_text(odd: Any, text: str):
     assert extract_system_and_user_prompts(odd) == ("", text)
 
 
-def test_an_unreadable_object_is_named_and_its_neighbours_are_kept():
+def test_an_unreadable_object_is_replaced_by_its_type_and_the_rest_is_kept():
     system, user = extract_system_and_user_prompts([SYSTEM, Raising(), USER])
     assert system == "Be brief."
     assert "Raising object" in user
     assert user.endswith("Hello")
 
 
-def test_a_list_that_holds_itself_comes_to_an_end():
+def test_a_list_that_contains_itself_terminates():
     endless: list[Any] = ["Hello"]
     endless.append(endless)
     assert "Hello" in extract_system_and_user_prompts(endless)[1]
@@ -143,7 +143,7 @@ def test_extraction_never_raises(value: Any):
 
 
 class PromptRuns(BaseCallbackHandler):
-    """Keeps `serialized` of every prompt run, as LangChain hands it to callbacks."""
+    """Collects the `serialized` argument of every prompt run."""
 
     raise_error = True
 
@@ -176,7 +176,7 @@ def test_a_system_template_is_read_with_its_format(form: Any):
     assert found == Template(one(text, form), ("how",), {})
 
 
-def test_messages_that_are_not_the_systems_are_left_out():
+def test_templates_of_other_roles_are_left_out():
     prompt = ChatPromptTemplate([("system", "S {a}"), MessagesPlaceholder("history"), ("human", "{q}"), ("ai", "{b}")])
     found = template(prompt, {"a": 1, "history": [USER], "q": 2, "b": 3})
     assert found is not None
@@ -226,7 +226,7 @@ def test_partial_values_are_kept_and_callables_left_out():
     assert found.partials == {"a": "A"}
 
 
-def test_the_prompts_own_name_and_its_hub_repository_are_kept():
+def test_the_name_and_the_hub_repository_of_a_prompt_are_kept():
     metadata = {"lc_hub_owner": "ada", "lc_hub_repo": "tutor", "lc_hub_commit_hash": "c0ffee"}
     found = template(ChatPromptTemplate([("system", "S")], name="greeting", metadata=metadata), {})
     assert found is not None
@@ -236,13 +236,13 @@ def test_the_prompts_own_name_and_its_hub_repository_are_kept():
     assert (plain.name, plain.hub) == (None, None)
 
 
-def test_a_hub_prompt_of_ones_own_has_no_owner():
+def test_the_owner_of_a_private_hub_prompt_is_left_out():
     assert hub_of({"lc_hub_owner": "-", "lc_hub_repo": "tutor"}) == "tutor"
     assert hub_of({"lc_hub_owner": "ada"}) is None
     assert hub_of(None) is None
 
 
-def test_a_template_is_read_once_and_serialized_is_left_as_it_was():
+def test_a_template_is_read_once_and_serialized_is_not_changed():
     prompt = ChatPromptTemplate([("system", "Be {how}.")])
     serialized = serialized_of(prompt, {"how": "brief"})
     before = repr(serialized)
@@ -251,7 +251,7 @@ def test_a_template_is_read_once_and_serialized_is_left_as_it_was():
     assert repr(serialized) == before
 
 
-def test_a_dict_that_took_the_place_of_another_is_not_taken_for_it():
+def test_a_dict_that_reuses_an_id_is_not_mistaken_for_the_old_one():
     for number in range(5_000):
         serialized = {
             "id": ["SystemMessage"],

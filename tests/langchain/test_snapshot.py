@@ -1,4 +1,4 @@
-"""Snapshots by example; what holds of any value is in `test_snapshot_properties.py`."""
+"""Examples of snapshots. `test_snapshot_properties.py` tests properties of all values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from langgraph.errors import GraphInterrupt, ParentCommand
 from langgraph.types import Command, Interrupt
 from pydantic import BaseModel
 
-from gati.langchain.snapshot import BUDGET, CUT, error_info, freeze, is_command
+from gati.langchain.snapshot import BUDGET, TRUNCATED, error_info, is_command, take_snapshot
 from gati.trace.records import COMMAND, ErrorInfo
 
 Point = namedtuple("Point", "x y")
@@ -57,53 +57,53 @@ class Box:
         (len, "<builtins.builtin_function_or_method>"),
     ],
 )
-def test_values_become_plain_ones(value: Any, copied: Any):
-    assert freeze(value) == copied
+def test_values_are_converted_to_plain_values(value: Any, copied: Any):
+    assert take_snapshot(value) == copied
 
 
-def test_objects_are_described_by_their_class_alone():
+def test_other_objects_are_replaced_by_their_type():
     class Session:
         def __repr__(self) -> str:
             raise AssertionError("a query to the database")
 
-    assert freeze({"db": Session()})["db"].endswith("Session>")
+    assert take_snapshot({"db": Session()})["db"].endswith("Session>")
 
 
-def test_numbers_of_numpy_are_numbers():
-    assert float(freeze(numpy.float64(1.5))) == 1.5
+def test_numpy_scalars_become_numbers():
+    assert float(take_snapshot(numpy.float64(1.5))) == 1.5
 
 
-def test_a_cycle_is_cut():
+def test_cycles_are_cut():
     value: dict[str, Any] = {"a": 1}
     value["self"] = value
-    assert freeze(value) == {"a": 1, "self": CUT}
+    assert take_snapshot(value) == {"a": 1, "self": TRUNCATED}
 
 
-def test_a_large_value_is_copied_up_to_a_budget_and_says_what_is_left_out():
-    copied = freeze(list(range(BUDGET + 5)))
+def test_a_large_value_is_truncated_with_a_count_of_the_rest():
+    copied = take_snapshot(list(range(BUDGET + 5)))
     assert len(copied) == BUDGET + 1
-    assert copied[-1] == f"{CUT} 5 more"
+    assert copied[-1] == f"{TRUNCATED} 5 more"
 
 
-def test_a_document_is_its_fields():
-    copied = freeze(Document("text", metadata={"page": 1}))
+def test_a_document_becomes_its_fields():
+    copied = take_snapshot(Document("text", metadata={"page": 1}))
     assert (copied["page_content"], copied["metadata"]) == ("text", {"page": 1})
 
 
-def test_a_command_is_marked():
+def test_commands_are_marked():
     assert is_command(Command(goto="x"))
-    assert freeze(Command(goto="x"))[COMMAND]["goto"] == "x"
+    assert take_snapshot(Command(goto="x"))[COMMAND]["goto"] == "x"
     assert not is_command(Box(1))
 
 
-def test_faults_tell_control_flow_from_errors():
+def test_control_flow_exceptions_are_distinguished_from_errors():
     assert error_info(ValueError("no")) == ErrorInfo("ValueError", "no")
     waiting = error_info(GraphInterrupt([Interrupt(value="Sure?", id="i1")]))
     assert (waiting.control, [asked["value"] for asked in waiting.payload]) == ("interrupt", ["Sure?"])
     assert error_info(ParentCommand(Command(goto="x"))).control == "parent_command"
 
 
-def test_an_exception_that_cannot_be_told_is_its_type():
+def test_an_exception_whose_text_raises_keeps_its_type():
     class Odd(Exception):
         def __str__(self) -> str:
             raise RuntimeError

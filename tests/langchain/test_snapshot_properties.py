@@ -1,7 +1,7 @@
-"""Anything that a program may hold, on its way from a callback to a request.
+"""Any value that a program may use, on its way from a callback to a request.
 
-What must be true of it: the program's objects are untouched, no code of theirs is run, later
-edits are not seen, and what arrives is valid and bounded.
+The program's objects must stay unchanged, no user code may run, later changes must not be recorded, and requests must be
+valid and bounded.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from pydantic import BaseModel, ConfigDict
 
 from gati import observe
 from gati.exporters.sanitize import bounded_json
-from gati.langchain.message_snapshot import message
-from gati.langchain.snapshot import BUDGET, DEPTH, freeze
+from gati.langchain.message_snapshot import snapshot_message
+from gati.langchain.snapshot import BUDGET, DEPTH, take_snapshot
 from gati.testing import ScriptedChatModel
 from gati.trace.records import Message
 from tests.servers import LocalServer
 
-# -- the zoo ------------------------------------------------------------------------------
+# -- unusual objects ------------------------------------------------------------------------------
 
 
 class Touched(Exception):
-    """Code of the user's was run."""
+    """User code ran."""
 
 
 def refuse(*_: object, **__: object) -> Any:
@@ -53,7 +53,7 @@ def refuse(*_: object, **__: object) -> Any:
 
 
 class Hostile:
-    """Raises at every touch: a database proxy, a closed session, a lazy object."""
+    """Raises on any access, like a database proxy, a closed session or a lazy object."""
 
     __repr__ = __str__ = __len__ = __iter__ = __bool__ = __eq__ = __getattr__ = __call__ = __reduce_ex__ = refuse
     __hash__ = object.__hash__
@@ -86,7 +86,7 @@ class HostileNumber(int):
 
 @dataclasses.dataclass
 class HostileField:
-    """A dataclass one of whose fields became a property."""
+    """A dataclass with a field that was replaced by a property."""
 
     kept: int = 1
     computed: int = dataclasses.field(default=2, init=False)
@@ -144,7 +144,7 @@ STRANGE = [
     lambda: ToolMessage("done", tool_call_id="c", artifact={"lock": threading.Lock()}),
 ]  # fmt: skip
 
-# Hypothesis looks into what it makes, which some of the zoo do not bear: it makes their makers.
+# Hypothesis inspects its examples, which some of these objects do not allow, so it generates their factories.
 Make = Callable[[], Any]
 LEAF: st.SearchStrategy[Make] = st.sampled_from(STRANGE) | (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
@@ -179,7 +179,7 @@ ANYTHING: st.SearchStrategy[Make] = st.recursive(
 
 
 def values(value: Any) -> Iterator[Any]:
-    """Every value in a snapshot."""
+    """Yield every value in a snapshot."""
     yield value
     if type(value) is dict:
         for key, item in value.items():
@@ -202,14 +202,14 @@ def depth_of(value: Any) -> int:
 
 
 @given(ANYTHING)
-def test_a_snapshot_holds_plain_values_only_and_reads_as_json(make: Make):
-    frozen = freeze(make())
+def test_a_snapshot_contains_only_plain_values_and_serializes_to_json(make: Make):
+    frozen = take_snapshot(make())
     assert {type(inner) for inner in values(frozen)} <= PLAIN_TYPES
     json.dumps(bounded_json(frozen, 100_000)[0], allow_nan=False).encode()
 
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
-def test_no_code_of_the_users_objects_runs(number: int):
+def test_no_user_code_runs(number: int):
     calls: list[str] = []
     value = HOSTILE[number]()
 
@@ -220,29 +220,29 @@ def test_no_code_of_the_users_objects_runs(number: int):
     before = sys.getprofile()
     sys.setprofile(watch)
     try:
-        frozen = freeze({"value": value})
+        frozen = take_snapshot({"value": value})
     finally:
         sys.setprofile(before)
     assert calls == []
     assert {type(inner) for inner in values(frozen)} <= PLAIN_TYPES
 
 
-def test_what_stands_in_odd_containers_is_kept():
-    assert freeze(HostileDict(a=HostileList([HostileText("text"), HostileNumber(7)]))) == {"a": ["text", 7]}
-    assert freeze([HostileField(), OpenModel(kept=1, more=2)]) == [{"kept": 1}, {"kept": 1, "more": 2}]
-    assert freeze([Point(1, 2), Plain(3), Slotted(4), Colour.RED]) == [
+def test_unusual_containers_keep_their_contents():
+    assert take_snapshot(HostileDict(a=HostileList([HostileText("text"), HostileNumber(7)]))) == {"a": ["text", 7]}
+    assert take_snapshot([HostileField(), OpenModel(kept=1, more=2)]) == [{"kept": 1}, {"kept": 1, "more": 2}]
+    assert take_snapshot([Point(1, 2), Plain(3), Slotted(4), Colour.RED]) == [
         {"x": 1, "y": 2},
         {"inner": 3},
         {"inner": 4},
         "red",
     ]
-    assert freeze([np.float64(1.5), np.int64(3), np.array(2)]) == [1.5, 3, 2]
-    assert freeze([Hostile(), np.arange(3)]) == [f"<{__name__}.Hostile>", "<numpy.ndarray>"]
+    assert take_snapshot([np.float64(1.5), np.int64(3), np.array(2)]) == [1.5, 3, 2]
+    assert take_snapshot([Hostile(), np.arange(3)]) == [f"<{__name__}.Hostile>", "<numpy.ndarray>"]
 
 
 def test_a_generator_is_not_read():
     stream, lines = numbers(), iter(["a"])
-    freeze({"stream": stream, "lines": [lines]})
+    take_snapshot({"stream": stream, "lines": [lines]})
     assert list(stream) == [0, 1, 2]
     assert next(lines) == "a"
 
@@ -257,7 +257,7 @@ COPIABLE = st.recursive(
 
 
 def spoil(value: Any) -> None:
-    """Edits everything that can be edited, as a program goes on to do."""
+    """Change everything that can be changed, as a program may do later."""
     if isinstance(value, list):
         for item in value:
             spoil(item)
@@ -272,20 +272,20 @@ def spoil(value: Any) -> None:
 
 
 @given(COPIABLE)
-def test_the_users_objects_are_untouched_and_later_edits_are_not_seen(value: Any):
+def test_user_objects_are_unchanged_and_later_changes_are_not_recorded(value: Any):
     before = copy.deepcopy(value)
-    frozen = freeze(value)
+    frozen = take_snapshot(value)
     assert value == before
     first = copy.deepcopy(frozen)
     spoil(value)
     assert frozen == first
 
 
-def test_later_edits_of_a_message_are_not_seen():
+def test_later_changes_of_a_message_are_not_recorded():
     call = {"name": "add", "args": {"numbers": [1, 2]}, "id": "c", "type": "tool_call"}
     content: Any = [{"type": "text", "text": "hello"}]
     original = AIMessage(content, tool_calls=[call], additional_kwargs={"reasoning": {"summary": ["a"]}})
-    kept = message(original)
+    kept = snapshot_message(original)
     first = copy.deepcopy(kept)
     original.tool_calls[0]["args"]["numbers"].append(3)
     original.tool_calls[0]["name"] = "subtract"
@@ -297,7 +297,7 @@ def test_later_edits_of_a_message_are_not_seen():
 # -- bounds -------------------------------------------------------------------------------
 
 
-def test_cycles_of_every_kind_come_to_an_end():
+def test_every_kind_of_cycle_terminates():
     loop: list[Any] = []
     loop.append(loop)
     table: dict[str, Any] = {}
@@ -306,20 +306,20 @@ def test_cycles_of_every_kind_come_to_an_end():
     node.inner = [node]
     model = OpenModel()
     model.kept = {"back": model}
-    assert freeze(loop) == ["…"]
-    assert freeze(table) == {"self": "…"}
-    assert freeze(node) == {"inner": ["…"]}
-    assert freeze(model) == {"kept": {"back": "…"}}
+    assert take_snapshot(loop) == ["…"]
+    assert take_snapshot(table) == {"self": "…"}
+    assert take_snapshot(node) == {"inner": ["…"]}
+    assert take_snapshot(model) == {"kept": {"back": "…"}}
 
 
 @pytest.mark.parametrize("count", [1, 3, 50])
-def test_messages_that_hold_each_other_share_one_budget(count: int):
-    # A tool that returns the state as its artifact: each message holds the list that it stands in.
+def test_messages_that_contain_each_other_share_one_budget(count: int):
+    # A tool that returns the state as its artifact: each message contains the list of all messages.
     history: list[BaseMessage] = [ToolMessage("x", tool_call_id=str(i)) for i in range(count)]
     for item in history:
         item.artifact = {"messages": history}
-    assert sum(1 for _ in values(freeze(history))) < 20 * BUDGET
-    assert sum(1 for _ in values(message(history[0]))) < 20 * BUDGET
+    assert sum(1 for _ in values(take_snapshot(history))) < 20 * BUDGET
+    assert sum(1 for _ in values(snapshot_message(history[0]))) < 20 * BUDGET
 
 
 @given(st.integers(0, 5), st.sampled_from([10, 100, 10_000]))
@@ -334,8 +334,8 @@ def test_depth_is_bounded(kind: int, depth: int):
             Slotted(deep),
             ToolMessage("x", tool_call_id="c", artifact=deep),
         ][kind]
-    # A message is several levels of its own.
-    assert depth_of(freeze(deep)) <= 3 * DEPTH
+    # A message adds several levels.
+    assert depth_of(take_snapshot(deep)) <= 3 * DEPTH
 
 
 @pytest.mark.parametrize(
@@ -350,8 +350,8 @@ def test_depth_is_bounded(kind: int, depth: int):
     ],
     ids=lambda huge: type(huge).__name__,
 )
-def test_a_huge_container_is_cut_and_says_so(huge: Any):
-    frozen = freeze(huge)
+def test_a_huge_container_is_truncated_and_marked(huge: Any):
+    frozen = take_snapshot(huge)
     found = list(values(frozen))
     assert len(found) <= 2 * BUDGET + 100
     assert any("more" in text and "…" in text for text in map(str, found)) or any(text == "…" for text in found)
@@ -359,17 +359,17 @@ def test_a_huge_container_is_cut_and_says_so(huge: Any):
 
 def test_a_long_text_is_shared_and_not_copied():
     text, raw = "x" * 5_000_000, b"x" * 5_000_000
-    frozen = freeze({"a": [text], "b": raw})
+    frozen = take_snapshot({"a": [text], "b": raw})
     assert frozen["a"][0] is text
     assert frozen["b"] is raw
-    assert message(HumanMessage(text)).content is text
+    assert snapshot_message(HumanMessage(text)).content is text
 
 
 @given(st.sampled_from([*ToolMessage.model_fields, "tool_calls", "invalid_tool_calls"]), ANYTHING)
-def test_a_message_with_anything_in_a_field_is_read(field: str, make: Make):
+def test_a_message_field_may_contain_any_value(field: str, make: Make):
     odd = ToolMessage("x", tool_call_id="c")
     odd.__dict__[field] = make()
-    assert {type(inner) for inner in values(message(odd, result=True))} <= PLAIN_TYPES
+    assert {type(inner) for inner in values(snapshot_message(odd, result=True))} <= PLAIN_TYPES
 
 
 # -- end to end ---------------------------------------------------------------------------
@@ -381,7 +381,7 @@ FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(Health
 
 @pytest.fixture
 def watched(greenflash: LocalServer) -> Iterator[LocalServer]:
-    """A server, with gati watching this process; the test fails if anything of gati's went wrong."""
+    """A server that receives the records of this process; the test fails after an internal error."""
     observe.init(
         agent_name="zoo",
         api_key=greenflash.api_key,
@@ -390,24 +390,24 @@ def watched(greenflash: LocalServer) -> Iterator[LocalServer]:
         max_field_bytes=LIMIT,
         batch_size=50,
     )
-    before = dict(observe.stats().faults)  # other tests of this process provoke some
+    before = dict(observe.stats().faults)  # other tests of this process cause some
     yield greenflash
     assert observe.stats().faults == before
 
 
 def delivered(server: LocalServer) -> list[dict[str, Any]]:
-    """All that arrived, once nothing is left to send; the server itself refuses what is not valid."""
+    """Flush and return all delivered messages; the server rejects invalid ones."""
     result = observe.flush(timeout=30.0)
     assert result, result
     sent = [one for body in server.bodies() for one in body["messages"]]
     assert sent
     for one in sent:
-        # input, output, properties and content have the limit each; names and ids are bounded, too.
+        # The limit applies to input, output, properties and content each; names and ids are bounded, too.
         assert len(json.dumps(one, allow_nan=False)) < 8 * LIMIT + 8_192
     return sent
 
 
-def test_whatever_a_chain_takes_and_gives_is_delivered(watched: LocalServer):
+def test_any_chain_input_and_output_is_delivered(watched: LocalServer):
     @FEW
     @given(ANYTHING)
     def run(make: Make) -> None:
@@ -424,7 +424,7 @@ class State(TypedDict):
     answer: str
 
 
-def test_whatever_stands_in_a_graphs_state_is_delivered(watched: LocalServer):
+def test_any_graph_state_is_delivered(watched: LocalServer):
     graph = StateGraph(State)
     graph.add_node("look", lambda state: {"answer": "seen", "value": state["value"]})
     graph.add_edge(START, "look")
@@ -441,7 +441,7 @@ def test_whatever_stands_in_a_graphs_state_is_delivered(watched: LocalServer):
     assert {one["messageType"] for one in delivered(watched)} >= {"user_message", "task", "chain_end"}
 
 
-def test_whatever_a_tool_returns_is_delivered(watched: LocalServer):
+def test_any_tool_result_is_delivered(watched: LocalServer):
     results: list[Any] = []
 
     @tool
@@ -454,14 +454,14 @@ def test_whatever_a_tool_returns_is_delivered(watched: LocalServer):
     def run(make: Make) -> None:
         value = make()
         results.append(value)
-        with contextlib.suppress(Touched):  # LangChain itself asks some of the zoo for their class
+        with contextlib.suppress(Touched):  # LangChain itself reads `__class__` of some of these objects
             assert fetch.invoke({"name": "\ud800 \0 name"}) is value
 
     run()
     assert {one["messageType"] for one in delivered(watched)} >= {"tool_call", "observation"}
 
 
-def test_whatever_a_tool_raises_is_delivered(watched: LocalServer):
+def test_any_tool_exception_is_delivered(watched: LocalServer):
     class Failure(Exception):
         __str__ = __repr__ = refuse
 
@@ -476,7 +476,7 @@ def test_whatever_a_tool_raises_is_delivered(watched: LocalServer):
     assert "tool_error" in {one["messageType"] for one in delivered(watched)}
 
 
-def test_whatever_a_message_carries_is_delivered(watched: LocalServer):
+def test_any_message_content_is_delivered(watched: LocalServer):
     @FEW
     @given(ANYTHING, st.text(min_size=1, max_size=20))
     def run(make: Make, text: str) -> None:
@@ -491,7 +491,7 @@ def test_whatever_a_message_carries_is_delivered(watched: LocalServer):
     assert {one["messageType"] for one in delivered(watched)} >= {"user_message", "llm"}
 
 
-def test_huge_texts_and_pictures_arrive_shortened(watched: LocalServer):
+def test_huge_texts_and_images_are_truncated(watched: LocalServer):
     picture = {"type": "image", "base64": "QUJD" * 1_300_000, "mime_type": "image/png"}
     question = HumanMessage([{"type": "text", "text": "é" * 5_000_000}, picture])
     model = ScriptedChatModel(replies=["ä" * 5_000_000])
@@ -504,7 +504,7 @@ def test_huge_texts_and_pictures_arrive_shortened(watched: LocalServer):
     assert "QUJDQUJD" not in json.dumps(sent)
 
 
-def test_whatever_a_user_tells_by_hand_is_delivered(watched: LocalServer):
+def test_any_manual_event_is_delivered(watched: LocalServer):
     @FEW
     @given(ANYTHING)
     def run(make: Make) -> None:

@@ -1,4 +1,4 @@
-"""Stores that tell what they do, wherever a LangGraph program takes a store."""
+"""Wrapped stores and embeddings record their operations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def memory(captured: Captured) -> list[tuple[str, bool, dict[str, Any], dict[str
     return [(e.name, e.write, e.input, e.output) for e in found if isinstance(e, MemoryEvent)]
 
 
-def test_reads_and_writes_are_told_with_what_they_found() -> None:
+def test_reads_and_writes_are_recorded_with_their_results() -> None:
     store = observe.wrap_store(InMemoryStore())
     with capture() as captured:
         store.put(("users", "ada"), "likes", {"bike": "red"})
@@ -45,7 +45,7 @@ def test_reads_and_writes_are_told_with_what_they_found() -> None:
     ]
 
 
-def test_async_operations_are_told_too() -> None:
+def test_async_operations_are_recorded() -> None:
     store = observe.wrap_store(InMemoryStore())
 
     async def program() -> None:
@@ -57,7 +57,7 @@ def test_async_operations_are_told_too() -> None:
     assert [name for name, *_ in memory(captured)] == ["store.put", "store.get"]
 
 
-def test_a_graphs_store_hangs_its_operations_on_the_node() -> None:
+def test_store_operations_are_children_of_the_graph_node() -> None:
     def remember(state: MessagesState) -> dict[str, Any]:
         get_store().put(("notes",), "last", {"text": str(state["messages"][-1].content)})
         return {}
@@ -74,7 +74,7 @@ def test_a_graphs_store_hangs_its_operations_on_the_node() -> None:
     assert write.parent_event_id == node.event_id
 
 
-def test_the_wrapper_passes_on_what_else_the_store_can_do() -> None:
+def test_the_store_wrapper_delegates_other_attributes() -> None:
     class Special(InMemoryStore):
         motto = "kept"
 
@@ -84,7 +84,7 @@ def test_the_wrapper_passes_on_what_else_the_store_can_do() -> None:
     assert copy.copy(store).motto == "kept"
 
 
-def test_the_wrapper_of_embeddings_passes_on_what_else_they_can_do() -> None:
+def test_the_embeddings_wrapper_delegates_other_attributes() -> None:
     pytest.importorskip("numpy", reason="needs numpy")
     from langchain_core.embeddings import DeterministicFakeEmbedding
 
@@ -98,7 +98,7 @@ def test_the_wrapper_of_embeddings_passes_on_what_else_they_can_do() -> None:
     assert copy.copy(watched).size == 3
 
 
-def test_an_operation_without_a_key_is_told_by_its_name() -> None:
+def test_an_operation_without_a_key_is_recorded_by_name() -> None:
     store = observe.wrap_store(InMemoryStore())
     with capture() as captured:
         store.put(("a",), "k", {"v": 1})

@@ -1,13 +1,12 @@
-"""Puts small faults into what must be right, and asks whether the tests notice.
+"""Mutation tests: change small parts of critical modules and check that a test fails.
 
     python -m tests.mutants                      all
     python -m tests.mutants gati.pipeline.retry  one module
-    python -m tests.mutants --sample 100         so many, chosen at random but the same each time
-    python -m tests.mutants --from-line 214 ...  those from a line on: the rest of a run that was stopped
+    python -m tests.mutants --sample 100         100 random mutants per module (fixed seed)
+    python -m tests.mutants --from-line 214 ...  start at a line, to continue an interrupted run
 
-Each fault is tried in a fork of a process that has everything heavy loaded, so that it costs
-what the tests cost: those that call the function with the fault. Survivors are printed; those in
-`known` have a reason.
+Each mutant runs in a fork of a process that has imported the large dependencies, with only the tests that
+call the changed function. Prints the survivors, except those with a reason in `known`.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from tests.mutants.mutations import Mutant, mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 120
-"""After which tests hang, which is noticing too."""
+"""Timeout of the tests. A timeout counts as a failure."""
 
 _GREENFLASH = tuple(
     f"tests/exporters/greenflash/test_{name}.py"
@@ -54,7 +53,7 @@ MODULES = {
     "gati.exporters.greenflash.encoder": _GREENFLASH,
     "gati.exporters.packing": ("tests/exporters/test_packing.py", "tests/exporters/greenflash/test_encoder.py"),
 }
-"""Retry policy, identity and mapping, each with the tests that must notice; first those that notice most."""
+"""Retry policy, identity and mapping, each with its tests. The most sensitive tests come first."""
 
 PLUGINS = ("pytest_asyncio.plugin", "pytest_timeout", "_hypothesis_pytestplugin")
 HEAVY = (
@@ -66,11 +65,13 @@ HEAVY = (
 
 
 def main() -> int:
-    """Exit code 0 when every fault was noticed or is known."""
-    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    """Test the chosen modules; return 0 if no mutant survives without a reason."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.mutants", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("modules", nargs="*", choices=[*MODULES, []], help="default: all")
-    parser.add_argument("--sample", type=int, help="how many faults of each module (default: all)")
-    parser.add_argument("--from-line", type=int, default=0, help="leave out faults above this line of each module")
+    parser.add_argument("--sample", type=int, help="number of mutants per module (default: all)")
+    parser.add_argument("--from-line", type=int, default=0, help="skip mutants above this line of each module")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     chosen = parser.parse_args()
     _load_what_is_heavy()
@@ -81,7 +82,7 @@ def main() -> int:
 
 
 def attempt(module: str, sample: int | None, workers: int, from_line: int = 0) -> int:
-    """Try the faults of one module; how many survive without a known reason."""
+    """Test the mutants of one module; return how many survive without a known reason."""
     path = ROOT / Path(*module.split(".")).with_suffix(".py")
     lines = path.read_text("utf-8").splitlines()
     faults = [fault for fault in mutants("\n".join(lines)) if fault.line >= from_line]
@@ -90,17 +91,19 @@ def attempt(module: str, sample: int | None, workers: int, from_line: int = 0) -
     whole = ast.parse("\n".join(lines))
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        told = Path(folder, "calls.json")
-        assert survives(module, path, whole, told=told), f"{module}: the tests fail without a fault"
-        calls: dict[str, list[str]] = json.loads(told.read_text("utf-8"))
+        calls_file = Path(folder, "calls.json")
+        assert survives(module, path, whole, calls_file=calls_file), f"{module}: the tests fail without a change"
+        calls: dict[str, list[str]] = json.loads(calls_file.read_text("utf-8"))
 
     with ThreadPoolExecutor(workers) as pool:
-        near = [calls.get(str(_function(whole, fault.line))) for fault in faults]
-        lived = list(pool.map(lambda fault, tests: survives(module, path, fault.tree, tests), faults, near))
-    survivors = [fault for fault, alive in zip(faults, lived, strict=True) if alive]
+        tests_by_fault = [calls.get(str(_function(whole, fault.line))) for fault in faults]
+        survived = list(
+            pool.map(lambda fault, tests: survives(module, path, fault.tree, tests), faults, tests_by_fault)
+        )
+    survivors = [fault for fault, alive in zip(faults, survived, strict=True) if alive]
     unknown = [fault for fault in survivors if _key(module, lines, fault) not in REASONS]
     took = f"{time.monotonic() - began:.0f} s"
-    print(f"{module}: {len(faults)} faults, {len(survivors)} survive, {len(unknown)} without a reason ({took})")
+    print(f"{module}: {len(faults)} mutants, {len(survivors)} survive, {len(unknown)} without a reason ({took})")
     for fault in unknown:
         print(f"  {path.relative_to(ROOT)}:{fault.line}: {fault.was}  →  {fault.now}", flush=True)
     return len(unknown)
@@ -111,7 +114,7 @@ def _key(module: str, lines: list[str], fault: Mutant) -> tuple[str, str, str]:
 
 
 def _function(tree: ast.Module, line: int) -> int | None:
-    """The first line of the innermost function around a line, as its code object has it; None outside of all."""
+    """Return the first line of the innermost function around a line, including decorators; None outside functions."""
     around = [
         node
         for node in ast.walk(tree)
@@ -124,32 +127,32 @@ def _function(tree: ast.Module, line: int) -> int | None:
 
 
 def survives(
-    module: str, path: Path, tree: ast.Module, tests: Sequence[str] | None = None, told: Path | None = None
+    module: str, path: Path, tree: ast.Module, tests: Sequence[str] | None = None, calls_file: Path | None = None
 ) -> bool:
-    """Whether the tests pass with this tree in the module's place.
+    """Return True if the tests pass with `tree` in place of the module.
 
     Args:
-        module: its name.
-        path: its file.
-        tree: what is loaded for it.
-        tests: some of the module's tests; None for all.
-        told: where to write which tests called which function.
+        module: Name of the module.
+        path: File of the module.
+        tree: Syntax tree to load instead.
+        tests: Tests to run; None runs all tests of the module.
+        calls_file: File to write which tests called which function.
     """
     chosen = MODULES[module] if tests is None else tests
     child = os.fork()
     if child == 0:
         code = 99
         try:
-            signal.alarm(SECONDS if told is None else 10 * SECONDS)  # to note calls takes time
-            calls = None if told is None else _Calls(str(path))
+            signal.alarm(SECONDS if calls_file is None else 10 * SECONDS)  # recording calls is slow
+            calls = None if calls_file is None else _Calls(str(path))
             code = _tests(module, path, tree, chosen, calls)
-            if told is not None and calls is not None:
-                told.write_text(json.dumps(calls.found), "utf-8")
+            if calls_file is not None and calls is not None:
+                calls_file.write_text(json.dumps(calls.found), "utf-8")
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
     if tests is not None and os.WIFEXITED(status) and os.WEXITSTATUS(status) in (4, 5):
-        return survives(module, path, tree)  # a name of a test was not understood, or none was left: all decide
+        return survives(module, path, tree)  # pytest rejected a test id or selected no test: run all
     return status == 0
 
 
@@ -160,17 +163,17 @@ def _tests(module: str, path: Path, tree: ast.Module, tests: Sequence[str], call
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     sys.meta_path.insert(0, _Finder(module, path, tree))
-    # To look for plugins among all that is installed takes longer than most tests.
+    # Searching for plugins takes longer than most tests.
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     quiet = ["-x", "-q", "-p", "no:cacheprovider", *(word for name in PLUGINS for word in ("-p", name)), "--timeout=0"]
-    # They were loaded before pytest could rewrite them.
+    # The plugins were imported before pytest could rewrite their assertions.
     some = ["-W", "ignore::pytest.PytestAssertRewriteWarning", "-m", "not slow and not browser"]
-    some += ["-k", "not memory_does_not_grow"]  # it takes seconds, and tells nothing of faults
+    some += ["-k", "not memory_does_not_grow"]  # slow, and not sensitive to mutants
     return int(pytest.main([*quiet, *some, *tests], [] if calls is None else [calls]))
 
 
 class _Calls:
-    """A plugin of pytest that notes which tests call which functions of a file, by their first lines."""
+    """Pytest plugin that records which tests call which functions of a file, by first line."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -190,7 +193,7 @@ class _Calls:
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Loads one module from a tree, so that nothing has to be written."""
+    """Imports one module from a syntax tree instead of its file."""
 
     def __init__(self, module: str, path: Path, tree: ast.Module) -> None:
         self.module, self.path, self.tree = module, path, tree
@@ -205,7 +208,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def _load_what_is_heavy() -> None:
-    """What tests import, but nothing of gati: that is loaded in the fork, with its fault."""
+    """Import the dependencies of the tests. gati itself is imported in the fork, with the mutant."""
     for name in HEAVY:
         importlib.import_module(name)
     gc.freeze()  # forks share it

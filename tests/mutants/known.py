@@ -1,4 +1,4 @@
-"""Faults that no test can or need notice: module, line, what stands in the place → why."""
+"""Surviving mutants that tests cannot or need not detect: (module, line, replacement) → reason."""
 
 from __future__ import annotations
 
@@ -11,43 +11,51 @@ _PACKING = "gati.exporters.packing"
 _FAST = "if len(items) <= max_items and total <= max_bytes:"
 _MEASURE = "if size > self._max_bytes // _SAFE_SHARE and len(orjson.dumps(body)) > self._max_bytes:"
 _SHORTEN = "while size > 64 and len(orjson.dumps(message)) > limit:"
-_FEEL = "a bound of memory, chosen by feel"
-_ESTIMATE = "an estimate; what is sent is measured"
-_SIXTH = "a share of an estimate; one that is smaller only measures or parts sooner"
+_FEEL = "an arbitrary memory limit"
+_ESTIMATE = "an estimate; the real size is measured before sending"
+_SIXTH = "a threshold for an estimate; a smaller one only measures or splits earlier"
 
 REASONS: dict[tuple[str, str, str], str] = {
     (_RETRY, "own = _random.uniform(0, min(self.cap, self.first * 2 ** min(failures - 1, 30)))", "31"): (
-        "it only keeps the power from growing without end; the cap is reached long before"
+        "only bounds the exponent; the cap is reached long before"
     ),
-    (_OUTCOMES, "if status < 400:", "status <= 400"): "400 is answered above",
-    (_OUTCOMES, "if status < 400:", "401"): "400 is answered above",
+    (_OUTCOMES, "if status < 400:", "status <= 400"): "400 is handled above",
+    (_OUTCOMES, "if status < 400:", "401"): "400 is handled above",
     (
         _OUTCOMES,
         "parsed = email.utils.parsedate_tz(header) if header else None",
         "email.utils.parsedate_tz(header)",
-    ): "without a header it gives None too; the condition is for the type checker",
+    ): "returns None without a header too; the condition is for the type checker",
     (_OUTCOMES, 'value = float(header or "")', "'changed'"): "neither is a number",
-    (_MAPPING, 'MAIN: Final = "main"', "'main-changed'"): "a mark that is compared with itself only",
-    (_MAPPING, 'NO_PROMPT: Final = "none"', "'none-changed'"): "a mark that is compared with itself only",
+    (_MAPPING, 'MAIN: Final = "main"', "'main-changed'"): "a marker that is only compared with itself",
+    (_MAPPING, 'NO_PROMPT: Final = "none"', "'none-changed'"): "a marker that is only compared with itself",
     (_MAPPING, "_ENVELOPE_BYTES = 300", "301"): "an estimate; what is sent is measured",
     (_MAPPING, '_Texts: TypeAlias = "tuple[tuple[str, str], ...]"', "'tuple[tuple[str, str], ...]-changed'"): (
         "read by the type checker only"
     ),
-    (_MAPPING, "(fields,) = message_fields(event, False, True)", "True"): "an end is encoded the same way in any case",
-    (_MAPPING, "(fields,) = message_fields(event, False, True)", "False"): "an end is encoded the same way in any case",
-    (_MAPPING, "self._latest_ns = 0", "1"): "a nanosecond after 1970 is before every time that occurs",
+    (
+        _MAPPING,
+        "(fields,) = message_fields(event, False, True)",
+        "True",
+    ): "an end event is encoded the same way in any case",
+    (
+        _MAPPING,
+        "(fields,) = message_fields(event, False, True)",
+        "False",
+    ): "an end event is encoded the same way in any case",
+    (_MAPPING, "self._latest_ns = 0", "1"): "a nanosecond after 1970 is earlier than every reported time",
     (
         _MAPPING,
         "ns = max(ns, self._times.get(parent, 0))",
         "1",
-    ): "a nanosecond after 1970 is before every time that occurs",
+    ): "a nanosecond after 1970 is earlier than every reported time",
     (_MAPPING, "size += len(text) if text.isascii() else len(text.encode())", "len(text.encode())"): (
-        "the same number; the condition spares a copy"
+        "the same number; the condition avoids a copy"
     ),
     (_MESSAGES, "_MAX_CONVERSATIONS = 4096", "4097"): _FEEL,
     (_MESSAGES, "_MAX_EVENT_IDS = 16_384", "16385"): _FEEL,
-    (_MESSAGES, "self.last_ms = 0", "1"): "a millisecond after 1970 is before every time that occurs",
-    (_MESSAGES, "self._second = -1", "2"): "both are before 1970, and before every second that occurs",
+    (_MESSAGES, "self.last_ms = 0", "1"): "a millisecond after 1970 is earlier than every reported time",
+    (_MESSAGES, "self._second = -1", "2"): "both are before 1970, earlier than every reported time",
     (_MESSAGES, 'self._prefix = ""', "'changed'"): "the first timestamp replaces it",
     (
         _MESSAGES,
@@ -65,13 +73,13 @@ REASONS: dict[tuple[str, str, str], str] = {
         'body["messages"] = [shorten_message(messages[0], self._max_bytes - len(orjson.dumps(envelope)) - 20)]',
         "21",
     ): "space for the name of a field, which needs less",
-    (_MESSAGES, _SHORTEN, "size >= 64"): "where to give up, chosen by feel",
-    (_MESSAGES, _SHORTEN, "65"): "where to give up, chosen by feel",
-    (_MESSAGES, "size //= 2", "3"): "how fast it gets shorter, chosen by feel",
+    (_MESSAGES, _SHORTEN, "size >= 64"): "an arbitrary limit",
+    (_MESSAGES, _SHORTEN, "65"): "an arbitrary limit",
+    (_MESSAGES, "size //= 2", "3"): "an arbitrary step",
     (
         _MESSAGES,
         "if all(message.prompt in (None, MAIN, main) for message in pending):",
         "message.prompt not in (None, MAIN, main)",
     ): ("only a fast path: the loop below gives the same groups, and the main prompt is that of at least one message"),
 }
-"""By module, line without indentation, and fault: a line that changes loses its reason, and needs a new look."""
+"""Key: module, source line without indentation, replacement. If the line changes, the reason must be reviewed."""

@@ -1,4 +1,4 @@
-"""Small faults: each changes one place of a module's syntax tree."""
+"""Mutations: each changes one place in the syntax tree of a module."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CALCULATED: dict[type[ast.operator], type[ast.operator]] = {
 
 
 class Mutant(NamedTuple):
-    """A module with one fault: where, what was there, what is there now."""
+    """A mutated module: the line, the original code, its replacement, and the tree."""
 
     line: int
     was: str
@@ -27,7 +27,7 @@ class Mutant(NamedTuple):
 
 
 def mutants(source: str) -> Iterator[Mutant]:
-    """Every mutant of a module, in the order of its lines."""
+    """Yield every mutant of a module in source order."""
     tree = ast.parse(source)
     places = list(_places(tree))
     for number in range(len(places)):
@@ -43,19 +43,19 @@ def mutants(source: str) -> Iterator[Mutant]:
 
 
 def _places(tree: ast.AST) -> Iterator[ast.AST]:
-    """Nodes that can be changed; no annotations, docstrings or imports for types."""
+    """Yield the nodes that can be mutated. Skip annotations, docstrings and imports for types."""
     for name, value in ast.iter_fields(tree):
         if name in ("annotation", "returns", "decorator_list", "type_params"):
             continue
         for child in value if isinstance(value, list) else [value]:
-            if not isinstance(child, ast.AST) or _is_told_only(child):
+            if not isinstance(child, ast.AST) or _is_type_checking_only(child):
                 continue
             if _changes(child):
                 yield child
             yield from _places(child)
 
 
-def _is_told_only(node: ast.AST) -> bool:
+def _is_type_checking_only(node: ast.AST) -> bool:
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         return True
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
@@ -64,7 +64,7 @@ def _is_told_only(node: ast.AST) -> bool:
 
 
 def _changes(node: ast.AST) -> list[ast.AST]:
-    """What may stand in a node's place."""
+    """Return the possible replacements of a node."""
     if isinstance(node, ast.Compare) and type(node.ops[0]) in COMPARED:
         other = COMPARED[type(node.ops[0])]()
         return [ast.Compare(node.left, [other, *node.ops[1:]], node.comparators)]

@@ -1,9 +1,9 @@
-"""Builds the packages and tries them where nothing else is: each extra in an empty environment of its own.
+"""Build sdist and wheel, and test the wheel with each extra in a new virtual environment.
 
     python -m tests.packaging            sdist and wheel, all extras, types
-    python -m tests.packaging studio     one extra ("bare" is none)
+    python -m tests.packaging studio     one extra ("bare": no extras)
 
-Needs `build`, and a registry for pip; nothing is left behind but `dist/`.
+Requires `build` and a package index for pip. Leaves only `dist/` behind.
 """
 
 from __future__ import annotations
@@ -57,12 +57,14 @@ MODULES = {
     "openai": ("langchain_openai",),
     "classic": ("langchain_classic",),
 }
-"""What must load with an extra, beside what loads without any."""
+"""Modules that must be importable with an extra, in addition to those of "bare"."""
 
 
 def main() -> int:
-    """Exit code 0 when everything is as it should be; the first fault is raised."""
-    parser = argparse.ArgumentParser(prog="python -m tests.packaging", description=__doc__)
+    """Build and test; raise at the first error."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.packaging", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("extras", nargs="*", help="default: each")
     chosen = parser.parse_args()
     wheel = build(ROOT / "dist")
@@ -76,7 +78,7 @@ def main() -> int:
 
 
 def build(dist: Path) -> Path:
-    """Sdist, and the wheel from it; what is in them is checked."""
+    """Build the sdist, and the wheel from it. Check their contents; return the wheel."""
     shutil.rmtree(dist, ignore_errors=True)
     run(sys.executable, "-m", "build", "--outdir", dist, ROOT, cwd=ROOT)
     (sdist,), (wheel,) = dist.glob("*.tar.gz"), dist.glob("*.whl")
@@ -98,19 +100,19 @@ def build(dist: Path) -> Path:
 
 
 def extras_of(wheel: Path) -> list[str]:
-    """The extras that the wheel's metadata names, which must say what an index shows."""
+    """Check the metadata of the wheel; return its extras."""
     with zipfile.ZipFile(wheel) as packed:
         (name,) = (name for name in packed.namelist() if name.endswith(".dist-info/METADATA"))
-        told = email.parser.Parser().parsestr(packed.read(name).decode())
+        metadata = email.parser.Parser().parsestr(packed.read(name).decode())
     for field in ("Name", "Version", "Summary", "License-Expression", "License-File", "Requires-Python", "Keywords"):
-        assert told.get(field), f"the metadata has no {field}"
-    assert told["Description-Content-Type"] == "text/markdown"
-    assert "Typing :: Typed" in told.get_all("Classifier", [])
-    return told.get_all("Provides-Extra", [])
+        assert metadata.get(field), f"the metadata has no {field}"
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert "Typing :: Typed" in metadata.get_all("Classifier", [])
+    return metadata.get_all("Provides-Extra", [])
 
 
 def attempt(extra: str, wheel: Path, folder: Path) -> None:
-    """Install with one extra and nothing else, and use what is there."""
+    """Install the wheel with one extra into an empty environment, and use it."""
     venv.create(folder / "venv", with_pip=True)
     scripts = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
     python = scripts / "python"
@@ -124,8 +126,8 @@ def attempt(extra: str, wheel: Path, folder: Path) -> None:
     run(python, "sample.py", cwd=folder, HOME=str(folder))
     demo = [scripts / "gati", "demo"]
     has_command = extra in ("cli", "studio")
-    said = run(*demo, cwd=folder, code=0 if has_command else 4, HOME=str(folder), GATI_LOCAL=str(folder / "demo.db"))
-    assert ("97.20" in said) if has_command else ("gati-greenflash[cli]" in said), said
+    output = run(*demo, cwd=folder, code=0 if has_command else 4, HOME=str(folder), GATI_LOCAL=str(folder / "demo.db"))
+    assert ("97.20" in output) if has_command else ("gati-greenflash[cli]" in output), output
     if extra == "studio":
         run(python, "-m", "pip", "install", "-q", *pinned, "mypy", cwd=folder)
         strict = ("--strict", "--warn-unreachable", "--disallow-any-unimported", "--extra-checks")
@@ -134,15 +136,15 @@ def attempt(extra: str, wheel: Path, folder: Path) -> None:
 
 
 def run(*command: object, cwd: Path, code: int = 0, **variables: str) -> str:
-    """Run a command that must end with `code`; what it said."""
+    """Run a command, check its exit code, and return its output."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("GATI_", "GREENFLASH_", "OPENAI_", "PYTHONPATH"))}
     done = subprocess.run(
         [str(part) for part in command], cwd=cwd, env={**clean, **variables},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    said = done.stdout + done.stderr
-    assert done.returncode == code, f"{' '.join(map(str, command))}: {done.returncode}\n{said}"
-    return said
+    output = done.stdout + done.stderr
+    assert done.returncode == code, f"{' '.join(map(str, command))}: {done.returncode}\n{output}"
+    return output
 
 
 if __name__ == "__main__":

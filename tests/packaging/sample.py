@@ -1,4 +1,4 @@
-"""A typed program of a user's: everything public once, as the strictest checker must accept it. It also runs."""
+"""A typed program that uses every public name once. It must pass the strictest type checks, and run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def asked(model: ScriptedChatModel) -> str:
     return str(answer.content)
 
 
-def told(event: Event) -> str:
+def metadata(event: Event) -> str:
     if isinstance(event, LLMCallEvent):
         return f"{event.model}: {event.tokens_in} tokens"
     return event.event_type if isinstance(event, AgentEndEvent) else ""
@@ -60,7 +60,7 @@ def main() -> None:
         stats: observe.Stats = observe.stats()
         assert stats.faults == {}
     assert ("assistant", "4") in captured.transcript()
-    assert [text for turn in captured.turns for event in turn.events if (text := told(event))]
+    assert [text for turn in captured.turns for event in turn.events if (text := metadata(event))]
     try:
         observe.init(flush_interval=-1.0)
     except GatiError as error:

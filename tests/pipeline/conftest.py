@@ -1,4 +1,4 @@
-"""Faults are counted for the process and logged once a minute: each test starts from nothing."""
+"""Resets internal errors before each test: they are counted per process and logged once a minute."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from gati.pipeline import internal_errors
 
 
 @pytest.fixture(autouse=True)
-def _no_faults_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_internal_errors_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(internal_errors, "RAISE", False)
     internal_errors.reset()

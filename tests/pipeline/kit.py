@@ -1,4 +1,4 @@
-"""A small assembler and a destination in this process, for tests of the pipeline alone."""
+"""A fake assembler and a fake exporter, for tests of the pipeline alone."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from gati.pipeline.retry import Policy
 from gati.settings import Settings
 from gati.trace.records import Gap, Record, RunEnded, RunStarted
 
-QUICK = Policy(first=0.01, cap=0.05, retry_after_cap=0.3, probe=0.05, strikes=3)
+QUICK = Policy(first=0.01, cap=0.05, retry_after_cap=0.3, probe=0.05, max_failures_among_successes=3)
 DOWN = Outcome(Verdict.RETRY, "down")
 
 
-class Turns:
-    """Each root run is a turn of the conversation that is its name; its text is its input."""
+class FakeAssembler:
+    """Makes each root run a turn: its name is the conversation, its input the text."""
 
     def __init__(self) -> None:
         self.open: dict[uuid.UUID, RunStarted] = {}
@@ -56,20 +56,20 @@ class Turns:
         return done
 
 
-class Destination:
-    """Keeps what it is sent. `answers` are given first, in order; then `answer`, to whatever `refuses` lets pass."""
+class FakeExporter:
+    """Keeps the texts it receives. Answers with `answers` in order, then with the result of `answer`."""
 
     durable = False
 
-    def __init__(self, name: str = "desk", account: str = "a1") -> None:
+    def __init__(self, name: str = "fake", account: str = "a1") -> None:
         self.name = name
         self.account = account
         self.answers: deque[Outcome] = deque()
         self.answer: Callable[[Request], Outcome] = lambda request: DELIVERED
         self.texts: dict[str, list[str]] = {}
         self.attempts = 0
-        self.under_way: set[str] = set()
-        self.most_under_way = 0
+        self.in_flight: set[str] = set()
+        self.most_in_flight = 0
         self.overtaken = False
         self.closed = 0
         self.gate = threading.Event()
@@ -87,13 +87,13 @@ class Destination:
     def send(self, request: Request) -> Outcome:
         with self._lock:
             self.attempts += 1
-            self.overtaken |= request.ordering_key in self.under_way
-            self.under_way.add(request.ordering_key)
-            self.most_under_way = max(self.most_under_way, len(self.under_way))
+            self.overtaken |= request.ordering_key in self.in_flight
+            self.in_flight.add(request.ordering_key)
+            self.most_in_flight = max(self.most_in_flight, len(self.in_flight))
         self.gate.wait()
         outcome = self.answers.popleft() if self.answers else self.answer(request)
         with self._lock:
-            self.under_way.discard(request.ordering_key)
+            self.in_flight.discard(request.ordering_key)
             if outcome.verdict is Verdict.OK:
                 texts = self.texts.setdefault(request.ordering_key, [])
                 texts += [message["content"] for message in request.body["messages"]]
@@ -121,11 +121,11 @@ class Destination:
         return sum(map(len, self.texts.values()))
 
 
-def say(pipeline: Pipeline, lane: str, text: str, endpoint: str | None = None) -> None:
-    """One turn."""
+def record_turn(pipeline: Pipeline, conversation: str, text: str, endpoint: str | None = None) -> None:
+    """Record one turn."""
     run_id = uuid.uuid4()
     metadata = {"endpoint": endpoint} if endpoint else None
-    pipeline.put(RunStarted(run_id, None, "chain", lane, time.perf_counter_ns(), text, metadata=metadata))
+    pipeline.put(RunStarted(run_id, None, "chain", conversation, time.perf_counter_ns(), text, metadata=metadata))
     pipeline.put(RunEnded(run_id, time.perf_counter_ns()))
 
 
@@ -136,13 +136,13 @@ def options(spool_dir: Path, **changes: Any) -> Settings:
 @contextmanager
 def running(
     spool_dir: Path,
-    *destinations: Destination,
+    *destinations: FakeExporter,
     patience: float = 5.0,
-    assembler: Callable[[], Turns] = Turns,
+    assembler: Callable[[], FakeAssembler] = FakeAssembler,
     spool_seconds: float = 3600.0,
     **changes: Any,
 ) -> Iterator[Pipeline]:
-    """A pipeline that has `patience` seconds to deliver in the end; its books must balance then.
+    """Run a pipeline; shut it down after the block within `patience` seconds, and check that its counters balance.
 
     Its rounds are `flush_interval` apart, unless `spool_seconds` is less.
     """
@@ -152,9 +152,9 @@ def running(
 
 def _running(
     spool_dir: Path,
-    destinations: tuple[Destination, ...],
+    destinations: tuple[FakeExporter, ...],
     patience: float,
-    assembler: Callable[[], Turns],
+    assembler: Callable[[], FakeAssembler],
     changes: dict[str, Any],
 ) -> Iterator[Pipeline]:
     pipeline = Pipeline(assembler, destinations, options=options(spool_dir, **changes), policy=QUICK)
@@ -169,7 +169,7 @@ def _running(
 
 @contextmanager
 def out_of_threads() -> Iterator[None]:
-    """Every start of a thread fails, for real: none can have a stack of so many bytes."""
+    """Let every start of a thread fail, by requesting an impossible stack size."""
     before = threading.stack_size(1 << 60)
     try:
         yield
@@ -177,14 +177,14 @@ def out_of_threads() -> Iterator[None]:
         threading.stack_size(before)
 
 
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    """Wait for something that other threads bring about."""
+def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    """Wait until other threads make the condition true."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise AssertionError("waited in vain")
+            raise AssertionError("timeout")
         time.sleep(0.002)
 
 
-def files(spool_dir: Path) -> list[Path]:
+def spool_files(spool_dir: Path) -> list[Path]:
     return sorted(spool_dir.glob("*/ready/*.jsonl"))

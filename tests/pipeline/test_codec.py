@@ -21,7 +21,7 @@ json_values = st.recursive(
 
 
 @given(body=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), json_values))
-def test_a_request_comes_back_as_it_was(body: dict[str, object]) -> None:
+def test_a_request_survives_a_round_trip(body: dict[str, object]) -> None:
     request = Request("c", body, 3, "t", "ratings")
     line = pack(request)
     assert b"\n" not in line
@@ -37,21 +37,21 @@ def test_a_request_comes_back_as_it_was(body: dict[str, object]) -> None:
         ({"s": {1}}, {"s": [1]}),
         (object(), "[object]"),
         (float("nan"), None),
-        # One such value, and all beside it takes the same way.
+        # With one such value, the whole request takes the slow path.
         ([{1, 2.5}, None, True, "x"], [[1, 2.5], None, True, "x"]),
     ],
 )
-def test_what_json_cannot_hold_costs_no_message(value: object, kept: object) -> None:
+def test_values_that_json_cannot_hold_do_not_lose_the_message(value: object, kept: object) -> None:
     assert unpack(pack(Request("c", {"v": value, "w": "well"}, 1, "t"))).body == {"v": kept, "w": "well"}
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"lane":"c"}', b'{"lane":"c","body":[]}', b"null"])
-def test_what_is_no_request_is_told(line: bytes) -> None:
+def test_an_invalid_line_raises(line: bytes) -> None:
     with pytest.raises((ValueError, KeyError)):
         unpack(line)
 
 
-def test_a_value_without_end_is_kept_as_far_as_json_goes() -> None:
+def test_a_recursive_value_is_cut_off() -> None:
     value: list[object] = []
     value.append(value)
     kept: Any = unpack(pack(Request("c", {"v": value}, 1, "t"))).body["v"]

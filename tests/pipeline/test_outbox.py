@@ -11,224 +11,224 @@ import pytest
 
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.pipeline.outbox import Outbox
-from gati.pipeline.request_queue import Limits, batches
+from gati.pipeline.request_queue import Limits, batch_requests
 from gati.pipeline.spool import Spool
-from gati.pipeline.stats import Ledger
-from tests.pipeline.kit import DOWN, Destination, files, running, say, until
+from gati.pipeline.stats import DeliveryCounters
+from tests.pipeline.kit import DOWN, FakeExporter, record_turn, running, spool_files, wait_until
 
 
-def test_a_conversation_goes_in_order_one_request_at_a_time(tmp_path: Path) -> None:
-    desk = Destination()
-    with running(tmp_path, desk, connections=4) as pipeline:
+def test_requests_of_a_conversation_are_sent_in_order_one_at_a_time(tmp_path: Path) -> None:
+    exporter = FakeExporter()
+    with running(tmp_path, exporter, connections=4) as pipeline:
         for n in range(2_000):
-            say(pipeline, f"c{n % 20}", str(n))
+            record_turn(pipeline, f"c{n % 20}", str(n))
         assert pipeline.flush(20.0)
-    assert not desk.overtaken
-    assert all(desk.texts[f"c{k}"] == [str(n) for n in range(2_000) if n % 20 == k] for k in range(20))
+    assert not exporter.overtaken
+    assert all(exporter.texts[f"c{k}"] == [str(n) for n in range(2_000) if n % 20 == k] for k in range(20))
 
 
-def test_conversations_go_side_by_side_up_to_the_limit(tmp_path: Path) -> None:
-    desk = Destination()
-    desk.gate.clear()
-    with running(tmp_path, desk, connections=3) as pipeline:
+def test_conversations_are_sent_concurrently_up_to_the_limit(tmp_path: Path) -> None:
+    exporter = FakeExporter()
+    exporter.gate.clear()
+    with running(tmp_path, exporter, connections=3) as pipeline:
         for n in range(10):
-            say(pipeline, f"c{n}", "x")
-        until(lambda: len(desk.under_way) == 3)
-        desk.gate.set()
+            record_turn(pipeline, f"c{n}", "x")
+        wait_until(lambda: len(exporter.in_flight) == 3)
+        exporter.gate.set()
         assert pipeline.flush(20.0)
-    assert desk.most_under_way == 3
+    assert exporter.most_in_flight == 3
 
 
-def test_what_is_said_is_on_disk_before_it_is_sent_and_gone_afterwards(tmp_path: Path) -> None:
-    desk = Destination()
+def test_a_message_is_on_disk_before_it_is_sent_and_removed_afterwards(tmp_path: Path) -> None:
+    exporter = FakeExporter()
     on_disk: list[str] = []
 
     def look(request: Request) -> Outcome:
-        on_disk.append("".join(path.read_text() for path in files(tmp_path)))
+        on_disk.append("".join(path.read_text() for path in spool_files(tmp_path)))
         return DELIVERED
 
-    desk.answer = look
-    with running(tmp_path, desk) as pipeline:
-        say(pipeline, "c", "to be kept")
+    exporter.answer = look
+    with running(tmp_path, exporter) as pipeline:
+        record_turn(pipeline, "c", "to be kept")
         assert pipeline.flush(20.0)
         assert "to be kept" in on_disk[0]
-        assert files(tmp_path) == []
+        assert spool_files(tmp_path) == []
 
 
 def test_the_requests_of_one_round_share_a_file(tmp_path: Path) -> None:
-    desk = Destination()
-    desk.answer = lambda request: DOWN
-    with running(tmp_path, desk, patience=0, flush_interval=3600) as pipeline:
+    exporter = FakeExporter()
+    exporter.answer = lambda request: DOWN
+    with running(tmp_path, exporter, patience=0, flush_interval=3600) as pipeline:
         for n in range(100):
-            say(pipeline, f"c{n}", "x")
+            record_turn(pipeline, f"c{n}", "x")
         pipeline.flush(0.2)
-        assert len(files(tmp_path)) == 1
+        assert len(spool_files(tmp_path)) == 1
 
 
-def test_an_outage_costs_nothing_but_time(tmp_path: Path) -> None:
-    desk = Destination()
-    desk.answer = lambda request: DOWN
-    with running(tmp_path, desk) as pipeline:
+def test_an_outage_loses_nothing(tmp_path: Path) -> None:
+    exporter = FakeExporter()
+    exporter.answer = lambda request: DOWN
+    with running(tmp_path, exporter) as pipeline:
         for n in range(500):
-            say(pipeline, f"c{n % 10}", str(n))
+            record_turn(pipeline, f"c{n % 10}", str(n))
         assert pipeline.flush(0.3).spooled == 500
-        desk.answer = lambda request: DELIVERED
+        exporter.answer = lambda request: DELIVERED
         assert pipeline.flush(20.0).delivered == 500
-    assert not desk.overtaken
-    assert all(desk.texts[f"c{k}"] == [str(n) for n in range(500) if n % 10 == k] for k in range(10))
+    assert not exporter.overtaken
+    assert all(exporter.texts[f"c{k}"] == [str(n) for n in range(500) if n % 10 == k] for k in range(10))
 
 
-def test_while_the_destination_is_away_one_request_at_a_time_asks_for_it(tmp_path: Path) -> None:
-    desk = Destination()
-    desk.answer = lambda request: DOWN
-    with running(tmp_path, desk, patience=0, connections=8) as pipeline:
+def test_during_an_outage_one_request_at_a_time_probes_the_destination(tmp_path: Path) -> None:
+    exporter = FakeExporter()
+    exporter.answer = lambda request: DOWN
+    with running(tmp_path, exporter, patience=0, connections=8) as pipeline:
         for n in range(200):
-            say(pipeline, f"c{n}", "x")
-        until(lambda: desk.attempts > 20)
-        desk.most_under_way = 0
-        before = desk.attempts
-        until(lambda: desk.attempts > before + 10)
-        assert desk.most_under_way == 1
+            record_turn(pipeline, f"c{n}", "x")
+        wait_until(lambda: exporter.attempts > 20)
+        exporter.most_in_flight = 0
+        before = exporter.attempts
+        wait_until(lambda: exporter.attempts > before + 10)
+        assert exporter.most_in_flight == 1
 
 
 def test_memory_does_not_grow_with_an_outage(tmp_path: Path) -> None:
-    desk = Destination()
-    desk.answer = lambda request: DOWN
-    with running(tmp_path, desk, buffer_max_bytes=4_000_000) as pipeline:
+    exporter = FakeExporter()
+    exporter.answer = lambda request: DOWN
+    with running(tmp_path, exporter, buffer_max_bytes=4_000_000) as pipeline:
         for n in range(600):
-            say(pipeline, f"c{n}", f"{n} " + "x" * 20_000)
+            record_turn(pipeline, f"c{n}", f"{n} " + "x" * 20_000)
             if n % 50 == 49:  # before the buffer is full, however slow the machine
-                until(lambda said=n + 1: pipeline.flush(0.05).spooled == said)
+                wait_until(lambda recorded=n + 1: pipeline.flush(0.05).spooled == recorded)
         assert pipeline.stats().memory_bytes < 2_500_000
         assert pipeline.stats().spool_bytes > 12_000_000
-        desk.answer = lambda request: DELIVERED
+        exporter.answer = lambda request: DELIVERED
         assert pipeline.flush(30.0).delivered == 600
-    assert desk.total == 600
+    assert exporter.total == 600
 
 
 @pytest.mark.parametrize(("on_full", "survivors"), [("oldest", range(60, 100)), ("newest", range(40))])
 def test_a_full_spool_drops_whole_turns_and_counts_them(tmp_path: Path, on_full: str, survivors: range) -> None:
-    desk = Destination()
-    desk.answer = lambda request: DOWN
-    with running(tmp_path, desk, spool_max_bytes=1_000_000, on_full=on_full) as pipeline:
+    exporter = FakeExporter()
+    exporter.answer = lambda request: DOWN
+    with running(tmp_path, exporter, spool_max_bytes=1_000_000, on_full=on_full) as pipeline:
         for n in range(100):
-            say(pipeline, f"c{n}", f"{n:03d}" + "x" * 20_000)
+            record_turn(pipeline, f"c{n}", f"{n:03d}" + "x" * 20_000)
             pipeline.flush(0.02)
         stats = pipeline.stats()
         assert stats.balanced
         assert stats.dropped == {"spool_full": 100 - stats.spooled}
-        assert sum(path.stat().st_size for path in files(tmp_path)) == stats.spool_bytes <= 1_000_000
-        desk.answer = lambda request: DELIVERED
+        assert sum(path.stat().st_size for path in spool_files(tmp_path)) == stats.spool_bytes <= 1_000_000
+        exporter.answer = lambda request: DELIVERED
         assert pipeline.flush(20.0).delivered == stats.spooled
-    kept = {int(text[:3]) for texts in desk.texts.values() for text in texts}
+    kept = {int(text[:3]) for texts in exporter.texts.values() for text in texts}
     assert kept >= set(survivors)
 
 
-def test_a_dropped_turn_takes_along_what_comes_later_of_it(tmp_path: Path) -> None:
-    ledger = Ledger()
-    outbox = Outbox(Destination(), ledger, None, Limits(memory=10_000))
+def test_later_requests_of_a_dropped_turn_are_dropped(tmp_path: Path) -> None:
+    counters = DeliveryCounters()
+    outbox = Outbox(FakeExporter(), counters, None, Limits(memory=10_000))
     big = "x" * 3_000
     outbox.accept([Request("c", {"n": 1, "x": big}, 2, "turn 1")])
     outbox.accept([Request("c", {"n": 2, "x": big}, 2, "turn 2")])
     outbox.accept([Request("d", {"n": 3, "x": big}, 2, "turn 3")])
-    assert ledger.stats().dropped == {"memory_full": 2}
+    assert counters.stats().dropped == {"memory_full": 2}
     outbox.accept([Request("c", {"n": 4}, 2, "turn 1")])
-    assert ledger.stats().dropped == {"memory_full": 4}
-    assert ledger.stats().pending == 4
-    assert ledger.stats().balanced
+    assert counters.stats().dropped == {"memory_full": 4}
+    assert counters.stats().pending == 4
+    assert counters.stats().balanced
 
 
-def test_without_a_spool_nothing_touches_the_disk(tmp_path: Path) -> None:
-    desk = Destination()
-    desk.answer = lambda request: DOWN
-    with running(tmp_path / "spool", desk, spool=False) as pipeline:
-        say(pipeline, "c", "x")
+def test_without_a_spool_nothing_is_written_to_disk(tmp_path: Path) -> None:
+    exporter = FakeExporter()
+    exporter.answer = lambda request: DOWN
+    with running(tmp_path / "spool", exporter, spool=False) as pipeline:
+        record_turn(pipeline, "c", "x")
         assert pipeline.flush(0.1).pending == 1
-        desk.answer = lambda request: DELIVERED
+        exporter.answer = lambda request: DELIVERED
         assert pipeline.flush(20.0).delivered == 1
     assert not (tmp_path / "spool").exists()
 
 
-def test_memory_without_a_spool_has_its_limit(tmp_path: Path) -> None:
-    desk = Destination()
-    desk.answer = lambda request: DOWN
-    with running(tmp_path, desk, spool=False, buffer_max_bytes=1_000_000) as pipeline:
+def test_memory_is_limited_without_a_spool(tmp_path: Path) -> None:
+    exporter = FakeExporter()
+    exporter.answer = lambda request: DOWN
+    with running(tmp_path, exporter, spool=False, buffer_max_bytes=1_000_000) as pipeline:
         for n in range(100):
-            say(pipeline, f"c{n}", "x" * 20_000)
+            record_turn(pipeline, f"c{n}", "x" * 20_000)
             pipeline.flush(0.01)
         stats = pipeline.stats()
         assert stats.memory_bytes <= 500_000
         assert stats.dropped == {"memory_full": 100 - stats.pending}
-        desk.answer = lambda request: DELIVERED
+        exporter.answer = lambda request: DELIVERED
 
 
-def test_a_disk_that_cannot_be_written_is_told_once_and_memory_serves(
+def test_a_disk_that_cannot_be_written_is_logged_once_and_memory_is_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "spool").write_text("a file where the folder should be")
-    desk = Destination()
-    with running(tmp_path / "spool", desk) as pipeline:
+    exporter = FakeExporter()
+    with running(tmp_path / "spool", exporter) as pipeline:
         for n in range(20):
-            say(pipeline, "c", str(n))
+            record_turn(pipeline, "c", str(n))
             assert pipeline.flush(20.0)
-    assert desk.texts["c"] == [str(n) for n in range(20)]
+    assert exporter.texts["c"] == [str(n) for n in range(20)]
     assert sum("spool cannot be used" in line for line in caplog.messages) == 1
 
 
-def test_a_spool_that_is_deleted_while_in_use_loses_what_was_in_it_and_says_so(tmp_path: Path) -> None:
-    desk = Destination()
-    desk.gate.clear()
-    with running(tmp_path / "spool", desk, buffer_max_bytes=100_000) as pipeline:
+def test_messages_of_a_spool_that_is_deleted_while_in_use_are_counted_as_lost(tmp_path: Path) -> None:
+    exporter = FakeExporter()
+    exporter.gate.clear()
+    with running(tmp_path / "spool", exporter, buffer_max_bytes=100_000) as pipeline:
         for n in range(40):
-            say(pipeline, f"c{n}", "x" * 20_000)
+            record_turn(pipeline, f"c{n}", "x" * 20_000)
             pipeline.flush(0.01)
         shutil.rmtree(tmp_path / "spool")
-        desk.gate.set()
+        exporter.gate.set()
         pipeline.flush(20.0)
         stats = pipeline.stats()
         assert stats.delivered + stats.dropped["spool_lost"] == 40
-        say(pipeline, "late", "x")
+        record_turn(pipeline, "late", "x")
         assert pipeline.flush(20.0).delivered == 1
 
 
-def test_a_refused_request_is_set_aside_with_its_reason(tmp_path: Path) -> None:
-    desk = Destination()
-    desk.answer = lambda request: Outcome(Verdict.REJECT, "400 bad") if "bad" in str(request.body) else DELIVERED
-    with running(tmp_path, desk) as pipeline:
+def test_a_rejected_request_is_set_aside_with_its_reason(tmp_path: Path) -> None:
+    exporter = FakeExporter()
+    exporter.answer = lambda request: Outcome(Verdict.REJECT, "400 bad") if "bad" in str(request.body) else DELIVERED
+    with running(tmp_path, exporter) as pipeline:
         for text in ("good", "bad", "better"):
-            say(pipeline, "c", text)
+            record_turn(pipeline, "c", text)
         result = pipeline.flush(20.0)
         assert (result.delivered, result.rejected) == (2, 1)
-    assert desk.texts["c"] == ["good", "better"]
+    assert exporter.texts["c"] == ["good", "better"]
     (kept,) = tmp_path.glob("*/rejected/*.json")
     value = json.loads(kept.read_text())
     assert value["reason"] == "400 bad"
     assert value["request"]["body"] == {"messages": [{"content": "bad"}]}
 
 
-class Together(Destination):
-    """Puts all items of a call into one request."""
+class Together(FakeExporter):
+    """Encode all items of a call as one request."""
 
     def encode(self, items: Any) -> list[Request]:
         return [Request("c", {"messages": [{"content": run.inputs} for run in items]}, len(items), "t")]
 
 
-def test_one_bad_message_in_a_hundred_is_found_by_halves(tmp_path: Path) -> None:
-    desk = Together()
-    desk.answer = lambda request: Outcome(Verdict.SPLIT, "400") if "bad" in str(request.body) else DELIVERED
-    with running(tmp_path, desk, flush_interval=3600) as pipeline:
+def test_one_bad_message_among_many_is_isolated_by_splitting(tmp_path: Path) -> None:
+    exporter = Together()
+    exporter.answer = lambda request: Outcome(Verdict.SPLIT, "400") if "bad" in str(request.body) else DELIVERED
+    with running(tmp_path, exporter, flush_interval=3600) as pipeline:
         for n in range(50):
-            say(pipeline, "c", "bad" if n == 27 else str(n))
+            record_turn(pipeline, "c", "bad" if n == 27 else str(n))
         result = pipeline.flush(20.0)
         assert (result.delivered, result.rejected) == (49, 1)
-    assert desk.texts["c"] == [str(n) for n in range(50) if n != 27]
-    assert desk.attempts < 15
+    assert exporter.texts["c"] == [str(n) for n in range(50) if n != 27]
+    assert exporter.attempts < 15
 
 
 def test_a_split_that_loses_messages_is_counted(tmp_path: Path) -> None:
-    desk = Together()
-    desk.answers.append(Outcome(Verdict.SPLIT, "413"))
-    whole = desk.split
+    exporter = Together()
+    exporter.answers.append(Outcome(Verdict.SPLIT, "413"))
+    whole = exporter.split
 
     def split(request: Request) -> tuple[Request, Request] | None:
         halves = whole(request)
@@ -236,51 +236,51 @@ def test_a_split_that_loses_messages_is_counted(tmp_path: Path) -> None:
         halves[1].items -= 1
         return halves
 
-    desk.split = split
-    with running(tmp_path, desk, flush_interval=3600) as pipeline:
+    exporter.split = split
+    with running(tmp_path, exporter, flush_interval=3600) as pipeline:
         for n in range(4):
-            say(pipeline, "c", str(n))
+            record_turn(pipeline, "c", str(n))
         pipeline.flush(20.0)
         assert pipeline.stats().dropped == {"split": 1}
         assert pipeline.stats().balanced
 
 
-def test_a_refused_key_keeps_everything_and_goes_on_when_it_works(
+def test_messages_are_kept_while_the_key_is_refused_and_delivered_when_it_works(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    desk = Destination()
-    desk.answer = lambda request: Outcome(Verdict.PAUSE, "401 Invalid API key")
-    with running(tmp_path, desk) as pipeline:
+    exporter = FakeExporter()
+    exporter.answer = lambda request: Outcome(Verdict.PAUSE, "401 Invalid API key")
+    with running(tmp_path, exporter) as pipeline:
         for n in range(20):
-            say(pipeline, f"c{n}", str(n))
+            record_turn(pipeline, f"c{n}", str(n))
         result = pipeline.flush(20.0)
-        assert result.paused == ("desk",)
+        assert result.paused == ("fake",)
         assert (result.spooled, result.timed_out) == (20, False)
-        assert pipeline.stats().paused == {"desk": "401 Invalid API key"}
-        desk.answer = lambda request: DELIVERED
-        until(lambda: desk.total == 20)
+        assert pipeline.stats().paused == {"fake": "401 Invalid API key"}
+        exporter.answer = lambda request: DELIVERED
+        wait_until(lambda: exporter.total == 20)
         assert pipeline.flush(20.0)
         assert pipeline.stats().paused == {}
     assert sum("refuses the key" in line for line in caplog.messages) == 1
 
 
-def test_a_request_that_never_succeeds_does_not_stop_the_others_and_is_set_aside(tmp_path: Path) -> None:
-    desk = Destination()
-    desk.answer = lambda request: Outcome(Verdict.RETRY, "500") if request.ordering_key == "poison" else DELIVERED
-    with running(tmp_path, desk) as pipeline:
-        say(pipeline, "poison", "x")
+def test_a_request_that_never_succeeds_is_set_aside_without_blocking_others(tmp_path: Path) -> None:
+    exporter = FakeExporter()
+    exporter.answer = lambda request: Outcome(Verdict.RETRY, "500") if request.ordering_key == "poison" else DELIVERED
+    with running(tmp_path, exporter) as pipeline:
+        record_turn(pipeline, "poison", "x")
         n = 0
         while not pipeline.stats().rejected:
-            say(pipeline, "well", str(n))
+            record_turn(pipeline, "healthy", str(n))
             pipeline.flush(0.05)
             n += 1
-    assert desk.texts["well"] == [str(k) for k in range(n)]
+    assert exporter.texts["healthy"] == [str(k) for k in range(n)]
     (kept,) = tmp_path.glob("*/rejected/*.json")
     assert "gave up after" in kept.read_text()
 
 
-def test_a_destination_that_raises_costs_no_message(tmp_path: Path) -> None:
-    desk = Destination()
+def test_an_exporter_that_raises_loses_no_message(tmp_path: Path) -> None:
+    exporter = FakeExporter()
     failures = iter([True, True, True])
 
     def answer(request: Request) -> Outcome:
@@ -288,62 +288,62 @@ def test_a_destination_that_raises_costs_no_message(tmp_path: Path) -> None:
             raise LookupError("secret")
         return DELIVERED
 
-    desk.answer = answer
-    with running(tmp_path, desk) as pipeline:
-        say(pipeline, "c", "x")
+    exporter.answer = answer
+    with running(tmp_path, exporter) as pipeline:
+        record_turn(pipeline, "c", "x")
         assert pipeline.flush(20.0)
-        assert pipeline.stats().faults == {"exporter.desk.send": 3}
+        assert pipeline.stats().faults == {"exporter.fake.send": 3}
         assert pipeline.stats().retries == 3
 
 
-def test_a_server_s_own_wait_is_kept_even_if_somebody_waits(tmp_path: Path) -> None:
-    desk = Destination()
-    desk.answers.append(Outcome(Verdict.RETRY, "429", retry_after=0.25))
-    with running(tmp_path, desk) as pipeline:
-        say(pipeline, "c", "x")
+def test_a_delay_set_by_the_server_is_kept_during_a_flush(tmp_path: Path) -> None:
+    exporter = FakeExporter()
+    exporter.answers.append(Outcome(Verdict.RETRY, "429", retry_after=0.25))
+    with running(tmp_path, exporter) as pipeline:
+        record_turn(pipeline, "c", "x")
         assert pipeline.flush(0.1).spooled == 1
-        assert desk.attempts == 1
+        assert exporter.attempts == 1
         assert pipeline.flush(20.0).delivered == 1
 
 
-def test_what_is_no_message_stands_in_a_file_of_its_own(tmp_path: Path) -> None:
-    desk = Destination()
-    desk.answer = lambda request: DELIVERED if request.endpoint == "ratings" else DOWN
-    with running(tmp_path, desk, patience=0, flush_interval=3600) as pipeline:
-        say(pipeline, "c1", "message")
-        say(pipeline, "c2", "rating", endpoint="ratings")
+def test_requests_other_than_messages_have_files_of_their_own(tmp_path: Path) -> None:
+    exporter = FakeExporter()
+    exporter.answer = lambda request: DELIVERED if request.endpoint == "ratings" else DOWN
+    with running(tmp_path, exporter, patience=0, flush_interval=3600) as pipeline:
+        record_turn(pipeline, "c1", "message")
+        record_turn(pipeline, "c2", "rating", endpoint="ratings")
         pipeline.flush(0.2)
-        (left,) = files(tmp_path)
+        (left,) = spool_files(tmp_path)
         assert "rating" not in left.read_text()
 
 
-def test_a_damaged_file_costs_only_what_is_damaged(tmp_path: Path) -> None:
-    desk = Destination()
-    desk.answer = lambda request: DOWN
-    with running(tmp_path, desk, flush_interval=3600) as pipeline:
+def test_readable_messages_of_a_damaged_file_are_delivered(tmp_path: Path) -> None:
+    exporter = FakeExporter()
+    exporter.answer = lambda request: DOWN
+    with running(tmp_path, exporter, flush_interval=3600) as pipeline:
         for n in range(3):
-            say(pipeline, f"c{n}", str(n))
+            record_turn(pipeline, f"c{n}", str(n))
         pipeline.shutdown(0.05)
-    (file,) = files(tmp_path)
+    (file,) = spool_files(tmp_path)
     lines = file.read_bytes().split(b"\n")
     file.write_bytes(b"\n".join([lines[0], lines[1][:20], *lines[2:]]))
-    desk = Destination()
-    with running(tmp_path, desk) as pipeline:
+    exporter = FakeExporter()
+    with running(tmp_path, exporter) as pipeline:
         assert pipeline.flush(20.0).delivered == 2
         assert pipeline.stats().dropped == {"damaged": 1}
-    assert sorted(desk.texts) == ["c0", "c2"]
+    assert sorted(exporter.texts) == ["c0", "c2"]
     assert list(tmp_path.glob("*/rejected/*.damaged"))
 
 
-def test_what_was_delivered_of_a_file_is_not_given_back(tmp_path: Path) -> None:
-    desk = Destination()
-    desk.answer = lambda request: DOWN if request.ordering_key == "c1" else DELIVERED
-    with running(tmp_path, desk, flush_interval=3600) as pipeline:
+def test_delivered_requests_of_a_file_are_not_left_to_the_next_process(tmp_path: Path) -> None:
+    exporter = FakeExporter()
+    exporter.answer = lambda request: DOWN if request.ordering_key == "c1" else DELIVERED
+    with running(tmp_path, exporter, flush_interval=3600) as pipeline:
         for n in range(3):
-            say(pipeline, f"c{n}", str(n))
+            record_turn(pipeline, f"c{n}", str(n))
         assert pipeline.flush(0.3).spooled == 1
         pipeline.shutdown(0.05)
-    later = Destination()
+    later = FakeExporter()
     with running(tmp_path, later) as pipeline:
         assert pipeline.flush(20.0).delivered == 1
         assert pipeline.stats().recovered == 1
@@ -353,23 +353,23 @@ def test_what_was_delivered_of_a_file_is_not_given_back(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder_falls_back_to_memory(tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir(mode=0o500)
-    desk = Destination()
-    with running(tmp_path / "spool", desk) as pipeline:
-        say(pipeline, "c", "x")
+    exporter = FakeExporter()
+    with running(tmp_path / "spool", exporter) as pipeline:
+        record_turn(pipeline, "c", "x")
         assert pipeline.flush(20.0)
 
 
-def test_what_stands_alone_does_not_overtake_what_came_before_it() -> None:
+def test_a_request_with_its_own_file_keeps_its_position() -> None:
     requests = [
         Request("c", {"n": n}, 1, "t", endpoint) for n, endpoint in enumerate(["messages", "ratings", "messages"])
     ]
-    assert [[request.body["n"] for request, _ in batch] for batch in batches(requests)] == [[0], [1], [2]]
+    assert [[request.body["n"] for request, _ in batch] for batch in batch_requests(requests)] == [[0], [1], [2]]
 
 
 def test_a_turn_in_two_files_is_dropped_whole(tmp_path: Path) -> None:
-    ledger = Ledger()
-    spool = Spool(tmp_path, "desk", "a1")
-    outbox = Outbox(Destination(), ledger, spool, Limits(memory=1_000, disk=10_000))
+    counters = DeliveryCounters()
+    spool = Spool(tmp_path, "fake", "a1")
+    outbox = Outbox(FakeExporter(), counters, spool, Limits(memory=1_000, disk=10_000))
     big = "x" * 3_500
     outbox.accept([Request("c", {"x": "in memory"}, 1, "turn 0")])
     outbox.accept([Request("c", {"x": big}, 1, "turn 1")])
@@ -377,51 +377,51 @@ def test_a_turn_in_two_files_is_dropped_whole(tmp_path: Path) -> None:
     outbox.accept([Request("d", {"x": big}, 1, "turn 2")])
     outbox.accept([Request("d", {"x": big}, 1, "turn 2")])
     outbox.open()
-    lanes = []
-    while (parcel := outbox.next(0)) is not None:
-        lanes.append(parcel.turn_id)
-        outbox.settle(parcel, DELIVERED)
-    assert lanes == ["turn 2", "turn 2"]
-    assert ledger.stats().dropped == {"spool_full": 3}
-    assert ledger.stats().balanced
+    sent_turns = []
+    while (queued := outbox.next(0)) is not None:
+        sent_turns.append(queued.turn_id)
+        outbox.settle(queued, DELIVERED)
+    assert sent_turns == ["turn 2", "turn 2"]
+    assert counters.stats().dropped == {"spool_full": 3}
+    assert counters.stats().balanced
     spool.close()
 
 
 @pytest.mark.parametrize("fails", ["set_aside", "remove", "rewrite", "close"])
-def test_a_disk_that_begins_to_fail_costs_no_message(
+def test_a_disk_that_starts_to_fail_loses_no_message(
     tmp_path: Path, fails: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An error of the device itself, which cannot be had for the asking."""
+    """The disk itself fails, which can only be simulated."""
 
     def broken(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(Spool, fails, broken)
-    desk = Together()
-    desk.answer = lambda request: (
+    exporter = Together()
+    exporter.answer = lambda request: (
         DELIVERED if "bad" not in str(request.body) else Outcome(Verdict.SPLIT if request.items > 1 else Verdict.REJECT)
     )
-    with running(tmp_path, desk, flush_interval=3600) as pipeline:
+    with running(tmp_path, exporter, flush_interval=3600) as pipeline:
         for n in range(20):
-            say(pipeline, "c", "bad" if n == 7 else str(n))
+            record_turn(pipeline, "c", "bad" if n == 7 else str(n))
         result = pipeline.flush(20.0)
         assert (result.delivered, result.rejected) == (19, 1)
-        say(pipeline, "c", "later")
+        record_turn(pipeline, "c", "later")
         assert pipeline.flush(20.0).delivered == 1
-    assert desk.texts["c"] == [*(str(n) for n in range(20) if n != 7), "later"]
+    assert exporter.texts["c"] == [*(str(n) for n in range(20) if n != 7), "later"]
     assert sum("spool cannot be used" in line for line in caplog.messages) <= 1
 
 
-def test_a_file_in_which_nothing_can_be_read_is_counted_and_gone(tmp_path: Path) -> None:
-    desk = Destination()
-    desk.answer = lambda request: DOWN
-    with running(tmp_path, desk, flush_interval=3600) as pipeline:
+def test_an_unreadable_file_is_counted_and_removed(tmp_path: Path) -> None:
+    exporter = FakeExporter()
+    exporter.answer = lambda request: DOWN
+    with running(tmp_path, exporter, flush_interval=3600) as pipeline:
         for n in range(3):
-            say(pipeline, f"c{n}", str(n))
+            record_turn(pipeline, f"c{n}", str(n))
         pipeline.shutdown(0.05)
-    (file,) = files(tmp_path)
+    (file,) = spool_files(tmp_path)
     file.write_bytes(b"\x00" * file.stat().st_size)
-    with running(tmp_path, Destination()) as pipeline:
+    with running(tmp_path, FakeExporter()) as pipeline:
         assert pipeline.flush(20.0).delivered == 0
         assert pipeline.stats().dropped == {"damaged": 3}
-    assert files(tmp_path) == []
+    assert spool_files(tmp_path) == []

@@ -1,4 +1,4 @@
-"""How many threads carry requests: as many as it takes, all when somebody waits."""
+"""The number of sender threads: as many as needed, all connections during a flush."""
 
 from __future__ import annotations
 
@@ -10,87 +10,87 @@ import pytest
 
 from gati.pipeline.outbox import Outbox
 from gati.pipeline.worker import Worker
-from tests.pipeline.kit import Destination, running, say, until
+from tests.pipeline.kit import FakeExporter, record_turn, running, wait_until
 
 
 def senders() -> int:
     return sum(thread.name.startswith("gati-sender") for thread in threading.enumerate())
 
 
-def test_one_thread_suffices_where_the_destination_is_quick(tmp_path: Path) -> None:
-    desk = Destination()
-    with running(tmp_path, desk, connections=8, flush_interval=1.0, spool_seconds=0.01) as pipeline:
+def test_one_thread_suffices_for_a_fast_destination(tmp_path: Path) -> None:
+    exporter = FakeExporter()
+    with running(tmp_path, exporter, connections=8, flush_interval=1.0, spool_seconds=0.01) as pipeline:
         for n in range(60):
-            say(pipeline, f"c{n}", "x")
-        until(lambda: desk.total == 60)
-        assert desk.most_under_way == 1
+            record_turn(pipeline, f"c{n}", "x")
+        wait_until(lambda: exporter.total == 60)
+        assert exporter.most_in_flight == 1
 
 
-def test_all_connections_are_used_when_somebody_waits_and_given_up_afterwards(tmp_path: Path) -> None:
-    desk = Destination()
-    desk.gate.clear()
-    with running(tmp_path, desk, connections=4, flush_interval=0.05) as pipeline:
+def test_all_connections_are_used_only_during_a_flush(tmp_path: Path) -> None:
+    exporter = FakeExporter()
+    exporter.gate.clear()
+    with running(tmp_path, exporter, connections=4, flush_interval=0.05) as pipeline:
         for n in range(20):
-            say(pipeline, f"c{n}", "x")
+            record_turn(pipeline, f"c{n}", "x")
         waiting = threading.Thread(target=pipeline.flush, args=(20.0,))
         waiting.start()
-        until(lambda: len(desk.under_way) == 4)
-        desk.gate.set()
+        wait_until(lambda: len(exporter.in_flight) == 4)
+        exporter.gate.set()
         waiting.join()
-        assert desk.total == 20
+        assert exporter.total == 20
         for n in range(200):
-            say(pipeline, f"d{n}", "y")
-        until(lambda: desk.total == 220)
-        until(lambda: senders() < 4)
+            record_turn(pipeline, f"d{n}", "y")
+        wait_until(lambda: exporter.total == 220)
+        wait_until(lambda: senders() < 4)
 
 
-def test_who_is_held_up_for_long_does_not_hold_up_the_others(tmp_path: Path) -> None:
-    desk = Destination()
-    desk.gate.clear()
-    with running(tmp_path, desk, connections=2, flush_interval=0.05) as pipeline:
-        say(pipeline, "stuck", "x")
-        until(lambda: desk.under_way == {"stuck"})
-        say(pipeline, "other", "y")
-        until(lambda: desk.under_way == {"stuck", "other"})
-        desk.gate.set()
-        until(lambda: desk.total == 2)
+def test_a_slow_send_does_not_delay_others(tmp_path: Path) -> None:
+    exporter = FakeExporter()
+    exporter.gate.clear()
+    with running(tmp_path, exporter, connections=2, flush_interval=0.05) as pipeline:
+        record_turn(pipeline, "stuck", "x")
+        wait_until(lambda: exporter.in_flight == {"stuck"})
+        record_turn(pipeline, "other", "y")
+        wait_until(lambda: exporter.in_flight == {"stuck", "other"})
+        exporter.gate.set()
+        wait_until(lambda: exporter.total == 2)
 
 
-def test_a_shutdown_waits_for_the_sender_that_told_of_the_last_delivery(
+def test_a_shutdown_waits_for_the_sender_that_resolved_the_flush(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = threading.Event()
-    settled = Worker.settled
+    resolve = Worker.resolve_flushes
 
-    def told_and_held_up(worker: Worker) -> None:
-        settled(worker)
+    def resolve_and_block(worker: Worker) -> None:
+        resolve(worker)
         if threading.current_thread().name.startswith("gati-sender"):
             go.wait(20.0)
 
-    monkeypatch.setattr(Worker, "settled", told_and_held_up)
+    monkeypatch.setattr(Worker, "resolve_flushes", resolve_and_block)
     monkeypatch.setattr("gati.pipeline.engine.JOIN_SECONDS", 20.0)
-    with running(tmp_path, Destination()) as pipeline:
-        say(pipeline, "c", "x")
+    with running(tmp_path, FakeExporter()) as pipeline:
+        record_turn(pipeline, "c", "x")
         assert pipeline.flush(20.0).delivered == 1
         threading.Timer(0.1, go.set).start()
     assert senders() == 0
 
 
-def test_a_shutdown_waits_for_a_sender_that_has_settled_while_another_told(
+def test_a_shutdown_waits_for_a_sender_that_has_settled_its_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go, first, settle = threading.Event(), threading.Lock(), Outbox.settle
 
-    def settled_and_held_up(outbox: Outbox, parcel: Any, outcome: Any) -> None:
-        settle(outbox, parcel, outcome)
+    def settle_and_block(outbox: Outbox, queued: Any, outcome: Any) -> None:
+        settle(outbox, queued, outcome)
         if first.acquire(blocking=False):
             go.wait(20.0)
 
-    monkeypatch.setattr(Outbox, "settle", settled_and_held_up)
+    monkeypatch.setattr(Outbox, "settle", settle_and_block)
     monkeypatch.setattr("gati.pipeline.engine.JOIN_SECONDS", 20.0)
-    with running(tmp_path, Destination()) as pipeline:
-        for lane in ("a", "b"):
-            say(pipeline, lane, "x")
+    with running(tmp_path, FakeExporter()) as pipeline:
+        for conversation in ("a", "b"):
+            record_turn(pipeline, conversation, "x")
         assert pipeline.flush(20.0).delivered == 2
         threading.Timer(0.1, go.set).start()
     assert senders() == 0

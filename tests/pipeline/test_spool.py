@@ -15,26 +15,26 @@ posix = pytest.mark.skipif(os.name != "posix", reason="POSIX permissions and pro
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
-    return Spool(tmp_path / "spool", "desk", "a1")
+    return Spool(tmp_path / "spool", "fake", "a1")
 
 
 def orphan(root: Path, *lines: bytes, items: int = 1) -> SpoolFile:
-    """A file whose writer is gone."""
-    dead = Spool(root, "desk", "a1")
+    """Write a file whose owner has exited."""
+    dead = Spool(root, "fake", "a1")
     file = dead.write(lines, items)
     dead.close()
     return file
 
 
 @posix
-def test_only_the_user_can_read_it(spool: Spool) -> None:
+def test_only_the_user_can_read_the_spool(spool: Spool) -> None:
     spool.write([b"{}"], 1)
     spool.set_aside(b"{}", "why", 1_000)
     for path in [spool.folder, *spool.folder.rglob("*")]:
         assert path.stat().st_mode & 0o077 == 0, path
 
 
-def test_a_name_tells_age_writer_contents_and_owner(spool: Spool) -> None:
+def test_a_file_name_holds_age_writer_item_count_and_owner(spool: Spool) -> None:
     files = [spool.write([b"{}"], items) for items in (3, 4)]
     assert spool.files() == files
     assert [file.items for file in files] == [3, 4]
@@ -42,11 +42,11 @@ def test_a_name_tells_age_writer_contents_and_owner(spool: Spool) -> None:
     assert files[0].order < files[1].order
 
 
-def test_nothing_is_made_before_the_first_use(spool: Spool) -> None:
+def test_nothing_is_created_before_the_first_use(spool: Spool) -> None:
     assert not spool.folder.exists()
 
 
-def test_lines_come_back_without_one_that_was_cut_off(spool: Spool) -> None:
+def test_a_line_that_was_cut_off_is_not_read(spool: Spool) -> None:
     file = spool.write([b"one", b"two"], 2)
     assert spool.read(file) == [b"one", b"two"]
     path = spool.ready / file.name
@@ -54,7 +54,7 @@ def test_lines_come_back_without_one_that_was_cut_off(spool: Spool) -> None:
     assert spool.read(file) == [b"one"]
 
 
-def test_what_the_dead_left_is_taken_over_oldest_first(spool: Spool) -> None:
+def test_files_of_exited_processes_are_adopted_oldest_first(spool: Spool) -> None:
     left = [orphan(spool.folder.parent, b"a"), orphan(spool.folder.parent, b"b")]
     mine = spool.adopt()
     assert [file.order for file in mine] == [file.order for file in left]
@@ -63,8 +63,8 @@ def test_what_the_dead_left_is_taken_over_oldest_first(spool: Spool) -> None:
     assert spool.adopt() == []
 
 
-def test_what_the_living_have_is_left_alone(spool: Spool, tmp_path: Path) -> None:
-    other = Spool(tmp_path / "spool", "desk", "a1")
+def test_files_of_running_processes_are_not_adopted(spool: Spool, tmp_path: Path) -> None:
+    other = Spool(tmp_path / "spool", "fake", "a1")
     file = other.write([b"a"], 1)
     assert spool.adopt() == []
     assert other.read(file) == [b"a"]
@@ -72,19 +72,19 @@ def test_what_the_living_have_is_left_alone(spool: Spool, tmp_path: Path) -> Non
     assert len(spool.adopt()) == 1
 
 
-def test_another_account_is_another_folder(spool: Spool, tmp_path: Path) -> None:
-    other = Spool(tmp_path / "spool", "desk", "a2")
+def test_each_account_has_its_own_folder(spool: Spool, tmp_path: Path) -> None:
+    other = Spool(tmp_path / "spool", "fake", "a2")
     other.write([b"a"], 1)
     other.close()
     assert spool.adopt() == []
 
 
-def test_the_name_of_an_account_cannot_leave_the_spool(tmp_path: Path) -> None:
+def test_an_account_name_cannot_escape_the_spool_folder(tmp_path: Path) -> None:
     assert Spool(tmp_path, "../x", "../../y").folder.parent == tmp_path
 
 
-def test_an_owner_that_was_cleared_away_while_it_lived_is_no_harm(spool: Spool, tmp_path: Path) -> None:
-    other = Spool(tmp_path / "spool", "desk", "a1")
+def test_removing_the_owner_file_of_a_running_process_does_no_harm(spool: Spool, tmp_path: Path) -> None:
+    other = Spool(tmp_path / "spool", "fake", "a1")
     file = other.write([b"a"], 1)
     (other.owners / f"{other.owner}.lock").unlink()
     assert len(spool.adopt()) == 1
@@ -92,30 +92,30 @@ def test_an_owner_that_was_cleared_away_while_it_lived_is_no_harm(spool: Spool, 
     other.close()
 
 
-def test_a_file_that_was_never_finished_is_swept_away(spool: Spool, tmp_path: Path) -> None:
+def test_unfinished_files_of_exited_processes_are_removed(spool: Spool, tmp_path: Path) -> None:
     spool.open()
     part = spool.ready / ".0123456789ab-x.part"
     part.write_bytes(b"half")
-    (spool.ready / "README").write_text("not ours")
+    (spool.ready / "README").write_text("not gati_threads")
     spool.adopt()
     assert [path.name for path in spool.ready.iterdir()] == ["README"]
 
 
-def test_what_remains_of_a_file_replaces_it(spool: Spool) -> None:
+def test_rewrite_replaces_a_file_by_its_remaining_lines(spool: Spool) -> None:
     file = spool.write([b"a", b"b"], 2)
     new = spool.rewrite(file, [b"b"], 1)
     assert spool.files() == [new]
     assert spool.read(new) == [b"b"]
 
 
-def test_a_request_refused_twice_is_set_aside_once(spool: Spool) -> None:
+def test_a_request_that_is_rejected_twice_is_kept_once(spool: Spool) -> None:
     for _ in range(2):
         spool.set_aside(b'{"x":1}', "bad", 1_000)
     (kept,) = spool.rejected.iterdir()
     assert b'"reason":"bad"' in kept.read_bytes()
 
 
-def test_what_was_set_aside_has_a_limit(spool: Spool) -> None:
+def test_rejected_requests_have_a_size_limit(spool: Spool) -> None:
     for n in range(50):
         spool.set_aside(b'{"x":%d,"y":"%s"}' % (n, b"y" * 100), "bad", 2_000)
     sizes = [path.stat().st_size for path in spool.rejected.iterdir()]
@@ -123,7 +123,7 @@ def test_what_was_set_aside_has_a_limit(spool: Spool) -> None:
 
 
 @posix
-def test_a_lock_outlives_the_copy_in_a_forked_child(spool: Spool) -> None:
+def test_a_lock_survives_the_exit_of_a_forked_child(spool: Spool) -> None:
     spool.open()
     path = spool.owners / f"{spool.owner}.lock"
     child = os.fork()
@@ -137,7 +137,7 @@ ADOPT = """
 import sys
 from pathlib import Path
 from gati.pipeline.spool import Spool
-spool = Spool(Path(sys.argv[1]), "desk", "a1")
+spool = Spool(Path(sys.argv[1]), "fake", "a1")
 spool.open()
 print("ready", flush=True)
 sys.stdin.readline()
@@ -147,9 +147,9 @@ sys.stdin.readline()
 
 
 @posix
-def test_processes_that_take_over_at_once_share_the_files_out(tmp_path: Path) -> None:
+def test_concurrent_processes_adopt_each_file_once(tmp_path: Path) -> None:
     root = tmp_path / "spool"
-    dead = [Spool(root, "desk", "a1") for _ in range(4)]
+    dead = [Spool(root, "fake", "a1") for _ in range(4)]
     for n in range(200):
         dead[n % 4].write([b"x"], 1)
     for spool in dead:
@@ -179,14 +179,14 @@ HOLD = """
 import os, sys, time
 from pathlib import Path
 from gati.pipeline.spool import Spool
-Spool(Path(sys.argv[1]), "desk", "a1").write([b"x"], 1)
+Spool(Path(sys.argv[1]), "fake", "a1").write([b"x"], 1)
 print("written", flush=True)
 time.sleep(600)
 """
 
 
 @posix
-def test_an_owner_is_dead_the_moment_it_is_killed(spool: Spool, tmp_path: Path) -> None:
+def test_files_can_be_adopted_as_soon_as_their_owner_is_killed(spool: Spool, tmp_path: Path) -> None:
     program = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "spool"], stdout=subprocess.PIPE)
     assert program.stdout
     assert program.stdout.readline() == b"written\n"

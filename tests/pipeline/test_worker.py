@@ -1,4 +1,4 @@
-"""How the background thread shares the interpreter; what it does with records is told in `test_pipeline.py`."""
+"""How the worker yields the interpreter. `test_pipeline.py` tests how it processes records."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import pytest
 from gati.exporters.base import Request
 from gati.pipeline import process_hooks, worker
 from gati.pipeline.buffer import Buffer
-from gati.pipeline.stats import Ledger
+from gati.pipeline.stats import DeliveryCounters
 
 
-class ManualEvent(list[str]):
-    """An outbox that tells which requests it takes."""
+class RecordingOutbox(list[str]):
+    """A list that records the turn of each accepted request."""
 
     def accept(self, requests: Sequence[Request]) -> None:
         for request in requests:
             self.append(request.turn_id)
 
 
-def test_the_interpreter_is_handed_on_between_the_requests_that_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = ManualEvent()
-    monkeypatch.setattr(worker, "SLICE_SECONDS", -1.0)  # each slice is over at once
-    monkeypatch.setattr(process_hooks, "rest", lambda seconds: told.append("rest"))
-    sender: Any = SimpleNamespace(outbox=told)
+def test_the_worker_yields_the_interpreter_between_stored_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = RecordingOutbox()
+    monkeypatch.setattr(worker, "SLICE_SECONDS", -1.0)  # every slice ends at once
+    monkeypatch.setattr(process_hooks, "yielding_sleep", lambda seconds: log.append("yield"))
+    sender: Any = SimpleNamespace(outbox=log)
     assembler: Any = None
-    working = worker.Worker(Buffer(1_000_000), assembler, [sender], Ledger(), interval=1.0)
+    working = worker.Worker(Buffer(1_000_000), assembler, [sender], DeliveryCounters(), interval=1.0)
     working._encoded[0] = [Request(ordering_key="c", body={}, items=1, turn_id=f"turn {n}") for n in range(3)]
     working._store(at_least=1)
-    assert told[:6] == ["turn 0", "rest", "turn 1", "rest", "turn 2", "rest"]
+    assert log[:6] == ["turn 0", "yield", "turn 1", "yield", "turn 2", "yield"]

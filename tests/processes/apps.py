@@ -1,4 +1,4 @@
-"""What the real servers serve: every request is one turn of a conversation of its own."""
+"""WSGI and ASGI applications: every request is one turn of its own conversation."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gati.testing import ScriptedChatModel
 
 MODEL = ScriptedChatModel(replies=["certainly"])
 observe.init()
-if os.environ.get("SAY_AT_IMPORT"):  # with --preload: before the workers are forked
+if os.environ.get("TURN_AT_IMPORT"):  # with --preload, before the workers are forked
     with observe.conversation("preloaded", user_id="u"):
         MODEL.invoke("1")
 
 
 def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """For gunicorn."""
+    """Application for gunicorn."""
     with observe.conversation(environ["PATH_INFO"].strip("/"), user_id="u"):
         answer = str(MODEL.invoke("1").content)
     start_response("200 OK", [("Content-Type", "text/plain"), ("X-Pid", str(os.getpid()))])
@@ -26,7 +26,7 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 
 
 async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """For uvicorn, which ends its workers by the signal itself, so that no exit hook runs: flush in the lifespan."""
+    """Application for uvicorn. Its workers end by the signal, so no exit hook runs: flush in the lifespan."""
     if scope["type"] == "lifespan":
         for event in ("startup", "shutdown"):
             await receive()

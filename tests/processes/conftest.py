@@ -1,4 +1,4 @@
-"""A local Greenflash, and programs that are started for real and talk to it."""
+"""Start programs as separate processes that deliver to a local Greenflash server."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from typing import Any
 
 import pytest
 
-from gati.pipeline.recovery import status
+from gati.pipeline.recovery import spool_status
 from tests.servers import API_KEY, LocalServer, greenflash_server
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 90
-"""After which a program hangs, on the slowest machine."""
+"""Timeout after which a program is considered hung, even on a slow machine."""
 
 
 @dataclass
-class World:
-    """The server, and where programs run."""
+class Sandbox:
+    """A server, and a folder in which programs run."""
 
     server: LocalServer
     folder: Path
@@ -36,7 +36,7 @@ class World:
         return self.folder / "spool"
 
     def environment(self, **more: object) -> dict[str, str]:
-        """A program's: everything that `observe.init()` needs."""
+        """Return the environment of a program, with every option that `observe.init()` needs."""
         names = {
             "PYTHONPATH": ROOT,
             "PYTHONWARNINGS": "ignore::DeprecationWarning",  # of forks in programs with threads
@@ -50,7 +50,7 @@ class World:
         return {**os.environ, **{name: str(value) for name, value in names.items()}}
 
     def start(self, *command: object, **environment: object) -> subprocess.Popen[str]:
-        """Start a program; it has no terminal and is killed if the test ends before it does."""
+        """Start a program without a terminal. It is killed if it outlives the test."""
         program = subprocess.Popen(
             [sys.executable, *map(str, command)], cwd=self.folder, env=self.environment(**environment),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -60,17 +60,17 @@ class World:
         return program
 
     def program(self, name: str, *arguments: object, **environment: object) -> subprocess.Popen[str]:
-        """Start one of `program`."""
+        """Start a function of `program`."""
         return self.start("-m", "tests.processes.program", name, *arguments, **environment)
 
     def run(self, name: str, *arguments: object, code: int = 0, **environment: object) -> list[dict[str, Any]]:
-        """Run one of `program` to its end; what it told. It must say nothing else."""
-        out, error = ended(self.program(name, *arguments, **environment), code)
+        """Run a function of `program` to its end and return its reports. It must print nothing else."""
+        out, error = wait_for_exit(self.program(name, *arguments, **environment), code)
         assert error == "", error
         return [json.loads(line) for line in out.splitlines()]
 
-    def held(self) -> dict[str, list[str]]:
-        """The users' texts that the server holds, by conversation; every turn must be whole."""
+    def user_texts(self) -> dict[str, list[str]]:
+        """Return the user messages on the server by conversation. Every turn must be complete."""
         texts: dict[str, list[str]] = defaultdict(list)
         kinds: dict[str, Counter[str]] = defaultdict(Counter)
         for message in self.server.messages():
@@ -81,18 +81,18 @@ class World:
             assert counts["user_message"] == counts["llm"] == len(texts[conversation]), counts
         return dict(texts)
 
-    def sent_twice(self) -> list[str]:
-        """Ids of messages that came in more than one request."""
+    def duplicates(self) -> list[str]:
+        """Return the ids of messages that were sent more than once."""
         ids = Counter(m["externalMessageId"] for body in self.server.bodies() for m in body["messages"])
         return [name for name, count in ids.items() if count > 1]
 
-    def waiting(self) -> int:
-        """Messages in the spool."""
-        return sum(account.messages for account in status(self.spool))
+    def spooled(self) -> int:
+        """Return the number of messages in the spool."""
+        return sum(account.messages for account in spool_status(self.spool))
 
 
-def ended(program: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
-    """Wait for a program's end; what it printed."""
+def wait_for_exit(program: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
+    """Wait for a program to exit, check its exit code, and return stdout and stderr."""
     try:
         out, error = program.communicate(timeout=SECONDS)
     except subprocess.TimeoutExpired:
@@ -104,13 +104,13 @@ def ended(program: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
     with greenflash_server() as server:
-        world = World(server, tmp_path)
+        sandbox = Sandbox(server, tmp_path)
         try:
-            yield world
+            yield sandbox
         finally:
-            for program in world.programs:
+            for program in sandbox.programs:
                 if program.poll() is None:
                     os.killpg(program.pid, signal.SIGKILL)
                     program.communicate()

@@ -1,7 +1,7 @@
-"""Programs that are started by the tests: each talks in its own way, and ends in its own way.
+"""Programs that the tests start: each runs turns and exits in its own way.
 
-``python -m tests.processes.program NAME`` runs the function NAME. What a program says of itself
-goes to stdout in JSON lines; anything else there or on stderr is a stray message.
+``python -m tests.processes.program NAME`` runs the function NAME. Programs report to stdout as JSON
+lines. Any other output is an error.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from gati.testing import ScriptedChatModel
 MODEL = ScriptedChatModel(replies=["certainly"])
 
 
-def say(conversation: str, text: str) -> None:
-    """One turn: two messages that people see and a model call."""
+def run_turn(conversation: str, text: str) -> None:
+    """Run one turn: a user message, a model call and its answer."""
     with observe.conversation(conversation, user_id="u"):
         assert MODEL.invoke(text).content == "certainly"
 
 
-def told(**what: object) -> None:
+def report(**what: object) -> None:
     os.write(1, json.dumps(what).encode() + b"\n")
 
 
 def ended_by_return() -> None:
     observe.init()
-    say("c", "1")
-    say("c", "2")
+    run_turn("c", "1")
+    run_turn("c", "2")
 
 
 def ended_by_sys_exit() -> None:
@@ -53,37 +53,37 @@ def ended_by_exception() -> None:
 def ended_by_sigterm_handler() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
     ended_by_return()
-    told(ready=True)
+    report(ready=True)
     signal.pause()
 
 
 def ended_by_sigterm() -> None:
     ended_by_return()
-    # What the program was killed with is not ours to catch; what is on disk is safe.
+    # gati does not handle SIGTERM, so wait until the turns are on disk.
     while not observe.stats().recorded:
         time.sleep(0.01)
-    told(ready=True)
+    report(ready=True)
     signal.pause()
 
 
-def ended_while_others_talk() -> None:
+def exit_while_threads_run_turns() -> None:
     observe.init()
 
-    def talk(name: str) -> None:
+    def run_turns(name: str) -> None:
         n = 0
         while True:
-            say(name, str(n))
+            run_turn(name, str(n))
             n += 1
 
     for k in range(3):
-        threading.Thread(target=talk, args=(f"c{k}",), daemon=True).start()
+        threading.Thread(target=run_turns, args=(f"c{k}",), daemon=True).start()
     time.sleep(0.3)
 
 
-def first_word_at_exit() -> None:
+def turn_at_exit() -> None:
     import atexit
 
-    atexit.register(say, "c", "1")
+    atexit.register(run_turn, "c", "1")
     observe.init()
 
 
@@ -93,55 +93,55 @@ def ended_with_a_pool_of_threads() -> None:
     observe.init()
     pool = ThreadPoolExecutor(4)
     for n in range(8):
-        pool.submit(say, f"c{n}", "1")
+        pool.submit(run_turn, f"c{n}", "1")
 
 
 def _run_out_of_threads() -> None:
-    threading.stack_size(1 << 60)  # no thread can have one of so many bytes: every start fails
+    threading.stack_size(1 << 60)  # no stack can be that large, so every thread fails to start
 
 
 def out_of_threads_for_a_while() -> None:
     observe.init()
     _run_out_of_threads()
-    say("c", "1")
-    told(requests=observe.stats().requests)
+    run_turn("c", "1")
+    report(requests=observe.stats().requests)
     threading.stack_size(0)
-    say("c", "2")
+    run_turn("c", "2")
 
 
 def ended_out_of_threads() -> None:
     observe.init()
     _run_out_of_threads()
-    say("c", "1")
-    told(requests=observe.stats().requests)
+    run_turn("c", "1")
+    report(requests=observe.stats().requests)
 
 
 def shut_down_twice_and_begun_again() -> None:
     observe.init()
-    say("c", "1")
+    run_turn("c", "1")
     observe.shutdown()
     observe.shutdown()
-    say("c", "not watched")
+    run_turn("c", "not watched")
     observe.init()
-    say("c", "2")
+    run_turn("c", "2")
 
 
 def flushed_and_frozen() -> None:
     observe.init()
     for n in range(2):
-        say("c", str(n))
-        told(delivered=observe.flush().delivered)
+        run_turn("c", str(n))
+        report(delivered=observe.flush().delivered)
         os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def _child(conversation: str) -> None:
-    say(conversation, "child")
+    run_turn(conversation, "child")
 
 
 def forked(before: bool, ending: str) -> None:
     observe.init()
     if before:
-        say("c", "parent")
+        run_turn("c", "parent")
     children = []
     for n in range(3):
         child = os.fork()
@@ -152,7 +152,7 @@ def forked(before: bool, ending: str) -> None:
             result = observe.flush(60.0)
             os._exit(0 if result else 1)
         children.append(child)
-    say("c", "parent again")
+    run_turn("c", "parent again")
     for child in children:
         assert os.waitpid(child, 0)[1] == 0
 
@@ -170,18 +170,18 @@ def forked_and_flushed() -> None:
 
 
 def forked_while_another_thread_sends() -> None:
-    say("", "LangChain loads modules when it is first used, and such a fork would hang without gati, too")
+    run_turn("", "load LangChain, because a fork during its imports would hang even without gati")
     observe.init()
     stop = threading.Event()
 
-    def talk() -> None:
+    def run_turns() -> None:
         n = 0
         while not stop.is_set():
-            say("parent", str(n))
+            run_turn("parent", str(n))
             n += 1
             time.sleep(0.001)
 
-    thread = threading.Thread(target=talk)
+    thread = threading.Thread(target=run_turns)
     thread.start()
     for n in range(10):
         child = os.fork()
@@ -211,7 +211,7 @@ def forked_in_the_middle_of_a_turn() -> None:
 
 
 def _work(n: int) -> int:
-    observe.init()  # a second time where the state was inherited, which is fine, too
+    observe.init()  # the second call if the state was inherited
     _child(f"child {n}")
     return n
 
@@ -219,7 +219,7 @@ def _work(n: int) -> int:
 def multiprocessed() -> None:
     context: Any = multiprocessing.get_context(sys.argv[2])
     observe.init()
-    say("c", "parent")
+    run_turn("c", "parent")
     processes = [context.Process(target=_work, args=(n,)) for n in range(2)]
     for process in processes:
         process.start()
@@ -230,7 +230,7 @@ def multiprocessed() -> None:
 
 def pooled() -> None:
     observe.init()
-    say("c", "parent")
+    run_turn("c", "parent")
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(sys.argv[2])) as pool:
         assert sorted(pool.map(_work, range(6))) == list(range(6))
 
@@ -239,31 +239,31 @@ def monkey_patched_by_gevent() -> None:
     import gevent
 
     observe.init()
-    gevent.joinall([gevent.spawn(say, f"c{n}", "1") for n in range(20)])
-    told(delivered=observe.flush(60.0).delivered)
+    gevent.joinall([gevent.spawn(run_turn, f"c{n}", "1") for n in range(20)])
+    report(delivered=observe.flush(60.0).delivered)
 
 
 def ended_on_a_full_disk() -> None:
     import resource
 
     observe.init()
-    say("c", "1")
+    run_turn("c", "1")
     observe.flush(60.0)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200, resource.RLIM_INFINITY))
-    say("c", "2")
+    run_turn("c", "2")
     observe.flush(60.0)
-    say("c", "3")
-    told(balanced=observe.stats().balanced)
+    run_turn("c", "3")
+    report(balanced=observe.stats().balanced)
 
 
-def nothing_said_but_flushed() -> None:
+def flush_without_turns() -> None:
     observe.init()
     observe.flush(60.0)
 
 
-def nothing_said() -> None:
+def init_without_turns() -> None:
     observe.init()
-    told(threads=threading.active_count())
+    report(threads=threading.active_count())
 
 
 if __name__ == "__main__":

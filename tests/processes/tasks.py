@@ -25,8 +25,8 @@ observe.init()
 
 
 @app.task  # type: ignore[untyped-decorator]  # Celery has no types
-def say(conversation: str) -> str:
-    """One turn."""
+def run_turn(conversation: str) -> str:
+    """Run one turn."""
     task: Any = MODEL
     with observe.conversation(conversation, user_id="u"):
         return str(task.invoke("1").content)

@@ -1,4 +1,4 @@
-"""Killed at random moments: what was on disk is delivered by the next life, nothing twice, nothing out of order."""
+"""Kill a program at random moments: the next process delivers what was on disk, once and in order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gati.pipeline.worker import LULL_SECONDS, SPOOL_SECONDS
-from tests.processes.conftest import SECONDS, World
+from tests.processes.conftest import SECONDS, Sandbox
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 
@@ -22,7 +22,7 @@ KILLS = int(os.environ.get("GATI_TEST_KILLS", "100"))
 
 
 def on_disk(spool: Path) -> set[str]:
-    """Ids of the messages that lie in the spool."""
+    """Return the ids of the messages in the spool."""
     ids = set()
     for path in spool.glob("*/ready/*.jsonl"):
         for line in path.read_bytes().splitlines():
@@ -30,13 +30,13 @@ def on_disk(spool: Path) -> set[str]:
     return ids
 
 
-class Lives:
-    """A program that forks one talking child after the other, so that each life costs no import."""
+class ForkingProgram:
+    """A program that forks children which run turns, so that starting a child needs no imports."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, sandbox: Sandbox) -> None:
         self.program = subprocess.Popen(
-            [sys.executable, "-m", "tests.processes.lives"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env=world.environment(GATI_FLUSH_INTERVAL=SPOOL_SECONDS), cwd=world.folder, text=True, start_new_session=True,
+            [sys.executable, "-m", "tests.processes.forking_program"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env=sandbox.environment(GATI_FLUSH_INTERVAL=SPOOL_SECONDS), cwd=sandbox.folder, text=True, start_new_session=True,
         )  # fmt: skip
         self._read()
 
@@ -45,14 +45,14 @@ class Lives:
         return self.program.stdout.readline().strip()
 
     def begin(self, name: str, pause: float) -> int:
-        """A child that talks in a conversation until it is killed; its process id, once it has begun."""
+        """Start a child that runs turns until it is killed. Return its pid after its first turn."""
         assert self.program.stdin
         self.program.stdin.write(f"{name} {pause}\n")
         self.program.stdin.flush()
         return int(self._read())
 
-    def said(self) -> list[float]:
-        """Times at which the turns of the child that was killed had ended."""
+    def turn_times(self) -> list[float]:
+        """Return the end times of the turns of the killed child."""
         return [float(part) for part in self._read().split()]
 
     def end(self) -> None:
@@ -63,41 +63,41 @@ class Lives:
 @pytest.mark.parametrize(
     ("pause", "longest", "life"),
     [(0.002, SPOOL_SECONDS, 3.0), (3 * LULL_SECONDS, 2 * LULL_SECONDS, 0.5)],
-    ids=["talks without a pause", "waits for its model"],
+    ids=["no pause", "pause between turns"],
 )
-def test_a_program_that_is_killed_again_and_again_loses_only_its_last_moment(
-    world: World, capsys: pytest.CaptureFixture[str], pause: float, longest: float, life: float
+def test_a_killed_program_loses_only_turns_since_the_last_spool_write(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], pause: float, longest: float, life: float
 ) -> None:
-    dice = random.Random(20261120)
-    lives, said, safe = Lives(world), dict[str, list[float]](), set[str]()
-    deaths: dict[str, float] = {}
+    rng = random.Random(20261120)
+    program, turn_times, spooled_ids = ForkingProgram(sandbox), dict[str, list[float]](), set[str]()
+    killed_at: dict[str, float] = {}
     try:
         for n in range(KILLS // 2):
             name = f"life {n}"
-            child = lives.begin(name, pause)
-            time.sleep(dice.uniform(0.0, life))  # the moment is what is tested
+            child = program.begin(name, pause)
+            time.sleep(rng.uniform(0.0, life))  # kill at a random moment
             os.kill(child, signal.SIGKILL)
-            deaths[name] = time.time()
-            said[name] = lives.said()
-            safe |= on_disk(world.spool)
+            killed_at[name] = time.time()
+            turn_times[name] = program.turn_times()
+            spooled_ids |= on_disk(sandbox.spool)
     finally:
-        lives.end()
-    world.run("nothing_said_but_flushed")
-    assert world.waiting() == 0
-    held = {m["externalMessageId"] for m in world.server.messages()}
-    assert safe <= held, "what was on disk is delivered"
-    texts = world.held()
+        program.end()
+    sandbox.run("flush_without_turns")
+    assert sandbox.spooled() == 0
+    delivered_ids = {m["externalMessageId"] for m in sandbox.server.messages()}
+    assert spooled_ids <= delivered_ids, "a spooled message was not delivered"
+    texts = sandbox.user_texts()
     assert texts.pop("first life")
     lost = []
-    for name, times in said.items():
-        here = texts.get(name, [])
-        # One more may have reached the disk than the child could tell; none is missing in the middle.
-        assert here == [str(k) for k in range(len(here))]
-        lost += [deaths[name] - ended for ended in times[len(here) :]]
-    told, oldest = sum(map(len, said.values())), max(lost, default=0.0)
+    for name, times in turn_times.items():
+        delivered = texts.get(name, [])
+        # The last turn may be on disk although its end time was not reported. No turn in the middle is missing.
+        assert delivered == [str(k) for k in range(len(delivered))]
+        lost += [killed_at[name] - end_time for end_time in times[len(delivered) :]]
+    total, oldest = sum(map(len, turn_times.values())), max(lost, default=0.0)
     with capsys.disabled():
-        print(f"\n{KILLS // 2} kills: {told} turns, {len(lost)} lost", end=" ")
+        print(f"\n{KILLS // 2} kills: {total} turns, {len(lost)} lost", end=" ")
         print(f"(the oldest {oldest * 1000:.0f} ms before its kill; spooled every {longest * 1000:.0f} ms)")
-    # The bound is the interval and what one round takes; a machine under load may take long for a round.
+    # The bound is the interval plus one round of the worker, which can be slow on a loaded machine.
     assert oldest < longest + SECONDS / 45
-    assert len(lost) < told / 2
+    assert len(lost) < total / 2

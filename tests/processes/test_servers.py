@@ -1,4 +1,4 @@
-"""Real server programs: workers are forked, threaded, monkey-patched and stopped; every turn arrives once."""
+"""Real servers with forked, threaded and monkey-patched workers: every turn arrives once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.optional import needs
-from tests.processes.conftest import SECONDS, World, ended
+from tests.processes.conftest import SECONDS, Sandbox, wait_for_exit
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the servers need POSIX")
 
@@ -31,7 +31,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(program: subprocess.Popen[str], port: int) -> Iterator[httpx.Client]:
-    """A client of a server program that runs; SIGTERM at the end, and it must go in peace."""
+    """Return a client of a running server. Send SIGTERM at the end, and check that it exits without errors."""
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS, trust_env=False) as client:
         end = time.monotonic() + SECONDS
         while True:
@@ -46,13 +46,13 @@ def serving(program: subprocess.Popen[str], port: int) -> Iterator[httpx.Client]
             yield client
         finally:
             program.send_signal(signal.SIGTERM)
-            _, error = ended(program)
+            _, error = wait_for_exit(program)
             assert "Traceback" not in error, error
             assert "gati" not in error, error
 
 
 def ask(client: httpx.Client) -> set[str]:
-    """Talk in many conversations at once; the ids of the processes that answered."""
+    """Run turns in many conversations concurrently; return the pids that answered."""
 
     def one(n: int) -> str:
         answer = client.get(f"/c{n}")
@@ -63,72 +63,72 @@ def ask(client: httpx.Client) -> set[str]:
         return set(pool.map(one, range(TURNS)))
 
 
-def check(world: World, *more: str) -> None:
-    assert world.held() == {**{f"c{n}": ["1"] for n in range(TURNS)}, **{name: ["1"] for name in more}}
-    assert world.waiting() == 0
+def check(sandbox: Sandbox, *more: str) -> None:
+    assert sandbox.user_texts() == {**{f"c{n}": ["1"] for n in range(TURNS)}, **{name: ["1"] for name in more}}
+    assert sandbox.spooled() == 0
 
 
 @pytest.mark.parametrize("kind", ["sync", "gthread", "gevent"])
-def test_gunicorn_with_preload(world: World, kind: str) -> None:
+def test_gunicorn_with_preload_delivers_every_turn(sandbox: Sandbox, kind: str) -> None:
     needs("gunicorn", "gevent")
     port = free_port()
-    program = world.start(
+    program = sandbox.start(
         "-m", "gunicorn", "--preload", "--workers", 2, "--threads", 4 if kind == "gthread" else 1, "-k", kind,
         "--bind", f"127.0.0.1:{port}", "--log-level", "warning", "tests.processes.apps:wsgi",
-        SAY_AT_IMPORT=1,
+        TURN_AT_IMPORT=1,
     )  # fmt: skip
     with serving(program, port) as client:
         ask(client)
-    check(world, "preloaded")
-    assert world.sent_twice() == []
+    check(sandbox, "preloaded")
+    assert sandbox.duplicates() == []
 
 
-def test_uvicorn_with_workers(world: World) -> None:
+def test_uvicorn_workers_deliver_every_turn(sandbox: Sandbox) -> None:
     port = free_port()
-    program = world.start(
+    program = sandbox.start(
         "-m", "uvicorn", "--workers", 2, "--port", port, "--log-level", "warning", "tests.processes.apps:asgi"
     )
     with serving(program, port) as client:
         ask(client)
-    check(world)
+    check(sandbox)
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_celery(world: World, pool: str) -> None:
+def test_celery_workers_deliver_every_turn(sandbox: Sandbox, pool: str) -> None:
     needs("celery")
     for name in ("queue", "control", "results"):
-        (world.folder / name).mkdir()
-    worker = world.start(
+        (sandbox.folder / name).mkdir()
+    worker = sandbox.start(
         "-m", "celery", "-A", "tests.processes.tasks", "worker", "--pool", pool, "--concurrency", 2,
         "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "ERROR",
-        BROKER_FOLDER=world.folder,
+        BROKER_FOLDER=sandbox.folder,
     )  # fmt: skip
     sender = subprocess.run(
-        [sys.executable, "-c", SEND], env=world.environment(BROKER_FOLDER=world.folder, GATI_ENABLED="false"),
-        cwd=world.folder, timeout=SECONDS, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", SEND], env=sandbox.environment(BROKER_FOLDER=sandbox.folder, GATI_ENABLED="false"),
+        cwd=sandbox.folder, timeout=SECONDS, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert sender.returncode == 0, sender.stderr
     worker.send_signal(signal.SIGTERM)
-    out, error = ended(worker)
+    out, error = wait_for_exit(worker)
     assert "Traceback" not in out + error, out + error
-    check(world)
+    check(sandbox)
 
 
 SEND = f"""
-from tests.processes.tasks import say
-results = [say.delay(f"c{{n}}") for n in range({TURNS})]
+from tests.processes.tasks import run_turn
+results = [run_turn.delay(f"c{{n}}") for n in range({TURNS})]
 for result in results:
     assert result.get(timeout={SECONDS}, interval=0.05) == "certainly"
 """
 
 
-def test_a_program_patched_by_gevent(world: World) -> None:
+def test_a_program_patched_by_gevent_delivers_every_turn(sandbox: Sandbox) -> None:
     needs("gevent")
-    program = world.start(
+    program = sandbox.start(
         "-c", "from gevent import monkey; monkey.patch_all(); import tests.processes.program as p; "
         "p.monkey_patched_by_gevent()",
     )  # fmt: skip
-    out, error = ended(program)
+    out, error = wait_for_exit(program)
     assert error == ""
     assert out == '{"delivered": 60}\n'
-    assert world.held() == {f"c{n}": ["1"] for n in range(20)}
+    assert sandbox.user_texts() == {f"c{n}": ["1"] for n in range(20)}

@@ -1,4 +1,4 @@
-"""One server for all scenarios of a module."""
+"""Share one server between all scenarios of a module."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import pytest
 
 pytest.register_assert_rewrite("tests.scenarios.harness")
 
-from tests.scenarios.harness import Watch  # noqa: E402 - after it is registered
+from tests.scenarios.harness import Watch  # noqa: E402 - imported after it is registered
 from tests.servers import LocalServer, greenflash_server  # noqa: E402 - as above
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[LocalServer]:
-    """A strict local Greenflash."""
+    """A local Greenflash server that rejects unknown keys."""
     with greenflash_server() as running:
         yield running
 
 
 @pytest.fixture
-def watch(server: LocalServer, request: pytest.FixtureRequest) -> Watch:
-    """Runs programs and compares what arrives with a golden."""
-    return Watch(server, request.function.__name__)
+def watch(server: LocalServer) -> Watch:
+    """Return a runner that compares the messages a program delivers with a golden."""
+    return Watch(server)

@@ -1,4 +1,4 @@
-"""Delivered messages as an indented text tree: one line a message, so that one glance suffices.
+"""Render delivered messages as an indented text tree, one line per message.
 
 ::
 
@@ -16,10 +16,10 @@
       final_response "The square root of 144 is 12."
       chain_end    completed
 
-What hangs on the user's message is not indented; what should hang on it and does not is marked
-`(no parent)`. `61>17` are tokens in and out (`?`: unknown), `$` a known cost, `$0` none. Ids that
-differ from run to run are `~`. A conversation's head is left out where it is anonymous and
-named after its only run.
+Children of the user message are not indented. A message that should have a parent but has none is
+marked `(no parent)`. `61>17` are input and output tokens (`?`: unknown), `$` is a known cost, `$0` a
+cost of zero. Ids that differ from run to run are shown as `~`. The first line of a conversation is
+omitted if the user is anonymous and the id is generated.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from typing import Any
 
 UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}")
 _WIDTH = 15
-_UNSEEN_STATUS = (None, "completed")
+_OMITTED_STATUS = (None, "completed")
 
 Message = dict[str, Any]
 
 
 def tree(messages: list[Message], unordered: bool = False) -> str:
-    """The messages, as `LocalServer.messages` gives them, each with its request's `envelope`.
+    """Render the messages of `LocalServer.messages`, each with the `envelope` of its request.
 
-    `unordered` sorts what happened side by side by its text: for threads, whose order is luck.
+    Use `unordered` for concurrent steps: siblings are sorted by their text.
     """
     conversations: dict[str, list[Message]] = {}
     for message in messages:
         conversations.setdefault(message["conversation"], []).append(message)
     by_time = sorted(conversations.items(), key=lambda named: str(named[1][0]["createdAt"]))
-    blocks = [_conversation(name, held, unordered) for name, held in by_time]
+    blocks = [_conversation(name, group, unordered) for name, group in by_time]
     if len(blocks) > 1:
         blocks = [block if block.startswith("conversation") else "conversation ~\n" + block for block in blocks]
         if unordered:
@@ -68,22 +68,22 @@ def _conversation(name: str, messages: list[Message], unordered: bool) -> str:
 
 
 class _Tree:
-    """The messages of one conversation by their parents."""
+    """The messages of one conversation, by parent."""
 
     def __init__(self, messages: list[Message], prompts: list[str], unordered: bool) -> None:
         self.prompts = prompts
         self.unordered = unordered
         if unordered:
-            messages = [_asked_sideways(message) for message in messages]
+            messages = [_sort_questions(message) for message in messages]
         by_id = {m["externalMessageId"]: m for m in messages}
         self.children: dict[str | None, list[Message]] = {}
         for message in messages:
             parent = message.get("parentExternalMessageId")
-            above = by_id.get(parent) if parent else None
-            # Turns stand side by side, though each hangs on its user's words.
-            key = None if above is None or above["messageType"] == "user_message" else parent
+            parent_message = by_id.get(parent) if parent else None
+            # A turn is the child of its user message, but is rendered at the same level.
+            key = None if parent_message is None or parent_message["messageType"] == "user_message" else parent
             self.children.setdefault(key, []).append(message)
-        self.asked = {
+        self.turns_with_user_message = {
             m["externalMessageId"].removesuffix(":user") for m in messages if m["messageType"] == "user_message"
         }
 
@@ -93,45 +93,45 @@ class _Tree:
     def _blocks(self, parent: str | None, depth: int) -> list[list[str]]:
         blocks = []
         for message in self.children.get(parent, ()):
-            below = [line for block in self._blocks(message["externalMessageId"], depth + 1) for line in block]
-            blocks.append([self._line(message, depth), *below])
+            child_lines = [line for block in self._blocks(message["externalMessageId"], depth + 1) for line in block]
+            blocks.append([self._line(message, depth), *child_lines])
         if self.unordered and parent is not None:
-            blocks = _sorted_sideways(blocks)
+            blocks = _sort_siblings(blocks)
         return blocks
 
     def _line(self, message: Message, depth: int) -> str:
         kind = message["messageType"]
-        said = " ".join(part for part in _TELL.get(kind, _data)(message) if part)
+        text = " ".join(part for part in _DESCRIBE.get(kind, _data)(message) if part)
         if len(self.prompts) > 1 and kind in ("llm", "final_response", "assistant_message") and message.get("prompt"):
-            said += f" @{self.prompts.index(_json(message['prompt'])) + 1}"
+            text += f" @{self.prompts.index(_json(message['prompt'])) + 1}"
         turn = message["externalMessageId"].split(":")[0]
         if (
             depth == 0
             and kind not in ("user_message", "system_message")
-            and turn in self.asked
+            and turn in self.turns_with_user_message
             and not message.get("parentExternalMessageId")
         ):
-            said += " (no parent)"
-        return f"{'  ' * depth}{kind.ljust(_WIDTH - 2 * depth - 1)} {said}".rstrip()
+            text += " (no parent)"
+        return f"{'  ' * depth}{kind.ljust(_WIDTH - 2 * depth - 1)} {text}".rstrip()
 
 
-def _asked_sideways(message: Message) -> Message:
-    """The questions that threads asked at once, sorted by their text."""
+def _sort_questions(message: Message) -> Message:
+    """Sort questions that were asked concurrently: "b?\\n\\na?" → "a?\\n\\nb?"."""
     if (message.get("properties") or {}).get("status") != "waiting" or not isinstance(message.get("content"), str):
         return message
     return {**message, "content": "\n\n".join(sorted(message["content"].split("\n\n")))}
 
 
-def _sorted_sideways(blocks: list[list[str]]) -> list[list[str]]:
-    """Blocks of steps sorted by text; the answer and the end keep their places behind them."""
+def _sort_siblings(blocks: list[list[str]]) -> list[list[str]]:
+    """Sort the steps by text, and keep the answer and the end of the turn last."""
     last = [b for b in blocks if b[0].split()[0] in ("final_response", "assistant_message", "chain_end")]
     return [*sorted(b for b in blocks if b not in last), *last]
 
 
-# -- one kind of message each -----------------------------------------------------------------------
+# -- one function per message type ---------------------------------------------------------------------
 
 
-def _said(message: Message) -> Iterable[str]:
+def _chat_message(message: Message) -> Iterable[str]:
     properties = message.get("properties") or {}
     yield _quoted(message["content"])
     yield properties.get("status", "")
@@ -140,15 +140,15 @@ def _said(message: Message) -> Iterable[str]:
     yield f"context={_quoted(message['context'])}" if message.get("context") else ""
 
 
-def _start(message: Message) -> Iterable[str]:
+def _chain_start(message: Message) -> Iterable[str]:
     properties = message["properties"]
     yield properties["name"]
-    yield _given(message)
+    yield _input(message)
     yield f"tags={','.join(properties['tags'])}" if properties.get("tags") else ""
     yield f"metadata={_json(properties['metadata'])}" if properties.get("metadata") else ""
 
 
-def _end(message: Message) -> Iterable[str]:
+def _chain_end(message: Message) -> Iterable[str]:
     output = message["output"]
     yield output["status"]
     if "error" in output:
@@ -159,7 +159,7 @@ def _step(message: Message) -> Iterable[str]:
     properties = message["properties"]
     yield properties.get("node") or properties.get("name") or ""
     yield f"attempt={properties['attempt']}" if properties.get("attempt") else ""
-    yield _given(message)
+    yield _input(message)
     yield from _status(properties)
     yield _error(properties, message)
     output = {k: v for k, v in (message.get("output") or {}).items() if k != "error"}
@@ -178,8 +178,8 @@ def _llm(message: Message) -> Iterable[str]:
     yield _error(properties, message)
     if "tool_calls" in output:
         yield f"calls={','.join(str(call['name']) for call in output['tool_calls'])}"
-    for told in (message.get("input") or {}).get("messages", ()):
-        yield f"given {told.get('role', '?')}:{_content(told['content'])}"
+    for prompt_message in (message.get("input") or {}).get("messages", ()):
+        yield f"input {prompt_message.get('role', '?')}:{_content(prompt_message['content'])}"
     if "text" in output:
         yield f"=> {_quoted(output['text'])}"
 
@@ -215,19 +215,19 @@ def _data(message: Message) -> Iterable[str]:
     properties = message.get("properties") or {}
     yield properties.get("name", "")
     yield from _status(properties)
-    yield _given(message)
+    yield _input(message)
     if message.get("output"):
         yield ("=> " if message.get("input") else "") + _json(message["output"])
 
 
-_TELL: dict[str, Callable[[Message], Iterable[str]]] = {
-    "user_message": _said,
-    "assistant_message": _said,
-    "final_response": _said,
+_DESCRIBE: dict[str, Callable[[Message], Iterable[str]]] = {
+    "user_message": _chat_message,
+    "assistant_message": _chat_message,
+    "final_response": _chat_message,
     "system_message": lambda m: [_quoted(m["output"]["text"])],
     "thought": lambda m: [_quoted(m["output"]["text"])],
-    "chain_start": _start,
-    "chain_end": _end,
+    "chain_start": _chain_start,
+    "chain_end": _chain_end,
     "task": _step,
     "workflow": _step,
     "llm": _llm,
@@ -240,7 +240,7 @@ _TELL: dict[str, Callable[[Message], Iterable[str]]] = {
 
 
 def _status(properties: Message) -> Iterable[str]:
-    if properties.get("status") not in _UNSEEN_STATUS:
+    if properties.get("status") not in _OMITTED_STATUS:
         yield properties["status"]
 
 
@@ -249,7 +249,7 @@ def _error(properties: Message, message: Message) -> str:
     return f"{error['type']}: {error['message']}" if error else ""
 
 
-def _given(message: Message) -> str:
+def _input(message: Message) -> str:
     return _json(message["input"]) if message.get("input") else ""
 
 
@@ -269,7 +269,7 @@ def _json(value: Any) -> str:
 
 
 def _prompts(messages: list[Message]) -> list[str]:
-    """The different system prompts of a conversation, by first use."""
+    """Return the distinct system prompts of a conversation in the order of first use."""
     return list(dict.fromkeys(_json(m["prompt"]) for m in messages if m.get("prompt") is not None))
 
 

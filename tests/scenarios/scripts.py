@@ -1,4 +1,4 @@
-"""What the programs of the agent scenarios are made of: scripted answers and small tools."""
+"""Building blocks of the agent scenarios: scripted models and small tools."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from tests.scenarios.harness import Config, Program
 ASKED = {"messages": [HumanMessage("Draw a cat.", id="h1")]}
 
 
-def says(text: Any, **more: Any) -> AIMessage:
-    """An answer that took 10 tokens and gave 5, so that goldens need no sums."""
+def reply(text: Any, **more: Any) -> AIMessage:
+    """Return an answer with 10 input and 5 output tokens."""
     return AIMessage(text, usage_metadata=UsageMetadata(input_tokens=10, output_tokens=5, total_tokens=15), **more)
 
 
 def call(name: str, id: str = "c1", **args: Any) -> dict[str, Any]:
-    """A request of a model to run a tool."""
+    """Return one tool call of a model."""
     return {"name": name, "args": args, "id": id, "type": "tool_call"}
 
 
-def asks(*calls: dict[str, Any], text: str = "") -> AIMessage:
-    """An answer that asks for tools."""
-    return says(text, tool_calls=list(calls))
+def tool_request(*calls: dict[str, Any], text: str = "") -> AIMessage:
+    """Return an answer that requests tool calls."""
+    return reply(text, tool_calls=list(calls))
 
 
 def model(*replies: Any, **more: Any) -> ScriptedChatModel:
-    """A chat model that gives these answers in order; texts count 10 tokens in and 5 out."""
-    return ScriptedChatModel(replies=[says(r) if isinstance(r, str) else r for r in replies], **more)
+    """Return a chat model that gives these answers in order. Texts become `reply(text)`."""
+    return ScriptedChatModel(replies=[reply(r) if isinstance(r, str) else r for r in replies], **more)
 
 
 @tool
 def weather(city: str) -> str:
-    """The weather of a city."""
+    """Return the weather of a city."""
     return f"sunny in {city}"
 
 
@@ -47,27 +47,27 @@ def delete(path: str) -> str:
 
 
 def turns(make: Any, *inputs: Any, only: str = "invoke ainvoke stream") -> list[Program]:
-    """Programs that run each input in one thread, one after the other."""
+    """Return programs that run the inputs as turns of one thread."""
 
-    def own(config: Config) -> Config:
+    def in_thread(config: Config) -> Config:
         return {**config, "configurable": {"thread_id": "c-1"}}
 
-    def given(graph: Any, one: Any, config: Config) -> Any:
-        return one(graph, own(config)) if callable(one) else one
+    def input_for(graph: Any, item: Any, config: Config) -> Any:
+        return item(graph, in_thread(config)) if callable(item) else item
 
-    def last(state: Any) -> Any:
+    def last_text(state: Any) -> Any:
         return state["messages"][-1].text if state.get("messages") else state
 
     def invoke(config: Config) -> Any:
         graph = make()
-        return [last(graph.invoke(given(graph, one, config), own(config))) for one in inputs]
+        return [last_text(graph.invoke(input_for(graph, item, config), in_thread(config))) for item in inputs]
 
     async def ainvoke(config: Config) -> Any:
         graph = make()
-        return [last(await graph.ainvoke(given(graph, one, config), own(config))) for one in inputs]
+        return [last_text(await graph.ainvoke(input_for(graph, item, config), in_thread(config))) for item in inputs]
 
     def stream(config: Config) -> Any:
         graph = make()
-        return [len(list(graph.stream(given(graph, one, config), own(config)))) for one in inputs]
+        return [len(list(graph.stream(input_for(graph, item, config), in_thread(config)))) for item in inputs]
 
     return [program for program in (invoke, ainvoke, stream) if program.__name__ in only.split()]

@@ -1,4 +1,4 @@
-"""Agents: LangChain's `create_agent`, LangGraph's react agent, and the classic executor."""
+"""Agents: LangChain's `create_agent`, LangGraph's react agent and the classic executor."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import tool
 
 from tests.optional import create_agent
-from tests.scenarios.harness import Watch, ways
-from tests.scenarios.scripts import asks, call, model, says, weather
+from tests.scenarios.harness import Watch, each_method
+from tests.scenarios.scripts import call, model, reply, tool_request, weather
 
 ASKED = {"messages": [("user", "How is the weather in Oslo?")]}
 
 
-def test_an_agent_with_a_tool(watch: Watch):
+def test_an_agent_calls_a_tool(watch: Watch):
     watch(
         """
         prompt forecaster/model "You know the weather."
@@ -33,9 +33,9 @@ def test_an_agent_with_a_tool(watch: Watch):
           final_response "It is sunny."
           chain_end    completed
         """,
-        *ways(
+        *each_method(
             lambda: create_agent(
-                model(asks(call("weather", city="Oslo"), text="Let me look."), "It is sunny."),
+                model(tool_request(call("weather", city="Oslo"), text="Let me look."), "It is sunny."),
                 [weather],
                 system_prompt="You know the weather.",
                 name="forecaster",
@@ -46,7 +46,7 @@ def test_an_agent_with_a_tool(watch: Watch):
 
 
 @pytest.mark.filterwarnings("ignore:create_react_agent")
-def test_the_react_agent_of_langgraph(watch: Watch):
+def test_the_react_agent_of_langgraph_calls_a_tool(watch: Watch):
     from langgraph.prebuilt import create_react_agent
 
     watch(
@@ -64,16 +64,18 @@ def test_the_react_agent_of_langgraph(watch: Watch):
           final_response "It is sunny."
           chain_end    completed
         """,
-        *ways(
+        *each_method(
             lambda: create_react_agent(
-                model(asks(call("weather", city="Oslo")), "It is sunny."), [weather], prompt="You know the weather."
+                model(tool_request(call("weather", city="Oslo")), "It is sunny."),
+                [weather],
+                prompt="You know the weather.",
             ),
             ASKED,
         ),
     )
 
 
-def test_the_classic_executor(watch: Watch):
+def test_the_classic_agent_executor_calls_a_tool(watch: Watch):
     agents = pytest.importorskip("langchain_classic.agents")
     prompt = ChatPromptTemplate.from_messages(
         [("system", "You are {who}."), ("human", "{input}"), ("placeholder", "{agent_scratchpad}")]
@@ -81,7 +83,7 @@ def test_the_classic_executor(watch: Watch):
 
     def executor() -> Any:
         agent = agents.create_tool_calling_agent(
-            model(asks(call("weather", city="Oslo")), "It is sunny."), [weather], prompt
+            model(tool_request(call("weather", city="Oslo")), "It is sunny."), [weather], prompt
         )
         return agents.AgentExecutor(agent=agent, tools=[weather])
 
@@ -99,27 +101,29 @@ def test_the_classic_executor(watch: Watch):
           final_response "It is sunny."
           chain_end    completed
         """,
-        *ways(executor, {"input": "How is the weather in Oslo?", "who": "a forecaster"}),
+        *each_method(executor, {"input": "How is the weather in Oslo?", "who": "a forecaster"}),
     )
 
 
-def test_three_calls_of_one_tool_that_end_out_of_order(watch: Watch):
+def test_parallel_tool_calls_may_end_out_of_order(watch: Watch):
     def program(config: dict[str, Any]) -> Any:
         last_began = threading.Event()
 
         @tool
         def slow(city: str) -> str:
-            """The weather of a city; the first asked for answers last."""
+            """Return the weather of a city. The city requested first is answered last."""
             if city == "Bern":
                 last_began.set()
             else:
                 last_began.wait(10)
             return f"rain in {city}"
 
-        asked = asks(call("slow", "c1", city="Oslo"), call("slow", "c2", city="Rome"), call("slow", "c3", city="Bern"))
+        asked = tool_request(
+            call("slow", "c1", city="Oslo"), call("slow", "c2", city="Rome"), call("slow", "c3", city="Bern")
+        )
         return create_agent(model(asked, "Rain."), [slow]).invoke(ASKED, config)
 
-    seen = watch(
+    traced = watch(
         """
         user_message   "How is the weather in Oslo?"
         chain_start    LangGraph
@@ -142,14 +146,14 @@ def test_three_calls_of_one_tool_that_end_out_of_order(watch: Watch):
         program,
         unordered=True,
     )
-    asker = seen.of("llm")[0]["externalMessageId"]
-    linked = {(m["input"]["city"], m["properties"]["tool_call_id"]) for m in seen.of("tool_call")}
+    asker = traced.of_type("llm")[0]["externalMessageId"]
+    linked = {(m["input"]["city"], m["properties"]["tool_call_id"]) for m in traced.of_type("tool_call")}
     assert linked == {("Oslo", "c1"), ("Rome", "c2"), ("Bern", "c3")}
-    assert {m["properties"]["requested_by"] for m in seen.of("tool_call")} == {asker}
+    assert {m["properties"]["requested_by"] for m in traced.of_type("tool_call")} == {asker}
 
 
-def test_reasoning_is_a_thought_and_not_part_of_the_answer(watch: Watch):
-    thinks = says([{"type": "reasoning", "reasoning": "Oslo is north."}, {"type": "text", "text": "It is cold."}])
+def test_agent_reasoning_is_a_thought_and_not_part_of_the_answer(watch: Watch):
+    thinks = reply([{"type": "reasoning", "reasoning": "Oslo is north."}, {"type": "text", "text": "It is cold."}])
     watch(
         """
         user_message   "How is the weather in Oslo?"
@@ -160,11 +164,11 @@ def test_reasoning_is_a_thought_and_not_part_of_the_answer(watch: Watch):
           final_response "It is cold."
           chain_end    completed
         """,
-        *ways(lambda: create_agent(model(thinks)), ASKED, only="invoke ainvoke"),
+        *each_method(lambda: create_agent(model(thinks)), ASKED, only="invoke ainvoke"),
     )
 
 
-def test_an_agent_whose_model_fails(watch: Watch):
+def test_a_model_error_ends_the_turn_of_an_agent(watch: Watch):
     watch(
         """
         user_message   "How is the weather in Oslo?"
@@ -173,11 +177,11 @@ def test_an_agent_whose_model_fails(watch: Watch):
             llm        gpt-4o-mini ?>? error RuntimeError: no model today
           chain_end    error RuntimeError: no model today
         """,
-        *ways(lambda: create_agent(model(RuntimeError("no model today"))), ASKED),
+        *each_method(lambda: create_agent(model(RuntimeError("no model today"))), ASKED),
     )
 
 
-def test_an_answer_without_words_is_no_blank_message(watch: Watch):
+def test_an_empty_answer_is_not_reported_as_a_message(watch: Watch):
     watch(
         """
         user_message   "How is the weather in Oslo?"
@@ -186,5 +190,5 @@ def test_an_answer_without_words_is_no_blank_message(watch: Watch):
             llm        gpt-4o-mini 10>5 $
           chain_end    completed
         """,
-        *ways(lambda: create_agent(model("")), ASKED, only="invoke ainvoke"),
+        *each_method(lambda: create_agent(model("")), ASKED, only="invoke ainvoke"),
     )

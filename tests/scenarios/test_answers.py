@@ -1,4 +1,4 @@
-"""Which text of a program's output is the answer that a person saw."""
+"""The answer of a turn: the part of the output that the user read."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrou
 from langgraph.graph import START, StateGraph
 
 from gati import observe
-from tests.scenarios.harness import Config, Watch, ways
-from tests.scenarios.scripts import asks, call, model, weather
+from tests.scenarios.harness import Config, Watch, each_method
+from tests.scenarios.scripts import call, model, tool_request, weather
 from tests.scenarios.test_retrieval import Handbook, joined
 
 PROMPT = ChatPromptTemplate([("human", "{question}")])
@@ -20,24 +20,24 @@ PROMPT = ChatPromptTemplate([("human", "{question}")])
 
 def test_an_answer_with_its_sources_is_the_answer(watch: Watch):
     def make() -> Runnable[Any, Any]:
-        found = RunnablePassthrough.assign(pages=(lambda given: given["question"]) | Handbook())
-        told = ChatPromptTemplate([("human", "{handbook}\n{question}")]) | model("18.00 a day.") | StrOutputParser()
-        return found.assign(handbook=lambda given: joined(given["pages"])).assign(answer=told)
+        with_pages = RunnablePassthrough.assign(pages=(lambda given: given["question"]) | Handbook())
+        answer = ChatPromptTemplate([("human", "{handbook}\n{question}")]) | model("18.00 a day.") | StrOutputParser()
+        return with_pages.assign(handbook=lambda given: joined(given["pages"])).assign(answer=answer)
 
     watch(
         r"""
         user_message   "How much?"
         chain_start    RunnableSequence
           retrieval    "How much?" => "A city bike costs 18.00 a day." | "Helmets are free with each bike."
-          llm          gpt-4o-mini 10>5 $ given human:"A city bike costs 18.00 a day.\nHelmets are free with each bike.\nHow much?"
+          llm          gpt-4o-mini 10>5 $ input human:"A city bike costs 18.00 a day.\nHelmets are free with each bike.\nHow much?"
           assistant_message "18.00 a day." context="A city bike costs 18.00 a day.\n\nHelmets are free with each bike."
           chain_end    completed
         """,
-        *ways(make, {"question": "How much?"}, only="invoke ainvoke"),
+        *each_method(make, {"question": "How much?"}, only="invoke ainvoke"),
     )
 
 
-def test_what_a_chain_adds_to_its_input_is_the_answer(watch: Watch):
+def test_the_key_that_a_chain_adds_to_its_input_is_the_answer(watch: Watch):
     watch(
         """
         user_message   "bears"
@@ -46,7 +46,7 @@ def test_what_a_chain_adds_to_its_input_is_the_answer(watch: Watch):
           assistant_message "Bear with me."
           chain_end    completed
         """,
-        *ways(
+        *each_method(
             lambda: RunnablePassthrough.assign(
                 joke=(lambda given: given["topic"]) | model("Bear with me.") | StrOutputParser()
             ),
@@ -62,7 +62,7 @@ class Joke(TypedDict, total=False):
     joke: str
 
 
-def test_the_state_of_a_graph_holds_what_its_last_model_said(watch: Watch):
+def test_the_answer_is_found_in_the_graph_state(watch: Watch):
     def draft(state: Joke) -> Joke:
         return {"draft": model("A bear…").invoke(f"Draft: {state['topic']}").text}
 
@@ -78,18 +78,18 @@ def test_the_state_of_a_graph_holds_what_its_last_model_said(watch: Watch):
         user_message   "bears"
         chain_start    LangGraph
           task         drafts => {"draft":"A bear…"}
-            llm        gpt-4o-mini 10>5 $ internal given human:"Draft: bears" => "A bear…"
+            llm        gpt-4o-mini 10>5 $ internal input human:"Draft: bears" => "A bear…"
           task         finishes => {"joke":"Bear with me."}
-            llm        gpt-4o-mini 10>5 $ given human:"Finish: A bear…"
+            llm        gpt-4o-mini 10>5 $ input human:"Finish: A bear…"
           final_response "Bear with me."
           chain_end    completed
         """,
-        *ways(make, {"topic": "bears"}),
+        *each_method(make, {"topic": "bears"}),
     )
 
 
-def test_a_structured_answer_is_told_whole_and_once(watch: Watch):
-    said = '{\n  "name": "Ada",\n  "fields": ["maths"]\n}'
+def test_a_structured_answer_is_reported_in_full_and_once(watch: Watch):
+    text = '{\n  "name": "Ada",\n  "fields": ["maths"]\n}'
     watch(
         r"""
         user_message   "Who?"
@@ -98,11 +98,11 @@ def test_a_structured_answer_is_told_whole_and_once(watch: Watch):
           assistant_message "{\"name\":\"Ada\",\"fields\":[\"maths\"]}"
           chain_end    completed
         """,
-        *ways(lambda: PROMPT | model(said) | JsonOutputParser(), {"question": "Who?"}),
+        *each_method(lambda: PROMPT | model(text) | JsonOutputParser(), {"question": "Who?"}),
     )
 
 
-def test_a_list_is_told_as_json(watch: Watch):
+def test_a_list_is_reported_as_json(watch: Watch):
     watch(
         r"""
         user_message   "Which?"
@@ -111,13 +111,13 @@ def test_a_list_is_told_as_json(watch: Watch):
           assistant_message "[\"red\",\"blue\"]"
           chain_end    completed
         """,
-        *ways(lambda: PROMPT | model("red, blue") | CommaSeparatedListOutputParser(), {"question": "Which?"}),
+        *each_method(lambda: PROMPT | model("red, blue") | CommaSeparatedListOutputParser(), {"question": "Which?"}),
     )
 
 
-def test_a_structured_output_with_its_message_is_what_was_parsed(watch: Watch):
+def test_a_structured_output_with_raw_message_reports_the_parsed_value(watch: Watch):
     def make() -> Runnable[Any, Any]:
-        asked = model(asks(call("Fact", person="Ada")))
+        asked = model(tool_request(call("Fact", person="Ada")))
         return RunnablePassthrough() | {"raw": asked} | RunnablePassthrough.assign(
             parsed=lambda given: given["raw"].tool_calls[0]["args"], parsing_error=lambda _: None
         )  # fmt: skip
@@ -130,7 +130,7 @@ def test_a_structured_output_with_its_message_is_what_was_parsed(watch: Watch):
           assistant_message "{\"person\":\"Ada\"}"
           chain_end    completed
         """,
-        *ways(make, "Who?", only="invoke ainvoke"),
+        *each_method(make, "Who?", only="invoke ainvoke"),
     )
 
 
@@ -142,15 +142,15 @@ def test_a_configured_key_is_the_answer(watch: Watch):
           assistant_message "Ada"
           chain_end    completed
         """,
-        *ways(lambda: RunnableLambda(lambda _: {"answer": "not this", "told": "Ada"}), {"question": "Who?"}),
+        *each_method(lambda: RunnableLambda(lambda _: {"answer": "not this", "told": "Ada"}), {"question": "Who?"}),
         output_key="told",
     )
 
 
-def test_a_loop_of_the_programs_own_is_one_conversation(watch: Watch):
+def test_a_loop_in_the_program_is_one_conversation(watch: Watch):
     def program(config: Config) -> Any:
         with observe.conversation("c-1"):
-            clerk = model(asks(call("weather", city="Oslo")), "Sunny.").bind_tools([weather])
+            clerk = model(tool_request(call("weather", city="Oslo")), "Sunny.").bind_tools([weather])
             messages: list[Any] = [HumanMessage("The weather in Oslo?")]
             asked = clerk.invoke(messages, config)
             messages += [asked, *(weather.invoke(request, config) for request in asked.tool_calls)]
@@ -172,13 +172,13 @@ def test_a_loop_of_the_programs_own_is_one_conversation(watch: Watch):
 
 def test_a_loop_inside_a_function_is_one_turn(watch: Watch):
     def loop(question: str) -> str:
-        clerk = model(asks(call("weather", city="Oslo")), "Sunny.").bind_tools([weather])
+        clerk = model(tool_request(call("weather", city="Oslo")), "Sunny.").bind_tools([weather])
         messages: list[Any] = [HumanMessage(question)]
         asked = clerk.invoke(messages)
         messages += [asked, *(weather.invoke(request) for request in asked.tool_calls)]
         return clerk.invoke(messages).text
 
-    seen = watch(
+    traced = watch(
         """
         user_message   "The weather in Oslo?"
         chain_start    loop
@@ -189,7 +189,7 @@ def test_a_loop_inside_a_function_is_one_turn(watch: Watch):
           final_response "Sunny."
           chain_end    completed
         """,
-        *ways(lambda: RunnableLambda(loop), "The weather in Oslo?"),
+        *each_method(lambda: RunnableLambda(loop), "The weather in Oslo?"),
     )
-    asked, told = seen.of("llm")[0], seen.of("tool_call")[0]
-    assert told["properties"]["requested_by"] == asked["externalMessageId"]
+    llm_call, tool_call = traced.of_type("llm")[0], traced.of_type("tool_call")[0]
+    assert tool_call["properties"]["requested_by"] == llm_call["externalMessageId"]

@@ -1,4 +1,4 @@
-"""Approvals by middleware: what a human decided of a tool call is visible, in this process or another."""
+"""Approvals by middleware: the decision is recorded, in the same process or in another."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from gati._api.runtime import runtime
-from tests.optional import create_agent, middleware, named
+from tests.optional import create_agent, import_optional, middleware
 from tests.scenarios.harness import Config, Watch
-from tests.scenarios.scripts import ASKED, asks, call, delete, model, turns
+from tests.scenarios.scripts import ASKED, call, delete, model, tool_request, turns
 
 
 def keeper(*replies: Any) -> Any:
-    """An agent that may delete files only when a human says so."""
+    """Return an agent that may delete files only after approval."""
     return create_agent(
-        model(*(replies or (asks(call("delete", path="/a")), "Done."))),
+        model(*(replies or (tool_request(call("delete", path="/a")), "Done."))),
         [delete],
         middleware=[middleware("HumanInTheLoopMiddleware", {"delete": True}, description_prefix="May I?")],
         checkpointer=InMemorySaver(),
@@ -47,7 +47,7 @@ def decided(decision: dict[str, Any]) -> Command[Any]:
     return Command(resume={"decisions": [decision]})
 
 
-def test_an_approval(watch: Watch):
+def test_an_approved_tool_call_runs(watch: Watch):
     watch(
         WAITING
         + """\
@@ -67,7 +67,7 @@ def test_an_approval(watch: Watch):
     )
 
 
-def test_an_edit(watch: Watch):
+def test_an_edited_tool_call_runs_with_the_new_arguments(watch: Watch):
     edit = {"type": "edit", "edited_action": {"name": "delete", "args": {"path": "/b"}}}
     watch(
         WAITING
@@ -90,8 +90,8 @@ def test_an_edit(watch: Watch):
     )
 
 
-def test_a_rejection_is_visible_as_a_call_that_was_not_run(watch: Watch):
-    seen = watch(
+def test_a_rejected_tool_call_is_reported_as_not_run(watch: Watch):
+    traced = watch(
         WAITING
         + """\
         chain_start    keeper
@@ -107,11 +107,11 @@ def test_a_rejection_is_visible_as_a_call_that_was_not_run(watch: Watch):
         """,
         *turns(keeper, ASKED, decided({"type": "reject", "message": "Too risky."}), only="invoke ainvoke"),
     )
-    (called,) = seen.of("tool_call")
-    assert called["properties"]["requested_by"] == seen.of("llm")[0]["externalMessageId"]
+    (called,) = traced.of_type("tool_call")
+    assert called["properties"]["requested_by"] == traced.of_type("llm")[0]["externalMessageId"]
 
 
-def test_an_answer_of_the_human_in_the_tools_place(watch: Watch):
+def test_a_human_can_answer_in_place_of_the_tool(watch: Watch):
     watch(
         WAITING
         + """\
@@ -160,7 +160,7 @@ def keeper_with(saver: Any, *replies: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("decision", "told"),
+    ("decision", "expected"),
     [
         (
             {"type": "approve"},
@@ -191,14 +191,14 @@ def keeper_with(saver: Any, *replies: Any) -> Any:
     ids=["approve", "reject", "respond"],
 )
 def test_a_resume_in_another_process_is_the_same_conversation(
-    watch: Watch, tmp_path: Path, decision: dict[str, Any], told: str
+    watch: Watch, tmp_path: Path, decision: dict[str, Any], expected: str
 ):
-    SqliteSaver = named("langgraph.checkpoint.sqlite", "SqliteSaver")  # noqa: N806  a class
+    SqliteSaver = import_optional("langgraph.checkpoint.sqlite", "SqliteSaver")  # noqa: N806  a class
 
     def program(config: Config) -> Any:
         path = str(tmp_path / f"{os.urandom(4).hex()}.db")
         with SqliteSaver.from_conn_string(path) as saver:
-            keeper_with(saver, asks(call("delete", path="/a"))).invoke(ASKED, {**config, **thread})
+            keeper_with(saver, tool_request(call("delete", path="/a"))).invoke(ASKED, {**config, **thread})
         settings = runtime.settings if runtime.pipeline is not None else None
         script = RESUMES.format(
             root=str(Path(__file__).parents[2]), traced=settings is not None, key=watch.server.api_key,
@@ -217,7 +217,7 @@ def test_a_resume_in_another_process_is_the_same_conversation(
         + f"""\
         chain_start    keeper
           callback     resume resumed {{"value":{{"decisions":[{{"type":"{kind}"{message}}}]}}}}
-{told}\
+{expected}\
           task         model
             llm        gpt-4o-mini 10>5 $
           task         HumanInTheLoopMiddleware.after_model

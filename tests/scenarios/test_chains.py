@@ -1,4 +1,4 @@
-"""Chains of LangChain's expression language: what is plumbing stays unseen, what a person saw is told once."""
+"""Chains of runnables: plumbing is not recorded, and each message is recorded once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from langchain_core.runnables import (
 )
 from langchain_core.runnables.history import RunnableWithMessageHistory
 
-from tests.scenarios.harness import Config, Watch, ways
+from tests.scenarios.harness import Config, Watch, each_method
 from tests.scenarios.scripts import model
 
 TUTOR = ChatPromptTemplate([("system", "You are a tutor."), ("human", "{question}")])
@@ -41,12 +41,12 @@ def test_a_sequence_is_a_turn(watch: Watch):
           assistant_message "Twelve."
           chain_end    completed
         """,
-        *ways(lambda: tutor() | StrOutputParser(), {"question": "144?"}),
-        *ways(tutor, {"question": "144?"}),
+        *each_method(lambda: tutor() | StrOutputParser(), {"question": "144?"}),
+        *each_method(tutor, {"question": "144?"}),
     )
 
 
-def test_a_bare_string_is_the_persons_text(watch: Watch):
+def test_a_bare_string_is_the_user_message(watch: Watch):
     watch(
         """
         prompt agent "You are a tutor."
@@ -56,11 +56,13 @@ def test_a_bare_string_is_the_persons_text(watch: Watch):
           assistant_message "Twelve."
           chain_end    completed
         """,
-        *ways(lambda: {"question": RunnablePassthrough()} | TUTOR | model("Twelve.") | StrOutputParser(), "144?"),
+        *each_method(
+            lambda: {"question": RunnablePassthrough()} | TUTOR | model("Twelve.") | StrOutputParser(), "144?"
+        ),
     )
 
 
-def test_what_is_picked_from_the_input_is_found_again(watch: Watch):
+def test_input_key_selects_the_user_message(watch: Watch):
     picked = {"question": itemgetter("asked"), "shout": itemgetter("asked") | RunnableLambda(str.upper)}
     watch(
         """
@@ -71,7 +73,7 @@ def test_what_is_picked_from_the_input_is_found_again(watch: Watch):
           assistant_message "Twelve."
           chain_end    completed
         """,
-        *ways(lambda: picked | TUTOR | model("Twelve.") | StrOutputParser(), {"asked": "144?", "locale": "en"}),
+        *each_method(lambda: picked | TUTOR | model("Twelve.") | StrOutputParser(), {"asked": "144?", "locale": "en"}),
         input_key="asked",
     )
 
@@ -87,17 +89,17 @@ def test_parallel_branches_are_internal_unless_they_are_the_answer(watch: Watch)
         r"""
         user_message   "bears"
         chain_start    RunnableParallel<joke,poem>
-          llm          gpt-4o-mini 10>5 $ internal given human:"Joke about bears" => "A joke."
-          llm          gpt-4o-mini 10>5 $ internal given human:"Poem about bears" => "A poem."
+          llm          gpt-4o-mini 10>5 $ internal input human:"Joke about bears" => "A joke."
+          llm          gpt-4o-mini 10>5 $ internal input human:"Poem about bears" => "A poem."
           assistant_message "{\"joke\":\"A joke.\",\"poem\":\"A poem.\"}"
           chain_end    completed
         """,
-        *ways(make, {"topic": "bears"}, only="invoke ainvoke"),
+        *each_method(make, {"topic": "bears"}, only="invoke ainvoke"),
         unordered=True,
     )
 
 
-def test_only_the_branch_that_ran_is_told(watch: Watch):
+def test_only_the_branch_that_ran_is_reported(watch: Watch):
     def make() -> Runnable[Any, Any]:
         router = ChatPromptTemplate([("human", "Route: {question}")]) | model("maths") | StrOutputParser()
         return RunnablePassthrough.assign(topic=router) | RunnableBranch(
@@ -109,16 +111,16 @@ def test_only_the_branch_that_ran_is_told(watch: Watch):
         prompt agent "You are a tutor."
         user_message   "144?"
         chain_start    RunnableSequence
-          llm          gpt-4o-mini 10>5 $ internal given human:"Route: 144?" => "maths"
+          llm          gpt-4o-mini 10>5 $ internal input human:"Route: 144?" => "maths"
           llm          gpt-4o-mini 10>5 $
           assistant_message "Twelve."
           chain_end    completed
         """,
-        *ways(make, {"question": "144?"}),
+        *each_method(make, {"question": "144?"}),
     )
 
 
-def test_a_fallback_that_was_needed_shows_the_failed_attempt(watch: Watch):
+def test_a_fallback_reports_the_failed_attempt(watch: Watch):
     watch(
         """
         prompt agent "You are a tutor."
@@ -129,7 +131,7 @@ def test_a_fallback_that_was_needed_shows_the_failed_attempt(watch: Watch):
           assistant_message "Twelve."
           chain_end    completed
         """,
-        *ways(
+        *each_method(
             lambda: (
                 TUTOR
                 | model(RuntimeError("overloaded")).with_fallbacks([model("Twelve.", model_name="gpt-4o")])
@@ -150,13 +152,13 @@ def test_fallbacks_at_the_root_are_one_turn(watch: Watch):
           assistant_message "Twelve."
           chain_end    completed
         """,
-        *ways(
+        *each_method(
             lambda: model(RuntimeError("overloaded")).with_fallbacks([model("Twelve.", model_name="gpt-4o")]), "144?"
         ),
     )
 
 
-def test_a_retry_shows_each_attempt_and_one_answer(watch: Watch):
+def test_a_retry_reports_each_attempt_and_one_answer(watch: Watch):
     watch(
         """
         prompt agent "You are a tutor."
@@ -167,7 +169,7 @@ def test_a_retry_shows_each_attempt_and_one_answer(watch: Watch):
           assistant_message "Twelve."
           chain_end    completed
         """,
-        *ways(
+        *each_method(
             lambda: (
                 TUTOR
                 | model(RuntimeError("overloaded"), "Twelve.").with_retry(wait_exponential_jitter=False)
@@ -179,7 +181,7 @@ def test_a_retry_shows_each_attempt_and_one_answer(watch: Watch):
     )
 
 
-def test_an_error_ends_the_turn_and_is_told_once(watch: Watch):
+def test_an_error_ends_the_turn_and_is_reported_once(watch: Watch):
     def fail(_: Any) -> None:
         raise ValueError("no such thing")
 
@@ -191,21 +193,21 @@ def test_an_error_ends_the_turn_and_is_told_once(watch: Watch):
           llm          gpt-4o-mini 10>5 $ internal => "Twelve."
           chain_end    error ValueError: no such thing
         """,
-        *ways(lambda: tutor() | RunnableLambda(fail), {"question": "144?"}, only="invoke ainvoke"),
+        *each_method(lambda: tutor() | RunnableLambda(fail), {"question": "144?"}, only="invoke ainvoke"),
     )
 
 
-def test_map_is_one_turn_with_its_calls(watch: Watch):
-    seen = watch(
+def test_map_is_one_turn_with_several_calls(watch: Watch):
+    traced = watch(
         r"""
         user_message   "Joke about bears"
         chain_start    RunnableEach<RunnableSequence>
           llm          gpt-4o-mini 10>5 $ internal => "A joke."
-          llm          gpt-4o-mini 10>5 $ internal given human:"Joke about cats" => "A joke."
+          llm          gpt-4o-mini 10>5 $ internal input human:"Joke about cats" => "A joke."
           assistant_message "[\"A joke.\",\"A joke.\"]"
           chain_end    completed
         """,
-        *ways(
+        *each_method(
             lambda: (
                 ChatPromptTemplate([("human", "Joke about {topic}")]) | model("A joke.") | StrOutputParser()
             ).map(),
@@ -214,10 +216,10 @@ def test_map_is_one_turn_with_its_calls(watch: Watch):
             only="invoke ainvoke",
         ),
     )
-    assert seen.of("chain_end")[0]["properties"]["model_calls"] == 2
+    assert traced.of_type("chain_end")[0]["properties"]["model_calls"] == 2
 
 
-def test_a_batch_of_a_chain_is_a_turn_each(watch: Watch):
+def test_each_input_of_a_chain_batch_is_a_turn(watch: Watch):
     def program(config: Config) -> Any:
         return (tutor() | StrOutputParser()).batch([{"question": "144?"}, {"question": "12 * 12?"}], config)
 
@@ -247,8 +249,8 @@ def test_a_batch_of_a_chain_is_a_turn_each(watch: Watch):
     )
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the wrapper is going away; programs that use it are not
-def test_a_history_wrapper_reads_memory_and_tells_each_message_once(watch: Watch):
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # deprecated, but still in use
+def test_runnable_with_message_history_reports_each_message_once(watch: Watch):
     prompt = ChatPromptTemplate(
         [("system", "You are a tutor."), MessagesPlaceholder("history"), ("human", "{question}")]
     )
@@ -262,13 +264,13 @@ def test_a_history_wrapper_reads_memory_and_tells_each_message_once(watch: Watch
             history_messages_key="history",
         )
 
-    def talk(config: Config) -> Any:
-        wrapped, ours = make(), {**config, "configurable": {"session_id": "c-1"}}
-        return [wrapped.invoke({"question": asked}, ours).text for asked in ("144?", "yes", "yes")]
+    def invoke_turns(config: Config) -> Any:
+        wrapped, in_conversation = make(), {**config, "configurable": {"session_id": "c-1"}}
+        return [wrapped.invoke({"question": asked}, in_conversation).text for asked in ("144?", "yes", "yes")]
 
-    async def atalk(config: Config) -> Any:
-        wrapped, ours = make(), {**config, "configurable": {"session_id": "c-1"}}
-        return [(await wrapped.ainvoke({"question": asked}, ours)).text for asked in ("144?", "yes", "yes")]
+    async def ainvoke_turns(config: Config) -> Any:
+        wrapped, in_conversation = make(), {**config, "configurable": {"session_id": "c-1"}}
+        return [(await wrapped.ainvoke({"question": asked}, in_conversation)).text for asked in ("144?", "yes", "yes")]
 
     watch(
         """
@@ -296,12 +298,12 @@ def test_a_history_wrapper_reads_memory_and_tells_each_message_once(watch: Watch
           assistant_message "Thirteen."
           chain_end    completed
         """,
-        talk,
-        atalk,
+        invoke_turns,
+        ainvoke_turns,
     )
 
 
-def test_a_stream_whose_input_comes_late_still_has_its_user(watch: Watch):
+def test_a_stream_with_late_input_still_has_its_user_message(watch: Watch):
     def upper(pieces: Any) -> Any:
         for piece in pieces:
             yield {"question": piece["question"].upper()}
@@ -315,11 +317,11 @@ def test_a_stream_whose_input_comes_late_still_has_its_user(watch: Watch):
         prompt agent "You are a tutor."
         user_message   "what is 144?"
         chain_start    RunnableSequence
-          llm          gpt-4o-mini 10>5 $ given human:"WHAT IS 144?"
+          llm          gpt-4o-mini 10>5 $ input human:"WHAT IS 144?"
           assistant_message "Twelve."
           chain_end    completed
         """,
-        *ways(
+        *each_method(
             lambda: RunnableGenerator(upper, aupper) | TUTOR | model("Twelve.") | StrOutputParser(),
             {"question": "what is 144?"},
         ),
@@ -353,16 +355,16 @@ def test_a_function_that_calls_models_is_a_turn(watch: Watch):
         """
         user_message   "144?"
         chain_start    answer
-          llm          gpt-4o-mini 10>5 $ internal given human:"Draft: 144?" => "A draft."
-          llm          gpt-4o-mini 10>5 $ given human:"Improve: A draft."
+          llm          gpt-4o-mini 10>5 $ internal input human:"Draft: 144?" => "A draft."
+          llm          gpt-4o-mini 10>5 $ input human:"Improve: A draft."
           assistant_message "Twelve."
           chain_end    completed
         """,
-        *ways(lambda: answer, "144?"),
+        *each_method(lambda: answer, "144?"),
     )
 
 
-def test_an_answer_that_code_composed_is_the_answer(watch: Watch):
+def test_an_answer_composed_by_code_is_the_answer(watch: Watch):
     def decorate(message: Any) -> str:
         return f"*** {message.text} ***"
 
@@ -375,11 +377,11 @@ def test_an_answer_that_code_composed_is_the_answer(watch: Watch):
           assistant_message "*** Twelve. ***"
           chain_end    completed
         """,
-        *ways(lambda: tutor() | RunnableLambda(decorate), {"question": "144?"}, only="invoke ainvoke"),
+        *each_method(lambda: tutor() | RunnableLambda(decorate), {"question": "144?"}, only="invoke ainvoke"),
     )
 
 
-def test_a_parsed_answer_is_told_as_json(watch: Watch):
+def test_a_parsed_answer_is_reported_as_json(watch: Watch):
     watch(
         r"""
         prompt agent "You are a tutor."
@@ -389,22 +391,25 @@ def test_a_parsed_answer_is_told_as_json(watch: Watch):
           assistant_message "{\"root\":12}"
           chain_end    completed
         """,
-        *ways(lambda: tutor('{"root":12}') | JsonOutputParser(), {"question": "144?"}),
+        *each_method(lambda: tutor('{"root":12}') | JsonOutputParser(), {"question": "144?"}),
     )
 
 
-def test_history_that_the_program_passes_is_told_once(watch: Watch):
+def test_history_passed_by_the_program_is_imported_once(watch: Watch):
     prompt = ChatPromptTemplate([("system", "You are a tutor."), MessagesPlaceholder("chat"), ("human", "{question}")])
 
     def program(config: Config) -> Any:
-        tutor, ours = prompt | model("Twelve.", "Thirteen."), {**config, "metadata": {"conversation_id": "c-1"}}
+        tutor, in_conversation = (
+            prompt | model("Twelve.", "Thirteen."),
+            {**config, "metadata": {"conversation_id": "c-1"}},
+        )
         chat: list[Any] = [HumanMessage("Hello"), AIMessage("Hello! What do you want to know?")]
-        said = []
+        answers = []
         for question in ("144?", "169?"):
-            answer = tutor.invoke({"question": question, "chat": chat}, ours)
-            said.append(answer.text)
+            answer = tutor.invoke({"question": question, "chat": chat}, in_conversation)
+            answers.append(answer.text)
             chat = [*chat, HumanMessage(question), AIMessage(answer.text)]
-        return said
+        return answers
 
     watch(
         """
@@ -428,7 +433,7 @@ def test_history_that_the_program_passes_is_told_once(watch: Watch):
     )
 
 
-def test_names_tags_and_metadata_of_the_user_are_kept(watch: Watch):
+def test_run_name_tags_and_metadata_are_kept(watch: Watch):
     config = {"run_name": "tutor", "tags": ["beta"], "metadata": {"plan": "pro"}}
     watch(
         """
@@ -439,11 +444,11 @@ def test_names_tags_and_metadata_of_the_user_are_kept(watch: Watch):
           assistant_message "Twelve."
           chain_end    completed
         """,
-        *ways(tutor, {"question": "144?"}, config),
+        *each_method(tutor, {"question": "144?"}, config),
     )
 
 
-def test_a_prompt_by_itself_is_no_conversation(watch: Watch):
+def test_a_standalone_prompt_is_not_a_conversation(watch: Watch):
     def program(config: Config) -> Any:
         TUTOR.invoke({"question": "144?"}, config)
         return PromptTemplate.from_template("Tell me of {topic}").invoke({"topic": "cats"}, config)
@@ -451,11 +456,11 @@ def test_a_prompt_by_itself_is_no_conversation(watch: Watch):
     watch("", program)
 
 
-def test_a_parser_by_itself_is_no_conversation(watch: Watch):
+def test_a_standalone_parser_is_not_a_conversation(watch: Watch):
     watch("", lambda config: StrOutputParser().invoke(AIMessage("Twelve."), config))
 
 
-def test_a_prompt_that_was_filled_before_the_call_is_still_its_template(watch: Watch):
+def test_a_prompt_formatted_before_the_call_is_still_a_template(watch: Watch):
     prompt = ChatPromptTemplate([("system", "You are a {mood} tutor."), ("human", "{question}")])
 
     def program(config: Config) -> Any:
@@ -475,7 +480,7 @@ def test_a_prompt_that_was_filled_before_the_call_is_still_its_template(watch: W
     )
 
 
-def test_a_chain_without_a_model_is_a_turn_of_the_program(watch: Watch):
+def test_a_chain_without_a_model_is_a_turn(watch: Watch):
     watch(
         """
         user_message   "hello"
@@ -483,5 +488,5 @@ def test_a_chain_without_a_model_is_a_turn_of_the_program(watch: Watch):
           assistant_message "HELLO!"
           chain_end    completed
         """,
-        *ways(lambda: RunnableLambda(str.upper) | RunnableLambda(lambda text: text + "!"), "hello"),
+        *each_method(lambda: RunnableLambda(str.upper) | RunnableLambda(lambda text: text + "!"), "hello"),
     )

@@ -1,4 +1,4 @@
-"""Threads, pools and tasks: what belongs together stays together, and nothing else comes in."""
+"""Threads, pools and tasks: related work stays in one turn, and unrelated work stays out of it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def chain(*replies: str) -> Runnable[Any, Any]:
 TWO_CALLS = """
 user_message   "both"
 chain_start    both
-  llm          gpt-4o-mini 10>5 $ internal given human:"one" => "One."
-  llm          gpt-4o-mini 10>5 $ internal given human:"two" => "Two."
+  llm          gpt-4o-mini 10>5 $ internal input human:"one" => "One."
+  llm          gpt-4o-mini 10>5 $ internal input human:"two" => "Two."
   assistant_message "One. Two."
   chain_end    completed
 """
@@ -51,7 +51,7 @@ llm            gpt-4o-mini 10>5 $
 
 
 def both(run: Any) -> Runnable[Any, Any]:
-    """A function that calls two models, each through `run`."""
+    """Return a runnable that calls two models, each through `run`."""
 
     def call(_: str) -> str:
         calls = [run(model("One.").invoke, "one"), run(model("Two.").invoke, "two")]
@@ -66,7 +66,7 @@ def thread(function: Any, given: str) -> Future[BaseMessage]:
     return done
 
 
-def test_threads_that_carry_the_context_stay_in_the_turn(watch: Watch):
+def test_threads_that_copy_the_context_stay_in_the_turn(watch: Watch):
     def carried(function: Any, given: str) -> Future[BaseMessage]:
         return thread(lambda text: contextvars.copy_context().run(function, text), given)
 
@@ -77,7 +77,7 @@ def test_threads_that_carry_the_context_stay_in_the_turn(watch: Watch):
     with ContextThreadPoolExecutor(2) as pool:
         for run in (copied, pool.submit):
             watch(TWO_CALLS, lambda config, run=run: both(run).invoke("both", config), unordered=True)
-    # Copying it inside the thread is too late: that is a thread without a context.
+    # Copying the context inside the thread is too late.
     watch(APART, lambda config: both(carried).invoke("both", config), explicit=FIRST, unordered=True)
 
 
@@ -89,18 +89,19 @@ chain_start    both
 """
 
 
-def test_threads_without_the_context_are_turns_of_their_own(watch: Watch):
-    # An explicit handler does not reach them at all: LangChain's own way of handing it on is the context.
+def test_threads_without_the_context_are_separate_turns(watch: Watch):
+    # An explicit handler does not reach them, because LangChain passes it on through the context.
     with ThreadPoolExecutor(2) as pool:
         for run in (thread, pool.submit):
             watch(APART, lambda config, run=run: both(run).invoke("both", config), explicit=FIRST, unordered=True)
 
 
-def test_a_thread_that_is_given_the_config_stays_in_the_turn(watch: Watch):
+def test_a_thread_that_receives_the_config_stays_in_the_turn(watch: Watch):
     def call(_: str, config: Any) -> str:
         with ThreadPoolExecutor(2) as pool:
             called = [
-                pool.submit(model(said).invoke, asked, config) for said, asked in (("One.", "one"), ("Two.", "two"))
+                pool.submit(model(answer).invoke, question, config)
+                for answer, question in (("One.", "one"), ("Two.", "two"))
             ]
             return " ".join(done.result().text for done in called)
 
@@ -131,7 +132,7 @@ def test_tasks_and_gathered_calls_stay_in_the_turn(watch: Watch):
         watch(TWO_CALLS, program, unordered=True)
 
 
-def test_an_executor_of_the_loop_is_a_thread_without_context(watch: Watch):
+def test_the_executor_of_the_event_loop_has_no_context(watch: Watch):
     async def executor(_: str) -> str:
         loop = asyncio.get_running_loop()
         one = await loop.run_in_executor(None, model("One.").invoke, "one")
@@ -144,7 +145,7 @@ def test_an_executor_of_the_loop_is_a_thread_without_context(watch: Watch):
     watch(APART, program, explicit=FIRST, unordered=True)
 
 
-def test_work_that_outlives_its_turn_is_a_late_part_of_it(watch: Watch):
+def test_work_that_ends_after_its_turn_is_added_to_it(watch: Watch):
     async def program(config: Config) -> Any:
         gate, tasks = asyncio.Event(), []
 
@@ -154,7 +155,7 @@ def test_work_that_outlives_its_turn_is_a_late_part_of_it(watch: Watch):
 
         async def reply(text: str) -> str:
             tasks.append(asyncio.create_task(RunnableLambda(remember).ainvoke(text)))
-            await asyncio.sleep(0)  # the task begins while the turn goes on
+            await asyncio.sleep(0)  # the task starts while the turn is running
             return (await model("Hello.").ainvoke(text)).text
 
         answer = await RunnableLambda(reply).ainvoke("hi", config)
@@ -168,13 +169,13 @@ def test_work_that_outlives_its_turn_is_a_late_part_of_it(watch: Watch):
           llm          gpt-4o-mini 10>5 $
           assistant_message "Hello."
           chain_end    completed
-          llm          gpt-4o-mini 10>5 $ internal given human:"Remember: hi" => "Noted."
+          llm          gpt-4o-mini 10>5 $ internal input human:"Remember: hi" => "Noted."
         """,
         program,
     )
 
 
-def test_work_that_begins_after_its_turn_is_a_late_part_of_it(watch: Watch):
+def test_work_that_starts_after_its_turn_is_added_to_it(watch: Watch):
     async def program(config: Config) -> Any:
         gate, tasks = asyncio.Event(), []
 
@@ -197,7 +198,7 @@ def test_work_that_begins_after_its_turn_is_a_late_part_of_it(watch: Watch):
           llm          gpt-4o-mini 10>5 $
           assistant_message "Hello."
           chain_end    completed
-          llm          gpt-4o-mini 10>5 $ internal given human:"Remember: hi" => "Noted."
+          llm          gpt-4o-mini 10>5 $ internal input human:"Remember: hi" => "Noted."
         """,
         program,
     )
@@ -213,20 +214,20 @@ def graph() -> Any:
 
 def expected_of(user: int) -> list[tuple[str, str]]:
     return [
-        said
+        message
         for turn in range(2)
-        for said in (("user", f"{user} says {turn}"), ("assistant", f"You said {user} says {turn}."))
+        for message in (("user", f"{user} says {turn}"), ("assistant", f"You said {user} says {turn}."))
     ]
 
 
-def assert_no_crosstalk(seen: Any, users: int) -> None:
+def assert_no_crosstalk(traced: Any, users: int) -> None:
     conversations: dict[str, list[tuple[str, str]]] = {}
-    for message in seen.messages:
+    for message in traced.messages:
         name = message["conversation"]
         assert message["envelope"]["externalUserId"] == name.replace("c-", "u-")
-        said = conversations.setdefault(name, [])
+        transcript = conversations.setdefault(name, [])
         if message["messageType"] in ("user_message", "final_response"):
-            said.append(("user" if message["messageType"] == "user_message" else "assistant", message["content"]))
+            transcript.append(("user" if message["messageType"] == "user_message" else "assistant", message["content"]))
     assert conversations == {f"c-{user}": expected_of(user) for user in range(users)}
 
 
@@ -234,31 +235,31 @@ def test_two_hundred_conversations_in_tasks_do_not_mix(watch: Watch):
     async def program(config: Config) -> None:
         app = graph()
 
-        async def talk(user: int) -> None:
+        async def run_turns(user: int) -> None:
             own = {**config, "configurable": {"thread_id": f"c-{user}", "user_id": f"u-{user}"}}
             for turn in range(2):
                 await app.ainvoke({"messages": [("user", f"{user} says {turn}")]}, own)
 
-        await asyncio.gather(*[talk(user) for user in range(200)])
+        await asyncio.gather(*[run_turns(user) for user in range(200)])
 
-    seen = watch.trace(program)
-    assert_no_crosstalk(seen, 200)
+    traced = watch.trace(program)
+    assert_no_crosstalk(traced, 200)
 
 
 def test_fifty_conversations_in_threads_do_not_mix(watch: Watch):
     def program(config: Config) -> None:
         app = graph()
 
-        def talk(user: int) -> None:
+        def run_turns(user: int) -> None:
             with observe.conversation(f"c-{user}", user_id=f"u-{user}"):
                 for turn in range(2):
                     app.invoke({"messages": [("user", f"{user} says {turn}")]}, {**config, **thread_of(user)})
 
         with ThreadPoolExecutor(16) as pool:
-            list(pool.map(talk, range(50)))
+            list(pool.map(run_turns, range(50)))
 
-    seen = watch.trace(program, auto_inject=False)
-    assert_no_crosstalk(seen, 50)
+    traced = watch.trace(program, auto_inject=False)
+    assert_no_crosstalk(traced, 50)
 
 
 def thread_of(user: int) -> Config:

@@ -1,4 +1,4 @@
-"""However often the handler is attached, each run is told once; and what is paused is not told at all."""
+"""Each run is recorded once, however often the handler is attached, and not at all while paused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ chain_start    RunnableSequence
 """
 
 
-def ours() -> list[BaseCallbackHandler]:
+def handlers() -> list[BaseCallbackHandler]:
     return observe.get_callbacks()
 
 
@@ -41,48 +41,48 @@ def chain(**more: Any) -> Runnable[Any, Any]:
 
 
 WAYS: dict[str, Callable[[], Any]] = {
-    "model and invoke": lambda: chain(callbacks=ours()).invoke({"text": "hi"}, {"callbacks": ours()}),
+    "model and invoke": lambda: chain(callbacks=handlers()).invoke({"text": "hi"}, {"callbacks": handlers()}),
     "with_config and invoke": lambda: (
-        chain().with_config(callbacks=ours()).invoke({"text": "hi"}, {"callbacks": ours()})
+        chain().with_config(callbacks=handlers()).invoke({"text": "hi"}, {"callbacks": handlers()})
     ),
     "two instances at invoke": lambda: chain().invoke(
-        {"text": "hi"}, {"callbacks": [*ours(), GatiLangChainCallback()]}
+        {"text": "hi"}, {"callbacks": [*handlers(), GatiLangChainCallback()]}
     ),
     "another instance on the model": lambda: chain(callbacks=[GatiLangChainCallback()]).invoke(
-        {"text": "hi"}, {"callbacks": ours()}
+        {"text": "hi"}, {"callbacks": handlers()}
     ),
-    "the same twice in a list": lambda: chain().invoke({"text": "hi"}, {"callbacks": ours() * 2}),
-    "a copy": lambda: chain().invoke({"text": "hi"}, {"callbacks": [*ours(), copy.deepcopy(ours()[0])]}),
-    "a pickled one": lambda: chain().invoke({"text": "hi"}, {"callbacks": [pickle.loads(pickle.dumps(ours()[0]))]}),
+    "the same twice in a list": lambda: chain().invoke({"text": "hi"}, {"callbacks": handlers() * 2}),
+    "a copy": lambda: chain().invoke({"text": "hi"}, {"callbacks": [*handlers(), copy.deepcopy(handlers()[0])]}),
+    "a pickled one": lambda: chain().invoke({"text": "hi"}, {"callbacks": [pickle.loads(pickle.dumps(handlers()[0]))]}),
     "a copied model": lambda: (
-        PROMPT | model("Hello.", callbacks=ours()).model_copy(deep=True) | StrOutputParser()
-    ).invoke({"text": "hi"}, {"callbacks": ours()}),
+        PROMPT | model("Hello.", callbacks=handlers()).model_copy(deep=True) | StrOutputParser()
+    ).invoke({"text": "hi"}, {"callbacks": handlers()}),
     "given again inside": lambda: (
         RunnableLambda(lambda text, config: chain().invoke(text, {**config, "callbacks": config["callbacks"]}))
         .with_config(run_name="RunnableSequence")
-        .invoke({"text": "hi"}, {"callbacks": ours()})
+        .invoke({"text": "hi"}, {"callbacks": handlers()})
     ),
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("auto_inject", [True, False], ids=["also injected", "explicit"])
-def test_each_run_is_told_once(watch: Watch, way: str, auto_inject: bool):
-    seen = watch.trace(lambda config: WAYS[way](), auto_inject=auto_inject)
-    assert seen.outcome == "'Hello.'"
-    assert tree(seen.messages) == ONCE.strip()
+def test_each_run_is_reported_once(watch: Watch, way: str, auto_inject: bool):
+    traced = watch.trace(lambda config: WAYS[way](), auto_inject=auto_inject)
+    assert traced.outcome == "'Hello.'"
+    assert tree(traced.messages) == ONCE.strip()
 
 
-def test_init_twice_watches_once(watch: Watch):
+def test_calling_init_twice_installs_one_handler(watch: Watch):
     observe.init(api_key="gf_another", base_url="http://127.0.0.1:9")
-    seen = watch.trace(lambda config: chain().invoke({"text": "hi"}, config))
-    assert tree(seen.messages) == ONCE.strip()
+    traced = watch.trace(lambda config: chain().invoke({"text": "hi"}, config))
+    assert tree(traced.messages) == ONCE.strip()
 
 
-def test_a_node_that_passes_the_handler_on_is_one_turn(watch: Watch):
+def test_a_node_that_passes_the_handler_to_a_chain_is_one_turn(watch: Watch):
     def answer(state: MessagesState) -> Config:
-        said = chain().invoke({"text": state["messages"][-1].text}, {"callbacks": ours()})
-        return {"messages": [AIMessage(said)]}
+        text = chain().invoke({"text": state["messages"][-1].text}, {"callbacks": handlers()})
+        return {"messages": [AIMessage(text)]}
 
     app = StateGraph(MessagesState).add_node("answer", answer).add_edge(START, "answer").compile()
     watch(
@@ -98,38 +98,38 @@ def test_a_node_that_passes_the_handler_on_is_one_turn(watch: Watch):
     )
 
 
-class Other(BaseCallbackHandler):
-    """Somebody else's handler."""
+class OtherHandler(BaseCallbackHandler):
+    """A handler of another library."""
 
     def __init__(self) -> None:
-        self.heard: list[str] = []
+        self.events: list[str] = []
 
     def on_chain_start(self, *args: Any, **kwargs: Any) -> None:
-        self.heard.append("chain")
+        self.events.append("chain")
 
     def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
-        self.heard.append("model")
+        self.events.append("model")
 
     def on_llm_new_token(self, *args: Any, **kwargs: Any) -> None:
-        self.heard.append("token")
+        self.events.append("token")
 
     def on_llm_end(self, *args: Any, **kwargs: Any) -> None:
-        self.heard.append("answer")
+        self.events.append("answer")
 
 
-def test_other_handlers_hear_what_they_heard_before(watch: Watch):
+def test_other_handlers_receive_the_same_events_as_without_gati(watch: Watch):
     def program(config: Config) -> list[str]:
-        other = Other()
+        other = OtherHandler()
         handed = {**config, "callbacks": [*config.get("callbacks", ()), other]}
         chain(callbacks=[other]).invoke({"text": "hi"}, handed)
         list(chain().stream({"text": "hi"}, handed))
         asyncio.run(chain().ainvoke({"text": "hi"}, handed))
-        return other.heard
+        return other.events
 
     watch("\n".join(["conversation ~" + ONCE.rstrip()] * 3), program)
 
 
-def test_what_is_paused_is_not_told(watch: Watch):
+def test_nothing_is_recorded_while_paused(watch: Watch):
     def program(config: Config) -> Any:
         with observe.paused():
             secret = chain().invoke({"text": "secret"}, config)
@@ -151,7 +151,7 @@ def test_what_is_paused_is_not_told(watch: Watch):
     watch(ONCE, program, aprogram, decorated)
 
 
-def test_a_pause_inside_a_turn_leaves_out_that_part_of_it(watch: Watch):
+def test_a_pause_inside_a_turn_omits_the_paused_part(watch: Watch):
     def answer(text: str) -> str:
         with observe.paused():
             secret = chain().invoke({"text": "secret"})
@@ -169,7 +169,7 @@ def test_a_pause_inside_a_turn_leaves_out_that_part_of_it(watch: Watch):
     )
 
 
-def test_a_turn_that_began_paused_stays_so(watch: Watch):
+def test_a_turn_started_while_paused_is_never_recorded(watch: Watch):
     def program(config: Config) -> Any:
         with observe.paused():
             stream = chain().stream({"text": "secret"}, config)
@@ -179,7 +179,7 @@ def test_a_turn_that_began_paused_stays_so(watch: Watch):
     watch("", program)
 
 
-def test_nothing_is_told_before_init_and_after_shutdown(watch: Watch):
+def test_nothing_is_recorded_before_init_and_after_shutdown(watch: Watch):
     kept = watch.trace(lambda config: chain().invoke({"text": "hi"}, config))
     assert len(kept.messages) == 5
     assert observe.get_callbacks() == []
@@ -188,7 +188,7 @@ def test_nothing_is_told_before_init_and_after_shutdown(watch: Watch):
     assert not observe.flush().delivered
 
 
-def test_a_model_that_was_made_before_init_is_watched(watch: Watch):
+def test_a_model_created_before_init_is_recorded(watch: Watch):
     before = ScriptedChatModel(replies=["Hello."])
-    seen = watch.trace(lambda config: before.invoke("hi", config).text)
-    assert seen.transcript() == [("user", "hi"), ("assistant", "Hello.")]
+    traced = watch.trace(lambda config: before.invoke("hi", config).text)
+    assert traced.transcript() == [("user", "hi"), ("assistant", "Hello.")]

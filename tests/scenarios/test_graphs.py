@@ -1,4 +1,4 @@
-"""LangGraph's graphs: branches, maps, subgraphs, retries, caches, limits, states of every kind."""
+"""LangGraph graphs: branches, maps, subgraphs, retries, caches, limits and kinds of state."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from langgraph.types import CachePolicy, RetryPolicy, Send
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from tests.optional import says_it_is_a_graph
-from tests.scenarios.harness import Config, Watch, ways
+from tests.optional import requires_graph_marker
+from tests.scenarios.harness import Config, Watch, each_method
 from tests.scenarios.scripts import model
 
 ASKED = {"messages": [("user", "Draw a cat.")]}
 BOTH = "invoke ainvoke"
 
 
-def says_node(*replies: Any, **more: Any) -> Any:
-    """A node in which a model answers."""
+def model_node(*replies: Any, **more: Any) -> Any:
+    """Return a node in which a model answers."""
     speaker = model(*replies, **more)
     return lambda state: {"messages": [speaker.invoke(state["messages"])]}
 
 
-def test_conditional_edges_show_only_the_nodes_that_ran(watch: Watch):
+def test_conditional_edges_report_only_the_nodes_that_ran(watch: Watch):
     def graph() -> Any:
         builder = StateGraph(MessagesState)
-        builder.add_node("poet", says_node("A poem."))
-        builder.add_node("painter", says_node("A picture of a cat."))
+        builder.add_node("poet", model_node("A poem."))
+        builder.add_node("painter", model_node("A picture of a cat."))
         builder.add_conditional_edges(
             START, lambda state: "painter" if "Draw" in state["messages"][-1].text else "poet", ["poet", "painter"]
         )
@@ -50,7 +50,7 @@ def test_conditional_edges_show_only_the_nodes_that_ran(watch: Watch):
           final_response "A picture of a cat."
           chain_end    completed
         """,
-        *ways(graph, ASKED),
+        *each_method(graph, ASKED),
     )
 
 
@@ -60,7 +60,7 @@ class Topics(TypedDict, total=False):
     best: str
 
 
-def test_a_map_over_send_and_its_reduction(watch: Watch):
+def test_send_runs_nodes_in_parallel_before_the_reduction(watch: Watch):
     def graph() -> Any:
         def write(state: Any) -> dict[str, Any]:
             return {"jokes": [model(f"A joke about {state['animal']}.").invoke("Joke about " + state["animal"]).text]}
@@ -81,25 +81,25 @@ def test_a_map_over_send_and_its_reduction(watch: Watch):
           task         choose => {"best":"A joke about cats."}
           task         plan
           task         write => {"jokes":["A joke about cats."]}
-            llm        gpt-4o-mini 10>5 $ given human:"Joke about cats"
+            llm        gpt-4o-mini 10>5 $ input human:"Joke about cats"
           task         write => {"jokes":["A joke about dogs."]}
-            llm        gpt-4o-mini 10>5 $ internal given human:"Joke about dogs" => "A joke about dogs."
+            llm        gpt-4o-mini 10>5 $ internal input human:"Joke about dogs" => "A joke about dogs."
           final_response "A joke about cats."
           chain_end    completed
         """,
-        *ways(graph, {"topic": "pets"}, only=BOTH),
+        *each_method(graph, {"topic": "pets"}, only=BOTH),
         unordered=True,
         output_key="best",
     )
 
 
-def test_a_subgraph_as_a_node_and_one_called_in_a_node(watch: Watch):
+def test_subgraphs_are_reported_as_a_node_and_inside_a_node(watch: Watch):
     def graph() -> Any:
         inner = StateGraph(MessagesState)
-        inner.add_node("sketch", says_node("A sketch."))
+        inner.add_node("sketch", model_node("A sketch."))
         inner.add_edge(START, "sketch")
         other = StateGraph(MessagesState)
-        other.add_node("colour", says_node("A coloured cat."))
+        other.add_node("colour", model_node("A coloured cat."))
         other.add_edge(START, "colour")
         called = other.compile(name="colours")
 
@@ -125,11 +125,11 @@ def test_a_subgraph_as_a_node_and_one_called_in_a_node(watch: Watch):
           final_response "A coloured cat."
           chain_end    completed
         """,
-        *ways(graph, ASKED),
+        *each_method(graph, ASKED),
     )
 
 
-def test_a_retried_node_shows_each_attempt(watch: Watch):
+def test_a_retried_node_reports_each_attempt(watch: Watch):
     def graph() -> Any:
         tries: list[int] = []
 
@@ -153,7 +153,7 @@ def test_a_retried_node_shows_each_attempt(watch: Watch):
           final_response "A cat."
           chain_end    completed
         """,
-        *ways(graph, ASKED, only=BOTH),
+        *each_method(graph, ASKED, only=BOTH),
     )
 
 
@@ -161,7 +161,7 @@ def test_a_retried_node_shows_each_attempt(watch: Watch):
     "error_handler" not in inspect.signature(StateGraph.add_node).parameters,
     reason="this LangGraph has no error handlers",
 )
-def test_an_error_handler_takes_over(watch: Watch):
+def test_a_node_error_handler_recovers_the_turn(watch: Watch):
     def graph() -> Any:
         def broken(state: MessagesState) -> dict[str, Any]:
             raise ValueError("no paper")
@@ -174,15 +174,15 @@ def test_an_error_handler_takes_over(watch: Watch):
         builder.add_edge(START, "draw")
         return builder.compile()
 
-    seen = watch.trace(ways(graph, ASKED, only="invoke")[0])
-    assert seen.transcript() == [("user", "Draw a cat."), ("assistant", "I am out of paper.")]
-    (end,) = seen.of("chain_end")
+    traced = watch.trace(each_method(graph, ASKED, only="invoke")[0])
+    assert traced.transcript() == [("user", "Draw a cat."), ("assistant", "I am out of paper.")]
+    (end,) = traced.of_type("chain_end")
     assert end["output"]["status"] == "completed"
-    broken = seen.of("task")[0]["properties"]
+    broken = traced.of_type("task")[0]["properties"]
     assert (broken["node"], broken["status"], broken["error_type"]) == ("draw", "error", "ValueError")
 
 
-def test_an_error_in_a_node_is_the_turns_error(watch: Watch):
+def test_an_error_in_a_node_is_the_error_of_the_turn(watch: Watch):
     def graph() -> Any:
         def broken(state: MessagesState) -> dict[str, Any]:
             raise ValueError("no paper")
@@ -199,12 +199,12 @@ def test_an_error_in_a_node_is_the_turns_error(watch: Watch):
           task         draw error ValueError: no paper
           chain_end    error ValueError: no paper
         """,
-        *ways(graph, ASKED),
+        *each_method(graph, ASKED),
     )
 
 
-@says_it_is_a_graph
-def test_a_cached_node_does_not_run_again(watch: Watch):
+@requires_graph_marker
+def test_a_cached_node_runs_once(watch: Watch):
     def program(config: Config) -> Any:
         builder = StateGraph(Topics)
         builder.add_node("slow", lambda state: {"best": "about " + state["topic"]}, cache_policy=CachePolicy())
@@ -239,15 +239,15 @@ def test_the_recursion_limit_is_an_error_of_the_turn(watch: Watch):
         builder.add_edge("again", "again")
         return builder.compile()
 
-    seen = watch.trace(ways(graph, ASKED, {"recursion_limit": 2}, only="invoke")[0])
-    (end,) = seen.of("chain_end")
+    traced = watch.trace(each_method(graph, ASKED, {"recursion_limit": 2}, only="invoke")[0])
+    (end,) = traced.of_type("chain_end")
     assert end["output"]["status"] == "error"
     assert end["output"]["error"]["type"] == "GraphRecursionError"
-    assert [m["properties"]["node"] for m in seen.of("task")] == ["again", "again"]
-    assert seen.transcript() == [("user", "Draw a cat.")]
+    assert [m["properties"]["node"] for m in traced.of_type("task")] == ["again", "again"]
+    assert traced.transcript() == [("user", "Draw a cat.")]
 
 
-def test_the_functional_api(watch: Watch):
+def test_an_entrypoint_and_its_tasks_are_one_turn(watch: Watch):
     @task
     def sketch(topic: str) -> str:
         return str(model(f"A sketch of {topic}.").invoke(f"Sketch {topic}").text)
@@ -265,11 +265,11 @@ def test_the_functional_api(watch: Watch):
         chain_start    LangGraph
           task         draw
             task       sketch => {"output":"A sketch of a cat."}
-              llm      gpt-4o-mini 10>5 $ internal given human:"Sketch a cat" => "A sketch of a cat."
+              llm      gpt-4o-mini 10>5 $ internal input human:"Sketch a cat" => "A sketch of a cat."
           final_response "A sketch of a cat. Done."
           chain_end    completed
         """,
-        *ways(flow, "a cat", only="invoke stream"),
+        *each_method(flow, "a cat", only="invoke stream"),
     )
 
 
@@ -296,7 +296,7 @@ def answering(state: Any) -> dict[str, Any]:
     return {"answer": model("Forty-two.").invoke(question).text}
 
 
-def test_a_pydantic_state(watch: Watch):
+def test_a_graph_may_have_a_pydantic_state(watch: Watch):
     def graph() -> Any:
         builder = StateGraph(Asked)
         builder.add_node("think", answering)
@@ -311,11 +311,11 @@ def test_a_pydantic_state(watch: Watch):
           final_response "Forty-two."
           chain_end    completed
         """
-    watch(golden, *ways(graph, Asked(question="The answer?"), only=BOTH))
-    watch(golden, *ways(graph, {"question": "The answer?"}, only=BOTH))
+    watch(golden, *each_method(graph, Asked(question="The answer?"), only=BOTH))
+    watch(golden, *each_method(graph, {"question": "The answer?"}, only=BOTH))
 
 
-def test_a_dataclass_state(watch: Watch):
+def test_a_graph_may_have_a_dataclass_state(watch: Watch):
     def graph() -> Any:
         builder = StateGraph(AskedData)
         builder.add_node("think", answering)
@@ -331,11 +331,11 @@ def test_a_dataclass_state(watch: Watch):
           final_response "Forty-two."
           chain_end    completed
         """,
-        *ways(graph, AskedData("The answer?"), only=BOTH),
+        *each_method(graph, AskedData("The answer?"), only=BOTH),
     )
 
 
-def test_messages_under_a_key_of_the_programs_own(watch: Watch):
+def test_messages_are_found_under_a_custom_key(watch: Watch):
     def graph() -> Any:
         speaker = model("Forty-two.")
         builder = StateGraph(Chat)
@@ -352,7 +352,7 @@ def test_messages_under_a_key_of_the_programs_own(watch: Watch):
           final_response "Forty-two."
           chain_end    completed
         """,
-        *ways(graph, {"conversation_so_far": [HumanMessage("The answer?", id="h1")]}, only=BOTH),
+        *each_method(graph, {"conversation_so_far": [HumanMessage("The answer?", id="h1")]}, only=BOTH),
     )
 
 
@@ -363,7 +363,7 @@ class Form(TypedDict, total=False):
     draft: str
 
 
-def test_keys_that_the_options_name(watch: Watch):
+def test_input_key_and_output_key_select_the_messages(watch: Watch):
     def graph() -> Any:
         builder = StateGraph(Form)
         builder.add_node("write", lambda s: {"letter": "Dear Sir, " + s["wish"], "draft": "Dear …"})
@@ -378,14 +378,14 @@ def test_keys_that_the_options_name(watch: Watch):
           final_response "Dear Sir, a cat, please"
           chain_end    completed
         """,
-        *ways(graph, {"wish": "a cat, please", "language": "en"}, only=BOTH),
+        *each_method(graph, {"wish": "a cat, please", "language": "en"}, only=BOTH),
         input_key="wish",
         output_key="letter",
     )
 
 
-def test_a_graph_that_says_nothing_has_no_words(watch: Watch):
-    """Numbers in, numbers out: a turn of the program, in which no person has said or seen anything."""
+def test_a_graph_without_text_has_no_messages(watch: Watch):
+    """Numbers in, numbers out: no text that a user wrote or read."""
 
     class Numbers(TypedDict):
         numbers: list[int]
@@ -403,14 +403,14 @@ def test_a_graph_that_says_nothing_has_no_words(watch: Watch):
           task         add => {"total":3}
           chain_end    completed
         """,
-        *ways(graph, {"numbers": [1, 2], "total": 0}, only=BOTH),
+        *each_method(graph, {"numbers": [1, 2], "total": 0}, only=BOTH),
     )
 
 
 # -- events -------------------------------------------------------------------------------------------
 
 
-def test_custom_events_stand_where_they_were_made(watch: Watch):
+def test_custom_events_appear_under_the_node_that_emitted_them(watch: Watch):
     def make(is_async: bool) -> Any:
         def tell(state: MessagesState) -> dict[str, Any]:
             dispatch_custom_event("progress", {"percent": 50})
@@ -434,15 +434,15 @@ def test_custom_events_stand_where_they_were_made(watch: Watch):
           final_response "A cat."
           chain_end    completed
         """,
-        *ways(lambda: make(False), ASKED, only="invoke stream"),
-        *ways(lambda: make(True), ASKED, only="ainvoke astream"),
+        *each_method(lambda: make(False), ASKED, only="invoke stream"),
+        *each_method(lambda: make(True), ASKED, only="ainvoke astream"),
     )
 
 
-def test_a_router_function_and_its_end_are_plumbing(watch: Watch):
+def test_router_functions_are_not_reported(watch: Watch):
     def graph() -> Any:
         builder = StateGraph(MessagesState)
-        builder.add_node("draw", says_node("A cat."))
+        builder.add_node("draw", model_node("A cat."))
         builder.add_edge(START, "draw")
         builder.add_conditional_edges("draw", lambda state: END)
         return builder.compile()
@@ -456,5 +456,5 @@ def test_a_router_function_and_its_end_are_plumbing(watch: Watch):
           final_response "A cat."
           chain_end    completed
         """,
-        *ways(graph, ASKED, only=BOTH),
+        *each_method(graph, ASKED, only=BOTH),
     )

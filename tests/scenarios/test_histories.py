@@ -1,4 +1,4 @@
-"""Programs that keep the history themselves and pass all of it, or some of it, to a bare model or chain."""
+"""Programs that keep the message history themselves and pass all or part of it to a model or chain."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ BEFORE = (("user", "Hello"), ("assistant", "Hi! What is it?"))
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_bare_models_history_is_told_once(watch: Watch, form: str):
+def test_the_history_of_a_bare_model_is_imported_once(watch: Watch, form: str):
     make = FORMS[form]
 
     def program(config: Config) -> Any:
-        history = [("system", "You are a tutor."), *(make(*said) for said in BEFORE)]
+        history = [("system", "You are a tutor."), *(make(*message) for message in BEFORE)]
         speaker = model("Twelve.", "Thirteen.", "Thirteen.")
         for asked in ("144?", "yes", "yes"):
             history.append(make("user", asked))
-            said = speaker.invoke(history, {**config, "metadata": {"conversation_id": "c-1"}}).text
-            history.append(make("assistant", said))
+            answer = speaker.invoke(history, {**config, "metadata": {"conversation_id": "c-1"}}).text
+            history.append(make("assistant", answer))
         return history
 
     watch(
@@ -54,10 +54,10 @@ def test_a_bare_models_history_is_told_once(watch: Watch, form: str):
     )
 
 
-def test_what_another_conversation_was_told_is_new_to_this_one(watch: Watch):
+def test_histories_of_different_conversations_are_independent(watch: Watch):
     def program(config: Config) -> Any:
         for name in ("c-1", "c-2"):
-            history = [*(FORMS["messages"](*said) for said in BEFORE), HumanMessage("144?")]
+            history = [*(FORMS["messages"](*message) for message in BEFORE), HumanMessage("144?")]
             model("Twelve.").invoke(history, {**config, "metadata": {"conversation_id": name}})
 
     watch(
@@ -76,18 +76,18 @@ llm            gpt-4o-mini 10>5 $
     )
 
 
-def test_a_history_without_a_conversations_name_is_only_what_the_model_was_given(watch: Watch):
+def test_without_a_conversation_id_history_is_only_model_input(watch: Watch):
     watch(
         """
         user_message   "144?"
-        llm            gpt-4o-mini 10>5 $ given human:"Hello" given ai:"Hi! What is it?"
+        llm            gpt-4o-mini 10>5 $ input human:"Hello" input ai:"Hi! What is it?"
           assistant_message "Twelve."
         """,
         lambda config: model("Twelve.").invoke([*BEFORE, ("user", "144?")], config),
     )
 
 
-def test_a_trimmed_history_tells_nothing_again(watch: Watch):
+def test_a_trimmed_history_repeats_nothing(watch: Watch):
     prompt = ChatPromptTemplate([("system", "You are a tutor."), MessagesPlaceholder("chat")])
 
     def program(config: Config) -> Any:
@@ -99,15 +99,15 @@ def test_a_trimmed_history_tells_nothing_again(watch: Watch):
             history.append(tutor.invoke(history, {**config, "metadata": {"conversation_id": "c-1"}}))
         return [m.text for m in history]
 
-    seen = watch.trace(program)
+    traced = watch.trace(program)
     answers = ("One.", "Two.", "Three.", "Four.", "Five.")
-    assert seen.transcript() == [
-        said for n, answer in enumerate(answers) for said in (("user", f"Question {n}?"), ("assistant", answer))
+    assert traced.transcript() == [
+        message for n, answer in enumerate(answers) for message in (("user", f"Question {n}?"), ("assistant", answer))
     ]
-    assert [m for m in seen.of("llm") if "input" in m] == []
+    assert [m for m in traced.of_type("llm") if "input" in m] == []
 
 
-def test_several_messages_of_a_person_are_each_told(watch: Watch):
+def test_consecutive_user_messages_are_each_reported(watch: Watch):
     watch(
         """
         user_message   "Hello"
@@ -119,8 +119,8 @@ def test_several_messages_of_a_person_are_each_told(watch: Watch):
     )
 
 
-def test_a_system_message_in_mid_conversation_is_told_as_one(watch: Watch):
-    given = [
+def test_a_system_message_within_the_history_is_reported(watch: Watch):
+    messages = [
         SystemMessage("You are a tutor."),
         HumanMessage("Hello"),
         SystemMessage("The user is angry."),
@@ -135,16 +135,16 @@ def test_a_system_message_in_mid_conversation_is_told_as_one(watch: Watch):
         llm            gpt-4o-mini 10>5 $
           assistant_message "Twelve."
         """,
-        lambda config: model("Twelve.").invoke(given, config),
+        lambda config: model("Twelve.").invoke(messages, config),
     )
 
 
-def test_text_and_history_under_keys_of_their_own(watch: Watch):
+def test_input_and_history_may_have_custom_keys(watch: Watch):
     prompt = ChatPromptTemplate([("placeholder", "{history}"), ("human", "{ask}")])
 
     def program(config: Config) -> Any:
-        ours = {**config, "metadata": {"conversation_id": "c-1"}}
-        return (prompt | model("Twelve.")).invoke({"ask": "144?", "history": list(BEFORE)}, ours)
+        in_conversation = {**config, "metadata": {"conversation_id": "c-1"}}
+        return (prompt | model("Twelve.")).invoke({"ask": "144?", "history": list(BEFORE)}, in_conversation)
 
     watch(
         """
@@ -162,13 +162,13 @@ def test_text_and_history_under_keys_of_their_own(watch: Watch):
     )
 
 
-def test_a_history_that_another_process_may_have_told_is_counted_and_not_told_again(watch: Watch):
+def test_without_import_history_is_counted_but_not_reported(watch: Watch):
     def program(config: Config) -> Any:
-        ours = {**config, "metadata": {"conversation_id": "c-1"}}
-        history = [*(FORMS["messages"](*said) for said in BEFORE), HumanMessage("144?")]
-        return model("Twelve.").invoke(history, ours).text
+        in_conversation = {**config, "metadata": {"conversation_id": "c-1"}}
+        history = [*(FORMS["messages"](*message) for message in BEFORE), HumanMessage("144?")]
+        return model("Twelve.").invoke(history, in_conversation).text
 
-    seen = watch(
+    traced = watch(
         """
         conversation c-1 of anonymous
         user_message   "144?"
@@ -178,13 +178,13 @@ def test_a_history_that_another_process_may_have_told_is_counted_and_not_told_ag
         program,
         explicit=False,
     )
-    assert seen.of("user_message")[0]["properties"] == {"history_messages": len(BEFORE)}
+    assert traced.of_type("user_message")[0]["properties"] == {"history_messages": len(BEFORE)}
 
 
-def test_a_greeting_before_the_first_words_was_told_by_no_turn_and_is_told_with_them(watch: Watch):
+def test_a_greeting_before_the_first_user_message_is_reported_with_it(watch: Watch):
     def program(config: Config) -> Any:
-        ours = {**config, "metadata": {"conversation_id": "c-1"}}
-        return model("Twelve.").invoke([AIMessage("Hi! What is it?"), HumanMessage("144?")], ours).text
+        in_conversation = {**config, "metadata": {"conversation_id": "c-1"}}
+        return model("Twelve.").invoke([AIMessage("Hi! What is it?"), HumanMessage("144?")], in_conversation).text
 
     watch(
         """

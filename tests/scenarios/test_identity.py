@@ -1,4 +1,4 @@
-"""Who and which conversation: the table of precedence, and that nothing leaks from one request to the next."""
+"""Conversation and user ids: order of precedence, and isolation between requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from gati import observe
 from gati.studio.server import listen, uvicorn_server
-from tests.scenarios.harness import LOSES_HANDLERS, Config, Seen, Watch
+from tests.scenarios.harness import Config, TracedRun, Watch
 from tests.scenarios.scripts import model
 
 LEVELS = ("scope", "metadata", "configurable", "defaults")
@@ -57,7 +57,7 @@ KINDS: dict[str, tuple[Callable[[], Any], Callable[[str], Any]]] = {
 }
 
 
-def ran(runnable: Any, given: Any, config: Config, way: str) -> None:
+def run_with(runnable: Any, given: Any, config: Config, way: str) -> None:
     async def consume() -> None:
         async for _ in runnable.astream(given, config):
             pass
@@ -77,77 +77,74 @@ def ids(label: str, kind: str) -> Config:
     return {f"{what}_id": make(f"{what}-{label}") for what in ("conversation", "user", "organization")}
 
 
-def whose(seen: Seen, text: str) -> tuple[str, str, str | None]:
-    """Conversation, user and organization of the person who wrote this text."""
-    (found,) = [m for m in seen.of("user_message") if m["content"] == text]
-    envelope = found["envelope"]
-    return found["conversation"], envelope["externalUserId"], envelope.get("externalOrganizationId")
+def identity_of(traced: TracedRun, text: str) -> tuple[str, str, str | None]:
+    """Return conversation, user and organization of the turn with this user message."""
+    (message,) = [m for m in traced.of_type("user_message") if m["content"] == text]
+    envelope = message["envelope"]
+    return message["conversation"], envelope["externalUserId"], envelope.get("externalOrganizationId")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("auto_inject", [True, False], ids=["injected", "explicit"])
-def test_the_first_that_says_it_wins(watch: Watch, kind: str, auto_inject: bool):
+def test_the_most_specific_source_of_identity_wins(watch: Watch, kind: str, auto_inject: bool):
     make, given = KINDS[kind]
-    # Before Python 3.11 the `configurable` of a graph cannot be seen in async code.
-    blind = kind == "graph" and LOSES_HANDLERS
     cases = [
         (level, way, of)
         for level in LEVELS
         for way in ("invoke", "ainvoke", "stream", "astream")
-        if not (blind and way.startswith("a"))
         for of in (TYPES if way == "invoke" else ["str"])
     ]
 
     def program(config: Config) -> None:
         for level, way, of in cases:
             label = f"{level} {way} {of}"
-            heard = LEVELS[LEVELS.index(level) :]  # this level and all that it overrides
-            own = {source: ids(label if source == level else f"overridden {source}", of) for source in heard}
+            sources = LEVELS[LEVELS.index(level) :]  # this level and those that it overrides
+            own = {source: ids(label if source == level else f"overridden {source}", of) for source in sources}
             full = {**config, "metadata": own.get("metadata", {}), "configurable": own.get("configurable", {})}
             with observe.conversation(**own["scope"]) if "scope" in own else nullcontext():
-                ran(make(), given(label), full, way)
+                run_with(make(), given(label), full, way)
 
-    seen = watch.trace(program, auto_inject=auto_inject, **DEFAULTS)
+    traced = watch.trace(program, auto_inject=auto_inject, **DEFAULTS)
     for level, way, of in cases:
         label = f"{level} {way} {of}"
         if level == "defaults" or (level == "configurable" and kind == "model"):
-            # A model by itself gives no look at `configurable`: LangChain keeps it from its callbacks
-            # (older versions copied it into the metadata, and then it counts).
+            # LangChain does not pass `configurable` to the callbacks of a bare model. Older versions copied it
+            # into the metadata, from which gati reads it.
             expected = tuple(DEFAULTS.values())
-            if kind == "model" and whose(seen, label) != expected:
+            if kind == "model" and identity_of(traced, label) != expected:
                 expected = tuple(str(value) for value in ids(label, of).values())
         else:
             expected = tuple(str(value) for value in ids(label, of).values())
-        assert whose(seen, label) == expected, label
+        assert identity_of(traced, label) == expected, label
 
 
-def test_without_any_word_a_turn_is_a_conversation_of_nobody(watch: Watch):
-    seen = watch.trace(lambda config: [chain().invoke({"text": text}, config) for text in ("one", "two")])
-    one, two = whose(seen, "one"), whose(seen, "two")
+def test_without_identity_a_turn_is_an_anonymous_conversation(watch: Watch):
+    traced = watch.trace(lambda config: [chain().invoke({"text": text}, config) for text in ("one", "two")])
+    one, two = identity_of(traced, "one"), identity_of(traced, "two")
     assert one[0] != two[0]
     assert one[1:] == two[1:] == ("anonymous", None)
 
 
 @pytest.mark.parametrize("key", ["conversation_id", "thread_id", "session_id", "langfuse_session_id"])
-def test_the_ecosystems_names_of_a_conversation_are_known(watch: Watch, key: str):
-    seen = watch.trace(lambda config: chain().invoke({"text": "hi"}, {**config, "metadata": {key: "c-9"}}))
-    assert whose(seen, "hi")[0] == "c-9"
+def test_common_metadata_keys_for_conversations_are_recognized(watch: Watch, key: str):
+    traced = watch.trace(lambda config: chain().invoke({"text": "hi"}, {**config, "metadata": {key: "c-9"}}))
+    assert identity_of(traced, "hi")[0] == "c-9"
 
 
-def test_the_ecosystems_names_of_a_user_are_known(watch: Watch):
-    seen = watch.trace(lambda config: chain().invoke({"text": "hi"}, {**config, "metadata": {"langfuse_user_id": 7}}))
-    assert whose(seen, "hi")[1] == "7"
+def test_common_metadata_keys_for_users_are_recognized(watch: Watch):
+    traced = watch.trace(lambda config: chain().invoke({"text": "hi"}, {**config, "metadata": {"langfuse_user_id": 7}}))
+    assert identity_of(traced, "hi")[1] == "7"
 
 
-def test_each_field_is_looked_for_by_itself(watch: Watch):
+def test_each_identity_field_is_resolved_independently(watch: Watch):
     config = {"metadata": {"thread_id": "c-meta"}, "configurable": {"thread_id": "c-conf", "user_id": "u-conf"}}
 
     def program(extra: Config) -> None:
         with observe.conversation(organization_id="o-scope"):
             graph().invoke({"messages": [("user", "hi")]}, {**extra, **config})
 
-    seen = watch.trace(program, user_id="u-defaults")
-    assert whose(seen, "hi") == ("c-meta", "u-conf", "o-scope")
+    traced = watch.trace(program, user_id="u-defaults")
+    assert identity_of(traced, "hi") == ("c-meta", "u-conf", "o-scope")
 
 
 def test_inner_scopes_add_to_outer_ones(watch: Watch):
@@ -157,10 +154,10 @@ def test_inner_scopes_add_to_outer_ones(watch: Watch):
                 chain().invoke({"text": "inside"}, config)
             chain().invoke({"text": "outside"}, config)
 
-    seen = watch.trace(program)
-    assert whose(seen, "inside") == ("c-1", "ada", "acme")
-    assert whose(seen, "outside") == ("c-1", "ada", None)
-    properties = {m["content"]: m["envelope"]["properties"] for m in seen.of("user_message")}
+    traced = watch.trace(program)
+    assert identity_of(traced, "inside") == ("c-1", "ada", "acme")
+    assert identity_of(traced, "outside") == ("c-1", "ada", None)
+    properties = {m["content"]: m["envelope"]["properties"] for m in traced.of_type("user_message")}
     assert properties["inside"] == {"agent_name": "agent", "plan": "pro", "page": "home"}
     assert properties["outside"] == {"agent_name": "agent", "plan": "pro"}
 
@@ -179,10 +176,10 @@ def test_a_decorated_function_is_a_conversation(watch: Watch):
         asyncio.run(aask("two", config))
         chain().invoke({"text": "three"}, config)
 
-    seen = watch.trace(program)
-    assert whose(seen, "one")[:2] == ("c-1", "ada")
-    assert whose(seen, "two")[:2] == ("c-2", "bob")
-    assert whose(seen, "three")[1] == "anonymous"
+    traced = watch.trace(program)
+    assert identity_of(traced, "one")[:2] == ("c-1", "ada")
+    assert identity_of(traced, "two")[:2] == ("c-2", "bob")
+    assert identity_of(traced, "three")[1] == "anonymous"
 
 
 @pytest.mark.parametrize(
@@ -196,10 +193,10 @@ def test_a_decorated_function_is_a_conversation(watch: Watch):
     ],
     ids=["at invoke", "both by with_config", "handler by with_config"],
 )
-def test_it_does_not_matter_where_the_handler_is_attached(watch: Watch, attach: Callable[[Any], Any]):
-    seen = watch.trace(lambda config: attach(chain()), auto_inject=False)
-    assert whose(seen, "hi") == ("c-1", "ada", None)
-    assert [m["messageType"] for m in seen.messages] == [
+def test_the_handler_may_be_attached_anywhere(watch: Watch, attach: Callable[[Any], Any]):
+    traced = watch.trace(lambda config: attach(chain()), auto_inject=False)
+    assert identity_of(traced, "hi") == ("c-1", "ada", None)
+    assert [m["messageType"] for m in traced.messages] == [
         "user_message", "chain_start", "llm", "assistant_message", "chain_end",
     ]  # fmt: skip
 
@@ -207,14 +204,14 @@ def test_it_does_not_matter_where_the_handler_is_attached(watch: Watch, attach: 
 META = {"conversation_id": "c-1", "user_id": "ada"}
 
 
-def test_a_handler_on_the_model_alone_sees_its_calls(watch: Watch):
+def test_a_handler_on_the_model_records_only_its_calls(watch: Watch):
     def program(config: Config) -> Any:
         watched = model("Hello.", callbacks=observe.get_callbacks())
         return (ChatPromptTemplate([("human", "{text}")]) | watched).invoke({"text": "hi"}, {"metadata": META})
 
-    seen = watch.trace(program, auto_inject=False)
-    assert whose(seen, "hi") == ("c-1", "ada", None)
-    assert [m["messageType"] for m in seen.messages] == ["user_message", "llm", "assistant_message"]
+    traced = watch.trace(program, auto_inject=False)
+    assert identity_of(traced, "hi") == ("c-1", "ada", None)
+    assert [m["messageType"] for m in traced.messages] == ["user_message", "llm", "assistant_message"]
 
 
 # -- requests of a web server --------------------------------------------------------------------
@@ -245,15 +242,15 @@ def app() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", ["async", "threads"])
-def test_nothing_leaks_to_the_next_request_of_a_connection(watch: Watch, app: str, path: str):
+def test_identity_does_not_leak_into_the_next_request_of_a_connection(watch: Watch, app: str, path: str):
     def program(config: Config) -> None:
         with httpx.Client(base_url=app) as client:
             for user in ("ada", "", "bob", ""):
                 client.get(f"/{path}", params={"text": f"I am {user or 'nobody'}", **({"user": user} if user else {})})
 
-    seen = watch.trace(program)
-    told = sorted((m["content"], m["envelope"]["externalUserId"]) for m in seen.of("user_message"))
-    assert told == [
+    traced = watch.trace(program)
+    users = sorted((m["content"], m["envelope"]["externalUserId"]) for m in traced.of_type("user_message"))
+    assert users == [
         ("I am ada", "ada"), ("I am bob", "bob"), ("I am nobody", "anonymous"), ("I am nobody", "anonymous"),
     ]  # fmt: skip
-    assert len({m["conversation"] for m in seen.of("user_message")}) == 4
+    assert len({m["conversation"] for m in traced.of_type("user_message")}) == 4

@@ -1,4 +1,4 @@
-"""What models say to the program is no part of the chat: routers, titles, judges, failed attempts."""
+"""Model calls whose output the user never reads: routers, titles, critics, failed attempts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from langgraph.graph import START, MessagesState, StateGraph
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from tests.scenarios.harness import Config, Watch, ways
-from tests.scenarios.scripts import asks, call, model
+from tests.scenarios.harness import Config, Watch, each_method
+from tests.scenarios.scripts import call, model, tool_request
 
 ASKED = {"messages": [("user", "Draw a cat.")]}
 
@@ -27,9 +27,9 @@ class Chat(MessagesState):
     title: str
 
 
-def test_a_router_with_structured_output(watch: Watch):
+def test_a_router_call_with_structured_output_is_internal(watch: Watch):
     def graph() -> Any:
-        router = model(asks(call("Route", "r1", node="painter"))).with_structured_output(Route)
+        router = model(tool_request(call("Route", "r1", node="painter"))).with_structured_output(Route)
         builder = StateGraph(MessagesState)
         builder.add_node("painter", lambda s: {"messages": [model("A cat.").invoke(s["messages"])]})
         builder.add_node("poet", lambda s: {"messages": [model("A poem.").invoke(s["messages"])]})
@@ -46,11 +46,11 @@ def test_a_router_with_structured_output(watch: Watch):
           final_response "A cat."
           chain_end    completed
         """,
-        *ways(graph, ASKED),
+        *each_method(graph, ASKED),
     )
 
 
-def test_a_title_made_beside_the_answer(watch: Watch):
+def test_a_title_generated_in_parallel_is_internal(watch: Watch):
     def graph() -> Any:
         builder = StateGraph(Chat)
         builder.add_node("answer", lambda s: {"messages": [model("A cat.").invoke(s["messages"])]})
@@ -66,15 +66,15 @@ def test_a_title_made_beside_the_answer(watch: Watch):
           task         answer
             llm        gpt-4o-mini 10>5 $
           task         entitle => {"title":"Drawing cats"}
-            llm        gpt-4o-mini 10>5 $ internal given human:"A title, please." => "Drawing cats"
+            llm        gpt-4o-mini 10>5 $ internal input human:"A title, please." => "Drawing cats"
           final_response "A cat."
           chain_end    completed
         """,
-        *ways(graph, ASKED),
+        *each_method(graph, ASKED),
     )
 
 
-def test_a_draft_and_its_critique(watch: Watch):
+def test_drafts_and_critiques_are_internal(watch: Watch):
     class Work(TypedDict, total=False):
         question: str
         draft: str
@@ -103,17 +103,17 @@ def test_a_draft_and_its_critique(watch: Watch):
           task         write => {"draft":"A cat sat."}
             llm        gpt-4o-mini 10>5 $ internal => "A cat sat."
           task         judge => {"critique":"Too short."}
-            llm        gpt-4o-mini 10>5 $ internal given human:"Judge: A cat sat." => "Too short."
+            llm        gpt-4o-mini 10>5 $ internal input human:"Judge: A cat sat." => "Too short."
           task         finish => {"answer":"A cat sat on a mat."}
-            llm        gpt-4o-mini 10>5 $ given human:"Better: A cat sat."
+            llm        gpt-4o-mini 10>5 $ input human:"Better: A cat sat."
           final_response "A cat sat on a mat."
           chain_end    completed
         """,
-        *ways(graph, {"question": "A rhyme?"}),
+        *each_method(graph, {"question": "A rhyme?"}),
     )
 
 
-def test_a_failed_attempt_before_a_fallback_inside_a_node(watch: Watch):
+def test_a_failed_attempt_before_a_fallback_in_a_node_is_reported(watch: Watch):
     def graph() -> Any:
         either = model(RuntimeError("overloaded")).with_fallbacks([model("A cat.", model_name="gpt-4o")])
         builder = StateGraph(MessagesState)
@@ -131,11 +131,11 @@ def test_a_failed_attempt_before_a_fallback_inside_a_node(watch: Watch):
           final_response "A cat."
           chain_end    completed
         """,
-        *ways(graph, ASKED),
+        *each_method(graph, ASKED),
     )
 
 
-def test_a_question_rewritten_by_a_chain_inside_a_node(watch: Watch):
+def test_a_question_rewritten_in_a_node_is_internal(watch: Watch):
     def graph() -> Any:
         rewrite = ChatPromptTemplate.from_messages([("system", "Rewrite."), ("human", "{question}")]) | model(
             "cat, ink"

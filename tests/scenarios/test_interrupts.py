@@ -1,4 +1,4 @@
-"""A human in the loop: the question is kept, the decision is told once, and nothing of it is an error."""
+"""Human in the loop: the question and the decision are recorded once, and neither is an error."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
-from tests.optional import create_agent, tells_static_interrupts
+from tests.optional import create_agent, requires_static_interrupts
 from tests.scenarios.harness import Config, Watch
-from tests.scenarios.scripts import ASKED, asks, call, delete, model, turns
+from tests.scenarios.scripts import ASKED, call, delete, model, tool_request, turns
 
 
 def painter(*questions: Any) -> Any:
-    """A graph that asks these questions, one after the other, in one node."""
+    """Return a graph whose only node asks these questions in order."""
 
     def draw(state: MessagesState) -> dict[str, Any]:
         answers = [interrupt(question) for question in questions]
@@ -29,7 +29,7 @@ def painter(*questions: Any) -> Any:
     return builder.compile(name="painter", checkpointer=InMemorySaver())
 
 
-def test_a_question_in_a_node_and_its_answer_are_words(watch: Watch):
+def test_a_question_asked_by_a_node_and_its_answer_are_messages(watch: Watch):
     watch(
         """
         conversation c-1 of anonymous
@@ -48,7 +48,7 @@ def test_a_question_in_a_node_and_its_answer_are_words(watch: Watch):
     )
 
 
-def test_a_graph_that_is_resumed_twice(watch: Watch):
+def test_a_graph_can_be_resumed_twice(watch: Watch):
     watch(
         """
         conversation c-1 of anonymous
@@ -72,7 +72,7 @@ def test_a_graph_that_is_resumed_twice(watch: Watch):
     )
 
 
-def test_a_question_that_is_data_is_no_text(watch: Watch):
+def test_an_interrupt_with_data_is_not_a_message(watch: Watch):
     watch(
         """
         conversation c-1 of anonymous
@@ -91,7 +91,7 @@ def test_a_question_that_is_data_is_no_text(watch: Watch):
     )
 
 
-def test_a_refusal_is_a_decision_too(watch: Watch):
+def test_a_false_resume_value_is_a_decision(watch: Watch):
     watch(
         """
         conversation c-1 of anonymous
@@ -111,7 +111,7 @@ def test_a_refusal_is_a_decision_too(watch: Watch):
 
 
 def pair(*names: str) -> Any:
-    """A graph whose parallel nodes each ask a question."""
+    """Return a graph whose parallel nodes each ask a question."""
 
     def asking(name: str) -> Any:
         return lambda state: {"messages": [AIMessage(f"{name}: {interrupt(f'Which {name}?')}", id=name)]}
@@ -123,7 +123,7 @@ def pair(*names: str) -> Any:
     return builder.compile(name="pair", checkpointer=InMemorySaver())
 
 
-def test_several_questions_at_once_are_answered_by_their_ids(watch: Watch):
+def test_simultaneous_questions_are_answered_by_id(watch: Watch):
     def answers(graph: Any, config: Config) -> Any:
         asked = graph.get_state(config).interrupts
         return Command(resume={one.id: "big" if "size" in one.value else "red" for one in asked})
@@ -150,7 +150,7 @@ def test_several_questions_at_once_are_answered_by_their_ids(watch: Watch):
     )
 
 
-def test_one_question_of_two_is_answered_and_the_other_waits(watch: Watch):
+def test_one_of_two_questions_may_stay_open(watch: Watch):
     def answer(graph: Any, config: Config) -> Any:
         first = next(one for one in graph.get_state(config).interrupts if "colour" in one.value)
         return Command(resume={first.id: "red"})
@@ -216,7 +216,7 @@ def test_a_question_in_a_subgraph_is_asked_once(watch: Watch):
     )
 
 
-def test_a_question_in_a_tool(watch: Watch):
+def test_a_tool_can_ask_a_question(watch: Watch):
     def shop() -> Any:
         @tool
         def buy(item: str) -> str:
@@ -224,10 +224,13 @@ def test_a_question_in_a_tool(watch: Watch):
             return f"bought {item}" if interrupt(f"Really buy {item}?") == "yes" else "nothing bought"
 
         return create_agent(
-            model(asks(call("buy", item="a bike")), "It is yours."), [buy], checkpointer=InMemorySaver(), name="shop"
+            model(tool_request(call("buy", item="a bike")), "It is yours."),
+            [buy],
+            checkpointer=InMemorySaver(),
+            name="shop",
         )
 
-    seen = watch(
+    traced = watch(
         """
         conversation c-1 of anonymous
         user_message   "Draw a cat."
@@ -250,7 +253,7 @@ def test_a_question_in_a_tool(watch: Watch):
         """,
         *turns(shop, ASKED, Command(resume="yes")),
     )
-    first, second = seen.of("tool_call")
+    first, second = traced.of_type("tool_call")
     assert first["properties"]["tool_call_id"] == second["properties"]["tool_call_id"] == "c1"
     assert first["properties"]["requested_by"] == second["properties"]["requested_by"]
 
@@ -267,10 +270,10 @@ def careful(**when: Any) -> Any:
     return builder.compile(name="careful", checkpointer=InMemorySaver(), **when)
 
 
-@tells_static_interrupts
+@requires_static_interrupts
 @pytest.mark.parametrize("when", [{"interrupt_before": ["draw"]}, {"interrupt_after": ["think"]}])
 def test_a_static_interrupt_pauses_the_turn(watch: Watch, when: dict[str, Any]):
-    """LangGraph tells of it only handlers that were handed to it; an injected one sees a turn that ends."""
+    """LangGraph reports static interrupts to explicit handlers only. An injected handler sees a turn that ends."""
     resumed = """\
         chain_start    careful
           callback     resume resumed {"value":null}
@@ -304,13 +307,13 @@ def test_a_static_interrupt_pauses_the_turn(watch: Watch, when: dict[str, Any]):
     )
 
 
-@tells_static_interrupts
-def test_a_pause_before_the_tools_waits(watch: Watch):
-    """Requests that nobody answered tell of the pause to every handler."""
+@requires_static_interrupts
+def test_a_pause_before_the_tools_leaves_the_turn_waiting(watch: Watch):
+    """Unanswered tool calls reveal the pause to every handler."""
 
     def shop() -> Any:
         return create_agent(
-            model(asks(call("delete", path="/a")), "Done."),
+            model(tool_request(call("delete", path="/a")), "Done."),
             [delete],
             checkpointer=InMemorySaver(),
             interrupt_before=["tools"],
@@ -343,10 +346,10 @@ def test_a_pause_before_the_tools_waits(watch: Watch):
     )
 
 
-# -- what only looks like control flow ------------------------------------------------------------------
+# -- errors that look like control flow -----------------------------------------------------------------
 
 
-def test_an_error_of_the_users_that_is_named_like_an_interrupt_stays_an_error(watch: Watch):
+def test_an_application_error_named_like_an_interrupt_is_an_error(watch: Watch):
     class GraphInterrupt(Exception):
         pass
 

@@ -1,4 +1,4 @@
-"""The cost of a conversation is linear in its length: a turn costs the same, be it the tenth or the two hundredth."""
+"""The cost of a turn does not grow with the length of the conversation."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from gati._api.runtime import runtime
 from gati.langchain.current import current
 from gati.trace import records
 from tests.scenarios.harness import Config, Watch
-from tests.scenarios.scripts import asks, call, model, says, weather
+from tests.scenarios.scripts import call, model, reply, tool_request, weather
 
 TURNS = (10, 50, 200)
 PROMPT = ChatPromptTemplate([("system", "You are a weather clerk."), MessagesPlaceholder("messages")])
 
 
 def respond(messages: list[BaseMessage]) -> Any:
-    """Look at the weather first, then say it. Ids and texts of every turn are as long as those of every other."""
+    """Call the weather tool, then answer. Ids and texts have the same length in every turn."""
     number = sum(m.type == "human" for m in messages)
     if messages[-1].type == "human":
-        return asks(call("weather", f"call_{number:05}", city="Paris"))
-    return says(f"Number {number:05}: {messages[-1].text}.")
+        return tool_request(call("weather", f"call_{number:05}", city="Paris"))
+    return reply(f"Number {number:05}: {messages[-1].text}.")
 
 
 def agent(checkpointer: Any = None) -> Any:
@@ -50,7 +50,7 @@ def checkpointed(turns: int, config: Config) -> None:
 
 
 def whole_history(turns: int, config: Config) -> None:
-    """What most web front ends do: they hold the history and send all of it."""
+    """Pass the whole history every turn, as most web front ends do."""
     app, history = agent(), list[Any]()
     for number in range(turns):
         history.append(HumanMessage(f"The weather, for the {number:05}th time?"))
@@ -62,12 +62,12 @@ def chain_with_history(turns: int, config: Config) -> None:
     chain, history = PROMPT | model(respond=lambda m: f"Number {len(m):05}: sunny."), list[Any]()
     for number in range(turns):
         history.append(("user", f"The weather, for the {number:05}th time?"))
-        said = chain.invoke({"messages": history}, {**config, "metadata": {"thread_id": "c-1"}})
-        history.append(("assistant", said.text))
+        answer = chain.invoke({"messages": history}, {**config, "metadata": {"thread_id": "c-1"}})
+        history.append(("assistant", answer.text))
 
 
 def texts_in(value: Any) -> int:
-    """Characters in a record's values."""
+    """Count the characters in the values of a record."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, dict):
@@ -79,7 +79,7 @@ def texts_in(value: Any) -> int:
 
 @pytest.mark.parametrize("converse", [checkpointed, whole_history, chain_with_history])
 @pytest.mark.timeout(240)
-def test_a_turn_costs_the_same_however_long_the_conversation_is(
+def test_the_cost_of_a_turn_does_not_depend_on_the_length_of_the_conversation(
     watch: Watch, converse: Callable[[int, Config], None], monkeypatch: pytest.MonkeyPatch
 ):
     cost: dict[int, list[float]] = {}
@@ -98,18 +98,18 @@ def test_a_turn_costs_the_same_however_long_the_conversation_is(
             recorder.put = put
             converse(turns, config)
 
-        seen = watch.trace(program)
-        sent = sum(len(json.dumps(message)) for body in seen.requests for message in body["messages"])
-        whole = sum(len(json.dumps(body)) for body in seen.requests)
+        traced = watch.trace(program)
+        sent = sum(len(json.dumps(message)) for body in traced.requests for message in body["messages"])
+        whole = sum(len(json.dumps(body)) for body in traced.requests)
         cost[turns] = [
             sent / turns,
             whole / turns,
-            len(seen.messages) / turns,
+            len(traced.messages) / turns,
             len(kept) / turns,
             texts_in(kept) / turns,
         ]
-        said = seen.transcript()
-        assert len(said) == 2 * turns
-        assert len({text for _, text in said}) == 2 * turns
+        transcript = traced.transcript()
+        assert len(transcript) == 2 * turns
+        assert len({text for _, text in transcript}) == 2 * turns
     for turns in TURNS[1:]:
         assert cost[turns] == pytest.approx(cost[TURNS[0]], rel=0.1), cost

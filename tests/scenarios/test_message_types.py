@@ -1,4 +1,4 @@
-"""All 18 types of message, in one conversation, each where it means something."""
+"""All 18 message types in one conversation, each in its place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from langgraph.types import Command, interrupt
 
 from gati import observe
 from tests.scenarios.harness import Config, Watch
-from tests.scenarios.scripts import model, says
+from tests.scenarios.scripts import model, reply
 
 pytestmark = pytest.mark.skipif(find_spec("numpy") is None, reason="the embeddings need numpy")
 
@@ -32,14 +32,14 @@ TYPES = {
 
 @tool
 def length(text: str) -> int:
-    """The length of a text."""
+    """Return the length of a text."""
     if not text:
         raise ValueError("nothing to measure")
     return len(text)
 
 
 def everything() -> Any:
-    """A graph that does a little of everything."""
+    """Return a graph that produces every message type."""
     store = observe.wrap_store(InMemoryStore())
     embeddings = observe.wrap_embeddings(DeterministicFakeEmbedding(size=4))
     library = InMemoryVectorStore(embeddings)
@@ -62,7 +62,9 @@ def everything() -> Any:
             dispatch_custom_event("nothing_measured", {"tries": 1})
         return {}
 
-    thinker = model(says([{"type": "reasoning", "reasoning": "Green, then."}, {"type": "text", "text": "80 degrees."}]))
+    thinker = model(
+        reply([{"type": "reasoning", "reasoning": "Green, then."}, {"type": "text", "text": "80 degrees."}])
+    )
     inner = StateGraph(MessagesState)
     inner.add_node("think", lambda state: {"messages": [thinker.invoke(state["messages"])]})
     inner.add_edge(START, "think")
@@ -77,14 +79,14 @@ def everything() -> Any:
     return builder.compile(name="tea", checkpointer=InMemorySaver())
 
 
-def test_each_type_of_message_stands_where_it_means_something(watch: Watch):
+def test_each_message_type_appears_in_its_place(watch: Watch):
     def program(config: Config) -> Any:
         graph, own = everything(), {**config, "configurable": {"thread_id": "c-1"}}
-        given = [HumanMessage("How hot is tea?", id="h1"), SystemMessage("Be brief.", id="s1")]
-        graph.invoke({"messages": given}, own)
+        messages = [HumanMessage("How hot is tea?", id="h1"), SystemMessage("Be brief.", id="s1")]
+        graph.invoke({"messages": messages}, own)
         return graph.invoke(Command(resume="green"), own)["messages"][-1].text
 
-    seen = watch(
+    traced = watch(
         """
         conversation c-1 of anonymous
         user_message   "How hot is tea?"
@@ -113,17 +115,17 @@ def test_each_type_of_message_stands_where_it_means_something(watch: Watch):
           task         answer
             workflow   thinking
               task     think
-                llm    gpt-4o-mini 10>5 $ given human:"Sort: green"
+                llm    gpt-4o-mini 10>5 $ input human:"Sort: green"
                   thought "Green, then."
           final_response "80 degrees."
           chain_end    completed
         """,
         program,
     )
-    assert {message["messageType"] for message in seen.messages} == TYPES
+    assert {message["messageType"] for message in traced.messages} == TYPES
 
 
-def test_detail_conversation_tells_only_what_a_person_saw_tools_and_retrievals(watch: Watch):
+def test_detail_conversation_delivers_only_messages_tools_and_retrievals(watch: Watch):
     def program(config: Config) -> Any:
         graph, own = everything(), {**config, "configurable": {"thread_id": "c-1"}}
         graph.invoke({"messages": [HumanMessage("How hot is tea?", id="h1")]}, own)

@@ -1,4 +1,4 @@
-"""Agents with middleware: what it does is seen, what it says to itself is no conversation."""
+"""Agents with middleware: its effects are recorded, and its own model calls are internal."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from langchain_core.tools import tool
 from pydantic import BaseModel
 
 from tests.optional import middleware
-from tests.scenarios.harness import Program, Watch, ways
-from tests.scenarios.scripts import asks, call, model, says, weather
+from tests.scenarios.harness import Program, Watch, each_method
+from tests.scenarios.scripts import call, model, reply, tool_request, weather
 
 ASKED = {"messages": [("user", "How is the weather in Oslo?")]}
 BOTH = "invoke ainvoke"
 
 
 def agent(*replies: Any, tools: Any = (weather,), only: str = BOTH, given: Any = ASKED, **more: Any) -> list[Program]:
-    """Programs of an agent; what has a state of its own is made anew for each run."""
+    """Return programs of an agent. Stateful middleware is created anew for each run."""
     made = {k: v() if callable(v) and k == "middleware" else v for k, v in more.items()}
-    return ways(lambda: create_agent(model(*replies), list(tools), **made), given, only=only)
+    return each_method(lambda: create_agent(model(*replies), list(tools), **made), given, only=only)
 
 
 def test_a_summary_is_internal(watch: Watch):
@@ -51,13 +51,13 @@ def test_a_summary_is_internal(watch: Watch):
         user_message   "How is the weather in Oslo?"
         chain_start    LangGraph
           task         SummarizationMiddleware.before_model
-            llm        gpt-4o-mini 10>5 $ internal given human:"Sum up what was said." => "They are in Norway."
+            llm        gpt-4o-mini 10>5 $ internal input human:"Sum up what was said." => "They are in Norway."
           task         model
-            llm        gpt-4o-mini 10>5 $ given human:"Here is a summary of the conversation to date:\\n\\nThey are in Norway."
+            llm        gpt-4o-mini 10>5 $ input human:"Here is a summary of the conversation to date:\\n\\nThey are in Norway."
           final_response "It is sunny."
           chain_end    completed
         """,
-        *ways(
+        *each_method(
             lambda: create_agent(
                 model("It is sunny."),
                 middleware=[
@@ -76,25 +76,25 @@ def test_a_summary_is_internal(watch: Watch):
     )
 
 
-def test_a_tool_that_is_tried_again(watch: Watch):
+def test_a_retried_tool_call_reports_each_attempt(watch: Watch):
     def make() -> Any:
         tries = []
 
         @tool
         def shaky(city: str) -> str:
-            """It fails once."""
+            """Fail once."""
             tries.append(city)
             if len(tries) == 1:
                 raise ConnectionError("gone")
             return f"rain in {city}"
 
         return create_agent(
-            model(asks(call("shaky", city="Oslo")), "Rain."),
+            model(tool_request(call("shaky", city="Oslo")), "Rain."),
             [shaky],
             middleware=[ToolRetryMiddleware(max_retries=2, initial_delay=0.0, jitter=False)],
         )
 
-    seen = watch(
+    traced = watch(
         """
         user_message   "How is the weather in Oslo?"
         chain_start    LangGraph
@@ -110,12 +110,12 @@ def test_a_tool_that_is_tried_again(watch: Watch):
           final_response "Rain."
           chain_end    completed
         """,
-        *ways(make, ASKED, only=BOTH),
+        *each_method(make, ASKED, only=BOTH),
     )
-    assert [m["properties"]["tool_call_id"] for m in seen.of("tool_call")] == ["c1", "c1"]
+    assert [m["properties"]["tool_call_id"] for m in traced.of_type("tool_call")] == ["c1", "c1"]
 
 
-def test_a_model_that_falls_back(watch: Watch):
+def test_a_fallback_model_reports_both_calls(watch: Watch):
     watch(
         """
         user_message   "How is the weather in Oslo?"
@@ -126,7 +126,7 @@ def test_a_model_that_falls_back(watch: Watch):
           final_response "It is sunny."
           chain_end    completed
         """,
-        *ways(
+        *each_method(
             lambda: create_agent(
                 model(RuntimeError("overloaded")),
                 middleware=[ModelFallbackMiddleware(model("It is sunny.", model_name="gpt-4o"))],
@@ -136,7 +136,7 @@ def test_a_model_that_falls_back(watch: Watch):
     )
 
 
-def test_a_model_that_is_tried_again(watch: Watch):
+def test_a_retried_model_call_reports_each_attempt(watch: Watch):
     watch(
         """
         user_message   "How is the weather in Oslo?"
@@ -147,7 +147,7 @@ def test_a_model_that_is_tried_again(watch: Watch):
           final_response "It is sunny."
           chain_end    completed
         """,
-        *ways(
+        *each_method(
             lambda: create_agent(
                 model(RuntimeError("overloaded"), "It is sunny."),
                 middleware=[middleware("ModelRetryMiddleware", max_retries=2, initial_delay=0.0, jitter=False)],
@@ -158,8 +158,8 @@ def test_a_model_that_is_tried_again(watch: Watch):
     )
 
 
-def test_a_model_that_fails_for_good_has_its_error_as_answer(watch: Watch):
-    """`on_failure="continue"` makes the error the answer that the person sees."""
+def test_the_error_of_a_model_can_be_the_answer(watch: Watch):
+    """`on_failure="continue"` makes the error the answer that the user reads."""
     watch(
         """
         user_message   "How is the weather in Oslo?"
@@ -186,7 +186,7 @@ def test_a_model_that_fails_for_good_has_its_error_as_answer(watch: Watch):
     )
 
 
-def test_a_prompt_made_by_middleware_is_the_calls_prompt(watch: Watch):
+def test_a_prompt_from_middleware_is_the_prompt_of_the_call(watch: Watch):
     @dynamic_prompt
     def mood(request: ModelRequest) -> str:
         return f"You are patient. {len(request.messages)} messages so far."
@@ -207,7 +207,7 @@ def test_a_prompt_made_by_middleware_is_the_calls_prompt(watch: Watch):
           final_response "It is sunny." @1
           chain_end    completed
         """,
-        *agent(asks(call("weather", city="Oslo")), "It is sunny.", middleware=[mood]),
+        *agent(tool_request(call("weather", city="Oslo")), "It is sunny.", middleware=[mood]),
     )
 
 
@@ -241,7 +241,7 @@ def test_hooks_are_steps(watch: Watch):
     )
 
 
-def test_a_hook_that_answers_by_itself(watch: Watch):
+def test_a_hook_can_answer_in_place_of_the_model(watch: Watch):
     @before_model(can_jump_to=["end"])
     def guard(state: AgentState[Any], runtime: Any) -> dict[str, Any]:
         return {"messages": [AIMessage("I may not say.")], "jump_to": "end"}
@@ -258,24 +258,24 @@ def test_a_hook_that_answers_by_itself(watch: Watch):
     )
 
 
-def test_a_limit_of_tool_calls(watch: Watch):
-    seen = watch.trace(
+def test_a_tool_call_limit_reports_the_blocked_call(watch: Watch):
+    traced = watch.trace(
         agent(
-            asks(call("weather", "c1", city="Oslo")),
-            asks(call("weather", "c2", city="Rome")),
+            tool_request(call("weather", "c1", city="Oslo")),
+            tool_request(call("weather", "c2", city="Rome")),
             "Enough.",
             middleware=[ToolCallLimitMiddleware(run_limit=1)],
         )[0]
     )
-    ran, refused = seen.of("tool_call")
+    ran, refused = traced.of_type("tool_call")
     assert (ran["input"], refused["input"]) == ({"city": "Oslo"}, {"city": "Rome"})
-    (error,) = seen.of("tool_error")
+    (error,) = traced.of_type("tool_error")
     assert error["parentExternalMessageId"] == refused["externalMessageId"]
     assert error["output"]["type"] == "ToolNotRun"
-    assert seen.transcript() == [("user", "How is the weather in Oslo?"), ("assistant", "Enough.")]
+    assert traced.transcript() == [("user", "How is the weather in Oslo?"), ("assistant", "Enough.")]
 
 
-def test_a_tool_call_that_middleware_answers(watch: Watch):
+def test_middleware_can_answer_a_tool_call(watch: Watch):
     @wrap_tool_call
     def cached(request: Any, handler: Any) -> ToolMessage:
         return ToolMessage("rain, as an hour ago", tool_call_id=request.tool_call["id"])
@@ -294,18 +294,18 @@ def test_a_tool_call_that_middleware_answers(watch: Watch):
           final_response "Rain."
           chain_end    completed
         """,
-        *agent(asks(call("weather", city="Oslo")), "Rain.", middleware=[cached])[:1],
+        *agent(tool_request(call("weather", city="Oslo")), "Rain.", middleware=[cached])[:1],
     )
 
 
 class Forecast(BaseModel):
-    """What is asked for."""
+    """The requested answer."""
 
     sky: str
     degrees: int
 
 
-def test_structured_output_by_tool_is_the_answer_and_no_tool_call(watch: Watch):
+def test_structured_output_from_a_tool_is_the_answer_and_not_a_tool_call(watch: Watch):
     watch(
         """
         user_message   "How is the weather in Oslo?"
@@ -315,26 +315,28 @@ def test_structured_output_by_tool_is_the_answer_and_no_tool_call(watch: Watch):
           final_response "{\\"sky\\":\\"clear\\",\\"degrees\\":4}"
           chain_end    completed
         """,
-        *agent(asks(call("Forecast", sky="clear", degrees=4)), tools=(), response_format=ToolStrategy(Forecast)),
+        *agent(
+            tool_request(call("Forecast", sky="clear", degrees=4)), tools=(), response_format=ToolStrategy(Forecast)
+        ),
     )
 
 
-def test_structured_output_of_the_wrong_shape_is_asked_for_again(watch: Watch):
-    seen = watch.trace(
+def test_invalid_structured_output_is_requested_again(watch: Watch):
+    traced = watch.trace(
         agent(
-            asks(call("Forecast", "c1", sky="clear", degrees="cold")),
-            asks(call("Forecast", "c2", sky="clear", degrees=4)),
+            tool_request(call("Forecast", "c1", sky="clear", degrees="cold")),
+            tool_request(call("Forecast", "c2", sky="clear", degrees=4)),
             tools=(),
             response_format=ToolStrategy(Forecast),
         )[0]
     )
-    (refused,) = seen.of("tool_call")
+    (refused,) = traced.of_type("tool_call")
     assert refused["input"] == {"sky": "clear", "degrees": "cold"}
-    assert len(seen.of("tool_error")) == 1
-    assert seen.transcript()[-1] == ("assistant", '{"sky":"clear","degrees":4}')
+    assert len(traced.of_type("tool_error")) == 1
+    assert traced.transcript()[-1] == ("assistant", '{"sky":"clear","degrees":4}')
 
 
-def test_structured_output_by_the_provider(watch: Watch):
+def test_structured_output_from_the_provider_is_the_answer(watch: Watch):
     watch(
         """
         user_message   "How is the weather in Oslo?"
@@ -348,7 +350,7 @@ def test_structured_output_by_the_provider(watch: Watch):
     )
 
 
-def test_middleware_of_the_program_may_call_a_model_of_its_own(watch: Watch):
+def test_custom_middleware_may_call_another_model(watch: Watch):
     class Titles(AgentMiddleware[Any, Any]):
         def before_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
             model("Weather in Oslo").invoke([HumanMessage("A title for: " + state["messages"][-1].text)])
@@ -359,7 +361,7 @@ def test_middleware_of_the_program_may_call_a_model_of_its_own(watch: Watch):
         user_message   "How is the weather in Oslo?"
         chain_start    LangGraph
           task         Titles.before_agent
-            llm        gpt-4o-mini 10>5 $ internal given human:"A title for: How is the weather in Oslo?" => "Weather in Oslo"
+            llm        gpt-4o-mini 10>5 $ internal input human:"A title for: How is the weather in Oslo?" => "Weather in Oslo"
           task         model
             llm        gpt-4o-mini 10>5 $
           final_response "It is sunny."
@@ -369,22 +371,24 @@ def test_middleware_of_the_program_may_call_a_model_of_its_own(watch: Watch):
     )
 
 
-def test_a_prompt_of_the_middlewares_own_is_not_the_agents(watch: Watch):
-    """The selector of tools has a prompt and the agent has none: no person ever stood under the selector's."""
-    selects = [asks(call("ToolSelectionResponse", f"s{n}", tools=["weather"])) for n in range(2)]
+def test_the_prompt_of_middleware_is_not_the_prompt_of_the_agent(watch: Watch):
+    """The tool selector has a prompt and the agent has none, so messages have no prompt."""
+    selects = [tool_request(call("ToolSelectionResponse", f"s{n}", tools=["weather"])) for n in range(2)]
 
     def selecting() -> Any:
         selector = middleware("LLMToolSelectorMiddleware", model=model(*selects), max_tools=1, system_prompt="Select.")
-        return create_agent(model(asks(call("weather", city="Oslo")), "It is sunny."), [weather], middleware=[selector])
+        return create_agent(
+            model(tool_request(call("weather", city="Oslo")), "It is sunny."), [weather], middleware=[selector]
+        )
 
-    seen = watch.trace(ways(selecting, ASKED, only="invoke")[0])
-    assert [m["prompt"] is not None for m in seen.of("llm")] == [True, False, True, False]
-    assert {m["messageType"] for m in seen.messages if m["prompt"] is not None} == {"llm"}
-    assert seen.transcript() == [("user", "How is the weather in Oslo?"), ("assistant", "It is sunny.")]
+    traced = watch.trace(each_method(selecting, ASKED, only="invoke")[0])
+    assert [m["prompt"] is not None for m in traced.of_type("llm")] == [True, False, True, False]
+    assert {m["messageType"] for m in traced.messages if m["prompt"] is not None} == {"llm"}
+    assert traced.transcript() == [("user", "How is the weather in Oslo?"), ("assistant", "It is sunny.")]
 
 
-def test_a_thought_stays_a_thought_beside_a_structured_answer(watch: Watch):
-    reply = says(
+def test_a_thought_before_a_structured_answer_stays_a_thought(watch: Watch):
+    with_thought = reply(
         [{"type": "reasoning", "reasoning": "It is clear."}], tool_calls=[call("Forecast", sky="clear", degrees=4)]
     )
     watch(
@@ -397,5 +401,5 @@ def test_a_thought_stays_a_thought_beside_a_structured_answer(watch: Watch):
           final_response "{\\"sky\\":\\"clear\\",\\"degrees\\":4}"
           chain_end    completed
         """,
-        *agent(reply, tools=(), response_format=ToolStrategy(Forecast)),
+        *agent(with_thought, tools=(), response_format=ToolStrategy(Forecast)),
     )

@@ -1,4 +1,4 @@
-"""Models by themselves: each call is a turn."""
+"""Models called directly: each call is a turn."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.language_models.fake import FakeListLLM, FakeStreamingListLLM
 from langchain_core.messages import HumanMessage, SystemMessage
 
-from tests.scenarios.harness import Config, Watch, ways
-from tests.scenarios.scripts import asks, call, model, says
+from tests.scenarios.harness import Config, Watch, each_method
+from tests.scenarios.scripts import call, model, reply, tool_request
 
 
 def test_a_bare_model_is_a_turn(watch: Watch):
@@ -20,11 +20,11 @@ def test_a_bare_model_is_a_turn(watch: Watch):
         llm            gpt-4o-mini 10>5 $
           assistant_message "Hello, how are you?"
         """,
-        *ways(lambda: model("Hello, how are you?"), "Hello?"),
+        *each_method(lambda: model("Hello, how are you?"), "Hello?"),
     )
 
 
-def test_its_system_message_is_the_prompt_of_the_conversation(watch: Watch):
+def test_the_system_message_of_a_bare_model_is_the_prompt(watch: Watch):
     given = [SystemMessage("You are a pirate."), HumanMessage("Hello?")]
     watch(
         """
@@ -33,7 +33,7 @@ def test_its_system_message_is_the_prompt_of_the_conversation(watch: Watch):
         llm            gpt-4o-mini 10>5 $
           assistant_message "Ahoy!"
         """,
-        *ways(lambda: model("Ahoy!"), given),
+        *each_method(lambda: model("Ahoy!"), given),
     )
 
 
@@ -49,13 +49,13 @@ def test_its_system_message_is_the_prompt_of_the_conversation(watch: Watch):
     ],
     ids=["tuples", "dicts", "blocks"],
 )
-def test_messages_may_come_in_any_form(watch: Watch, given: Any):
-    seen = watch.trace(lambda config: model("Ahoy!").invoke(given, config))
-    assert seen.transcript() == [("user", "Hello?"), ("assistant", "Ahoy!")]
-    assert seen.messages[0]["prompt"] == {"externalPromptId": "agent", "content": "You are a pirate."}
+def test_a_bare_model_accepts_every_form_of_messages(watch: Watch, given: Any):
+    traced = watch.trace(lambda config: model("Ahoy!").invoke(given, config))
+    assert traced.transcript() == [("user", "Hello?"), ("assistant", "Ahoy!")]
+    assert traced.messages[0]["prompt"] == {"externalPromptId": "agent", "content": "You are a pirate."}
 
 
-def test_a_batch_is_a_turn_for_each_prompt(watch: Watch):
+def test_each_prompt_of_a_batch_is_a_turn(watch: Watch):
     def program(config: Config) -> Any:
         return model(respond=lambda messages: f"{messages[-1].text}!").batch(["one", "two"], config)
 
@@ -104,7 +104,7 @@ def test_an_answer_from_the_cache_costs_nothing(watch: Watch):
         thread = {**config, "metadata": {"thread_id": "c-1"}}
         return [cached.invoke("2+2?", thread), cached.invoke("2+2?", thread)]
 
-    seen = watch(
+    traced = watch(
         """
         conversation c-1 of anonymous
         user_message   "2+2?"
@@ -116,7 +116,7 @@ def test_an_answer_from_the_cache_costs_nothing(watch: Watch):
         """,
         program,
     )
-    assert [call["properties"]["cost_usd"] for call in seen.of("llm")][1] is None
+    assert [call["properties"]["cost_usd"] for call in traced.of_type("llm")][1] is None
 
 
 def test_a_completion_model_is_a_turn(watch: Watch):
@@ -126,31 +126,35 @@ def test_a_completion_model_is_a_turn(watch: Watch):
         llm            ? ?>?
           assistant_message "and so it was"
         """,
-        *ways(lambda: FakeListLLM(responses=["and so it was"]), "Complete this:", only="invoke ainvoke"),
-        *ways(lambda: FakeStreamingListLLM(responses=["and so it was"]), "Complete this:", only="stream astream"),
+        *each_method(lambda: FakeListLLM(responses=["and so it was"]), "Complete this:", only="invoke ainvoke"),
+        *each_method(
+            lambda: FakeStreamingListLLM(responses=["and so it was"]), "Complete this:", only="stream astream"
+        ),
     )
 
 
-def test_a_reply_that_only_asks_for_tools_is_no_answer(watch: Watch):
-    seen = watch(
+def test_a_reply_with_only_tool_calls_is_not_an_answer(watch: Watch):
+    traced = watch(
         """
         user_message   "1+1?"
         llm            gpt-4o-mini 10>5 $ calls=calculator
         """,
-        *ways(lambda: model(asks(call("calculator", expression="1+1"))), "1+1?"),
+        *each_method(lambda: model(tool_request(call("calculator", expression="1+1"))), "1+1?"),
     )
     request = {"name": "calculator", "args": {"expression": "1+1"}, "id": "c1"}
-    assert seen.of("llm")[0]["output"]["tool_calls"] == [request]
+    assert traced.of_type("llm")[0]["output"]["tool_calls"] == [request]
 
 
-def test_text_beside_tool_calls_is_a_thought(watch: Watch):
+def test_text_next_to_tool_calls_is_a_thought(watch: Watch):
     watch(
         """
         user_message   "1+1?"
         llm            gpt-4o-mini 10>5 $ calls=calculator
           thought      "Let me use the calculator."
         """,
-        *ways(lambda: model(asks(call("calculator", expression="1+1"), text="Let me use the calculator.")), "1+1?"),
+        *each_method(
+            lambda: model(tool_request(call("calculator", expression="1+1"), text="Let me use the calculator.")), "1+1?"
+        ),
     )
 
 
@@ -163,7 +167,7 @@ def test_reasoning_is_a_thought_and_never_part_of_the_answer(watch: Watch):
           thought      "Two and two…"
           assistant_message "Four."
         """,
-        *ways(lambda: model(says(blocks)), "2+2?", only="invoke ainvoke"),
+        *each_method(lambda: model(reply(blocks)), "2+2?", only="invoke ainvoke"),
     )
 
 
@@ -173,11 +177,11 @@ def test_a_model_that_raises_is_a_turn_without_an_answer(watch: Watch):
         user_message   "Hello?"
         llm            gpt-4o-mini ?>? error RuntimeError: overloaded
         """,
-        *ways(lambda: model(RuntimeError("overloaded")), "Hello?"),
+        *each_method(lambda: model(RuntimeError("overloaded")), "Hello?"),
     )
 
 
-def test_media_are_named_but_not_carried(watch: Watch):
+def test_media_are_described_but_not_sent(watch: Watch):
     given = [
         HumanMessage(
             [
@@ -187,16 +191,16 @@ def test_media_are_named_but_not_carried(watch: Watch):
             ]
         )
     ]
-    seen = watch.trace(lambda config: model("A cat.").invoke(given, config))
-    assert seen.transcript() == [("user", "What is this?"), ("assistant", "A cat.")]
-    picture, link = seen.messages[0]["properties"]["attachments"]
-    assert "iVBORw0KGgo=" not in str(seen.requests)
-    kept = picture["image_url"]["url"]  # where LangChain puts it before it calls the model
+    traced = watch.trace(lambda config: model("A cat.").invoke(given, config))
+    assert traced.transcript() == [("user", "What is this?"), ("assistant", "A cat.")]
+    picture, link = traced.messages[0]["properties"]["attachments"]
+    assert "iVBORw0KGgo=" not in str(traced.requests)
+    kept = picture["image_url"]["url"]  # LangChain moves it there before it calls the model
     assert (kept["mime"], kept["bytes"], len(kept["sha256"])) == ("image/png", 8, 64)
     assert link["image_url"] == {"url": "https://example.com/cat.png"}
 
 
-def test_a_picture_alone_is_a_message(watch: Watch):
+def test_a_message_may_consist_of_an_image_only(watch: Watch):
     given = [HumanMessage([{"type": "image", "base64": "iVBORw0KGgo=", "mime_type": "image/png"}])]
-    seen = watch.trace(lambda config: model("A cat.").invoke(given, config))
-    assert [m["messageType"] for m in seen.messages] == ["user_message", "llm", "assistant_message"]
+    traced = watch.trace(lambda config: model("A cat.").invoke(given, config))
+    assert [m["messageType"] for m in traced.messages] == ["user_message", "llm", "assistant_message"]

@@ -1,4 +1,4 @@
-"""The real `ChatOpenAI` against a scripted OpenAI: chat completions and responses, streamed and not."""
+"""`ChatOpenAI` with a scripted OpenAI server: chat completions and responses, streamed and not."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
 from tests.openai_server import OpenAIServer, Reply, openai_server
-from tests.scenarios.harness import Config, Program, Watch, ways
+from tests.scenarios.harness import Config, Program, Watch, each_method
 
-ANSWER = Reply("The capital of France is Paris.", taken=1200, cached=1000, given=60, reasoned=48)
+ANSWER = Reply(
+    "The capital of France is Paris.", input_tokens=1200, cached_tokens=1000, output_tokens=60, reasoning_tokens=48
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def served() -> Iterator[OpenAIServer]:
 
 @pytest.fixture
 def openai(served: OpenAIServer) -> OpenAIServer:
-    served.again(ANSWER)
+    served.restart(ANSWER)
     return served
 
 
@@ -42,43 +44,47 @@ class Fact(BaseModel):
 
 
 @pytest.mark.parametrize("api", [{}, {"use_responses_api": True}], ids=["chat", "responses"])
-def test_tokens_cost_and_first_token_are_those_of_the_provider(watch: Watch, openai: OpenAIServer, api: Config):
-    seen = watch(
+def test_tokens_and_cost_follow_the_usage_of_the_provider(watch: Watch, openai: OpenAIServer, api: Config):
+    traced = watch(
         """
         user_message   "Capital of France?"
         llm            gpt-4o-mini-2024-07-18 1200>60 $
           assistant_message "The capital of France is Paris."
         """,
-        *ways(lambda: chat(openai, **api), "Capital of France?"),
+        *each_method(lambda: chat(openai, **api), "Capital of France?"),
     )
-    (call,), (answer,) = seen.of("llm"), seen.of("assistant_message")
-    told = call["properties"]
-    assert (told["cache_read_tokens"], told["reasoning_tokens"], told["total_tokens"]) == (1000, 48, 1260)
-    assert told["cost_usd"] == pytest.approx((200 * 0.15 + 1000 * 0.075 + 60 * 0.6) / 1e6)
-    assert told["provider"] == "openai"
-    assert 0 < told["time_to_first_token_ms"] <= told["latency_ms"]  # the last way was a stream
+    (call,), (answer,) = traced.of_type("llm"), traced.of_type("assistant_message")
+    properties = call["properties"]
+    assert (properties["cache_read_tokens"], properties["reasoning_tokens"], properties["total_tokens"]) == (
+        1000,
+        48,
+        1260,
+    )
+    assert properties["cost_usd"] == pytest.approx((200 * 0.15 + 1000 * 0.075 + 60 * 0.6) / 1e6)
+    assert properties["provider"] == "openai"
+    assert 0 < properties["time_to_first_token_ms"] <= properties["latency_ms"]  # the last program streams
     assert call["output"]["finish_reason"] in ("stop", "completed")
     assert answer["model"] == "gpt-4o-mini-2024-07-18"
 
 
 def test_an_answer_that_is_not_streamed_has_no_first_token(watch: Watch, openai: OpenAIServer):
-    seen = watch.trace(lambda config: chat(openai).invoke("Hi", config))
-    assert "time_to_first_token_ms" not in seen.of("llm")[0]["properties"]
+    traced = watch.trace(lambda config: chat(openai).invoke("Hi", config))
+    assert "time_to_first_token_ms" not in traced.of_type("llm")[0]["properties"]
 
 
-def test_tokens_that_a_stream_does_not_tell_are_unknown(watch: Watch, openai: OpenAIServer):
+def test_tokens_that_a_stream_does_not_report_are_unknown(watch: Watch, openai: OpenAIServer):
     watch(
         """
         user_message   "Hi"
         llm            gpt-4o-mini-2024-07-18 ?>?
           assistant_message "The capital of France is Paris."
         """,
-        *ways(lambda: chat(openai, stream_usage=False), "Hi", only="stream astream"),
+        *each_method(lambda: chat(openai, stream_usage=False), "Hi", only="stream astream"),
     )
 
 
 def test_several_candidates_are_one_call_with_one_count_of_tokens(watch: Watch, openai: OpenAIServer):
-    seen = watch(
+    traced = watch(
         """
         user_message   "Hi"
         llm            gpt-4o-mini-2024-07-18 1200>60 $
@@ -86,11 +92,11 @@ def test_several_candidates_are_one_call_with_one_count_of_tokens(watch: Watch, 
         """,
         lambda config: chat(openai, n=3).generate([[HumanMessage("Hi")]], **config),
     )
-    assert seen.of("llm")[0]["properties"]["parameters"]["n"] == 3
+    assert traced.of_type("llm")[0]["properties"]["parameters"]["n"] == 3
 
 
 def test_reasoning_of_the_responses_api_is_a_thought(watch: Watch, openai: OpenAIServer):
-    openai.again(Reply("Paris.", thought="France, so…"))
+    openai.restart(Reply("Paris.", thought="France, so…"))
     watch(
         """
         user_message   "Capital of France?"
@@ -98,23 +104,21 @@ def test_reasoning_of_the_responses_api_is_a_thought(watch: Watch, openai: OpenA
           thought      "France, so…"
           assistant_message "Paris."
         """,
-        *ways(lambda: chat(openai, use_responses_api=True), "Capital of France?"),
+        *each_method(lambda: chat(openai, use_responses_api=True), "Capital of France?"),
     )
 
 
 @pytest.mark.parametrize("api", [{}, {"use_responses_api": True}], ids=["chat", "responses"])
-def test_tool_calls_are_in_the_call_and_a_first_chunk_without_text_counts(
-    watch: Watch, openai: OpenAIServer, api: Config
-):
-    openai.again(Reply(calls=(("weather", '{"city": "Paris"}'), ("weather", '{"city": "Rome"}'))))
-    seen = watch(
+def test_a_first_chunk_without_text_counts_as_first_token(watch: Watch, openai: OpenAIServer, api: Config):
+    openai.restart(Reply(calls=(("weather", '{"city": "Paris"}'), ("weather", '{"city": "Rome"}'))))
+    traced = watch(
         """
         user_message   "Weather?"
         llm            gpt-4o-mini-2024-07-18 20>5 $ calls=weather,weather
         """,
-        *ways(lambda: chat(openai, **api).bind_tools([Fact]), "Weather?"),
+        *each_method(lambda: chat(openai, **api).bind_tools([Fact]), "Weather?"),
     )
-    (call,) = seen.of("llm")
+    (call,) = traced.of_type("llm")
     assert [c["args"] for c in call["output"]["tool_calls"]] == [{"city": "Paris"}, {"city": "Rome"}]
     assert call["properties"]["tools"] == ["Fact"]
     assert call["properties"]["time_to_first_token_ms"] > 0
@@ -127,9 +131,9 @@ def structured(openai: OpenAIServer, method: str) -> Runnable[Any, Any]:
 FACT = '{"country":"France","capital":"Paris"}'
 
 
-@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # langchain-openai's own
-def test_structured_output_of_the_provider_is_the_answer(watch: Watch, openai: OpenAIServer):
-    openai.again(Reply(FACT))
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # raised inside langchain-openai
+def test_structured_output_from_the_provider_is_the_answer(watch: Watch, openai: OpenAIServer):
+    openai.restart(Reply(FACT))
     watch(
         r"""
         user_message   "Capital of France?"
@@ -138,12 +142,12 @@ def test_structured_output_of_the_provider_is_the_answer(watch: Watch, openai: O
           assistant_message "{\"country\":\"France\",\"capital\":\"Paris\"}"
           chain_end    completed
         """,
-        *ways(lambda: structured(openai, "json_schema"), "Capital of France?"),
+        *each_method(lambda: structured(openai, "json_schema"), "Capital of France?"),
     )
 
 
-def test_structured_output_by_a_tool_is_the_answer(watch: Watch, openai: OpenAIServer):
-    openai.again(Reply(calls=(("Fact", FACT),)))
+def test_structured_output_from_a_tool_is_the_answer(watch: Watch, openai: OpenAIServer):
+    openai.restart(Reply(calls=(("Fact", FACT),)))
     watch(
         r"""
         user_message   "Capital of France?"
@@ -152,37 +156,37 @@ def test_structured_output_by_a_tool_is_the_answer(watch: Watch, openai: OpenAIS
           assistant_message "{\"country\":\"France\",\"capital\":\"Paris\"}"
           chain_end    completed
         """,
-        *ways(lambda: structured(openai, "function_calling"), "Capital of France?"),
+        *each_method(lambda: structured(openai, "function_calling"), "Capital of France?"),
     )
 
 
 @pytest.mark.parametrize("way", ["stream", "astream"])
-def test_a_stream_that_breaks_keeps_its_partial_text(watch: Watch, openai: OpenAIServer, way: str):
-    openai.again(Reply("The capital of France is Paris.", breaks_after=3))
+def test_a_broken_stream_keeps_its_partial_text(watch: Watch, openai: OpenAIServer, way: str):
+    openai.restart(Reply("The capital of France is Paris.", breaks_after=3))
     watch(
         """
         user_message   "Capital of France?"
         llm            gpt-4o-mini ?>? error OpenAIConnectionError: Connection error.
           assistant_message "The capital of" error
         """,
-        *ways(lambda: chat(openai), "Capital of France?", only=way),
+        *each_method(lambda: chat(openai), "Capital of France?", only=way),
     )
 
 
-def test_an_error_of_the_provider_is_told(watch: Watch, openai: OpenAIServer):
-    openai.again(Reply(status=500))
+def test_a_provider_error_is_reported(watch: Watch, openai: OpenAIServer):
+    openai.restart(Reply(status=500))
     watch(
         """
         user_message   "Hi"
         llm            gpt-4o-mini ?>? error OpenAIAPIError: Error code: 500 - the scripted error
         """,
-        *ways(lambda: chat(openai), "Hi"),
+        *each_method(lambda: chat(openai), "Hi"),
     )
 
 
-def test_retries_inside_the_client_are_one_call(watch: Watch, openai: OpenAIServer):
+def test_retries_of_the_client_are_one_call(watch: Watch, openai: OpenAIServer):
     def program(config: Config) -> Any:
-        openai.again(Reply(status=503), Reply("Hello."))
+        openai.restart(Reply(status=503), Reply("Hello."))
         return chat(openai, max_retries=1).invoke("Hi", config)
 
     programs: list[Program] = [program]

@@ -1,4 +1,4 @@
-"""System prompts on the wire: templates of every kind, their variables, and what stands where there is no template."""
+"""System prompts as delivered: templates of every format, their variables, and prompts without a template."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from langchain_core.prompts import (
 from langchain_core.runnables import RunnableLambda
 
 from gati import observe
-from tests.scenarios.harness import Config, Watch, ways
+from tests.scenarios.harness import Config, Watch, each_method
 from tests.scenarios.scripts import model
 
 TURN = """
@@ -49,31 +49,31 @@ prompt agent
         ("You are a {{mood}} tutor.", "mustache"),
     ],
 )
-def test_templates_of_every_format_arrive_in_one_form(watch: Watch, text: str, form: Any):
+def test_templates_of_every_format_arrive_in_the_same_form(watch: Watch, text: str, form: Any):
     human = "{question}" if form == "f-string" else "{{question}}"
     prompt = ChatPromptTemplate([("system", text), ("human", human)], template_format=form)
-    watch(golden(PATIENT), *ways(lambda: prompt | model("Twelve."), GIVEN))
+    watch(golden(PATIENT), *each_method(lambda: prompt | model("Twelve."), GIVEN))
 
 
-def test_values_bound_beforehand_are_variables(watch: Watch):
+def test_partial_values_are_variables(watch: Watch):
     prompt = ChatPromptTemplate([("system", "You are a {mood} tutor."), ("human", "{question}")]).partial(
         mood="patient"
     )
-    watch(golden(PATIENT, ""), *ways(lambda: prompt | model("Twelve."), {"question": "144?"}, only="invoke"))
+    watch(golden(PATIENT, ""), *each_method(lambda: prompt | model("Twelve."), {"question": "144?"}, only="invoke"))
 
 
-def test_values_that_a_function_gives_are_variables(watch: Watch):
+def test_partial_values_from_a_function_are_variables(watch: Watch):
     prompt = ChatPromptTemplate([("system", "You are a {mood} tutor."), ("human", "{question}")])
     bound = prompt.partial(mood=lambda: "patient")
-    watch(golden(PATIENT, ""), *ways(lambda: bound | model("Twelve."), {"question": "144?"}, only="invoke"))
+    watch(golden(PATIENT, ""), *each_method(lambda: bound | model("Twelve."), {"question": "144?"}, only="invoke"))
 
 
-def test_logic_in_a_template_arrives_as_what_it_rendered(watch: Watch):
+def test_template_logic_arrives_as_rendered_text(watch: Watch):
     text = "You are a {% if mood %}{{ mood }}{% else %}strict{% endif %} tutor."
     prompt = ChatPromptTemplate([("system", text), ("human", "{{ question }}")], template_format="jinja2")
     watch(
         golden('prompt agent\n  system* "You are a patient tutor."\n'),
-        *ways(lambda: prompt | model("Twelve."), GIVEN, only="invoke"),
+        *each_method(lambda: prompt | model("Twelve."), GIVEN, only="invoke"),
     )
 
 
@@ -88,7 +88,7 @@ prompt agent
   system "Never give the answer."
   mood = "patient"
 """),
-        *ways(lambda: prompt | model("Twelve."), GIVEN, only="invoke"),
+        *each_method(lambda: prompt | model("Twelve."), GIVEN, only="invoke"),
     )
 
 
@@ -96,11 +96,11 @@ def test_a_literal_system_message_is_a_plain_prompt(watch: Watch):
     prompt = ChatPromptTemplate([SystemMessage("You are {strict}."), ("human", "{question}")])
     watch(
         golden('prompt agent "You are {strict}."\n', ""),
-        *ways(lambda: prompt | model("Twelve."), {"question": "144?"}, only="invoke"),
+        *each_method(lambda: prompt | model("Twelve."), {"question": "144?"}, only="invoke"),
     )
 
 
-def test_a_system_message_that_comes_through_a_placeholder_is_dynamic(watch: Watch):
+def test_a_system_message_from_a_placeholder_is_dynamic(watch: Watch):
     prompt = ChatPromptTemplate(
         [("system", "You are a {mood} tutor."), MessagesPlaceholder("rules"), ("human", "{question}")]
     )
@@ -112,33 +112,33 @@ prompt agent
   system* "Never give the answer."
   mood = "patient"
 """),
-        *ways(lambda: prompt | model("Twelve."), given, only="invoke"),
+        *each_method(lambda: prompt | model("Twelve."), given, only="invoke"),
     )
 
 
-def test_few_shot_examples_are_no_conversation(watch: Watch):
+def test_few_shot_examples_are_not_reported_as_messages(watch: Watch):
     shots = FewShotChatMessagePromptTemplate(
         example_prompt=ChatPromptTemplate([("human", "{asked}"), ("ai", "{told}")]),
         examples=[{"asked": "2+2?", "told": "Four."}, {"asked": "3+3?", "told": "Six."}],
     )
     prompt = ChatPromptTemplate([("system", "You are a {mood} tutor."), shots, ("human", "{question}")])
-    seen = watch(
+    traced = watch(
         """
         prompt agent
           system "You are a {{mood}} tutor."
           mood = "patient"
         user_message   "144?"
         chain_start    RunnableSequence {"mood":"patient"}
-          llm          gpt-4o-mini 10>5 $ given human:"2+2?" given ai:"Four." given human:"3+3?" given ai:"Six."
+          llm          gpt-4o-mini 10>5 $ input human:"2+2?" input ai:"Four." input human:"3+3?" input ai:"Six."
           assistant_message "Twelve."
           chain_end    completed
         """,
-        *ways(lambda: prompt | model("Twelve."), GIVEN),
+        *each_method(lambda: prompt | model("Twelve."), GIVEN),
     )
-    assert seen.transcript() == [("user", "144?"), ("assistant", "Twelve.")]
+    assert traced.transcript() == [("user", "144?"), ("assistant", "Twelve.")]
 
 
-def test_text_blocks_are_parts_of_one_message(watch: Watch):
+def test_text_blocks_are_joined_into_one_message(watch: Watch):
     prompt = ChatPromptTemplate(
         [
             SystemMessagePromptTemplate.from_template([{"type": "text", "text": "You are a {mood} tutor."}]),
@@ -147,11 +147,11 @@ def test_text_blocks_are_parts_of_one_message(watch: Watch):
             ),
         ]
     )
-    seen = watch.trace(
+    traced = watch.trace(
         lambda config: (prompt | model("Twelve.")).invoke({**GIVEN, "link": "https://example.com/a.png"}, config)
     )
-    assert seen.transcript() == [("user", "144?"), ("assistant", "Twelve.")]
-    assert seen.messages[0]["prompt"]["components"] == [{"content": "You are a {{mood}} tutor.", "type": "system"}]
+    assert traced.transcript() == [("user", "144?"), ("assistant", "Twelve.")]
+    assert traced.messages[0]["prompt"]["components"] == [{"content": "You are a {{mood}} tutor.", "type": "system"}]
 
 
 def test_a_prompt_keeps_its_name_when_its_text_changes(watch: Watch):
@@ -160,28 +160,28 @@ def test_a_prompt_keeps_its_name_when_its_text_changes(watch: Watch):
             prompt = ChatPromptTemplate([("system", text), ("human", "{question}")], name="tutor")
             (prompt | model("Twelve.")).invoke({"question": "144?"}, config)
 
-    seen = watch.trace(program)
-    assert {m["prompt"]["externalPromptId"] for m in seen.of("llm")} == {"tutor"}
-    assert len({m["properties"]["prompt_version"] for m in seen.of("llm")}) == 2
+    traced = watch.trace(program)
+    assert {m["prompt"]["externalPromptId"] for m in traced.of_type("llm")} == {"tutor"}
+    assert len({m["properties"]["prompt_version"] for m in traced.of_type("llm")}) == 2
 
 
-def test_a_prompt_of_the_hub_is_known_by_its_repository(watch: Watch):
+def test_a_hub_prompt_is_identified_by_its_repository(watch: Watch):
     prompt = ChatPromptTemplate(
         [("system", "You are a {mood} tutor."), ("human", "{question}")],
         metadata={"lc_hub_owner": "school", "lc_hub_repo": "tutor", "lc_hub_commit_hash": "abc"},
     )
     watch(
         golden(PATIENT.replace("prompt agent", "prompt school/tutor")),
-        *ways(lambda: prompt | model("Twelve."), GIVEN, only="invoke"),
+        *each_method(lambda: prompt | model("Twelve."), GIVEN, only="invoke"),
     )
 
 
-def test_a_long_value_is_a_part_of_its_own(watch: Watch):
+def test_a_long_variable_is_a_separate_component(watch: Watch):
     prompt = ChatPromptTemplate([("system", "You are a tutor.\n\nNotes: {notes}\n\nBe kind."), ("human", "{question}")])
-    seen = watch.trace(
+    traced = watch.trace(
         lambda config: (prompt | model("Twelve.")).invoke({"question": "144?", "notes": "n" * 600}, config)
     )
-    assert seen.messages[0]["prompt"] == {
+    assert traced.messages[0]["prompt"] == {
         "externalPromptId": "agent",
         "components": [
             {"content": "You are a tutor.\n\nNotes: ", "type": "system"},
@@ -191,7 +191,7 @@ def test_a_long_value_is_a_part_of_its_own(watch: Watch):
     }
 
 
-def test_a_prompt_made_without_a_run_arrives_as_its_text(watch: Watch):
+def test_a_prompt_formatted_outside_a_run_arrives_as_plain_text(watch: Watch):
     prompt = ChatPromptTemplate([("system", "You are a {mood} tutor."), ("human", "{question}")])
 
     def answer(given: dict[str, str]) -> Any:
@@ -206,24 +206,26 @@ def test_a_prompt_made_without_a_run_arrives_as_its_text(watch: Watch):
           assistant_message "Twelve."
           chain_end    completed
         """,
-        *ways(lambda: RunnableLambda(answer), GIVEN),
+        *each_method(lambda: RunnableLambda(answer), GIVEN),
     )
 
 
-def test_a_completion_prompt_is_what_the_person_wrote(watch: Watch):
+def test_a_completion_prompt_is_the_user_message(watch: Watch):
     watch(
         """
         user_message   "cats"
         chain_start    RunnableSequence
-          llm          gpt-4o-mini 10>5 $ given human:"Tell me of cats"
+          llm          gpt-4o-mini 10>5 $ input human:"Tell me of cats"
           assistant_message "They purr."
           chain_end    completed
         """,
-        *ways(lambda: PromptTemplate.from_template("Tell me of {topic}") | model("They purr."), {"topic": "cats"}),
+        *each_method(
+            lambda: PromptTemplate.from_template("Tell me of {topic}") | model("They purr."), {"topic": "cats"}
+        ),
     )
 
 
-def test_two_prompts_of_one_turn_are_told_apart(watch: Watch):
+def test_two_prompts_of_one_turn_are_kept_apart(watch: Watch):
     router = ChatPromptTemplate([("system", "You route."), ("human", "{question}")], name="router")
     tutor = ChatPromptTemplate([("system", "You teach {topic}."), ("human", "{question}")], name="tutor")
 
@@ -244,12 +246,12 @@ def test_two_prompts_of_one_turn_are_told_apart(watch: Watch):
           assistant_message "Twelve." @1
           chain_end    completed
         """,
-        *ways(lambda: RunnableLambda(answer), {"question": "144?"}),
+        *each_method(lambda: RunnableLambda(answer), {"question": "144?"}),
     )
 
 
 @pytest.mark.parametrize("key", ["external_prompt_id", "external_template_id"])
-def test_an_explicit_prompt_stands_for_every_call(watch: Watch, key: str):
+def test_an_explicit_prompt_applies_to_every_call(watch: Watch, key: str):
     explicit = {
         key: "tutor-v7",
         "components": [{"content": "You are a {{mood}} tutor.", "type": "system"}],
@@ -257,10 +259,10 @@ def test_an_explicit_prompt_stands_for_every_call(watch: Watch, key: str):
     }
     prompt = ChatPromptTemplate([("system", "You are a {mood} tutor."), ("human", "{question}")])
     expected = golden(PATIENT.replace("prompt agent", "prompt tutor-v7"))
-    watch(expected, *ways(lambda: prompt | model("Twelve."), GIVEN, only="invoke"), system_prompt=explicit)
+    watch(expected, *each_method(lambda: prompt | model("Twelve."), GIVEN, only="invoke"), system_prompt=explicit)
     watch(
         expected,
-        *ways(
+        *each_method(
             lambda: prompt | model("Twelve."), GIVEN, {"metadata": {"system_prompt": explicit}}, only="invoke ainvoke"
         ),
     )

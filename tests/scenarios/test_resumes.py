@@ -1,4 +1,4 @@
-"""Turns that go on after a pause in less common ways, and turns that do not."""
+"""Less common ways to resume a paused turn, and turns that are never resumed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from langgraph.types import Command, interrupt
 
 from tests.optional import create_agent
 from tests.scenarios.harness import Config, Watch
-from tests.scenarios.scripts import ASKED, asks, call, model, turns
+from tests.scenarios.scripts import ASKED, call, model, tool_request, turns
 
 
 def one_node(node: Any, name: str = "graph") -> Any:
@@ -23,8 +23,8 @@ def one_node(node: Any, name: str = "graph") -> Any:
     return builder.compile(name=name, checkpointer=InMemorySaver())
 
 
-def test_a_question_that_the_person_passes_over(watch: Watch):
-    """They write something new instead of an answer; the question is asked again."""
+def test_a_user_may_ignore_a_question(watch: Watch):
+    """The user writes a new message instead of an answer. The question is asked again."""
     watch(
         """
         conversation c-1 of anonymous
@@ -53,7 +53,7 @@ def test_a_question_that_the_person_passes_over(watch: Watch):
     )
 
 
-def test_a_question_that_is_asked_until_the_answer_fits(watch: Watch):
+def test_a_question_may_be_asked_until_the_answer_is_valid(watch: Watch):
     def ask(state: MessagesState) -> dict[str, Any]:
         question = "How many?"
         while not (answer := interrupt(question)).isdigit():
@@ -83,7 +83,7 @@ def test_a_question_that_is_asked_until_the_answer_fits(watch: Watch):
     )
 
 
-def test_one_of_two_tools_asks_and_the_other_is_told_once(watch: Watch):
+def test_a_question_of_one_tool_does_not_repeat_the_other(watch: Watch):
     def shop() -> Any:
         @tool
         def look(item: str) -> str:
@@ -95,7 +95,7 @@ def test_one_of_two_tools_asks_and_the_other_is_told_once(watch: Watch):
             """Buy something."""
             return f"{interrupt('Sure?')}: bought {item}"
 
-        asked = asks(call("look", "l1", item="ink"), call("buy", "b1", item="ink"))
+        asked = tool_request(call("look", "l1", item="ink"), call("buy", "b1", item="ink"))
         return create_agent(model(asked, "It is yours."), [look, buy], checkpointer=InMemorySaver(), name="shop")
 
     watch(
@@ -127,7 +127,7 @@ def test_one_of_two_tools_asks_and_the_other_is_told_once(watch: Watch):
     )
 
 
-def test_the_functional_api_asks_and_goes_on(watch: Watch):
+def test_an_entrypoint_can_ask_and_resume(watch: Watch):
     def flow() -> Any:
         @task
         def ask(question: str) -> str:
@@ -163,7 +163,7 @@ def test_the_functional_api_asks_and_goes_on(watch: Watch):
     )
 
 
-def test_a_command_may_bring_new_words(watch: Watch):
+def test_a_resume_command_may_add_messages(watch: Watch):
     watch(
         """
         conversation c-1 of anonymous
@@ -182,14 +182,14 @@ def test_a_command_may_bring_new_words(watch: Watch):
     )
 
 
-def test_a_tool_that_the_program_runs_between_two_turns(watch: Watch):
-    """The graph ends with a request, as for tools that run in a browser; the next turn brings the result."""
+def test_a_tool_may_run_in_the_program_between_two_turns(watch: Watch):
+    """The graph ends with a tool call, as for tools that run in a browser. The next turn passes the result."""
 
     def browsing() -> Any:
-        speaker = model(asks(call("open_page", "p1", url="e.org")), "It is about cats.")
+        speaker = model(tool_request(call("open_page", "p1", url="e.org")), "It is about cats.")
         return one_node(lambda s: {"messages": [speaker.invoke(s["messages"])]}, "browsing")
 
-    seen = watch(
+    traced = watch(
         """
         conversation c-1 of anonymous
         user_message   "Draw a cat."
@@ -207,5 +207,5 @@ def test_a_tool_that_the_program_runs_between_two_turns(watch: Watch):
         """,
         *turns(browsing, ASKED, {"messages": [ToolMessage("Cats!", tool_call_id="p1", id="t1")]}),
     )
-    (called,) = seen.of("tool_call")
-    assert called["properties"]["requested_by"] == seen.of("llm")[0]["externalMessageId"]
+    (called,) = traced.of_type("tool_call")
+    assert called["properties"]["requested_by"] == traced.of_type("llm")[0]["externalMessageId"]

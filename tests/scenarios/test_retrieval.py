@@ -1,4 +1,4 @@
-"""Retrieval: what was found is told, is the context of the answer, and a part of its own in the prompt."""
+"""Retrieval: documents are recorded, are the context of the answer, and a component of the prompt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from langchain_core.runnables import Runnable, RunnablePassthrough
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from gati import observe
-from tests.scenarios.harness import Config, Watch, ways
+from tests.scenarios.harness import Config, Watch, each_method
 from tests.scenarios.scripts import model
 
 PAGES = [
@@ -48,8 +48,8 @@ def rag(**more: Any) -> Runnable[Any, Any]:
     )
 
 
-def test_a_rag_chain_tells_what_was_found_and_what_came_of_it(watch: Watch):
-    seen = watch(
+def test_a_rag_chain_reports_the_documents_and_the_answer_made_from_them(watch: Watch):
+    traced = watch(
         r"""
         prompt agent
           system "Answer from the handbook:\n"
@@ -62,17 +62,17 @@ def test_a_rag_chain_tells_what_was_found_and_what_came_of_it(watch: Watch):
           assistant_message "18.00 a day." context="A city bike costs 18.00 a day.\n\nHelmets are free with each bike."
           chain_end    completed
         """,
-        *ways(rag, "What does a bike cost?"),
+        *each_method(rag, "What does a bike cost?"),
     )
-    (found,) = seen.of("retrieval")
-    assert found["output"]["documents"][0] == {
+    (documents,) = traced.of_type("retrieval")
+    assert documents["output"]["documents"][0] == {
         "text": "A city bike costs 18.00 a day.",
         "metadata": {"page": 1, "score": 0.9},
         "score": 0.9,
     }
 
 
-def test_a_prompt_is_one_version_whatever_was_retrieved(watch: Watch):
+def test_retrieved_documents_do_not_create_new_prompt_versions(watch: Watch):
     def program(config: Config) -> Any:
         rag().invoke("What does a bike cost?", config)
         PAGES.append(Document("E-bikes cost 35.00."))
@@ -81,11 +81,11 @@ def test_a_prompt_is_one_version_whatever_was_retrieved(watch: Watch):
         finally:
             PAGES.pop()
 
-    seen = watch.trace(program)
-    assert len({m["properties"]["prompt_version"] for m in seen.of("llm")}) == 1
+    traced = watch.trace(program)
+    assert len({m["properties"]["prompt_version"] for m in traced.of_type("llm")}) == 1
 
 
-def test_a_retriever_that_fails_is_told(watch: Watch):
+def test_a_failing_retriever_is_reported(watch: Watch):
     watch(
         """
         user_message   "What does a bike cost?"
@@ -93,11 +93,11 @@ def test_a_retriever_that_fails_is_told(watch: Watch):
           retrieval    "What does a bike cost?" error ConnectionError: the index is down
           chain_end    error ConnectionError: the index is down
         """,
-        *ways(lambda: rag(fails=True), "What does a bike cost?"),
+        *each_method(lambda: rag(fails=True), "What does a bike cost?"),
     )
 
 
-def test_a_retriever_by_itself_belongs_to_the_conversation_around(watch: Watch):
+def test_a_standalone_retriever_call_belongs_to_the_surrounding_conversation(watch: Watch):
     def program(config: Config) -> Any:
         with observe.conversation("c-1", user_id="ada"):
             pages = Handbook().invoke("bikes?", config)
@@ -115,7 +115,7 @@ def test_a_retriever_by_itself_belongs_to_the_conversation_around(watch: Watch):
     )
 
 
-def test_a_vector_store_tells_its_searches_and_watched_embeddings_their_texts(watch: Watch):
+def test_a_vector_store_reports_searches_and_wrapped_embeddings_report_texts(watch: Watch):
     def program(config: Config) -> Any:
         pytest.importorskip("numpy", reason="needs numpy")
         embeddings = observe.wrap_embeddings(DeterministicFakeEmbedding(size=4))

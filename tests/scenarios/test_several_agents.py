@@ -1,4 +1,4 @@
-"""Several agents in one conversation: sub-agents, supervisors, handoffs; each keeps its prompt."""
+"""Several agents in one conversation: sub-agents, supervisors and handoffs. Each keeps its prompt."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from langgraph.types import Command
 from typing_extensions import TypedDict
 
 from tests.optional import create_agent
-from tests.scenarios.harness import Config, Watch, ways
-from tests.scenarios.scripts import asks, call, model, weather
+from tests.scenarios.harness import Config, Watch, each_method
+from tests.scenarios.scripts import call, model, tool_request, weather
 
 ASKED = {"messages": [("user", "Plan a day in Oslo.")]}
 BOTH = "invoke ainvoke"
@@ -22,7 +22,7 @@ BOTH = "invoke ainvoke"
 def test_a_sub_agent_in_a_tool_is_internal(watch: Watch):
     def planner() -> Any:
         forecaster = create_agent(
-            model(asks(call("weather", "w1", city="Oslo")), "Sunny all day."),
+            model(tool_request(call("weather", "w1", city="Oslo")), "Sunny all day."),
             [weather],
             system_prompt="You are a forecaster.",
             name="forecaster",
@@ -30,12 +30,12 @@ def test_a_sub_agent_in_a_tool_is_internal(watch: Watch):
 
         @tool
         def forecast(city: str) -> str:
-            """A forecast."""
+            """Return a forecast."""
             state = forecaster.invoke({"messages": [HumanMessage(f"Forecast for {city}, please.")]})
             return str(state["messages"][-1].text)
 
         return create_agent(
-            model(asks(call("forecast", "f1", city="Oslo")), "Take a walk."),
+            model(tool_request(call("forecast", "f1", city="Oslo")), "Take a walk."),
             [forecast],
             system_prompt="You plan days.",
             name="planner",
@@ -53,7 +53,7 @@ def test_a_sub_agent_in_a_tool_is_internal(watch: Watch):
             tool_call  forecast {"city":"Oslo"}
               workflow forecaster
                 task   model
-                  llm  gpt-4o-mini 10>5 $ calls=weather given human:"Forecast for Oslo, please." @2
+                  llm  gpt-4o-mini 10>5 $ calls=weather input human:"Forecast for Oslo, please." @2
                 task   tools
                   tool_call weather {"city":"Oslo"}
                     observation {"output":"sunny in Oslo"}
@@ -65,12 +65,12 @@ def test_a_sub_agent_in_a_tool_is_internal(watch: Watch):
           final_response "Take a walk." @1
           chain_end    completed
         """,
-        *ways(planner, ASKED, only=BOTH),
+        *each_method(planner, ASKED, only=BOTH),
     )
 
 
-def test_a_sub_agent_whose_words_are_the_answer_of_the_tool_and_of_the_turn(watch: Watch):
-    """A tool that answers directly hands on what the sub-agent said; it is told once as an answer."""
+def test_a_direct_answer_from_a_sub_agent_is_reported_once(watch: Watch):
+    """A tool with `return_direct` returns the answer of the sub-agent, which is recorded once."""
 
     def front() -> Any:
         @tool(return_direct=True)
@@ -79,7 +79,7 @@ def test_a_sub_agent_whose_words_are_the_answer_of_the_tool_and_of_the_turn(watc
             state = create_agent(model("Forty-two."), name="expert").invoke({"messages": [HumanMessage(question)]})
             return str(state["messages"][-1].text)
 
-        return create_agent(model(asks(call("ask_expert", question="The answer?"))), [ask_expert])
+        return create_agent(model(tool_request(call("ask_expert", question="The answer?"))), [ask_expert])
 
     watch(
         """
@@ -91,16 +91,16 @@ def test_a_sub_agent_whose_words_are_the_answer_of_the_tool_and_of_the_turn(watc
             tool_call  ask_expert {"question":"The answer?"}
               workflow expert
                 task   model
-                  llm  gpt-4o-mini 10>5 $ internal given human:"The answer?" => "Forty-two."
+                  llm  gpt-4o-mini 10>5 $ internal input human:"The answer?" => "Forty-two."
               observation {"output":"Forty-two."}
           final_response "Forty-two."
           chain_end    completed
         """,
-        *ways(front, ASKED, only=BOTH),
+        *each_method(front, ASKED, only=BOTH),
     )
 
 
-def test_a_supervisor_hands_over_by_command(watch: Watch):
+def test_a_supervisor_hands_over_with_a_command(watch: Watch):
     class Route(TypedDict):
         next: Literal["painter", "done"]
 
@@ -108,8 +108,8 @@ def test_a_supervisor_hands_over_by_command(watch: Watch):
         router = model('{"next": "painter"}', '{"next": "done"}')
 
         def supervisor(state: MessagesState) -> Command[Any]:
-            said = router.invoke([("system", "You route."), *state["messages"]]).text
-            return Command(goto="painter" if "painter" in said else END)
+            answer = router.invoke([("system", "You route."), *state["messages"]]).text
+            return Command(goto="painter" if "painter" in answer else END)
 
         builder = StateGraph(MessagesState)
         builder.add_node("supervisor", supervisor, destinations=("painter", END))
@@ -137,12 +137,12 @@ def test_a_supervisor_hands_over_by_command(watch: Watch):
           final_response "It is painted blue." @1
           chain_end    completed
         """,
-        *ways(supervised, ASKED),
+        *each_method(supervised, ASKED),
     )
 
 
 def transfer_to(name: str) -> Any:
-    """A handoff as swarms make it: a tool that leaves its own graph."""
+    """Return a handoff tool as swarms use it: it leaves its own graph."""
 
     @tool(f"transfer_to_{name}")
     def transfer(tool_call_id: Annotated[str, InjectedToolCallId]) -> Command[Any]:
@@ -167,10 +167,10 @@ def swarm(first: list[Any], second: list[Any]) -> Any:
     return builder.compile(name="shop", checkpointer=InMemorySaver())
 
 
-def test_a_handoff_of_a_swarm_is_no_error(watch: Watch):
+def test_a_swarm_handoff_is_not_an_error(watch: Watch):
     def program(config: Config) -> Any:
         graph = swarm(
-            [asks(call("transfer_to_support", "t1"))],
+            [tool_request(call("transfer_to_support", "t1"))],
             ["How can I help?", "Restart it."],
         )
         own = {**config, "configurable": {"thread_id": "c-1"}}
@@ -212,16 +212,16 @@ def test_a_handoff_of_a_swarm_is_no_error(watch: Watch):
 
 def test_agents_in_parallel_keep_their_prompts(watch: Watch):
     def team() -> Any:
-        def one(name: str, says: str) -> Any:
+        def speaker_node(name: str, text: str) -> Any:
             def node(state: MessagesState) -> dict[str, Any]:
-                reply = model(says).invoke([("system", f"You are {name}."), *state["messages"]])
-                return {"messages": [reply]} if name == "speaker" else {}
+                message = model(text).invoke([("system", f"You are {name}."), *state["messages"]])
+                return {"messages": [message]} if name == "speaker" else {}
 
             return node
 
         builder = StateGraph(MessagesState)
-        for name, says in (("critic", "Too long."), ("fact_checker", "True."), ("speaker", "Walk to the opera.")):
-            builder.add_node(name, one(name, says))
+        for name, text in (("critic", "Too long."), ("fact_checker", "True."), ("speaker", "Walk to the opera.")):
+            builder.add_node(name, speaker_node(name, text))
             builder.add_edge(START, name)
         return builder.compile(name="team")
 
@@ -241,6 +241,6 @@ def test_agents_in_parallel_keep_their_prompts(watch: Watch):
           final_response "Walk to the opera." @3
           chain_end    completed
         """,
-        *ways(team, ASKED, only="ainvoke"),
+        *each_method(team, ASKED, only="ainvoke"),
         unordered=True,
     )

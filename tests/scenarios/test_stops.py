@@ -1,4 +1,4 @@
-"""Programs that are stopped: what a person had read by then stays, and nothing waits for ever."""
+"""Programs that are stopped: the text read so far is kept, and nothing waits for ever."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POEM = "Roses are red, violets are blue."
 
 
 class Stopping(ScriptedChatModel):
-    """Raises after so many words of a stream."""
+    """Raises after `stops_after` chunks of a stream."""
 
     stops_after: int = 2
     error: Any = None
@@ -33,7 +33,7 @@ class Stopping(ScriptedChatModel):
 
 
 class Hanging(ScriptedChatModel):
-    """Never answers; its stream stops in mid sentence. `hangs` is set when it does."""
+    """Never finishes an answer: a stream stops after three chunks. Sets `hangs` when it stops."""
 
     hangs: Any = None
 
@@ -71,22 +71,22 @@ def graph(speaker: BaseChatModel | None = None) -> Any:
     )
 
 
-def taken(stream: Any, count: int) -> list[Any]:
-    """The first pieces of a stream that is then closed."""
+def read_some(stream: Any, count: int) -> list[Any]:
+    """Read `count` chunks of a stream, close it, and return them."""
     pieces = [next(stream) for _ in range(count)]
     stream.close()
     return pieces
 
 
-async def ataken(stream: Any, count: int) -> list[Any]:
+async def aread_some(stream: Any, count: int) -> list[Any]:
     pieces = [await anext(stream) for _ in range(count)]
     await stream.aclose()
     return pieces
 
 
-def test_a_models_stream_that_is_closed_early_keeps_what_was_read(watch: Watch):
+def test_a_model_stream_that_is_closed_early_keeps_the_text_read_so_far(watch: Watch):
     async def aprogram(config: Config) -> Any:
-        return await ataken(model(POEM).astream("A poem!", config), 3)
+        return await aread_some(model(POEM).astream("A poem!", config), 3)
 
     watch(
         """
@@ -94,14 +94,14 @@ def test_a_models_stream_that_is_closed_early_keeps_what_was_read(watch: Watch):
         llm            gpt-4o-mini ?>? aborted
           assistant_message "Roses are red, " aborted
         """,
-        lambda config: taken(model(POEM).stream("A poem!", config), 3),
+        lambda config: read_some(model(POEM).stream("A poem!", config), 3),
         aprogram,
     )
 
 
-def test_a_chains_stream_that_is_closed_early_keeps_what_was_read(watch: Watch):
+def test_a_chain_stream_that_is_closed_early_keeps_the_text_read_so_far(watch: Watch):
     async def aprogram(config: Config) -> Any:
-        return await ataken((chain() | StrOutputParser()).astream({"text": "A poem!"}, config), 3)
+        return await aread_some((chain() | StrOutputParser()).astream({"text": "A poem!"}, config), 3)
 
     watch(
         """
@@ -113,9 +113,9 @@ def test_a_chains_stream_that_is_closed_early_keeps_what_was_read(watch: Watch):
           chain_end    aborted
         """,
         aprogram,
-        lambda config: taken(chain().stream({"text": "A poem!"}, config), 3),
+        lambda config: read_some(chain().stream({"text": "A poem!"}, config), 3),
     )
-    # With a parser behind it LangChain lets the model speak to its end, unheard; its tokens count.
+    # If a parser follows, LangChain runs the model to its end, so its tokens are counted.
     watch(
         """
         prompt agent "Be brief."
@@ -125,11 +125,11 @@ def test_a_chains_stream_that_is_closed_early_keeps_what_was_read(watch: Watch):
           assistant_message "Roses are red, " aborted
           chain_end    aborted
         """,
-        lambda config: taken((chain() | StrOutputParser()).stream({"text": "A poem!"}, config), 3),
+        lambda config: read_some((chain() | StrOutputParser()).stream({"text": "A poem!"}, config), 3),
     )
 
 
-def test_a_stream_that_is_forgotten_is_closed_when_it_is_collected(watch: Watch):
+def test_a_stream_that_is_never_closed_ends_when_it_is_garbage_collected(watch: Watch):
     def program(config: Config) -> Any:
         stream = model(POEM).stream("A poem!", config)
         pieces = [next(stream), next(stream)]
@@ -147,7 +147,7 @@ def test_a_stream_that_is_forgotten_is_closed_when_it_is_collected(watch: Watch)
     )
 
 
-def test_a_stream_that_nobody_finishes_is_unfinished(watch: Watch):
+def test_a_stream_that_is_never_read_to_the_end_is_unfinished(watch: Watch):
     kept = []
 
     def program(config: Config) -> Any:
@@ -165,16 +165,16 @@ def test_a_stream_that_nobody_finishes_is_unfinished(watch: Watch):
     )
 
 
-def test_a_graphs_stream_that_is_closed_in_mid_answer_is_aborted(watch: Watch):
+def test_a_graph_stream_that_is_closed_during_the_answer_is_aborted(watch: Watch):
     def program(config: Config) -> Any:
         asked = {"messages": [("user", "A poem!")]}
-        return [chunk.content for chunk, _ in taken(graph().stream(asked, config, stream_mode="messages"), 3)]
+        return [chunk.content for chunk, _ in read_some(graph().stream(asked, config, stream_mode="messages"), 3)]
 
     async def aprogram(config: Config) -> Any:
         asked = {"messages": [("user", "A poem!")]}
         return [
             chunk.content
-            for chunk, _ in await ataken(
+            for chunk, _ in await aread_some(
                 graph(Hanging(replies=[POEM])).astream(asked, config, stream_mode="messages"), 3
             )
         ]
@@ -190,7 +190,7 @@ def test_a_graphs_stream_that_is_closed_in_mid_answer_is_aborted(watch: Watch):
         """,
         aprogram,
     )
-    # A thread cannot be stopped: the node goes on to its end, and the person had read by then what the stream held.
+    # A thread cannot be stopped: the node runs to its end, and the user has read the whole stream.
     watch(
         """
         user_message   "A poem!"
@@ -204,11 +204,11 @@ def test_a_graphs_stream_that_is_closed_in_mid_answer_is_aborted(watch: Watch):
     )
 
 
-def test_who_stops_reading_after_the_last_word_stopped_nothing(watch: Watch):
+def test_closing_a_stream_after_its_last_token_does_not_abort_the_turn(watch: Watch):
     def program(config: Config) -> Any:
         return [
             chunk["answer"]["messages"][0].text
-            for chunk in taken(graph().stream({"messages": ["A poem!"]}, config, stream_mode="updates"), 1)
+            for chunk in read_some(graph().stream({"messages": ["A poem!"]}, config, stream_mode="updates"), 1)
         ]
 
     watch(
@@ -250,13 +250,13 @@ def test_a_cancelled_call_is_aborted(watch: Watch):
 
 
 async def timed_out(work: Any, hangs: asyncio.Event) -> Any:
-    """Waits for work in vain, once its model hangs."""
+    """Wait for `work` with a timeout that starts when its model hangs."""
     task = asyncio.ensure_future(work)
     await hangs.wait()
     return await asyncio.wait_for(task, 0.001)
 
 
-def test_a_timeout_in_mid_answer_keeps_what_was_said(watch: Watch):
+def test_a_timeout_during_the_answer_keeps_the_partial_text(watch: Watch):
     async def program(config: Config) -> Any:
         read, hangs = [], asyncio.Event()
 
@@ -299,7 +299,7 @@ def test_a_graph_that_times_out_is_aborted(watch: Watch):
     )
 
 
-def test_control_c_is_aborted(watch: Watch):
+def test_a_keyboard_interrupt_aborts_the_turn(watch: Watch):
     watch(
         """
         prompt agent "Be brief."
@@ -325,7 +325,7 @@ def test_control_c_is_aborted(watch: Watch):
     )
 
 
-def test_a_model_that_breaks_in_mid_answer_keeps_what_was_said(watch: Watch):
+def test_a_model_error_during_the_answer_keeps_the_partial_text(watch: Watch):
     broken = Stopping(replies=[POEM], error=ConnectionError("lost"))
 
     async def aprogram(config: Config) -> Any:
@@ -345,7 +345,7 @@ def test_a_model_that_breaks_in_mid_answer_keeps_what_was_said(watch: Watch):
     )
 
 
-def test_a_stop_before_the_first_word_leaves_no_answer(watch: Watch):
+def test_a_turn_stopped_before_the_first_token_has_no_answer(watch: Watch):
     watch(
         """
         prompt agent "Be brief."

@@ -50,7 +50,7 @@ def own(config: Config) -> Config:
 
 
 @pytest.mark.parametrize("mode", [*MODES, MODES])
-def test_every_stream_mode(watch: Watch, mode: Any):
+def test_every_stream_mode_delivers_the_same_messages(watch: Watch, mode: Any):
     def stream(config: Config) -> int:
         return len(list(artist().stream(ASKED, own(config), stream_mode=mode, subgraphs=True)))
 
@@ -60,13 +60,13 @@ def test_every_stream_mode(watch: Watch, mode: Any):
     watch(GOLDEN, stream, astream)
 
 
-def test_tokens_of_a_messages_stream_have_a_first_token(watch: Watch):
-    seen = watch.trace(lambda config: len(list(artist().stream(ASKED, own(config), stream_mode="messages"))))
-    (call,) = seen.of("llm")
+def test_stream_mode_messages_records_the_first_token(watch: Watch):
+    traced = watch.trace(lambda config: len(list(artist().stream(ASKED, own(config), stream_mode="messages"))))
+    (call,) = traced.of_type("llm")
     assert call["properties"]["time_to_first_token_ms"] >= 0
 
 
-def test_astream_events_version_2(watch: Watch):
+def test_astream_events_v2_delivers_the_same_messages(watch: Watch):
     async def program(config: Config) -> Any:
         return [event["event"] async for event in artist().astream_events(ASKED, own(config), version="v2")]
 
@@ -74,7 +74,7 @@ def test_astream_events_version_2(watch: Watch):
 
 
 @version_3
-def test_astream_events_version_3(watch: Watch):
+def test_astream_events_v3_delivers_the_same_messages(watch: Watch):
     async def program(config: Config) -> Any:
         stream = await artist().astream_events(ASKED, own(config), version="v3")
         return (await stream.output())["messages"][-1].text
@@ -83,7 +83,7 @@ def test_astream_events_version_3(watch: Watch):
 
 
 @version_3
-def test_stream_events_version_3(watch: Watch):
+def test_stream_events_v3_delivers_the_same_messages(watch: Watch):
     def program(config: Config) -> Any:
         return artist().stream_events(ASKED, own(config), version="v3").output["messages"][-1].text
 
@@ -91,7 +91,7 @@ def test_stream_events_version_3(watch: Watch):
 
 
 @version_3
-def test_events_of_a_model_version_3(watch: Watch):
+def test_astream_events_v3_of_a_model_delivers_a_turn(watch: Watch):
     async def program(config: Config) -> Any:
         stream = await model("A fine cat.").astream_events("Draw a cat.", config, version="v3")
         return (await stream).text
@@ -107,7 +107,7 @@ def test_events_of_a_model_version_3(watch: Watch):
 
 
 @version_3
-def test_version_3_tells_the_first_token(watch: Watch):
+def test_astream_events_v3_records_the_first_token(watch: Watch):
     async def program(config: Config) -> Any:
         stream = await model("A fine cat.").astream_events("Draw a cat.", config, version="v3")
         return (await stream).text
@@ -117,5 +117,5 @@ def test_version_3_tells_the_first_token(watch: Watch):
         return (await stream.output())["messages"][-1].text
 
     for started in (program, of_graph):
-        (call,) = watch.trace(started).of("llm")
+        (call,) = watch.trace(started).of_type("llm")
         assert 0 <= call["properties"]["time_to_first_token_ms"] <= call["properties"]["latency_ms"]

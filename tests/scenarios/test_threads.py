@@ -1,4 +1,4 @@
-"""Conversations of several turns: each turn tells what is new, however the program keeps its history."""
+"""Conversations of several turns: each turn reports only new messages, however history is kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from langgraph.graph.message import REMOVE_ALL_MESSAGES
 
 from gati import observe
 from tests.scenarios.harness import Config, Program, Watch
-from tests.scenarios.scripts import asks, call, model, weather
+from tests.scenarios.scripts import call, model, tool_request, weather
 
 ASKED = ["Hello.", "How is Oslo?", "yes", "And Rome?", "yes"]
 ANSWERED = [
@@ -26,10 +26,10 @@ ANSWERED = [
 
 
 def golden(name: str = "chat", tools: bool = False) -> str:
-    """Five turns, each with nothing but its own words."""
+    """Return the golden of five turns, each with only its own messages."""
     lines = ["conversation c-1 of anonymous"]
-    for said, answer in zip(ASKED, ANSWERED, strict=True):
-        lines += [f'user_message   "{said}"', f"chain_start    {name}"]
+    for text, answer in zip(ASKED, ANSWERED, strict=True):
+        lines += [f'user_message   "{text}"', f"chain_start    {name}"]
         if tools:
             lines += [
                 "  task         model",
@@ -48,7 +48,7 @@ def own(config: Config, **more: Any) -> Config:
 
 
 def chat(saver: Any = None, speaker: Any = None) -> Any:
-    """A graph in which a model answers."""
+    """Return a graph in which a model answers."""
     speaking = speaker or model(*ANSWERED)
     builder = StateGraph(MessagesState)
     builder.add_node("model", lambda state: {"messages": [speaking.invoke(state["messages"])]})
@@ -57,7 +57,7 @@ def chat(saver: Any = None, speaker: Any = None) -> Any:
 
 
 def both(turns: Any) -> list[Program]:
-    """`turns(ask)` with an `ask` that invokes or streams."""
+    """Return `turns` as two programs: one invokes the graph, the other streams it."""
 
     def invoke(config: Config) -> Any:
         return turns(config, lambda graph, given, own: graph.invoke(given, own))
@@ -68,26 +68,26 @@ def both(turns: Any) -> list[Program]:
     return [invoke, stream]
 
 
-def test_five_turns_with_a_checkpointer(watch: Watch):
+def test_a_checkpointed_graph_reports_only_new_messages(watch: Watch):
     def turns(config: Config, ask: Any) -> Any:
         graph = chat(InMemorySaver())
-        return [ask(graph, {"messages": [("user", said)]}, own(config))["messages"][-1].text for said in ASKED]
+        return [ask(graph, {"messages": [("user", text)]}, own(config))["messages"][-1].text for text in ASKED]
 
     watch(golden(), *both(turns))
 
 
-def test_five_turns_of_an_agent_with_tools(watch: Watch):
+def test_a_checkpointed_agent_reports_only_new_messages(watch: Watch):
     def turns(config: Config, ask: Any) -> Any:
-        replies = [r for n, a in enumerate(ANSWERED) for r in (asks(call("weather", f"c{n}", city="Oslo")), a)]
+        replies = [r for n, a in enumerate(ANSWERED) for r in (tool_request(call("weather", f"c{n}", city="Oslo")), a)]
         agent = create_agent(model(*replies), [weather], checkpointer=InMemorySaver(), name="chat")
-        return [ask(agent, {"messages": [("user", said)]}, own(config))["messages"][-1].text for said in ASKED]
+        return [ask(agent, {"messages": [("user", text)]}, own(config))["messages"][-1].text for text in ASKED]
 
     watch(golden(tools=True), *both(turns))
 
 
 @pytest.mark.parametrize("form", ["objects", "dicts", "tuples"])
-def test_five_turns_with_the_whole_history_passed_each_time(watch: Watch, form: str):
-    def told(message: AnyMessage) -> Any:
+def test_a_program_that_passes_the_whole_history_reports_only_new_messages(watch: Watch, form: str):
+    def in_form(message: AnyMessage) -> Any:
         if form == "objects":
             return message
         role = "user" if message.type == "human" else "assistant"
@@ -95,21 +95,21 @@ def test_five_turns_with_the_whole_history_passed_each_time(watch: Watch, form: 
 
     def turns(config: Config, ask: Any) -> Any:
         graph, history, answers = chat(), [], []
-        for said in ASKED:
-            history.append(told(HumanMessage(said)))
+        for text in ASKED:
+            history.append(in_form(HumanMessage(text)))
             answers.append(ask(graph, {"messages": history}, {**config, "metadata": {"conversation_id": "c-1"}}))
-            history.append(told(answers[-1]["messages"][-1]))
+            history.append(in_form(answers[-1]["messages"][-1]))
         return [state["messages"][-1].text for state in answers]
 
     watch(golden(), *both(turns))
 
 
-def test_five_turns_with_a_trimmed_history(watch: Watch):
+def test_a_trimmed_history_reports_only_new_messages(watch: Watch):
     def turns(config: Config, ask: Any) -> Any:
         history: list[AnyMessage] = []
         graph, answers = chat(), []
-        for said in ASKED:
-            history.append(HumanMessage(said))
+        for text in ASKED:
+            history.append(HumanMessage(text))
             kept = trim_messages(history, max_tokens=3, token_counter=len, start_on="human")
             state = ask(graph, {"messages": kept}, {**config, "metadata": {"conversation_id": "c-1"}})
             history.append(state["messages"][-1])
@@ -119,7 +119,7 @@ def test_five_turns_with_a_trimmed_history(watch: Watch):
     watch(golden(), *both(turns))
 
 
-def test_a_history_trimmed_inside_the_graph(watch: Watch):
+def test_a_history_trimmed_inside_the_graph_reports_only_new_messages(watch: Watch):
     def turns(config: Config, ask: Any) -> Any:
         speaking = model(*ANSWERED)
 
@@ -131,12 +131,12 @@ def test_a_history_trimmed_inside_the_graph(watch: Watch):
         builder.add_node("model", answer)
         builder.add_edge(START, "model")
         graph = builder.compile(name="chat", checkpointer=InMemorySaver())
-        return [ask(graph, {"messages": [("user", said)]}, own(config))["messages"][-1].text for said in ASKED]
+        return [ask(graph, {"messages": [("user", text)]}, own(config))["messages"][-1].text for text in ASKED]
 
     watch(golden(), *both(turns))
 
 
-def test_messages_that_are_removed_stay_told(watch: Watch):
+def test_removed_messages_are_not_reported_again(watch: Watch):
     def turns(config: Config, ask: Any) -> Any:
         speaking = model(*ANSWERED)
 
@@ -149,12 +149,12 @@ def test_messages_that_are_removed_stay_told(watch: Watch):
         builder.add_edge(START, "forget")
         builder.add_edge("forget", "model")
         graph = builder.compile(name="chat", checkpointer=InMemorySaver())
-        return [ask(graph, {"messages": [("user", said)]}, own(config))["messages"][-1].text for said in ASKED]
+        return [ask(graph, {"messages": [("user", text)]}, own(config))["messages"][-1].text for text in ASKED]
 
     watch(golden().replace("  task         model", "  task         forget\n  task         model"), *both(turns))
 
 
-def test_what_the_program_puts_into_the_thread_between_turns_is_no_turn(watch: Watch):
+def test_a_state_update_between_turns_is_not_a_turn(watch: Watch):
     def turns(config: Config, ask: Any) -> Any:
         graph = chat(InMemorySaver(), model("Hello.", "It is noted."))
         ask(graph, {"messages": [HumanMessage("Hi.", id="h1")]}, own(config))
@@ -174,7 +174,7 @@ def test_what_the_program_puts_into_the_thread_between_turns_is_no_turn(watch: W
         user_message   "Thanks."
         chain_start    chat
           task         model
-            llm        gpt-4o-mini 10>5 $ given human:"(the customer moved to Rome)" given ai:"Understood."
+            llm        gpt-4o-mini 10>5 $ input human:"(the customer moved to Rome)" input ai:"Understood."
           final_response "It is noted."
           chain_end    completed
         """,
@@ -182,7 +182,7 @@ def test_what_the_program_puts_into_the_thread_between_turns_is_no_turn(watch: W
     )
 
 
-def test_several_messages_of_a_person_in_one_turn(watch: Watch):
+def test_several_user_messages_in_one_turn_are_each_reported(watch: Watch):
     def turns(config: Config, ask: Any) -> Any:
         graph = chat(InMemorySaver(), model("Hello."))
         given = [HumanMessage("Hi.", id="h1"), HumanMessage("Are you there?", id="h2")]
@@ -203,14 +203,14 @@ def test_several_messages_of_a_person_in_one_turn(watch: Watch):
     )
 
 
-def test_a_system_message_in_mid_conversation(watch: Watch):
+def test_a_system_message_in_a_later_turn_is_reported(watch: Watch):
     def turns(config: Config, ask: Any) -> Any:
         graph = chat(InMemorySaver(), model("Hello.", "Bonjour."))
         ask(graph, {"messages": [HumanMessage("Hi.", id="h1")]}, own(config))
         given = [HumanMessage("In French, please.", id="h2"), SystemMessage("Speak French from now on.", id="s1")]
         return ask(graph, {"messages": given}, own(config))["messages"][-1].text
 
-    seen = watch(
+    traced = watch(
         """
         conversation c-1 of anonymous
         user_message   "Hi."
@@ -229,17 +229,17 @@ def test_a_system_message_in_mid_conversation(watch: Watch):
         """,
         *both(turns),
     )
-    assert len(seen.of("system_message")) == 1
+    assert len(traced.of_type("system_message")) == 1
 
 
-def test_a_history_that_began_before_gati_watched_is_told_once(watch: Watch):
+def test_a_history_from_before_gati_is_imported_once(watch: Watch):
     def turns(config: Config, ask: Any) -> Any:
         graph = chat(speaker=model("Fine.", "Sunny."))
         history: list[Any] = [("user", "Hello."), ("assistant", "Hello, who are you?"), ("user", "I am Ada. And you?")]
-        whose = {**config, "metadata": {"conversation_id": "c-1"}}
-        first = ask(graph, {"messages": history}, whose)["messages"][-1].text
+        identity_of = {**config, "metadata": {"conversation_id": "c-1"}}
+        first = ask(graph, {"messages": history}, identity_of)["messages"][-1].text
         history += [("assistant", first), ("user", "How is Oslo?")]
-        return ask(graph, {"messages": history}, whose)["messages"][-1].text
+        return ask(graph, {"messages": history}, identity_of)["messages"][-1].text
 
     watch(
         """
@@ -264,8 +264,8 @@ def test_a_history_that_began_before_gati_watched_is_told_once(watch: Watch):
     )
 
 
-def test_a_checkpointed_thread_goes_on_in_a_process_that_did_not_see_its_beginning(watch: Watch):
-    """Its earlier turns were delivered by the process that made them; nothing of them is told again."""
+def test_a_checkpointed_thread_continues_in_another_process(watch: Watch):
+    """Another process delivered the earlier turns. Nothing of them is delivered again."""
 
     def unseen(config: Config) -> Any:
         graph = chat(InMemorySaver(), model("Hello.", "Sunny."))

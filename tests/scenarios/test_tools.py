@@ -1,4 +1,4 @@
-"""Every way in which a tool can return, fail or never run."""
+"""The ways in which a tool can return, fail or never run."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import Command
 
 from tests.optional import create_agent
-from tests.scenarios.harness import Program, Watch, ways
-from tests.scenarios.scripts import asks, call, model, says, weather
+from tests.scenarios.harness import Program, Watch, each_method
+from tests.scenarios.scripts import call, model, reply, tool_request, weather
 
 BOTH = "invoke ainvoke"
 
 
 def asked(used: Any, *replies: Any, only: str = BOTH, **args: Any) -> list[Program]:
-    """Programs of an agent that is asked to do something and calls one tool for it."""
-    answers = replies or (asks(call(used.name, **args)), "Done.")
-    return ways(lambda: create_agent(model(*answers), [used]), {"messages": [("user", "Do it.")]}, only=only)
+    """Return programs of an agent that calls one tool."""
+    answers = replies or (tool_request(call(used.name, **args)), "Done.")
+    return each_method(lambda: create_agent(model(*answers), [used]), {"messages": [("user", "Do it.")]}, only=only)
 
 
 def turn(*of_tool: str, called: str, answer: str = '"Done."') -> str:
-    """The golden of `asked`, where only what the tool tells differs."""
+    """Return the golden of `asked` with these lines of the tool."""
     return "\n".join(
         [
             'user_message   "Do it."',
@@ -44,7 +44,7 @@ def turn(*of_tool: str, called: str, answer: str = '"Done."') -> str:
 # -- results ----------------------------------------------------------------------------------------
 
 
-def test_a_tool_that_returns_content_and_artifact(watch: Watch):
+def test_a_tool_may_return_content_and_artifact(watch: Watch):
     @tool(response_format="content_and_artifact")
     def rows(table: str) -> tuple[str, Any]:
         """Rows of a table."""
@@ -60,7 +60,7 @@ def test_a_tool_that_returns_content_and_artifact(watch: Watch):
     )
 
 
-def test_a_tool_that_returns_content_blocks(watch: Watch):
+def test_a_tool_may_return_content_blocks(watch: Watch):
     @tool
     def picture() -> list[dict[str, Any]]:
         """A picture."""
@@ -77,7 +77,7 @@ def test_a_tool_that_returns_content_blocks(watch: Watch):
     )
 
 
-def test_a_tool_that_returns_an_object(watch: Watch):
+def test_a_tool_may_return_an_object(watch: Watch):
     @tool
     def price(bikes: int) -> dict[str, Any]:
         """The price."""
@@ -89,7 +89,7 @@ def test_a_tool_that_returns_an_object(watch: Watch):
     )
 
 
-def test_a_tool_that_returns_nothing(watch: Watch):
+def test_a_tool_may_return_nothing(watch: Watch):
     @tool
     def silence() -> None:
         """Nothing."""
@@ -97,7 +97,7 @@ def test_a_tool_that_returns_nothing(watch: Watch):
     watch(turn("tool_call  silence {}", '  observation {"output":null}', called="silence"), *asked(silence))
 
 
-def test_a_tool_that_returns_a_command(watch: Watch):
+def test_a_tool_may_return_a_command(watch: Watch):
     @tool
     def remember(fact: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> Command[Any]:
         """Keep a fact."""
@@ -109,7 +109,7 @@ def test_a_tool_that_returns_a_command(watch: Watch):
     )
 
 
-def test_injected_state_is_no_argument_of_the_model(watch: Watch):
+def test_injected_state_is_not_reported_as_an_argument(watch: Watch):
     @tool
     def count(of: str, state: Annotated[dict[str, Any], InjectedState]) -> str:
         """How many messages there are."""
@@ -120,7 +120,7 @@ def test_injected_state_is_no_argument_of_the_model(watch: Watch):
     )
 
 
-def test_a_tool_that_answers_the_person_itself(watch: Watch):
+def test_a_tool_with_return_direct_gives_the_answer(watch: Watch):
     @tool(return_direct=True)
     def hours() -> str:
         """Opening hours."""
@@ -142,21 +142,21 @@ def test_a_tool_that_answers_the_person_itself(watch: Watch):
     )
 
 
-def test_a_tool_by_itself_is_a_call_without_a_conversation(watch: Watch):
+def test_a_standalone_tool_call_has_no_conversation(watch: Watch):
     watch(
         """
         tool_call      weather {"city":"Oslo"}
           observation  {"output":"sunny in Oslo"}
         """,
-        *ways(lambda: weather, {"city": "Oslo"}, only=BOTH),
-        *ways(lambda: weather, call("weather", city="Oslo"), only=BOTH),
+        *each_method(lambda: weather, {"city": "Oslo"}, only=BOTH),
+        *each_method(lambda: weather, call("weather", city="Oslo"), only=BOTH),
     )
     watch(
         """
         tool_call      weather {"input":"Oslo"}
           observation  {"output":"sunny in Oslo"}
         """,
-        *ways(lambda: weather, "Oslo", only=BOTH),
+        *each_method(lambda: weather, "Oslo", only=BOTH),
     )
 
 
@@ -165,7 +165,7 @@ def test_a_tool_by_itself_is_a_call_without_a_conversation(watch: Watch):
 
 @tool
 def broken() -> str:
-    """It raises."""
+    """Raise."""
     raise ValueError("it is broken")
 
 
@@ -185,10 +185,10 @@ def test_a_tool_that_raises_ends_the_turn(watch: Watch):
     )
 
 
-def test_a_failure_that_the_tool_itself_handles(watch: Watch):
+def test_a_failure_handled_by_the_tool_is_reported_as_handled(watch: Watch):
     @tool
     def fussy() -> str:
-        """It refuses."""
+        """Refuse."""
         raise ToolException("not today")
 
     fussy.handle_tool_error = True
@@ -196,7 +196,7 @@ def test_a_failure_that_the_tool_itself_handles(watch: Watch):
 
 
 @pytest.mark.filterwarnings("ignore:create_react_agent")
-def test_a_failure_that_the_tool_node_handles(watch: Watch):
+def test_a_failure_handled_by_the_tool_node_is_reported_as_handled(watch: Watch):
     from langgraph.prebuilt import create_react_agent
 
     watch(
@@ -213,9 +213,9 @@ def test_a_failure_that_the_tool_node_handles(watch: Watch):
           final_response "Sorry."
           chain_end    completed
         """,
-        *ways(
+        *each_method(
             lambda: create_react_agent(
-                model(asks(call("broken")), "Sorry."), ToolNode([broken], handle_tool_errors=True)
+                model(tool_request(call("broken")), "Sorry."), ToolNode([broken], handle_tool_errors=True)
             ),
             {"messages": [("user", "Do it.")]},
             only=BOTH,
@@ -223,20 +223,20 @@ def test_a_failure_that_the_tool_node_handles(watch: Watch):
     )
 
 
-def test_invalid_arguments(watch: Watch):
-    seen = watch.trace(asked(weather, asks(call("weather", town="Oslo")), "Sorry.")[0])
-    (error,) = seen.of("tool_error")
+def test_invalid_arguments_are_reported(watch: Watch):
+    traced = watch.trace(asked(weather, tool_request(call("weather", town="Oslo")), "Sorry.")[0])
+    (error,) = traced.of_type("tool_error")
     assert error["output"]["type"] == "ValidationError"
     assert error["properties"]["handled"] is True
-    (called,) = seen.of("tool_call")
+    (called,) = traced.of_type("tool_call")
     assert called["input"] == {"town": "Oslo"}
-    assert seen.transcript() == [("user", "Do it."), ("assistant", "Sorry.")]
+    assert traced.transcript() == [("user", "Do it."), ("assistant", "Sorry.")]
 
 
 # -- calls that never run ------------------------------------------------------------------------------
 
 
-def test_an_unknown_tool_is_visible(watch: Watch):
+def test_a_call_of_an_unknown_tool_is_reported(watch: Watch):
     watch(
         """
         user_message   "Do it."
@@ -251,13 +251,13 @@ def test_an_unknown_tool_is_visible(watch: Watch):
           final_response "Sorry."
           chain_end    completed
         """,
-        *asked(weather, asks(call("wether", city="Oslo")), "Sorry."),
+        *asked(weather, tool_request(call("wether", city="Oslo")), "Sorry."),
     )
 
 
-def test_a_call_that_is_no_json_stays_visible(watch: Watch):
+def test_a_tool_call_with_invalid_json_is_reported(watch: Watch):
     invalid = {"name": "weather", "args": '{"city": ', "id": "c9", "error": "not JSON", "type": "invalid_tool_call"}
-    seen = watch(
+    traced = watch(
         """
         user_message   "Do it."
         chain_start    LangGraph
@@ -267,12 +267,12 @@ def test_a_call_that_is_no_json_stays_visible(watch: Watch):
                 tool_error InvalidToolCall: not JSON handled
           chain_end    completed
         """,
-        *asked(weather, AIMessage("", invalid_tool_calls=[invalid], usage_metadata=says("").usage_metadata)),
+        *asked(weather, AIMessage("", invalid_tool_calls=[invalid], usage_metadata=reply("").usage_metadata)),
     )
-    assert seen.of("final_response") == []
+    assert traced.of_type("final_response") == []
 
 
-def test_the_same_call_by_a_model_twice_is_told_twice(watch: Watch):
+def test_identical_tool_calls_are_reported_separately(watch: Watch):
     watch(
         """
         user_message   "Do it."
@@ -292,12 +292,17 @@ def test_the_same_call_by_a_model_twice_is_told_twice(watch: Watch):
           final_response "Done."
           chain_end    completed
         """,
-        *asked(weather, asks(call("weather", "c1", city="Oslo")), asks(call("weather", "c2", city="Oslo")), "Done."),
+        *asked(
+            weather,
+            tool_request(call("weather", "c1", city="Oslo")),
+            tool_request(call("weather", "c2", city="Oslo")),
+            "Done.",
+        ),
     )
 
 
-def test_ids_that_a_provider_uses_again_are_new_calls(watch: Watch):
-    seen = watch(
+def test_tool_calls_with_a_reused_id_are_reported_separately(watch: Watch):
+    traced = watch(
         """
         user_message   "Do it."
         chain_start    LangGraph
@@ -328,12 +333,12 @@ def test_ids_that_a_provider_uses_again_are_new_calls(watch: Watch):
         """,
         *asked(
             weather,
-            asks(call("weather", "call_0", city="Oslo")),
-            asks(call("wether", "call_0", city="Rome")),
-            asks(call("wether", "call_0", city="Bern")),
-            asks(call("weather", "call_0", city="Rome")),
+            tool_request(call("weather", "call_0", city="Oslo")),
+            tool_request(call("wether", "call_0", city="Rome")),
+            tool_request(call("wether", "call_0", city="Bern")),
+            tool_request(call("weather", "call_0", city="Rome")),
             "Done.",
         ),
     )
-    askers = [m["externalMessageId"] for m in seen.of("llm")]
-    assert [m["properties"]["requested_by"] for m in seen.of("tool_call")] == askers[:4]
+    askers = [m["externalMessageId"] for m in traced.of_type("llm")]
+    assert [m["properties"]["requested_by"] for m in traced.of_type("tool_call")] == askers[:4]

@@ -1,4 +1,4 @@
-"""The long form by hand: ``python -m tests.soak --minutes 240``. A line a minute; ends at the first leak."""
+"""Run the soak test: ``python -m tests.soak --minutes 240``. Prints a line per minute; stops at the first leak."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from tests.soak.soak import leaks, live
+from tests.soak.runner import leaks, soak_for
 
 
 def main() -> None:
-    """Talk for so long, and measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run turns for the given time, and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for now in live(Path(folder), given.minutes * 60, given.seed):
+        for reading in soak_for(Path(folder), arguments.minutes * 60, arguments.seed):
             print(
-                f"{now.seconds:8.0f} s  {now.turns:9,} turns  {now.rss / 1e6:7.1f} MB  {now.threads} threads",
+                f"{reading.seconds:8.0f} s  {reading.turns:9,} turns  {reading.rss / 1e6:7.1f} MB  {reading.threads} threads",
                 flush=True,
             )
-            if found := leaks(now):
-                raise SystemExit(f"leaks: {found}")
+            if leaked := leaks(reading):
+                raise SystemExit(f"leaks: {leaked}")
 
 
 if __name__ == "__main__":

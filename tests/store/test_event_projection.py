@@ -31,24 +31,24 @@ def made(kind: str, **data: Any) -> list[tuple[str, Any]]:
         ({"messages": [{"role": "user", "content": "Hi?"}, "odd"]}, "Hi?"),
     ],
 )
-def test_a_question_is_found_where_programs_keep_it(given: Any, text: str) -> None:
+def test_the_input_is_found_under_the_usual_keys(given: Any, text: str) -> None:
     assert made("agent_start", input=given)[0] == ("user_message", text)
 
 
 @pytest.mark.parametrize("given", [None, {}, {"messages": "none"}, {"messages": []}, {"messages": [{"type": "ai"}]}, 7])
-def test_where_nobody_asked_there_is_no_question(given: Any) -> None:
+def test_an_agent_start_without_user_input_has_no_user_message(given: Any) -> None:
     assert [kind for kind, _ in made("agent_start", input=given)] == ["chain_start"]
 
 
-def test_an_answer_is_the_last_that_was_said() -> None:
+def test_the_answer_is_the_last_assistant_message() -> None:
     gave = {"messages": [{"role": "assistant", "content": "One"}, {"type": "ai", "content": "Two"}]}
     assert made("agent_end", output=gave)[0] == ("final_response", "Two")
 
 
-def test_a_retrieval_tells_its_query_and_its_documents() -> None:
+def test_a_retrieval_has_its_query_and_documents() -> None:
     assert made("retrieval", query="q", documents=[{"text": "a"}]) == [("retrieval", {"query": "q"})]
     assert made("retrieval") == [("retrieval", {"query": ""})]
 
 
-def test_an_event_of_another_kind_is_told_by_its_name() -> None:
+def test_an_unknown_event_type_becomes_a_callback_step() -> None:
     assert made("clicked", button="red") == [("callback", {"name": "clicked", "data": {"button": "red"}})]

@@ -32,7 +32,7 @@ def texts(store: Store, conversation: str | None = None) -> list[Any]:
     return [message.get("content") for message in queries.wire_messages(store, conversation)]
 
 
-def test_a_message_is_kept_once_however_often_it_comes(store: Store) -> None:
+def test_a_message_sent_twice_is_stored_once(store: Store) -> None:
     first = store.ingest(body("c", said("a", "hello"), said("a", "hello"), said("b", "bye", 1)))
     second = store.ingest(body("c", said("b", "bye", 1), said("d", "again", 2)))
     assert [m["status"] for m in first["messages"]] == ["created", "deduplicated", "created"]
@@ -47,29 +47,29 @@ def test_the_same_message_id_in_another_conversation_is_another_message(store: S
     assert answer["messages"][0]["status"] == "created"
 
 
-def test_a_conversation_id_belongs_to_one_product(store: Store) -> None:
+def test_the_same_conversation_id_in_another_product_is_another_conversation(store: Store) -> None:
     first = store.ingest(body("c", said("a", "one"), productId="11111111-1111-4111-8111-111111111111"))
     second = store.ingest(body("c", said("a", "two"), productId="22222222-2222-4222-8222-222222222222"))
     assert first["conversationId"] != second["conversationId"]
     assert len(queries.wire_messages(store, "c", "11111111-1111-4111-8111-111111111111")) == 1
 
 
-def test_messages_stand_in_the_order_of_their_times_and_then_of_their_arrival(store: Store) -> None:
+def test_messages_are_ordered_by_time_then_by_arrival(store: Store) -> None:
     store.ingest(body("c", said("a", "second", 5), said("b", "third", 5)))
     store.ingest(body("c", said("d", "first", 1), said("e", "fourth", 5)))
     assert texts(store) == ["first", "second", "third", "fourth"]
 
 
-def test_a_conversation_can_be_continued_by_greenflashs_own_id(store: Store) -> None:
+def test_a_conversation_can_be_continued_by_its_greenflash_id(store: Store) -> None:
     uid = store.ingest(body("c", said("a", "one")))["conversationId"]
-    told = body("c", said("b", "two", 1)) | {"conversationId": uid}
-    del told["externalConversationId"]
-    assert store.ingest(told)["conversationId"] == uid
+    payload = body("c", said("b", "two", 1)) | {"conversationId": uid}
+    del payload["externalConversationId"]
+    assert store.ingest(payload)["conversationId"] == uid
     with pytest.raises(UnknownConversationError):
-        store.ingest(told | {"conversationId": "33333333-3333-4333-8333-333333333333"})
+        store.ingest(payload | {"conversationId": "33333333-3333-4333-8333-333333333333"})
 
 
-def test_sampling_decides_once_for_a_whole_conversation(store: Store) -> None:
+def test_all_requests_of_a_conversation_get_the_same_sampling_decision(store: Store) -> None:
     for part in range(3):
         for number in range(200):
             store.ingest(body(f"c{number}", said(f"m{part}", "x", part), sampleRate=0.3))
@@ -81,7 +81,7 @@ def test_sampling_decides_once_for_a_whole_conversation(store: Store) -> None:
     assert store.ingest(body("c-forced", said("m", "x"), sampleRate=0, forceSample=True))["messages"]
 
 
-def test_a_system_prompt_comes_back_as_it_was_sent_and_variables_make_no_versions(store: Store) -> None:
+def test_a_prompt_is_returned_as_sent_and_variables_create_no_versions(store: Store) -> None:
     def prompt(name: str, facts: str) -> dict[str, Any]:
         return {
             "externalPromptId": "tutor", "variables": {"name": name},
@@ -98,7 +98,7 @@ def test_a_system_prompt_comes_back_as_it_was_sent_and_variables_make_no_version
         assert db.execute("SELECT count(*) FROM prompt_versions").fetchone()[0] == 2
 
 
-def test_totals_leave_unknown_what_is_unknown(store: Store) -> None:
+def test_totals_of_unknown_values_are_unknown(store: Store) -> None:
     store.ingest(body("c", *turn("r1")))
     store.ingest(body("d", said("a", "hello"), {"messageType": "llm", "model": "m", "properties": {"tokens_in": None}}))
     with store.connections.reading() as db:
@@ -113,7 +113,7 @@ def test_the_file_is_private(store: Store) -> None:
     assert stat.S_IMODE(os.stat(store.path).st_mode) == 0o600
 
 
-def test_the_file_keeps_to_its_bound_and_the_oldest_conversations_make_room(tmp_path: Path) -> None:
+def test_the_oldest_conversations_are_evicted_to_keep_the_size_limit(tmp_path: Path) -> None:
     bound = 2 * 1024**2
     store = Store(tmp_path / "store.db", max_bytes=bound)
     noise, largest = random.Random(7), 0
@@ -130,7 +130,7 @@ def test_the_file_keeps_to_its_bound_and_the_oldest_conversations_make_room(tmp_
     store.close()
 
 
-def test_a_request_larger_than_the_store_is_refused_and_the_store_goes_on(tmp_path: Path) -> None:
+def test_a_request_larger_than_the_store_is_rejected_and_the_store_keeps_working(tmp_path: Path) -> None:
     store = Store(tmp_path / "store.db", max_bytes=1024**2)
     with pytest.raises(TooLargeError):
         store.ingest(body("c", said("a", "x" * 2 * 1024**2)))
@@ -138,23 +138,23 @@ def test_a_request_larger_than_the_store_is_refused_and_the_store_goes_on(tmp_pa
     store.close()
 
 
-def test_users_without_conversations_make_room_too(tmp_path: Path) -> None:
+def test_users_without_conversations_are_evicted_too(tmp_path: Path) -> None:
     store = Store(tmp_path / "store.db", max_bytes=1024**2)
     for number in range(1500):
-        told = {"externalUserId": f"u{number}", "properties": {"note": "x" * 1000}}
-        store.record_action("users", told)
+        payload = {"externalUserId": f"u{number}", "properties": {"note": "x" * 1000}}
+        store.record_action("users", payload)
     assert store.path.stat().st_size <= 1024**2
     store.close()
 
 
-def test_a_user_told_of_again_keeps_what_was_known(store: Store) -> None:
+def test_updating_a_user_keeps_its_other_fields(store: Store) -> None:
     first = store.record_action("users", {"externalUserId": "u", "name": "Ada"})
     second = store.record_action("users", {"externalUserId": "u", "email": "ada@example.org"})
     assert second["id"] == first["id"]
     assert second["body"] == {"externalUserId": "u", "name": "Ada", "email": "ada@example.org"}
 
 
-def test_an_event_with_the_same_insert_id_is_kept_once(store: Store) -> None:
+def test_an_event_with_the_same_insert_id_is_stored_once(store: Store) -> None:
     first = store.record_action("events", {"eventType": "x", "value": "1", "insertId": "key"})
     assert store.record_action("events", {"eventType": "x", "value": "2", "insertId": "key"})["id"] == first["id"]
     assert store.record_action("events", {"eventType": "x", "value": "2"})["id"] != first["id"]
@@ -170,7 +170,7 @@ for number in range(60):
 """
 
 
-def test_several_processes_write_one_store(tmp_path: Path) -> None:
+def test_several_processes_write_to_one_store(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     root = Path(__file__).parents[2]
     writers = [
@@ -184,7 +184,7 @@ def test_several_processes_write_one_store(tmp_path: Path) -> None:
         assert len(queries.wire_messages(store)) == 60 + 3 * 60
 
 
-def test_several_threads_write_one_store(store: Store) -> None:
+def test_several_threads_write_to_one_store(store: Store) -> None:
     def write(name: int) -> None:
         for number in range(40):
             store.ingest(body("c", said(f"{number}", "shared", number), said(f"{name}-{number}", "own", number)))
@@ -213,7 +213,7 @@ def test_a_forked_child_writes_to_the_same_store(store: Store) -> None:
     assert texts(store) == ["parent", "child", "parent again"]
 
 
-def test_a_store_of_an_older_version_is_brought_up_to_date(tmp_path: Path) -> None:
+def test_a_store_of_an_older_version_is_migrated(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     db = sqlite3.connect(path, isolation_level=None)
     schema.MIGRATIONS[0](db)
@@ -225,7 +225,7 @@ def test_a_store_of_an_older_version_is_brought_up_to_date(tmp_path: Path) -> No
     store.close()
 
 
-def test_a_damaged_file_is_put_aside_and_a_new_one_begun(tmp_path: Path) -> None:
+def test_a_damaged_file_is_renamed_and_a_new_one_created(tmp_path: Path) -> None:
     (tmp_path / "store.db").write_bytes(b"this is no database, whatever its name says. " * 100)
     store = Store(tmp_path / "store.db")
     store.ingest(body("c", said("a", "hello")))
@@ -234,20 +234,20 @@ def test_a_damaged_file_is_put_aside_and_a_new_one_begun(tmp_path: Path) -> None
     store.close()
 
 
-def test_the_usual_place_is_in_the_users_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_default_path_is_in_the_users_data_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert default_path().name == "studio.db"
     assert default_path().parent.name == "gati"
 
 
-def test_times_in_every_form_of_iso_8601_are_understood(store: Store) -> None:
+def test_timestamps_in_every_iso_8601_form_are_parsed(store: Store) -> None:
     forms = ["2026-01-02T03:04:05Z", "2026-01-02T03:04:05.1Z", "2026-01-02T04:04:05.1234567+01:00", "2026-01-02", at(3)]
     for number, form in enumerate(forms):
         store.ingest(body(f"c{number}", said("a", "x") | {"createdAt": form}))
     store.ingest(body("c-now", {"role": "user", "content": "x", "createdAt": None}))
 
 
-def test_a_connection_in_use_while_the_store_is_closed_is_closed_after_it(store: Store) -> None:
+def test_a_connection_in_use_while_the_store_closes_is_closed_afterwards(store: Store) -> None:
     with store.connections.reading() as db:
         store.close()
         assert db.execute("SELECT 1").fetchone()[0] == 1
@@ -255,7 +255,7 @@ def test_a_connection_in_use_while_the_store_is_closed_is_closed_after_it(store:
         db.execute("SELECT 1")
 
 
-def test_a_migration_that_fails_leaves_the_store_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_migration_leaves_the_store_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Store(tmp_path / "store.db").close()
 
     def broken(db: sqlite3.Connection) -> None:
@@ -271,7 +271,7 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(tmp_path: Path, monke
         assert schema._schema_version(db) == len(schema.MIGRATIONS) - 1
 
 
-def test_a_store_without_an_index_takes_messages_all_the_same(store: Store) -> None:
+def test_a_store_without_a_search_index_accepts_messages(store: Store) -> None:
     with store.connections.writing() as db:
         db.execute("DELETE FROM search_parts")  # as where SQLite has no FTS5
         assert not search.has_index(db)
@@ -279,13 +279,13 @@ def test_a_store_without_an_index_takes_messages_all_the_same(store: Store) -> N
     assert texts(store) == ["hello"]
 
 
-def test_a_search_ends_when_enough_is_found(store: Store) -> None:
+def test_a_search_stops_at_its_limit(store: Store) -> None:
     store.ingest(body("c", *(said(f"m{n}", "hello", n) for n in range(5))))
     with store.connections.reading() as db:
         assert len(list(search.search_messages(db, "hello", 3))) == 3
 
 
-def test_what_fails_while_room_is_made_is_taken_back(store: Store) -> None:
+def test_a_failure_during_eviction_is_rolled_back(store: Store) -> None:
     store.ingest(body("c", said("a", "hello")))
 
     def fail() -> None:
@@ -298,7 +298,7 @@ def test_what_fails_while_room_is_made_is_taken_back(store: Store) -> None:
     assert texts(store) == ["hello"]
 
 
-def test_a_rating_finds_its_conversation_by_any_name_of_it(store: Store) -> None:
+def test_a_rating_finds_its_conversation_by_any_of_its_ids(store: Store) -> None:
     answer = store.ingest(body("c", said("a", "hello")))
     names = (
         {"conversationId": answer["conversationId"]},

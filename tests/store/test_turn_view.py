@@ -26,7 +26,7 @@ def shape(steps: list[turn_view.StepView]) -> list[Any]:
     return [(step.name, shape(step.children)) if step.children else step.name for step in steps]
 
 
-def test_a_turn_has_its_question_its_steps_and_its_answer() -> None:
+def test_a_turn_has_inputs_steps_and_answers() -> None:
     (found,) = turn_view.arrange_turns(stored(*turn("r")))
     assert [message.body["content"] for message in found.inputs] == ["What is the square root of 144?"]
     assert [message.body["content"] for message in found.answers] == ["The square root of 144 is 12."]
@@ -38,7 +38,7 @@ def test_a_turn_has_its_question_its_steps_and_its_answer() -> None:
     assert found.totals["model_calls"] == 2
 
 
-def test_a_tools_result_belongs_to_its_call() -> None:
+def test_a_tool_result_belongs_to_its_call() -> None:
     messages = stored(
         said("q", "x"), step("t", "tool_call", "q", 1, toolName="calc"), step("e", "tool_error", "t", 9, output={"message": "no"}),
         step("h", "tool_call", "q", 2, toolName="calc"),
@@ -49,7 +49,7 @@ def test_a_tools_result_belongs_to_its_call() -> None:
     assert second.status == "handled"
 
 
-def test_sums_are_made_of_what_is_known() -> None:
+def test_totals_are_sums_of_the_known_values() -> None:
     messages = stored(
         said("q", "x"), step("a", "llm", "q", 1, properties={"tokens_in": 5, "cost_usd": 0.5}), step("b", "llm", "q", 2)
     )
@@ -63,12 +63,12 @@ def test_a_turn_without_an_end_is_still_running() -> None:
     assert found.status == "running"
 
 
-def test_steps_whose_parents_are_not_there_stand_by_themselves() -> None:
+def test_steps_without_a_stored_parent_are_turns_of_their_own() -> None:
     first, second = turn_view.arrange_turns(stored(step("a", "task", "gone", 1), step("b", "task", "gone", 2)))
     assert (shape(first.steps), shape(second.steps)) == (["task"], ["task"])
 
 
-def test_values_are_written_for_people() -> None:
+def test_values_are_formatted_for_people() -> None:
     assert turn_view.pretty_value("text") == "text"
     assert turn_view.pretty_value({"output": "12"}) == "12"
     assert turn_view.pretty_value({"a": 1}) == '{\n  "a": 1\n}'

@@ -76,7 +76,7 @@ def open_maths(page: Any) -> None:
     page.get_by_role("heading", level=1, name="What is the square root of 144?").wait_for()
 
 
-def test_a_conversation_is_found_and_opened_and_its_steps_are_read(page: Any) -> None:
+def test_a_conversation_can_be_opened_and_its_steps_read(page: Any) -> None:
     open_maths(page)
     assert page.locator(".bubble.assistant").first.inner_text().endswith("The square root of 144 is 12.")
     tool = page.locator("details.step", has=page.locator(".kind.tool_call")).first
@@ -97,7 +97,7 @@ def test_the_system_prompt_of_a_call_shows_its_values_and_what_changed(page: Any
     assert (shown.locator("del").inner_text(), shown.locator("ins").inner_text()) == ("kind", "strict")
 
 
-def test_search_narrows_the_list_while_typing_and_has_an_address(page: Any) -> None:
+def test_search_filters_the_list_while_typing_and_updates_the_address(page: Any) -> None:
     page.goto("/")
     page.get_by_role("searchbox").type("carr")
     page.locator(".conversations li", has_text="square root").wait_for(state="detached")
@@ -107,7 +107,7 @@ def test_search_narrows_the_list_while_typing_and_has_an_address(page: Any) -> N
     assert page.locator(".conversations li").count() == 1
 
 
-def test_filters_narrow_the_list(page: Any) -> None:
+def test_filters_filter_the_list(page: Any) -> None:
     page.goto("/")
     page.get_by_label("Agent").select_option("math-tutor")
     page.locator(".conversations li", has_text="carrot").wait_for(state="detached")
@@ -117,13 +117,13 @@ def test_filters_narrow_the_list(page: Any) -> None:
     assert page.locator(".conversations li").count() == 1
 
 
-def test_new_conversations_appear_by_themselves(page: Any, studio: LocalServer) -> None:
+def test_new_conversations_appear_automatically(page: Any, studio: LocalServer) -> None:
     page.goto("/")
     studio.store.ingest(body("new", said("n", "Is anybody there?", 99_000)))
     page.get_by_role("link", name="Is anybody there?").wait_for()
 
 
-def test_an_open_conversation_grows_while_its_agent_runs_and_keeps_what_is_open(page: Any, studio: LocalServer) -> None:
+def test_an_open_conversation_updates_live_and_keeps_opened_steps_open(page: Any, studio: LocalServer) -> None:
     open_maths(page)
     tool = page.locator("details.step", has=page.locator(".kind.tool_call")).first
     tool.locator("> summary").click()
@@ -153,7 +153,7 @@ def test_a_stored_script_never_runs(page: Any, studio: LocalServer) -> None:
     assert page.locator("main script, main img").count() == 0
 
 
-def test_everything_is_reached_by_keyboard(page: Any) -> None:
+def test_everything_is_reachable_by_keyboard(page: Any) -> None:
     page.goto("/")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
@@ -170,7 +170,7 @@ def test_everything_is_reached_by_keyboard(page: Any) -> None:
     assert page.evaluate("document.activeElement.id") == "q"
 
 
-def test_the_theme_follows_the_system_and_can_be_chosen(page: Any) -> None:
+def test_the_theme_follows_the_system_and_can_be_changed(page: Any) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     page.emulate_media(color_scheme="light")
     page.goto("/")
@@ -196,7 +196,7 @@ def addresses(studio: LocalServer) -> list[str]:
     ]  # fmt: skip
 
 
-def test_nothing_is_wider_than_a_phone(page: Any, studio: LocalServer) -> None:
+def test_pages_fit_the_width_of_a_phone(page: Any, studio: LocalServer) -> None:
     page.set_viewport_size(PHONE)
     for address in addresses(studio)[:-1]:
         page.goto(address)
@@ -205,7 +205,7 @@ def test_nothing_is_wider_than_a_phone(page: Any, studio: LocalServer) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_has_a_fault_that_axe_can_find(page: Any, studio: LocalServer, scheme: str) -> None:
+def test_axe_finds_no_accessibility_problem_on_any_page(page: Any, studio: LocalServer, scheme: str) -> None:
     page.emulate_media(color_scheme=scheme)
     for address in addresses(studio)[:-1]:
         page.goto(address)
@@ -216,7 +216,7 @@ def test_no_page_has_a_fault_that_axe_can_find(page: Any, studio: LocalServer, s
         assert [(fault["id"], [n["html"][:200] for n in fault["nodes"]]) for fault in found] == [], address
 
 
-def test_pages_work_without_scripts(browser: Any, studio: LocalServer) -> None:
+def test_pages_work_without_javascript(browser: Any, studio: LocalServer) -> None:
     context = browser.new_context(base_url=studio.address, java_script_enabled=False)
     page = context.new_page()
     page.goto("/")
@@ -230,12 +230,12 @@ def test_pages_work_without_scripts(browser: Any, studio: LocalServer) -> None:
     context.close()
 
 
-def test_an_agents_conversation_is_seen_while_it_runs(page: Any, studio: LocalServer) -> None:
+def test_a_running_agents_conversation_is_visible(page: Any, studio: LocalServer) -> None:
     from gati import demo, observe
 
     page.goto("/")
     observe.init(agent_name="wheelhouse", local=studio.store.path)
-    demo.talk(demo.model(), "live")
+    demo.ask_questions(demo.create_model(), "live")
     page.get_by_role("link", name="What does it cost to rent two city bikes").click()
     observe.flush(timeout=30.0)
     page.get_by_text("Two hours late would add 16.00").wait_for()

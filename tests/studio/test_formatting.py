@@ -11,7 +11,7 @@ from gati.studio import formatting
     ("value", "text"),
     [(None, "unknown"), (0, "$0"), (0.0000648, "$0.000065"), (0.03, "$0.03"), (0.5, "$0.5"), (1234.5, "$1,234.50"), (1e-9, "< $0.0000001")],
 )  # fmt: skip
-def test_a_small_cost_is_not_nothing(value: float | None, text: str) -> None:
+def test_a_small_cost_is_not_shown_as_zero(value: float | None, text: str) -> None:
     assert formatting.format_dollars(value) == text
 
 
@@ -19,18 +19,18 @@ def test_a_small_cost_is_not_nothing(value: float | None, text: str) -> None:
     ("value", "text"),
     [(None, "unknown"), (0.417, "0.42 ms"), (12, "12 ms"), (1480, "1.48 s"), (83_000, "1 min 23 s"), (7_500_000, "2 h 5 min")],
 )  # fmt: skip
-def test_a_time_span_stands_in_its_natural_unit(value: float | None, text: str) -> None:
+def test_a_duration_has_a_suitable_unit(value: float | None, text: str) -> None:
     assert formatting.format_duration_text(value) == text
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(None, "unknown"), (0, "0"), (1234, "1.23k"), (2_000_000, "2M"), (3e9, "3G"), (0.5, "0.5")]
 )
-def test_a_count_on_an_axis_is_short(value: float | None, text: str) -> None:
+def test_axis_labels_are_compact(value: float | None, text: str) -> None:
     assert formatting.format_compact(value) == text
 
 
-def test_what_is_unknown_has_a_word_for_it() -> None:
+def test_unknown_values_are_labelled() -> None:
     for write in (
         formatting.format_number,
         formatting.format_cost,
@@ -41,14 +41,14 @@ def test_what_is_unknown_has_a_word_for_it() -> None:
         assert "0" in write(0)
 
 
-def test_an_excerpt_marks_the_words_and_escapes_the_rest() -> None:
+def test_an_excerpt_marks_matches_and_escapes_the_text() -> None:
     text = formatting.search_excerpt("x " * 200 + "<b>Carrot</b> soup", "carrot")
     assert text.startswith("…")
     assert "&lt;b&gt;<mark>Carrot</mark>&lt;/b&gt; soup" in text
     assert formatting.search_excerpt("<i>no words</i>", "") == "&lt;i&gt;no words&lt;/i&gt;"
 
 
-def test_a_long_text_is_folded_at_the_end_of_a_line() -> None:
+def test_a_long_text_is_folded_at_a_line_break() -> None:
     assert formatting.fold_text("short") == ("short", "")
     first, rest = formatting.fold_text("line\n" * 1000)
     assert first + rest == "line\n" * 1000

@@ -37,7 +37,7 @@ def page_of(pages: TestClient, store: Store, conversation: str) -> httpx.Respons
     return pages.get(f"/conversations/{found.uid}")
 
 
-def test_an_empty_store_says_what_to_do(pages: TestClient) -> None:
+def test_the_page_of_an_empty_store_says_how_to_start(pages: TestClient) -> None:
     assert "gati demo" in pages.get("/").text
     assert pages.get("/prompts").status_code == pages.get("/overview").status_code == 200
 
@@ -73,7 +73,7 @@ def test_every_text_on_every_page_is_escaped(pages: TestClient, store: Store) ->
         assert "script-src 'self'" in answer.headers["content-security-policy"]
 
 
-def test_what_is_unknown_is_not_shown_as_zero(pages: TestClient, store: Store) -> None:
+def test_unknown_values_are_not_shown_as_zero(pages: TestClient, store: Store) -> None:
     store.ingest(body("c", said("q", "hello"), step("m", "llm", "q", 1, model="m")))
     text = page_of(pages, store, "c").text
     assert "cost unknown" in text
@@ -81,7 +81,7 @@ def test_what_is_unknown_is_not_shown_as_zero(pages: TestClient, store: Store) -
     assert "$0" not in text
 
 
-def test_a_turn_shows_what_was_said_and_the_steps_between(pages: TestClient, store: Store) -> None:
+def test_a_turn_shows_messages_and_steps(pages: TestClient, store: Store) -> None:
     store.ingest(body("c", *turn("r1"), *turn("r2", "And of 81?", "9", 5000), systemPrompt="Be exact."))
     text = page_of(pages, store, "c").text
     for words in ("What is the square root of 144?", "And of 81?", "calculator", "I should use the calculator.", "gpt-4o",
@@ -90,18 +90,18 @@ def test_a_turn_shows_what_was_said_and_the_steps_between(pages: TestClient, sto
     assert text.count('class="turn"') == 2
 
 
-def test_texts_in_a_row_belong_to_one_turn(pages: TestClient, store: Store) -> None:
+def test_consecutive_user_messages_belong_to_one_turn(pages: TestClient, store: Store) -> None:
     first, *rest = turn("r1")
     store.ingest(body("c", said("r1:user:0", "One more thing first.", -5), first, *rest))
     assert page_of(pages, store, "c").text.count('class="turn"') == 1
 
 
-def test_a_loop_of_parents_does_no_harm(pages: TestClient, store: Store) -> None:
+def test_a_cycle_of_parents_is_shown_without_error(pages: TestClient, store: Store) -> None:
     store.ingest(body("c", step("a", "task", "b", 1), step("b", "task", "a", 2), step("s", "task", "s", 3)))
     assert page_of(pages, store, "c").status_code == 200
 
 
-def test_a_long_conversation_is_read_page_by_page(pages: TestClient, store: Store) -> None:
+def test_a_long_conversation_is_paged(pages: TestClient, store: Store) -> None:
     for number in range(70):
         store.ingest(body("c", *turn(f"r{number}", f"Question {number}.", when=number * 5000)))
     text = page_of(pages, store, "c").text
@@ -117,7 +117,7 @@ def test_a_long_conversation_is_read_page_by_page(pages: TestClient, store: Stor
 
 
 @pytest.mark.parametrize("depth", [50, 150, 190, 300])
-def test_a_deep_value_does_no_harm(pages: TestClient, store: Store, depth: int) -> None:
+def test_deeply_nested_values_are_shown_without_error(pages: TestClient, store: Store, depth: int) -> None:
     value: Any = "end"
     for _ in range(depth):
         value = {"a": [value]}
@@ -137,7 +137,7 @@ def test_a_huge_message_is_folded(pages: TestClient, store: Store) -> None:
     assert "more characters" in page_of(pages, store, "c").text
 
 
-def test_the_list_is_paged_newest_first(pages: TestClient, store: Store) -> None:
+def test_the_list_of_conversations_is_paged_newest_first(pages: TestClient, store: Store) -> None:
     for number in range(120):
         store.ingest(body(f"c{number}", said("q", f"Title {number}.", number)))
     seen: list[str] = []
@@ -172,7 +172,7 @@ def test_search_and_filters(pages: TestClient, store: Store, query: str, found: 
     assert {key for key, words in names.items() if f"<strong>{words}" in text} == found
 
 
-def test_a_list_that_has_not_changed_is_not_sent_again(pages: TestClient, store: Store) -> None:
+def test_an_unchanged_list_is_not_sent_again(pages: TestClient, store: Store) -> None:
     store.ingest(body("a", said("q", "one")))
     seen = queries.last_message_id(store)
     assert pages.get(f"/?seen={seen}").status_code == 204
@@ -180,7 +180,7 @@ def test_a_list_that_has_not_changed_is_not_sent_again(pages: TestClient, store:
     assert pages.get(f"/?seen={seen}").status_code == 200
 
 
-def test_what_changed_in_a_prompt_is_shown_word_by_word(pages: TestClient, store: Store) -> None:
+def test_prompt_changes_are_shown_word_by_word(pages: TestClient, store: Store) -> None:
     for number, text in enumerate(["You are a kind tutor.\nBe brief.", "You are a strict tutor.\nBe brief."]):
         prompt = {
             "externalPromptId": "tutor",
@@ -195,7 +195,7 @@ def test_what_changed_in_a_prompt_is_shown_word_by_word(pages: TestClient, store
     assert "Changed since version 1" in text
 
 
-def test_a_page_that_is_not_there_says_so(pages: TestClient) -> None:
+def test_an_unknown_page_returns_404(pages: TestClient) -> None:
     for address in (
         "/conversations/none",
         "/calls/99",
@@ -207,7 +207,7 @@ def test_a_page_that_is_not_there_says_so(pages: TestClient) -> None:
         assert (answer.status_code, "Not found" in answer.text) == (404, True)
 
 
-def test_events_of_a_gati_backend_are_shown_in_the_same_pages(pages: TestClient, store: Store) -> None:
+def test_events_of_a_gati_backend_appear_on_the_pages(pages: TestClient, store: Store) -> None:
     base = {"run_id": "run", "run_name": "temp_1", "agent_name": "tutor", "timestamp": "2026-11-20T10:00:00Z"}
     events = [
         {**base, "event_type": "agent_start", "event_id": "e1", "data": {"input": {"question": "How much is it?"}}},
@@ -225,7 +225,7 @@ def saved(store: Store, wanted: queries.Filter | None = None) -> list[str]:
     return [export.export_jsonl(store, summary) for summary in export.iter_conversations(store, wanted)]
 
 
-def test_a_conversation_is_saved_as_markdown_and_as_json_lines(store: Store) -> None:
+def test_a_conversation_is_exported_as_markdown_and_jsonl(store: Store) -> None:
     store.ingest(body("c", *turn("r1"), systemPrompt="Be exact."))
     store.ingest(body("d", said("q", "hello")))
     lines = [json.loads(line) for line in saved(store)]
@@ -240,7 +240,7 @@ def test_a_conversation_is_saved_as_markdown_and_as_json_lines(store: Store) -> 
     assert "`calculator` (tool call" in text
 
 
-def test_only_conversations_that_fit_are_saved(store: Store) -> None:
+def test_only_matching_conversations_are_exported(store: Store) -> None:
     store.ingest(body("c", *turn("r1")))
     store.ingest(body("d", said("q", "hello"), user="ada"))
     lines: list[Any] = [json.loads(line) for line in saved(store, queries.Filter(user="ada"))]

@@ -56,7 +56,7 @@ BODIES = st.fixed_dictionaries(
 
 @given(st.lists(BODIES, min_size=1, max_size=3))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_whatever_is_stored_can_be_shown(bodies: list[dict[str, Any]]) -> None:
+def test_any_stored_message_can_be_shown_exported_and_pushed(bodies: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store.db")
         pages = TestClient(create_studio_app(store), base_url="http://127.0.0.1")

@@ -10,7 +10,7 @@ from gati.events import Event, LLMCallEvent
 from gati.testing import Clock, ScriptedChatModel, capture
 
 
-def test_capture_shows_what_would_have_been_delivered():
+def test_capture_contains_turns_and_events():
     with capture(agent_name="tutor") as captured:
         ScriptedChatModel(replies=["4"]).invoke("What is 2 + 2?", {"metadata": {"conversation_id": "c-1"}})
     assert captured.transcript() == [("user", "What is 2 + 2?"), ("assistant", "4")]
@@ -20,7 +20,7 @@ def test_capture_shows_what_would_have_been_delivered():
     assert (turn.agent_name, call.model, call.tokens_in, call.tokens_out) == ("tutor", "gpt-4o-mini", 7, 4)
 
 
-def test_capture_keeps_what_was_told_by_hand():
+def test_capture_contains_manual_events_and_actions():
     with capture() as captured:
         observe.identify_user("u-7", name="Ada")
         observe.track_event(Event(event_type="clicked"))
@@ -28,14 +28,14 @@ def test_capture_keeps_what_was_told_by_hand():
     assert [event.event_type for event in captured.events] == ["clicked"]
 
 
-def test_after_a_capture_nothing_is_watched():
+def test_nothing_is_captured_after_the_block():
     with capture() as captured:
         assert observe.get_callbacks() != []
     ScriptedChatModel(replies=["4"]).invoke("What is 2 + 2?")
     assert (observe.get_callbacks(), captured.turns) == ([], [])
 
 
-def test_capture_ends_when_its_block_fails():
+def test_capture_ends_when_its_block_raises():
     with pytest.raises(KeyError), capture():
         raise KeyError
     assert observe.get_callbacks() == []
@@ -50,12 +50,12 @@ def test_capture_delivers_nowhere_else(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_capture_checks_its_options():
+def test_capture_validates_its_options():
     with pytest.raises(ConfigurationError), capture(batch_size=0):
         pass
 
 
-def test_a_clock_stands_still_until_it_is_told():
+def test_a_clock_advances_only_on_request():
     clock = Clock()
     before = clock()
     clock.forward(1.5)

@@ -19,24 +19,24 @@ def add(a: int) -> int:
     return a + 1
 
 
-def test_it_gives_its_replies_in_order_and_then_the_last_one_again():
+def test_replies_come_in_order_and_the_last_one_repeats():
     model = ScriptedChatModel(replies=["one", "two"])
     assert [model.invoke("x").text for _ in range(3)] == ["one", "two", "two"]
 
 
-def test_it_may_answer_by_a_function_of_the_messages():
+def test_a_function_of_the_messages_can_make_the_reply():
     model = ScriptedChatModel(respond=lambda messages: f"{len(messages)} messages")
     assert model.invoke([SystemMessage("a"), HumanMessage("b")]).text == "2 messages"
 
 
-def test_it_raises_what_it_is_told_to_raise():
+def test_an_exception_among_the_replies_is_raised():
     with pytest.raises(TimeoutError):
         ScriptedChatModel(replies=[TimeoutError()]).invoke("x")
     with pytest.raises(ValueError, match="needs"):
         ScriptedChatModel().invoke("x")
 
 
-def test_a_stream_adds_up_to_the_same_message():
+def test_the_chunks_of_a_stream_add_up_to_the_reply():
     whole = ScriptedChatModel(replies=[CALL]).invoke("x")
     total: AIMessageChunk | None = None
     pieces = list(ScriptedChatModel(replies=[CALL]).stream("x"))
@@ -49,18 +49,18 @@ def test_a_stream_adds_up_to_the_same_message():
     )  # fmt: skip
 
 
-async def test_it_works_in_a_loop():
+async def test_it_works_in_async_code():
     model = ScriptedChatModel(replies=["one two three"])
     assert (await model.ainvoke("x")).text == "one two three"
     assert [piece.text async for piece in model.astream("x") if piece.text] == ["one ", "two ", "three"]
 
 
-def test_it_takes_tools():
+def test_it_accepts_tools():
     message = ScriptedChatModel(replies=[CALL]).bind_tools([add]).invoke("x")
     assert [call["name"] for call in message.tool_calls] == ["add"]
 
 
-def test_what_it_has_seen_before_counts_as_cached():
+def test_messages_up_to_the_last_reply_count_as_cached():
     model = ScriptedChatModel(replies=["A longer answer."])
     first = [SystemMessage("You are a tutor."), HumanMessage("What is it?")]
     one = model.invoke(first)
@@ -71,7 +71,7 @@ def test_what_it_has_seen_before_counts_as_cached():
     assert two.usage_metadata["input_token_details"] == {"cache_read": one.usage_metadata["input_tokens"]}
 
 
-def test_numbers_that_a_reply_brings_are_kept():
+def test_usage_given_with_a_reply_is_kept():
     usage = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
     reply = AIMessage("x", usage_metadata=usage, response_metadata={"model_name": "other"})
     message = ScriptedChatModel(replies=[reply]).invoke("x")

@@ -1,4 +1,4 @@
-"""Records → turns: when a turn is handed out, and that nothing is kept afterwards."""
+"""`gati.trace.assembler`: when a turn is returned, and that nothing is kept afterwards."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import itertools
 from typing import Any
 from uuid import UUID
 
-from gati.events import LLMCallEvent, Turn
+import pytest
+
+from gati.events import LLMCallEvent, Turn, iso
+from gati.settings import load
 from gati.trace import assembler as module
 from gati.trace.assembler import LINGER_NS, Assembler
-from gati.trace.identity import Defaults
 from gati.trace.records import (
+    Custom,
     ErrorInfo,
     FirstToken,
     Gap,
@@ -22,17 +25,16 @@ from gati.trace.records import (
     RunFailed,
     RunStarted,
 )
-from gati.trace.turn_builder import Options
 
 SECOND = 1_000_000_000
 
 
 class Program:
-    """Writes the records of an imagined program; its clock ticks with each of them."""
+    """Feeds the records of a simulated program; its clock advances with each record."""
 
     def __init__(self, timeout: float = 3600.0) -> None:
-        self.given_up: list[UUID] = []
-        self.assembler = Assembler(Options(defaults=Defaults()), timeout, self.given_up.append)
+        self.abandoned: list[UUID] = []
+        self.assembler = Assembler(load(local=False, turn_timeout=timeout), self.abandoned.append)
         self.now = 10 * SECOND
         self.items: list[Any] = []
         self._ids = itertools.count(1)
@@ -52,7 +54,7 @@ class Program:
     def model(self, parent: UUID | None, text: str = "hi") -> UUID:
         return self.start(parent, "model", ModelCall((), (Message("human", text),), 1))
 
-    def says(self, run: UUID, text: str) -> None:
+    def answer(self, run: UUID, text: str) -> None:
         self.feed(RunEnded(run, self.at(), ModelResult((Message("ai", text),))))
 
     def end(self, run: UUID, output: Any = "done", inputs: Any = None) -> None:
@@ -66,19 +68,19 @@ class Program:
         return [item for item in self.items if isinstance(item, Turn)]
 
     def is_empty(self) -> bool:
-        made = self.assembler
-        return not (made._runs or made._traces or made._lingering)
+        assembler = self.assembler
+        return not (assembler._runs or assembler._traces or assembler._builders or assembler._lingering)
 
 
 CANCELLED = ErrorInfo("CancelledError", "", "cancelled")
 
 
-def test_a_turn_is_handed_out_when_its_root_and_all_below_have_ended():
+def test_a_turn_is_returned_when_its_root_and_every_run_below_have_ended():
     program = Program()
     root = program.start(inputs="hi")
     model = program.model(root)
     assert program.assembler.open_turns == 1
-    program.says(model, "Hello.")
+    program.answer(model, "Hello.")
     assert program.turns == []
     program.end(root, "Hello.")
     (turn,) = program.turns
@@ -89,19 +91,19 @@ def test_a_turn_is_handed_out_when_its_root_and_all_below_have_ended():
     assert program.is_empty()
 
 
-def test_a_run_is_taken_once_whoever_repeats_its_records():
+def test_repeated_records_of_a_run_are_ignored():
     program = Program()
     root = program.start(inputs="hi")
-    again = RunStarted(root, None, "chain", "chain", program.at(), "other", (), {})
-    program.feed(again)
+    repeated = RunStarted(root, None, "chain", "chain", program.at(), "other", (), {})
+    program.feed(repeated)
     program.end(root)
     program.end(root)
-    program.feed(again)
+    program.feed(repeated)
     assert len(program.turns) == 1
     assert program.is_empty()
 
 
-def test_a_cancelled_run_that_never_ends_does_not_hold_its_turn():
+def test_a_cancelled_run_that_never_ends_delays_its_turn_only_for_a_while():
     program = Program()
     root = program.start(inputs="hi")
     model = program.model(root)
@@ -112,11 +114,11 @@ def test_a_cancelled_run_that_never_ends_does_not_hold_its_turn():
     program.items += program.assembler.tick(program.now + LINGER_NS + 1)
     (turn,) = program.turns
     assert turn.status == "aborted"
-    assert program.given_up == [model]
+    assert program.abandoned == [model]
     assert program.is_empty()
 
 
-def test_a_flush_does_not_wait_for_what_was_cut_off():
+def test_settle_does_not_wait_for_runs_that_were_cut_off():
     program = Program()
     root = program.start(inputs="hi")
     program.model(root)
@@ -125,25 +127,25 @@ def test_a_flush_does_not_wait_for_what_was_cut_off():
     assert [turn.status for turn in program.turns] == ["aborted"]
 
 
-def test_a_flush_leaves_turns_that_go_on():
+def test_settle_keeps_turns_whose_root_is_running():
     program = Program()
     program.start(inputs="hi")
     assert program.assembler.settle() == []
     assert program.assembler.open_turns == 1
 
 
-def test_what_ends_late_is_ignored_once_its_turn_is_handed_out():
+def test_the_end_of_a_run_whose_turn_was_returned_is_ignored():
     program = Program()
     root = program.start(inputs="hi")
     model = program.model(root)
     program.fail(root, CANCELLED)
     program.items += program.assembler.settle()
-    program.says(model, "too late")
+    program.answer(model, "too late")
     assert len(program.turns) == 1
     assert program.is_empty()
 
 
-def test_work_that_goes_on_after_its_root_is_a_part_of_the_turn_when_it_ends():
+def test_work_that_continues_after_the_root_becomes_a_later_part():
     program = Program()
     root = program.start(inputs="hi")
     task = program.start(root)
@@ -152,7 +154,7 @@ def test_work_that_goes_on_after_its_root_is_a_part_of_the_turn_when_it_ends():
     (turn,) = program.turns
     assert turn.answer is not None
     assert not turn.partial
-    program.says(model, "Noted.")
+    program.answer(model, "Noted.")
     program.end(task)
     late = program.turns[1]
     assert (late.run_id, late.partial, late.answer) == (str(root), True, None)
@@ -161,77 +163,81 @@ def test_work_that_goes_on_after_its_root_is_a_part_of_the_turn_when_it_ends():
     assert program.is_empty()
 
 
-def test_work_that_begins_after_its_turn_belongs_to_it():
+def test_work_that_starts_after_the_root_becomes_a_later_part():
     program = Program()
     root = program.start(inputs="hi")
     program.end(root)
     model = program.model(root, "remember")
-    program.says(model, "Noted.")
+    program.answer(model, "Noted.")
     assert [turn.run_id for turn in program.turns] == [str(root)] * 2
     assert program.turns[1].conversation is program.turns[0].conversation
 
 
-def test_a_parent_that_nobody_knows_makes_a_root():
+def test_a_run_with_an_unknown_parent_is_a_root():
     program = Program()
     root = program.start(UUID(int=999), inputs="hi")
     program.end(root)
     assert [turn.run_id for turn in program.turns] == [str(root)]
 
 
-def test_a_turn_that_went_silent_is_handed_out_unfinished():
+def test_a_turn_without_records_times_out_as_unfinished():
     program = Program(timeout=60.0)
     root = program.start(inputs="hi")
     program.items += program.assembler.tick(program.now + 59 * SECOND)
     assert program.turns == []
     program.items += program.assembler.tick(program.now + 61 * SECOND)
     assert [(turn.run_id, turn.status) for turn in program.turns] == [(str(root), "unfinished")]
-    assert program.given_up == [root]
+    assert program.abandoned == [root]
     assert program.is_empty()
 
 
-def test_draining_hands_out_everything_also_what_went_on_after_its_root():
+def test_drain_returns_open_turns_and_open_later_parts():
     program = Program()
     root = program.start(inputs="hi")
     task = program.start(root)
     program.model(task)
     program.end(root, "Hello.")
-    other = program.start(inputs="other")
+    second = program.start(inputs="other")
     program.items += program.assembler.drain()
-    told = [(turn.run_id, turn.status, turn.partial) for turn in program.turns]
-    assert told == [(str(root), "completed", False), (str(root), "completed", True), (str(other), "unfinished", False)]
+    delivered = [(turn.run_id, turn.status, turn.partial) for turn in program.turns]
+    assert delivered == [
+        (str(root), "completed", False),
+        (str(root), "completed", True),
+        (str(second), "unfinished", False),
+    ]
     assert program.is_empty()
 
 
-def test_a_gap_drops_whole_turns_and_never_half_of_one():
+def test_a_gap_drops_whole_turns():
     program = Program()
     program.now = module.perf_counter_ns()
     root = program.start(inputs="hi")
     model = program.model(root)
     program.feed(Gap(3))
-    program.says(model, "Hello.")
+    program.answer(model, "Hello.")
     orphan = program.model(root, "what next?")
-    program.says(orphan, "No idea.")
+    program.answer(orphan, "No idea.")
     program.end(root, "Hello.")
     assert program.turns == []
     whole = program.start(inputs="hello again")
-    program.says(program.model(whole), "Hello.")
+    program.answer(program.model(whole), "Hello.")
     program.end(whole, "Hello.")
     assert [turn.run_id for turn in program.turns] == [str(whole)]
     assert program.is_empty()
 
 
-def test_the_memory_of_ended_runs_is_bounded(monkeypatch: Any):
+def test_the_number_of_remembered_runs_is_bounded(monkeypatch: Any):
     monkeypatch.setattr(module, "REMEMBERED_RUNS", 10)
     program = Program()
     for _ in range(50):
         root = program.start(inputs="hi")
-        program.says(program.model(root), "Hello.")
+        program.answer(program.model(root), "Hello.")
         program.end(root, "Hello.")
     assert len(program.assembler._ended) == 10
     assert len(program.turns) == 50
 
 
-def test_a_first_token_counts_once_and_its_pieces_are_the_partial_answer():
+def test_only_the_first_token_counts_and_its_chunks_are_the_partial_answer():
     program = Program()
     root = program.model(None)
     pieces = ["Hel"]
@@ -243,3 +249,28 @@ def test_a_first_token_counts_once_and_its_pieces_are_the_partial_answer():
     assert (turn.answer.text, turn.status) == ("Hello", "aborted")
     (call,) = [event for event in turn.events if isinstance(event, LLMCallEvent)]
     assert call.time_to_first_token_ms == 0.001
+
+
+def test_every_event_of_a_turn_has_its_envelope_and_a_true_timestamp():
+    program = Program()
+    root = program.start(inputs="hi")
+    program.feed(Custom(root, "progress", program.at(), 1))
+    program.answer(program.model(root), "Hello.")
+    program.end(root, "Hello.")
+    (turn,) = program.turns
+    assert [event.kind for event in turn.events] == ["agent_start", "custom", "llm_call", "agent_end"]
+    for event in turn.events:
+        assert event.timestamp == iso(event.started_ns)
+        assert (event.run_id, event.run_name, event.agent_name) == (str(root), "chain", "agent")
+        assert (event.conversation_id, event.user_id) == (str(root), "anonymous")
+
+
+@pytest.mark.parametrize("offset", [-(10**30), -(10**21), 10**21, 10**30])
+def test_a_broken_clock_does_not_cost_the_turn(offset: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "time_ns", lambda: offset)
+    program = Program()
+    root = program.start(inputs="hi")
+    program.answer(program.model(root), "Hello.")
+    program.end(root, "Hello.")
+    (turn,) = program.turns
+    assert {event.timestamp for event in turn.events} <= {"1970-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z"}

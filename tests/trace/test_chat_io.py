@@ -1,4 +1,4 @@
-"""What a person wrote and what they were answered, in whatever shape a program keeps its state."""
+"""`gati.trace.chat_io`: user messages and answers in the states of many kinds of programs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gati.trace.chat_io import answer_in, as_json, as_message, as_messages, heard_in
+from gati.trace.chat_io import answer_in, as_message, as_messages, json_text, user_messages_in
 from gati.trace.records import COMMAND, Message
 
 HELLO, HI, ASK = Message("human", "Hello"), Message("ai", "Hi!"), Message("human", "144?")
@@ -36,35 +36,35 @@ HELLO, HI, ASK = Message("human", "Hello"), Message("ai", "Hi!"), Message("human
         {"chat": [ASK]},
     ],
 )
-def test_the_persons_text_is_found(value: Any):
-    heard = heard_in(value)
-    assert heard is not None
-    assert [m.content for m in heard.news] == ["144?"]
+def test_the_users_text_is_found(value: Any):
+    split = user_messages_in(value)
+    assert split is not None
+    assert [m.content for m in split.new] == ["144?"]
 
 
 @pytest.mark.parametrize(
     "value", [None, "", {}, [], 12, {"a": "one", "b": "two"}, {COMMAND: {"resume": "yes"}}, [1, 2], {"count": 3}]
 )
-def test_where_it_does_not_tell_nothing_is_guessed(value: Any):
-    assert heard_in(value) is None
+def test_an_input_without_user_text_returns_none(value: Any):
+    assert user_messages_in(value) is None
 
 
-def test_what_stands_before_the_last_answer_is_history():
-    heard = heard_in({"messages": [HELLO, HI, ASK]})
-    assert heard is not None
-    assert (heard.history, heard.news) == ([HELLO, HI], [ASK])
+def test_messages_up_to_the_last_answer_are_history():
+    split = user_messages_in({"messages": [HELLO, HI, ASK]})
+    assert split is not None
+    assert (split.history, split.new) == ([HELLO, HI], [ASK])
 
 
-def test_a_history_beside_the_text_is_found():
-    heard = heard_in({"question": "144?", "past": [HELLO, HI]})
-    assert heard is not None
-    assert (heard.history, [m.content for m in heard.news]) == ([HELLO, HI], ["144?"])
+def test_a_history_under_another_key_than_the_text_is_found():
+    split = user_messages_in({"question": "144?", "past": [HELLO, HI]})
+    assert split is not None
+    assert (split.history, [m.content for m in split.new]) == ([HELLO, HI], ["144?"])
 
 
-def test_a_configured_key_wins():
-    heard = heard_in({"input": "not this", "asked": "144?"}, "asked")
-    assert heard is not None
-    assert [m.content for m in heard.news] == ["144?"]
+def test_the_configured_key_takes_precedence():
+    split = user_messages_in({"input": "not this", "asked": "144?"}, "asked")
+    assert split is not None
+    assert [m.content for m in split.new] == ["144?"]
 
 
 @pytest.mark.parametrize(
@@ -100,48 +100,48 @@ def test_the_answer_is_found(value: Any):
         12,
     ],
 )
-def test_what_is_no_answer_is_none(value: Any):
+def test_an_output_without_an_answer_returns_an_empty_text(value: Any):
     assert answer_in(value) == ""
 
 
-def test_a_tool_that_returns_directly_has_the_last_word():
+def test_the_result_of_a_tool_with_return_direct_is_the_answer():
     messages = [ASK, Message("ai", "", tool_calls=({},)), Message("tool", "12")]
     assert answer_in({"messages": messages}) == "12"
     assert answer_in({"messages": [*messages[:2], Message("tool", "failed", status="error")]}) == ""
 
 
-def test_an_answer_without_text_is_told_as_json_where_it_is_the_answer():
+def test_a_structured_answer_is_json():
     assert answer_in({"n": 12}, structured=True) == '{"n":12}'
     assert answer_in({"n": 12}) == ""
     assert answer_in({"structured_response": {"n": 12}, "messages": [ASK]}) == '{"n":12}'
     assert answer_in({"result": {"n": 12}, "x": 1}, key="result") == '{"n":12}'
 
 
-def test_what_was_given_is_no_answer():
+def test_an_entry_repeated_from_the_input_is_not_the_answer():
     state = {"topic": "bears", "joke": "Bear with me."}
     assert answer_in(state) == ""
-    assert answer_in(state, given={"topic": "bears"}) == "Bear with me."
-    assert answer_in(state, given={"topic": "bears"}, structured=True) == "Bear with me."
+    assert answer_in(state, root_input={"topic": "bears"}) == "Bear with me."
+    assert answer_in(state, root_input={"topic": "bears"}, structured=True) == "Bear with me."
 
 
-def test_among_several_texts_what_a_model_said_last_is_the_answer():
+def test_among_several_texts_the_last_completion_is_the_answer():
     state = {"draft": "A bear…", "joke": "Bear with me.", "title": "Bears"}
-    assert answer_in(state, spoken=["Bear with me.", "A bear…"]) == "Bear with me."
-    assert answer_in(state, spoken=["Something else."]) == ""
+    assert answer_in(state, completions=["Bear with me.", "A bear…"]) == "Bear with me."
+    assert answer_in(state, completions=["Something else."]) == ""
 
 
-def test_a_structured_answer_is_whole():
+def test_a_structured_answer_has_all_its_entries_except_the_inputs():
     assert answer_in({"name": "Ada", "age": 36}, structured=True) == '{"name":"Ada","age":36}'
-    assert answer_in({"name": "Ada", "question": "Who?"}, structured=True, given={"question": "Who?"}) == "Ada"
+    assert answer_in({"name": "Ada", "question": "Who?"}, structured=True, root_input={"question": "Who?"}) == "Ada"
 
 
-def test_a_structured_output_with_its_message_is_what_was_parsed():
+def test_a_structured_output_with_its_raw_message_is_the_parsed_value():
     raw = Message("ai", "not json")
     assert answer_in({"raw": raw, "parsed": {"n": 3}, "parsing_error": None}, structured=True) == '{"n":3}'
     assert answer_in({"raw": raw, "parsed": None, "parsing_error": "no"}, structured=True) == "not json"
 
 
-def test_messages_are_known_in_every_form():
+def test_every_form_of_message_is_recognized():
     assert as_message({"role": "user", "content": "x", "id": "1"}) == Message("user", "x", "1")
     assert as_message(("ai", "x")) == Message("ai", "x")
     assert as_message({"role": 3, "content": "x"}) is None
@@ -150,7 +150,7 @@ def test_messages_are_known_in_every_form():
     assert as_messages([3, ("ai", "x")]) == [Message("ai", "x")]
 
 
-def test_json_that_cannot_be_made_is_told_as_text():
-    assert as_json({"n": {1, 2}.__class__}) == '{"n":"<class \'set\'>"}'
-    assert as_json({"m": Message("ai", "x")}) == '{"m":{"role":"ai","content":"x"}}'
-    assert as_json({"n": 2**70}) == str({"n": 2**70})
+def test_values_that_json_cannot_represent_become_text():
+    assert json_text({"n": {1, 2}.__class__}) == '{"n":"<class \'set\'>"}'
+    assert json_text({"m": Message("ai", "x")}) == '{"m":{"role":"ai","content":"x"}}'
+    assert json_text({"n": 2**70}) == str({"n": 2**70})

@@ -1,4 +1,4 @@
-"""`gati.trace.content`: one table of blocks as each provider and each LangChain version has them."""
+"""`gati.trace.content`: the content blocks of every provider and LangChain version."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gati.trace.records import Message
 PIXEL = "iVBORw0KGgoAAAANSUhEUg=="
 THOUGHT, ANSWER = "First, add them.", "It is 4."
 
-# provider, content: each holds THOUGHT as reasoning and ANSWER as text, and things that are neither.
+# Provider → content with THOUGHT as reasoning, ANSWER as text, and blocks that are neither.
 ANSWERS: dict[str, list[Any]] = {
     "anthropic": [
         {"type": "thinking", "thinking": THOUGHT, "signature": "EuYBCkQ"},
@@ -81,7 +81,7 @@ ANSWERS: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize("provider", ANSWERS)
-def test_words_and_reasoning_are_told_apart(provider: str):
+def test_text_and_reasoning_are_separated(provider: str):
     answer = Message("ai", ANSWERS[provider])
     assert text_of(answer) == ANSWER
     assert text_of(ANSWERS[provider]) == ANSWER
@@ -97,12 +97,12 @@ def test_words_and_reasoning_are_told_apart(provider: str):
         {"reasoning_details": [{"type": "reasoning.text", "text": THOUGHT}]},
     ],
 )
-def test_reasoning_that_stands_beside_the_content_is_found(kept: dict[str, Any]):
+def test_reasoning_outside_of_the_content_is_found(kept: dict[str, Any]):
     assert reasoning_of(Message("ai", ANSWER, additional=kept)) == THOUGHT
     assert text_of(Message("ai", ANSWER, additional=kept)) == ANSWER
 
 
-def test_several_thoughts_are_paragraphs():
+def test_several_reasoning_blocks_are_joined_by_blank_lines():
     blocks = [
         {"type": "reasoning", "summary": [{"text": "One."}, {"text": "Two."}]},
         {"type": "thinking", "thinking": "Three."},
@@ -110,13 +110,13 @@ def test_several_thoughts_are_paragraphs():
     assert reasoning_of(Message("ai", blocks)) == "One.\n\nTwo.\n\nThree."
 
 
-def test_blocks_of_a_persons_message_are_lines():
+def test_blocks_of_a_user_message_are_joined_by_line_breaks():
     image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
     content = [{"type": "text", "text": "What is this?"}, image, {"type": "input_text", "text": "Be brief."}]
     assert text_of(Message("human", content)) == "What is this?\nBe brief."
 
 
-def test_a_refusal_and_a_spoken_answer_are_words_that_a_person_got():
+def test_a_refusal_and_the_transcript_of_a_spoken_answer_are_text():
     assert text_of(Message("ai", [{"type": "refusal", "refusal": "I can't."}])) == "I can't."
     assert text_of(Message("ai", "", additional={"refusal": "I can't."})) == "I can't."
     assert text_of(Message("ai", "", additional={"audio": {"id": "a", "data": PIXEL, "transcript": "Hi."}})) == "Hi."
@@ -124,7 +124,7 @@ def test_a_refusal_and_a_spoken_answer_are_words_that_a_person_got():
 
 
 @pytest.mark.parametrize("content", ["", None, [], 42, {}, [None], [{"type": "tool_use"}]])
-def test_content_without_words_is_an_empty_text(content: Any):
+def test_content_without_text_blocks_is_an_empty_text(content: Any):
     assert text_of(content) == ""
     assert reasoning_of(content) == ""
 
@@ -132,7 +132,7 @@ def test_content_without_words_is_an_empty_text(content: Any):
 # -- tools --------------------------------------------------------------------------------
 
 
-def test_tool_calls_are_requests_also_when_invalid():
+def test_valid_and_invalid_tool_calls_are_requests():
     calls = ({"name": "add", "args": {"a": 2}, "id": "call_1", "type": "tool_call"},)
     bad = ({"name": "add", "args": '{"a": 2', "id": "call_2", "error": "not JSON", "type": "invalid_tool_call"},)
     assert tool_requests_of(Message("ai", "", tool_calls=calls, invalid_tool_calls=bad)) == [
@@ -141,7 +141,7 @@ def test_tool_calls_are_requests_also_when_invalid():
     ]
 
 
-def test_a_call_in_the_content_is_told_once():
+def test_a_call_that_the_content_repeats_is_returned_once():
     calls = ({"name": "add", "args": {"a": 2}, "id": "toolu_1", "type": "tool_call"},)
     requests = tool_requests_of(Message("ai", ANSWERS["anthropic"], tool_calls=calls))
     assert [request["name"] for request in requests] == ["add", "web_search"]
@@ -150,11 +150,11 @@ def test_a_call_in_the_content_is_told_once():
 @pytest.mark.parametrize(
     "provider", ["anthropic", "openai responses", "bedrock converse", "bedrock converse, raw", "v1"]
 )
-def test_calls_are_read_from_blocks_when_they_stand_nowhere_else(provider: str):
+def test_calls_are_read_from_blocks_if_tool_calls_is_empty(provider: str):
     assert tool_requests_of(Message("ai", ANSWERS[provider]))[0]["name"] == "add"
 
 
-def test_tools_that_the_provider_ran_are_marked_and_have_their_results():
+def test_server_side_calls_are_marked_and_have_their_results():
     assert tool_requests_of(Message("ai", ANSWERS["anthropic"]))[1] == {
         "id": "srvtoolu_1",
         "name": "web_search",
@@ -170,7 +170,7 @@ def test_tools_that_the_provider_ran_are_marked_and_have_their_results():
     ]
 
 
-def test_openais_own_tools_are_read_from_blocks_and_from_the_older_place():
+def test_openais_built_in_tools_are_read_from_blocks_and_from_tool_outputs():
     search = {
         "type": "file_search_call",
         "id": "fs_1",
@@ -214,7 +214,7 @@ def test_a_result_without_its_call_is_kept():
     ]
 
 
-# -- anything -----------------------------------------------------------------------------
+# -- any value ----------------------------------------------------------------------------
 
 _KINDS = sorted(
     {
@@ -244,7 +244,7 @@ MESSAGES = st.tuples(st.sampled_from(["ai", "human", ""]), ANYTHING, CALLS, CALL
 
 
 @given(MESSAGES | ANYTHING)
-def test_nothing_that_stands_in_a_message_raises(value: Any):
+def test_no_message_raises(value: Any):
     assert isinstance(text_of(value), str)
     assert isinstance(reasoning_of(value), str)
     assert isinstance(tool_requests_of(value), list)

@@ -1,34 +1,34 @@
-"""What is remembered of conversations, and that it is bounded."""
+"""`gati.trace.conversation_state`: the state of conversations, and its bounds."""
 
 from __future__ import annotations
 
-from gati.trace.conversation_state import TEXTS, THREADS, Thread, Threads
+from gati.trace.conversation_state import MAX_CONVERSATIONS, MAX_TEXTS, ConversationState, ConversationStates
 
 
-def test_a_conversation_is_known_from_its_second_turn_on() -> None:
-    threads = Threads()
-    first = threads.of("c-1")
-    assert not threads.knew
-    assert threads.of("c-1") is first
-    assert threads.knew
+def test_a_conversation_was_seen_from_its_second_turn_on() -> None:
+    states = ConversationStates()
+    first = states.of("c-1")
+    assert not states.was_seen
+    assert states.of("c-1") is first
+    assert states.was_seen
 
 
-def test_the_conversations_that_were_silent_longest_are_forgotten() -> None:
-    threads = Threads()
-    first, second = threads.of("first"), threads.of("second")
-    for number in range(THREADS - 2):
-        threads.of(f"c-{number}")
-    assert threads.of("first") is first  # and with that it is the latest
-    threads.of("one more")
-    assert threads.of("first") is first
-    assert threads.of("second") is not second
+def test_the_least_recently_used_conversations_are_dropped() -> None:
+    states = ConversationStates()
+    first, second = states.of("first"), states.of("second")
+    for number in range(MAX_CONVERSATIONS - 2):
+        states.of(f"c-{number}")
+    assert states.of("first") is first  # now the most recently used
+    states.of("another")
+    assert states.of("first") is first
+    assert states.of("second") is not second
 
 
-def test_the_oldest_texts_of_a_conversation_are_forgotten() -> None:
-    thread = Thread()
-    for number in range(TEXTS + 1):
-        thread.tell(f"text {number}")
-    assert not thread.was_told("text 0")
-    assert thread.was_told("text 1")
-    thread.tell("")
-    assert not thread.was_told("")
+def test_the_oldest_texts_of_a_conversation_are_dropped() -> None:
+    state = ConversationState()
+    for number in range(MAX_TEXTS + 1):
+        state.remember(f"text {number}")
+    assert not state.has_seen("text 0")
+    assert state.has_seen("text 1")
+    state.remember("")
+    assert not state.has_seen("")

@@ -1,4 +1,4 @@
-"""`gati.trace.cost` against the price list itself: same sums, more names found, nothing guessed."""
+"""`gati.trace.cost` compared with `genai-prices`: same costs, more model names, no guesses."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def listed(model: str, provider: str, usage: Usage = USED, **more: Any) -> float
         "cache_read_tokens": usage.cache_read_tokens,
         "cache_write_tokens": usage.cache_write_tokens,
     }
-    told = genai_prices.Usage(**{key: count for key, count in counts.items() if count})
-    return float(genai_prices.calc_price(told, model, provider_id=provider, **more).total_price)
+    priced_usage = genai_prices.Usage(**{key: count for key, count in counts.items() if count})
+    return float(genai_prices.calc_price(priced_usage, model, provider_id=provider, **more).total_price)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def listed(model: str, provider: str, usage: Usage = USED, **more: Any) -> float
         ("grok-4", "xai", ("grok-4", "x-ai")),
     ],
 )
-def test_models_are_found_by_the_names_that_programs_use(model: str, provider: str | None, under: tuple[str, str]):
+def test_models_are_found_by_every_name_in_use(model: str, provider: str | None, under: tuple[str, str]):
     assert cost_of(USED, model, provider) == pytest.approx(listed(*under))
 
 
@@ -81,26 +81,26 @@ def test_models_are_found_by_the_names_that_programs_use(model: str, provider: s
         ("\ud800", "openai"),
     ],
 )
-def test_an_unknown_model_has_no_price(model: str | None, provider: str | None):
+def test_an_unknown_model_has_no_cost(model: str | None, provider: str | None):
     assert cost_of(USED, model, provider) is None
 
 
 @pytest.mark.parametrize(
     "usage", [None, Usage(), Usage(0, 0, 0), Usage(10, None), Usage(None, 10), Usage(total_tokens=5)]
 )
-def test_nothing_used_and_nothing_counted_have_no_price(usage: Usage | None):
+def test_no_usage_has_no_cost(usage: Usage | None):
     assert cost_of(usage, "gpt-4o", "openai") is None
 
 
-def test_an_answer_from_the_cache_has_no_price():
+def test_a_cached_answer_has_no_cost():
     assert cost_of(USED, "gpt-4o", "openai", cached=True) is None
 
 
-def test_counts_that_contradict_each_other_have_no_price():
+def test_contradictory_counts_have_no_cost():
     assert cost_of(Usage(10, 5, cache_read_tokens=20), "gpt-4o", "openai") is None
 
 
-def test_a_class_of_service_has_its_own_price_or_none():
+def test_a_service_tier_has_its_own_price_or_none():
     usual = cost_of(USED, "o4-mini", "openai")
     flex = cost_of(USED, "o4-mini", "openai", "flex")
     assert usual is not None
@@ -112,34 +112,34 @@ def test_a_class_of_service_has_its_own_price_or_none():
     assert cost_of(USED, "claude-sonnet-4-5", "anthropic", "priority") is None
 
 
-def test_writes_for_an_hour_cost_more_than_for_five_minutes():
+def test_one_hour_cache_writes_cost_more_than_five_minute_writes():
     parts = {"ephemeral_5m_input_tokens": 400, "ephemeral_1h_input_tokens": 600}
     short = cost_of(Usage(1000, 1, cache_write_tokens=1000), "claude-sonnet-4-5", "anthropic")
-    told = cost_of(
+    long = cost_of(
         Usage(1000, 1, cache_write_tokens=1000, raw={"cache_creation": parts}), "claude-sonnet-4-5", "anthropic"
     )
     details = cost_of(
         Usage(1000, 1, cache_write_tokens=1000, raw={"input_token_details": parts}), "claude-sonnet-4-5", "anthropic"
     )
     assert short == pytest.approx((1000 * 3.75 + 15) / 1e6)
-    assert told == pytest.approx((400 * 3.75 + 600 * 6 + 15) / 1e6)
-    assert details == told
+    assert long == pytest.approx((400 * 3.75 + 600 * 6 + 15) / 1e6)
+    assert details == long
 
 
 def test_audio_has_its_own_price():
     spoken = Usage(1000, 100, audio_input_tokens=900, audio_output_tokens=90)
     silent = Usage(1000, 100)
-    heard, read = (cost_of(usage, "gpt-realtime", "openai") for usage in (spoken, silent))
-    assert heard is not None
-    assert read is not None
-    assert heard > read
+    audio_cost, text_cost = (cost_of(usage, "gpt-realtime", "openai") for usage in (spoken, silent))
+    assert audio_cost is not None
+    assert text_cost is not None
+    assert audio_cost > text_cost
 
 
-def test_audio_without_a_price_of_its_own_is_not_taken_for_text():
+def test_audio_without_a_price_is_not_priced_as_text():
     assert cost_of(Usage(1000, 100, audio_input_tokens=900), "gpt-4o", "openai") is None
 
 
-def test_long_prompts_cost_what_their_tier_costs():
+def test_long_prompts_have_the_price_of_their_tier():
     short = cost_of(Usage(200_000, 0), "gemini-2.5-pro", "google_genai")
     long = cost_of(Usage(200_001, 0), "gemini-2.5-pro", "google_genai")
     assert short == pytest.approx(0.25)
@@ -157,7 +157,7 @@ NAMES = [
 
 
 @given(st.sampled_from(NAMES), COUNT, COUNT, COUNT, COUNT)
-def test_the_short_way_gives_exactly_what_the_library_gives(
+def test_integer_arithmetic_gives_exactly_the_librarys_result(
     name: tuple[str, str], plain: int, out: int, read: int, write: int
 ):
     usage = Usage(plain + read + write, out, cache_read_tokens=read, cache_write_tokens=write)
@@ -167,7 +167,7 @@ def test_the_short_way_gives_exactly_what_the_library_gives(
 
 @example(Usage(float("nan"), float("inf")), "gpt-4o", None)
 @given(st.builds(Usage, *[st.none() | st.integers() | st.floats() for _ in range(8)]), st.text(), st.none() | st.text())
-def test_the_price_of_anything_is_a_number_or_unknown(usage: Usage, model: str, provider: str | None):
+def test_the_cost_of_any_value_is_a_number_or_none(usage: Usage, model: str, provider: str | None):
     for name in (model, "gpt-4o"):
         cost = cost_of(usage, name, provider, model)
         assert cost is None or cost >= 0

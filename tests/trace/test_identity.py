@@ -1,4 +1,4 @@
-"""Whose conversation it is. The whole table, with real programs, is in `tests/scenarios/test_identity.py`."""
+"""`gati.trace.identity`. `tests/scenarios/test_identity.py` tests the whole precedence with real programs."""
 
 from __future__ import annotations
 
@@ -6,22 +6,28 @@ from typing import Any
 
 import pytest
 
-from gati.trace.identity import Defaults, own_metadata, resolve
+from gati.options import Settings
+from gati.trace.identity import resolve, user_metadata
 from gati.trace.records import Scope
 
 ROOT = "0199-root"
 
 
-def test_without_any_word_it_is_the_runs_own_and_nobodys():
-    found = resolve(ROOT, None, None, None, Defaults())
-    assert (found.id, found.user_id, found.organization_id, found.properties) == (ROOT, "anonymous", None, {})
+def test_without_ids_the_conversation_is_the_run_and_the_user_anonymous():
+    conversation = resolve(ROOT, None, None, None, Settings())
+    assert (conversation.id, conversation.user_id, conversation.organization_id, conversation.properties) == (
+        ROOT,
+        "anonymous",
+        None,
+        {},
+    )
 
 
-def test_each_source_overrides_those_behind_it():
+def test_each_source_overrides_the_later_ones():
     scope = Scope("c-scope", "u-scope", "o-scope")
     metadata = {"conversation_id": "c-meta", "user_id": "u-meta", "organization_id": "o-meta"}
     configurable = {"conversation_id": "c-conf", "user_id": "u-conf", "organization_id": "o-conf"}
-    defaults = Defaults("c-init", "u-init", "o-init")
+    settings = Settings(conversation_id="c-init", user_id="u-init", organization_id="o-init")
     expected = ["scope", "meta", "conf", "init"]
     sources: list[list[Any]] = [
         [scope, metadata, configurable],
@@ -30,42 +36,46 @@ def test_each_source_overrides_those_behind_it():
         [None] * 3,
     ]
     for name, (in_scope, in_metadata, in_configurable) in zip(expected, sources, strict=True):
-        found = resolve(ROOT, in_scope, in_metadata, in_configurable, defaults)
-        assert (found.id, found.user_id, found.organization_id) == (f"c-{name}", f"u-{name}", f"o-{name}")
+        conversation = resolve(ROOT, in_scope, in_metadata, in_configurable, settings)
+        assert (conversation.id, conversation.user_id, conversation.organization_id) == (
+            f"c-{name}",
+            f"u-{name}",
+            f"o-{name}",
+        )
 
 
-def test_our_own_name_goes_before_the_ecosystems():
+def test_gatis_own_key_takes_precedence():
     metadata = {"langfuse_session_id": "4", "session_id": "3", "thread_id": "2", "conversation_id": "1"}
     for expected in "1234":
-        assert resolve(ROOT, None, metadata, None, Defaults()).id == expected
+        assert resolve(ROOT, None, metadata, None, Settings()).id == expected
         del metadata[next(reversed(metadata))]
 
 
 @pytest.mark.parametrize(("value", "expected"), [("x", "x"), (7, "7"), (0, "0"), (-3, "-3")])
-def test_texts_and_numbers_are_ids(value: Any, expected: str):
-    assert resolve(ROOT, None, {"thread_id": value}, None, Defaults()).id == expected
+def test_strings_and_integers_are_ids(value: Any, expected: str):
+    assert resolve(ROOT, None, {"thread_id": value}, None, Settings()).id == expected
 
 
 @pytest.mark.parametrize("value", [None, "", True, 1.5, {"id": 1}, ["x"]])
-def test_anything_else_names_nobody(value: Any):
-    found = resolve(ROOT, None, {"thread_id": value, "user_id": value}, None, Defaults())
-    assert (found.id, found.user_id) == (ROOT, "anonymous")
+def test_other_values_are_not_ids(value: Any):
+    conversation = resolve(ROOT, None, {"thread_id": value, "user_id": value}, None, Settings())
+    assert (conversation.id, conversation.user_id) == (ROOT, "anonymous")
 
 
-def test_an_unusable_value_leaves_the_next_source_its_turn():
-    assert resolve(ROOT, None, {"thread_id": None}, {"thread_id": "c-conf"}, Defaults()).id == "c-conf"
+def test_an_unusable_value_falls_back_to_the_next_source():
+    assert resolve(ROOT, None, {"thread_id": None}, {"thread_id": "c-conf"}, Settings()).id == "c-conf"
 
 
 def test_properties_of_a_scope_are_added_to_those_of_init():
-    found = resolve(
-        ROOT, Scope(properties={"page": "home"}), None, None, Defaults(properties={"plan": "pro", "page": "-"})
+    conversation = resolve(
+        ROOT, Scope(properties={"page": "home"}), None, None, Settings(properties={"plan": "pro", "page": "-"})
     )
-    assert found.properties == {"plan": "pro", "page": "home"}
+    assert conversation.properties == {"plan": "pro", "page": "home"}
 
 
-def test_metadata_without_what_langchain_and_we_keep_there():
+def test_user_metadata_excludes_ids_and_langchains_keys():
     metadata = {
         "plan": "pro", "thread_id": "c", "user_id": "u", "system_prompt": "x", "langgraph_node": "n", "ls_provider": "p",
         "lc_agent_name": "a", "__pregel": 1, "checkpoint_ns": "", "langchain_x": 1,
     }  # fmt: skip
-    assert own_metadata(metadata) == {"plan": "pro"}
+    assert user_metadata(metadata) == {"plan": "pro"}

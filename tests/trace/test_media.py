@@ -1,4 +1,4 @@
-"""`gati.trace.media`: base64 and bytes of every provider's blocks, and what must be left alone."""
+"""`gati.trace.media`: base64 and bytes in the blocks of every provider, and values that must not change."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ EMBEDDED: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("shape", EMBEDDED)
-def test_embedded_media_become_kind_size_and_hash_in_place(shape: str):
+def test_embedded_media_are_replaced_by_type_size_and_hash(shape: str):
     block, mime = EMBEDDED[shape]
     before = repr(block)
     content = [{"type": "text", "text": "What is this?"}, block]
@@ -78,12 +78,12 @@ def test_embedded_media_become_kind_size_and_hash_in_place(shape: str):
         {"type": "media", "file_uri": ADDRESS},
     ],
 )
-def test_addresses_stay(block: dict[str, Any]):
+def test_urls_are_kept(block: dict[str, Any]):
     assert plain_blocks([block]) == [block]
     assert media_of([block]) == [{"url": ADDRESS}]
 
 
-def test_the_kind_of_a_referred_file_is_kept():
+def test_the_type_of_a_referenced_file_is_kept():
     assert media_of([{"type": "image", "url": ADDRESS, "mime_type": "image/png"}]) == [
         {"mime": "image/png", "url": ADDRESS}
     ]
@@ -100,22 +100,22 @@ def test_the_kind_of_a_referred_file_is_kept():
         [{"type": "citation", "url": ADDRESS}],
     ],
 )
-def test_text_is_no_media(content: Any):
+def test_text_is_not_media(content: Any):
     assert plain_blocks(content) == content
     assert media_of(content) == []
 
 
-def test_spoken_answers_are_media_of_their_message():
+def test_the_audio_of_a_spoken_answer_is_media():
     answer = Message("ai", "", additional={"audio": {"id": "a", "data": DATA, "transcript": "Hi."}})
     assert media_of(answer) == [kept("audio/*")]
 
 
-def test_damaged_base64_is_still_kept_out():
+def test_truncated_base64_is_removed_too():
     cut = DATA[:101]
     assert media_of([{"type": "image", "base64": cut, "mime_type": "image/png"}])[0]["mime"] == "image/png"
 
 
-def test_values_without_end_are_cut():
+def test_recursive_values_are_cut():
     endless: list[Any] = []
     endless += [endless, endless]
     assert "…" in str(plain_blocks(endless))

@@ -1,4 +1,4 @@
-"""What tools and nodes returned, as objects."""
+"""`gati.trace.outputs`: outputs of tools, nodes and retrievers as objects."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import pytest
 
 from gati.trace.outputs import (
     as_object,
-    document,
+    normalize_document,
     read_json,
     result_of,
     state_of,
-    tool_message,
+    tool_message_in,
     tool_output,
     updates_of,
 )
@@ -32,7 +32,7 @@ from gati.trace.records import COMMAND, Message
         ("", ""),
     ],
 )
-def test_text_that_is_a_json_object_list_or_null_is_read(text: str, value: Any):
+def test_json_objects_lists_and_null_are_parsed(text: str, value: Any):
     assert read_json(text) == value
 
 
@@ -63,32 +63,32 @@ def command(update: Any, **more: Any) -> dict[str, Any]:
         ("text", []),
     ],
 )
-def test_updates_of_a_state_are_found_in_every_form(output: Any, updates: list[Any]):
+def test_every_form_of_state_update_is_found(output: Any, updates: list[Any]):
     assert updates_of(output) == updates
 
 
-def test_a_nodes_state_leaves_out_messages_and_what_is_empty():
+def test_a_nodes_state_excludes_messages_and_empty_values():
     output = {"messages": [Message("ai", "Hello.")], "one": Message("ai", "Hi."), "none": None, "list": [], "total": 0}
     assert state_of(output) == {"total": 0}
 
 
-def test_what_a_task_returned_is_an_object():
+def test_the_return_value_of_a_task_is_an_object():
     assert result_of("done") == {"output": "done"}
     assert result_of({"a": 1}) == {"a": 1}
     assert result_of(Message("ai", "Hello.")) == {}
     assert result_of(None) == {}
 
 
-def test_the_message_of_a_tool_is_found_in_what_it_returned():
+def test_the_tool_message_is_found_in_every_form_of_output():
     answer = Message("tool", "kept", tool_call_id="c1")
     other = Message("tool", "other", tool_call_id="c2")
-    assert tool_message(answer, "c1") is answer
-    assert tool_message(command({"messages": [other, answer]}), "c1") is answer
-    assert tool_message([command({"x": 1}), answer], "c1") is answer
-    assert tool_message({"plain": 1}, "c1") is None
+    assert tool_message_in(answer, "c1") is answer
+    assert tool_message_in(command({"messages": [other, answer]}), "c1") is answer
+    assert tool_message_in([command({"x": 1}), answer], "c1") is answer
+    assert tool_message_in({"plain": 1}, "c1") is None
 
 
-def test_a_tools_output_tells_content_artifact_and_where_it_went():
+def test_a_tools_output_has_content_artifact_and_goto():
     answer = Message("tool", '{"rows": 2}', tool_call_id="c1", additional={"artifact": [1, 2]})
     assert tool_output(answer, answer) == {"rows": 2, "artifact": [1, 2]}
     moved = Message("tool", "moved", tool_call_id="c1")
@@ -101,10 +101,10 @@ def test_a_tools_output_tells_content_artifact_and_where_it_went():
 
 
 def test_documents_of_every_class_have_text_metadata_and_score():
-    assert document({"page_content": "a", "metadata": {"score": 0.5}}) == {
+    assert normalize_document({"page_content": "a", "metadata": {"score": 0.5}}) == {
         "text": "a",
         "metadata": {"score": 0.5},
         "score": 0.5,
     }
-    assert document({"text": "b"}) == {"text": "b", "metadata": {}, "score": None}
-    assert document("c") == {"text": "c", "metadata": {}, "score": None}
+    assert normalize_document({"text": "b"}) == {"text": "b", "metadata": {}, "score": None}
+    assert normalize_document("c") == {"text": "c", "metadata": {}, "score": None}

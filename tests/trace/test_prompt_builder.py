@@ -1,8 +1,7 @@
-"""`gati.trace.prompt_builder` on prompts that LangChain itself rendered."""
+"""`gati.trace.prompt_builder`, with prompts rendered by LangChain."""
 
 from __future__ import annotations
 
-import contextlib
 import re
 from typing import Any
 
@@ -13,17 +12,16 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import SystemMessage
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 
-from gati.errors import ConfigurationError
 from gati.events import Prompt, PromptComponent
 from gati.langchain.prompt_templates import template_of
-from gati.trace.prompt_builder import LONG, explicit_prompt, given_prompt, lineage_of, prompt_of
+from gati.trace.prompt_builder import LONG_VALUE_CHARS, lineage_of, prompt_of
 from gati.trace.records import Template, TemplateText
 
 MARK = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
 
 
 class PromptRun(BaseCallbackHandler):
-    """What a prompt run tells its callbacks."""
+    """Stores the callback arguments of a prompt run."""
 
     raise_error = True
 
@@ -32,7 +30,7 @@ class PromptRun(BaseCallbackHandler):
 
 
 def recovered(prompt: Any, inputs: Any, **more: Any) -> Prompt:
-    """The prompt as the assembler would have it, after LangChain rendered it."""
+    """Render a prompt with LangChain, and return what gati recovers of it."""
     run = PromptRun()
     value = prompt.invoke(inputs, {"callbacks": [run]})
     template = template_of(run.serialized)
@@ -40,8 +38,8 @@ def recovered(prompt: Any, inputs: Any, **more: Any) -> Prompt:
     return prompt_of(template, run.inputs, [str(m.text) for m in value.to_messages() if m.type == "system"], **more)
 
 
-def shown(prompt: Prompt) -> str:
-    """The parts as the destination shows them: marks filled once."""
+def render(prompt: Prompt) -> str:
+    """Join the components as the destination shows them, each mark replaced once."""
     parts = prompt.components or [PromptComponent(prompt.text)]
     return "".join(MARK.sub(lambda m: prompt.variables.get(m[1], m[0]), part.content) for part in parts)
 
@@ -55,12 +53,12 @@ def shown(prompt: Prompt) -> str:
     ],
 )
 def test_a_template_becomes_a_component_with_marks_and_variables(text: str, form: Any):
-    made = recovered(
+    result = recovered(
         ChatPromptTemplate([("system", text), ("human", "{q}")], template_format=form),
         {"how": "brief", "language": "French", "q": "Hello"},
         name="agent/model",
     )
-    assert made == Prompt(
+    assert result == Prompt(
         "Be brief in French.",
         "agent/model",
         [PromptComponent("Be {{how}} in {{language}}.")],
@@ -68,14 +66,14 @@ def test_a_template_becomes_a_component_with_marks_and_variables(text: str, form
     )
 
 
-def test_a_text_without_variables_stays_a_text():
+def test_a_text_without_variables_has_no_components():
     assert recovered(ChatPromptTemplate([("system", "Be brief.")]), {}) == Prompt("Be brief.")
 
 
 def test_each_system_message_is_a_component():
-    made = recovered(ChatPromptTemplate([("system", "Be {how}."), ("system", "Never lie.")]), {"how": "brief"})
-    assert made.text == "Be brief.\n\nNever lie."
-    assert made.components == [PromptComponent("Be {{how}}."), PromptComponent("Never lie.")]
+    result = recovered(ChatPromptTemplate([("system", "Be {how}."), ("system", "Never lie.")]), {"how": "brief"})
+    assert result.text == "Be brief.\n\nNever lie."
+    assert result.components == [PromptComponent("Be {{how}}."), PromptComponent("Never lie.")]
 
 
 def test_a_bare_value_fills_the_only_variable():
@@ -83,71 +81,71 @@ def test_a_bare_value_fills_the_only_variable():
     assert prompt_of(template, "brief", ["Be brief."]).variables == {"how": "brief"}
 
 
-def test_values_bound_beforehand_are_variables_also_when_a_function_gave_them():
+def test_partial_values_are_variables_also_if_a_function_returned_them():
     prompt = ChatPromptTemplate([("system", "Today is {day}, in {place}.")]).partial(day=lambda: "Friday", place="Oslo")
     assert recovered(prompt, {}).variables == {"day": "Friday", "place": "Oslo"}
 
 
-def test_a_value_from_this_turns_retrievals_is_a_part_of_its_own():
-    found = "Paris is the capital of France."
-    made = recovered(
+def test_a_retrieved_value_becomes_a_component():
+    passage = "Paris is the capital of France."
+    result = recovered(
         ChatPromptTemplate([("system", "Be {how}.\nContext: {context}\nAnswer.")]),
-        {"how": "brief", "context": f"1. {found}"},
-        retrieved=[found, ""],
+        {"how": "brief", "context": f"1. {passage}"},
+        retrieved=[passage, ""],
     )
-    assert made.components == [
+    assert result.components == [
         PromptComponent("Be {{how}}.\nContext: "),
-        PromptComponent(f"1. {found}", "context", "rag", is_dynamic=True),
+        PromptComponent(f"1. {passage}", "context", "rag", is_dynamic=True),
         PromptComponent("\nAnswer."),
     ]
-    assert made.variables == {"how": "brief"}
-    assert made.text == f"Be brief.\nContext: 1. {found}\nAnswer."
+    assert result.variables == {"how": "brief"}
+    assert result.text == f"Be brief.\nContext: 1. {passage}\nAnswer."
 
 
-def test_a_long_value_is_a_part_of_its_own():
-    rules = "No. " * LONG
-    made = recovered(ChatPromptTemplate([("system", "Rules: {rules}")]), {"rules": rules})
-    assert made.components == [PromptComponent("Rules: "), PromptComponent(rules, "rules", "other", is_dynamic=True)]
+def test_a_long_value_becomes_a_component():
+    rules = "No. " * LONG_VALUE_CHARS
+    result = recovered(ChatPromptTemplate([("system", "Rules: {rules}")]), {"rules": rules})
+    assert result.components == [PromptComponent("Rules: "), PromptComponent(rules, "rules", "other", is_dynamic=True)]
 
 
-def test_a_template_with_logic_is_its_rendered_text():
+def test_a_template_with_logic_becomes_its_rendered_text():
     prompt = ChatPromptTemplate([("system", "Be {% if x %}brief{% endif %}.")], template_format="jinja2")
     assert recovered(prompt, {"x": True}) == Prompt("Be brief.", None, [PromptComponent("Be brief.", is_dynamic=True)])
 
 
-def test_a_template_edited_after_its_first_use_is_its_rendered_text():
+def test_an_edited_template_becomes_its_rendered_text():
     prompt = ChatPromptTemplate([("system", "Be {how}.")])
     run = PromptRun()
     prompt.invoke({"how": "brief"}, {"callbacks": [run]})
     template = template_of(run.serialized)
     assert template is not None
-    made = prompt_of(template, {"how": "brief"}, ["Stay brief!"])
-    assert made == Prompt("Stay brief!", None, [PromptComponent("Stay brief!", is_dynamic=True)])
+    result = prompt_of(template, {"how": "brief"}, ["Stay brief!"])
+    assert result == Prompt("Stay brief!", None, [PromptComponent("Stay brief!", is_dynamic=True)])
 
 
-def test_a_system_message_through_a_placeholder_is_a_dynamic_part():
+def test_a_system_message_from_a_placeholder_is_a_dynamic_component():
     prompt = ChatPromptTemplate([MessagesPlaceholder("before"), ("system", "Be {how}.")])
-    made = recovered(prompt, {"before": [SystemMessage("From the history.")], "how": "brief"})
-    assert made.components == [PromptComponent("From the history.", is_dynamic=True), PromptComponent("Be {{how}}.")]
+    result = recovered(prompt, {"before": [SystemMessage("From the history.")], "how": "brief"})
+    assert result.components == [PromptComponent("From the history.", is_dynamic=True), PromptComponent("Be {{how}}.")]
 
 
-def test_one_name_with_two_formats_gives_two_variables():
-    made = recovered(ChatPromptTemplate([("system", "{x} is {x:.1f} or {x!r}")]), {"x": 0.25})
-    assert made.components == [PromptComponent("{{x}} is {{x_2}} or {{x}}")]
-    assert made.variables == {"x": "0.25", "x_2": "0.2"}
+def test_a_variable_with_two_formats_becomes_two_variables():
+    result = recovered(ChatPromptTemplate([("system", "{x} is {x:.1f} or {x!r}")]), {"x": 0.25})
+    assert result.components == [PromptComponent("{{x}} is {{x_2}} or {{x}}")]
+    assert result.variables == {"x": "0.25", "x_2": "0.2"}
 
 
-def test_braces_that_look_like_marks_are_variables_of_their_own_text():
-    made = recovered(ChatPromptTemplate([("system", "Write {{{{name}}}} for {who}, as {{json}}.")]), {"who": "Ada"})
-    assert made.text == "Write {{name}} for Ada, as {json}."
-    assert made.components == [PromptComponent("Write {{literal}} for {{who}}, as {json}.")]
-    assert made.variables == {"literal": "{{name}}", "who": "Ada"}
+def test_literal_braces_that_look_like_marks_are_escaped():
+    result = recovered(ChatPromptTemplate([("system", "Write {{{{name}}}} for {who}, as {{json}}.")]), {"who": "Ada"})
+    assert result.text == "Write {{name}} for Ada, as {json}."
+    assert result.components == [PromptComponent("Write {{literal}} for {{who}}, as {json}.")]
+    assert result.variables == {"literal": "{{name}}", "who": "Ada"}
 
 
 @pytest.mark.parametrize("text", ["{{{x}}}", "{{{{{x}}}}}", "{{ {x} }}", "{{{{{{{x}}}}}}}"])
-def test_braces_beside_a_variable_do_no_harm(text: str):
-    made = recovered(ChatPromptTemplate([("system", text)]), {"x": "1"})
-    assert shown(made) == made.text
+def test_braces_next_to_a_variable_render_correctly(text: str):
+    result = recovered(ChatPromptTemplate([("system", text)]), {"x": "1"})
+    assert render(result) == result.text
 
 
 PLAIN = st.text(st.sampled_from("ab{}% \n"), max_size=15)
@@ -158,11 +156,11 @@ PLAIN = st.text(st.sampled_from("ab{}% \n"), max_size=15)
     st.lists(st.tuples(PLAIN, st.sampled_from("xyz")), min_size=1, max_size=5),
     st.fixed_dictionaries(dict.fromkeys("xyz", PLAIN)),
 )
-def test_the_parts_give_the_rendered_text_again(parts: list[tuple[str, str]], values: dict[str, str]):
+def test_the_components_render_to_the_original_text(parts: list[tuple[str, str]], values: dict[str, str]):
     text = "".join(literal.replace("{", "{{").replace("}", "}}") + "{" + name + "}" for literal, name in parts)
-    made = recovered(ChatPromptTemplate([("system", text)]), values)
-    # A value may itself look like a mark; filled once, it stays as it is.
-    assert shown(made) == made.text
+    result = recovered(ChatPromptTemplate([("system", text)]), values)
+    # A value may look like a mark itself; it must not be replaced again.
+    assert render(result) == result.text
 
 
 @given(
@@ -170,21 +168,21 @@ def test_the_parts_give_the_rendered_text_again(parts: list[tuple[str, str]], va
     st.dictionaries(st.sampled_from("xy"), st.integers() | PLAIN) | PLAIN | st.none(),
     st.lists(PLAIN),
 )
-def test_whatever_was_rendered_is_told(rendered: list[str], variables: Any, retrieved: list[str]):
+def test_any_rendering_is_reproduced(rendered: list[str], variables: Any, retrieved: list[str]):
     template = Template(
         ((TemplateText("a{x}b", "f-string"),), (TemplateText("", ""),), (TemplateText("{{ y }}", "jinja2"),))
     )
-    made = prompt_of(template, variables, rendered, "n", retrieved)
-    assert made.text == "\n\n".join(rendered)
-    if made.components:
-        assert shown(made) == "".join(rendered)
-    assert all(isinstance(value, str) for value in made.variables.values())
+    result = prompt_of(template, variables, rendered, "n", retrieved)
+    assert result.text == "\n\n".join(rendered)
+    if result.components:
+        assert render(result) == "".join(rendered)
+    assert all(isinstance(value, str) for value in result.variables.values())
 
 
 # -- names --------------------------------------------------------------------------------
 
 
-def test_a_prompt_is_known_by_its_own_name_its_hub_repository_or_its_place():
+def test_a_prompts_lineage_is_its_name_its_hub_repository_or_the_default():
     hub = {"lc_hub_owner": "ada", "lc_hub_repo": "tutor"}
     named, pulled, bare = Template((), name="greeting"), Template((), hub="ada/tutor"), Template(())
     assert lineage_of(named, hub, "agent/model") == "greeting"
@@ -193,104 +191,3 @@ def test_a_prompt_is_known_by_its_own_name_its_hub_repository_or_its_place():
     assert lineage_of(pulled, {}, "agent/model") == "ada/tutor"
     assert lineage_of(bare, None, "agent/model") == "agent/model"
     assert lineage_of(None, None) is None
-
-
-# -- given by the user --------------------------------------------------------------------
-
-
-def test_a_text_is_a_prompt():
-    assert explicit_prompt("Be brief.") == Prompt("Be brief.")
-    assert explicit_prompt(Prompt("x", "y")) == Prompt("x", "y")
-
-
-@pytest.mark.parametrize(
-    "key", ["external_prompt_id", "externalPromptId", "external_template_id", "externalTemplateId"]
-)
-def test_a_prompts_name_is_taken_under_each_of_its_keys(key: str):
-    assert explicit_prompt({key: "tutor", "content": "Be brief."}) == Prompt("Be brief.", "tutor")
-    assert explicit_prompt({key: "tutor"}) == Prompt("", "tutor")
-
-
-def test_components_are_taken_in_snake_and_in_camel_case():
-    made = explicit_prompt(
-        {
-            "external_prompt_id": "tutor",
-            "components": [
-                "Be {{how}}.",
-                {"content": "Facts", "name": "facts", "type": "rag", "isDynamic": True, "externalComponentId": "f"},
-                {"content": "Rules", "source": "agent", "is_dynamic": False, "external_id": "r"},
-            ],
-            "variables": {"how": "brief", "n": 3},
-        }
-    )
-    assert made == Prompt(
-        "Be brief.\n\nFacts\n\nRules",
-        "tutor",
-        [
-            PromptComponent("Be {{how}}."),
-            PromptComponent("Facts", "facts", "rag", None, True, "f"),
-            PromptComponent("Rules", None, "system", "agent", False, "r"),
-        ],
-        {"how": "brief", "n": "3"},
-    )
-
-
-def test_a_text_with_variables_keeps_its_marks():
-    made = explicit_prompt({"content": "Be {{ how }}.", "variables": {"how": "brief"}})
-    assert made == Prompt("Be brief.", None, [PromptComponent("Be {{ how }}.")], {"how": "brief"})
-
-
-@pytest.mark.parametrize(
-    ("given", "says"),
-    [
-        ("", "a text that is not empty"),
-        ("  ", "a text that is not empty"),
-        (3, "a text or a dict"),
-        ([], "a text or a dict"),
-        ({}, "external_prompt_id, content or components"),
-        ({"variables": {"a": "b"}}, "external_prompt_id, content or components"),
-        ({"content": "x", "components": ["y"]}, "one of the two"),
-        ({"content": ""}, "system_prompt.content"),
-        ({"content": "x", "contents": "y"}, "system_prompt.contents"),
-        ({"external_prompt_id": "a", "external_template_id": "b"}, "one external_prompt_id"),
-        ({"external_prompt_id": 7}, "system_prompt.external_prompt_id"),
-        ({"components": []}, "a list of texts or dicts, not empty"),
-        ({"components": "x"}, "a list of texts or dicts, not empty"),
-        ({"components": [7]}, "system_prompt.components[0]"),
-        ({"components": [{}]}, "system_prompt.components[0].content"),
-        ({"components": [{"content": "x", "type": "poem"}]}, "guardrail"),
-        ({"components": [{"content": "x", "source": "me"}]}, "participant"),
-        ({"components": [{"content": "x", "is_dynamic": "yes"}]}, "true or false"),
-        ({"components": [{"content": "x", "kind": "y"}]}, "system_prompt.components[0].kind"),
-        ({"content": "x", "variables": ["a"]}, "a dict with texts as keys"),
-        ({"content": "x", "variables": {1: "a"}}, "a dict with texts as keys"),
-    ],
-)
-def test_a_prompt_that_cannot_be_used_is_refused_with_its_reason(given: Any, says: str):
-    with pytest.raises(ConfigurationError, match=re.escape(says)):
-        explicit_prompt(given)
-
-
-def test_the_first_usable_prompt_counts_while_the_program_runs():
-    assert given_prompt(None, {"template": "of the user's own"}, "", "Be brief.", "Not me.") == Prompt("Be brief.")
-    assert given_prompt(None, 7) is None
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["content", "components", "variables", "type", "external_prompt_id", "isDynamic"]),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=12,
-)
-
-
-@given(JSON)
-def test_any_given_prompt_is_read_or_refused(value: Any):
-    with contextlib.suppress(ConfigurationError):
-        assert isinstance(explicit_prompt(value), Prompt)

@@ -1,4 +1,4 @@
-"""`gati.trace.templates`: what filled a template, told in one way or not at all."""
+"""`gati.trace.templates`: the values of a rendered template, inferred unambiguously or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gati.trace.records import TemplateText
-from gati.trace.templates import fill, parse
+from gati.trace.templates import fill_pieces, parse
 
 
 def blocks(text: str, form: str = "f-string") -> tuple[TemplateText, ...]:
@@ -19,7 +19,7 @@ def blocks(text: str, form: str = "f-string") -> tuple[TemplateText, ...]:
 def values_of(text: str, values: dict[str, Any], rendered: str, form: str = "f-string") -> dict[str, str] | None:
     pieces = parse(blocks(text, form))
     assert pieces is not None
-    filled = fill(pieces, values, rendered)
+    filled = fill_pieces(pieces, values, rendered)
     return None if filled is None else {name: value for name, value in filled if name}
 
 
@@ -34,7 +34,7 @@ def values_of(text: str, values: dict[str, Any], rendered: str, form: str = "f-s
         ("{anything} {{at}} all", "literal", []),
     ],
 )
-def test_plain_variables_are_found(text: str, form: str, names: list[str]):
+def test_plain_variables_are_parsed(text: str, form: str, names: list[str]):
     pieces = parse(blocks(text, form))
     assert pieces is not None
     assert [piece.name for piece in pieces if piece.name] == names
@@ -59,22 +59,22 @@ def test_plain_variables_are_found(text: str, form: str, names: list[str]):
         ("x", "unheard-of"),
     ],
 )
-def test_logic_is_not_taken_for_variables(text: str, form: str):
+def test_templates_with_logic_are_not_parsed(text: str, form: str):
     assert parse(blocks(text, form)) is None
 
 
-def test_values_are_shown_in_their_format():
+def test_values_are_formatted_as_in_the_template():
     assert values_of("{x:.1f} of {y!r}", {"x": 0.25, "y": "z"}, "0.2 of 'z'") == {"x": "0.2", "y": "'z'"}
 
 
-def test_values_that_are_not_known_are_read_off_the_text():
+def test_unknown_values_are_inferred_from_the_text():
     assert values_of("Today is {today}; be {how}.", {"how": "brief"}, "Today is Friday; be brief.") == {
         "today": "Friday",
         "how": "brief",
     }
 
 
-def test_a_value_that_does_not_fit_is_read_off_the_text():
+def test_a_value_that_does_not_fit_is_inferred_from_the_text():
     assert values_of("Be {how}.", {"how": "a shortened copy…"}, "Be brief.") == {"how": "brief"}
 
 
@@ -90,11 +90,11 @@ def test_an_edited_template_is_not_trusted():
         ("{a} and {a}", "x and y"),
     ],
 )
-def test_what_could_be_read_in_two_ways_is_not_read(text: str, rendered: str):
+def test_an_ambiguous_text_is_not_inferred(text: str, rendered: str):
     assert values_of(text, {}, rendered) is None
 
 
-def test_one_known_value_settles_the_other():
+def test_a_known_value_resolves_an_ambiguity():
     assert values_of("{a} is {b}", {"b": "z"}, "x is y is z") == {"a": "x is y", "b": "z"}
 
 
@@ -103,10 +103,10 @@ def test_jinja_drops_the_last_line_break_and_mustache_escapes():
     assert values_of("For {{who}}.", {"who": "a & b"}, "For a &amp; b.", "mustache") == {"who": "a &amp; b"}
 
 
-def test_blocks_of_one_message_are_lines():
+def test_blocks_of_a_message_are_joined_by_line_breaks():
     pieces = parse((TemplateText("A {a}", "f-string"), TemplateText("B", "literal")))
     assert pieces is not None
-    assert fill(pieces, {"a": 1}, "A 1\nB") is not None
+    assert fill_pieces(pieces, {"a": 1}, "A 1\nB") is not None
 
 
 TEXT = st.text(st.sampled_from("ab{} \n."), max_size=12)
@@ -114,7 +114,7 @@ TEXT = st.text(st.sampled_from("ab{} \n."), max_size=12)
 
 @given(st.lists(st.tuples(TEXT, st.sampled_from(["", "x", "y"]), TEXT), max_size=5), st.booleans())
 @example([("a", "x", "b"), ("b", "x", "b")], True)
-def test_what_is_read_gives_the_text_again(parts: list[tuple[str, str, str]], known: bool):
+def test_the_filled_pieces_join_to_the_text(parts: list[tuple[str, str, str]], known: bool):
     values: dict[str, str] = {}
     for _, name, value in parts:
         values.setdefault(name, value)
@@ -122,7 +122,7 @@ def test_what_is_read_gives_the_text_again(parts: list[tuple[str, str, str]], kn
     rendered = "".join(text + (values[name] if name else "") for text, name, _ in parts)
     pieces = parse(blocks(template))
     assert pieces is not None
-    filled = fill(pieces, values if known else {}, rendered)
+    filled = fill_pieces(pieces, values if known else {}, rendered)
     if filled is not None:
         assert "".join(text for _, text in filled) == rendered
     if known:
@@ -139,4 +139,4 @@ def test_what_is_read_gives_the_text_again(parts: list[tuple[str, str, str]], kn
 def test_no_template_raises(text: str, form: str, rendered: str, values: dict[str, Any]):
     pieces = parse(blocks(text, form))
     if pieces is not None:
-        fill(pieces, values, rendered)
+        fill_pieces(pieces, values, rendered)

@@ -1,14 +1,14 @@
-"""Tool calls: who asked for them, and which were never run."""
+"""`gati.trace.tool_calls`: which model run requested a call, and which calls were never run."""
 
 from __future__ import annotations
 
 from typing import Any
 from uuid import uuid4
 
-from gati.trace.conversation_state import Thread, Waiting
+from gati.trace.conversation_state import ConversationState, WaitingCall
 from gati.trace.records import ErrorInfo, Message, ModelCall, ModelResult, RunStarted
 from gati.trace.run_tree import Run
-from gati.trace.tool_calls import Calls
+from gati.trace.tool_calls import ToolCallLedger
 
 
 def run(kind: str, output: Any = None, parent: Run | None = None, **more: Any) -> Run:
@@ -21,9 +21,9 @@ def run(kind: str, output: Any = None, parent: Run | None = None, **more: Any) -
 ROOT = run("chain")
 
 
-def asking(*requests: dict[str, Any], given: tuple[Message, ...] = ()) -> Run:
+def model_run(*requests: dict[str, Any], new: tuple[Message, ...] = ()) -> Run:
     answer = ModelResult((Message("ai", "", tool_calls=requests),))
-    return run("model", answer, ROOT, inputs=ModelCall((), given, len(given)))
+    return run("model", answer, ROOT, inputs=ModelCall((), new, len(new)))
 
 
 def request(name: str, call_id: str, **args: Any) -> dict[str, Any]:
@@ -38,93 +38,93 @@ def answered(call_id: str, text: str = "done", status: str | None = None) -> Mes
     return Message("tool", text, tool_call_id=call_id, status=status)
 
 
-def calls(*runs: Run, thread: Thread | None = None, resumed: bool = False) -> Calls:
-    made = Calls(thread or Thread(), resumed)
-    for one in runs:
-        made.note(one)
-    return made
+def ledger_of(*runs: Run, state: ConversationState | None = None, resumed: bool = False) -> ToolCallLedger:
+    ledger = ToolCallLedger(state or ConversationState(), resumed)
+    for added in runs:
+        ledger.add(added)
+    return ledger
 
 
-def test_a_tool_is_linked_to_the_model_that_asked_for_it():
-    asker, tool = asking(request("look", "c1")), run("tool", "seen", ROOT, extra="c1")
-    found = calls(asker, tool)
-    assert (found.id_of(tool), found.asker_of(tool)) == ("c1", str(asker.id))
-    assert found.never_run(final=True) == []
+def test_a_tool_is_linked_to_the_model_that_requested_it():
+    model, tool = model_run(request("look", "c1")), run("tool", "seen", ROOT, extra="c1")
+    ledger = ledger_of(model, tool)
+    assert (ledger.id_of(tool), ledger.requester_of(tool)) == ("c1", str(model.id))
+    assert ledger.take_never_run(final=True) == []
 
 
-def test_a_tool_without_an_id_is_linked_by_its_name_and_arguments():
-    asker = asking(request("look", "c1", at="sky"), request("look", "c2", at="sea"))
+def test_a_tool_without_a_call_id_is_linked_by_name_and_arguments():
+    model = model_run(request("look", "c1", at="sky"), request("look", "c2", at="sea"))
     tool = run("tool", "blue", ROOT, name="look", inputs={"at": "sea"})
-    assert calls(asker, tool).id_of(tool) == "c2"
+    assert ledger_of(model, tool).id_of(tool) == "c2"
 
 
 def test_a_request_that_only_a_message_answered_was_never_run():
-    asker = asking(request("lok", "c1"))
-    found = calls(asker, node(messages=[answered("c1", "no such tool", "error")]))
-    ((asked, by, answer),) = found.never_run(final=False)
-    assert (asked["name"], by, answer.content if answer else None) == ("lok", asker, "no such tool")
-    assert found.never_run(final=True) == []
+    model = model_run(request("lok", "c1"))
+    ledger = ledger_of(model, node(messages=[answered("c1", "no such tool", "error")]))
+    ((requested, by, answer),) = ledger.take_never_run(final=False)
+    assert (requested["name"], by, answer.content if answer else None) == ("lok", model, "no such tool")
+    assert ledger.take_never_run(final=True) == []
 
 
-def test_a_request_that_nobody_answered_waits():
-    assert calls(asking(request("look", "c1"))).never_run(final=True) == []
+def test_a_request_without_an_answer_waits():
+    assert ledger_of(model_run(request("look", "c1"))).take_never_run(final=True) == []
 
 
-def test_an_invalid_request_that_nobody_answered_is_told_at_the_end():
-    found = calls(asking({"name": "look", "id": "c1", "args": "{", "type": "invalid_tool_call"}))
-    assert found.never_run(final=False) == []
-    assert [asked["id"] for asked, _, _ in found.never_run(final=True)] == ["c1"]
+def test_an_invalid_request_without_an_answer_is_returned_at_the_end():
+    ledger = ledger_of(model_run({"name": "look", "id": "c1", "args": "{", "type": "invalid_tool_call"}))
+    assert ledger.take_never_run(final=False) == []
+    assert [requested["id"] for requested, _, _ in ledger.take_never_run(final=True)] == ["c1"]
 
 
-def test_the_shape_of_a_structured_answer_is_no_call():
+def test_the_shape_of_a_structured_answer_is_not_a_call():
     shaped = node(messages=[answered("c1", "Returning structured response")], structured_response={"sky": "blue"})
-    assert calls(asking(request("Sky", "c1")), shaped).never_run(final=True) == []
+    assert ledger_of(model_run(request("Sky", "c1")), shaped).take_never_run(final=True) == []
 
 
-def test_an_id_that_is_asked_for_again_is_a_new_call():
-    first, second = asking(request("lok", "c1")), asking(request("look", "c1"))
+def test_a_repeated_id_is_a_new_call():
+    first, second = model_run(request("lok", "c1")), model_run(request("look", "c1"))
     tool = run("tool", "seen", ROOT, extra="c1")
-    found = calls(first, node(messages=[answered("c1", "no such tool", "error")]), second, tool)
-    assert [(asked["name"], by) for asked, by, _ in found.never_run(final=True)] == [("lok", first)]
-    assert found.asker_of(tool) == str(second.id)
+    ledger = ledger_of(first, node(messages=[answered("c1", "no such tool", "error")]), second, tool)
+    assert [(requested["name"], by) for requested, by, _ in ledger.take_never_run(final=True)] == [("lok", first)]
+    assert ledger.requester_of(tool) == str(second.id)
 
 
-def test_an_answer_of_an_earlier_turn_is_none_to_a_new_request():
-    asker = asking(request("look", "c1"), given=(answered("c1", "of yesterday"),))
-    assert calls(asker).never_run(final=True) == []
+def test_an_earlier_answer_does_not_answer_a_new_request_with_the_same_id():
+    model = model_run(request("look", "c1"), new=(answered("c1", "of yesterday"),))
+    assert ledger_of(model).take_never_run(final=True) == []
 
 
-def test_a_call_that_waits_is_left_to_the_next_turn_which_tells_the_decision():
-    thread = Thread()
-    asker, paused = asking(request("delete", "c1"), request("look", "c2")), run("tool", None, ROOT, extra="c1")
-    paused.fault = ErrorInfo("GraphInterrupt", "", "interrupt")
-    calls(asker, paused, run("tool", "seen", ROOT, extra="c2")).leave(thread, waiting=True)
-    assert (set(thread.waiting), thread.answered) == ({"c1"}, {"c2"})
+def test_the_next_turn_reports_the_decision_on_a_waiting_call():
+    state = ConversationState()
+    model, paused = model_run(request("delete", "c1"), request("look", "c2")), run("tool", None, ROOT, extra="c1")
+    paused.error = ErrorInfo("GraphInterrupt", "", "interrupt")
+    ledger_of(model, paused, run("tool", "seen", ROOT, extra="c2")).save_to(state, waiting=True)
+    assert (set(state.waiting), state.answered) == ({"c1"}, {"c2"})
 
-    after = calls(node(messages=[answered("c1", "refused", "error")]), thread=thread, resumed=True)
-    ((message, asked),) = after.decisions()
-    assert (message.content, asked) == ("refused", request("delete", "c1"))
-    assert after.requested_by("c1") == str(asker.id)
-    assert after.is_told("c2")
-    after.leave(thread, waiting=False)
-    assert (thread.waiting, thread.answered) == ({}, frozenset())
+    after = ledger_of(node(messages=[answered("c1", "refused", "error")]), state=state, resumed=True)
+    ((message, requested),) = after.decisions()
+    assert (message.content, requested) == ("refused", request("delete", "c1"))
+    assert after.requested_by("c1") == str(model.id)
+    assert after.is_reported("c2")
+    after.save_to(state, waiting=False)
+    assert (state.waiting, state.answered) == ({}, frozenset())
 
 
-def test_a_decision_on_a_call_of_another_process_is_told_with_what_the_node_says_of_it():
+def test_a_decision_on_a_call_of_another_process_has_the_nodes_request():
     ai = Message("ai", "", tool_calls=(request("delete", "c1", path="/a"),))
-    resumed = calls(node(messages=[ai, answered("c1", "refused", "error")]), resumed=True)
-    ((_, asked),) = resumed.decisions()
-    assert asked == request("delete", "c1", path="/a")
+    resumed = ledger_of(node(messages=[ai, answered("c1", "refused", "error")]), resumed=True)
+    ((_, requested),) = resumed.decisions()
+    assert requested == request("delete", "c1", path="/a")
 
 
-def test_messages_that_a_program_made_up_are_no_decisions():
+def test_fabricated_tool_messages_are_not_decisions():
     ai = Message("ai", "back to you", tool_calls=(request("transfer_back", "c1"),))
-    assert list(calls(node(messages=[ai, answered("c1")])).decisions()) == []
+    assert list(ledger_of(node(messages=[ai, answered("c1")])).decisions()) == []
 
 
-def test_a_result_that_the_next_input_brings_is_told():
-    thread = Thread()
-    thread.waiting = {"c1": Waiting(request("browse", "c1"), "model-run")}
+def test_a_result_in_the_next_input_is_a_decision():
+    state = ConversationState()
+    state.waiting = {"c1": WaitingCall(request("browse", "c1"), "model-run")}
     root = run("chain", inputs={"messages": [answered("c1", "the page")]})
-    ((message, asked),) = calls(root, thread=thread).decisions()
-    assert (message.content, asked) == ("the page", request("browse", "c1"))
+    ((message, requested),) = ledger_of(root, state=state).decisions()
+    assert (message.content, requested) == ("the page", request("browse", "c1"))

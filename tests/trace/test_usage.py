@@ -1,4 +1,4 @@
-"""`gati.trace.usage`: a golden table of payloads, each with the place where it can be seen."""
+"""`gati.trace.usage`: a table of payloads, each with its source."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gati.trace.usage import finish_reason_of, is_cached, model_name_of, provide
 
 
 class Row(NamedTuple):
-    """What a callback got (usage_metadata, response_metadata, llm_output), and what it means."""
+    """The values that a callback received (usage_metadata, response_metadata, llm_output), and the expected counts."""
 
     source: str
     usage: dict[str, Any] | None
@@ -293,17 +293,17 @@ def messages_of(row: Row) -> tuple[Message, ...]:
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_every_providers_counts_are_read(name: str):
+def test_the_counts_of_every_provider_are_parsed(name: str):
     row = TABLE[name]
     usage = usage_of(messages_of(row), row.llm_output)
     assert usage is not None
-    found = {key: value for key, value in asdict(usage).items() if value is not None and key != "raw"}
-    assert found == row.tokens
+    counts = {key: value for key, value in asdict(usage).items() if value is not None and key != "raw"}
+    assert counts == row.tokens
     assert usage.raw, "what the provider sent is kept"
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_every_providers_model_and_finish_reason_are_read(name: str):
+def test_the_model_and_finish_reason_of_every_provider_are_parsed(name: str):
     row = TABLE[name]
     assert model_name_of(messages_of(row), row.llm_output) == row.model
     assert finish_reason_of(messages_of(row), row.llm_output) == row.finish
@@ -320,17 +320,17 @@ def test_every_providers_model_and_finish_reason_are_read(name: str):
         ({"input_tokens": -1, "output_tokens": "many", "total_tokens": True}, {}, None),
     ],
 )
-def test_tokens_that_were_not_told_are_unknown(usage: Any, response: Any, llm_output: Any):
+def test_unreported_tokens_are_unknown(usage: Any, response: Any, llm_output: Any):
     assert usage_of((Message("ai", "", usage=usage, response=response),), llm_output) is None
 
 
-def test_zero_is_a_number():
+def test_zero_is_a_count():
     zero = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
     usage = usage_of((Message("ai", "", usage=zero),), None)
     assert usage == Usage(0, 0, 0, raw=zero)
 
 
-def test_usage_metadata_goes_before_the_models_output_before_the_response():
+def test_usage_metadata_precedes_llm_output_and_the_response():
     metadata = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
     output = {"token_usage": {"prompt_tokens": 2, "completion_tokens": 2}}
     response = {"token_usage": {"prompt_tokens": 3, "completion_tokens": 3}}
@@ -340,26 +340,26 @@ def test_usage_metadata_goes_before_the_models_output_before_the_response():
     assert [u.input_tokens for u in (first, second, third) if u] == [1, 2, 3]
 
 
-def test_what_the_provider_sent_is_kept_even_if_langchain_read_it_already():
+def test_the_providers_raw_counts_are_kept():
     row = TABLE["openai chat"]
     usage = usage_of(messages_of(row), row.llm_output)
     assert usage is not None
     assert usage.raw == row.response["token_usage"]
 
 
-def test_candidates_are_never_added_up():
+def test_the_usage_of_candidates_is_not_added_up():
     whole = {"input_tokens": 10, "output_tokens": 30, "total_tokens": 40}
     candidates = tuple(Message("ai", "", usage=whole) for _ in range(3))
     output = {"token_usage": {"prompt_tokens": 10, "completion_tokens": 31, "total_tokens": 41}}
-    told = usage_of(candidates, output)
+    usage = usage_of(candidates, output)
     streamed = usage_of(candidates, None)
-    assert told is not None
-    assert told.output_tokens == 31
+    assert usage is not None
+    assert usage.output_tokens == 31
     assert streamed is not None
     assert streamed.output_tokens == 30
 
 
-def test_an_answer_from_langchains_cache_is_flagged():
+def test_an_answer_from_langchains_cache_is_recognized():
     cached = {"input_tokens": 31, "output_tokens": 5, "total_tokens": 36, "total_cost": 0}
     assert is_cached((Message("ai", "", usage=cached),))
     assert not is_cached((Message("ai", "", usage={**cached, "total_cost": 0.1}), Message("ai", "")))
@@ -368,7 +368,7 @@ def test_an_answer_from_langchains_cache_is_flagged():
     assert usage.input_tokens == 31
 
 
-def test_the_models_name_is_the_responses_before_the_one_asked_for():
+def test_the_model_name_of_the_response_precedes_the_requested_one():
     metadata, params = {"ls_model_name": "gpt-4o"}, {"model": "gpt-4o-alias", "model_name": "x"}
     serialized = {"kwargs": {"model_name": "gpt-4o-configured"}}
     answered = (Message("ai", "", response={"model_name": "gpt-4o-2024-08-06"}),)
@@ -381,13 +381,13 @@ def test_the_models_name_is_the_responses_before_the_one_asked_for():
     assert model_name_of((), None) is None
 
 
-def test_texts_that_joined_chunks_doubled_are_halved():
+def test_repetition_from_joined_chunks_is_undone():
     doubled = (Message("ai", "", response={"model_name": "gpt-4ogpt-4o", "finish_reason": "stopstop"}),)
     assert model_name_of(doubled) == "gpt-4o"
     assert finish_reason_of(doubled) == "stop"
 
 
-def test_the_provider_and_the_class_of_service_are_read():
+def test_the_provider_and_the_service_tier_are_read():
     answer = (Message("ai", "", response={"model_provider": "bedrock_converse", "service_tier": "flex"}),)
     assert provider_of(answer, {"ls_provider": "amazon_bedrock"}) == "amazon_bedrock"
     assert provider_of(answer) == "bedrock_converse"
@@ -400,7 +400,7 @@ def test_the_provider_and_the_class_of_service_are_read():
     assert service_tier_of(()) is None
 
 
-# -- anything -----------------------------------------------------------------------------
+# -- any value ----------------------------------------------------------------------------
 
 _NAMES = sorted(
     {"token_usage", "usage", "usage_metadata", "model_name", "model", "finish_reason", "cache_creation", "incomplete_details",
@@ -418,11 +418,11 @@ MESSAGE = st.tuples(ANYTHING, ANYTHING).map(lambda pair: Message("ai", "", usage
 
 
 @given(st.lists(MESSAGE, max_size=3).map(tuple), ANYTHING)
-def test_whatever_came_the_counts_agree_with_each_other(messages: tuple[Message, ...], llm_output: Any):
+def test_the_counts_of_any_value_are_consistent(messages: tuple[Message, ...], llm_output: Any):
     usage = usage_of(messages, llm_output)
     for function in (model_name_of, finish_reason_of, service_tier_of):
-        found = function(messages, llm_output)
-        assert found is None or isinstance(found, str)
+        value = function(messages, llm_output)
+        assert value is None or isinstance(value, str)
     assert is_cached(messages) in {True, False}
     if usage is None:
         return

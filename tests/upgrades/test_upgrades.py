@@ -298,7 +298,7 @@ def test_the_studio_shows_an_old_store(sample: Sample):
     assert "Sent by another client" in page
 
 
-def test_a_program_goes_on_writing_to_an_old_store(sample: Sample, gati: Callable[..., str]):
+def test_a_program_can_continue_writing_to_an_old_store(sample: Sample, gati: Callable[..., str]):
     code = NEW_PROGRAM.replace('"new"', '"sample-later"')
     done = run(code, GATI_LOCAL=str(sample.store))
     assert (done.returncode, done.stderr) == (0, "")
@@ -310,7 +310,7 @@ def test_a_program_goes_on_writing_to_an_old_store(sample: Sample, gati: Callabl
     ]
 
 
-def test_an_old_store_recognises_what_it_holds_when_it_is_sent_again(sample: Sample):
+def test_messages_already_in_an_old_store_are_not_stored_twice(sample: Sample):
     key = sample.options["GREENFLASH_API_KEY"]
     count = sum(row["messages"] for row in sample.expected["store"]["list"])
     with greenflash_server((key,), path=sample.store) as server:
@@ -342,7 +342,7 @@ def conversation_id(sample: Sample, external_id: str) -> str:
     return str(found)
 
 
-def test_a_push_of_an_old_store_goes_on_where_the_last_one_stopped(
+def test_a_push_of_an_old_store_resumes_where_the_last_one_stopped(
     sample: Sample, server: LocalServer, gati: Callable[..., str]
 ):
     options = sample.at(server)
@@ -357,9 +357,7 @@ def test_a_push_of_an_old_store_goes_on_where_the_last_one_stopped(
     assert ids_in_order(received(server)) == ids_in_order(known["requests"])
 
 
-def test_all_of_an_old_store_can_be_pushed_to_another_account(
-    sample: Sample, server: LocalServer, gati: Callable[..., str]
-):
+def test_an_old_store_can_be_pushed_to_another_account(sample: Sample, server: LocalServer, gati: Callable[..., str]):
     known = sample.expected["store"]["push_of_all"]
     pushed = json.loads(gati("push", "--json", **sample.at(server)))
     assert pushed == {"delivered": known["delivered"], "rejected": {}, "left": 0, "stopped": ""}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from gati import contract
 from gati.exporters import sanitize
 from gati.exporters.base import Request
 from gati.exporters.greenflash.turn_encoder import numeric_values
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
     from gati.events import Action
     from gati.settings import Settings
 
-_TEXTS = frozenset({"name", "email", "phone", "feedback"})
-"""Fields that `capture_content=False` omits."""
+_TEXTS = frozenset(
+    name for fields in contract.ACTIONS.values() for name, known in fields.items() if known.kind is contract.Kind.TEXT
+) - {"properties", "value"}
+"""Arguments that `capture_content=False` omits. Of properties the numbers stay, and of values those that are not texts."""
 
 _WITH_PRODUCT = ("ratings", "events")
 

@@ -9,13 +9,14 @@ import hashlib
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gati import contract
 from gati.exporters import sanitize
 
 if TYPE_CHECKING:
     from gati.events import Prompt, PromptComponent
 
-_TYPES = frozenset({"system", "user", "tool", "guardrail", "rag", "agent", "other"})
-_SOURCES = frozenset({"participant", "greenflash", "agent"})  # "customer" is the default and left out
+_TYPES = frozenset(contract.COMPONENT_TYPES)
+_SOURCES = frozenset(contract.COMPONENT_SOURCES[1:])  # the default is left out
 _MAX_PROMPTS = 256
 """Prompts that a `PromptCache` keeps between calls of `GreenflashEncoder.encode`."""
 

@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from gati import events
+from gati import contract, events
 from gati.exporters import sanitize
 from gati.exporters.greenflash.message_fields import MessageFields, error_fields, message_fields, total_fields
 
@@ -23,17 +23,12 @@ MAIN: Final = "main"
 NO_PROMPT: Final = "none"
 """`TurnEncoder.main` if the call that produced the answer has no prompt while other calls of the turn have one."""
 
-_CHAT_MESSAGE_TYPES = {"user": "user_message", "assistant": "assistant_message", "system": "system_message"}
-_CONVERSATION = frozenset(
-    (*_CHAT_MESSAGE_TYPES.values(), "final_response", "tool_call", "observation", "tool_error", "retrieval")
-)
-"""Message types that `detail="conversation"` keeps."""
+_CONVERSATION = contract.CONVERSATION_TYPES
+_STRUCTURE = contract.names_without_text(contract.PROPERTIES)
+"""Properties kept with `capture_content=False`: ids, enumerations, and names defined by the program."""
 
-_STRUCTURE = frozenset({
-    "agent_name", "environment", "error_type", "name", "node", "parent_id", "prompt_id", "prompt_version", "provider",
-    "requested_by", "status", "tool_call_id",
-})  # fmt: skip
-"""Properties kept with `capture_content=False`: ids, and names defined by the program."""
+_OUTCOME = ("status", "finish_reason")
+"""Entries of an output that `capture_content=False` keeps, as properties."""
 
 _AGENTIC = (events.NodeExecutionEvent, events.ToolCallEvent)
 """A turn with one of these events, or with a nested graph, is an agent's or a graph's; otherwise a plain chain's."""
@@ -157,7 +152,7 @@ class TurnEncoder:
 
     def _add_chat_message(self, chat: events.ChatMessage) -> None:
         id_ = sanitize.identifier(chat.id)
-        fields = MessageFields(_CHAT_MESSAGE_TYPES[chat.role], self._chat_properties(chat))
+        fields = MessageFields(contract.ROLES[chat.role], self._chat_properties(chat))
         if chat.role == "system":
             fields = fields._replace(output={"text": chat.text})
             self._append(fields, id_, None, chat.at_ns, MAIN)
@@ -339,7 +334,7 @@ def _structural_properties(fields: MessageFields) -> dict[str, Any]:
     """Return the properties without texts, except for names defined by the program."""
     kept = {k: v for k, v in fields.properties.items() if k in _STRUCTURE or v is None or isinstance(v, (int, float))}
     if isinstance(fields.output, dict):
-        kept |= {k: fields.output[k] for k in ("status", "finish_reason") if k in fields.output}
+        kept |= {k: fields.output[k] for k in _OUTCOME if k in fields.output}
     return kept
 
 

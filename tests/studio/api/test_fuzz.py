@@ -26,7 +26,7 @@ def local() -> Iterator[LocalServer]:
     max_examples=30, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck),
     derandomize=True, database=None,
 )  # fmt: skip
-def test_no_request_breaks_the_server(case: Any, local: LocalServer) -> None:
+def test_no_request_causes_a_server_error(case: Any, local: LocalServer) -> None:
     key = {"authorization": f"Bearer {local.api_key}"}
     answer = case.call(base_url=local.address, headers=key)
     # Two runs under one name are the backend's 500, on purpose; any other is a fault of ours.

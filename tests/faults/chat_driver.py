@@ -1,4 +1,4 @@
-"""An agent that talks, remembers what was said, and compares it with what a server holds."""
+"""Run an agent in several conversations, and compare the texts with what a server received."""
 
 from __future__ import annotations
 
@@ -28,60 +28,62 @@ def _respond(messages: list[BaseMessage]) -> Any:
     return AIMessage("", tool_calls=[{"name": "look_up", "args": {"word": str(messages[-1].content)}, "id": "call_1"}])
 
 
-class Talk:
-    """Turns of conversations with one agent. Every turn is alike, so all have the same number of messages."""
+class ChatDriver:
+    """Runs turns with one agent. Every turn produces the same number of messages."""
 
     def __init__(self) -> None:
         self.agent: Any = create_agent(ScriptedChatModel(respond=_respond), [look_up])
-        self.said: dict[str, list[str]] = defaultdict(list)
+        self.texts_by_conversation: dict[str, list[str]] = defaultdict(list)
 
     def turn(self, conversation: str, text: str) -> None:
-        """One question and its answer; the answer must be right whatever happens to gati."""
+        """Ask one question. The answer must be correct whatever happens to gati."""
         with observe.conversation(conversation, user_id="u-1"):
             result = self.agent.invoke({"messages": [("user", text)]})
         assert result["messages"][-1].content == f"Here is about {text}."
-        self.said[conversation].append(text)
+        self.texts_by_conversation[conversation].append(text)
 
     def turns(self, conversations: int, each: int, word: str = "word") -> None:
-        """Several conversations, interleaved."""
+        """Run several conversations, interleaved."""
         for n in range(each):
             for k in range(conversations):
                 self.turn(f"c{k}", f"{word} {k}-{n}")
 
-    def compare(self, server: LocalServer, missing: int = 0, links: bool = True) -> None:
-        """What the server holds is what was said: once, whole, in order, with its parents."""
+    def check_delivered(self, server: LocalServer, missing: int = 0, links: bool = True) -> None:
+        """Check that the server has every turn once, complete, in order and with its parents."""
         everything = server.messages()
         by_conversation: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for message in everything:
             by_conversation[message["conversation"]].append(message)
         ids = [(message["conversation"], message["externalMessageId"]) for message in everything]
         assert len(ids) == len(set(ids))
-        assert set(by_conversation) == set(self.said)
-        whole, rest = divmod(len(everything) + missing, self.total)
-        assert rest == 0
+        assert set(by_conversation) == set(self.texts_by_conversation)
+        messages_per_turn, remainder = divmod(len(everything) + missing, self.total)
+        assert remainder == 0
         if not missing:
-            assert {len(by_conversation[name]) / len(texts) for name, texts in self.said.items()} == {whole}
-        for name, texts in self.said.items():
-            _compare_one(by_conversation[name], texts, missing, links)
+            assert {len(by_conversation[name]) / len(texts) for name, texts in self.texts_by_conversation.items()} == {
+                messages_per_turn
+            }
+        for name, texts in self.texts_by_conversation.items():
+            _check_conversation(by_conversation[name], texts, missing, links)
 
     @property
     def total(self) -> int:
-        return sum(map(len, self.said.values()))
+        return sum(map(len, self.texts_by_conversation.values()))
 
 
-def _compare_one(messages: list[dict[str, Any]], texts: list[str], missing: int, links: bool) -> None:
-    asked = [m["content"] for m in messages if m["messageType"] == "user_message"]
-    answered = [m["content"] for m in messages if m["messageType"] == "final_response"]
+def _check_conversation(messages: list[dict[str, Any]], texts: list[str], missing: int, links: bool) -> None:
+    questions = [m["content"] for m in messages if m["messageType"] == "user_message"]
+    answers = [m["content"] for m in messages if m["messageType"] == "final_response"]
     if not missing:
-        assert asked == texts
-        assert answered == [f"Here is about {text}." for text in texts]
+        assert questions == texts
+        assert answers == [f"Here is about {text}." for text in texts]
     times = [m["createdAt"] for m in messages]
     assert times == sorted(times)
     if not missing:
         assert len(set(times)) == len(times)
-    seen: set[str] = set()
+    earlier_ids: set[str] = set()
     for message in messages:
         parent = message.get("parentExternalMessageId") or (message.get("properties") or {}).get("parent_id")
         if links and not missing:
-            assert parent is None or parent in seen, message
-        seen.add(message["externalMessageId"])
+            assert parent is None or parent in earlier_ids, message
+        earlier_ids.add(message["externalMessageId"])

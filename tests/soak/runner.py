@@ -1,4 +1,4 @@
-"""A life of successes, errors, cancellations and runs that never end, on a server with bad days."""
+"""Long runs of successes, errors, cancellations and runs that never end, on an unreliable server."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from langchain_core.runnables import RunnableLambda
 from gati import observe
 from gati.testing import ScriptedChatModel
 from gati.testing.server import fault_injection as faults
-from tests.faults.talk import PRODUCT, Talk
+from tests.faults.chat_driver import PRODUCT, ChatDriver
 from tests.servers import API_KEY, LocalServer, greenflash_server
 
 CACHES = {
     "_ended": 20_000, "_dropped_turns": 10_000, "_kept": 10_000, "kept": 100_000, "shown": 16_384,
     "_conversations": 4_096, "_states": 4_096,
 }  # fmt: skip
-"""Containers that may be fuller than others: they forget what is oldest when they have so many."""
+"""Maximum sizes of bounded caches, which evict their oldest entries."""
 
 ROOMY = 300
-"""More than this in any other container, when nothing is under way, is a leak."""
+"""Maximum size of any other container while idle; more is a leak."""
 
 
 @dataclass
 class Reading:
-    """What is measured when nothing is under way."""
+    """Measurements taken while idle."""
 
     seconds: float
     turns: int
@@ -46,41 +46,48 @@ class Reading:
 
 
 class Soak:
-    """Talks until told to stop."""
+    """Runs turns and measures memory."""
 
     def __init__(self, server: LocalServer, folder: Path, seed: int = 1) -> None:
         self._server = server
-        self._dice = random.Random(seed)
-        self._talk = Talk()
+        self._rng = random.Random(seed)
+        self._driver = ChatDriver()
         self._began = time.monotonic()
         self.turns = 0
         observe.init(
             agent_name="soak", api_key=API_KEY, base_url=server.url, product_id=PRODUCT, spool_dir=folder,
             flush_interval=0.1, timeout=1.0, turn_timeout=0.5, spool_max_bytes=4_000_000, local=False,
         )  # fmt: skip
-        self._kinds = [self._well, self._well, self._failing, self._cancelled, self._closed_early, self._never_ended]
+        self._kinds = [
+            self._succeeding,
+            self._succeeding,
+            self._failing,
+            self._cancelled,
+            self._closed_early,
+            self._never_ended,
+        ]
 
-    def talk(self, turns: int) -> None:
-        """So many turns of all kinds, while the server has good and bad days."""
+    def run_turns(self, turns: int) -> None:
+        """Run turns of all kinds, and inject server faults now and then."""
         for _ in range(turns):
-            if self._dice.random() < 0.02:
-                self._bad_day()
-            self._dice.choice(self._kinds)(f"c{self._dice.randrange(10**9)}")
+            if self._rng.random() < 0.02:
+                self._inject_fault()
+            self._rng.choice(self._kinds)(f"c{self._rng.randrange(10**9)}")
             self.turns += 1
 
-    def _bad_day(self) -> None:
+    def _inject_fault(self) -> None:
         kinds = [
             faults.failing(503),
             faults.connection_reset(after_commit=True),
             faults.html(),
             faults.rate_limited("0"),
         ]
-        self._server.faults.clear()  # one at a time: a row of them is an outage, in which each attempt waits longer
-        self._server.faults.add(self._dice.choice(kinds))
+        self._server.faults.clear()  # one fault at a time: several in a row are an outage with growing delays
+        self._server.faults.add(self._rng.choice(kinds))
 
-    def _well(self, name: str) -> None:
-        self._talk.turn(name, "word")
-        self._talk.said.clear()
+    def _succeeding(self, name: str) -> None:
+        self._driver.turn(name, "word")
+        self._driver.texts_by_conversation.clear()
 
     def _failing(self, name: str) -> None:
         def fail(text: str) -> str:
@@ -114,7 +121,7 @@ class Soak:
         with observe.conversation(name):
             stream = model.stream("word")
             next(stream)
-            stream.close()  # type: ignore[attr-defined]  # said to be an iterator, is a generator
+            stream.close()  # type: ignore[attr-defined]  # typed as an iterator, but is a generator
 
     def _never_ended(self, name: str) -> None:
         from gati.langchain.callback import handler
@@ -124,7 +131,7 @@ class Soak:
         run.on_chat_model_start({"name": "lost"}, message, run_id=uuid.uuid4(), metadata={"conversation_id": name})
 
     def reading(self) -> Reading:
-        """Wait until all is delivered and what never ended was given up; measure."""
+        """Wait until everything is delivered and unfinished runs have timed out, then measure."""
         end = time.monotonic() + 120
         while True:
             observe.flush(timeout=30.0)
@@ -139,15 +146,15 @@ class Soak:
         return Reading(time.monotonic() - self._began, self.turns, rss(), threading.active_count(), dict(containers()))
 
 
-def live(folder: Path, seconds: float, seed: int = 1) -> Iterator[Reading]:
-    """A life of so many seconds: a reading after a warm-up, one a minute, one at the end. Raises at a leak."""
+def soak_for(folder: Path, seconds: float, seed: int = 1) -> Iterator[Reading]:
+    """Run turns for `seconds`. Yield a reading after a warm-up, every minute, and at the end."""
     with greenflash_server(path=folder / "store.db") as server:
         soak = Soak(server, folder / "spool", seed)
-        soak.talk(500)
+        soak.run_turns(500)
         yield soak.reading()
         end, next_reading = time.monotonic() + seconds, time.monotonic() + 60
         while (now := time.monotonic()) < end:
-            soak.talk(200)
+            soak.run_turns(200)
             server.requests.clear()
             if now >= next_reading:
                 next_reading = now + 60
@@ -157,28 +164,28 @@ def live(folder: Path, seconds: float, seed: int = 1) -> Iterator[Reading]:
 
 
 def rss() -> int:
-    """Resident memory in bytes."""
+    """Return the resident memory in bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def containers() -> Iterator[tuple[str, int]]:
-    """The containers that gati's own objects hold, with their lengths; the fullest of each name."""
-    found: dict[str, int] = {}
-    for thing in gc.get_objects():
-        kind, module = type(thing), str(type(thing).__module__)
-        # The server of the test lives in this process, too.
+    """Yield the containers in gati's objects with their lengths: the largest per attribute."""
+    sizes: dict[str, int] = {}
+    for instance in gc.get_objects():
+        kind, module = type(instance), str(type(instance).__module__)
+        # The test server runs in this process too.
         if not module.startswith("gati.") or module.startswith(("gati.studio", "gati.store", "gati.testing.server")):
             continue
         slots = [name for base in kind.__mro__ for name in getattr(base, "__slots__", ()) if isinstance(name, str)]
-        for name in {*slots, *getattr(thing, "__dict__", {})}:
-            value = getattr(thing, name, None)
+        for name in {*slots, *getattr(instance, "__dict__", {})}:
+            value = getattr(instance, name, None)
             if isinstance(value, (dict, list, set, deque, OrderedDict)):
                 key = f"{kind.__name__}.{name}"
-                found[key] = max(found.get(key, 0), len(value))
-    yield from found.items()
+                sizes[key] = max(sizes.get(key, 0), len(value))
+    yield from sizes.items()
 
 
 def leaks(reading: Reading) -> dict[str, int]:
-    """Containers above their bound."""
+    """Return the containers that exceed their bound."""
     return {name: size for name, size in reading.containers.items() if size > CACHES.get(name.rsplit(".", 1)[1], ROOMY)}

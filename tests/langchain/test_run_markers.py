@@ -1,4 +1,4 @@
-"""The tags and keys of metadata by which LangChain and LangGraph mark their runs: they are there, and what works without."""
+"""The run markers of LangChain and LangGraph still exist, and a missing one loses only its own feature."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from gati import observe
 from gati.events import LLMCallEvent, NodeExecutionEvent
-from gati.langchain._compat import MARKS
+from gati.langchain._compat import RUN_MARKERS
 from gati.langchain.callback import GatiLangChainCallback
 from gati.testing import ScriptedChatModel, capture
 
 PACKAGE = Path(observe.__file__).parent
-MARK = re.compile(r"(langgraph_|lc_|ls_|graph:|langsmith:)\w+:?|load_history")
+MARKER = re.compile(r"(langgraph_|lc_|ls_|graph:|langsmith:)\w+:?|load_history")
 
 WHOLE = {
     "said": [("user", "graph"), ("assistant", "certainly")],
@@ -28,7 +28,7 @@ WHOLE = {
     "models": [("gpt-4o-mini", "openai")],
     "tasks": [("double", 0)],
 }
-"""What `talk` sees with every mark there."""
+"""Result of `talk` if no marker is missing."""
 
 LOST: dict[tuple[str, ...], dict[str, Any]] = {
     ("graph:step:",): {"nodes": []},
@@ -38,29 +38,29 @@ LOST: dict[tuple[str, ...], dict[str, Any]] = {
     ("ls_provider",): {"models": [("gpt-4o-mini", None)]},
     ("ls_model_name",): {},
     ("ls_integration",): {},
-    tuple(MARKS): {"nodes": [], "prompts": ["agent"], "models": [("gpt-4o-mini", None)], "tasks": []},
+    tuple(RUN_MARKERS): {"nodes": [], "prompts": ["agent"], "models": [("gpt-4o-mini", None)], "tasks": []},
 }
-"""Marks, and what is lost without them; all else must stay as it is."""
+"""Markers, and the changes to `WHOLE` if they are missing."""
 
 
-class Forgets(GatiLangChainCallback):
-    """gati's handler in a world without these marks."""
+class HandlerWithoutMarkers(GatiLangChainCallback):
+    """A handler that removes these markers before it records."""
 
-    def __init__(self, marks: tuple[str, ...]) -> None:
+    def __init__(self, markers: tuple[str, ...]) -> None:
         super().__init__()
-        self.marks = marks
+        self.markers = markers
 
-    def _rest(self, more: dict[str, Any]) -> dict[str, Any]:
-        tags = [tag for tag in more.get("tags") or [] if not (self.marks and tag.startswith(self.marks))]
+    def _without_markers(self, more: dict[str, Any]) -> dict[str, Any]:
+        tags = [tag for tag in more.get("tags") or [] if not (self.markers and tag.startswith(self.markers))]
         return more | {
-            "tags": tags, "metadata": {k: v for k, v in (more.get("metadata") or {}).items() if k not in self.marks},
+            "tags": tags, "metadata": {k: v for k, v in (more.get("metadata") or {}).items() if k not in self.markers},
         }  # fmt: skip
 
     def on_chain_start(self, *given: Any, **more: Any) -> None:
-        super().on_chain_start(*given, **self._rest(more))
+        super().on_chain_start(*given, **self._without_markers(more))
 
     def on_chat_model_start(self, *given: Any, **more: Any) -> None:
-        super().on_chat_model_start(*given, **self._rest(more))
+        super().on_chat_model_start(*given, **self._without_markers(more))
 
 
 @task
@@ -73,7 +73,7 @@ def flow(number: int) -> int:
     return double(number).result()
 
 
-def talk(*marks: str) -> dict[str, Any]:
+def talk(*markers: str) -> dict[str, Any]:
     model = ScriptedChatModel(replies=["certainly"])
     builder = StateGraph(MessagesState)
     builder.add_node(
@@ -81,9 +81,9 @@ def talk(*marks: str) -> dict[str, Any]:
     )
     builder.add_edge(START, "answer")
     with capture(auto_inject=False) as captured:
-        builder.compile().invoke({"messages": [("user", "graph")]}, {"callbacks": [Forgets(marks)]})
+        builder.compile().invoke({"messages": [("user", "graph")]}, {"callbacks": [HandlerWithoutMarkers(markers)]})
     with capture(auto_inject=False) as tasks:
-        flow.invoke(2, {"callbacks": [Forgets(marks)]})
+        flow.invoke(2, {"callbacks": [HandlerWithoutMarkers(markers)]})
     calls = [event for event in captured.turns[0].events if isinstance(event, LLMCallEvent)]
     return {
         "said": captured.transcript(),
@@ -99,20 +99,20 @@ def steps(captured: Any) -> list[tuple[str, int | None]]:
     return [(event.node_name, event.step) for event in events if isinstance(event, NodeExecutionEvent)]
 
 
-def test_the_marks_are_still_there() -> None:
-    assert talk() == WHOLE, "a mark is gone; what is lost stands in gati/langchain/_compat.py"
+def test_run_markers_still_exist() -> None:
+    assert talk() == WHOLE, "a marker no longer exists; gati/langchain/_compat.py says what is lost"
 
 
-@pytest.mark.parametrize(("marks", "lost"), LOST.items(), ids=["-".join(marks[:2]) for marks in LOST])
-def test_without_a_mark_only_what_it_serves_is_lost(marks: tuple[str, ...], lost: dict[str, Any]) -> None:
-    assert talk(*marks) == {**WHOLE, **lost}
+@pytest.mark.parametrize(("markers", "lost"), LOST.items(), ids=["-".join(markers[:2]) for markers in LOST])
+def test_a_missing_marker_loses_only_its_own_feature(markers: tuple[str, ...], lost: dict[str, Any]) -> None:
+    assert talk(*markers) == {**WHOLE, **lost}
 
 
-def test_every_mark_that_is_read_is_listed() -> None:
+def test_every_marker_that_is_read_is_listed() -> None:
     read = {
         node.value
         for path in PACKAGE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and MARK.fullmatch(node.value)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and MARKER.fullmatch(node.value)
     }
-    assert read == set(MARKS)
+    assert read == set(RUN_MARKERS)

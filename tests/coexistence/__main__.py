@@ -1,8 +1,8 @@
-"""Runs gati beside the watchers that people use with it, and tells what one changes for the other.
+"""Run gati together with other tracers, and report how each changes what the other records.
 
-python -m tests.neighbours               all, in an environment of their own with the newest versions
-python -m tests.neighbours openllmetry   one
-python -m tests.neighbours --here        in this environment, which has them already
+python -m tests.coexistence               all tracers, in a separate environment with the newest versions
+python -m tests.coexistence openllmetry   one tracer
+python -m tests.coexistence --here        in the current environment, which must have them installed
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import venv
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.neighbours.compare import ROOT, differences
+from tests.coexistence.compare import ROOT, differences
 
 PACKAGES = {
     "langsmith": "langsmith",
@@ -28,27 +28,29 @@ PACKAGES = {
 
 
 def main() -> int:
-    """Exit code 0 when nobody changes anything for anybody."""
-    parser = argparse.ArgumentParser(prog="python -m tests.neighbours", description=__doc__)
+    """Compare the chosen tracers; return 0 if there are no differences."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.coexistence", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", choices=[*PACKAGES, []], help="default: all")
     parser.add_argument("--here", action="store_true", help="install nothing")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "gati-neighbours")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "gati-coexistence")
     chosen = parser.parse_args()
     names = chosen.names or list(PACKAGES)
     if not chosen.here:
-        command = [str(environment(chosen.folder)), "-m", "tests.neighbours", "--here", *names]
+        command = [str(environment(chosen.folder)), "-m", "tests.coexistence", "--here", *names]
         return subprocess.run(command, cwd=ROOT, check=False).returncode
-    found = 0
+    failed = 0
     for name in names:
-        told = differences(name)
-        print(f"{name} {version(PACKAGES[name])}: {'differs' if told else 'nobody notices the other'}", flush=True)
-        print("".join(f"  {line}\n" for line in told), end="")
-        found |= bool(told)
-    return int(found)
+        changes = differences(name)
+        print(f"{name} {version(PACKAGES[name])}: {'differs' if changes else 'no differences'}", flush=True)
+        print("".join(f"  {line}\n" for line in changes), end="")
+        failed |= bool(changes)
+    return int(failed)
 
 
 def environment(folder: Path) -> Path:
-    """A virtual environment with gati and all neighbours, brought up to date."""
+    """Create or update a virtual environment with gati and all tracers; return its Python."""
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     if not python.exists():
         venv.create(folder, with_pip=True)

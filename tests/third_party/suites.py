@@ -1,4 +1,4 @@
-"""Whose tests, and which of them."""
+"""The test suites, and the tests selected from each."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ class Suite:
     """The tests of one package.
 
     Attributes:
-        package: distribution; its source of the installed version carries the tests.
-        tests: paths inside the source.
-        short: the selection for CI (a few hundred tests).
-        arguments: for pytest.
-        reasons: tests that differ under gati, each with the reason why that is right.
-        never_closed: tests whose runs LangChain closes to no handler of any kind (seen with a
-            bare `BaseCallbackHandler` in gati's place); gati hands these turns out by age.
+        package: Distribution whose source contains the tests.
+        tests: Paths inside the source.
+        short: Selection for CI (a few hundred tests).
+        arguments: Arguments for pytest.
+        reasons: Tests whose outcome differs with gati, each with the reason why that is correct.
+        never_closed: Tests in which LangChain reports no end of a run to any handler, including a
+            bare `BaseCallbackHandler`. gati delivers these turns after `turn_timeout`.
     """
 
     package: str
@@ -33,7 +33,7 @@ REQUIREMENTS = (
     "responses", "blockbuster", "numpy", "psutil", "toml", "langchain-tests", "langchain-openai", "redis", "uvloop",
     "langgraph-checkpoint-sqlite", "langgraph-checkpoint-postgres", "psycopg[binary]", "pycryptodome",
 )  # fmt: skip
-"""What their tests need beside themselves, as their own pyproject files say."""
+"""Test dependencies according to the pyproject files of the suites."""
 
 _CORE = (
     "runnables", "callbacks", "tracers", "language_models", "prompts", "test_tools.py", "test_messages.py",
@@ -59,7 +59,7 @@ SUITES = {
         ("tests/unit_tests/runnables/test_runnable.py", "tests/unit_tests/callbacks", "tests/unit_tests/tracers"),
         reasons={
             "tests.unit_tests.runnables.test_config::test_merge_config_callbacks": "it counts the handlers of a "
-            "callback manager, and with injection there is one more",
+            "callback manager, and injection adds one",
         },
     ),
     "langchain": Suite(

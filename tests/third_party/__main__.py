@@ -1,11 +1,11 @@
-"""Runs other people's tests without and with gati, and tells every difference.
+"""Run the test suites of LangChain and LangGraph without and with gati, and report every difference.
 
-    python -m tests.foreign                  all suites, whole (a quarter of an hour)
-    python -m tests.foreign --short          a few hundred tests (CI)
-    python -m tests.foreign langgraph        one suite
+    python -m tests.third_party                  all suites in full (a quarter of an hour)
+    python -m tests.third_party --short          a few hundred tests (CI)
+    python -m tests.third_party langgraph        one suite
 
-Their tests come from the source distributions of the versions installed here. Everything is
-kept in a scratch folder (`--folder`); nothing of theirs enters this repository.
+The tests come from the source distributions of the installed versions. Everything is kept in a
+temporary folder (`--folder`), not in this repository.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.foreign.suites import REQUIREMENTS, SUITES, Suite
 from tests.servers import greenflash_server
+from tests.third_party.suites import REQUIREMENTS, SUITES, Suite
 
 ROOT = Path(__file__).resolve().parents[2]
 Results = dict[str, str]
 
 
 def main() -> int:
-    """Exit code 0 when gati changed nothing and found nothing wrong."""
-    parser = argparse.ArgumentParser(prog="python -m tests.foreign", description=__doc__)
+    """Run the chosen suites; return 0 if gati changes no outcome and reports no error."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.third_party", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("suites", nargs="*", choices=[*SUITES, []], help="default: all")
     parser.add_argument("--short", action="store_true", help="the selection for CI")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "gati-foreign")
@@ -45,7 +47,7 @@ def main() -> int:
 
 
 def environment(folder: Path) -> Path:
-    """A virtual environment with their requirements, gati, and the versions installed here."""
+    """Create a virtual environment with the requirements of the suites, gati, and the installed versions."""
     home = folder / "venv"
     python = home / ("Scripts" if os.name == "nt" else "bin") / "python"
     if not python.exists():
@@ -57,7 +59,7 @@ def environment(folder: Path) -> Path:
 
 
 def source(suite: Suite, folder: Path) -> Path:
-    """The unpacked source of the installed version."""
+    """Download and unpack the source of the installed version; return its folder."""
     wanted = version(suite.package)
     home = folder / f"{suite.package.replace('-', '_')}-{wanted}"
     if not home.exists():
@@ -69,7 +71,7 @@ def source(suite: Suite, folder: Path) -> Path:
 
 
 def compare(suite: Suite, folder: Path, python: Path, short: bool) -> int:
-    """Run a suite twice and print what differs; 1 if anything does that has no reason."""
+    """Run a suite without and with gati and print the differences; return 1 if one has no known reason."""
     home = source(suite, folder)
     tests = suite.short if short else suite.tests
     print(f"{suite.package} {version(suite.package)}: {' '.join(tests)}", flush=True)
@@ -81,14 +83,14 @@ def compare(suite: Suite, folder: Path, python: Path, short: bool) -> int:
     differences = different(without, with_gati)
     known = suite.reasons
     if differences.keys() - known.keys():
-        # Some of their tests depend on time, and fail now and then without gati too: what gati
-        # does, it does again.
+        # Some tests depend on timing and are flaky without gati too. Keep only differences that
+        # occur twice.
         with greenflash_server() as server:
             again = different(without, run(suite, home, python, tests, server.url))
-        print(f"  differed once only: {sorted(differences.keys() - again.keys())}")
+        print(f"  differed only once: {sorted(differences.keys() - again.keys())}")
         differences = {name: seen for name, seen in differences.items() if name in again}
     for name, (was, now) in sorted(differences.items()):
-        print(f"  differs: {name}: {was} without, {now} with gati; {known.get(name, 'NO REASON KNOWN')}")
+        print(f"  differs: {name}: {was} without, {now} with gati; {known.get(name, 'NO KNOWN REASON')}")
     print(f"  {len(without)} tests, {sum(v == 'passed' for v in without.values())} pass without gati, ", end="")
     print(f"{len(differences)} differ; {report['turns']} turns, {report['delivered']} messages delivered")
     wrong = [name for name in differences if name not in known]
@@ -102,17 +104,17 @@ def compare(suite: Suite, folder: Path, python: Path, short: bool) -> int:
     left = [test for test in report["left_open"] if test.split("::")[-1].split("[")[0] not in suite.never_closed]
     if left:
         wrong.append("left open")
-        print(f"  runs that the program closed are left open by: {left}", flush=True)
+        print(f"  runs left open although the program closed them: {left}", flush=True)
     return 1 if wrong else 0
 
 
 def different(without: Results, with_gati: Results) -> dict[str, tuple[str, str]]:
-    """Outcomes that are not the same, by test: without and with gati."""
+    """Return the tests whose outcomes differ: name → (without, with gati)."""
     return {name: (was, with_gati.get(name, "missing")) for name, was in without.items() if with_gati.get(name) != was}
 
 
 def run(suite: Suite, home: Path, python: Path, tests: tuple[str, ...], server: str | None) -> Results:
-    """Outcomes by test; with gati when there is a `server`."""
+    """Run the tests, with gati if there is a `server`; return the outcome of each."""
     report = home / "junit.xml"
     report.unlink(missing_ok=True)
     env = {
@@ -122,10 +124,10 @@ def run(suite: Suite, home: Path, python: Path, tests: tuple[str, ...], server: 
     command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", f"--junitxml={report}"]
     if server is not None:
         env |= {"GATI_FOREIGN_SERVER": server, "GATI_FOREIGN_REPORT": str(home / "gati.json")}
-        # Their package is called `tests` too, so the plugin comes under a name of its own.
-        plugin = home / "gati_watch.py"
-        plugin.write_text((Path(__file__).parent / "watch.py").read_text())
-        command += ["-p", "gati_watch"]
+        # The suites have a package `tests` too, so the plugin is copied under another name.
+        plugin = home / "gati_plugin.py"
+        plugin.write_text((Path(__file__).parent / "plugin.py").read_text())
+        command += ["-p", "gati_plugin"]
     with (home / f"{'with' if server else 'without'}.log").open("w") as log:
         subprocess.run(
             [*command, *suite.arguments, *tests], cwd=home, env=env, stdout=log, stderr=subprocess.STDOUT, check=False
@@ -134,7 +136,7 @@ def run(suite: Suite, home: Path, python: Path, tests: tuple[str, ...], server: 
 
 
 def outcomes(report: Path) -> Results:
-    """Outcome of each test of a JUnit file."""
+    """Return the outcome of each test in a JUnit file."""
     found: Results = {}
     for case in ElementTree.parse(report).iter("testcase"):
         name = f"{case.get('classname')}::{case.get('name')}"

@@ -1,4 +1,4 @@
-"""A LangSmith on loopback that keeps the runs it is told of."""
+"""A local LangSmith server that stores the runs it receives."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _INFO = {
     },
     "instance_flags": {"zstd_compression_enabled": False},
 }  # fmt: skip
-"""Plain JSON, please."""
+"""Capabilities that make the client send plain JSON."""
 
 
 @dataclass
 class LangSmithServer:
-    """`runs` by id, with what their start and their end told."""
+    """A running server; `runs` holds the merged start and end of each run by id."""
 
     url: str
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -46,8 +46,8 @@ def langsmith_server() -> Iterator[LangSmithServer]:
                     kept.update({key: value for key, value in run.items() if value is not None})
             self._answer({})
 
-        def _answer(self, told: Any) -> None:
-            text = json.dumps(told).encode()
+        def _answer(self, content: Any) -> None:
+            text = json.dumps(content).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(text)))

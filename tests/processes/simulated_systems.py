@@ -1,17 +1,17 @@
-"""Programs on other systems, as far as they can be played here: what those lack is taken away before gati loads.
+"""Run a program as if on Windows or macOS, by removing what these systems lack before gati is imported.
 
-``python -m tests.processes.elsewhere windows ended_by_return`` runs that program of `program`.
+``python -m tests.processes.simulated_systems windows ended_by_return`` runs that function of `program`.
 
-`windows`: no fork and no hooks for it, no `fcntl`, `msvcrt` locks instead; folders cannot be opened; names
-keep to the rules of NTFS; what is open is neither deleted nor replaced, and no rename replaces anything;
-clocks tick every 15.6 ms; multiprocessing spawns.
+`windows`: no fork and no fork hooks; `msvcrt` locks instead of `fcntl`; folders cannot be opened; file names
+follow the rules of NTFS; open files cannot be deleted or replaced, and a rename replaces nothing; clocks tick
+every 15.6 ms; multiprocessing spawns.
 
-`macos`: forks are there but multiprocessing spawns; data folders are in ``~/Library``; Linux's own calls are missing.
+`macos`: fork exists but multiprocessing spawns; data folders are in ``~/Library``; Linux-only calls are missing.
 """
 
 from __future__ import annotations
 
-import asyncio  # noqa: F401 - the standard library is loaded before its ground is taken away
+import asyncio  # noqa: F401 - import the standard library before parts of it are removed
 import errno
 import fcntl
 import logging.handlers  # noqa: F401 - as above
@@ -43,14 +43,14 @@ TICK_NS = 15_625_000
 
 
 def windows() -> None:
-    """Take away what Windows does not have."""
+    """Remove what Windows does not have."""
     for name in POSIX_ONLY:
         if hasattr(os, name):
             delattr(os, name)
     for name in ("SIGKILL", "SIGHUP", "SIGALRM", "setitimer", "pthread_kill", "pause"):
         delattr(signal, name)
     for name in ("fcntl", "resource", "pwd", "grp"):
-        sys.modules[name] = None  # type: ignore[assignment]  # None says that there is no such module
+        sys.modules[name] = None  # type: ignore[assignment]  # None makes the import fail
     sys.modules["msvcrt"] = _msvcrt()
     _strict_files()
     for name in ("time_ns", "perf_counter_ns", "monotonic_ns"):
@@ -59,11 +59,11 @@ def windows() -> None:
 
 
 def macos() -> None:
-    """Take away what macOS does not have."""
+    """Remove what macOS does not have."""
     for name in LINUX_ONLY:
         if hasattr(os, name):
             delattr(os, name)
-    sysconfig.get_config_vars()  # of this Python, which is Linux's
+    sysconfig.get_config_vars()  # cache the values of Linux
     sys.platform = "darwin"
     multiprocessing.set_start_method("spawn", force=True)
 
@@ -88,7 +88,7 @@ def _coarse(clock: Callable[[], int]) -> Callable[[], int]:
 
 
 def _strict_files() -> None:
-    """Files as on NTFS: rules for names, and what is open stays where it is."""
+    """Apply the rules of NTFS: restricted names, and open files cannot be moved or deleted."""
     open_, mkdir, replace, rename, unlink = os.open, os.mkdir, os.replace, os.rename, os.unlink
 
     def strict_open(path: Any, *more: Any, **named: Any) -> int:
@@ -108,7 +108,7 @@ def _strict_files() -> None:
         rename(_unused(source), target, **named)
 
     def strict_unlink(path: Any, **named: Any) -> None:
-        # `tempfile` cleans up with folders held open, by names inside of them.
+        # `tempfile` cleans up while folders are open, using names relative to them.
         unlink(path if named else _unused(path), **named)
 
     vars(os).update(
@@ -128,40 +128,40 @@ def _unused(path: Any) -> str:
     wanted = os.path.realpath(_allowed(path))
     for entry in os.listdir("/proc/self/fd"):
         try:
-            held = os.readlink(f"/proc/self/fd/{entry}")
+            target = os.readlink(f"/proc/self/fd/{entry}")
         except OSError:
             continue
-        if held == wanted:
+        if target == wanted:
             raise PermissionError(errno.EACCES, "The process cannot access the file", wanted)
     return os.fsdecode(path)
 
 
 def spawned() -> None:
-    """A process of multiprocessing says something too."""
+    """Run turns in this process and in a multiprocessing child."""
     from gati import observe
     from tests.processes import program
 
     observe.init()
-    program.say("c", "parent")
+    program.run_turn("c", "parent")
     child = multiprocessing.Process(target=program._work, args=(1,))
     child.start()
     child.join()
     assert child.exitcode == 0
 
 
-def told_stats() -> None:
-    """Says something, and what gati counted."""
+def report_stats() -> None:
+    """Run a turn and report the statistics."""
     from gati import observe
     from tests.processes import program
 
     observe.init()
-    program.say("c", "1")
+    program.run_turn("c", "1")
     observe.flush(60.0)
     stats = observe.stats()
-    program.told(faults=dict(stats.faults), delivered=stats.delivered, recorded=stats.recorded)
+    program.report(faults=dict(stats.faults), delivered=stats.delivered, recorded=stats.recorded)
 
 
-if __name__ in ("__main__", "__mp_main__"):  # a spawned child is on the same system
+if __name__ in ("__main__", "__mp_main__"):  # spawned children simulate the same system
     {"windows": windows, "macos": macos}[sys.argv[1]]()
 if __name__ == "__main__":
     from tests.processes import program

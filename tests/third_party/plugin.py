@@ -1,7 +1,7 @@
-"""Pytest plugin (`-p tests.foreign.watch`): gati watches the tests that run and delivers what it saw.
+"""Pytest plugin (`-p tests.third_party.plugin`) that runs gati during the tests and delivers what it recorded.
 
-Reads `GATI_FOREIGN_SERVER` (address of a strict local Greenflash) and writes to the file
-`GATI_FOREIGN_REPORT` what it found wrong when the session ends.
+Reads `GATI_FOREIGN_SERVER` (address of a strict local Greenflash server) and writes statistics and errors
+to the file `GATI_FOREIGN_REPORT` at the end of the session.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ _left_open: list[str] = []
 
 
 _CASSETTES = "CannotOverwriteExistingCassetteException"
-"""While one of their recordings (vcrpy) is played, all HTTP of the process is refused that is not in it: gati's is
-tried again later."""
+"""Raised by vcrpy for every request that is not in the cassette being played, including gati's. gati retries later."""
 
 
 class _Listener(logging.Handler):
@@ -31,9 +30,9 @@ class _Listener(logging.Handler):
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Begin to watch before the first test."""
+    """Start gati before the first test."""
     logging.getLogger("gati").addHandler(_Listener())
-    # Not the root's: their tests count log lines there.
+    # Do not propagate: some tests count the log lines of the root logger.
     logging.getLogger("gati").propagate = False
     from gati import observe
 
@@ -51,23 +50,23 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Any:
-    """Note which tests leave runs open that did not begin before them."""
+    """Record which tests leave runs open that they started."""
     from gati.langchain.current import current
 
     recorder = current.recorder
-    before = set(recorder.open) if recorder is not None else set()
+    before = set(recorder.open_runs) if recorder is not None else set()
     yield
-    after = set(recorder.open) if recorder is not None else set()
+    after = set(recorder.open_runs) if recorder is not None else set()
     if after - before:
-        # A stream that a test lets go ends when the garbage collector finds it; a bare handler hears of it then, too.
+        # An abandoned stream ends when it is garbage-collected, for any handler.
         gc.collect()
-        after = set(recorder.open) if recorder is not None else set()
+        after = set(recorder.open_runs) if recorder is not None else set()
     if after - before:
         _left_open.append(item.nodeid)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Deliver everything and tell what was wrong."""
+    """Deliver everything and write the report."""
     from gati import observe
 
     flushed = observe.flush(timeout=120)

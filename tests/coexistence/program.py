@@ -1,6 +1,6 @@
-"""The program that is watched by gati, by a neighbour, and by both: graph, tool, retriever, fallback, streams.
+"""The program recorded by all tracers: graph, tool, retriever, fallback, streams.
 
-It needs langchain-core and langgraph only, and does the same each time it is run.
+Needs only langchain-core and langgraph, and is deterministic.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Config = dict[str, Any]
 
 
 class Library(BaseRetriever):
-    """Finds always the same page."""
+    """Returns the same page for every query."""
 
     def _get_relevant_documents(self, query: str, **_: Any) -> list[Document]:
         return [Document("Paris is the capital of France.", metadata={"page": 7})]
@@ -38,14 +38,14 @@ def multiply(a: int, b: int) -> int:
     return a * b
 
 
-def says(text: str, **more: Any) -> AIMessage:
+def reply(text: str, **more: Any) -> AIMessage:
     return AIMessage(text, usage_metadata=UsageMetadata(input_tokens=10, output_tokens=5, total_tokens=15), **more)
 
 
 def agent() -> Any:
-    """A graph whose model asks for a tool, then answers."""
-    asks = says("", tool_calls=[{"name": "multiply", "args": {"a": 6, "b": 7}, "id": "call-1", "type": "tool_call"}])
-    model = ScriptedChatModel(replies=[asks, says("It is forty-two.")]).bind_tools([multiply])
+    """Return a graph whose model calls a tool, then answers."""
+    asks = reply("", tool_calls=[{"name": "multiply", "args": {"a": 6, "b": 7}, "id": "call-1", "type": "tool_call"}])
+    model = ScriptedChatModel(replies=[asks, reply("It is forty-two.")]).bind_tools([multiply])
     builder = StateGraph(MessagesState)
     builder.add_node("model", lambda state: {"messages": [model.invoke(state["messages"])]})
     builder.add_node("tools", ToolNode([multiply]))
@@ -56,10 +56,10 @@ def agent() -> Any:
 
 
 def chain() -> Any:
-    """A prompt over what a retriever found, a model that fails and one that stands in for it."""
+    """Return a chain of a retriever, a prompt, and a failing model with a fallback."""
     prompt = ChatPromptTemplate([("system", "Answer from {found}."), ("human", "{question}")])
     broken = ScriptedChatModel(replies=[RuntimeError("no model today")])
-    stand_in = ScriptedChatModel(replies=[says("Paris.")])
+    stand_in = ScriptedChatModel(replies=[reply("Paris.")])
     found = Library() | RunnableLambda(lambda documents: documents[0].page_content, name="page")
     question = RunnableLambda(lambda text: text, name="question")
     return {"question": question, "found": found} | prompt | broken.with_fallbacks([stand_in])
@@ -69,8 +69,8 @@ def refuses(text: str) -> str:
     raise ValueError(f"not {text}")
 
 
-def talk(handlers: list[BaseCallbackHandler] | None = None) -> list[str]:
-    """Run everything once; what came of it. `handlers` are given by hand to each call."""
+def run_program(handlers: list[BaseCallbackHandler] | None = None) -> list[str]:
+    """Run everything once and return the results. `handlers` are passed to each call."""
     given = {"messages": [("user", "What is 6 times 7?")]}
 
     def config(thread: str) -> Any:
@@ -89,7 +89,7 @@ def talk(handlers: list[BaseCallbackHandler] | None = None) -> list[str]:
         async for event in agent().astream_events(given, config("events"), version="v2"):
             outcome.append(f"{event['event']} {event['name']}")
         log = [op async for patch in chain().astream_log("What is the capital?", config("log")) for op in patch.ops]
-        # What runs side by side is told in any order.
+        # Concurrent steps are reported in any order.
         outcome.extend(sorted(f"{op['op']} {op['path'].split(':')[0]}" for op in log))
 
     asyncio.run(streamed())

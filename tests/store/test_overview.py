@@ -1,4 +1,4 @@
-"""Sums over a period, and the charts made of them."""
+"""Totals of a period."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from gati.store import overview
 from gati.store.store import Store
-from gati.studio import charts, formatting
 from tests.store.bodies import START, body, said, step, turn
 
 
@@ -22,7 +21,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     made.close()
 
 
-def test_sums_are_by_time_by_model_and_by_agent(store: Store) -> None:
+def test_totals_are_grouped_by_time_model_and_agent(store: Store) -> None:
     store.ingest(body("c", *turn("r1"), *turn("r2", when=3 * 3_600_000), properties={"agent_name": "math-tutor"}))
     bare = [said("q", "x"), step("m", "llm", "q", 1, model="mini", properties={"status": "error"})]
     store.ingest(body("d", *bare, properties={"agent_name": "bare"}))
@@ -41,14 +40,14 @@ def test_sums_are_by_time_by_model_and_by_agent(store: Store) -> None:
     assert (found.agents["bare"].turns, found.agents["bare"].error_rate) == (1, 1.0)
 
 
-def test_what_is_before_the_period_does_not_count(store: Store) -> None:
+def test_messages_before_the_period_are_not_counted(store: Store) -> None:
     store.ingest(body("c", *turn("r1")))
     found = overview.compute_overview(store, "24h", START + 3 * 86_400_000_000)
     assert (found.conversations, found.total.calls, found.total.cost) == (0, 0, None)
 
 
 @pytest.mark.parametrize("period", overview.PERIODS)
-def test_every_moment_of_a_period_has_its_bar(store: Store, period: str) -> None:
+def test_every_time_of_a_period_has_a_bar(store: Store, period: str) -> None:
     length, _ = overview.PERIODS[period]
     for number in range(20):
         store.ingest(body(f"c{number}", said("q", "x", -number * length // 20_000)))
@@ -57,25 +56,9 @@ def test_every_moment_of_a_period_has_its_bar(store: Store, period: str) -> None
 
 
 @given(st.lists(st.floats(0, 1e9), min_size=1), st.floats(0.01, 1))
-def test_a_percentile_is_the_least_value_that_so_many_do_not_exceed(values: list[float], share: float) -> None:
+def test_a_percentile_is_the_nearest_rank(values: list[float], share: float) -> None:
     ordered = sorted(values)
     found = overview.percentile(ordered, share)
     assert found is not None
     assert sum(value <= found for value in ordered) >= share * len(ordered) - 1e-6
     assert overview.percentile([], share) is None
-
-
-VALUES = st.lists(st.one_of(st.none(), st.floats(0, 1e12)), min_size=1, max_size=30)
-
-
-@given(VALUES, st.booleans())
-def test_a_chart_keeps_within_its_frame(values: list[float | None], lines: bool) -> None:
-    labels = [str(number) for number in range(len(values))]
-    made = charts.build_chart("Cost", ["cost"], [values], labels, formatting.format_dollars, lines=lines)
-    for bar in made.bars:
-        assert 0 <= bar.y <= bar.y + bar.height <= charts.HEIGHT
-        assert charts.LEFT <= bar.x <= bar.x + bar.width <= charts.WIDTH
-    for path in made.paths:
-        assert len(path.points) == sum(value is not None for value in values)
-        assert all(0 <= y <= charts.HEIGHT for _, y, _ in path.points)
-    assert [row[1][0] == "unknown" for row in made.rows] == [value is None for value in values]

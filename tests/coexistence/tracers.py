@@ -1,4 +1,4 @@
-"""What each watcher saw of the program, as lines of text without what differs from run to run."""
+"""The tracers and what each recorded, as lines of text without random parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from gati import observe
-from tests.neighbours.sink import langsmith_server
+from tests.coexistence.langsmith_server import langsmith_server
 from tests.scenarios.golden import UUID, tree
 from tests.servers import greenflash_server
 
@@ -21,26 +21,26 @@ _RANDOM = re.compile(
 
 
 @dataclass
-class Seen:
-    """What a watcher saw, filled when its block is left; `handlers` are to be passed to the program."""
+class Recording:
+    """The output of a tracer, set when its block ends. Pass `handlers` to the program."""
 
     lines: list[str] = field(default_factory=list)
     handlers: list[Any] = field(default_factory=list)
 
 
 def plain(value: object) -> str:
-    """Text without ids, addresses and times."""
+    """Return a value as text without ids, addresses and times."""
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
     return _RANDOM.sub("~", UUID.sub("~", text))
 
 
 @contextmanager
-def gati() -> Iterator[Seen]:
-    """gati, delivering to a strict local Greenflash."""
-    seen = Seen()
+def gati() -> Iterator[Recording]:
+    """Run gati with a strict local Greenflash server."""
+    recording = Recording()
     with greenflash_server() as server:
-        observe.init(agent_name="neighbour", api_key=server.api_key, base_url=server.url, spool=False)
-        yield seen
+        observe.init(agent_name="coexistence", api_key=server.api_key, base_url=server.url, spool=False)
+        yield recording
         observe.flush(timeout=30)
         stats = observe.stats()
         observe.shutdown(timeout=30)
@@ -52,24 +52,24 @@ def gati() -> Iterator[Seen]:
         held = server.messages()
         for message in held:
             message["envelope"] = envelopes[message["externalMessageId"]]
-        seen.lines = plain(tree(held, unordered=True)).splitlines()
+        recording.lines = plain(tree(held, unordered=True)).splitlines()
 
 
 @contextmanager
-def langsmith() -> Iterator[Seen]:
-    """LangSmith's tracer, switched on by the environment, exporting to a local server."""
+def langsmith() -> Iterator[Recording]:
+    """Run LangSmith's tracer, enabled by the environment, with a local server."""
     from langchain_core.tracers.langchain import wait_for_all_tracers
 
-    seen = Seen()
+    recording = Recording()
     with langsmith_server() as server:
         given = {
             "LANGSMITH_TRACING": "true", "LANGSMITH_ENDPOINT": server.url, "LANGSMITH_API_KEY": "k",
-            "LANGSMITH_PROJECT": "neighbour",
+            "LANGSMITH_PROJECT": "coexistence",
         }  # fmt: skip
         os.environ.update(given)
-        yield seen
+        yield recording
         wait_for_all_tracers()
-        seen.lines = sorted(_run(run, server.runs) for run in server.runs.values())
+        recording.lines = sorted(_run(run, server.runs) for run in server.runs.values())
 
 
 def _run(run: dict[str, Any], runs: dict[str, dict[str, Any]]) -> str:
@@ -77,16 +77,18 @@ def _run(run: dict[str, Any], runs: dict[str, dict[str, Any]]) -> str:
     while above:
         way.append(str(above.get("name")))
         above = runs.get(str(above.get("parent_run_id")), {})
-    told = {key: run.get(key) for key in ("run_type", "inputs", "outputs", "tags", "serialized")}
+    content = {key: run.get(key) for key in ("run_type", "inputs", "outputs", "tags", "serialized")}
     metadata = sorted((run.get("extra") or {}).get("metadata") or {})
     error = str(run.get("error") or "").split("Traceback")[0]
     events = [event.get("name") for event in run.get("events") or ()]
-    return plain(f"{'/'.join(reversed(way))} {json.dumps(told, sort_keys=True)} {metadata} {error} {events}")
+    return plain(f"{'/'.join(reversed(way))} {json.dumps(content, sort_keys=True)} {metadata} {error} {events}")
 
 
 @contextmanager
-def spans(start: Callable[[Any], Callable[[], object]], handlers: Callable[[], list[Any]] = list) -> Iterator[Seen]:
-    """A neighbour that makes OpenTelemetry spans; `start` takes the provider and gives how to stop."""
+def spans(
+    start: Callable[[Any], Callable[[], object]], handlers: Callable[[], list[Any]] = list
+) -> Iterator[Recording]:
+    """Run a tracer that creates OpenTelemetry spans. `start` receives the provider and returns a function that stops it."""
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -94,42 +96,42 @@ def spans(start: Callable[[Any], Callable[[], object]], handlers: Callable[[], l
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     stop = start(provider)
-    seen = Seen(handlers=handlers())
-    yield seen
+    recording = Recording(handlers=handlers())
+    yield recording
     stop()
     provider.force_flush()
     made = exporter.get_finished_spans()
     names = {span.context.span_id: span.name for span in made}
-    seen.lines = sorted(_span(span, names) for span in made)
+    recording.lines = sorted(_span(span, names) for span in made)
 
 
 def _span(span: Any, names: dict[int, str]) -> str:
     above = names.get(span.parent.span_id, "?") if span.parent else ""
     events = [event.name for event in span.events]
-    told = {key: value for key, value in (span.attributes or {}).items() if "time" not in key and "seed" not in key}
-    return plain(f"{above}/{span.name} {span.status.status_code.name} {json.dumps(told, sort_keys=True)} {events}")
+    content = {key: value for key, value in (span.attributes or {}).items() if "time" not in key and "seed" not in key}
+    return plain(f"{above}/{span.name} {span.status.status_code.name} {json.dumps(content, sort_keys=True)} {events}")
 
 
-def langfuse() -> AbstractContextManager[Seen]:
-    """Langfuse's callback handler, given by hand."""
+def langfuse() -> AbstractContextManager[Recording]:
+    """Run Langfuse's callback handler, passed explicitly."""
     from langfuse import Langfuse
     from langfuse.langchain import CallbackHandler
 
     def start(provider: Any) -> Callable[[], object]:
-        # Nobody listens at this address: what is compared are the spans, which go to our own provider too.
+        # Nothing listens at this address. The spans are read from the provider instead.
         client = Langfuse(
             public_key="pk",
             secret_key="sk",
             base_url="http://127.0.0.1:9",
             tracer_provider=provider,
-            span_exporter=_Nowhere(),
+            span_exporter=_NullExporter(),
         )
         return cast("Callable[[], object]", client.shutdown)
 
     return spans(start, lambda: [CallbackHandler()])
 
 
-class _Nowhere:
+class _NullExporter:
     """A span exporter that sends nothing."""
 
     def export(self, spans: Any) -> Any:
@@ -143,15 +145,15 @@ class _Nowhere:
         return True
 
 
-def openinference() -> AbstractContextManager[Seen]:
-    """Arize's instrumentation, which wraps LangChain's callback manager."""
+def openinference() -> AbstractContextManager[Recording]:
+    """Run Arize's instrumentation, which wraps LangChain's callback manager."""
     from openinference.instrumentation.langchain import LangChainInstrumentor
 
     return spans(lambda provider: _instrumented(LangChainInstrumentor(), provider))
 
 
-def openllmetry() -> AbstractContextManager[Seen]:
-    """Traceloop's instrumentation, which wraps LangChain's callback manager."""
+def openllmetry() -> AbstractContextManager[Recording]:
+    """Run Traceloop's instrumentation, which wraps LangChain's callback manager."""
     from opentelemetry.instrumentation.langchain import LangchainInstrumentor
 
     return spans(lambda provider: _instrumented(LangchainInstrumentor(), provider))
@@ -163,17 +165,17 @@ def _instrumented(instrumentor: Any, provider: Any) -> Callable[[], object]:
 
 
 @contextmanager
-def usage() -> Iterator[Seen]:
-    """LangChain's own counter of tokens."""
+def usage() -> Iterator[Recording]:
+    """Run LangChain's token counter."""
     from langchain_core.callbacks import get_usage_metadata_callback
 
-    seen = Seen()
+    recording = Recording()
     with get_usage_metadata_callback() as counter:
-        yield seen
-    seen.lines = [json.dumps(counter.usage_metadata, sort_keys=True)]
+        yield recording
+    recording.lines = [json.dumps(counter.usage_metadata, sort_keys=True)]
 
 
-WATCHERS: dict[str, Callable[[], AbstractContextManager[Seen]]] = {
+TRACERS: dict[str, Callable[[], AbstractContextManager[Recording]]] = {
     "gati": gati,
     "langsmith": langsmith,
     "usage": usage,
@@ -181,4 +183,4 @@ WATCHERS: dict[str, Callable[[], AbstractContextManager[Seen]]] = {
     "openinference": openinference,
     "openllmetry": openllmetry,
 }
-"""All that can watch, by name. For one run a process."""
+"""All tracers by name. Use each at most once per process."""

@@ -1,1 +1,0 @@
-"""Other people's tests, run with gati injected: the programs that we have never seen."""

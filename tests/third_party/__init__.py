@@ -1,0 +1,1 @@
+"""Test suites of LangChain and LangGraph, run with gati injected."""
