@@ -123,6 +123,7 @@ class _TrackedExporter:
         self._exporter, self._attempts, self._save = exporter, attempts, save
         self._changed = threading.Condition()
         self._under_way = 0
+        self._finished = False
         self._failures = 0
         self._last_failure = 0.0
         self._end = 0
@@ -154,15 +155,22 @@ class _TrackedExporter:
         if self.result.stopped:
             raise _StopError
 
-    def wait_until_idle(self, seconds: float) -> None:
-        """Wait for the responses to requests already sent."""
+    @property
+    def done(self) -> int:
+        """Number of items delivered or rejected."""
         with self._changed:
+            return self.result.delivered + sum(self.result.rejected.values())
+
+    def finish(self, seconds: float) -> None:
+        """Send nothing more, and wait for the responses to requests already sent."""
+        with self._changed:
+            self._finished = True
             self._changed.wait_for(lambda: not self._under_way, seconds)
 
     def send(self, request: Request) -> Outcome:
         """Make one attempt and record its outcome. Called by sender threads."""
         with self._changed:
-            if self.result.stopped or self.error is not None:
+            if self._finished or self.result.stopped or self.error is not None:
                 return Outcome(Verdict.RETRY, "the push has stopped")
             self._under_way += 1
         started = time.monotonic()
@@ -237,7 +245,7 @@ class _Push:
             pass
         finally:
             self._outbox.close()
-            self._tracker.wait_until_idle(_LAST_ANSWERS_SECONDS)
+            self._tracker.finish(_LAST_ANSWERS_SECONDS)
             self._sender.join(time.monotonic() + _LAST_ANSWERS_SECONDS)
             if self._tracker.kind:
                 self._save(self._tracker.kind, self._tracker.position)
@@ -299,8 +307,7 @@ class _Push:
         self._report()
 
     def _report(self) -> None:
-        result = self._tracker.result
-        done = result.delivered + sum(result.rejected.values())
+        done = self._tracker.done
         if self._on_progress is not None and done > self._done:
             self._done = done
             self._on_progress(done, max(self._total, done))

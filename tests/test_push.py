@@ -14,7 +14,7 @@ from gati import push, push_requests
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.exporters.greenflash.exporter import GreenflashExporter
 from gati.pipeline.retry import Policy
-from gati.settings import Settings
+from gati.settings import load
 from gati.store.store import Store
 from gati.testing.server import fault_injection as faults
 from tests.servers import LocalServer, greenflash_server
@@ -51,7 +51,7 @@ def local() -> Iterator[LocalServer]:
 
 @pytest.fixture
 def exporter(local: LocalServer) -> Iterator[GreenflashExporter]:
-    made = GreenflashExporter(Settings(api_key=local.api_key, base_url=local.url, timeout=2.0))
+    made = GreenflashExporter(load(api_key=local.api_key, base_url=local.url, timeout=2.0))
     yield made
     made.close()
 
@@ -175,7 +175,7 @@ def test_attempts_count_failures_in_a_row(store: Store) -> None:
 
 
 def test_push_stops_at_once_when_the_key_is_refused(store: Store, local: LocalServer) -> None:
-    exporter = GreenflashExporter(Settings(api_key="gf_wrong", base_url=local.url))
+    exporter = GreenflashExporter(load(api_key="gf_wrong", base_url=local.url))
     result = push.push_store(store, exporter)
     assert result.stopped == "HTTP 401: the key is refused"
     assert (result.delivered, result.left) == (0, push.pending(store, exporter))

@@ -39,7 +39,7 @@ SECONDS = 120
 
 _GREENFLASH = tuple(
     f"tests/exporters/greenflash/test_{name}.py"
-    for name in ("parts", "mapping", "messages", "prompts", "actions", "exporter")
+    for name in ("message_fields", "turn_encoder", "encoder", "prompt_encoder", "actions", "exporter")
 )
 MODULES = {
     "gati.pipeline.retry": ("tests/pipeline/test_retry.py", "tests/pipeline/test_outbox.py"),
@@ -51,6 +51,7 @@ MODULES = {
     "gati.exporters.greenflash.turn_encoder": (*_GREENFLASH, "tests/scenarios/test_agents.py"),
     "gati.exporters.greenflash.message_fields": (*_GREENFLASH, "tests/scenarios/test_agents.py"),
     "gati.exporters.greenflash.encoder": _GREENFLASH,
+    "gati.exporters.packing": ("tests/exporters/test_packing.py", "tests/exporters/greenflash/test_encoder.py"),
 }
 """Retry policy, identity and mapping, each with its tests. The most sensitive tests come first."""
 

@@ -6,10 +6,10 @@ _RETRY = "gati.pipeline.retry"
 _OUTCOMES = "gati.exporters.http_outcome"
 _MAPPING = "gati.exporters.greenflash.turn_encoder"
 _MESSAGES = "gati.exporters.greenflash.encoder"
+_PACKING = "gati.exporters.packing"
 
-_PACK = "if index - start == self._most or (size + draft.size > self._largest and index > start):"
-_JOIN = "if opened.request.items + len(found) > self._most or size > self._largest // 6:"
-_MEASURE = "if size > self._largest // 6 and len(orjson.dumps(body)) > self._largest:"
+_FAST = "if len(items) <= max_items and total <= max_bytes:"
+_MEASURE = "if size > self._max_bytes // _SAFE_SHARE and len(orjson.dumps(body)) > self._max_bytes:"
 _SHORTEN = "while size > 64 and len(orjson.dumps(message)) > limit:"
 _FEEL = "an arbitrary memory limit"
 _ESTIMATE = "an estimate; the real size is measured before sending"
@@ -33,40 +33,53 @@ REASONS: dict[tuple[str, str, str], str] = {
     (_MAPPING, '_Texts: TypeAlias = "tuple[tuple[str, str], ...]"', "'tuple[tuple[str, str], ...]-changed'"): (
         "read by the type checker only"
     ),
-    (_MAPPING, "(part,) = parts(event, False, True)", "True"): "an end event is encoded the same way in either case",
-    (_MAPPING, "(part,) = parts(event, False, True)", "False"): "an end event is encoded the same way in either case",
-    (_MAPPING, "self._last = 0", "1"): "a nanosecond after 1970 is earlier than every reported time",
-    (_MAPPING, "above = self._at.get(parent, 0)", "1"): "a nanosecond after 1970 is earlier than every reported time",
+    (
+        _MAPPING,
+        "(fields,) = message_fields(event, False, True)",
+        "True",
+    ): "an end event is encoded the same way in any case",
+    (
+        _MAPPING,
+        "(fields,) = message_fields(event, False, True)",
+        "False",
+    ): "an end event is encoded the same way in any case",
+    (_MAPPING, "self._latest_ns = 0", "1"): "a nanosecond after 1970 is earlier than every reported time",
+    (
+        _MAPPING,
+        "ns = max(ns, self._times.get(parent, 0))",
+        "1",
+    ): "a nanosecond after 1970 is earlier than every reported time",
     (_MAPPING, "size += len(text) if text.isascii() else len(text.encode())", "len(text.encode())"): (
         "the same number; the condition avoids a copy"
     ),
-    (_MESSAGES, "_REMEMBERED = 4096", "4097"): _FEEL,
-    (_MESSAGES, "_SHOWN = 16_384", "16385"): _FEEL,
+    (_MESSAGES, "_MAX_CONVERSATIONS = 4096", "4097"): _FEEL,
+    (_MESSAGES, "_MAX_EVENT_IDS = 16_384", "16385"): _FEEL,
     (_MESSAGES, "self.last_ms = 0", "1"): "a millisecond after 1970 is earlier than every reported time",
     (_MESSAGES, "self._second = -1", "2"): "both are before 1970, earlier than every reported time",
-    (_MESSAGES, 'self._prefix = ""', "'changed'"): "replaced by the first reported time",
-    (_MESSAGES, "return envelope, size + wire.size + 4 * limits.LONGEST_ID", "4 // limits.LONGEST_ID"): _ESTIMATE,
-    (_MESSAGES, "return envelope, size + wire.size + 4 * limits.LONGEST_ID", "5"): _ESTIMATE,
-    (_MESSAGES, _JOIN, "size >= self._largest // 6"): _SIXTH,
-    (_MESSAGES, _JOIN, "7"): _SIXTH,
-    (_MESSAGES, _PACK, "size + draft.size >= self._largest"): _ESTIMATE,
-    (_MESSAGES, _PACK, "index >= start"): (
-        "no single message is estimated that large: each of its fields has an eighth of a request at most"
-    ),
-    (_MESSAGES, _MEASURE, "size >= self._largest // 6"): _SIXTH,
-    (_MESSAGES, _MEASURE, "7"): _SIXTH,
+    (_MESSAGES, 'self._prefix = ""', "'changed'"): "the first timestamp replaces it",
     (
         _MESSAGES,
-        'body["messages"] = [shorten(messages[0], self._largest - len(orjson.dumps(envelope)) - 20)]',
+        "return envelope, size + prompt.size + 4 * sanitize.MAX_ID_BYTES",
+        "4 // sanitize.MAX_ID_BYTES",
+    ): _ESTIMATE,
+    (_MESSAGES, "return envelope, size + prompt.size + 4 * sanitize.MAX_ID_BYTES", "5"): _ESTIMATE,
+    (_MESSAGES, "_SAFE_SHARE = 6", "7"): _SIXTH,
+    (_PACKING, 'Item = TypeVar("Item")', "'Item-changed'"): "read by the type checker only",
+    (_PACKING, _FAST, "len(items) < max_items"): "only a fast path: the loop below gives the same groups",
+    (_PACKING, _FAST, "total < max_bytes"): "only a fast path: the loop below gives the same groups",
+    (_MESSAGES, _MEASURE, "size >= self._max_bytes // _SAFE_SHARE"): _SIXTH,
+    (
+        _MESSAGES,
+        'body["messages"] = [shorten_message(messages[0], self._max_bytes - len(orjson.dumps(envelope)) - 20)]',
         "21",
-    ): "space for the name of a field, which is shorter",
+    ): "space for the name of a field, which needs less",
     (_MESSAGES, _SHORTEN, "size >= 64"): "an arbitrary limit",
     (_MESSAGES, _SHORTEN, "65"): "an arbitrary limit",
     (_MESSAGES, "size //= 2", "3"): "an arbitrary step",
     (
         _MESSAGES,
-        "if all(draft.prompt in (None, MAIN, main) for draft in found):",
-        "draft.prompt not in (None, MAIN, main)",
-    ): ("a fast path with the same result as the code below; at least one draft always uses the main prompt"),
+        "if all(message.prompt in (None, MAIN, main) for message in pending):",
+        "message.prompt not in (None, MAIN, main)",
+    ): ("only a fast path: the loop below gives the same groups, and the main prompt is that of at least one message"),
 }
 """Key: module, source line without indentation, replacement. If the line changes, the reason must be reviewed."""

@@ -141,7 +141,7 @@ class GreenflashExporter:
         return Greenflash(
             api_key=self._access.api_key or "",
             base_url=self._access.base_url,
-            max_retries=0,  # one retry policy in the whole stack: the pipeline's
+            max_retries=0,  # the pipeline retries
             default_headers=self._access.headers or None,
             default_query=self._access.query or None,
             timeout=transport.timeout,

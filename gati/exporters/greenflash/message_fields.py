@@ -155,7 +155,7 @@ def _tool_fields(event: events.ToolCallEvent, manual: bool, answered: bool) -> t
         return call, MessageFields(
             "observation", latency, output=_wrap_scalar(event.output, "output"), tool_name=name, suffix=":result"
         )
-    properties |= {"status": event.status, **latency}  # there is no second message for them
+    properties |= {"status": event.status, **latency}  # the only message, so it has them
     return (call,)
 
 

@@ -244,7 +244,7 @@ class TurnEncoder:
 
     def _message_id(self, event: events.Event) -> str:
         if isinstance(event, events.ToolCallEvent) and event.event_id == event.tool_call_id:
-            # The tool never ran, so there is no run id. Some providers number tool calls from 0 in each turn.
+            # The tool never ran, so its event has the id of the call. Some providers number calls from 0 in each turn.
             return sanitize.identifier(f"{self._turn.run_id}:{event.event_id}")
         return sanitize.identifier(event.event_id)
 

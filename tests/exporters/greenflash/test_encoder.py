@@ -342,18 +342,18 @@ def kinds(requests: list[Request]) -> list[list[str]]:
 @pytest.mark.parametrize(
     ("calls", "expected"),
     [
-        # What a person saw goes without a prompt if the call that made it had none, …
+        # The answer has no prompt if the call that produced it had none.
         ([("A", "internal"), (None, "answer")], {None: "answer", "A": "internal"}),
         ([(None, "answer"), ("A", "internal")], {None: "answer", "A": "internal"}),
         ([(None, "answer"), ("A", "plain")], {None: "answer", "A": "plain"}),
-        # … else with that of the call that made it, …
+        # Otherwise it has the prompt of the call that produced it.
         ([("A", "answer"), ("B", "plain")], {"A": "answer", "B": "plain"}),
         ([("A", "plain"), ("B", "answer")], {"B": "answer", "A": "plain"}),
         ([("A", "answer"), ("B", "answer")], {"B": "answer", "A": "answer"}),
-        # … else with that of the latest call that may have, …
+        # If that is unknown, it has the prompt of the latest call that may have produced it.
         ([("A", "plain"), ("B", "plain")], {"B": "answer", "A": "plain"}),
         ([("A", "plain"), ("B", "internal")], {"A": "answer", "B": "internal"}),
-        # … and with that of a router only if there is no other.
+        # An internal call's prompt is used only without any other call.
         ([("A", "internal"), ("B", "internal")], {"A": "answer", "B": "internal"}),
         ([("A", "internal"), (None, "plain")], {"A": "answer"}),
     ],

@@ -1,4 +1,4 @@
-"""The exporter over real HTTP, with the real SDK, against the strict local server."""
+"""The exporter with the SDK, over HTTP, against the strict local server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each kind of event says, field by field. How parts stand in a conversation: `test_mapping.py`."""
+"""The fields of each event class's messages. `test_turn_encoder.py` tests their ids, parents and times."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_unknown_usage_is_omitted():
 @pytest.mark.parametrize(
     ("is_answer", "answered", "output"),
     [
-        (True, True, None),  # it stands in the answer
+        (True, True, None),  # the answer contains it
         (True, False, {"text": "Ho"}),
         (False, True, {"text": "Ho"}),
         (False, False, {"text": "Ho"}),

@@ -347,7 +347,7 @@ def test_manual_events_contain_prompt_and_completion():
 
 
 def bare(**fields: Any) -> ev.Turn:
-    """A model that was called by itself."""
+    """Return the turn of a model called outside any chain."""
     call = llm(1, None, at=0, event_id=ROOT, completion="Ho", is_answer=True)
     given: dict[str, Any] = {"messages": [user_text("Hi")], "answer": answer("Ho"), "events": [call]}
     return ev.Turn(ROOT, ev.Conversation("c-1"), agentic=False, started_ns=ms(0), ended_ns=ms(9), **{**given, **fields})
