@@ -86,8 +86,8 @@ class Sandbox:
         ids = Counter(m["externalMessageId"] for body in self.server.bodies() for m in body["messages"])
         return [name for name, count in ids.items() if count > 1]
 
-    def waiting(self) -> int:
-        """Messages in the spool."""
+    def spooled(self) -> int:
+        """Return the number of messages in the spool."""
         return sum(account.messages for account in spool_status(self.spool))
 
 
