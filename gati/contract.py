@@ -91,9 +91,6 @@ CHAT_MESSAGE = _object(
 )  # fmt: skip
 """A message that a model call was given and that no other message reports."""
 
-ERROR = _object(type=NAME, message=TEXT)
-"""A failure."""
-
 PARAMETERS = _object(
     model=NAME, model_name=NAME, model_id=NAME, _type=ENUM, tool_choice=ENUM, temperature=NUMBER, top_p=NUMBER,
     top_k=NUMBER, max_tokens=NUMBER, max_completion_tokens=NUMBER, seed=NUMBER, n=NUMBER, stop=TEXT,
@@ -168,9 +165,6 @@ PROPERTIES: Mapping[str, Field] = {
     "usage": Field(Kind.TEXT, "token counts as the provider sent them"),
 }
 """Every property that gati writes into a message."""
-
-REQUEST_PROPERTIES = ("agent_name", "environment")
-"""Properties that gati adds to those of the conversation in each request."""
 
 _ANY = ("data", "error_type", "metadata", "parent_id", "tags")
 """Properties that a message of any type may have."""
@@ -360,11 +354,6 @@ messages in its start and its end."""
 
 CHAT_MESSAGE_PROPERTIES: Mapping[str, Field] = {name: PROPERTIES[name] for name in _SPOKEN}
 """Properties of `events.ChatMessage`."""
-
-PROMPT_COMPONENT: Mapping[str, Field] = {
-    "content": TEXT, "name": NAME, "type": ENUM, "source": ENUM, "is_dynamic": NUMBER, "external_id": ID,
-}  # fmt: skip
-"""Fields of `events.PromptComponent`."""
 
 ACTIONS: Mapping[str, Mapping[str, Field]] = {
     "users": {
