@@ -60,6 +60,9 @@ NARROW = {
     ("gati.exporters", "gati.store"): {"gati.store.store"},
     ("gati.demo", "gati.testing"): {"gati.testing.scripted_model"},
     ("gati.push", "gati.exporters"): {"gati.exporters.base"},
+    ("gati.push", "gati.pipeline"): {
+        f"gati.pipeline.{name}" for name in ("outbox", "request_queue", "retry", "sender", "stats")
+    },
     ("gati.push_requests", "gati.exporters"): {"gati.exporters.base", "gati.exporters.packing"},
 }
 """Pairs of packages where only some modules may be imported."""

@@ -200,9 +200,9 @@ def _end_of_turn(turn: events.Turn) -> events.AgentEndEvent:
         error_type=root.error_type if root else None,
         error_message=root.error_message if root else None,
         total_duration_ms=(turn.ended_ns - turn.started_ns) / 1e6,
-        total_cost=_sum_known([call.cost for call in calls]),
-        tokens_in=_sum_known([call.tokens_in for call in calls]),
-        tokens_out=_sum_known([call.tokens_out for call in calls]),
+        total_cost=_total_of_known([call.cost for call in calls]),
+        tokens_in=_total_of_known([call.tokens_in for call in calls]),
+        tokens_out=_total_of_known([call.tokens_out for call in calls]),
         model_calls=len(calls),
         tool_calls=sum(isinstance(event, events.ToolCallEvent) for event in turn.events),
         started_ns=turn.ended_ns,
@@ -227,7 +227,7 @@ def _input_with_messages(run_input: dict[str, Any], turn: events.Turn) -> dict[s
     return combined
 
 
-def _sum_known(values: list[Any]) -> Any:
+def _total_of_known(values: list[Any]) -> Any:
     """Return the sum of the known values; None if all are unknown. `[1, None, 2]` → `3`."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
