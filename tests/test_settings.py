@@ -101,7 +101,7 @@ def test_an_unknown_option_is_named_with_a_suggestion():
         ("timeout", float("inf")), ("turn_timeout", float("inf")), ("product_id", "my-product"), ("base_url", "ftp://x"),
         ("backend_url", "http://"), ("backend_url", "example.com"), ("detail", "all"), ("enabled", "maybe"),
         ("local", 3), ("local", ""), ("properties", "x"), ("properties", [1]), ("system_prompt", {}),
-        ("system_prompt", {"text": "x"}), ("system_prompt", 4), ("mask", "x"), ("client", "x"), ("spool_dir", 3),
+        ("system_prompt", {"text": "x"}), ("system_prompt", 4), ("mask", "x"), ("on_drop", "x"), ("client", "x"), ("spool_dir", 3),
         ("api_key", 5), ("user_id", 1.5),
     ],
 )  # fmt: skip
