@@ -15,7 +15,6 @@ from uuid import UUID
 
 import greenflash
 import pytest
-from mypy import api as mypy
 from pydantic import ConfigDict, SecretStr, TypeAdapter
 
 import gati
@@ -213,6 +212,7 @@ observe.init(on_full="all")
 
 @pytest.mark.slow
 def test_mypy_rejects_unknown_options_and_wrong_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    mypy = pytest.importorskip("mypy.api", reason="needs mypy")
     program = tmp_path / "program.py"
     program.write_text(SNIPPET)
     monkeypatch.setenv("MYPYPATH", str(Path(gati.__file__).parents[1]))
