@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from gati import push
+from gati import push_requests
 from gati.store import export, queries
 from gati.store.store import Store
 from gati.studio.api import validation
@@ -75,10 +75,9 @@ def test_any_stored_message_can_be_shown_exported_and_pushed(bodies: list[dict[s
         for address in ("/", "/prompts", "/overview?period=1y", "/messages/1", "/api/v1/interactions", *addresses):
             assert pages.get(address).status_code == 200, address
         assert all(json.loads(export.export_jsonl(store, summary)) for summary in export.iter_conversations(store))
-        assert sum(1 for _ in push._requests(_joined(store), None)) <= len(stored)
+        with store.connections.reading() as db:
+            waiting = push_requests.next_messages(db, "any account")
+        groups = push_requests.group_messages(waiting)
+        requests = [push_requests.stored_messages_request(group, None) for group in groups]
+        assert sum(request.items for request in requests) == len(stored)
         store.close()
-
-
-def _joined(store: Store) -> list[Any]:
-    with store.connections.reading() as db:
-        return db.execute(push._MESSAGES, (0, 1000)).fetchall()
