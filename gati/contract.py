@@ -15,7 +15,7 @@ from typing import Any
 
 
 class Kind(Enum):
-    """What a value is. `mask` sees texts only; `capture_content=False` drops texts only."""
+    """The kind of a value. `mask` sees texts only, and `capture_content=False` drops texts only."""
 
     ID = "id"
     """Identifies something, or is a hash or a time: equal values must stay equal."""

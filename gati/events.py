@@ -1,11 +1,10 @@
-"""What happened, as plain dataclasses: the middle of the house.
+"""The typed model of turns, messages, events and actions, as plain dataclasses.
 
-The assembler makes them from LangChain's runs, users may make them by hand
-(`observe.track_event`), exporters turn them into what their destination takes.
-Standard library only.
+The assembler creates them from LangChain's runs, programs can create events themselves (see
+`observe.track_event`), and exporters encode them for their destination. Standard library only.
 
-A number that is not known is ``None``; ``0`` means zero. Times are nanoseconds since
-the epoch (``*_ns``), durations milliseconds as floats (``*_ms``), costs US dollars.
+An unknown number is ``None``; ``0`` means zero. Times are nanoseconds since the epoch (``*_ns``), durations are
+milliseconds as floats (``*_ms``), costs are US dollars.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from gati._deprecation import renamed_field, warn_renamed
 
 Status: TypeAlias = Literal["completed", "error", "aborted", "waiting", "resumed", "unfinished"]
-"""How a run ended. ``aborted``: stopped by the user or a timeout. ``waiting``: interrupted
-for a human's answer. ``unfinished``: its end was never reported."""
+"""Outcome of a run. ``aborted``: stopped by the user or a timeout. ``waiting``: interrupted to ask a human.
+``unfinished``: LangChain never reported its end."""
 
 ENVELOPE = ("event_type", "run_id", "run_name", "agent_name", "timestamp", "event_id", "parent_event_id")
-"""Fields of the old backend's envelope; every other field of an event stands in ``data`` too."""
+"""Envelope fields of a GATI event. All other fields are repeated inside ``data``."""
 
 VARIABLE_MARK = re.compile(r"\{\{([^{}]{1,200})\}\}")
 """A ``{{variable}}`` mark in the content of a prompt's component."""
@@ -44,9 +43,9 @@ def iso(ns: int) -> str:
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens of one model call, as the provider counted them.
+    """Token counts of one model call, as reported by the provider.
 
-    `input_tokens` includes the cached ones: ``input_tokens >= cache_read_tokens >= 0``.
+    `input_tokens` includes cached tokens: ``input_tokens >= cache_read_tokens >= 0``.
     """
 
     input_tokens: int | None = None
@@ -58,12 +57,12 @@ class Usage:
     audio_input_tokens: int | None = None
     audio_output_tokens: int | None = None
     raw: dict[str, Any] | None = None
-    """What the provider sent, untouched."""
+    """The provider's own usage object, unchanged."""
 
 
 @dataclass(slots=True)
 class PromptComponent:
-    """One part of a system prompt; `content` may hold ``{{variable}}`` marks."""
+    """A component of a system prompt. `content` may contain ``{{variable}}`` marks."""
 
     content: str
     name: str | None = None
@@ -79,13 +78,13 @@ class PromptComponent:
 
 @dataclass(slots=True)
 class Prompt:
-    """A system prompt with its lineage.
+    """A system prompt.
 
     Attributes:
-        text: the prompt as the model received it.
-        external_id: name that stays when the text changes; the destination shows versions under it.
-        components: the template's parts; empty when no template could be recovered.
-        variables: values of the marks in the components.
+        text: the rendered prompt, as the model received it.
+        external_id: stable name; texts with the same name are versions of one prompt.
+        components: the components of the template; empty if no template was recovered.
+        variables: values of the variables in the components.
     """
 
     text: str
@@ -96,14 +95,14 @@ class Prompt:
 
 @dataclass(slots=True)
 class Conversation:
-    """Whose conversation it is; the result of the precedence rules of `trace.identity`."""
+    """The conversation, user and organization of a turn, as resolved by `trace.identity`."""
 
     id: str
     user_id: str = "anonymous"
     organization_id: str | None = None
     properties: dict[str, Any] = field(default_factory=dict)
     prompt: Prompt | None = None
-    """A system prompt given explicitly by option, scope or metadata."""
+    """The system prompt that an option, a scope or run metadata set explicitly."""
 
 
 @dataclass(slots=True)
@@ -120,15 +119,15 @@ class ChatMessage:
 
 @dataclass(slots=True, kw_only=True)
 class Event:
-    """Something that happened in a run. Base of all events, and usable by itself.
+    """An event of a run. Base class of all events; can also be used directly.
 
     Attributes:
-        run_id: id of the root run (one per top-level invocation).
-        event_id: the run's own id, so that a resend repeats it; random when made by hand.
-        parent_event_id: id of the nearest shown event above.
-        timestamp: ISO 8601; made from `started_ns`, else the time of creation.
+        run_id: id of the root run; there is one per top-level invocation.
+        event_id: id of the event's run, so that sending it again repeats the id; random for manual events.
+        parent_event_id: id of the nearest enclosing event that is reported.
+        timestamp: ISO 8601, derived from `started_ns`; the time of creation if that is 0.
         name: LangChain's name of the run.
-        data: further values of the user's own.
+        data: additional values of a manual event.
     """
 
     kind: ClassVar[str] = "event"
@@ -163,8 +162,8 @@ class Event:
             self.timestamp = iso(self.started_ns) if self.started_ns else iso(_now_ns())
 
     def to_dict(self) -> dict[str, Any]:
-        """The event as an existing GATI backend takes it: the envelope, and every other
-        known field both at the top level and inside ``data``. Unknown values are left out."""
+        """Return the event in the format of a GATI backend: the envelope, and all other fields both at the top level
+        and inside ``data``. Fields that are None are omitted."""
         own: dict[str, Any] = {}
         for item in fields(self):
             if item.name not in _INTERNAL:
@@ -192,7 +191,7 @@ def _plain(value: Any) -> Any:
 
 @dataclass(slots=True, kw_only=True)
 class AgentStartEvent(Event):
-    """A root run began: one turn. `input` holds what is not already a user's text."""
+    """Start of a turn. `input` is the root run's input without the user's messages."""
 
     kind: ClassVar[str] = "agent_start"
 
@@ -201,8 +200,7 @@ class AgentStartEvent(Event):
 
 @dataclass(slots=True, kw_only=True)
 class AgentEndEvent(Event):
-    """A root run ended. Totals are sums over the turn's model calls, None if any is unknown
-    and none is known."""
+    """End of a turn. Totals are sums over the known values of its model calls; None if no value is known."""
 
     kind: ClassVar[str] = "agent_end"
 
@@ -221,12 +219,13 @@ class LLMCallEvent(Event):
     """One call of a chat or completion model.
 
     Attributes:
-        prompt: the user's text of the call. `system_prompt`: its system text, several joined
-            with a blank line. `completion`: the answer's text.
-        new_messages: messages of the call that stand nowhere else in the conversation.
+        prompt: the last user message of the call.
+        system_prompt: its system messages, joined with blank lines.
+        completion: the text of the response.
+        new_messages: input messages that the conversation does not report otherwise.
         is_answer: the completion is the turn's answer.
-        internal: summariser, router, title maker, sub-agent: never part of the chat.
-        cached: the answer came from LangChain's cache and cost nothing.
+        internal: the completion is not part of the chat: a summarizer, router, title generator or sub-agent.
+        cached: the response came from LangChain's cache, at no cost.
     """
 
     kind: ClassVar[str] = "llm_call"
@@ -257,7 +256,7 @@ class LLMCallEvent(Event):
 
 @dataclass(slots=True, kw_only=True)
 class ToolCallEvent(Event):
-    """One call of a tool. `handled`: it failed, and the program dealt with it."""
+    """A tool call. `handled`: the program handled its failure; None if it did not fail."""
 
     kind: ClassVar[str] = "tool_call"
 
@@ -270,7 +269,7 @@ class ToolCallEvent(Event):
     handled: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As of `Event`, with both names by which readers of the old backend look."""
+        """Extend `Event.to_dict` with `tool_input` and `tool_output` in ``data``, which readers of the backend expect."""
         wire = Event.to_dict(self)
         wire["data"] |= {"tool_input": self.input, "tool_output": self.output}
         return wire
@@ -278,8 +277,8 @@ class ToolCallEvent(Event):
 
 @dataclass(slots=True, kw_only=True)
 class NodeExecutionEvent(Event):
-    """One execution of a LangGraph node or `@task`. States are what the node was given and
-    what it changed, without the messages that stand elsewhere."""
+    """An execution of a LangGraph node or `@task`. `state_before` is its input, `state_after` its update of the state,
+    both without chat messages, which are reported separately."""
 
     kind: ClassVar[str] = "node_execution"
 
@@ -293,7 +292,7 @@ class NodeExecutionEvent(Event):
 
 @dataclass(slots=True, kw_only=True)
 class StepEvent(Event):
-    """A graph inside a graph, or a step of the user's own (`observe.step`)."""
+    """A nested graph, or a step that `observe.span` or `@observe.step` records."""
 
     kind: ClassVar[str] = "step"
 
@@ -307,7 +306,7 @@ class StepEvent(Event):
 
 @dataclass(slots=True, kw_only=True)
 class RetrievalEvent(Event):
-    """One search of a retriever; each document is ``{text, metadata, score}``."""
+    """A retriever call. Each document is ``{text, metadata, score}``."""
 
     kind: ClassVar[str] = "retrieval"
 
@@ -318,7 +317,7 @@ class RetrievalEvent(Event):
 
 @dataclass(slots=True, kw_only=True)
 class EmbeddingEvent(Event):
-    """Texts turned into vectors; the vectors themselves are not kept."""
+    """A call of an embeddings model. The vectors are not recorded."""
 
     kind: ClassVar[str] = "embedding"
 
@@ -329,7 +328,7 @@ class EmbeddingEvent(Event):
 
 @dataclass(slots=True, kw_only=True)
 class MemoryEvent(Event):
-    """A read or a write of a store or a message history."""
+    """A read from or write to a LangGraph store or a message history."""
 
     kind: ClassVar[str] = "memory"
 
@@ -341,7 +340,7 @@ class MemoryEvent(Event):
 
 @dataclass(slots=True, kw_only=True)
 class CustomEvent(Event):
-    """`dispatch_custom_event`, and interrupts and resumes that are no text a person saw."""
+    """A `dispatch_custom_event`, or an interrupt or resume whose payload is not user-visible text."""
 
     kind: ClassVar[str] = "custom"
 
@@ -351,17 +350,17 @@ class CustomEvent(Event):
 @renamed_field("said", "messages")
 @dataclass(slots=True)
 class Turn:
-    """A root run and all below it: what a person said, what was done, what they were answered.
+    """One turn of a conversation: a root run and all runs below it.
 
     Attributes:
-        messages: messages that this turn adds, oldest first: imported history, the user's
-            texts, system messages in mid conversation.
-        events: what was done, by start; a parent stands before its children.
-        answer: the text that the person saw; None if there was none.
-        agentic: the root is a chain, an agent or a graph (not a bare model).
-        graph: the root is a LangGraph graph, even if no node of it ran.
-        context: texts of this turn's retrievals, for the answer.
-        partial: delivered in parts (`submission="incremental"`); this is one of them.
+        messages: messages that this turn adds, oldest first: imported history, the user's messages, and system
+            messages in the middle of the conversation.
+        events: events in the order of their start, parents before children.
+        answer: the answer that the user read; None if there was none.
+        agentic: the root run is a chain, an agent or a graph rather than a bare model.
+        graph: the root run is a LangGraph graph, even if none of its nodes ran.
+        context: texts of this turn's retrievals.
+        partial: this is one part of a turn that is delivered in parts (`submission="incremental"`).
     """
 
     run_id: str
@@ -383,10 +382,9 @@ class Turn:
 
 @dataclass(slots=True)
 class Action:
-    """Something told to the destination beside conversations.
+    """A request that is not part of a conversation, from `identify_user`, `log_rating` and similar functions.
 
-    `endpoint` is one of ``users``, ``organizations``, ``ratings``, ``events``; `body` holds the
-    arguments in the SDK's snake_case names.
+    `body` holds the arguments of the SDK's method for `endpoint`, with its snake_case names.
     """
 
     endpoint: Literal["users", "organizations", "ratings", "events"]
@@ -395,7 +393,7 @@ class Action:
 
 
 Item: TypeAlias = "Turn | Event | Action"
-"""What the assembler hands to the exporters."""
+"""The type of items that the assembler passes to exporters."""
 
 
 def __getattr__(name: str) -> Any:

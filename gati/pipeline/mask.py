@@ -205,7 +205,7 @@ def _message_type(event: Event) -> str:
 
 
 def _is_media(value: Mapping[Any, Any]) -> bool:
-    """Whether gati put this object in the place of a picture, a sound or a file."""
+    """Return whether this object is gati's replacement of a picture, a sound or a file."""
     return (
         value.keys() == contract.MEDIA.keys()
         and isinstance(value["bytes"], int)
@@ -215,5 +215,5 @@ def _is_media(value: Mapping[Any, Any]) -> bool:
 
 
 def _is_langgraphs(value: Any) -> bool:
-    """Whether this is the id of an interrupt or LangGraph's word for a static one."""
+    """Return whether this is the id of an interrupt, or LangGraph's name of a static one."""
     return isinstance(value, str) and _INTERRUPT.fullmatch(value) is not None
