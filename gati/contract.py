@@ -230,7 +230,7 @@ MESSAGE_TYPES: Mapping[str, MessageType] = {
          "internal", "total_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
          "audio_input_tokens", "audio_output_tokens", "usage", "parameters", "tools", "prompt_id", "prompt_version",
          "finish_reason"),
-        input=("messages", "prompt"), output=("tool_calls", "finish_reason", "text", "error"), fields=("model",),
+        input=("messages", "prompt"), output=("tool_calls", "finish_reason", "text", "decision", "error"), fields=("model",),
     ),
     "thought": MessageType("reasoning, or text beside tool calls", "`r:thought`", "`r`", output=("text",)),
     "tool_call": MessageType(
@@ -257,7 +257,7 @@ MESSAGE_TYPES: Mapping[str, MessageType] = {
     ),
     "embedding": MessageType(
         "texts became vectors (the vectors are not kept)", "`r`", "nearest reported run above", _TIMED,
-        input=None, output=None,
+        input=None, output=None, fields=("model",),
     ),
     "memory_read": MessageType(
         "a wrapped store or a message history was read", "`r`", "nearest reported run above", _TIMED,
@@ -314,7 +314,7 @@ EVENT_FIELDS: Mapping[str, Field] = {
          "tool_calls", "latency_ms", "cost", "time_to_first_token_ms", "is_answer", "internal", "cached", "handled",
          "duration_ms", "step", "attempt", "workflow", "write"), NUMBER),
     **dict.fromkeys(
-        ("error_message", "tags", "prompt", "system_prompt", "completion", "reasoning", "query", "data"), TEXT),
+        ("error_message", "tags", "prompt", "system_prompt", "completion", "reasoning", "query", "data", "decision"), TEXT),
     "metadata": METADATA,
     "usage": TEXT,
     "tool_requests": TOOL_REQUEST,

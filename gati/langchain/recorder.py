@@ -20,6 +20,7 @@ from gati.langchain.callback_args import (
     is_graph_node,
     text_of_token,
 )
+from gati.langchain.decisions import LLM, decision_call, decision_result
 from gati.langchain.message_snapshot import (
     ROLE_BY_CLASS,
     snapshot_message,
@@ -56,15 +57,15 @@ from gati.trace.records import (
 OPEN_RUNS = 100_000
 """Maximum number of open runs, so that runs that never end cannot fill the memory."""
 
-ROOT, NODE, COUNT_HISTORY, NEEDS_IDENTITY, PROMPT = 1, 2, 4, 8, 16
+ROOT, NODE, COUNT_HISTORY, NEEDS_IDENTITY, PROMPT, DECISION_MODEL = 1, 2, 4, 8, 16, 32
 """Flags of an open run: it is a root; it is a graph node; it loads a history whose length is recorded; its
-`configurable`, which only its children can read, may name the user; it is a prompt."""
+`configurable`, which only its children can read, may name the user; it is a prompt; it is a decision model."""
 
 _new = tuple.__new__
 """Creates a NamedTuple at half the cost of calling its class."""
 
 _HISTORY_RUN = "load_history"
-_KINDS = frozenset({"prompt", "parser"})
+_KINDS = frozenset({"prompt", "parser", "model"})
 """Values of `run_type` that are recorded as a kind of their own; all other chains have the kind `chain`."""
 
 
@@ -117,6 +118,9 @@ class Recorder:
         if kind == "prompt":
             flags, template = PROMPT, template_of(serialized)
             copied = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
+        elif kind == LLM:
+            flags, kind = DECISION_MODEL, "model"
+            copied = self._guarded(decision_call, inputs)
         elif parent_flags is None:
             if not is_input_deferred(inputs, more):
                 copied = self._guarded(self._snapshot_root_input, inputs, metadata)
@@ -207,6 +211,8 @@ class Recorder:
                 self._report("snapshot_state", error)
         elif flags & PROMPT:
             output = self._guarded(snapshot_prompt_output, outputs)
+        elif flags & DECISION_MODEL:
+            output = self._guarded(decision_result, outputs)
         elif flags & COUNT_HISTORY:
             output = len(outputs) if isinstance(outputs, list) else None
         elif flags & ROOT:

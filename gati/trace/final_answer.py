@@ -140,7 +140,7 @@ def mark_answer(models: ModelEvents, answer: ChatMessage | None) -> None:
             is_found = True
             event.is_answer = _is_same_text(answer.text, event.completion)
         else:
-            event.internal = bool(event.completion) and not event.tool_requests
+            event.internal = event.internal or (bool(event.completion) and not event.tool_requests)
 
 
 def _produced(event: LLMCallEvent, answer: ChatMessage) -> bool:

@@ -29,6 +29,9 @@ TOOL_ROLES = frozenset({"tool", "ToolMessageChunk", "function"})
 COMMAND = "__command__"
 """Key of the one-entry dict that represents LangGraph's `Command` in a snapshot."""
 
+DECISION = "decision"
+"""Role of a decision model's input, and the key of its answers in the answer's `Message.additional`."""
+
 
 class Message(NamedTuple):
     """A chat message at the time of the callback.

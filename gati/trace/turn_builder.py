@@ -230,9 +230,18 @@ class TurnBuilder:
         )
 
     def _context(self) -> str | None:
-        """Join the texts of the turn's retrieved documents."""
-        retrievals = [event for event in self.event_builder.events if isinstance(event, RetrievalEvent)]
-        return "\n\n".join(d["text"] for event in retrievals for d in event.documents if d["text"]) or None
+        """Join the texts of the turn's retrieved documents, each once.
+
+        Only the outermost retriever's documents count, because a reranker drops some of those that it retrieves.
+        """
+        nested = self.event_builder.nested_retrievals
+        texts = {
+            document["text"]: None
+            for event in self.event_builder.events
+            if isinstance(event, RetrievalEvent) and event.event_id not in nested
+            for document in event.documents
+        }
+        return "\n\n".join(filter(None, texts)) or None
 
     # -- messages of the conversation -------------------------------------------------------------
 
