@@ -268,7 +268,7 @@ MESSAGE_TYPES: Mapping[str, MessageType] = {
         input=None, output=None,
     ),
     "callback": MessageType(
-        "a custom event; an interrupt or resume whose payload is not user-visible text; a bare `Event`",
+        "a custom event; an interrupt or resume whose payload is not just a text; a bare `Event`",
         "`r:event:n`, `R:interrupt:n`, `R:resume:n`", "the enclosing run", ("name", "status"),
         output=("name", "data", "error"),
     ),

@@ -172,6 +172,8 @@ def _copy_dataclass(slots: tuple[tuple[str, Any], ...], copier: Copier, value: A
             pairs.append((name, slot.__get__(value)))
         elif name in own:
             pairs.append((name, own[name]))
+    if is_overwrite(value):
+        return copier.copy(own.get("value"), depth)
     copied = copier.mapping(pairs, len(pairs), depth)
     # A copied command looks like data; the key tells the assembler that it is control flow.
     return {COMMAND: copied} if is_command(value) else copied
@@ -265,6 +267,12 @@ def is_command(value: Any) -> bool:
     """Return True for LangGraph's `Command`, which combines control flow with a state update."""
     kind = type(value)
     return kind.__name__ == "Command" and kind.__module__ == "langgraph.types"
+
+
+def is_overwrite(value: Any) -> bool:
+    """Return True for LangGraph's `Overwrite`, which wraps a value that replaces a reducer's."""
+    kind = type(value)
+    return kind.__name__ == "Overwrite" and kind.__module__ == "langgraph.types"
 
 
 def describe_type(value: Any) -> str:

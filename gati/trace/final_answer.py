@@ -10,6 +10,7 @@ from gati.events import ChatMessage, LLMCallEvent, Status
 from gati.trace.chat_io import answer_in, as_messages
 from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
+from gati.trace.questions import question_in
 from gati.trace.records import ASSISTANT_ROLES, ModelResult
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def final_answer_of(
     """
     text = ""
     if status == "waiting":
-        questions = [interrupt["value"] for interrupt in interrupts if isinstance(interrupt.get("value"), str)]
+        questions = [text for interrupt in interrupts if (text := question_in(interrupt.get("value")))]
         text = "\n\n".join(questions) if interrupts else _complete_answer(trace, models, output_key)
     elif status == "completed":
         text = _complete_answer(trace, models, output_key)

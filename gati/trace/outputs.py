@@ -77,7 +77,7 @@ def tool_output(value: Any, answer: Message | None) -> dict[str, Any]:
     """
     if answer is None:
         return as_object(value, "output")
-    content = read_json(answer.content) if isinstance(answer.content, str) else plain(answer.content)
+    content = plain(read_json(answer.content) if isinstance(answer.content, str) else answer.content)
     result = content if isinstance(content, dict) else {"output": content}
     if answer.additional and "artifact" in answer.additional:
         result["artifact"] = plain(answer.additional["artifact"])

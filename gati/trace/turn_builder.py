@@ -73,6 +73,7 @@ class TurnBuilder:
         self._has_begun = False
         self._events_delivered = 0
         self._models_cleaned = 0
+        self._rejected_calls = 0
         self._held_back: list[Run] = []
 
     @property
@@ -92,7 +93,9 @@ class TurnBuilder:
         if answer is not None:
             self.state.remember(answer.text)
         mark_answer(models, answer)
-        events += rejected_call_events(self.trace, self.ledger)
+        rejected = rejected_call_events(self.trace, self.ledger)
+        self._rejected_calls = len(rejected)
+        events += rejected
         events += interrupt_events(self.trace, interrupts)
         if self.agentic:
             events.append(self._end_event(status))
@@ -224,7 +227,8 @@ class TurnBuilder:
             tokens_out=_sum_known([m.tokens_out for m in models]),
             total_cost=_sum_known([m.cost for m in models]),
             model_calls=len(models),
-            tool_calls=sum(isinstance(event, ToolCallEvent) for event in self.event_builder.events),
+            tool_calls=self._rejected_calls
+            + sum(isinstance(event, ToolCallEvent) for event in self.event_builder.events),
             started_ns=self.end_ns,
             ended_ns=self.end_ns,
         )
