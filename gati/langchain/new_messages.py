@@ -159,7 +159,7 @@ def _snapshot_mapping(pairs: dict[Any, Any], select: Callable[[Any, Any], list[A
     plain, histories = {}, {}
     for key, item in list(pairs.items()):  # `list` is atomic; another thread may modify the dict
         if is_overwrite(item):
-            item = instance_dict(item).get("value")
+            item = item.value
         messages = None if type(item) in IMMUTABLE_TYPES else as_message_list(item)
         if messages is None:
             plain[key] = item

@@ -173,7 +173,7 @@ def _copy_dataclass(slots: tuple[tuple[str, Any], ...], copier: Copier, value: A
         elif name in own:
             pairs.append((name, own[name]))
     if is_overwrite(value):
-        return copier.copy(own.get("value"), depth)
+        return copier.copy(value.value, depth)
     copied = copier.mapping(pairs, len(pairs), depth)
     # A copied command looks like data; the key tells the assembler that it is control flow.
     return {COMMAND: copied} if is_command(value) else copied
