@@ -169,7 +169,8 @@ class Recorder:
             return
         inputs = more.get("inputs")
         copied = self._guarded(take_snapshot, text if inputs is None else inputs)
-        name = more.get("name") or component_name(serialized)
+        # Not the run's name (`run_name`), which is a label: the model asks for the tool by its own.
+        name = component_name(serialized) or more.get("name") or ""
         self._record_start("tool", run_id, *admitted, name, copied, tags, metadata, more.get("tool_call_id"))
 
     def retriever_started(

@@ -79,6 +79,7 @@ class Scope(NamedTuple):
     organization_id: str | None = None
     properties: dict[str, Any] | None = None
     system_prompt: Prompt | None = None
+    product_id: str | None = None
 
 
 class TemplateText(NamedTuple):
