@@ -98,7 +98,6 @@ def test_repeated_records_of_a_run_are_ignored():
     program.feed(repeated)
     program.end(root)
     program.end(root)
-    program.feed(repeated)
     assert len(program.turns) == 1
     assert program.is_empty()
 
