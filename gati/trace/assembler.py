@@ -12,7 +12,9 @@ from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
 from gati.events import Action, Item
+from gati.trace.conversation_lookup import complete_action, complete_manual_event, conversation_of
 from gati.trace.conversation_state import ConversationStates
+from gati.trace.cut_off_turns import CutOffTurns
 from gati.trace.records import (
     Custom,
     FirstToken,
@@ -24,15 +26,9 @@ from gati.trace.records import (
     RunFailed,
     RunStarted,
 )
-from gati.trace.run_tree import Run, Trace, appended
-from gati.trace.turn_builder import (
-    TurnBuilder,
-    complete_action,
-    complete_manual_event,
-    conversation_id_of,
-    conversation_of,
-)
-from gati.trace.turn_ids import RepeatedIds, attempt_of
+from gati.trace.run_tree import Run, Trace, appended, split_off_open_work
+from gati.trace.turn_builder import TurnBuilder
+from gati.trace.turn_ids import RepeatedIds, new_trace
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -41,9 +37,6 @@ if TYPE_CHECKING:
     from gati.options import Settings
     from gati.trace.records import Scope
 
-LINGER_NS = 2_000_000_000
-"""Time that a trace whose root was cut off waits for its open runs: a stream closed early ends its
-children after the root, and a cancelled call never ends."""
 _PARTS_OF_CHAINS = frozenset({"prompt", "parser"})
 """Kinds of roots that are not turns: a prompt rendered or an answer parsed outside of a chain."""
 REMEMBERED_RUNS = 20_000
@@ -76,7 +69,7 @@ class Assembler:
         self._traces: dict[int, Trace] = {}
         self._builders: dict[int, TurnBuilder] = {}
         self._ended: OrderedDict[int, tuple[str, Conversation]] = OrderedDict()
-        self._lingering: dict[int, Trace] = {}
+        self._lingering = CutOffTurns(settings)
         self._repeated_ids = RepeatedIds()
         self._offset = time_ns() - perf_counter_ns()
         self._finished: list[Item] = []
@@ -110,7 +103,7 @@ class Assembler:
 
     def tick(self, now: int) -> list[Item]:
         """Return the turns that have timed out; `now` is `perf_counter_ns`."""
-        for trace in [t for t in self._lingering.values() if now - t.last_record_at > LINGER_NS]:
+        for trace in self._lingering.expired(now):
             self._finish(trace)
         for trace in [t for t in self._traces.values() if now - t.last_record_at > self.turn_timeout_ns]:
             self._finish(trace)
@@ -118,7 +111,7 @@ class Assembler:
 
     def settle(self) -> list[Item]:
         """Return every turn whose root has ended, even if runs below it have not."""
-        for trace in list(self._lingering.values()):
+        for trace in self._lingering.all():
             self._finish(trace)
         return self._take_finished()
 
@@ -159,13 +152,8 @@ class Assembler:
         self._runs[key] = run
 
     def _start_trace(self, root: Run, scope: Scope | None, ended_turn: tuple[str, Conversation] | None) -> Trace:
-        attempt = attempt_of(root.metadata)
-        if attempt is not None:
-            root.renamed = f"{attempt[0]}:{attempt[1]}"
-        trace = root.trace = Trace(root, scope, self._offset)
+        trace = root.trace = new_trace(root, scope, self._offset)
         trace.ended_turn = ended_turn
-        if attempt is not None:
-            trace.first_attempt = attempt[0]
         self._traces[root.id.int] = trace
         self._settle_before(trace)
         return trace
@@ -177,16 +165,9 @@ class Assembler:
             self._settle_before(trace)
 
     def _settle_before(self, trace: Trace) -> None:
-        """Finish earlier turns of the same conversation that were cut off and wait for their open runs.
-
-        The next turn must not overtake them.
-        """
-        if not self._lingering or trace.ended_turn is not None:
-            return
-        conversation = conversation_id_of(trace, self.settings)
-        for earlier in list(self._lingering.values()):
-            if earlier is not trace and conversation_id_of(earlier, self.settings) == conversation:
-                self._finish(earlier)
+        """Finish earlier turns of the same conversation that were cut off. The next turn must not overtake them."""
+        for earlier in self._lingering.before(trace):
+            self._finish(earlier)
 
     def _on_ended(self, record: RunEnded) -> None:
         run = self._runs.get(record.run_id.int)
@@ -273,9 +254,11 @@ class Assembler:
                 self._finish(trace)
         elif run is trace.root:
             if run.error is None and not run.streamed:
-                self._finish(trace, self._split_off_open_work(trace))
+                open_work = split_off_open_work(trace)
+                self._traces.update((later.root.id.int, later) for later in open_work)
+                self._finish(trace, open_work)
             else:
-                self._lingering[run.id.int] = trace
+                self._lingering.add(trace)
         elif self._incremental and trace.root.ended is None and trace.ended_turn is None:
             self._deliver_part(trace, run)
 
@@ -295,33 +278,10 @@ class Assembler:
             part.partial = True
             self._finished.append(part)
 
-    def _split_off_open_work(self, trace: Trace) -> list[Trace]:
-        """Move the open runs of a trace whose root succeeded into traces of their own, and return these.
-
-        A task that the root did not await becomes a later part of the turn.
-        """
-        traces = []
-        for run in list(trace.root.walk()):
-            if run.ended is None and run.parent is not None and all(r.ended is not None for r in run.ancestors()):
-                run.parent.children.remove(run)
-                run.parent = None
-                traces.append(Trace(run, trace.scope, trace.offset))
-        for later in traces:
-            self._traces[later.root.id.int] = later
-            later.size = later.open = 0
-            for run in later.root.walk():
-                run.trace = later
-                later.size += 1
-                later.open += run.ended is None
-            trace.size -= later.size
-            trace.open -= later.open
-            later.last_record_at = trace.last_record_at
-        return traces
-
     def _finish(self, trace: Trace, open_work: Sequence[Trace] = ()) -> None:
         key = trace.root.id.int
         self._traces.pop(key, None)
-        self._lingering.pop(key, None)
+        self._lingering.discard(trace)
         if trace.root.kind in _PARTS_OF_CHAINS and trace.size == 1:
             self._forget([trace.root])
             self.states.unlinked_prompts.add(trace.root)

@@ -191,3 +191,26 @@ def is_nested(trace: Trace) -> bool:
 def model_messages(run: Run) -> tuple[Message, ...]:
     """Return the new messages of a model run."""
     return run.inputs.messages if run.inputs is not None else ()
+
+
+def split_off_open_work(trace: Trace) -> list[Trace]:
+    """Move the open runs of a trace whose root succeeded into traces of their own, and return these.
+
+    A task that the root did not await becomes a later part of the turn.
+    """
+    traces = []
+    for run in list(trace.root.walk()):
+        if run.ended is None and run.parent is not None and all(r.ended is not None for r in run.ancestors()):
+            run.parent.children.remove(run)
+            run.parent = None
+            traces.append(Trace(run, trace.scope, trace.offset))
+    for later in traces:
+        later.size = later.open = 0
+        for run in later.root.walk():
+            run.trace = later
+            later.size += 1
+            later.open += run.ended is None
+        trace.size -= later.size
+        trace.open -= later.open
+        later.last_record_at = trace.last_record_at
+    return traces

@@ -9,9 +9,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from gati.trace.run_tree import Trace
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
+
+    from gati.trace.records import Scope
+    from gati.trace.run_tree import Run
 
 REMEMBERED_IDS = 20_000
 """Repeated ids whose number is remembered; the oldest is dropped first."""
@@ -31,7 +36,18 @@ class RepeatedIds:
         return f"{run_id}:{number}"
 
 
-def attempt_of(metadata: Mapping[str, Any]) -> tuple[str, int] | None:
+def new_trace(root: Run, scope: Scope | None, offset: int) -> Trace:
+    """Return the trace of a root run that has started. A further attempt is renamed: the second → ``"…:2"``."""
+    attempt = _attempt_of(root.metadata)
+    if attempt is not None:
+        root.renamed = f"{attempt[0]}:{attempt[1]}"
+    trace = Trace(root, scope, offset)
+    if attempt is not None:
+        trace.first_attempt = attempt[0]
+    return trace
+
+
+def _attempt_of(metadata: Mapping[str, Any]) -> tuple[str, int] | None:
     """Return LangGraph Server's id of the run and the number of the attempt, from the second attempt on; else None."""
     run_id, attempt = metadata.get("run_id"), metadata.get("run_attempt")
     if not isinstance(attempt, int) or isinstance(attempt, bool) or attempt < 2 or not run_id:

@@ -11,7 +11,8 @@ import pytest
 from gati.events import LLMCallEvent, Turn, iso
 from gati.settings import load
 from gati.trace import assembler as module
-from gati.trace.assembler import LINGER_NS, Assembler
+from gati.trace.assembler import Assembler
+from gati.trace.cut_off_turns import LINGER_NS
 from gati.trace.records import (
     Custom,
     ErrorInfo,
