@@ -182,7 +182,9 @@ class TurnBuilder:
                 for message in self._user_messages:
                     message.properties["replaces"] = message.id.replace(self.id, self.replaces, 1)
             start = [self._start_event()] if self.agentic else []
-            events = [*start, *resume_events(self.trace), *events]
+            # A turn that starts again from an older checkpoint resumes nothing.
+            is_replay = self.replaces is not None and self.root.inputs is None
+            events = [*start, *([] if is_replay else resume_events(self.trace)), *events]
         self._remember_tool_results(events)
         self._drop_known_messages()
         return (self._user_messages if is_first and not self.is_repeated_attempt else []), events
