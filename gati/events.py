@@ -103,6 +103,8 @@ class Conversation:
     properties: dict[str, Any] = field(default_factory=dict)
     prompt: Prompt | None = None
     """The system prompt that an option, a scope or run metadata set explicitly."""
+    product_id: str | None = None
+    """Greenflash product of the conversation."""
 
 
 @dataclass(slots=True)
@@ -150,6 +152,7 @@ class Event:
     conversation_id: str | None = None
     user_id: str | None = None
     organization_id: str | None = None
+    product_id: str | None = None
     started_ns: int = 0
     ended_ns: int = 0
 

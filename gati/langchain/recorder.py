@@ -173,7 +173,8 @@ class Recorder:
             return
         inputs = more.get("inputs")
         copied = self._guarded(take_snapshot, text if inputs is None else inputs)
-        name = more.get("name") or component_name(serialized)
+        # Not the run's name (`run_name`), which is a label: the model asks for the tool by its own.
+        name = component_name(serialized) or more.get("name") or ""
         self._record_start("tool", run_id, *admitted, name, copied, tags, metadata, more.get("tool_call_id"))
 
     def retriever_started(
@@ -262,7 +263,10 @@ class Recorder:
         if inputs is not None and flags & ROOT:
             copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
         info = self._guarded(error_info, error) or ErrorInfo(type(error).__name__, "")
-        self.put(RunFailed(run_id, at, info, output, copied_inputs))
+        streamed = None
+        if flags & ROOT and self.streamed_tokens:
+            streamed = {key: len(pieces) for key, pieces in list(self.streamed_tokens.items())}
+        self.put(RunFailed(run_id, at, info, output, copied_inputs, streamed))
 
     # -- during a run ---------------------------------------------------------------------
 
@@ -339,6 +343,12 @@ class Recorder:
             return span.id
         return run
 
+    def enclosing_identity(self) -> dict[str, Any] | None:
+        """Return the ids in the running config; None if it belongs to no open run, as one that a server sets."""
+        config = running_config.get()
+        run: UUID | None = enclosing_run(config)
+        return identity_of_config(config) if run is not None and run.int in self.open_runs else None
+
     def _record_start(
         self, kind: str, run_id: UUID, parent: UUID | None, parent_flags: int | None, name: str, inputs: Any, tags: Any,
         metadata: Any, extra: Any = None, flags: int = 0,
@@ -351,10 +361,10 @@ class Recorder:
                 flags |= NEEDS_IDENTITY
         elif parent_flags & NEEDS_IDENTITY:
             # LangGraph sets the running config after a node's start, so the node's children read it.
-            configurable = identity_of_config(running_config.get())
-            if configurable is None:
+            configurable = self.enclosing_identity()
+            if not configurable:
                 flags |= NEEDS_IDENTITY
-            elif parent is not None:
+            if configurable is not None and parent is not None:
                 self.open_runs[parent.int] = parent_flags & ~NEEDS_IDENTITY
         self.open_runs[run_id.int] = flags
         if len(self.open_runs) > OPEN_RUNS:

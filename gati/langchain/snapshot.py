@@ -188,6 +188,19 @@ def instance_dict(value: Any) -> dict[str, Any]:
     return own if type(own) is dict else {}
 
 
+def own_field(value: Any, name: str) -> Any:
+    """Return a field of a dict, a pydantic model or a dataclass, without calling the user's code; else None."""
+    kind = type(value)
+    if issubclass(kind, dict):
+        return dict.get(value, name)
+    if (slot := _slot_descriptor(kind, name)) is not None:
+        try:
+            return slot.__get__(value)
+        except AttributeError:
+            return None
+    return instance_dict(value).get(name)
+
+
 def _copy_enum(copier: Copier, value: Any, depth: int) -> Any:
     return copier.copy(instance_dict(value).get("_value_"), depth)
 
@@ -295,6 +308,8 @@ def error_info(error: BaseException) -> ErrorInfo:
         names = {base.__name__ for base in kind.__mro__}
         if "ParentCommand" in names:
             return ErrorInfo(kind.__name__, "", "parent_command")
+        if "GraphDrained" in names:
+            return ErrorInfo(kind.__name__, "", "drained", take_snapshot(instance_dict(error).get("reason")))
         if not names.isdisjoint(_INTERRUPTS):
             return ErrorInfo(kind.__name__, "", "interrupt", take_snapshot(error.args[0] if error.args else None))
     return ErrorInfo(kind.__name__, text, _control_flow_of(error))

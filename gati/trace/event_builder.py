@@ -28,6 +28,7 @@ from gati.trace.identity import user_metadata
 from gati.trace.llm_calls import model_event
 from gati.trace.media import plain_blocks as plain
 from gati.trace.outputs import as_object, normalize_document, result_of, state_of, tool_message_in, tool_output
+from gati.trace.run_tree import is_nested
 from gati.trace.tool_calls import is_invalid
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ Factory: TypeAlias = "Callable[[Run, Fields], Event]"
 
 _STATUS_OF_CONTROL: dict[str, Status] = {
     "interrupt": "waiting",
+    "drained": "waiting",
     "parent_command": "completed",
     "closed": "aborted",
     "cancelled": "aborted",
@@ -129,7 +131,8 @@ class EventBuilder:
                 self.nested_retrievals.add(str(run.id))
             return _retrieval_event
         if run.parent is None and run.kind in ("chain", "prompt", "step"):
-            return None  # the turn's start and end events represent it
+            # The turn's start and end events represent it, but a nested turn has none.
+            return _workflow_event if is_nested(self.trace) else None
         if (factory := _SPAN_EVENTS.get(run.kind)) is not None:
             return factory
         if run.hidden or run.kind != "chain":
@@ -146,7 +149,7 @@ class EventBuilder:
         """Return the arguments that the run's event is created with. The timestamp follows from `started_ns`."""
         offset = self.trace.offset
         return {
-            "event_id": str(run.id),
+            "event_id": run.key,
             "parent_event_id": parent_event_id,
             "name": run.name,
             "started_ns": run.started + offset,
@@ -219,7 +222,7 @@ class EventBuilder:
     def _add_custom_event(self, run: Run, number: int, name: str, data: Any, at: int) -> None:
         self.events.append(
             CustomEvent(
-                event_id=f"{run.id}:event:{number}",
+                event_id=f"{run.key}:event:{number}",
                 parent_event_id=self.event_ids.get(run, self.turn_id),
                 name=name,
                 payload={"name": name, "data": plain(data)},
@@ -230,7 +233,7 @@ class EventBuilder:
 
     def _history_write_event(self, run: Run) -> Event:
         """Build the event of the history wrapper's write, which follows the success of what it wraps."""
-        fields = self._end_fields(run, self.event_ids.get(run, self.turn_id), f"{run.id}:history", run.name)
+        fields = self._end_fields(run, self.event_ids.get(run, self.turn_id), f"{run.key}:history", run.name)
         event = MemoryEvent(**fields, write=True, input={"source": run.name})
         self._set_outcome(event, run)
         event.metadata = {}
@@ -243,11 +246,11 @@ class EventBuilder:
         event_id = call_id if number == 1 else f"{call_id}:{number}"
         name = str(request.get("name") or "")
         event = ToolCallEvent(
-            **self._end_fields(run, str(run.id), event_id, name),
+            **self._end_fields(run, run.key, event_id, name),
             tool_name=name,
             input=as_object(request.get("args"), "input"),
             tool_call_id=call_id,
-            requested_by=str(run.id),
+            requested_by=run.key,
         )
         self._set_outcome(event, run)
         event.metadata = {"never_run": True}

@@ -93,11 +93,22 @@ def _partial_answer(trace: Trace, models: ModelEvents) -> tuple[str, bool]:
     closed = trace.root.error is not None and trace.root.error.control == "closed"
     for run, event in reversed(models):
         if is_user_facing(run):
+            if _outlived_root(trace, run):
+                return "".join((run.pieces or [])[: run.pieces_read or 0]), False
             complete = run.ended is not None and run.error is None and not event.tool_requests
             if complete and run.first_token is None and not closed:
                 return "", False
             return (event.completion if complete or not event.tool_requests else ""), complete
     return "", False
+
+
+def _outlived_root(trace: Trace, run: Run) -> bool:
+    """Return True if the root ended with an exception while `run` was open.
+
+    A server that cancels a request may leave the model running. What it says afterwards was not read.
+    """
+    root = trace.root
+    return root.ended is not None and root.error is not None and (run.ended is None or run.ended > root.ended)
 
 
 def _model_cut_off_by_reader(trace: Trace) -> Run | None:

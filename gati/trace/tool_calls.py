@@ -138,7 +138,7 @@ class ToolCallLedger:
     def requested_by(self, call_id: str) -> str | None:
         """Return the id of the model run that requested a call last."""
         if call_id in self._requested:
-            return str(self._requested[call_id].by.id)
+            return self._requested[call_id].by.key
         return self._earlier[call_id].requested_by if call_id in self._earlier else None
 
     def is_reported(self, call_id: str | None) -> bool:
@@ -182,7 +182,7 @@ class ToolCallLedger:
 
     def save_to(self, state: ConversationState, waiting: bool) -> None:
         """Store the calls that this turn leaves open in the conversation's state; none unless it is `waiting`."""
-        requested = {call_id: WaitingCall(request, str(by.id)) for call_id, (request, by) in self._requested.items()}
+        requested = {call_id: WaitingCall(request, by.key) for call_id, (request, by) in self._requested.items()}
         done = (self._executed - self._paused) | self._answers.keys()
         calls = {call_id: call for call_id, call in {**self._earlier, **requested}.items() if call_id not in done}
         state.waiting = calls if waiting else {}

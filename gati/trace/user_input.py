@@ -43,7 +43,7 @@ def user_messages_of(
     split = _split_input(trace, input_key)
     if split is None:
         return []
-    root_id, start = trace.id, trace.root.started + trace.offset
+    root_id, start = trace.first_attempt or trace.id, trace.root.started + trace.offset
     messages: list[ChatMessage] = []
     earlier: dict[str, Any] = {}
     if split.history and not seen_before and conversation_id != root_id:
