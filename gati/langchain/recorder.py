@@ -56,9 +56,10 @@ from gati.trace.records import (
 OPEN_RUNS = 100_000
 """Maximum number of open runs, so that runs that never end cannot fill the memory."""
 
-ROOT, NODE, COUNT_HISTORY, NEEDS_IDENTITY, PROMPT = 1, 2, 4, 8, 16
+ROOT, NODE, COUNT_HISTORY, NEEDS_IDENTITY, PROMPT, NEEDS_STATE = 1, 2, 4, 8, 16, 32
 """Flags of an open run: it is a root; it is a graph node; it loads a history whose length is recorded; its
-`configurable`, which only its children can read, may name the user; it is a prompt."""
+`configurable`, which only its children can read, may name the user; it is a prompt; its first node will receive the
+state that a checkpoint brought."""
 
 _new = tuple.__new__
 """Creates a NamedTuple at half the cost of calling its class."""
@@ -113,19 +114,26 @@ class Recorder:
                 return
             parent, parent_flags = admitted
         kind, name = more.get(RUN_TYPE), more.get("name") or component_name(serialized)
-        flags, copied, template = 0, None, None
+        flags, copied, extra = 0, None, None
         if kind == "prompt":
-            flags, template = PROMPT, template_of(serialized)
+            flags, extra = PROMPT, template_of(serialized)
             copied = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
         elif parent_flags is None:
+            flags = NEEDS_STATE
             if not is_input_deferred(inputs, more):
                 copied = self._guarded(self._snapshot_root_input, inputs, metadata)
         elif (metadata and metadata.get("langgraph_node") == name) or is_graph_node(tags):
             flags = NODE
+            if parent_flags & NEEDS_STATE and parent is not None:
+                parent_flags &= ~NEEDS_STATE
+                self.open_runs[parent.int] = parent_flags
+                extra = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
         elif name == _HISTORY_RUN:
             flags = COUNT_HISTORY
+        elif not parent_flags & NODE:
+            flags = NEEDS_STATE  # it may be a graph that a chain or a step calls
         kind = kind if kind in _KINDS else "chain"
-        self._record_start(kind, run_id, parent, parent_flags, name, copied, tags, metadata, template, flags)
+        self._record_start(kind, run_id, parent, parent_flags, name, copied, tags, metadata, extra, flags)
 
     def model_started(
         self,

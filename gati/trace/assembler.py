@@ -12,6 +12,7 @@ from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
 from gati.events import Event, Item
+from gati.trace.authorship import is_part_of_conversation, is_state_update
 from gati.trace.conversation_state import ConversationStates
 from gati.trace.records import (
     Custom,
@@ -49,6 +50,10 @@ class Assembler:
         settings: the options of `init`.
         on_abandoned: called with the id of each run that had not ended when its turn was returned.
         report_error: called with a place and an exception when a value of the user's is invalid.
+
+    Attributes:
+        outside_conversation: number of root runs that were not delivered, because they were work
+            outside any conversation.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class Assembler:
         self._offset = time_ns() - perf_counter_ns()
         self._finished: list[Item] = []
         self._gap_until = 0
+        self.outside_conversation = 0
         self._handlers: dict[type, Callable[[Any], None]] = {
             RunStarted: self._on_started,
             RunEnded: self._on_ended,
@@ -269,7 +275,13 @@ class Assembler:
             self._forget([trace.root])
             self.states.unlinked_prompts.add(trace.root)
             return
-        turn = self._finished_turn(trace, self._builders.pop(key, None))
+        is_in_parts = key in self._builders or trace.ended_turn is not None
+        builder = self._builders.pop(key, None) or self._builder_for(trace)
+        if not builder.has_begun and not self._is_turn(trace, builder):
+            self._discard(trace)
+            return
+        turn = builder.finish() if trace.ended_turn is None else builder.late_part()
+        turn.partial = is_in_parts
         ended_turn = (turn.run_id, turn.conversation)
         for later in open_work:
             later.ended_turn = ended_turn
@@ -288,14 +300,22 @@ class Assembler:
                 self.on_abandoned(run.id)
             run.unlink()
 
-    def _finished_turn(self, trace: Trace, builder: TurnBuilder | None) -> Turn:
-        """Build the turn, or its last part if `builder` has delivered parts already."""
-        is_late = trace.ended_turn is not None
-        partial = is_late or builder is not None
-        builder = builder or self._builder_for(trace)
-        turn = builder.late_part() if is_late else builder.finish()
-        turn.partial = partial
-        return turn
+    def _is_turn(self, trace: Trace, builder: TurnBuilder) -> bool:
+        """Return True if a trace is delivered; count it if it is work outside any conversation."""
+        if is_state_update(trace):
+            return bool(trace.models())
+        if is_part_of_conversation(trace, builder.conversation):
+            return True
+        self.outside_conversation += 1
+        return False
+
+    def _discard(self, trace: Trace) -> None:
+        """Forget a trace that is not delivered, except for the events that the program reported itself."""
+        runs = list(trace.root.walk())
+        for run in runs:
+            for event in run.manual_events:
+                self._finished.append(complete_manual_event(event, trace.scope, self.settings))
+        self._forget(runs)
 
     def _builder_for(self, trace: Trace) -> TurnBuilder:
         conversation = conversation_of(trace, self.settings, self._read_prompt)

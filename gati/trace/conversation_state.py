@@ -28,23 +28,36 @@ class ConversationState:
         answered: ids of the calls that a waiting turn has answered; the next turn's input repeats their results.
     """
 
-    __slots__ = ("_texts", "answered", "waiting")
+    __slots__ = ("_produced", "_texts", "answered", "waiting")
 
     def __init__(self) -> None:
         self._texts: OrderedDict[int, None] = OrderedDict()
+        self._produced: OrderedDict[int, None] = OrderedDict()
         self.waiting: dict[str, WaitingCall] = {}
         self.answered: frozenset[str] = frozenset()
 
     def remember(self, text: str) -> None:
         """Remember that `text` is part of the conversation; ignore an empty one."""
-        if text:
-            self._texts[hash(text)] = None
-            if len(self._texts) > MAX_TEXTS:
-                self._texts.popitem(last=False)
+        _add(self._texts, text)
 
     def has_seen(self, text: str) -> bool:
         """Return True if `text` is remembered."""
         return hash(text) in self._texts
+
+    def remember_produced(self, text: str) -> None:
+        """Remember a text that a model of the conversation produced; ignore an empty one."""
+        _add(self._produced, text)
+
+    def was_produced(self, text: str) -> bool:
+        """Return True if a model of the conversation produced `text`."""
+        return hash(text) in self._produced
+
+
+def _add(texts: OrderedDict[int, None], text: str) -> None:
+    if text:
+        texts[hash(text)] = None
+        if len(texts) > MAX_TEXTS:
+            texts.popitem(last=False)
 
 
 class ConversationStates:

@@ -30,6 +30,12 @@ COMMAND = "__command__"
 """Key of the one-entry dict that represents LangGraph's `Command` in a snapshot."""
 
 
+class ObjectName(str):
+    """The name of an object's type, which stands for an object that cannot be copied: `<module.Class>`."""
+
+    __slots__ = ()
+
+
 class Message(NamedTuple):
     """A chat message at the time of the callback.
 
@@ -110,8 +116,8 @@ class Template(NamedTuple):
 class RunStarted(NamedTuple):
     """A run started. `kind`: chain, prompt, parser, model, tool, retriever, or the kind of a user-defined span.
 
-    `inputs`, `scope` and the whole `metadata` are set for roots only. `extra` is a prompt's template
-    or a tool's call id. `configurable` holds ids found by the first run below a root.
+    `inputs`, `scope` and the whole `metadata` are set for roots only. `extra` is a prompt's template,
+    a tool's call id, or the state that the first node of a root graph received. `configurable` holds ids found by the first run below a root.
     """
 
     run_id: UUID

@@ -15,6 +15,7 @@ from gati.events import (
     ToolCallEvent,
     Turn,
 )
+from gati.trace.authorship import is_in_conversation, is_state_update
 from gati.trace.content import text_of
 from gati.trace.event_builder import EventBuilder
 from gati.trace.final_answer import (
@@ -70,7 +71,7 @@ class TurnBuilder:
         )
         self.start_ns = self.root.started + trace.offset
         self._user_messages: list[ChatMessage] = []
-        self._has_begun = False
+        self.has_begun = False
         self._events_delivered = 0
         self._models_cleaned = 0
         self._held_back: list[Run] = []
@@ -88,9 +89,13 @@ class TurnBuilder:
         self.event_builder.collect(self.root)
         messages, events = self._take_new()
         models = self.event_builder.models
-        answer, status = final_answer_of(self.trace, models, interrupts, status, self.settings.output_key)
+        answer = None
+        if not is_state_update(self.trace):
+            answer, status = final_answer_of(self.trace, models, interrupts, status, self.settings.output_key)
         if answer is not None:
             self.state.remember(answer.text)
+        for _, event in models:
+            self.state.remember_produced(event.completion)
         mark_answer(models, answer)
         events += rejected_call_events(self.trace, self.ledger)
         events += interrupt_events(self.trace, interrupts)
@@ -110,7 +115,7 @@ class TurnBuilder:
         if self.root.kind != "chain" or must_wait_for_end(top):
             return None
         self._held_back.append(top)
-        if not self._has_begun and not self._can_begin():
+        if not self.has_begun and not self._can_begin():
             return None
         for run in self._held_back:
             self.event_builder.collect(run)
@@ -151,11 +156,12 @@ class TurnBuilder:
             self.state,
             self.seen_before,
             self.settings.import_history,
+            is_in_conversation(self.trace, self.conversation),
         )
 
     def _take_new(self) -> tuple[list[ChatMessage], list[Event]]:
         """Return the messages and events that no part has delivered yet."""
-        is_first, self._has_begun = not self._has_begun, True
+        is_first, self.has_begun = not self.has_begun, True
         events: list[Event] = self.event_builder.events[self._events_delivered :]
         self._events_delivered = len(self.event_builder.events)
         if is_first:
