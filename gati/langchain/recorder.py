@@ -20,6 +20,7 @@ from gati.langchain.callback_args import (
     is_graph_node,
     text_of_token,
 )
+from gati.langchain.history import repeated_history
 from gati.langchain.message_snapshot import (
     ROLE_BY_CLASS,
     snapshot_message,
@@ -44,6 +45,7 @@ from gati.trace.records import (
     ErrorInfo,
     FirstToken,
     GraphState,
+    HistoryRead,
     Message,
     ModelCall,
     ModelResult,
@@ -114,14 +116,17 @@ class Recorder:
                 return
             parent, parent_flags = admitted
         kind, name = more.get(RUN_TYPE), more.get("name") or component_name(serialized)
-        flags, copied, extra = 0, None, None
+        flags, copied, extra, reads_history = 0, None, None, False
         if kind == "prompt":
             flags, extra = PROMPT, template_of(serialized)
             copied = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
         elif parent_flags is None:
             flags = NEEDS_STATE
             if not is_input_deferred(inputs, more):
-                copied = self._guarded(self._snapshot_root_input, inputs, metadata)
+                conversation = self._conversation_of(metadata)
+                is_new = self._is_new_conversation(conversation)
+                copied = self._guarded(snapshot_state, inputs, new_messages_of_input, is_new)
+                reads_history = not conversation
         elif (metadata and metadata.get("langgraph_node") == name) or is_graph_node(tags):
             flags = NODE
             if parent_flags & NEEDS_STATE and parent is not None:
@@ -134,6 +139,8 @@ class Recorder:
             flags = NEEDS_STATE  # it may be a graph that a chain or a step calls
         kind = kind if kind in _KINDS else "chain"
         self._record_start(kind, run_id, parent, parent_flags, name, copied, tags, metadata, extra, flags)
+        if reads_history:
+            self._put_history(run_id, inputs)
 
     def model_started(
         self,
@@ -150,8 +157,10 @@ class Recorder:
             return
         parent, parent_flags = admitted
         call: ModelCall | None = None
+        conversation: str | None = None
         try:
-            whole = parent_flags is None and self._is_new_conversation(metadata)
+            conversation = self._conversation_of(metadata) if parent_flags is None else None
+            whole = conversation is not None and self._is_new_conversation(conversation)
             if isinstance(messages, str):
                 call = ModelCall((), (Message("human", messages),), 1, invocation_parameters(more))
             else:
@@ -161,6 +170,8 @@ class Recorder:
             self._report("model_started", error)
         name = more.get("name") or component_name(serialized)
         self._record_start("model", run_id, parent, parent_flags, name, call, tags, metadata)
+        if conversation == "":
+            self._put_history(run_id, messages)
 
     def tool_started(
         self,
@@ -221,6 +232,7 @@ class Recorder:
             output = self._guarded(snapshot_state, outputs, new_messages_of_output, self.known_answers)
         if inputs is not None and flags & ROOT:
             copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
+            self._put_history(run_id, inputs)
         self.put(_new(RunEnded, (run_id, at, output, copied_inputs)))
 
     def model_ended(self, response: Any, run_id: UUID) -> None:
@@ -263,6 +275,7 @@ class Recorder:
         copied_inputs = None
         if inputs is not None and flags & ROOT:
             copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
+            self._put_history(run_id, inputs)
         info = self._guarded(error_info, error) or ErrorInfo(type(error).__name__, "")
         self.put(RunFailed(run_id, at, info, output, copied_inputs))
 
@@ -370,21 +383,27 @@ class Recorder:
             self.streamed_tokens.pop(key, None)
         return self.open_runs.pop(key, 0)
 
-    def _snapshot_root_input(self, inputs: Any, metadata: Any) -> Any:
-        return snapshot_state(inputs, new_messages_of_input, self._is_new_conversation(metadata))
+    def _put_history(self, run_id: UUID, inputs: Any) -> None:
+        """Record which history the input of a root without a conversation id repeats."""
+        history = self._guarded(repeated_history, inputs)
+        if history is not None:
+            self.put(HistoryRead(run_id, history))
 
-    def _is_new_conversation(self, metadata: Any) -> bool:
+    def _is_new_conversation(self, conversation: str) -> bool:
         """Return True if a root is the first run seen of its conversation."""
-        scope = current_scope.get()
-        conversation = scope.conversation_id if scope else None
-        for key in CONVERSATION_KEYS:
-            conversation = conversation or (metadata or {}).get(key)
-        conversation = str(conversation or self.default_conversation or "")
         # Without an id the turn is its own conversation, so it has no earlier history to import.
         is_new = bool(conversation) and conversation not in self.known_conversations
         if is_new:
             self.known_conversations.add(conversation)
         return is_new
+
+    def _conversation_of(self, metadata: Any) -> str:
+        """Return the id that a scope, the metadata of a root or `init` names; "" without one."""
+        scope = current_scope.get()
+        conversation = scope.conversation_id if scope else None
+        for key in CONVERSATION_KEYS:
+            conversation = conversation or (metadata or {}).get(key)
+        return str(conversation or self.default_conversation or "")
 
     def _model_result(self, response: Any) -> ModelResult:
         answers = []

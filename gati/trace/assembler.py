@@ -19,6 +19,7 @@ from gati.trace.records import (
     FirstToken,
     Gap,
     GraphState,
+    HistoryRead,
     ManualEvent,
     Record,
     RunEnded,
@@ -50,6 +51,7 @@ class Assembler:
         settings: the options of `init`.
         on_abandoned: called with the id of each run that had not ended when its turn was returned.
         report_error: called with a place and an exception when a value of the user's is invalid.
+        on_missing_id: called for each turn without a conversation id.
 
     Attributes:
         outside_conversation: number of root runs that were not delivered, because they were work
@@ -61,10 +63,12 @@ class Assembler:
         settings: Settings,
         on_abandoned: Callable[[UUID], object] = lambda run_id: None,
         report_error: Callable[[str, Exception], object] = lambda place, error: None,
+        on_missing_id: Callable[[], object] = lambda: None,
     ) -> None:
         self.settings = settings
         self.on_abandoned = on_abandoned
         self.report_error = report_error
+        self.on_missing_id = on_missing_id
         self.turn_timeout_ns = int(settings.turn_timeout * 1e9)
         self.states = ConversationStates()
         self._incremental = settings.submission == "incremental"
@@ -85,6 +89,7 @@ class Assembler:
             FirstToken: self._on_first_token,
             Custom: self._on_custom,
             GraphState: self._on_graph_state,
+            HistoryRead: self._on_history_read,
             ManualEvent: self._on_manual_event,
             Gap: self._on_gap,
         }
@@ -195,6 +200,11 @@ class Assembler:
         elif record.status not in trace.pauses:
             trace.pauses.append(record.status)
 
+    def _on_history_read(self, record: HistoryRead) -> None:
+        run = self._runs.get(record.run_id.int)
+        if run is not None:
+            run.trace.history = record.history
+
     def _on_manual_event(self, record: ManualEvent) -> None:
         item = record.item
         run = self._runs.get(record.run_id.int) if record.run_id is not None else None
@@ -235,6 +245,8 @@ class Assembler:
             top = top.parent
         if top.ended is None or any(below.ended is None for below in top.walk()):
             return
+        if trace.root.inputs is None and not trace.is_graph:
+            return  # a streamed chain: its input, which may continue a conversation, arrives with its end
         key = trace.root.id.int
         builder = self._builders.get(key)
         if builder is None:
@@ -282,6 +294,9 @@ class Assembler:
             return
         turn = builder.finish() if trace.ended_turn is None else builder.late_part()
         turn.partial = is_in_parts
+        if trace.without_id:
+            self.states.continuations.remember(trace, turn)
+            self.on_missing_id()
         ended_turn = (turn.run_id, turn.conversation)
         for later in open_work:
             later.ended_turn = ended_turn
@@ -319,6 +334,10 @@ class Assembler:
 
     def _builder_for(self, trace: Trace) -> TurnBuilder:
         conversation = conversation_of(trace, self.settings, self._read_prompt)
+        if trace.ended_turn is None and conversation.id == trace.id:
+            trace.without_id = True
+            continued = self.states.continuations.continued_by(trace, conversation.user_id)
+            conversation.id = continued or trace.id
         return TurnBuilder(trace, conversation, self.settings, self.states)
 
     def _read_prompt(self, value: Any) -> Prompt | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
+from gati.trace.continuations import Continuations
 from gati.trace.prompt_index import UnlinkedPrompts
 
 MAX_CONVERSATIONS = 10_000
@@ -65,13 +66,15 @@ class ConversationStates:
 
     Attributes:
         was_seen: the conversation that `of` returned last existed before.
+        continuations: the conversations without an id.
         unlinked_prompts: prompts that were rendered before any model call used them.
     """
 
-    __slots__ = ("_states", "unlinked_prompts", "was_seen")
+    __slots__ = ("_states", "continuations", "unlinked_prompts", "was_seen")
 
     def __init__(self) -> None:
         self.unlinked_prompts = UnlinkedPrompts()
+        self.continuations = Continuations()
         self._states: OrderedDict[str, ConversationState] = OrderedDict()
         self.was_seen = False
 

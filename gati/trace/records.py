@@ -201,6 +201,26 @@ class GraphState(NamedTuple):
     """LangGraph's name of the pause: `interrupt_before` and `interrupt_after` are static ones."""
 
 
+class RepeatedHistory(NamedTuple):
+    """The messages that a root's input repeats, up to its last answer.
+
+    `roles` and `texts` (hashes) are those of its messages, or of its first and last ones if `is_whole` is
+    False. `answer_id` is the id of the last answer, if it has one.
+    """
+
+    roles: tuple[str, ...]
+    texts: tuple[int, ...]
+    is_whole: bool
+    answer_id: str | None
+
+
+class HistoryRead(NamedTuple):
+    """The input of a root without a conversation id repeats a history."""
+
+    run_id: UUID
+    history: RepeatedHistory
+
+
 class ManualEvent(NamedTuple):
     """An event or action reported by the user (`observe.track_event`, `log_rating`), with the enclosing run."""
 
@@ -215,4 +235,6 @@ class Gap(NamedTuple):
     lost: int
 
 
-Record: TypeAlias = "RunStarted | RunEnded | RunFailed | FirstToken | Custom | GraphState | ManualEvent | Gap"
+Record: TypeAlias = (
+    "RunStarted | RunEnded | RunFailed | FirstToken | Custom | GraphState | HistoryRead | ManualEvent | Gap"
+)

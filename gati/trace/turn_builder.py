@@ -143,8 +143,6 @@ class TurnBuilder:
 
     def _can_begin(self) -> bool:
         """Find the user's messages; return True if there are any, or if the turn resumes an earlier one."""
-        if self.root.inputs is None and not self.trace.is_graph:
-            return False
         self._user_messages = self._find_user_messages()
         return bool(self._user_messages) or resume_of(self.trace) is not None
 
