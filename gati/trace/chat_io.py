@@ -28,12 +28,13 @@ _MESSAGE_FIELDS = frozenset(
 class SplitHistory(NamedTuple):
     """The messages of a turn's input: `new` after the last answer, `history` up to it.
 
-    `origin` is where `new` comes from: messages, a text under one of `INPUT_KEYS`, or another text.
+    `origin` is where `new` comes from: messages; the entry that the option `input_key` names; a text that
+    is the whole input or is under one of `INPUT_KEYS`; or the only text of the input.
     """
 
     history: list[Message]
     new: list[Message]
-    origin: Literal["messages", "usual_key", "text"] = "messages"
+    origin: Literal["messages", "input_key", "question", "only_text"] = "messages"
 
 
 def as_message(item: Any) -> Message | None:
@@ -91,7 +92,7 @@ def user_messages_in(value: Any, key: str | None = None) -> SplitHistory | None:
         key: entry that holds the user's text (the option `input_key`).
     """
     if isinstance(value, str):
-        return SplitHistory([], [Message("human", value)], "text") if value else None
+        return SplitHistory([], [Message("human", value)], "question") if value else None
     messages = as_messages(value)
     if messages is not None:
         return _split_at_last_answer(messages)
@@ -99,11 +100,11 @@ def user_messages_in(value: Any, key: str | None = None) -> SplitHistory | None:
         return None
     if key is not None and key in value:
         split = user_messages_in(value[key])
-        return split._replace(origin="usual_key") if split is not None and split.origin == "text" else split
+        return split._replace(origin="input_key") if split is not None else None
     if (messages := as_messages(_texts_as_messages(value.get("messages")))) is not None:
         split = _split_at_last_answer(messages)
         if not split.new and (text := _text_under_usual_key(value)) is not None:
-            return SplitHistory(messages, [text], "usual_key")
+            return SplitHistory(messages, [text], "question")
         return split
     return _user_messages_in_state(value)
 
@@ -129,12 +130,12 @@ def _user_messages_in_state(value: dict[str, Any]) -> SplitHistory | None:
     for name in INPUT_KEYS:
         entry = value.get(name)
         if isinstance(entry, str) and entry:
-            return SplitHistory(history or [], [Message("human", entry)], "usual_key")
+            return SplitHistory(history or [], [Message("human", entry)], "question")
         if (messages := as_messages(entry)) is not None:
             return _split_at_last_answer(messages)
     texts = [v for v in value.values() if isinstance(v, str) and v]
     if len(texts) == 1:
-        return SplitHistory(history or [], [Message("human", texts[0])], "text")
+        return SplitHistory(history or [], [Message("human", texts[0])], "only_text")
     return _split_at_last_answer(history) if history is not None and not texts else None
 
 

@@ -72,13 +72,14 @@ class _MadeOutput:
             return without_objects(output)
         made: dict[Any, Any] = {}
         for key, value in output.items():
-            if (part := self._made_entry(key, value)) is not None:
+            if (part := self._made_entry(key, value)) is not None or value is None:
                 made[key] = part
         return made
 
     def _made_entry(self, key: Any, value: Any) -> Any:
         if (messages := as_messages(value)) is not None:
-            return self._made_messages(messages, key) or None
+            made = self._made_messages(messages, key)
+            return value if made == messages else made or None
         if isinstance(value, str) and (value in self.produced or value in self.given):
             return value if value in self.produced else None
         if not self._is_written(key, value):

@@ -107,11 +107,11 @@ def _is_users_text(trace: Trace, split: SplitHistory) -> bool:
     It is a message, or a model below was asked it. A program's own values, such as paths and names, are
     inputs too.
     """
-    if split.origin == "messages":
+    if split.origin in ("messages", "input_key"):
         return True
-    calls = [message for run in trace.models() for message in model_messages(run)]
-    if split.origin == "usual_key" and trace.root.kind != "step":
+    if split.origin == "question" and trace.root.kind != "step":
         return bool(trace.models())
+    calls = [message for run in trace.models() for message in model_messages(run)]
     text, asked = text_of(split.new[-1]), [text_of(m) for m in calls if m.role in USER_ROLES]
     return any(text in other for other in asked or _system_texts(trace))
 
