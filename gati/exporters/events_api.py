@@ -82,10 +82,13 @@ class EventsApiExporter:
     def _connect(self) -> httpx.Client:
         import httpx  # late: a dependency of the SDK
 
+        from gati.exporters.bounded_client import BoundedClient
+
         headers = {"content-type": "application/json"}
         if self._key:
             headers["authorization"] = f"Bearer {self._key}"
-        return httpx.Client(
+        return BoundedClient(
+            total_timeout=self._timeout,
             headers=headers,
             timeout=httpx.Timeout(self._timeout, connect=min(5.0, self._timeout)),
             limits=httpx.Limits(max_connections=self._connections + 1),
