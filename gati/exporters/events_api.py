@@ -76,7 +76,8 @@ class EventsApiExporter:
         if response.is_success:
             if _is_empty_or_json(response.content):
                 return DELIVERED
-            return Outcome(Verdict.RETRY, f"HTTP {response.status_code} without the API's answer")
+            wait = http_outcome.retry_after(response.headers)
+            return Outcome(Verdict.RETRY, f"HTTP {response.status_code} without the API's answer", wait)
         return http_outcome.from_status(response.status_code, response.headers, response.content, request.items)
 
     def _connect(self) -> httpx.Client:

@@ -33,6 +33,7 @@ class InjectedFault:
         delay: Seconds to wait first.
         hang: Never respond.
         reset: Reset the connection (RST).
+        answer: Makes the body of the response from the request's JSON, instead of `body`.
         pieces: Returns the bytes to write to the connection instead of a response, piece by piece, until the client
             disconnects.
         pause: Seconds between two pieces.
@@ -49,6 +50,7 @@ class InjectedFault:
     delay: float = 0.0
     hang: bool = False
     reset: bool = False
+    answer: Callable[[dict[str, Any]], bytes] | None = None
     pieces: Callable[[], Iterator[bytes]] | None = None
     pause: float = 0.0
 
@@ -233,6 +235,20 @@ def empty(status: int = 204, **more: Any) -> InjectedFault:
     return InjectedFault("empty", status, **more)
 
 
+def partial_answer(listed: int | None = 1, ids: bool = True, status: str = "created", **more: Any) -> InjectedFault:
+    """A success that lists only the first messages (None for all), without external ids, or with another status."""
+
+    def answer(body: dict[str, Any]) -> bytes:
+        entries = []
+        for number, message in enumerate((body.get("messages") or [])[:listed]):
+            entry = {"messageId": f"m{number}", "messageType": message.get("messageType", ""), "status": status}
+            entries.append({**entry, "externalMessageId": message.get("externalMessageId")} if ids else entry)
+        return json.dumps({"success": True, "conversationId": "c", "messages": entries}).encode()
+
+    more = {"when": "after", "headers": {"content-type": "application/json"}, **more}
+    return InjectedFault("partial_answer", 201, answer=answer, **more)
+
+
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 
 
@@ -296,6 +312,7 @@ KINDS: dict[str, Callable[..., InjectedFault]] = {
     "json_value": json_value,
     "redirect": redirect,
     "empty": empty,
+    "partial_answer": partial_answer,
     "trickling": trickling,
     "endless_body": endless_body,
     "endless_informational": endless_informational,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import struct
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -44,7 +45,8 @@ class FaultMiddleware:
         elif fault.status is None:
             await self.app(scope, receive, send)
         else:
-            await Response(fault.body, fault.status, fault.headers)(scope, receive, send)
+            body = fault.answer(json.loads(scope["gati.body"])) if fault.answer is not None else fault.body
+            await Response(body, fault.status, fault.headers)(scope, receive, send)
 
     async def _hang(self) -> None:
         generation = self.faults.generation
