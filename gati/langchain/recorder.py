@@ -38,6 +38,7 @@ from gati.langchain.new_messages import (
 )
 from gati.langchain.prompt_templates import template_of
 from gati.langchain.snapshot import error_info, take_snapshot
+from gati.limits import bounded_id
 from gati.trace.records import (
     CONVERSATION_KEYS,
     Custom,
@@ -145,7 +146,8 @@ class Recorder:
         try:
             whole = parent_flags is None and self._is_new_conversation(metadata)
             if isinstance(messages, str):
-                call = ModelCall((), (Message("human", messages),), 1, invocation_parameters(more))
+                text = take_snapshot(messages)
+                call = ModelCall((), (Message("human", text),), 1, invocation_parameters(more))
             else:
                 system, new = new_messages_of_call(messages, self.known_answers, whole)
                 call = _new(ModelCall, (tuple(system), tuple(new), len(messages), invocation_parameters(more)))
@@ -371,7 +373,7 @@ class Recorder:
         conversation = scope.conversation_id if scope else None
         for key in CONVERSATION_KEYS:
             conversation = conversation or (metadata or {}).get(key)
-        conversation = str(conversation or self.default_conversation or "")
+        conversation = bounded_id(str(conversation or self.default_conversation or ""))
         # Without an id the turn is its own conversation, so it has no earlier history to import.
         is_new = bool(conversation) and conversation not in self.known_conversations
         if is_new:
@@ -385,7 +387,7 @@ class Recorder:
             answer = getattr(candidate, "message", None)
             if answer is None:
                 info = snapshot_response_metadata(candidate.generation_info)
-                answers.append(Message("ai", candidate.text, response=info))
+                answers.append(Message("ai", take_snapshot(candidate.text), response=info))
                 continue
             remember_answer(answer, self.known_answers)
             answers.append(snapshot_message(answer, result=True))

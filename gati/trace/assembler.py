@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gati.events import Event, Item
 from gati.trace.conversation_state import ConversationStates
+from gati.trace.deferred_media import describe_all, unhashed
 from gati.trace.records import (
     Custom,
     FirstToken,
@@ -96,6 +97,8 @@ class Assembler:
         self._offset = time_ns() - perf_counter_ns()
         handlers = self._handlers
         for record in records:
+            if unhashed:
+                describe_all()
             handlers[type(record)](record)
         return self._take_finished()
 

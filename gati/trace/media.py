@@ -13,6 +13,7 @@ import re
 from types import NoneType
 from typing import Any
 
+from gati.trace.deferred_media import DeferredMedia
 from gati.trace.records import Message
 
 _MAX_DEPTH = 24
@@ -86,6 +87,8 @@ class _MediaWalk:
         if isinstance(value, (bytes, bytearray)):
             return self._describe(mime, bytes(value))
         if isinstance(value, (dict, list, tuple)):
+            if type(value) is DeferredMedia:
+                return self._describe_deferred(value, mime)
             if depth == 0 or self.left < 0:
                 return "…"
             if isinstance(value, dict):
@@ -98,7 +101,9 @@ class _MediaWalk:
         copied = {}
         for key, item in list(block.items()):
             inner_mime = _mime_named_by_key(key, item) or mime if isinstance(item, dict) else mime
-            if isinstance(item, str) and inner_mime and key in _RAW_KEYS and block.get("type") != "text":
+            if type(item) is DeferredMedia:
+                copied[key] = self._describe_deferred(item, mime)
+            elif isinstance(item, str) and inner_mime and key in _RAW_KEYS and block.get("type") != "text":
                 copied[key] = self._describe_base64(item, inner_mime)
             else:
                 copied[key] = self.plain(item, inner_mime, depth)
@@ -124,6 +129,13 @@ class _MediaWalk:
         if text[:5] == "data:":
             return self._describe_data_url(text)
         return self._describe(mime, _decode_base64(text)) if text and _BASE64.fullmatch(text) else text
+
+    def _describe_deferred(self, media: DeferredMedia, mime: str | None) -> dict[str, Any]:
+        media.describe()
+        exact = media["mime"] if media["mime"] != "application/octet-stream" or mime is None else mime
+        described = {"mime": exact, "bytes": media["bytes"], "sha256": media["sha256"]}
+        self.media.append(described)
+        return described
 
     def _describe(self, mime: str | None, content: bytes) -> dict[str, Any]:
         described = {
