@@ -166,7 +166,8 @@ class Recorder:
             conversation = self._conversation_of(metadata) if parent_flags is None else None
             whole = conversation is not None and self._is_new_conversation(conversation)
             if isinstance(messages, str):
-                call = ModelCall((), (Message("human", messages),), 1, invocation_parameters(more))
+                text = take_snapshot(messages)
+                call = ModelCall((), (Message("human", text),), 1, invocation_parameters(more))
             else:
                 system, new = new_messages_of_call(messages, self.known_answers, whole)
                 call = _new(ModelCall, (tuple(system), tuple(new), len(messages), invocation_parameters(more)))
@@ -428,7 +429,7 @@ class Recorder:
             answer = getattr(candidate, "message", None)
             if answer is None:
                 info = snapshot_response_metadata(candidate.generation_info)
-                answers.append(Message("ai", candidate.text, response=info))
+                answers.append(Message("ai", take_snapshot(candidate.text), response=info))
                 continue
             remember_answer(answer, self.known_answers)
             answers.append(snapshot_message(answer, result=True))
