@@ -156,10 +156,10 @@ def serve_command(
 ) -> None:
     """Run a local Greenflash server for tests, with strict validation, on the embedded store."""
     _require_studio_extra()
-    from gati.cli.store import store_path
+    from gati.cli.store import servable_store_path
     from gati.testing.server.app import serve_test_server
 
-    file = store_path(store)
+    file = servable_store_path(store)
     _serve_until_interrupted(
         host, port, lambda ready: serve_test_server(host, port, file, api_keys=key, control=faults, ready=ready)
     )
@@ -174,10 +174,10 @@ def studio_command(
 ) -> None:
     """Browse the conversations of the embedded store in a web browser."""
     _require_studio_extra()
-    from gati.cli.store import store_path
+    from gati.cli.store import servable_store_path
     from gati.studio.server import create_studio_app, serve_store
 
-    file = store_path(store)
+    file = servable_store_path(store)
     _serve_until_interrupted(
         host, port, lambda ready: serve_store(create_studio_app, host, port, file, ready=ready), browser=browser
     )
@@ -211,8 +211,14 @@ def _serve_until_interrupted(
 
 
 def run_app() -> None:
-    """Run the command line. An invalid gati option ends it with an error message instead of a traceback."""
+    """Run the command line. An invalid gati option or a broken store ends it with a message instead of a traceback."""
+    import sqlite3
+
+    from gati.store.store_file import NotAStoreError
+
     try:
         app(prog_name="gati")
     except ConfigurationError as fault:
         fail(str(fault), Exit.USAGE)
+    except (sqlite3.Error, NotAStoreError) as fault:
+        fail(f"the store cannot be used: {fault}")

@@ -204,7 +204,7 @@ def _check_delivery(settings: Settings) -> Check:
             reason = ", ".join(paused.values()) or str(result)
             return Check("delivery", "fail", f"a message was not delivered: {reason}", "fix the failures above first")
         if not remote:
-            with closing(Store(file)) as store:
+            with closing(Store(file, read_only=True)) as store:
                 found = len(queries.wire_messages(store, conversation_id)) == result.delivered
             return Check("delivery", "pass" if found else "fail", f"{result.delivered} messages sent and read back")
     if settings.api_key is None:
