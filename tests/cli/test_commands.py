@@ -11,6 +11,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from click.testing import Result
 from greenflash import Greenflash
@@ -21,6 +22,7 @@ from gati.cli import doctor
 from gati.cli.commands import app
 from gati.store import message_columns
 from gati.store.store import Store
+from gati.studio.access import load_token
 from gati.testing import ScriptedChatModel
 from gati.testing.server import fault_injection as faults
 from tests.optional import WARNINGS
@@ -270,6 +272,30 @@ def test_serve_prints_its_address_and_accepts_messages(tmp_path: Path):
         server.terminate()
     assert done.returncode == 0, done.stderr
     assert "97.20" in gati("show", "--store", str(tmp_path / "s.db")).stdout
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_studio_prints_an_address_with_a_token_and_answers_nobody_else(store: Path, host: str):
+    command = [
+        sys.executable, "-c", GATI, "studio", "--port", "0", "--no-browser", "--host", host, "--store", str(store),
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as studio:
+        assert studio.stdout is not None
+        assert studio.stderr is not None
+        address = studio.stdout.readline().strip()
+        with httpx.Client(follow_redirects=True) as client:
+            assert client.get(address.partition("?")[0]).status_code == 401
+            assert "What is 2 + 2?" in client.get(address).text
+            port = address.partition("?")[0].rsplit(":", 1)[1]
+            other_name = client.get(f"http://127.0.0.1:{port}", headers={"host": "elsewhere.example"})
+        studio.terminate()
+        notes = studio.stderr.read()
+    assert other_name.status_code == (200 if host == "0.0.0.0" else 403)
+    assert ("read and write all conversations" in notes) == (host == "0.0.0.0")
+    assert address.endswith(f"/?token={load_token(store)}")
 
 
 def test_export_writes_json_lines_and_markdown(store: Path, tmp_path: Path):

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from gati.store import export, queries
 from gati.store.store import Store
-from gati.studio.server import create_studio_app
+from tests.servers import studio_client
 from tests.store.bodies import body, said, step, turn
 
 EVIL = "<script>document.title='owned'</script><img src=x onerror=alert(1)>\"'>{{7*7}}"
@@ -28,7 +28,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def pages(store: Store) -> TestClient:
-    return TestClient(create_studio_app(store), base_url="http://127.0.0.1")
+    return studio_client(store)
 
 
 def page_of(pages: TestClient, store: Store, conversation: str) -> httpx.Response:
