@@ -97,9 +97,11 @@ def _indent(part: RenderableType) -> Padding:
 
 
 def _add_step(tree: Tree, step: StepView) -> None:
-    branch = tree.add(Group(_step_line(step), *_step_details(step)))
-    for child in step.children:
-        _add_step(branch, child)
+    """Add a step and its descendants. Steps below the deepest level that is shown stand beside their parents."""
+    branches = [tree]
+    for descendant in step.walk():
+        del branches[descendant.shown_depth + 1 :]
+        branches.append(branches[-1].add(Group(_step_line(descendant), *_step_details(descendant))))
 
 
 _STYLES = {"llm": "magenta", "tool_call": "yellow", "retrieval": "yellow", "thought": "italic"}

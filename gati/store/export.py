@@ -111,7 +111,7 @@ def _markdown_step(step: StepView) -> str:
         facts.append(f"{_or_unknown(properties.get('tokens_in'))} + {_or_unknown(properties.get('tokens_out'))} tokens")
     output = (step.result.body if step.result else step.message.body).get("output")
     texts = [markdown_line(pretty_value(value)[:200]) for value in (step.message.body.get("input"), output) if value]
-    heading = f"{'  ' * step.depth}- {markdown_code(step.name)} ({', '.join(facts)})"
+    heading = f"{'  ' * step.shown_depth}- {markdown_code(step.name)} ({', '.join(facts)})"
     return heading + "".join(f" · {text}" for text in texts)
 
 

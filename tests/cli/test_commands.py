@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 import sysconfig
@@ -309,6 +310,21 @@ def test_export_writes_json_lines_and_markdown(store: Path, tmp_path: Path):
     assert "> Four." in (tmp_path / "c.md").read_text("utf-8")
     assert gati("export", "--user", "nobody", **environment).stdout == ""
     assert gati("export", "c-2", **environment).returncode == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
+def test_an_export_is_readable_by_its_owner_only(store: Path, tmp_path: Path):
+    new, existing = tmp_path / "new.jsonl", tmp_path / "existing.jsonl"
+    existing.write_text("something longer than the export\n" * 1000)
+    existing.chmod(0o644)
+    for file in (new, existing):
+        assert invoke("export", "-o", str(file), GATI_LOCAL=str(store)).exit_code == 0
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert json.loads(file.read_text("utf-8"))["externalConversationId"] == "c-1"
+    assert invoke("export", "no such id", "-o", str(new), GATI_LOCAL=str(store)).exit_code == 3
+    assert new.read_text("utf-8") == existing.read_text("utf-8")
+    assert invoke("export", "-o", str(tmp_path / "none" / "x"), GATI_LOCAL=str(store)).exit_code == 2
+    assert invoke("export", "-o", "/dev/null", GATI_LOCAL=str(store)).exit_code == 0
 
 
 def test_push_sends_each_message_once(store: Path, greenflash: LocalServer):
