@@ -94,7 +94,7 @@ def serve_store(
 
 def _reachable_host(host: str) -> str:
     """Return the host for an address that this machine's browser can open: ``0.0.0.0`` → ``127.0.0.1``."""
-    host = {"localhost": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    host = {"localhost": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
     return f"[{host}]" if ":" in host else host
 
 
