@@ -39,6 +39,7 @@ ARROWS: dict[str, set[str]] = {
     "gati.push": {"gati.push_requests", "gati.store", "gati.exporters", "gati.pipeline"},
     "gati.push_requests": {"gati.store", "gati.exporters"},
     "gati.demo": {"gati.testing"},
+    "gati.masks": set(),
     "gati.testing": {"gati._api", "gati.settings", "gati.exporters"},
     "gati.testing.server": {"gati.store", "gati.studio"},
     "gati.cli": {

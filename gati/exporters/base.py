@@ -75,6 +75,8 @@ class Exporter(Protocol):
     An exporter may also define `prepare()`, which should import everything that `send` needs. It is called once per
     process before the first `send`, while forks are blocked: a child forked during an import in another thread can
     never import that module.
+
+    With the attribute `eager = True`, sending starts as soon as a turn is finished, whatever `flush_interval` is.
     """
 
     name: str
@@ -85,7 +87,7 @@ class Exporter(Protocol):
     process has spooled."""
 
     durable: bool
-    """True if `send` itself writes to a local disk, so that requests need no spool."""
+    """True if requests need no spool, because nothing can keep `send` from storing them."""
 
     def encode(self, items: Sequence[Item]) -> list[Request]:
         """Convert finished items to requests. Items of one conversation may share a request."""

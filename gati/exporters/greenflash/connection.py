@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gati.exporters.greenflash import _compat
+from gati.settings import hide_credentials
 
 if TYPE_CHECKING:
     import httpx
@@ -35,7 +36,7 @@ class Access(NamedTuple):
     user_client: Any = None
 
     def __repr__(self) -> str:
-        return f"Access({self.base_url!r})"  # the other fields may contain secrets
+        return f"Access({hide_credentials(self.base_url)!r})"  # the other fields may contain secrets
 
     @property
     def account(self) -> str:
