@@ -108,6 +108,10 @@ class _LazyAssembler:
     def open_turns(self) -> int:
         return self._assembler.open_turns if self._assembler is not None else 0
 
+    @property
+    def sampled_out(self) -> int:
+        return self._assembler.sampled_out if self._assembler is not None else 0
+
     def feed(self, records: Iterable[Record]) -> list[Item]:
         if self._assembler is None:
             from gati.trace.assembler import Assembler

@@ -88,6 +88,9 @@ class Stats:
     turns_open: int = 0
     """Turns that have started and not ended."""
 
+    sampled_out: int = 0
+    """Turns, manual events and ratings that were not delivered, because `sample_rate` leaves out their conversation."""
+
     turns_dropped: Mapping[str, int] = field(default_factory=dict)
     """Turns lost before they became messages, by reason: `buffer_full`, `encode`, `mask`."""
 

@@ -62,6 +62,11 @@ class TurnAssembler(Protocol):
         """Number of turns that have started and were not returned yet. Also read from other threads."""
         ...
 
+    @property
+    def sampled_out(self) -> int:
+        """Number of items that were not returned because of the sample rate."""
+        ...
+
     def feed(self, records: Iterable[Record]) -> list[Item]:
         """Process records and return completed items. A `Gap` drops all open turns.
 

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from gati.events import Action, Item
 from gati.trace.conversation_lookup import complete_action, complete_manual_event, conversation_of
@@ -27,12 +28,11 @@ from gati.trace.records import (
     RunStarted,
 )
 from gati.trace.run_tree import Run, Trace, appended, split_off_open_work
+from gati.trace.sampling import sampler_of
 from gati.trace.turn_builder import TurnBuilder
 from gati.trace.turn_ids import RepeatedIds, new_trace
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from gati.events import Conversation, Prompt, Turn
     from gati.options import Settings
     from gati.trace.records import Scope
@@ -71,6 +71,7 @@ class Assembler:
         self._ended: OrderedDict[int, tuple[str, Conversation]] = OrderedDict()
         self._lingering = CutOffTurns(settings)
         self._repeated_ids = RepeatedIds()
+        self._sampler = sampler_of(settings)
         self._offset = time_ns() - perf_counter_ns()
         self._finished: list[Item] = []
         self._gap_until = 0
@@ -89,6 +90,11 @@ class Assembler:
     def open_turns(self) -> int:
         """Number of turns that have started and have not been returned."""
         return len(self._traces)
+
+    @property
+    def sampled_out(self) -> int:
+        """Number of turns, events and actions that were not returned because of the sample rate."""
+        return self._sampler.sampled_out if self._sampler is not None else 0
 
     def feed(self, records: Iterable[Record]) -> list[Item]:
         """Process records in the order of their creation; return the items that they complete.
@@ -335,4 +341,12 @@ class Assembler:
 
     def _take_finished(self) -> list[Item]:
         finished, self._finished = self._finished, []
-        return finished
+        return finished if self._sampler is None else self._sampler.filter(finished, self._conversation_of_message)
+
+    def _conversation_of_message(self, message_id: str) -> str | None:
+        """Return the conversation of an answer of an ended turn. Its id begins with that of the root run."""
+        try:
+            ended_turn = self._ended.get(UUID(message_id.partition(":")[0]).int)
+        except ValueError:
+            return None
+        return ended_turn[1].id if ended_turn is not None else None
