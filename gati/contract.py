@@ -231,7 +231,7 @@ MESSAGE_TYPES: Mapping[str, MessageType] = {
          "internal", "total_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
          "audio_input_tokens", "audio_output_tokens", "usage", "parameters", "tools", "prompt_id", "prompt_version",
          "finish_reason"),
-        input=("messages", "prompt"), output=("tool_calls", "finish_reason", "text", "error"), fields=("model",),
+        input=("messages", "prompt"), output=("tool_calls", "finish_reason", "text", "decision", "error"), fields=("model",),
     ),
     "thought": MessageType("reasoning, or text beside tool calls", "`r:thought`", "`r`", output=("text",)),
     "tool_call": MessageType(
@@ -258,7 +258,7 @@ MESSAGE_TYPES: Mapping[str, MessageType] = {
     ),
     "embedding": MessageType(
         "texts became vectors (the vectors are not kept)", "`r`", "nearest reported run above", _TIMED,
-        input=None, output=None,
+        input=None, output=None, fields=("model",),
     ),
     "memory_read": MessageType(
         "a wrapped store or a message history was read", "`r`", "nearest reported run above", _TIMED,
@@ -269,7 +269,7 @@ MESSAGE_TYPES: Mapping[str, MessageType] = {
         input=None, output=None,
     ),
     "callback": MessageType(
-        "a custom event; an interrupt or resume whose payload is not user-visible text; a bare `Event`",
+        "a custom event; an interrupt or resume whose payload is not just a text; a bare `Event`",
         "`r:event:n`, `R:interrupt:n`, `R:resume:n`", "the enclosing run", ("name", "status"),
         output=("name", "data", "error"),
     ),
@@ -315,7 +315,7 @@ EVENT_FIELDS: Mapping[str, Field] = {
          "tool_calls", "latency_ms", "cost", "time_to_first_token_ms", "is_answer", "internal", "cached", "handled",
          "duration_ms", "step", "attempt", "workflow", "write"), NUMBER),
     **dict.fromkeys(
-        ("error_message", "tags", "prompt", "system_prompt", "completion", "reasoning", "query", "data"), TEXT),
+        ("error_message", "tags", "prompt", "system_prompt", "completion", "reasoning", "query", "data", "decision"), TEXT),
     "metadata": METADATA,
     "usage": TEXT,
     "tool_requests": TOOL_REQUEST,

@@ -228,6 +228,7 @@ class LLMCallEvent(Event):
         new_messages: input messages that the conversation does not report otherwise.
         is_answer: the completion is the turn's answer.
         internal: the completion is not part of the chat: a summarizer, router, title generator or sub-agent.
+        decision: the typed answers of a decision model, by question.
         cached: the response came from LangChain's cache, at no cost.
     """
 
@@ -255,6 +256,7 @@ class LLMCallEvent(Event):
     is_answer: bool = False
     internal: bool = False
     cached: bool = False
+    decision: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -320,10 +322,11 @@ class RetrievalEvent(Event):
 
 @dataclass(slots=True, kw_only=True)
 class EmbeddingEvent(Event):
-    """A call of an embeddings model. The vectors are not recorded."""
+    """A call of the embeddings model `model`. The vectors are not recorded."""
 
     kind: ClassVar[str] = "embedding"
 
+    model: str = ""
     input: dict[str, Any] = field(default_factory=dict)
     output: dict[str, Any] = field(default_factory=dict)
     latency_ms: float = 0.0

@@ -61,8 +61,8 @@ def runtime_context(configurable: Any) -> Any:
 
 
 RUN_TYPE = "run_type"
-"""Keyword of `on_chain_start` that distinguishes prompts and parsers from other chains. Without it: no prompt
-templates and no template variables."""
+"""Keyword of `on_chain_start` that distinguishes prompts, parsers and decision models from other chains. Without it: no
+prompt templates, no template variables, and decision models are chains."""
 
 DEFERS_INPUTS = "defers_inputs"
 

@@ -21,7 +21,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from gati.trace.records import COMMAND, ErrorInfo
+from gati.trace.records import COMMAND, ErrorInfo, ObjectName
 
 BUDGET = 2_000
 """Maximum number of values copied by one snapshot. Further values are counted, not copied."""
@@ -172,6 +172,8 @@ def _copy_dataclass(slots: tuple[tuple[str, Any], ...], copier: Copier, value: A
             pairs.append((name, slot.__get__(value)))
         elif name in own:
             pairs.append((name, own[name]))
+    if is_overwrite(value):
+        return copier.copy(value.value, depth)
     copied = copier.mapping(pairs, len(pairs), depth)
     # A copied command looks like data; the key tells the assembler that it is control flow.
     return {COMMAND: copied} if is_command(value) else copied
@@ -280,10 +282,16 @@ def is_command(value: Any) -> bool:
     return kind.__name__ == "Command" and kind.__module__ == "langgraph.types"
 
 
-def describe_type(value: Any) -> str:
+def is_overwrite(value: Any) -> bool:
+    """Return True for LangGraph's `Overwrite`, which wraps a value that replaces a reducer's."""
+    kind = type(value)
+    return kind.__name__ == "Overwrite" and kind.__module__ == "langgraph.types"
+
+
+def describe_type(value: Any) -> ObjectName:
     """Return the name of an object's type, which replaces an object that cannot be copied: `<module.Class>`."""
     kind = type(value)
-    return f"<{kind.__module__}.{kind.__qualname__}>"
+    return ObjectName(f"<{kind.__module__}.{kind.__qualname__}>")
 
 
 _INTERRUPTS = ("GraphInterrupt", "NodeInterrupt")

@@ -67,6 +67,11 @@ class TurnAssembler(Protocol):
         """Number of items that were not returned because of the sample rate."""
         ...
 
+    @property
+    def outside_conversation(self) -> int:
+        """Number of root runs that were not returned, because they belong to no conversation."""
+        ...
+
     def feed(self, records: Iterable[Record]) -> list[Item]:
         """Process records and return completed items. A `Gap` drops all open turns.
 

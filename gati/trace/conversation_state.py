@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
+from gati.trace.continuations import Continuations
 from gati.trace.prompt_index import UnlinkedPrompts
 from gati.trace.replacements import PastTurns
 
@@ -30,24 +31,37 @@ class ConversationState:
         past_turns: its turns, to recognize those that replace them.
     """
 
-    __slots__ = ("_texts", "answered", "past_turns", "waiting")
+    __slots__ = ("_produced", "_texts", "answered", "past_turns", "waiting")
 
     def __init__(self) -> None:
         self._texts: OrderedDict[int, None] = OrderedDict()
+        self._produced: OrderedDict[int, None] = OrderedDict()
         self.waiting: dict[str, WaitingCall] = {}
         self.answered: frozenset[str] = frozenset()
         self.past_turns = PastTurns()
 
     def remember(self, text: str) -> None:
         """Remember that `text` is part of the conversation; ignore an empty one."""
-        if text:
-            self._texts[hash(text)] = None
-            if len(self._texts) > MAX_TEXTS:
-                self._texts.popitem(last=False)
+        _add(self._texts, text)
 
     def has_seen(self, text: str) -> bool:
         """Return True if `text` is remembered."""
         return hash(text) in self._texts
+
+    def remember_produced(self, text: str) -> None:
+        """Remember a text that a model of the conversation produced; ignore an empty one."""
+        _add(self._produced, text)
+
+    def was_produced(self, text: str) -> bool:
+        """Return True if a model of the conversation produced `text`."""
+        return hash(text) in self._produced
+
+
+def _add(texts: OrderedDict[int, None], text: str) -> None:
+    if text:
+        texts[hash(text)] = None
+        if len(texts) > MAX_TEXTS:
+            texts.popitem(last=False)
 
 
 class ConversationStates:
@@ -55,13 +69,15 @@ class ConversationStates:
 
     Attributes:
         was_seen: the conversation that `of` returned last existed before.
+        continuations: the conversations without an id.
         unlinked_prompts: prompts that were rendered before any model call used them.
     """
 
-    __slots__ = ("_attempted", "_states", "unlinked_prompts", "was_seen")
+    __slots__ = ("_attempted", "_states", "continuations", "unlinked_prompts", "was_seen")
 
     def __init__(self) -> None:
         self.unlinked_prompts = UnlinkedPrompts()
+        self.continuations = Continuations()
         self._states: OrderedDict[str, ConversationState] = OrderedDict()
         self._attempted: OrderedDict[str, None] = OrderedDict()
         self.was_seen = False

@@ -22,6 +22,7 @@ from gati.events import (
     StepEvent,
     ToolCallEvent,
 )
+from gati.trace.billing import NO_MEDIA, request_media
 from gati.trace.content import text_of
 from gati.trace.identity import user_metadata
 from gati.trace.llm_calls import model_event
@@ -69,6 +70,7 @@ class EventBuilder:
         events: the events so far.
         models: the model runs so far, each with its event.
         event_ids: run → id of its event, or of its nearest ancestor's if it has none.
+        nested_retrievals: ids of the events of retrievers that another retriever called.
     """
 
     def __init__(self, trace: Trace, turn_id: str, ledger: ToolCallLedger, prompts: PromptIndex) -> None:
@@ -80,9 +82,11 @@ class EventBuilder:
         self.events: list[Event] = []
         self.models: list[tuple[Run, LLMCallEvent]] = []
         self.event_ids: dict[Run, str] = {}
+        self.nested_retrievals: set[str] = set()
         self._attempts: dict[tuple[Any, ...], int] = {}
         self._never_run_counts: dict[str, int] = {}
         self._history_runs: list[Run] = []
+        self._media = NO_MEDIA
 
     def collect(self, start: Run) -> None:
         """Add the events of `start` and the runs below it, except those added before."""
@@ -123,6 +127,8 @@ class EventBuilder:
         if run.kind == "tool":
             return self._tool_event
         if run.kind == "retriever":
+            if any(ancestor.kind == "retriever" for ancestor in run.ancestors()):
+                self.nested_retrievals.add(str(run.id))
             return _retrieval_event
         if run.parent is None and run.kind in ("chain", "prompt", "step"):
             # The turn's start and end events represent it, but a nested turn has none.
@@ -175,7 +181,9 @@ class EventBuilder:
     # -- factories ---------------------------------------------------------------------------
 
     def _model_event(self, run: Run, fields: Fields) -> Event:
-        event = model_event(run, self.ledger, self.prompts, fields)
+        # A model receives the media of the turn's earlier messages too.
+        self._media |= request_media(run)
+        event = model_event(run, self.ledger, self.prompts, fields, self._media)
         self.models.append((run, event))
         return event
 
@@ -323,9 +331,12 @@ def _step_event(run: Run, fields: Fields) -> Event:
 
 
 def _embedding_event(run: Run, fields: Fields) -> Event:
+    inputs = as_object(run.inputs, "input")
+    model = inputs.pop("model", None)
     return EmbeddingEvent(
         **fields,
-        input=as_object(run.inputs, "input"),
+        model=model if isinstance(model, str) else "",
+        input=inputs,
         output=as_object(run.output, "output"),
         latency_ms=_latency_ms(run),
     )

@@ -10,6 +10,8 @@ from gati.events import ChatMessage, LLMCallEvent, Status
 from gati.trace.chat_io import answer_in, as_messages
 from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
+from gati.trace.made_output import made_output
+from gati.trace.questions import question_in
 from gati.trace.records import ASSISTANT_ROLES, ModelResult
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def final_answer_of(
     """
     text = ""
     if status == "waiting":
-        questions = [interrupt["value"] for interrupt in interrupts if isinstance(interrupt.get("value"), str)]
+        questions = [text for interrupt in interrupts if (text := question_in(interrupt.get("value")))]
         text = "\n\n".join(questions) if interrupts else _complete_answer(trace, models, output_key)
     elif status == "completed":
         text = _complete_answer(trace, models, output_key)
@@ -77,8 +79,8 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
     if root.kind in ("chain", "prompt"):
         plain_chain = bool(models) and not any(run.node is not None for run in root.walk())
         completions = [event.completion for run, event in reversed(models) if is_user_facing(run)]
-        return answer_in(root.output, output_key, plain_chain, root.inputs, completions)
-    return answer_in(root.output) if root.kind == "step" else ""
+        return answer_in(made_output(trace), output_key, plain_chain, completions)
+    return answer_in(made_output(trace)) if root.kind == "step" else ""
 
 
 def _partial_answer(trace: Trace, models: ModelEvents) -> tuple[str, bool]:
@@ -151,7 +153,7 @@ def mark_answer(models: ModelEvents, answer: ChatMessage | None) -> None:
             is_found = True
             event.is_answer = _is_same_text(answer.text, event.completion)
         else:
-            event.internal = bool(event.completion) and not event.tool_requests
+            event.internal = event.internal or (bool(event.completion) and not event.tool_requests)
 
 
 def _produced(event: LLMCallEvent, answer: ChatMessage) -> bool:

@@ -31,6 +31,15 @@ TOOL_ROLES = frozenset({"tool", "ToolMessageChunk", "function"})
 COMMAND = "__command__"
 """Key of the one-entry dict that represents LangGraph's `Command` in a snapshot."""
 
+DECISION = "decision"
+"""Role of a decision model's input, and the key of its answers in the answer's `Message.additional`."""
+
+
+class ObjectName(str):
+    """The name of an object's type, which stands for an object that cannot be copied: `<module.Class>`."""
+
+    __slots__ = ()
+
 
 class Message(NamedTuple):
     """A chat message at the time of the callback.
@@ -115,7 +124,7 @@ class RunStarted(NamedTuple):
     """A run started. `kind`: chain, prompt, parser, model, tool, retriever, or the kind of a user-defined span.
 
     `inputs`, `scope` and the whole `metadata` are set for roots only. `extra` is a prompt's template, a tool's call
-    id, or a weak reference to the task that awaits a model without an enclosing run. `configurable` holds ids found
+    id, the state that the first node of a root graph received, or a weak reference to the task that awaits a model without an enclosing run. `configurable` holds ids found
     by the first runs below a root.
     """
 
@@ -205,6 +214,26 @@ class GraphState(NamedTuple):
     """LangGraph's name of the pause: `interrupt_before` and `interrupt_after` are static ones."""
 
 
+class RepeatedHistory(NamedTuple):
+    """The messages that a root's input repeats, up to its last answer.
+
+    `roles` and `texts` (hashes) are those of its messages, or of its first and last ones if `is_whole` is
+    False. `answer_id` is the id of the last answer, if it has one.
+    """
+
+    roles: tuple[str, ...]
+    texts: tuple[int, ...]
+    is_whole: bool
+    answer_id: str | None
+
+
+class HistoryRead(NamedTuple):
+    """The input of a root without a conversation id repeats a history."""
+
+    run_id: UUID
+    history: RepeatedHistory
+
+
 class ManualEvent(NamedTuple):
     """An event or action reported by the user (`observe.track_event`, `log_rating`).
 
@@ -224,4 +253,6 @@ class Gap(NamedTuple):
     lost: int
 
 
-Record: TypeAlias = "RunStarted | RunEnded | RunFailed | FirstToken | Custom | GraphState | ManualEvent | Gap"
+Record: TypeAlias = (
+    "RunStarted | RunEnded | RunFailed | FirstToken | Custom | GraphState | HistoryRead | ManualEvent | Gap"
+)

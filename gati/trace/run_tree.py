@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from gati.events import Action, Conversation, Event
-    from gati.trace.records import Custom, ErrorInfo, Message, RunStarted, Scope
+    from gati.trace.records import Custom, ErrorInfo, Message, RepeatedHistory, RunStarted, Scope
 
 T = TypeVar("T")
 
@@ -143,11 +143,13 @@ class Trace:
         pauses: static interrupts, in LangGraph's words; no run's end reports them.
         ended_turn: run id and conversation of the turn that had ended before this work started or
             finished; None for a turn of its own.
+        history: the messages that the root's input repeats; recorded without a conversation id only.
+        without_id: the program gave the turn no conversation id.
     """
 
     __slots__ = (
-        "actions", "configurable", "ended_turn", "first_attempt", "id", "interrupts", "last_record_at", "offset", "open", "pauses", "resumed", "root",
-        "scope", "size",
+        "actions", "configurable", "ended_turn", "first_attempt", "history", "id", "interrupts", "last_record_at", "offset",
+        "open", "pauses", "resumed", "root", "scope", "size", "without_id",
     )  # fmt: skip
 
     def __init__(self, root: Run, scope: Scope | None, offset: int) -> None:
@@ -165,6 +167,8 @@ class Trace:
         self.pauses: list[str] = []
         self.resumed = False
         self.ended_turn: tuple[str, Conversation] | None = None
+        self.history: RepeatedHistory | None = None
+        self.without_id = False
 
     @property
     def is_graph(self) -> bool:

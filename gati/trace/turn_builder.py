@@ -15,6 +15,7 @@ from gati.events import (
     ToolCallEvent,
     Turn,
 )
+from gati.trace.authorship import is_in_conversation, is_state_update
 from gati.trace.content import text_of
 from gati.trace.event_builder import EventBuilder
 from gati.trace.final_answer import (
@@ -72,9 +73,10 @@ class TurnBuilder:
         )
         self.start_ns = self.root.started + trace.offset
         self._user_messages: list[ChatMessage] = []
-        self._has_begun = False
+        self.has_begun = False
         self._events_delivered = 0
         self._models_cleaned = 0
+        self._rejected_calls = 0
         self._held_back: list[Run] = []
 
     @property
@@ -92,14 +94,20 @@ class TurnBuilder:
             return self._nested_turn(interrupts, status)
         messages, events = self._take_new()
         models = self.event_builder.models
-        answer, status = final_answer_of(self.trace, models, interrupts, status, self.settings.output_key)
+        answer = None
+        if not is_state_update(self.trace):
+            answer, status = final_answer_of(self.trace, models, interrupts, status, self.settings.output_key)
         if answer is not None:
             self.state.remember(answer.text)
+        for _, event in models:
+            self.state.remember_produced(event.completion)
         mark_answer(models, answer)
         if answer is not None and self.replaces is not None:
             answer.properties["replaces"] = f"{self.replaces}:answer"
         self.state.past_turns.add(self.trace, self.id)
-        events += rejected_call_events(self.trace, self.ledger)
+        rejected = rejected_call_events(self.trace, self.ledger)
+        self._rejected_calls = len(rejected)
+        events += rejected
         events += interrupt_events(self.trace, interrupts)
         if self.agentic:
             events.append(self._end_event(status))
@@ -128,7 +136,7 @@ class TurnBuilder:
         if self.root.kind != "chain" or self.nested or must_wait_for_end(top):
             return None
         self._held_back.append(top)
-        if not self._has_begun and not self._can_begin():
+        if not self.has_begun and not self._can_begin():
             return None
         for run in self._held_back:
             self.event_builder.collect(run)
@@ -156,8 +164,6 @@ class TurnBuilder:
 
     def _can_begin(self) -> bool:
         """Find the user's messages; return True if there are any, or if the turn resumes an earlier one."""
-        if self.root.inputs is None and not self.trace.is_graph:
-            return False
         self._user_messages = self._find_user_messages()
         return bool(self._user_messages) or resume_of(self.trace) is not None
 
@@ -169,11 +175,12 @@ class TurnBuilder:
             self.state,
             self.seen_before,
             self.settings.import_history,
+            is_in_conversation(self.trace, self.conversation),
         )
 
     def _take_new(self) -> tuple[list[ChatMessage], list[Event]]:
         """Return the messages and events that no part has delivered yet."""
-        is_first, self._has_begun = not self._has_begun, True
+        is_first, self.has_begun = not self.has_begun, True
         events: list[Event] = self.event_builder.events[self._events_delivered :]
         self._events_delivered = len(self.event_builder.events)
         if is_first:
@@ -248,15 +255,25 @@ class TurnBuilder:
             tokens_out=_sum_known([m.tokens_out for m in models]),
             total_cost=_sum_known([m.cost for m in models]),
             model_calls=len(models),
-            tool_calls=sum(isinstance(event, ToolCallEvent) for event in self.event_builder.events),
+            tool_calls=self._rejected_calls
+            + sum(isinstance(event, ToolCallEvent) for event in self.event_builder.events),
             started_ns=self.end_ns,
             ended_ns=self.end_ns,
         )
 
     def _context(self) -> str | None:
-        """Join the texts of the turn's retrieved documents."""
-        retrievals = [event for event in self.event_builder.events if isinstance(event, RetrievalEvent)]
-        return "\n\n".join(d["text"] for event in retrievals for d in event.documents if d["text"]) or None
+        """Join the texts of the turn's retrieved documents, each once.
+
+        Only the outermost retriever's documents count, because a reranker drops some of those that it retrieves.
+        """
+        nested = self.event_builder.nested_retrievals
+        texts = {
+            document["text"]: None
+            for event in self.event_builder.events
+            if isinstance(event, RetrievalEvent) and event.event_id not in nested
+            for document in event.documents
+        }
+        return "\n\n".join(filter(None, texts)) or None
 
     # -- messages of the conversation -------------------------------------------------------------
 

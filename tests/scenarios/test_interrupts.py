@@ -72,7 +72,7 @@ def test_a_graph_can_be_resumed_twice(watch: Watch):
     )
 
 
-def test_an_interrupt_with_data_is_not_a_message(watch: Watch):
+def test_an_interrupt_whose_data_has_no_text_is_not_a_message_and_a_reply_with_one_text_is(watch: Watch):
     watch(
         """
         conversation c-1 of anonymous
@@ -81,6 +81,7 @@ def test_an_interrupt_with_data_is_not_a_message(watch: Watch):
           task         draw waiting
           callback     interrupt waiting {"value":{"choose":["red","blue"]},"id":"~"}
           chain_end    waiting
+        user_message   "blue" resumed
         chain_start    painter
           callback     resume resumed {"value":{"colour":"blue"}}
           task         draw
