@@ -129,6 +129,8 @@ class _LazyAssembler:
         return self._assembler.feed(records)
 
     def tick(self, now_ns: int) -> list[Item]:
+        if (recorder := current.recorder) is not None and recorder.awaited_models:
+            recorder.end_abandoned_models()
         return self._assembler.tick(now_ns) if self._assembler is not None else []
 
     def settle(self) -> list[Item]:
