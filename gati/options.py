@@ -226,9 +226,17 @@ class Settings(BaseModel):
         "`turn` or `incremental`",
     )
     sample_rate: Number | None = option(
-        None, "Fraction of conversations that Greenflash keeps.", "a number from 0 to 1", ge=0, le=1
+        None,
+        "Fraction of conversations to deliver. The program decides by a hash of the conversation id.",
+        "a number from 0 to 1",
+        ge=0,
+        le=1,
     )
-    force_sample: bool | None = option(None, "True keeps conversations regardless of the sample rate.", _SWITCH)
+    force_sample: bool | None = option(
+        None,
+        "True delivers all conversations; False leaves the decision to Greenflash, which applies `sample_rate`.",
+        _SWITCH,
+    )
     mask: Mask | None = option(
         None,
         "Function of text, path and kind that returns the text to send; if it raises, the text is dropped.",

@@ -116,6 +116,10 @@ class _LazyAssembler:
         return self._assembler.open_turns if self._assembler is not None else 0
 
     @property
+    def sampled_out(self) -> int:
+        return self._assembler.sampled_out if self._assembler is not None else 0
+
+    @property
     def outside_conversation(self) -> int:
         return self._assembler.outside_conversation if self._assembler is not None else 0
 
@@ -127,6 +131,8 @@ class _LazyAssembler:
         return self._assembler.feed(records)
 
     def tick(self, now_ns: int) -> list[Item]:
+        if (recorder := current.recorder) is not None and recorder.awaited_models:
+            recorder.end_abandoned_models()
         return self._assembler.tick(now_ns) if self._assembler is not None else []
 
     def settle(self) -> list[Item]:

@@ -63,6 +63,11 @@ class TurnAssembler(Protocol):
         ...
 
     @property
+    def sampled_out(self) -> int:
+        """Number of items that were not returned because of the sample rate."""
+        ...
+
+    @property
     def outside_conversation(self) -> int:
         """Number of root runs that were not returned, because they belong to no conversation."""
         ...
