@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,20 @@ def test_doctor_runs_without_an_account_and_fails_for_unwritable_folders(tmp_pat
     blocked = str(tmp_path / "file" / "folder")
     done = gati("doctor", "--json", "--no-send", GATI_SPOOL_DIR=blocked, GATI_LOCAL=f"{blocked}/store.db")
     assert (verdicts(done)["spool"], verdicts(done)["store"], done.returncode) == ("fail", "fail", 1)
+
+
+def test_doctor_counts_conversations_without_an_id(tmp_path: Path):
+    file = tmp_path / "store.db"
+    assert doctor_checks("--no-send", GATI_LOCAL=str(file))["conversations"]["verdict"] == "pass"
+    with closing(Store(file)) as store:
+        for conversation, run in (("c-1", "r-1"), ("r-2", "r-2")):
+            message = {"externalMessageId": f"{run}:user", "messageType": "user_message", "content": "Hello"}
+            store.ingest(
+                {"productId": PRODUCT, "externalUserId": "u", "externalConversationId": conversation, "messages": [message]}
+            )
+    check = doctor_checks("--no-send", GATI_LOCAL=str(file))["conversations"]
+    assert (check["verdict"], check["found"]) == ("warn", "1 of the last 2 have no conversation id")
+    assert "thread_id" in check["advice"]
 
 
 def test_serve_prints_its_address_and_accepts_messages(tmp_path: Path):
