@@ -14,7 +14,7 @@ from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 
 from gati.langchain.message_snapshot import ROLE_BY_CLASS, snapshot_message
-from gati.langchain.snapshot import IMMUTABLE_TYPES, instance_dict, is_command, take_snapshot
+from gati.langchain.snapshot import IMMUTABLE_TYPES, instance_dict, is_command, is_overwrite, take_snapshot
 from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES
 
 STATE_BUDGET = 500
@@ -160,6 +160,8 @@ def _snapshot_mapping(pairs: dict[Any, Any], select: Callable[[Any, Any], list[A
         return copied
     plain, histories = {}, {}
     for key, item in list(pairs.items()):  # `list` is atomic; another thread may modify the dict
+        if is_overwrite(item):
+            item = item.value
         messages = None if type(item) in IMMUTABLE_TYPES else as_message_list(item)
         if messages is None:
             plain[key] = item

@@ -20,6 +20,7 @@ from gati.langchain.callback_args import (
     is_graph_node,
     text_of_token,
 )
+from gati.langchain.decisions import LLM, decision_call, decision_result
 from gati.langchain.history import repeated_history
 from gati.langchain.message_snapshot import (
     ROLE_BY_CLASS,
@@ -58,16 +59,16 @@ from gati.trace.records import (
 OPEN_RUNS = 100_000
 """Maximum number of open runs, so that runs that never end cannot fill the memory."""
 
-ROOT, NODE, COUNT_HISTORY, NEEDS_IDENTITY, PROMPT, NEEDS_STATE = 1, 2, 4, 8, 16, 32
+ROOT, NODE, COUNT_HISTORY, NEEDS_IDENTITY, PROMPT, NEEDS_STATE, DECISION_MODEL = 1, 2, 4, 8, 16, 32, 64
 """Flags of an open run: it is a root; it is a graph node; it loads a history whose length is recorded; its
 `configurable`, which only its children can read, may name the user; it is a prompt; its first node will receive the
-state that a checkpoint brought."""
+state that a checkpoint brought; it is a decision model."""
 
 _new = tuple.__new__
 """Creates a NamedTuple at half the cost of calling its class."""
 
 _HISTORY_RUN = "load_history"
-_KINDS = frozenset({"prompt", "parser"})
+_KINDS = frozenset({"prompt", "parser", "model"})
 """Values of `run_type` that are recorded as a kind of their own; all other chains have the kind `chain`."""
 
 
@@ -120,6 +121,9 @@ class Recorder:
         if kind == "prompt":
             flags, extra = PROMPT, template_of(serialized)
             copied = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
+        elif kind == LLM:
+            flags, kind = DECISION_MODEL, "model"
+            copied = self._guarded(decision_call, inputs)
         elif parent_flags is None:
             flags = NEEDS_STATE
             if not is_input_deferred(inputs, more):
@@ -188,7 +192,8 @@ class Recorder:
             return
         inputs = more.get("inputs")
         copied = self._guarded(take_snapshot, text if inputs is None else inputs)
-        name = more.get("name") or component_name(serialized)
+        # Not the run's name (`run_name`), which is a label: the model asks for the tool by its own.
+        name = component_name(serialized) or more.get("name") or ""
         self._record_start("tool", run_id, *admitted, name, copied, tags, metadata, more.get("tool_call_id"))
 
     def retriever_started(
@@ -226,6 +231,8 @@ class Recorder:
                 self._report("snapshot_state", error)
         elif flags & PROMPT:
             output = self._guarded(snapshot_prompt_output, outputs)
+        elif flags & DECISION_MODEL:
+            output = self._guarded(decision_result, outputs)
         elif flags & COUNT_HISTORY:
             output = len(outputs) if isinstance(outputs, list) else None
         elif flags & ROOT:
@@ -277,7 +284,10 @@ class Recorder:
             copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
             self._put_history(run_id, inputs)
         info = self._guarded(error_info, error) or ErrorInfo(type(error).__name__, "")
-        self.put(RunFailed(run_id, at, info, output, copied_inputs))
+        streamed = None
+        if flags & ROOT and self.streamed_tokens:
+            streamed = {key: len(pieces) for key, pieces in list(self.streamed_tokens.items())}
+        self.put(RunFailed(run_id, at, info, output, copied_inputs, streamed))
 
     # -- during a run ---------------------------------------------------------------------
 
@@ -354,6 +364,12 @@ class Recorder:
             return span.id
         return run
 
+    def enclosing_identity(self) -> dict[str, Any] | None:
+        """Return the ids in the running config; None if it belongs to no open run, as one that a server sets."""
+        config = running_config.get()
+        run: UUID | None = enclosing_run(config)
+        return identity_of_config(config) if run is not None and run.int in self.open_runs else None
+
     def _record_start(
         self, kind: str, run_id: UUID, parent: UUID | None, parent_flags: int | None, name: str, inputs: Any, tags: Any,
         metadata: Any, extra: Any = None, flags: int = 0,
@@ -366,10 +382,10 @@ class Recorder:
                 flags |= NEEDS_IDENTITY
         elif parent_flags & NEEDS_IDENTITY:
             # LangGraph sets the running config after a node's start, so the node's children read it.
-            configurable = identity_of_config(running_config.get())
-            if configurable is None:
+            configurable = self.enclosing_identity()
+            if not configurable:
                 flags |= NEEDS_IDENTITY
-            elif parent is not None:
+            if configurable is not None and parent is not None:
                 self.open_runs[parent.int] = parent_flags & ~NEEDS_IDENTITY
         self.open_runs[run_id.int] = flags
         if len(self.open_runs) > OPEN_RUNS:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
-from gati.events import Event, Item
+from gati.events import Action, Item
 from gati.trace.authorship import is_part_of_conversation, is_state_update
+from gati.trace.conversation_lookup import complete_action, complete_manual_event, conversation_of
 from gati.trace.conversation_state import ConversationStates
+from gati.trace.cut_off_turns import CutOffTurns
 from gati.trace.records import (
     Custom,
     FirstToken,
@@ -26,18 +28,17 @@ from gati.trace.records import (
     RunFailed,
     RunStarted,
 )
-from gati.trace.run_tree import Run, Trace, appended
-from gati.trace.turn_builder import TurnBuilder, complete_manual_event, conversation_of
+from gati.trace.run_tree import Run, Trace, appended, split_off_open_work
+from gati.trace.turn_builder import TurnBuilder
+from gati.trace.turn_ids import RepeatedIds, new_trace
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from gati.events import Conversation, Prompt, Turn
+    from gati.events import Conversation, Prompt
     from gati.options import Settings
+    from gati.trace.records import Scope
 
-LINGER_NS = 2_000_000_000
-"""Time that a trace whose root was cut off waits for its open runs: a stream closed early ends its
-children after the root, and a cancelled call never ends."""
 _PARTS_OF_CHAINS = frozenset({"prompt", "parser"})
 """Kinds of roots that are not turns: a prompt rendered or an answer parsed outside of a chain."""
 REMEMBERED_RUNS = 20_000
@@ -77,7 +78,8 @@ class Assembler:
         self._traces: dict[int, Trace] = {}
         self._builders: dict[int, TurnBuilder] = {}
         self._ended: OrderedDict[int, tuple[str, Conversation]] = OrderedDict()
-        self._lingering: dict[int, Trace] = {}
+        self._lingering = CutOffTurns(settings)
+        self._repeated_ids = RepeatedIds()
         self._offset = time_ns() - perf_counter_ns()
         self._finished: list[Item] = []
         self._gap_until = 0
@@ -112,7 +114,7 @@ class Assembler:
 
     def tick(self, now: int) -> list[Item]:
         """Return the turns that have timed out; `now` is `perf_counter_ns`."""
-        for trace in [t for t in self._lingering.values() if now - t.last_record_at > LINGER_NS]:
+        for trace in self._lingering.expired(now):
             self._finish(trace)
         for trace in [t for t in self._traces.values() if now - t.last_record_at > self.turn_timeout_ns]:
             self._finish(trace)
@@ -120,7 +122,7 @@ class Assembler:
 
     def settle(self) -> list[Item]:
         """Return every turn whose root has ended, even if runs below it have not."""
-        for trace in list(self._lingering.values()):
+        for trace in self._lingering.all():
             self._finish(trace)
         return self._take_finished()
 
@@ -135,28 +137,48 @@ class Assembler:
 
     def _on_started(self, record: RunStarted) -> None:
         key = record.run_id.int
-        if key in self._runs or key in self._ended:
-            return
+        known = self._runs.get(key)
+        if known is not None and known.ended is None:
+            return  # a second handler reports the same run
         parent_id = record.parent_id
         parent = self._runs.get(parent_id.int) if parent_id is not None else None
         run = Run(record, parent)
+        if known is not None or key in self._ended:
+            run.renamed = self._repeated_ids.rename(run.id)
         if parent is None:
             ended_turn = self._ended.get(parent_id.int) if parent_id is not None else None
             if parent_id is not None and ended_turn is None and record.at < self._gap_until:
                 return  # its parent was lost in the gap, and a turn is delivered whole or not at all
-            trace = Trace(run, record.scope, self._offset)
-            trace.ended_turn = ended_turn
-            self._traces[key] = trace
+            if known is not None and known.trace.root is known:
+                self._finish(known.trace)
+            trace = self._start_trace(run, record.scope, ended_turn)
         else:
             trace = parent.trace
             parent.children = appended(parent.children, run)
             trace.open += 1
             trace.size += 1
             trace.last_record_at = record.at
-            if trace.configurable is None:
-                trace.configurable = record.configurable
-        run.trace = trace
+            run.trace = trace
+            self._add_identity(trace, record.configurable)
         self._runs[key] = run
+
+    def _start_trace(self, root: Run, scope: Scope | None, ended_turn: tuple[str, Conversation] | None) -> Trace:
+        trace = root.trace = new_trace(root, scope, self._offset)
+        trace.ended_turn = ended_turn
+        self._traces[root.id.int] = trace
+        self._settle_before(trace)
+        return trace
+
+    def _add_identity(self, trace: Trace, configurable: dict[str, Any] | None) -> None:
+        """Add ids that were not known when the trace began."""
+        if configurable:
+            trace.configurable = {**configurable, **(trace.configurable or {})}
+            self._settle_before(trace)
+
+    def _settle_before(self, trace: Trace) -> None:
+        """Finish earlier turns of the same conversation that were cut off. The next turn must not overtake them."""
+        for earlier in self._lingering.before(trace):
+            self._finish(earlier)
 
     def _on_ended(self, record: RunEnded) -> None:
         run = self._runs.get(record.run_id.int)
@@ -173,6 +195,9 @@ class Assembler:
             return
         run.error = record.error
         run.output = record.output
+        if run is run.trace.root and record.streamed is not None:
+            for below in run.walk():
+                below.pieces_read = record.streamed.get(below.id.int)
         if record.inputs is not None and run.inputs is None:
             run.inputs, run.streamed = record.inputs, True
         self._close(run, record.at)
@@ -208,14 +233,27 @@ class Assembler:
     def _on_manual_event(self, record: ManualEvent) -> None:
         item = record.item
         run = self._runs.get(record.run_id.int) if record.run_id is not None else None
-        if not isinstance(item, Event):
-            self._finished.append(item)
+        if isinstance(item, Action):
+            self._on_action(item, record, run)
         elif run is not None and not item.conversation_id and not item.run_id:
             run.manual_events = appended(run.manual_events, item)
         else:
             self._finished.append(complete_manual_event(item, record.scope, self.settings))
 
+    def _on_action(self, action: Action, record: ManualEvent, run: Run | None) -> None:
+        """Deliver an action, if it belongs to the conversation of a run after the run's turn."""
+        ended_turn = self._ended.get(record.run_id.int) if record.run_id is not None else None
+        if run is not None:
+            self._add_identity(run.trace, record.configurable)
+            run.trace.actions = appended(run.trace.actions, action)
+        elif ended_turn is not None:
+            self._finished.append(complete_action(action, ended_turn[1]))
+        elif record.run_id is None or action.endpoint != "ratings":
+            self._finished.append(action)
+
     def _on_gap(self, record: Gap) -> None:
+        for trace in self._traces.values():
+            self._deliver_actions(trace, conversation_of(trace, self.settings, self._read_prompt))
         for container in (self._traces, self._builders, self._lingering, self._runs):
             container.clear()
         self._gap_until = perf_counter_ns() + self.turn_timeout_ns
@@ -232,9 +270,11 @@ class Assembler:
                 self._finish(trace)
         elif run is trace.root:
             if run.error is None and not run.streamed:
-                self._finish(trace, self._split_off_open_work(trace))
+                open_work = split_off_open_work(trace)
+                self._traces.update((later.root.id.int, later) for later in open_work)
+                self._finish(trace, open_work)
             else:
-                self._lingering[run.id.int] = trace
+                self._lingering.add(trace)
         elif self._incremental and trace.root.ended is None and trace.ended_turn is None:
             self._deliver_part(trace, run)
 
@@ -256,33 +296,10 @@ class Assembler:
             part.partial = True
             self._finished.append(part)
 
-    def _split_off_open_work(self, trace: Trace) -> list[Trace]:
-        """Move the open runs of a trace whose root succeeded into traces of their own, and return these.
-
-        A task that the root did not await becomes a later part of the turn.
-        """
-        traces = []
-        for run in list(trace.root.walk()):
-            if run.ended is None and run.parent is not None and all(r.ended is not None for r in run.ancestors()):
-                run.parent.children.remove(run)
-                run.parent = None
-                traces.append(Trace(run, trace.scope, trace.offset))
-        for later in traces:
-            self._traces[later.root.id.int] = later
-            later.size = later.open = 0
-            for run in later.root.walk():
-                run.trace = later
-                later.size += 1
-                later.open += run.ended is None
-            trace.size -= later.size
-            trace.open -= later.open
-            later.last_record_at = trace.last_record_at
-        return traces
-
     def _finish(self, trace: Trace, open_work: Sequence[Trace] = ()) -> None:
         key = trace.root.id.int
         self._traces.pop(key, None)
-        self._lingering.pop(key, None)
+        self._lingering.discard(trace)
         if trace.root.kind in _PARTS_OF_CHAINS and trace.size == 1:
             self._forget([trace.root])
             self.states.unlinked_prompts.add(trace.root)
@@ -307,10 +324,15 @@ class Assembler:
         while len(self._ended) > REMEMBERED_RUNS:
             self._ended.popitem(last=False)
         self._finished.append(turn)
+        self._deliver_actions(trace, turn.conversation)
+
+    def _deliver_actions(self, trace: Trace, conversation: Conversation) -> None:
+        self._finished += [complete_action(action, conversation) for action in trace.actions]
 
     def _forget(self, runs: list[Run]) -> None:
         for run in runs:
-            self._runs.pop(run.id.int, None)
+            if self._runs.get(run.id.int) is run:
+                del self._runs[run.id.int]
             if run.ended is None:
                 self.on_abandoned(run.id)
             run.unlink()

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from gati.trace.continuations import Continuations
 from gati.trace.prompt_index import UnlinkedPrompts
+from gati.trace.replacements import PastTurns
 
 MAX_CONVERSATIONS = 10_000
 """Conversations kept; the least recently used is dropped first."""
@@ -27,15 +28,17 @@ class ConversationState:
     Attributes:
         waiting: tool calls that wait for a human decision, by id.
         answered: ids of the calls that a waiting turn has answered; the next turn's input repeats their results.
+        past_turns: its turns, to recognize those that replace them.
     """
 
-    __slots__ = ("_produced", "_texts", "answered", "waiting")
+    __slots__ = ("_produced", "_texts", "answered", "past_turns", "waiting")
 
     def __init__(self) -> None:
         self._texts: OrderedDict[int, None] = OrderedDict()
         self._produced: OrderedDict[int, None] = OrderedDict()
         self.waiting: dict[str, WaitingCall] = {}
         self.answered: frozenset[str] = frozenset()
+        self.past_turns = PastTurns()
 
     def remember(self, text: str) -> None:
         """Remember that `text` is part of the conversation; ignore an empty one."""
@@ -70,13 +73,22 @@ class ConversationStates:
         unlinked_prompts: prompts that were rendered before any model call used them.
     """
 
-    __slots__ = ("_states", "continuations", "unlinked_prompts", "was_seen")
+    __slots__ = ("_attempted", "_states", "continuations", "unlinked_prompts", "was_seen")
 
     def __init__(self) -> None:
         self.unlinked_prompts = UnlinkedPrompts()
         self.continuations = Continuations()
         self._states: OrderedDict[str, ConversationState] = OrderedDict()
+        self._attempted: OrderedDict[str, None] = OrderedDict()
         self.was_seen = False
+
+    def attempted_before(self, turn_id: str) -> bool:
+        """Return True if this process has seen an earlier attempt at a turn; remember this one."""
+        was_attempted = turn_id in self._attempted
+        self._attempted[turn_id] = None
+        if len(self._attempted) > MAX_CONVERSATIONS:
+            self._attempted.popitem(last=False)
+        return was_attempted
 
     def of(self, conversation_id: str) -> ConversationState:
         """Return a conversation's state; create it if there is none."""

@@ -37,6 +37,7 @@ class ToolCallLedger:
         self._requested: dict[str, _Requested] = {}
         self._pending: dict[str, None] = {}
         self._mentioned: dict[str, dict[str, Any]] = {}
+        self._given: dict[str, dict[str, Any]] = {}
         self._ids: dict[Run, str] = {}
         self._requesters: dict[Run, str | None] = {}
         self._never_run: list[tuple[dict[str, Any], Run, Message | None]] = []
@@ -49,7 +50,9 @@ class ToolCallLedger:
     def add(self, run: Run) -> None:
         """Add the requests of a model, the execution of a tool, or the tool messages of a node or root input."""
         if run.kind == "model":
-            self._add_answers([m for item in model_messages(run) if (m := as_message(item)) is not None])
+            messages = [m for item in model_messages(run) if (m := as_message(item)) is not None]
+            self._add_answers(messages)
+            self._given.update(_requests_in(messages))
             for request in requests_of(run):
                 if request.get("id"):
                     call_id = str(request["id"])
@@ -68,7 +71,7 @@ class ToolCallLedger:
                     continue
                 answers = self._add_answers(messages)
                 self._answered_by_nodes.update(answers)
-                self._mentioned.update({str(r["id"]): r for m in messages for r in m.tool_calls if r.get("id")})
+                self._mentioned.update(_requests_in(messages))
                 if update.get("structured_response") is not None:
                     # This "tool" only describes the answer's shape, and the answer itself is reported.
                     self._reported.update(answers)
@@ -135,7 +138,7 @@ class ToolCallLedger:
     def requested_by(self, call_id: str) -> str | None:
         """Return the id of the model run that requested a call last."""
         if call_id in self._requested:
-            return str(self._requested[call_id].by.id)
+            return self._requested[call_id].by.key
         return self._earlier[call_id].requested_by if call_id in self._earlier else None
 
     def is_reported(self, call_id: str | None) -> bool:
@@ -173,11 +176,13 @@ class ToolCallLedger:
         for call_id, message in self._answers.items():
             if self._is_decision(call_id):
                 earlier = self._earlier.get(call_id)
-                yield message, earlier.request if earlier is not None else self._mentioned.get(call_id)
+                # Another process may have made the request; a later model call was given it.
+                known = self._mentioned.get(call_id) or self._given.get(call_id)
+                yield message, earlier.request if earlier is not None else known
 
     def save_to(self, state: ConversationState, waiting: bool) -> None:
         """Store the calls that this turn leaves open in the conversation's state; none unless it is `waiting`."""
-        requested = {call_id: WaitingCall(request, str(by.id)) for call_id, (request, by) in self._requested.items()}
+        requested = {call_id: WaitingCall(request, by.key) for call_id, (request, by) in self._requested.items()}
         done = (self._executed - self._paused) | self._answers.keys()
         calls = {call_id: call for call_id, call in {**self._earlier, **requested}.items() if call_id not in done}
         state.waiting = calls if waiting else {}
@@ -186,6 +191,12 @@ class ToolCallLedger:
 
 def _messages_in(update: dict[str, Any]) -> list[Message]:
     return as_messages(update.get("messages")) or []
+
+
+def _requests_in(messages: Iterable[Message]) -> dict[str, dict[str, Any]]:
+    """Return the tool calls in messages, by id."""
+    requests = (request for message in messages for request in message.tool_calls if isinstance(request, dict))
+    return {str(request["id"]): request for request in requests if request.get("id")}
 
 
 def is_invalid(request: dict[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from gati.trace.chat_io import SplitHistory, as_message, user_messages_in
 from gati.trace.content import text_of
 from gati.trace.media import plain_blocks
 from gati.trace.outputs import updates_of
+from gati.trace.questions import reply_in
 from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES, Message, ModelCall
 from gati.trace.run_tree import model_messages
 
@@ -48,7 +49,7 @@ def user_messages_of(
     split = _split_input(trace, input_key, in_conversation)
     if split is None:
         return []
-    root_id, start = trace.id, trace.root.started + trace.offset
+    root_id, start = trace.first_attempt or trace.id, trace.root.started + trace.offset
     messages: list[ChatMessage] = []
     earlier: dict[str, Any] = {}
     if split.history and not seen_before and conversation_id != root_id:
@@ -172,7 +173,7 @@ def _attachments(message: Message) -> dict[str, Any]:
 
 
 class Resume(NamedTuple):
-    """The payload that resumed an interrupted graph: user-visible texts, else a value."""
+    """The payload that resumed an interrupted graph: the texts in it, and the value unless it is nothing but texts."""
 
     texts: list[str]
     value: Any = None
@@ -192,9 +193,10 @@ def resume_of(trace: Trace) -> Resume | None:
     # Interrupts may be answered by id; the ids are of no use to a reader.
     by_id = isinstance(value, dict) and bool(value) and all(_is_interrupt_id(key) for key in value)
     answers = list(value.values()) if by_id else [value]
+    texts = [text for answer in answers if (text := reply_in(answer))]
     if all(isinstance(answer, str) for answer in answers):
-        return Resume(answers)
-    return Resume([], answers[0] if len(answers) == 1 else value)
+        return Resume(texts)
+    return Resume(texts, answers[0] if len(answers) == 1 else value)
 
 
 def _is_interrupt_id(key: Any) -> bool:
