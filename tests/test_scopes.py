@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableLambda
 
 from gati import observe
@@ -22,7 +23,7 @@ from gati.events import Prompt
 from gati.pipeline import internal_errors
 from gati.testing import Captured, ScriptedChatModel, capture
 
-echo = RunnableLambda(lambda text: text, name="echo")
+echo = (ScriptedChatModel(respond=lambda messages: messages[-1].text) | StrOutputParser()).with_config(run_name="echo")
 
 
 def whose(captured: Captured) -> list[tuple[str, str, str | None]]:
@@ -81,7 +82,7 @@ def test_one_scope_object_may_be_entered_by_several_tasks_at_once() -> None:
 
 
 def test_runs_that_start_while_paused_are_not_recorded() -> None:
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         with observe.paused():
             echo.invoke("secret")
             echo.invoke("secret", {"callbacks": observe.get_callbacks()})
@@ -95,7 +96,7 @@ def test_pausing_inside_a_run_omits_its_children_and_keeps_the_run() -> None:
             echo.invoke("secret")
         return text
 
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         RunnableLambda(work, name="outer").invoke("open")
     assert [turn.name for turn in captured.turns] == ["outer"]
     assert [event.name for event in captured.turns[0].events] == ["outer", "outer"]
@@ -113,7 +114,7 @@ INVALID: list[Any] = [7, "", {}, {"contents": "Be brief."}, {"components": [{"co
 
 
 def test_a_scope_and_metadata_accept_the_same_prompts() -> None:
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         with observe.conversation(system_prompt=PROMPT):
             echo.invoke("a")
         echo.invoke("b", {"metadata": {"system_prompt": PROMPT}})
@@ -125,7 +126,7 @@ def test_an_invalid_prompt_of_a_scope_is_ignored_counted_and_logged_once(
     invalid: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     scope = observe.conversation("c-1", system_prompt=invalid)  # before `init`, as a decorator would be
-    with caplog.at_level(logging.WARNING, "gati"), capture() as captured:
+    with caplog.at_level(logging.WARNING, "gati"), capture(conversation_id="c") as captured:
         for _ in range(2):
             with scope:
                 assert echo.invoke("a") == "a"
@@ -136,7 +137,7 @@ def test_an_invalid_prompt_of_a_scope_is_ignored_counted_and_logged_once(
 
 @pytest.mark.parametrize("invalid", INVALID)
 def test_an_invalid_prompt_in_metadata_is_ignored_and_counted(invalid: Any) -> None:
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         assert echo.invoke("a", {"metadata": {"system_prompt": invalid}}) == "a"
     assert [turn.conversation.prompt for turn in captured.turns] == [None]
     assert internal_errors.counts() == {"metadata.system_prompt": 1}

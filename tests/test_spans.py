@@ -43,7 +43,7 @@ def test_a_step_that_encloses_a_chain_is_the_turn_and_the_parent_of_the_chain() 
     def answer(question: str) -> str:
         return str(model.invoke(question).content)
 
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         assert answer("What is the capital of France?") == "Paris."
     turn = only(captured.turns)
     assert captured.transcript() == [("user", "What is the capital of France?"), ("assistant", "Paris.")]
@@ -61,7 +61,7 @@ def test_a_step_inside_a_chain_is_a_child_of_the_run_and_the_parent_of_inner_run
     def tool(text: str) -> str:
         return RunnableLambda(str.upper).invoke(text)
 
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         assert RunnableLambda(work).invoke("hi") == "HI"
     turn = only(captured.turns)
     step, call = named(turn, "shout"), named(turn, "tool")
@@ -78,7 +78,7 @@ def test_an_exception_is_passed_on_and_recorded() -> None:
     def broken(number: int) -> float:
         return number / 0
 
-    with capture() as captured, pytest.raises(ZeroDivisionError):
+    with capture(conversation_id="c") as captured, pytest.raises(ZeroDivisionError):
         broken(1)
     call = named(only(captured.turns), "divide")
     assert (call.status, call.error_type) == ("error", "ZeroDivisionError")
@@ -90,7 +90,7 @@ def test_a_generator_is_one_step_whose_output_is_its_items() -> None:
         yield "a "
         yield "b"
 
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         assert list(words()) == ["a ", "b"]
     assert captured.transcript() == [("assistant", "a b")]
 
@@ -101,7 +101,7 @@ def test_code_that_runs_between_the_items_of_a_generator_is_not_inside_its_span(
         yield 1
         yield 2
 
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         for _ in slow():
             RunnableLambda(lambda x: x, name="between").invoke("x")
     names = {turn.name for turn in captured.turns}
@@ -119,7 +119,7 @@ def test_a_generator_closed_early_is_recorded_as_aborted_and_closed() -> None:
         finally:
             closed.append(True)
 
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         numbers = endless()
         next(numbers)
         numbers.close()
@@ -163,7 +163,7 @@ def test_coroutines_and_async_generators_are_steps() -> None:
         async with observe.span("all"):
             return [piece async for piece in stream()]
 
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         assert asyncio.run(program()) == ["A", "B"]
     turn = only(captured.turns)
     outer = named(turn, "stream")
@@ -185,7 +185,7 @@ def test_spans_of_concurrent_tasks_are_independent() -> None:
         async with observe.span("root"):
             await asyncio.gather(*(branch(f"branch-{i}") for i in range(5)))
 
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         asyncio.run(program())
     turn = only(captured.turns)
     for i in range(5):
@@ -208,7 +208,7 @@ def test_embeddings_record_their_texts_and_sizes() -> None:
     pytest.importorskip("numpy", reason="needs numpy")
     plain = DeterministicFakeEmbedding(size=3)
     watched = observe.wrap_embeddings(plain)
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         assert watched.embed_query("a") == plain.embed_query("a")
         assert asyncio.run(watched.aembed_documents(["a", "b"])) == plain.embed_documents(["a", "b"])
     events = [event for turn in captured.turns for event in turn.events]
@@ -224,7 +224,7 @@ def test_a_manual_event_inside_a_run_belongs_to_its_turn() -> None:
         observe.track_event(StepEvent(step_name="by hand", input={"text": text}))
         return text
 
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         RunnableLambda(work).invoke("hi", {"metadata": {"thread_id": "t-1"}})
     turn = only(captured.turns)
     event = next(e for e in turn.events if isinstance(e, StepEvent))
@@ -233,7 +233,7 @@ def test_a_manual_event_inside_a_run_belongs_to_its_turn() -> None:
 
 
 def test_a_manual_event_outside_of_runs_belongs_to_the_enclosing_conversation() -> None:
-    with capture() as captured, observe.conversation("c-1", user_id="u-1"):
+    with capture(conversation_id="c") as captured, observe.conversation("c-1", user_id="u-1"):
         observe.track_event(StepEvent(step_name="by hand"))
     assert [(e.conversation_id, e.user_id) for e in captured.events] == [("c-1", "u-1")]
 
@@ -244,7 +244,7 @@ def test_a_call_with_wrong_arguments_raises_type_error_and_is_recorded() -> None
         return 2 * number
 
     call: Any = double
-    with capture() as captured, pytest.raises(TypeError, match="takes 1 positional argument"), observe.span("all"):
+    with capture(conversation_id="c") as captured, pytest.raises(TypeError, match="takes 1 positional argument"), observe.span("all"):
         call(1, 2)
     event = named(only(captured.turns), "double")
     assert isinstance(event, StepEvent)
@@ -253,7 +253,7 @@ def test_a_call_with_wrong_arguments_raises_type_error_and_is_recorded() -> None
 
 def test_a_span_does_not_change_exceptions() -> None:
     for watched in (False, True):
-        with capture(enabled=watched) as captured, pytest.raises(ZeroDivisionError), observe.span("divide"):
+        with capture(enabled=watched, conversation_id="c") as captured, pytest.raises(ZeroDivisionError), observe.span("divide"):
             1 / 0  # noqa: B018 - the exception is the test
         assert [turn.status for turn in captured.turns] == ["error"] * watched
 
@@ -274,7 +274,7 @@ def test_an_async_generator_closed_early_is_recorded_as_aborted_and_closed() -> 
         await anext(numbers)
         await numbers.aclose()
 
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         asyncio.run(program())
     assert closed == [True]
     assert only(captured.turns).status == "aborted"
@@ -295,7 +295,7 @@ def test_values_and_exceptions_sent_into_an_async_generator_arrive() -> None:
         heard = [await anext(talk), await talk.asend("a"), await talk.athrow(ValueError("thrown"))]
         return [*heard, await anext(talk, "end")]
 
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         assert asyncio.run(program()) == [None, "a", "thrown", "end"]
     assert only(captured.turns).status == "completed"
 
@@ -313,7 +313,7 @@ def test_only_the_first_items_of_a_long_stream_are_kept() -> None:
     async def count() -> int:
         return len([number async for number in anumbers()])
 
-    with capture() as captured, observe.span("all"):
+    with capture(conversation_id="c") as captured, observe.span("all"):
         assert len(list(numbers())) == asyncio.run(count()) == 3000
     steps = [event for event in only(captured.turns).events if isinstance(event, StepEvent)]
     assert [step.name for step in steps] == ["numbers", "anumbers"]
@@ -323,7 +323,7 @@ def test_only_the_first_items_of_a_long_stream_are_kept() -> None:
 
 
 def test_a_span_may_end_in_another_context() -> None:
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         step = observe.span("elsewhere")
         contextvars.copy_context().run(step.__enter__)
         step.__exit__(None, None, None)
@@ -342,14 +342,14 @@ def test_each_thread_that_enters_a_span_object_records_its_own_step_and_output()
             RunnableLambda(lambda x: x, name=f"below {name}").invoke("x")
             return step.output
 
-    with capture() as captured, ThreadPoolExecutor(2) as pool:
+    with capture(conversation_id="c") as captured, ThreadPoolExecutor(2) as pool:
         assert list(pool.map(visit, "ab")) == ["a", "b"]
     assert len(captured.turns) == 2
     for turn in captured.turns:
         assert turn.status == "completed"
         assert turn.answer is not None
         assert turn.answer.text in ("a", "b")
-    with capture() as captured, shared:
+    with capture(conversation_id="c") as captured, shared:
         pass
     assert only(captured.turns).answer is None
 
@@ -360,6 +360,6 @@ def test_a_decorated_generator_called_with_wrong_arguments_raises_and_ends_its_s
         yield count
 
     call: Any = words
-    with capture() as captured, pytest.raises(TypeError):
+    with capture(conversation_id="c") as captured, pytest.raises(TypeError):
         list(call())
     assert only(captured.turns).status == "error"

@@ -40,11 +40,13 @@ def inputs(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def state_class(kind: str, keys: set[str]) -> Any:
+    make_typed_dict: Any = TypedDict
+    make_model: Any = create_model
     if kind == "TypedDict":
-        return TypedDict("State", dict.fromkeys(keys, Any), total=False)  # type: ignore[operator]
+        return make_typed_dict("State", dict.fromkeys(keys, Any), total=False)
     if kind == "dataclass":
         return dataclasses.make_dataclass("State", [(key, Any, dataclasses.field(default=None)) for key in keys])
-    return create_model("State", **dict.fromkeys(keys, (Any, None)))  # type: ignore[call-overload]
+    return make_model("State", **dict.fromkeys(keys, (Any, None)))
 
 
 def as_dict(state: Any) -> dict[str, Any]:
