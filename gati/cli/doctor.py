@@ -76,6 +76,7 @@ def run_checks(*, send: bool) -> Iterator[Check]:
     yield from _check_greenflash(settings)
     yield _check_spool(settings)
     yield _check_store(settings)
+    yield _run_guarded("conversations", lambda: _check_conversations(settings))
     yield _run_guarded("injection", _check_injection)
     if send:
         yield _run_guarded("delivery", lambda: _check_delivery(settings))
@@ -159,6 +160,23 @@ def _check_store(settings: Settings) -> Check:
     return Check("store", "pass", f"{file} is writable")
 
 
+def _check_conversations(settings: Settings) -> Check:
+    """Check that the newest conversations in the store have ids of the program."""
+    from gati.store import queries
+    from gati.store.store import Store
+
+    advice = 'pass config={"configurable": {"thread_id": ...}}, or use `with observe.conversation(id, user_id=...)`'
+    file = store_path(settings=settings)
+    if not file.exists():
+        return Check("conversations", "pass", f"none in {file} yet; {advice}")
+    with closing(Store(file, settings.local_max_bytes)) as store:
+        page = queries.list_conversations(store, limit=100)
+    found, without_id = len(page.conversations), len(page.without_id)
+    if without_id:
+        return Check("conversations", "warn", f"{without_id} of the last {found} have no conversation id", advice)
+    return Check("conversations", "pass", f"the last {found} have a conversation id")
+
+
 def _unwritable(folder: Path) -> str | None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -172,7 +190,9 @@ def _check_injection() -> Check:
     from gati.testing import capture
     from gati.testing.scripted_model import ScriptedChatModel
 
-    with capture(enabled=True, auto_inject=True) as captured:  # the environment may disable them
+    with capture(
+        enabled=True, auto_inject=True, conversation_id="doctor"
+    ) as captured:  # the environment may disable them
         ScriptedChatModel(replies=["well"]).invoke("How are you?")
     if captured.transcript() == [("user", "How are you?"), ("assistant", "well")]:
         return Check("injection", "pass", "a run was recorded without passing callbacks")

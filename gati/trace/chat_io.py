@@ -180,7 +180,7 @@ def _answer_in_state(value: dict[str, Any], key: str | None) -> str:
         if text := _answer_in_messages(messages, tools=structured is None):
             return text
     if structured is not None:
-        return json_text(structured)
+        return structured if isinstance(structured, str) else json_text(structured)
     for name in OUTPUT_KEYS:
         entry = value.get(name)
         if isinstance(entry, str) and entry:

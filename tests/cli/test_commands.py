@@ -263,6 +263,25 @@ def test_doctor_runs_without_an_account_and_fails_for_unwritable_folders(tmp_pat
     assert (verdicts(done)["spool"], verdicts(done)["store"], done.returncode) == ("fail", "fail", 1)
 
 
+def test_doctor_counts_conversations_without_an_id(tmp_path: Path):
+    file = tmp_path / "store.db"
+    assert doctor_checks("--no-send", GATI_LOCAL=str(file))["conversations"]["verdict"] == "pass"
+    with closing(Store(file)) as store:
+        for conversation, run in (("c-1", "r-1"), ("r-2", "r-2")):
+            message = {"externalMessageId": f"{run}:user", "messageType": "user_message", "content": "Hello"}
+            store.ingest(
+                {
+                    "productId": PRODUCT,
+                    "externalUserId": "u",
+                    "externalConversationId": conversation,
+                    "messages": [message],
+                }
+            )
+    check = doctor_checks("--no-send", GATI_LOCAL=str(file))["conversations"]
+    assert (check["verdict"], check["found"]) == ("warn", "1 of the last 2 have no conversation id")
+    assert "thread_id" in check["advice"]
+
+
 def test_serve_prints_its_address_and_accepts_messages(tmp_path: Path):
     command = [sys.executable, "-c", GATI, "serve", "--port", "0", "--key", "gf_k", "--store", str(tmp_path / "s.db")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -41,7 +41,7 @@ from gati.langchain.message_snapshot import snapshot_message, snapshot_tool_mess
 from gati.langchain.snapshot import BUDGET, DEPTH, error_info, take_snapshot
 from gati.testing import ScriptedChatModel
 from gati.trace.deferred_media import describe_all
-from gati.trace.records import Message
+from gati.trace.records import Message, ObjectName
 from tests.servers import LocalServer
 
 # -- unusual objects ------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def values(value: Any) -> Iterator[Any]:
             yield from values(item)
 
 
-PLAIN_TYPES = {str, int, float, bool, type(None), bytes, dict, list, tuple, Message}
+PLAIN_TYPES = {str, ObjectName, int, float, bool, type(None), bytes, dict, list, tuple, Message}
 
 
 def depth_of(value: Any) -> int:
@@ -437,6 +437,7 @@ def watched(greenflash: LocalServer) -> Iterator[LocalServer]:
         product_id=PRODUCT,
         max_field_bytes=LIMIT,
         batch_size=50,
+        conversation_id="zoo",
     )
     before = dict(observe.stats().faults)  # other tests of this process cause some
     yield greenflash

@@ -44,6 +44,14 @@ def test_the_page_of_an_empty_store_says_how_to_start(pages: TestClient) -> None
     assert pages.get("/prompts").status_code == pages.get("/overview").status_code == 200
 
 
+def test_the_list_marks_conversations_that_the_program_gave_no_id(pages: TestClient, store: Store) -> None:
+    store.ingest(body("c-1", said("r-1:user", "Hello")))
+    assert "no conversation id" not in pages.get("/").text
+    store.ingest(body("r-2", said("r-2:user", "Hello")))
+    store.ingest(body("r-3", step("r-3", "llm", None, 1)))
+    assert pages.get("/").text.count("no conversation id") == 2
+
+
 def test_every_text_on_every_page_is_escaped(pages: TestClient, store: Store) -> None:
     messages = [
         said("q", EVIL), step("r", "chain_start", "q", 1, properties={"name": EVIL, "agent_name": EVIL}, input={EVIL: EVIL}),
