@@ -18,6 +18,7 @@ from gati.langchain.callback_args import (
     identity_of_config,
     invocation_parameters,
     is_graph_node,
+    text_of_stream_event,
     text_of_token,
 )
 from gati.langchain.message_snapshot import (
@@ -64,6 +65,12 @@ _new = tuple.__new__
 """Creates a NamedTuple at half the cost of calling its class."""
 
 _HISTORY_RUN = "load_history"
+
+
+class _EventTexts(list[str]):
+    """Streamed text of a model that reports no tokens, collected from the events of the streaming protocol."""
+
+
 _KINDS = frozenset({"prompt", "parser"})
 """Values of `run_type` that are recorded as a kind of their own; all other chains have the kind `chain`."""
 
@@ -271,6 +278,18 @@ class Recorder:
             pieces.append(token)
         elif token:
             pieces.append(text_of_token(token))
+
+    def stream_event_received(self, event: Any, run_id: UUID) -> None:
+        """Record the text of a protocol event, for models that stream events but report no tokens."""
+        pieces = self.streamed_tokens.get(run_id.int)
+        if (pieces is not None and type(pieces) is not _EventTexts) or not (text := text_of_stream_event(event)):
+            return
+        if pieces is None:
+            if run_id.int not in self.open_runs:
+                return
+            pieces = self.streamed_tokens[run_id.int] = _EventTexts()
+            self.put(FirstToken(run_id, perf_counter_ns(), pieces))
+        pieces.append(text)
 
     def custom_event(self, name: str, data: Any, run_id: UUID) -> None:
         if run_id.int in self.open_runs:
