@@ -29,6 +29,8 @@ from gati.langchain.message_snapshot import (
 )
 from gati.langchain.new_messages import (
     BoundedSet,
+    all_messages_of_input,
+    messages_of_continued_output,
     new_messages_of_call,
     new_messages_of_input,
     new_messages_of_node,
@@ -57,9 +59,10 @@ from gati.trace.records import (
 OPEN_RUNS = 100_000
 """Maximum number of open runs, so that runs that never end cannot fill the memory."""
 
-ROOT, NODE, COUNT_HISTORY, NEEDS_IDENTITY, PROMPT = 1, 2, 4, 8, 16
+ROOT, NODE, COUNT_HISTORY, NEEDS_IDENTITY, PROMPT, NO_INPUT = 1, 2, 4, 8, 16, 32
 """Flags of an open run: it is a root; it is a graph node; it loads a history whose length is recorded; its
-`configurable`, which only its children can read, may name the user; it is a prompt."""
+`configurable`, which only its children can read, may name the user; it is a prompt; it is a root without input, which
+continues a thread."""
 
 _new = tuple.__new__
 """Creates a NamedTuple at half the cost of calling its class."""
@@ -123,9 +126,11 @@ class Recorder:
         flags, copied, template = 0, None, None
         if kind == "prompt":
             flags, template = PROMPT, template_of(serialized)
-            copied = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
+            copied = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
         elif parent_flags is None:
-            if not is_input_deferred(inputs, more):
+            if inputs is None:
+                flags = NO_INPUT
+            elif not is_input_deferred(inputs, more):
                 copied = self._guarded(self._snapshot_root_input, inputs, metadata)
         elif (metadata and metadata.get("langgraph_node") == name) or is_graph_node(tags):
             flags = NODE
@@ -195,7 +200,7 @@ class Recorder:
         admitted = self._admit(run_id, None)
         if admitted is None:
             return None
-        copied = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
+        copied = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
         self._record_start(kind, run_id, *admitted, name, copied, None, None)
         return OpenSpan(run_id, admitted[0])
 
@@ -217,9 +222,10 @@ class Recorder:
         elif flags & COUNT_HISTORY:
             output = len(outputs) if isinstance(outputs, list) else None
         elif flags & ROOT:
-            output = self._guarded(snapshot_state, outputs, new_messages_of_output, self.known_answers)
+            select = messages_of_continued_output if flags & NO_INPUT else new_messages_of_output
+            output = self._guarded(snapshot_state, outputs, select, self.known_answers)
         if inputs is not None and flags & ROOT:
-            copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
+            copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
         self.put(_new(RunEnded, (run_id, at, output, copied_inputs)))
 
     def model_ended(self, response: Any, run_id: UUID) -> None:
@@ -261,7 +267,7 @@ class Recorder:
         inputs = more.get("inputs")
         copied_inputs = None
         if inputs is not None and flags & ROOT:
-            copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
+            copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
         info = self._guarded(error_info, error) or ErrorInfo(type(error).__name__, "")
         self.put(RunFailed(run_id, at, info, output, copied_inputs))
 
@@ -382,7 +388,8 @@ class Recorder:
         return self.open_runs.pop(key, 0)
 
     def _snapshot_root_input(self, inputs: Any, metadata: Any) -> Any:
-        return snapshot_state(inputs, new_messages_of_input, self._is_new_conversation(metadata))
+        select = all_messages_of_input if self._is_new_conversation(metadata) else new_messages_of_input
+        return snapshot_state(inputs, select, self.known_answers)
 
     def _is_new_conversation(self, metadata: Any) -> bool:
         """Return True if a root is the first run seen of its conversation."""

@@ -10,7 +10,7 @@ from gati.trace.prompt_index import UnlinkedPrompts
 MAX_CONVERSATIONS = 10_000
 """Conversations kept; the least recently used is dropped first."""
 MAX_TEXTS = 256
-"""Text hashes kept per conversation; the oldest is dropped first."""
+"""Text hashes kept per conversation; the oldest is dropped first. Also the limit of message ids and of answers."""
 
 
 class WaitingCall(NamedTuple):
@@ -26,25 +26,60 @@ class ConversationState:
     Attributes:
         waiting: tool calls that wait for a human decision, by id.
         answered: ids of the calls that a waiting turn has answered; the next turn's input repeats their results.
+        is_waiting: the last turn ended waiting for the user.
     """
 
-    __slots__ = ("_texts", "answered", "waiting")
+    __slots__ = ("_answers", "_ids", "_texts", "_without_id", "answered", "is_waiting", "waiting")
 
     def __init__(self) -> None:
         self._texts: OrderedDict[int, None] = OrderedDict()
+        self._answers: OrderedDict[int, None] = OrderedDict()
+        self._ids: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._without_id: OrderedDict[int, None] = OrderedDict()
+        self.is_waiting = False
         self.waiting: dict[str, WaitingCall] = {}
         self.answered: frozenset[str] = frozenset()
 
     def remember(self, text: str) -> None:
         """Remember that `text` is part of the conversation; ignore an empty one."""
         if text:
-            self._texts[hash(text)] = None
-            if len(self._texts) > MAX_TEXTS:
-                self._texts.popitem(last=False)
+            _add_bounded(self._texts, hash(text))
 
     def has_seen(self, text: str) -> bool:
         """Return True if `text` is remembered."""
         return hash(text) in self._texts
+
+    def remember_answer(self, text: str) -> None:
+        """Remember that `text` is an answer of the conversation; ignore an empty one."""
+        self.remember(text)
+        if text:
+            _add_bounded(self._answers, hash(text))
+
+    def is_answer(self, text: str) -> bool:
+        """Return True if `text` was the answer of an earlier turn."""
+        return hash(text) in self._answers
+
+    def note_texts(self, texts: list[str]) -> None:
+        """Remember texts of the user that were reported and whose message ids are not known yet."""
+        for text in texts:
+            _add_bounded(self._without_id, hash(text))
+
+    def note_id(self, message_id: str, text: str) -> None:
+        """Remember that the user's message with this id and text was reported."""
+        _add_bounded(self._ids, (message_id, hash(text)))
+        self._without_id.pop(hash(text), None)
+
+    def was_reported(self, message_id: str | None, text: str) -> bool:
+        """Return True if the user's message was reported. An edited message has its former id and another text."""
+        if message_id is None:
+            return self.has_seen(text)
+        return (message_id, hash(text)) in self._ids or hash(text) in self._without_id
+
+
+def _add_bounded(items: OrderedDict[Any, None], key: Any) -> None:
+    items[key] = None
+    if len(items) > MAX_TEXTS:
+        items.popitem(last=False)
 
 
 class ConversationStates:

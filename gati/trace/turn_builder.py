@@ -16,6 +16,7 @@ from gati.events import (
     Turn,
 )
 from gati.trace.content import text_of
+from gati.trace.continued_input import note_reported
 from gati.trace.event_builder import EventBuilder
 from gati.trace.final_answer import (
     answering_model,
@@ -90,13 +91,15 @@ class TurnBuilder:
         models = self.event_builder.models
         answer, status = final_answer_of(self.trace, models, interrupts, status, self.settings.output_key)
         if answer is not None:
-            self.state.remember(answer.text)
+            self.state.remember_answer(answer.text)
+        note_reported(self.trace, [m.text for m in self._user_messages if m.role == "user"], self.state)
         mark_answer(models, answer)
         events += rejected_call_events(self.trace, self.ledger)
         events += interrupt_events(self.trace, interrupts)
         if self.agentic:
             events.append(self._end_event(status))
-        self.ledger.save_to(self.state, status == "waiting")
+        self.state.is_waiting = status == "waiting"
+        self.ledger.save_to(self.state, self.state.is_waiting)
         turn = self._frame(messages, events, models)
         turn.status, turn.answer, turn.context = status, answer, self._context()
         return turn
@@ -138,7 +141,7 @@ class TurnBuilder:
 
     def _can_begin(self) -> bool:
         """Find the user's messages; return True if there are any, or if the turn resumes an earlier one."""
-        if self.root.inputs is None and not self.trace.is_graph:
+        if self.root.inputs is None:  # it arrives with the end, or the thread contains the question
             return False
         self._user_messages = self._find_user_messages()
         return bool(self._user_messages) or resume_of(self.trace) is not None
@@ -161,7 +164,8 @@ class TurnBuilder:
         if is_first:
             self._user_messages = self._find_user_messages()
             start = [self._start_event()] if self.agentic else []
-            events = [*start, *resume_events(self.trace), *events]
+            is_question = bool(self._user_messages) and not self.state.is_waiting
+            events = [*start, *([] if is_question else resume_events(self.trace)), *events]
         self._remember_tool_results(events)
         self._drop_known_messages()
         return (self._user_messages if is_first else []), events
