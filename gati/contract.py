@@ -107,6 +107,8 @@ METADATA = _object(environment=NAME, candidates=TEXT, never_run=NUMBER)
 _INPUT = _object(input=TEXT)
 _OUTPUT = _object(output=TEXT, artifact=TEXT, goto=TEXT, graph=TEXT)
 """A scalar becomes an object with one of these keys. The other keys are the user's own."""
+_NODE_OUTPUT = _object(**_OUTPUT.fields, messages=CHAT_MESSAGE)
+"""The changes that a node made to the state, and the messages that it wrote itself."""
 
 _EMBEDDING_INPUT = _object(text=TEXT, texts=TEXT, input=TEXT)
 _EMBEDDING_OUTPUT = _object(vectors=NUMBER, dimensions=NUMBER, output=TEXT)
@@ -325,7 +327,7 @@ EVENT_FIELDS: Mapping[str, Field] = {
     "input": _INPUT,
     "output": _OUTPUT,
     "state_before": _OUTPUT,
-    "state_after": _OUTPUT,
+    "state_after": _NODE_OUTPUT,
     "payload": _object(name=NAME, data=INTERRUPT),
 }  # fmt: skip
 """Every field of the classes in `gati.events`, which are also the fields of GATI events."""

@@ -26,16 +26,19 @@ class ConversationState:
     Attributes:
         waiting: tool calls that wait for a human decision, by id.
         answered: ids of the calls that a waiting turn has answered; the next turn's input repeats their results.
+        requested: calls that the last turn requested and no tool answered, by id.
         is_waiting: the last turn ended waiting for the user.
     """
 
-    __slots__ = ("_answers", "_ids", "_texts", "_without_id", "answered", "is_waiting", "waiting")
+    __slots__ = ("_answers", "_calls", "_ids", "_texts", "_without_id", "answered", "is_waiting", "requested", "waiting")
 
     def __init__(self) -> None:
         self._texts: OrderedDict[int, None] = OrderedDict()
         self._answers: OrderedDict[int, None] = OrderedDict()
         self._ids: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._without_id: OrderedDict[int, None] = OrderedDict()
+        self._calls: OrderedDict[str, None] = OrderedDict()
+        self.requested: dict[str, WaitingCall] = {}
         self.is_waiting = False
         self.waiting: dict[str, WaitingCall] = {}
         self.answered: frozenset[str] = frozenset()
@@ -58,6 +61,14 @@ class ConversationState:
     def is_answer(self, text: str) -> bool:
         """Return True if `text` was the answer of an earlier turn."""
         return hash(text) in self._answers
+
+    def note_call(self, call_id: str) -> None:
+        """Remember that the tool call with this id was reported with its result."""
+        _add_bounded(self._calls, call_id)
+
+    def has_reported_call(self, call_id: str) -> bool:
+        """Return True if the tool call with this id was reported with its result."""
+        return call_id in self._calls
 
     def note_texts(self, texts: list[str]) -> None:
         """Remember texts of the user that were reported and whose message ids are not known yet."""

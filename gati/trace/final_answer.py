@@ -10,6 +10,7 @@ from gati.events import ChatMessage, LLMCallEvent, Status
 from gati.trace.chat_io import answer_in, as_messages
 from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
+from gati.trace.node_messages import has_own_messages
 from gati.trace.records import ASSISTANT_ROLES, ModelResult
 
 if TYPE_CHECKING:
@@ -169,8 +170,10 @@ def answering_model(models: ModelEvents) -> str | None:
 def must_wait_for_end(top: Run) -> bool:
     """Return True if the subtree of `top`, a child of the root, cannot be delivered before the turn's end.
 
-    It may contain the answer, or a tool's failure that only the root can handle.
+    It may contain the answer, a message that a node wrote itself, or a tool's failure that only the root can handle.
     """
+    if has_own_messages(top):
+        return True
     for run in top.walk():
         if run.kind == "model" and is_user_facing(run):
             answer = run.output.messages[0] if isinstance(run.output, ModelResult) and run.output.messages else None

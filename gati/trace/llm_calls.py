@@ -108,7 +108,7 @@ def _new_messages(run: Run, ledger: ToolCallLedger) -> list[dict[str, Any]]:
         if message is None:
             messages.append({"content": plain_blocks(item)})
         elif not _has_own_event(message, ledger):
-            messages.append(_message_as_dict(message))
+            messages.append(message_as_dict(message))
     return messages
 
 
@@ -121,7 +121,8 @@ def _has_own_event(message: Message, ledger: ToolCallLedger) -> bool:
     return all(isinstance(request, dict) and ledger.is_known(request.get("id")) for request in message.tool_calls)
 
 
-def _message_as_dict(message: Message) -> dict[str, Any]:
+def message_as_dict(message: Message) -> dict[str, Any]:
+    """Return a message as events contain it, with embedded media replaced."""
     result: dict[str, Any] = {"role": message.role, "content": plain_blocks(message.content)}
     if message.tool_calls:
         result["tool_calls"] = plain_blocks(list(message.tool_calls))

@@ -29,6 +29,7 @@ from gati.trace.final_answer import (
 from gati.trace.identity import resolve, user_metadata
 from gati.trace.interrupts import interrupt_events, interrupts_of, rejected_call_events, resume_events
 from gati.trace.media import plain_blocks
+from gati.trace.node_messages import add_own_messages, texts_in_models
 from gati.trace.prompt_index import PromptIndex
 from gati.trace.tool_calls import ToolCallLedger
 from gati.trace.user_input import checkpointed_texts, remaining_input, resume_of, user_messages_of
@@ -94,7 +95,10 @@ class TurnBuilder:
             self.state.remember_answer(answer.text)
         note_reported(self.trace, [m.text for m in self._user_messages if m.role == "user"], self.state)
         mark_answer(models, answer)
-        events += rejected_call_events(self.trace, self.ledger)
+        self._add_own_messages_of_nodes(answer)
+        rejected = rejected_call_events(self.trace, self.ledger)
+        self._remember_tool_results(rejected)
+        events += rejected
         events += interrupt_events(self.trace, interrupts)
         if self.agentic:
             events.append(self._end_event(status))
@@ -133,6 +137,7 @@ class TurnBuilder:
         self._remember_tool_results(self.event_builder.events)
         self._drop_known_messages()
         mark_answer(self.event_builder.models, None)
+        self._add_own_messages_of_nodes(None)
         turn = self._frame([], self.event_builder.events, self.event_builder.models)
         for event in turn.events:
             event.parent_event_id = event.parent_event_id or self.id
@@ -254,8 +259,21 @@ class TurnBuilder:
     def _remember_tool_results(self, events: list[Event]) -> None:
         """Remember tool results. A program that runs its tools itself passes them to its next turn as messages."""
         for event in events:
-            if isinstance(event, ToolCallEvent) and isinstance(output := event.output.get("output"), str):
+            if not isinstance(event, ToolCallEvent):
+                continue
+            if event.tool_call_id is not None and event.status in ("completed", "error"):
+                self.state.note_call(event.tool_call_id)
+            if isinstance(output := event.output.get("output"), str):
                 self.state.remember(output)
+
+    def _add_own_messages_of_nodes(self, answer: ChatMessage | None) -> None:
+        """Add to the events of nodes the messages that no other event and no message of the turn contains."""
+        reported = {message.text.strip() for message in self._user_messages}
+        if answer is not None:
+            reported.add(answer.text.strip())
+        reported |= texts_in_models(event for _, event in self.event_builder.models)
+        for text in add_own_messages(self.event_builder.nodes, reported):
+            self.state.remember(text)
 
     def _is_new(self, message: dict[str, Any], user_texts: set[str]) -> bool:
         text = text_of(message.get("content"))
