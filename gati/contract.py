@@ -101,7 +101,7 @@ PARAMETERS = _object(
 INTERRUPT = _object(value=TEXT, id=ID, paused=ENUM)
 """The data of an interrupt or a resume. `id` and `paused` are LangGraph's."""
 
-METADATA = _object(environment=NAME, candidates=TEXT, never_run=NUMBER)
+METADATA = _object(environment=NAME, never_run=NUMBER)
 """Metadata of a run: the user's own, and the keys that gati adds."""
 
 _INPUT = _object(input=TEXT)
@@ -231,8 +231,9 @@ MESSAGE_TYPES: Mapping[str, MessageType] = {
         ("tokens_in", "tokens_out", "cost_usd", "latency_ms", "time_to_first_token_ms", "provider", "status", "cached",
          "internal", "total_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
          "audio_input_tokens", "audio_output_tokens", "usage", "parameters", "tools", "prompt_id", "prompt_version",
-         "finish_reason"),
-        input=("messages", "prompt"), output=("tool_calls", "finish_reason", "text", "error"), fields=("model",),
+         "finish_reason", "attachments"),
+        input=("messages", "prompt"), output=("tool_calls", "finish_reason", "text", "candidates", "error"),
+        fields=("model",),
     ),
     "thought": MessageType("reasoning, or text beside tool calls", "`r:thought`", "`r`", output=("text",)),
     "tool_call": MessageType(
@@ -316,7 +317,9 @@ EVENT_FIELDS: Mapping[str, Field] = {
          "tool_calls", "latency_ms", "cost", "time_to_first_token_ms", "is_answer", "internal", "cached", "handled",
          "duration_ms", "step", "attempt", "workflow", "write"), NUMBER),
     **dict.fromkeys(
-        ("error_message", "tags", "prompt", "system_prompt", "completion", "reasoning", "query", "data"), TEXT),
+        ("error_message", "tags", "prompt", "system_prompt", "completion", "candidates", "reasoning", "query", "data"),
+        TEXT),
+    "attachments": CONTENT,
     "metadata": METADATA,
     "usage": TEXT,
     "tool_requests": TOOL_REQUEST,

@@ -174,7 +174,7 @@ class Event:
         return {**envelope, **own, "data": {**own, **self.data}}
 
 
-_OPTIONAL = frozenset({"name", "tags", "metadata"})
+_OPTIONAL = frozenset({"name", "tags", "metadata", "attachments", "candidates"})
 
 
 def _now_ns() -> int:
@@ -223,6 +223,8 @@ class LLMCallEvent(Event):
         system_prompt: its system messages, joined with blank lines.
         completion: the text of the response.
         new_messages: input messages that the conversation does not report otherwise.
+        attachments: pictures, sounds and files of a response that is not the turn's answer.
+        candidates: the texts of the other responses, if the model was asked for several.
         is_answer: the completion is the turn's answer.
         internal: the completion is not part of the chat: a summarizer, router, title generator or sub-agent.
         cached: the response came from LangChain's cache, at no cost.
@@ -249,6 +251,8 @@ class LLMCallEvent(Event):
     new_messages: list[dict[str, Any]] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
     structured_prompt: Prompt | None = None
+    attachments: list[dict[str, Any]] = field(default_factory=list)
+    candidates: list[str] = field(default_factory=list)
     is_answer: bool = False
     internal: bool = False
     cached: bool = False

@@ -8,15 +8,13 @@ remembered as keys, in the set that holds the known answers.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_core.messages import BaseMessage
 
+from gati.langchain.bounded_set import BoundedSet
 from gati.langchain.message_snapshot import snapshot_message
 from gati.trace.records import Message
-
-if TYPE_CHECKING:
-    from gati.langchain.new_messages import BoundedSet
 
 AGENT_ROLE = "ai"
 """Role of an agent's message in a snapshot, whatever its class."""

@@ -6,7 +6,7 @@ an answer that an earlier callback has already seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from gati.langchain.authors import (
     remember_person,
     snapshot_agent_message,
 )
+from gati.langchain.bounded_set import BoundedSet
 from gati.langchain.message_snapshot import ROLE_BY_CLASS, role_in, snapshot_message
 from gati.langchain.snapshot import IMMUTABLE_TYPES, instance_dict, is_command, take_snapshot
 from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES
@@ -32,28 +33,6 @@ MAX_IMPORTED_MESSAGES = 2_000
 """Maximum number of messages imported from a history that predates gati."""
 MAX_COMMANDS = 50
 """Maximum number of commands of one node that are inspected; a longer list is copied like any other list."""
-
-
-class BoundedSet:
-    """A set that drops its oldest half when it is full.
-
-    Safe without a lock: losing a race costs one repeated snapshot, which the assembler drops.
-    """
-
-    __slots__ = ("entries", "max_size")
-
-    def __init__(self, max_size: int) -> None:
-        self.max_size = max_size
-        self.entries: dict[Hashable, None] = {}
-
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self.entries
-
-    def add(self, key: Hashable) -> None:
-        self.entries[key] = None
-        if len(self.entries) > self.max_size:
-            for oldest in list(self.entries)[: self.max_size // 2]:
-                self.entries.pop(oldest, None)
 
 
 def role_of(item: Any) -> str:

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 from gati._context import OpenSpan, current_scope, current_span, features_used, is_paused
 from gati.langchain._compat import RUN_TYPE, enclosing_run, is_input_deferred, running_config
+from gati.langchain.bounded_set import BoundedSet
 from gati.langchain.callback_args import (
     component_name,
     identity_of_config,
@@ -28,7 +29,6 @@ from gati.langchain.message_snapshot import (
     snapshot_tool_message,
 )
 from gati.langchain.new_messages import (
-    BoundedSet,
     all_messages_of_input,
     messages_of_continued_output,
     new_messages_of_call,

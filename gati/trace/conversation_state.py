@@ -30,7 +30,17 @@ class ConversationState:
         is_waiting: the last turn ended waiting for the user.
     """
 
-    __slots__ = ("_answers", "_calls", "_ids", "_texts", "_without_id", "answered", "is_waiting", "requested", "waiting")
+    __slots__ = (
+        "_answers",
+        "_calls",
+        "_ids",
+        "_texts",
+        "_without_id",
+        "answered",
+        "is_waiting",
+        "requested",
+        "waiting",
+    )
 
     def __init__(self) -> None:
         self._texts: OrderedDict[int, None] = OrderedDict()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gati.events import LLMCallEvent
+from gati.trace.attachments import attachments_of
 from gati.trace.chat_io import as_message
 from gati.trace.content import reasoning_of, text_of, tool_requests_of
 from gati.trace.cost import cost_of
@@ -72,8 +73,8 @@ def model_event(run: Run, ledger: ToolCallLedger, prompts: PromptIndex, fields: 
     if answer is not None:
         event.reasoning = reasoning_of(answer)
         event.tool_requests = tool_requests_of(answer)
-        if len(result.messages) > 1:
-            event.metadata = {"candidates": [text_of(m) for m in result.messages[1:]]}
+        event.attachments = [block for message in result.messages for block in attachments_of(message)]
+        event.candidates = [text for m in result.messages[1:] if (text := text_of(m))]
     if usage is not None:
         event.tokens_in, event.tokens_out = usage.input_tokens, usage.output_tokens
         tier = service_tier_of(result.messages, result.llm_output)

@@ -79,4 +79,3 @@ def has_own_messages(top: Run) -> bool:
 
 def _key(message: Message) -> str:
     return text_of(message).strip()
-

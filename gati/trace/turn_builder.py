@@ -15,6 +15,7 @@ from gati.events import (
     ToolCallEvent,
     Turn,
 )
+from gati.trace.answer_media import add_attachments
 from gati.trace.content import text_of
 from gati.trace.continued_input import note_reported
 from gati.trace.event_builder import EventBuilder
@@ -95,6 +96,8 @@ class TurnBuilder:
             self.state.remember_answer(answer.text)
         note_reported(self.trace, [m.text for m in self._user_messages if m.role == "user"], self.state)
         mark_answer(models, answer)
+        if status in ("completed", "waiting"):
+            answer = add_attachments(answer, self.trace, models)
         self._add_own_messages_of_nodes(answer)
         rejected = rejected_call_events(self.trace, self.ledger)
         self._remember_tool_results(rejected)

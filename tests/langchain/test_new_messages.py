@@ -12,9 +12,9 @@ from langchain_core.prompt_values import ChatPromptValue, StringPromptValue
 from langgraph.types import Command
 from pydantic import BaseModel
 
+from gati.langchain.bounded_set import BoundedSet
 from gati.langchain.new_messages import (
     MAX_IMPORTED_MESSAGES,
-    BoundedSet,
     all_messages_of_input,
     as_message_list,
     new_messages_of_call,
