@@ -223,6 +223,7 @@ class LLMCallEvent(Event):
         system_prompt: its system messages, joined with blank lines.
         completion: the text of the response.
         new_messages: input messages that the conversation does not report otherwise.
+        latency_ms: None if the start of the call was not reported.
         attachments: pictures, sounds and files of a response that is not the turn's answer.
         candidates: the texts of the other responses, if the model was asked for several.
         is_answer: the completion is the turn's answer.
@@ -238,7 +239,7 @@ class LLMCallEvent(Event):
     completion: str = ""
     tokens_in: int | None = None
     tokens_out: int | None = None
-    latency_ms: float = 0.0
+    latency_ms: float | None = 0.0
     cost: float | None = None
 
     time_to_first_token_ms: float | None = None

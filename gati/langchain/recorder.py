@@ -43,6 +43,7 @@ from gati.langchain.prompt_templates import template_of
 from gati.langchain.snapshot import error_info, take_snapshot
 from gati.trace.records import (
     CONVERSATION_KEYS,
+    UNSEEN_START,
     Custom,
     ErrorInfo,
     FirstToken,
@@ -228,11 +229,15 @@ class Recorder:
             copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
         self.put(_new(RunEnded, (run_id, at, output, copied_inputs)))
 
-    def model_ended(self, response: Any, run_id: UUID) -> None:
+    def model_ended(self, response: Any, run_id: UUID, parent: UUID | None = None) -> None:
         at = perf_counter_ns()
+        was_started = run_id.int in self.open_runs
         self._close(run_id.int)
         if features_used.any and run_id.int in self.paused_runs.entries:
             return
+        if not was_started:
+            # The assembler ignores the start of a run that it knows: another handler has reported its end.
+            self.put(RunStarted(run_id, parent, "model", "", at, extra=UNSEEN_START))
         result: ModelResult | None = None
         try:
             result = self._model_result(response)

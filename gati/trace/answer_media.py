@@ -39,13 +39,13 @@ def add_attachments(answer: ChatMessage | None, trace: Trace, models: ModelEvent
 
 def _answering_message(trace: Trace, text: str) -> Message | None:
     """Return the message of the root's output that is the answer: the last with its text."""
-    for message in reversed(_output_messages(trace.root)):
+    for message in _output_messages(trace.root)[::-1]:
         if message.role in USER_ROLES:
-            return None
+            break
         if _may_answer(message) and text_of(message) == text:
             return message
         if message.role in ASSISTANT_ROLES:
-            return None
+            break
     return None
 
 

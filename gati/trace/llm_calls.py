@@ -10,7 +10,15 @@ from gati.trace.chat_io import as_message
 from gati.trace.content import reasoning_of, text_of, tool_requests_of
 from gati.trace.cost import cost_of
 from gati.trace.media import plain_blocks
-from gati.trace.records import ASSISTANT_ROLES, TOOL_ROLES, USER_ROLES, Message, ModelCall, ModelResult
+from gati.trace.records import (
+    ASSISTANT_ROLES,
+    TOOL_ROLES,
+    UNSEEN_START,
+    USER_ROLES,
+    Message,
+    ModelCall,
+    ModelResult,
+)
 from gati.trace.usage import (
     finish_reason_of,
     is_cached,
@@ -61,7 +69,7 @@ def model_event(run: Run, ledger: ToolCallLedger, prompts: PromptIndex, fields: 
         prompt=last_user_text(run),
         system_prompt=system,
         completion=text_of(answer) if answer is not None else partial_text(run),
-        latency_ms=(run.ended - run.started) / 1e6 if run.ended is not None else 0.0,
+        latency_ms=_latency_ms(run),
         provider=provider,
         usage=usage,
         finish_reason=finish_reason_of(result.messages, result.llm_output),
@@ -83,6 +91,12 @@ def model_event(run: Run, ledger: ToolCallLedger, prompts: PromptIndex, fields: 
         event.time_to_first_token_ms = (run.first_token - run.started) / 1e6
     event.structured_prompt = prompts.prompt_of(run, system)
     return event
+
+
+def _latency_ms(run: Run) -> float | None:
+    if run.extra == UNSEEN_START:
+        return None
+    return (run.ended - run.started) / 1e6 if run.ended is not None else 0.0
 
 
 def last_user_text(run: Run) -> str:

@@ -30,6 +30,10 @@ COMMAND = "__command__"
 """Key of the one-entry dict that represents LangGraph's `Command` in a snapshot."""
 
 
+UNSEEN_START = "unseen start"
+"""`RunStarted.extra` of a model whose end was reported without its start, at the time of the end."""
+
+
 class Message(NamedTuple):
     """A chat message at the time of the callback.
 
