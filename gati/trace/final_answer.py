@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SUMMARIZATION = "summarization"
 """Metadata value `lc_source` of the model calls of LangChain's summarization middleware."""
 
+MAP_TAG = "map:key:"
+"""Beginning of the tag of a branch of a map."""
+
 ModelEvents: TypeAlias = "list[tuple[Run, LLMCallEvent]]"
 
 
@@ -77,9 +80,33 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
         return "" if not messages or messages[0].tool_calls else text_of(messages[0])
     if root.kind in ("chain", "prompt"):
         plain_chain = bool(models) and not any(run.node is not None for run in root.walk())
-        completions = [event.completion for run, event in reversed(models) if is_user_facing(run)]
+        completions = _completions(models, in_sequence=plain_chain)
         return answer_in(root.output, output_key, plain_chain, root.inputs, completions)
     return answer_in(root.output) if root.kind == "step" else ""
+
+
+def _completions(models: ModelEvents, in_sequence: bool) -> list[str]:
+    """Return what the models answered, latest first.
+
+    With `in_sequence`, return nothing if the last call was in a branch of a map beside others: branches have no order.
+    """
+    calls = [(run, event) for run, event in models if is_user_facing(run)]
+    if in_sequence and calls:
+        own = _branches(calls[-1][0])
+        for run, _ in calls[:-1]:
+            if any(own.get(parent, branch) is not branch for parent, branch in _branches(run).items()):
+                return []
+    return [event.completion for _, event in reversed(calls)]
+
+
+def _branches(run: Run) -> dict[Run, Run]:
+    """Return the branches of maps (`RunnableParallel`) that contain a run, by the run of the map."""
+    enclosing = (run, *run.ancestors())
+    return {
+        branch.parent: branch
+        for branch in enclosing
+        if branch.parent is not None and any(tag.startswith(MAP_TAG) for tag in branch.tags)
+    }
 
 
 def _partial_answer(trace: Trace, models: ModelEvents) -> tuple[str, bool]:
