@@ -11,7 +11,7 @@ from gati._api.runtime import runtime
 from tests.optional import import_optional
 from tests.scenarios.harness import Config, Watch
 
-import_optional("langgraph.checkpoint.sqlite")
+import_optional("langgraph.checkpoint.sqlite", "SqliteSaver")
 
 SCRIPT = """
 import sys
@@ -54,7 +54,7 @@ observe.shutdown(20)
 
 def served_by_processes(watch: Watch, path: Path, *turns: str) -> Any:
     def program(config: Config) -> Any:
-        settings = runtime.pipeline.settings  # type: ignore[union-attr]
+        settings = runtime.settings
         for turn in turns:
             given = (watch.server.url, watch.server.api_key, settings.product_id, str(path), turn)
             done = subprocess.run(
