@@ -98,8 +98,8 @@ PARAMETERS = _object(
 )  # fmt: skip
 """Parameters of a model call."""
 
-INTERRUPT = _object(value=TEXT, id=ID, paused=ENUM)
-"""The data of an interrupt or a resume. `id` and `paused` are LangGraph's."""
+INTERRUPT = _object(value=TEXT, id=ID, paused=ENUM, reason=TEXT)
+"""The data of an interrupt or a resume. `id` and `paused` are LangGraph's; `reason` is the program's, for a drain."""
 
 METADATA = _object(environment=NAME, never_run=NUMBER)
 """Metadata of a run: the user's own, and the keys that gati adds."""
@@ -153,6 +153,7 @@ PROPERTIES: Mapping[str, Field] = {
     "prompt_version": Field(Kind.ID, "hash of the template; values of variables do not change it"),
     "provider": Field(Kind.NAME, "provider of the model"),
     "reasoning_tokens": Field(Kind.NUMBER, "output tokens spent on reasoning"),
+    "replaces": Field(Kind.ID, "id of the message that this one replaces, after a return to an older checkpoint"),
     "requested_by": Field(Kind.ID, "model call that asked for the tool"),
     "status": Field(Kind.ENUM, "`completed`, `error`, `aborted`, `waiting`, `resumed`, `unfinished`", column="status"),
     "step": Field(Kind.NUMBER, "LangGraph's step number"),
@@ -173,7 +174,7 @@ _ANY = ("data", "error_type", "metadata", "parent_id", "tags")
 
 _TOTALS = ("tokens_in", "tokens_out", "cost_usd", "model_calls", "tool_calls", "latency_ms")
 _TIMED = ("name", "latency_ms", "status")
-_SPOKEN = ("status", "attachments", "imported", "history_messages", "content_length")
+_SPOKEN = ("status", "attachments", "imported", "history_messages", "content_length", "replaces")
 
 # -- Message types --------------------------------------------------------------------------------
 
@@ -232,8 +233,8 @@ MESSAGE_TYPES: Mapping[str, MessageType] = {
          "internal", "total_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
          "audio_input_tokens", "audio_output_tokens", "usage", "parameters", "tools", "prompt_id", "prompt_version",
          "finish_reason", "attachments"),
-        input=("messages", "prompt"), output=("tool_calls", "finish_reason", "text", "candidates", "error"),
-        fields=("model",),
+        input=("messages", "prompt"),
+        output=("tool_calls", "finish_reason", "text", "candidates", "decision", "error"), fields=("model",),
     ),
     "thought": MessageType("reasoning, or text beside tool calls", "`r:thought`", "`r`", output=("text",)),
     "tool_call": MessageType(
@@ -260,7 +261,7 @@ MESSAGE_TYPES: Mapping[str, MessageType] = {
     ),
     "embedding": MessageType(
         "texts became vectors (the vectors are not kept)", "`r`", "nearest reported run above", _TIMED,
-        input=None, output=None,
+        input=None, output=None, fields=("model",),
     ),
     "memory_read": MessageType(
         "a wrapped store or a message history was read", "`r`", "nearest reported run above", _TIMED,
@@ -271,7 +272,7 @@ MESSAGE_TYPES: Mapping[str, MessageType] = {
         input=None, output=None,
     ),
     "callback": MessageType(
-        "a custom event; an interrupt or resume whose payload is not user-visible text; a bare `Event`",
+        "a custom event; an interrupt or resume whose payload is not just a text; a bare `Event`",
         "`r:event:n`, `R:interrupt:n`, `R:resume:n`", "the enclosing run", ("name", "status"),
         output=("name", "data", "error"),
     ),
@@ -306,8 +307,8 @@ _LEFT_OUT = "…"
 
 EVENT_FIELDS: Mapping[str, Field] = {
     **dict.fromkeys(
-        ("run_id", "event_id", "parent_event_id", "conversation_id", "user_id", "organization_id", "timestamp",
-         "tool_call_id", "requested_by"), ID),
+        ("run_id", "event_id", "parent_event_id", "conversation_id", "user_id", "organization_id", "product_id",
+         "timestamp",         "tool_call_id", "requested_by"), ID),
     **dict.fromkeys(("event_type", "status", "finish_reason"), ENUM),
     **dict.fromkeys(
         ("run_name", "agent_name", "name", "error_type", "model", "provider", "tools", "tool_name", "node_name",
@@ -317,8 +318,8 @@ EVENT_FIELDS: Mapping[str, Field] = {
          "tool_calls", "latency_ms", "cost", "time_to_first_token_ms", "is_answer", "internal", "cached", "handled",
          "duration_ms", "step", "attempt", "workflow", "write"), NUMBER),
     **dict.fromkeys(
-        ("error_message", "tags", "prompt", "system_prompt", "completion", "candidates", "reasoning", "query", "data"),
-        TEXT),
+        ("error_message", "tags", "prompt", "system_prompt", "completion", "candidates", "reasoning", "query", "data",
+         "decision"), TEXT),
     "attachments": CONTENT,
     "metadata": METADATA,
     "usage": TEXT,

@@ -103,6 +103,8 @@ class Conversation:
     properties: dict[str, Any] = field(default_factory=dict)
     prompt: Prompt | None = None
     """The system prompt that an option, a scope or run metadata set explicitly."""
+    product_id: str | None = None
+    """Greenflash product of the conversation."""
 
 
 @dataclass(slots=True)
@@ -150,6 +152,7 @@ class Event:
     conversation_id: str | None = None
     user_id: str | None = None
     organization_id: str | None = None
+    product_id: str | None = None
     started_ns: int = 0
     ended_ns: int = 0
 
@@ -228,6 +231,7 @@ class LLMCallEvent(Event):
         candidates: the texts of the other responses, if the model was asked for several.
         is_answer: the completion is the turn's answer.
         internal: the completion is not part of the chat: a summarizer, router, title generator or sub-agent.
+        decision: the typed answers of a decision model, by question.
         cached: the response came from LangChain's cache, at no cost.
     """
 
@@ -257,6 +261,7 @@ class LLMCallEvent(Event):
     is_answer: bool = False
     internal: bool = False
     cached: bool = False
+    decision: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -322,10 +327,11 @@ class RetrievalEvent(Event):
 
 @dataclass(slots=True, kw_only=True)
 class EmbeddingEvent(Event):
-    """A call of an embeddings model. The vectors are not recorded."""
+    """A call of the embeddings model `model`. The vectors are not recorded."""
 
     kind: ClassVar[str] = "embedding"
 
+    model: str = ""
     input: dict[str, Any] = field(default_factory=dict)
     output: dict[str, Any] = field(default_factory=dict)
     latency_ms: float = 0.0

@@ -13,6 +13,7 @@ is disabled, they do nothing.
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Never
 
@@ -21,7 +22,7 @@ from gati._api.scopes import conversation, paused
 from gati._api.spans import span, step, tool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
     from types import TracebackType
@@ -119,7 +120,7 @@ def init(
         agent_name: Name of the program or agent; `name` is an alias.
         name: Alias of `agent_name`.
         environment: Deployment environment, e.g. `production`; attached to each turn.
-        enabled: False disables gati: it records nothing and `get_callbacks()` returns `[]`.
+        enabled: False disables gati: it records nothing.
         auto_inject: Attach the handler to every LangChain run automatically.
         product_id: Greenflash product, as shown in its web app.
         api_key: Greenflash API key.
@@ -186,9 +187,10 @@ def init(
 
 
 def get_callbacks() -> list[BaseCallbackHandler]:
-    """Return a list with the handler, for `callbacks=`; `[]` if gati is not running."""
-    if runtime.pipeline is None:
-        return []
+    """Return a list with the handler, for `callbacks=`. The handler does nothing while gati is not running.
+
+    The list is never empty, because `await llm.ainvoke(text, {"callbacks": []})` fails inside LangChain.
+    """
     from gati.langchain.callback import handler
 
     return [handler]
@@ -339,7 +341,10 @@ def shutdown(timeout: float = 10.0) -> None:
 
 
 class _Observe(ModuleType):
-    """The module class that supports `with observe:` of earlier versions, which flushes at the end of the block."""
+    """The module class that supports `with observe:` of earlier versions, which flushes at the end of the block.
+
+    It is pickled by name, as cloudpickle and dill pickle other modules, which they recognize by their exact type.
+    """
 
     def __getattr__(self, name: str) -> Any:
         if name in ("Drop", "FlushResult", "Stats"):  # imported late to keep `import gati` fast
@@ -347,6 +352,9 @@ class _Observe(ModuleType):
 
             return getattr(stats, name)
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+    def __reduce__(self) -> tuple[Callable[[str], ModuleType], tuple[str]]:
+        return import_module, (self.__name__,)
 
     def __enter__(self) -> _Observe:
         return self

@@ -126,7 +126,7 @@ class Settings(BaseModel):
     environment: str | None = option(
         None, "Deployment environment, e.g. `production`; attached to each turn.", _TEXT, min_length=1
     )
-    enabled: bool = option(True, "False disables gati: it records nothing and `get_callbacks()` returns `[]`.", _SWITCH)
+    enabled: bool = option(True, "False disables gati: it records nothing.", _SWITCH)
     auto_inject: bool = option(True, "Attach the handler to every LangChain run automatically.", _SWITCH)
 
     # Destinations

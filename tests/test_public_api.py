@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import inspect
 import os
 import re
@@ -101,7 +103,6 @@ def test_importing_gati_starts_no_thread_and_adds_no_log_handler():
 
 
 def test_before_init_every_function_of_observe_does_nothing():
-    assert observe.get_callbacks() == []
     assert observe.stats() == observe.Stats()
     assert observe.flush()
     observe.track_event(gati.Event(event_type="clicked"))
@@ -225,3 +226,37 @@ def test_mypy_rejects_unknown_options_and_wrong_types(tmp_path: Path, monkeypatc
         'error: Argument "on_full" to "init" has incompatible type "Literal[\'all\']"; expected '
         "\"Literal['oldest', 'newest'] | None\"",
     ]
+
+
+@pytest.mark.parametrize("enabled", [None, True, False], ids=["before init", "enabled", "disabled"])
+def test_the_result_of_get_callbacks_can_always_be_passed_to_a_model(enabled: bool | None):
+    from langchain_core.language_models import FakeListLLM
+    from langchain_core.prompts import PromptTemplate
+
+    if enabled is not None:
+        observe.init(enabled=enabled, local=False, exporters=[])
+    model = FakeListLLM(responses=["pong"])
+    chain = PromptTemplate.from_template("{text}") | model
+
+    async def program() -> list[str]:
+        config: Any = {"callbacks": observe.get_callbacks()}
+        chunks = [chunk async for chunk in model.astream("ping", config)]
+        return [await model.ainvoke("ping", config), await chain.ainvoke("ping", config), "".join(chunks)]
+
+    assert asyncio.run(program()) == ["pong"] * 3
+    config: Any = {"callbacks": observe.get_callbacks()}
+    assert [model.invoke("ping", config), chain.invoke("ping", config), *model.batch(["ping"], config)] == ["pong"] * 3
+    assert len(observe.get_callbacks()) == 1
+
+
+@pytest.mark.parametrize("library", ["cloudpickle", "dill"])
+def test_a_function_that_names_observe_can_be_pickled_by_value(library: str):
+    pickler = pytest.importorskip(library)
+
+    def task(number: int) -> int:
+        with observe.conversation(f"c-{number}"):
+            return number
+
+    assert pickler.loads(pickler.dumps(task))(1) == 1
+    assert pickler.loads(pickler.dumps({"module": observe}))["module"] is observe
+    assert copy.deepcopy({"module": observe})["module"] is observe

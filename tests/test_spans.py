@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -326,3 +328,38 @@ def test_a_span_may_end_in_another_context() -> None:
         contextvars.copy_context().run(step.__enter__)
         step.__exit__(None, None, None)
     assert only(captured.turns).status == "completed"
+
+
+def test_each_thread_that_enters_a_span_object_records_its_own_step_and_output() -> None:
+    shared = observe.span("shared")
+    both_inside, both_set = (threading.Barrier(2, timeout=30) for _ in range(2))
+
+    def visit(name: str) -> Any:
+        with shared as step:
+            both_inside.wait()
+            step.output = name
+            both_set.wait()
+            RunnableLambda(lambda x: x, name=f"below {name}").invoke("x")
+            return step.output
+
+    with capture() as captured, ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(visit, "ab")) == ["a", "b"]
+    assert len(captured.turns) == 2
+    for turn in captured.turns:
+        assert turn.status == "completed"
+        assert turn.answer is not None
+        assert turn.answer.text in ("a", "b")
+    with capture() as captured, shared:
+        pass
+    assert only(captured.turns).answer is None
+
+
+def test_a_decorated_generator_called_with_wrong_arguments_raises_and_ends_its_span() -> None:
+    @observe.step
+    def words(count: int) -> Iterator[int]:
+        yield count
+
+    call: Any = words
+    with capture() as captured, pytest.raises(TypeError):
+        list(call())
+    assert only(captured.turns).status == "error"

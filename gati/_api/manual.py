@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from gati._api.runtime import runtime
 from gati._api.scopes import id_to_str
@@ -36,13 +36,16 @@ def record_event(event: object) -> None:
             if isinstance(value := getattr(event, f.name), (dict, list))
         }
         changes["started_ns"] = event.started_ns or time.time_ns()
-        recorder = current.recorder
-        run_id = recorder.current_run_id() if recorder is not None else None
-        runtime.put(ManualEvent(dataclasses.replace(event, **changes), current_scope.get(), run_id))
+        runtime.put(ManualEvent(dataclasses.replace(event, **changes), current_scope.get(), _enclosing_run()))
 
 
-def record_action(endpoint: Literal["users", "organizations", "ratings", "events"], **body: Any) -> None:
-    """Record a request that is not part of a conversation. None values are left out."""
+def record_action(
+    endpoint: Literal["users", "organizations", "ratings", "events"], run_id: UUID | None = None, **body: Any
+) -> None:
+    """Record a request that is not part of a turn. None values are left out.
+
+    `run_id` is the enclosing run, if the conversation is the one that the run belongs to.
+    """
     if runtime.pipeline is None:
         return
     from gati.langchain.snapshot import take_snapshot
@@ -53,22 +56,27 @@ def record_action(endpoint: Literal["users", "organizations", "ratings", "events
             for key, value in body.items()
             if value is not None
         }
-        runtime.put(ManualEvent(Action(endpoint, body), None))
+        recorder = current.recorder
+        configurable = recorder.enclosing_identity() if run_id is not None and recorder is not None else None
+        runtime.put(ManualEvent(Action(endpoint, body), None, run_id, configurable))
 
 
 def record_rating(*, run_id: str | None, conversation_id: str | None, rated_at: datetime | None, **body: Any) -> None:
     """Record a rating of an answer (`run_id`) or of a conversation; default: the enclosing conversation."""
     scope = current_scope.get()
+    enclosing: UUID | None = None
     if run_id is None and conversation_id is None:
         conversation_id = scope.conversation_id if scope is not None else None
-    if run_id is None and conversation_id is None:
-        internal_errors.log.emit(
-            "log_rating", "log_rating got neither run_id nor conversation_id; the rating is dropped"
-        )
-        return
+        enclosing = _enclosing_run() if conversation_id is None else None
+        if conversation_id is None and enclosing is None:
+            internal_errors.log.emit(
+                "log_rating", "log_rating got neither run_id nor conversation_id; the rating is dropped"
+            )
+            return
     record_action(
         "ratings",
-        product_id=_product_id(),
+        enclosing,
+        product_id=scope.product_id if scope is not None else None,
         external_message_id=f"{run_id}:answer" if run_id is not None else None,
         external_conversation_id=conversation_id if run_id is None else None,
         rated_at=_format_utc(rated_at),
@@ -83,23 +91,30 @@ def record_product_event(
     """Record a business event; default: of the enclosing conversation and its user."""
     scope = current_scope.get()
     settings = runtime.settings
+    if scope is not None:
+        conversation_id = conversation_id or scope.conversation_id
+        user_id = user_id or scope.user_id
+    enclosing = _enclosing_run() if conversation_id is None else None
+    if enclosing is None and settings is not None:
+        user_id = user_id or settings.user_id
     record_action(
         "events",
+        enclosing,
         event_type=event_type,
-        product_id=_product_id(),
+        product_id=scope.product_id if scope is not None else None,
         value=str(value),
-        external_conversation_id=conversation_id or (scope.conversation_id if scope is not None else None),
-        external_user_id=user_id
-        or (scope.user_id if scope is not None else None)
-        or (settings.user_id if settings is not None else None),
+        external_conversation_id=conversation_id,
+        external_user_id=user_id,
         insert_id=insert_id or str(uuid4()),
         event_at=_format_utc(event_at or datetime.now(UTC)),
         **body,
     )
 
 
-def _product_id() -> str | None:
-    return runtime.settings.product_id if runtime.settings is not None else None
+def _enclosing_run() -> UUID | None:
+    """Return the id of the run that encloses the calling code."""
+    recorder = current.recorder
+    return recorder.current_run_id() if recorder is not None else None
 
 
 def _format_utc(at: datetime | None) -> str | None:

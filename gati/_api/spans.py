@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextvars import Token
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
+from gati._api.blocks import OpenBlocks
+from gati._api.generators import GeneratorSteps, around_async_generator, around_generator
 from gati._context import OpenSpan, current_span, features_used
 from gati.langchain.current import current
 from gati.pipeline.internal_errors import guard
@@ -27,6 +28,9 @@ _MAX_ITEMS = 1_000
 """Maximum number of items of a generator that are recorded as its output."""
 
 
+_open_executions: OpenBlocks[_SpanExecution] = OpenBlocks("gati_open_spans")
+
+
 class _SpanExecution:
     """One execution of a span. Does nothing if gati is not running.
 
@@ -34,50 +38,60 @@ class _SpanExecution:
     exceptions with which a generator ends normally.
     """
 
-    __slots__ = ("_end_signals", "_span", "_token")
+    __slots__ = ("_end_signals", "output", "span")
 
-    def __init__(self, kind: str, name: str, inputs: Any, end_signals: tuple[type[BaseException], ...] = ()) -> None:
+    def __init__(
+        self, kind: str, name: str, inputs: Any, end_signals: tuple[type[BaseException], ...] = (), output: Any = None
+    ) -> None:
         self._end_signals = end_signals
-        self._span: OpenSpan | None = None
-        self._token: Token[OpenSpan | None] | None = None
+        self.output = output
+        self.span: OpenSpan | None = None
         if (recorder := current.recorder) is not None:
             with guard("span"):
-                self._span = recorder.span_started(kind, name, inputs)
+                self.span = recorder.span_started(kind, name, inputs)
 
     def __enter__(self) -> None:
-        if self._span is not None:
-            features_used.any = True
-            self._token = current_span.set(self._span)
+        self.open(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        token, self._token = self._token, None
-        if token is not None:
-            try:
-                current_span.reset(token)
-            except ValueError:
-                pass  # closed in another context than the one it was entered in, which no longer exists
+        self.close(self, error)
+
+    def open(self, owner: object) -> None:
+        """Make this the current span, as a block of `owner`."""
+        if self.span is not None:
+            features_used.any = True
+        _set_current_span(_open_executions.enter(owner, self))
+
+    def close(self, owner: object, error: BaseException | None) -> None:
+        """End the block of `owner`; record the exception with which it ended."""
+        if (left := _open_executions.leave(owner)) is not None:
+            _set_current_span(left[1])
         if error is not None and not isinstance(error, self._end_signals):
             self.fail(error)
 
     def end(self, output: Any) -> None:
         """Record that the span succeeded."""
-        if self._span is not None and (recorder := current.recorder) is not None:
+        if self.span is not None and (recorder := current.recorder) is not None:
             with guard("span"):
-                recorder.run_ended(output, self._span.id)
+                recorder.run_ended(output, self.span.id)
 
     def fail(self, error: BaseException) -> None:
         """Record that the span failed. The caller re-raises the exception."""
-        if self._span is not None and (recorder := current.recorder) is not None:
+        if self.span is not None and (recorder := current.recorder) is not None:
             with guard("span"):
-                recorder.run_failed(error, self._span.id, {})
+                recorder.run_failed(error, self.span.id, {})
+
+
+def _set_current_span(executions: list[_SpanExecution]) -> None:
+    current_span.set(next((found.span for found in reversed(executions) if found.span is not None), None))
 
 
 class span:  # noqa: N801 - reads as a statement: `with observe.span("rank"):`
     """Record a block of code as a step of the conversation; a sync and async context manager.
 
-    Set the attribute `output` inside the block to record a result.
+    Several threads and tasks may enter one object at once; each entry is a step of its own.
 
     Args:
         name: the name of the step.
@@ -89,22 +103,41 @@ class span:  # noqa: N801 - reads as a statement: `with observe.span("rank"):`
         self.name = name
         self.input = input
         self.kind = kind
-        self.output: Any = None
-        self._running: list[_SpanExecution] = []
+        self._initial_output: Any = None
+        self._last_output: Any = None
+        self._entered: list[_SpanExecution] = []
+
+    @property
+    def output(self) -> Any:
+        """The result to record. Set it inside the block; each entry of the object has its own."""
+        execution = _open_executions.innermost(self)
+        return self._last_output if execution is None else execution.output
+
+    @output.setter
+    def output(self, value: Any) -> None:
+        self._last_output = value
+        if (execution := _open_executions.innermost(self)) is not None:
+            execution.output = value
+        else:
+            self._initial_output = value
 
     def __enter__(self) -> Self:
-        execution = _SpanExecution(self.kind, self.name, self.input)
-        execution.__enter__()
-        self._running.append(execution)
+        execution = _SpanExecution(self.kind, self.name, self.input, output=self._initial_output)
+        self._entered.append(execution)
+        execution.open(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        execution = self._running.pop()
-        execution.__exit__(kind, error, trace)
+        execution = _open_executions.innermost(self)
+        if execution is None:  # entered in another context, which cannot be restored from here
+            execution = self._entered[-1]
+            execution.output = self._last_output
+        self._entered.remove(execution)
+        execution.close(self, error)
         if error is None:
-            execution.end(self.output)
+            execution.end(execution.output)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -190,63 +223,39 @@ def _around_coroutine(function: Callable[..., Any], kind: str, name: str) -> Cal
     return run
 
 
-def _around_generator(function: Callable[..., Any], kind: str, name: str) -> Callable[..., Any]:
-    def run(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        execution = _start_execution(function, kind, name, args, kwargs, StopIteration)
-        inner: Generator[Any, Any, Any] = function(*args, **kwargs)
-        items: list[Any] = []
-        resume: Callable[[], Any] = functools.partial(next, inner)
-        while True:
-            try:
-                # Only while the generator's code runs; between its steps the caller's code runs.
-                with execution:
-                    item = resume()
-            except StopIteration as stop:
-                execution.end(_join_items(items))
-                return stop.value
-            if len(items) < _MAX_ITEMS:
-                items.append(item)
-            try:
-                sent = yield item
-            except GeneratorExit as closed:
-                execution.fail(closed)
-                inner.close()
-                raise
-            except BaseException as thrown:  # noqa: BLE001 - any exception is passed on to the wrapped generator
-                resume = functools.partial(inner.throw, thrown)
-            else:
-                resume = functools.partial(inner.send, sent)
+class _SpanSteps(GeneratorSteps):
+    """Records a generator as one span whose output is its items."""
 
-    return run
+    def __init__(self, execution: _SpanExecution) -> None:
+        self._execution = execution
+        self._items: list[Any] = []
+
+    def enclose(self) -> _SpanExecution:
+        return self._execution
+
+    def on_item(self, item: Any) -> None:
+        if len(self._items) < _MAX_ITEMS:
+            self._items.append(item)
+
+    def on_end(self) -> None:
+        self._execution.end(_join_items(self._items))
+
+    def on_close(self, closed: GeneratorExit) -> None:
+        self._execution.fail(closed)
+
+
+def _around_generator(function: Callable[..., Any], kind: str, name: str) -> Callable[..., Any]:
+    def begin(args: Any, kwargs: Any) -> GeneratorSteps:
+        return _SpanSteps(_start_execution(function, kind, name, args, kwargs, StopIteration))
+
+    return around_generator(function, begin)
 
 
 def _around_async_generator(function: Callable[..., Any], kind: str, name: str) -> Callable[..., Any]:
-    async def run(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        execution = _start_execution(function, kind, name, args, kwargs, StopAsyncIteration)
-        inner: AsyncGenerator[Any, Any] = function(*args, **kwargs)
-        items: list[Any] = []
-        resume: Callable[[], Any] = inner.__anext__
-        while True:
-            try:
-                with execution:
-                    item = await resume()
-            except StopAsyncIteration:
-                execution.end(_join_items(items))
-                return
-            if len(items) < _MAX_ITEMS:
-                items.append(item)
-            try:
-                sent = yield item
-            except GeneratorExit as closed:
-                execution.fail(closed)
-                await inner.aclose()
-                raise
-            except BaseException as thrown:  # noqa: BLE001 - any exception is passed on to the wrapped generator
-                resume = functools.partial(inner.athrow, thrown)
-            else:
-                resume = functools.partial(inner.asend, sent)
+    def begin(args: Any, kwargs: Any) -> GeneratorSteps:
+        return _SpanSteps(_start_execution(function, kind, name, args, kwargs, StopAsyncIteration))
 
-    return run
+    return around_async_generator(function, begin)
 
 
 def _join_items(items: list[Any]) -> Any:

@@ -54,9 +54,15 @@ def enclosing_run(config: Any) -> Any:
     return getattr(config.get("callbacks"), "parent_run_id", None)
 
 
+def runtime_context(configurable: Any) -> Any:
+    """Return the `context` with which a LangGraph graph was called, given the `configurable` of a node; else None."""
+    # The key is private, and newer than the oldest supported LangGraph. Without it: no user id from `context`.
+    return getattr(configurable.get("__pregel_runtime"), "context", None)
+
+
 RUN_TYPE = "run_type"
-"""Keyword of `on_chain_start` that distinguishes prompts and parsers from other chains. Without it: no prompt
-templates and no template variables."""
+"""Keyword of `on_chain_start` that distinguishes prompts, parsers and decision models from other chains. Without it: no
+prompt templates, no template variables, and decision models are chains."""
 
 DEFERS_INPUTS = "defers_inputs"
 
@@ -78,6 +84,7 @@ RUN_MARKERS = {
     "langgraph_node": "node names in prompt ids; functional API tasks as steps",
     "langgraph_step": "the step number of a task",
     "langgraph_checkpoint_ns": "tasks as steps; the attempt number of a node's run",
+    "langgraph_auth_user_id": "the user that LangGraph Server authenticated, if nothing else names one",
     "load_history": "history reads of `RunnableWithMessageHistory`",
     "ls_integration": "recognition of a graph none of whose nodes ran",
     "ls_provider": "provider and price of models that do not name their provider",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gati.langchain.snapshot import IMMUTABLE_TYPES, take_snapshot
+from gati.langchain._compat import runtime_context
+from gati.langchain.snapshot import IMMUTABLE_TYPES, own_field, take_snapshot
 from gati.trace.records import IDENTITY_KEYS
 
 NODE_TAG = "graph:step:"
@@ -58,12 +59,17 @@ def _tool_name(tool: Any) -> str:
     return str(name or tool.get("name") or tool.get("type") or "")
 
 
-def identity_of_config(config: Any) -> dict[str, Any] | None:
-    """Return the ids in the `configurable` of a running config; None without a `configurable`."""
-    configurable = config.get("configurable") if config else None
-    if configurable is None:
-        return None
-    return {key: take_snapshot(configurable[key]) for key in IDENTITY_KEYS if key in configurable}
+def identity_of_config(config: Any) -> dict[str, Any]:
+    """Return the ids in the `configurable` of a running config, and those in LangGraph's runtime `context`."""
+    configurable = config.get("configurable")
+    if not configurable:
+        return {}
+    ids = {key: take_snapshot(configurable[key]) for key in IDENTITY_KEYS if key in configurable}
+    if (context := runtime_context(configurable)) is not None:
+        for key in IDENTITY_KEYS:
+            if key not in ids and (value := own_field(context, key)) is not None:
+                ids[key] = take_snapshot(value)
+    return ids
 
 
 def text_of_token(token: Any) -> str:

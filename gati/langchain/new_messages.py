@@ -23,7 +23,7 @@ from gati.langchain.authors import (
 )
 from gati.langchain.bounded_set import BoundedSet
 from gati.langchain.message_snapshot import ROLE_BY_CLASS, role_in, snapshot_message
-from gati.langchain.snapshot import IMMUTABLE_TYPES, instance_dict, is_command, take_snapshot
+from gati.langchain.snapshot import IMMUTABLE_TYPES, instance_dict, is_command, is_overwrite, take_snapshot
 from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES
 
 STATE_BUDGET = 500
@@ -31,6 +31,8 @@ STATE_BUDGET = 500
 millisecond for any state. A string counts as one value, whatever its length."""
 MAX_IMPORTED_MESSAGES = 2_000
 """Maximum number of messages imported from a history that predates gati."""
+MAX_RECEIVED_MESSAGES = 50
+"""Maximum number of messages copied from an input that ends with an answer and has no user message."""
 MAX_COMMANDS = 50
 """Maximum number of commands of one node that are inspected; a longer list is copied like any other list."""
 
@@ -161,6 +163,8 @@ def _snapshot_mapping(pairs: dict[Any, Any], select: Callable[[Any, Any], list[A
         return copied
     plain, histories = {}, {}
     for key, item in list(pairs.items()):  # `list` is atomic; another thread may modify the dict
+        if is_overwrite(item):
+            item = item.value
         messages = None if type(item) in IMMUTABLE_TYPES else as_message_list(item)
         if messages is None:
             plain[key] = item
@@ -192,21 +196,22 @@ def all_messages_of_input(messages: Any, seen: BoundedSet) -> list[Any]:
 def new_messages_of_input(messages: Any, seen: BoundedSet, whole: bool = False) -> list[Any]:
     """Return the new messages of a turn's input, and remember the persons' messages among them.
 
-    New are all messages if `whole`, else those after the last answer. Answers at the end, after which the model shall
-    continue, do not count.
+    New are all messages if `whole`, else those after the last answer. A list that ends with an answer contributes the
+    messages from its last user message on: they show which answers the turn received and did not make, and the
+    question before a prefilled answer.
     """
     new: list[Any] = []
-    answers_only = True
+    is_complete = not whole and _ends_with_question(messages)
     for item in reversed(messages):
         class_role = ROLE_BY_CLASS[type(item)]
         role = class_role or role_of(item)
         is_agent = class_role is not None and role in USER_ROLES and is_agents(item.__dict__, seen)
-        if is_agent or (role in ASSISTANT_ROLES and not (answers_only and _is_prefilled(item, seen))):
-            if not whole:
-                break
-        elif role in USER_ROLES:
+        is_answer = is_agent or role in ASSISTANT_ROLES
+        if not whole and is_answer and (is_complete or len(new) >= MAX_RECEIVED_MESSAGES):
+            break
+        if role in USER_ROLES and not is_agent:
+            is_complete = True
             remember_person(item, seen)
-        answers_only = answers_only and role in ASSISTANT_ROLES
         if class_role is None:
             new.append(take_snapshot(item))
         else:
@@ -215,6 +220,12 @@ def new_messages_of_input(messages: Any, seen: BoundedSet, whole: bool = False) 
             break
     new.reverse()
     return new
+
+
+def _ends_with_question(messages: Any) -> bool:
+    """Return False if the last message is an answer."""
+    last = messages[-1]
+    return (ROLE_BY_CLASS[type(last)] or role_of(last)) not in ASSISTANT_ROLES
 
 
 def new_messages_of_output(messages: Any, seen: BoundedSet) -> list[Any]:

@@ -22,6 +22,8 @@ from gati.langchain.callback_args import (
     text_of_stream_event,
     text_of_token,
 )
+from gati.langchain.decisions import LLM, decision_call, decision_result
+from gati.langchain.history import repeated_history
 from gati.langchain.message_snapshot import (
     ROLE_BY_CLASS,
     snapshot_message,
@@ -48,6 +50,7 @@ from gati.trace.records import (
     ErrorInfo,
     FirstToken,
     GraphState,
+    HistoryRead,
     Message,
     ModelCall,
     ModelResult,
@@ -60,10 +63,10 @@ from gati.trace.records import (
 OPEN_RUNS = 100_000
 """Maximum number of open runs, so that runs that never end cannot fill the memory."""
 
-ROOT, NODE, COUNT_HISTORY, NEEDS_IDENTITY, PROMPT, NO_INPUT = 1, 2, 4, 8, 16, 32
+ROOT, NODE, COUNT_HISTORY, NEEDS_IDENTITY, PROMPT, NEEDS_STATE, DECISION_MODEL, NO_INPUT = 1, 2, 4, 8, 16, 32, 64, 128
 """Flags of an open run: it is a root; it is a graph node; it loads a history whose length is recorded; its
-`configurable`, which only its children can read, may name the user; it is a prompt; it is a root without input, which
-continues a thread."""
+`configurable`, which only its children can read, may name the user; it is a prompt; its first node will receive the
+state that a checkpoint brought; it is a decision model; it is a root without input, which continues a thread."""
 
 _new = tuple.__new__
 """Creates a NamedTuple at half the cost of calling its class."""
@@ -75,7 +78,7 @@ class _EventTexts(list[str]):
     """Streamed text of a model that reports no tokens, collected from the events of the streaming protocol."""
 
 
-_KINDS = frozenset({"prompt", "parser"})
+_KINDS = frozenset({"prompt", "parser", "model"})
 """Values of `run_type` that are recorded as a kind of their own; all other chains have the kind `chain`."""
 
 
@@ -124,21 +127,34 @@ class Recorder:
                 return
             parent, parent_flags = admitted
         kind, name = more.get(RUN_TYPE), more.get("name") or component_name(serialized)
-        flags, copied, template = 0, None, None
+        flags, copied, extra, reads_history = 0, None, None, False
         if kind == "prompt":
-            flags, template = PROMPT, template_of(serialized)
+            flags, extra = PROMPT, template_of(serialized)
             copied = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
+        elif kind == LLM:
+            flags, kind = DECISION_MODEL, "model"
+            copied = self._guarded(decision_call, inputs)
         elif parent_flags is None:
-            if inputs is None:
-                flags = NO_INPUT
-            elif not is_input_deferred(inputs, more):
-                copied = self._guarded(self._snapshot_root_input, inputs, metadata)
+            flags = NEEDS_STATE if inputs is not None else NEEDS_STATE | NO_INPUT
+            if not is_input_deferred(inputs, more):
+                conversation = self._conversation_of(metadata)
+                select = all_messages_of_input if self._is_new_conversation(conversation) else new_messages_of_input
+                copied = self._guarded(snapshot_state, inputs, select, self.known_answers)
+                reads_history = not conversation
         elif (metadata and metadata.get("langgraph_node") == name) or is_graph_node(tags):
             flags = NODE
+            if parent_flags & NEEDS_STATE and parent is not None:
+                parent_flags &= ~NEEDS_STATE
+                self.open_runs[parent.int] = parent_flags
+                extra = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
         elif name == _HISTORY_RUN:
             flags = COUNT_HISTORY
+        elif not parent_flags & NODE:
+            flags = NEEDS_STATE  # it may be a graph that a chain or a step calls
         kind = kind if kind in _KINDS else "chain"
-        self._record_start(kind, run_id, parent, parent_flags, name, copied, tags, metadata, template, flags)
+        self._record_start(kind, run_id, parent, parent_flags, name, copied, tags, metadata, extra, flags)
+        if reads_history:
+            self._put_history(run_id, inputs)
 
     def model_started(
         self,
@@ -155,8 +171,10 @@ class Recorder:
             return
         parent, parent_flags = admitted
         call: ModelCall | None = None
+        conversation: str | None = None
         try:
-            whole = parent_flags is None and self._is_new_conversation(metadata)
+            conversation = self._conversation_of(metadata) if parent_flags is None else None
+            whole = conversation is not None and self._is_new_conversation(conversation)
             if isinstance(messages, str):
                 call = ModelCall((), (Message("human", messages),), 1, invocation_parameters(more))
             else:
@@ -166,6 +184,8 @@ class Recorder:
             self._report("model_started", error)
         name = more.get("name") or component_name(serialized)
         self._record_start("model", run_id, parent, parent_flags, name, call, tags, metadata)
+        if conversation == "":
+            self._put_history(run_id, messages)
 
     def tool_started(
         self,
@@ -182,7 +202,8 @@ class Recorder:
             return
         inputs = more.get("inputs")
         copied = self._guarded(take_snapshot, text if inputs is None else inputs)
-        name = more.get("name") or component_name(serialized)
+        # Not the run's name (`run_name`), which is a label: the model asks for the tool by its own.
+        name = component_name(serialized) or more.get("name") or ""
         self._record_start("tool", run_id, *admitted, name, copied, tags, metadata, more.get("tool_call_id"))
 
     def retriever_started(
@@ -220,6 +241,8 @@ class Recorder:
                 self._report("snapshot_state", error)
         elif flags & PROMPT:
             output = self._guarded(snapshot_prompt_output, outputs)
+        elif flags & DECISION_MODEL:
+            output = self._guarded(decision_result, outputs)
         elif flags & COUNT_HISTORY:
             output = len(outputs) if isinstance(outputs, list) else None
         elif flags & ROOT:
@@ -227,6 +250,7 @@ class Recorder:
             output = self._guarded(snapshot_state, outputs, select, self.known_answers)
         if inputs is not None and flags & ROOT:
             copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
+            self._put_history(run_id, inputs)
         self.put(_new(RunEnded, (run_id, at, output, copied_inputs)))
 
     def model_ended(self, response: Any, run_id: UUID, parent: UUID | None = None) -> None:
@@ -273,8 +297,12 @@ class Recorder:
         copied_inputs = None
         if inputs is not None and flags & ROOT:
             copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
+            self._put_history(run_id, inputs)
         info = self._guarded(error_info, error) or ErrorInfo(type(error).__name__, "")
-        self.put(RunFailed(run_id, at, info, output, copied_inputs))
+        streamed = None
+        if flags & ROOT and self.streamed_tokens:
+            streamed = {key: len(pieces) for key, pieces in list(self.streamed_tokens.items())}
+        self.put(RunFailed(run_id, at, info, output, copied_inputs, streamed))
 
     # -- during a run ---------------------------------------------------------------------
 
@@ -363,6 +391,12 @@ class Recorder:
             return span.id
         return run
 
+    def enclosing_identity(self) -> dict[str, Any] | None:
+        """Return the ids in the running config; None if it belongs to no open run, as one that a server sets."""
+        config = running_config.get()
+        run: UUID | None = enclosing_run(config)
+        return identity_of_config(config) if run is not None and run.int in self.open_runs else None
+
     def _record_start(
         self, kind: str, run_id: UUID, parent: UUID | None, parent_flags: int | None, name: str, inputs: Any, tags: Any,
         metadata: Any, extra: Any = None, flags: int = 0,
@@ -375,10 +409,10 @@ class Recorder:
                 flags |= NEEDS_IDENTITY
         elif parent_flags & NEEDS_IDENTITY:
             # LangGraph sets the running config after a node's start, so the node's children read it.
-            configurable = identity_of_config(running_config.get())
-            if configurable is None:
+            configurable = self.enclosing_identity()
+            if not configurable:
                 flags |= NEEDS_IDENTITY
-            elif parent is not None:
+            if configurable is not None and parent is not None:
                 self.open_runs[parent.int] = parent_flags & ~NEEDS_IDENTITY
         self.open_runs[run_id.int] = flags
         if len(self.open_runs) > OPEN_RUNS:
@@ -392,22 +426,27 @@ class Recorder:
             self.streamed_tokens.pop(key, None)
         return self.open_runs.pop(key, 0)
 
-    def _snapshot_root_input(self, inputs: Any, metadata: Any) -> Any:
-        select = all_messages_of_input if self._is_new_conversation(metadata) else new_messages_of_input
-        return snapshot_state(inputs, select, self.known_answers)
+    def _put_history(self, run_id: UUID, inputs: Any) -> None:
+        """Record which history the input of a root without a conversation id repeats."""
+        history = self._guarded(repeated_history, inputs)
+        if history is not None:
+            self.put(HistoryRead(run_id, history))
 
-    def _is_new_conversation(self, metadata: Any) -> bool:
+    def _is_new_conversation(self, conversation: str) -> bool:
         """Return True if a root is the first run seen of its conversation."""
-        scope = current_scope.get()
-        conversation = scope.conversation_id if scope else None
-        for key in CONVERSATION_KEYS:
-            conversation = conversation or (metadata or {}).get(key)
-        conversation = str(conversation or self.default_conversation or "")
         # Without an id the turn is its own conversation, so it has no earlier history to import.
         is_new = bool(conversation) and conversation not in self.known_conversations
         if is_new:
             self.known_conversations.add(conversation)
         return is_new
+
+    def _conversation_of(self, metadata: Any) -> str:
+        """Return the id that a scope, the metadata of a root or `init` names; "" without one."""
+        scope = current_scope.get()
+        conversation = scope.conversation_id if scope else None
+        for key in CONVERSATION_KEYS:
+            conversation = conversation or (metadata or {}).get(key)
+        return str(conversation or self.default_conversation or "")
 
     def _model_result(self, response: Any) -> ModelResult:
         answers = []

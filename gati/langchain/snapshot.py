@@ -21,7 +21,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from gati.trace.records import COMMAND, ErrorInfo
+from gati.trace.records import COMMAND, ErrorInfo, ObjectName
 
 BUDGET = 2_000
 """Maximum number of values copied by one snapshot. Further values are counted, not copied."""
@@ -172,6 +172,8 @@ def _copy_dataclass(slots: tuple[tuple[str, Any], ...], copier: Copier, value: A
             pairs.append((name, slot.__get__(value)))
         elif name in own:
             pairs.append((name, own[name]))
+    if is_overwrite(value):
+        return copier.copy(value.value, depth)
     copied = copier.mapping(pairs, len(pairs), depth)
     # A copied command looks like data; the key tells the assembler that it is control flow.
     return {COMMAND: copied} if is_command(value) else copied
@@ -184,6 +186,19 @@ def instance_dict(value: Any) -> dict[str, Any]:
     except AttributeError:
         return {}
     return own if type(own) is dict else {}
+
+
+def own_field(value: Any, name: str) -> Any:
+    """Return a field of a dict, a pydantic model or a dataclass, without calling the user's code; else None."""
+    kind = type(value)
+    if issubclass(kind, dict):
+        return dict.get(value, name)
+    if (slot := _slot_descriptor(kind, name)) is not None:
+        try:
+            return slot.__get__(value)
+        except AttributeError:
+            return None
+    return instance_dict(value).get(name)
 
 
 def _copy_enum(copier: Copier, value: Any, depth: int) -> Any:
@@ -267,10 +282,16 @@ def is_command(value: Any) -> bool:
     return kind.__name__ == "Command" and kind.__module__ == "langgraph.types"
 
 
-def describe_type(value: Any) -> str:
+def is_overwrite(value: Any) -> bool:
+    """Return True for LangGraph's `Overwrite`, which wraps a value that replaces a reducer's."""
+    kind = type(value)
+    return kind.__name__ == "Overwrite" and kind.__module__ == "langgraph.types"
+
+
+def describe_type(value: Any) -> ObjectName:
     """Return the name of an object's type, which replaces an object that cannot be copied: `<module.Class>`."""
     kind = type(value)
-    return f"<{kind.__module__}.{kind.__qualname__}>"
+    return ObjectName(f"<{kind.__module__}.{kind.__qualname__}>")
 
 
 _INTERRUPTS = ("GraphInterrupt", "NodeInterrupt")
@@ -287,6 +308,8 @@ def error_info(error: BaseException) -> ErrorInfo:
         names = {base.__name__ for base in kind.__mro__}
         if "ParentCommand" in names:
             return ErrorInfo(kind.__name__, "", "parent_command")
+        if "GraphDrained" in names:
+            return ErrorInfo(kind.__name__, "", "drained", take_snapshot(instance_dict(error).get("reason")))
         if not names.isdisjoint(_INTERRUPTS):
             return ErrorInfo(kind.__name__, "", "interrupt", take_snapshot(error.args[0] if error.args else None))
     return ErrorInfo(kind.__name__, text, _control_flow_of(error))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from langchain_core.embeddings import Embeddings
 from langgraph.store.base import BaseStore, GetOp, ListNamespacesOp, Op, PutOp, SearchOp
 
+from gati.langchain.snapshot import instance_dict
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
@@ -42,31 +44,35 @@ class TracedEmbeddings(Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Call the wrapped object."""
-        with self._span("embed_documents", kind="embedding", input={"texts": texts}) as step:
+        with self._open_span("embed_documents", texts=texts) as step:
             vectors = self._inner.embed_documents(texts)
             step.output = _vector_sizes(vectors)
         return vectors
 
     def embed_query(self, text: str) -> list[float]:
         """Call the wrapped object."""
-        with self._span("embed_query", kind="embedding", input={"text": text}) as step:
+        with self._open_span("embed_query", text=text) as step:
             vector = self._inner.embed_query(text)
             step.output = _vector_sizes([vector])
         return vector
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """Call the wrapped object."""
-        with self._span("embed_documents", kind="embedding", input={"texts": texts}) as step:
+        with self._open_span("embed_documents", texts=texts) as step:
             vectors = await self._inner.aembed_documents(texts)
             step.output = _vector_sizes(vectors)
         return vectors
 
     async def aembed_query(self, text: str) -> list[float]:
         """Call the wrapped object."""
-        with self._span("embed_query", kind="embedding", input={"text": text}) as step:
+        with self._open_span("embed_query", text=text) as step:
             vector = await self._inner.aembed_query(text)
             step.output = _vector_sizes([vector])
         return vector
+
+    def _open_span(self, name: str, **given: Any) -> AbstractContextManager[RecordedSpan]:
+        model = _model_name(self._inner)
+        return self._span(name, kind="embedding", input={"model": model, **given} if model else given)
 
     def __getattr__(self, name: str) -> Any:
         return _wrapped_attribute(self, name)
@@ -121,6 +127,15 @@ def _wrapped_attribute(wrapper: Any, name: str) -> Any:
     if name == "_inner" or (name.startswith("__") and name.endswith("__")):
         raise AttributeError(name)
     return getattr(wrapper._inner, name)
+
+
+_MODEL_ATTRIBUTES = ("model", "model_name", "model_id", "deployment", "deployment_name")
+
+
+def _model_name(embeddings: Embeddings) -> str | None:
+    """Return the name of an embeddings model, which each integration keeps in an attribute of its own."""
+    own = instance_dict(embeddings)
+    return next((name for key in _MODEL_ATTRIBUTES if type(name := own.get(key)) is str and name), None)
 
 
 def _vector_sizes(vectors: list[list[float]]) -> dict[str, int]:

@@ -11,31 +11,34 @@ from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
-from gati.events import Event, Item
+from gati.events import Action, Item
+from gati.trace.authorship import is_part_of_conversation, is_state_update
+from gati.trace.conversation_lookup import complete_action, complete_manual_event, conversation_of
 from gati.trace.conversation_state import ConversationStates
+from gati.trace.cut_off_turns import CutOffTurns
 from gati.trace.records import (
     Custom,
     FirstToken,
     Gap,
     GraphState,
+    HistoryRead,
     ManualEvent,
     Record,
     RunEnded,
     RunFailed,
     RunStarted,
 )
-from gati.trace.run_tree import Run, Trace, appended
-from gati.trace.turn_builder import TurnBuilder, complete_manual_event, conversation_of
+from gati.trace.run_tree import Run, Trace, appended, split_off_open_work
+from gati.trace.turn_builder import TurnBuilder
+from gati.trace.turn_ids import RepeatedIds, new_trace
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from gati.events import Conversation, Prompt, Turn
+    from gati.events import Conversation, Prompt
     from gati.options import Settings
+    from gati.trace.records import Scope
 
-LINGER_NS = 2_000_000_000
-"""Time that a trace whose root was cut off waits for its open runs: a stream closed early ends its
-children after the root, and a cancelled call never ends."""
 _PARTS_OF_CHAINS = frozenset({"prompt", "parser"})
 """Kinds of roots that are not turns: a prompt rendered or an answer parsed outside of a chain."""
 REMEMBERED_RUNS = 20_000
@@ -49,6 +52,11 @@ class Assembler:
         settings: the options of `init`.
         on_abandoned: called with the id of each run that had not ended when its turn was returned.
         report_error: called with a place and an exception when a value of the user's is invalid.
+        on_missing_id: called for each turn without a conversation id.
+
+    Attributes:
+        outside_conversation: number of root runs that were not delivered, because they were work
+            outside any conversation.
     """
 
     def __init__(
@@ -56,10 +64,12 @@ class Assembler:
         settings: Settings,
         on_abandoned: Callable[[UUID], object] = lambda run_id: None,
         report_error: Callable[[str, Exception], object] = lambda place, error: None,
+        on_missing_id: Callable[[], object] = lambda: None,
     ) -> None:
         self.settings = settings
         self.on_abandoned = on_abandoned
         self.report_error = report_error
+        self.on_missing_id = on_missing_id
         self.turn_timeout_ns = int(settings.turn_timeout * 1e9)
         self.states = ConversationStates()
         self._incremental = settings.submission == "incremental"
@@ -68,10 +78,12 @@ class Assembler:
         self._traces: dict[int, Trace] = {}
         self._builders: dict[int, TurnBuilder] = {}
         self._ended: OrderedDict[int, tuple[str, Conversation]] = OrderedDict()
-        self._lingering: dict[int, Trace] = {}
+        self._lingering = CutOffTurns(settings)
+        self._repeated_ids = RepeatedIds()
         self._offset = time_ns() - perf_counter_ns()
         self._finished: list[Item] = []
         self._gap_until = 0
+        self.outside_conversation = 0
         self._handlers: dict[type, Callable[[Any], None]] = {
             RunStarted: self._on_started,
             RunEnded: self._on_ended,
@@ -79,6 +91,7 @@ class Assembler:
             FirstToken: self._on_first_token,
             Custom: self._on_custom,
             GraphState: self._on_graph_state,
+            HistoryRead: self._on_history_read,
             ManualEvent: self._on_manual_event,
             Gap: self._on_gap,
         }
@@ -101,7 +114,7 @@ class Assembler:
 
     def tick(self, now: int) -> list[Item]:
         """Return the turns that have timed out; `now` is `perf_counter_ns`."""
-        for trace in [t for t in self._lingering.values() if now - t.last_record_at > LINGER_NS]:
+        for trace in self._lingering.expired(now):
             self._finish(trace)
         for trace in [t for t in self._traces.values() if now - t.last_record_at > self.turn_timeout_ns]:
             self._finish(trace)
@@ -109,7 +122,7 @@ class Assembler:
 
     def settle(self) -> list[Item]:
         """Return every turn whose root has ended, even if runs below it have not."""
-        for trace in list(self._lingering.values()):
+        for trace in self._lingering.all():
             self._finish(trace)
         return self._take_finished()
 
@@ -124,28 +137,48 @@ class Assembler:
 
     def _on_started(self, record: RunStarted) -> None:
         key = record.run_id.int
-        if key in self._runs or key in self._ended:
-            return
+        known = self._runs.get(key)
+        if known is not None and known.ended is None:
+            return  # a second handler reports the same run
         parent_id = record.parent_id
         parent = self._runs.get(parent_id.int) if parent_id is not None else None
         run = Run(record, parent)
+        if known is not None or key in self._ended:
+            run.renamed = self._repeated_ids.rename(run.id)
         if parent is None:
             ended_turn = self._ended.get(parent_id.int) if parent_id is not None else None
             if parent_id is not None and ended_turn is None and record.at < self._gap_until:
                 return  # its parent was lost in the gap, and a turn is delivered whole or not at all
-            trace = Trace(run, record.scope, self._offset)
-            trace.ended_turn = ended_turn
-            self._traces[key] = trace
+            if known is not None and known.trace.root is known:
+                self._finish(known.trace)
+            trace = self._start_trace(run, record.scope, ended_turn)
         else:
             trace = parent.trace
             parent.children = appended(parent.children, run)
             trace.open += 1
             trace.size += 1
             trace.last_record_at = record.at
-            if trace.configurable is None:
-                trace.configurable = record.configurable
-        run.trace = trace
+            run.trace = trace
+            self._add_identity(trace, record.configurable)
         self._runs[key] = run
+
+    def _start_trace(self, root: Run, scope: Scope | None, ended_turn: tuple[str, Conversation] | None) -> Trace:
+        trace = root.trace = new_trace(root, scope, self._offset)
+        trace.ended_turn = ended_turn
+        self._traces[root.id.int] = trace
+        self._settle_before(trace)
+        return trace
+
+    def _add_identity(self, trace: Trace, configurable: dict[str, Any] | None) -> None:
+        """Add ids that were not known when the trace began."""
+        if configurable:
+            trace.configurable = {**configurable, **(trace.configurable or {})}
+            self._settle_before(trace)
+
+    def _settle_before(self, trace: Trace) -> None:
+        """Finish earlier turns of the same conversation that were cut off. The next turn must not overtake them."""
+        for earlier in self._lingering.before(trace):
+            self._finish(earlier)
 
     def _on_ended(self, record: RunEnded) -> None:
         run = self._runs.get(record.run_id.int)
@@ -162,6 +195,9 @@ class Assembler:
             return
         run.error = record.error
         run.output = record.output
+        if run is run.trace.root and record.streamed is not None:
+            for below in run.walk():
+                below.pieces_read = record.streamed.get(below.id.int)
         if record.inputs is not None and run.inputs is None:
             run.inputs, run.streamed = record.inputs, True
         self._close(run, record.at)
@@ -189,17 +225,35 @@ class Assembler:
         elif record.status not in trace.pauses:
             trace.pauses.append(record.status)
 
+    def _on_history_read(self, record: HistoryRead) -> None:
+        run = self._runs.get(record.run_id.int)
+        if run is not None:
+            run.trace.history = record.history
+
     def _on_manual_event(self, record: ManualEvent) -> None:
         item = record.item
         run = self._runs.get(record.run_id.int) if record.run_id is not None else None
-        if not isinstance(item, Event):
-            self._finished.append(item)
+        if isinstance(item, Action):
+            self._on_action(item, record, run)
         elif run is not None and not item.conversation_id and not item.run_id:
             run.manual_events = appended(run.manual_events, item)
         else:
             self._finished.append(complete_manual_event(item, record.scope, self.settings))
 
+    def _on_action(self, action: Action, record: ManualEvent, run: Run | None) -> None:
+        """Deliver an action, if it belongs to the conversation of a run after the run's turn."""
+        ended_turn = self._ended.get(record.run_id.int) if record.run_id is not None else None
+        if run is not None:
+            self._add_identity(run.trace, record.configurable)
+            run.trace.actions = appended(run.trace.actions, action)
+        elif ended_turn is not None:
+            self._finished.append(complete_action(action, ended_turn[1]))
+        elif record.run_id is None or action.endpoint != "ratings":
+            self._finished.append(action)
+
     def _on_gap(self, record: Gap) -> None:
+        for trace in self._traces.values():
+            self._deliver_actions(trace, conversation_of(trace, self.settings, self._read_prompt))
         for container in (self._traces, self._builders, self._lingering, self._runs):
             container.clear()
         self._gap_until = perf_counter_ns() + self.turn_timeout_ns
@@ -216,9 +270,11 @@ class Assembler:
                 self._finish(trace)
         elif run is trace.root:
             if run.error is None and not run.streamed:
-                self._finish(trace, self._split_off_open_work(trace))
+                open_work = split_off_open_work(trace)
+                self._traces.update((later.root.id.int, later) for later in open_work)
+                self._finish(trace, open_work)
             else:
-                self._lingering[run.id.int] = trace
+                self._lingering.add(trace)
         elif self._incremental and trace.root.ended is None and trace.ended_turn is None:
             self._deliver_part(trace, run)
 
@@ -229,6 +285,8 @@ class Assembler:
             top = top.parent
         if top.ended is None or any(below.ended is None for below in top.walk()):
             return
+        if trace.root.inputs is None and not trace.is_graph:
+            return  # a streamed chain: its input, which may continue a conversation, arrives with its end
         key = trace.root.id.int
         builder = self._builders.get(key)
         if builder is None:
@@ -238,38 +296,24 @@ class Assembler:
             part.partial = True
             self._finished.append(part)
 
-    def _split_off_open_work(self, trace: Trace) -> list[Trace]:
-        """Move the open runs of a trace whose root succeeded into traces of their own, and return these.
-
-        A task that the root did not await becomes a later part of the turn.
-        """
-        traces = []
-        for run in list(trace.root.walk()):
-            if run.ended is None and run.parent is not None and all(r.ended is not None for r in run.ancestors()):
-                run.parent.children.remove(run)
-                run.parent = None
-                traces.append(Trace(run, trace.scope, trace.offset))
-        for later in traces:
-            self._traces[later.root.id.int] = later
-            later.size = later.open = 0
-            for run in later.root.walk():
-                run.trace = later
-                later.size += 1
-                later.open += run.ended is None
-            trace.size -= later.size
-            trace.open -= later.open
-            later.last_record_at = trace.last_record_at
-        return traces
-
     def _finish(self, trace: Trace, open_work: Sequence[Trace] = ()) -> None:
         key = trace.root.id.int
         self._traces.pop(key, None)
-        self._lingering.pop(key, None)
+        self._lingering.discard(trace)
         if trace.root.kind in _PARTS_OF_CHAINS and trace.size == 1:
             self._forget([trace.root])
             self.states.unlinked_prompts.add(trace.root)
             return
-        turn = self._finished_turn(trace, self._builders.pop(key, None))
+        is_in_parts = key in self._builders or trace.ended_turn is not None
+        builder = self._builders.pop(key, None) or self._builder_for(trace)
+        if not builder.has_begun and not self._is_turn(trace, builder):
+            self._discard(trace)
+            return
+        turn = builder.finish() if trace.ended_turn is None else builder.late_part()
+        turn.partial = is_in_parts
+        if trace.without_id:
+            self.states.continuations.remember(trace, turn)
+            self.on_missing_id()
         ended_turn = (turn.run_id, turn.conversation)
         for later in open_work:
             later.ended_turn = ended_turn
@@ -280,25 +324,42 @@ class Assembler:
         while len(self._ended) > REMEMBERED_RUNS:
             self._ended.popitem(last=False)
         self._finished.append(turn)
+        self._deliver_actions(trace, turn.conversation)
+
+    def _deliver_actions(self, trace: Trace, conversation: Conversation) -> None:
+        self._finished += [complete_action(action, conversation) for action in trace.actions]
 
     def _forget(self, runs: list[Run]) -> None:
         for run in runs:
-            self._runs.pop(run.id.int, None)
+            if self._runs.get(run.id.int) is run:
+                del self._runs[run.id.int]
             if run.ended is None:
                 self.on_abandoned(run.id)
             run.unlink()
 
-    def _finished_turn(self, trace: Trace, builder: TurnBuilder | None) -> Turn:
-        """Build the turn, or its last part if `builder` has delivered parts already."""
-        is_late = trace.ended_turn is not None
-        partial = is_late or builder is not None
-        builder = builder or self._builder_for(trace)
-        turn = builder.late_part() if is_late else builder.finish()
-        turn.partial = partial
-        return turn
+    def _is_turn(self, trace: Trace, builder: TurnBuilder) -> bool:
+        """Return True if a trace is delivered; count it if it is work outside any conversation."""
+        if is_state_update(trace):
+            return bool(trace.models())
+        if is_part_of_conversation(trace, builder.conversation):
+            return True
+        self.outside_conversation += 1
+        return False
+
+    def _discard(self, trace: Trace) -> None:
+        """Forget a trace that is not delivered, except for the events that the program reported itself."""
+        runs = list(trace.root.walk())
+        for run in runs:
+            for event in run.manual_events:
+                self._finished.append(complete_manual_event(event, trace.scope, self.settings))
+        self._forget(runs)
 
     def _builder_for(self, trace: Trace) -> TurnBuilder:
         conversation = conversation_of(trace, self.settings, self._read_prompt)
+        if trace.ended_turn is None and conversation.id == trace.id:
+            trace.without_id = True
+            continued = self.states.continuations.continued_by(trace, conversation.user_id)
+            conversation.id = continued or trace.id
         return TurnBuilder(trace, conversation, self.settings, self.states)
 
     def _read_prompt(self, value: Any) -> Prompt | None:

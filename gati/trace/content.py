@@ -180,7 +180,9 @@ def _server_calls(blocks: list[dict[Any, Any]]) -> list[dict[str, Any]]:
         kind = _as_text(block.get("type"))
         if kind in _SERVER_CALLS:
             name = block.get("name") or ("code_execution" if kind == "executable_code" else None)
-            args: Any = next((block[k] for k in ("args", "input", "executable_code") if block.get(k) is not None), {})
+            # A streamed block of Anthropic has an empty input, and the arguments as JSON beside it.
+            names = ("args", "input", "executable_code", "partial_json")
+            args: Any = next((block[k] for k in names if block.get(k)), {})
             calls.append({"id": block.get("id"), "name": name, "args": parsed_arguments(args), "server": True})
         elif kind in _OPENAI_SERVER_CALLS:
             calls.append(_openai_server_call(block, kind))

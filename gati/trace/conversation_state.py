@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
+from gati.trace.continuations import Continuations
 from gati.trace.prompt_index import UnlinkedPrompts
+from gati.trace.replacements import PastTurns
 
 MAX_CONVERSATIONS = 10_000
 """Conversations kept; the least recently used is dropped first."""
@@ -28,22 +30,17 @@ class ConversationState:
         answered: ids of the calls that a waiting turn has answered; the next turn's input repeats their results.
         requested: calls that the last turn requested and no tool answered, by id.
         is_waiting: the last turn ended waiting for the user.
+        past_turns: its turns, to recognize those that replace them.
     """
 
     __slots__ = (
-        "_answers",
-        "_calls",
-        "_ids",
-        "_texts",
-        "_without_id",
-        "answered",
-        "is_waiting",
-        "requested",
-        "waiting",
-    )
+        "_answers", "_calls", "_ids", "_produced", "_texts", "_without_id", "answered", "is_waiting", "past_turns",
+        "requested", "waiting",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._texts: OrderedDict[int, None] = OrderedDict()
+        self._produced: OrderedDict[int, None] = OrderedDict()
         self._answers: OrderedDict[int, None] = OrderedDict()
         self._ids: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._without_id: OrderedDict[int, None] = OrderedDict()
@@ -52,11 +49,12 @@ class ConversationState:
         self.is_waiting = False
         self.waiting: dict[str, WaitingCall] = {}
         self.answered: frozenset[str] = frozenset()
+        self.past_turns = PastTurns()
 
     def remember(self, text: str) -> None:
         """Remember that `text` is part of the conversation; ignore an empty one."""
         if text:
-            _add_bounded(self._texts, hash(text))
+            _add(self._texts, hash(text))
 
     def has_seen(self, text: str) -> bool:
         """Return True if `text` is remembered."""
@@ -66,7 +64,7 @@ class ConversationState:
         """Remember that `text` is an answer of the conversation; ignore an empty one."""
         self.remember(text)
         if text:
-            _add_bounded(self._answers, hash(text))
+            _add(self._answers, hash(text))
 
     def is_answer(self, text: str) -> bool:
         """Return True if `text` was the answer of an earlier turn."""
@@ -74,7 +72,7 @@ class ConversationState:
 
     def note_call(self, call_id: str) -> None:
         """Remember that the tool call with this id was reported with its result."""
-        _add_bounded(self._calls, call_id)
+        _add(self._calls, call_id)
 
     def has_reported_call(self, call_id: str) -> bool:
         """Return True if the tool call with this id was reported with its result."""
@@ -83,11 +81,11 @@ class ConversationState:
     def note_texts(self, texts: list[str]) -> None:
         """Remember texts of the user that were reported and whose message ids are not known yet."""
         for text in texts:
-            _add_bounded(self._without_id, hash(text))
+            _add(self._without_id, hash(text))
 
     def note_id(self, message_id: str, text: str) -> None:
         """Remember that the user's message with this id and text was reported."""
-        _add_bounded(self._ids, (message_id, hash(text)))
+        _add(self._ids, (message_id, hash(text)))
         self._without_id.pop(hash(text), None)
 
     def was_reported(self, message_id: str | None, text: str) -> bool:
@@ -96,8 +94,17 @@ class ConversationState:
             return self.has_seen(text)
         return (message_id, hash(text)) in self._ids or hash(text) in self._without_id
 
+    def remember_produced(self, text: str) -> None:
+        """Remember a text that a model of the conversation produced; ignore an empty one."""
+        if text:
+            _add(self._produced, hash(text))
 
-def _add_bounded(items: OrderedDict[Any, None], key: Any) -> None:
+    def was_produced(self, text: str) -> bool:
+        """Return True if a model of the conversation produced `text`."""
+        return hash(text) in self._produced
+
+
+def _add(items: OrderedDict[Any, None], key: Any) -> None:
     items[key] = None
     if len(items) > MAX_TEXTS:
         items.popitem(last=False)
@@ -108,15 +115,26 @@ class ConversationStates:
 
     Attributes:
         was_seen: the conversation that `of` returned last existed before.
+        continuations: the conversations without an id.
         unlinked_prompts: prompts that were rendered before any model call used them.
     """
 
-    __slots__ = ("_states", "unlinked_prompts", "was_seen")
+    __slots__ = ("_attempted", "_states", "continuations", "unlinked_prompts", "was_seen")
 
     def __init__(self) -> None:
         self.unlinked_prompts = UnlinkedPrompts()
+        self.continuations = Continuations()
         self._states: OrderedDict[str, ConversationState] = OrderedDict()
+        self._attempted: OrderedDict[str, None] = OrderedDict()
         self.was_seen = False
+
+    def attempted_before(self, turn_id: str) -> bool:
+        """Return True if this process has seen an earlier attempt at a turn; remember this one."""
+        was_attempted = turn_id in self._attempted
+        self._attempted[turn_id] = None
+        if len(self._attempted) > MAX_CONVERSATIONS:
+            self._attempted.popitem(last=False)
+        return was_attempted
 
     def of(self, conversation_id: str) -> ConversationState:
         """Return a conversation's state; create it if there is none."""

@@ -1,6 +1,7 @@
 """Compute the cost of a model call in US dollars from the installed price list of `genai-prices`.
 
-The cost is None if the model, its service tier or its token counts are unknown. Nothing is fetched.
+A charge that the provider reports is used as it is. The cost is None if the price of the model or of anything that the
+response reports (speed, region, searches, kinds of media) is unknown. Nothing is fetched.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+
+from gati.trace.billing import Billing
 
 if TYPE_CHECKING:
     from gati.events import Usage
@@ -28,11 +31,14 @@ _SINGLE_VENDOR_FAMILIES = (
 """Model families with the same price through every gateway. Prices of open models depend on the host."""
 
 
+_LIST_PRICE = Billing()
+
+
 def cost_of(
     usage: Usage | None,
     model: str | None,
     provider: str | None = None,
-    service_tier: str | None = None,
+    billing: Billing = _LIST_PRICE,
     cached: bool = False,
 ) -> float | None:
     """Return the dollars for `usage`.
@@ -40,29 +46,34 @@ def cost_of(
     Return None if the model or its price is unknown, if no tokens were used, or if the answer came
     from LangChain's cache (`cached`). Never raises.
     """
-    if cached or usage is None or not model or usage.input_tokens is None or usage.output_tokens is None:
+    if cached:
         return None
-    if not (usage.input_tokens or usage.output_tokens):
+    if billing.charged is not None:
+        return billing.charged
+    if usage is None or not model or usage.input_tokens is None or usage.output_tokens is None:
+        return None
+    if not billing.is_known or not (usage.input_tokens or usage.output_tokens):
         return None
     try:
-        price = _price_of(model, provider or "", (service_tier or "").lower())
-        cost = None if price is None else price.of(usage)
+        price = _price_of(model, provider or "", billing.context)
+        cost = None if price is None else price.of(usage, billing)
     except Exception:  # noqa: BLE001 - the library raises for counts that it cannot price; the cost is then unknown
         return None
     return cost if cost is not None and 0 <= cost < float("inf") else None  # counts may be anything, NaN too
 
 
 @lru_cache(maxsize=1024)
-def _price_of(model: str, provider: str, tier: str) -> _Price | None:
+def _price_of(model: str, provider: str, variant: tuple[str, str]) -> _Price | None:
     """Return the price of a model. The lookup is cached, so that most calls cost one multiplication."""
     for name, vendor in _candidates(model, provider):
         calculation = _look_up(name, vendor)
         if calculation is None:
             continue
-        context = {"service_tier": tier}
-        if any(variant.when == context for variant in getattr(calculation.model, "price_variants", None) or ()):
+        context = dict([variant])
+        if any(known.when == context for known in getattr(calculation.model, "price_variants", None) or ()):
             return _Price(calculation, name, vendor, context)
-        return _Price(calculation, name, vendor, None) if tier in _USUAL_TIERS else None
+        is_usual = variant[0] == "service_tier" and variant[1] in _USUAL_TIERS
+        return _Price(calculation, name, vendor, None) if is_usual else None
     return None
 
 
@@ -111,16 +122,27 @@ class _Price:
         self.priced = {key for key, value in vars(calculation.model_price).items() if value is not None}
         self.rates = None if context else _integer_rates(calculation)
 
-    def of(self, usage: Usage) -> float | None:
-        """Return the dollars for `usage`; None if the price list has no price for some of its tokens."""
+    def of(self, usage: Usage, billing: Billing) -> float | None:
+        """Return the dollars for `usage`; None if the price list has no price for some of its tokens or searches."""
+        if not self._prices_media(usage, billing):
+            return None
         one_hour_writes = _one_hour_cache_writes(usage)
-        if self.rates is not None and not (one_hour_writes or usage.audio_input_tokens or usage.audio_output_tokens):
+        audio = usage.audio_input_tokens or usage.audio_output_tokens
+        if self.rates is not None and not (one_hour_writes or audio or billing.searches):
             exact = _exact_cost(usage, self.rates)
             if exact is not None:
                 return exact
-        return self._library_cost(usage, one_hour_writes)
+        return self._library_cost(usage, one_hour_writes, billing.searches)
 
-    def _library_cost(self, usage: Usage, one_hour_writes: int) -> float | None:
+    def _prices_media(self, usage: Usage, billing: Billing) -> bool:
+        """Return False if a kind of media has a price of its own, and its tokens are not reported separately."""
+        unreported_inputs = billing.input_media - {"audio"} if usage.audio_input_tokens else billing.input_media
+        unreported_outputs = billing.output_media - {"audio"} if usage.audio_output_tokens else billing.output_media
+        return not any(f"input_{kind}_mtok" in self.priced for kind in unreported_inputs) and not any(
+            f"output_{kind}_mtok" in self.priced for kind in unreported_outputs
+        )
+
+    def _library_cost(self, usage: Usage, one_hour_writes: int, searches: tuple[tuple[str, int], ...]) -> float | None:
         """Let the library compute the cost, for prices that depend on more than token counts."""
         import genai_prices  # loaded already, see `_look_up`
 
@@ -136,6 +158,10 @@ class _Price:
             usage.audio_output_tokens and "output_audio_mtok" not in self.priced
         ):
             return None  # the library would use the price of text
+        for name, count in searches:
+            if f"{name}_kcount" not in self.priced:
+                return None
+            counts[name] = count
         if "output_reasoning_mtok" in self.priced:
             counts["output_reasoning_tokens"] = usage.reasoning_tokens
         if one_hour_writes:

@@ -22,11 +22,13 @@ from gati.events import (
     StepEvent,
     ToolCallEvent,
 )
+from gati.trace.billing import NO_MEDIA, request_media
 from gati.trace.content import text_of
 from gati.trace.identity import user_metadata
 from gati.trace.llm_calls import model_event
 from gati.trace.media import plain_blocks as plain
 from gati.trace.outputs import as_object, normalize_document, result_of, state_of, tool_message_in, tool_output
+from gati.trace.run_tree import is_nested
 from gati.trace.tool_calls import is_invalid
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ Factory: TypeAlias = "Callable[[Run, Fields], Event]"
 
 _STATUS_OF_CONTROL: dict[str, Status] = {
     "interrupt": "waiting",
+    "drained": "waiting",
     "parent_command": "completed",
     "closed": "aborted",
     "cancelled": "aborted",
@@ -68,6 +71,7 @@ class EventBuilder:
         models: the model runs so far, each with its event.
         nodes: the runs of nodes so far, each with its event.
         event_ids: run → id of its event, or of its nearest ancestor's if it has none.
+        nested_retrievals: ids of the events of retrievers that another retriever called.
     """
 
     def __init__(self, trace: Trace, turn_id: str, ledger: ToolCallLedger, prompts: PromptIndex) -> None:
@@ -80,9 +84,11 @@ class EventBuilder:
         self.models: list[tuple[Run, LLMCallEvent]] = []
         self.nodes: list[tuple[Run, NodeExecutionEvent]] = []
         self.event_ids: dict[Run, str] = {}
+        self.nested_retrievals: set[str] = set()
         self._attempts: dict[tuple[Any, ...], int] = {}
         self._never_run_counts: dict[str, int] = {}
         self._history_runs: list[Run] = []
+        self._media = NO_MEDIA
 
     def collect(self, start: Run) -> None:
         """Add the events of `start` and the runs below it, except those added before."""
@@ -124,9 +130,12 @@ class EventBuilder:
         if run.kind == "tool":
             return self._tool_event
         if run.kind == "retriever":
+            if any(ancestor.kind == "retriever" for ancestor in run.ancestors()):
+                self.nested_retrievals.add(str(run.id))
             return _retrieval_event
         if run.parent is None and run.kind in ("chain", "prompt", "step"):
-            return None  # the turn's start and end events represent it
+            # The turn's start and end events represent it, but a nested turn has none.
+            return _workflow_event if is_nested(self.trace) else None
         if (factory := _SPAN_EVENTS.get(run.kind)) is not None:
             return factory
         if run.hidden or run.kind != "chain":
@@ -143,7 +152,7 @@ class EventBuilder:
         """Return the arguments that the run's event is created with. The timestamp follows from `started_ns`."""
         offset = self.trace.offset
         return {
-            "event_id": str(run.id),
+            "event_id": run.key,
             "parent_event_id": parent_event_id,
             "name": run.name,
             "started_ns": run.started + offset,
@@ -175,7 +184,9 @@ class EventBuilder:
     # -- factories ---------------------------------------------------------------------------
 
     def _model_event(self, run: Run, fields: Fields) -> Event:
-        event = model_event(run, self.ledger, self.prompts, fields)
+        # A model receives the media of the turn's earlier messages too.
+        self._media |= request_media(run)
+        event = model_event(run, self.ledger, self.prompts, fields, self._media)
         self.models.append((run, event))
         return event
 
@@ -216,7 +227,7 @@ class EventBuilder:
     def _add_custom_event(self, run: Run, number: int, name: str, data: Any, at: int) -> None:
         self.events.append(
             CustomEvent(
-                event_id=f"{run.id}:event:{number}",
+                event_id=f"{run.key}:event:{number}",
                 parent_event_id=self.event_ids.get(run, self.turn_id),
                 name=name,
                 payload={"name": name, "data": plain(data)},
@@ -227,7 +238,7 @@ class EventBuilder:
 
     def _history_write_event(self, run: Run) -> Event:
         """Build the event of the history wrapper's write, which follows the success of what it wraps."""
-        fields = self._end_fields(run, self.event_ids.get(run, self.turn_id), f"{run.id}:history", run.name)
+        fields = self._end_fields(run, self.event_ids.get(run, self.turn_id), f"{run.key}:history", run.name)
         event = MemoryEvent(**fields, write=True, input={"source": run.name})
         self._set_outcome(event, run)
         event.metadata = {}
@@ -240,11 +251,11 @@ class EventBuilder:
         event_id = call_id if number == 1 else f"{call_id}:{number}"
         name = str(request.get("name") or "")
         event = ToolCallEvent(
-            **self._end_fields(run, str(run.id), event_id, name),
+            **self._end_fields(run, run.key, event_id, name),
             tool_name=name,
             input=as_object(request.get("args"), "input"),
             tool_call_id=call_id,
-            requested_by=str(run.id),
+            requested_by=run.key,
         )
         self._set_outcome(event, run)
         event.metadata = {"never_run": True}
@@ -325,9 +336,12 @@ def _step_event(run: Run, fields: Fields) -> Event:
 
 
 def _embedding_event(run: Run, fields: Fields) -> Event:
+    inputs = as_object(run.inputs, "input")
+    model = inputs.pop("model", None)
     return EmbeddingEvent(
         **fields,
-        input=as_object(run.inputs, "input"),
+        model=model if isinstance(model, str) else "",
+        input=inputs,
         output=as_object(run.output, "output"),
         latency_ms=_latency_ms(run),
     )

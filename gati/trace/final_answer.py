@@ -10,7 +10,9 @@ from gati.events import ChatMessage, LLMCallEvent, Status
 from gati.trace.chat_io import answer_in, as_messages
 from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
+from gati.trace.made_output import made_output
 from gati.trace.node_messages import has_own_messages
+from gati.trace.questions import question_in
 from gati.trace.records import ASSISTANT_ROLES, ModelResult
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def final_answer_of(
     """
     text = ""
     if status == "waiting":
-        questions = [interrupt["value"] for interrupt in interrupts if isinstance(interrupt.get("value"), str)]
+        questions = [text for interrupt in interrupts if (text := question_in(interrupt.get("value")))]
         text = "\n\n".join(questions) if interrupts else _complete_answer(trace, models, output_key)
     elif status == "completed":
         text = _complete_answer(trace, models, output_key)
@@ -81,8 +83,8 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
     if root.kind in ("chain", "prompt"):
         plain_chain = bool(models) and not any(run.node is not None for run in root.walk())
         completions = _completions(models, in_sequence=plain_chain)
-        return answer_in(root.output, output_key, plain_chain, root.inputs, completions)
-    return answer_in(root.output) if root.kind == "step" else ""
+        return answer_in(made_output(trace), output_key, plain_chain, completions)
+    return answer_in(made_output(trace)) if root.kind == "step" else ""
 
 
 def _completions(models: ModelEvents, in_sequence: bool) -> list[str]:
@@ -120,11 +122,22 @@ def _partial_answer(trace: Trace, models: ModelEvents) -> tuple[str, bool]:
     closed = trace.root.error is not None and trace.root.error.control == "closed"
     for run, event in reversed(models):
         if is_user_facing(run):
+            if _outlived_root(trace, run):
+                return "".join((run.pieces or [])[: run.pieces_read or 0]), False
             complete = run.ended is not None and run.error is None and not event.tool_requests
             if complete and run.first_token is None and not closed:
                 return "", False
             return (event.completion if complete or not event.tool_requests else ""), complete
     return "", False
+
+
+def _outlived_root(trace: Trace, run: Run) -> bool:
+    """Return True if the root ended with an exception while `run` was open.
+
+    A server that cancels a request may leave the model running. What it says afterwards was not read.
+    """
+    root = trace.root
+    return root.ended is not None and root.error is not None and (run.ended is None or run.ended > root.ended)
 
 
 def _model_cut_off_by_reader(trace: Trace) -> Run | None:
@@ -168,7 +181,7 @@ def mark_answer(models: ModelEvents, answer: ChatMessage | None) -> None:
             is_found = True
             event.is_answer = _is_same_text(answer.text, event.completion)
         else:
-            event.internal = bool(event.completion) and not event.tool_requests
+            event.internal = event.internal or (bool(event.completion) and not event.tool_requests)
 
 
 def _produced(event: LLMCallEvent, answer: ChatMessage) -> bool:

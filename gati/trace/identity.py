@@ -1,7 +1,7 @@
 """Resolve the conversation, user and organization of a root run. The first source that names one wins:
 
-`observe.conversation` scope → run metadata → `configurable` of the running config →
-options of `init` → the root run's id and "anonymous".
+`observe.conversation` scope → run metadata → `configurable` and runtime `context` of the running config →
+the user authenticated by LangGraph Server → options of `init` → the root run's id and "anonymous".
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gati.events import Conversation
-from gati.trace.records import CONVERSATION_KEYS, IDENTITY_KEYS, ORGANIZATION_KEYS, USER_KEYS
+from gati.trace.records import AUTH_USER_KEYS, CONVERSATION_KEYS, IDENTITY_KEYS, ORGANIZATION_KEYS, USER_KEYS
+from gati.trace.run_tree import NESTED_KEY
 
 if TYPE_CHECKING:
     from gati.options import Settings
@@ -20,7 +21,7 @@ ANONYMOUS = "anonymous"
 
 _INTERNAL_PREFIXES = ("langgraph_", "ls_", "lc_", "__", "checkpoint", "langchain_")
 """Prefixes of the metadata keys that LangChain sets itself."""
-_CONSUMED_KEYS = IDENTITY_KEYS | {"system_prompt"}
+_CONSUMED_KEYS = IDENTITY_KEYS | {"system_prompt", NESTED_KEY}
 """Metadata keys that gati reads; they are not repeated as the user's metadata."""
 
 
@@ -43,11 +44,13 @@ def resolve(
                     return text
         return default
 
+    user_id = first(scope and scope.user_id, USER_KEYS, None) or first(None, AUTH_USER_KEYS, settings.user_id)
     return Conversation(
         id=first(scope and scope.conversation_id, CONVERSATION_KEYS, settings.conversation_id) or root_id,
-        user_id=first(scope and scope.user_id, USER_KEYS, settings.user_id) or ANONYMOUS,
+        user_id=user_id or ANONYMOUS,
         organization_id=first(scope and scope.organization_id, ORGANIZATION_KEYS, settings.organization_id),
         properties={**settings.properties, **((scope and scope.properties) or {})},
+        product_id=(scope and scope.product_id) or settings.product_id,
     )
 
 

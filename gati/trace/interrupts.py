@@ -30,10 +30,12 @@ def interrupts_of(trace: Trace) -> list[dict[str, Any]]:
 
 
 def interrupt_events(trace: Trace, interrupts: list[dict[str, Any]]) -> list[Event]:
-    """Return the events of static pauses, and of interrupts whose payload is not user-visible text."""
+    """Return the events of static pauses, of a drained graph, and of interrupts whose payload is not just a text."""
     at = (trace.root.ended or trace.last_record_at) + trace.offset
     payloads = [interrupt for interrupt in interrupts if not isinstance(interrupt.get("value"), str)]
     payloads += [{"value": {"paused": status}} for status in trace.pauses]
+    if (error := trace.root.error) is not None and error.control == "drained":
+        payloads.append({"value": {"paused": "drained", "reason": error.payload}})
     return [
         _interrupt_event(trace, f"interrupt:{number}", payload, "waiting", at)
         for number, payload in enumerate(payloads)
@@ -41,9 +43,9 @@ def interrupt_events(trace: Trace, interrupts: list[dict[str, Any]]) -> list[Eve
 
 
 def resume_events(trace: Trace) -> list[Event]:
-    """Return the event of the value that resumed the graph, unless the value is user-visible text."""
+    """Return the event of the value that resumed the graph, unless the value is just a text."""
     resume = resume_of(trace)
-    if resume is None or resume.texts:
+    if resume is None or (resume.texts and resume.value is None):
         return []
     started_ns = trace.root.started + trace.offset
     return [_interrupt_event(trace, "resume:0", {"value": resume.value}, "resumed", started_ns)]

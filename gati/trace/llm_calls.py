@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from gati.events import LLMCallEvent
 from gati.trace.attachments import attachments_of
+from gati.trace.billing import NO_MEDIA, billing_of
 from gati.trace.chat_io import as_message
 from gati.trace.content import reasoning_of, text_of, tool_requests_of
 from gati.trace.cost import cost_of
 from gati.trace.media import plain_blocks
 from gati.trace.records import (
     ASSISTANT_ROLES,
+    DECISION,
     TOOL_ROLES,
     UNSEEN_START,
     USER_ROLES,
@@ -24,7 +26,6 @@ from gati.trace.usage import (
     is_cached,
     model_name_of,
     provider_of,
-    service_tier_of,
     usage_of,
 )
 
@@ -50,10 +51,17 @@ def partial_text(run: Run) -> str:
     return "".join(run.pieces) if run.pieces else ""
 
 
-def model_event(run: Run, ledger: ToolCallLedger, prompts: PromptIndex, fields: dict[str, Any]) -> LLMCallEvent:
+def model_event(
+    run: Run,
+    ledger: ToolCallLedger,
+    prompts: PromptIndex,
+    fields: dict[str, Any],
+    input_media: frozenset[str] = NO_MEDIA,
+) -> LLMCallEvent:
     """Build the event of a model call. `is_answer` and `internal` are set when the turn's answer is known.
 
-    `fields` are the arguments shared by all events (id, parent, name and times).
+    `fields` are the arguments shared by all events (id, parent, name and times). `input_media` are the kinds of media
+    that the call received, in this and in earlier messages.
     """
     result = run.output if isinstance(run.output, ModelResult) else ModelResult(())
     answer = result.messages[0] if result.messages else None
@@ -83,10 +91,14 @@ def model_event(run: Run, ledger: ToolCallLedger, prompts: PromptIndex, fields: 
         event.tool_requests = tool_requests_of(answer)
         event.attachments = [block for message in result.messages for block in attachments_of(message)]
         event.candidates = [text for m in result.messages[1:] if (text := text_of(m))]
+        if answer.additional and DECISION in answer.additional:
+            decision = answer.additional[DECISION]
+            event.decision = decision if isinstance(decision, dict) else {"answers": decision}
+            event.internal = run.parent is not None
     if usage is not None:
         event.tokens_in, event.tokens_out = usage.input_tokens, usage.output_tokens
-        tier = service_tier_of(result.messages, result.llm_output)
-        event.cost = cost_of(usage, model, provider, tier, cached=from_cache)
+    billing = billing_of(result.messages, result.llm_output, model, input_media)
+    event.cost = cost_of(usage, model, provider, billing, cached=from_cache)
     if run.first_token is not None:
         event.time_to_first_token_ms = (run.first_token - run.started) / 1e6
     event.structured_prompt = prompts.prompt_of(run, system)

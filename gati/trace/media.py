@@ -13,7 +13,7 @@ import re
 from types import NoneType
 from typing import Any
 
-from gati.trace.records import Message
+from gati.trace.records import COMMAND, Message
 
 _MAX_DEPTH = 24
 _MAX_VALUES = 100_000
@@ -39,6 +39,27 @@ _FAMILIES = {
     "inline_data": "application",
     "inlineData": "application",
 }
+_FILE_STARTS = (
+    (b"\x89PNG\r\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF8", "image/gif"),
+    (b"%PDF-", "application/pdf"),
+    (b"ID3", "audio/mpeg"),
+    (b"OggS", "audio/ogg"),
+    (b"fLaC", "audio/flac"),
+    (b"\x1aE\xdf\xa3", "video/webm"),
+    (b"PK\x03\x04", "application/zip"),
+)
+"""First bytes of a file → its MIME type."""
+_MIN_ENCODED = 1_000
+"""Length from which a bare text may be encoded media."""
+_MIN_LETTERS = 40
+"""Different characters at the start of encoded data of an unknown type. Other texts without spaces have fewer."""
+_ENCODED_START = re.compile(r"[A-Za-z0-9+/_-]+")
+_GENERATED_ID = "lc_"
+"""Start of the random ids that LangChain gives to content blocks, such as those of MCP tools."""
+_IDENTIFIED = frozenset({"text", "text-plain", "image", "audio", "video", "file", "reasoning", "non_standard"})
+"""Types of the blocks whose random ids are left out. The id of a tool call links it to its result."""
 _NUMBERS = frozenset({int, float, bool, NoneType})
 _RAW_KEYS = frozenset({"data", "base64", "bytes", "file_data", "b64_json", "result"})
 _ADDRESS_KEYS = ("url", "image_url", "file_url", "file_uri", "fileUri", "uri", "file_id")
@@ -50,9 +71,9 @@ def plain_blocks(value: Any) -> Any:
     Values nested deeper than 24 levels become ``"…"``.
     """
     kind = type(value)
-    if kind in _NUMBERS or (kind is str and value[:5] != "data:"):
+    if kind in _NUMBERS or (kind is str and _is_plain_text(value)):
         return value
-    if kind is list and not any(type(item) is not str or item[:5] == "data:" for item in value):
+    if kind is list and all(type(item) is str and _is_plain_text(item) for item in value):
         return value.copy()
     return _MediaWalk().plain(value, None, _MAX_DEPTH)
 
@@ -82,13 +103,18 @@ class _MediaWalk:
     def plain(self, value: Any, mime: str | None, depth: int) -> Any:
         self.left -= 1
         if isinstance(value, str):
-            return self._describe_data_url(value) if value[:5] == "data:" else value
+            return value if _is_plain_text(value) else self._describe_text(value)
         if isinstance(value, (bytes, bytearray)):
             return self._describe(mime, bytes(value))
+        if isinstance(value, Message):
+            value = value.as_dict()
         if isinstance(value, (dict, list, tuple)):
             if depth == 0 or self.left < 0:
                 return "…"
             if isinstance(value, dict):
+                if COMMAND in value:
+                    command = value[COMMAND]
+                    value = {key: command[key] for key in ("goto", "graph") if command.get(key)}
                 return self._copy_block(value, mime, depth - 1)
             return [self.plain(item, mime, depth - 1) for item in value]
         return value
@@ -97,6 +123,8 @@ class _MediaWalk:
         mime = _mime_of(block) or outer_mime
         copied = {}
         for key, item in list(block.items()):
+            if key == "id" and _is_generated_id(item, block.get("type")):
+                continue
             inner_mime = _mime_named_by_key(key, item) or mime if isinstance(item, dict) else mime
             if isinstance(item, str) and inner_mime and key in _RAW_KEYS and block.get("type") != "text":
                 copied[key] = self._describe_base64(item, inner_mime)
@@ -115,6 +143,14 @@ class _MediaWalk:
                 is_exact = not mime.endswith("/*") and mime != "application/octet-stream"
                 self.media.append({"mime": mime, "url": url} if is_exact else {"url": url})
                 return
+
+    def _describe_text(self, text: str) -> Any:
+        """Describe a text that is nothing but encoded data; return any other text unchanged."""
+        if text[:5] == "data:":
+            return self._describe_data_url(text)
+        if (content := _encoded_media(text)) is None:
+            return text
+        return self._describe(_mime_of_bytes(content), content)
 
     def _describe_data_url(self, text: str) -> Any:
         match = _DATA_URL.match(text)
@@ -163,6 +199,39 @@ def _mime_of_family(family: str | None, form: Any) -> str | None:
     if isinstance(form, str) and form:
         return f"{family}/{form}"
     return "application/octet-stream" if family == "application" else f"{family}/*"
+
+
+def _is_generated_id(value: Any, block_type: Any) -> bool:
+    return (
+        isinstance(value, str)
+        and value.startswith(_GENERATED_ID)
+        and isinstance(block_type, str)
+        and block_type in _IDENTIFIED
+    )
+
+
+def _is_plain_text(text: str) -> bool:
+    """Return True if a text cannot be media: it is no data URL, and it is short or has a space near its start."""
+    return text[:5] != "data:" and (len(text) < _MIN_ENCODED or not _ENCODED_START.fullmatch(text, 0, 64))
+
+
+def _encoded_media(text: str) -> bytes | None:
+    """Return the bytes of a text that is nothing but base64; None for any other text, such as a repeated letter."""
+    if " " in text or not _BASE64.fullmatch(text):
+        return None
+    content = _decode_base64(text)
+    if _mime_of_bytes(content) is not None:
+        return content
+    return content if len(set(text[:4096])) >= _MIN_LETTERS and len(content) * 4 >= len(text) * 3 - 200 else None
+
+
+def _mime_of_bytes(content: bytes) -> str | None:
+    """Return the MIME type that the first bytes of a file show."""
+    if content[:4] == b"RIFF":
+        return {b"WEBP": "image/webp", b"WAVE": "audio/wav"}.get(content[8:12])
+    if content[4:8] == b"ftyp":
+        return "video/mp4"
+    return next((mime for start, mime in _FILE_STARTS if content.startswith(start)), None)
 
 
 def _decode_base64(text: str) -> bytes:

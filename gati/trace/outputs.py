@@ -77,7 +77,7 @@ def tool_output(value: Any, answer: Message | None) -> dict[str, Any]:
     """
     if answer is None:
         return as_object(value, "output")
-    content = read_json(answer.content) if isinstance(answer.content, str) else plain(answer.content)
+    content = plain(read_json(answer.content) if isinstance(answer.content, str) else answer.content)
     result = content if isinstance(content, dict) else {"output": content}
     if answer.additional and "artifact" in answer.additional:
         result["artifact"] = plain(answer.additional["artifact"])
@@ -102,10 +102,16 @@ def read_json(text: str) -> Any:
         return text
 
 
+_SCORE_KEYS = ("relevance_score", "rerank_score", "score", "_score")
+"""Keys of a document's score, a reranker's first: it may keep the score of the search that it corrects."""
+
+
 def normalize_document(item: Any) -> dict[str, Any]:
     """Convert a retrieved document of any class to ``{text, metadata, score}``."""
     if not isinstance(item, dict):
         return {"text": item if isinstance(item, str) else str(plain(item)), "metadata": {}, "score": None}
     metadata = plain(item.get("metadata") or {})
-    score = metadata.get("score", metadata.get("relevance_score")) if isinstance(metadata, dict) else None
+    score = (
+        next((metadata[key] for key in _SCORE_KEYS if key in metadata), None) if isinstance(metadata, dict) else None
+    )
     return {"text": str(item.get("page_content") or item.get("text") or ""), "metadata": metadata, "score": score}

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 CONVERSATION_KEYS = ("conversation_id", "thread_id", "session_id", "langfuse_session_id")
 """Keys that hold a conversation's id, in order of precedence: gati's own, then those of other tools."""
 USER_KEYS = ("user_id", "langfuse_user_id")
+AUTH_USER_KEYS = ("langgraph_auth_user_id",)
+"""Keys in which LangGraph Server puts the user that it authenticated. Used if no other source names a user."""
 ORGANIZATION_KEYS = ("organization_id",)
-IDENTITY_KEYS = frozenset((*CONVERSATION_KEYS, *USER_KEYS, *ORGANIZATION_KEYS))
+IDENTITY_KEYS = frozenset((*CONVERSATION_KEYS, *USER_KEYS, *AUTH_USER_KEYS, *ORGANIZATION_KEYS))
 
 USER_ROLES = frozenset({"human", "HumanMessageChunk", "user"})
 """Values of `Message.role` for a user's message: LangChain's types and OpenAI's roles."""
@@ -28,6 +30,15 @@ TOOL_ROLES = frozenset({"tool", "ToolMessageChunk", "function"})
 
 COMMAND = "__command__"
 """Key of the one-entry dict that represents LangGraph's `Command` in a snapshot."""
+
+DECISION = "decision"
+"""Role of a decision model's input, and the key of its answers in the answer's `Message.additional`."""
+
+
+class ObjectName(str):
+    """The name of an object's type, which stands for an object that cannot be copied: `<module.Class>`."""
+
+    __slots__ = ()
 
 
 UNSEEN_START = "unseen start"
@@ -65,8 +76,9 @@ class Message(NamedTuple):
 class ErrorInfo(NamedTuple):
     """An exception's type name, message and kind.
 
-    `control` names exceptions that are control flow, not errors: "interrupt", "parent_command",
-    "closed" (GeneratorExit), "cancelled", "keyboard"; None for a real error.
+    `control` names exceptions that are control flow, not errors: "interrupt", "drained", "parent_command",
+    "closed" (GeneratorExit), "cancelled", "keyboard"; None for a real error. `payload` holds an interrupt's values,
+    or the reason for which a graph was drained.
     """
 
     type: str
@@ -83,6 +95,7 @@ class Scope(NamedTuple):
     organization_id: str | None = None
     properties: dict[str, Any] | None = None
     system_prompt: Prompt | None = None
+    product_id: str | None = None
 
 
 class TemplateText(NamedTuple):
@@ -114,8 +127,9 @@ class Template(NamedTuple):
 class RunStarted(NamedTuple):
     """A run started. `kind`: chain, prompt, parser, model, tool, retriever, or the kind of a user-defined span.
 
-    `inputs`, `scope` and the whole `metadata` are set for roots only. `extra` is a prompt's template
-    or a tool's call id. `configurable` holds ids found by the first run below a root.
+    `inputs`, `scope` and the whole `metadata` are set for roots only. `extra` is a prompt's template, a tool's call
+    id, the state that the first node of a root graph received, or a weak reference to the task that awaits a model without an enclosing run. `configurable` holds ids found
+    by the first runs below a root.
     """
 
     run_id: UUID
@@ -161,13 +175,18 @@ class RunEnded(NamedTuple):
 
 
 class RunFailed(NamedTuple):
-    """A run ended with an exception. `output` is the partial output."""
+    """A run ended with an exception. `output` is the partial output.
+
+    `streamed` is set for roots only: the numbers of pieces that models had streamed so far, by `UUID.int` of their
+    runs. Models may go on after their root has ended.
+    """
 
     run_id: UUID
     at: int
     error: ErrorInfo
     output: Any = None
     inputs: Any = None
+    streamed: dict[int, int] | None = None
 
 
 class FirstToken(NamedTuple):
@@ -199,12 +218,37 @@ class GraphState(NamedTuple):
     """LangGraph's name of the pause: `interrupt_before` and `interrupt_after` are static ones."""
 
 
+class RepeatedHistory(NamedTuple):
+    """The messages that a root's input repeats, up to its last answer.
+
+    `roles` and `texts` (hashes) are those of its messages, or of its first and last ones if `is_whole` is
+    False. `answer_id` is the id of the last answer, if it has one.
+    """
+
+    roles: tuple[str, ...]
+    texts: tuple[int, ...]
+    is_whole: bool
+    answer_id: str | None
+
+
+class HistoryRead(NamedTuple):
+    """The input of a root without a conversation id repeats a history."""
+
+    run_id: UUID
+    history: RepeatedHistory
+
+
 class ManualEvent(NamedTuple):
-    """An event or action reported by the user (`observe.track_event`, `log_rating`), with the enclosing run."""
+    """An event or action reported by the user (`observe.track_event`, `log_rating`).
+
+    `run_id` is the enclosing run, if the item belongs to it or to its conversation. `configurable` holds the ids that
+    the enclosing run's configuration names.
+    """
 
     item: Any
     scope: Scope | None = None
     run_id: UUID | None = None
+    configurable: dict[str, Any] | None = None
 
 
 class Gap(NamedTuple):
@@ -213,4 +257,6 @@ class Gap(NamedTuple):
     lost: int
 
 
-Record: TypeAlias = "RunStarted | RunEnded | RunFailed | FirstToken | Custom | GraphState | ManualEvent | Gap"
+Record: TypeAlias = (
+    "RunStarted | RunEnded | RunFailed | FirstToken | Custom | GraphState | HistoryRead | ManualEvent | Gap"
+)

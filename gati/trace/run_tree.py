@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from gati.events import Conversation, Event
-    from gati.trace.records import Custom, ErrorInfo, Message, RunStarted, Scope
+    from gati.events import Action, Conversation, Event
+    from gati.trace.records import Custom, ErrorInfo, Message, RepeatedHistory, RunStarted, Scope
 
 T = TypeVar("T")
 
 HIDDEN_TAG = "langsmith:hidden"
 NODE_TAG = "graph:step:"
+NESTED_KEY = "gati_nested"
 _EMPTY: Any = ()
 """Shared initial value of a run's lists. Most runs never fill them, and each list that exists makes the garbage
 collector, which stops the program's threads too, slower."""
@@ -31,13 +32,16 @@ def appended(items: list[T], item: T) -> list[T]:
 class Run:
     """A LangChain run or a user-defined span. Times are `perf_counter_ns`.
 
-    `streamed`: the input of a chain arrived with its end, because the chain was read as a stream.
+    Attributes:
+        pieces_read: number of `pieces` at the time when the root ended with an exception, if this run was still open.
+        renamed: replaces the id in what is delivered, if another run had the same id.
+        streamed: the input of a chain arrived with its end, because the chain was read as a stream.
     """
 
     __slots__ = (
         "attempt", "children", "custom_events", "ended", "error", "extra", "first_token", "id", "inputs", "is_task", "kind",
-        "manual_events", "metadata", "name", "node", "output", "parent", "parent_id", "pieces", "started", "step", "streamed",
-        "tags", "trace",
+        "manual_events", "metadata", "name", "node", "output", "parent", "parent_id", "pieces", "pieces_read", "renamed",
+        "started", "step", "streamed", "tags", "trace",
     )  # fmt: skip
 
     def __init__(self, record: RunStarted, parent: Run | None) -> None:
@@ -56,6 +60,8 @@ class Run:
         self.error: ErrorInfo | None = None
         self.first_token: int | None = None
         self.pieces: list[str] | None = None
+        self.pieces_read: int | None = None
+        self.renamed: str | None = None
         self.children: list[Run] = _EMPTY
         self.custom_events: list[Custom] = _EMPTY
         self.manual_events: list[Event] = _EMPTY
@@ -64,6 +70,11 @@ class Run:
         self.attempt: int | None = None
         self.streamed = False
         self.trace: Trace
+
+    @property
+    def key(self) -> str:
+        """The id of the run in what is delivered."""
+        return self.renamed or str(self.id)
 
     def unlink(self) -> None:
         """Break the parent/child reference cycle so the runs are freed without the garbage collector."""
@@ -122,7 +133,9 @@ class Trace:
     """A root run and all runs below it: one turn, open until every run has ended.
 
     Attributes:
-        id: id of the root run.
+        id: id of the turn: that of the root run.
+        first_attempt: id of the turn's first attempt, if LangGraph Server repeats it.
+        actions: ratings and business events that were reported inside, and belong to the conversation.
         offset: add it to a run's times to get nanoseconds since the epoch.
         open: number of runs that have not ended.
         last_record_at: time of the last record (`perf_counter_ns`).
@@ -130,16 +143,20 @@ class Trace:
         pauses: static interrupts, in LangGraph's words; no run's end reports them.
         ended_turn: run id and conversation of the turn that had ended before this work started or
             finished; None for a turn of its own.
+        history: the messages that the root's input repeats; recorded without a conversation id only.
+        without_id: the program gave the turn no conversation id.
     """
 
     __slots__ = (
-        "configurable", "ended_turn", "id", "interrupts", "last_record_at", "offset", "open", "pauses", "resumed", "root",
-        "scope", "size",
+        "actions", "configurable", "ended_turn", "first_attempt", "history", "id", "interrupts", "last_record_at", "offset",
+        "open", "pauses", "resumed", "root", "scope", "size", "without_id",
     )  # fmt: skip
 
     def __init__(self, root: Run, scope: Scope | None, offset: int) -> None:
-        self.id = str(root.id)
+        self.id = root.key
         self.root = root
+        self.first_attempt: str | None = None
+        self.actions: list[Action] = _EMPTY
         self.scope = scope
         self.configurable: dict[str, Any] | None = None
         self.offset = offset
@@ -150,6 +167,8 @@ class Trace:
         self.pauses: list[str] = []
         self.resumed = False
         self.ended_turn: tuple[str, Conversation] | None = None
+        self.history: RepeatedHistory | None = None
+        self.without_id = False
 
     @property
     def is_graph(self) -> bool:
@@ -165,6 +184,37 @@ class Trace:
         return sorted((r for r in self.root.walk() if r.kind == "model"), key=lambda r: r.started)
 
 
+def is_nested(trace: Trace) -> bool:
+    """Return True if another program, which is recorded too, calls this graph as a part of its own turn.
+
+    Example: a `RemoteGraph` that is a node, with the metadata ``{"gati_nested": True}``.
+    """
+    return trace.root.metadata.get(NESTED_KEY) in (True, "true")
+
+
 def model_messages(run: Run) -> tuple[Message, ...]:
     """Return the new messages of a model run."""
     return run.inputs.messages if run.inputs is not None else ()
+
+
+def split_off_open_work(trace: Trace) -> list[Trace]:
+    """Move the open runs of a trace whose root succeeded into traces of their own, and return these.
+
+    A task that the root did not await becomes a later part of the turn.
+    """
+    traces = []
+    for run in list(trace.root.walk()):
+        if run.ended is None and run.parent is not None and all(r.ended is not None for r in run.ancestors()):
+            run.parent.children.remove(run)
+            run.parent = None
+            traces.append(Trace(run, trace.scope, trace.offset))
+    for later in traces:
+        later.size = later.open = 0
+        for run in later.root.walk():
+            run.trace = later
+            later.size += 1
+            later.open += run.ended is None
+        trace.size -= later.size
+        trace.open -= later.open
+        later.last_record_at = trace.last_record_at
+    return traces

@@ -9,7 +9,7 @@ from gati.trace.chat_io import as_message, as_messages
 from gati.trace.content import parsed_arguments
 from gati.trace.conversation_state import ConversationState, WaitingCall
 from gati.trace.outputs import updates_of
-from gati.trace.records import ASSISTANT_ROLES, TOOL_ROLES, Message, ModelResult
+from gati.trace.records import TOOL_ROLES, Message, ModelResult
 from gati.trace.run_tree import model_messages
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class ToolCallLedger:
         self._requested: dict[str, _Requested] = {}
         self._pending: dict[str, None] = {}
         self._mentioned: dict[str, dict[str, Any]] = {}
+        self._given: dict[str, dict[str, Any]] = {}
         self._ids: dict[Run, str] = {}
         self._requesters: dict[Run, str | None] = {}
         self._never_run: list[tuple[dict[str, Any], Run, Message | None]] = []
@@ -52,7 +53,6 @@ class ToolCallLedger:
         self._answered_by_nodes: set[str] = set()
         self._answered_by_input: set[str] = set()
         self._without_id: set[str] = set()
-        self._in_messages: dict[str, dict[str, Any]] = {}
         self._reported: set[str] = set()
         self._has_input = False
 
@@ -89,7 +89,7 @@ class ToolCallLedger:
                     continue
                 answers = self._add_answers(messages)
                 self._answered_by_nodes.update(answers)
-                self._mentioned.update({str(r["id"]): r for m in messages for r in m.tool_calls if r.get("id")})
+                self._mentioned.update(_requests_in(messages))
                 if update.get("structured_response") is not None:
                     # This "tool" only describes the answer's shape, and the answer itself is reported.
                     self._reported.update(answers)
@@ -99,11 +99,7 @@ class ToolCallLedger:
         answers = self._add_answers(messages)
         # `update_state` may have written the result of a call that waited.
         self._answered_by_nodes.update(call_id for call_id in answers if call_id in self._earlier)
-        for message in messages:
-            if message.role in ASSISTANT_ROLES:
-                self._in_messages.update(
-                    {str(r["id"]): r for r in message.tool_calls if isinstance(r, dict) and r.get("id")}
-                )
+        self._given.update(_requests_in(messages))
 
     def _close_repeated(self, call_id: str) -> None:
         """Close the earlier request of an id that is requested again."""
@@ -170,7 +166,7 @@ class ToolCallLedger:
     def requested_by(self, call_id: str) -> str | None:
         """Return the id of the model run that requested a call last."""
         if call_id in self._requested:
-            return str(self._requested[call_id].by.id)
+            return self._requested[call_id].by.key
         earlier = self._earlier.get(call_id) or self._state.requested.get(call_id)
         return earlier.requested_by if earlier is not None else None
 
@@ -216,12 +212,12 @@ class ToolCallLedger:
         for call_id, message in self._answers.items():
             if self._is_decision(call_id):
                 earlier = self._earlier.get(call_id) or self._state.requested.get(call_id)
-                mentioned = self._mentioned.get(call_id) or self._in_messages.get(call_id)
+                mentioned = self._mentioned.get(call_id) or self._given.get(call_id)
                 yield message, earlier.request if earlier is not None else mentioned
 
     def save_to(self, state: ConversationState, waiting: bool) -> None:
         """Store the calls that this turn leaves open in the conversation's state; none unless it is `waiting`."""
-        requested = {call_id: WaitingCall(request, str(by.id)) for call_id, (request, by) in self._requested.items()}
+        requested = {call_id: WaitingCall(request, by.key) for call_id, (request, by) in self._requested.items()}
         done = (self._executed - self._paused) | self._answers.keys()
         calls = {call_id: call for call_id, call in {**self._earlier, **requested}.items() if call_id not in done}
         state.waiting = calls if waiting else {}
@@ -239,6 +235,12 @@ def _messages_of_input(inputs: Any) -> list[Message]:
 
 def _messages_in(update: dict[str, Any]) -> list[Message]:
     return as_messages(update.get("messages")) or []
+
+
+def _requests_in(messages: Iterable[Message]) -> dict[str, dict[str, Any]]:
+    """Return the tool calls in messages, by id."""
+    requests = (request for message in messages for request in message.tool_calls if isinstance(request, dict))
+    return {str(request["id"]): request for request in requests if request.get("id")}
 
 
 def is_invalid(request: dict[str, Any]) -> bool:

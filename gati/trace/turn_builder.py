@@ -16,6 +16,7 @@ from gati.events import (
     Turn,
 )
 from gati.trace.answer_media import add_attachments
+from gati.trace.authorship import is_in_conversation, is_state_update
 from gati.trace.content import text_of
 from gati.trace.continued_input import note_reported
 from gati.trace.event_builder import EventBuilder
@@ -27,22 +28,19 @@ from gati.trace.final_answer import (
     must_wait_for_end,
     turn_status,
 )
-from gati.trace.identity import resolve, user_metadata
+from gati.trace.identity import user_metadata
 from gati.trace.interrupts import interrupt_events, interrupts_of, rejected_call_events, resume_events
 from gati.trace.media import plain_blocks
 from gati.trace.node_messages import add_own_messages, texts_in_models
 from gati.trace.prompt_index import PromptIndex
+from gati.trace.run_tree import is_nested
 from gati.trace.tool_calls import ToolCallLedger
 from gati.trace.user_input import checkpointed_texts, remaining_input, resume_of, user_messages_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from gati.events import Prompt
     from gati.options import Settings
     from gati.trace.conversation_state import ConversationState, ConversationStates
     from gati.trace.final_answer import ModelEvents
-    from gati.trace.records import Scope
     from gati.trace.run_tree import Run, Trace
 
 
@@ -67,15 +65,21 @@ class TurnBuilder:
         self.state: ConversationState = states.of(conversation.id)
         self.seen_before = states.was_seen
         self.agentic = self.root.kind in ("chain", "prompt", "step")
+        self.nested = is_nested(trace)
+        self.replaces = self.state.past_turns.replaced_by(trace)
+        self.is_repeated_attempt = "run_attempt" in self.root.metadata and states.attempted_before(
+            trace.first_attempt or trace.id
+        )
         self.ledger = ToolCallLedger(self.state, resume_of(trace) is not None)
         self.event_builder = EventBuilder(
             trace, self.id, self.ledger, PromptIndex(settings.agent_name, states.unlinked_prompts)
         )
         self.start_ns = self.root.started + trace.offset
         self._user_messages: list[ChatMessage] = []
-        self._has_begun = False
+        self.has_begun = False
         self._events_delivered = 0
         self._models_cleaned = 0
+        self._rejected_calls = 0
         self._held_back: list[Run] = []
 
     @property
@@ -89,18 +93,28 @@ class TurnBuilder:
         interrupts = interrupts_of(self.trace)
         status = turn_status(self.trace, interrupts)
         self.event_builder.collect(self.root)
+        if self.nested:
+            return self._nested_turn(interrupts, status)
         messages, events = self._take_new()
         models = self.event_builder.models
-        answer, status = final_answer_of(self.trace, models, interrupts, status, self.settings.output_key)
+        answer = None
+        if not is_state_update(self.trace):
+            answer, status = final_answer_of(self.trace, models, interrupts, status, self.settings.output_key)
         if answer is not None:
             self.state.remember_answer(answer.text)
         note_reported(self.trace, [m.text for m in self._user_messages if m.role == "user"], self.state)
+        for _, event in models:
+            self.state.remember_produced(event.completion)
         mark_answer(models, answer)
-        if status in ("completed", "waiting"):
+        if status in ("completed", "waiting") and not is_state_update(self.trace):
             answer = add_attachments(answer, self.trace, models)
+        if answer is not None and self.replaces is not None:
+            answer.properties["replaces"] = f"{self.replaces}:answer"
         self._add_own_messages_of_nodes(answer)
+        self.state.past_turns.add(self.trace, self.id)
         rejected = rejected_call_events(self.trace, self.ledger)
         self._remember_tool_results(rejected)
+        self._rejected_calls = len(rejected)
         events += rejected
         events += interrupt_events(self.trace, interrupts)
         if self.agentic:
@@ -111,16 +125,27 @@ class TurnBuilder:
         turn.status, turn.answer, turn.context = status, answer, self._context()
         return turn
 
+    def _nested_turn(self, interrupts: list[dict[str, Any]], status: Status) -> Turn:
+        """Build a graph that another program calls as a part of its own turn, without user message and answer."""
+        events = [*self.event_builder.events, *interrupt_events(self.trace, interrupts)]
+        self._remember_tool_results(events)
+        self._drop_known_messages()
+        mark_answer(self.event_builder.models, None)
+        self.ledger.save_to(self.state, status == "waiting")
+        turn = self._frame([], events, self.event_builder.models)
+        turn.status, turn.agentic = status, True
+        return turn
+
     def part(self, top: Run) -> Turn | None:
         """Build a part from the completed run `top`, a child of the root; return None if it must wait.
 
         It must wait if only the turn's end shows whether a text is the answer or whether the root
         handles a failure, and if the user's text is not yet known.
         """
-        if self.root.kind != "chain" or must_wait_for_end(top):
+        if self.root.kind != "chain" or self.nested or must_wait_for_end(top):
             return None
         self._held_back.append(top)
-        if not self._has_begun and not self._can_begin():
+        if not self.has_begun and not self._can_begin():
             return None
         for run in self._held_back:
             self.event_builder.collect(run)
@@ -162,21 +187,28 @@ class TurnBuilder:
             self.state,
             self.seen_before,
             self.settings.import_history,
+            is_in_conversation(self.trace, self.conversation),
         )
 
     def _take_new(self) -> tuple[list[ChatMessage], list[Event]]:
         """Return the messages and events that no part has delivered yet."""
-        is_first, self._has_begun = not self._has_begun, True
+        is_first, self.has_begun = not self.has_begun, True
         events: list[Event] = self.event_builder.events[self._events_delivered :]
         self._events_delivered = len(self.event_builder.events)
         if is_first:
             self._user_messages = self._find_user_messages()
+            if self.replaces is not None:
+                for message in self._user_messages:
+                    message.properties["replaces"] = message.id.replace(self.id, self.replaces, 1)
             start = [self._start_event()] if self.agentic else []
+            # A turn that starts again from an older checkpoint, or with a question in the thread, resumes nothing.
             is_question = bool(self._user_messages) and not self.state.is_waiting
-            events = [*start, *([] if is_question else resume_events(self.trace)), *events]
+            is_replay = self.replaces is not None and self.root.inputs is None
+            resumed = [] if is_question or is_replay else resume_events(self.trace)
+            events = [*start, *resumed, *events]
         self._remember_tool_results(events)
         self._drop_known_messages()
-        return (self._user_messages if is_first else []), events
+        return (self._user_messages if is_first and not self.is_repeated_attempt else []), events
 
     def _frame(self, messages: list[ChatMessage], events: list[Event], models: ModelEvents) -> Turn:
         for event in events:
@@ -212,6 +244,7 @@ class TurnBuilder:
             metadata["environment"] = self.settings.environment
         return AgentStartEvent(
             event_id=self.id,
+            parent_event_id=f"{self.trace.first_attempt}:user" if self.is_repeated_attempt else None,
             name=self.root.name,
             input=remaining_input(self.root.inputs, self._user_messages),
             metadata=metadata,
@@ -236,15 +269,25 @@ class TurnBuilder:
             tokens_out=_sum_known([m.tokens_out for m in models]),
             total_cost=_sum_known([m.cost for m in models]),
             model_calls=len(models),
-            tool_calls=sum(isinstance(event, ToolCallEvent) for event in self.event_builder.events),
+            tool_calls=self._rejected_calls
+            + sum(isinstance(event, ToolCallEvent) for event in self.event_builder.events),
             started_ns=self.end_ns,
             ended_ns=self.end_ns,
         )
 
     def _context(self) -> str | None:
-        """Join the texts of the turn's retrieved documents."""
-        retrievals = [event for event in self.event_builder.events if isinstance(event, RetrievalEvent)]
-        return "\n\n".join(d["text"] for event in retrievals for d in event.documents if d["text"]) or None
+        """Join the texts of the turn's retrieved documents, each once.
+
+        Only the outermost retriever's documents count, because a reranker drops some of those that it retrieves.
+        """
+        nested = self.event_builder.nested_retrievals
+        texts = {
+            document["text"]: None
+            for event in self.event_builder.events
+            if isinstance(event, RetrievalEvent) and event.event_id not in nested
+            for document in event.documents
+        }
+        return "\n\n".join(filter(None, texts)) or None
 
     # -- messages of the conversation -------------------------------------------------------------
 
@@ -290,31 +333,3 @@ def _sum_known(values: list[Any]) -> Any:
     """Add up the values that are not None. Example: ``[3, None, 4]`` → ``7``, ``[None]`` → ``None``."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
-
-
-def conversation_of(trace: Trace, settings: Settings, read_prompt: Callable[[Any], Prompt | None]) -> Conversation:
-    """Return the conversation of a trace, with the explicit system prompt if one was given.
-
-    `read_prompt` converts a `system_prompt` of run metadata; it returns None for an invalid one.
-    """
-    if trace.ended_turn is not None:
-        return trace.ended_turn[1]
-    metadata = trace.root.metadata
-    conversation = resolve(trace.id, trace.scope, metadata, trace.configurable, settings)
-    prompt = trace.scope.system_prompt if trace.scope is not None else None
-    if prompt is None and (value := metadata.get("system_prompt")) is not None:
-        prompt = read_prompt(value)
-    conversation.prompt = prompt or settings.system_prompt
-    return conversation
-
-
-def complete_manual_event(event: Event, scope: Scope | None, settings: Settings) -> Event:
-    """Fill in run, agent and conversation of a manual event where they are empty, and return it."""
-    if event.conversation_id is None or event.user_id is None:
-        conversation = resolve(event.run_id or event.event_id, scope, None, None, settings)
-        event.conversation_id = event.conversation_id or conversation.id
-        event.user_id = event.user_id or conversation.user_id
-        event.organization_id = event.organization_id or conversation.organization_id
-    event.agent_name = event.agent_name or settings.agent_name
-    event.run_id = event.run_id or event.event_id
-    return event

@@ -29,17 +29,20 @@ def usage_of(messages: tuple[Message, ...], llm_output: Any = None) -> Usage | N
     `llm_output`, which describes the call, is read first.
     """
     normalized = [
-        (message.usage, _raw_usage(message.response) or message.usage)
+        (message.usage, raw_usage(message.response) or message.usage)
         for message in messages
         if isinstance(message.usage, dict)
     ]
-    reported = [(raw, raw) for source in (llm_output, *(m.response for m in messages)) if (raw := _raw_usage(source))]
+    reported = [(raw, raw) for source in (llm_output, *(m.response for m in messages)) if (raw := raw_usage(source))]
+    usage: Usage | None = None
     for counts, raw in reported + normalized if len(messages) > 1 else normalized + reported:
-        usage = _parse_usage(counts)
-        if usage is not None:
-            usage.raw = raw
-            return usage
-    return None
+        if usage is None:
+            usage = _parse_usage(counts)
+            if usage is not None:
+                usage.raw = raw
+        elif not _DETAIL_KEYS.isdisjoint(counts):
+            _add_details(usage, _parse_usage(counts))
+    return usage
 
 
 def is_cached(messages: tuple[Message, ...]) -> bool:
@@ -49,7 +52,7 @@ def is_cached(messages: tuple[Message, ...]) -> bool:
     )
 
 
-def _raw_usage(source: Any) -> Raw | None:
+def raw_usage(source: Any) -> Raw | None:
     """Return the counts in a provider's response. Example: ``{"token_usage": {…}, …}`` → ``{…}``."""
     if not isinstance(source, dict) or _COUNT_KEYS.isdisjoint(source):
         return None
@@ -96,7 +99,8 @@ def _openai_chat(raw: Raw) -> Usage:
             _token_count(raw, "prompt_cache_hit_tokens", "cache_read_input_tokens"),
         ),
         cache_write_tokens=_first_known(
-            _token_count(inputs, "cache_write_tokens"), _token_count(raw, "cache_write_input_tokens")
+            _token_count(inputs, "cache_write_tokens", "cache_creation_tokens"),
+            _token_count(raw, "cache_write_input_tokens", "cache_creation_input_tokens"),
         ),
         reasoning_tokens=_token_count(outputs, "reasoning_tokens"),
         audio_input_tokens=_token_count(inputs, "audio_tokens"),
@@ -117,21 +121,32 @@ def _openai_responses(raw: Raw) -> Usage:
 
 
 def _anthropic(raw: Raw) -> Usage:
-    """Parse Anthropic's usage, whose input excludes tokens read from and written to the cache."""
+    """Parse Anthropic's usage, whose input excludes tokens read from and written to the cache.
+
+    Anthropic reports no total. With a total, `_reconcile` finds out what the input includes.
+    """
     read, by_ttl = _token_count(raw, "cache_read_input_tokens"), _details(raw, "cache_creation")
     usage = Usage(
         _token_count(raw, "input_tokens"),
         _token_count(raw, "output_tokens"),
+        _token_count(raw, "total_tokens"),
         cache_read_tokens=read,
         cache_write_tokens=_token_count(raw, "cache_creation_input_tokens"),
         reasoning_tokens=_token_count(_details(raw, "output_tokens_details"), "thinking_tokens"),
     )
-    return _add_cache_to_input(_set_cache_writes(usage, [_token_count(by_ttl, key) for key in by_ttl]))
+    usage = _set_cache_writes(usage, [_token_count(by_ttl, key) for key in by_ttl])
+    return usage if usage.total_tokens is not None else _add_cache_to_input(usage)
 
 
 def _google(raw: Raw) -> Usage:
-    """Parse Google's usage, whose output excludes the thoughts."""
-    thoughts = _token_count(raw, "thoughts_token_count", "thoughtsTokenCount")
+    """Parse Google's usage, whose output excludes the thoughts.
+
+    A streamed answer of VertexAI has Google's counts and LangChain's in one dict; only LangChain's have the thoughts.
+    """
+    thoughts = _first_known(
+        _token_count(raw, "thoughts_token_count", "thoughtsTokenCount"),
+        _token_count(_details(raw, "output_token_details"), "reasoning"),
+    )
     usage = Usage(
         _token_count(raw, "prompt_token_count", "promptTokenCount"),
         _token_count(raw, "candidates_token_count", "candidatesTokenCount"),
@@ -188,6 +203,19 @@ def _parse_usage(raw: Raw) -> Usage | None:
 def _parser_for(keys: tuple[Any, ...]) -> Callable[[Raw], Usage] | None:
     """Return the parser for a set of keys. It is cached, because a program sees very few sets."""
     return next((parser for known, parser in _PARSERS if not known.isdisjoint(keys)), None)
+
+
+_DETAIL_KEYS = frozenset({"prompt_tokens_details", "cache_creation_input_tokens", "cache_read_input_tokens"})
+_DETAILS = ("cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "audio_input_tokens", "audio_output_tokens")
+
+
+def _add_details(usage: Usage, other: Usage | None) -> None:
+    """Add the details that `usage` lacks from another report of the same call, if both agree on the sums."""
+    if other is None or (other.input_tokens, other.output_tokens) != (usage.input_tokens, usage.output_tokens):
+        return
+    for name in _DETAILS:
+        if getattr(usage, name) is None:
+            setattr(usage, name, getattr(other, name))
 
 
 # -- reconciling counts -------------------------------------------------------------------
@@ -287,7 +315,7 @@ def finish_reason_of(messages: tuple[Message, ...], llm_output: Any = None) -> s
 def service_tier_of(messages: tuple[Message, ...], llm_output: Any = None) -> str | None:
     """Return the service tier of the call (``flex``, ``priority`` …), which affects the price."""
     for source in (*(message.response for message in messages), llm_output):
-        if tier := _first_text(source, "service_tier") or _first_text(_raw_usage(source), "service_tier"):
+        if tier := _first_text(source, "service_tier") or _first_text(raw_usage(source), "service_tier"):
             return tier
     return None
 

@@ -6,12 +6,15 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gati.events import ChatMessage
+from gati.trace.authorship import is_from_person, is_state_update
 from gati.trace.chat_io import SplitHistory, as_message, user_messages_in
 from gati.trace.content import text_of
 from gati.trace.continued_input import messages_from_thread, without_prefilled_answer
 from gati.trace.media import plain_blocks
 from gati.trace.outputs import updates_of
+from gati.trace.questions import reply_in
 from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES, Message, ModelCall
+from gati.trace.run_tree import model_messages
 
 if TYPE_CHECKING:
     from gati.trace.conversation_state import ConversationState
@@ -28,6 +31,7 @@ def user_messages_of(
     state: ConversationState,
     seen_before: bool,
     import_history: bool = False,
+    in_conversation: bool = True,
 ) -> list[ChatMessage]:
     """Return the messages that a turn's input adds to its conversation, oldest first, and remember their texts.
 
@@ -39,17 +43,20 @@ def user_messages_of(
         seen_before: the conversation had turns before, so a history in the input is already reported.
         import_history: also import a history with user messages (the option). Another process may
             have reported them live; importing would then duplicate them.
+        in_conversation: the program named the conversation, so any text of the input is the user's.
     """
-    split = _split_input(trace, input_key, state)
+    if is_state_update(trace):
+        return []
+    split = _split_input(trace, input_key, state, in_conversation)
     if split is None:
         return []
-    root_id, start = trace.id, trace.root.started + trace.offset
+    root_id, start = trace.first_attempt or trace.id, trace.root.started + trace.offset
     messages: list[ChatMessage] = []
     earlier: dict[str, Any] = {}
     if split.history and not seen_before and conversation_id != root_id:
         # A history without user messages, such as a greeting, cannot have been reported by a turn.
-        if import_history or not any(map(_is_user_message, split.history)):
-            messages = _import_history(split.history, conversation_id, start)
+        if import_history or not any(is_from_person(m, state) for m in split.history):
+            messages = _import_history(split.history, conversation_id, start, state)
         else:
             earlier = {"history_messages": len(split.history)}
             for message in split.history:
@@ -57,7 +64,7 @@ def user_messages_of(
     number = 0
     for message in split.new:
         role: Literal["user", "system"]
-        if _is_user_message(message):
+        if is_from_person(message, state):
             role = "user"
         elif message.role in SYSTEM_ROLES and number:
             role = "system"
@@ -76,7 +83,9 @@ def user_messages_of(
     return messages
 
 
-def _split_input(trace: Trace, input_key: str | None, state: ConversationState) -> SplitHistory | None:
+def _split_input(
+    trace: Trace, input_key: str | None, state: ConversationState, in_conversation: bool
+) -> SplitHistory | None:
     """Split the messages of a root's input into history and new ones; return None if there are none."""
     root = trace.root
     if root.kind in _KINDS_WITHOUT_USER_TEXT:
@@ -90,9 +99,30 @@ def _split_input(trace: Trace, input_key: str | None, state: ConversationState) 
         splits = (user_messages_in(update) for update in updates_of(root.inputs))
         return next((split for split in splits if split is not None), None)
     split = user_messages_in(root.inputs, input_key)
-    if split is None:
-        return _split_first_model_call(trace, state)
-    return _before_prefilled_answer(split, trace, state)
+    split = _before_prefilled_answer(split, trace, state)
+    if split is not None and (in_conversation or _is_users_text(trace, split)):
+        return split
+    return _split_first_model_call(trace, state)
+
+
+def _is_users_text(trace: Trace, split: SplitHistory) -> bool:
+    """Return True if a user wrote the text in the input of a root outside any conversation.
+
+    It is a message, or a model below was asked it. A program's own values, such as paths and names, are
+    inputs too.
+    """
+    if split.origin in ("messages", "input_key"):
+        return True
+    if split.origin == "question" and trace.root.kind != "step":
+        return bool(trace.models())
+    calls = [message for run in trace.models() for message in model_messages(run)]
+    text, asked = text_of(split.new[-1]), [text_of(m) for m in calls if m.role in USER_ROLES]
+    return any(text in other for other in asked or _system_texts(trace))
+
+
+def _system_texts(trace: Trace) -> list[str]:
+    calls = [run.inputs for run in trace.models() if isinstance(run.inputs, ModelCall)]
+    return [text_of(text) for call in calls for text in call.system]
 
 
 def _messages_of_resume(trace: Trace, resume: Resume, state: ConversationState) -> SplitHistory | None:
@@ -102,10 +132,10 @@ def _messages_of_resume(trace: Trace, resume: Resume, state: ConversationState) 
     """
     messages = [Message("human", text, status="resumed") for text in resume.texts]
     if trace.root.inputs is None:
-        messages += [m for m in messages_from_thread(trace, state) if _is_user_message(m)]
+        messages += [m for m in messages_from_thread(trace, state) if is_from_person(m)]
     for update in updates_of(trace.root.inputs):
         split = user_messages_in(update.get("messages"))
-        beside = [m for m in split.new if _is_user_message(m)] if split is not None else []
+        beside = [m for m in split.new if is_from_person(m)] if split is not None else []
         messages += [m for m in beside if text_of(m) not in resume.texts]
     return SplitHistory([], messages) if messages else None
 
@@ -123,17 +153,14 @@ def _split_first_model_call(trace: Trace, state: ConversationState) -> SplitHist
     for run in trace.models():
         if isinstance(run.inputs, ModelCall):
             split = _before_prefilled_answer(user_messages_in(list(run.inputs.messages)), trace, state)
-            if split is not None and any(_is_user_message(m) for m in split.new):
+            if split is not None and any(is_from_person(m) for m in split.new):
                 return SplitHistory([], split.new)
     return None
 
 
-def _is_user_message(message: Message) -> bool:
-    """Return True for a user's message. LangChain's summaries have the user's role too, but are marked."""
-    return message.role in USER_ROLES and not (message.additional or {}).get("lc_source")
-
-
-def _import_history(history: list[Message], conversation_id: str, start: int) -> list[ChatMessage]:
+def _import_history(
+    history: list[Message], conversation_id: str, start: int, state: ConversationState
+) -> list[ChatMessage]:
     """Convert a history that predates gati.
 
     Ids are hashes of conversation, position, role and text, so that every process that imports the
@@ -142,7 +169,7 @@ def _import_history(history: list[Message], conversation_id: str, start: int) ->
     imported: list[ChatMessage] = []
     for position, message in enumerate(history):
         role: Literal["user", "assistant"]
-        if _is_user_message(message):
+        if is_from_person(message, state):
             role = "user"
         elif message.role in ASSISTANT_ROLES and not message.tool_calls:
             role = "assistant"
@@ -172,7 +199,7 @@ def _attachments(message: Message) -> dict[str, Any]:
 
 
 class Resume(NamedTuple):
-    """The payload that resumed an interrupted graph: user-visible texts, else a value."""
+    """The payload that resumed an interrupted graph: the texts in it, and the value unless it is nothing but texts."""
 
     texts: list[str]
     value: Any = None
@@ -192,9 +219,10 @@ def resume_of(trace: Trace) -> Resume | None:
     # Interrupts may be answered by id; the ids are of no use to a reader.
     by_id = isinstance(value, dict) and bool(value) and all(_is_interrupt_id(key) for key in value)
     answers = list(value.values()) if by_id else [value]
+    texts = [text for answer in answers if (text := reply_in(answer))]
     if all(isinstance(answer, str) for answer in answers):
-        return Resume(answers)
-    return Resume([], answers[0] if len(answers) == 1 else value)
+        return Resume(texts)
+    return Resume(texts, answers[0] if len(answers) == 1 else value)
 
 
 def _is_interrupt_id(key: Any) -> bool:

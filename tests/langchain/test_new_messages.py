@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.prompt_values import ChatPromptValue, StringPromptValue
-from langgraph.types import Command
+from langgraph.types import Command, Overwrite
 from pydantic import BaseModel
 
 from gati.langchain.bounded_set import BoundedSet
+from gati.langchain.message_snapshot import snapshot_message
 from gati.langchain.new_messages import (
     MAX_IMPORTED_MESSAGES,
     all_messages_of_input,
@@ -25,6 +26,7 @@ from gati.langchain.new_messages import (
     snapshot_prompt_output,
     snapshot_state,
 )
+from gati.langchain.snapshot import take_snapshot
 from gati.trace.records import COMMAND, Message
 
 SYSTEM, HELLO, HI, ASK = (
@@ -194,3 +196,10 @@ def test_a_full_set_drops_its_oldest_half():
         memory.add(number)
     assert [number in memory for number in (0, 4, 5, 10)] == [False, False, True, True]
     assert len(memory.entries) == 6
+
+
+def test_the_messages_inside_an_overwrite_are_messages_of_the_node():
+    written = {"messages": Overwrite([AIMessage("new only", id="a1")])}
+    copied = snapshot_state(written, new_messages_of_node, BoundedSet(10))
+    assert copied == {"messages": [snapshot_message(AIMessage("new only", id="a1"))]}
+    assert take_snapshot({"plan": Overwrite([1, 2])}) == {"plan": [1, 2]}

@@ -108,6 +108,7 @@ def test_a_rejected_tool_call_is_reported_as_not_run(watch: Watch):
         *turns(keeper, ASKED, decided({"type": "reject", "message": "Too risky."}), only="invoke ainvoke"),
     )
     (called,) = traced.of_type("tool_call")
+    assert [end["properties"]["tool_calls"] for end in traced.of_type("chain_end")] == [0, 1]
     assert called["properties"]["requested_by"] == traced.of_type("llm")[0]["externalMessageId"]
 
 

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from typing import Any
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, TypedDict
 
 import httpx
 import pytest
+from langchain_core.callbacks import AsyncCallbackManager
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.tools import StructuredTool
 from langgraph.graph import START, MessagesState, StateGraph
+from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -23,8 +31,10 @@ from starlette.routing import Route
 
 from gati import observe
 from gati.studio.server import listen, uvicorn_server
+from gati.testing import capture
 from tests.scenarios.harness import Config, TracedRun, Watch
 from tests.scenarios.scripts import model
+from tests.servers import LocalServer
 
 LEVELS = ("scope", "metadata", "configurable", "defaults")
 DEFAULTS: Config = {"conversation_id": "c-defaults", "user_id": "u-defaults", "organization_id": "o-defaults"}
@@ -254,3 +264,204 @@ def test_identity_does_not_leak_into_the_next_request_of_a_connection(watch: Wat
         ("I am ada", "ada"), ("I am bob", "bob"), ("I am nobody", "anonymous"), ("I am nobody", "anonymous"),
     ]  # fmt: skip
     assert len({m["conversation"] for m in traced.of_type("user_message")}) == 4
+
+
+# -- who, inside a graph -----------------------------------------------------------------------------
+
+
+@dataclass
+class Context:
+    user_id: str
+    organization_id: str | None = None
+
+
+@dataclass(slots=True)
+class SlotsContext:
+    user_id: str
+
+
+class ModelContext(BaseModel):
+    user_id: str
+
+
+class DictContext(TypedDict):
+    user_id: str
+
+
+@contextmanager
+def servers_config(config: Any) -> Iterator[None]:
+    """Set a running config that belongs to no run, as LangGraph Server does around everything."""
+    token = var_child_runnable_config.set(config)
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(token)
+
+
+AMBIENT: list[Any] = [
+    None,
+    {},
+    {"configurable": {"__pregel_runtime": None}},
+    {"configurable": {"user_id": "u-somebody-else", "organization_id": "o-somebody-else"}},
+    {"callbacks": AsyncCallbackManager([], parent_run_id=uuid.uuid4()), "configurable": {"user_id": "u-else"}},
+]
+
+
+@pytest.mark.parametrize("ambient", AMBIENT, ids=["none", "empty", "runtime", "user", "callbacks"])
+@pytest.mark.parametrize("kind", ["chain", "graph"])
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+def test_only_the_config_of_a_run_names_the_user(watch: Watch, ambient: Any, way: str, kind: str):
+    make, given = KINDS[kind]
+    own: Config = {"configurable": {"thread_id": "c-1", "user_id": "u-1", "organization_id": "o-1"}}
+
+    def program(config: Config) -> None:
+        with servers_config(ambient):
+            run_with(make(), given("hi"), {**config, **own}, way)
+
+    traced = watch.trace(program)
+    assert identity_of(traced, "hi") == ("c-1", "u-1", "o-1")
+
+
+def test_the_user_authenticated_by_a_server_counts_if_nothing_else_names_one(watch: Watch):
+    authenticated = {"langgraph_auth_user_id": "u-auth"}
+
+    def program(config: Config) -> None:
+        for name, own in {
+            "metadata": {"metadata": authenticated},
+            "configurable": {"configurable": {"thread_id": "c-1", **authenticated}},
+            "overridden": {"metadata": authenticated, "configurable": {"user_id": "u-1"}},
+            "langfuse": {"metadata": {**authenticated, "langfuse_user_id": "u-2"}},
+        }.items():
+            graph().invoke({"messages": [("user", name)]}, {**config, **own})
+
+    traced = watch.trace(program, user_id="u-defaults")
+    users = {name: identity_of(traced, name)[1] for name in ("metadata", "configurable", "overridden", "langfuse")}
+    assert users == {"metadata": "u-auth", "configurable": "u-auth", "overridden": "u-1", "langfuse": "u-2"}
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+@pytest.mark.parametrize(
+    "context",
+    [Context("u-context", "o-context"), SlotsContext("u-context"), ModelContext(user_id="u-context"),
+     DictContext(user_id="u-context")],
+    ids=["dataclass", "slots", "pydantic", "dict"],
+)  # fmt: skip
+def test_the_runtime_context_of_a_graph_names_the_user(watch: Watch, context: Any, way: str):
+    def answer(state: MessagesState) -> Config:
+        return {"messages": [model("Hello.").invoke(state["messages"])]}
+
+    made = StateGraph(MessagesState, context_schema=type(context)).add_node("answer", answer)
+    made = made.add_edge(START, "answer").compile()
+
+    def program(config: Config) -> None:
+        bound = partial(getattr(made, way), context=context)
+        runner: Any = SimpleNamespace(**{way: bound})
+        run_with(runner, {"messages": [("user", "hi")]}, {**config, "configurable": {"thread_id": "c-1"}}, way)
+
+    traced = watch.trace(program)
+    organization = "o-context" if isinstance(context, Context) else None
+    assert identity_of(traced, "hi") == ("c-1", "u-context", organization)
+
+
+def test_a_graph_inside_a_chain_names_the_user_of_its_config(watch: Watch):
+    def program(config: Config) -> None:
+        own: Any = {"configurable": {"user_id": "u-1"}}
+        chain: Any = RunnableLambda(lambda text: graph().invoke({"messages": [("user", text)]}, own))
+        chain.invoke("hi", config)
+
+    traced = watch.trace(program)
+    assert {m["envelope"]["externalUserId"] for m in traced.messages} == {"u-1"}
+
+
+# -- ratings and events inside a run -----------------------------------------------------------------
+
+
+def report(text: str) -> None:
+    observe.log_rating(rating=1.0)
+    observe.log_event("bought", value=text)
+
+
+def rating_first(state: MessagesState) -> Config:
+    report("first")
+    return {"messages": [model("Hello.").invoke(state["messages"])]}
+
+
+def rating_last(state: MessagesState) -> Config:
+    reply = model("Hello.").invoke(state["messages"])
+    report("last")
+    return {"messages": [reply]}
+
+
+async def rating_in_a_task(state: MessagesState) -> Config:
+    await asyncio.to_thread(report, "thread")
+    return {"messages": [await model("Hello.").ainvoke(state["messages"])]}
+
+
+def rating_in_a_tool(state: MessagesState) -> Config:
+    rate = StructuredTool.from_function(report, name="rate", description="Rate.")
+    rate.invoke({"text": "tool"})
+    return {"messages": ["Thanks."]}
+
+
+def rating_in_a_subgraph(state: MessagesState) -> Config:
+    inner = StateGraph(MessagesState).add_node("n", rating_first).add_edge(START, "n").compile()
+    return {"messages": inner.invoke({"messages": state["messages"]})["messages"][-1:]}
+
+
+@pytest.mark.parametrize(
+    "node", [rating_first, rating_last, rating_in_a_task, rating_in_a_tool, rating_in_a_subgraph]
+)  # fmt: skip
+@pytest.mark.parametrize("auto_inject", [True, False], ids=["injected", "explicit"])
+def test_a_rating_and_an_event_inside_a_node_belong_to_its_conversation(
+    watch: Watch, server: LocalServer, node: Any, auto_inject: bool
+):
+    thread = f"c-{uuid.uuid4()}"
+
+    async def program(config: Config) -> None:
+        made = StateGraph(MessagesState).add_node("n", node).add_edge(START, "n").compile()
+        own = {**config, "configurable": {"thread_id": thread, "user_id": "u-1"}}
+        await made.ainvoke({"messages": [("user", "hi")]}, own)
+
+    before = len(server.requests)
+    watch.trace(program, auto_inject=auto_inject)
+    paths = [request.path for request in server.requests[before:]]
+    bodies = {request.path: request.body for request in server.requests[before:]}
+    assert bodies["/api/v1/ratings"]["externalConversationId"] == thread
+    event = bodies["/api/v1/events"]
+    assert (event["externalConversationId"], event["externalUserId"]) == (thread, "u-1")
+    assert paths.index("/api/v1/messages") < min(paths.index("/api/v1/ratings"), paths.index("/api/v1/events"))
+
+
+def test_a_rating_outside_of_runs_and_scopes_is_dropped_and_logged(
+    server: LocalServer, watch: Watch, caplog: pytest.LogCaptureFixture
+):
+    with capture(), caplog.at_level(logging.WARNING, "gati"):
+        observe.log_rating(rating=1.0)
+    assert "neither run_id nor conversation_id" in caplog.text
+
+
+# -- a product per scope -----------------------------------------------------------------------------
+
+
+def test_a_scope_sets_the_product_of_its_messages_ratings_and_events(server: LocalServer):
+    shop, default = str(uuid.uuid4()), str(uuid.uuid4())
+    before = len(server.requests)
+    observe.init(api_key=server.api_key, base_url=server.url, product_id=default)
+    with observe.conversation("c-shop", product_id=uuid.UUID(shop)):
+        chain().invoke({"text": "in the shop"})
+        with observe.conversation(user_id="ada"):
+            report("in the shop")
+    with observe.conversation("c-none", product_id="not a product"):
+        chain().invoke({"text": "elsewhere"})
+    assert list(observe.stats().faults) == ["conversation.product_id"]
+    observe.shutdown()
+    products = {
+        (request.path.rsplit("/")[-1], request.body["externalConversationId"]): request.body["productId"]
+        for request in server.requests[before:]
+    }
+    assert products == {
+        ("messages", "c-shop"): shop,
+        ("ratings", "c-shop"): shop,
+        ("events", "c-shop"): shop,
+        ("messages", "c-none"): default,
+    }

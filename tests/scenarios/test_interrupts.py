@@ -11,7 +11,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
-from tests.optional import create_agent, requires_static_interrupts
+from tests.optional import create_agent, import_optional, requires_static_interrupts
 from tests.scenarios.harness import Config, Watch
 from tests.scenarios.scripts import ASKED, call, delete, model, tool_request, turns
 
@@ -72,7 +72,7 @@ def test_a_graph_can_be_resumed_twice(watch: Watch):
     )
 
 
-def test_an_interrupt_with_data_is_not_a_message(watch: Watch):
+def test_an_interrupt_whose_data_has_no_text_is_not_a_message_and_a_reply_with_one_text_is(watch: Watch):
     watch(
         """
         conversation c-1 of anonymous
@@ -81,6 +81,7 @@ def test_an_interrupt_with_data_is_not_a_message(watch: Watch):
           task         draw waiting
           callback     interrupt waiting {"value":{"choose":["red","blue"]},"id":"~"}
           chain_end    waiting
+        user_message   "blue" resumed
         chain_start    painter
           callback     resume resumed {"value":{"colour":"blue"}}
           task         draw
@@ -371,4 +372,70 @@ def test_an_application_error_named_like_an_interrupt_is_an_error(watch: Watch):
           chain_end    error GraphInterrupt: out of ink
         """,
         *turns(graph, ASKED, only="invoke ainvoke"),
+    )
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["graph", "subgraph"])
+def test_a_drained_graph_waits_and_goes_on_later(watch: Watch, nested: bool):
+    drained = import_optional("langgraph.errors", "GraphDrained")
+    new_control = import_optional("langgraph.runtime", "RunControl")
+
+    def program(config: Config) -> Any:
+        control = new_control()
+
+        def first(state: MessagesState) -> Config:
+            control.request_drain("deploy")
+            return {}
+
+        def second(state: MessagesState) -> Config:
+            return {"messages": [model("The answer.").invoke(state["messages"])]}
+
+        builder = StateGraph(MessagesState).add_node("first", first).add_node("second", second)
+        builder.add_edge(START, "first").add_edge("first", "second")
+        made: Any = builder.compile(checkpointer=None if nested else InMemorySaver())
+        if nested:
+            outer = StateGraph(MessagesState).add_node("inner", made).add_edge(START, "inner")
+            made = outer.compile(checkpointer=InMemorySaver())
+        own = {**config, "configurable": {"thread_id": "c-1"}}
+        with pytest.raises(drained):
+            made.invoke(ASKED, own, control=control)
+        return made.invoke(None, own)["messages"][-1].text
+
+    inside = (
+        """
+          task         inner waiting
+            workflow   LangGraph waiting
+              task     first
+          callback     interrupt waiting {"value":{"paused":"drained","reason":"deploy"}}
+          chain_end    waiting
+        chain_start    LangGraph
+          callback     resume resumed {"value":null}
+          task         inner
+            workflow   LangGraph
+              task     second
+                llm    gpt-4o-mini 10>5 $
+          final_response "The answer."
+          chain_end    completed
+        """
+        if nested
+        else """
+          task         first
+          callback     interrupt waiting {"value":{"paused":"drained","reason":"deploy"}}
+          chain_end    waiting
+        chain_start    LangGraph
+          callback     resume resumed {"value":null}
+          task         second
+            llm        gpt-4o-mini 10>5 $
+          final_response "The answer."
+          chain_end    completed
+        """
+    )
+    watch(
+        """
+        conversation c-1 of anonymous
+        user_message   "Draw a cat."
+        chain_start    LangGraph
+        """.rstrip()
+        + inside,
+        program,
     )

@@ -11,7 +11,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import Runnable, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from gati import observe
@@ -88,12 +88,13 @@ def test_retrieved_documents_do_not_create_new_prompt_versions(watch: Watch):
 def test_a_failing_retriever_is_reported(watch: Watch):
     watch(
         """
+        conversation c-1 of anonymous
         user_message   "What does a bike cost?"
         chain_start    RunnableSequence
           retrieval    "What does a bike cost?" error ConnectionError: the index is down
           chain_end    error ConnectionError: the index is down
         """,
-        *each_method(lambda: rag(fails=True), "What does a bike cost?"),
+        *each_method(lambda: rag(fails=True), "What does a bike cost?", {"metadata": {"conversation_id": "c-1"}}),
     )
 
 
@@ -141,3 +142,49 @@ def test_a_vector_store_reports_searches_and_wrapped_embeddings_report_texts(wat
         """,
         program,
     )
+
+
+class Reranked(BaseRetriever):
+    """Keeps the best page of the handbook, with a score of its own."""
+
+    def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:
+        best = Handbook().invoke(query, {"callbacks": run_manager.get_child()})[0]
+        return [Document(best.page_content, metadata={**best.metadata, "relevance_score": 0.7})]
+
+
+def test_the_context_holds_what_the_outermost_retriever_returned(watch: Watch):
+    chain = {"handbook": Reranked() | joined, "question": RunnablePassthrough()} | PROMPT | model("18 a day.")
+    traced = watch.trace(lambda config: chain.invoke("What does a bike cost?", config))
+    (answer,) = traced.of_type("assistant_message")
+    assert answer["context"] == PAGES[0].page_content
+    outer = next(m for m in traced.of_type("retrieval") if m["properties"]["documents"] == 1)
+    assert outer["output"]["documents"][0]["score"] == 0.7
+
+
+def test_the_context_holds_each_text_once(watch: Watch):
+    def program(config: Config) -> Any:
+        for question in ("What does a bike cost?", "And a helmet?"):
+            pages = Handbook().invoke(question, config)
+        return (PROMPT | model("Free.")).invoke({"handbook": joined(pages), "question": question}, config)
+
+    graph = as_chain(program)
+    (answer,) = watch.trace(lambda config: graph.invoke("go", config)).of_type("assistant_message")
+    assert answer["context"] == "\n\n".join(page.page_content for page in PAGES)
+
+
+def as_chain(program: Any) -> Runnable[Any, Any]:
+    return RunnableLambda(lambda _, config: program(config))
+
+
+def test_an_embedding_names_its_model(watch: Watch):
+    class Named(DeterministicFakeEmbedding):
+        model: str = "text-embedding-3-small"
+
+    def program(config: Config) -> Any:
+        observe.wrap_embeddings(Named(size=4)).embed_query("bikes")
+        return model("Hi.").invoke("hello", config)
+
+    traced = watch.trace(lambda config: as_chain(program).invoke("hello", config))
+    (embedding,) = traced.of_type("embedding")
+    assert embedding["model"] == "text-embedding-3-small"
+    assert embedding["input"] == {"text": "bikes"}

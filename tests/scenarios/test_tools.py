@@ -11,7 +11,7 @@ from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import Command
 
 from tests.optional import create_agent
-from tests.scenarios.harness import Program, Watch, each_method
+from tests.scenarios.harness import Config, Program, Watch, each_method
 from tests.scenarios.scripts import call, model, reply, tool_request, weather
 
 BOTH = "invoke ainvoke"
@@ -142,22 +142,30 @@ def test_a_tool_with_return_direct_gives_the_answer(watch: Watch):
     )
 
 
-def test_a_standalone_tool_call_has_no_conversation(watch: Watch):
+def test_a_standalone_tool_call_is_its_own_message_in_a_conversation(watch: Watch):
+    conversation = {"metadata": {"conversation_id": "c-1"}}
     watch(
         """
+        conversation c-1 of anonymous
         tool_call      weather {"city":"Oslo"}
           observation  {"output":"sunny in Oslo"}
         """,
-        *each_method(lambda: weather, {"city": "Oslo"}, only=BOTH),
-        *each_method(lambda: weather, call("weather", city="Oslo"), only=BOTH),
+        *each_method(lambda: weather, {"city": "Oslo"}, conversation, only=BOTH),
+        *each_method(lambda: weather, call("weather", city="Oslo"), conversation, only=BOTH),
     )
     watch(
         """
+        conversation c-1 of anonymous
         tool_call      weather {"input":"Oslo"}
           observation  {"output":"sunny in Oslo"}
         """,
-        *each_method(lambda: weather, "Oslo", only=BOTH),
+        *each_method(lambda: weather, "Oslo", conversation, only=BOTH),
     )
+
+
+def test_a_standalone_tool_call_outside_a_conversation_is_not_delivered(watch: Watch):
+    traced = watch("", *each_method(lambda: weather, {"city": "Oslo"}, only=BOTH))
+    assert traced.stats.outside_conversation == 1
 
 
 # -- failures ---------------------------------------------------------------------------------------
@@ -342,3 +350,17 @@ def test_tool_calls_with_a_reused_id_are_reported_separately(watch: Watch):
     )
     askers = [m["externalMessageId"] for m in traced.of_type("llm")]
     assert [m["properties"]["requested_by"] for m in traced.of_type("tool_call")] == askers[:4]
+
+
+def test_a_tool_keeps_its_name_whatever_the_run_name_says(watch: Watch):
+    async def aprogram(config: Config) -> Any:
+        await weather.ainvoke({"city": "Rome"}, {**config, "run_name": "step 3"})
+
+    named = weather.with_config(run_name="step 4")
+    traced = [
+        watch.trace(lambda config: weather.invoke({"city": "Rome"}, {**config, "run_name": "step 3"})),
+        watch.trace(aprogram),
+        watch.trace(lambda config: named.invoke(call("weather", city="Rome"), config)),
+    ]
+    for run in traced:
+        assert [m["toolName"] for m in run.messages] == ["weather", "weather"]

@@ -8,15 +8,17 @@ from uuid import UUID
 
 import pytest
 
-from gati.events import LLMCallEvent, Turn, iso
+from gati.events import Action, LLMCallEvent, Turn, iso
 from gati.settings import load
 from gati.trace import assembler as module
-from gati.trace.assembler import LINGER_NS, Assembler
+from gati.trace.assembler import Assembler
+from gati.trace.cut_off_turns import LINGER_NS
 from gati.trace.records import (
     Custom,
     ErrorInfo,
     FirstToken,
     Gap,
+    ManualEvent,
     Message,
     ModelCall,
     ModelResult,
@@ -32,9 +34,11 @@ SECOND = 1_000_000_000
 class Program:
     """Feeds the records of a simulated program; its clock advances with each record."""
 
-    def __init__(self, timeout: float = 3600.0) -> None:
+    def __init__(self, timeout: float = 3600.0, conversation_id: str | None = "c") -> None:
         self.abandoned: list[UUID] = []
-        self.assembler = Assembler(load(local=False, turn_timeout=timeout), self.abandoned.append)
+        self.assembler = Assembler(
+            load(local=False, turn_timeout=timeout, conversation_id=conversation_id), self.abandoned.append
+        )
         self.now = 10 * SECOND
         self.items: list[Any] = []
         self._ids = itertools.count(1)
@@ -98,7 +102,6 @@ def test_repeated_records_of_a_run_are_ignored():
     program.feed(repeated)
     program.end(root)
     program.end(root)
-    program.feed(repeated)
     assert len(program.turns) == 1
     assert program.is_empty()
 
@@ -252,7 +255,7 @@ def test_only_the_first_token_counts_and_its_chunks_are_the_partial_answer():
 
 
 def test_every_event_of_a_turn_has_its_envelope_and_a_true_timestamp():
-    program = Program()
+    program = Program(conversation_id=None)
     root = program.start(inputs="hi")
     program.feed(Custom(root, "progress", program.at(), 1))
     program.answer(program.model(root), "Hello.")
@@ -274,3 +277,92 @@ def test_a_broken_clock_does_not_cost_the_turn(offset: int, monkeypatch: pytest.
     program.end(root, "Hello.")
     (turn,) = program.turns
     assert {event.timestamp for event in turn.events} <= {"1970-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z"}
+
+
+def test_a_root_that_starts_with_an_ended_id_is_a_new_turn() -> None:
+    program = Program()
+    for _ in range(3):
+        root = UUID(int=7)
+        program.feed(RunStarted(root, None, "chain", "chain", program.at(), "hi", (), {}))
+        program.feed(RunStarted(root, None, "chain", "chain", program.at(), "hi", (), {}))
+        program.end(root)
+        program.end(root)
+    assert [turn.run_id for turn in program.turns] == [str(root), f"{root}:2", f"{root}:3"]
+    assert [turn.messages[0].id for turn in program.turns] == [f"{turn.run_id}:user" for turn in program.turns]
+    assert program.is_empty()
+
+
+def test_a_root_that_starts_again_while_runs_of_the_first_turn_are_open_is_a_new_turn() -> None:
+    program = Program()
+    root = program.start(inputs="hi")
+    model = program.model(root)
+    program.fail(root, CANCELLED)
+    program.feed(RunStarted(root, None, "chain", "chain", program.at(), "hi", (), {}))
+    program.end(root, "Hello.")
+    program.answer(model, "too late")
+    assert [(turn.run_id, turn.status) for turn in program.turns] == [
+        (str(root), "aborted"),
+        (f"{root}:2", "completed"),
+    ]
+    assert program.abandoned == [model]
+    assert program.is_empty()
+
+
+def test_a_turn_that_was_cut_off_is_returned_when_the_next_turn_of_its_conversation_begins() -> None:
+    program = Program()
+
+    def start(**ids: str) -> UUID:
+        run = UUID(int=program.now)
+        program.feed(RunStarted(run, None, "chain", "chain", program.at(), "hi", (), ids))
+        return run
+
+    cut_off = start(conversation_id="cut-off")
+    program.model(cut_off)
+    program.fail(cut_off, CANCELLED)
+    other = start(conversation_id="d")
+    assert program.turns == []
+    # The id may be known only when a run below the next root has started.
+    following = start()
+    assert program.turns == []
+    below = UUID(int=99)
+    found = {"conversation_id": "cut-off"}
+    program.feed(RunStarted(below, following, "chain", "chain", program.at(), configurable=found))
+    assert [turn.run_id for turn in program.turns] == [str(cut_off)]
+    for run in (below, following, other):
+        program.end(run)
+    assert program.is_empty()
+
+
+def test_what_a_model_streams_after_its_root_was_cut_off_is_not_the_answer() -> None:
+    program = Program()
+    root = program.start(inputs="hi")
+    model = program.model(root)
+    pieces = ["Hel"]
+    program.feed(FirstToken(model, program.at(), pieces))
+    program.feed(RunFailed(root, program.at(), CANCELLED, streamed={model.int: 1}))
+    pieces.append("lo.")
+    program.answer(model, "Hello.")
+    (turn,) = program.turns
+    assert turn.status == "aborted"
+    assert turn.answer is not None
+    assert turn.answer.text == "Hel"
+
+
+def test_a_rating_inside_a_run_is_returned_after_its_turn() -> None:
+    program = Program()
+    root = program.start(inputs="hi")
+    program.feed(ManualEvent(Action("ratings", {"rating": 1.0}), None, root, {"thread_id": "c", "user_id": "u"}))
+    assert program.items == []
+    program.end(root)
+    turn, action = program.items
+    assert (turn.conversation.id, turn.conversation.user_id) == ("c", "u")
+    assert action.body == {"rating": 1.0, "external_conversation_id": "c"}
+
+
+def test_a_rating_inside_a_turn_that_is_lost_in_a_gap_is_returned() -> None:
+    program = Program()
+    root = program.start(inputs="hi")
+    program.feed(ManualEvent(Action("ratings", {"rating": 1.0}), None, root, {"thread_id": "c"}))
+    program.feed(Gap(1))
+    (action,) = program.items
+    assert action.body == {"rating": 1.0, "external_conversation_id": "c"}

@@ -243,6 +243,18 @@ MESSAGES = st.tuples(st.sampled_from(["ai", "human", ""]), ANYTHING, CALLS, CALL
 )
 
 
+def test_the_arguments_of_a_streamed_server_tool_are_read():
+    block = {
+        "type": "server_tool_use",
+        "id": "s1",
+        "name": "web_search",
+        "input": {},
+        "partial_json": '{"query": "otters"}',
+    }
+    (request,) = tool_requests_of(Message("ai", [block]))
+    assert request == {"id": "s1", "name": "web_search", "args": {"query": "otters"}, "server": True}
+
+
 @given(MESSAGES | ANYTHING)
 def test_no_message_raises(value: Any):
     assert isinstance(text_of(value), str)

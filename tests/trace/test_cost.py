@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gati.events import Usage
+from gati.trace.billing import Billing
 from gati.trace.cost import cost_of
 
 USED = Usage(1000, 100, 1100, cache_read_tokens=500)
@@ -100,16 +101,22 @@ def test_contradictory_counts_have_no_cost():
     assert cost_of(Usage(10, 5, cache_read_tokens=20), "gpt-4o", "openai") is None
 
 
+def tier(name: str) -> Billing:
+    return Billing(context=("service_tier", name))
+
+
 def test_a_service_tier_has_its_own_price_or_none():
     usual = cost_of(USED, "o4-mini", "openai")
-    flex = cost_of(USED, "o4-mini", "openai", "flex")
+    flex = cost_of(USED, "o4-mini", "openai", tier("flex"))
     assert usual is not None
     assert flex is not None
     assert flex < usual
     assert flex == listed("o4-mini", "openai", price_context={"service_tier": "flex"})
-    for tier in ("default", "standard", "auto", None):
-        assert cost_of(USED, "claude-sonnet-4-5", "anthropic", tier) == listed("claude-sonnet-4-5", "anthropic")
-    assert cost_of(USED, "claude-sonnet-4-5", "anthropic", "priority") is None
+    for usual_tier in ("default", "standard", "auto", ""):
+        assert cost_of(USED, "claude-sonnet-4-5", "anthropic", tier(usual_tier)) == listed(
+            "claude-sonnet-4-5", "anthropic"
+        )
+    assert cost_of(USED, "claude-sonnet-4-5", "anthropic", tier("priority")) is None
 
 
 def test_one_hour_cache_writes_cost_more_than_five_minute_writes():
@@ -169,7 +176,7 @@ def test_integer_arithmetic_gives_exactly_the_librarys_result(
 @given(st.builds(Usage, *[st.none() | st.integers() | st.floats() for _ in range(8)]), st.text(), st.none() | st.text())
 def test_the_cost_of_any_value_is_a_number_or_none(usage: Usage, model: str, provider: str | None):
     for name in (model, "gpt-4o"):
-        cost = cost_of(usage, name, provider, model)
+        cost = cost_of(usage, name, provider, Billing(context=("service_tier", model)))
         assert cost is None or cost >= 0
 
 

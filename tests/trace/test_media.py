@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gati.trace.media import media_of, plain_blocks
-from gati.trace.records import Message
+from gati.trace.records import COMMAND, Message
 
 RAW = bytes(range(256)) * 3
 DATA = base64.b64encode(RAW).decode()
@@ -93,9 +93,7 @@ def test_the_type_of_a_referenced_file_is_kept():
     "content",
     [
         "data: is the plural of datum",
-        [{"type": "text", "text": DATA}],
         [{"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "test"}}],
-        [{"type": "tool_result", "data": DATA}],
         [{"type": "image", "data": "not base64!"}],
         [{"type": "citation", "url": ADDRESS}],
     ],
@@ -103,6 +101,55 @@ def test_the_type_of_a_referenced_file_is_kept():
 def test_text_is_not_media(content: Any):
     assert plain_blocks(content) == content
     assert media_of(content) == []
+
+
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + RAW * 4).decode()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [PNG, {"b64": PNG}, {"image_base64": PNG}, ["a", PNG], [{"type": "text", "text": PNG}], {"page": {"shot": PNG}}],
+)
+def test_bare_base64_is_media_wherever_it_is(value: Any):
+    assert PNG[50:90] not in repr(plain_blocks(value))
+    (found,) = media_of(value)
+    assert found["mime"] == "image/png"
+    assert found["bytes"] == len(RAW) * 4 + 8
+
+
+def test_encoded_data_of_an_unknown_type_is_media():
+    (found,) = media_of([base64.b64encode(hashlib.shake_256(b"seed").digest(3000)).decode()])
+    assert found["mime"] == "application/octet-stream"
+    assert found["bytes"] == 3000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" * 100_000,
+        "ab" * 5_000,
+        "word " * 1_000,
+        "0123456789abcdef" * 400,
+        PNG[:400],
+        "https://x/" + "a" * 5_000,
+        "データ" * 900,
+    ],
+)
+def test_a_long_text_that_is_no_base64_stays_text(text: str):
+    assert plain_blocks(text) == text
+    assert plain_blocks({"text": text}) == {"text": text}
+
+
+def test_random_ids_of_content_blocks_are_left_out_and_ids_of_calls_stay():
+    block = {"type": "text", "text": "Sunny.", "id": "lc_0f6d8d3e"}
+    assert plain_blocks([block]) == [{"type": "text", "text": "Sunny."}]
+    call = {"type": "tool_call", "id": "lc_0f6d8d3e", "name": "weather"}
+    assert plain_blocks([call]) == [call]
+
+
+def test_messages_and_commands_inside_values_have_names_for_their_parts():
+    values = {"best": Message("ai", "draft", "m1"), "next": {COMMAND: {"goto": "math", "update": {"a": 1}}}}
+    assert plain_blocks(values) == {"best": {"role": "ai", "content": "draft"}, "next": {"goto": "math"}}
 
 
 def test_the_audio_of_a_spoken_answer_is_media():

@@ -359,6 +359,40 @@ def test_the_usage_of_candidates_is_not_added_up():
     assert streamed.output_tokens == 30
 
 
+@pytest.mark.parametrize("key", ["cache_read_input_tokens", "cache_creation_input_tokens"])
+def test_a_total_decides_whether_the_input_includes_the_cache(key: str):
+    inclusive = usage_of(
+        (Message("ai", "", usage={"input_tokens": 150, "output_tokens": 40, "total_tokens": 190, key: 100}),)
+    )
+    exclusive = usage_of(
+        (Message("ai", "", usage={"input_tokens": 50, "output_tokens": 40, "total_tokens": 190, key: 100}),)
+    )
+    without = usage_of((Message("ai", "", usage={"input_tokens": 50, "output_tokens": 40, key: 100}),))
+    for usage in (inclusive, exclusive, without):
+        assert usage is not None
+        assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (150, 40, 190)
+
+
+def test_cache_writes_that_only_the_raw_counts_have_are_added():
+    raw = {"prompt_tokens": 110, "completion_tokens": 5, "total_tokens": 115, "cache_creation_input_tokens": 100}
+    message = Message("ai", "", usage=tokens(110, 5, 115), response={"token_usage": raw})
+    usage = usage_of((message,))
+    assert usage is not None
+    assert (usage.input_tokens, usage.cache_write_tokens) == (110, 100)
+    nested = {"prompt_tokens": 110, "completion_tokens": 5, "prompt_tokens_details": {"cache_creation_tokens": 100}}
+    usage = usage_of((Message("ai", "", response={"token_usage": nested}),))
+    assert usage is not None
+    assert usage.cache_write_tokens == 100
+
+
+def test_the_reasoning_of_a_streamed_vertex_answer_is_read_from_langchains_details():
+    both = {"prompt_token_count": 10, "candidates_token_count": 5, "total_token_count": 25, "input_tokens": 10,
+            "output_tokens": 5, "total_tokens": 25, "output_token_details": {"reasoning": 10}}  # fmt: skip
+    usage = usage_of((Message("ai", "", usage=both),))
+    assert usage is not None
+    assert (usage.output_tokens, usage.reasoning_tokens, usage.total_tokens) == (15, 10, 25)
+
+
 def test_an_answer_from_langchains_cache_is_recognized():
     cached = {"input_tokens": 31, "output_tokens": 5, "total_tokens": 36, "total_cost": 0}
     assert is_cached((Message("ai", "", usage=cached),))

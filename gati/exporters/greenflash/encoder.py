@@ -54,6 +54,7 @@ class RequestFields(NamedTuple):
 
     user_id: str
     organization_id: str
+    product_id: str | None
     agent_name: str
     model: str
     properties: dict[str, Any]
@@ -130,6 +131,7 @@ class GreenflashEncoder:
             user_id=user or (known.user_id if known else settings.user_id) or _ANONYMOUS,
             organization_id=event.organization_id or (known.organization_id if known else settings.organization_id),
             properties=known.properties if known else settings.properties,
+            product_id=event.product_id or (known.product_id if known else None),
         )
         return events.Turn(run, conversation, event.name, event.agent_name, events=[event])
 
@@ -174,6 +176,7 @@ class GreenflashEncoder:
         return RequestFields(
             sanitize.identifier(conversation.user_id),
             sanitize.identifier(conversation.organization_id),
+            conversation.product_id or self._settings.product_id,
             sanitize.identifier(turn.agent_name or self._settings.agent_name),
             sanitize.identifier(turn.model),
             sanitize.bounded_json(given, self._max_field_bytes)[0] if given else {},
@@ -189,8 +192,8 @@ class GreenflashEncoder:
         }
         if fields.organization_id:
             envelope["external_organization_id"] = fields.organization_id
-        if settings.product_id:
-            envelope["product_id"] = settings.product_id
+        if fields.product_id:
+            envelope["product_id"] = fields.product_id
         if fields.model:
             envelope["model"] = fields.model
         properties = {**fields.properties, "agent_name": fields.agent_name}

@@ -95,6 +95,8 @@ def _llm_fields(event: events.LLMCallEvent, manual: bool, answered: bool) -> tup
         output["text"] = event.completion
     if event.candidates:
         output["candidates"] = event.candidates
+    if event.decision:
+        output["decision"] = event.decision
     new: dict[str, Any] = {"messages": event.new_messages} if event.new_messages else {}
     if manual and event.prompt:
         new["prompt"] = event.prompt
@@ -194,7 +196,11 @@ def _embedding_fields(event: events.EmbeddingEvent, manual: bool, answered: bool
     properties = _timed_properties(event, event.latency_ms)
     return (
         MessageFields(
-            "embedding", properties, _optional_object(event.input, "input"), _optional_object(event.output, "output")
+            "embedding",
+            properties,
+            _optional_object(event.input, "input"),
+            _optional_object(event.output, "output"),
+            model=event.model or None,
         ),
     )
 

@@ -1,0 +1,37 @@
+"""Find the text that a person read in the payload of an interrupt, or wrote in the payload of a resume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_QUESTION_KEYS = ("query", "question", "message", "text", "prompt")
+_ANSWER_KEYS = ("data", "answer", "text", "response")
+_REQUESTS = "action_requests"
+"""Key of the tool calls that LangChain's `HumanInTheLoopMiddleware` wants approved. They are no question in words."""
+
+
+def question_in(payload: Any) -> str:
+    """Return the question in an interrupt's payload; "" if it has none.
+
+    Example: ``{"query": "Your name?", "draft": "Hi"}`` → ``"Your name?"``.
+    """
+    if isinstance(payload, dict) and _REQUESTS in payload:
+        return ""
+    return _text_in(payload, _QUESTION_KEYS)
+
+
+def reply_in(payload: Any) -> str:
+    """Return the reply in a resume's payload; "" if it has none. Example: ``{"data": "Ann"}`` → ``"Ann"``."""
+    return _text_in(payload, _ANSWER_KEYS)
+
+
+def _text_in(payload: Any, keys: tuple[str, ...]) -> str:
+    """Return a payload that is a text, a dict's only text, or its text under the first of `keys`."""
+    if isinstance(payload, str):
+        return payload
+    if not isinstance(payload, dict):
+        return ""
+    texts = [value for value in payload.values() if isinstance(value, str) and value]
+    if len(texts) == 1:
+        return texts[0]
+    return next((text for key in keys if isinstance(text := payload.get(key), str)), "")

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gati.trace.questions import question_in, reply_in
+
+
+@pytest.mark.parametrize(
+    ("payload", "question"),
+    [
+        ("Your name?", "Your name?"),
+        ({"query": "Your name?"}, "Your name?"),
+        ({"ask": "Your name?", "attempt": 2, "options": ["a", "b"]}, "Your name?"),
+        ({"question": "Send it?", "draft": "Dear Ann"}, "Send it?"),
+        ({"message": "Send it?", "title": "Mail"}, "Send it?"),
+        ({"title": "Mail", "draft": "Dear Ann"}, ""),
+        ({"text": "", "draft": "Dear Ann"}, "Dear Ann"),
+        ({"choose": ["red", "blue"]}, ""),
+        ({"action_requests": [{"name": "pay"}], "message": "Pay?"}, ""),
+        ({"question": {"text": "Deep?"}}, ""),
+        (None, ""),
+        (3, ""),
+        (["Your name?"], ""),
+    ],
+)
+def test_the_question_of_an_interrupt_is_its_only_text_or_under_a_usual_key(payload: Any, question: str):
+    assert question_in(payload) == question
+
+
+@pytest.mark.parametrize(
+    ("payload", "reply"),
+    [
+        ("Ann", "Ann"),
+        ({"data": "Ann"}, "Ann"),
+        ({"answer": "Ann", "channel": "web"}, "Ann"),
+        ({"first": "Ann", "last": "Lee"}, ""),
+        ({"approved": True}, ""),
+        ({"decisions": [{"type": "approve"}]}, ""),
+    ],
+)
+def test_the_reply_of_a_resume_is_its_only_text_or_under_a_usual_key(payload: Any, reply: str):
+    assert reply_in(payload) == reply
+
+
+@given(st.dictionaries(st.text(), st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5)))
+def test_a_question_is_always_a_text_of_the_payload(payload: dict[str, Any]):
+    for text in (question_in(payload), reply_in(payload)):
+        assert text == "" or text in payload.values()
