@@ -12,7 +12,7 @@ from operator import itemgetter
 from types import NoneType
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage
 
 from gati.langchain.snapshot import (
     BUDGET,
@@ -43,7 +43,7 @@ class _RoleTable(dict[type, "str | None"]):
         role: str | None = None
         if issubclass(kind, BaseMessage):
             default = kind.model_fields["type"].default
-            role = default if type(default) is str else ""
+            role = default if type(default) is str and not issubclass(kind, ChatMessage) else ""
         self[kind] = role
         return role
 
@@ -51,6 +51,22 @@ class _RoleTable(dict[type, "str | None"]):
 ROLE_BY_CLASS = _RoleTable()
 """The role of each message class: "" if the role is a field of the message, None if the class is not a message class.
 A dict lookup is used because pydantic makes `isinstance` slow."""
+
+_ROLES_OF_CHAT = {
+    "user": "human", "human": "human", "assistant": "ai", "ai": "ai", "model": "ai", "bot": "ai", "system": "system",
+    "developer": "system", "tool": "tool", "function": "function",
+}  # fmt: skip
+"""Role that a `ChatMessage` names, in lower case → the role of the message class that it stands for."""
+
+
+def role_in(fields: dict[str, Any]) -> str:
+    """Return the role of a message whose class does not determine it: a `ChatMessage`, or a message of a custom type."""
+    role = fields.get("role")
+    if type(role) is str:
+        return _ROLES_OF_CHAT.get(role.lower(), role)
+    kind = fields.get("type")
+    return kind if type(kind) is str else ""
+
 
 _common_fields = itemgetter("type", "content", "id", "name", "additional_kwargs")
 _FIELD_DEFAULTS = {"type": "", "content": "", "id": None, "name": None, "additional_kwargs": None}
@@ -79,7 +95,11 @@ def snapshot_message(value: BaseMessage, result: bool = False, copy: _CopyFuncti
     kind, get = type(value), fields.get
     if type(extra) is dict and not extra and not result and kind in _SIMPLE_CLASSES:
         return _new(Message, (role, content, id_, name, (), (), None, None, None, None, None))
+    if not ROLE_BY_CLASS[kind]:
+        role = role_in(fields)
     calls, invalid_calls = get("tool_calls"), get("invalid_tool_calls")
+    if not calls and not invalid_calls and type(extra) is dict and (legacy := extra.get("function_call")):
+        calls = _calls_of_legacy(legacy)
     call_id = status = artifact = None
     if kind is not AIMessage:
         call_id, status, artifact = get("tool_call_id"), get("status"), get("artifact")
@@ -127,6 +147,13 @@ def _copy_content(content: Any, role: str, copy: _CopyFunction) -> Any:
     if type(content) is str and len(content) > text_limit.chars:
         return _shorten_content(content, role)
     return copy(content, BUDGET)
+
+
+def _calls_of_legacy(call: Any) -> list[dict[str, Any]] | None:
+    """Convert OpenAI's former `function_call`, which had no id and one call per message, to tool calls."""
+    if type(call) is not dict:
+        return None
+    return [{"name": call.get("name"), "args": call.get("arguments"), "id": None, "type": "tool_call"}]
 
 
 def _copy_tool_calls(calls: Any, copy: _CopyFunction) -> tuple[Any, ...]:
