@@ -28,7 +28,7 @@ ENVELOPE = ("event_type", "run_id", "run_name", "agent_name", "timestamp", "even
 VARIABLE_MARK = re.compile(r"\{\{([^{}]{1,200})\}\}")
 """A ``{{variable}}`` mark in the content of a prompt's component."""
 
-_INTERNAL = frozenset({"started_ns", "ended_ns", "data", *ENVELOPE})
+_INTERNAL = frozenset({"started_ns", "ended_ns", "made_answer", "data", *ENVELOPE})
 
 
 def iso(ns: int) -> str:
@@ -224,7 +224,8 @@ class LLMCallEvent(Event):
         completion: the text of the response.
         new_messages: input messages that the conversation does not report otherwise.
         is_answer: the completion is the turn's answer.
-        internal: the completion is not part of the chat: a summarizer, router, title generator or sub-agent.
+        made_answer: the turn's answer was made of the completion; the program may have edited it.
+        internal: the call is not part of the chat: a summarizer, router, title generator or sub-agent.
         cached: the response came from LangChain's cache, at no cost.
     """
 
@@ -250,6 +251,7 @@ class LLMCallEvent(Event):
     parameters: dict[str, Any] = field(default_factory=dict)
     structured_prompt: Prompt | None = None
     is_answer: bool = False
+    made_answer: bool = False
     internal: bool = False
     cached: bool = False
 

@@ -54,6 +54,13 @@ def enclosing_run(config: Any) -> Any:
     return getattr(config.get("callbacks"), "parent_run_id", None)
 
 
+def runtime_context(configurable: Any) -> Any:
+    """Return the `context` with which a LangGraph graph was called, given the `configurable` of a node; else None."""
+    # The key is private, and newer than the oldest supported LangGraph. Without it: no user id from `context`, and no
+    # values of `context` as variables of plain-text prompts.
+    return getattr(configurable.get("__pregel_runtime"), "context", None)
+
+
 RUN_TYPE = "run_type"
 """Keyword of `on_chain_start` that distinguishes prompts and parsers from other chains. Without it: no prompt
 templates and no template variables."""
@@ -83,7 +90,8 @@ RUN_MARKERS = {
     "ls_provider": "provider and price of models that do not name their provider",
     "ls_model_name": "the model name, if the response does not contain it",
     "lc_agent_name": "agent names in prompt ids",
-    "lc_source": "recognition of summarization calls, whose output is internal",
+    "lc_source": "recognition of calls by LangChain's middleware, which are internal, and their names in prompt ids",
+    "lc_internal_call": "recognition of calls by LangChain's middleware, which are internal",
     "lc_hub_owner": "the name of a prompt from the hub",
     "lc_hub_repo": "the name of a prompt from the hub",
 }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from gati.langchain._compat import runtime_context
 from gati.langchain.snapshot import IMMUTABLE_TYPES, take_snapshot
-from gati.trace.records import IDENTITY_KEYS
 
 NODE_TAG = "graph:step:"
+_OWN_KEYS = ("__", "checkpoint")
+"""Prefixes of LangGraph's own keys in `configurable`."""
 
 
 def is_graph_node(tags: Any) -> bool:
@@ -28,7 +30,7 @@ def component_name(serialized: Any) -> str:
 
 _PARAMETERS = frozenset(
     {"model", "model_name", "model_id", "temperature", "max_tokens", "max_completion_tokens", "top_p", "top_k", "stop",
-     "seed", "n", "tool_choice", "reasoning_effort", "reasoning", "response_format", "_type"}
+     "seed", "n", "instructions", "tool_choice", "reasoning_effort", "reasoning", "response_format", "_type"}
 )  # fmt: skip
 
 
@@ -58,12 +60,22 @@ def _tool_name(tool: Any) -> str:
     return str(name or tool.get("name") or tool.get("type") or "")
 
 
-def identity_of_config(config: Any) -> dict[str, Any] | None:
-    """Return the ids in the `configurable` of a running config; None without a `configurable`."""
+def values_of_config(config: Any) -> dict[str, Any] | None:
+    """Return the user's values in a running config: its `configurable`, and LangGraph's runtime `context`.
+
+    They name the user and the conversation, and prompts may contain them. None without a `configurable`.
+    """
     configurable = config.get("configurable") if config else None
     if configurable is None:
         return None
-    return {key: take_snapshot(configurable[key]) for key in IDENTITY_KEYS if key in configurable}
+    values = {
+        key: value if type(value) in IMMUTABLE_TYPES else take_snapshot(value, 50)
+        for key, value in configurable.items()
+        if type(key) is str and not key.startswith(_OWN_KEYS)
+    }
+    if (context := runtime_context(configurable)) is not None and type(copied := take_snapshot(context, 100)) is dict:
+        return copied | values
+    return values
 
 
 def text_of_token(token: Any) -> str:

@@ -15,10 +15,10 @@ from gati._context import OpenSpan, current_scope, current_span, features_used, 
 from gati.langchain._compat import RUN_TYPE, enclosing_run, is_input_deferred, running_config
 from gati.langchain.callback_args import (
     component_name,
-    identity_of_config,
     invocation_parameters,
     is_graph_node,
     text_of_token,
+    values_of_config,
 )
 from gati.langchain.message_snapshot import (
     ROLE_BY_CLASS,
@@ -151,8 +151,9 @@ class Recorder:
                 call = _new(ModelCall, (tuple(system), tuple(new), len(messages), invocation_parameters(more)))
         except Exception as error:  # noqa: BLE001 - as in `_guarded`, without the extra call
             self._report("model_started", error)
-        name = more.get("name") or component_name(serialized)
-        self._record_start("model", run_id, parent, parent_flags, name, call, tags, metadata)
+        label = more.get("name")
+        name = label or component_name(serialized)
+        self._record_start("model", run_id, parent, parent_flags, name, call, tags, metadata, label)
 
     def tool_started(
         self,
@@ -340,12 +341,10 @@ class Recorder:
         scope = configurable = None
         if parent_flags is None:
             scope, metadata = current_scope.get(), take_snapshot(metadata)
-            flags |= ROOT
-            if scope is None or scope.user_id is None:
-                flags |= NEEDS_IDENTITY
+            flags |= ROOT | NEEDS_IDENTITY
         elif parent_flags & NEEDS_IDENTITY:
             # LangGraph sets the running config after a node's start, so the node's children read it.
-            configurable = identity_of_config(running_config.get())
+            configurable = values_of_config(running_config.get())
             if configurable is None:
                 flags |= NEEDS_IDENTITY
             elif parent is not None:

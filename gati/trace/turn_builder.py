@@ -15,20 +15,15 @@ from gati.events import (
     ToolCallEvent,
     Turn,
 )
+from gati.trace.answer_source import answering_model, is_user_facing, mark_answer
 from gati.trace.content import text_of
 from gati.trace.event_builder import EventBuilder
-from gati.trace.final_answer import (
-    answering_model,
-    final_answer_of,
-    is_user_facing,
-    mark_answer,
-    must_wait_for_end,
-    turn_status,
-)
-from gati.trace.identity import resolve, user_metadata
+from gati.trace.final_answer import final_answer_of, must_wait_for_end, turn_status
+from gati.trace.identity import ANONYMOUS, resolve, user_metadata
 from gati.trace.interrupts import interrupt_events, interrupts_of, rejected_call_events, resume_events
 from gati.trace.media import plain_blocks
 from gati.trace.prompt_index import PromptIndex
+from gati.trace.prompt_values import KnownValues
 from gati.trace.tool_calls import ToolCallLedger
 from gati.trace.user_input import checkpointed_texts, remaining_input, resume_of, user_messages_of
 
@@ -37,8 +32,8 @@ if TYPE_CHECKING:
 
     from gati.events import Prompt
     from gati.options import Settings
+    from gati.trace.answer_source import ModelEvents
     from gati.trace.conversation_state import ConversationState, ConversationStates
-    from gati.trace.final_answer import ModelEvents
     from gati.trace.records import Scope
     from gati.trace.run_tree import Run, Trace
 
@@ -65,9 +60,9 @@ class TurnBuilder:
         self.seen_before = states.was_seen
         self.agentic = self.root.kind in ("chain", "prompt", "step")
         self.ledger = ToolCallLedger(self.state, resume_of(trace) is not None)
-        self.event_builder = EventBuilder(
-            trace, self.id, self.ledger, PromptIndex(settings.agent_name, states.unlinked_prompts)
-        )
+        values = KnownValues(trace, conversation.user_id if conversation.user_id != ANONYMOUS else None)
+        prompts = PromptIndex(settings.agent_name, states.unlinked_prompts, values)
+        self.event_builder = EventBuilder(trace, self.id, self.ledger, prompts)
         self.start_ns = self.root.started + trace.offset
         self._user_messages: list[ChatMessage] = []
         self._has_begun = False
@@ -91,7 +86,7 @@ class TurnBuilder:
         answer, status = final_answer_of(self.trace, models, interrupts, status, self.settings.output_key)
         if answer is not None:
             self.state.remember(answer.text)
-        mark_answer(models, answer)
+        mark_answer(self.trace, models, answer)
         events += rejected_call_events(self.trace, self.ledger)
         events += interrupt_events(self.trace, interrupts)
         if self.agentic:
@@ -119,7 +114,7 @@ class TurnBuilder:
             return None  # only plumbing runs
         models = self.event_builder.models[self._models_cleaned :]
         messages, events = self._take_new()
-        mark_answer(models, None)
+        mark_answer(self.trace, models, None)
         turn = self._frame(messages, events, models)
         turn.status = "unfinished"
         return turn
@@ -129,7 +124,7 @@ class TurnBuilder:
         self.event_builder.collect(self.root)
         self._remember_tool_results(self.event_builder.events)
         self._drop_known_messages()
-        mark_answer(self.event_builder.models, None)
+        mark_answer(self.trace, self.event_builder.models, None)
         turn = self._frame([], self.event_builder.events, self.event_builder.models)
         for event in turn.events:
             event.parent_event_id = event.parent_event_id or self.id
