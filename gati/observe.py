@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Never
 
 from gati._api.runtime import runtime
-from gati._api.scopes import conversation, paused
+from gati._api.scopes import conversation, internal, paused
 from gati._api.spans import span, step, tool
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ __all__ = [
     "identify_organization",
     "identify_user",
     "init",
+    "internal",
     "log_event",
     "log_rating",
     "paused",

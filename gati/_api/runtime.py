@@ -89,6 +89,11 @@ class Runtime:
 
 runtime = Runtime()
 
+MISSING_CONVERSATION_ID = (
+    "a turn has no conversation id, so it begins a conversation of its own unless it repeats the messages of an earlier "
+    'turn. Pass config={"configurable": {"thread_id": ...}}, or use `with observe.conversation(id, user_id=...)`'
+)
+
 
 def _log_default_store(exporter: Exporter) -> None:
     path = getattr(exporter, "store_path", None)
@@ -108,11 +113,15 @@ class _LazyAssembler:
     def open_turns(self) -> int:
         return self._assembler.open_turns if self._assembler is not None else 0
 
+    @property
+    def outside_conversation(self) -> int:
+        return self._assembler.outside_conversation if self._assembler is not None else 0
+
     def feed(self, records: Iterable[Record]) -> list[Item]:
         if self._assembler is None:
             from gati.trace.assembler import Assembler
 
-            self._assembler = Assembler(self._settings, _abandon_run, internal_errors.report)
+            self._assembler = Assembler(self._settings, _abandon_run, internal_errors.report, _hint_at_missing_id)
         return self._assembler.feed(records)
 
     def tick(self, now_ns: int) -> list[Item]:
@@ -123,6 +132,17 @@ class _LazyAssembler:
 
     def drain(self) -> list[Item]:
         return self._assembler.drain() if self._assembler is not None else []
+
+
+_hinted = threading.Event()
+
+
+def _hint_at_missing_id() -> None:
+    """Log once per process what to pass, so that turns become conversations."""
+    if not _hinted.is_set():
+        _hinted.set()
+        with internal_errors.guard("log"):
+            logger.warning(MISSING_CONVERSATION_ID)
 
 
 def _abandon_run(run_id: UUID) -> None:

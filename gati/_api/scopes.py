@@ -9,7 +9,7 @@ from contextvars import Token
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
-from gati._context import current_scope, features_used, is_paused
+from gati._context import current_scope, features_used, is_internal, is_paused
 from gati.langchain.current import current
 
 if TYPE_CHECKING:
@@ -146,6 +146,19 @@ class paused(_Scope):  # noqa: N801 - reads as a statement: `with observe.paused
     def _enter(self) -> Token[Any]:
         features_used.any = True
         return is_paused.set(True)
+
+
+class internal(_Scope):  # noqa: N801 - reads as a statement: `with observe.internal():`
+    """Mark the runs that start inside as internal: their texts are not for the user, as of a title or a judge.
+
+    A root run inside is reported as an internal call of its conversation, without user message and answer. If it has
+    no conversation id, it is not reported, and counted in `stats().outside_conversation`. Run metadata
+    ``gati_internal: True`` has the same effect.
+    """
+
+    def _enter(self) -> Token[Any]:
+        features_used.any = True
+        return is_internal.set(True)
 
 
 def _merge_scopes(outer: Scope | None, inner: Scope) -> Scope:

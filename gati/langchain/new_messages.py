@@ -22,6 +22,8 @@ STATE_BUDGET = 500
 millisecond for any state. A string counts as one value, whatever its length."""
 MAX_IMPORTED_MESSAGES = 2_000
 """Maximum number of messages imported from a history that predates gati."""
+MAX_RECEIVED_MESSAGES = 50
+"""Maximum number of messages copied from an input that ends with an answer and has no user message."""
 MAX_COMMANDS = 50
 """Maximum number of commands of one node that are inspected; a longer list is copied like any other list."""
 
@@ -184,18 +186,28 @@ def _snapshot_command(value: Any, select: Callable[[Any, Any], list[Any]], known
 def new_messages_of_input(messages: Any, whole: bool) -> list[Any]:
     """Return the new messages of a turn's input: all of them if `whole`, else those after the last answer.
 
-    `whole` is True for the first turn seen of a conversation.
+    A list that ends with an answer contributes the messages from its last user message on: they show which answers
+    the turn received and did not make. `whole` is True for the first turn seen of a conversation.
     """
     new: list[Any] = []
+    is_complete = whole is False and _ends_with_question(messages)
     for item in reversed(messages):
-        role = ROLE_BY_CLASS[type(item)]
-        if not whole and (role or role_of(item)) in ASSISTANT_ROLES:
+        class_role = ROLE_BY_CLASS[type(item)]
+        role = class_role or role_of(item)
+        if not whole and role in ASSISTANT_ROLES and (is_complete or len(new) >= MAX_RECEIVED_MESSAGES):
             break
-        new.append(take_snapshot(item) if role is None else snapshot_message(item))
+        is_complete = is_complete or role in USER_ROLES
+        new.append(take_snapshot(item) if class_role is None else snapshot_message(item))
         if len(new) >= MAX_IMPORTED_MESSAGES:
             break
     new.reverse()
     return new
+
+
+def _ends_with_question(messages: Any) -> bool:
+    """Return False if the last message is an answer."""
+    last = messages[-1]
+    return (ROLE_BY_CLASS[type(last)] or role_of(last)) not in ASSISTANT_ROLES
 
 
 def new_messages_of_output(messages: Any, seen: BoundedSet) -> list[Any]:

@@ -11,7 +11,7 @@ from time import perf_counter_ns
 from typing import Any
 from uuid import UUID, uuid4
 
-from gati._context import OpenSpan, current_scope, current_span, features_used, is_paused
+from gati._context import OpenSpan, current_scope, current_span, features_used, is_internal, is_paused
 from gati.langchain._compat import RUN_TYPE, enclosing_run, is_input_deferred, running_config
 from gati.langchain.callback_args import (
     component_name,
@@ -20,6 +20,7 @@ from gati.langchain.callback_args import (
     text_of_token,
     values_of_config,
 )
+from gati.langchain.history import repeated_history
 from gati.langchain.message_snapshot import (
     ROLE_BY_CLASS,
     snapshot_message,
@@ -40,10 +41,12 @@ from gati.langchain.prompt_templates import template_of
 from gati.langchain.snapshot import error_info, take_snapshot
 from gati.trace.records import (
     CONVERSATION_KEYS,
+    INTERNAL,
     Custom,
     ErrorInfo,
     FirstToken,
     GraphState,
+    HistoryRead,
     Message,
     ModelCall,
     ModelResult,
@@ -56,9 +59,10 @@ from gati.trace.records import (
 OPEN_RUNS = 100_000
 """Maximum number of open runs, so that runs that never end cannot fill the memory."""
 
-ROOT, NODE, COUNT_HISTORY, NEEDS_IDENTITY, PROMPT = 1, 2, 4, 8, 16
+ROOT, NODE, COUNT_HISTORY, NEEDS_IDENTITY, PROMPT, NEEDS_STATE = 1, 2, 4, 8, 16, 32
 """Flags of an open run: it is a root; it is a graph node; it loads a history whose length is recorded; its
-`configurable`, which only its children can read, may name the user; it is a prompt."""
+`configurable`, which only its children can read, may name the user; it is a prompt; its first node will receive the
+state that a checkpoint brought."""
 
 _new = tuple.__new__
 """Creates a NamedTuple at half the cost of calling its class."""
@@ -113,19 +117,31 @@ class Recorder:
                 return
             parent, parent_flags = admitted
         kind, name = more.get(RUN_TYPE), more.get("name") or component_name(serialized)
-        flags, copied, template = 0, None, None
+        flags, copied, extra, reads_history = 0, None, None, False
         if kind == "prompt":
-            flags, template = PROMPT, template_of(serialized)
+            flags, extra = PROMPT, template_of(serialized)
             copied = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
         elif parent_flags is None:
+            flags = NEEDS_STATE
             if not is_input_deferred(inputs, more):
-                copied = self._guarded(self._snapshot_root_input, inputs, metadata)
+                conversation = self._conversation_of(metadata)
+                is_new = self._is_new_conversation(conversation)
+                copied = self._guarded(snapshot_state, inputs, new_messages_of_input, is_new)
+                reads_history = not conversation
         elif (metadata and metadata.get("langgraph_node") == name) or is_graph_node(tags):
             flags = NODE
+            if parent_flags & NEEDS_STATE and parent is not None:
+                parent_flags &= ~NEEDS_STATE
+                self.open_runs[parent.int] = parent_flags
+                extra = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
         elif name == _HISTORY_RUN:
             flags = COUNT_HISTORY
+        elif not parent_flags & NODE:
+            flags = NEEDS_STATE  # it may be a graph that a chain or a step calls
         kind = kind if kind in _KINDS else "chain"
-        self._record_start(kind, run_id, parent, parent_flags, name, copied, tags, metadata, template, flags)
+        self._record_start(kind, run_id, parent, parent_flags, name, copied, tags, metadata, extra, flags)
+        if reads_history:
+            self._put_history(run_id, inputs)
 
     def model_started(
         self,
@@ -142,8 +158,10 @@ class Recorder:
             return
         parent, parent_flags = admitted
         call: ModelCall | None = None
+        conversation: str | None = None
         try:
-            whole = parent_flags is None and self._is_new_conversation(metadata)
+            conversation = self._conversation_of(metadata) if parent_flags is None else None
+            whole = conversation is not None and self._is_new_conversation(conversation)
             if isinstance(messages, str):
                 call = ModelCall((), (Message("human", messages),), 1, invocation_parameters(more))
             else:
@@ -154,6 +172,8 @@ class Recorder:
         label = more.get("name")
         name = label or component_name(serialized)
         self._record_start("model", run_id, parent, parent_flags, name, call, tags, metadata, label)
+        if conversation == "":
+            self._put_history(run_id, messages)
 
     def tool_started(
         self,
@@ -214,6 +234,7 @@ class Recorder:
             output = self._guarded(snapshot_state, outputs, new_messages_of_output, self.known_answers)
         if inputs is not None and flags & ROOT:
             copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
+            self._put_history(run_id, inputs)
         self.put(_new(RunEnded, (run_id, at, output, copied_inputs)))
 
     def model_ended(self, response: Any, run_id: UUID) -> None:
@@ -256,6 +277,7 @@ class Recorder:
         copied_inputs = None
         if inputs is not None and flags & ROOT:
             copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
+            self._put_history(run_id, inputs)
         info = self._guarded(error_info, error) or ErrorInfo(type(error).__name__, "")
         self.put(RunFailed(run_id, at, info, output, copied_inputs))
 
@@ -349,6 +371,8 @@ class Recorder:
                 flags |= NEEDS_IDENTITY
             elif parent is not None:
                 self.open_runs[parent.int] = parent_flags & ~NEEDS_IDENTITY
+        if features_used.any and is_internal.get():
+            metadata = {**(metadata or {}), INTERNAL: True}
         self.open_runs[run_id.int] = flags
         if len(self.open_runs) > OPEN_RUNS:
             for old in list(self.open_runs)[: OPEN_RUNS // 2]:
@@ -361,21 +385,27 @@ class Recorder:
             self.streamed_tokens.pop(key, None)
         return self.open_runs.pop(key, 0)
 
-    def _snapshot_root_input(self, inputs: Any, metadata: Any) -> Any:
-        return snapshot_state(inputs, new_messages_of_input, self._is_new_conversation(metadata))
+    def _put_history(self, run_id: UUID, inputs: Any) -> None:
+        """Record which history the input of a root without a conversation id repeats."""
+        history = self._guarded(repeated_history, inputs)
+        if history is not None:
+            self.put(HistoryRead(run_id, history))
 
-    def _is_new_conversation(self, metadata: Any) -> bool:
+    def _is_new_conversation(self, conversation: str) -> bool:
         """Return True if a root is the first run seen of its conversation."""
-        scope = current_scope.get()
-        conversation = scope.conversation_id if scope else None
-        for key in CONVERSATION_KEYS:
-            conversation = conversation or (metadata or {}).get(key)
-        conversation = str(conversation or self.default_conversation or "")
         # Without an id the turn is its own conversation, so it has no earlier history to import.
         is_new = bool(conversation) and conversation not in self.known_conversations
         if is_new:
             self.known_conversations.add(conversation)
         return is_new
+
+    def _conversation_of(self, metadata: Any) -> str:
+        """Return the id that a scope, the metadata of a root or `init` names; "" without one."""
+        scope = current_scope.get()
+        conversation = scope.conversation_id if scope else None
+        for key in CONVERSATION_KEYS:
+            conversation = conversation or (metadata or {}).get(key)
+        return str(conversation or self.default_conversation or "")
 
     def _model_result(self, response: Any) -> ModelResult:
         answers = []

@@ -21,7 +21,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from gati.trace.records import COMMAND, ErrorInfo
+from gati.trace.records import COMMAND, ErrorInfo, ObjectName
 
 BUDGET = 2_000
 """Maximum number of values copied by one snapshot. Further values are counted, not copied."""
@@ -267,10 +267,10 @@ def is_command(value: Any) -> bool:
     return kind.__name__ == "Command" and kind.__module__ == "langgraph.types"
 
 
-def describe_type(value: Any) -> str:
+def describe_type(value: Any) -> ObjectName:
     """Return the name of an object's type, which replaces an object that cannot be copied: `<module.Class>`."""
     kind = type(value)
-    return f"<{kind.__module__}.{kind.__qualname__}>"
+    return ObjectName(f"<{kind.__module__}.{kind.__qualname__}>")
 
 
 _INTERRUPTS = ("GraphInterrupt", "NodeInterrupt")

@@ -88,6 +88,10 @@ class Stats:
     turns_open: int = 0
     """Turns that have started and not ended."""
 
+    outside_conversation: int = 0
+    """Root runs that were not delivered, because they belong to no conversation: spans, steps, tools, retrievers, store
+    operations and plain runnables outside of `observe.conversation` and of a thread, without a model below."""
+
     turns_dropped: Mapping[str, int] = field(default_factory=dict)
     """Turns lost before they became messages, by reason: `buffer_full`, `encode`, `mask`."""
 

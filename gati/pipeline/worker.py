@@ -62,6 +62,11 @@ class TurnAssembler(Protocol):
         """Number of turns that have started and were not returned yet. Also read from other threads."""
         ...
 
+    @property
+    def outside_conversation(self) -> int:
+        """Number of root runs that were not returned, because they belong to no conversation."""
+        ...
+
     def feed(self, records: Iterable[Record]) -> list[Item]:
         """Process records and return completed items. A `Gap` drops all open turns.
 

@@ -12,12 +12,14 @@ from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
 from gati.events import Event, Item
+from gati.trace.authorship import is_part_of_conversation, is_state_update
 from gati.trace.conversation_state import ConversationStates
 from gati.trace.records import (
     Custom,
     FirstToken,
     Gap,
     GraphState,
+    HistoryRead,
     ManualEvent,
     Record,
     RunEnded,
@@ -30,7 +32,7 @@ from gati.trace.turn_builder import TurnBuilder, complete_manual_event, conversa
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from gati.events import Conversation, Prompt, Turn
+    from gati.events import Conversation, Prompt
     from gati.options import Settings
 
 LINGER_NS = 2_000_000_000
@@ -49,6 +51,11 @@ class Assembler:
         settings: the options of `init`.
         on_abandoned: called with the id of each run that had not ended when its turn was returned.
         report_error: called with a place and an exception when a value of the user's is invalid.
+        on_missing_id: called for each turn without a conversation id.
+
+    Attributes:
+        outside_conversation: number of root runs that were not delivered, because they were work
+            outside any conversation.
     """
 
     def __init__(
@@ -56,10 +63,12 @@ class Assembler:
         settings: Settings,
         on_abandoned: Callable[[UUID], object] = lambda run_id: None,
         report_error: Callable[[str, Exception], object] = lambda place, error: None,
+        on_missing_id: Callable[[], object] = lambda: None,
     ) -> None:
         self.settings = settings
         self.on_abandoned = on_abandoned
         self.report_error = report_error
+        self.on_missing_id = on_missing_id
         self.turn_timeout_ns = int(settings.turn_timeout * 1e9)
         self.states = ConversationStates()
         self._incremental = settings.submission == "incremental"
@@ -72,6 +81,7 @@ class Assembler:
         self._offset = time_ns() - perf_counter_ns()
         self._finished: list[Item] = []
         self._gap_until = 0
+        self.outside_conversation = 0
         self._handlers: dict[type, Callable[[Any], None]] = {
             RunStarted: self._on_started,
             RunEnded: self._on_ended,
@@ -79,6 +89,7 @@ class Assembler:
             FirstToken: self._on_first_token,
             Custom: self._on_custom,
             GraphState: self._on_graph_state,
+            HistoryRead: self._on_history_read,
             ManualEvent: self._on_manual_event,
             Gap: self._on_gap,
         }
@@ -189,6 +200,11 @@ class Assembler:
         elif record.status not in trace.pauses:
             trace.pauses.append(record.status)
 
+    def _on_history_read(self, record: HistoryRead) -> None:
+        run = self._runs.get(record.run_id.int)
+        if run is not None:
+            run.trace.history = record.history
+
     def _on_manual_event(self, record: ManualEvent) -> None:
         item = record.item
         run = self._runs.get(record.run_id.int) if record.run_id is not None else None
@@ -229,6 +245,8 @@ class Assembler:
             top = top.parent
         if top.ended is None or any(below.ended is None for below in top.walk()):
             return
+        if trace.root.inputs is None and not trace.is_graph:
+            return  # a streamed chain: its input, which may continue a conversation, arrives with its end
         key = trace.root.id.int
         builder = self._builders.get(key)
         if builder is None:
@@ -269,7 +287,17 @@ class Assembler:
             self._forget([trace.root])
             self.states.unlinked_prompts.add(trace.root)
             return
-        turn = self._finished_turn(trace, self._builders.pop(key, None))
+        is_in_parts = key in self._builders or trace.ended_turn is not None
+        builder = self._builders.pop(key, None) or self._builder_for(trace)
+        if not builder.has_begun and not self._is_turn(trace, builder):
+            self._discard(trace)
+            return
+        is_own_turn = trace.ended_turn is None and not trace.is_internal
+        turn = builder.finish() if is_own_turn else builder.late_part()
+        turn.partial = is_in_parts
+        if trace.without_id:
+            self.states.continuations.remember(trace, turn)
+            self.on_missing_id()
         ended_turn = (turn.run_id, turn.conversation)
         for later in open_work:
             later.ended_turn = ended_turn
@@ -288,17 +316,29 @@ class Assembler:
                 self.on_abandoned(run.id)
             run.unlink()
 
-    def _finished_turn(self, trace: Trace, builder: TurnBuilder | None) -> Turn:
-        """Build the turn, or its last part if `builder` has delivered parts already."""
-        is_late = trace.ended_turn is not None
-        partial = is_late or builder is not None
-        builder = builder or self._builder_for(trace)
-        turn = builder.late_part() if is_late else builder.finish()
-        turn.partial = partial
-        return turn
+    def _is_turn(self, trace: Trace, builder: TurnBuilder) -> bool:
+        """Return True if a trace is delivered; count it if it is work outside any conversation."""
+        if is_state_update(trace):
+            return bool(trace.models())
+        if is_part_of_conversation(trace, builder.conversation):
+            return True
+        self.outside_conversation += 1
+        return False
+
+    def _discard(self, trace: Trace) -> None:
+        """Forget a trace that is not delivered, except for the events that the program reported itself."""
+        runs = list(trace.root.walk())
+        for run in runs:
+            for event in run.manual_events:
+                self._finished.append(complete_manual_event(event, trace.scope, self.settings))
+        self._forget(runs)
 
     def _builder_for(self, trace: Trace) -> TurnBuilder:
         conversation = conversation_of(trace, self.settings, self._read_prompt)
+        if trace.ended_turn is None and conversation.id == trace.id and not trace.is_internal:
+            trace.without_id = True
+            continued = self.states.continuations.continued_by(trace, conversation.user_id)
+            conversation.id = continued or trace.id
         return TurnBuilder(trace, conversation, self.settings, self.states)
 
     def _read_prompt(self, value: Any) -> Prompt | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -18,11 +18,23 @@ _RAW_OUTPUT_KEYS = {"raw", "parsed", "parsing_error"}
 """Keys of LangChain's structured output with `include_raw=True`."""
 
 
+_MESSAGE_FIELDS = frozenset(
+    {"role", "type", "content", "id", "name", "tool_calls", "tool_call_id", "status", "artifact", "invalid_tool_calls",
+     "additional_kwargs", "response_metadata", "usage_metadata", "example"}
+)  # fmt: skip
+"""Fields of a message in a dict."""
+
+
 class SplitHistory(NamedTuple):
-    """The messages of a turn's input: `new` after the last answer, `history` up to it."""
+    """The messages of a turn's input: `new` after the last answer, `history` up to it.
+
+    `origin` is where `new` comes from: messages; the entry that the option `input_key` names; a text that
+    is the whole input or is under one of `INPUT_KEYS`; or the only text of the input.
+    """
 
     history: list[Message]
     new: list[Message]
+    origin: Literal["messages", "input_key", "question", "only_text"] = "messages"
 
 
 def as_message(item: Any) -> Message | None:
@@ -39,10 +51,18 @@ def as_message(item: Any) -> Message | None:
             return Message(
                 role, item["content"], item.get("id"), item.get("name"),
                 tuple(calls) if isinstance(calls, list) else (), tool_call_id=item.get("tool_call_id"),
+                additional=_additional_of(item),
             )  # fmt: skip
     if isinstance(item, (list, tuple)) and len(item) == 2 and isinstance(item[0], str):
         return Message(item[0], item[1])
     return None
+
+
+def _additional_of(item: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what LangChain keeps in `additional_kwargs` when it converts the dict: that entry, and unknown keys."""
+    unknown = {key: value for key, value in item.items() if key not in _MESSAGE_FIELDS}
+    given = item.get("additional_kwargs")
+    return {**unknown, **(given if isinstance(given, dict) else {})} or None
 
 
 def as_messages(value: Any) -> list[Message] | None:
@@ -72,17 +92,26 @@ def user_messages_in(value: Any, key: str | None = None) -> SplitHistory | None:
         key: entry that holds the user's text (the option `input_key`).
     """
     if isinstance(value, str):
-        return SplitHistory([], [Message("human", value)]) if value else None
+        return SplitHistory([], [Message("human", value)], "question") if value else None
     messages = as_messages(value)
     if messages is not None:
         return _split_at_last_answer(messages)
     if not isinstance(value, dict) or COMMAND in value:
         return None
     if key is not None and key in value:
-        return user_messages_in(value[key])
+        split = user_messages_in(value[key])
+        return split._replace(origin="input_key") if split is not None else None
     if (messages := as_messages(_texts_as_messages(value.get("messages")))) is not None:
-        return _split_at_last_answer(messages)
+        split = _split_at_last_answer(messages)
+        if not split.new and (text := _text_under_usual_key(value)) is not None:
+            return SplitHistory(messages, [text], "question")
+        return split
     return _user_messages_in_state(value)
+
+
+def _text_under_usual_key(value: dict[str, Any]) -> Message | None:
+    texts = (value.get(name) for name in INPUT_KEYS)
+    return next((Message("human", text) for text in texts if isinstance(text, str) and text), None)
 
 
 def _texts_as_messages(value: Any) -> Any:
@@ -101,12 +130,12 @@ def _user_messages_in_state(value: dict[str, Any]) -> SplitHistory | None:
     for name in INPUT_KEYS:
         entry = value.get(name)
         if isinstance(entry, str) and entry:
-            return SplitHistory(history or [], [Message("human", entry)])
+            return SplitHistory(history or [], [Message("human", entry)], "question")
         if (messages := as_messages(entry)) is not None:
             return _split_at_last_answer(messages)
     texts = [v for v in value.values() if isinstance(v, str) and v]
     if len(texts) == 1:
-        return SplitHistory(history or [], [Message("human", texts[0])])
+        return SplitHistory(history or [], [Message("human", texts[0])], "only_text")
     return _split_at_last_answer(history) if history is not None and not texts else None
 
 
@@ -114,16 +143,14 @@ def answer_in(
     value: Any,
     key: str | None = None,
     structured: bool = False,
-    root_input: Any = None,
     completions: Iterable[str] = (),
 ) -> str:
     """Return the answer in a root's output; "" if there is none.
 
     Args:
-        value: the root's output.
+        value: the part of the root's output that its turn made (`made_output`).
         key: entry that holds the answer (the option `output_key`).
         structured: an output that is not text is the answer itself, as JSON.
-        root_input: the root's input; entries repeated from it are not the answer.
         completions: the models' completions, latest first, to choose among several texts.
     """
     if isinstance(value, str):
@@ -135,8 +162,6 @@ def answer_in(
         text = _answer_in_state(value, key)
         if text:
             return text
-        given = root_input if isinstance(root_input, dict) else {}
-        value = {k: v for k, v in value.items() if not (k in given and given[k] == v)}
         text = _answer_among_texts(value, structured, completions)
         if text:
             return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
+from gati.trace.continuations import Continuations
 from gati.trace.prompt_index import UnlinkedPrompts
 
 MAX_CONVERSATIONS = 10_000
@@ -28,23 +29,36 @@ class ConversationState:
         answered: ids of the calls that a waiting turn has answered; the next turn's input repeats their results.
     """
 
-    __slots__ = ("_texts", "answered", "waiting")
+    __slots__ = ("_produced", "_texts", "answered", "waiting")
 
     def __init__(self) -> None:
         self._texts: OrderedDict[int, None] = OrderedDict()
+        self._produced: OrderedDict[int, None] = OrderedDict()
         self.waiting: dict[str, WaitingCall] = {}
         self.answered: frozenset[str] = frozenset()
 
     def remember(self, text: str) -> None:
         """Remember that `text` is part of the conversation; ignore an empty one."""
-        if text:
-            self._texts[hash(text)] = None
-            if len(self._texts) > MAX_TEXTS:
-                self._texts.popitem(last=False)
+        _add(self._texts, text)
 
     def has_seen(self, text: str) -> bool:
         """Return True if `text` is remembered."""
         return hash(text) in self._texts
+
+    def remember_produced(self, text: str) -> None:
+        """Remember a text that a model of the conversation produced; ignore an empty one."""
+        _add(self._produced, text)
+
+    def was_produced(self, text: str) -> bool:
+        """Return True if a model of the conversation produced `text`."""
+        return hash(text) in self._produced
+
+
+def _add(texts: OrderedDict[int, None], text: str) -> None:
+    if text:
+        texts[hash(text)] = None
+        if len(texts) > MAX_TEXTS:
+            texts.popitem(last=False)
 
 
 class ConversationStates:
@@ -52,22 +66,27 @@ class ConversationStates:
 
     Attributes:
         was_seen: the conversation that `of` returned last existed before.
+        continuations: the conversations without an id.
         unlinked_prompts: prompts that were rendered before any model call used them.
     """
 
-    __slots__ = ("_states", "unlinked_prompts", "was_seen")
+    __slots__ = ("_states", "continuations", "unlinked_prompts", "was_seen")
 
     def __init__(self) -> None:
         self.unlinked_prompts = UnlinkedPrompts()
+        self.continuations = Continuations()
         self._states: OrderedDict[str, ConversationState] = OrderedDict()
         self.was_seen = False
 
-    def of(self, conversation_id: str) -> ConversationState:
-        """Return a conversation's state; create it if there is none."""
+    def of(self, conversation_id: str, create: bool = True) -> ConversationState:
+        """Return a conversation's state; if there is none, a new one, which is kept if `create` is set."""
         state = self._states.get(conversation_id)
         self.was_seen = state is not None
         if state is None:
-            state = self._states[conversation_id] = ConversationState()
+            state = ConversationState()
+            if not create:
+                return state
+            self._states[conversation_id] = state
             if len(self._states) > MAX_CONVERSATIONS:
                 self._states.popitem(last=False)
         else:

@@ -123,7 +123,8 @@ class EventBuilder:
         if run.kind == "retriever":
             return _retrieval_event
         if run.parent is None and run.kind in ("chain", "prompt", "step"):
-            return None  # the turn's start and end events represent it
+            # The turn's start and end events represent it. An internal graph has none.
+            return _workflow_event if self.trace.is_internal and self.trace.is_graph else None
         if (factory := _SPAN_EVENTS.get(run.kind)) is not None:
             return factory
         if run.hidden or run.kind != "chain":

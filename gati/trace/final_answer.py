@@ -9,6 +9,7 @@ from gati.trace.answer_source import is_user_facing
 from gati.trace.chat_io import answer_in, as_messages
 from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
+from gati.trace.made_output import made_output
 from gati.trace.records import ASSISTANT_ROLES, ModelResult
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
     if root.kind in ("chain", "prompt"):
         plain_chain = bool(models) and not any(run.node is not None for run in root.walk())
         completions = [event.completion for run, event in reversed(models) if is_user_facing(run)]
-        return answer_in(root.output, output_key, plain_chain, root.inputs, completions)
-    return answer_in(root.output) if root.kind == "step" else ""
+        return answer_in(made_output(trace), output_key, plain_chain, completions)
+    return answer_in(made_output(trace)) if root.kind == "step" else ""
 
 
 def _partial_answer(trace: Trace, models: ModelEvents) -> tuple[str, bool]:

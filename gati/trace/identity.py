@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gati.events import Conversation
-from gati.trace.records import CONVERSATION_KEYS, IDENTITY_KEYS, ORGANIZATION_KEYS, USER_KEYS
+from gati.trace.records import CONVERSATION_KEYS, IDENTITY_KEYS, INTERNAL, ORGANIZATION_KEYS, USER_KEYS
 
 if TYPE_CHECKING:
     from gati.options import Settings
@@ -20,7 +20,7 @@ ANONYMOUS = "anonymous"
 
 _INTERNAL_PREFIXES = ("langgraph_", "ls_", "lc_", "__", "checkpoint", "langchain_")
 """Prefixes of the metadata keys that LangChain sets itself."""
-_CONSUMED_KEYS = IDENTITY_KEYS | {"system_prompt"}
+_CONSUMED_KEYS = IDENTITY_KEYS | {"system_prompt", INTERNAL}
 """Metadata keys that gati reads; they are not repeated as the user's metadata."""
 
 

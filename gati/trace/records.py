@@ -26,11 +26,19 @@ ASSISTANT_ROLES = frozenset({"ai", "AIMessageChunk", "assistant"})
 SYSTEM_ROLES = frozenset({"system", "SystemMessageChunk", "developer"})
 TOOL_ROLES = frozenset({"tool", "ToolMessageChunk", "function"})
 
-INTERNAL_MARKERS = ("gati_internal", "lc_internal_call", "lc_source")
+INTERNAL = "gati_internal"
+"""Metadata key with which `observe.internal` and programs mark runs whose text is not for the user."""
+INTERNAL_MARKERS = (INTERNAL, "lc_internal_call", "lc_source")
 """Metadata keys of model calls whose text is not for the user: gati's own, then those of LangChain's middleware."""
 
 COMMAND = "__command__"
 """Key of the one-entry dict that represents LangGraph's `Command` in a snapshot."""
+
+
+class ObjectName(str):
+    """The name of an object's type, which stands for an object that cannot be copied: `<module.Class>`."""
+
+    __slots__ = ()
 
 
 class Message(NamedTuple):
@@ -115,8 +123,8 @@ class Template(NamedTuple):
 class RunStarted(NamedTuple):
     """A run started. `kind`: chain, prompt, parser, model, tool, retriever, or the kind of a user-defined span.
 
-    `inputs`, `scope` and the whole `metadata` are set for roots only. `extra` is a prompt's template
-    or a tool's call id. `configurable` holds ids found by the first run below a root.
+    `inputs`, `scope` and the whole `metadata` are set for roots only. `extra` is a prompt's template,
+    a tool's call id, or the state that the first node of a root graph received. `configurable` holds ids found by the first run below a root.
     """
 
     run_id: UUID
@@ -200,6 +208,26 @@ class GraphState(NamedTuple):
     """LangGraph's name of the pause: `interrupt_before` and `interrupt_after` are static ones."""
 
 
+class RepeatedHistory(NamedTuple):
+    """The messages that a root's input repeats, up to its last answer.
+
+    `roles` and `texts` (hashes) are those of its messages, or of its first and last ones if `is_whole` is
+    False. `answer_id` is the id of the last answer, if it has one.
+    """
+
+    roles: tuple[str, ...]
+    texts: tuple[int, ...]
+    is_whole: bool
+    answer_id: str | None
+
+
+class HistoryRead(NamedTuple):
+    """The input of a root without a conversation id repeats a history."""
+
+    run_id: UUID
+    history: RepeatedHistory
+
+
 class ManualEvent(NamedTuple):
     """An event or action reported by the user (`observe.track_event`, `log_rating`), with the enclosing run."""
 
@@ -214,4 +242,6 @@ class Gap(NamedTuple):
     lost: int
 
 
-Record: TypeAlias = "RunStarted | RunEnded | RunFailed | FirstToken | Custom | GraphState | ManualEvent | Gap"
+Record: TypeAlias = (
+    "RunStarted | RunEnded | RunFailed | FirstToken | Custom | GraphState | HistoryRead | ManualEvent | Gap"
+)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gati.trace.records import INTERNAL
+
 if TYPE_CHECKING:
     from uuid import UUID
 
     from gati.events import Conversation, Event
-    from gati.trace.records import Custom, ErrorInfo, Message, RunStarted, Scope
+    from gati.trace.records import Custom, ErrorInfo, Message, RepeatedHistory, RunStarted, Scope
 
 T = TypeVar("T")
 
@@ -130,11 +132,13 @@ class Trace:
         pauses: static interrupts, in LangGraph's words; no run's end reports them.
         ended_turn: run id and conversation of the turn that had ended before this work started or
             finished; None for a turn of its own.
+        history: the messages that the root's input repeats; recorded without a conversation id only.
+        without_id: the program gave the turn no conversation id.
     """
 
     __slots__ = (
-        "configurable", "ended_turn", "id", "interrupts", "last_record_at", "offset", "open", "pauses", "resumed", "root",
-        "scope", "size",
+        "configurable", "ended_turn", "history", "id", "interrupts", "last_record_at", "offset", "open", "pauses", "resumed", "root",
+        "scope", "size", "without_id",
     )  # fmt: skip
 
     def __init__(self, root: Run, scope: Scope | None, offset: int) -> None:
@@ -150,6 +154,8 @@ class Trace:
         self.pauses: list[str] = []
         self.resumed = False
         self.ended_turn: tuple[str, Conversation] | None = None
+        self.history: RepeatedHistory | None = None
+        self.without_id = False
 
     @property
     def is_graph(self) -> bool:
@@ -159,6 +165,11 @@ class Trace:
         return root.kind == "chain" and (
             "ls_integration" in root.metadata or any(run.node is not None for run in root.children)
         )
+
+    @property
+    def is_internal(self) -> bool:
+        """True if the program marked the root as internal (`observe.internal`): a title, a judge."""
+        return bool(self.root.metadata.get(INTERNAL))
 
     def models(self) -> list[Run]:
         """Return the model runs by start."""

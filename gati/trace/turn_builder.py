@@ -16,6 +16,7 @@ from gati.events import (
     Turn,
 )
 from gati.trace.answer_source import answering_model, is_user_facing, mark_answer
+from gati.trace.authorship import is_in_conversation, is_state_update
 from gati.trace.content import text_of
 from gati.trace.event_builder import EventBuilder
 from gati.trace.final_answer import final_answer_of, must_wait_for_end, turn_status
@@ -56,7 +57,7 @@ class TurnBuilder:
         self.root = trace.root
         self.id = trace.id if trace.ended_turn is None else trace.ended_turn[0]
         self.conversation = conversation
-        self.state: ConversationState = states.of(conversation.id)
+        self.state: ConversationState = states.of(conversation.id, create=not trace.is_internal)
         self.seen_before = states.was_seen
         self.agentic = self.root.kind in ("chain", "prompt", "step")
         self.ledger = ToolCallLedger(self.state, resume_of(trace) is not None)
@@ -65,7 +66,7 @@ class TurnBuilder:
         self.event_builder = EventBuilder(trace, self.id, self.ledger, prompts)
         self.start_ns = self.root.started + trace.offset
         self._user_messages: list[ChatMessage] = []
-        self._has_begun = False
+        self.has_begun = False
         self._events_delivered = 0
         self._models_cleaned = 0
         self._held_back: list[Run] = []
@@ -83,9 +84,13 @@ class TurnBuilder:
         self.event_builder.collect(self.root)
         messages, events = self._take_new()
         models = self.event_builder.models
-        answer, status = final_answer_of(self.trace, models, interrupts, status, self.settings.output_key)
+        answer = None
+        if not is_state_update(self.trace):
+            answer, status = final_answer_of(self.trace, models, interrupts, status, self.settings.output_key)
         if answer is not None:
             self.state.remember(answer.text)
+        for _, event in models:
+            self.state.remember_produced(event.completion)
         mark_answer(self.trace, models, answer)
         events += rejected_call_events(self.trace, self.ledger)
         events += interrupt_events(self.trace, interrupts)
@@ -105,7 +110,7 @@ class TurnBuilder:
         if self.root.kind != "chain" or must_wait_for_end(top):
             return None
         self._held_back.append(top)
-        if not self._has_begun and not self._can_begin():
+        if not self.has_begun and not self._can_begin():
             return None
         for run in self._held_back:
             self.event_builder.collect(run)
@@ -120,7 +125,7 @@ class TurnBuilder:
         return turn
 
     def late_part(self) -> Turn:
-        """Build a further part of a turn from work that continued or started after the turn had ended."""
+        """Build the events of work without messages: after its turn had ended, or below an internal root."""
         self.event_builder.collect(self.root)
         self._remember_tool_results(self.event_builder.events)
         self._drop_known_messages()
@@ -133,8 +138,6 @@ class TurnBuilder:
 
     def _can_begin(self) -> bool:
         """Find the user's messages; return True if there are any, or if the turn resumes an earlier one."""
-        if self.root.inputs is None and not self.trace.is_graph:
-            return False
         self._user_messages = self._find_user_messages()
         return bool(self._user_messages) or resume_of(self.trace) is not None
 
@@ -146,11 +149,12 @@ class TurnBuilder:
             self.state,
             self.seen_before,
             self.settings.import_history,
+            is_in_conversation(self.trace, self.conversation),
         )
 
     def _take_new(self) -> tuple[list[ChatMessage], list[Event]]:
         """Return the messages and events that no part has delivered yet."""
-        is_first, self._has_begun = not self._has_begun, True
+        is_first, self.has_begun = not self.has_begun, True
         events: list[Event] = self.event_builder.events[self._events_delivered :]
         self._events_delivered = len(self.event_builder.events)
         if is_first:

@@ -6,11 +6,13 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gati.events import ChatMessage
+from gati.trace.authorship import is_from_person, is_state_update
 from gati.trace.chat_io import SplitHistory, as_message, user_messages_in
 from gati.trace.content import text_of
 from gati.trace.media import plain_blocks
 from gati.trace.outputs import updates_of
 from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES, Message, ModelCall
+from gati.trace.run_tree import model_messages
 
 if TYPE_CHECKING:
     from gati.trace.conversation_state import ConversationState
@@ -27,6 +29,7 @@ def user_messages_of(
     state: ConversationState,
     seen_before: bool,
     import_history: bool = False,
+    in_conversation: bool = True,
 ) -> list[ChatMessage]:
     """Return the messages that a turn's input adds to its conversation, oldest first, and remember their texts.
 
@@ -38,8 +41,11 @@ def user_messages_of(
         seen_before: the conversation had turns before, so a history in the input is already reported.
         import_history: also import a history with user messages (the option). Another process may
             have reported them live; importing would then duplicate them.
+        in_conversation: the program named the conversation, so any text of the input is the user's.
     """
-    split = _split_input(trace, input_key)
+    if is_state_update(trace):
+        return []
+    split = _split_input(trace, input_key, in_conversation)
     if split is None:
         return []
     root_id, start = trace.id, trace.root.started + trace.offset
@@ -47,8 +53,8 @@ def user_messages_of(
     earlier: dict[str, Any] = {}
     if split.history and not seen_before and conversation_id != root_id:
         # A history without user messages, such as a greeting, cannot have been reported by a turn.
-        if import_history or not any(map(_is_user_message, split.history)):
-            messages = _import_history(split.history, conversation_id, start)
+        if import_history or not any(is_from_person(m, state) for m in split.history):
+            messages = _import_history(split.history, conversation_id, start, state)
         else:
             earlier = {"history_messages": len(split.history)}
             for message in split.history:
@@ -56,7 +62,7 @@ def user_messages_of(
     number = 0
     for message in split.new:
         role: Literal["user", "system"]
-        if _is_user_message(message):
+        if is_from_person(message, state):
             role = "user"
         elif message.role in SYSTEM_ROLES and number:
             role = "system"
@@ -75,7 +81,7 @@ def user_messages_of(
     return messages
 
 
-def _split_input(trace: Trace, input_key: str | None) -> SplitHistory | None:
+def _split_input(trace: Trace, input_key: str | None, in_conversation: bool) -> SplitHistory | None:
     """Split the messages of a root's input into history and new ones; return None if there are none."""
     root = trace.root
     if root.kind in _KINDS_WITHOUT_USER_TEXT:
@@ -90,7 +96,29 @@ def _split_input(trace: Trace, input_key: str | None) -> SplitHistory | None:
         splits = (user_messages_in(update) for update in updates_of(root.inputs))
         return next((split for split in splits if split is not None), None)
     split = user_messages_in(root.inputs, input_key)
-    return split if split is not None else _split_first_model_call(trace)
+    if split is not None and (in_conversation or _is_users_text(trace, split)):
+        return split
+    return _split_first_model_call(trace)
+
+
+def _is_users_text(trace: Trace, split: SplitHistory) -> bool:
+    """Return True if a user wrote the text in the input of a root outside any conversation.
+
+    It is a message, or a model below was asked it. A program's own values, such as paths and names, are
+    inputs too.
+    """
+    if split.origin in ("messages", "input_key"):
+        return True
+    if split.origin == "question" and trace.root.kind != "step":
+        return bool(trace.models())
+    calls = [message for run in trace.models() for message in model_messages(run)]
+    text, asked = text_of(split.new[-1]), [text_of(m) for m in calls if m.role in USER_ROLES]
+    return any(text in other for other in asked or _system_texts(trace))
+
+
+def _system_texts(trace: Trace) -> list[str]:
+    calls = [run.inputs for run in trace.models() if isinstance(run.inputs, ModelCall)]
+    return [text_of(text) for call in calls for text in call.system]
 
 
 def _split_first_model_call(trace: Trace) -> SplitHistory | None:
@@ -98,17 +126,14 @@ def _split_first_model_call(trace: Trace) -> SplitHistory | None:
     for run in trace.models():
         if isinstance(run.inputs, ModelCall):
             split = user_messages_in(list(run.inputs.messages))
-            if split is not None and any(_is_user_message(m) for m in split.new):
+            if split is not None and any(is_from_person(m) for m in split.new):
                 return SplitHistory([], split.new)
     return None
 
 
-def _is_user_message(message: Message) -> bool:
-    """Return True for a user's message. LangChain's summaries have the user's role too, but are marked."""
-    return message.role in USER_ROLES and not (message.additional or {}).get("lc_source")
-
-
-def _import_history(history: list[Message], conversation_id: str, start: int) -> list[ChatMessage]:
+def _import_history(
+    history: list[Message], conversation_id: str, start: int, state: ConversationState
+) -> list[ChatMessage]:
     """Convert a history that predates gati.
 
     Ids are hashes of conversation, position, role and text, so that every process that imports the
@@ -117,7 +142,7 @@ def _import_history(history: list[Message], conversation_id: str, start: int) ->
     imported: list[ChatMessage] = []
     for position, message in enumerate(history):
         role: Literal["user", "assistant"]
-        if _is_user_message(message):
+        if is_from_person(message, state):
             role = "user"
         elif message.role in ASSISTANT_ROLES and not message.tool_calls:
             role = "assistant"

@@ -33,6 +33,10 @@ class FakeAssembler:
     def open_turns(self) -> int:
         return len(self.open)
 
+    @property
+    def outside_conversation(self) -> int:
+        return 0
+
     def feed(self, records: Iterable[Record]) -> list[Any]:
         done = []
         for record in records:

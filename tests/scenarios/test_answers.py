@@ -137,12 +137,17 @@ def test_a_structured_output_with_raw_message_reports_the_parsed_value(watch: Wa
 def test_a_configured_key_is_the_answer(watch: Watch):
     watch(
         """
+        conversation c-1 of anonymous
         user_message   "Who?"
         chain_start    RunnableLambda
           assistant_message "Ada"
           chain_end    completed
         """,
-        *each_method(lambda: RunnableLambda(lambda _: {"answer": "not this", "told": "Ada"}), {"question": "Who?"}),
+        *each_method(
+            lambda: RunnableLambda(lambda _: {"answer": "not this", "told": "Ada"}),
+            {"question": "Who?"},
+            {"metadata": {"conversation_id": "c-1"}},
+        ),
         output_key="told",
     )
 

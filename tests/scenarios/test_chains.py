@@ -495,13 +495,21 @@ def test_a_prompt_formatted_before_the_call_is_still_a_template(watch: Watch):
     )
 
 
-def test_a_chain_without_a_model_is_a_turn(watch: Watch):
+def test_a_chain_without_a_model_is_a_turn_of_its_conversation(watch: Watch):
+    shout = RunnableLambda(str.upper) | RunnableLambda(lambda text: text + "!")
     watch(
         """
+        conversation c-1 of anonymous
         user_message   "hello"
         chain_start    RunnableSequence
           assistant_message "HELLO!"
           chain_end    completed
         """,
-        *each_method(lambda: RunnableLambda(str.upper) | RunnableLambda(lambda text: text + "!"), "hello"),
+        *each_method(lambda: shout, "hello", {"metadata": {"conversation_id": "c-1"}}),
     )
+
+
+def test_a_chain_without_a_model_and_a_conversation_is_not_delivered(watch: Watch):
+    shout = RunnableLambda(str.upper) | RunnableLambda(lambda text: text + "!")
+    traced = watch("", *each_method(lambda: shout, "hello"))
+    assert traced.stats.outside_conversation == 1

@@ -33,12 +33,8 @@ chain_start    both
   assistant_message "One. Two."
   chain_end    completed
 """
+# The chain has no model below it then, and is in no conversation.
 APART = """
-conversation ~
-user_message   "both"
-chain_start    both
-  assistant_message "One. Two."
-  chain_end    completed
 conversation ~
 user_message   "one"
 llm            gpt-4o-mini 10>5 $
@@ -78,22 +74,14 @@ def test_threads_that_copy_the_context_stay_in_the_turn(watch: Watch):
         for run in (copied, pool.submit):
             watch(TWO_CALLS, lambda config, run=run: both(run).invoke("both", config), unordered=True)
     # Copying the context inside the thread is too late.
-    watch(APART, lambda config: both(carried).invoke("both", config), explicit=FIRST, unordered=True)
-
-
-FIRST = """
-user_message   "both"
-chain_start    both
-  assistant_message "One. Two."
-  chain_end    completed
-"""
+    watch(APART, lambda config: both(carried).invoke("both", config), explicit="", unordered=True)
 
 
 def test_threads_without_the_context_are_separate_turns(watch: Watch):
     # An explicit handler does not reach them, because LangChain passes it on through the context.
     with ThreadPoolExecutor(2) as pool:
         for run in (thread, pool.submit):
-            watch(APART, lambda config, run=run: both(run).invoke("both", config), explicit=FIRST, unordered=True)
+            watch(APART, lambda config, run=run: both(run).invoke("both", config), explicit="", unordered=True)
 
 
 def test_a_thread_that_receives_the_config_stays_in_the_turn(watch: Watch):
@@ -142,7 +130,7 @@ def test_the_executor_of_the_event_loop_has_no_context(watch: Watch):
     async def program(config: Config) -> Any:
         return await RunnableLambda(executor, name="both").ainvoke("both", config)
 
-    watch(APART, program, explicit=FIRST, unordered=True)
+    watch(APART, program, explicit="", unordered=True)
 
 
 def test_work_that_ends_after_its_turn_is_added_to_it(watch: Watch):

@@ -215,14 +215,12 @@ def test_a_cached_node_runs_once(watch: Watch):
     watch(
         """
         conversation ~
-        user_message   "cats"
-        chain_start    LangGraph
+        chain_start    LangGraph {"topic":"cats"}
           task         slow => {"best":"about cats"}
           final_response "about cats"
           chain_end    completed
         conversation ~
-        user_message   "cats"
-        chain_start    LangGraph
+        chain_start    LangGraph {"topic":"cats"}
           final_response "about cats"
           chain_end    completed
         """,

@@ -88,12 +88,13 @@ def test_retrieved_documents_do_not_create_new_prompt_versions(watch: Watch):
 def test_a_failing_retriever_is_reported(watch: Watch):
     watch(
         """
+        conversation c-1 of anonymous
         user_message   "What does a bike cost?"
         chain_start    RunnableSequence
           retrieval    "What does a bike cost?" error ConnectionError: the index is down
           chain_end    error ConnectionError: the index is down
         """,
-        *each_method(lambda: rag(fails=True), "What does a bike cost?"),
+        *each_method(lambda: rag(fails=True), "What does a bike cost?", {"metadata": {"conversation_id": "c-1"}}),
     )
 
 

@@ -142,22 +142,30 @@ def test_a_tool_with_return_direct_gives_the_answer(watch: Watch):
     )
 
 
-def test_a_standalone_tool_call_has_no_conversation(watch: Watch):
+def test_a_standalone_tool_call_is_its_own_message_in_a_conversation(watch: Watch):
+    conversation = {"metadata": {"conversation_id": "c-1"}}
     watch(
         """
+        conversation c-1 of anonymous
         tool_call      weather {"city":"Oslo"}
           observation  {"output":"sunny in Oslo"}
         """,
-        *each_method(lambda: weather, {"city": "Oslo"}, only=BOTH),
-        *each_method(lambda: weather, call("weather", city="Oslo"), only=BOTH),
+        *each_method(lambda: weather, {"city": "Oslo"}, conversation, only=BOTH),
+        *each_method(lambda: weather, call("weather", city="Oslo"), conversation, only=BOTH),
     )
     watch(
         """
+        conversation c-1 of anonymous
         tool_call      weather {"input":"Oslo"}
           observation  {"output":"sunny in Oslo"}
         """,
-        *each_method(lambda: weather, "Oslo", only=BOTH),
+        *each_method(lambda: weather, "Oslo", conversation, only=BOTH),
     )
+
+
+def test_a_standalone_tool_call_outside_a_conversation_is_not_delivered(watch: Watch):
+    traced = watch("", *each_method(lambda: weather, {"city": "Oslo"}, only=BOTH))
+    assert traced.stats.outside_conversation == 1
 
 
 # -- failures ---------------------------------------------------------------------------------------

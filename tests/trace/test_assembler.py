@@ -32,9 +32,11 @@ SECOND = 1_000_000_000
 class Program:
     """Feeds the records of a simulated program; its clock advances with each record."""
 
-    def __init__(self, timeout: float = 3600.0) -> None:
+    def __init__(self, timeout: float = 3600.0, conversation_id: str | None = "c") -> None:
         self.abandoned: list[UUID] = []
-        self.assembler = Assembler(load(local=False, turn_timeout=timeout), self.abandoned.append)
+        self.assembler = Assembler(
+            load(local=False, turn_timeout=timeout, conversation_id=conversation_id), self.abandoned.append
+        )
         self.now = 10 * SECOND
         self.items: list[Any] = []
         self._ids = itertools.count(1)
@@ -252,7 +254,7 @@ def test_only_the_first_token_counts_and_its_chunks_are_the_partial_answer():
 
 
 def test_every_event_of_a_turn_has_its_envelope_and_a_true_timestamp():
-    program = Program()
+    program = Program(conversation_id=None)
     root = program.start(inputs="hi")
     program.feed(Custom(root, "progress", program.at(), 1))
     program.answer(program.model(root), "Hello.")

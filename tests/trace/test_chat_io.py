@@ -117,22 +117,15 @@ def test_a_structured_answer_is_json():
     assert answer_in({"result": {"n": 12}, "x": 1}, key="result") == '{"n":12}'
 
 
-def test_an_entry_repeated_from_the_input_is_not_the_answer():
-    state = {"topic": "bears", "joke": "Bear with me."}
-    assert answer_in(state) == ""
-    assert answer_in(state, root_input={"topic": "bears"}) == "Bear with me."
-    assert answer_in(state, root_input={"topic": "bears"}, structured=True) == "Bear with me."
-
-
 def test_among_several_texts_the_last_completion_is_the_answer():
     state = {"draft": "A bear…", "joke": "Bear with me.", "title": "Bears"}
     assert answer_in(state, completions=["Bear with me.", "A bear…"]) == "Bear with me."
     assert answer_in(state, completions=["Something else."]) == ""
 
 
-def test_a_structured_answer_has_all_its_entries_except_the_inputs():
+def test_a_structured_answer_has_all_its_entries():
     assert answer_in({"name": "Ada", "age": 36}, structured=True) == '{"name":"Ada","age":36}'
-    assert answer_in({"name": "Ada", "question": "Who?"}, structured=True, root_input={"question": "Who?"}) == "Ada"
+    assert answer_in({"name": "Ada"}, structured=True) == "Ada"
 
 
 def test_a_structured_output_with_its_raw_message_is_the_parsed_value():

@@ -1,0 +1,84 @@
+"""Identify the conversation that a root's input repeats, without copying it.
+
+A program without conversation ids passes its history with each turn. The assembler compares it with the turns
+that it knows, so only roles and hashes of the texts are recorded, and of a long history only its two ends.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter, itemgetter
+from typing import Any
+
+from pydantic import BaseModel
+
+from gati.langchain.message_snapshot import ROLE_BY_CLASS
+from gati.langchain.new_messages import as_message_list, role_of
+from gati.langchain.snapshot import instance_dict
+from gati.trace.records import ASSISTANT_ROLES, RepeatedHistory
+
+HEAD, TAIL = 16, 48
+"""Number of messages recorded from the beginning and the end of a history."""
+
+_fields_of = attrgetter("__dict__")
+_role_and_content = itemgetter("type", "content")
+
+
+def repeated_history(inputs: Any) -> RepeatedHistory | None:
+    """Return the messages in a root's input up to its last answer; None if it contains no answer."""
+    for messages in _message_lists(inputs):
+        end = _end_of_last_answer(messages)
+        if end:
+            return _identify(messages, end)
+    return None
+
+
+def _message_lists(inputs: Any) -> list[Any]:
+    if (messages := as_message_list(inputs)) is not None:
+        return [messages]
+    kind = type(inputs)
+    if issubclass(kind, dict):
+        values = list(dict.values(inputs))
+    elif issubclass(kind, BaseModel) or hasattr(kind, "__dataclass_fields__"):
+        values = list(instance_dict(inputs).values())
+    else:
+        return []
+    return [messages for value in values if type(value) is not str and (messages := as_message_list(value)) is not None]
+
+
+def _end_of_last_answer(messages: Any) -> int:
+    """Return the index after the last answer, or 0. Only the end of a list without answers is searched."""
+    for index in range(len(messages) - 1, max(-1, len(messages) - 1 - TAIL), -1):
+        item = messages[index]
+        if (ROLE_BY_CLASS[type(item)] or role_of(item)) in ASSISTANT_ROLES:
+            return index + 1
+    return 0
+
+
+def _identify(messages: Any, end: int) -> RepeatedHistory:
+    is_whole = end <= HEAD + TAIL
+    ends = messages[:end] if is_whole else [*messages[:HEAD], *messages[end - TAIL : end]]
+    last = messages[end - 1]
+    fields = last if issubclass(type(last), dict) else getattr(last, "__dict__", {})
+    answer_id = dict.get(fields, "id")
+    try:  # mostly message objects with texts: no Python code runs for each
+        roles, contents = zip(*map(_role_and_content, map(_fields_of, ends)), strict=True)
+        hashes = tuple(map(hash, contents))
+    except Exception:  # noqa: BLE001 - dicts, tuples, and contents that are not texts
+        roles = tuple(map(role_of, ends))
+        hashes = tuple([hash(_text_of(item)) for item in ends])
+    return RepeatedHistory(roles, hashes, is_whole, answer_id if type(answer_id) is str else None)
+
+
+def _text_of(item: Any) -> str:
+    """Return the text of a message in any form, blocks joined as in `trace.content.text_of`."""
+    kind = type(item)
+    if ROLE_BY_CLASS[kind] is not None:
+        content = item.__dict__.get("content")
+    else:
+        content = dict.get(item, "content") if issubclass(kind, dict) else item[1]
+    if type(content) is str:
+        return content
+    blocks = content if type(content) is list or type(content) is tuple else ()
+    texts = (block if type(block) is str else block.get("text") for block in blocks if type(block) in (str, dict))
+    separator = "" if role_of(item) in ASSISTANT_ROLES else "\n"
+    return separator.join(text for text in texts if type(text) is str and text)

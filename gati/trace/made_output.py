@@ -1,0 +1,194 @@
+"""Separate what a turn made from what its input or a checkpoint brought.
+
+The output of a root run repeats much of what it received: a graph returns its whole state, and
+`RunnablePassthrough.assign` returns its input with a new entry. An answer is a text that was made in
+this turn: a model, a tool or a node produced it, and neither the input nor a checkpoint contained it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from gati.trace.chat_io import as_message, as_messages
+from gati.trace.content import text_of
+from gati.trace.outputs import updates_of
+from gati.trace.records import COMMAND, USER_ROLES, Message, ModelResult, ObjectName
+
+if TYPE_CHECKING:
+    from gati.trace.run_tree import Run, Trace
+
+_MAX_DEPTH = 6
+"""Depth to which texts are searched in an input."""
+
+
+def made_output(trace: Trace) -> Any:
+    """Return a root's output without the texts, messages and entries that this turn did not make.
+
+    Example: input ``{"text": "A long article."}`` and output ``{"text": "A long article.", "summary":
+    "Short."}`` → ``{"summary": "Short."}``.
+    """
+    return _MadeOutput(trace).of(trace.root.output)
+
+
+class _MadeOutput:
+    """What a trace received, and what the runs in it made.
+
+    Attributes:
+        given: the texts of the root's input.
+        state: the state that the first node of a graph received: the checkpoint and the input.
+        keys_of_text: the entries of `state` that contain a text.
+        received: the messages that the input and the state contain after the last user message, by `_key_of`.
+        produced: the texts that models and tools of this turn produced.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        inputs = trace.root.inputs
+        self.given = set(_texts_in(inputs))
+        self.state = _state_of_first_node(trace)
+        self.keys_of_text: dict[str, set[Any]] = {}
+        for key, entry in self.state.items():
+            for text in _texts_in(entry):
+                self.keys_of_text.setdefault(text, set()).add(key)
+        self.received = Counter[tuple[str, bool]]()
+        for value in (inputs, self.state):
+            for messages in _message_lists_in(value):
+                self.received |= Counter(map(_key_of, messages))
+        self.produced = {text for run in trace.root.walk() for text in _texts_produced(run)}
+        self.updates = [(run, update) for run in trace.root.walk() if run.node for update in updates_of(run.output)]
+        # A handoff to a parent graph is an exception, whose update is not known.
+        hands_off = any(run.error is not None and run.error.control == "parent_command" for run in trace.root.walk())
+        self.knows_writes = trace.is_graph and bool(self.updates) and not hands_off
+
+    def of(self, output: Any) -> Any:
+        """Return the part of `output` that this turn made; None if it made nothing."""
+        if isinstance(output, str):
+            return output if self._is_made(output) else None
+        if (messages := as_messages(output)) is not None:
+            return self._made_messages(messages, None) or None
+        if not isinstance(output, dict) or COMMAND in output:
+            return without_objects(output)
+        made: dict[Any, Any] = {}
+        for key, value in output.items():
+            if (part := self._made_entry(key, value)) is not None or value is None:
+                made[key] = part
+        return made
+
+    def _made_entry(self, key: Any, value: Any) -> Any:
+        if (messages := as_messages(value)) is not None:
+            made = self._made_messages(messages, key)
+            return value if made == messages else made or None
+        if isinstance(value, str) and (value in self.produced or value in self.given):
+            return value if value in self.produced else None
+        if not self._is_written(key, value):
+            return None
+        if not isinstance(value, str):
+            inputs = self.trace.root.inputs
+            is_repeated = isinstance(inputs, dict) and key in inputs and inputs[key] == value
+            return None if is_repeated else without_objects(value)
+        return self._without_earlier_text(key, value) if self._is_made(value, key) else None
+
+    def _is_made(self, text: str, key: Any = None) -> bool:
+        """Return True if a text was made in this turn. `key`: the entry of the output that holds it."""
+        if isinstance(text, ObjectName):
+            return False
+        if text in self.produced:
+            return True
+        if text in self.given:
+            return False
+        return self.keys_of_text.get(text, {key}) <= {key}
+
+    def _is_written(self, key: Any, value: Any) -> bool:
+        """Return False if an entry of a graph's state is older than this turn."""
+        if not self.knows_writes:
+            return key not in self.state or self.state[key] != value
+        writes = [(run, update) for run, update in self.updates if key in update]
+        if not writes:
+            return False
+        # A node that returns its whole state made only what differs from what it received.
+        return self.state.get(key) != value or any(not self._repeats_state(run, update) for run, update in writes)
+
+    def _repeats_state(self, run: Run, update: dict[str, Any]) -> bool:
+        return self.state.keys() <= update.keys() or any(below.node for below in run.walk() if below is not run)
+
+    def _without_earlier_text(self, key: Any, value: str) -> str:
+        """Return the end of a text to which the graph's reducer appended. Example: "a", then "ab" → "b"."""
+        earlier = self.state.get(key)
+        if not isinstance(earlier, str) or not earlier or not value.startswith(earlier):
+            return value
+        return value if any(update.get(key) == value for _, update in self.updates) else value[len(earlier) :]
+
+    def _made_messages(self, messages: list[Message], key: Any) -> list[Message]:
+        received = self.received.copy()
+        made: list[Message] = []
+        for message in messages:
+            if received[_key_of(message)] > 0:
+                received[_key_of(message)] -= 1
+            elif message.role in USER_ROLES or self._is_made(text_of(message), key):
+                made.append(message)
+        return made
+
+
+def without_objects(value: Any) -> Any:
+    """Return a plain value without the names of objects that could not be copied; None if nothing is left."""
+    if isinstance(value, (ObjectName, bytes)):
+        return None
+    if isinstance(value, dict):
+        kept = {k: part for k, v in value.items() if (part := without_objects(v)) is not None or v is None}
+        return kept or (None if value else value)
+    if isinstance(value, list):
+        items = [part for v in value if (part := without_objects(v)) is not None or v is None]
+        return items or (None if value else value)
+    return value
+
+
+def _state_of_first_node(trace: Trace) -> dict[Any, Any]:
+    for run in trace.root.walk():
+        if run.node is not None and isinstance(run.extra, dict):
+            return run.extra
+    return {}
+
+
+def _texts_produced(run: Run) -> Iterator[str]:
+    """Yield the texts of a model's answers and of a tool's result."""
+    if isinstance(run.output, ModelResult):
+        yield from filter(None, map(text_of, run.output.messages))
+    elif run.kind == "tool":
+        yield from _texts_in(run.output)
+
+
+def _texts_in(value: Any, depth: int = _MAX_DEPTH) -> Iterator[str]:
+    """Yield the texts in a plain value, without the answers in the history of a conversation."""
+    if isinstance(value, str):
+        if value:
+            yield value
+    elif (messages := as_messages(value)) is not None:
+        for number in range(len(messages) - 1, -1, -1):
+            message = messages[number]
+            if message.role in USER_ROLES or number >= _start_of_tail(messages):
+                yield from filter(None, (text_of(message),))
+    elif depth and isinstance(value, (dict, list, tuple)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(item, depth - 1)
+
+
+def _start_of_tail(messages: list[Message]) -> int:
+    """Return the index after the last user message."""
+    return next((n + 1 for n in range(len(messages) - 1, -1, -1) if messages[n].role in USER_ROLES), 0)
+
+
+def _message_lists_in(value: Any) -> Iterator[list[Message]]:
+    """Yield the message lists in a root's input or a state, each from its last user message on."""
+    if isinstance(value, dict):
+        for entry in value.values():
+            if not isinstance(entry, dict) or as_message(entry) is not None:
+                yield from _message_lists_in(entry)
+    elif (messages := as_messages(value)) is not None:
+        yield messages[_start_of_tail(messages) :]
+
+
+def _key_of(message: Message) -> tuple[str, bool]:
+    """Return what identifies a message whose id may be added or changed: its text, and whether it requests tools."""
+    return text_of(message), bool(message.tool_calls)
