@@ -47,7 +47,7 @@ _MONTH = (
 _DAY_NAME = r"(?:(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?\.?,?\s+)?"
 _DAY, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?", r"(?:19|20|21)\d\d"
 _CLOCK = r"(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:[.,]\d{1,9})?)?"
-_ZONE = r"(?:\s?(?:[AaPp]\.?[Mm]\b\.?))?(?:\s?(?:Z|UTC|GMT|[+-]\d\d:?\d\d)\b)?"
+_ZONE = r"(?:\s?(?:[AaPp][Mm]\b|[AaPp]\.[Mm]\.))?(?:\s?(?:Z|UTC|GMT|[+-]\d\d:?\d\d)\b)?"
 _TIME = _CLOCK + _ZONE
 _DATE = "|".join((
     rf"{_DAY_NAME}{_YEAR}-\d\d-\d\d",

@@ -26,8 +26,6 @@ def title(config: Config) -> Any:
     return (TITLE | model("Square roots")).invoke({"text": "144?"}, config)
 
 
-
-
 def in_a_scope(config: Config) -> None:
     with observe.conversation("c-1"):
         answer(config)
