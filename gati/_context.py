@@ -20,11 +20,15 @@ is_paused: ContextVar[bool] = ContextVar("gati_paused", default=False)
 """True inside `observe.paused()`."""
 
 
+is_internal: ContextVar[bool] = ContextVar("gati_internal", default=False)
+"""True inside `observe.internal()`."""
+
+
 class FeaturesUsed:
     """A flag for features that most programs never use, so that callbacks can skip the checks for them.
 
     Attributes:
-        any: True once the process has entered `observe.paused()` or opened a span.
+        any: True once the process has entered `observe.paused()` or `observe.internal()`, or opened a span.
     """
 
     __slots__ = ("any",)

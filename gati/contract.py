@@ -315,8 +315,8 @@ EVENT_FIELDS: Mapping[str, Field] = {
          "step_name"), NAME),
     **dict.fromkeys(
         ("started_ns", "ended_ns", "total_duration_ms", "total_cost", "tokens_in", "tokens_out", "model_calls",
-         "tool_calls", "latency_ms", "cost", "time_to_first_token_ms", "is_answer", "internal", "cached", "handled",
-         "duration_ms", "step", "attempt", "workflow", "write"), NUMBER),
+         "tool_calls", "latency_ms", "cost", "time_to_first_token_ms", "is_answer", "made_answer", "internal",
+         "cached", "handled", "duration_ms", "step", "attempt", "workflow", "write"), NUMBER),
     **dict.fromkeys(
         ("error_message", "tags", "prompt", "system_prompt", "completion", "candidates", "reasoning", "query", "data",
          "decision"), TEXT),

@@ -28,7 +28,7 @@ ENVELOPE = ("event_type", "run_id", "run_name", "agent_name", "timestamp", "even
 VARIABLE_MARK = re.compile(r"\{\{([^{}]{1,200})\}\}")
 """A ``{{variable}}`` mark in the content of a prompt's component."""
 
-_INTERNAL = frozenset({"started_ns", "ended_ns", "data", *ENVELOPE})
+_INTERNAL = frozenset({"started_ns", "ended_ns", "made_answer", "data", *ENVELOPE})
 
 
 def iso(ns: int) -> str:
@@ -230,8 +230,9 @@ class LLMCallEvent(Event):
         attachments: pictures, sounds and files of a response that is not the turn's answer.
         candidates: the texts of the other responses, if the model was asked for several.
         is_answer: the completion is the turn's answer.
-        internal: the completion is not part of the chat: a summarizer, router, title generator or sub-agent.
         decision: the typed answers of a decision model, by question.
+        made_answer: the turn's answer was made of the completion; the program may have edited it.
+        internal: the call is not part of the chat: a summarizer, router, title generator or sub-agent.
         cached: the response came from LangChain's cache, at no cost.
     """
 
@@ -259,6 +260,7 @@ class LLMCallEvent(Event):
     attachments: list[dict[str, Any]] = field(default_factory=list)
     candidates: list[str] = field(default_factory=list)
     is_answer: bool = False
+    made_answer: bool = False
     internal: bool = False
     cached: bool = False
     decision: dict[str, Any] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Never
 
 from gati._api.runtime import runtime
-from gati._api.scopes import conversation, paused
+from gati._api.scopes import conversation, internal, paused
 from gati._api.spans import span, step, tool
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ __all__ = [
     "identify_organization",
     "identify_user",
     "init",
+    "internal",
     "log_event",
     "log_rating",
     "paused",

@@ -57,7 +57,7 @@ def record_action(
             if value is not None
         }
         recorder = current.recorder
-        configurable = recorder.enclosing_identity() if run_id is not None and recorder is not None else None
+        configurable = recorder.enclosing_values() if run_id is not None and recorder is not None else None
         runtime.put(ManualEvent(Action(endpoint, body), None, run_id, configurable))
 
 

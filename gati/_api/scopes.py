@@ -1,4 +1,4 @@
-"""`observe.conversation` and `observe.paused`: context managers, sync and async, and decorators."""
+"""`observe.conversation`, `observe.internal` and `observe.paused`: context managers, sync and async, and decorators."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uuid import UUID
 
 from gati._api.blocks import OpenBlocks
 from gati._api.generators import GeneratorSteps, around_async_generator, around_generator
-from gati._context import current_scope, features_used, is_paused
+from gati._context import current_scope, features_used, is_internal, is_paused
 from gati.langchain.current import current
 
 if TYPE_CHECKING:
@@ -196,6 +196,23 @@ class paused(_ScopeBlock[None]):  # noqa: N801 - reads as a statement: `with obs
 
     def _apply(self, values: Sequence[None]) -> None:
         is_paused.set(bool(values))
+
+
+class internal(_ScopeBlock[None]):  # noqa: N801 - reads as a statement: `with observe.internal():`
+    """Mark the runs that start inside as internal: their texts are not for the user, as of a title or a judge.
+
+    A root run inside is reported as an internal call of its conversation, without user message and answer. If it has
+    no conversation id, it is not reported, and counted in `stats().outside_conversation`. Run metadata
+    ``gati_internal: True`` has the same effect. As a decorator of a generator, it applies while the generator runs.
+    """
+
+    _open_blocks: OpenBlocks[None] = OpenBlocks("gati_open_internal_blocks")
+
+    def _value(self) -> None:
+        features_used.any = True
+
+    def _apply(self, values: Sequence[None]) -> None:
+        is_internal.set(bool(values))
 
 
 def _merge_scopes(outer: Scope, inner: Scope) -> Scope:

@@ -56,7 +56,8 @@ def enclosing_run(config: Any) -> Any:
 
 def runtime_context(configurable: Any) -> Any:
     """Return the `context` with which a LangGraph graph was called, given the `configurable` of a node; else None."""
-    # The key is private, and newer than the oldest supported LangGraph. Without it: no user id from `context`.
+    # The key is private, and newer than the oldest supported LangGraph. Without it: no user id from `context`, and no
+    # values of `context` as variables of plain-text prompts.
     return getattr(configurable.get("__pregel_runtime"), "context", None)
 
 
@@ -90,7 +91,8 @@ RUN_MARKERS = {
     "ls_provider": "provider and price of models that do not name their provider",
     "ls_model_name": "the model name, if the response does not contain it",
     "lc_agent_name": "agent names in prompt ids",
-    "lc_source": "recognition of summarization calls, whose output is internal",
+    "lc_source": "recognition of calls by LangChain's middleware, which are internal, and their names in prompt ids",
+    "lc_internal_call": "recognition of calls by LangChain's middleware, which are internal",
     "lc_hub_owner": "the name of a prompt from the hub",
     "lc_hub_repo": "the name of a prompt from the hub",
 }

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from gati.langchain._compat import runtime_context
-from gati.langchain.snapshot import IMMUTABLE_TYPES, own_field, take_snapshot
-from gati.trace.records import IDENTITY_KEYS
+from gati.langchain.snapshot import IMMUTABLE_TYPES, take_snapshot
 
 NODE_TAG = "graph:step:"
+_OWN_KEYS = ("__", "checkpoint")
+"""Prefixes of LangGraph's own keys in `configurable`."""
 
 
 def is_graph_node(tags: Any) -> bool:
@@ -29,7 +30,7 @@ def component_name(serialized: Any) -> str:
 
 _PARAMETERS = frozenset(
     {"model", "model_name", "model_id", "temperature", "max_tokens", "max_completion_tokens", "top_p", "top_k", "stop",
-     "seed", "n", "tool_choice", "reasoning_effort", "reasoning", "response_format", "_type"}
+     "seed", "n", "instructions", "tool_choice", "reasoning_effort", "reasoning", "response_format", "_type"}
 )  # fmt: skip
 
 
@@ -59,17 +60,22 @@ def _tool_name(tool: Any) -> str:
     return str(name or tool.get("name") or tool.get("type") or "")
 
 
-def identity_of_config(config: Any) -> dict[str, Any]:
-    """Return the ids in the `configurable` of a running config, and those in LangGraph's runtime `context`."""
-    configurable = config.get("configurable")
-    if not configurable:
-        return {}
-    ids = {key: take_snapshot(configurable[key]) for key in IDENTITY_KEYS if key in configurable}
-    if (context := runtime_context(configurable)) is not None:
-        for key in IDENTITY_KEYS:
-            if key not in ids and (value := own_field(context, key)) is not None:
-                ids[key] = take_snapshot(value)
-    return ids
+def values_of_config(config: Any) -> dict[str, Any] | None:
+    """Return the user's values in a running config: its `configurable`, and LangGraph's runtime `context`.
+
+    They name the user and the conversation, and prompts may contain them. None without a `configurable`.
+    """
+    configurable = config.get("configurable") if config else None
+    if configurable is None:
+        return None
+    values = {
+        key: value if type(value) in IMMUTABLE_TYPES else take_snapshot(value, 50)
+        for key, value in configurable.items()
+        if type(key) is str and not key.startswith(_OWN_KEYS)
+    }
+    if (context := runtime_context(configurable)) is not None and type(copied := take_snapshot(context, 100)) is dict:
+        return copied | values
+    return values
 
 
 def text_of_token(token: Any) -> str:

@@ -6,12 +6,15 @@ from a prompt run's `serialized`; `gati.trace.prompt_builder` evaluates it in th
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from gati.trace.records import Template, TemplateText
 
 _SYSTEM_NAMES = frozenset({"system", "developer"})
 _OTHER_NAMES = frozenset({"human", "user", "ai", "assistant", "tool", "function", "placeholder"})
+_USER_NAMES = frozenset({"human", "user"})
+_Blocks: TypeAlias = "tuple[TemplateText, ...]"
+_Messages: TypeAlias = "tuple[_Blocks, ...]"
 _TEXT_BLOCKS = frozenset({None, "text", "input_text", "output_text"})
 _MAX_DEPTH = 20
 """Nesting depth at which a list is read as text. Only a list that contains itself is deeper."""
@@ -130,7 +133,7 @@ so its id is not reused while the entry exists."""
 
 
 def template_of(serialized: Any) -> Template | None:
-    """Return the template of a prompt run; None if it creates no system message or cannot be read.
+    """Return the template of a prompt run; None if it has neither system nor user messages, or cannot be read.
 
     Called in the user's thread; a known dict costs one lookup. Never raises and never changes `serialized`.
     """
@@ -154,8 +157,8 @@ def _read_template(serialized: Any) -> Template | None:
     if not isinstance(serialized, dict):
         return None
     kwargs = serialized.get("kwargs") or {}
-    system = tuple(texts for item in kwargs.get("messages") or () if (texts := _system_texts(item)) is not None)
-    if not system:
+    system, user = _message_templates(serialized, kwargs)
+    if not system and not user:
         return None
     partials = kwargs.get("partial_variables") or {}
     metadata = kwargs.get("metadata") or {}
@@ -166,7 +169,23 @@ def _read_template(serialized: Any) -> Template | None:
         {str(k): v for k, v in partials.items() if isinstance(v, (str, int, float, bool))},
         str(name) if name and name != serialized["id"][-1] else None,
         hub_of(metadata),
+        user,
     )
+
+
+def _message_templates(serialized: dict[str, Any], kwargs: dict[str, Any]) -> tuple[_Messages, _Messages]:
+    """Return the text blocks of the system messages and of the user messages."""
+    system: list[_Blocks] = []
+    user: list[_Blocks] = []
+    if isinstance(kwargs.get("template"), str):  # a `PromptTemplate`, whose text becomes a user message
+        user = [tuple(text for block in (serialized,) if (text := _template_text(block)) is not None)]
+    for item in kwargs.get("messages") or ():
+        role = _role_of_template(item)
+        if role in _SYSTEM_NAMES:
+            system.append(_texts_of_template(item))
+        elif role in _USER_NAMES:
+            user.append(_texts_of_template(item))
+    return tuple(system), tuple(user)
 
 
 def hub_of(metadata: Any) -> str | None:
@@ -177,14 +196,14 @@ def hub_of(metadata: Any) -> str | None:
     return f"{owner}/{metadata['lc_hub_repo']}" if owner and owner != "-" else str(metadata["lc_hub_repo"])
 
 
-def _system_texts(item: Any) -> tuple[TemplateText, ...] | None:
-    """Return the text blocks of a message template; None if it does not create a system message."""
-    kwargs = item.get("kwargs") or {}
+def _role_of_template(item: Any) -> str:
     role = _normalize_role(item["id"][-1].removesuffix("PromptTemplate"))
-    if role == "chat":
-        role = _normalize_role(kwargs.get("role"))
-    if role not in _SYSTEM_NAMES:
-        return None
+    return _normalize_role((item.get("kwargs") or {}).get("role")) if role == "chat" else role
+
+
+def _texts_of_template(item: Any) -> _Blocks:
+    """Return the text blocks of a message template."""
+    kwargs = item.get("kwargs") or {}
     prompt = kwargs.get("prompt")
     if prompt is None:
         content = kwargs.get("content")

@@ -12,17 +12,17 @@ from time import perf_counter_ns
 from typing import Any
 from uuid import UUID, uuid4
 
-from gati._context import OpenSpan, current_scope, current_span, features_used, is_paused
+from gati._context import OpenSpan, current_scope, current_span, features_used, is_internal, is_paused
 from gati.langchain._compat import RUN_TYPE, enclosing_run, is_input_deferred, running_config
 from gati.langchain.awaited_models import AwaitedModels
 from gati.langchain.bounded_set import BoundedSet
 from gati.langchain.callback_args import (
     component_name,
-    identity_of_config,
     invocation_parameters,
     is_graph_node,
     text_of_stream_event,
     text_of_token,
+    values_of_config,
 )
 from gati.langchain.decisions import LLM, decision_call, decision_result
 from gati.langchain.history import repeated_history
@@ -47,6 +47,7 @@ from gati.langchain.prompt_templates import template_of
 from gati.langchain.snapshot import error_info, take_snapshot
 from gati.trace.records import (
     CONVERSATION_KEYS,
+    INTERNAL,
     UNSEEN_START,
     Custom,
     ErrorInfo,
@@ -186,8 +187,9 @@ class Recorder:
                 call = _new(ModelCall, (tuple(system), tuple(new), len(messages), invocation_parameters(more)))
         except Exception as error:  # noqa: BLE001 - as in `_guarded`, without the extra call
             self._report("model_started", error)
-        name = more.get("name") or component_name(serialized)
-        self._record_start("model", run_id, parent, parent_flags, name, call, tags, metadata)
+        label = more.get("name")
+        name = label or component_name(serialized)
+        self._record_start("model", run_id, parent, parent_flags, name, call, tags, metadata, label)
         if parent_flags is None and not isinstance(messages, str):
             self.awaited_models.add(run_id)
         if conversation == "":
@@ -397,11 +399,11 @@ class Recorder:
             return span.id
         return run
 
-    def enclosing_identity(self) -> dict[str, Any] | None:
-        """Return the ids in the running config; None if it belongs to no open run, as one that a server sets."""
+    def enclosing_values(self) -> dict[str, Any] | None:
+        """Return the user's values in the running config; None if it belongs to no open run, as one that a server sets."""
         config = running_config.get()
         run: UUID | None = enclosing_run(config)
-        return identity_of_config(config) if run is not None and run.int in self.open_runs else None
+        return values_of_config(config) if run is not None and run.int in self.open_runs else None
 
     def _record_start(
         self, kind: str, run_id: UUID, parent: UUID | None, parent_flags: int | None, name: str, inputs: Any, tags: Any,
@@ -412,16 +414,16 @@ class Recorder:
             if self.awaited_models:
                 self.end_abandoned_models()
             scope, metadata = current_scope.get(), take_snapshot(metadata)
-            flags |= ROOT
-            if scope is None or scope.user_id is None:
-                flags |= NEEDS_IDENTITY
+            flags |= ROOT | NEEDS_IDENTITY
         elif parent_flags & NEEDS_IDENTITY:
             # LangGraph sets the running config after a node's start, so the node's children read it.
-            configurable = self.enclosing_identity()
+            configurable = self.enclosing_values()
             if not configurable:
                 flags |= NEEDS_IDENTITY
             if configurable is not None and parent is not None:
                 self.open_runs[parent.int] = parent_flags & ~NEEDS_IDENTITY
+        if features_used.any and is_internal.get():
+            metadata = {**(metadata or {}), INTERNAL: True}
         self.open_runs[run_id.int] = flags
         if len(self.open_runs) > OPEN_RUNS:
             for old in list(self.open_runs)[: OPEN_RUNS // 2]:

@@ -11,7 +11,7 @@ from gati.trace.content import text_of
 from gati.trace.records import ASSISTANT_ROLES, TOOL_ROLES, USER_ROLES, Message, ModelResult
 
 if TYPE_CHECKING:
-    from gati.trace.final_answer import ModelEvents
+    from gati.trace.answer_source import ModelEvents
     from gati.trace.run_tree import Run, Trace
 
 ATTACHMENTS = "attachments"

@@ -36,6 +36,8 @@ from gati.trace.turn_builder import TurnBuilder
 from gati.trace.turn_ids import RepeatedIds, new_trace
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from gati.events import Conversation, Prompt
     from gati.options import Settings
     from gati.trace.records import Scope
@@ -318,7 +320,8 @@ class Assembler:
         if not builder.has_begun and not self._is_turn(trace, builder):
             self._discard(trace)
             return
-        turn = builder.finish() if trace.ended_turn is None else builder.late_part()
+        is_own_turn = trace.ended_turn is None and not trace.is_internal
+        turn = builder.finish() if is_own_turn else builder.late_part()
         turn.partial = is_in_parts
         if trace.without_id:
             self.states.continuations.remember(trace, turn)
@@ -367,7 +370,7 @@ class Assembler:
 
     def _builder_for(self, trace: Trace) -> TurnBuilder:
         conversation = conversation_of(trace, self.settings, self._read_prompt)
-        if trace.ended_turn is None and conversation.id == trace.id:
+        if trace.ended_turn is None and conversation.id == trace.id and not trace.is_internal:
             trace.without_id = True
             for earlier in self._lingering.without_id_before(trace):
                 self._finish(earlier)  # this turn may continue it

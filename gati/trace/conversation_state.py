@@ -136,12 +136,15 @@ class ConversationStates:
             self._attempted.popitem(last=False)
         return was_attempted
 
-    def of(self, conversation_id: str) -> ConversationState:
-        """Return a conversation's state; create it if there is none."""
+    def of(self, conversation_id: str, create: bool = True) -> ConversationState:
+        """Return a conversation's state; if there is none, a new one, which is kept if `create` is set."""
         state = self._states.get(conversation_id)
         self.was_seen = state is not None
         if state is None:
-            state = self._states[conversation_id] = ConversationState()
+            state = ConversationState()
+            if not create:
+                return state
+            self._states[conversation_id] = state
             if len(self._states) > MAX_CONVERSATIONS:
                 self._states.popitem(last=False)
         else:

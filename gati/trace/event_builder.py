@@ -134,8 +134,9 @@ class EventBuilder:
                 self.nested_retrievals.add(str(run.id))
             return _retrieval_event
         if run.parent is None and run.kind in ("chain", "prompt", "step"):
-            # The turn's start and end events represent it, but a nested turn has none.
-            return _workflow_event if is_nested(self.trace) else None
+            # The turn's start and end events represent it, but a nested turn and an internal graph have none.
+            has_no_frame = is_nested(self.trace) or (self.trace.is_internal and self.trace.is_graph)
+            return _workflow_event if has_no_frame else None
         if (factory := _SPAN_EVENTS.get(run.kind)) is not None:
             return factory
         if run.hidden or run.kind != "chain":

@@ -1,12 +1,11 @@
-"""Find a turn's final answer and status, and the model call that produced the answer."""
+"""Find a turn's final answer and status."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from gati.events import ChatMessage, LLMCallEvent, Status
+from gati.events import ChatMessage, Status
+from gati.trace.answer_source import is_user_facing
 from gati.trace.chat_io import answer_in, as_messages
 from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
@@ -16,15 +15,11 @@ from gati.trace.questions import question_in
 from gati.trace.records import ASSISTANT_ROLES, ModelResult
 
 if TYPE_CHECKING:
+    from gati.trace.answer_source import ModelEvents
     from gati.trace.run_tree import Run, Trace
-
-SUMMARIZATION = "summarization"
-"""Metadata value `lc_source` of the model calls of LangChain's summarization middleware."""
 
 MAP_TAG = "map:key:"
 """Beginning of the tag of a branch of a map."""
-
-ModelEvents: TypeAlias = "list[tuple[Run, LLMCallEvent]]"
 
 
 def turn_status(trace: Trace, interrupts: list[dict[str, Any]]) -> Status:
@@ -173,40 +168,6 @@ def _consumed_text(run: Run, chain_output: str) -> tuple[str, bool]:
     return read, read == streamed and run.error is None and run.ended is not None
 
 
-def mark_answer(models: ModelEvents, answer: ChatMessage | None) -> None:
-    """Set `is_answer` on the model event that produced the answer, and `internal` on the other completions."""
-    is_found = False
-    for run, event in reversed(models):
-        if not is_found and answer is not None and is_user_facing(run) and _produced(event, answer):
-            is_found = True
-            event.is_answer = _is_same_text(answer.text, event.completion)
-        else:
-            event.internal = event.internal or (bool(event.completion) and not event.tool_requests)
-
-
-def _produced(event: LLMCallEvent, answer: ChatMessage) -> bool:
-    """Return True if the model's completion is the answer, or continues it after the reader stopped."""
-    is_cut = bool(answer.properties) and event.completion.startswith(answer.text) and not event.tool_requests
-    return is_cut or _is_same_text(answer.text, event.completion)
-
-
-def _is_same_text(answer: str, completion: str) -> bool:
-    """Compare two texts, JSON by value. Example: ``'{"n":3}'`` and ``'{"n": 3}'`` → True."""
-    if answer == completion or not completion or answer[:1] not in ("{", "["):
-        return answer == completion
-    try:
-        return bool(orjson.loads(answer) == orjson.loads(completion))
-    except orjson.JSONDecodeError:
-        return False
-
-
-def answering_model(models: ModelEvents) -> str | None:
-    """Return the name of the model that produced the answer, else of the last model."""
-    names = [event.model for _, event in models if event.is_answer and event.model]
-    names = names or [event.model for _, event in models if event.model]
-    return names[-1] if names else None
-
-
 def must_wait_for_end(top: Run) -> bool:
     """Return True if the subtree of `top`, a child of the root, cannot be delivered before the turn's end.
 
@@ -224,10 +185,3 @@ def must_wait_for_end(top: Run) -> bool:
             if not any(ancestor.node is not None or ancestor.error is not None for ancestor in between):
                 return True
     return False
-
-
-def is_user_facing(run: Run) -> bool:
-    """Return True if a model run may produce the user's answer: it is not a summarizer and not inside a tool."""
-    if run.metadata.get("lc_source") == SUMMARIZATION:
-        return False
-    return not any(ancestor.kind == "tool" for ancestor in run.ancestors())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gati.events import Conversation
 from gati.limits import bounded_id
-from gati.trace.records import AUTH_USER_KEYS, CONVERSATION_KEYS, IDENTITY_KEYS, ORGANIZATION_KEYS, USER_KEYS
+from gati.trace.records import AUTH_USER_KEYS, CONVERSATION_KEYS, IDENTITY_KEYS, INTERNAL, ORGANIZATION_KEYS, USER_KEYS
 from gati.trace.run_tree import NESTED_KEY
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ ANONYMOUS = "anonymous"
 
 _INTERNAL_PREFIXES = ("langgraph_", "ls_", "lc_", "__", "checkpoint", "langchain_")
 """Prefixes of the metadata keys that LangChain sets itself."""
-_CONSUMED_KEYS = IDENTITY_KEYS | {"system_prompt", NESTED_KEY}
+_CONSUMED_KEYS = IDENTITY_KEYS | {"system_prompt", NESTED_KEY, INTERNAL}
 """Metadata keys that gati reads; they are not repeated as the user's metadata."""
 
 

@@ -34,12 +34,20 @@ if TYPE_CHECKING:
     from gati.trace.run_tree import Run
     from gati.trace.tool_calls import ToolCallLedger
 
+INSTRUCTIONS = "instructions"
+"""Parameter of a model call that holds a system prompt."""
+
 
 def system_text(run: Run) -> str:
-    """Return the system text of a model call, several messages joined by a blank line."""
+    """Return the system text of a model call, several messages joined by a blank line.
+
+    The `instructions` of OpenAI's Responses API come before the system messages.
+    """
     if not isinstance(run.inputs, ModelCall):
         return ""
-    return "\n\n".join(text for message in run.inputs.system if (text := text_of(message)))
+    instructions = (run.inputs.params or {}).get(INSTRUCTIONS)
+    texts = [instructions if isinstance(instructions, str) else "", *map(text_of, run.inputs.system)]
+    return "\n\n".join(filter(None, texts))
 
 
 def partial_text(run: Run) -> str:
@@ -83,7 +91,7 @@ def model_event(
         finish_reason=finish_reason_of(result.messages, result.llm_output),
         cached=from_cache,
         tools=params.get("tools") or [],
-        parameters={k: v for k, v in params.items() if k != "tools"},
+        parameters={k: v for k, v in params.items() if k not in ("tools", INSTRUCTIONS)},
         new_messages=_new_messages(run, ledger),
     )
     if answer is not None:
@@ -94,7 +102,6 @@ def model_event(
         if answer.additional and DECISION in answer.additional:
             decision = answer.additional[DECISION]
             event.decision = decision if isinstance(decision, dict) else {"answers": decision}
-            event.internal = run.parent is not None
     if usage is not None:
         event.tokens_in, event.tokens_out = usage.input_tokens, usage.output_tokens
     billing = billing_of(result.messages, result.llm_output, model, input_media)

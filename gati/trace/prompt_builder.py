@@ -7,13 +7,16 @@ kept out of the text: short ones become `variables`, long and retrieved ones dyn
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gati.events import VARIABLE_MARK, Prompt, PromptComponent
 from gati.trace.templates import FilledPiece, fill_pieces, parse
 
 if TYPE_CHECKING:
     from gati.trace.records import Template, TemplateText
+
+UserText: TypeAlias = "tuple[str, list[FilledPiece]]"
+"""A rendered user message, and its pieces."""
 
 LONG_VALUE_CHARS = 500
 """A variable's value with more characters becomes a component of its own."""
@@ -33,7 +36,12 @@ def lineage_of(template: Template | None, metadata: Any, default: str | None = N
 
 
 def prompt_of(
-    template: Template, variables: Any, rendered: Sequence[str], name: str | None = None, retrieved: Iterable[str] = ()
+    template: Template,
+    variables: Any,
+    rendered: Sequence[str],
+    name: str | None = None,
+    retrieved: Iterable[str] = (),
+    user: Sequence[UserText] = (),
 ) -> Prompt:
     """Build the prompt that `template` rendered.
 
@@ -43,9 +51,10 @@ def prompt_of(
         rendered: the rendered system texts, one per message.
         name: the prompt's lineage.
         retrieved: texts of this turn's retrievals.
+        user: the user messages that the template rendered.
     """
     writer = _ComponentWriter(retrieved)
-    values = _variable_values(template, variables)
+    values = variable_values(template, variables)
     messages = list(template.system)
     for text in rendered:
         # A text that no message template fits was inserted through a placeholder.
@@ -55,13 +64,30 @@ def prompt_of(
                 break
         else:
             writer.add_rendered(text)
-    prompt = Prompt("\n\n".join(rendered), name, writer.components, writer.variables)
+    writer.type = "user"
+    for text, pieces in user:
+        writer.add_filled(pieces, text)
+    return _prompt("\n\n".join([*rendered, *(text for text, _ in user)]), name, writer)
+
+
+def plain_prompt(
+    text: str, name: str | None, pieces: list[FilledPiece] | None, retrieved: Iterable[str] = ()
+) -> Prompt:
+    """Build the prompt of a text without a template; `pieces` are the values that were found in it."""
+    writer = _ComponentWriter(retrieved)
+    if pieces is None or not writer.add_filled(pieces, text):
+        return Prompt(text, name)
+    return _prompt(text, name, writer)
+
+
+def _prompt(text: str, name: str | None, writer: _ComponentWriter) -> Prompt:
+    prompt = Prompt(text, name, writer.components, writer.variables)
     if len(prompt.components) == 1 and not prompt.variables and not prompt.components[0].is_dynamic:
-        prompt.components = []
+        prompt.components = [] if prompt.components[0].type == "system" else prompt.components
     return prompt
 
 
-def _variable_values(template: Template, variables: Any) -> dict[str, Any]:
+def variable_values(template: Template, variables: Any) -> dict[str, Any]:
     """Return the values by name. Example: a template with the one variable ``how`` and ``"brief"`` → ``{"how": "brief"}``."""
     partials = template.partials or {}
     if isinstance(variables, Mapping):
@@ -71,9 +97,10 @@ def _variable_values(template: Template, variables: Any) -> dict[str, Any]:
 
 
 class _ComponentWriter:
-    """Collects the components and variables of one prompt."""
+    """Collects the components and variables of one prompt. `type` is the type of the components to come."""
 
     def __init__(self, retrieved: Iterable[str]) -> None:
+        self.type = "system"
         self.components: list[PromptComponent] = []
         self.variables: dict[str, str] = {}
         self._retrieved = [text for text in map(str.strip, retrieved) if text]
@@ -84,18 +111,26 @@ class _ComponentWriter:
         filled = fill_pieces(pieces, values, text) if pieces is not None else None
         if filled is None:
             return False
-        components, variables = self.components[:], dict(self.variables)
-        start = len(components)
-        self._write(filled)
-        if "".join(part.render(self.variables) for part in self.components[start:]) != text:
-            # The template has braces next to a mark, which the destination would read differently.
-            self.components, self.variables = components, variables
+        if not self.add_filled(filled, text):
             self.add_rendered(text)
         return True
 
+    def add_filled(self, filled: list[FilledPiece], text: str) -> bool:
+        """Add a text by its pieces; return False if they would be read as another text.
+
+        Braces next to a mark would be read differently by the destination.
+        """
+        components, variables = self.components[:], dict(self.variables)
+        start = len(components)
+        self._write(filled)
+        if "".join(part.render(self.variables) for part in self.components[start:]) == text:
+            return True
+        self.components, self.variables = components, variables
+        return False
+
     def add_rendered(self, text: str) -> None:
         """Add a text whose template is not known or has logic."""
-        self.components.append(PromptComponent(self._literal(text), is_dynamic=True))
+        self.components.append(PromptComponent(self._literal(text), type=self.type, is_dynamic=True))
 
     def _write(self, filled: list[FilledPiece]) -> None:
         content = ""
@@ -105,11 +140,11 @@ class _ComponentWriter:
                 content += "{{" + self._variable(name, text) + "}}" if name else self._literal(text)
                 continue
             if content:
-                self.components.append(PromptComponent(content))
+                self.components.append(PromptComponent(content, type=self.type))
             content = ""
             self.components.append(PromptComponent(self._literal(text), name, kind, is_dynamic=True))
         if content or not filled:
-            self.components.append(PromptComponent(content))
+            self.components.append(PromptComponent(content, type=self.type))
 
     def _component_type(self, text: str) -> str | None:
         """Return the type of a value's own component; None if the value stays a variable."""

@@ -28,6 +28,11 @@ ASSISTANT_ROLES = frozenset({"ai", "AIMessageChunk", "assistant"})
 SYSTEM_ROLES = frozenset({"system", "SystemMessageChunk", "developer"})
 TOOL_ROLES = frozenset({"tool", "ToolMessageChunk", "function"})
 
+INTERNAL = "gati_internal"
+"""Metadata key with which `observe.internal` and programs mark runs whose text is not for the user."""
+INTERNAL_MARKERS = (INTERNAL, "lc_internal_call", "lc_source")
+"""Metadata keys of model calls whose text is not for the user: gati's own, then those of LangChain's middleware."""
+
 COMMAND = "__command__"
 """Key of the one-entry dict that represents LangGraph's `Command` in a snapshot."""
 
@@ -110,11 +115,12 @@ class TemplateText(NamedTuple):
 
 
 class Template(NamedTuple):
-    """The system messages of a prompt template: `RunStarted.extra` of a prompt.
+    """The messages of a prompt template: `RunStarted.extra` of a prompt.
 
-    `system` has an entry per system message, each with its text blocks. `variables` are the
-    template's input variables, `partials` the values bound beforehand (callables are left out).
-    `name` is the prompt's own name, `hub` its repository (``owner/repo``).
+    `system` has an entry per system message, each with its text blocks; `user` an entry per user
+    message. `variables` are the template's input variables, `partials` the
+    values bound beforehand (callables are left out). `name` is the prompt's own name, `hub` its
+    repository (``owner/repo``).
     """
 
     system: tuple[tuple[TemplateText, ...], ...]
@@ -122,6 +128,7 @@ class Template(NamedTuple):
     partials: dict[str, Any] | None = None
     name: str | None = None
     hub: str | None = None
+    user: tuple[tuple[TemplateText, ...], ...] = ()
 
 
 class RunStarted(NamedTuple):

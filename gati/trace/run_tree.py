@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gati.trace.records import INTERNAL
+
 if TYPE_CHECKING:
     from uuid import UUID
 
@@ -178,6 +180,11 @@ class Trace:
         return root.kind == "chain" and (
             "ls_integration" in root.metadata or any(run.node is not None for run in root.children)
         )
+
+    @property
+    def is_internal(self) -> bool:
+        """True if the program marked the root as internal (`observe.internal`): a title, a judge."""
+        return bool(self.root.metadata.get(INTERNAL))
 
     def models(self) -> list[Run]:
         """Return the model runs by start."""

@@ -37,6 +37,8 @@ _NAME = re.compile(r"[A-Za-z_]\w*")
 _DOTTED = r"[A-Za-z_]\w*(?:\.\w+)*"
 _JINJA = re.compile(r"\{\{ *(" + _DOTTED + r") *\}\}")
 _MUSTACHE = re.compile(r"\{\{\{ *(" + _DOTTED + r") *\}\}\}|\{\{&? *(" + _DOTTED + r") *\}\}")
+_INSTRUCTIONS = re.compile(r"[^\W\d_]{2}")
+"""Two letters: what a template needs besides variables to be an instruction."""
 _MAX_PIECES = 1_000
 
 
@@ -55,6 +57,13 @@ def parse(blocks: tuple[TemplateText, ...]) -> tuple[Piece, ...] | None:
             pieces.append(Piece("\n"))
         pieces += parsed
     return tuple(pieces)
+
+
+@lru_cache(maxsize=256)
+def has_instructions(blocks: tuple[TemplateText, ...]) -> bool:
+    """Return True if a user message's template has text of its own, not only variables; False for a literal message."""
+    pieces = parse(blocks) if any(block.format != "literal" for block in blocks) else None
+    return pieces is not None and any(_INSTRUCTIONS.search(piece.text) for piece in pieces)
 
 
 def _parse_block(block: TemplateText) -> list[Piece] | None:

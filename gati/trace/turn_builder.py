@@ -16,31 +16,26 @@ from gati.events import (
     Turn,
 )
 from gati.trace.answer_media import add_attachments
+from gati.trace.answer_source import answering_model, is_user_facing, mark_answer
 from gati.trace.authorship import is_in_conversation, is_state_update
 from gati.trace.content import text_of
 from gati.trace.continued_input import note_reported
 from gati.trace.event_builder import EventBuilder
-from gati.trace.final_answer import (
-    answering_model,
-    final_answer_of,
-    is_user_facing,
-    mark_answer,
-    must_wait_for_end,
-    turn_status,
-)
-from gati.trace.identity import user_metadata
+from gati.trace.final_answer import final_answer_of, must_wait_for_end, turn_status
+from gati.trace.identity import ANONYMOUS, user_metadata
 from gati.trace.interrupts import interrupt_events, interrupts_of, rejected_call_events, resume_events
 from gati.trace.media import plain_blocks
 from gati.trace.node_messages import add_own_messages, texts_in_models
 from gati.trace.prompt_index import PromptIndex
+from gati.trace.prompt_values import KnownValues
 from gati.trace.run_tree import is_nested
 from gati.trace.tool_calls import ToolCallLedger
 from gati.trace.user_input import checkpointed_texts, remaining_input, resume_of, user_messages_of
 
 if TYPE_CHECKING:
     from gati.options import Settings
+    from gati.trace.answer_source import ModelEvents
     from gati.trace.conversation_state import ConversationState, ConversationStates
-    from gati.trace.final_answer import ModelEvents
     from gati.trace.run_tree import Run, Trace
 
 
@@ -62,7 +57,7 @@ class TurnBuilder:
         self.root = trace.root
         self.id = trace.id if trace.ended_turn is None else trace.ended_turn[0]
         self.conversation = conversation
-        self.state: ConversationState = states.of(conversation.id)
+        self.state: ConversationState = states.of(conversation.id, create=not trace.is_internal)
         self.seen_before = states.was_seen
         self.agentic = self.root.kind in ("chain", "prompt", "step")
         self.nested = is_nested(trace)
@@ -71,9 +66,9 @@ class TurnBuilder:
             trace.first_attempt or trace.id
         )
         self.ledger = ToolCallLedger(self.state, resume_of(trace) is not None)
-        self.event_builder = EventBuilder(
-            trace, self.id, self.ledger, PromptIndex(settings.agent_name, states.unlinked_prompts)
-        )
+        values = KnownValues(trace, conversation.user_id if conversation.user_id != ANONYMOUS else None)
+        prompts = PromptIndex(settings.agent_name, states.unlinked_prompts, values)
+        self.event_builder = EventBuilder(trace, self.id, self.ledger, prompts)
         self.start_ns = self.root.started + trace.offset
         self._user_messages: list[ChatMessage] = []
         self.has_begun = False
@@ -105,7 +100,7 @@ class TurnBuilder:
         note_reported(self.trace, [m.text for m in self._user_messages if m.role == "user"], self.state)
         for _, event in models:
             self.state.remember_produced(event.completion)
-        mark_answer(models, answer)
+        mark_answer(self.trace, models, answer)
         if status in ("completed", "waiting") and not is_state_update(self.trace):
             answer = add_attachments(answer, self.trace, models)
         if answer is not None and self.replaces is not None:
@@ -130,7 +125,7 @@ class TurnBuilder:
         events = [*self.event_builder.events, *interrupt_events(self.trace, interrupts)]
         self._remember_tool_results(events)
         self._drop_known_messages()
-        mark_answer(self.event_builder.models, None)
+        mark_answer(self.trace, self.event_builder.models, None)
         self.ledger.save_to(self.state, status == "waiting")
         turn = self._frame([], events, self.event_builder.models)
         turn.status, turn.agentic = status, True
@@ -154,17 +149,17 @@ class TurnBuilder:
             return None  # only plumbing runs
         models = self.event_builder.models[self._models_cleaned :]
         messages, events = self._take_new()
-        mark_answer(models, None)
+        mark_answer(self.trace, models, None)
         turn = self._frame(messages, events, models)
         turn.status = "unfinished"
         return turn
 
     def late_part(self) -> Turn:
-        """Build a further part of a turn from work that continued or started after the turn had ended."""
+        """Build the events of work without messages: after its turn had ended, or below an internal root."""
         self.event_builder.collect(self.root)
         self._remember_tool_results(self.event_builder.events)
         self._drop_known_messages()
-        mark_answer(self.event_builder.models, None)
+        mark_answer(self.trace, self.event_builder.models, None)
         self._add_own_messages_of_nodes(None)
         turn = self._frame([], self.event_builder.events, self.event_builder.models)
         for event in turn.events:

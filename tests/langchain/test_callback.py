@@ -58,7 +58,7 @@ PLACES: list[tuple[Any, str]] = [
     (recorder, "snapshot_response_metadata"),
     (recorder, "template_of"),
     (recorder, "invocation_parameters"),
-    (recorder, "identity_of_config"),
+    (recorder, "values_of_config"),
     (recorder, "enclosing_run"),
     (recorder.Recorder, "_record_start"),
     (recorder.Recorder, "_admit"),

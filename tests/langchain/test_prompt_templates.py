@@ -173,15 +173,16 @@ def one(text: str, form: str = "f-string") -> tuple[tuple[TemplateText, ...], ..
 def test_a_system_template_is_read_with_its_format(form: Any):
     text = "Be {how}." if form == "f-string" else "Be {{ how }}."
     found = template(ChatPromptTemplate([("system", text), ("human", "Hello")], template_format=form), {"how": "brief"})
-    assert found == Template(one(text, form), ("how",), {})
+    assert found == Template(one(text, form), ("how",), {}, user=one("Hello", form))
 
 
-def test_templates_of_other_roles_are_left_out():
+def test_templates_of_user_messages_are_read_and_those_of_other_roles_left_out():
     prompt = ChatPromptTemplate([("system", "S {a}"), MessagesPlaceholder("history"), ("human", "{q}"), ("ai", "{b}")])
     found = template(prompt, {"a": 1, "history": [USER], "q": 2, "b": 3})
     assert found is not None
     assert found.system == one("S {a}")
-    assert template(ChatPromptTemplate([("human", "{q}")]), {"q": 1}) is None
+    assert found.user == one("{q}")
+    assert template(ChatPromptTemplate([("ai", "{q}")]), {"q": 1}) is None
     assert template(PromptTemplate.from_template("{q}"), {"q": 1}) is None
 
 

@@ -186,11 +186,11 @@ def test_the_scope_is_recorded_with_the_root(records: Records):
     assert [record.scope for record in records.of(RunStarted)] == [scope, None, None]
 
 
-def test_ids_in_configurable_are_read_below_the_root(records: Records):
-    config = {**WATCHED, "configurable": {"user_id": "ada", "secret": "x"}}
+def test_values_in_configurable_are_read_below_the_root(records: Records):
+    config = {**WATCHED, "configurable": {"user_id": "ada", "city": "Oslo", "__own": "x"}}
     (PROMPT | RunnableLambda(lambda prompt: prompt) | model()).invoke({"text": "hi"}, config)
     found = [record.configurable for record in records.of(RunStarted) if record.configurable]
-    assert found == [{"user_id": "ada"}]
+    assert found == [{"user_id": "ada", "city": "Oslo"}]
 
 
 def test_children_of_a_paused_run_are_paused(records: Records):

@@ -32,13 +32,13 @@ WHOLE = {
 
 LOST: dict[tuple[str, ...], dict[str, Any]] = {
     ("graph:step:",): {"nodes": []},
-    ("langgraph_node",): {"prompts": ["agent"], "tasks": []},
+    ("langgraph_node",): {"tasks": []},
     ("langgraph_step",): {"tasks": [("double", None)]},
     ("langgraph_checkpoint_ns",): {"tasks": []},
     ("ls_provider",): {"models": [("gpt-4o-mini", None)]},
     ("ls_model_name",): {},
     ("ls_integration",): {},
-    tuple(RUN_MARKERS): {"nodes": [], "prompts": ["agent"], "models": [("gpt-4o-mini", None)], "tasks": []},
+    tuple(RUN_MARKERS): {"nodes": [], "models": [("gpt-4o-mini", None)], "tasks": []},
 }
 """Markers, and the changes to `WHOLE` if they are missing."""
 

@@ -89,7 +89,7 @@ def test_the_classic_agent_executor_calls_a_tool(watch: Watch):
 
     watch(
         """
-        prompt agent
+        prompt agent[who]
           system "You are {{who}}."
           who = "a forecaster"
         user_message   "How is the weather in Oslo?"

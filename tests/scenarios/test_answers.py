@@ -107,7 +107,7 @@ def test_a_list_is_reported_as_json(watch: Watch):
         r"""
         user_message   "Which?"
         chain_start    RunnableSequence
-          llm          gpt-4o-mini 10>5 $ internal => "red, blue"
+          llm          gpt-4o-mini 10>5 $ => "red, blue"
           assistant_message "[\"red\",\"blue\"]"
           chain_end    completed
         """,

@@ -87,10 +87,16 @@ def test_parallel_branches_are_internal_unless_they_are_the_answer(watch: Watch)
 
     watch(
         r"""
+        prompt @1 agent/joke[topic]
+          user "Joke about {{topic}}"
+          topic = "bears"
+        prompt @2 agent/poem[topic]
+          user "Poem about {{topic}}"
+          topic = "bears"
         user_message   "bears"
         chain_start    RunnableParallel<joke,poem>
-          llm          gpt-4o-mini 10>5 $ internal input human:"Joke about bears" => "A joke."
-          llm          gpt-4o-mini 10>5 $ internal input human:"Poem about bears" => "A poem."
+          llm          gpt-4o-mini 10>5 $ internal input human:"Joke about bears" => "A joke." @1
+          llm          gpt-4o-mini 10>5 $ internal input human:"Poem about bears" => "A poem." @2
           assistant_message "{\"joke\":\"A joke.\",\"poem\":\"A poem.\"}"
           chain_end    completed
         """,
@@ -108,12 +114,15 @@ def test_only_the_branch_that_ran_is_reported(watch: Watch):
 
     watch(
         """
-        prompt agent "You are a tutor."
+        prompt @1 agent "You are a tutor."
+        prompt @2 agent/topic[question]
+          user "Route: {{question}}"
+          question = "144?"
         user_message   "144?"
         chain_start    RunnableSequence
-          llm          gpt-4o-mini 10>5 $ internal input human:"Route: 144?" => "maths"
-          llm          gpt-4o-mini 10>5 $
-          assistant_message "Twelve."
+          llm          gpt-4o-mini 10>5 $ internal input human:"Route: 144?" => "maths" @2
+          llm          gpt-4o-mini 10>5 $ @1
+          assistant_message "Twelve." @1
           chain_end    completed
         """,
         *each_method(make, {"question": "144?"}),
@@ -200,10 +209,16 @@ def test_an_error_ends_the_turn_and_is_reported_once(watch: Watch):
 def test_map_is_one_turn_with_several_calls(watch: Watch):
     traced = watch(
         r"""
+        prompt @1 agent[topic]
+          user "Joke about {{topic}}"
+          topic = "bears"
+        prompt @2 agent[topic]
+          user "Joke about {{topic}}"
+          topic = "cats"
         user_message   "Joke about bears"
         chain_start    RunnableEach<RunnableSequence>
-          llm          gpt-4o-mini 10>5 $ internal => "A joke."
-          llm          gpt-4o-mini 10>5 $ internal input human:"Joke about cats" => "A joke."
+          llm          gpt-4o-mini 10>5 $ internal => "A joke." @1
+          llm          gpt-4o-mini 10>5 $ internal input human:"Joke about cats" => "A joke." @2
           assistant_message "[\"A joke.\",\"A joke.\"]"
           chain_end    completed
         """,
@@ -373,7 +388,7 @@ def test_an_answer_composed_by_code_is_the_answer(watch: Watch):
         prompt agent "You are a tutor."
         user_message   "144?"
         chain_start    RunnableSequence
-          llm          gpt-4o-mini 10>5 $ internal => "Twelve."
+          llm          gpt-4o-mini 10>5 $ => "Twelve."
           assistant_message "*** Twelve. ***"
           chain_end    completed
         """,
@@ -469,7 +484,7 @@ def test_a_prompt_formatted_before_the_call_is_still_a_template(watch: Watch):
 
     watch(
         """
-        prompt agent
+        prompt agent[mood]
           system "You are a {{mood}} tutor."
           mood = "patient"
         user_message   "144?"

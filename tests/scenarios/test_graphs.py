@@ -263,7 +263,7 @@ def test_an_entrypoint_and_its_tasks_are_one_turn(watch: Watch):
         chain_start    LangGraph
           task         draw
             task       sketch => {"output":"A sketch of a cat."}
-              llm      gpt-4o-mini 10>5 $ internal input human:"Sketch a cat" => "A sketch of a cat."
+              llm      gpt-4o-mini 10>5 $ input human:"Sketch a cat" => "A sketch of a cat."
           final_response "A sketch of a cat. Done."
           chain_end    completed
         """,

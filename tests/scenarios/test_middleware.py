@@ -232,7 +232,7 @@ def test_hooks_are_steps(watch: Watch):
           task         greet.before_agent
           task         check.before_model
           task         model
-            llm        gpt-4o-mini 10>5 $ internal => "It is sunny."
+            llm        gpt-4o-mini 10>5 $ => "It is sunny."
           task         polish.after_model
           final_response "It is very sunny."
           chain_end    completed

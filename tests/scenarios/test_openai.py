@@ -198,3 +198,18 @@ def test_retries_of_the_client_are_one_call(watch: Watch, openai: OpenAIServer):
         """,
         *programs,
     )
+
+
+def test_the_instructions_of_the_responses_api_are_the_system_prompt(watch: Watch, openai: OpenAIServer):
+    def bound() -> Runnable[Any, Any]:
+        return chat(openai, use_responses_api=True).bind(instructions="You know capitals.")
+
+    golden = """
+        prompt agent "You know capitals."
+        user_message   "Capital of France?"
+        llm            gpt-4o-mini-2024-07-18 1200>60 $
+          assistant_message "The capital of France is Paris."
+        """
+    watch(golden, *each_method(bound, "Capital of France?"))
+    options = {"use_responses_api": True, "model_kwargs": {"instructions": "You know capitals."}}
+    watch(golden, *each_method(lambda: chat(openai, **options), "Capital of France?", only="invoke"))

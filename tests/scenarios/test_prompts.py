@@ -35,7 +35,7 @@ def golden(prompt: str, rest: str = ' {"mood":"patient"}') -> str:
 
 
 PATIENT = """
-prompt agent
+prompt agent[mood]
   system "You are a {{mood}} tutor."
   mood = "patient"
 """
@@ -72,7 +72,7 @@ def test_template_logic_arrives_as_rendered_text(watch: Watch):
     text = "You are a {% if mood %}{{ mood }}{% else %}strict{% endif %} tutor."
     prompt = ChatPromptTemplate([("system", text), ("human", "{{ question }}")], template_format="jinja2")
     watch(
-        golden('prompt agent\n  system* "You are a patient tutor."\n'),
+        golden('prompt agent[mood,question]\n  system* "You are a patient tutor."\n'),
         *each_method(lambda: prompt | model("Twelve."), GIVEN, only="invoke"),
     )
 
@@ -83,7 +83,7 @@ def test_two_system_messages_are_two_components(watch: Watch):
     )
     watch(
         golden("""
-prompt agent
+prompt agent[mood]
   system "You are a {{mood}} tutor."
   system "Never give the answer."
   mood = "patient"
@@ -107,7 +107,7 @@ def test_a_system_message_from_a_placeholder_is_dynamic(watch: Watch):
     given = {**GIVEN, "rules": [SystemMessage("Never give the answer.")]}
     watch(
         golden("""
-prompt agent
+prompt agent[mood]
   system "You are a {{mood}} tutor."
   system* "Never give the answer."
   mood = "patient"
@@ -124,7 +124,7 @@ def test_few_shot_examples_are_not_reported_as_messages(watch: Watch):
     prompt = ChatPromptTemplate([("system", "You are a {mood} tutor."), shots, ("human", "{question}")])
     traced = watch(
         """
-        prompt agent
+        prompt agent[mood]
           system "You are a {{mood}} tutor."
           mood = "patient"
         user_message   "144?"
@@ -171,7 +171,7 @@ def test_a_hub_prompt_is_identified_by_its_repository(watch: Watch):
         metadata={"lc_hub_owner": "school", "lc_hub_repo": "tutor", "lc_hub_commit_hash": "abc"},
     )
     watch(
-        golden(PATIENT.replace("prompt agent", "prompt school/tutor")),
+        golden(PATIENT.replace("prompt agent[mood]", "prompt school/tutor")),
         *each_method(lambda: prompt | model("Twelve."), GIVEN, only="invoke"),
     )
 
@@ -182,7 +182,7 @@ def test_a_long_variable_is_a_separate_component(watch: Watch):
         lambda config: (prompt | model("Twelve.")).invoke({"question": "144?", "notes": "n" * 600}, config)
     )
     assert traced.messages[0]["prompt"] == {
-        "externalPromptId": "agent",
+        "externalPromptId": "agent[notes]",
         "components": [
             {"content": "You are a tutor.\n\nNotes: ", "type": "system"},
             {"content": "n" * 600, "name": "notes", "type": "other", "isDynamic": True},
@@ -213,6 +213,9 @@ def test_a_prompt_formatted_outside_a_run_arrives_as_plain_text(watch: Watch):
 def test_a_completion_prompt_is_the_user_message(watch: Watch):
     watch(
         """
+        prompt agent[topic]
+          user "Tell me of {{topic}}"
+          topic = "cats"
         user_message   "cats"
         chain_start    RunnableSequence
           llm          gpt-4o-mini 10>5 $ input human:"Tell me of cats"
@@ -258,7 +261,7 @@ def test_an_explicit_prompt_applies_to_every_call(watch: Watch, key: str):
         "variables": {"mood": "patient"},
     }
     prompt = ChatPromptTemplate([("system", "You are a {mood} tutor."), ("human", "{question}")])
-    expected = golden(PATIENT.replace("prompt agent", "prompt tutor-v7"))
+    expected = golden(PATIENT.replace("prompt agent[mood]", "prompt tutor-v7"))
     watch(expected, *each_method(lambda: prompt | model("Twelve."), GIVEN, only="invoke"), system_prompt=explicit)
     watch(
         expected,

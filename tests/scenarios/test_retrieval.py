@@ -51,7 +51,7 @@ def rag(**more: Any) -> Runnable[Any, Any]:
 def test_a_rag_chain_reports_the_documents_and_the_answer_made_from_them(watch: Watch):
     traced = watch(
         r"""
-        prompt agent
+        prompt agent[handbook]
           system "Answer from the handbook:\n"
           rag* "A city bike costs 18.00 a day.\nHelmets are free with each bike."
           system "\n\nBe brief."
@@ -128,7 +128,7 @@ def test_a_vector_store_reports_searches_and_wrapped_embeddings_report_texts(wat
 
     watch(
         r"""
-        prompt agent
+        prompt agent[handbook]
           system "Answer from the handbook:\n"
           rag* "A city bike costs 18.00 a day."
           system "\n\nBe brief."

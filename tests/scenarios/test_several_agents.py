@@ -53,7 +53,7 @@ def test_a_sub_agent_in_a_tool_is_internal(watch: Watch):
             tool_call  forecast {"city":"Oslo"}
               workflow forecaster
                 task   model
-                  llm  gpt-4o-mini 10>5 $ calls=weather input human:"Forecast for Oslo, please." @2
+                  llm  gpt-4o-mini 10>5 $ internal calls=weather input human:"Forecast for Oslo, please." @2
                 task   tools
                   tool_call weather {"city":"Oslo"}
                     observation {"output":"sunny in Oslo"}

@@ -111,7 +111,10 @@ def test_a_message_of_a_person_is_delivered_without_a_model_and_a_conversation()
 
 
 def test_values_of_a_graph_without_a_model_and_a_conversation_are_nobodys_words() -> None:
-    State = TypedDict("State", {"query": str, "rows": int})
+    class State(TypedDict):
+        query: str
+        rows: int
+
     graph = StateGraph(State).add_node("count", lambda state: {"rows": 3}).add_edge(START, "count").compile()
     with capture(local=False) as captured:
         graph.invoke({"query": "select 1", "rows": 0})

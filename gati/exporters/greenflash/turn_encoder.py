@@ -261,11 +261,12 @@ class TurnEncoder:
 
     def _prompt_of_call(self, event: events.LLMCallEvent, properties: dict[str, Any]) -> Hashable:
         """Return the key of the call's system prompt, and add the prompt's id and version to `properties`."""
+        made_answer = event.made_answer or event.is_answer
         prompt = event.structured_prompt or (
             events.Prompt(event.system_prompt) if event.system_prompt else self._explicit
         )
         if prompt is None:
-            if event.is_answer:
+            if made_answer:
                 self.main, self._answer_found = None if self.main is None else NO_PROMPT, True
             return None
         key, encoded = self._context.prompts.encode(prompt)
@@ -276,9 +277,9 @@ class TurnEncoder:
         # An explicit prompt applies to every call; without content no prompt is sent.
         if self._explicit is not None or not self._context.capture_content:
             return None
-        if event.is_answer or not (self._answer_found or (event.internal and self.main is not None)):
-            self.main, self._answer_found = key, event.is_answer
-        elif self._answer_found and self.main is None:
+        if made_answer or not (event.internal or self._answer_found):
+            self.main, self._answer_found = key, made_answer
+        elif self.main is None:
             self.main = NO_PROMPT
         return key
 

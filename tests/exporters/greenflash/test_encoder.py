@@ -353,9 +353,9 @@ def kinds(requests: list[Request]) -> list[list[str]]:
         # If that is unknown, it has the prompt of the latest call that may have produced it.
         ([("A", "plain"), ("B", "plain")], {"B": "answer", "A": "plain"}),
         ([("A", "plain"), ("B", "internal")], {"A": "answer", "B": "internal"}),
-        # An internal call's prompt is used only without any other call.
-        ([("A", "internal"), ("B", "internal")], {"A": "answer", "B": "internal"}),
-        ([("A", "internal"), (None, "plain")], {"A": "answer"}),
+        # It never has the prompt of an internal call, such as a router's.
+        ([("A", "internal"), ("B", "internal")], {None: "answer", "A": "internal", "B": "internal"}),
+        ([("A", "internal"), (None, "plain")], {None: "answer", "A": "internal"}),
     ],
 )
 def test_prompt_of_the_answer(calls: list[tuple[str | None, str]], expected: dict[str | None, str]):

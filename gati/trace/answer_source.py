@@ -1,0 +1,288 @@
+"""Find the model call that made a turn's answer, and mark the other calls as internal.
+
+Programs edit what a model wrote before a person reads it: they strip it, remove its thoughts, add a
+footer, redact it or read one field of its JSON. The edited text still belongs to the call. Evidence,
+strongest first: the id of the answer's message, an equal text, a text that contains the other, and
+the words that both have in common.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import orjson
+
+from gati.events import ChatMessage, LLMCallEvent
+from gati.trace.content import text_of
+from gati.trace.records import ASSISTANT_ROLES, DECISION, INTERNAL_MARKERS, Message, ModelCall, ModelResult
+
+if TYPE_CHECKING:
+    from gati.trace.run_tree import Run, Trace
+
+ModelEvents: TypeAlias = "list[tuple[Run, LLMCallEvent]]"
+
+MIN_SHARED = 0.5
+"""Part of an answer's words that a completion must have in common with it to have made it."""
+_MIN_SHARED_WORDS = 3
+"""Fewest common words that count, unless one text contains the other or begins with it."""
+_MAX_COMPARED_CHARS = 20_000
+"""Longest text whose words are compared; of a longer one, the beginning."""
+
+_THOUGHTS = re.compile(r"<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"```\w*\s*\n?(.*?)```", re.DOTALL)
+_SPACELESS = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}]+")
+"""A word; in scripts without spaces, a character."""
+
+
+class _Evidence(NamedTuple):
+    """How well a completion explains an answer; greater is better."""
+
+    strength: int
+    coverage: float
+    similarity: float
+
+
+_SAME_MESSAGE = _Evidence(4, 1.0, 1.0)
+_SAME_TEXT = _Evidence(3, 1.0, 1.0)
+_SAME_VALUE = _Evidence(2, 1.0, 1.0)
+
+
+def mark_answer(trace: Trace, models: ModelEvents, answer: ChatMessage | None) -> None:
+    """Set `is_answer`, `made_answer` and `internal` on the model events of a turn.
+
+    `is_answer`: the completion is the answer's text. `made_answer`: the answer was made of the completion.
+    `internal`: the completion is no part of the answer and requests no tools, or the call is not user-facing.
+    """
+    maker = _maker_of(trace, models, answer) if answer is not None else None
+    for event in (event for _, event in models):
+        event.made_answer = event is maker
+        event.is_answer = event is maker and answer is not None and is_same_text(answer.text, event.completion)
+    contributors = _contributors(models, answer, maker) if answer is not None and maker is not None else []
+    for run, event in models:
+        is_part = event is maker or event in contributors
+        writes = bool(event.completion) and not event.tool_requests
+        event.internal = not is_part and (writes or not is_user_facing(run))
+
+
+def is_user_facing(run: Run) -> bool:
+    """Return True if a model run may make the user's answer: it is not marked as internal and not inside a tool."""
+    if any(run.metadata.get(marker) for marker in INTERNAL_MARKERS) or _is_decision(run):
+        return False
+    return not any(ancestor.kind == "tool" for ancestor in run.ancestors())
+
+
+def _is_decision(run: Run) -> bool:
+    """Return True for a call of a decision model, which writes no text."""
+    messages = run.inputs.messages if isinstance(run.inputs, ModelCall) else ()
+    return bool(messages) and getattr(messages[0], "role", None) == DECISION
+
+
+def _maker_of(trace: Trace, models: ModelEvents, answer: ChatMessage) -> LLMCallEvent | None:
+    """Return the event of the call that made the answer; the latest of equally good ones."""
+    message_id = _message_id_of(trace, answer.text)
+    best: _Evidence | None = None
+    maker: LLMCallEvent | None = None
+    for run, event in reversed(models):
+        if not is_user_facing(run):
+            continue
+        found = _SAME_MESSAGE if message_id is not None and _has_id(run, message_id) else _evidence(event, answer)
+        if found is not None and (best is None or found > best):
+            best, maker = found, event
+    return maker or _only_writer(trace, models)
+
+
+def _only_writer(trace: Trace, models: ModelEvents) -> LLMCallEvent | None:
+    """Return the only call of a plain chain: whatever the chain returns was made of its text."""
+    if trace.root.kind != "chain" or any(run.node is not None or run.kind == "tool" for run in trace.root.walk()):
+        return None
+    writers = [event for run, event in models if is_user_facing(run)]
+    return writers[0] if len(writers) == 1 and writers[0].completion else None
+
+
+def _message_id_of(trace: Trace, text: str) -> str | None:
+    """Return the id of the answer's message in the output of the root or of one of its nodes."""
+    root = trace.root
+    outputs = [root.output, *(run.output for run in reversed(list(root.walk())) if run.node is not None)]
+    for output in outputs:
+        for message in _messages_in(output):
+            if message.id and message.role in ASSISTANT_ROLES and text_of(message) == text:
+                return message.id
+    return None
+
+
+def _messages_in(value: Any, depth: int = 4) -> Iterator[Message]:
+    """Yield the messages in an output, the latest of a list first."""
+    if isinstance(value, Message):
+        yield value
+    elif depth and isinstance(value, dict):
+        for entry in value.values():
+            yield from _messages_in(entry, depth - 1)
+    elif depth and isinstance(value, list):
+        for entry in reversed(value):
+            yield from _messages_in(entry, depth - 1)
+
+
+def _has_id(run: Run, message_id: str) -> bool:
+    messages = run.output.messages if isinstance(run.output, ModelResult) else ()
+    return any(message.id == message_id for message in messages) or message_id.startswith(f"lc_run--{run.id}")
+
+
+def _evidence(event: LLMCallEvent, answer: ChatMessage) -> _Evidence | None:
+    """Compare an answer with what a call wrote; None if the call cannot have made it."""
+    if is_same_text(answer.text, event.completion):
+        return _SAME_TEXT
+    is_cut_off = bool(answer.properties) and event.completion.startswith(answer.text) and not event.tool_requests
+    if is_cut_off:
+        return _SAME_TEXT
+    found = [e for text in written_texts(event) if (e := _compare(answer.text, text)) is not None]
+    return max(found, default=None)
+
+
+def written_texts(event: LLMCallEvent) -> list[str]:
+    """Return what a call wrote for a reader: its text without thoughts, and the arguments of its tool requests.
+
+    A tool request may only define the shape of the answer. JSON is also returned value by value.
+    """
+    texts = []
+    if event.completion and not event.tool_requests:
+        visible = _THOUGHTS.sub("", event.completion)
+        texts = [visible, *_json_texts(visible)]
+    for request in event.tool_requests:
+        arguments = request.get("args")
+        if isinstance(arguments, dict) and arguments:
+            texts += [orjson.dumps(arguments, default=str, option=orjson.OPT_NON_STR_KEYS).decode()]
+            texts += _texts_in(arguments)
+    return [text for text in texts if text.strip()]
+
+
+def _json_texts(text: str) -> list[str]:
+    """Return the texts inside a completion that is JSON, also inside a code fence."""
+    fenced = _FENCE.search(text)
+    candidate = (fenced[1] if fenced is not None else text).strip()
+    if candidate[:1] not in ("{", "["):
+        return []
+    try:
+        return list(_texts_in(orjson.loads(candidate)))
+    except orjson.JSONDecodeError:
+        return []
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield str(value)
+    elif isinstance(value, (dict, list)):
+        for entry in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(entry)
+
+
+def _compare(answer: str, text: str) -> _Evidence | None:
+    answer, text = _plain(answer), _plain(text)
+    if not answer or not text:
+        return None
+    if answer == text or _is_same_json(answer, text):
+        return _SAME_VALUE
+    if _contains(text, answer):
+        # "Final Answer: 12" rather than "12 is a number".
+        return _Evidence(1, 1.0, 1.0 if text.endswith(answer) else 0.5)
+    shared, in_answer, in_text = _shared_words(answer, text)
+    found = _Evidence(1, shared / in_answer, 2 * shared / (in_answer + in_text))
+    enough = shared >= _MIN_SHARED_WORDS and (found.coverage >= MIN_SHARED or _contains(answer, text))
+    at_edge = bool(shared) and answer.startswith(text) and _contains(answer, text)
+    return found if enough or at_edge else None
+
+
+def _plain(text: str) -> str:
+    """Replace line breaks and repeated blanks by single blanks."""
+    return " ".join(text.split())
+
+
+def _contains(whole: str, part: str) -> bool:
+    """Return True if `part` occurs in `whole` as whole words."""
+    at = whole.find(part)
+    while at >= 0:
+        end = at + len(part)
+        starts = at == 0 or not (_is_word(whole[at - 1]) and _is_word(part[0]))
+        ends = end == len(whole) or not (_is_word(whole[end]) and _is_word(part[-1]))
+        if starts and ends:
+            return True
+        at = whole.find(part, at + 1)
+    return False
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() and not re.match(f"[{_SPACELESS}]", character)
+
+
+def _shared_words(answer: str, text: str) -> tuple[int, int, int]:
+    """Return how many words the texts have in common, and how many each has."""
+    first = Counter(_WORD.findall(answer[:_MAX_COMPARED_CHARS].casefold()))
+    second = Counter(_WORD.findall(text[:_MAX_COMPARED_CHARS].casefold()))
+    return (first & second).total(), first.total() or 1, second.total() or 1
+
+
+def _contributors(models: ModelEvents, answer: ChatMessage, maker: LLMCallEvent) -> Sequence[LLMCallEvent]:
+    """Return the other calls whose whole text is in the answer too, beside the maker's.
+
+    Example: an answer that joins the sections that several calls wrote.
+    """
+    if maker.is_answer or maker.tool_requests:
+        return ()
+    rest = _without(_plain(answer.text), maker)
+    found = []
+    for run, event in reversed(models):
+        if event is maker or not rest or event.tool_requests or not is_user_facing(run):
+            continue
+        shorter = _without(rest, event)
+        if len(_WORD.findall(rest)) - len(_WORD.findall(shorter)) >= _MIN_SHARED_WORDS:
+            found.append(event)
+            rest = shorter
+    return found
+
+
+def _without(text: str, event: LLMCallEvent) -> str:
+    """Remove from a text what a call wrote, if the text contains all of it."""
+    for written in written_texts(event):
+        if (part := _plain(written)) and part in text:
+            return text.replace(part, " ", 1)
+    return text
+
+
+def is_same_text(answer: str, completion: str) -> bool:
+    """Compare two texts, JSON by value. Example: ``'{"n":3}'`` and ``'{"n": 3}'`` → True."""
+    return answer == completion or (bool(completion) and _is_same_json(answer, completion))
+
+
+def _is_same_json(first: str, second: str) -> bool:
+    if first[:1] not in ("{", "[") or second[:1] not in ("{", "["):
+        return False
+    try:
+        return bool(orjson.loads(first) == orjson.loads(second))
+    except orjson.JSONDecodeError:
+        return False
+
+
+def answering_model(models: ModelEvents) -> str | None:
+    """Return the name of the model that made the answer, else of the last model that is not internal, else the last."""
+    for select in (_made_answer, _is_not_internal, _is_any):
+        names = [event.model for _, event in models if event.model and select(event)]
+        if names:
+            return names[-1]
+    return None
+
+
+def _made_answer(event: LLMCallEvent) -> bool:
+    return event.made_answer
+
+
+def _is_not_internal(event: LLMCallEvent) -> bool:
+    return not event.internal
+
+
+def _is_any(event: LLMCallEvent) -> bool:
+    return True
