@@ -141,7 +141,7 @@ PROPERTIES: Mapping[str, Field] = {
     "handled": Field(Kind.NUMBER, "true if the program handled the failure"),
     "history_messages": Field(Kind.NUMBER, "messages of an earlier history that were not imported"),
     "imported": Field(Kind.NUMBER, "true if the message comes from an imported history"),
-    "internal": Field(Kind.NUMBER, "true if the call's text is not the answer"),
+    "internal": Field(Kind.NUMBER, "true if the call is not for the user: the answer was not made of its text"),
     "latency_ms": Field(Kind.NUMBER, "duration in milliseconds", column="latency_ms"),
     "metadata": Field(Kind.TEXT, "metadata of the run", METADATA.fields),
     "model_calls": Field(Kind.NUMBER, "model calls of the turn"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
@@ -38,17 +38,13 @@ _WORD = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}]+")
 """A word; in scripts without spaces, a character."""
 
 
-class _Evidence(NamedTuple):
-    """How well a completion explains an answer; greater is better."""
+_Evidence: TypeAlias = "tuple[int, float, float]"
+"""How well a completion explains an answer: the kind of match, the part of the answer that the completion covers, and
+the similarity of the two texts. Greater is better."""
 
-    strength: int
-    coverage: float
-    similarity: float
-
-
-_SAME_MESSAGE = _Evidence(4, 1.0, 1.0)
-_SAME_TEXT = _Evidence(3, 1.0, 1.0)
-_SAME_VALUE = _Evidence(2, 1.0, 1.0)
+_SAME_MESSAGE: _Evidence = (4, 1.0, 1.0)
+_SAME_TEXT: _Evidence = (3, 1.0, 1.0)
+_SAME_VALUE: _Evidence = (2, 1.0, 1.0)
 
 
 def mark_answer(trace: Trace, models: ModelEvents, answer: ChatMessage | None) -> None:
@@ -189,12 +185,12 @@ def _compare(answer: str, text: str) -> _Evidence | None:
         return _SAME_VALUE
     if _contains(text, answer):
         # "Final Answer: 12" rather than "12 is a number".
-        return _Evidence(1, 1.0, 1.0 if text.endswith(answer) else 0.5)
+        return 1, 1.0, 1.0 if text.endswith(answer) else 0.5
     shared, in_answer, in_text = _shared_words(answer, text)
-    found = _Evidence(1, shared / in_answer, 2 * shared / (in_answer + in_text))
-    enough = shared >= _MIN_SHARED_WORDS and (found.coverage >= MIN_SHARED or _contains(answer, text))
-    at_edge = bool(shared) and answer.startswith(text) and _contains(answer, text)
-    return found if enough or at_edge else None
+    coverage, similarity = shared / in_answer, 2 * shared / (in_answer + in_text)
+    is_part = _contains(answer, text)
+    enough = shared >= _MIN_SHARED_WORDS and (coverage >= MIN_SHARED or is_part)
+    return (1, coverage, similarity) if enough or (is_part and answer.startswith(text)) else None
 
 
 def _plain(text: str) -> str:
