@@ -244,7 +244,11 @@ def test_a_call_with_wrong_arguments_raises_type_error_and_is_recorded() -> None
         return 2 * number
 
     call: Any = double
-    with capture(conversation_id="c") as captured, pytest.raises(TypeError, match="takes 1 positional argument"), observe.span("all"):
+    with (
+        capture(conversation_id="c") as captured,
+        pytest.raises(TypeError, match="takes 1 positional argument"),
+        observe.span("all"),
+    ):
         call(1, 2)
     event = named(only(captured.turns), "double")
     assert isinstance(event, StepEvent)
@@ -253,7 +257,11 @@ def test_a_call_with_wrong_arguments_raises_type_error_and_is_recorded() -> None
 
 def test_a_span_does_not_change_exceptions() -> None:
     for watched in (False, True):
-        with capture(enabled=watched, conversation_id="c") as captured, pytest.raises(ZeroDivisionError), observe.span("divide"):
+        with (
+            capture(enabled=watched, conversation_id="c") as captured,
+            pytest.raises(ZeroDivisionError),
+            observe.span("divide"),
+        ):
             1 / 0  # noqa: B018 - the exception is the test
         assert [turn.status for turn in captured.turns] == ["error"] * watched
 

@@ -190,7 +190,9 @@ def _check_injection() -> Check:
     from gati.testing import capture
     from gati.testing.scripted_model import ScriptedChatModel
 
-    with capture(enabled=True, auto_inject=True, conversation_id="doctor") as captured:  # the environment may disable them
+    with capture(
+        enabled=True, auto_inject=True, conversation_id="doctor"
+    ) as captured:  # the environment may disable them
         ScriptedChatModel(replies=["well"]).invoke("How are you?")
     if captured.transcript() == [("user", "How are you?"), ("assistant", "well")]:
         return Check("injection", "pass", "a run was recorded without passing callbacks")

@@ -266,7 +266,12 @@ def test_doctor_counts_conversations_without_an_id(tmp_path: Path):
         for conversation, run in (("c-1", "r-1"), ("r-2", "r-2")):
             message = {"externalMessageId": f"{run}:user", "messageType": "user_message", "content": "Hello"}
             store.ingest(
-                {"productId": PRODUCT, "externalUserId": "u", "externalConversationId": conversation, "messages": [message]}
+                {
+                    "productId": PRODUCT,
+                    "externalUserId": "u",
+                    "externalConversationId": conversation,
+                    "messages": [message],
+                }
             )
     check = doctor_checks("--no-send", GATI_LOCAL=str(file))["conversations"]
     assert (check["verdict"], check["found"]) == ("warn", "1 of the last 2 have no conversation id")

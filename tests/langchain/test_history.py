@@ -44,7 +44,9 @@ def test_the_texts_up_to_the_last_answer_are_recorded_as_hashes(inputs: Any) -> 
     assert (history.texts, history.is_whole) == ((hash("Hello"), hash("Hi!")), True)
 
 
-@pytest.mark.parametrize("inputs", ["Hello", None, 3, {}, [], [HELLO, ASK], {"messages": [ASK]}, {"x": "y", "n": [1, 2]}])
+@pytest.mark.parametrize(
+    "inputs", ["Hello", None, 3, {}, [], [HELLO, ASK], {"messages": [ASK]}, {"x": "y", "n": [1, 2]}]
+)
 def test_an_input_without_an_answer_repeats_no_history(inputs: Any) -> None:
     assert repeated_history(inputs) is None
 

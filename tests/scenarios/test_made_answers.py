@@ -35,7 +35,9 @@ def inputs(draw: st.DrawFn) -> dict[str, Any]:
     keys = draw(st.lists(st.sampled_from(TEXT_KEYS), min_size=1, max_size=3, unique=True))
     values: dict[str, Any] = {key: f"Given as {key}." for key in keys}
     if draw(st.booleans()):
-        values[draw(st.sampled_from(["messages", "chat_history", "history"]))] = draw(st.sampled_from(list(LISTS.values())))
+        values[draw(st.sampled_from(["messages", "chat_history", "history"]))] = draw(
+            st.sampled_from(list(LISTS.values()))
+        )
     return values
 
 
@@ -70,9 +72,7 @@ def graph(kind: str, values: dict[str, Any], made: str, whole: bool, make: Any, 
         return as_dict(state) if whole else {}
 
     builder.add_node("before", pass_on).add_node("write", write).add_node("after", pass_on)
-    return (
-        builder.add_edge(START, "before").add_edge("before", "write").add_edge("write", "after").compile(**more)
-    )
+    return builder.add_edge(START, "before").add_edge("before", "write").add_edge("write", "after").compile(**more)
 
 
 def answers(program: Runnable[Any, Any], values: dict[str, Any], config: dict[str, Any]) -> list[str]:
@@ -82,7 +82,13 @@ def answers(program: Runnable[Any, Any], values: dict[str, Any], config: dict[st
 
 
 @PROFILE
-@given(inputs(), st.sampled_from(TEXT_KEYS), st.sampled_from(["TypedDict", "dataclass", "pydantic"]), st.booleans(), st.booleans())
+@given(
+    inputs(),
+    st.sampled_from(TEXT_KEYS),
+    st.sampled_from(["TypedDict", "dataclass", "pydantic"]),
+    st.booleans(),
+    st.booleans(),
+)
 def test_a_graph_answers_what_it_made(
     values: dict[str, Any], made: str, kind: str, whole: bool, by_model: bool
 ) -> None:
@@ -111,7 +117,9 @@ def test_a_graph_does_not_answer_what_its_checkpoint_brought(
 def test_a_chain_answers_what_it_made(values: dict[str, Any], made: str, assign: bool, by_model: bool) -> None:
     make = maker(by_model)
     program: Runnable[Any, Any] = (
-        RunnablePassthrough.assign(**{made: make}) if assign else RunnableLambda(lambda given: {**given, made: make(given)})
+        RunnablePassthrough.assign(**{made: make})
+        if assign
+        else RunnableLambda(lambda given: {**given, made: make(given)})
     )
     assert answers(program, values, {"metadata": {"conversation_id": "c"}}) == [MADE]
 

@@ -44,6 +44,11 @@ class Shelf(BaseRetriever):
         return [Document("a page")]
 
 
+class Query(TypedDict):
+    query: str
+    rows: int
+
+
 def span(kind: Any) -> None:
     with observe.span("nightly-index", input={"path": "docs/a.md"}, kind=kind) as opened:
         opened.output = "done"
@@ -111,8 +116,7 @@ def test_a_message_of_a_person_is_delivered_without_a_model_and_a_conversation()
 
 
 def test_values_of_a_graph_without_a_model_and_a_conversation_are_nobodys_words() -> None:
-    State = TypedDict("State", {"query": str, "rows": int})
-    graph = StateGraph(State).add_node("count", lambda state: {"rows": 3}).add_edge(START, "count").compile()
+    graph = StateGraph(Query).add_node("count", lambda state: {"rows": 3}).add_edge(START, "count").compile()
     with capture(local=False) as captured:
         graph.invoke({"query": "select 1", "rows": 0})
     assert captured.transcript() == []
@@ -122,7 +126,9 @@ def test_values_of_a_graph_without_a_model_and_a_conversation_are_nobodys_words(
 def test_update_state_is_no_turn(is_async: bool) -> None:
     graph = (
         StateGraph(MessagesState)
-        .add_node("answer", lambda state: {"messages": [ScriptedChatModel(replies=["Hello."]).invoke(state["messages"])]})
+        .add_node(
+            "answer", lambda state: {"messages": [ScriptedChatModel(replies=["Hello."]).invoke(state["messages"])]}
+        )
         .add_edge(START, "answer")
         .add_conditional_edges("answer", lambda state: "__end__", ["__end__"])
         .compile(checkpointer=InMemorySaver())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_the_conversations_of_two_people_are_never_merged(steps: list[Step], cac
     for runs in conversations_of(captured).values():
         people = {PEOPLE[thread] or thread for run in runs if (thread := threads.thread_of[run]) >= 0}
         assert len(people) == 1
-        for earlier, later in zip(runs, runs[1:], strict=False):
+        for earlier, later in itertools.pairwise(runs):
             before = threads.begins_with[earlier]
             assert threads.begins_with[later][: len(before)] == before
 
