@@ -143,8 +143,8 @@ def init(
             already have reported it, or it will be duplicated.
         detail: `full` records every step; `conversation` only user-visible messages, tools and retrievals.
         submission: `turn` delivers a turn when it ends; `incremental` delivers its parts as they complete.
-        sample_rate: Fraction of conversations that Greenflash keeps.
-        force_sample: True keeps conversations regardless of the sample rate.
+        sample_rate: Fraction of conversations to deliver. The program decides by a hash of the conversation id.
+        force_sample: True delivers all conversations; False leaves the decision to Greenflash, which applies `sample_rate`.
         mask: Function of text, path and kind that returns the text to send; if it raises, the text is dropped.
         capture_content: False records structure and numbers only; no text leaves the process.
         max_field_bytes: Maximum size of a text field in bytes; longer texts are truncated and marked.

@@ -103,7 +103,7 @@ def test_pausing_inside_a_run_omits_its_children_and_keeps_the_run() -> None:
 
 
 def test_the_former_with_observe_block_flushes_at_its_end() -> None:
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         with observe:
             echo.invoke("a")
         assert len(captured.turns) == 1
@@ -167,7 +167,7 @@ def test_a_scope_object_entered_by_two_threads_at_once_ends_in_each_with_its_blo
         both_left.wait()
         echo.invoke(f"after {order}")
 
-    with capture() as captured, ThreadPoolExecutor(2) as pool:
+    with capture(conversation_id="c-none") as captured, ThreadPoolExecutor(2) as pool:
         list(pool.map(visit, range(2)))
     assert {turn.messages[0].text for turn in captured.turns} == {"after 0", "after 1"}
     assert [user for _, user, _ in whose(captured)] == ["anonymous"] * 2
@@ -186,7 +186,7 @@ def test_a_pause_object_entered_by_two_tasks_at_once_ends_in_each_with_its_block
     async def program() -> None:
         await asyncio.gather(visit(1), visit(5))
 
-    with capture() as captured:
+    with capture(conversation_id="c-none") as captured:
         asyncio.run(program())
     assert sorted(turn.messages[0].text for turn in captured.turns) == ["open 1", "open 5"]
 
@@ -197,21 +197,21 @@ def test_scopes_of_generators_that_are_read_in_turns_do_not_outlive_their_blocks
             yield name
             echo.invoke(name)
 
-    with capture() as captured:
+    with capture(conversation_id="c-none") as captured:
         first, second = ask("c-1"), ask("c-2")
         next(first), next(second)
         list(first)
         list(second)
         echo.invoke("outside")
     assert [turn.conversation.id for turn in captured.turns][1] == "c-2"
-    assert captured.turns[2].conversation.id == captured.turns[2].run_id
+    assert captured.turns[2].conversation.id == "c-none"
     assert current_scope.get() is None
 
 
 def test_properties_are_those_at_the_time_when_the_scope_was_entered() -> None:
     cart = {"items": ["apple"]}
     scope = observe.conversation("c", properties=cart)
-    with capture() as captured:
+    with capture(conversation_id="c-none") as captured:
         with scope:
             cart["items"].append("pear")
             echo.invoke("a")
@@ -232,7 +232,7 @@ def test_a_decorated_generator_is_inside_its_scope_and_its_reader_is_not() -> No
         echo.invoke(got)
         return "end"
 
-    with capture() as captured:
+    with capture(conversation_id="c-none") as captured:
         steps: Any = talk()
         assert inspect.isgenerator(steps)
         assert next(steps) == "first"
@@ -261,7 +261,7 @@ def test_a_decorated_async_generator_is_inside_its_scope_and_its_reader_is_not()
         await echo.ainvoke("between")
         await steps.aclose()
 
-    with capture() as captured:
+    with capture(conversation_id="c-none") as captured:
         asyncio.run(program())
     inside = [turn.messages[0].text for turn in captured.turns if turn.conversation.id == "c-inside"]
     assert inside == ["first", "last"]
@@ -286,7 +286,7 @@ def test_nothing_is_recorded_while_a_generator_decorated_with_paused_runs(way: s
         async for _ in asecret():
             await echo.ainvoke("open")
 
-    with capture() as captured:
+    with capture(conversation_id="c-none") as captured:
         if way == "async generator":
             asyncio.run(drain())
         else:
@@ -305,7 +305,7 @@ def test_properties_of_a_decorated_generator_are_those_at_its_first_step() -> No
         yield
         echo.invoke("b")
 
-    with capture() as captured:
+    with capture(conversation_id="c-none") as captured:
         steps = talk()
         next(steps)
         cart.append("pear")

@@ -50,6 +50,7 @@ class Runtime:
         from gati._api.destinations import active_destinations
         from gati.langchain import injection
         from gati.langchain.recorder import Recorder
+        from gati.langchain.snapshot import text_limit
         from gati.pipeline.pipeline import Pipeline
 
         destinations = active_destinations(settings)
@@ -65,6 +66,7 @@ class Runtime:
                     _log_default_store(exporters[0])
             self.pipeline = Pipeline(partial(_LazyAssembler, settings), exporters, options=settings)
             current.report_error = internal_errors.report
+            text_limit.chars = settings.max_field_bytes
             current.recorder = Recorder(self.pipeline.put, settings.conversation_id, internal_errors.report)
             if settings.auto_inject:
                 injection.switch_on()
@@ -114,6 +116,10 @@ class _LazyAssembler:
         return self._assembler.open_turns if self._assembler is not None else 0
 
     @property
+    def sampled_out(self) -> int:
+        return self._assembler.sampled_out if self._assembler is not None else 0
+
+    @property
     def outside_conversation(self) -> int:
         return self._assembler.outside_conversation if self._assembler is not None else 0
 
@@ -125,6 +131,8 @@ class _LazyAssembler:
         return self._assembler.feed(records)
 
     def tick(self, now_ns: int) -> list[Item]:
+        if (recorder := current.recorder) is not None and recorder.awaited_models:
+            recorder.end_abandoned_models()
         return self._assembler.tick(now_ns) if self._assembler is not None else []
 
     def settle(self) -> list[Item]:

@@ -53,10 +53,10 @@ def run_doctor(*, send: bool, json_wanted: bool = False) -> Exit:
 def _print_check(check: Check) -> None:
     mark, style = _MARKS[check.verdict]
     screen = console()
-    screen.print(f"[{style}]{mark} {check.verdict}[/]  {check.name}: ", end="")
-    screen.print(check.found, markup=False, soft_wrap=True)
+    screen.print(f"{mark} {check.verdict}", style=style, end="")
+    screen.print(f"  {check.name}: {check.found}", soft_wrap=True)
     if check.advice:
-        screen.print(f"        → {check.advice}", style="dim", markup=False, soft_wrap=True)
+        screen.print(f"        → {check.advice}", style="dim", soft_wrap=True)
 
 
 def run_checks(*, send: bool) -> Iterator[Check]:
@@ -224,7 +224,7 @@ def _check_delivery(settings: Settings) -> Check:
             reason = ", ".join(paused.values()) or str(result)
             return Check("delivery", "fail", f"a message was not delivered: {reason}", "fix the failures above first")
         if not remote:
-            with closing(Store(file)) as store:
+            with closing(Store(file, read_only=True)) as store:
                 found = len(queries.wire_messages(store, conversation_id)) == result.delivered
             return Check("delivery", "pass" if found else "fail", f"{result.delivered} messages sent and read back")
     if settings.api_key is None:

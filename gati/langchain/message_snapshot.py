@@ -14,11 +14,24 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
-from gati.langchain.snapshot import BUDGET, IMMUTABLE_TYPES, KEY_TYPES, Copier, register_copier, take_snapshot
-from gati.trace.records import Message
+from gati.langchain.snapshot import (
+    BUDGET,
+    IMMUTABLE_TYPES,
+    KEY_TYPES,
+    Copier,
+    register_copier,
+    shorten,
+    take_snapshot,
+    text_limit,
+)
+from gati.limits import MAX_ID_CHARS, bounded_id, cut_text
+from gati.trace.deferred_media import is_media
+from gati.trace.records import SYSTEM_ROLES, Message
 
 _SKIPPED_KEYS = frozenset({"tool_calls", "function_call", "parsed", "logprobs"})
 """Keys of additional data that are recorded elsewhere or not useful to a reader."""
+PROMPT_FIELDS = 4
+"""The text of a system message may be this many times as long as that of others."""
 _CopyFunction = Callable[[Any, int], Any]
 """Copies a value within a budget: `copy(value, budget)`."""
 
@@ -58,7 +71,11 @@ def snapshot_message(value: BaseMessage, result: bool = False, copy: _CopyFuncti
         role, content, id_, name, extra = _common_fields({**_FIELD_DEFAULTS, **fields})
     if (type(role), type(content), type(id_), type(name)) not in _PLAIN_FIELD_TYPES:
         role = role if type(role) is str else ""
-        content, id_, name = copy(content, BUDGET), copy(id_, 1), copy(name, 1)
+        content, id_, name = _copy_content(content, role, copy), copy(id_, 1), copy(name, 1)
+    elif len(content) > text_limit.chars:
+        content = _shorten_content(content, role)
+    if type(id_) is str and len(id_) > MAX_ID_CHARS:
+        id_ = bounded_id(id_)
     kind, get = type(value), fields.get
     if type(extra) is dict and not extra and not result and kind in _SIMPLE_CLASSES:
         return _new(Message, (role, content, id_, name, (), (), None, None, None, None, None))
@@ -90,9 +107,26 @@ def snapshot_message(value: BaseMessage, result: bool = False, copy: _CopyFuncti
     )
 
 
+def _shorten_content(text: str, role: Any) -> Any:
+    """Cut the text of a message, with a hash of the whole text: histories are compared by it.
+
+    More is kept of a system prompt, because its template may put the variables of a long text before its end.
+    """
+    if is_media(text, None):
+        return shorten(text)
+    limit = text_limit.chars * (PROMPT_FIELDS if role in SYSTEM_ROLES else 1)
+    return cut_text(text, limit, whole_hash=True)
+
+
 def snapshot_tool_message(value: BaseMessage) -> Message:
     """Copy the message that a tool returned. Its artifact is copied in full, since no other record contains it."""
     return snapshot_message(value, copy=lambda inner, _: take_snapshot(inner))
+
+
+def _copy_content(content: Any, role: str, copy: _CopyFunction) -> Any:
+    if type(content) is str and len(content) > text_limit.chars:
+        return _shorten_content(content, role)
+    return copy(content, BUDGET)
 
 
 def _copy_tool_calls(calls: Any, copy: _CopyFunction) -> tuple[Any, ...]:
@@ -133,12 +167,8 @@ def snapshot_response_metadata(value: Any) -> dict[str, Any] | None:
         return converted if type(converted) is dict and converted else None
     copied = value.copy()
     if IMMUTABLE_TYPES.issuperset(map(type, copied.values())) and _SKIPPED_KEYS.isdisjoint(copied):
-        return copied or None
-    return {
-        k: v if type(v) in IMMUTABLE_TYPES else take_snapshot(v, 200)
-        for k, v in copied.items()
-        if k not in _SKIPPED_KEYS
-    } or None
+        return take_snapshot(copied, 200) or None
+    return {k: take_snapshot(v, 200) for k, v in copied.items() if k not in _SKIPPED_KEYS} or None
 
 
 def _copy_nested_message(copier: Copier, value: Any, depth: int) -> Message:

@@ -92,7 +92,8 @@ def remember_answer(answer: BaseMessage, seen: BoundedSet) -> None:
     """Remember an answer by its id, and by its text for programs that keep only the text."""
     fields = answer.__dict__
     content = fields.get("content")
-    for key in (fields.get("id"), content if type(content) is str else None):
+    # Of the text only the hash, which Python caches: texts may be long, and the set is large.
+    for key in (fields.get("id"), hash(content) if type(content) is str and content else None):
         if key:
             seen.add(key)
 
@@ -100,7 +101,7 @@ def remember_answer(answer: BaseMessage, seen: BoundedSet) -> None:
 def is_known_answer(fields: dict[str, Any], seen: BoundedSet) -> bool:
     """Return True if an answer with these fields was remembered."""
     content, known = fields.get("content"), seen.entries
-    return fields.get("id") in known or (type(content) is str and content in known)
+    return fields.get("id") in known or (type(content) is str and hash(content) in known)
 
 
 def new_messages_of_call(messages: Any, seen: BoundedSet, whole: bool = False) -> tuple[list[Any], list[Any]]:

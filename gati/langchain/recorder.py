@@ -6,6 +6,7 @@ Several handlers (injected, passed by the user, copied) share one recorder, so e
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any
@@ -13,6 +14,7 @@ from uuid import UUID, uuid4
 
 from gati._context import OpenSpan, current_scope, current_span, features_used, is_paused
 from gati.langchain._compat import RUN_TYPE, enclosing_run, is_input_deferred, running_config
+from gati.langchain.awaited_models import AwaitedModels
 from gati.langchain.callback_args import (
     component_name,
     identity_of_config,
@@ -94,6 +96,7 @@ class Recorder:
         # Keyed by `UUID.int`, because hashing a UUID runs Python code.
         self.open_runs: dict[int, int] = {}
         self.streamed_tokens: dict[int, list[str]] = {}
+        self.awaited_models = AwaitedModels()
         self.paused_runs = BoundedSet(OPEN_RUNS)
         self.known_answers = BoundedSet(50_000)
         self.known_conversations = BoundedSet(50_000)
@@ -166,7 +169,8 @@ class Recorder:
             conversation = self._conversation_of(metadata) if parent_flags is None else None
             whole = conversation is not None and self._is_new_conversation(conversation)
             if isinstance(messages, str):
-                call = ModelCall((), (Message("human", messages),), 1, invocation_parameters(more))
+                text = take_snapshot(messages)
+                call = ModelCall((), (Message("human", text),), 1, invocation_parameters(more))
             else:
                 system, new = new_messages_of_call(messages, self.known_answers, whole)
                 call = _new(ModelCall, (tuple(system), tuple(new), len(messages), invocation_parameters(more)))
@@ -174,6 +178,8 @@ class Recorder:
             self._report("model_started", error)
         name = more.get("name") or component_name(serialized)
         self._record_start("model", run_id, parent, parent_flags, name, call, tags, metadata)
+        if parent_flags is None and not isinstance(messages, str):
+            self.awaited_models.add(run_id)
         if conversation == "":
             self._put_history(run_id, messages)
 
@@ -376,6 +382,8 @@ class Recorder:
     ) -> None:  # fmt: skip
         scope = configurable = None
         if parent_flags is None:
+            if self.awaited_models:
+                self.end_abandoned_models()
             scope, metadata = current_scope.get(), take_snapshot(metadata)
             flags |= ROOT
             if scope is None or scope.user_id is None:
@@ -394,7 +402,15 @@ class Recorder:
         at, tags = perf_counter_ns(), tuple(tags) if tags else ()
         self.put(_new(RunStarted, (run_id, parent, kind, name, at, inputs, tags, metadata, extra, scope, configurable)))
 
+    def end_abandoned_models(self) -> None:
+        """Record the end of awaited model calls whose task was cancelled. Also called by the background thread."""
+        for run_id in self.awaited_models.take_abandoned(self.streamed_tokens):
+            if run_id.int in self.open_runs:
+                self.run_failed(asyncio.CancelledError(), run_id, {})
+
     def _close(self, key: int) -> int:
+        if self.awaited_models:
+            self.awaited_models.discard(key)
         if self.streamed_tokens:
             self.streamed_tokens.pop(key, None)
         return self.open_runs.pop(key, 0)
@@ -428,7 +444,7 @@ class Recorder:
             answer = getattr(candidate, "message", None)
             if answer is None:
                 info = snapshot_response_metadata(candidate.generation_info)
-                answers.append(Message("ai", candidate.text, response=info))
+                answers.append(Message("ai", take_snapshot(candidate.text), response=info))
                 continue
             remember_answer(answer, self.known_answers)
             answers.append(snapshot_message(answer, result=True))

@@ -239,6 +239,7 @@ class Pipeline:
             records_waiting=waiting,
             records_refused=refused,
             turns_open=engine.worker.assembler.open_turns,
+            sampled_out=engine.worker.assembler.sampled_out,
             outside_conversation=engine.worker.assembler.outside_conversation,
             spool_bytes=sum(outbox.disk_bytes for outbox in outboxes),
             memory_bytes=buffer.bytes + sum(outbox.memory_bytes for outbox in outboxes),

@@ -88,6 +88,9 @@ class Stats:
     turns_open: int = 0
     """Turns that have started and not ended."""
 
+    sampled_out: int = 0
+    """Turns, manual events and ratings that were not delivered, because `sample_rate` leaves out their conversation."""
+
     outside_conversation: int = 0
     """Root runs that were not delivered, because they belong to no conversation: spans, steps, tools, retrievers, store
     operations and plain runnables outside of `observe.conversation` and of a thread, without a model below."""

@@ -63,6 +63,11 @@ class TurnAssembler(Protocol):
         ...
 
     @property
+    def sampled_out(self) -> int:
+        """Number of items that were not returned because of the sample rate."""
+        ...
+
+    @property
     def outside_conversation(self) -> int:
         """Number of root runs that were not returned, because they belong to no conversation."""
         ...
@@ -129,6 +134,7 @@ class Worker:
         self.stopped = False
         self._buffer = buffer
         self._senders = senders
+        self._eager_senders = [sender for sender in senders if getattr(sender.outbox.exporter, "eager", False)]
         self._counters = counters
         self._drops = drops or DropNotifier()
         self._interval = interval
@@ -243,12 +249,14 @@ class Worker:
         if flushes or now >= self._next_send:
             self._next_send, self._unsent = now + self._interval, False
             # `_flushes` no longer has those that have timed out meanwhile.
-            self._send(urgent=bool(flushes and self._flushes))
+            self._send(self._senders, urgent=bool(flushes and self._flushes))
+        elif self._unsent:
+            self._send(self._eager_senders, urgent=False)
         if flushes:
             self.resolve_flushes()
 
-    def _send(self, urgent: bool) -> None:
-        for sender in self._senders:
+    def _send(self, senders: list[Sender], urgent: bool) -> None:
+        for sender in senders:
             sender.outbox.open()
             if urgent:
                 sender.outbox.retry_now()

@@ -10,12 +10,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from gati.events import Action, Item
 from gati.trace.authorship import is_part_of_conversation, is_state_update
 from gati.trace.conversation_lookup import complete_action, complete_manual_event, conversation_of
 from gati.trace.conversation_state import ConversationStates
 from gati.trace.cut_off_turns import CutOffTurns
+from gati.trace.deferred_media import describe_all, unhashed
 from gati.trace.records import (
     Custom,
     FirstToken,
@@ -29,12 +31,11 @@ from gati.trace.records import (
     RunStarted,
 )
 from gati.trace.run_tree import Run, Trace, appended, split_off_open_work
+from gati.trace.sampling import sampler_of
 from gati.trace.turn_builder import TurnBuilder
 from gati.trace.turn_ids import RepeatedIds, new_trace
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from gati.events import Conversation, Prompt
     from gati.options import Settings
     from gati.trace.records import Scope
@@ -80,6 +81,7 @@ class Assembler:
         self._ended: OrderedDict[int, tuple[str, Conversation]] = OrderedDict()
         self._lingering = CutOffTurns(settings)
         self._repeated_ids = RepeatedIds()
+        self._sampler = sampler_of(settings)
         self._offset = time_ns() - perf_counter_ns()
         self._finished: list[Item] = []
         self._gap_until = 0
@@ -101,6 +103,11 @@ class Assembler:
         """Number of turns that have started and have not been returned."""
         return len(self._traces)
 
+    @property
+    def sampled_out(self) -> int:
+        """Number of turns, events and actions that were not returned because of the sample rate."""
+        return self._sampler.sampled_out if self._sampler is not None else 0
+
     def feed(self, records: Iterable[Record]) -> list[Item]:
         """Process records in the order of their creation; return the items that they complete.
 
@@ -109,6 +116,8 @@ class Assembler:
         self._offset = time_ns() - perf_counter_ns()
         handlers = self._handlers
         for record in records:
+            if unhashed:
+                describe_all()
             handlers[type(record)](record)
         return self._take_finished()
 
@@ -352,12 +361,16 @@ class Assembler:
         for run in runs:
             for event in run.manual_events:
                 self._finished.append(complete_manual_event(event, trace.scope, self.settings))
+        # A rating would refer to a conversation that does not exist.
+        self._finished += [action for action in trace.actions if action.endpoint != "ratings"]
         self._forget(runs)
 
     def _builder_for(self, trace: Trace) -> TurnBuilder:
         conversation = conversation_of(trace, self.settings, self._read_prompt)
         if trace.ended_turn is None and conversation.id == trace.id:
             trace.without_id = True
+            for earlier in self._lingering.without_id_before(trace):
+                self._finish(earlier)  # this turn may continue it
             continued = self.states.continuations.continued_by(trace, conversation.user_id)
             conversation.id = continued or trace.id
         return TurnBuilder(trace, conversation, self.settings, self.states)
@@ -374,4 +387,12 @@ class Assembler:
 
     def _take_finished(self) -> list[Item]:
         finished, self._finished = self._finished, []
-        return finished
+        return finished if self._sampler is None else self._sampler.filter(finished, self._conversation_of_message)
+
+    def _conversation_of_message(self, message_id: str) -> str | None:
+        """Return the conversation of an answer of an ended turn. Its id begins with that of the root run."""
+        try:
+            ended_turn = self._ended.get(UUID(message_id.partition(":")[0]).int)
+        except ValueError:
+            return None
+        return ended_turn[1].id if ended_turn is not None else None

@@ -44,6 +44,16 @@ class CutOffTurns:
         """Return the turns that have waited long enough; `now` is `perf_counter_ns`."""
         return [trace for trace in self._traces.values() if now - trace.last_record_at > LINGER_NS]
 
+    def without_id_before(self, trace: Trace) -> list[Trace]:
+        """Return the turns without a conversation id that were cut off before `trace` began."""
+        return [
+            earlier
+            for earlier in self._traces.values()
+            if earlier is not trace
+            and (earlier.root.ended or 0) < trace.root.started
+            and conversation_id_of(earlier, self._settings) == earlier.id
+        ]
+
     def before(self, trace: Trace) -> list[Trace]:
         """Return the turns of the conversation to which the open `trace` belongs."""
         if not self._traces or trace.ended_turn is not None:

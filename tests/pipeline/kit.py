@@ -30,6 +30,10 @@ class FakeAssembler:
         self.open: dict[uuid.UUID, RunStarted] = {}
 
     @property
+    def sampled_out(self) -> int:
+        return 0
+
+    @property
     def open_turns(self) -> int:
         return len(self.open)
 

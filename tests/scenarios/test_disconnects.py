@@ -233,3 +233,53 @@ def test_a_turn_of_another_conversation_does_not_settle_one_that_was_cut_off(wat
     assert sorted(traced.transcript()) == [
         ("assistant", "Hi."), ("assistant", "Roses "), ("user", "A poem!"), ("user", "Hi?"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("stop", [in_timeout, in_task])
+def test_a_model_that_is_awaited_directly_and_cancelled_precedes_the_next_turn(watch: Watch, stop: Any):
+    async def program(config: Config) -> Any:
+        config = {**config, "metadata": {"conversation_id": "c-1"}}
+        model = paced()
+        await stop(lambda: model.ainvoke("first", config), model.started)
+        await ScriptedChatModel(replies=["re"]).ainvoke("second", config)
+        return await ScriptedChatModel(replies=["re"]).ainvoke("third", config)
+
+    watch(
+        """
+        conversation c-1 of anonymous
+        user_message   "first"
+        llm            gpt-4o-mini ?>? aborted
+        user_message   "second"
+        llm            gpt-4o-mini 5>4 $
+          assistant_message "re"
+        user_message   "third"
+        llm            gpt-4o-mini 5>4 $
+          assistant_message "re"
+        """,
+        program,
+        compare=False,
+    )
+
+
+def test_overlapping_model_calls_are_not_taken_for_cancelled_ones(watch: Watch):
+    async def program(config: Config) -> Any:
+        config = {**config, "metadata": {"conversation_id": "c-1"}}
+        slow = paced()
+        first = asyncio.create_task(slow.ainvoke("first", config))
+        await slow.started.wait()
+        await ScriptedChatModel(replies=["re second"]).ainvoke("second", config)
+        streams = [ScriptedChatModel(replies=[f"{name} a b"]).astream(name, config) for name in ("third", "fourth")]
+        for _ in range(3):
+            for stream in streams:
+                await anext(stream)
+        for stream in streams:
+            async for _ in stream:
+                pass
+        slow.resume.set()
+        await first
+
+    traced = watch.trace(program)
+    assert sorted(text for role, text in traced.transcript() if role == "assistant") == [
+        POEM, "fourth a b", "re second", "third a b",
+    ]  # fmt: skip
+    assert {m["properties"]["status"] for m in traced.of_type("llm")} == {"completed"}

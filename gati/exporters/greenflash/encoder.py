@@ -202,8 +202,9 @@ class GreenflashEncoder:
         envelope["properties"], size = sanitize.bounded_json(properties, self._max_field_bytes)
         if settings.sample_rate is not None:
             envelope["sample_rate"] = settings.sample_rate
-        if settings.force_sample is not None:
-            envelope["force_sample"] = settings.force_sample
+        if settings.force_sample is not None or settings.sample_rate is not None:
+            # The program has sampled already. The server must not sample the rest again.
+            envelope["force_sample"] = settings.force_sample is not False
         prompt = self._prompts.by_key(fields.prompt)
         if prompt.value is not None:
             envelope["system_prompt"] = prompt.value

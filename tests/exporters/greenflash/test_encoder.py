@@ -595,3 +595,10 @@ def test_times_across_seconds():
         "00.999Z", "01.000Z", "01.000Z",
     ]  # fmt: skip
     assert result[-1]["createdAt"] == "2027-01-15T08:01:01.500Z"
+
+
+def test_the_server_does_not_sample_what_the_program_has_sampled() -> None:
+    (request,) = encode(turn(agent_name="writer"), sample_rate=0.5)
+    assert (request.body["force_sample"], request.body["sample_rate"]) == (True, 0.5)
+    (request,) = encode(turn(agent_name="writer"))
+    assert not {"force_sample", "sample_rate"} & request.body.keys()

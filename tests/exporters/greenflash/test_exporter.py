@@ -137,7 +137,7 @@ def test_silent_server_times_out(greenflash: LocalServer):
 
 
 def test_sampled_request_needs_no_conversation_id(greenflash: LocalServer):
-    exporter = GreenflashExporter(options(greenflash, sample_rate=0.5))
+    exporter = GreenflashExporter(options(greenflash, sample_rate=0.5, force_sample=False))
     greenflash.faults.add(faults.json_value({"success": True}))
     assert exporter.send(request(exporter)).verdict is Verdict.OK
     exporter.close()
