@@ -44,6 +44,11 @@ class Shelf(BaseRetriever):
         return [Document("a page")]
 
 
+class Query(TypedDict):
+    query: str
+    rows: int
+
+
 def span(kind: Any) -> None:
     with observe.span("nightly-index", input={"path": "docs/a.md"}, kind=kind) as opened:
         opened.output = "done"
@@ -111,11 +116,7 @@ def test_a_message_of_a_person_is_delivered_without_a_model_and_a_conversation()
 
 
 def test_values_of_a_graph_without_a_model_and_a_conversation_are_nobodys_words() -> None:
-    class State(TypedDict):
-        query: str
-        rows: int
-
-    graph = StateGraph(State).add_node("count", lambda state: {"rows": 3}).add_edge(START, "count").compile()
+    graph = StateGraph(Query).add_node("count", lambda state: {"rows": 3}).add_edge(START, "count").compile()
     with capture(local=False) as captured:
         graph.invoke({"query": "select 1", "rows": 0})
     assert captured.transcript() == []
