@@ -101,12 +101,14 @@ PARAMETERS = _object(
 INTERRUPT = _object(value=TEXT, id=ID, paused=ENUM, reason=TEXT)
 """The data of an interrupt or a resume. `id` and `paused` are LangGraph's; `reason` is the program's, for a drain."""
 
-METADATA = _object(environment=NAME, candidates=TEXT, never_run=NUMBER)
+METADATA = _object(environment=NAME, never_run=NUMBER)
 """Metadata of a run: the user's own, and the keys that gati adds."""
 
 _INPUT = _object(input=TEXT)
 _OUTPUT = _object(output=TEXT, artifact=TEXT, goto=TEXT, graph=TEXT)
 """A scalar becomes an object with one of these keys. The other keys are the user's own."""
+_NODE_OUTPUT = _object(**_OUTPUT.fields, messages=CHAT_MESSAGE)
+"""The changes that a node made to the state, and the messages that it wrote itself."""
 
 _EMBEDDING_INPUT = _object(text=TEXT, texts=TEXT, input=TEXT)
 _EMBEDDING_OUTPUT = _object(vectors=NUMBER, dimensions=NUMBER, output=TEXT)
@@ -230,8 +232,9 @@ MESSAGE_TYPES: Mapping[str, MessageType] = {
         ("tokens_in", "tokens_out", "cost_usd", "latency_ms", "time_to_first_token_ms", "provider", "status", "cached",
          "internal", "total_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
          "audio_input_tokens", "audio_output_tokens", "usage", "parameters", "tools", "prompt_id", "prompt_version",
-         "finish_reason"),
-        input=("messages", "prompt"), output=("tool_calls", "finish_reason", "text", "decision", "error"), fields=("model",),
+         "finish_reason", "attachments"),
+        input=("messages", "prompt"),
+        output=("tool_calls", "finish_reason", "text", "candidates", "decision", "error"), fields=("model",),
     ),
     "thought": MessageType("reasoning, or text beside tool calls", "`r:thought`", "`r`", output=("text",)),
     "tool_call": MessageType(
@@ -315,7 +318,9 @@ EVENT_FIELDS: Mapping[str, Field] = {
          "tool_calls", "latency_ms", "cost", "time_to_first_token_ms", "is_answer", "internal", "cached", "handled",
          "duration_ms", "step", "attempt", "workflow", "write"), NUMBER),
     **dict.fromkeys(
-        ("error_message", "tags", "prompt", "system_prompt", "completion", "reasoning", "query", "data", "decision"), TEXT),
+        ("error_message", "tags", "prompt", "system_prompt", "completion", "candidates", "reasoning", "query", "data",
+         "decision"), TEXT),
+    "attachments": CONTENT,
     "metadata": METADATA,
     "usage": TEXT,
     "tool_requests": TOOL_REQUEST,
@@ -326,7 +331,7 @@ EVENT_FIELDS: Mapping[str, Field] = {
     "input": _INPUT,
     "output": _OUTPUT,
     "state_before": _OUTPUT,
-    "state_after": _OUTPUT,
+    "state_after": _NODE_OUTPUT,
     "payload": _object(name=NAME, data=INTERRUPT),
 }  # fmt: skip
 """Every field of the classes in `gati.events`, which are also the fields of GATI events."""

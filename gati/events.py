@@ -177,7 +177,7 @@ class Event:
         return {**envelope, **own, "data": {**own, **self.data}}
 
 
-_OPTIONAL = frozenset({"name", "tags", "metadata"})
+_OPTIONAL = frozenset({"name", "tags", "metadata", "attachments", "candidates"})
 
 
 def _now_ns() -> int:
@@ -226,6 +226,9 @@ class LLMCallEvent(Event):
         system_prompt: its system messages, joined with blank lines.
         completion: the text of the response.
         new_messages: input messages that the conversation does not report otherwise.
+        latency_ms: None if the start of the call was not reported.
+        attachments: pictures, sounds and files of a response that is not the turn's answer.
+        candidates: the texts of the other responses, if the model was asked for several.
         is_answer: the completion is the turn's answer.
         internal: the completion is not part of the chat: a summarizer, router, title generator or sub-agent.
         decision: the typed answers of a decision model, by question.
@@ -240,7 +243,7 @@ class LLMCallEvent(Event):
     completion: str = ""
     tokens_in: int | None = None
     tokens_out: int | None = None
-    latency_ms: float = 0.0
+    latency_ms: float | None = 0.0
     cost: float | None = None
 
     time_to_first_token_ms: float | None = None
@@ -253,6 +256,8 @@ class LLMCallEvent(Event):
     new_messages: list[dict[str, Any]] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
     structured_prompt: Prompt | None = None
+    attachments: list[dict[str, Any]] = field(default_factory=list)
+    candidates: list[str] = field(default_factory=list)
     is_answer: bool = False
     internal: bool = False
     cached: bool = False

@@ -12,7 +12,16 @@ from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, SecretStr, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    SecretStr,
+    field_serializer,
+    field_validator,
+)
 
 from gati.events import Prompt
 from gati.prompt_model import PromptSpec, parse_prompt
@@ -49,6 +58,7 @@ def _parse_url(value: object) -> object:
     if not isinstance(value, str):
         raise ValueError("not an address")
     parts = urlsplit(value.strip())
+    parts.port  # noqa: B018  # raises ValueError for a port that is no number
     if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", value.strip()):
         raise ValueError("not an address")
     return value.strip().rstrip("/")
@@ -87,8 +97,16 @@ _TEXT = "a text that is not empty"
 
 
 def hide_credentials(text: str) -> str:
-    """Hide user and password of addresses in a text: `https://me:secret@host` → `https://***@host`."""
-    return re.sub(r"//[^/@]*@", "//***@", text)
+    """Hide credentials of addresses in a text: `https://me:secret@host?key=k` → `https://***@host?key=***`.
+
+    A password may contain any character, so everything up to the last `@` is hidden.
+    """
+    text = re.sub(r"(?<=//)\S*@", "***@", text)
+    return re.sub(r"(://[^\s?#]*)([?#])(\S*)", _hide_values, text)
+
+
+def _hide_values(address: re.Match[str]) -> str:
+    return address[1] + address[2] + re.sub(r"=[^&#]*", "=***", address[3])
 
 
 def option(default: Any, meaning: str, allowed: str, *, env: tuple[str, ...] | None = None, **rules: Any) -> Any:
@@ -309,6 +327,10 @@ class Settings(BaseModel):
         if value is not None and not callable(getattr(getattr(value, "messages", None), "create", None)):
             raise ValueError("not a client")
         return value
+
+    @field_serializer("base_url", "backend_url")
+    def _hide_in_dumps(self, value: str | None) -> str | None:
+        return None if value is None else hide_credentials(value)
 
     def __repr_args__(self) -> Any:
         """Hide user and password of addresses."""

@@ -113,7 +113,7 @@ class _TrackedExporter:
 
     durable = False
 
-    def __init__(self, exporter: Exporter, attempts: int, save: Callable[[str, int], None]) -> None:
+    def __init__(self, exporter: Exporter, attempts: int, max_omissions: int, save: Callable[[str, int], None]) -> None:
         self.name, self.account = exporter.name, exporter.account
         self.encode, self.split, self.after_fork = exporter.encode, exporter.split, exporter.after_fork
         self.close, self.prepare = exporter.close, getattr(exporter, "prepare", lambda: None)
@@ -121,6 +121,7 @@ class _TrackedExporter:
         self.error: Exception | None = None
         self.kind = ""
         self._exporter, self._attempts, self._save = exporter, attempts, save
+        self._max_omissions = max_omissions
         self._changed = threading.Condition()
         self._under_way = 0
         self._finished = False
@@ -197,9 +198,9 @@ class _TrackedExporter:
                     self.result.delivered += request.items
                 else:
                     self.result.rejected[outcome.reason] += request.items
-                self._items[request.turn_id] -= request.items
-                if self._items[request.turn_id] <= 0:
-                    del self._items[request.turn_id], self._positions[request.turn_id]
+                self._settle(request, request.items)
+            elif outcome.verdict is Verdict.PARTIAL and outcome.rest is not None:
+                self._record_partial(request, outcome, outcome.rest)
             elif outcome.verdict is Verdict.PAUSE:
                 self.result.stopped = outcome.reason or "the key is refused"
             elif outcome.verdict is Verdict.RETRY:
@@ -210,6 +211,20 @@ class _TrackedExporter:
                     self.result.stopped = outcome.reason or "no answer"
                 return
             self._failures = 0
+
+    def _record_partial(self, request: Request, outcome: Outcome, rest: Request) -> None:
+        """Record a response that lists some of the messages only. The outbox gives up the others as the policy says."""
+        delivered = request.items - rest.items
+        self.result.delivered += delivered
+        self._settle(request, delivered)
+        if rest.omissions >= self._max_omissions:
+            self.result.rejected[outcome.reason] += rest.items
+            self._settle(request, rest.items)
+
+    def _settle(self, request: Request, items: int) -> None:
+        self._items[request.turn_id] -= items
+        if self._items[request.turn_id] <= 0:
+            del self._items[request.turn_id], self._positions[request.turn_id]
 
 
 class _Push:
@@ -225,7 +240,7 @@ class _Push:
     ) -> None:
         self._store, self._product_id, self._on_progress = store, product_id, on_progress
         self._account = exporter.account
-        self._tracker = _TrackedExporter(exporter, attempts, self._save)
+        self._tracker = _TrackedExporter(exporter, attempts, policy.max_omissions, self._save)
         # The outbox must neither drop nor set aside anything: the push limits the queue, and stops instead.
         policy = policy._replace(max_failures_among_successes=sys.maxsize)
         self._outbox = Outbox(self._tracker, DeliveryCounters(), None, Limits(memory=sys.maxsize), policy)

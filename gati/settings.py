@@ -31,6 +31,10 @@ _SECRET_NAME = re.compile(r"key|secret|token|passw|credential", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"\s*(gf_|sk-|Bearer )", re.IGNORECASE)
 _GREENFLASH_KEY = re.compile(r"\s*gf_")
 _KEYS = frozenset({"api_key", "backend_api_key"})
+_ADDRESSES = ("base_url", "backend_url")
+TRUST_DOTENV = "GATI_TRUST_DOTENV"
+"""Environment variable that allows `.env` to name an address for a key from elsewhere."""
+
 _JSON = frozenset({"properties", "system_prompt"})
 """Options whose environment variable may contain a JSON object."""
 
@@ -42,12 +46,14 @@ def load(**given: Any) -> Settings:
     backend's key unless it is a Greenflash key, and a Greenflash key in `GATI_API_KEY` is used for Greenflash.
 
     Raises:
-        ConfigurationError: an option is unknown, contradicts another one or has an invalid value. The error names
-            the option, its environment variable if it came from one, the value unless it is secret, and the
+        ConfigurationError: an option is unknown, contradicts another one or has an invalid value, or `.env` would
+            redirect a key that is not from there. The error names the option, its environment variable if it came from one, the value unless it is secret, and the
             allowed values.
     """
     arguments = _resolve_aliases(given)
-    environment = dict(_read_environment())
+    dotenv = _read_dotenv()
+    environment = dict(_read_environment(dotenv))
+    _check_dotenv(dotenv, arguments, environment)
     values = {name: value for name, (value, _) in environment.items()} | arguments
     origin = {name: variable for name, (_, variable) in environment.items() if name not in arguments}
     _assign_api_keys(values, arguments, environment)
@@ -109,9 +115,9 @@ def _suggestion(unknown: str) -> str:
     return (f"did you mean {matches[0]!r}? " if matches else "") + "one of " + ", ".join(known)
 
 
-def _read_environment() -> Iterator[tuple[str, tuple[Any, str]]]:
+def _read_environment(dotenv: Mapping[str, str | None]) -> Iterator[tuple[str, tuple[Any, str]]]:
     """Yield (option, (value, variable)) for each option that is set in the environment or in `.env`."""
-    layers = (os.environ, _read_dotenv())
+    layers = (os.environ, dotenv)
     for name in Settings.model_fields:
         names = [(layer, variable) for layer in layers for variable in variables(name)]
         for layer, variable in names:
@@ -142,6 +148,34 @@ def _read_dotenv() -> Mapping[str, str | None]:
     except (OSError, UnicodeDecodeError) as error:
         logger.warning("gati ignores .env because it cannot be read (%s)", type(error).__name__)
         return {}
+
+
+def _check_dotenv(
+    dotenv: Mapping[str, str | None], arguments: Mapping[str, Any], environment: Mapping[str, tuple[Any, str]]
+) -> None:
+    """Raise if an address from `.env` would be used while a key is from elsewhere.
+
+    `.env` belongs to the working directory, for example to a repository that was just cloned. It must not send the
+    key and the conversations of this user to another host.
+    """
+    if os.environ.get(TRUST_DOTENV, "").strip().lower() in ("1", "true", "yes", "on"):
+        return
+    for name in _ADDRESSES:
+        if name in arguments or name not in environment or (name == "base_url" and "client" in arguments):
+            continue
+        value, variable = environment[name]
+        if os.environ.get(variable) or not (outside := _key_outside_dotenv(arguments)):
+            continue
+        advice = f"an address from the same place as {outside}; set {TRUST_DOTENV}=1 in the environment to trust .env"
+        raise ConfigurationError(name, _display_value(name, value), advice, source=f"{variable} in .env")
+
+
+def _key_outside_dotenv(arguments: Mapping[str, Any]) -> str:
+    """Return the name of an argument or a variable that holds a key or a client; empty if all keys are in `.env`."""
+    for name in (*sorted(_KEYS), "client"):
+        if name in arguments:
+            return f"the argument `{name}`"
+    return next((variable for name in sorted(_KEYS) for variable in variables(name) if os.environ.get(variable)), "")
 
 
 def _assign_api_keys(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from starlette.testclient import TestClient
 
 from gati import contract
 from gati.store import gati_events, queries
@@ -94,13 +95,22 @@ def gati_backend(
         yield server
 
 
+STUDIO_TOKEN = "studio-token-of-the-tests-0123456789"
+
+
 @contextmanager
 def studio_server() -> Iterator[LocalServer]:
-    """Run the studio."""
+    """Run the studio. Its token is the API key."""
     with _store_and_socket(None, 0) as (store, listener, address):
-        server = LocalServer(address + "/api/v1", address, "any", store)
-        with _running(uvicorn_server(create_studio_app(store)), listener):
+        server = LocalServer(address + "/api/v1", address, STUDIO_TOKEN, store)
+        with _running(uvicorn_server(create_studio_app(store, STUDIO_TOKEN)), listener):
             yield server
+
+
+def studio_client(store: Store) -> TestClient:
+    """Return a client of the studio that has its token."""
+    headers = {"authorization": f"Bearer {STUDIO_TOKEN}"}
+    return TestClient(create_studio_app(store, STUDIO_TOKEN), base_url="http://127.0.0.1", headers=headers)
 
 
 @contextmanager

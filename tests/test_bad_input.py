@@ -47,7 +47,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_a_wrong_key_logs_one_line_and_loses_nothing(
     greenflash: LocalServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    observe.init(api_key="gf_wrong", base_url=greenflash.url, spool_dir=tmp_path)
+    observe.init(api_key="gf_wrong", base_url=greenflash.url, spool_dir=tmp_path, conversation_id="c")
     assert [ask() for _ in range(3)] == ["Done."] * 3
     result = observe.flush(timeout=2.0)
     stats = observe.stats()
@@ -64,7 +64,7 @@ def test_an_unreachable_server_logs_one_line_and_loses_nothing(
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}"
-    observe.init(api_key="gf_any", base_url=address, spool_dir=tmp_path)
+    observe.init(api_key="gf_any", base_url=address, spool_dir=tmp_path, conversation_id="c")
     assert ask() == "Done."
     while not lines(caplog):
         assert observe.flush(timeout=0.2).timed_out
@@ -77,7 +77,7 @@ def test_arguments_that_json_cannot_represent_are_delivered_as_far_as_possible(
 ) -> None:
     loop: dict[str, Any] = {"lock": threading.Lock(), "nan": float("nan"), "half": "\ud800", 7: "seven"}
     loop["itself"] = loop
-    observe.init(api_key=greenflash.api_key, base_url=greenflash.url, spool_dir=tmp_path)
+    observe.init(api_key=greenflash.api_key, base_url=greenflash.url, spool_dir=tmp_path, conversation_id="c")
     # A model message cannot contain a cycle, so the tool is called directly.
     assert look.invoke({"what": loop}) == "dict"
     assert observe.flush(timeout=10.0)
@@ -91,7 +91,7 @@ def test_an_exception_of_a_model_is_unchanged_and_recorded(greenflash: LocalServ
     def respond(messages: Any) -> Any:
         raise TimeoutError("the provider is slow")
 
-    observe.init(api_key=greenflash.api_key, base_url=greenflash.url, spool_dir=tmp_path)
+    observe.init(api_key=greenflash.api_key, base_url=greenflash.url, spool_dir=tmp_path, conversation_id="c")
     with pytest.raises(TimeoutError, match="the provider is slow"):
         create_agent(ScriptedChatModel(respond=respond), []).invoke({"messages": [("user", "Go")]})
     assert observe.flush(timeout=10.0)
@@ -101,7 +101,7 @@ def test_an_exception_of_a_model_is_unchanged_and_recorded(greenflash: LocalServ
 
 
 def test_an_exception_of_a_tool_is_unchanged_and_recorded(greenflash: LocalServer, tmp_path: Path) -> None:
-    observe.init(api_key=greenflash.api_key, base_url=greenflash.url, spool_dir=tmp_path)
+    observe.init(api_key=greenflash.api_key, base_url=greenflash.url, spool_dir=tmp_path, conversation_id="c")
     with pytest.raises(LookupError, match="there is none"):
         ask(fail)
     assert observe.flush(timeout=10.0)
@@ -113,7 +113,7 @@ def test_without_a_key_one_log_line_names_the_store(
     caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    observe.init()
+    observe.init(conversation_id="c")
     assert ask() == "Done."
     assert observe.flush(timeout=10.0)
     assert len(lines(caplog)) == 1

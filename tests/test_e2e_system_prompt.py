@@ -21,7 +21,7 @@ pytest.importorskip("langchain_openai", reason="needs langchain_openai")
 PRODUCT = "7f3a9f0e-6f57-4b7e-9f5e-2f4d2a6f8f11"
 HEAD = """
 from gati import observe
-observe.init(agent_name="school")
+observe.init(agent_name="school", conversation_id="lesson")
 
 import asyncio
 from langchain_core.messages import HumanMessage, SystemMessage

@@ -150,7 +150,7 @@ def run(greenflash: LocalServer, folder: Path, caplog: pytest.LogCaptureFixture,
     caplog.set_level(logging.DEBUG)
     observe.init(
         api_key=greenflash.api_key, base_url=greenflash.url, spool_dir=folder, flush_interval=0.01,
-        product_id="5e3b9bb4-3b0c-4c7a-9d1f-111111111111", **options,
+        product_id="5e3b9bb4-3b0c-4c7a-9d1f-111111111111", conversation_id="c", **options,
     )  # fmt: skip
     greenflash.faults.add(refuse(503, times=None))
     try:

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableLambda
 
 from gati import observe
@@ -22,7 +23,7 @@ from gati.events import Prompt
 from gati.pipeline import internal_errors
 from gati.testing import Captured, ScriptedChatModel, capture
 
-echo = RunnableLambda(lambda text: text, name="echo")
+echo = (ScriptedChatModel(respond=lambda messages: messages[-1].text) | StrOutputParser()).with_config(run_name="echo")
 
 
 def whose(captured: Captured) -> list[tuple[str, str, str | None]]:
@@ -125,7 +126,7 @@ def test_an_invalid_prompt_of_a_scope_is_ignored_counted_and_logged_once(
     invalid: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     scope = observe.conversation("c-1", system_prompt=invalid)  # before `init`, as a decorator would be
-    with caplog.at_level(logging.WARNING, "gati"), capture() as captured:
+    with caplog.at_level(logging.WARNING, "gati"), capture(conversation_id="c") as captured:
         for _ in range(2):
             with scope:
                 assert echo.invoke("a") == "a"

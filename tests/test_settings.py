@@ -86,6 +86,58 @@ def test_a_dotenv_that_cannot_be_read_is_ignored_with_a_warning(caplog: pytest.L
     assert [record.levelname for record in caplog.records if record.name == "gati"] == ["WARNING"]
 
 
+ADDRESS = "http://elsewhere.example/api/v1"
+
+
+@pytest.mark.parametrize("address", ["GREENFLASH_BASE_URL", "GATI_BASE_URL", "GATI_BACKEND_URL"])
+@pytest.mark.parametrize("key", ["GREENFLASH_API_KEY", "GATI_API_KEY", "GATI_BACKEND_API_KEY"])
+def test_an_address_from_dotenv_is_not_used_with_a_key_from_elsewhere(
+    address: str, key: str, monkeypatch: pytest.MonkeyPatch
+):
+    Path(".env").write_text(f"{address}={ADDRESS}\n{key}=gf_theirs\n")
+    assert ADDRESS in (load().base_url or "", load().backend_url or "")
+    monkeypatch.setenv(key, "gf_mine")
+    raised = error()
+    assert (raised.source, raised.given) == (f"{address} in .env", ADDRESS)
+    assert key in raised.allowed
+    assert "GATI_TRUST_DOTENV=1" in raised.allowed
+    assert "gf_mine" not in str(raised)
+    monkeypatch.setenv(address, "https://mine.example")
+    assert ADDRESS not in (load().base_url or "", load().backend_url or "")
+
+
+def test_an_address_from_dotenv_is_not_used_with_an_argument(monkeypatch: pytest.MonkeyPatch):
+    Path(".env").write_text(f"GREENFLASH_BASE_URL={ADDRESS}\nGATI_TRUST_DOTENV=1\n")
+    assert load().base_url == ADDRESS
+    assert error(api_key="gf_mine").option == "base_url"
+    assert load(client=Greenflash(api_key="gf_mine"))  # a client has its own address
+    assert load(api_key="gf_mine", base_url="https://mine.example").base_url == "https://mine.example"
+    monkeypatch.setenv("GATI_TRUST_DOTENV", "1")
+    assert load(api_key="gf_mine").base_url == ADDRESS
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://me:secret@host/api", "http://***@host/api"),
+        ("http://me:se@cr@et@host:81/api", "http://***@host:81/api"),
+        ("https://host/api?key=secret&x=secret", "https://host/api?key=***&x=***"),
+        ("https://secret@host", "https://***@host"),
+        ("https://host:8000/api", "https://host:8000/api"),
+    ],
+)
+def test_credentials_inside_an_address_are_never_shown(address: str, shown: str):
+    settings = load(api_key="gf_k", base_url=address, backend_url=address)
+    assert settings.base_url == address
+    for text in (repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json()):
+        assert "secret" not in text
+        assert text.count(shown) == 2
+
+
+def test_an_address_whose_password_breaks_it_is_rejected_without_showing_it():
+    assert "secret" not in str(error(base_url="http://me:a/secret@host"))
+
+
 def test_an_unknown_option_is_named_with_a_suggestion():
     raised = error(batchsize=3)
     assert (raised.option, raised.given) == ("batchsize", 3)

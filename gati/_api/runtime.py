@@ -50,6 +50,7 @@ class Runtime:
         from gati._api.destinations import active_destinations
         from gati.langchain import injection
         from gati.langchain.recorder import Recorder
+        from gati.langchain.snapshot import text_limit
         from gati.pipeline.pipeline import Pipeline
 
         destinations = active_destinations(settings)
@@ -65,6 +66,7 @@ class Runtime:
                     _log_default_store(exporters[0])
             self.pipeline = Pipeline(partial(_LazyAssembler, settings), exporters, options=settings)
             current.report_error = internal_errors.report
+            text_limit.chars = settings.max_field_bytes
             current.recorder = Recorder(self.pipeline.put, settings.conversation_id, internal_errors.report)
             if settings.auto_inject:
                 injection.switch_on()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -156,10 +157,10 @@ def serve_command(
 ) -> None:
     """Run a local Greenflash server for tests, with strict validation, on the embedded store."""
     _require_studio_extra()
-    from gati.cli.store import store_path
+    from gati.cli.store import servable_store_path
     from gati.testing.server.app import serve_test_server
 
-    file = store_path(store)
+    file = servable_store_path(store)
     _serve_until_interrupted(
         host, port, lambda ready: serve_test_server(host, port, file, api_keys=key, control=faults, ready=ready)
     )
@@ -167,20 +168,28 @@ def serve_command(
 
 @app.command(name="studio", epilog="Example: `gati studio`, `gati studio --port 0 --no-browser`")
 def studio_command(
-    host: Annotated[str, typer.Option(help="Address to listen on; loopback only.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Any other than loopback opens the store to the network.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 4527,
     browser: Annotated[bool, typer.Option(help="Open the studio in a web browser, if there is one.")] = True,
     store: StorePath = None,
 ) -> None:
-    """Browse the conversations of the embedded store in a web browser."""
-    _require_studio_extra()
-    from gati.cli.store import store_path
-    from gati.studio.server import create_studio_app, serve_store
+    """Browse the conversations of the embedded store in a web browser.
 
-    file = store_path(store)
-    _serve_until_interrupted(
-        host, port, lambda ready: serve_store(create_studio_app, host, port, file, ready=ready), browser=browser
-    )
+    The printed address contains a token, which is also the API key. Without it, nobody can read or write the store.
+    """
+    _require_studio_extra()
+    from gati.cli.store import servable_store_path
+    from gati.studio.server import LOOPBACK, serve_studio
+
+    file = servable_store_path(store)
+    if host not in LOOPBACK:
+        print_note(
+            f"Listening on {host}: whoever reaches this machine and has the token can read and write all conversations"
+            f" in {file}. The connection is not encrypted."
+        )
+    _serve_until_interrupted(host, port, lambda ready: serve_studio(host, port, file, ready=ready), browser=browser)
 
 
 def _require_studio_extra() -> None:
@@ -195,24 +204,32 @@ def _serve_until_interrupted(
     host: str, port: int, serve: Callable[[Callable[[str], None]], None], *, browser: bool = False
 ) -> None:
     """Run a server. Once it is ready, print its address and optionally open it in a web browser."""
+    with ExitStack() as stack:
 
-    def ready(address: str) -> None:
-        print(address, flush=True)
-        print_note("Press Ctrl-C to stop.")
-        if browser:
-            import webbrowser
+        def ready(address: str) -> None:
+            print(address, flush=True)
+            print_note("Press Ctrl-C to stop.")
+            if browser:
+                from gati.cli.browser import open_privately
 
-            webbrowser.open(address)
+                open_privately(address, stack)
 
-    try:
-        serve(ready)
-    except (OSError, ValueError) as fault:
-        fail(f"cannot serve on {host}:{port}: {fault}", Exit.USAGE if isinstance(fault, ValueError) else Exit.FAILED)
+        try:
+            serve(ready)
+        except (OSError, ValueError) as fault:
+            code = Exit.USAGE if isinstance(fault, ValueError) else Exit.FAILED
+            fail(f"cannot serve on {host}:{port}: {fault}", code)
 
 
 def run_app() -> None:
-    """Run the command line. An invalid gati option ends it with an error message instead of a traceback."""
+    """Run the command line. An invalid gati option or a broken store ends it with a message instead of a traceback."""
+    import sqlite3
+
+    from gati.store.store_file import NotAStoreError
+
     try:
         app(prog_name="gati")
     except ConfigurationError as fault:
         fail(str(fault), Exit.USAGE)
+    except (sqlite3.Error, NotAStoreError) as fault:
+        fail(f"the store cannot be used: {fault}")

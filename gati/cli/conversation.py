@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,14 +12,12 @@ from rich.text import Text
 from rich.tree import Tree
 
 from gati.store import message_columns
+from gati.store.plain_text import escape_value
 from gati.store.queries import StoredMessage
 from gati.store.turn_view import StepView, TurnView, arrange_turns
 
 _MAX_LENGTH = 160
 """Maximum length in characters of a printed input, result or document."""
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Control characters except tab and line feed."""
 
 WireMessage = dict[str, Any]
 """A message in the form that `gati.store.queries.wire_messages` returns."""
@@ -28,7 +25,7 @@ WireMessage = dict[str, Any]
 
 def render(messages: Iterable[WireMessage]) -> RenderableType:
     """Render user messages and answers, with the steps between them, and tokens, cost and time of each turn."""
-    stored = _mark_new_prompts(_strip_control_characters(message) for message in messages)
+    stored = _mark_new_prompts(escape_value(message) for message in messages)
     return Group(*(part for turn in arrange_turns(stored) for part in _render_turn(turn)))
 
 
@@ -42,15 +39,6 @@ def format_one_line(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = " ".join(text.split())
     return text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 1] + "…"
-
-
-def _strip_control_characters(value: Any) -> Any:
-    """Replace control characters in all strings of a value, so that recorded text cannot control the terminal."""
-    if isinstance(value, str):
-        return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", value)
-    if isinstance(value, dict):
-        return {_strip_control_characters(key): _strip_control_characters(item) for key, item in value.items()}
-    return [_strip_control_characters(item) for item in value] if isinstance(value, list) else value
 
 
 def _mark_new_prompts(messages: Iterable[WireMessage]) -> list[StoredMessage]:
@@ -109,9 +97,11 @@ def _indent(part: RenderableType) -> Padding:
 
 
 def _add_step(tree: Tree, step: StepView) -> None:
-    branch = tree.add(Group(_step_line(step), *_step_details(step)))
-    for child in step.children:
-        _add_step(branch, child)
+    """Add a step and its descendants. Steps below the deepest level that is shown stand beside their parents."""
+    branches = [tree]
+    for descendant in step.walk():
+        del branches[descendant.shown_depth + 1 :]
+        branches.append(branches[-1].add(Group(_step_line(descendant), *_step_details(descendant))))
 
 
 _STYLES = {"llm": "magenta", "tool_call": "yellow", "retrieval": "yellow", "thought": "italic"}

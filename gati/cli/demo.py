@@ -31,8 +31,10 @@ def run_demo(*, json_wanted: bool = False) -> Exit:
         demo.ask_questions(model, conversation_id)
         result = observe.flush(timeout=30.0)
         observe.shutdown()
-        with closing(Store(file, settings.local_max_bytes)) as store:
-            messages = queries.wire_messages(store, conversation_id)
+        messages = []
+        if file.exists():
+            with closing(Store(file, read_only=True)) as store:
+                messages = queries.wire_messages(store, conversation_id)
     if json_wanted:
         print_json({"conversation": conversation_id, "delivered": bool(result), "messages": messages})
     else:

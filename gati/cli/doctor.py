@@ -53,10 +53,10 @@ def run_doctor(*, send: bool, json_wanted: bool = False) -> Exit:
 def _print_check(check: Check) -> None:
     mark, style = _MARKS[check.verdict]
     screen = console()
-    screen.print(f"[{style}]{mark} {check.verdict}[/]  {check.name}: ", end="")
-    screen.print(check.found, markup=False, soft_wrap=True)
+    screen.print(f"{mark} {check.verdict}", style=style, end="")
+    screen.print(f"  {check.name}: {check.found}", soft_wrap=True)
     if check.advice:
-        screen.print(f"        → {check.advice}", style="dim", markup=False, soft_wrap=True)
+        screen.print(f"        → {check.advice}", style="dim", soft_wrap=True)
 
 
 def run_checks(*, send: bool) -> Iterator[Check]:
@@ -76,6 +76,7 @@ def run_checks(*, send: bool) -> Iterator[Check]:
     yield from _check_greenflash(settings)
     yield _check_spool(settings)
     yield _check_store(settings)
+    yield _run_guarded("conversations", lambda: _check_conversations(settings))
     yield _run_guarded("injection", _check_injection)
     if send:
         yield _run_guarded("delivery", lambda: _check_delivery(settings))
@@ -159,6 +160,23 @@ def _check_store(settings: Settings) -> Check:
     return Check("store", "pass", f"{file} is writable")
 
 
+def _check_conversations(settings: Settings) -> Check:
+    """Check that the newest conversations in the store have ids of the program."""
+    from gati.store import queries
+    from gati.store.store import Store
+
+    advice = 'pass config={"configurable": {"thread_id": ...}}, or use `with observe.conversation(id, user_id=...)`'
+    file = store_path(settings=settings)
+    if not file.exists():
+        return Check("conversations", "pass", f"none in {file} yet; {advice}")
+    with closing(Store(file, settings.local_max_bytes)) as store:
+        page = queries.list_conversations(store, limit=100)
+    found, without_id = len(page.conversations), len(page.without_id)
+    if without_id:
+        return Check("conversations", "warn", f"{without_id} of the last {found} have no conversation id", advice)
+    return Check("conversations", "pass", f"the last {found} have a conversation id")
+
+
 def _unwritable(folder: Path) -> str | None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -172,7 +190,9 @@ def _check_injection() -> Check:
     from gati.testing import capture
     from gati.testing.scripted_model import ScriptedChatModel
 
-    with capture(enabled=True, auto_inject=True) as captured:  # the environment may disable them
+    with capture(
+        enabled=True, auto_inject=True, conversation_id="doctor"
+    ) as captured:  # the environment may disable them
         ScriptedChatModel(replies=["well"]).invoke("How are you?")
     if captured.transcript() == [("user", "How are you?"), ("assistant", "well")]:
         return Check("injection", "pass", "a run was recorded without passing callbacks")
@@ -204,7 +224,7 @@ def _check_delivery(settings: Settings) -> Check:
             reason = ", ".join(paused.values()) or str(result)
             return Check("delivery", "fail", f"a message was not delivered: {reason}", "fix the failures above first")
         if not remote:
-            with closing(Store(file)) as store:
+            with closing(Store(file, read_only=True)) as store:
                 found = len(queries.wire_messages(store, conversation_id)) == result.delivered
             return Check("delivery", "pass" if found else "fail", f"{result.delivered} messages sent and read back")
     if settings.api_key is None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 from gati.cli.output import Exit, fail, print_note
 from gati.cli.store import open_store
@@ -32,8 +34,10 @@ def export_conversations(
     count = 0
     with ExitStack() as stack:
         store = stack.enter_context(closing(open_store(path)))
-        out = sys.stdout if output is None else stack.enter_context(output.open("w", encoding="utf-8"))
-        for summary in _find_conversations(store, ids) if ids else export.iter_conversations(store, filters):
+        # All ids first, so that an unknown one leaves an existing file as it is.
+        found = list(_find_conversations(store, ids)) if ids else export.iter_conversations(store, filters)
+        out = sys.stdout if output is None else stack.enter_context(_open_private(output))
+        for summary in found:
             out.write(
                 export.export_jsonl(store, summary)
                 if file_format == "jsonl"
@@ -42,6 +46,24 @@ def export_conversations(
             count += 1
     print_note(f"{count} conversation{'s' * (count != 1)} exported{f' to {output}' if output else ''}")
     return Exit.OK
+
+
+def _open_private(output: Path) -> TextIO:
+    """Open a file for writing that only its owner can read, as the store itself. Exit if that is not possible."""
+    try:
+        handle = os.open(output, os.O_WRONLY | os.O_CREAT, 0o600)
+    except OSError as fault:
+        fail(f"cannot write {output}: {fault.strerror}", Exit.USAGE)
+    file = open(handle, "w", encoding="utf-8")  # noqa: SIM115  # the caller closes it
+    if stat.S_ISREG(os.fstat(handle).st_mode):  # not a terminal or a pipe
+        try:
+            if os.name != "nt":
+                os.fchmod(handle, 0o600)
+            os.ftruncate(handle, 0)
+        except OSError as fault:
+            file.close()
+            fail(f"cannot make {output} private: {fault.strerror}", Exit.USAGE)
+    return file
 
 
 def _find_conversations(store: Store, ids: list[str]) -> Iterator[ConversationSummary]:

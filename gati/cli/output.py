@@ -10,14 +10,18 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderHook
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
+
+from gati.store.plain_text import escape_controls, escape_json
 
 _PLAIN_WIDTH = 160
 """Width in columns when the output is not a terminal."""
@@ -37,9 +41,28 @@ class Exit(IntEnum):
     """A package is not installed. The message names the extra that installs it."""
 
 
-def console() -> Console:
-    """Return a console on standard output."""
-    return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+class _VisibleControls(RenderHook):
+    """Escapes control characters in everything that a console prints, so that recorded text cannot control a terminal."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Escaped(renderable) for renderable in renderables]
+
+
+class _Escaped:
+    def __init__(self, renderable: ConsoleRenderable) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self._renderable, options):
+            yield segment if segment.control else segment._replace(text=escape_controls(segment.text))
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console on standard output or standard error that takes no markup and escapes control characters."""
+    stream = sys.stderr if stderr else sys.stdout
+    made = Console(stderr=stderr, width=None if stream.isatty() else _PLAIN_WIDTH, highlight=False, markup=False)
+    made.push_render_hook(_VisibleControls())
+    return made
 
 
 def print_result(renderable: RenderableType) -> None:
@@ -55,8 +78,7 @@ def print_result(renderable: RenderableType) -> None:
 
 def print_note(text: str) -> None:
     """Print a line to standard error. Long lines are not wrapped, so that commands and paths can be copied."""
-    stderr = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PLAIN_WIDTH)
-    stderr.print(text, markup=False, soft_wrap=True)
+    console(stderr=True).print(text, soft_wrap=True)
 
 
 def progress_bar(description: str, *, silent: bool) -> Progress:
@@ -73,7 +95,7 @@ def fail(text: str, code: Exit = Exit.FAILED) -> NoReturn:
 
 def print_json(value: Any) -> None:
     """Print a value to standard output as indented JSON."""
-    print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+    print(escape_json(json.dumps(value, ensure_ascii=False, indent=2, default=str)))
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], *, json_wanted: bool = False) -> None:
@@ -85,7 +107,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], *, json_wanted: bool = False) 
         for name in rows[0]:
             table.add_column(name.replace("_", " "), overflow="fold")
         for row in rows:
-            table.add_row(*(_format_cell(value) for value in row.values()))
+            table.add_row(*(Text(_format_cell(value)) for value in row.values()))
         console().print(table)
     elif rows:
         print("\t".join(rows[0]))
@@ -94,7 +116,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], *, json_wanted: bool = False) 
 
 
 def _format_cell(value: Any) -> str:
-    return "" if value is None else " ".join(str(value).split())
+    return "" if value is None else " ".join(escape_controls(str(value)).split())
 
 
 def gati_command() -> str:

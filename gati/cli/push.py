@@ -19,7 +19,11 @@ def run_push(product_id: str | None, path: Path | None, *, json_wanted: bool = F
     if greenflash is None:
         fail("no destination to push to: set GREENFLASH_API_KEY", Exit.USAGE)
     exporter = greenflash.make_exporter()
-    with closing(exporter), closing(open_store(path)) as store, progress_bar("pushing", silent=json_wanted) as bar:
+    with (
+        closing(exporter),
+        closing(open_store(path, write=True)) as store,
+        progress_bar("pushing", silent=json_wanted) as bar,
+    ):
         task = bar.add_task("", total=None)
         result = push_store(
             store,

@@ -6,10 +6,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
 from gati.cli import conversation
 from gati.cli.output import Exit, console, fail, print_json, print_result, print_rows
 from gati.cli.store import list_rows, open_store
 from gati.store import queries
+from gati.store.plain_text import escape_controls
 
 
 def print_conversation(
@@ -47,5 +50,6 @@ def print_list(limit: int, path: Path | None = None, *, json_wanted: bool = Fals
 
 def print_messages(conversation_id: str, messages: list[dict[str, Any]], note: str = "") -> None:
     """Print wire messages as a conversation under a title."""
-    console().rule(f"conversation {conversation_id}{note and f', {note}'}", align="left")
+    title = " ".join(escape_controls(conversation_id).split())
+    console().rule(Text(f"conversation {title}{note and f', {note}'}"), align="left")
     print_result(conversation.render(messages))

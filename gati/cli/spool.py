@@ -18,7 +18,7 @@ def show_status(*, json_wanted: bool = False) -> Exit:
     settings = load()
     folder, file = spool_folder(settings.spool_dir), store_path(settings=settings)
     accounts = spool_status(folder)
-    contents = count_contents(file, settings) if file.exists() else None
+    contents = count_contents(file) if file.exists() else None
     if json_wanted:
         store = {"file": str(file), "size_bytes": file.stat().st_size, **contents} if contents else None
         rows = [dataclasses.asdict(account) for account in accounts]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from gati.cli.output import Exit, fail
+from gati.cli.output import Exit, fail, print_note
 from gati.settings import Settings, load
 from gati.store import message_columns, queries
+from gati.store.connections import check_is_store
 from gati.store.store import Store, default_path
+from gati.store.store_file import NotAStoreError
+
+_FAULTS = (NotAStoreError, sqlite3.Error, OSError)
 
 
 def store_path(path: Path | None = None, settings: Settings | None = None) -> Path:
@@ -20,13 +25,46 @@ def store_path(path: Path | None = None, settings: Settings | None = None) -> Pa
     return local if isinstance(local, Path) else default_path()
 
 
-def open_store(path: Path | None = None) -> Store:
-    """Open an existing store. Exit with an error if there is none."""
+def open_store(path: Path | None = None, *, write: bool = False) -> Store:
+    """Open an existing store, for reading only unless `write`. Exit with an error if there is none.
+
+    Reading changes nothing. Before it is opened for writing, the file is checked to be a store.
+    """
     settings = load()
     file = store_path(path, settings)
     if not file.exists():
         fail(f"there is no store at {file}; `gati demo` creates one", Exit.NOT_FOUND)
-    return Store(file, settings.local_max_bytes)
+    try:
+        if not write:
+            return Store(file, read_only=True)
+        check_is_store(file)
+        return Store(file, settings.local_max_bytes)
+    except _FAULTS as fault:
+        fail(_describe(file, fault), Exit.USAGE)
+
+
+def _describe(file: Path, fault: Exception) -> str:
+    if isinstance(fault, NotAStoreError):
+        return str(fault)
+    if file.is_dir():
+        return f"{file} is a folder, not a store of gati"
+    return f"{file} is no store of gati, or cannot be read: {fault}"
+
+
+def servable_store_path(path: Path | None = None) -> Path:
+    """Return the path of a store to serve, which may be missing. Exit with an error if it is something else.
+
+    A missing folder is created only for the default location.
+    """
+    file = store_path(path)
+    if not file.exists() and not file.parent.is_dir() and file != default_path():
+        fail(f"there is no folder {file.parent} for the store {file}", Exit.NOT_FOUND)
+    if file.exists() and (not file.is_file() or file.stat().st_size):
+        try:
+            check_is_store(file)
+        except _FAULTS as fault:
+            fail(_describe(file, fault), Exit.USAGE)
+    return file
 
 
 def list_rows(store: Store, limit: int = 20) -> list[dict[str, Any]]:
@@ -49,10 +87,14 @@ def list_rows(store: Store, limit: int = 20) -> list[dict[str, Any]]:
     ]
 
 
-def count_contents(file: Path, settings: Settings) -> dict[str, int]:
-    """Return the number of conversations and messages in an existing store."""
-    with closing(Store(file, settings.local_max_bytes)) as store, store.connections.snapshot() as db:
-        return {
-            "conversations": int(db.execute("SELECT count(*) FROM conversations").fetchone()[0]),
-            "messages": int(db.execute("SELECT coalesce(sum(messages), 0) FROM conversations").fetchone()[0]),
-        }
+def count_contents(file: Path) -> dict[str, int] | None:
+    """Return the number of conversations and messages in a store; None, with a note, if it cannot be read."""
+    try:
+        with closing(Store(file, read_only=True)) as store, store.connections.snapshot() as db:
+            return {
+                "conversations": int(db.execute("SELECT count(*) FROM conversations").fetchone()[0]),
+                "messages": int(db.execute("SELECT coalesce(sum(messages), 0) FROM conversations").fetchone()[0]),
+            }
+    except _FAULTS as fault:
+        print_note(_describe(file, fault))
+        return None

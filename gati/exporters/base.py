@@ -22,6 +22,8 @@ class Verdict(Enum):
     """The server will never accept this content; it is set aside with the reason."""
     SPLIT = "split"
     """The request is too large or one of its items is invalid: send its halves (see `Exporter.split`)."""
+    PARTIAL = "partial"
+    """The server accepted some items only: `Outcome.rest` is a request with the others, to be sent again."""
     PAUSE = "pause"
     """The key is invalid or lacks a permission: keep everything and try again occasionally."""
 
@@ -33,11 +35,13 @@ class Outcome(NamedTuple):
         verdict: How to proceed.
         reason: Short text without content and secrets, for the log, counters and `rejected/`.
         retry_after: Seconds to wait as requested by the server; None if it requested nothing.
+        rest: For PARTIAL only: the request without the items that the server accepted.
     """
 
     verdict: Verdict
     reason: str = ""
     retry_after: float | None = None
+    rest: Request | None = None
 
 
 DELIVERED = Outcome(Verdict.OK)
@@ -53,6 +57,8 @@ class Request:
         items: Number of messages or events in the body. `Stats` counts these.
         turn_id: Id of the root run. When a limit is reached, the outbox drops whole turns.
         endpoint: Name of the API's resource, such as "messages" or "ratings".
+        omissions: Number of successful responses that did not list these items. After some of them (see
+            `pipeline.retry.Policy`) they are set aside.
     """
 
     ordering_key: str
@@ -60,6 +66,7 @@ class Request:
     items: int
     turn_id: str
     endpoint: str = field(default="messages")
+    omissions: int = 0
 
 
 class Exporter(Protocol):
@@ -68,6 +75,8 @@ class Exporter(Protocol):
     An exporter may also define `prepare()`, which should import everything that `send` needs. It is called once per
     process before the first `send`, while forks are blocked: a child forked during an import in another thread can
     never import that module.
+
+    With the attribute `eager = True`, sending starts as soon as a turn is finished, whatever `flush_interval` is.
     """
 
     name: str
@@ -78,7 +87,7 @@ class Exporter(Protocol):
     process has spooled."""
 
     durable: bool
-    """True if `send` itself writes to a local disk, so that requests need no spool."""
+    """True if requests need no spool, because nothing can keep `send` from storing them."""
 
     def encode(self, items: Sequence[Item]) -> list[Request]:
         """Convert finished items to requests. Items of one conversation may share a request."""

@@ -76,16 +76,20 @@ class EventsApiExporter:
         if response.is_success:
             if _is_empty_or_json(response.content):
                 return DELIVERED
-            return Outcome(Verdict.RETRY, f"HTTP {response.status_code} without the API's answer")
+            wait = http_outcome.retry_after(response.headers)
+            return Outcome(Verdict.RETRY, f"HTTP {response.status_code} without the API's answer", wait)
         return http_outcome.from_status(response.status_code, response.headers, response.content, request.items)
 
     def _connect(self) -> httpx.Client:
         import httpx  # late: a dependency of the SDK
 
+        from gati.exporters.bounded_client import BoundedClient
+
         headers = {"content-type": "application/json"}
         if self._key:
             headers["authorization"] = f"Bearer {self._key}"
-        return httpx.Client(
+        return BoundedClient(
+            total_timeout=self._timeout,
             headers=headers,
             timeout=httpx.Timeout(self._timeout, connect=min(5.0, self._timeout)),
             limits=httpx.Limits(max_connections=self._connections + 1),

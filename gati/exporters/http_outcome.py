@@ -1,13 +1,20 @@
 """Maps HTTP responses to verdicts. Pure.
 
+Only the API itself can refuse a message for good or refuse the key. A 4xx response without the API's JSON comes from a
+proxy, a firewall or another server, so the request is kept and sent again.
+
 | response | verdict |
 |---|---|
 | 2xx that passes the exporter's own check | OK |
-| other 2xx, 3xx, 408, 409, 425, 429, ≥500, no response | RETRY, after `Retry-After` if given |
-| 401, 402, 403 | PAUSE |
+| other 2xx, 3xx, 408, 409, 425, 429, ≥500, no response | RETRY |
 | 404, 405 | RETRY: the address is wrong, or a referenced object does not exist yet |
-| 413, 400 and 422 with several items | SPLIT |
-| 400 and 422 with one item, or with an error about an argument of the whole request | REJECT |
+| 413 with several items | SPLIT |
+| any other 4xx without the API's JSON | RETRY |
+| 401, 402, 403 | PAUSE |
+| 400 and 422 with several items | SPLIT |
+| 400 and 422 with one item, or with an error about an argument of the whole request; 413; other 4xx | REJECT |
+
+`Retry-After` is part of the outcome, whatever the verdict.
 """
 
 from __future__ import annotations
@@ -34,6 +41,8 @@ _ARGUMENT_NAME = re.compile(
     r"\b(productId|externalUserId|externalConversationId|externalOrganizationId|sampleRate|forceSample|systemPrompt)\b"
 )
 _SIZE_ERROR = re.compile(r"too (large|big|long)|\bsize\b|payload|exceed", re.IGNORECASE)
+_ERROR_KEYS = ("message", "error", "detail")
+_KEY_ERROR = re.compile(rb"\s*(Authentication required|Invalid authorization|Invalid API key)", re.IGNORECASE)
 _PARENT_ERROR = re.compile(r"parent", re.IGNORECASE)
 
 
@@ -46,23 +55,43 @@ def from_status(status: int, headers: Mapping[str, str], body: bytes, items: int
         body: Response body.
         items: Number of items in the request; a single item cannot be split.
     """
-    reason = f"HTTP {status}"
+    verdict, explanation = _verdict(status, body, items)
+    reason = f"HTTP {status}: {explanation}" if explanation else f"HTTP {status}"
+    return Outcome(verdict, reason, retry_after(headers))
+
+
+def _verdict(status: int, body: bytes, items: int) -> tuple[Verdict, str]:
     if status in _RETRY_STATUSES or status >= 500:
-        return Outcome(Verdict.RETRY, reason, retry_after(headers))
+        return Verdict.RETRY, ""
+    if status < 400:
+        return Verdict.RETRY, "redirected, and redirects are not followed: is the address right?"
+    if status in (404, 405):
+        return Verdict.RETRY, "is the address right?"
+    if status == 413 and items > 1:
+        return Verdict.SPLIT, "too large"
+    if not is_api_error(status, body):
+        return Verdict.RETRY, "not an answer of the API"
     if status in _AUTH_STATUSES:
-        return Outcome(Verdict.PAUSE, f"{reason}: the key is refused", retry_after(headers))
+        return Verdict.PAUSE, "the key is refused"
     if status == 413:
-        return Outcome(Verdict.SPLIT if items > 1 else Verdict.REJECT, f"{reason}: too large")
+        return Verdict.REJECT, "too large"
     if status in _INVALID_STATUSES:
         error = error_message(body)
         if "messages" not in error and (argument := _ARGUMENT_NAME.search(error)):
-            return Outcome(Verdict.REJECT, f"{reason}: {argument[1]}")
-        return Outcome(Verdict.SPLIT if items > 1 else Verdict.REJECT, f"{reason}: refused")
-    if status in (404, 405):
-        return Outcome(Verdict.RETRY, f"{reason}: is the address right?")
-    if status < 400:
-        return Outcome(Verdict.RETRY, f"{reason}: redirected, and redirects are not followed: is the address right?")
-    return Outcome(Verdict.REJECT, f"{reason}: refused")
+            return Verdict.REJECT, argument[1]
+        return Verdict.SPLIT if items > 1 else Verdict.REJECT, "refused"
+    return Verdict.REJECT, "refused"
+
+
+def is_api_error(status: int, body: bytes) -> bool:
+    """Return True if the body is an error of the API: a JSON object with an error message.
+
+    For status 401, which refuses the key and no message, any JSON object and the API's texts without JSON suffice.
+    """
+    answer = json_object(body)
+    if status == 401:
+        return answer is not None or _KEY_ERROR.match(body) is not None
+    return answer is not None and (answer.get("success") is False or any(answer.get(name) for name in _ERROR_KEYS))
 
 
 def json_object(body: bytes) -> dict[str, Any] | None:
@@ -80,7 +109,7 @@ def json_object(body: bytes) -> dict[str, Any] | None:
 def error_message(body: bytes) -> str:
     """Return the error message in a response body. It may quote content, so it must never be logged."""
     answer = json_object(body) or {}
-    for name in ("message", "error", "detail"):
+    for name in _ERROR_KEYS:
         if value := answer.get(name):
             return value if isinstance(value, str) else json.dumps(value)
     return body[:10_000].decode(errors="replace")
@@ -88,12 +117,20 @@ def error_message(body: bytes) -> str:
 
 def rejects_parent_link(status: int, body: bytes) -> bool:
     """Return True if the server rejected a link to a parent message that it does not have."""
-    return status in (400, 404, 422) and _PARENT_ERROR.search(error_message(body)) is not None
+    if status not in (400, 404, 422) or not is_api_error(status, body):
+        return False
+    return _PARENT_ERROR.search(error_message(body)) is not None
 
 
 def rejects_size(status: int, body: bytes) -> bool:
     """Return True if the server rejected a request because of its size."""
-    return status == 413 or (status in _INVALID_STATUSES and _SIZE_ERROR.search(error_message(body)) is not None)
+    if status == 413:
+        return True
+    return (
+        status in _INVALID_STATUSES
+        and is_api_error(status, body)
+        and _SIZE_ERROR.search(error_message(body)) is not None
+    )
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
@@ -11,7 +12,6 @@ from gati.exporters.greenflash.encoder import to_wire_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from gati.events import Item
     from gati.store.store import Store
@@ -28,18 +28,22 @@ class RequestEncoder(Protocol):
 class LocalExporter:
     """Write conversations to the embedded store, for the studio and for `gati push`.
 
+    Requests wait in the spool while the store is locked or cannot be written. `eager`: writing costs no round trip, so
+    it begins as soon as a turn is finished, whatever `flush_interval` is.
+
     Args:
-        store_path: The store's file; None for the default one in the user's data folder.
+        store_path: The store's file; a relative path belongs to the current folder.
         max_bytes: Size limit of the file; the oldest conversations are deleted to stay below it.
         encoder: Encodes items as Greenflash requests.
     """
 
     name = "local"
-    durable = True
+    durable = False
+    eager = True
 
-    def __init__(self, store_path: str | Path | None, max_bytes: int, encoder: RequestEncoder) -> None:
-        self.store_path, self.max_bytes = store_path, max_bytes
-        self.account = hashlib.sha256(f"local\n{store_path or ''}".encode()).hexdigest()[:16]
+    def __init__(self, store_path: str | Path, max_bytes: int, encoder: RequestEncoder) -> None:
+        self.store_path, self.max_bytes = Path(store_path).absolute(), max_bytes
+        self.account = hashlib.sha256(f"local\n{self.store_path}".encode(errors="surrogateescape")).hexdigest()[:16]
         self._encoder = encoder
         self._store: Store | None = None
         self._opening = threading.Lock()
@@ -49,7 +53,7 @@ class LocalExporter:
         return self._encoder.encode(items)
 
     def send(self, request: Request) -> Outcome:
-        """Write the request to the store. The verdict is RETRY if the store is locked or not writable."""
+        """Write the request to the store. The verdict is RETRY if the store is locked, damaged or not writable."""
         try:
             self._write(request)
         except Exception as error:  # noqa: BLE001 - whatever happened, send must not raise
@@ -88,9 +92,11 @@ class LocalExporter:
 def _outcome_of_error(error: Exception) -> Outcome:
     import sqlite3  # late: usually loaded by the store already
 
-    reason = f"{type(error).__name__}: {error}"[:200]
-    if type(error).__name__ == "TooLargeError":
-        return Outcome(Verdict.SPLIT, reason)
-    if isinstance(error, (sqlite3.OperationalError, OSError)):
-        return Outcome(Verdict.RETRY, reason)
-    return Outcome(Verdict.REJECT, type(error).__name__)
+    name = type(error).__name__
+    if name == "TooLargeError":
+        return Outcome(Verdict.SPLIT, f"{name}: {error}"[:200])
+    # SQLite raises the base class itself for a damaged file, and other subclasses for values it cannot store.
+    damaged = type(error) is sqlite3.DatabaseError
+    if damaged or isinstance(error, (sqlite3.OperationalError, OSError)) or name == "NotAStoreError":
+        return Outcome(Verdict.RETRY, f"{name}: {error}"[:200])
+    return Outcome(Verdict.REJECT, name)

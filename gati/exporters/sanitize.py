@@ -5,9 +5,7 @@ Snapshots are clean already, but manual events may contain anything. A text is c
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
 from collections.abc import Mapping, Set
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -19,16 +17,17 @@ from uuid import UUID
 
 import orjson
 
+from gati import limits
+
 MAX_DEPTH = 24
 """Nesting depth at which values are cut. This also ends cycles."""
 
 MAX_KEY_CHARS = 200
 MAX_ID_BYTES = 512
-"""Bytes of an id; a longer one is truncated and made unique by a hash."""
+"""Bytes that an estimate reserves for an id."""
 
 _INT64_LIMIT = 2**63
 _SMALL_BYTES = 4096
-_TRUNCATION_MARKER = re.compile(r"… \[shortened by gati, (\d+) bytes in all\]\Z")
 _MAX_SECOND = 253402300799  # 9999-12-31T23:59:59Z
 MAX_TIMESTAMP_MS = (_MAX_SECOND - 86_400) * 1000
 """Latest timestamp of a message: a day before the latest that can be formatted, so that later messages can follow."""
@@ -41,16 +40,15 @@ def text(value: str, limit: int) -> str:
     `text("a" * 5000, 10)` → `"aaaaaaaaaa… [shortened by gati, 5000 bytes in all]"`.
     """
     if value.isascii() and "\0" not in value:
-        return value if len(value) <= limit else _truncate(value, len(value), value[:limit])
+        return value if len(value) <= limit else value[:limit] + limits.marker(len(value))
     value = replace_unencodable(value)
+    size = None
+    if (shortened := limits.split_marker(value)) is not None:  # when it was taken: keep the original size
+        value, size = shortened
     raw = value.encode()
-    return value if len(raw) <= limit else _truncate(value, len(raw), raw[:limit].decode(errors="ignore"))
-
-
-def _truncate(whole: str, size: int, head: str) -> str:
-    if earlier := _TRUNCATION_MARKER.search(whole[-60:]):  # truncated before: report the original size
-        size = int(earlier[1])
-    return f"{head}… [shortened by gati, {size} bytes in all]"
+    if len(raw) > limit:
+        return raw[:limit].decode(errors="ignore") + limits.marker(size or len(raw))
+    return value if size is None else value + limits.marker(size)
 
 
 def replace_unencodable(value: str) -> str:
@@ -65,14 +63,12 @@ def replace_unencodable(value: str) -> str:
 
 
 def identifier(value: Any) -> str:
-    """Return an id as text of at most `MAX_ID_BYTES` bytes: equal for equal values, "" only for None and ""."""
-    if type(value) is str and len(value) <= MAX_ID_BYTES and value.isascii() and "\0" not in value:
+    """Return an id as text of at most 255 characters: equal for equal values, "" only for None and ""."""
+    if type(value) is str and len(value) <= limits.MAX_ID_CHARS and value.isascii() and "\0" not in value:
         return value
-    whole = "" if value is None else replace_unencodable(value if isinstance(value, str) else str(value))
-    raw = whole.encode()
-    if len(raw) <= MAX_ID_BYTES:
-        return whole
-    return f"{raw[: MAX_ID_BYTES - 40].decode(errors='ignore')}-{hashlib.sha256(raw).hexdigest()[:32]}"
+    if value is None:
+        return ""
+    return replace_unencodable(limits.bounded_id(value if isinstance(value, str) else str(value)))
 
 
 def bounded_json(value: Any, limit: int) -> tuple[Any, int]:
@@ -95,7 +91,7 @@ def small_json(value: Any, limit: int) -> tuple[Any, int] | None:
     except TypeError:  # a lone surrogate, a key that is not a string, a user-defined class
         return None
     # For small values the round trip through JSON is the fastest check; large texts would be copied needlessly.
-    if len(raw) > min(limit, _SMALL_BYTES) or b"\\u0000" in raw:
+    if len(raw) > min(limit, _SMALL_BYTES) or b"\\u0000" in raw or b"[shortened by gati, " in raw:
         return None
     return orjson.loads(raw), len(raw)
 

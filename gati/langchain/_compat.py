@@ -103,10 +103,10 @@ _ON_LLM_START_CODE = getattr(AsyncCallbackManager.on_llm_start, "__code__", None
 class RunInline:
     """The handler's attribute `run_inline`: True, except when `AsyncCallbackManager.on_llm_start` reads it.
 
-    For completion models, that method skips every handler that is not inline as soon as one handler is,
-    so LangChain's own stream handlers would miss the start. If ours claims not to be inline, the method calls
-    all of them, and `ahandle_event`, which reads the attribute again, still runs ours inline. If the code object
-    cannot be found, the value is always True.
+    For completion models, that method calls either the inline handlers or, if there are none, the others. If ours
+    claims to be inline, LangChain's own handlers miss the start; if ours does not while another one is inline, ours
+    misses it. So ours is inline there only beside another inline handler. `ahandle_event`, which reads the attribute
+    again, runs it inline either way. If the code object cannot be found, the value is always True.
     """
 
     def __get__(self, handler: Any, owner: type) -> bool:
@@ -115,4 +115,7 @@ class RunInline:
         frame: FrameType | None = sys._getframe(1)
         if frame is not None and frame.f_code.co_name == "<listcomp>":  # has its own frame before Python 3.12
             frame = frame.f_back
-        return frame is None or frame.f_code is not _ON_LLM_START_CODE
+        if frame is None or frame.f_code is not _ON_LLM_START_CODE:
+            return True
+        beside = getattr(frame.f_locals.get("self"), "handlers", ())
+        return any(getattr(other, "run_inline", False) for other in beside if not isinstance(other, owner))

@@ -73,11 +73,19 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             except Exception as error:
                 current.report_error("on_llm_new_token", error)
 
-    def on_llm_end(self, response: Any, *, run_id: UUID, **more: Any) -> None:
+    def on_stream_event(self, event: Any, *, run_id: UUID, **more: Any) -> None:
+        """Record the text of a protocol event (`stream_events(version="v3")`)."""
+        if (recorder := current.recorder) is not None:
+            try:
+                recorder.stream_event_received(event, run_id)
+            except Exception as error:
+                current.report_error("on_stream_event", error)
+
+    def on_llm_end(self, response: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **more: Any) -> None:
         """Record the answer of a model."""
         if (recorder := current.recorder) is not None:
             try:
-                recorder.model_ended(response, run_id)
+                recorder.model_ended(response, run_id, parent_run_id)
             except Exception as error:
                 current.report_error("on_llm_end", error)
 

@@ -73,7 +73,22 @@ def identity_of_config(config: Any) -> dict[str, Any]:
 
 
 def text_of_token(token: Any) -> str:
-    """Return the text of a streamed token that is a list of content blocks."""
+    """Return the text of a streamed token that is not a plain `str`: a list of content blocks, or a subclass of `str`.
+
+    LangChain's `TextAccessor`, in which several integrations pass tokens, is such a subclass.
+    """
+    if issubclass(type(token), str):
+        return str.__str__(token)
     if not isinstance(token, list):
         return ""
     return "".join(b if isinstance(b, str) else str(b.get("text") or "") for b in token if isinstance(b, (str, dict)))
+
+
+def text_of_stream_event(event: Any) -> str:
+    """Return the text that an event of LangChain's streaming protocol adds to the answer; "" for any other event."""
+    if type(event) is not dict or event.get("event") != "content-block-delta":
+        return ""
+    delta = event.get("delta")
+    if type(delta) is not dict or delta.get("type") != "text-delta":
+        return ""
+    return text_of_token(delta.get("text"))

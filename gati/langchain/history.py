@@ -6,7 +6,9 @@ that it knows, so only roles and hashes of the texts are recorded, and of a long
 
 from __future__ import annotations
 
-from operator import attrgetter, itemgetter
+from dataclasses import is_dataclass
+from itertools import repeat
+from operator import itemgetter
 from typing import Any
 
 from pydantic import BaseModel
@@ -19,7 +21,6 @@ from gati.trace.records import ASSISTANT_ROLES, RepeatedHistory
 HEAD, TAIL = 16, 48
 """Number of messages recorded from the beginning and the end of a history."""
 
-_fields_of = attrgetter("__dict__")
 _role_and_content = itemgetter("type", "content")
 
 
@@ -36,12 +37,11 @@ def _message_lists(inputs: Any) -> list[Any]:
     if (messages := as_message_list(inputs)) is not None:
         return [messages]
     kind = type(inputs)
+    values: list[Any] = []
     if issubclass(kind, dict):
         values = list(dict.values(inputs))
-    elif issubclass(kind, BaseModel) or hasattr(kind, "__dataclass_fields__"):
+    elif issubclass(kind, BaseModel) or is_dataclass(kind):
         values = list(instance_dict(inputs).values())
-    else:
-        return []
     return [messages for value in values if type(value) is not str and (messages := as_message_list(value)) is not None]
 
 
@@ -58,27 +58,36 @@ def _identify(messages: Any, end: int) -> RepeatedHistory:
     is_whole = end <= HEAD + TAIL
     ends = messages[:end] if is_whole else [*messages[:HEAD], *messages[end - TAIL : end]]
     last = messages[end - 1]
-    fields = last if issubclass(type(last), dict) else getattr(last, "__dict__", {})
-    answer_id = dict.get(fields, "id")
-    try:  # mostly message objects with texts: no Python code runs for each
-        roles, contents = zip(*map(_role_and_content, map(_fields_of, ends)), strict=True)
-        hashes = tuple(map(hash, contents))
-    except Exception:  # noqa: BLE001 - dicts, tuples, and contents that are not texts
-        roles = tuple(map(role_of, ends))
-        hashes = tuple([hash(_text_of(item)) for item in ends])
+    answer_id = dict.get(last if issubclass(type(last), dict) else instance_dict(last), "id")
+    roles, hashes = _roles_and_hashes(ends)
     return RepeatedHistory(roles, hashes, is_whole, answer_id if type(answer_id) is str else None)
+
+
+def _roles_and_hashes(messages: list[Any]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    if None not in map(ROLE_BY_CLASS.__getitem__, map(type, messages)):
+        try:  # mostly message objects with texts: no Python code runs for each
+            fields = map(object.__getattribute__, messages, repeat("__dict__"))
+            roles, contents = zip(*map(_role_and_content, fields), strict=True)
+            if set(map(type, roles)) == set(map(type, contents)) == {str}:
+                return roles, tuple(map(hash, contents))
+        except KeyError:  # a message that was created without its fields
+            pass
+    return tuple(map(role_of, messages)), tuple([hash(_text_of(item)) for item in messages])
 
 
 def _text_of(item: Any) -> str:
     """Return the text of a message in any form, blocks joined as in `trace.content.text_of`."""
     kind = type(item)
+    content: Any = None
     if ROLE_BY_CLASS[kind] is not None:
-        content = item.__dict__.get("content")
-    else:
-        content = dict.get(item, "content") if issubclass(kind, dict) else item[1]
+        content = instance_dict(item).get("content")
+    elif issubclass(kind, dict):
+        content = dict.get(item, "content")
+    elif (kind is tuple or kind is list) and len(item) == 2:
+        content = item[1]
     if type(content) is str:
         return content
     blocks = content if type(content) is list or type(content) is tuple else ()
-    texts = (block if type(block) is str else block.get("text") for block in blocks if type(block) in (str, dict))
+    texts = [block if type(block) is str else block.get("text") for block in blocks if type(block) in (str, dict)]
     separator = "" if role_of(item) in ASSISTANT_ROLES else "\n"
-    return separator.join(text for text in texts if type(text) is str and text)
+    return separator.join([text for text in texts if type(text) is str and text])

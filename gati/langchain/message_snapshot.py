@@ -12,13 +12,26 @@ from operator import itemgetter
 from types import NoneType
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage
 
-from gati.langchain.snapshot import BUDGET, IMMUTABLE_TYPES, KEY_TYPES, Copier, register_copier, take_snapshot
-from gati.trace.records import Message
+from gati.langchain.snapshot import (
+    BUDGET,
+    IMMUTABLE_TYPES,
+    KEY_TYPES,
+    Copier,
+    register_copier,
+    shorten,
+    take_snapshot,
+    text_limit,
+)
+from gati.limits import MAX_ID_CHARS, bounded_id, cut_text
+from gati.trace.deferred_media import is_media
+from gati.trace.records import SYSTEM_ROLES, Message
 
 _SKIPPED_KEYS = frozenset({"tool_calls", "function_call", "parsed", "logprobs"})
 """Keys of additional data that are recorded elsewhere or not useful to a reader."""
+PROMPT_FIELDS = 4
+"""The text of a system message may be this many times as long as that of others."""
 _CopyFunction = Callable[[Any, int], Any]
 """Copies a value within a budget: `copy(value, budget)`."""
 
@@ -30,7 +43,7 @@ class _RoleTable(dict[type, "str | None"]):
         role: str | None = None
         if issubclass(kind, BaseMessage):
             default = kind.model_fields["type"].default
-            role = default if type(default) is str else ""
+            role = default if type(default) is str and not issubclass(kind, ChatMessage) else ""
         self[kind] = role
         return role
 
@@ -38,6 +51,22 @@ class _RoleTable(dict[type, "str | None"]):
 ROLE_BY_CLASS = _RoleTable()
 """The role of each message class: "" if the role is a field of the message, None if the class is not a message class.
 A dict lookup is used because pydantic makes `isinstance` slow."""
+
+_ROLES_OF_CHAT = {
+    "user": "human", "human": "human", "assistant": "ai", "ai": "ai", "model": "ai", "bot": "ai", "system": "system",
+    "developer": "system", "tool": "tool", "function": "function",
+}  # fmt: skip
+"""Role that a `ChatMessage` names, in lower case → the role of the message class that it stands for."""
+
+
+def role_in(fields: dict[str, Any]) -> str:
+    """Return the role of a message whose class does not determine it: a `ChatMessage`, or a message of a custom type."""
+    role = fields.get("role")
+    if type(role) is str:
+        return _ROLES_OF_CHAT.get(role.lower(), role)
+    kind = fields.get("type")
+    return kind if type(kind) is str else ""
+
 
 _common_fields = itemgetter("type", "content", "id", "name", "additional_kwargs")
 _FIELD_DEFAULTS = {"type": "", "content": "", "id": None, "name": None, "additional_kwargs": None}
@@ -58,11 +87,19 @@ def snapshot_message(value: BaseMessage, result: bool = False, copy: _CopyFuncti
         role, content, id_, name, extra = _common_fields({**_FIELD_DEFAULTS, **fields})
     if (type(role), type(content), type(id_), type(name)) not in _PLAIN_FIELD_TYPES:
         role = role if type(role) is str else ""
-        content, id_, name = copy(content, BUDGET), copy(id_, 1), copy(name, 1)
+        content, id_, name = _copy_content(content, role, copy), copy(id_, 1), copy(name, 1)
+    elif len(content) > text_limit.chars:
+        content = _shorten_content(content, role)
+    if type(id_) is str and len(id_) > MAX_ID_CHARS:
+        id_ = bounded_id(id_)
     kind, get = type(value), fields.get
     if type(extra) is dict and not extra and not result and kind in _SIMPLE_CLASSES:
         return _new(Message, (role, content, id_, name, (), (), None, None, None, None, None))
+    if not ROLE_BY_CLASS[kind]:
+        role = role_in(fields)
     calls, invalid_calls = get("tool_calls"), get("invalid_tool_calls")
+    if not calls and not invalid_calls and type(extra) is dict and (legacy := extra.get("function_call")):
+        calls = _calls_of_legacy(legacy)
     call_id = status = artifact = None
     if kind is not AIMessage:
         call_id, status, artifact = get("tool_call_id"), get("status"), get("artifact")
@@ -90,9 +127,33 @@ def snapshot_message(value: BaseMessage, result: bool = False, copy: _CopyFuncti
     )
 
 
+def _shorten_content(text: str, role: Any) -> Any:
+    """Cut the text of a message, with a hash of the whole text: histories are compared by it.
+
+    More is kept of a system prompt, because its template may put the variables of a long text before its end.
+    """
+    if is_media(text, None):
+        return shorten(text)
+    limit = text_limit.chars * (PROMPT_FIELDS if role in SYSTEM_ROLES else 1)
+    return cut_text(text, limit, whole_hash=True)
+
+
 def snapshot_tool_message(value: BaseMessage) -> Message:
     """Copy the message that a tool returned. Its artifact is copied in full, since no other record contains it."""
     return snapshot_message(value, copy=lambda inner, _: take_snapshot(inner))
+
+
+def _copy_content(content: Any, role: str, copy: _CopyFunction) -> Any:
+    if type(content) is str and len(content) > text_limit.chars:
+        return _shorten_content(content, role)
+    return copy(content, BUDGET)
+
+
+def _calls_of_legacy(call: Any) -> list[dict[str, Any]] | None:
+    """Convert OpenAI's former `function_call`, which had no id and one call per message, to tool calls."""
+    if type(call) is not dict:
+        return None
+    return [{"name": call.get("name"), "args": call.get("arguments"), "id": None, "type": "tool_call"}]
 
 
 def _copy_tool_calls(calls: Any, copy: _CopyFunction) -> tuple[Any, ...]:
@@ -133,12 +194,8 @@ def snapshot_response_metadata(value: Any) -> dict[str, Any] | None:
         return converted if type(converted) is dict and converted else None
     copied = value.copy()
     if IMMUTABLE_TYPES.issuperset(map(type, copied.values())) and _SKIPPED_KEYS.isdisjoint(copied):
-        return copied or None
-    return {
-        k: v if type(v) in IMMUTABLE_TYPES else take_snapshot(v, 200)
-        for k, v in copied.items()
-        if k not in _SKIPPED_KEYS
-    } or None
+        return take_snapshot(copied, 200) or None
+    return {k: take_snapshot(v, 200) for k, v in copied.items() if k not in _SKIPPED_KEYS} or None
 
 
 def _copy_nested_message(copier: Copier, value: Any, depth: int) -> Message:

@@ -6,14 +6,23 @@ an answer that an earlier callback has already seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import is_dataclass
 from typing import Any
 
 from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 
-from gati.langchain.message_snapshot import ROLE_BY_CLASS, snapshot_message
+from gati.langchain.authors import (
+    agent_key,
+    is_agents,
+    is_persons,
+    remember_agent,
+    remember_person,
+    snapshot_agent_message,
+)
+from gati.langchain.bounded_set import BoundedSet
+from gati.langchain.message_snapshot import ROLE_BY_CLASS, role_in, snapshot_message
 from gati.langchain.snapshot import IMMUTABLE_TYPES, instance_dict, is_command, is_overwrite, take_snapshot
 from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES
 
@@ -28,28 +37,6 @@ MAX_COMMANDS = 50
 """Maximum number of commands of one node that are inspected; a longer list is copied like any other list."""
 
 
-class BoundedSet:
-    """A set that drops its oldest half when it is full.
-
-    Safe without a lock: losing a race costs one repeated snapshot, which the assembler drops.
-    """
-
-    __slots__ = ("entries", "max_size")
-
-    def __init__(self, max_size: int) -> None:
-        self.max_size = max_size
-        self.entries: dict[Hashable, None] = {}
-
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self.entries
-
-    def add(self, key: Hashable) -> None:
-        self.entries[key] = None
-        if len(self.entries) > self.max_size:
-            for oldest in list(self.entries)[: self.max_size // 2]:
-                self.entries.pop(oldest, None)
-
-
 def role_of(item: Any) -> str:
     """Return the role of a message in any form that LangChain accepts, or "" if it is not a message.
 
@@ -57,8 +44,7 @@ def role_of(item: Any) -> str:
     """
     kind = type(item)
     if (role := ROLE_BY_CLASS[kind]) is not None:
-        message_role = role or item.__dict__.get("type")
-        return message_role if type(message_role) is str else ""
+        return role or role_in(item.__dict__)
     if kind in IMMUTABLE_TYPES:
         return ""
     if issubclass(kind, dict):
@@ -92,7 +78,8 @@ def remember_answer(answer: BaseMessage, seen: BoundedSet) -> None:
     """Remember an answer by its id, and by its text for programs that keep only the text."""
     fields = answer.__dict__
     content = fields.get("content")
-    for key in (fields.get("id"), content if type(content) is str else None):
+    # Of the text only the hash, which Python caches: texts may be long, and the set is large.
+    for key in (fields.get("id"), hash(content) if type(content) is str and content else None):
         if key:
             seen.add(key)
 
@@ -100,7 +87,7 @@ def remember_answer(answer: BaseMessage, seen: BoundedSet) -> None:
 def is_known_answer(fields: dict[str, Any], seen: BoundedSet) -> bool:
     """Return True if an answer with these fields was remembered."""
     content, known = fields.get("content"), seen.entries
-    return fields.get("id") in known or (type(content) is str and content in known)
+    return fields.get("id") in known or (type(content) is str and hash(content) in known)
 
 
 def new_messages_of_call(messages: Any, seen: BoundedSet, whole: bool = False) -> tuple[list[Any], list[Any]]:
@@ -119,18 +106,35 @@ def new_messages_of_call(messages: Any, seen: BoundedSet, whole: bool = False) -
     new: list[Any] = []
     for index in range(len(messages) - 1, len(system) - 1, -1):
         item = messages[index]
-        if (role := ROLE_BY_CLASS[type(item)]) is None:
+        if (class_role := ROLE_BY_CLASS[type(item)]) is None:
             new.append(take_snapshot(item))
-        else:
-            if (role or role_of(item)) in ASSISTANT_ROLES:
+        elif (role := class_role or role_of(item)) in ASSISTANT_ROLES:
+            if new or not _is_prefilled(item, seen):
                 if not whole and is_known_answer(item.__dict__, seen):
                     break
                 remember_answer(item, seen)
+            new.append(snapshot_message(item))
+        elif role in USER_ROLES and is_agents(fields := item.__dict__, seen):
+            # An agent's message is new once, like an answer.
+            key = (agent_key(fields), "in a call")
+            if not whole and key in seen.entries:
+                break
+            seen.add(key)
+            new.append(snapshot_agent_message(item))
+        else:
             new.append(snapshot_message(item))
         if len(new) >= MAX_IMPORTED_MESSAGES:
             break
     new.reverse()
     return system, new
+
+
+def _is_prefilled(item: Any, seen: BoundedSet) -> bool:
+    """Return True for an assistant's message at the end of a list if it begins the answer that the model shall give."""
+    fields = item.__dict__ if ROLE_BY_CLASS[type(item)] is not None else item
+    if not isinstance(fields, dict):
+        return True
+    return not dict.get(fields, "tool_calls") and dict.get(fields, "id") not in seen.entries
 
 
 def snapshot_state(value: Any, select: Callable[[Any, Any], list[Any]], known: Any) -> Any:
@@ -185,21 +189,34 @@ def _snapshot_command(value: Any, select: Callable[[Any, Any], list[Any]], known
     return {COMMAND: copied}
 
 
-def new_messages_of_input(messages: Any, whole: bool) -> list[Any]:
-    """Return the new messages of a turn's input: all of them if `whole`, else those after the last answer.
+def all_messages_of_input(messages: Any, seen: BoundedSet) -> list[Any]:
+    """Return the messages of the input of a conversation's first turn: all of them."""
+    return new_messages_of_input(messages, seen, whole=True)
 
-    A list that ends with an answer contributes the messages from its last user message on: they show which answers
-    the turn received and did not make. `whole` is True for the first turn seen of a conversation.
+
+def new_messages_of_input(messages: Any, seen: BoundedSet, whole: bool = False) -> list[Any]:
+    """Return the new messages of a turn's input, and remember the persons' messages among them.
+
+    New are all messages if `whole`, else those after the last answer. A list that ends with an answer contributes the
+    messages from its last user message on: they show which answers the turn received and did not make, and the
+    question before a prefilled answer.
     """
     new: list[Any] = []
-    is_complete = whole is False and _ends_with_question(messages)
+    is_complete = not whole and _ends_with_question(messages)
     for item in reversed(messages):
         class_role = ROLE_BY_CLASS[type(item)]
         role = class_role or role_of(item)
-        if not whole and role in ASSISTANT_ROLES and (is_complete or len(new) >= MAX_RECEIVED_MESSAGES):
+        is_agent = class_role is not None and role in USER_ROLES and is_agents(item.__dict__, seen)
+        is_answer = is_agent or role in ASSISTANT_ROLES
+        if not whole and is_answer and (is_complete or len(new) >= MAX_RECEIVED_MESSAGES):
             break
-        is_complete = is_complete or role in USER_ROLES
-        new.append(take_snapshot(item) if class_role is None else snapshot_message(item))
+        if role in USER_ROLES and not is_agent:
+            is_complete = True
+            remember_person(item, seen)
+        if class_role is None:
+            new.append(take_snapshot(item))
+        else:
+            new.append(snapshot_agent_message(item) if is_agent else snapshot_message(item))
         if len(new) >= MAX_IMPORTED_MESSAGES:
             break
     new.reverse()
@@ -213,7 +230,7 @@ def _ends_with_question(messages: Any) -> bool:
 
 
 def new_messages_of_output(messages: Any, seen: BoundedSet) -> list[Any]:
-    """Return the new messages of a root's output: those after the last user message.
+    """Return the new messages of a root's output: those after the last message of a person.
 
     Tool results before the last answer are left out if the tool's own run has recorded them.
     """
@@ -223,8 +240,10 @@ def new_messages_of_output(messages: Any, seen: BoundedSet) -> list[Any]:
         class_role = ROLE_BY_CLASS[type(item)]
         role = class_role or role_of(item)
         if role in USER_ROLES:
-            break
-        if class_role is None:
+            if class_role is None or not is_agents(item.__dict__, seen):
+                break
+            new.append(snapshot_agent_message(item))
+        elif class_role is None:
             new.append(take_snapshot(item))
         elif not (answered and item.__dict__.get("tool_call_id") in seen.entries):
             new.append(snapshot_message(item))
@@ -235,15 +254,42 @@ def new_messages_of_output(messages: Any, seen: BoundedSet) -> list[Any]:
     return new
 
 
+def messages_of_continued_output(messages: Any, seen: BoundedSet) -> list[Any]:
+    """Return the new messages of the output of a graph that ran without input, after the person's messages before them.
+
+    `update_state` may have added these to the thread.
+    """
+    persons: list[Any] = []
+    for item in reversed(messages):
+        class_role = ROLE_BY_CLASS[type(item)]
+        is_user = (class_role or role_of(item)) in USER_ROLES
+        if is_user and not (class_role is not None and is_agents(item.__dict__, seen)):
+            persons.append(take_snapshot(item) if class_role is None else snapshot_message(item))
+        elif persons:
+            break
+    persons.reverse()
+    return persons[-MAX_IMPORTED_MESSAGES:] + new_messages_of_output(messages, seen)
+
+
 def new_messages_of_node(messages: Any, seen: BoundedSet) -> list[Any]:
-    """Return the messages of a node's output after the last user message, without those that other runs recorded."""
+    """Return the messages that a node wrote, without those that other runs recorded.
+
+    The walk ends at a person's message. Messages with the user's role that name an agent are remembered as its answers.
+    """
     new: list[Any] = []
     known = seen.entries
     for item in reversed(messages):
         class_role = ROLE_BY_CLASS[type(item)]
         if (class_role or role_of(item)) in USER_ROLES:
-            break
-        if class_role is None:
+            if class_role is not None and is_agents(item.__dict__, seen):
+                new.append(snapshot_agent_message(item))
+            elif is_persons(item, seen):
+                break
+            elif class_role is None:
+                new.append(take_snapshot(item))
+            else:
+                new.append(snapshot_agent_message(item) if remember_agent(item, seen) else snapshot_message(item))
+        elif class_role is None:
             new.append(take_snapshot(item))
         elif (fields := item.__dict__).get("id") in known or fields.get("tool_call_id") in known:
             continue

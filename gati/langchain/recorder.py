@@ -15,11 +15,13 @@ from uuid import UUID, uuid4
 from gati._context import OpenSpan, current_scope, current_span, features_used, is_paused
 from gati.langchain._compat import RUN_TYPE, enclosing_run, is_input_deferred, running_config
 from gati.langchain.awaited_models import AwaitedModels
+from gati.langchain.bounded_set import BoundedSet
 from gati.langchain.callback_args import (
     component_name,
     identity_of_config,
     invocation_parameters,
     is_graph_node,
+    text_of_stream_event,
     text_of_token,
 )
 from gati.langchain.decisions import LLM, decision_call, decision_result
@@ -31,7 +33,8 @@ from gati.langchain.message_snapshot import (
     snapshot_tool_message,
 )
 from gati.langchain.new_messages import (
-    BoundedSet,
+    all_messages_of_input,
+    messages_of_continued_output,
     new_messages_of_call,
     new_messages_of_input,
     new_messages_of_node,
@@ -44,6 +47,7 @@ from gati.langchain.prompt_templates import template_of
 from gati.langchain.snapshot import error_info, take_snapshot
 from gati.trace.records import (
     CONVERSATION_KEYS,
+    UNSEEN_START,
     Custom,
     ErrorInfo,
     FirstToken,
@@ -61,15 +65,21 @@ from gati.trace.records import (
 OPEN_RUNS = 100_000
 """Maximum number of open runs, so that runs that never end cannot fill the memory."""
 
-ROOT, NODE, COUNT_HISTORY, NEEDS_IDENTITY, PROMPT, NEEDS_STATE, DECISION_MODEL = 1, 2, 4, 8, 16, 32, 64
+ROOT, NODE, COUNT_HISTORY, NEEDS_IDENTITY, PROMPT, NEEDS_STATE, DECISION_MODEL, NO_INPUT = 1, 2, 4, 8, 16, 32, 64, 128
 """Flags of an open run: it is a root; it is a graph node; it loads a history whose length is recorded; its
 `configurable`, which only its children can read, may name the user; it is a prompt; its first node will receive the
-state that a checkpoint brought; it is a decision model."""
+state that a checkpoint brought; it is a decision model; it is a root without input, which continues a thread."""
 
 _new = tuple.__new__
 """Creates a NamedTuple at half the cost of calling its class."""
 
 _HISTORY_RUN = "load_history"
+
+
+class _EventTexts(list[str]):
+    """Streamed text of a model that reports no tokens, collected from the events of the streaming protocol."""
+
+
 _KINDS = frozenset({"prompt", "parser", "model"})
 """Values of `run_type` that are recorded as a kind of their own; all other chains have the kind `chain`."""
 
@@ -123,23 +133,23 @@ class Recorder:
         flags, copied, extra, reads_history = 0, None, None, False
         if kind == "prompt":
             flags, extra = PROMPT, template_of(serialized)
-            copied = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
+            copied = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
         elif kind == LLM:
             flags, kind = DECISION_MODEL, "model"
             copied = self._guarded(decision_call, inputs)
         elif parent_flags is None:
-            flags = NEEDS_STATE
+            flags = NEEDS_STATE if inputs is not None else NEEDS_STATE | NO_INPUT
             if not is_input_deferred(inputs, more):
                 conversation = self._conversation_of(metadata)
-                is_new = self._is_new_conversation(conversation)
-                copied = self._guarded(snapshot_state, inputs, new_messages_of_input, is_new)
+                select = all_messages_of_input if self._is_new_conversation(conversation) else new_messages_of_input
+                copied = self._guarded(snapshot_state, inputs, select, self.known_answers)
                 reads_history = not conversation
         elif (metadata and metadata.get("langgraph_node") == name) or is_graph_node(tags):
             flags = NODE
             if parent_flags & NEEDS_STATE and parent is not None:
                 parent_flags &= ~NEEDS_STATE
                 self.open_runs[parent.int] = parent_flags
-                extra = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
+                extra = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
         elif name == _HISTORY_RUN:
             flags = COUNT_HISTORY
         elif not parent_flags & NODE:
@@ -169,7 +179,8 @@ class Recorder:
             conversation = self._conversation_of(metadata) if parent_flags is None else None
             whole = conversation is not None and self._is_new_conversation(conversation)
             if isinstance(messages, str):
-                call = ModelCall((), (Message("human", messages),), 1, invocation_parameters(more))
+                text = take_snapshot(messages)
+                call = ModelCall((), (Message("human", text),), 1, invocation_parameters(more))
             else:
                 system, new = new_messages_of_call(messages, self.known_answers, whole)
                 call = _new(ModelCall, (tuple(system), tuple(new), len(messages), invocation_parameters(more)))
@@ -217,7 +228,7 @@ class Recorder:
         admitted = self._admit(run_id, None)
         if admitted is None:
             return None
-        copied = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
+        copied = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
         self._record_start(kind, run_id, *admitted, name, copied, None, None)
         return OpenSpan(run_id, admitted[0])
 
@@ -241,17 +252,22 @@ class Recorder:
         elif flags & COUNT_HISTORY:
             output = len(outputs) if isinstance(outputs, list) else None
         elif flags & ROOT:
-            output = self._guarded(snapshot_state, outputs, new_messages_of_output, self.known_answers)
+            select = messages_of_continued_output if flags & NO_INPUT else new_messages_of_output
+            output = self._guarded(snapshot_state, outputs, select, self.known_answers)
         if inputs is not None and flags & ROOT:
-            copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
+            copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
             self._put_history(run_id, inputs)
         self.put(_new(RunEnded, (run_id, at, output, copied_inputs)))
 
-    def model_ended(self, response: Any, run_id: UUID) -> None:
+    def model_ended(self, response: Any, run_id: UUID, parent: UUID | None = None) -> None:
         at = perf_counter_ns()
+        was_started = run_id.int in self.open_runs
         self._close(run_id.int)
         if features_used.any and run_id.int in self.paused_runs.entries:
             return
+        if not was_started:
+            # The assembler ignores the start of a run that it knows: another handler has reported its end.
+            self.put(RunStarted(run_id, parent, "model", "", at, extra=UNSEEN_START))
         result: ModelResult | None = None
         try:
             result = self._model_result(response)
@@ -286,7 +302,7 @@ class Recorder:
         inputs = more.get("inputs")
         copied_inputs = None
         if inputs is not None and flags & ROOT:
-            copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, False)
+            copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
             self._put_history(run_id, inputs)
         info = self._guarded(error_info, error) or ErrorInfo(type(error).__name__, "")
         streamed = None
@@ -307,6 +323,18 @@ class Recorder:
             pieces.append(token)
         elif token:
             pieces.append(text_of_token(token))
+
+    def stream_event_received(self, event: Any, run_id: UUID) -> None:
+        """Record the text of a protocol event, for models that stream events but report no tokens."""
+        pieces = self.streamed_tokens.get(run_id.int)
+        if (pieces is not None and type(pieces) is not _EventTexts) or not (text := text_of_stream_event(event)):
+            return
+        if pieces is None:
+            if run_id.int not in self.open_runs:
+                return
+            pieces = self.streamed_tokens[run_id.int] = _EventTexts()
+            self.put(FirstToken(run_id, perf_counter_ns(), pieces))
+        pieces.append(text)
 
     def custom_event(self, name: str, data: Any, run_id: UUID) -> None:
         if run_id.int in self.open_runs:
@@ -443,7 +471,7 @@ class Recorder:
             answer = getattr(candidate, "message", None)
             if answer is None:
                 info = snapshot_response_metadata(candidate.generation_info)
-                answers.append(Message("ai", candidate.text, response=info))
+                answers.append(Message("ai", take_snapshot(candidate.text), response=info))
                 continue
             remember_answer(answer, self.known_answers)
             answers.append(snapshot_message(answer, result=True))

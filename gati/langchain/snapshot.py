@@ -1,6 +1,6 @@
 """Copy the user's objects to plain values, in the user's thread.
 
-Immutable values are shared, containers are copied within a budget, and any other object is replaced by the name of its
+Immutable values are shared, long texts are cut, containers are copied within a budget, and any other object is replaced by the name of its
 type. No user code runs: no `__repr__`, property or iterator is called, because a `__repr__` may query a database and a
 generator can be read only once.
 """
@@ -15,13 +15,16 @@ from decimal import Decimal
 from enum import Enum
 from functools import partial
 from pathlib import PurePath
+from sys import getsizeof
 from types import MemberDescriptorType, NoneType
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from pydantic import BaseModel
 
-from gati.trace.records import COMMAND, ErrorInfo, ObjectName
+from gati.limits import bounded_id, cut_text
+from gati.trace.deferred_media import DeferredMedia, is_media
+from gati.trace.records import COMMAND, IDENTITY_KEYS, ErrorInfo, ObjectName
 
 BUDGET = 2_000
 """Maximum number of values copied by one snapshot. Further values are counted, not copied."""
@@ -32,7 +35,25 @@ TRUNCATED = "…"
 SMALL_SIZE = 16
 """Maximum length of a dict or list that is copied with its own `copy` method."""
 
+SNAPSHOT_FIELDS = 4
+"""Texts of one snapshot take at most this many times the limit of one field. Encoding keeps only one field of it."""
+EXHAUSTED_CHARS = 200
+"""Characters kept of each further text when a snapshot has taken that much."""
+
+
+class TextLimit:
+    """Characters kept of each text, as `max_field_bytes` sets it. Longer ones are cut when they are taken."""
+
+    __slots__ = ("chars",)
+
+    def __init__(self) -> None:
+        self.chars = 64 * 1024
+
+
+text_limit = TextLimit()
+
 IMMUTABLE_TYPES = frozenset({str, int, float, bool, NoneType, bytes})
+SIZED_TYPES = frozenset({str, bytes})
 KEY_TYPES = frozenset({str})
 _TEXTUAL = (UUID, datetime, date, time, timedelta, Decimal, PurePath)
 _ORDERED = (list, tuple, set, frozenset, deque)
@@ -42,7 +63,7 @@ def take_snapshot(value: Any, budget: int = BUDGET) -> Any:
     """Return a copy of `value` built from str, int, float, bool, None, bytes, dict, list and `Message`."""
     kind = type(value)
     if kind in IMMUTABLE_TYPES:
-        return value
+        return shorten(value) if kind in SIZED_TYPES and len(value) > text_limit.chars else value
     if kind is dict and (copied := copy_small_dict(value, budget)) is not None:
         return copied
     return Copier(budget).copy(value, DEPTH)
@@ -59,15 +80,19 @@ def copy_small_dict(value: dict[Any, Any], budget: int) -> dict[str, Any] | None
     if not KEY_TYPES.issuperset(map(type, copied)):
         return None
     if IMMUTABLE_TYPES.issuperset(map(type, copied.values())):
-        return copied
+        # `getsizeof` of these types runs no user code. A larger dict is copied value by value.
+        return copied if _is_small(copied.values()) else None
     if budget <= SMALL_SIZE * SMALL_SIZE:
         return None
+    size = 0
     for key, item in copied.items():
-        if type(item) not in IMMUTABLE_TYPES:
-            if (flat := copy_flat(item)) is None:
-                return None
-            copied[key] = flat
-    return copied
+        if type(item) in IMMUTABLE_TYPES:
+            size += getsizeof(item)
+            continue
+        if (flat := copy_flat(item)) is None:
+            return None
+        copied[key] = flat
+    return copied if size <= text_limit.chars else None
 
 
 def copy_flat(value: Any) -> Any:
@@ -75,30 +100,55 @@ def copy_flat(value: Any) -> Any:
     kind = type(value)
     if kind is list and len(value) <= SMALL_SIZE:
         items = value.copy()
-        return items if IMMUTABLE_TYPES.issuperset(map(type, items)) else None
+        return items if IMMUTABLE_TYPES.issuperset(map(type, items)) and _is_small(items) else None
     if kind is dict and len(value) <= SMALL_SIZE:
         pairs = value.copy()
-        return (
-            pairs
-            if IMMUTABLE_TYPES.issuperset(map(type, pairs.values())) and KEY_TYPES.issuperset(map(type, pairs))
-            else None
-        )
+        plain = IMMUTABLE_TYPES.issuperset(map(type, pairs.values())) and KEY_TYPES.issuperset(map(type, pairs))
+        return pairs if plain and _is_small(pairs.values()) else None
     return None
+
+
+def _is_small(values: Iterable[Any]) -> bool:
+    """Return True if immutable values are so small together that none has to be cut. Runs no user code."""
+    return sum(map(getsizeof, values)) <= text_limit.chars
+
+
+def shorten(value: Any, key: Any = None, limit: int = 0) -> Any:
+    """Return what is kept of a large text or large bytes: an id, a reference to media, or the beginning.
+
+    Args:
+        value: A str or bytes.
+        key: Its key in a dict.
+        limit: Characters to keep; 0 for the limit of a field.
+    """
+    if key in IDENTITY_KEYS and type(value) is str:
+        return bounded_id(value)
+    if is_media(value, key):
+        return DeferredMedia(value)
+    return cut_text(value, limit or text_limit.chars)
 
 
 class Copier:
     """The state of one snapshot: its remaining budget, and the ids of the enclosing containers, to detect cycles."""
 
-    __slots__ = ("ancestors", "remaining")
+    __slots__ = ("ancestors", "chars", "remaining")
 
     def __init__(self, budget: int) -> None:
         self.remaining = budget
+        self.chars = SNAPSHOT_FIELDS * text_limit.chars
         self.ancestors: set[int] = set()
+
+    def text(self, value: Any, key: Any = None) -> Any:
+        """Return what is kept of a str or bytes."""
+        size = len(value)
+        limit = text_limit.chars if self.chars > 0 else EXHAUSTED_CHARS
+        self.chars -= min(size, limit)
+        return value if size <= limit else shorten(value, key, limit)
 
     def copy(self, value: Any, depth: int) -> Any:
         kind = type(value)
         if kind in IMMUTABLE_TYPES:
-            return value
+            return self.text(value) if kind in SIZED_TYPES else value
         if depth <= 0 or id(value) in self.ancestors:
             return TRUNCATED
         self.ancestors.add(id(value))
@@ -116,8 +166,13 @@ class Copier:
                 copied[TRUNCATED] = f"{size - len(copied)} more"
                 break
             self.remaining -= 1
+            kind = type(item)
             copied[key if type(key) is str else self._key(key)] = (
-                item if type(item) in IMMUTABLE_TYPES else self.copy(item, depth)
+                self.text(item, key)
+                if kind in SIZED_TYPES
+                else item
+                if kind in IMMUTABLE_TYPES
+                else self.copy(item, depth)
             )
         return copied
 
@@ -132,7 +187,10 @@ class Copier:
                 copied.append(f"{TRUNCATED} {size - len(copied)} more")
                 break
             self.remaining -= 1
-            copied.append(item if type(item) in IMMUTABLE_TYPES else self.copy(item, depth))
+            kind = type(item)
+            copied.append(
+                self.text(item) if kind in SIZED_TYPES else item if kind in IMMUTABLE_TYPES else self.copy(item, depth)
+            )
         return copied
 
 
@@ -251,7 +309,7 @@ def _find_copy_function(kind: type) -> _CopyFunction:  # noqa: C901 - a table wh
             return partial(_copy_sequence, base)
     for plain, convert in ((str, str.__str__), (int, int.__int__), (float, float.__float__)):
         if issubclass(kind, plain):
-            return lambda copier, value, depth: convert(value)
+            return lambda copier, value, depth: copier.copy(convert(value), depth)
     if issubclass(kind, BaseModel):
         return _copy_pydantic_model
     if dataclasses.is_dataclass(kind):
@@ -312,7 +370,7 @@ def error_info(error: BaseException) -> ErrorInfo:
             return ErrorInfo(kind.__name__, "", "drained", take_snapshot(instance_dict(error).get("reason")))
         if not names.isdisjoint(_INTERRUPTS):
             return ErrorInfo(kind.__name__, "", "interrupt", take_snapshot(error.args[0] if error.args else None))
-    return ErrorInfo(kind.__name__, text, _control_flow_of(error))
+    return ErrorInfo(kind.__name__, cut_text(text, text_limit.chars), _control_flow_of(error))
 
 
 def _control_flow_of(error: BaseException) -> str | None:

@@ -18,6 +18,8 @@ def pack(request: Request) -> bytes:
         "endpoint": request.endpoint,
         "body": request.body,
     }
+    if request.omissions:
+        line["omissions"] = request.omissions
     try:
         return orjson.dumps(line)
     except TypeError:
@@ -40,6 +42,7 @@ def unpack(line: bytes) -> Request:
         items=int(value["items"]),
         turn_id=str(value["turn"]),
         endpoint=str(value["endpoint"]),
+        omissions=int(value.get("omissions", 0)),
     )
 
 

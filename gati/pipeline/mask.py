@@ -21,6 +21,7 @@ from uuid import UUID
 from gati import contract
 from gati.contract import TEXT, Field, Kind
 from gati.events import Action, ChatMessage, Conversation, Event, Prompt, PromptComponent, StepEvent, Turn, Usage
+from gati.limits import marker, split_marker
 from gati.pipeline.internal_errors import report
 
 if TYPE_CHECKING:
@@ -179,6 +180,9 @@ class Masking:
     def _text(self, text: str, path: str, kind: str) -> str:
         if not text:
             return text
+        end = ""
+        if (shortened := split_marker(text)) is not None:  # the user's function sees only the user's text
+            text, end = shortened[0], marker(shortened[1])
         try:
             masked: object = self._mask(text, path, kind)
         except BaseException as error:  # noqa: BLE001 - the user's function may raise anything, SystemExit too; the text must not leave
@@ -188,7 +192,7 @@ class Masking:
         if not isinstance(masked, str):
             self.failures += 1
             return MARKER
-        return masked
+        return masked + end
 
 
 _PLAIN = frozenset({Kind.ID, Kind.ENUM, Kind.NAME})

@@ -129,13 +129,19 @@ class OrderedQueue:
         """Send the request again at a monotonic time."""
         heapq.heappush(self._delayed, (due, next(self._number), queued.ordering_key))
 
-    def replace(self, queued: QueuedRequest, parts: Sequence[QueuedRequest]) -> None:
-        """Replace the first request of a key by its parts, and make them ready before all other keys."""
+    def replace(self, queued: QueuedRequest, parts: Sequence[QueuedRequest], due: float | None = None) -> None:
+        """Replace the first request of a key by its parts.
+
+        They are sent at the monotonic time `due`; by default at once, before all other keys.
+        """
         queue = self._by_key[queued.ordering_key]
         queue.popleft()
         queue.extendleft(reversed(parts))
         self.memory += sum(part.memory for part in parts) - queued.memory
-        self._ready.appendleft(queued.ordering_key)
+        if due is None:
+            self._ready.appendleft(queued.ordering_key)
+        else:
+            self.retry_at(queued, due)
 
     def skip_delays(self) -> None:
         """Make all delayed requests ready."""

@@ -17,7 +17,7 @@ from gati.pipeline.drop_callback import DropNotifier
 from gati.pipeline.internal_errors import guard, log
 from gati.pipeline.ordered_queue import FOREVER, Batch, QueuedRequest
 from gati.pipeline.request_queue import Limits, Lines, RequestQueue, batch_requests
-from gati.pipeline.retry import CircuitBreaker, Policy
+from gati.pipeline.retry import CircuitBreaker, Policy, RateBudget
 
 if TYPE_CHECKING:
     from gati.pipeline.spool import Spool
@@ -35,10 +35,12 @@ class Outbox:
         limits: Limits,
         policy: Policy | None = None,
         drops: DropNotifier | None = None,
+        budget: RateBudget | None = None,
     ) -> None:
+        """`budget` may be shared with other outboxes that send to the same account."""
         self.exporter = exporter
         self.policy = policy or Policy()
-        self.breaker = CircuitBreaker(self.policy)
+        self.breaker = CircuitBreaker(self.policy, budget or RateBudget())
         self.changed = threading.Condition(threading.RLock())
         self.closed = False
         self._is_open = False
@@ -132,17 +134,20 @@ class Outbox:
             if verdict in (Verdict.RETRY, Verdict.PAUSE):
                 self._retry(queued, outcome)
             else:
-                self._record_answer()
+                self._record_answer(outcome)
                 if verdict is Verdict.OK:
                     self._successes += 1
                     self._counters.move(queued.items, queued.batch.place, "delivered")
                     self._queue.remove(queued)
+                elif verdict is Verdict.PARTIAL and outcome.rest is not None:
+                    self._keep_rest(queued, outcome.rest, outcome)
                 elif verdict is Verdict.REJECT or not self._split(queued):
                     self._set_aside(queued, outcome.reason)
             self.changed.notify_all()
 
-    def _record_answer(self) -> None:
+    def _record_answer(self, outcome: Outcome) -> None:
         """Close the circuit: the destination answered, even if it refused this request."""
+        self.breaker.record_retry_after(outcome, time.monotonic())
         if self.breaker.record_success():
             log.emit(f"back:{self.exporter.name}", "%s is reachable again", self.exporter.name, level=logging.INFO)
             self._ordered.skip_delays()
@@ -166,6 +171,17 @@ class Outbox:
             self._set_aside(queued, f"gave up after {queued.attempts} attempts: {reason}")
         else:
             self._ordered.retry_at(queued, now + self.policy.delay(queued.attempts, outcome.retry_after))
+
+    def _keep_rest(self, queued: QueuedRequest, rest: Request, outcome: Outcome) -> None:
+        """Count what was delivered of a request, and send the rest again or set it aside."""
+        delivered = queued.items - rest.items
+        self._successes += delivered > 0
+        self._counters.move(delivered, queued.batch.place, "delivered")
+        self._counters.count("retries")
+        due = time.monotonic() + self.policy.delay(rest.omissions, outcome.retry_after)
+        (part,) = self._queue.replace(queued, [rest], delivered=delivered, due=due)
+        if rest.omissions >= self.policy.max_omissions:
+            self._set_aside(part, outcome.reason)
 
     def _split(self, queued: QueuedRequest) -> bool:
         halves: Sequence[Request] | None = None
@@ -195,9 +211,8 @@ class Outbox:
     def retry_now(self) -> None:
         """Skip all delays except one that the server asked for, because a flush waits."""
         with self.changed:
-            if not self.breaker.server_set_delay:
-                self.breaker.retry_now()
-                self._ordered.skip_delays()
+            self.breaker.retry_now()
+            self._ordered.skip_delays()
             self.changed.notify_all()
 
     def is_settled(self, epoch: int) -> bool:

@@ -153,20 +153,30 @@ class RequestQueue:
         self.ordered.remove(queued)
         self._remove_from_batch(queued)
 
-    def replace(self, queued: QueuedRequest, halves: Sequence[Request]) -> None:
-        """Replace a request by its halves."""
+    def replace(
+        self, queued: QueuedRequest, halves: Sequence[Request], *, delivered: int = 0, due: float | None = None
+    ) -> list[QueuedRequest]:
+        """Replace a request by its halves, or by what remains of it; return the new ones.
+
+        Args:
+            queued: The request.
+            halves: What replaces it.
+            delivered: Number of its items that were delivered, and were counted by the caller.
+            due: Monotonic time at which to send them; None for at once.
+        """
         batch = queued.batch
         parts = [QueuedRequest(queued.ordering_key, half.turn_id, half.items, pack(half), batch) for half in halves]
-        lost = queued.items - sum(part.items for part in parts)
+        lost = queued.items - delivered - sum(part.items for part in parts)
         if lost > 0:
             self._count_dropped(lost, "split", queued.data, source=batch.place)
         elif lost < 0:
             self._counters.add(-lost, batch.place)
-        batch.items -= lost
+        batch.items -= lost + delivered
         batch.intact = False
         at = batch.requests.index(queued)
         batch.requests[at : at + 1] = parts
-        self.ordered.replace(queued, parts)
+        self.ordered.replace(queued, parts, due)
+        return parts
 
     def _remove_from_batch(self, queued: QueuedRequest) -> None:
         batch = queued.batch

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import random
+import threading
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -38,6 +39,9 @@ class Policy(NamedTuple):
     max_failures_among_successes: int = 20
     """Failures of one request, each while others succeeded, after which it is set aside."""
 
+    max_omissions: int = 3
+    """Successful responses that do not list a message, after which it is set aside."""
+
     def delay(self, failures: int, retry_after: float | None = None) -> float:
         """Return the seconds to wait after this many consecutive failures."""
         own = _random.uniform(0, min(self.cap, self.first * 2 ** min(failures - 1, 30)))
@@ -48,44 +52,69 @@ class Policy(NamedTuple):
         return asked + _random.uniform(0, min(1.0, 0.1 * asked))
 
 
+class RateBudget:
+    """The time before which a destination wants no requests, as it asked by `Retry-After`. Thread-safe.
+
+    Outboxes that send to the same account may share one. No success and no flush shortens the wait.
+    """
+
+    __slots__ = ("_lock", "blocked_until")
+
+    def __init__(self) -> None:
+        self.blocked_until = 0.0
+        """Monotonic time before which nothing is sent."""
+        self._lock = threading.Lock()
+
+    def block(self, until: float) -> None:
+        """Send nothing before `until`, unless a later time was set already."""
+        with self._lock:
+            self.blocked_until = max(self.blocked_until, until)
+
+
 @dataclass(slots=True)
 class CircuitBreaker:
     """Decide whether a destination may be tried now. Not thread-safe: the outbox holds the lock."""
 
     policy: Policy = field(default_factory=Policy)
+    budget: RateBudget = field(default_factory=RateBudget)
     failures: int = 0
     """Consecutive failures, over all ordering keys."""
-    blocked_until: float = 0.0
-    """Monotonic time before which nothing is sent."""
+    retry_at: float = 0.0
+    """Monotonic time before which nothing is sent, chosen by the policy."""
     paused: str = ""
     """Reason why the destination refuses the key; empty if it does not."""
-    server_set_delay: bool = False
-    """True if the server asked for the current delay."""
 
     @property
     def healthy(self) -> bool:
         """True if several requests may be in flight at once."""
         return self.failures < 2 and not self.paused
 
+    @property
+    def blocked_until(self) -> float:
+        """Monotonic time before which nothing is sent."""
+        return max(self.retry_at, self.budget.blocked_until)
+
+    def record_retry_after(self, outcome: Outcome, now: float) -> None:
+        """Let all requests wait as long as a response asked for; failures do this by themselves."""
+        if outcome.retry_after is not None and not math.isnan(outcome.retry_after):
+            self.budget.block(now + self.policy.delay(1, outcome.retry_after))
+
     def record_success(self) -> bool:
         """Reset after an answer; return True if the destination was not healthy before."""
         was_unhealthy = not self.healthy
-        self.failures, self.blocked_until, self.paused, self.server_set_delay = 0, 0.0, "", False
+        self.failures, self.retry_at, self.paused = 0, 0.0, ""
         return was_unhealthy
 
     def record_failure(self, outcome: Outcome, now: float) -> None:
         """Record a RETRY or a PAUSE."""
         self.failures += 1
+        self.record_retry_after(outcome, now)
         if outcome.verdict is Verdict.PAUSE:
             self.paused = outcome.reason or "refused"
-            self.blocked_until, self.server_set_delay = now + self.policy.probe, False
-        elif outcome.retry_after is not None:
-            self.blocked_until = max(self.blocked_until, now + self.policy.delay(self.failures, outcome.retry_after))
-            self.server_set_delay = True
-        elif self.failures >= 2 and not (self.server_set_delay and self.blocked_until > now):
-            self.blocked_until, self.server_set_delay = now + self.policy.delay(self.failures - 1), False
+            self.retry_at = now + self.policy.probe
+        elif outcome.retry_after is None and self.failures >= 2:
+            self.retry_at = now + self.policy.delay(self.failures - 1)
 
     def retry_now(self) -> None:
-        """Skip the delay for a flush or shutdown, unless the server asked for it."""
-        if not self.server_set_delay:
-            self.blocked_until = 0.0
+        """Skip the policy's delay for a flush or shutdown. A delay that the server asked for stays."""
+        self.retry_at = 0.0

@@ -134,6 +134,7 @@ class Worker:
         self.stopped = False
         self._buffer = buffer
         self._senders = senders
+        self._eager_senders = [sender for sender in senders if getattr(sender.outbox.exporter, "eager", False)]
         self._counters = counters
         self._drops = drops or DropNotifier()
         self._interval = interval
@@ -248,12 +249,14 @@ class Worker:
         if flushes or now >= self._next_send:
             self._next_send, self._unsent = now + self._interval, False
             # `_flushes` no longer has those that have timed out meanwhile.
-            self._send(urgent=bool(flushes and self._flushes))
+            self._send(self._senders, urgent=bool(flushes and self._flushes))
+        elif self._unsent:
+            self._send(self._eager_senders, urgent=False)
         if flushes:
             self.resolve_flushes()
 
-    def _send(self, urgent: bool) -> None:
-        for sender in self._senders:
+    def _send(self, senders: list[Sender], urgent: bool) -> None:
+        for sender in senders:
             sender.outbox.open()
             if urgent:
                 sender.outbox.retry_now()

@@ -9,17 +9,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gati.store import schema
+from gati.store import schema, store_file
+from gati.store.store_file import FileIds, NotAStoreError
 
 _BUSY_SECONDS = 10.0
 """How long a writer waits for another process's transaction to end."""
+
+_CHECKED_BYTES = 8 * 1024**2
+"""A file up to this size is checked completely after another program has changed it, which takes some 25 ms."""
 
 _inherited: list[sqlite3.Connection] = []
 """Connections inherited from the parent of a fork. SQLite forbids using or closing them in the child."""
 
 
+class StoreReplacedError(sqlite3.OperationalError):
+    """The file was deleted or replaced during a transaction, so what was written is gone. Write it again."""
+
+
 class Connections:
     """A pool of connections to one file. A connection serves one caller at a time.
+
+    The file is opened on first use, and created if it is missing. If it was deleted or replaced since, its path is
+    opened again.
 
     `max_bytes` limits the file plus its write-ahead log: SQLite refuses to grow the file beyond its share, and
     truncates the log after each checkpoint.
@@ -31,25 +42,24 @@ class Connections:
         self.file_bytes = max_bytes - self.log_bytes
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
-        self._close_count = 0
+        self._generation = 0
         self._pid = os.getpid()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Create the file with mode 0600: conversations are private.
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        with self.reading() as db:
-            schema.migrate(db)
+        self._ids: FileIds | None = None
+        self._opened: tuple[int, int] | None = None
+        """Id of the database that was opened last, successfully or not."""
+        self._signature: tuple[int, int] | None = None
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Provide a connection outside a transaction. Rows are `sqlite3.Row`."""
-        db, close_count = self._take(), self._close_count
+        db, generation = self._take()
         try:
             yield db
         except BaseException:
             db.close()
             raise
         with self._lock:
-            if close_count == self._close_count:
+            if generation == self._generation:
                 self._idle.append(db)
                 return
         db.close()  # the pool was closed in the meantime
@@ -64,17 +74,21 @@ class Connections:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Provide a connection inside a transaction. Commit it when the block succeeds, else roll back."""
+        """Provide a connection inside a transaction. Commit it when the block succeeds, else roll back.
+
+        Raises:
+            StoreReplacedError: The file at the path is not the one that was written.
+        """
+        self._check_changed_content()
         with self.reading() as db:
-            db.execute("BEGIN IMMEDIATE")
-            try:
+            ids = self._ids
+            with _transaction(db):
                 yield db
-                db.execute("COMMIT")
-            except BaseException:
-                # SQLite has already rolled back if the disk is full.
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
+            if ids is None or store_file.file_ids(self.path) != ids:
+                raise StoreReplacedError("the file was replaced")
+            if ids.log is not None and not store_file.log_is_valid(self.path):
+                raise StoreReplacedError("the write-ahead log was truncated")
+            self._signature = store_file.content_signature(self.path)
 
     @contextmanager
     def evicting(self) -> Iterator[tuple[sqlite3.Connection, int]]:
@@ -82,44 +96,77 @@ class Connections:
         with self.reading() as db:
             page_limit = self.file_bytes // db.execute("PRAGMA page_size").fetchone()[0] * 9 // 10
             db.execute(f"PRAGMA max_page_count = {page_limit * 10 // 9}")
-            db.execute("BEGIN IMMEDIATE")
-            try:
+            with _transaction(db):
                 yield db, page_limit
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
             db.execute(f"PRAGMA max_page_count = {page_limit}")
+            self._signature = store_file.content_signature(self.path)
 
     def close(self) -> None:
         """Close the idle connections. Later use opens new ones."""
         with self._lock:
-            idle, self._idle = self._idle, []
-            self._close_count += 1
+            idle = self._discard()
         for db in idle:
             db.close()
 
-    def _take(self) -> sqlite3.Connection:
+    def set_aside(self) -> None:
+        """Rename a damaged file to ``<name>.damaged-<time>``. The next use creates a new one."""
+        with self._lock:
+            # Before closing: SQLite would write the log of a file into whatever has its name now.
+            store_file.set_aside(self.path, self._opened)
+            idle = self._discard()
+        for db in idle:
+            db.close()
+
+    def _discard(self) -> list[sqlite3.Connection]:
+        """Empty the pool and return its connections. Those in use are closed when they are returned."""
+        idle, self._idle = self._idle, []
+        self._generation += 1
+        return idle
+
+    def _take(self) -> tuple[sqlite3.Connection, int]:
         if self._pid != os.getpid():
             _inherited.extend(self._idle)
             self._idle, self._lock, self._pid = [], threading.Lock(), os.getpid()
         with self._lock:
+            outdated = [] if self._is_current() else self._discard_replaced()
+            generation = self._generation
             if self._idle:
-                return self._idle.pop()
-        return self._open()
+                return self._idle.pop(), generation
+        for db in outdated:
+            db.close()
+        return self._open(generation), generation
 
-    def _open(self) -> sqlite3.Connection:
+    def _discard_replaced(self) -> list[sqlite3.Connection]:
+        """Like `_discard`, for connections to a file that is not at the path any more."""
+        if self._ids is not None:
+            store_file.set_aside_log(self.path, self._ids)
+        return self._discard()
+
+    def _is_current(self) -> bool:
+        """Return True if the idle connections belong to the file that is now at the path."""
+        return self._ids is None or store_file.file_ids(self.path) == self._ids
+
+    def _open(self, generation: int) -> sqlite3.Connection:
+        store_file.create(self.path)
+        self._opened = before = store_file.file_ids(self.path).database
         db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             self._prepare(db)
+            ids = store_file.file_ids(self.path)
+            if ids.database != before:
+                raise StoreReplacedError("the file was replaced while it was opened")
         except BaseException:
             db.close()
             raise
+        with self._lock:
+            if generation == self._generation:
+                self._ids = ids
         return db
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         db.row_factory = sqlite3.Row
+        if store_file.recognize(db) == "foreign":
+            raise NotAStoreError(f"{self.path} is the database of another program")
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table, or it is ignored
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
@@ -128,3 +175,93 @@ class Connections:
         db.execute(f"PRAGMA max_page_count = {self.file_bytes // page * 9 // 10}")
         db.execute(f"PRAGMA wal_autocheckpoint = {max(16, self.log_bytes // page // 4)}")
         db.execute(f"PRAGMA journal_size_limit = {self.log_bytes}")
+        schema.migrate(db)
+        db.execute("SELECT 1 FROM counters").fetchone()  # creates the log, so that its id is known
+
+    def _check_changed_content(self) -> None:
+        """Look for damage if another program has changed the file. Other processes of gati do so, too.
+
+        Raises:
+            sqlite3.DatabaseError: The file is damaged.
+        """
+        signature = store_file.content_signature(self.path)
+        if signature is None or signature == self._signature or self._ids is None or not self._is_current():
+            return
+        if not signature[0]:
+            raise store_file.damage_error()
+        db = self._open(self._generation)  # a new connection, because pages in memory hide what happened to the file
+        try:
+            if signature[0] <= _CHECKED_BYTES:
+                store_file.raise_if_damaged(db)
+            self.close()
+        finally:
+            db.close()
+        self._signature = signature
+
+
+class ReadOnlyConnections(Connections):
+    """One connection that creates and changes nothing, for commands that read. For one thread.
+
+    While no process has the store open, it is read as immutable, because SQLite would create a write-ahead log
+    otherwise.
+    """
+
+    def __init__(self, path: Path, *, any_version: bool = False) -> None:
+        super().__init__(path, 0)
+        self._any_version = any_version
+        self._immutable = False
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Provide a connection. Raises `sqlite3.OperationalError` if a process began to write meanwhile."""
+        with super().reading() as db:
+            yield db
+            if self._immutable and not self._is_current():
+                raise sqlite3.OperationalError("the store was changed while it was read; try again")
+
+    def _is_current(self) -> bool:
+        unchanged = store_file.content_signature(self.path) == self._signature and not store_file.has_log(self.path)
+        return unchanged if self._immutable else super()._is_current()
+
+    def _discard_replaced(self) -> list[sqlite3.Connection]:
+        return self._discard()
+
+    def _open(self, generation: int) -> sqlite3.Connection:
+        self._immutable = not store_file.has_log(self.path)
+        self._signature = store_file.content_signature(self.path)
+        address = f"{self.path.absolute().as_uri()}?mode=ro{'&immutable=1' if self._immutable else ''}"
+        db = sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+        try:
+            db.row_factory = sqlite3.Row
+            if store_file.recognize(db) != "store":
+                raise NotAStoreError(f"{self.path} is no store of gati")
+            if not self._any_version and not schema.is_readable(db):
+                raise NotAStoreError(
+                    f"{self.path} was written by an earlier version of gati; `gati studio` converts it"
+                )
+        except BaseException:
+            db.close()
+            raise
+        self._ids = store_file.file_ids(self.path)
+        return db
+
+
+def check_is_store(path: Path) -> None:
+    """Raise `NotAStoreError`, `sqlite3.Error` or OSError if an existing file is not a store. Changes nothing."""
+    connections = ReadOnlyConnections(path, any_version=True)
+    with connections.reading():
+        pass
+    connections.close()
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        # SQLite has already rolled back if the disk is full.
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise

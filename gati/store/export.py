@@ -8,6 +8,7 @@ from typing import Any
 
 from gati.store import prompt_versions, queries
 from gati.store.message_columns import format_timestamp
+from gati.store.plain_text import escape_json, markdown_code, markdown_line, markdown_text
 from gati.store.queries import ConversationSummary, Filter, StoredMessage
 from gati.store.store import Store
 from gati.store.turn_view import StepView, arrange_turns, pretty_value
@@ -46,7 +47,7 @@ def export_jsonl(store: Store, summary: ConversationSummary) -> str:
         "systemPrompts": _system_prompts(store, summary.id),
         "messages": [{**message.body, "call": message.call} for message in _all_messages(store, summary)],
     }
-    return json.dumps(conversation, ensure_ascii=False) + "\n"
+    return escape_json(json.dumps(conversation, ensure_ascii=False)) + "\n"
 
 
 def _system_prompts(store: Store, conversation: int) -> dict[str, Any]:
@@ -74,14 +75,14 @@ def _all_messages(store: Store, summary: ConversationSummary) -> list[StoredMess
 
 def export_markdown(store: Store, summary: ConversationSummary) -> str:
     """Return one conversation as Markdown: chat messages in full, each step as one line."""
-    parts = [f"# {_single_line(summary.title or summary.external_id or summary.uid)}\n"]
+    parts = [f"# {markdown_line(summary.title or summary.external_id or summary.uid)}\n"]
     facts = {
         "Conversation": summary.external_id or summary.uid, "User": summary.user, "Agent": summary.agent,
         "Status": summary.status, "From": format_timestamp(summary.first_at), "To": format_timestamp(summary.last_at),
         "Tokens": f"{_or_unknown(summary.tokens_in)} in, {_or_unknown(summary.tokens_out)} out",
         "Cost": "unknown" if summary.cost is None else f"${summary.cost:.6f}",
     }  # fmt: skip
-    parts.append("\n".join(f"- {name}: {_single_line(str(value))}" for name, value in facts.items() if value) + "\n")
+    parts.append("\n".join(f"- {name}: {markdown_line(str(value))}" for name, value in facts.items() if value) + "\n")
     for turn in arrange_turns(_all_messages(store, summary)):
         parts += [_markdown_message(message) for message in turn.inputs]
         if turn.steps:
@@ -95,28 +96,24 @@ _SPEAKERS = {"user_message": "User", "system_message": "System"}
 
 def _markdown_message(message: StoredMessage) -> str:
     text = message.body.get("content") or pretty_value(message.body.get("output") or "")
-    quoted = "\n".join(f"> {line}".rstrip() for line in text.splitlines() or [""])
+    quoted = "\n".join(f"> {line}".rstrip() for line in markdown_text(str(text)).split("\n"))
     return f"**{_SPEAKERS.get(message.type, 'Assistant')}**, {format_timestamp(message.at)}\n\n{quoted}\n"
 
 
 def _markdown_step(step: StepView) -> str:
     properties = step.properties
-    facts = [step.kind.replace("_", " ")]
+    facts = [markdown_line(step.kind.replace("_", " "))]
     if step.status:
-        facts.append(step.status)
+        facts.append(markdown_line(step.status))
     if step.latency_ms is not None:
         facts.append(f"{step.latency_ms:.0f} ms")
     if step.kind == "llm":
         facts.append(f"{_or_unknown(properties.get('tokens_in'))} + {_or_unknown(properties.get('tokens_out'))} tokens")
     output = (step.result.body if step.result else step.message.body).get("output")
-    texts = [_single_line(pretty_value(value))[:200] for value in (step.message.body.get("input"), output) if value]
-    heading = f"{'  ' * step.depth}- `{_single_line(step.name)}` ({', '.join(facts)})"
+    texts = [markdown_line(pretty_value(value)[:200]) for value in (step.message.body.get("input"), output) if value]
+    heading = f"{'  ' * step.shown_depth}- {markdown_code(step.name)} ({', '.join(facts)})"
     return heading + "".join(f" · {text}" for text in texts)
 
 
-def _single_line(text: str) -> str:
-    return " ".join(text.split())
-
-
 def _or_unknown(value: Any) -> str:
-    return "unknown" if value is None else str(value)
+    return "unknown" if value is None else markdown_line(str(value))

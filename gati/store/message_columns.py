@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from gati import contract
@@ -18,6 +18,13 @@ _SEARCHED_CHARACTERS = 20_000
 
 _MAX_NUMBER = 2**53
 """Larger numbers are mistakes, and neither SQLite nor browsers would keep them exactly."""
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+"""The first and the last time that a `datetime` can hold, in microseconds since the epoch."""
 
 
 class MessageMetrics(NamedTuple):
@@ -108,21 +115,30 @@ def _iter_strings(value: Any) -> Iterator[str]:
 
 
 def parse_timestamp(text: str) -> int:
-    """Convert an ISO 8601 time to microseconds since the epoch; a time without a zone is UTC. Raises ValueError."""
+    """Convert an ISO 8601 time to microseconds since the epoch; a time without a zone is UTC.
+
+    Times outside the years 1 to 9999 in UTC, which only an offset makes possible, are moved to that range.
+
+    Raises:
+        ValueError: The text is no such time.
+    """
     text = text.strip()
     if text[-1:] == "z":  # `fromisoformat` accepts only the capital letter
         text = text[:-1] + "Z"
     when = datetime.fromisoformat(text)
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)
-    since_epoch = when - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since_epoch.days * 86_400 + since_epoch.seconds) * 1_000_000 + since_epoch.microseconds
+    return min(max((when - _EPOCH) // _MICROSECOND, _FIRST), _LAST)
+
+
+def utc_datetime(at: int) -> datetime:
+    """Convert microseconds since the epoch. Times outside the years 1 to 9999 are moved to that range."""
+    return _EPOCH + timedelta(microseconds=min(max(at, _FIRST), _LAST))
 
 
 def format_timestamp(at: int) -> str:
     """Format microseconds since the epoch as ``YYYY-MM-DDTHH:MM:SS.mmmZ``."""
-    seconds, fraction = divmod(at, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction // 1000:03d}Z"
+    return utc_datetime(at).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def agent_name_of(body: dict[str, Any]) -> str | None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from gati.store import prompt_versions
 from gati.store.store import Store
 
-_PLACEHOLDER = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
-_WORDS = re.compile(r"\s+|\w+|[^\w\s]")
+_PLACEHOLDER = re.compile(r"\{\{([^{}]+)\}\}")
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class PromptVersion:
 
 
 class TextSpan(NamedTuple):
-    """A span of text. `kind`: "" plain, "variable" a filled placeholder, "same", "old" or "new" in a diff."""
+    """A span of text. `kind`: "" plain, "variable" a filled placeholder."""
 
     kind: str
     text: str
@@ -61,13 +59,6 @@ class ComponentText(NamedTuple):
     type: str
     dynamic: bool
     text: str
-
-
-class DiffLine(NamedTuple):
-    """A line of a diff. Its spans mark the words that differ."""
-
-    kind: Literal["same", "old", "new", "gap"]
-    spans: list[TextSpan]
 
 
 _SUMMARY_QUERY = (
@@ -180,49 +171,11 @@ def fill_placeholders(text: str, variables: dict[str, str]) -> Iterator[TextSpan
     """
     end = 0
     for match in _PLACEHOLDER.finditer(text):
-        if match[1] not in variables:
+        if (name := match[1].strip()) not in variables:
             continue
         if match.start() > end:
             yield TextSpan("", text[end : match.start()])
-        yield TextSpan("variable", str(variables[match[1]]))
+        yield TextSpan("variable", str(variables[name]))
         end = match.end()
     if end < len(text):
         yield TextSpan("", text[end:])
-
-
-def diff_texts(old: str, new: str, context: int = 3) -> list[DiffLine]:
-    """Compare by lines, and by words within changed lines. Long equal stretches become a gap."""
-    before, after = old.splitlines(), new.splitlines()
-    lines: list[DiffLine] = []
-    groups = list(difflib.SequenceMatcher(None, before, after, autojunk=False).get_grouped_opcodes(context))
-    for index, group in enumerate(groups):
-        if index or group[0][1] > 0:
-            lines.append(DiffLine("gap", []))
-        for kind, i1, i2, j1, j2 in group:
-            if kind == "equal":
-                lines += [DiffLine("same", [TextSpan("same", line)]) for line in before[i1:i2]]
-            else:
-                lines += _diff_words(before[i1:i2], after[j1:j2])
-    if groups and groups[-1][-1][2] < len(before):
-        lines.append(DiffLine("gap", []))
-    return lines
-
-
-def _diff_words(old: list[str], new: list[str]) -> list[DiffLine]:
-    if len(old) != len(new):
-        return [
-            *(DiffLine("old", [TextSpan("old", line)]) for line in old),
-            *(DiffLine("new", [TextSpan("new", line)]) for line in new),
-        ]
-    removed: list[DiffLine] = []
-    added: list[DiffLine] = []
-    for before, after in zip(old, new, strict=True):
-        a, b = _WORDS.findall(before), _WORDS.findall(after)
-        left: list[TextSpan] = []
-        right: list[TextSpan] = []
-        for kind, i1, i2, j1, j2 in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
-            left.append(TextSpan("same" if kind == "equal" else "old", "".join(a[i1:i2])))
-            right.append(TextSpan("same" if kind == "equal" else "new", "".join(b[j1:j2])))
-        removed.append(DiffLine("old", [span for span in left if span.text]))
-        added.append(DiffLine("new", [span for span in right if span.text]))
-    return removed + added

@@ -68,11 +68,13 @@ class ConversationPage:
         conversations: The conversations of this page.
         more: The `after` argument for the next page; None on the last page.
         matches: After a search, the text of the newest matching message by conversation id.
+        without_id: The conversations that the program gave no id, so that the id is that of their first run.
     """
 
     conversations: list[ConversationSummary]
     more: tuple[int, int] | None
     matches: dict[int, str]
+    without_id: frozenset[int] = frozenset()
 
 
 _COLUMNS = ", ".join(f"c.{field.name}" for field in fields(ConversationSummary))
@@ -92,8 +94,19 @@ def list_conversations(
         ).fetchall()
         summaries = [ConversationSummary(*row) for row in rows[:limit]]
         matches = {summary.id: _message_text(db, hits[summary.id]) for summary in summaries} if hits else {}
+        without_id = _without_id(db, [summary.id for summary in summaries])
     more = (summaries[-1].last_at, summaries[-1].id) if len(rows) > limit else None
-    return ConversationPage(summaries, more, matches)
+    return ConversationPage(summaries, more, matches, without_id)
+
+
+def _without_id(db: sqlite3.Connection, conversations: list[int]) -> frozenset[int]:
+    """Return those of the conversations that are named after their first run."""
+    rows = db.execute(
+        "SELECT c.id FROM conversations c WHERE c.id IN (SELECT value FROM json_each(?)) AND EXISTS (SELECT 1 FROM"
+        " messages m WHERE m.conversation = c.id AND m.external_id IN (c.external_id, c.external_id || ':user'))",
+        (json.dumps(conversations),),
+    )
+    return frozenset(row[0] for row in rows)
 
 
 def _where_clause(

@@ -9,7 +9,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
-from gati.store import search
+from gati.store import search, store_file
+
+_READABLE_VERSION = 2
+"""The tables of this version have all that the queries read."""
 
 
 def _create_initial_tables(db: sqlite3.Connection) -> None:
@@ -17,7 +20,11 @@ def _create_initial_tables(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_create_initial_tables, search.create_index]
+def _mark_as_store(db: sqlite3.Connection) -> None:
+    db.execute(f"PRAGMA application_id = {store_file.APPLICATION_ID}")
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_create_initial_tables, search.create_index, _mark_as_store]
 
 
 def migrate(db: sqlite3.Connection) -> None:
@@ -34,6 +41,11 @@ def migrate(db: sqlite3.Connection) -> None:
     except BaseException:
         db.execute("ROLLBACK")
         raise
+
+
+def is_readable(db: sqlite3.Connection) -> bool:
+    """Return True if the queries can read this store without a migration."""
+    return _schema_version(db) >= _READABLE_VERSION
 
 
 def _schema_version(db: sqlite3.Connection) -> int:

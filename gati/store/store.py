@@ -11,10 +11,12 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from gati.store import actions, message_columns, prompt_versions, rollups, search
-from gati.store.connections import Connections
+from gati.store import actions, message_columns, prompt_versions, rollups, search, store_file
+from gati.store.connections import Connections, ReadOnlyConnections, StoreReplacedError
+
+T = TypeVar("T")
 
 DEFAULT_MAX_BYTES = 512 * 1024**2
 """Default limit of the store's size on disk."""
@@ -24,6 +26,9 @@ _FILL_AFTER_EVICTION = 0.9
 
 _SEARCH_PARTITIONS = 20
 """A partition of the search index holds about this fraction of the file, in characters. See `search`."""
+
+_ATTEMPTS = 4
+"""Attempts of a transaction whose file turns out to be replaced or damaged."""
 
 
 def default_path() -> Path:
@@ -40,16 +45,30 @@ class TooLargeError(ValueError):
 class Store:
     """Conversations, users, ratings and events in one SQLite file. Safe to share between threads and processes.
 
+    A file that is deleted or replaced is noticed by the next use. A damaged one is renamed to
+    ``<name>.damaged-<time>``, and a new one is begun.
+
     Args:
         path: The file, created with its directory if missing. Default: `default_path()`.
         max_bytes: Limit of the file plus its write-ahead log. The oldest conversations are evicted to stay below it.
+        read_only: Create, rename and change nothing. For use in one thread.
+
+    Raises:
+        NotAStoreError: The file is the database of another program or, with `read_only`, not a store.
+        sqlite3.DatabaseError: The file cannot be opened.
     """
 
-    def __init__(self, path: str | Path | None = None, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+    def __init__(
+        self, path: str | Path | None = None, max_bytes: int = DEFAULT_MAX_BYTES, *, read_only: bool = False
+    ) -> None:
         self.path = Path(path) if path is not None else default_path()
-        self.connections = _connect_or_replace_damaged(self.path, max_bytes)
+        self._read_only = read_only
+        self.connections = ReadOnlyConnections(self.path) if read_only else Connections(self.path, max_bytes)
+        self.has_search = self._with_intact_file(self._has_search_index)
+
+    def _has_search_index(self) -> bool:
         with self.connections.reading() as db:
-            self.has_search = search.has_index(db)
+            return search.has_index(db)
 
     def close(self) -> None:
         """Close the file. Using the store again reopens it."""
@@ -68,7 +87,29 @@ class Store:
         return response
 
     def transaction(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
-        """Run `work` in a transaction. If the file is full, evict the oldest conversations and try again."""
+        """Run `work` in a transaction; again if the file was replaced or damaged, or is full.
+
+        If it is full, the oldest conversations are evicted.
+        """
+        return self._with_intact_file(lambda: self._evicting_transaction(work))
+
+    def _with_intact_file(self, function: Callable[[], T]) -> T:
+        """Call `function`. After damage, try again with new connections, then with a new file."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                return function()
+            except StoreReplacedError:
+                self.connections.close()
+                if attempt == _ATTEMPTS - 1:
+                    raise
+            except sqlite3.DatabaseError as error:
+                if self._read_only or not store_file.is_damage(error) or attempt == _ATTEMPTS - 1:
+                    raise
+                # The first time, the damage may be in the log only, which a new connection recovers.
+                self.connections.set_aside() if attempt else self.connections.close()
+        raise AssertionError("unreachable")
+
+    def _evicting_transaction(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
         while True:
             try:
                 with self.connections.writing() as db:
@@ -230,20 +271,6 @@ def _evict_unattached_records(db: sqlite3.Connection) -> bool:
 
 def _used_pages(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA page_count").fetchone()[0] - db.execute("PRAGMA freelist_count").fetchone()[0])
-
-
-def _connect_or_replace_damaged(path: Path, max_bytes: int) -> Connections:
-    """Open the file. Rename a file that is damaged or not a database to ``*.damaged-<time>`` and create a new one."""
-    try:
-        return Connections(path, max_bytes)
-    except sqlite3.OperationalError:  # locked, full or read-only, which does not mean damaged
-        raise
-    except sqlite3.DatabaseError:
-        for suffix in ("", "-wal", "-shm"):
-            file = path.with_name(path.name + suffix)
-            if file.exists():
-                file.replace(file.with_name(f"{file.name}.damaged-{time.time_ns()}"))
-        return Connections(path, max_bytes)
 
 
 def _find_message(db: sqlite3.Connection, conversation: int, external_id: str | None) -> int | None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from gati import contract
 from gati.store.message_columns import NO_METRICS, MessageMetrics, extract_metrics, sum_known
 from gati.store.queries import StoredMessage
 
 _RESULT_TYPES = ("observation", "tool_error")
+
+DEEPEST_SHOWN = 24
+"""Levels of nested steps that are shown as such. Browsers and terminals cannot show any number of them."""
 
 
 @dataclass
@@ -69,15 +72,35 @@ class StepView:
 
     @property
     def end(self) -> int:
-        """When the step and all its children had ended, as far as known."""
-        own_end = self.message.at + int((self.latency_ms or 0) * 1000)
-        return max([own_end, *(child.end for child in self.children)])
+        """When the step itself had ended, as far as known."""
+        return self.message.at + int((self.latency_ms or 0) * 1000)
+
+    @property
+    def shown_depth(self) -> int:
+        """The level at which the step is shown: from `DEEPEST_SHOWN` on, deeper ones are shown beside their parents."""
+        return min(self.depth, DEEPEST_SHOWN)
 
     def walk(self) -> Iterator[StepView]:
-        """Yield this step and all its descendants, parents first."""
-        yield self
-        for child in self.children:
-            yield from child.walk()
+        """Yield this step and all its descendants, parents first, however deep they are."""
+        stack = [self]
+        while stack:
+            step = stack.pop()
+            yield step
+            stack.extend(reversed(step.children))
+
+
+class OutlineRow(NamedTuple):
+    """A step of an outline of nested lists, with what to write after it.
+
+    Attributes:
+        step: The step.
+        opens: A nested list begins below the step.
+        closes: Number of lists that end after it.
+    """
+
+    step: StepView
+    opens: bool
+    closes: int
 
 
 @dataclass
@@ -104,6 +127,16 @@ class TurnView:
     def all_steps(self) -> list[StepView]:
         """All steps, parents before children."""
         return [step for root in self.steps for step in root.walk()]
+
+    @property
+    def outline(self) -> list[OutlineRow]:
+        """All steps as rows of nested lists. The outermost list is not counted in `closes`."""
+        steps = self.all_steps
+        depths = [step.shown_depth for step in steps] + [0]
+        return [
+            OutlineRow(step, depths[n + 1] > depths[n], max(0, depths[n] - depths[n + 1]))
+            for n, step in enumerate(steps)
+        ]
 
     @property
     def time_range(self) -> tuple[int, int]:
@@ -152,16 +185,22 @@ def arrange_turns(messages: list[StoredMessage]) -> list[TurnView]:
     by_key = {message.key: message for message in messages}
     turns: dict[str, TurnView] = {}
     steps: dict[str, StepView] = {}
+    roots: dict[str, StoredMessage] = {}
     for message in messages:
-        root = _root_message(message, by_key)
+        root = roots[message.key] = _root_message(message, by_key, roots)
         turn = turns.setdefault(root.key, TurnView(root.key))
         _add_to_turn(message, turn, steps)
     return _merge_consecutive_inputs(list(turns.values()))
 
 
-def _root_message(message: StoredMessage, by_key: dict[str, StoredMessage]) -> StoredMessage:
+def _root_message(
+    message: StoredMessage, by_key: dict[str, StoredMessage], roots: dict[str, StoredMessage]
+) -> StoredMessage:
+    """Return the topmost ancestor. `roots` holds those of messages that were looked at before."""
     visited = {message.key}
     while True:
+        if message.key in roots:
+            return roots[message.key]
         parent = by_key.get(message.body.get("parentExternalMessageId") or "")
         # Clients can send parents that form a cycle. Such messages are shown without their tree.
         if parent is None or parent.key in visited:

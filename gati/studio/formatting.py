@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 
 from markupsafe import Markup, escape
+
+from gati.store.message_columns import utc_datetime
 
 UNKNOWN = Markup('<span class="unknown" title="not known">–<span class="sr"> unknown</span></span>')
 
@@ -78,8 +80,15 @@ def format_percent(value: float | None) -> str:
 
 
 def local_datetime(at: int) -> datetime:
-    """Convert microseconds since the epoch to this machine's time zone, which is also the reader's."""
-    return datetime.fromtimestamp(at / 1_000_000, UTC).astimezone()
+    """Convert microseconds since the epoch to this machine's time zone, which is also the reader's.
+
+    The first and the last days of the calendar, which some time zones cannot express, stay in UTC.
+    """
+    moment = utc_datetime(at)
+    try:
+        return moment.astimezone()
+    except (OverflowError, ValueError, OSError):
+        return moment
 
 
 def format_datetime(at: int) -> Markup:

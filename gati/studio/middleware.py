@@ -21,17 +21,21 @@ class LocalOnly:
 
     A web page of another site can make a browser send requests to loopback, also through a DNS name that resolves to
     127.0.0.1 (DNS rebinding). Their `Host`, `Origin` or `Sec-Fetch-Site` headers reveal them.
+
+    With `any_host`, the server is also reached under other names, and only pages of other sites are rejected. Then
+    every request needs a token: DNS rebinding does not help a page that does not have it.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, *, any_host: bool = False) -> None:
+        self.app, self._any_host = app, any_host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         hostname = host if host.endswith("]") else host.rsplit(":", 1)[0]
         foreign = origin is not None and origin.lower() != f"{scope['scheme']}://{host}".lower()
-        if hostname.lower() not in _LOCAL_HOSTS or foreign or headers.get("sec-fetch-site") == "cross-site":
+        other_host = not self._any_host and hostname.lower() not in _LOCAL_HOSTS
+        if other_host or foreign or headers.get("sec-fetch-site") == "cross-site":
             await _rejection(403, "This server answers requests from its own machine only")(scope, receive, send)
         else:
             await self.app(scope, receive, send)

@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from gati.store import export, message_columns, overview, prompt_queries, queries
+from gati.store import export, message_columns, overview, prompt_queries, queries, text_diff
 from gati.store.queries import Filter
 from gati.store.store import Store
 from gati.store.turn_view import arrange_turns, pretty_value
@@ -188,7 +188,7 @@ class _Pages:
         prompt = prompt_queries.prompt_of_call(self.store, request.path_params["row_id"])
         if prompt is None:
             raise PageNotFoundError
-        changes = prompt_queries.diff_texts(prompt.previous.text, prompt.version.text) if prompt.previous else []
+        changes = text_diff.diff_texts(prompt.previous.text, prompt.version.text) if prompt.previous else []
         fragment = "hx-request" in request.headers
         return self._render(request, "call.html", call=prompt, changes=changes, part=fragment)
 
@@ -215,7 +215,7 @@ class _Pages:
             version=version,
             previous=previous,
             components=list(prompt_queries.prompt_components(json.loads(version.body))),
-            changes=prompt_queries.diff_texts(previous.text, version.text) if previous else [],
+            changes=text_diff.diff_texts(previous.text, version.text) if previous else [],
         )
 
     def overview(self, request: Request) -> str:

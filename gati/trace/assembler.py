@@ -17,6 +17,7 @@ from gati.trace.authorship import is_part_of_conversation, is_state_update
 from gati.trace.conversation_lookup import complete_action, complete_manual_event, conversation_of
 from gati.trace.conversation_state import ConversationStates
 from gati.trace.cut_off_turns import CutOffTurns
+from gati.trace.deferred_media import describe_all, unhashed
 from gati.trace.records import (
     Custom,
     FirstToken,
@@ -115,6 +116,8 @@ class Assembler:
         self._offset = time_ns() - perf_counter_ns()
         handlers = self._handlers
         for record in records:
+            if unhashed:
+                describe_all()
             handlers[type(record)](record)
         return self._take_finished()
 

@@ -180,7 +180,7 @@ def _answer_in_state(value: dict[str, Any], key: str | None) -> str:
         if text := _answer_in_messages(messages, tools=structured is None):
             return text
     if structured is not None:
-        return json_text(structured)
+        return structured if isinstance(structured, str) else json_text(structured)
     for name in OUTPUT_KEYS:
         entry = value.get(name)
         if isinstance(entry, str) and entry:
@@ -198,12 +198,18 @@ def _answer_in_state(value: dict[str, Any], key: str | None) -> str:
 
 def _answer_among_texts(value: dict[str, Any], structured: bool, completions: Iterable[str]) -> str:
     """Find the answer in an output without any usual key: its only text, or the one a model produced last."""
-    texts = [v for v in value.values() if isinstance(v, str) and v]
-    if structured:
-        return texts[0] if texts and len(value) == 1 else ""
-    if len(texts) == 1:
+    texts = [text for entry in value.values() if (text := _text_of_entry(entry))]
+    if len(texts) == 1 and (not structured or len(value) == 1):
         return texts[0]
+    if len(texts) < 2:
+        return ""
     return next((completion for completion in completions if completion and completion in texts), "")
+
+
+def _text_of_entry(entry: Any) -> str:
+    if isinstance(entry, Message):
+        return text_of(entry) if entry.role in ASSISTANT_ROLES and not entry.tool_calls else ""
+    return entry if isinstance(entry, str) else ""
 
 
 def _answer_in_messages(messages: list[Message], tools: bool = True) -> str:

@@ -140,10 +140,10 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _tool_request(call: dict[Any, Any]) -> dict[str, Any]:
-    return {"id": call.get("id"), "name": call.get("name"), "args": _parsed_arguments(call.get("args"))}
+    return {"id": call.get("id"), "name": call.get("name"), "args": parsed_arguments(call.get("args"))}
 
 
-def _parsed_arguments(value: Any) -> Any:
+def parsed_arguments(value: Any) -> Any:
     """Return arguments as an object. Example: ``'{"a": 1}'`` → ``{"a": 1}``."""
     if isinstance(value, str):
         try:
@@ -161,7 +161,7 @@ def _client_call(block: dict[Any, Any]) -> dict[str, Any] | None:
         return {
             "id": block.get("call_id") or block.get("id"),
             "name": block.get("name"),
-            "args": _parsed_arguments(args),
+            "args": parsed_arguments(args),
         }
     for key in ("toolUse", "function_call", "functionCall"):
         if isinstance(call := block.get(key), dict):
@@ -169,7 +169,7 @@ def _client_call(block: dict[Any, Any]) -> dict[str, Any] | None:
             return {
                 "id": call.get("toolUseId") or call.get("id"),
                 "name": call.get("name"),
-                "args": _parsed_arguments(args),
+                "args": parsed_arguments(args),
             }
     return None
 
@@ -183,7 +183,7 @@ def _server_calls(blocks: list[dict[Any, Any]]) -> list[dict[str, Any]]:
             # A streamed block of Anthropic has an empty input, and the arguments as JSON beside it.
             names = ("args", "input", "executable_code", "partial_json")
             args: Any = next((block[k] for k in names if block.get(k)), {})
-            calls.append({"id": block.get("id"), "name": name, "args": _parsed_arguments(args), "server": True})
+            calls.append({"id": block.get("id"), "name": name, "args": parsed_arguments(args), "server": True})
         elif kind in _OPENAI_SERVER_CALLS:
             calls.append(_openai_server_call(block, kind))
         elif kind == "server_tool_result" or kind.endswith("_tool_result") or kind == "code_execution_result":
@@ -194,7 +194,7 @@ def _server_calls(blocks: list[dict[Any, Any]]) -> list[dict[str, Any]]:
 def _openai_server_call(block: dict[Any, Any], kind: str) -> dict[str, Any]:
     name = block.get("name") or kind.removesuffix("_call")
     args = {
-        key: _parsed_arguments(value) for key, value in block.items() if key not in _NO_ARGUMENT and value is not None
+        key: parsed_arguments(value) for key, value in block.items() if key not in _NO_ARGUMENT and value is not None
     }
     call = {"id": block.get("id"), "name": name, "args": args, "server": True}
     result = next((block[key] for key in _RESULT_KEYS if block.get(key) is not None), None)

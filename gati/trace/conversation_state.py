@@ -12,7 +12,7 @@ from gati.trace.replacements import PastTurns
 MAX_CONVERSATIONS = 10_000
 """Conversations kept; the least recently used is dropped first."""
 MAX_TEXTS = 256
-"""Text hashes kept per conversation; the oldest is dropped first."""
+"""Text hashes kept per conversation; the oldest is dropped first. Also the limit of message ids and of answers."""
 
 
 class WaitingCall(NamedTuple):
@@ -28,40 +28,86 @@ class ConversationState:
     Attributes:
         waiting: tool calls that wait for a human decision, by id.
         answered: ids of the calls that a waiting turn has answered; the next turn's input repeats their results.
+        requested: calls that the last turn requested and no tool answered, by id.
+        is_waiting: the last turn ended waiting for the user.
         past_turns: its turns, to recognize those that replace them.
     """
 
-    __slots__ = ("_produced", "_texts", "answered", "past_turns", "waiting")
+    __slots__ = (
+        "_answers", "_calls", "_ids", "_produced", "_texts", "_without_id", "answered", "is_waiting", "past_turns",
+        "requested", "waiting",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._texts: OrderedDict[int, None] = OrderedDict()
         self._produced: OrderedDict[int, None] = OrderedDict()
+        self._answers: OrderedDict[int, None] = OrderedDict()
+        self._ids: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._without_id: OrderedDict[int, None] = OrderedDict()
+        self._calls: OrderedDict[str, None] = OrderedDict()
+        self.requested: dict[str, WaitingCall] = {}
+        self.is_waiting = False
         self.waiting: dict[str, WaitingCall] = {}
         self.answered: frozenset[str] = frozenset()
         self.past_turns = PastTurns()
 
     def remember(self, text: str) -> None:
         """Remember that `text` is part of the conversation; ignore an empty one."""
-        _add(self._texts, text)
+        if text:
+            _add(self._texts, hash(text))
 
     def has_seen(self, text: str) -> bool:
         """Return True if `text` is remembered."""
         return hash(text) in self._texts
 
+    def remember_answer(self, text: str) -> None:
+        """Remember that `text` is an answer of the conversation; ignore an empty one."""
+        self.remember(text)
+        if text:
+            _add(self._answers, hash(text))
+
+    def is_answer(self, text: str) -> bool:
+        """Return True if `text` was the answer of an earlier turn."""
+        return hash(text) in self._answers
+
+    def note_call(self, call_id: str) -> None:
+        """Remember that the tool call with this id was reported with its result."""
+        _add(self._calls, call_id)
+
+    def has_reported_call(self, call_id: str) -> bool:
+        """Return True if the tool call with this id was reported with its result."""
+        return call_id in self._calls
+
+    def note_texts(self, texts: list[str]) -> None:
+        """Remember texts of the user that were reported and whose message ids are not known yet."""
+        for text in texts:
+            _add(self._without_id, hash(text))
+
+    def note_id(self, message_id: str, text: str) -> None:
+        """Remember that the user's message with this id and text was reported."""
+        _add(self._ids, (message_id, hash(text)))
+        self._without_id.pop(hash(text), None)
+
+    def was_reported(self, message_id: str | None, text: str) -> bool:
+        """Return True if the user's message was reported. An edited message has its former id and another text."""
+        if message_id is None:
+            return self.has_seen(text)
+        return (message_id, hash(text)) in self._ids or hash(text) in self._without_id
+
     def remember_produced(self, text: str) -> None:
         """Remember a text that a model of the conversation produced; ignore an empty one."""
-        _add(self._produced, text)
+        if text:
+            _add(self._produced, hash(text))
 
     def was_produced(self, text: str) -> bool:
         """Return True if a model of the conversation produced `text`."""
         return hash(text) in self._produced
 
 
-def _add(texts: OrderedDict[int, None], text: str) -> None:
-    if text:
-        texts[hash(text)] = None
-        if len(texts) > MAX_TEXTS:
-            texts.popitem(last=False)
+def _add(items: OrderedDict[Any, None], key: Any) -> None:
+    items[key] = None
+    if len(items) > MAX_TEXTS:
+        items.popitem(last=False)
 
 
 class ConversationStates:

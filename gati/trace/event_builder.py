@@ -69,6 +69,7 @@ class EventBuilder:
     Attributes:
         events: the events so far.
         models: the model runs so far, each with its event.
+        nodes: the runs of nodes so far, each with its event.
         event_ids: run → id of its event, or of its nearest ancestor's if it has none.
         nested_retrievals: ids of the events of retrievers that another retriever called.
     """
@@ -81,6 +82,7 @@ class EventBuilder:
         self.prompts = prompts
         self.events: list[Event] = []
         self.models: list[tuple[Run, LLMCallEvent]] = []
+        self.nodes: list[tuple[Run, NodeExecutionEvent]] = []
         self.event_ids: dict[Run, str] = {}
         self.nested_retrievals: set[str] = set()
         self._attempts: dict[tuple[Any, ...], int] = {}
@@ -90,6 +92,7 @@ class EventBuilder:
 
     def collect(self, start: Run) -> None:
         """Add the events of `start` and the runs below it, except those added before."""
+        self.ledger.add_input(self.trace.root.inputs)
         runs = [run for run in start.walk() if run not in self.event_ids]
         for run in sorted(runs, key=_end_or_infinity):
             self.ledger.add(run)
@@ -210,7 +213,7 @@ class EventBuilder:
     def _node_event(self, run: Run, fields: Fields) -> Event:
         key = (run.parent, run.node, run.metadata.get("langgraph_checkpoint_ns"))
         attempt = self._attempts[key] = self._attempts.get(key, 0) + 1
-        return NodeExecutionEvent(
+        event = NodeExecutionEvent(
             **fields,
             node_name=run.node or run.name,
             state_after=result_of(run.output) if run.is_task else state_of(run.output),
@@ -218,6 +221,8 @@ class EventBuilder:
             step=run.step,
             attempt=attempt if attempt > 1 else None,
         )
+        self.nodes.append((run, event))
+        return event
 
     def _add_custom_event(self, run: Run, number: int, name: str, data: Any, at: int) -> None:
         self.events.append(

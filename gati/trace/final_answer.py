@@ -11,6 +11,7 @@ from gati.trace.chat_io import answer_in, as_messages
 from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
 from gati.trace.made_output import made_output
+from gati.trace.node_messages import has_own_messages
 from gati.trace.questions import question_in
 from gati.trace.records import ASSISTANT_ROLES, ModelResult
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 SUMMARIZATION = "summarization"
 """Metadata value `lc_source` of the model calls of LangChain's summarization middleware."""
+
+MAP_TAG = "map:key:"
+"""Beginning of the tag of a branch of a map."""
 
 ModelEvents: TypeAlias = "list[tuple[Run, LLMCallEvent]]"
 
@@ -78,9 +82,33 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
         return "" if not messages or messages[0].tool_calls else text_of(messages[0])
     if root.kind in ("chain", "prompt"):
         plain_chain = bool(models) and not any(run.node is not None for run in root.walk())
-        completions = [event.completion for run, event in reversed(models) if is_user_facing(run)]
+        completions = _completions(models, in_sequence=plain_chain)
         return answer_in(made_output(trace), output_key, plain_chain, completions)
     return answer_in(made_output(trace)) if root.kind == "step" else ""
+
+
+def _completions(models: ModelEvents, in_sequence: bool) -> list[str]:
+    """Return what the models answered, latest first.
+
+    With `in_sequence`, return nothing if the last call was in a branch of a map beside others: branches have no order.
+    """
+    calls = [(run, event) for run, event in models if is_user_facing(run)]
+    if in_sequence and calls:
+        own = _branches(calls[-1][0])
+        for run, _ in calls[:-1]:
+            if any(own.get(parent, branch) is not branch for parent, branch in _branches(run).items()):
+                return []
+    return [event.completion for _, event in reversed(calls)]
+
+
+def _branches(run: Run) -> dict[Run, Run]:
+    """Return the branches of maps (`RunnableParallel`) that contain a run, by the run of the map."""
+    enclosing = (run, *run.ancestors())
+    return {
+        branch.parent: branch
+        for branch in enclosing
+        if branch.parent is not None and any(tag.startswith(MAP_TAG) for tag in branch.tags)
+    }
 
 
 def _partial_answer(trace: Trace, models: ModelEvents) -> tuple[str, bool]:
@@ -182,8 +210,10 @@ def answering_model(models: ModelEvents) -> str | None:
 def must_wait_for_end(top: Run) -> bool:
     """Return True if the subtree of `top`, a child of the root, cannot be delivered before the turn's end.
 
-    It may contain the answer, or a tool's failure that only the root can handle.
+    It may contain the answer, a message that a node wrote itself, or a tool's failure that only the root can handle.
     """
+    if has_own_messages(top):
+        return True
     for run in top.walk():
         if run.kind == "model" and is_user_facing(run):
             answer = run.output.messages[0] if isinstance(run.output, ModelResult) and run.output.messages else None

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gati.events import Conversation
+from gati.limits import bounded_id
 from gati.trace.records import AUTH_USER_KEYS, CONVERSATION_KEYS, IDENTITY_KEYS, ORGANIZATION_KEYS, USER_KEYS
 from gati.trace.run_tree import NESTED_KEY
 
@@ -37,7 +38,7 @@ def resolve(
 
     def first(scoped: str | None, keys: tuple[str, ...], default: str | None) -> str | None:
         if scoped is not None:
-            return scoped
+            return bounded_id(scoped)
         for source in sources:
             for key in keys:
                 if (value := source.get(key)) is not None and (text := _id_as_text(value)) is not None:
@@ -62,5 +63,5 @@ def user_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
 def _id_as_text(value: Any) -> str | None:
     """Convert an id to text. Only non-empty strings (UUIDs are strings by now) and integers are ids."""
     if isinstance(value, str):
-        return value or None
+        return bounded_id(value) or None
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None

@@ -5,12 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gati.events import LLMCallEvent
+from gati.trace.attachments import attachments_of
 from gati.trace.billing import NO_MEDIA, billing_of
 from gati.trace.chat_io import as_message
 from gati.trace.content import reasoning_of, text_of, tool_requests_of
 from gati.trace.cost import cost_of
 from gati.trace.media import plain_blocks
-from gati.trace.records import ASSISTANT_ROLES, DECISION, TOOL_ROLES, USER_ROLES, Message, ModelCall, ModelResult
+from gati.trace.records import (
+    ASSISTANT_ROLES,
+    DECISION,
+    TOOL_ROLES,
+    UNSEEN_START,
+    USER_ROLES,
+    Message,
+    ModelCall,
+    ModelResult,
+)
 from gati.trace.usage import (
     finish_reason_of,
     is_cached,
@@ -67,7 +77,7 @@ def model_event(
         prompt=last_user_text(run),
         system_prompt=system,
         completion=text_of(answer) if answer is not None else partial_text(run),
-        latency_ms=(run.ended - run.started) / 1e6 if run.ended is not None else 0.0,
+        latency_ms=_latency_ms(run),
         provider=provider,
         usage=usage,
         finish_reason=finish_reason_of(result.messages, result.llm_output),
@@ -79,12 +89,12 @@ def model_event(
     if answer is not None:
         event.reasoning = reasoning_of(answer)
         event.tool_requests = tool_requests_of(answer)
+        event.attachments = [block for message in result.messages for block in attachments_of(message)]
+        event.candidates = [text for m in result.messages[1:] if (text := text_of(m))]
         if answer.additional and DECISION in answer.additional:
             decision = answer.additional[DECISION]
             event.decision = decision if isinstance(decision, dict) else {"answers": decision}
             event.internal = run.parent is not None
-        if len(result.messages) > 1:
-            event.metadata = {"candidates": [text_of(m) for m in result.messages[1:]]}
     if usage is not None:
         event.tokens_in, event.tokens_out = usage.input_tokens, usage.output_tokens
     billing = billing_of(result.messages, result.llm_output, model, input_media)
@@ -93,6 +103,12 @@ def model_event(
         event.time_to_first_token_ms = (run.first_token - run.started) / 1e6
     event.structured_prompt = prompts.prompt_of(run, system)
     return event
+
+
+def _latency_ms(run: Run) -> float | None:
+    if run.extra == UNSEEN_START:
+        return None
+    return (run.ended - run.started) / 1e6 if run.ended is not None else 0.0
 
 
 def last_user_text(run: Run) -> str:
@@ -119,7 +135,7 @@ def _new_messages(run: Run, ledger: ToolCallLedger) -> list[dict[str, Any]]:
         if message is None:
             messages.append({"content": plain_blocks(item)})
         elif not _has_own_event(message, ledger):
-            messages.append(_message_as_dict(message))
+            messages.append(message_as_dict(message))
     return messages
 
 
@@ -132,7 +148,8 @@ def _has_own_event(message: Message, ledger: ToolCallLedger) -> bool:
     return all(isinstance(request, dict) and ledger.is_known(request.get("id")) for request in message.tool_calls)
 
 
-def _message_as_dict(message: Message) -> dict[str, Any]:
+def message_as_dict(message: Message) -> dict[str, Any]:
+    """Return a message as events contain it, with embedded media replaced."""
     result: dict[str, Any] = {"role": message.role, "content": plain_blocks(message.content)}
     if message.tool_calls:
         result["tool_calls"] = plain_blocks(list(message.tool_calls))

@@ -13,6 +13,8 @@ import re
 from types import NoneType
 from typing import Any
 
+from gati.trace import bare_base64
+from gati.trace.deferred_media import DeferredMedia
 from gati.trace.records import COMMAND, Message
 
 _MAX_DEPTH = 24
@@ -39,23 +41,6 @@ _FAMILIES = {
     "inline_data": "application",
     "inlineData": "application",
 }
-_FILE_STARTS = (
-    (b"\x89PNG\r\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF8", "image/gif"),
-    (b"%PDF-", "application/pdf"),
-    (b"ID3", "audio/mpeg"),
-    (b"OggS", "audio/ogg"),
-    (b"fLaC", "audio/flac"),
-    (b"\x1aE\xdf\xa3", "video/webm"),
-    (b"PK\x03\x04", "application/zip"),
-)
-"""First bytes of a file → its MIME type."""
-_MIN_ENCODED = 1_000
-"""Length from which a bare text may be encoded media."""
-_MIN_LETTERS = 40
-"""Different characters at the start of encoded data of an unknown type. Other texts without spaces have fewer."""
-_ENCODED_START = re.compile(r"[A-Za-z0-9+/_-]+")
 _GENERATED_ID = "lc_"
 """Start of the random ids that LangChain gives to content blocks, such as those of MCP tools."""
 _IDENTIFIED = frozenset({"text", "text-plain", "image", "audio", "video", "file", "reasoning", "non_standard"})
@@ -109,6 +94,8 @@ class _MediaWalk:
         if isinstance(value, Message):
             value = value.as_dict()
         if isinstance(value, (dict, list, tuple)):
+            if type(value) is DeferredMedia:
+                return self._describe_deferred(value, mime)
             if depth == 0 or self.left < 0:
                 return "…"
             if isinstance(value, dict):
@@ -126,7 +113,9 @@ class _MediaWalk:
             if key == "id" and _is_generated_id(item, block.get("type")):
                 continue
             inner_mime = _mime_named_by_key(key, item) or mime if isinstance(item, dict) else mime
-            if isinstance(item, str) and inner_mime and key in _RAW_KEYS and block.get("type") != "text":
+            if type(item) is DeferredMedia:
+                copied[key] = self._describe_deferred(item, mime)
+            elif isinstance(item, str) and inner_mime and key in _RAW_KEYS and block.get("type") != "text":
                 copied[key] = self._describe_base64(item, inner_mime)
             else:
                 copied[key] = self.plain(item, inner_mime, depth)
@@ -145,12 +134,14 @@ class _MediaWalk:
                 return
 
     def _describe_text(self, text: str) -> Any:
-        """Describe a text that is nothing but encoded data; return any other text unchanged."""
-        if text[:5] == "data:":
-            return self._describe_data_url(text)
-        if (content := _encoded_media(text)) is None:
-            return text
-        return self._describe(_mime_of_bytes(content), content)
+        """Describe a text that is nothing but encoded media; replace such a part of any other text by a note."""
+        if text[:5] == "data:" and type(described := self._describe_data_url(text)) is dict:
+            return described
+        run = bare_base64.find(text)
+        if run is not None and run.end() - run.start() == len(text):
+            mime = bare_base64.mime_of(text)
+            return text if mime is None else self._describe(mime, _decode_base64(text))
+        return bare_base64.without_media(text)
 
     def _describe_data_url(self, text: str) -> Any:
         match = _DATA_URL.match(text)
@@ -160,6 +151,13 @@ class _MediaWalk:
         if text[:5] == "data:":
             return self._describe_data_url(text)
         return self._describe(mime, _decode_base64(text)) if text and _BASE64.fullmatch(text) else text
+
+    def _describe_deferred(self, media: DeferredMedia, mime: str | None) -> dict[str, Any]:
+        media.describe()
+        exact = media["mime"] if media["mime"] != "application/octet-stream" or mime is None else mime
+        described = {"mime": exact, "bytes": media["bytes"], "sha256": media["sha256"]}
+        self.media.append(described)
+        return described
 
     def _describe(self, mime: str | None, content: bytes) -> dict[str, Any]:
         described = {
@@ -211,27 +209,8 @@ def _is_generated_id(value: Any, block_type: Any) -> bool:
 
 
 def _is_plain_text(text: str) -> bool:
-    """Return True if a text cannot be media: it is no data URL, and it is short or has a space near its start."""
-    return text[:5] != "data:" and (len(text) < _MIN_ENCODED or not _ENCODED_START.fullmatch(text, 0, 64))
-
-
-def _encoded_media(text: str) -> bytes | None:
-    """Return the bytes of a text that is nothing but base64; None for any other text, such as a repeated letter."""
-    if " " in text or not _BASE64.fullmatch(text):
-        return None
-    content = _decode_base64(text)
-    if _mime_of_bytes(content) is not None:
-        return content
-    return content if len(set(text[:4096])) >= _MIN_LETTERS and len(content) * 4 >= len(text) * 3 - 200 else None
-
-
-def _mime_of_bytes(content: bytes) -> str | None:
-    """Return the MIME type that the first bytes of a file show."""
-    if content[:4] == b"RIFF":
-        return {b"WEBP": "image/webp", b"WAVE": "audio/wav"}.get(content[8:12])
-    if content[4:8] == b"ftyp":
-        return "video/mp4"
-    return next((mime for start, mime in _FILE_STARTS if content.startswith(start)), None)
+    """Return True if a text contains no encoded media."""
+    return text[:5] != "data:" and (len(text) < bare_base64.MIN_CHARS or bare_base64.find(text) is None)
 
 
 def _decode_base64(text: str) -> bytes:

@@ -41,6 +41,10 @@ class ObjectName(str):
     __slots__ = ()
 
 
+UNSEEN_START = "unseen start"
+"""`RunStarted.extra` of a model whose end was reported without its start, at the time of the end."""
+
+
 class Message(NamedTuple):
     """A chat message at the time of the callback.
 

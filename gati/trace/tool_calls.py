@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gati.trace.chat_io import as_message, as_messages
+from gati.trace.content import parsed_arguments
 from gati.trace.conversation_state import ConversationState, WaitingCall
 from gati.trace.outputs import updates_of
 from gati.trace.records import TOOL_ROLES, Message, ModelResult
@@ -13,6 +14,10 @@ from gati.trace.run_tree import model_messages
 
 if TYPE_CHECKING:
     from gati.trace.run_tree import Run
+
+
+_SINGLE_ARGUMENT = "__arg1"
+"""Key under which OpenAI's functions pass the argument of a tool that takes one text."""
 
 
 class _Requested(NamedTuple):
@@ -31,6 +36,7 @@ class ToolCallLedger:
     """
 
     def __init__(self, state: ConversationState, resumed: bool) -> None:
+        self._state = state
         self._earlier = state.waiting
         self._answered_earlier = state.answered
         self._resumed = resumed
@@ -45,27 +51,39 @@ class ToolCallLedger:
         self._paused: set[str] = set()
         self._answers: dict[str, Message] = {}
         self._answered_by_nodes: set[str] = set()
+        self._answered_by_input: set[str] = set()
+        self._without_id: set[str] = set()
         self._reported: set[str] = set()
+        self._has_input = False
+
+    def add_input(self, inputs: Any) -> None:
+        """Add the tool messages of the root's input, once.
+
+        A program may run its tools itself and pass their results to the next turn, which another process may serve.
+        """
+        if self._has_input or inputs is None:
+            return
+        self._has_input = True
+        answers = self._add_answers(_messages_of_input(inputs))
+        self._answered_by_input.update(
+            call_id for call_id in answers if call_id in self._earlier or not self._state.has_reported_call(call_id)
+        )
 
     def add(self, run: Run) -> None:
-        """Add the requests of a model, the execution of a tool, or the tool messages of a node or root input."""
+        """Add the requests of a model, the execution of a tool, or the tool messages of a node."""
         if run.kind == "model":
-            messages = [m for item in model_messages(run) if (m := as_message(item)) is not None]
-            self._add_answers(messages)
-            self._given.update(_requests_in(messages))
-            for request in requests_of(run):
-                if request.get("id"):
-                    call_id = str(request["id"])
-                    self._close_repeated(call_id)
-                    self._requested[call_id] = _Requested(request, run)
-                    self._pending[call_id] = None
+            self._add_messages_of_model([m for item in model_messages(run) if (m := as_message(item)) is not None])
+            for number, request in enumerate(requests_of(run)):
+                # A legacy function call has no id. The key links it to its tool run.
+                call_id = str(request.get("id") or f"{run.id}:{number}")
+                if not request.get("id"):
+                    self._without_id.add(call_id)
+                self._close_repeated(call_id)
+                self._requested[call_id] = _Requested(request, run)
+                self._pending[call_id] = None
         elif run.kind == "tool":
             self._add_tool_run(run)
-        elif run.parent is None:
-            # A program may run its tools itself and pass their results to the next turn.
-            answers = self._add_answers([m for u in updates_of(run.inputs) for m in _messages_in(u)])
-            self._answered_by_nodes.update(call_id for call_id in answers if call_id in self._earlier)
-        elif run.node is not None:
+        elif run.parent is not None and run.node is not None:
             for update in updates_of(run.output):
                 if not (messages := _messages_in(update)):
                     continue
@@ -75,6 +93,13 @@ class ToolCallLedger:
                 if update.get("structured_response") is not None:
                     # This "tool" only describes the answer's shape, and the answer itself is reported.
                     self._reported.update(answers)
+
+    def _add_messages_of_model(self, messages: list[Message]) -> None:
+        """Add the tool messages that a model was given, and the requests that they answer."""
+        answers = self._add_answers(messages)
+        # `update_state` may have written the result of a call that waited.
+        self._answered_by_nodes.update(call_id for call_id in answers if call_id in self._earlier)
+        self._given.update(_requests_in(messages))
 
     def _close_repeated(self, call_id: str) -> None:
         """Close the earlier request of an id that is requested again."""
@@ -123,13 +148,16 @@ class ToolCallLedger:
         The classic agent executor passes no call id to its tools.
         """
         for call_id, (request, _) in self._requested.items():
-            if call_id not in self._executed and request.get("name") == run.name and request.get("args") == run.inputs:
+            if call_id in self._executed or request.get("name") != run.name:
+                continue
+            if parsed_arguments(request.get("args")) in (run.inputs, {_SINGLE_ARGUMENT: run.inputs}):
                 return call_id
         return None
 
     def id_of(self, run: Run) -> str | None:
-        """Return the id of the call that a tool run executed."""
-        return self._ids.get(run)
+        """Return the id that the model gave the call that a tool run executed; None if it gave none."""
+        call_id = self._ids.get(run)
+        return None if call_id in self._without_id else call_id
 
     def requester_of(self, run: Run) -> str | None:
         """Return the id of the model run that requested a tool run."""
@@ -139,7 +167,8 @@ class ToolCallLedger:
         """Return the id of the model run that requested a call last."""
         if call_id in self._requested:
             return self._requested[call_id].by.key
-        return self._earlier[call_id].requested_by if call_id in self._earlier else None
+        earlier = self._earlier.get(call_id) or self._state.requested.get(call_id)
+        return earlier.requested_by if earlier is not None else None
 
     def is_reported(self, call_id: str | None) -> bool:
         """Return True if an event of this turn or an earlier one contains the answer to a call."""
@@ -148,15 +177,22 @@ class ToolCallLedger:
         return call_id is not None and self._is_decision(call_id)
 
     def _is_decision(self, call_id: str) -> bool:
-        """Return True if a node answered a call of an earlier turn: a human rejected it or answered for the tool."""
-        if call_id not in self._answered_by_nodes or call_id in self._executed or call_id in self._requested:
+        """Return True if no tool run of this turn answered a call of an earlier turn.
+
+        A node did because a human rejected the call or answered it, or the turn's input contains the result.
+        """
+        if call_id in self._executed or call_id in self._requested:
+            return False
+        if call_id in self._answered_by_input:
+            return True
+        if call_id not in self._answered_by_nodes:
             return False
         # If another process made the request, `_earlier` lacks it. A resumed turn then reports the decision.
         return call_id in self._earlier or self._resumed
 
     def is_known(self, call_id: Any) -> bool:
         """Return True if an event contains the request of a call."""
-        sources = (self._requested, self._executed, self._earlier, self._mentioned)
+        sources = (self._requested, self._executed, self._earlier, self._mentioned, self._answered_by_input)
         return any(call_id in call_ids for call_ids in sources)
 
     def take_never_run(self, final: bool) -> list[tuple[dict[str, Any], Run, Message | None]]:
@@ -172,13 +208,12 @@ class ToolCallLedger:
         return calls
 
     def decisions(self) -> Iterator[tuple[Message, dict[str, Any] | None]]:
-        """Yield the human decisions on calls of earlier turns, each with its request if known."""
+        """Yield the answers to calls of earlier turns that no tool of this turn gave, each with its request if known."""
         for call_id, message in self._answers.items():
             if self._is_decision(call_id):
-                earlier = self._earlier.get(call_id)
-                # Another process may have made the request; a later model call was given it.
-                known = self._mentioned.get(call_id) or self._given.get(call_id)
-                yield message, earlier.request if earlier is not None else known
+                earlier = self._earlier.get(call_id) or self._state.requested.get(call_id)
+                mentioned = self._mentioned.get(call_id) or self._given.get(call_id)
+                yield message, earlier.request if earlier is not None else mentioned
 
     def save_to(self, state: ConversationState, waiting: bool) -> None:
         """Store the calls that this turn leaves open in the conversation's state; none unless it is `waiting`."""
@@ -186,7 +221,16 @@ class ToolCallLedger:
         done = (self._executed - self._paused) | self._answers.keys()
         calls = {call_id: call for call_id, call in {**self._earlier, **requested}.items() if call_id not in done}
         state.waiting = calls if waiting else {}
+        state.requested = calls
         state.answered = (self._answered_earlier | done) if waiting else frozenset()
+
+
+def _messages_of_input(inputs: Any) -> list[Message]:
+    """Return the messages in a root's input: a list of them, or those in the entries of a state or an update."""
+    if (messages := as_messages(inputs)) is not None:
+        return messages
+    values = [value for update in updates_of(inputs) for value in update.values()]
+    return [message for value in values for message in as_messages(value) or ()]
 
 
 def _messages_in(update: dict[str, Any]) -> list[Message]:

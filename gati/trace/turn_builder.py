@@ -15,8 +15,10 @@ from gati.events import (
     ToolCallEvent,
     Turn,
 )
+from gati.trace.answer_media import add_attachments
 from gati.trace.authorship import is_in_conversation, is_state_update
 from gati.trace.content import text_of
+from gati.trace.continued_input import note_reported
 from gati.trace.event_builder import EventBuilder
 from gati.trace.final_answer import (
     answering_model,
@@ -29,6 +31,7 @@ from gati.trace.final_answer import (
 from gati.trace.identity import user_metadata
 from gati.trace.interrupts import interrupt_events, interrupts_of, rejected_call_events, resume_events
 from gati.trace.media import plain_blocks
+from gati.trace.node_messages import add_own_messages, texts_in_models
 from gati.trace.prompt_index import PromptIndex
 from gati.trace.run_tree import is_nested
 from gati.trace.tool_calls import ToolCallLedger
@@ -98,20 +101,26 @@ class TurnBuilder:
         if not is_state_update(self.trace):
             answer, status = final_answer_of(self.trace, models, interrupts, status, self.settings.output_key)
         if answer is not None:
-            self.state.remember(answer.text)
+            self.state.remember_answer(answer.text)
+        note_reported(self.trace, [m.text for m in self._user_messages if m.role == "user"], self.state)
         for _, event in models:
             self.state.remember_produced(event.completion)
         mark_answer(models, answer)
+        if status in ("completed", "waiting") and not is_state_update(self.trace):
+            answer = add_attachments(answer, self.trace, models)
         if answer is not None and self.replaces is not None:
             answer.properties["replaces"] = f"{self.replaces}:answer"
+        self._add_own_messages_of_nodes(answer)
         self.state.past_turns.add(self.trace, self.id)
         rejected = rejected_call_events(self.trace, self.ledger)
+        self._remember_tool_results(rejected)
         self._rejected_calls = len(rejected)
         events += rejected
         events += interrupt_events(self.trace, interrupts)
         if self.agentic:
             events.append(self._end_event(status))
-        self.ledger.save_to(self.state, status == "waiting")
+        self.state.is_waiting = status == "waiting"
+        self.ledger.save_to(self.state, self.state.is_waiting)
         turn = self._frame(messages, events, models)
         turn.status, turn.answer, turn.context = status, answer, self._context()
         return turn
@@ -156,6 +165,7 @@ class TurnBuilder:
         self._remember_tool_results(self.event_builder.events)
         self._drop_known_messages()
         mark_answer(self.event_builder.models, None)
+        self._add_own_messages_of_nodes(None)
         turn = self._frame([], self.event_builder.events, self.event_builder.models)
         for event in turn.events:
             event.parent_event_id = event.parent_event_id or self.id
@@ -164,6 +174,8 @@ class TurnBuilder:
 
     def _can_begin(self) -> bool:
         """Find the user's messages; return True if there are any, or if the turn resumes an earlier one."""
+        if self.root.inputs is None:  # it arrives with the end, or the thread contains the question
+            return False
         self._user_messages = self._find_user_messages()
         return bool(self._user_messages) or resume_of(self.trace) is not None
 
@@ -189,9 +201,11 @@ class TurnBuilder:
                 for message in self._user_messages:
                     message.properties["replaces"] = message.id.replace(self.id, self.replaces, 1)
             start = [self._start_event()] if self.agentic else []
-            # A turn that starts again from an older checkpoint resumes nothing.
+            # A turn that starts again from an older checkpoint, or with a question in the thread, resumes nothing.
+            is_question = bool(self._user_messages) and not self.state.is_waiting
             is_replay = self.replaces is not None and self.root.inputs is None
-            events = [*start, *([] if is_replay else resume_events(self.trace)), *events]
+            resumed = [] if is_question or is_replay else resume_events(self.trace)
+            events = [*start, *resumed, *events]
         self._remember_tool_results(events)
         self._drop_known_messages()
         return (self._user_messages if is_first and not self.is_repeated_attempt else []), events
@@ -291,8 +305,21 @@ class TurnBuilder:
     def _remember_tool_results(self, events: list[Event]) -> None:
         """Remember tool results. A program that runs its tools itself passes them to its next turn as messages."""
         for event in events:
-            if isinstance(event, ToolCallEvent) and isinstance(output := event.output.get("output"), str):
+            if not isinstance(event, ToolCallEvent):
+                continue
+            if event.tool_call_id is not None and event.status in ("completed", "error"):
+                self.state.note_call(event.tool_call_id)
+            if isinstance(output := event.output.get("output"), str):
                 self.state.remember(output)
+
+    def _add_own_messages_of_nodes(self, answer: ChatMessage | None) -> None:
+        """Add to the events of nodes the messages that no other event and no message of the turn contains."""
+        reported = {message.text.strip() for message in self._user_messages}
+        if answer is not None:
+            reported.add(answer.text.strip())
+        reported |= texts_in_models(event for _, event in self.event_builder.models)
+        for text in add_own_messages(self.event_builder.nodes, reported):
+            self.state.remember(text)
 
     def _is_new(self, message: dict[str, Any], user_texts: set[str]) -> bool:
         text = text_of(message.get("content"))

@@ -9,6 +9,7 @@ from gati.events import ChatMessage
 from gati.trace.authorship import is_from_person, is_state_update
 from gati.trace.chat_io import SplitHistory, as_message, user_messages_in
 from gati.trace.content import text_of
+from gati.trace.continued_input import messages_from_thread, without_prefilled_answer
 from gati.trace.media import plain_blocks
 from gati.trace.outputs import updates_of
 from gati.trace.questions import reply_in
@@ -46,7 +47,7 @@ def user_messages_of(
     """
     if is_state_update(trace):
         return []
-    split = _split_input(trace, input_key, in_conversation)
+    split = _split_input(trace, input_key, state, in_conversation)
     if split is None:
         return []
     root_id, start = trace.first_attempt or trace.id, trace.root.started + trace.offset
@@ -82,24 +83,26 @@ def user_messages_of(
     return messages
 
 
-def _split_input(trace: Trace, input_key: str | None, in_conversation: bool) -> SplitHistory | None:
+def _split_input(
+    trace: Trace, input_key: str | None, state: ConversationState, in_conversation: bool
+) -> SplitHistory | None:
     """Split the messages of a root's input into history and new ones; return None if there are none."""
     root = trace.root
     if root.kind in _KINDS_WITHOUT_USER_TEXT:
         return None
     resume = resume_of(trace)
     if resume is not None:
-        texts = [Message("human", text, status="resumed") for text in resume.texts]
-        return SplitHistory([], texts) if texts else None
+        return _messages_of_resume(trace, resume, state)
     if isinstance(root.inputs, ModelCall):
-        return user_messages_in(list(root.inputs.messages))
+        return _before_prefilled_answer(user_messages_in(list(root.inputs.messages)), trace, state)
     if isinstance(root.inputs, dict) and COMMAND in root.inputs:
         splits = (user_messages_in(update) for update in updates_of(root.inputs))
         return next((split for split in splits if split is not None), None)
     split = user_messages_in(root.inputs, input_key)
+    split = _before_prefilled_answer(split, trace, state)
     if split is not None and (in_conversation or _is_users_text(trace, split)):
         return split
-    return _split_first_model_call(trace)
+    return _split_first_model_call(trace, state)
 
 
 def _is_users_text(trace: Trace, split: SplitHistory) -> bool:
@@ -122,11 +125,34 @@ def _system_texts(trace: Trace) -> list[str]:
     return [text_of(text) for call in calls for text in call.system]
 
 
-def _split_first_model_call(trace: Trace) -> SplitHistory | None:
+def _messages_of_resume(trace: Trace, resume: Resume, state: ConversationState) -> SplitHistory | None:
+    """Return the texts that a graph is resumed with and the user's messages beside them.
+
+    These are in the update of the command. Without a command, `update_state` has written them into the thread.
+    """
+    messages = [Message("human", text, status="resumed") for text in resume.texts]
+    if trace.root.inputs is None:
+        messages += [m for m in messages_from_thread(trace, state) if is_from_person(m)]
+    for update in updates_of(trace.root.inputs):
+        split = user_messages_in(update.get("messages"))
+        beside = [m for m in split.new if is_from_person(m)] if split is not None else []
+        messages += [m for m in beside if text_of(m) not in resume.texts]
+    return SplitHistory([], messages) if messages else None
+
+
+def _before_prefilled_answer(split: SplitHistory | None, trace: Trace, state: ConversationState) -> SplitHistory | None:
+    """Split before the beginning of an answer that the model shall continue, if the messages end with one."""
+    if split is None or split.new:
+        return split
+    messages = without_prefilled_answer(split.history, trace, state)
+    return split if len(messages) == len(split.history) else user_messages_in(messages)
+
+
+def _split_first_model_call(trace: Trace, state: ConversationState) -> SplitHistory | None:
     """Return the new messages of the first model call that has user messages, for roots whose input has none."""
     for run in trace.models():
         if isinstance(run.inputs, ModelCall):
-            split = user_messages_in(list(run.inputs.messages))
+            split = _before_prefilled_answer(user_messages_in(list(run.inputs.messages)), trace, state)
             if split is not None and any(is_from_person(m) for m in split.new):
                 return SplitHistory([], split.new)
     return None

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 import sysconfig
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from click.testing import Result
 from greenflash import Greenflash
@@ -21,10 +24,12 @@ from gati.cli import doctor
 from gati.cli.commands import app
 from gati.store import message_columns
 from gati.store.store import Store
+from gati.studio.access import load_token
 from gati.testing import ScriptedChatModel
 from gati.testing.server import fault_injection as faults
 from tests.optional import WARNINGS
 from tests.servers import LocalServer, gati_backend, greenflash_server
+from tests.store.bodies import body, said, step
 
 ROOT = Path(__file__).parent.parent.parent
 PRODUCT = "0b9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a10"
@@ -258,6 +263,25 @@ def test_doctor_runs_without_an_account_and_fails_for_unwritable_folders(tmp_pat
     assert (verdicts(done)["spool"], verdicts(done)["store"], done.returncode) == ("fail", "fail", 1)
 
 
+def test_doctor_counts_conversations_without_an_id(tmp_path: Path):
+    file = tmp_path / "store.db"
+    assert doctor_checks("--no-send", GATI_LOCAL=str(file))["conversations"]["verdict"] == "pass"
+    with closing(Store(file)) as store:
+        for conversation, run in (("c-1", "r-1"), ("r-2", "r-2")):
+            message = {"externalMessageId": f"{run}:user", "messageType": "user_message", "content": "Hello"}
+            store.ingest(
+                {
+                    "productId": PRODUCT,
+                    "externalUserId": "u",
+                    "externalConversationId": conversation,
+                    "messages": [message],
+                }
+            )
+    check = doctor_checks("--no-send", GATI_LOCAL=str(file))["conversations"]
+    assert (check["verdict"], check["found"]) == ("warn", "1 of the last 2 have no conversation id")
+    assert "thread_id" in check["advice"]
+
+
 def test_serve_prints_its_address_and_accepts_messages(tmp_path: Path):
     command = [sys.executable, "-c", GATI, "serve", "--port", "0", "--key", "gf_k", "--store", str(tmp_path / "s.db")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -272,6 +296,30 @@ def test_serve_prints_its_address_and_accepts_messages(tmp_path: Path):
     assert "97.20" in gati("show", "--store", str(tmp_path / "s.db")).stdout
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_studio_prints_an_address_with_a_token_and_answers_nobody_else(store: Path, host: str):
+    command = [
+        sys.executable, "-c", GATI, "studio", "--port", "0", "--no-browser", "--host", host, "--store", str(store),
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as studio:
+        assert studio.stdout is not None
+        assert studio.stderr is not None
+        address = studio.stdout.readline().strip()
+        with httpx.Client(follow_redirects=True) as client:
+            assert client.get(address.partition("?")[0]).status_code == 401
+            assert "What is 2 + 2?" in client.get(address).text
+            port = address.partition("?")[0].rsplit(":", 1)[1]
+            other_name = client.get(f"http://127.0.0.1:{port}", headers={"host": "elsewhere.example"})
+        studio.terminate()
+        notes = studio.stderr.read()
+    assert other_name.status_code == (200 if host == "0.0.0.0" else 403)
+    assert ("read and write all conversations" in notes) == (host == "0.0.0.0")
+    assert address.endswith(f"/?token={load_token(store)}")
+
+
 def test_export_writes_json_lines_and_markdown(store: Path, tmp_path: Path):
     environment = {"GATI_LOCAL": str(store)}
     done = gati("export", **environment)
@@ -281,6 +329,21 @@ def test_export_writes_json_lines_and_markdown(store: Path, tmp_path: Path):
     assert "> Four." in (tmp_path / "c.md").read_text("utf-8")
     assert gati("export", "--user", "nobody", **environment).stdout == ""
     assert gati("export", "c-2", **environment).returncode == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
+def test_an_export_is_readable_by_its_owner_only(store: Path, tmp_path: Path):
+    new, existing = tmp_path / "new.jsonl", tmp_path / "existing.jsonl"
+    existing.write_text("something longer than the export\n" * 1000)
+    existing.chmod(0o644)
+    for file in (new, existing):
+        assert invoke("export", "-o", str(file), GATI_LOCAL=str(store)).exit_code == 0
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert json.loads(file.read_text("utf-8"))["externalConversationId"] == "c-1"
+    assert invoke("export", "no such id", "-o", str(new), GATI_LOCAL=str(store)).exit_code == 3
+    assert new.read_text("utf-8") == existing.read_text("utf-8")
+    assert invoke("export", "-o", str(tmp_path / "none" / "x"), GATI_LOCAL=str(store)).exit_code == 2
+    assert invoke("export", "-o", "/dev/null", GATI_LOCAL=str(store)).exit_code == 0
 
 
 def test_push_sends_each_message_once(store: Path, greenflash: LocalServer):
@@ -425,3 +488,50 @@ def test_doctor_reports_a_check_that_raises():
 
     check = doctor._run_guarded("delivery", broken_check)
     assert (check.verdict, check.found) == ("fail", "LookupError: nowhere")
+
+
+ODD = "[/x] [link=http://evil]\x1b]0;PWNED\x07\x1b[2J\x9b31m\u202e\u2066\r<b>"
+OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+@pytest.fixture
+def odd_store(tmp_path: Path) -> Path:
+    """Create a store whose every id, name and text holds terminal sequences and markup."""
+    file = tmp_path / "odd.db"
+    prompt = {"externalPromptId": ODD, "content": ODD}
+    with closing(Store(file)) as store:
+        store.ingest(body(
+            f"c{ODD}", said(f"q{ODD}", ODD),
+            step(f"r{ODD}", "chain_start", f"q{ODD}", 1, properties={"name": ODD, "agent_name": ODD}, input={ODD: ODD}),
+            step(f"m{ODD}", "llm", f"r{ODD}", 2, model=ODD, output={"text": ODD}, properties={"status": ODD}),
+            step(f"t{ODD}", "tool_call", f"r{ODD}", 3, toolName=ODD, input={"x": ODD}),
+            step(f"e{ODD}", "tool_error", f"t{ODD}", 4, output={"type": ODD, "message": ODD}),
+            said(f"a{ODD}", ODD, 5, "final_response"), step(f"z{ODD}", "chain_end", f"r{ODD}", 6, output={"status": ODD}),
+            user=ODD, systemPrompt=prompt, properties={ODD: ODD}, externalOrganizationId=ODD,
+        ))  # fmt: skip
+    return file
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["show"], ["show", "--json"], ["show", "--list"], ["show", "--list", "--json"], ["show", f"c{ODD}"],
+        ["show", f"no such {ODD}"], ["export"], ["export", "--format", "markdown"], ["status"],
+    ],
+)  # fmt: skip
+def test_no_command_prints_what_a_terminal_obeys(odd_store: Path, command: list[str]):
+    done = invoke(*command, GATI_LOCAL=str(odd_store))
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    assert not OBEYED.search(done.output)
+    if command not in (["status"], ["show", f"no such {ODD}"]):
+        assert "PWNED" in done.output
+    if "--json" in command:
+        assert any(ODD in str(value) for row in json.loads(done.stdout) for value in row.values())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pty")
+def test_a_terminal_shows_markup_and_control_characters_as_text(odd_store: Path):
+    for command in (["show"], ["show", "--list"]):
+        printed = run_in_terminal(*command, GATI_LOCAL=str(odd_store))
+        assert "[/x]" in printed
+        assert not OBEYED.search(printed.replace("\r\n", "\n"))

@@ -113,3 +113,8 @@ def test_long_values_are_shortened():
         len(max(rendered([message("t", "tool_call", toolName="x", input={"a": "y" * 5000})]).splitlines(), key=len))
         <= 120
     )
+
+
+def test_steps_of_any_depth_are_shown():
+    steps = [message(f"n{n}", "task", f"n{n - 1}" if n else None) for n in range(1000)]
+    assert rendered(steps).count("task") == 1000

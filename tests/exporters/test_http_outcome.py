@@ -69,7 +69,7 @@ def test_retry_after_as_a_date(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"message": "Parent message not found"}', b'{"error": "unknown parentExternalMessageId"}', b"no parent"]
+    "body", [b'{"message": "Parent message not found"}', b'{"error": "unknown parentExternalMessageId"}']
 )
 def test_missing_parent_is_recognized(body: bytes):
     assert http_outcome.rejects_parent_link(400, body)
@@ -104,6 +104,7 @@ ASKS = "is the address right?"
         (400, 2, Verdict.SPLIT, "HTTP 400: refused"),
         (400, 1, Verdict.REJECT, "HTTP 400: refused"),
         (401, 1, Verdict.PAUSE, "HTTP 401: the key is refused"),
+        (403, 1, Verdict.PAUSE, "HTTP 403: the key is refused"),
         (404, 1, Verdict.RETRY, f"HTTP 404: {ASKS}"),
         (405, 1, Verdict.RETRY, f"HTTP 405: {ASKS}"),
         (413, 2, Verdict.SPLIT, "HTTP 413: too large"),
@@ -115,13 +116,51 @@ ASKS = "is the address right?"
     ],
 )
 def test_verdict_and_reason_by_status(status: int, items: int, expected: Verdict, reason: str):
-    outcome = http_outcome.from_status(status, {}, b"", items)
+    outcome = http_outcome.from_status(status, {}, b'{"success": false}', items)
     assert (outcome.verdict, outcome.reason, outcome.retry_after) == (expected, reason, None)
 
 
-@pytest.mark.parametrize("status", [401, 429, 503])
+FOREIGN = [
+    b"",
+    b"<html>Request blocked</html>",
+    b"no parent, too large",
+    b"[]",
+    b"null",
+    b"{}",
+    b'{"status": "blocked"}',
+]
+"""Bodies that the API does not send."""
+
+
+@pytest.mark.parametrize("body", FOREIGN)
+@pytest.mark.parametrize("status", [400, 402, 403, 407, 410, 411, 413, 414, 418, 421, 422, 431, 451, 499])
+def test_only_the_api_refuses_a_message_or_the_key(status: int, body: bytes):
+    alone = http_outcome.from_status(status, {}, body, 1)
+    assert (alone.verdict, alone.reason) == (Verdict.RETRY, f"HTTP {status}: not an answer of the API")
+    assert http_outcome.from_status(status, {}, body, 2).verdict is (Verdict.SPLIT if status == 413 else Verdict.RETRY)
+    assert not http_outcome.rejects_parent_link(status, body)
+    assert http_outcome.rejects_size(status, body) == (status == 413)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"{}", Verdict.PAUSE),
+        (b'{"message": "Invalid API key"}', Verdict.PAUSE),
+        (b"Invalid API key", Verdict.PAUSE),
+        (b"Authentication required. Please provide a valid API key.\n", Verdict.PAUSE),
+        (b"", Verdict.RETRY),
+        (b"<html>Please log in</html>", Verdict.RETRY),
+    ],
+)
+def test_a_refused_key_is_recognized_by_the_apis_body(body: bytes, expected: Verdict):
+    assert http_outcome.from_status(401, {}, body, 1).verdict is expected
+
+
+@pytest.mark.parametrize("status", [302, 400, 401, 404, 413, 418, 429, 503])
 def test_retry_after_is_part_of_the_outcome(status: int):
-    assert http_outcome.from_status(status, {"retry-after": "7"}, b"", 1).retry_after == 7.0
+    for body in (b"", b'{"error": "x"}'):
+        assert http_outcome.from_status(status, {"retry-after": "7"}, body, 1).retry_after == 7.0
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gati import limits
 from gati.exporters import sanitize
 
 
@@ -122,6 +123,14 @@ def test_truncated_text_ends_with_a_complete_character(filler: str, limit: int):
 
 def test_text_truncated_twice_keeps_its_original_size():
     assert sanitize.text(sanitize.text("x" * 5000, 1000), 300).endswith("[shortened by gati, 5000 bytes in all]")
+
+
+@pytest.mark.parametrize("limit", [50, 99, 100, 120, 5000])
+def test_text_cut_when_it_was_taken_has_one_marker_without_hash(limit: int):
+    cut = limits.cut_text("word " * 1000, 100, whole_hash=True)
+    expected = ("word " * 20)[:limit] + "… [shortened by gati, 5000 bytes in all]"
+    assert sanitize.text(cut, limit) == expected
+    assert sanitize.bounded_json({"a": cut}, 10_000)[0] == {"a": sanitize.text(cut, 10_000)}
 
 
 def test_text_within_the_limit_is_not_copied():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,8 +41,25 @@ PASSING: dict[str, list[InjectedFault]] = {
     "null with 200": [faults.json_value(None, times=3)],
     "a list with 200": [faults.json_value([], times=3)],
     "success false with 200": [faults.json_value({"success": False}, times=3)],
+    "a list of some messages": [faults.partial_answer(1, times=2)],
+    "an empty list": [faults.partial_answer(0, times=2)],
+    "a list without ids": [faults.partial_answer(1, ids=False, times=2)],
+    "an unknown status": [faults.partial_answer(None, status="queued", times=2)],
+    "an unknown status without ids": [faults.partial_answer(1, ids=False, status="failed", times=2)],
+    "400 in HTML": [faults.html(400, times=3)],
+    "403 in HTML": [faults.html(403, times=3)],
+    "404 in HTML": [faults.html(404, times=3)],
+    "413 in HTML": [faults.html(413, times=1)],
+    "451 in HTML": [faults.html(451, times=3)],
     "redirect": [faults.redirect(times=3)],
     "permanent redirect": [faults.redirect(status=308, times=3)],
+    "trickling headers": [faults.trickling("headers", 0.05)],
+    "trickling body": [faults.trickling("body", 0.05, times=2)],
+    "trickling chunks": [faults.trickling("chunks", 0.05)],
+    "endless body": [faults.endless_body(times=2)],
+    "endless 100": [faults.endless_informational()],
+    "endless 103": [faults.endless_informational(103)],
+    "gzip bomb": [faults.gzip_bomb(64 * 1024**2)],
     "401 for a while": [faults.unauthorized(401, times=2)],
     "403 for a while": [faults.unauthorized(403, times=2)],
     "413 above 3 messages": [faults.too_large(items=3)],
@@ -104,6 +122,52 @@ def test_one_rejected_message_does_not_hold_up_the_others(init: Init, greenflash
     value = json.loads(kept.read_text())
     assert "400" in value["reason"]
     assert [m["externalMessageId"] for m in value["request"]["body"]["messages"]] == [answer_ids[0]]
+
+
+def test_a_message_that_the_answer_never_lists_is_set_aside_after_three_attempts(
+    init: Init, greenflash: LocalServer, tmp_path: Path
+) -> None:
+    init(greenflash)
+
+    def answer(body: dict[str, Any]) -> bytes:
+        entries = [
+            {"externalMessageId": m["externalMessageId"], "status": "odd" if "content" in m else "created"}
+            for m in body["messages"]
+            if m["messageType"] != "user_message"
+        ]
+        return json.dumps({"success": True, "conversationId": "c", "messages": entries or [{}]}).encode()
+
+    greenflash.faults.add(InjectedFault("partial", 201, answer=answer, times=None))
+    ChatDriver().turn("c0", "word")
+    result = observe.flush(timeout=20.0)
+    assert (result.rejected, result.spooled) == (2, 0)
+    assert result.delivered == observe.stats().recorded - 2
+    assert greenflash.faults.hits["partial"] == 3
+    (kept,) = (tmp_path / "spool").glob("*/rejected/*.json")
+    messages = json.loads(kept.read_text())["request"]["body"]["messages"]
+    assert [message["messageType"] for message in messages] == ["user_message", "final_response"]
+
+
+def test_a_message_that_a_firewall_blocks_holds_up_its_conversation_only(init: Init, greenflash: LocalServer) -> None:
+    init(greenflash)
+    attack = faults.html(403, times=None, applies=lambda body, _: "DROP TABLE" in json.dumps(body))
+    greenflash.faults.add(attack)
+    chat = ChatDriver()
+    chat.turn("c0", "DROP TABLE users")
+    while not greenflash.faults.hits["html"]:
+        observe.flush(timeout=0.2)
+    for number in range(100):
+        chat.turn(f"c{number + 1}", "word")
+        observe.flush(timeout=0.2)
+        if observe.stats().rejected:
+            break
+    stats = observe.stats()
+    assert observe.flush(timeout=20.0).spooled == 0
+    assert greenflash.faults.hits["html"] >= 20
+    assert stats.rejected
+    assert not stats.paused
+    del chat.texts_by_conversation["c0"]
+    chat.check_delivered(greenflash)
 
 
 def test_everything_is_delivered_after_an_outage(init: Init, tmp_path: Path) -> None:

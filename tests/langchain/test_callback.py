@@ -184,6 +184,46 @@ async def test_other_handlers_still_see_the_start_of_a_completion_model() -> Non
     assert captured.transcript() == [("user", "Hi"), ("assistant", "Hello.")]
 
 
+@pytest.mark.parametrize("inline", [True, False], ids=["an inline handler", "a handler in a thread"])
+async def test_a_completion_model_is_recorded_beside_another_handler(inline: bool) -> None:
+    from langchain_core.callbacks import BaseCallbackHandler
+
+    class Other(BaseCallbackHandler):
+        run_inline = inline
+
+    model = FakeListLLM(responses=["Hello."])
+    for explicit in (False, True):
+        with capture(auto_inject=not explicit) as captured:
+            config: Any = {"callbacks": [Other(), *(observe.get_callbacks() if explicit else [])]}
+            await model.ainvoke("Hi", config)
+            assert [text async for text in model.astream("Hi", config)]
+            await model.abatch(["Hi", "Ho"], config)
+        assert [text for role, text in captured.transcript() if role == "user"] == ["Hi", "Hi", "Hi", "Ho"]
+        assert captured.transcript()[1] == ("assistant", "Hello.")
+
+
+async def test_beside_an_inline_handler_langchain_calls_no_more_handlers_than_without_gati() -> None:
+    from langchain_core.callbacks import BaseCallbackHandler
+
+    def handler_class(is_inline: bool) -> type[BaseCallbackHandler]:
+        class Other(BaseCallbackHandler):
+            run_inline = is_inline
+
+            def on_llm_start(self, *_: Any, **__: Any) -> None:
+                seen.append(is_inline)
+
+        return Other
+
+    outcomes = []
+    for enabled in (False, True):
+        seen: list[bool] = []
+        others = [handler_class(True)(), handler_class(False)()]
+        with capture(enabled=enabled):
+            await FakeListLLM(responses=["Hello."]).ainvoke("Hi", {"callbacks": others})
+        outcomes.append(seen)
+    assert outcomes[0] == outcomes[1]
+
+
 def test_the_handler_does_not_change_its_arguments() -> None:
     given = {
         "messages": [AIMessage("x", tool_calls=[{"name": "a", "args": {"b": [1]}, "id": "c"}])],

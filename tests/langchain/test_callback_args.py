@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from langchain_core.messages.base import TextAccessor
 from langchain_core.tools import tool
 
-from gati.langchain.callback_args import invocation_parameters, text_of_token
+from gati.langchain.callback_args import invocation_parameters, text_of_stream_event, text_of_token
 
 
 @tool
@@ -34,6 +35,7 @@ def test_tool_names_are_read_from_any_form(given: Any, name: str) -> None:
     ("token", "text"),
     [
         (["a", {"type": "text", "text": "b"}, {"type": "image"}, {"text": None}, 7], "ab"),
+        (TextAccessor("ab"), "ab"),
         ([], ""),
         ({"text": "a"}, ""),
         (None, ""),
@@ -41,3 +43,19 @@ def test_tool_names_are_read_from_any_form(given: Any, name: str) -> None:
 )
 def test_the_text_of_a_token_is_read_from_its_blocks(token: Any, text: str) -> None:
     assert text_of_token(token) == text
+    assert type(text_of_token(token)) is str
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        ({"event": "content-block-delta", "delta": {"type": "text-delta", "text": "ab"}}, "ab"),
+        ({"event": "content-block-delta", "delta": {"type": "reasoning-delta", "reasoning": "ab"}}, ""),
+        ({"event": "content-block-delta", "delta": {"type": "text-delta", "text": None}}, ""),
+        ({"event": "content-block-delta", "delta": "ab"}, ""),
+        ({"event": "message-start", "text": "ab"}, ""),
+        (None, ""),
+    ],
+)
+def test_the_text_of_a_protocol_event_is_its_text_delta(event: Any, text: str) -> None:
+    assert text_of_stream_event(event) == text

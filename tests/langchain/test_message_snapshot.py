@@ -68,7 +68,7 @@ def test_artifacts_are_kept_for_every_message_class():
     [
         (HumanMessage, "human"),
         (AIMessageChunk, "AIMessageChunk"),
-        (ChatMessage, "chat"),
+        (ChatMessage, ""),
         (MessageWithOwnRole, ""),
         (str, None),
     ],

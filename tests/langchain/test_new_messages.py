@@ -12,10 +12,11 @@ from langchain_core.prompt_values import ChatPromptValue, StringPromptValue
 from langgraph.types import Command, Overwrite
 from pydantic import BaseModel
 
+from gati.langchain.bounded_set import BoundedSet
 from gati.langchain.message_snapshot import snapshot_message
 from gati.langchain.new_messages import (
     MAX_IMPORTED_MESSAGES,
-    BoundedSet,
+    all_messages_of_input,
     as_message_list,
     new_messages_of_call,
     new_messages_of_input,
@@ -115,9 +116,10 @@ def test_an_imported_history_is_bounded():
 
 
 def test_a_root_input_adds_messages_after_the_last_answer_or_all_messages():
-    assert words(new_messages_of_input([HELLO, HI, ASK], whole=False)) == ["144?"]
-    assert words(new_messages_of_input([HELLO, HI, ASK], whole=True)) == ["Hello", "Hi!", "144?"]
-    assert new_messages_of_input([("user", "x"), ("assistant", "y"), ("user", "z")], whole=False) == [["user", "z"]]
+    assert words(new_messages_of_input([HELLO, HI, ASK], BoundedSet(9))) == ["144?"]
+    assert words(all_messages_of_input([HELLO, HI, ASK], BoundedSet(9))) == ["Hello", "Hi!", "144?"]
+    given = [("user", "x"), ("assistant", "y"), ("user", "z")]
+    assert new_messages_of_input(given, BoundedSet(9)) == [["user", "z"]]
 
 
 def test_a_root_output_adds_messages_after_the_last_user_message():
@@ -146,7 +148,7 @@ def test_a_node_output_skips_messages_that_a_model_or_tool_run_recorded():
     seen.add("a1")
     seen.add("c1")
     messages = [
-        ASK,
+        HumanMessage("144?", id="from the checkpoint"),
         HI,
         ToolMessage("12", tool_call_id="c1"),
         ToolMessage("no", tool_call_id="c2"),
@@ -167,7 +169,7 @@ def test_every_kind_of_state_is_copied_with_its_new_messages_only():
 
     history = [HELLO, HI, ASK]
     for value in ({"messages": history, "count": 3}, Model(messages=history), Data(history)):
-        copied = snapshot_state(value, new_messages_of_input, False)
+        copied = snapshot_state(value, new_messages_of_input, BoundedSet(9))
         assert copied["count"] == 3
         assert words(copied["messages"]) == ["144?"]
 

@@ -22,7 +22,7 @@ from gati.langchain.callback import handler
 from gati.langchain.current import current
 from gati.langchain.recorder import ROOT, Recorder
 from gati.testing import ScriptedChatModel
-from gati.trace.records import Custom, ErrorInfo, FirstToken, ModelCall, RunEnded, RunFailed, RunStarted
+from gati.trace.records import Custom, ErrorInfo, FirstToken, HistoryRead, ModelCall, RunEnded, RunFailed, RunStarted
 
 PROMPT = ChatPromptTemplate([("system", "Be kind."), ("human", "{text}")])
 WATCHED: Any = {"callbacks": [handler]}
@@ -292,4 +292,5 @@ def test_the_whole_history_is_recorded_at_the_start_of_a_named_conversation(
     recorder = Recorder(records.append, default)
     for number in range(1, 4):
         make_root(metadata)(recorder, number)
-    assert [len(record.inputs["messages"]) for record in records] == recorded
+    assert [len(record.inputs["messages"]) for record in records if isinstance(record, RunStarted)] == recorded
+    assert sum(isinstance(record, HistoryRead) for record in records) == (0 if recorded[0] == 3 else 3)

@@ -6,11 +6,13 @@ valid and bounded.
 
 from __future__ import annotations
 
+import base64
 import collections
 import contextlib
 import copy
 import dataclasses
 import enum
+import hashlib
 import json
 import math
 import sys
@@ -35,10 +37,11 @@ from pydantic import BaseModel, ConfigDict
 
 from gati import observe
 from gati.exporters.sanitize import bounded_json
-from gati.langchain.message_snapshot import snapshot_message
-from gati.langchain.snapshot import BUDGET, DEPTH, take_snapshot
+from gati.langchain.message_snapshot import snapshot_message, snapshot_tool_message
+from gati.langchain.snapshot import BUDGET, DEPTH, error_info, take_snapshot
 from gati.testing import ScriptedChatModel
-from gati.trace.records import Message
+from gati.trace.deferred_media import describe_all
+from gati.trace.records import Message, ObjectName
 from tests.servers import LocalServer
 
 # -- unusual objects ------------------------------------------------------------------------------
@@ -190,7 +193,7 @@ def values(value: Any) -> Iterator[Any]:
             yield from values(item)
 
 
-PLAIN_TYPES = {str, int, float, bool, type(None), bytes, dict, list, tuple, Message}
+PLAIN_TYPES = {str, ObjectName, int, float, bool, type(None), bytes, dict, list, tuple, Message}
 
 
 def depth_of(value: Any) -> int:
@@ -357,12 +360,57 @@ def test_a_huge_container_is_truncated_and_marked(huge: Any):
     assert any("more" in text and "…" in text for text in map(str, found)) or any(text == "…" for text in found)
 
 
-def test_a_long_text_is_shared_and_not_copied():
-    text, raw = "x" * 5_000_000, b"x" * 5_000_000
+def test_a_text_within_the_limit_is_shared_and_not_copied():
+    text, raw = "x" * 60_000, b"x" * 60_000
     frozen = take_snapshot({"a": [text], "b": raw})
     assert frozen["a"][0] is text
     assert frozen["b"] is raw
     assert snapshot_message(HumanMessage(text)).content is text
+
+
+LONG = "a word " * 100_000
+WAYS: dict[str, Callable[[str], Any]] = {
+    "a text": lambda text: take_snapshot(text),
+    "a small dict": lambda text: take_snapshot({"a": text}),
+    "a small list": lambda text: take_snapshot({"a": [text, 1]}),
+    "a large dict": lambda text: take_snapshot({**{str(n): n for n in range(100)}, "a": text}),
+    "a deep value": lambda text: take_snapshot({"a": [{"b": ({"c": text},)}]}),
+    "a subclass": lambda text: take_snapshot([type("Text", (str,), {})(text)]),
+    "a message": lambda text: snapshot_message(HumanMessage(text)),
+    "an answer": lambda text: snapshot_message(AIMessage(text), result=True),
+    "blocks": lambda text: snapshot_message(HumanMessage([{"type": "text", "text": text}])),
+    "a tool's result": lambda text: snapshot_tool_message(ToolMessage(text, tool_call_id="c", artifact={"a": [text]})),
+    "arguments": lambda text: snapshot_message(
+        AIMessage("", tool_calls=[{"name": "t", "id": "c", "args": {"a": text}}])
+    ),
+    "metadata": lambda text: snapshot_message(AIMessage("", response_metadata={"a": text}), result=True),
+    "an error": lambda text: error_info(ValueError(text)),
+    "many texts": lambda text: take_snapshot([text] * 1_000),
+    "many texts within the limit": lambda text: take_snapshot([text[:60_000]] * 1_000),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_long_text_is_cut_when_it_is_taken(way: str):
+    frozen = WAYS[way](LONG)
+    assert "shortened by gati" in str(frozen)
+    assert len(str(frozen)) < 5 * 64 * 1024 + 300_000
+
+
+def test_large_media_are_referenced_until_they_are_hashed():
+    raw = bytes(range(256)) * 1000
+    coded = base64.b64encode(raw).decode()
+    blocks = [{"type": "image", "base64": coded}, {"image_url": {"url": f"data:image/png;base64,{coded}"}}, raw]
+    frozen = take_snapshot(blocks)
+    describe_all()
+    sha256 = hashlib.sha256(raw).hexdigest()
+    assert [frozen[0]["base64"]["sha256"], frozen[1]["image_url"]["url"]["sha256"], frozen[2]["sha256"]] == [sha256] * 3
+
+
+def test_a_long_id_keeps_its_difference():
+    one, other = (take_snapshot({"thread_id": "x" * 1_000_000 + end})["thread_id"] for end in "12")
+    assert one != other
+    assert len(one) == len(other) == 255
 
 
 @given(st.sampled_from([*ToolMessage.model_fields, "tool_calls", "invalid_tool_calls"]), ANYTHING)
@@ -389,6 +437,7 @@ def watched(greenflash: LocalServer) -> Iterator[LocalServer]:
         product_id=PRODUCT,
         max_field_bytes=LIMIT,
         batch_size=50,
+        conversation_id="zoo",
     )
     before = dict(observe.stats().faults)  # other tests of this process cause some
     yield greenflash

@@ -24,7 +24,7 @@ def memory(captured: Captured) -> list[tuple[str, bool, dict[str, Any], dict[str
 
 def test_reads_and_writes_are_recorded_with_their_results() -> None:
     store = observe.wrap_store(InMemoryStore())
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         store.put(("users", "ada"), "likes", {"bike": "red"})
         found = store.get(("users", "ada"), "likes")
         store.search(("users",))
@@ -52,7 +52,7 @@ def test_async_operations_are_recorded() -> None:
         await store.aput(("a",), "k", {"v": 1})
         await store.aget(("a",), "k")
 
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         asyncio.run(program())
     assert [name for name, *_ in memory(captured)] == ["store.put", "store.get"]
 
@@ -66,7 +66,7 @@ def test_store_operations_are_children_of_the_graph_node() -> None:
     graph.add_node("remember", remember)
     graph.add_edge(START, "remember")
     app = graph.compile(store=observe.wrap_store(InMemoryStore()))
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         app.invoke({"messages": [("user", "I like red bikes.")]})
     turn = captured.turns[0]
     node = next(event for event in turn.events if event.name == "remember")
@@ -90,7 +90,7 @@ def test_the_embeddings_wrapper_delegates_other_attributes() -> None:
 
     inner = DeterministicFakeEmbedding(size=3)
     watched: Any = observe.wrap_embeddings(inner)
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         assert asyncio.run(watched.aembed_query("a")) == inner.embed_query("a")
     (event,) = [event for turn in captured.turns for event in turn.events if isinstance(event, EmbeddingEvent)]
     assert (event.input, event.output) == ({"text": "a"}, {"vectors": 1, "dimensions": 3})
@@ -100,7 +100,7 @@ def test_the_embeddings_wrapper_delegates_other_attributes() -> None:
 
 def test_an_operation_without_a_key_is_recorded_by_name() -> None:
     store = observe.wrap_store(InMemoryStore())
-    with capture() as captured:
+    with capture(conversation_id="c") as captured:
         store.put(("a",), "k", {"v": 1})
         assert store.list_namespaces() == [("a",)]
     name, write, given, _ = memory(captured)[-1]

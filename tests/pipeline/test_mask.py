@@ -36,6 +36,7 @@ from gati.events import (
 )
 from gati.exporters.events_encoder import EventsEncoder
 from gati.exporters.greenflash.encoder import GreenflashEncoder
+from gati.limits import cut_text
 from gati.pipeline import internal_errors
 from gati.pipeline.mask import MARKER, Masking
 from gati.settings import Mask, load
@@ -367,3 +368,16 @@ def test_every_field_of_an_event_is_in_the_contract() -> None:
     classes = [kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, Event)]
     assert {item.name for kind in classes for item in fields(kind)} - contract.EVENT_FIELDS.keys() == set()
     assert {kind.kind for kind in classes} == set(contract.MESSAGE_TYPE_OF_EVENT)
+
+
+def test_the_mask_sees_a_shortened_text_without_its_marker() -> None:
+    seen = []
+
+    def mask(text: str, path: str, kind: str) -> str:
+        seen.append(text)
+        return "***"
+
+    turn = example_turn()
+    turn.messages[0].text = cut_text("my secret " * 1000, 100, whole_hash=True)
+    assert masked(turn, mask).messages[0].text == "***… [shortened by gati, 10000 bytes in all]"
+    assert not any("gati" in text for text in seen)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.pipeline.outbox import Outbox
 from gati.pipeline.request_queue import Limits, batch_requests
+from gati.pipeline.retry import Policy, RateBudget
 from gati.pipeline.spool import Spool
 from gati.pipeline.stats import DeliveryCounters
 from tests.pipeline.kit import DOWN, FakeExporter, record_turn, running, spool_files, wait_until
@@ -223,6 +225,63 @@ def test_one_bad_message_among_many_is_isolated_by_splitting(tmp_path: Path) -> 
         assert (result.delivered, result.rejected) == (49, 1)
     assert exporter.texts["c"] == [str(n) for n in range(50) if n != 27]
     assert exporter.attempts < 15
+
+
+def without_first(request: Request) -> Outcome:
+    """Accept the first message of a request only; accept a single one never."""
+    messages = request.body["messages"]
+    rest = messages[1:] or messages
+    body, omissions = {"messages": rest}, request.omissions + 1
+    return Outcome(Verdict.PARTIAL, "omitted", rest=replace(request, body=body, items=len(rest), omissions=omissions))
+
+
+def test_messages_that_an_answer_omits_are_sent_again_and_set_aside_after_three_times(tmp_path: Path) -> None:
+    exporter = Together()
+    exporter.answer = without_first
+    with running(tmp_path, exporter, flush_interval=3600) as pipeline:
+        for n in range(5):
+            record_turn(pipeline, "c", str(n))
+        result = pipeline.flush(20.0)
+        assert (result.delivered, result.rejected, exporter.attempts) == (3, 2, 3)
+        assert pipeline.stats().balanced
+        exporter.answer = lambda request: DELIVERED
+        record_turn(pipeline, "c", "later")
+        assert pipeline.flush(20.0).delivered == 1
+    (kept,) = tmp_path.glob("*/rejected/*.json")
+    assert json.loads(kept.read_text())["request"]["body"] == {"messages": [{"content": "3"}, {"content": "4"}]}
+
+
+def test_omitted_messages_survive_the_process(tmp_path: Path) -> None:
+    exporter = Together()
+    exporter.answers.append(DOWN)
+    exporter.answer = lambda request: without_first(request) if request.omissions == 0 else DOWN
+    with running(tmp_path, exporter, patience=0, flush_interval=3600) as pipeline:
+        for n in range(3):
+            record_turn(pipeline, "c", str(n))
+        while not pipeline.stats().delivered:
+            pipeline.flush(0.1)
+    exporter = Together()
+    with running(tmp_path, exporter) as pipeline:
+        assert pipeline.flush(20.0).delivered == 2
+    assert exporter.texts["c"] == ["1", "2"]
+
+
+def test_a_delay_set_by_the_server_holds_while_other_requests_succeed() -> None:
+    budget = RateBudget()
+    outbox, other = (
+        Outbox(FakeExporter(), DeliveryCounters(), None, Limits(), Policy(), budget=budget) for _ in range(2)
+    )
+    for each in (outbox, other):
+        each.accept([Request(f"c{n}", {"messages": []}, 1, f"t{n}") for n in range(4)])
+        each.open()
+    limited, successful = outbox.next(0), outbox.next(0)
+    assert limited is not None
+    assert successful is not None
+    outbox.settle(limited, Outcome(Verdict.RETRY, "429", retry_after=300.0))
+    outbox.settle(successful, DELIVERED)
+    outbox.retry_now()
+    assert outbox.next(0) is None
+    assert other.next(0) is None  # it shares the budget
 
 
 def test_a_split_that_loses_messages_is_counted(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from gati.exporters.base import Outcome, Verdict
-from gati.pipeline.retry import CircuitBreaker, Policy
+from gati.pipeline.retry import CircuitBreaker, Policy, RateBudget
 
 RETRY = Outcome(Verdict.RETRY, "503")
 PAUSE = Outcome(Verdict.PAUSE, "401")
@@ -88,16 +88,33 @@ def test_our_own_delay_can_be_skipped_and_follows_the_servers() -> None:
     breaker.record_failure(Outcome(Verdict.RETRY, "429", 20.0), 100.0)
     breaker.record_failure(RETRY, 200.0)  # that time is over: from now on the delays are gati_threads
     assert 200.0 <= breaker.blocked_until <= 200.5
-    assert not breaker.server_set_delay
     breaker.retry_now()
-    assert breaker.blocked_until == 0
+    assert breaker.blocked_until < 200.0
 
 
-def test_a_success_resets_everything() -> None:
+def test_a_success_resets_everything_but_the_servers_delay() -> None:
     breaker = CircuitBreaker()
     breaker.record_failure(Outcome(Verdict.RETRY, "429", 20.0), 100.0)
+    breaker.record_failure(PAUSE, 100.0)
     breaker.record_success()
-    assert breaker == CircuitBreaker()
+    assert (breaker.failures, breaker.retry_at, breaker.paused) == (0, 0.0, "")
+    assert breaker.blocked_until >= 120.0
+
+
+def test_a_success_may_ask_for_a_delay() -> None:
+    breaker = CircuitBreaker()
+    breaker.record_retry_after(Outcome(Verdict.OK, retry_after=20.0), 100.0)
+    assert breaker.healthy
+    assert breaker.blocked_until >= 120.0
+
+
+def test_outboxes_that_share_a_budget_wait_together() -> None:
+    budget = RateBudget()
+    first, second = CircuitBreaker(budget=budget), CircuitBreaker(budget=budget)
+    first.record_failure(Outcome(Verdict.RETRY, "429", 20.0), 100.0)
+    second.record_success()
+    assert second.blocked_until == first.blocked_until >= 120.0
+    assert second.healthy
 
 
 def test_a_pause_needs_no_reason() -> None:
@@ -119,9 +136,6 @@ def test_a_longer_delay_set_by_the_server_is_kept() -> None:
     assert breaker.blocked_until == blocked_until
     breaker.record_failure(Outcome(Verdict.RETRY, "429", 0.0), 500.0)
     assert breaker.blocked_until == 500.0
-    assert breaker.server_set_delay
-    breaker.record_failure(RETRY, 500.0)  # the server's delay ends at this moment
-    assert not breaker.server_set_delay
 
 
 def test_a_delay_set_by_the_server_is_jittered() -> None:
@@ -131,12 +145,11 @@ def test_a_delay_set_by_the_server_is_jittered() -> None:
     assert len(set(delays)) > 100
 
 
-def test_a_refused_key_replaces_a_delay_set_by_the_server() -> None:
+@pytest.mark.parametrize(("asked", "blocked"), [(20.0, 130.0), (120.0, 220.0)])
+def test_a_refused_key_waits_for_the_longer_of_both_delays(asked: float, blocked: float) -> None:
     breaker = CircuitBreaker()
-    breaker.record_failure(Outcome(Verdict.RETRY, "429", 20.0), 100.0)
-    breaker.record_failure(PAUSE, 100.0)
-    assert not breaker.server_set_delay
-    assert breaker.blocked_until == 130.0
+    breaker.record_failure(PAUSE._replace(retry_after=asked), 100.0)
+    assert blocked <= breaker.blocked_until <= blocked + 1.0
     assert not breaker.healthy
 
 

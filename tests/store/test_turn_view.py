@@ -74,3 +74,24 @@ def test_values_are_formatted_for_people() -> None:
     assert turn_view.pretty_value({"a": 1}) == '{\n  "a": 1\n}'
     picture = {"mime": "image/png", "bytes": 12345, "sha256": "abcdef0123456789"}
     assert turn_view.pretty_value(picture) == "[image/png, 12,345 bytes, sha256 abcdef012345]"
+
+
+def chain(depth: int) -> list[StoredMessage]:
+    return stored(*(step(f"n{n}", "task", f"n{n - 1}", n) for n in range(depth)))
+
+
+def test_steps_of_any_depth_can_be_walked_and_outlined() -> None:
+    (found,) = turn_view.arrange_turns(chain(3000))
+    assert [step.depth for step in found.all_steps] == list(range(3000))
+    assert found.time_range[1] - found.time_range[0] == 2_999_000
+    rows = found.outline
+    assert max(step.shown_depth for step in found.all_steps) == turn_view.DEEPEST_SHOWN
+    assert sum(row.opens for row in rows) == sum(row.closes for row in rows) == turn_view.DEEPEST_SHOWN
+
+
+def test_an_outline_opens_and_closes_a_list_for_each_level() -> None:
+    parents = {"a": "q", "b": "a", "c": "b", "d": "a", "e": "q"}
+    steps = [step(key, "task", parent, n) for n, (key, parent) in enumerate(parents.items(), 1)]
+    (found,) = turn_view.arrange_turns(stored(said("q", "x"), *steps))
+    rows = [(row.step.message.key, row.opens, row.closes) for row in found.outline]
+    assert rows == [("a", True, 0), ("b", True, 0), ("c", False, 1), ("d", False, 1), ("e", False, 0)]

@@ -65,6 +65,7 @@ def page(browser: Any, studio: LocalServer) -> Iterator[Any]:
         "request", lambda request: trouble.append(request.url) if not request.url.startswith(studio.address) else None
     )
     opened.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
+    opened.goto(f"/?token={studio.api_key}")
     yield opened
     context.close()
     assert trouble == []
@@ -219,7 +220,7 @@ def test_axe_finds_no_accessibility_problem_on_any_page(page: Any, studio: Local
 def test_pages_work_without_javascript(browser: Any, studio: LocalServer) -> None:
     context = browser.new_context(base_url=studio.address, java_script_enabled=False)
     page = context.new_page()
-    page.goto("/")
+    page.goto(f"/?token={studio.api_key}")
     page.get_by_role("searchbox").fill("calculator")
     page.get_by_role("button", name="Search").click()
     page.get_by_role("link", name="square root").click()

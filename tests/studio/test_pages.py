@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time as clock
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,9 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from gati.store import export, queries
+from gati.store import export, queries, turn_view
 from gati.store.store import Store
-from gati.studio.server import create_studio_app
+from tests.servers import studio_client
 from tests.store.bodies import body, said, step, turn
 
 EVIL = "<script>document.title='owned'</script><img src=x onerror=alert(1)>\"'>{{7*7}}"
@@ -28,7 +30,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def pages(store: Store) -> TestClient:
-    return TestClient(create_studio_app(store), base_url="http://127.0.0.1")
+    return studio_client(store)
 
 
 def page_of(pages: TestClient, store: Store, conversation: str) -> httpx.Response:
@@ -40,6 +42,14 @@ def page_of(pages: TestClient, store: Store, conversation: str) -> httpx.Respons
 def test_the_page_of_an_empty_store_says_how_to_start(pages: TestClient) -> None:
     assert "gati demo" in pages.get("/").text
     assert pages.get("/prompts").status_code == pages.get("/overview").status_code == 200
+
+
+def test_the_list_marks_conversations_that_the_program_gave_no_id(pages: TestClient, store: Store) -> None:
+    store.ingest(body("c-1", said("r-1:user", "Hello")))
+    assert "no conversation id" not in pages.get("/").text
+    store.ingest(body("r-2", said("r-2:user", "Hello")))
+    store.ingest(body("r-3", step("r-3", "llm", None, 1)))
+    assert pages.get("/").text.count("no conversation id") == 2
 
 
 def test_every_text_on_every_page_is_escaped(pages: TestClient, store: Store) -> None:
@@ -245,3 +255,50 @@ def test_only_matching_conversations_are_exported(store: Store) -> None:
     store.ingest(body("d", said("q", "hello"), user="ada"))
     lines: list[Any] = [json.loads(line) for line in saved(store, queries.Filter(user="ada"))]
     assert [line["externalConversationId"] for line in lines] == ["d"]
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/Los_Angeles", "UTC"])
+@pytest.mark.parametrize(
+    "time",
+    [
+        "9999-12-31T23:59:59Z", "9999-12-31T23:59:59.999999-14:00", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00",
+        "1969-12-31T23:59:59Z", "1582-10-15T00:00:00Z",
+    ],
+)  # fmt: skip
+def test_pages_survive_any_time_that_the_api_accepts(
+    pages: TestClient, store: Store, time: str, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    getattr(clock, "tzset", lambda: None)()
+    try:
+        messages = [said("q", "hi") | {"createdAt": time}, step("m", "llm", "q", 1) | {"createdAt": time}]
+        assert pages.post("/api/v1/messages", json=body("odd", *messages)).status_code == 201
+        store.ingest(body("good", said("q", "well")))
+        assert page_of(pages, store, "odd").status_code == 200
+        for address in (
+            "/",
+            "/prompts",
+            "/overview?period=1y",
+            "/api/v1/interactions",
+            "/?since=9999-12-31",
+            "/?until=0001-01-01",
+        ):
+            assert pages.get(address).status_code == 200, address
+        for line in saved(store):
+            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", json.loads(line)["firstAt"])
+    finally:
+        monkeypatch.undo()
+        getattr(clock, "tzset", lambda: None)()
+
+
+def test_a_thousand_nested_steps_are_shown_and_exported(pages: TestClient, store: Store) -> None:
+    steps = [step(f"n{n}", "task", f"n{n - 1}" if n else "q", n) for n in range(1000)]
+    store.ingest(body("c", said("q", "x"), *steps))
+    text = page_of(pages, store, "c").text
+    assert text.count('<details class="step"') == 1000
+    assert text.count("<ul") == text.count("</ul>") == turn_view.DEEPEST_SHOWN + 1
+    assert text.count("<li>") == text.count("</li>")
+    assert "level 1000" in text
+    summary = queries.find_conversation(store, "c")
+    assert summary is not None
+    assert export.export_markdown(store, summary).count("- `task`") == 1000

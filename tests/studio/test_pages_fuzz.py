@@ -9,13 +9,12 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from starlette.testclient import TestClient
 
 from gati import push_requests
 from gati.store import export, queries
 from gati.store.store import Store
 from gati.studio.api import validation
-from gati.studio.server import create_studio_app
+from tests.servers import studio_client
 from tests.store.bodies import at
 
 TYPES = validation.request_schemas()["messages"]["properties"]["messages"]["items"]["properties"]["messageType"]["enum"]
@@ -59,7 +58,7 @@ BODIES = st.fixed_dictionaries(
 def test_any_stored_message_can_be_shown_exported_and_pushed(bodies: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store.db")
-        pages = TestClient(create_studio_app(store), base_url="http://127.0.0.1")
+        pages = studio_client(store)
         for body in bodies:
             assert validation.find_error("messages", body) is None
             answer = pages.post("/api/v1/messages", json=body)

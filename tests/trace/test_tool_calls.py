@@ -125,6 +125,7 @@ def test_fabricated_tool_messages_are_not_decisions():
 def test_a_result_in_the_next_input_is_a_decision():
     state = ConversationState()
     state.waiting = {"c1": WaitingCall(request("browse", "c1"), "model-run")}
-    root = run("chain", inputs={"messages": [answered("c1", "the page")]})
-    ((message, requested),) = ledger_of(root, state=state).decisions()
+    ledger = ledger_of(state=state)
+    ledger.add_input({"messages": [answered("c1", "the page")]})
+    ((message, requested),) = ledger.decisions()
     assert (message.content, requested) == ("the page", request("browse", "c1"))

@@ -1,6 +1,6 @@
 """Private names of the Greenflash SDK and of httpx, each read with a fallback.
 
-All but the loggers serve to copy the settings of a client passed to `init`. If one is missing, gati keeps delivering
+Most serve to copy the settings of a client passed to `init`. If one is missing, gati keeps delivering
 and loses only the feature named in its docstring.
 """
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
 LOGGERS = ("greenflash._base_client", "greenflash._response")
 """Loggers of the SDK. Lost without them: the suppression of records about gati's own requests at DEBUG."""
@@ -52,6 +53,19 @@ def transport(http: Any) -> Any:
 def mounts(http: Any) -> dict[str, Any]:
     """Return the transports of an httpx client by URL pattern. Lost without it: all but proxies set by environment."""
     return {pattern.pattern: mounted for pattern, mounted in (getattr(http, "_mounts", None) or {}).items()}
+
+
+def wrap_network_backend(transport: Any, wrap: Callable[[Any], Any]) -> bool:
+    """Replace the network backend of an httpx transport by `wrap(backend)`, before its first request.
+
+    Returns False if it has none. Lost without it: nothing, but each request then needs a thread of its own.
+    """
+    pool: Any = getattr(transport, "_pool", None)
+    backend = getattr(pool, "_network_backend", None)
+    if backend is None:
+        return False
+    pool._network_backend = wrap(backend)
+    return True
 
 
 def transport_settings(transport: Any) -> TransportSettings:

@@ -1,7 +1,7 @@
 """Address, credentials and HTTP client for Greenflash, from options or copied from a user's client.
 
-gati always creates its own HTTP client: it follows no redirects, uses gati's timeouts, and keeps working when the
-user closes theirs.
+gati always creates its own HTTP client: it follows no redirects, bounds time and size of each response (see
+`bounded_client`), and keeps working when the user closes theirs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gati.exporters.greenflash import _compat
+from gati.settings import hide_credentials
 
 if TYPE_CHECKING:
     import httpx
@@ -35,7 +36,7 @@ class Access(NamedTuple):
     user_client: Any = None
 
     def __repr__(self) -> str:
-        return f"Access({self.base_url!r})"  # the other fields may contain secrets
+        return f"Access({hide_credentials(self.base_url)!r})"  # the other fields may contain secrets
 
     @property
     def account(self) -> str:
@@ -76,6 +77,8 @@ def make_http_client(access: Access, timeout: float, connections: int) -> httpx.
     """Create an HTTP client with the proxies, certificates, transport, headers and auth of the user's client."""
     import httpx  # late: a dependency of the SDK
 
+    from gati.exporters.bounded_client import BoundedClient
+
     options: dict[str, Any] = {
         "timeout": httpx.Timeout(timeout, connect=min(5.0, timeout)),
         "limits": httpx.Limits(max_connections=connections + 1, max_keepalive_connections=connections),
@@ -84,7 +87,7 @@ def make_http_client(access: Access, timeout: float, connections: int) -> httpx.
     user_http = _compat.inner_http_client(access.user_client)
     if isinstance(user_http, (httpx.Client, httpx.AsyncClient)):
         options |= _inherited_options(user_http, options["limits"])
-    return httpx.Client(**options)
+    return BoundedClient(total_timeout=timeout, **options)
 
 
 def _inherited_options(user_http: Any, limits: httpx.Limits) -> dict[str, Any]:

@@ -8,7 +8,8 @@ with the raw response and `extra_body` 0.3 and 0.5 ms.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from gati.events import Item
     from gati.exporters.greenflash.encoder import GreenflashEncoder
     from gati.settings import Settings
+
+_ACCEPTED = frozenset({"created", "deduplicated"})
+"""Statuses of accepted messages."""
 
 _MIN_MESSAGE_BYTES = 2000
 """A single message that the server finds too large is truncated down to this size before it is rejected."""
@@ -90,24 +94,25 @@ class GreenflashExporter:
         from gati.exporters.greenflash.encoder import shorten_message  # late, as above
 
         body = request.body
-        outcome, status, answer = self._attempt(request.endpoint, body, request.items)
+        outcome, status, answer = self._attempt(request)
         if request.endpoint != "messages":
             return outcome
         for all_links in (False, True):
             linked = any("parentExternalMessageId" in message for message in body["messages"])
-            if not linked or not http_outcome.rejects_parent_link(status, answer):
+            if outcome.retry_after or not linked or not http_outcome.rejects_parent_link(status, answer):
                 break
             body = without_parent_links(body, http_outcome.error_message(answer), all_links)
-            outcome, status, answer = self._attempt(request.endpoint, body, request.items)
+            outcome, status, answer = self._attempt(replace(request, body=body))
         size = len(orjson.dumps(body)) if request.items == 1 else 0
-        while size > _MIN_MESSAGE_BYTES and http_outcome.rejects_size(status, answer):
+        while size > _MIN_MESSAGE_BYTES and not outcome.retry_after and http_outcome.rejects_size(status, answer):
             size //= 4
             body = {**body, "messages": [shorten_message(body["messages"][0], size)]}
-            outcome, status, answer = self._attempt(request.endpoint, body, request.items)
+            outcome, status, answer = self._attempt(replace(request, body=body))
         return outcome
 
-    def _attempt(self, endpoint: str, body: dict[str, Any], items: int) -> tuple[Outcome, int, bytes]:
+    def _attempt(self, request: Request) -> tuple[Outcome, int, bytes]:
         """Make one call. Return its outcome, and the response's status and body (0 and b"" without a response)."""
+        items = request.items
         try:
             import greenflash  # late: loaded by the sender instead of at the program's start
 
@@ -117,7 +122,7 @@ class GreenflashExporter:
         if client is None:
             return Outcome(Verdict.RETRY, "the exporter is closed"), 0, b""
         try:
-            response = _call(client, endpoint, body)
+            response = _call(client, request.endpoint, request.body)
         except greenflash.APIStatusError as error:
             answer, status = error.response.content, error.status_code
             return http_outcome.from_status(status, error.response.headers, answer, items), status, answer
@@ -127,9 +132,7 @@ class GreenflashExporter:
             verdict = Verdict.SPLIT if items > 1 else Verdict.REJECT
             return Outcome(verdict, f"the SDK refuses it: {type(error).__name__}"), 0, b""
         answer, status = response.content, response.status_code
-        if _is_success(endpoint, body, answer):
-            return DELIVERED, status, answer
-        return Outcome(Verdict.RETRY, f"HTTP {status} without the API's answer"), status, answer
+        return _outcome_of_success(request, status, response.headers, answer), status, answer
 
     def _sdk_client(self) -> Greenflash | None:
         return self._client.get()
@@ -169,16 +172,49 @@ def _call(client: Greenflash, endpoint: str, body: dict[str, Any]) -> Any:
     return raw.http_response
 
 
-def _is_success(endpoint: str, body: dict[str, Any], answer: bytes) -> bool:
-    """Return True for a JSON object with a conversation id and `success` not false.
+def _outcome_of_success(request: Request, status: int, headers: Mapping[str, str], answer: bytes) -> Outcome:
+    """Return the outcome of a 2xx response: delivered, partly delivered, or not an answer of the API."""
+    retry_after = http_outcome.retry_after(headers)
+    response = http_outcome.json_object(answer)
+    if response is None or not _is_success(request, response):
+        return Outcome(Verdict.RETRY, f"HTTP {status} without the API's answer", retry_after)
+    missing = _unaccepted(request, response) if request.endpoint == "messages" else []
+    if not missing:
+        return DELIVERED if retry_after is None else DELIVERED._replace(retry_after=retry_after)
+    body = {**request.body, "messages": missing}
+    rest = replace(request, body=body, items=len(missing), omissions=request.omissions + 1)
+    return Outcome(Verdict.PARTIAL, f"HTTP {status} without these messages in the answer", retry_after, rest)
+
+
+def _is_success(request: Request, response: dict[str, Any]) -> bool:
+    """Return True for an answer with a conversation id and `success` not false.
 
     The response to a request that sampling discards is undocumented, so there the id may be missing.
     """
-    response = http_outcome.json_object(answer)
-    if response is None or response.get("success") is False:
+    if response.get("success") is False:
         return False
-    sampled = body.get("sample_rate", 1) < 1 and not body.get("force_sample")
-    return endpoint != "messages" or bool(response.get("conversationId")) or sampled
+    sampled = request.body.get("sample_rate", 1) < 1 and not request.body.get("force_sample")
+    return request.endpoint != "messages" or bool(response.get("conversationId")) or sampled
+
+
+def _unaccepted(request: Request, response: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the messages of a request that the response does not list as accepted.
+
+    A response without any external id says nothing about single messages: then all of them are accepted, unless it
+    lists one with a status that is not known.
+    """
+    listed = response.get("messages")
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    ids = {id_: _is_accepted(entry) for entry in entries if isinstance(id_ := entry.get("externalMessageId"), str)}
+    messages: list[dict[str, Any]] = request.body["messages"]
+    if not ids:
+        return [] if all(map(_is_accepted, entries)) else messages
+    return [message for message in messages if not ids.get(message["externalMessageId"])]
+
+
+def _is_accepted(entry: dict[str, Any]) -> bool:
+    status = entry.get("status")
+    return status is None or (isinstance(status, str) and status in _ACCEPTED)
 
 
 def without_parent_links(body: dict[str, Any], error: str, all_links: bool) -> dict[str, Any]:

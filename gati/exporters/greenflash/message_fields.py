@@ -93,6 +93,8 @@ def _llm_fields(event: events.LLMCallEvent, manual: bool, answered: bool) -> tup
     comment = event.completion if event.tool_requests else ""
     if event.completion and not comment and not (event.is_answer and answered):
         output["text"] = event.completion
+    if event.candidates:
+        output["candidates"] = event.candidates
     if event.decision:
         output["decision"] = event.decision
     new: dict[str, Any] = {"messages": event.new_messages} if event.new_messages else {}
@@ -124,6 +126,8 @@ def _llm_properties(event: events.LLMCallEvent) -> dict[str, Any]:
         properties["internal"] = True
     if event.tools:
         properties["tools"] = event.tools
+    if event.attachments:
+        properties["attachments"] = event.attachments
     if event.parameters:
         properties["parameters"] = event.parameters
     usage = event.usage

@@ -40,12 +40,19 @@ class Api:
         store: Stores the data.
         api_keys: Accepted API keys; None accepts any request.
         on_request: Called with each authorized request.
+        secured: A middleware requires a key; this is only described.
     """
 
     def __init__(
-        self, store: Store, api_keys: Collection[str] | None = None, on_request: RequestObserver | None = None
+        self,
+        store: Store,
+        api_keys: Collection[str] | None = None,
+        on_request: RequestObserver | None = None,
+        *,
+        secured: bool = False,
     ) -> None:
         self.store, self.api_keys, self.on_request = store, api_keys, on_request
+        self._needs_key = secured or api_keys is not None
 
     def routes(self) -> list[Route]:
         """Return the routes of all endpoints."""
@@ -126,7 +133,7 @@ class Api:
             return JSONResponse({"detail": str(error)}, 500)
 
     async def _get_openapi(self, _: Request) -> JSONResponse:
-        return JSONResponse(openapi.build_openapi(keys=self.api_keys is not None))
+        return JSONResponse(openapi.build_openapi(keys=self._needs_key))
 
     def _read_valid_body(self, request: Request, endpoint: str) -> dict[str, Any]:
         body = self._read_body(request, endpoint)

@@ -6,10 +6,12 @@ name in `KINDS` and the arguments of a fault: ``{"kind": "rate_limited", "retry_
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
+import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, Literal
@@ -31,6 +33,10 @@ class InjectedFault:
         delay: Seconds to wait first.
         hang: Never respond.
         reset: Reset the connection (RST).
+        answer: Makes the body of the response from the request's JSON, instead of `body`.
+        pieces: Returns the bytes to write to the connection instead of a response, piece by piece, until the client
+            disconnects.
+        pause: Seconds between two pieces.
     """
 
     name: str
@@ -44,6 +50,9 @@ class InjectedFault:
     delay: float = 0.0
     hang: bool = False
     reset: bool = False
+    answer: Callable[[dict[str, Any]], bytes] | None = None
+    pieces: Callable[[], Iterator[bytes]] | None = None
+    pause: float = 0.0
 
 
 class FaultInjector:
@@ -226,6 +235,69 @@ def empty(status: int = 204, **more: Any) -> InjectedFault:
     return InjectedFault("empty", status, **more)
 
 
+def partial_answer(listed: int | None = 1, ids: bool = True, status: str = "created", **more: Any) -> InjectedFault:
+    """A success that lists only the first messages (None for all), without external ids, or with another status."""
+
+    def answer(body: dict[str, Any]) -> bytes:
+        entries = []
+        for number, message in enumerate((body.get("messages") or [])[:listed]):
+            entry = {"messageId": f"m{number}", "messageType": message.get("messageType", ""), "status": status}
+            entries.append({**entry, "externalMessageId": message.get("externalMessageId")} if ids else entry)
+        return json.dumps({"success": True, "conversationId": "c", "messages": entries}).encode()
+
+    more = {"when": "after", "headers": {"content-type": "application/json"}, **more}
+    return InjectedFault("partial_answer", 201, answer=answer, **more)
+
+
+_OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+
+
+def trickling(part: Literal["headers", "body", "chunks"] = "body", pause: float = 0.1, **more: Any) -> InjectedFault:
+    """A response without an end, a few bytes at a time, so that no single read times out."""
+
+    def pieces() -> Iterator[bytes]:
+        if part == "headers":
+            yield _OK
+            yield from (b"x-%d: 1\r\n" % number for number in itertools.count())
+        elif part == "body":
+            yield _OK + b"content-length: 100000\r\n\r\n"
+            yield from itertools.repeat(b" ")
+        else:
+            yield _OK + b"transfer-encoding: chunked\r\n\r\n"
+            yield from itertools.repeat(b"1\r\n \r\n")
+
+    return InjectedFault(f"trickling {part}", pieces=pieces, pause=pause, **more)
+
+
+def endless_body(**more: Any) -> InjectedFault:
+    """A response whose body never ends, as fast as the client reads."""
+
+    def pieces() -> Iterator[bytes]:
+        yield _OK + b"transfer-encoding: chunked\r\n\r\n"
+        yield from itertools.repeat(b"%x\r\n" % 2**16 + b" " * 2**16 + b"\r\n")
+
+    return InjectedFault("endless_body", pieces=pieces, **more)
+
+
+def endless_informational(status: int = 100, pause: float = 0.001, **more: Any) -> InjectedFault:
+    """Informational (1xx) responses without an end."""
+    return InjectedFault(
+        "endless_informational",
+        pieces=lambda: itertools.repeat(b"HTTP/1.1 %d Wait\r\n\r\n" % status),
+        pause=pause,
+        **more,
+    )
+
+
+def gzip_bomb(size: int = 256 * 1024**2, **more: Any) -> InjectedFault:
+    """A small compressed response that decompresses to `size` zeros."""
+    compressor = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+    zeros = bytes(2**20)
+    body = b"".join([*(compressor.compress(zeros) for _ in range(size // 2**20)), compressor.flush()])
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    return InjectedFault("gzip_bomb", 200, body, headers, **more)
+
+
 KINDS: dict[str, Callable[..., InjectedFault]] = {
     "failing": failing,
     "rate_limited": rate_limited,
@@ -240,5 +312,10 @@ KINDS: dict[str, Callable[..., InjectedFault]] = {
     "json_value": json_value,
     "redirect": redirect,
     "empty": empty,
+    "partial_answer": partial_answer,
+    "trickling": trickling,
+    "endless_body": endless_body,
+    "endless_informational": endless_informational,
+    "gzip_bomb": gzip_bomb,
 }
 """The faults that ``/__faults__`` accepts, by the name of their `kind`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import struct
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +14,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from gati.testing.server.fault_injection import FaultInjector
+    from gati.testing.server.fault_injection import FaultInjector, InjectedFault
+
+_WRITE_BUFFER_BYTES = 1024**2
 
 
 class FaultMiddleware:
@@ -35,17 +38,31 @@ class FaultMiddleware:
         await asyncio.sleep(fault.delay)
         if fault.hang:
             await self._hang()
-        if fault.reset or fault.hang:
+        if fault.pieces is not None:
+            await self._write_pieces(scope, fault)
+        if fault.reset or fault.hang or fault.pieces is not None:
             _reset_connection(scope)
         elif fault.status is None:
             await self.app(scope, receive, send)
         else:
-            await Response(fault.body, fault.status, fault.headers)(scope, receive, send)
+            body = fault.answer(json.loads(scope["gati.body"])) if fault.answer is not None else fault.body
+            await Response(body, fault.status, fault.headers)(scope, receive, send)
 
     async def _hang(self) -> None:
         generation = self.faults.generation
         while self.faults.generation == generation:  # noqa: ASYNC110  # cleared from another thread
             await asyncio.sleep(0.02)
+
+    async def _write_pieces(self, scope: Scope, fault: InjectedFault) -> None:
+        transport = ResettableProtocol.transports.get(tuple(scope["client"]))
+        generation = self.faults.generation
+        for piece in fault.pieces() if fault.pieces is not None else ():
+            if transport is None or transport.is_closing() or self.faults.generation != generation:
+                return
+            transport.write(piece)
+            await asyncio.sleep(fault.pause)
+            while transport.get_write_buffer_size() > _WRITE_BUFFER_BYTES and not transport.is_closing():  # noqa: ASYNC110  # uvicorn owns the flow control
+                await asyncio.sleep(0.01)
 
 
 async def _discard(message: Message) -> None:

@@ -10,11 +10,9 @@ from typing import Any
 import greenflash
 import httpx
 import pytest
-from starlette.testclient import TestClient
 
 from gati.store.store import Store
-from gati.studio import server
-from tests.servers import LocalServer, greenflash_server
+from tests.servers import LocalServer, greenflash_server, studio_client
 from tests.store.bodies import body, said, turn
 
 
@@ -128,7 +126,7 @@ def test_an_unknown_conversation_id_returns_404(local: LocalServer) -> None:
 
 def test_a_request_larger_than_the_store_returns_413(tmp_path: Path) -> None:
     with closing(Store(tmp_path / "s.db", max_bytes=1024**2)) as store:
-        client = TestClient(server.create_studio_app(store), base_url="http://127.0.0.1")
+        client = studio_client(store)
         response = client.post("/api/v1/messages", json=body("c", said("a", "x" * 2 * 1024**2)))
         assert response.status_code == 413
         assert client.get("/openapi.json").json()["openapi"].startswith("3.")

@@ -1,0 +1,71 @@
+"""Tell who wrote a message that has the user's role: a person, or an agent of the program.
+
+Agents of a multi-agent graph often answer with `HumanMessage(content=..., name="researcher")`. A person's message comes
+with a turn's input, or from the checkpoint with an id. An agent's is new in the output of a node. Both kinds are
+remembered as keys, in the set that holds the known answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+
+from gati.langchain.bounded_set import BoundedSet
+from gati.langchain.message_snapshot import snapshot_message
+from gati.trace.records import Message
+
+AGENT_ROLE = "ai"
+"""Role of an agent's message in a snapshot, whatever its class."""
+
+
+def remember_person(item: Any, seen: BoundedSet) -> None:
+    """Remember a message with the user's role that came with a turn's input."""
+    if (key := _person_key(_content_of(item))) is not None:
+        seen.add(key)
+
+
+def is_persons(item: Any, seen: BoundedSet) -> bool:
+    """Return True if a node did not write this message with the user's role: it came with an input or a checkpoint."""
+    if issubclass(type(item), BaseMessage) and item.__dict__.get("id") is not None:
+        return True
+    key = _person_key(_content_of(item))
+    return key is None or key in seen.entries
+
+
+def remember_agent(message: BaseMessage, seen: BoundedSet) -> bool:
+    """Remember a message with the user's role that a node wrote; return False if it does not name an agent."""
+    if (key := agent_key(message.__dict__)) is None:
+        return False
+    seen.add(key)
+    return True
+
+
+def is_agents(fields: dict[str, Any], seen: BoundedSet) -> bool:
+    """Return True if a message with these fields was remembered as an agent's."""
+    return (key := agent_key(fields)) is not None and key in seen.entries
+
+
+def agent_key(fields: dict[str, Any]) -> Hashable:
+    """Return the key of an agent's message; None if the message has no name or no text."""
+    name, content = fields.get("name"), fields.get("content")
+    return (name, hash(content)) if type(name) is str and name and type(content) is str and content else None
+
+
+def snapshot_agent_message(message: BaseMessage) -> Message:
+    """Copy an agent's message as an answer."""
+    return snapshot_message(message)._replace(role=AGENT_ROLE)
+
+
+def _person_key(content: Any) -> Hashable:
+    return (None, hash(content)) if type(content) is str and content else None
+
+
+def _content_of(item: Any) -> Any:
+    kind = type(item)
+    if issubclass(kind, BaseMessage):
+        return item.__dict__.get("content")
+    if issubclass(kind, dict):
+        return dict.get(item, "content")
+    return item[1] if (kind is tuple or kind is list) and len(item) == 2 else None

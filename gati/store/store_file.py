@@ -1,0 +1,175 @@
+"""The store's file: creation, recognition, and replacement of a damaged one."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+APPLICATION_ID = 0x67617469
+"""`PRAGMA application_id` of every store: "gati" in ASCII."""
+
+_LOG, _INDEX = "-wal", "-shm"
+_SUFFIXES = (_LOG, _INDEX, "")
+"""Files of a store, in the order in which they are renamed: a log without its database does no harm, but SQLite would
+apply a log that is left behind to a new database."""
+
+_TABLES = {"conversations", "messages", "gati_runs", "pushes"}
+"""Tables that identify a store that was created before `APPLICATION_ID` was introduced."""
+
+_LOG_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+_SHORT_READ = 522
+"""SQLITE_IOERR_SHORT_READ: the file is shorter than its own header says."""
+
+_LOCK_SECONDS = 5.0
+
+
+class NotAStoreError(Exception):
+    """The file exists, but gati did not create it."""
+
+
+class FileIds(NamedTuple):
+    """(device, inode) of the database, its write-ahead log and its index; None for a missing file."""
+
+    database: tuple[int, int] | None
+    log: tuple[int, int] | None
+    log_index: tuple[int, int] | None
+
+
+def file_ids(path: Path) -> FileIds:
+    """Return the ids of the store's files. They change when a file is deleted or replaced."""
+    return FileIds(_file_id(f"{path}"), _file_id(f"{path}{_LOG}"), _file_id(f"{path}{_INDEX}"))
+
+
+def _file_id(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def content_signature(path: Path) -> tuple[int, int] | None:
+    """Return size and modification time of the database; None if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def has_log(path: Path) -> bool:
+    """Return True if a process may be writing to the store, or one was killed while it had it open."""
+    return any(os.path.lexists(f"{path}{suffix}") for suffix in (_LOG, "-journal"))
+
+
+def log_is_valid(path: Path) -> bool:
+    """Return False if the write-ahead log has lost its header, and with it everything that it held."""
+    try:
+        with open(f"{path}{_LOG}", "rb", buffering=0) as log:
+            return log.read(4) in _LOG_MAGIC
+    except OSError:
+        return False
+
+
+def create(path: Path) -> None:
+    """Create the file with mode 0600 if it is missing, because conversations are private."""
+    if path.exists():  # opening and closing an existing file would release SQLite's locks on it
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _folder_lock(path.parent):
+        if not path.exists():
+            _rename(path, (_LOG, _INDEX))
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def set_aside(path: Path, damaged: tuple[int, int] | None) -> None:
+    """Rename the files to ``<name>.damaged-<time>``, unless the database is not the damaged one any more."""
+    if damaged is None or file_ids(path).database != damaged:
+        return
+    with _folder_lock(path.parent):
+        if file_ids(path).database == damaged:  # no other process was faster
+            _rename(path, _SUFFIXES)
+
+
+def set_aside_log(path: Path, previous: FileIds) -> None:
+    """Rename the log and its index if they belong to a database that was replaced: SQLite would apply them to the new one."""
+    if file_ids(path).database is None:  # `create` looks for a log that is left
+        return
+    with _folder_lock(path.parent):
+        ids = file_ids(path)
+        if ids.database != previous.database:
+            _rename(path, (_LOG,) if ids.log == previous.log else ())
+            _rename(path, (_INDEX,) if ids.log_index == previous.log_index else ())
+
+
+def _rename(path: Path, suffixes: tuple[str, ...]) -> None:
+    target = f"{path}.damaged-{time.time_ns()}"
+    for suffix in suffixes:
+        with suppress(FileNotFoundError):
+            os.rename(f"{path}{suffix}", f"{target}{suffix}")
+
+
+@contextmanager
+def _folder_lock(folder: Path) -> Iterator[None]:
+    """Let one process at a time create or rename files of a store. A lock that cannot be had is done without."""
+    if os.name == "nt":  # there, a file in use can be neither deleted nor renamed
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        until = time.monotonic() + _LOCK_SECONDS
+        while not _try_lock(handle) and time.monotonic() < until:
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _try_lock(handle: int) -> bool:
+    """Return False if another process has the lock."""
+    import fcntl  # not available on Windows
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def recognize(db: sqlite3.Connection) -> Literal["store", "empty", "foreign"]:
+    """Return what a database is. Reads it only."""
+    application_id = db.execute("PRAGMA application_id").fetchone()[0]
+    if application_id == APPLICATION_ID:
+        return "store"
+    tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
+    if application_id or (tables and not tables >= _TABLES):
+        return "foreign"
+    return "store" if tables else "empty"
+
+
+def is_damage(error: BaseException) -> bool:
+    """Return True if SQLite reports that the content of the file is damaged or is no database."""
+    code = getattr(error, "sqlite_errorcode", 0) or 0
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code == _SHORT_READ
+
+
+def raise_if_damaged(db: sqlite3.Connection) -> None:
+    """Read the whole file. Raises `sqlite3.DatabaseError` if its structure is damaged."""
+    for (found,) in db.execute("PRAGMA quick_check"):
+        # SQLite 3.40 also reports NULLs that are not there, in tables without a row id.
+        if found != "ok" and not found.startswith("NULL value in"):
+            raise damage_error()
+
+
+def damage_error() -> sqlite3.DatabaseError:
+    """Return the error that SQLite itself raises for a damaged file."""
+    error = sqlite3.DatabaseError("database disk image is malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error

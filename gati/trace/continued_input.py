@@ -1,0 +1,87 @@
+"""Find the user's messages that a turn's input does not contain itself.
+
+`graph.update_state(...)` writes a question into the thread, and `graph.invoke(None)` answers it. A call may also end
+with the beginning of its answer (a prefilled answer): the question is then before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from gati.trace.chat_io import as_message, as_messages
+from gati.trace.content import text_of
+from gati.trace.records import ASSISTANT_ROLES, USER_ROLES, Message, ModelCall
+
+if TYPE_CHECKING:
+    from gati.trace.conversation_state import ConversationState
+    from gati.trace.run_tree import Run, Trace
+
+
+def messages_from_thread(trace: Trace, state: ConversationState) -> list[Message]:
+    """Return the user's messages in the thread of a graph without input that no turn has reported.
+
+    They stand at the end of the thread, before what this turn added. Messages that this process has reported are
+    recognized by their ids; without ids, by their texts.
+    """
+    return [m for m in _end_of_thread(trace) if not state.was_reported(m.id, text_of(m))]
+
+
+def _end_of_thread(trace: Trace) -> list[Message]:
+    """Return the user's last messages in the thread: from the graph's output, or from a model call if it has none."""
+    output = trace.root.output
+    lists = [output, *output.values()] if isinstance(output, dict) else [output]
+    threads = [messages for value in lists if (messages := as_messages(value)) is not None]
+    if threads:
+        return [m for messages in threads for m in messages if m.role in USER_ROLES]
+    for run in trace.models():
+        messages = _messages_of_call(run)
+        found = [m for m in messages[_index_after_answer(messages) :] if m.role in USER_ROLES and m.id]
+        if found:
+            return found
+    return []
+
+
+def note_reported(trace: Trace, texts: list[str], state: ConversationState) -> None:
+    """Remember the ids that the thread gave to the user's messages, so that they are not reported again.
+
+    Args:
+        trace: the turn's runs.
+        texts: the user's texts that this turn reports.
+        state: state of the conversation.
+    """
+    state.note_texts(texts)
+    for message in (*_end_of_thread(trace), *(m for run in trace.models() for m in _messages_of_call(run))):
+        if message.id and message.role in USER_ROLES:
+            state.note_id(message.id, text_of(message))
+
+
+def without_prefilled_answer(messages: list[Message], trace: Trace, state: ConversationState) -> list[Message]:
+    """Return the messages without the beginning of the answer at their end, if the model was given one.
+
+    An answer of an earlier turn at the end is not a prefilled one: the program continues without a question.
+    """
+    end = len(messages)
+    while end and messages[end - 1].role in ASSISTANT_ROLES and not messages[end - 1].tool_calls:
+        end -= 1
+    if end == len(messages) or state.is_answer(text_of(messages[-1])):
+        return messages
+    return messages[:end] if text_of(messages[-1]) in set(_prefilled_texts(trace)) else messages
+
+
+def _prefilled_texts(trace: Trace) -> Iterator[str]:
+    """Yield the texts at the end of the turn's model calls that are answers."""
+    for run in trace.models():
+        messages = _messages_of_call(run)
+        if messages and messages[-1].role in ASSISTANT_ROLES:
+            yield text_of(messages[-1])
+
+
+def _messages_of_call(run: Run) -> list[Message]:
+    if not isinstance(run.inputs, ModelCall):
+        return []
+    return [message for item in run.inputs.messages if (message := as_message(item)) is not None]
+
+
+def _index_after_answer(messages: list[Message]) -> int:
+    return max((i + 1 for i, m in enumerate(messages) if m.role in ASSISTANT_ROLES), default=0)

@@ -1,0 +1,133 @@
+"""The answer of a turn is the text that the turn made, whatever its state is called and wherever other texts come from."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any, TypedDict
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+from pydantic import create_model
+
+from gati.testing import ScriptedChatModel, capture
+from gati.trace.chat_io import INPUT_KEYS, OUTPUT_KEYS
+
+MADE = "Made in this turn."
+TEXT_KEYS = sorted({*INPUT_KEYS, *OUTPUT_KEYS, "summary", "reply", "notes", "structured_response"})
+LISTS: dict[str, list[Any]] = {
+    "ends with an answer": [HumanMessage("Old question."), AIMessage("Old reply.")],
+    "ends with a question": [HumanMessage("Old question."), AIMessage("Old reply."), HumanMessage("A new question.")],
+    "as dicts": [{"role": "user", "content": "Old question."}, {"role": "assistant", "content": "Old reply."}],
+    "as pairs": [("user", "Old question."), ("assistant", "Old reply.")],
+}
+PROFILE = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_numbers = itertools.count()
+
+
+@st.composite
+def inputs(draw: st.DrawFn) -> dict[str, Any]:
+    """The input of a program: texts under usual and other keys, and a list of messages."""
+    keys = draw(st.lists(st.sampled_from(TEXT_KEYS), min_size=1, max_size=3, unique=True))
+    values: dict[str, Any] = {key: f"Given as {key}." for key in keys}
+    if draw(st.booleans()):
+        values[draw(st.sampled_from(["messages", "chat_history", "history"]))] = draw(
+            st.sampled_from(list(LISTS.values()))
+        )
+    return values
+
+
+def state_class(kind: str, keys: set[str]) -> Any:
+    make_typed_dict: Any = TypedDict
+    make_model: Any = create_model
+    if kind == "TypedDict":
+        return make_typed_dict("State", dict.fromkeys(keys, Any), total=False)
+    if kind == "dataclass":
+        return dataclasses.make_dataclass("State", [(key, Any, dataclasses.field(default=None)) for key in keys])
+    return make_model("State", **dict.fromkeys(keys, (Any, None)))
+
+
+def as_dict(state: Any) -> dict[str, Any]:
+    return dict(state) if isinstance(state, dict) else dict(vars(state))
+
+
+def maker(by_model: bool) -> Any:
+    """Return a function that makes the text, with a model or without."""
+    model = ScriptedChatModel(replies=[MADE])
+    return lambda _: model.invoke("Please.").text if by_model else MADE
+
+
+def graph(kind: str, values: dict[str, Any], made: str, whole: bool, make: Any, **more: Any) -> Any:
+    """Return a graph with a node that adds one entry, before and after nodes that add nothing."""
+    builder = StateGraph(state_class(kind, {*values, made, "stale", "answer"}))
+
+    def write(state: Any) -> dict[str, Any]:
+        return {**(as_dict(state) if whole else {}), made: make(state)}
+
+    def pass_on(state: Any) -> dict[str, Any]:
+        return as_dict(state) if whole else {}
+
+    builder.add_node("before", pass_on).add_node("write", write).add_node("after", pass_on)
+    return builder.add_edge(START, "before").add_edge("before", "write").add_edge("write", "after").compile(**more)
+
+
+def answers(program: Runnable[Any, Any], values: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    with capture(local=False) as captured:
+        program.invoke(values, config)
+    return [turn.answer.text for turn in captured.turns if turn.answer is not None]
+
+
+@PROFILE
+@given(
+    inputs(),
+    st.sampled_from(TEXT_KEYS),
+    st.sampled_from(["TypedDict", "dataclass", "pydantic"]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_graph_answers_what_it_made(
+    values: dict[str, Any], made: str, kind: str, whole: bool, by_model: bool
+) -> None:
+    program = graph(kind, values, made, whole, maker(by_model))
+    assert answers(program, values, {}) == [MADE]
+
+
+@PROFILE
+@given(
+    inputs(), st.sampled_from(TEXT_KEYS), st.sampled_from(["TypedDict", "dataclass", "pydantic"]), st.booleans(),
+    st.booleans(), st.sampled_from(["answer", "stale", "structured_response"]),
+)  # fmt: skip
+def test_a_graph_does_not_answer_what_its_checkpoint_brought(
+    values: dict[str, Any], made: str, kind: str, whole: bool, by_model: bool, stale: str
+) -> None:
+    saver, config = InMemorySaver(), {"configurable": {"thread_id": f"t-{next(_numbers)}"}}
+    keys = {**values, "structured_response": None}
+    earlier = graph(kind, keys, stale, whole, lambda _: "An earlier answer.", checkpointer=saver)
+    earlier.invoke({"messages": LISTS["as dicts"]} if "messages" in values else {"answer": "Asked before."}, config)
+    program = graph(kind, keys, made, whole, maker(by_model), checkpointer=saver)
+    assert answers(program, values, config) == [MADE]
+
+
+@PROFILE
+@given(inputs(), st.sampled_from(TEXT_KEYS), st.booleans(), st.booleans())
+def test_a_chain_answers_what_it_made(values: dict[str, Any], made: str, assign: bool, by_model: bool) -> None:
+    make = maker(by_model)
+    program: Runnable[Any, Any] = (
+        RunnablePassthrough.assign(**{made: make})
+        if assign
+        else RunnableLambda(lambda given: {**given, made: make(given)})
+    )
+    assert answers(program, values, {"metadata": {"conversation_id": "c"}}) == [MADE]
+
+
+@PROFILE
+@given(inputs(), st.booleans())
+def test_a_program_that_makes_nothing_has_no_answer(values: dict[str, Any], is_graph: bool) -> None:
+    program: Runnable[Any, Any] = RunnablePassthrough()
+    if is_graph:
+        program = graph("TypedDict", values, "unused", True, lambda _: None)
+    assert answers(program, values, {"metadata": {"conversation_id": "c"}}) == []
