@@ -353,14 +353,16 @@ def test_tool_calls_with_a_reused_id_are_reported_separately(watch: Watch):
 
 
 def test_a_tool_keeps_its_name_whatever_the_run_name_says(watch: Watch):
+    ids: Config = {"metadata": {"conversation_id": "c-1"}}
+
     async def aprogram(config: Config) -> Any:
-        await weather.ainvoke({"city": "Rome"}, {**config, "run_name": "step 3"})
+        await weather.ainvoke({"city": "Rome"}, {**config, **ids, "run_name": "step 3"})
 
     named = weather.with_config(run_name="step 4")
     traced = [
-        watch.trace(lambda config: weather.invoke({"city": "Rome"}, {**config, "run_name": "step 3"})),
+        watch.trace(lambda config: weather.invoke({"city": "Rome"}, {**config, **ids, "run_name": "step 3"})),
         watch.trace(aprogram),
-        watch.trace(lambda config: named.invoke(call("weather", city="Rome"), config)),
+        watch.trace(lambda config: named.invoke(call("weather", city="Rome"), {**config, **ids})),
     ]
     for run in traced:
         assert [m["toolName"] for m in run.messages] == ["weather", "weather"]
