@@ -141,7 +141,7 @@ def test_simultaneous_questions_are_answered_by_id(watch: Watch):
         user_message   "red" resumed
         user_message   "big" resumed
         chain_start    pair
-          task         colour
+          task         colour => {"messages":[{"role":"ai","content":"colour: red"}]}
           task         size
           final_response "size: big"
           chain_end    completed
@@ -170,7 +170,7 @@ def test_one_of_two_questions_may_stay_open(watch: Watch):
           chain_end    waiting
         user_message   "red" resumed
         chain_start    pair
-          task         colour
+          task         colour => {"messages":[{"role":"ai","content":"colour: red"}]}
           task         size waiting
           assistant_message "Which size?" waiting
           chain_end    waiting
