@@ -134,7 +134,6 @@ class Worker:
         self.stopped = False
         self._buffer = buffer
         self._senders = senders
-        self._eager_senders = [sender for sender in senders if getattr(sender.outbox.exporter, "eager", False)]
         self._counters = counters
         self._drops = drops or DropNotifier()
         self._interval = interval
@@ -251,7 +250,8 @@ class Worker:
             # `_flushes` no longer has those that have timed out meanwhile.
             self._send(self._senders, urgent=bool(flushes and self._flushes))
         elif self._unsent:
-            self._send(self._eager_senders, urgent=False)
+            eager = [sender for sender in self._senders if getattr(sender.outbox.exporter, "eager", False)]
+            self._send(eager, urgent=False)
         if flushes:
             self.resolve_flushes()
 

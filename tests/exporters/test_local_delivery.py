@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from gati import observe
+from gati.exporters.greenflash.encoder import GreenflashEncoder
 from gati.exporters.local import LocalExporter
+from gati.settings import Settings
 from gati.store import connections, queries
 from gati.store.store import Store
 from gati.store.store_file import NotAStoreError
@@ -127,9 +129,9 @@ def test_a_relative_path_stays_the_same_when_the_program_changes_its_folder(
 ) -> None:
     (tmp_path / "a").mkdir()
     monkeypatch.chdir(tmp_path / "a")
-    exporter = LocalExporter("store.db", 1024**2, encoder=None)  # type: ignore[arg-type]
+    exporter = LocalExporter("store.db", 1024**2, GreenflashEncoder(Settings()))
     monkeypatch.chdir(tmp_path)
     assert exporter.store_path == tmp_path / "a" / "store.db"
-    other = LocalExporter("store.db", 1024**2, encoder=None)  # type: ignore[arg-type]
+    other = LocalExporter("store.db", 1024**2, GreenflashEncoder(Settings()))
     assert other.account != exporter.account
     assert os.path.isabs(other.store_path)

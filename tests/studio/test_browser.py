@@ -133,6 +133,17 @@ def test_an_open_conversation_updates_live_and_keeps_opened_steps_open(page: Any
     assert tool.get_attribute("open") is not None
 
 
+def test_an_open_system_prompt_stays_open_through_live_updates(page: Any, studio: LocalServer) -> None:
+    open_maths(page)
+    page.locator("details.step", has=page.locator(".kind.llm")).first.locator("> summary").click()
+    page.locator("details.prompt > summary").first.click()
+    page.locator(".prompt-text").first.wait_for()
+    for number in range(2):
+        studio.store.ingest(body("maths", *turn(f"u{number}", f"Update {number}?", when=60_000 + number)))
+        page.get_by_text(f"Update {number}?").first.wait_for()
+        assert "You are a" in page.locator("details.prompt").first.inner_text()
+
+
 def test_a_stored_script_never_runs(page: Any, studio: LocalServer) -> None:
     evil = "<script>document.title='owned';alert(1)</script><img src=x onerror=\"document.title='owned'\"><svg onload=alert(1)>"
     prompt = {"externalPromptId": evil, "components": [{"content": evil + "{{v}}"}], "variables": {"v": evil}}

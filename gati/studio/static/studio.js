@@ -22,10 +22,13 @@ document.addEventListener("DOMContentLoaded", () => {
     show(next);
   });
 
-  // A live update replaces the <details> elements. Restore which of them the reader opened.
+  // A live update replaces the <details> elements. Restore which of them the reader opened, and what they have loaded.
   document.body.addEventListener("htmx:beforeSwap", (event) => {
     event.detail.target.gatiState = new Map(
-      [...event.detail.target.querySelectorAll("details[id]")].map((d) => [d.id, d.open]),
+      [...event.detail.target.querySelectorAll("details[id]")].map((d) => [
+        d.id,
+        { open: d.open, loaded: d.querySelector(":scope > .lazy") },
+      ]),
     );
     // Skip updates while the reader is selecting text.
     const selection = document.getSelection();
@@ -36,9 +39,12 @@ document.addEventListener("DOMContentLoaded", () => {
   });
   document.body.addEventListener("htmx:afterSwap", (event) => {
     const state = event.detail.target.gatiState || new Map();
-    for (const [id, open] of state) {
+    for (const [id, { open, loaded }] of state) {
       const details = document.getElementById(id);
-      if (details && details.open !== open) details.open = open;
+      if (!details) continue;
+      if (details.open !== open) details.open = open;
+      const lazy = details.querySelector(":scope > .lazy");
+      if (open && loaded && lazy && loaded !== lazy) lazy.replaceWith(loaded);
     }
   });
 });
