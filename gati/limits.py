@@ -14,7 +14,8 @@ MAX_ID_CHARS = 255
 MAX_WORD_CHARS = 4096
 """Length up to which a partial word at the end of a cut text is dropped, if it is not half of the text."""
 
-_HASHED_CHARS = 32 * 1024**2
+_HASHED_CHARS = 2 * 1024**2
+"""Of a text of more than twice this length, only beginning, end and length are hashed: the hash is made in a callback."""
 _MEASURED_CHARS = 4 * 1024**2
 _MARKER = re.compile(r"… \[shortened by gati, (\d+) bytes in all(?:, ([0-9a-f]{16}))?\]\Z")
 _MARKER_CHARS = 80

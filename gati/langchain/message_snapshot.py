@@ -26,7 +26,7 @@ from gati.langchain.snapshot import (
 )
 from gati.limits import MAX_ID_CHARS, bounded_id, cut_text
 from gati.trace.deferred_media import is_media
-from gati.trace.records import SYSTEM_ROLES, Message
+from gati.trace.records import SYSTEM_ROLES, TOOL_ROLES, Message
 
 _SKIPPED_KEYS = frozenset({"tool_calls", "function_call", "parsed", "logprobs"})
 """Keys of additional data that are recorded elsewhere or not useful to a reader."""
@@ -128,14 +128,14 @@ def snapshot_message(value: BaseMessage, result: bool = False, copy: _CopyFuncti
 
 
 def _shorten_content(text: str, role: Any) -> Any:
-    """Cut the text of a message, with a hash of the whole text: histories are compared by it.
+    """Cut the text of a message. That of a user or an answer gets a hash of the whole: histories are compared by it.
 
     More is kept of a system prompt, because its template may put the variables of a long text before its end.
     """
     if is_media(text, None):
         return shorten(text)
     limit = text_limit.chars * (PROMPT_FIELDS if role in SYSTEM_ROLES else 1)
-    return cut_text(text, limit, whole_hash=True)
+    return cut_text(text, limit, whole_hash=role not in TOOL_ROLES)
 
 
 def snapshot_tool_message(value: BaseMessage) -> Message:
