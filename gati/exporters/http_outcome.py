@@ -50,7 +50,7 @@ def from_status(status: int, headers: Mapping[str, str], body: bytes, items: int
     if status in _RETRY_STATUSES or status >= 500:
         return Outcome(Verdict.RETRY, reason, retry_after(headers))
     if status in _AUTH_STATUSES:
-        return Outcome(Verdict.PAUSE, f"{reason}: the key is refused", retry_after(headers))
+        return Outcome(Verdict.PAUSE, f"{reason}: the key is refused", retry_after(headers), status == 401)
     if status == 413:
         return Outcome(Verdict.SPLIT if items > 1 else Verdict.REJECT, f"{reason}: too large")
     if status in _INVALID_STATUSES:
