@@ -59,11 +59,13 @@ def try_lock(fd: int) -> bool:
 
 
 def is_locked_file(fd: int, path: Path) -> bool:
-    """Return True if the path still names the open file."""
+    """Return True if the file is open and the path still names it."""
     try:
         status, found = os.fstat(fd), os.lstat(path)
-    except FileNotFoundError:
-        return False
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EBADF):  # removed; or closed by a shutdown in another thread
+            return False
+        raise
     return (status.st_dev, status.st_ino) == (found.st_dev, found.st_ino)
 
 
@@ -82,12 +84,3 @@ def is_dead(path: Path) -> bool:
         return False
     finally:
         close_lock_file(fd)
-
-
-def remove_if_dead(path: Path) -> bool:
-    """Remove the owner file of an exited process; return False if the process runs."""
-    if not is_dead(path):
-        return False
-    with contextlib.suppress(OSError):
-        path.unlink()
-    return True

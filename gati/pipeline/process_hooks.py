@@ -9,14 +9,9 @@ import threading
 import time
 import weakref
 from types import ModuleType
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from gati.pipeline.internal_errors import guard
-
-if TYPE_CHECKING:
-    from typing import TypeAlias
-
-    AnyRLock: TypeAlias = "threading._RLock"
 
 
 class ProcessAware(Protocol):
@@ -43,7 +38,7 @@ forked in the middle of another thread's import would wait forever for a thread 
 class _Fork(threading.local):
     """The fork that a thread is making. Several threads may fork at the same time."""
 
-    lock: AnyRLock | None = None
+    lock: Any = None
     """The lock, if the fork acquired it."""
     exclusive = False
     """True if no other thread can be inside `fork_lock`."""

@@ -162,7 +162,7 @@ def drain_spool(
     senders = [Sender(outbox, connections, settled.set) for outbox in outboxes]
     timed_out = False
     try:
-        while not all([_is_drained(outbox, adopt) for outbox in outboxes]):
+        while not all(_is_drained(outbox, adopt) for outbox in outboxes):
             if until is not None and time.monotonic() > until:
                 timed_out = True
                 break

@@ -72,7 +72,14 @@ class Spool:
         """Approximate size of the files of other processes when `adopt` was last called."""
         self.locked = True
         """False: files belong to no running process, so that another one delivers them at once."""
+        self.owner = ""
         self._last_us = 0
+        self._lock_fd: int | None = None
+        self._origin = ""
+        self._number = 0
+        self._names: set[str] = set()
+        self._interrupted = False
+        self._opening = threading.RLock()
         self.abandon()
 
     @property
@@ -85,7 +92,8 @@ class Spool:
         Returns False if there was nothing to do.
         """
         with self._opening:
-            if self._lock_fd is not None and is_locked_file(self._lock_fd, self._lock_path):
+            fd = self._lock_fd
+            if fd is not None and is_locked_file(fd, self._lock_path):
                 return False
             for folder in (self.folder, self.ready, self.rejected, self.owners):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -283,12 +291,9 @@ class Spool:
 
     def abandon(self) -> None:
         """Forget the owner, which is the parent's, as are its files. Called in a forked child."""
-        self._lock_fd: int | None = None  # the descriptor itself is closed by a fork hook of `owner_lock`
-        self.owner = secrets.token_hex(6)
-        self._origin = self.owner
-        self._number = 0
-        self._names: set[str] = set()
-        self._interrupted = False
+        self._lock_fd = None  # the descriptor itself is closed by a fork hook of `owner_lock`
+        self.owner = self._origin = secrets.token_hex(6)
+        self._number, self._names, self._interrupted = 0, set(), False
         self._opening = threading.RLock()
 
 

@@ -132,7 +132,6 @@ class Worker:
         self._counters = counters
         self._drops = drops or DropNotifier()
         self._interval = interval
-        self._eager = eager
         self._max_gather_seconds = min(interval, EAGER_SECONDS if eager else SPOOL_SECONDS)
         self._next_send = 0.0
         self._unsent = False
