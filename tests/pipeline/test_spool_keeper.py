@@ -109,7 +109,9 @@ def test_one_file_that_cannot_be_read_does_not_block_others_or_a_flush(
     assert process.stats.spooled == 1
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EMFILE, errno.EDQUOT, errno.EROFS], ids=errno.errorcode.get)
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EIO, errno.EMFILE, errno.EDQUOT, errno.EROFS], ids=errno.errorcode.get
+)
 def test_what_is_in_memory_goes_to_disk_once_the_disk_works(
     tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,9 +282,7 @@ def _outsider(path: Path) -> Path:
 
 @posix
 @pytest.mark.parametrize("kind", ["fifo", "link", "device", "folder", "dangling", "endless"])
-def test_what_is_not_a_file_is_set_aside_as_damaged(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_not_a_file_is_set_aside_as_damaged(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(safe_files, "MAX_FILE_BYTES", 100_000)
     secret = _outsider(tmp_path)
     root = tmp_path / "spool"
