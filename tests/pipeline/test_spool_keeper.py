@@ -331,7 +331,7 @@ def test_a_number_of_messages_that_cannot_be_true_makes_a_line_damaged(tmp_path:
         "1795741309682031-aaaaaaaaaaaa-999999999999999999999999-1.bbbbbbbbbbbb.jsonl",
         "1795741309682031-aaaaaaaaaaaa-000001-99999999999999999999.bbbbbbbbbbbb.jsonl",
         "1795741309682031-aaaaaaaaaaaa-000001-999999.bbbbbbbbbbbb.jsonl",
-        "١795741309682031-aaaaaaaaaaaa-000001-1.bbbbbbbbbbbb.jsonl",
+        "\u0661795741309682031-aaaaaaaaaaaa-000001-1.bbbbbbbbbbbb.jsonl",
         "copy of something.jsonl",
     ],
 )
