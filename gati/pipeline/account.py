@@ -53,8 +53,12 @@ def write_info(folder: Path, exporter: str, identity: SpoolIdentity) -> None:
     """Describe a folder, unless it is described already."""
     if (folder / _INFO).exists():
         return
-    info = AccountInfo(exporter, identity.label, identity.address, identity.product)
-    value = {name: value for name, value in info._asdict().items() if name != "key"}
+    value = {
+        "exporter": exporter,
+        "address": identity.label,
+        "address_id": identity.address,
+        "product": identity.product,
+    }
     write_atomically(folder, _INFO, orjson.dumps(value), secrets.token_hex(6))
 
 

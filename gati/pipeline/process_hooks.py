@@ -8,9 +8,9 @@ import sys
 import threading
 import time
 import weakref
-from types import ModuleType
 from typing import Any, Protocol
 
+from gati.pipeline._compat import unfinished_imports
 from gati.pipeline.internal_errors import guard
 
 
@@ -118,26 +118,15 @@ def _after_fork_in_child() -> None:
     fork_lock = threading.RLock()
     _fork.lock = None
     with guard("fork"):
-        _import_interrupted = _import_interrupted or (not _fork.exclusive and bool(_unfinished_imports()))
+        _import_interrupted = _import_interrupted or (not _fork.exclusive and bool(unfinished_imports()))
     for pipeline in list(_registered):
         with guard("fork"):
             pipeline.after_fork_in_child()
 
 
-def _unfinished_imports() -> list[str]:
-    """Return the modules that some thread is importing."""
-    found = []
-    for name, module in list(sys.modules.items()):
-        # Not `getattr`: modules may compute attributes.
-        namespace = getattr(module, "__dict__", None) if type(module) is ModuleType else None
-        if namespace and getattr(namespace.get("__spec__"), "_initializing", False):
-            found.append(name)
-    return found
-
-
 def lacks_own_modules() -> bool:
     """Return True if modules of gati are among those whose import was interrupted, so that nothing can be recorded."""
-    return _import_interrupted and any(name.partition(".")[0] == "gati" for name in _unfinished_imports())
+    return _import_interrupted and any(name.partition(".")[0] == "gati" for name in unfinished_imports())
 
 
 if hasattr(os, "register_at_fork"):

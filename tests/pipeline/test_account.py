@@ -24,7 +24,7 @@ def exporter(key: str, answer: Outcome = DELIVERED, **identity: Any) -> FakeExpo
     """Return an exporter whose folder belongs to its key."""
     made = FakeExporter(account=key)
     made.answer = lambda request: answer
-    made.spool_identity = SpoolIdentity(key, **{"address": "address 1", **identity})  # type: ignore[attr-defined]
+    made.spool_identity = SpoolIdentity(key, **{"address": "address 1", **identity})  # type: ignore[attr-defined]  # not part of the declared type
     return made
 
 

@@ -75,7 +75,7 @@ def test_a_fork_waits_at_most_50_ms_for_the_lock() -> None:
             return False
 
     real = process_hooks.fork_lock
-    process_hooks.fork_lock = Recorder()  # type: ignore[assignment]
+    process_hooks.fork_lock = Recorder()  # type: ignore[assignment]  # a stand-in for the lock
     try:
         assert in_child(lambda: True)
     finally:
@@ -110,7 +110,7 @@ def test_the_lock_is_free_after_several_threads_forked_at_once() -> None:
 def test_a_fork_by_the_thread_that_holds_the_lock_keeps_it() -> None:
     with process_hooks.fork_lock:
         assert in_child(is_free)
-        assert process_hooks.fork_lock._is_owned()  # type: ignore[attr-defined]
+        assert process_hooks.fork_lock._is_owned()  # type: ignore[attr-defined]  # not part of the declared type
     assert is_free()
 
 
@@ -153,8 +153,8 @@ def test_a_child_forked_during_an_import_only_spools_and_another_process_deliver
             return (result.spooled, result.timed_out, exporter.attempts, status.orphaned) == (1, False, 0, 1)
 
     def import_slowly(end: threading.Event) -> None:
-        sys.ends = end  # type: ignore[attr-defined]
-        import slow_module  # type: ignore[import-not-found]  # noqa: F401
+        sys.ends = end  # type: ignore[attr-defined]  # not part of the declared type
+        import slow_module  # type: ignore[import-not-found] # noqa: F401  # written by this test
 
     with busy_thread(import_slowly):
         begun.wait()

@@ -178,7 +178,7 @@ def test_an_error_halfway_through_adopting_loses_no_file(tmp_path: Path, monkeyp
         calls.append(source)
         if len(calls) == 3:
             raise MemoryError
-        rename(source, target)  # type: ignore[arg-type]
+        rename(source, target)  # type: ignore[arg-type]  # the paths are of any type
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", fail)
@@ -196,7 +196,7 @@ def test_a_file_that_cannot_be_renamed_is_adopted_later(tmp_path: Path, monkeypa
     def fail(source: object, target: object) -> None:
         if "-000002-" in str(source):
             raise PermissionError(errno.EACCES, "simulated")
-        rename(source, target)  # type: ignore[arg-type]
+        rename(source, target)  # type: ignore[arg-type]  # the paths are of any type
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", fail)
@@ -395,7 +395,7 @@ def test_a_scan_looks_at_the_sizes_of_a_sample_only(tmp_path: Path, monkeypatch:
 
     def count(path: object) -> os.stat_result:
         looks.append(path)
-        return lstat(path)  # type: ignore[arg-type]
+        return lstat(path)  # type: ignore[arg-type]  # the paths are of any type
 
     process = Process(tmp_path)
     process.spool.open()
@@ -414,8 +414,8 @@ def test_no_file_operation_runs_under_the_lock(tmp_path: Path, monkeypatch: pyte
         original = getattr(Spool, name)
 
         def look(self: Spool, *args: object, _original: object = original, **kwargs: object) -> object:
-            held.append(process.outbox.changed._is_owned())  # type: ignore[attr-defined]
-            return _original(self, *args, **kwargs)  # type: ignore[operator]
+            held.append(process.outbox.changed._is_owned())  # type: ignore[attr-defined]  # not part of the declared type
+            return _original(self, *args, **kwargs)  # type: ignore[operator]  # any method
 
         monkeypatch.setattr(Spool, name, look)
     answers = iter([DELIVERED, Outcome(Verdict.REJECT, "no")])
