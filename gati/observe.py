@@ -101,6 +101,7 @@ def init(
     max_request_bytes: int | None = None,
     timeout: float | None = None,
     connections: int | None = None,
+    eager: bool | None = None,
     spool: bool | None = None,
     spool_dir: str | Path | None = None,
     spool_max_bytes: int | None = None,
@@ -154,6 +155,8 @@ def init(
         max_request_bytes: Maximum size of a request in bytes.
         timeout: Timeout of a request in seconds.
         connections: Maximum number of concurrent requests; a conversation uses one at a time.
+        eager: Send a turn as soon as it ends, instead of in intervals. Default: true where the spool would be lost
+            with the container (on tmpfs, ramfs or overlayfs) or is off.
         spool: False keeps undelivered requests in memory only.
         spool_dir: Spool folder; default: in the user's data folder.
         spool_max_bytes: Disk quota of the spool in bytes.
@@ -179,7 +182,7 @@ def init(
         system_prompt=system_prompt, input_key=input_key, output_key=output_key, import_history=import_history,
         detail=detail, submission=submission, sample_rate=sample_rate, force_sample=force_sample, mask=mask,
         capture_content=capture_content, max_field_bytes=max_field_bytes, flush_interval=flush_interval,
-        batch_size=batch_size, max_request_bytes=max_request_bytes, timeout=timeout, connections=connections,
+        batch_size=batch_size, max_request_bytes=max_request_bytes, timeout=timeout, connections=connections, eager=eager,
         spool=spool, spool_dir=spool_dir, spool_max_bytes=spool_max_bytes, buffer_max_bytes=buffer_max_bytes,
         on_full=on_full, on_drop=on_drop, turn_timeout=turn_timeout, shutdown_timeout=shutdown_timeout, debug=debug,
         **unknown,

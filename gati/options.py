@@ -281,6 +281,12 @@ class Settings(BaseModel):
         ge=1,
         le=64,
     )
+    eager: bool | None = option(
+        None,
+        "Send a turn as soon as it ends, instead of in intervals. Default: true where the spool would be lost with the "
+        "container (on tmpfs, ramfs or overlayfs) or is off.",
+        _SWITCH,
+    )
     spool: bool = option(True, "False keeps undelivered requests in memory only.", _SWITCH)
     spool_dir: Folder | None = option(None, "Spool folder; default: in the user's data folder.", "a path")
     spool_max_bytes: Whole = option(

@@ -85,12 +85,18 @@ def drain_command(
     timeout: Annotated[
         float | None, typer.Option(min=0, help="Stop after this many seconds. Default: run until the spool is drained.")
     ] = None,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Also deliver what was left under other keys or products, with this key.")
+    ] = False,
+    rejected: Annotated[
+        bool, typer.Option("--rejected", help="Also send again what was rejected and set aside.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Deliver messages left in the spool by processes that have exited."""
+    """Deliver messages left in the spool by processes that have exited, and list what was skipped."""
     from gati.cli.spool import run_drain
 
-    raise typer.Exit(run_drain(timeout, json_wanted=json))
+    raise typer.Exit(run_drain(timeout, adopt=adopt, rejected=rejected, json_wanted=json))
 
 
 @app.command(name="doctor", epilog="Example: `gati doctor`, `gati doctor --no-send`")

@@ -9,7 +9,7 @@ from typing import Any
 from gati.cli.output import Exit, console, print_json, print_note, print_rows, progress_bar
 from gati.cli.store import count_contents, store_path
 from gati.pipeline.engine import spool_folder
-from gati.pipeline.recovery import SpoolStatus, drain_spool, spool_status
+from gati.pipeline.recovery import Skipped, SpoolStatus, drain_spool, skipped_accounts, spool_status
 from gati.settings import load
 
 
@@ -45,31 +45,42 @@ def _readable_row(account: SpoolStatus) -> dict[str, Any]:
     return {**row, "oldest": None if oldest_ms is None else f"{(time.time() * 1000 - oldest_ms) / 60_000:.0f} min"}
 
 
-def run_drain(timeout: float | None, *, json_wanted: bool = False) -> Exit:
+def run_drain(timeout: float | None, *, adopt: bool = False, rejected: bool = False, json_wanted: bool = False) -> Exit:
     """Deliver messages left in the spool by processes that have exited, with a progress bar on a terminal."""
     from gati._api.destinations import active_destinations
 
     settings = load()
+    folder = spool_folder(settings.spool_dir)
     exporters = [d.make_exporter() for d in active_destinations(settings) if d.kind != "local"]
     if not exporters:
         print_note("no destination to deliver to: set GREENFLASH_API_KEY or GATI_BACKEND_URL")
+        _print_skipped(skipped_accounts(folder, []))
         return Exit.USAGE
     with progress_bar("delivering", silent=json_wanted) as bar:
         task = bar.add_task("", total=None)
         result = drain_spool(
-            spool_folder(settings.spool_dir),
+            folder,
             exporters,
             lambda done, total: bar.update(task, completed=done, total=total),
             timeout=timeout,
             connections=settings.connections,
+            adopt=adopt,
+            rejected=rejected,
         )
     for exporter in exporters:
         exporter.close()
+    skipped = skipped_accounts(folder, exporters)
     if json_wanted:
-        print_json(dataclasses.asdict(result))
+        print_json(dataclasses.asdict(result) | {"skipped": [dataclasses.asdict(account) for account in skipped]})
     else:
         waiting = result.spooled + result.pending
         console().print(f"{result.delivered} messages delivered, {result.rejected} rejected, {waiting} waiting")
         for destination in result.paused:
             print_note(f"{destination} rejected the API key; run `gati doctor` for details")
-    return Exit.OK if result else Exit.FAILED
+        _print_skipped(skipped)
+    return Exit.OK if result and all(account.running for account in skipped) else Exit.FAILED
+
+
+def _print_skipped(skipped: list[Skipped]) -> None:
+    for account in skipped:
+        print_note(f"skipped: {account.messages} messages waiting in {account.account} {account.reason}")

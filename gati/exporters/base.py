@@ -36,12 +36,15 @@ class Outcome(NamedTuple):
         reason: Short text without content and secrets, for the log, counters and `rejected/`.
         retry_after: Seconds to wait as requested by the server; None if it requested nothing.
         rest: For PARTIAL only: the request without the items that the server accepted.
+        key_refused: With PAUSE: the destination does not know the key (HTTP 401). If it never knew it, a process with
+            a corrected key delivers what waits.
     """
 
     verdict: Verdict
     reason: str = ""
     retry_after: float | None = None
     rest: Request | None = None
+    key_refused: bool = False
 
 
 DELIVERED = Outcome(Verdict.OK)
@@ -69,6 +72,24 @@ class Request:
     omissions: int = 0
 
 
+class SpoolIdentity(NamedTuple):
+    """To whom the requests in a folder of the spool belong.
+
+    Attributes:
+        account: Names the folder, after the exporter's name.
+        address: Fingerprint of the destination's address; empty if folders of other keys are never taken over.
+        label: The address as shown to people, without credentials.
+        product: The product that the folder belongs to; empty if it belongs to the key.
+        former: Accounts whose folders also belong to this destination, such as the key's own one.
+    """
+
+    account: str
+    address: str = ""
+    label: str = ""
+    product: str = ""
+    former: tuple[str, ...] = ()
+
+
 class Exporter(Protocol):
     """A destination. `encode` is pure; `send` may block up to its timeout and never raises.
 
@@ -77,6 +98,8 @@ class Exporter(Protocol):
     never import that module.
 
     With the attribute `eager = True`, sending starts as soon as a turn is finished, whatever `flush_interval` is.
+    It may define `accepts(request)`, which returns False for a request from a damaged file that `send` cannot send, and
+    the attribute `spool_identity`, a `SpoolIdentity`, if its folder in the spool does not belong to `account`.
     """
 
     name: str

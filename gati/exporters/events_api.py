@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import orjson
 
 from gati.exporters import http_outcome
-from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
+from gati.exporters.base import DELIVERED, Outcome, Request, SpoolIdentity, Verdict
 from gati.exporters.events_encoder import EventsEncoder
 from gati.exporters.log_suppression import suppress_sdk_logs
 from gati.exporters.shared_client import SharedClient
+from gati.settings import hide_credentials
 
 if TYPE_CHECKING:
     import httpx
@@ -32,6 +33,8 @@ class EventsApiExporter:
         self._key = settings.backend_api_key.get_secret_value() if settings.backend_api_key else ""
         identity = f"{self.name}\0{self._url}\0{self._key}"
         self.account = hashlib.sha256(identity.encode(errors="replace")).hexdigest()[:16]
+        address = hashlib.sha256(f"{self.name}\0{self._url}".encode(errors="replace")).hexdigest()[:16]
+        self.spool_identity = SpoolIdentity(self.account, address, hide_credentials(self._url))
         self._timeout = settings.timeout
         self._connections = settings.connections
         self._encoder = EventsEncoder(settings)
@@ -45,10 +48,15 @@ class EventsApiExporter:
         """See `EventsEncoder.split`."""
         return self._encoder.split(request)
 
+    def accepts(self, request: Request) -> bool:
+        """Return False for a request that was read from a damaged file."""
+        events = request.body.get("events")
+        return isinstance(events, list) and len(events) == request.items
+
     def send(self, request: Request) -> Outcome:
         """Make one attempt."""
         if self._key and not (self._key.isascii() and self._key.isprintable()):
-            return Outcome(Verdict.PAUSE, "the API key contains invalid characters")
+            return Outcome(Verdict.PAUSE, "the API key contains invalid characters", key_refused=True)
         try:
             with suppress_sdk_logs():
                 return self._send(request)

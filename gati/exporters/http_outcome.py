@@ -57,7 +57,7 @@ def from_status(status: int, headers: Mapping[str, str], body: bytes, items: int
     """
     verdict, explanation = _verdict(status, body, items)
     reason = f"HTTP {status}: {explanation}" if explanation else f"HTTP {status}"
-    return Outcome(verdict, reason, retry_after(headers))
+    return Outcome(verdict, reason, retry_after(headers), key_refused=verdict is Verdict.PAUSE and status == 401)
 
 
 def _verdict(status: int, body: bytes, items: int) -> tuple[Verdict, str]:

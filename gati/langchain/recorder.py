@@ -45,6 +45,7 @@ from gati.langchain.new_messages import (
 )
 from gati.langchain.prompt_templates import template_of
 from gati.langchain.snapshot import error_info, take_snapshot
+from gati.limits import bounded_id
 from gati.trace.records import (
     CONVERSATION_KEYS,
     INTERNAL,
@@ -464,7 +465,7 @@ class Recorder:
         conversation = scope.conversation_id if scope else None
         for key in CONVERSATION_KEYS:
             conversation = conversation or (metadata or {}).get(key)
-        return str(conversation or self.default_conversation or "")
+        return bounded_id(str(conversation or self.default_conversation or ""))
 
     def _model_result(self, response: Any) -> ModelResult:
         answers = []

@@ -28,22 +28,30 @@ def pack(request: Request) -> bytes:
 
 
 def unpack(line: bytes) -> Request:
-    """Parse a line.
+    """Parse a line, which anybody may have written.
 
     Raises:
         ValueError: the line is not a request; also KeyError and TypeError.
     """
     value = orjson.loads(line)
-    if not isinstance(value, dict) or not isinstance(value["body"], dict):
-        raise ValueError("not a request")
-    return Request(
-        ordering_key=str(value["lane"]),
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    request = Request(
+        ordering_key=value["lane"],
         body=value["body"],
-        items=int(value["items"]),
-        turn_id=str(value["turn"]),
-        endpoint=str(value["endpoint"]),
-        omissions=int(value.get("omissions", 0)),
+        items=value["items"],
+        turn_id=value["turn"],
+        endpoint=value["endpoint"],
+        omissions=value.get("omissions", 0),
     )
+    if not all(isinstance(text, str) for text in (request.ordering_key, request.turn_id, request.endpoint)):
+        raise ValueError("not a text")
+    if not isinstance(request.body, dict):
+        raise ValueError("not a body")
+    # Counters add this number up, so it must be one that a line of this length can hold.
+    if type(request.omissions) is not int or type(request.items) is not int or not 0 <= request.items <= len(line):
+        raise ValueError("not a number of messages")
+    return request
 
 
 def _clean(value: Any, depth: int = 0) -> Any:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gati.pipeline.drop_callback import DropNotifier
+from gati.pipeline.filesystem import is_ephemeral
 from gati.pipeline.internal_errors import guard
 from gati.pipeline.outbox import Outbox
 from gati.pipeline.request_queue import Limits
 from gati.pipeline.sender import Sender
-from gati.pipeline.spool import Spool
+from gati.pipeline.spool import Spool, spool_for
 from gati.pipeline.stats import DeliveryCounters
 from gati.pipeline.worker import TurnAssembler, Worker
 
@@ -52,19 +53,30 @@ class Engine:
             disk=options.spool_max_bytes,
             drop_newest=options.on_full == "newest",
         )
+        eager = options.eager if options.eager is not None else _may_lose_files(options)
         self.outboxes = [
             Outbox(exporter, self.counters, _create_spool(exporter, options), limits, policy, self.drops)
             for exporter in exporters
         ]
         self.senders = [
-            Sender(outbox, options.connections, self._on_settled, options.flush_interval) for outbox in self.outboxes
+            Sender(
+                outbox,
+                options.connections,
+                self._on_settled,
+                options.flush_interval,
+                eager=eager or outbox.exporter.durable,
+            )
+            for outbox in self.outboxes
         ]
+        for outbox in self.outboxes:
+            outbox.on_finished(self._on_settled)
         self.worker = Worker(
             buffer,
             assembler,
             self.senders,
             self.counters,
             interval=options.flush_interval,
+            eager=eager,
             mask=options.mask,
             drops=self.drops,
         )
@@ -111,7 +123,12 @@ class Engine:
 def _create_spool(exporter: Exporter, options: Settings) -> Spool | None:
     if not options.spool or exporter.durable:
         return None
-    return Spool(spool_folder(options.spool_dir), exporter.name, exporter.account)
+    return spool_for(spool_folder(options.spool_dir), exporter)
+
+
+def _may_lose_files(options: Settings) -> bool:
+    """Return True if the spool does not outlive this machine or container, so that nothing should wait in it."""
+    return not options.spool or is_ephemeral(spool_folder(options.spool_dir))
 
 
 def spool_folder(configured: Path | None) -> Path:

@@ -50,11 +50,19 @@ class Batch:
     items: int
     size: int
     file: SpoolFile | None = None
-    epoch: int = 0
+    reserved: SpoolFile | None = None
+    """Name for the file of a batch that could not be written yet."""
+    epoch: int | None = None
+    """None if no flush waits for the batch."""
     requests: list[QueuedRequest] = field(default_factory=list)
     in_flight: int = 0
     intact: bool = True
     """False once a request of it was delivered or set aside, so that the file holds more than what remains."""
+    unsaved: list[QueuedRequest] = field(default_factory=list)
+    """Rejected requests that could not be set aside yet: the file is kept for them."""
+    failed_reads: int = 0
+    done: bool = False
+    """True once nothing of it is to be delivered."""
 
     @property
     def place(self) -> Place:

@@ -1,6 +1,7 @@
 """Queue of requests for one destination, shared by the worker and the senders.
 
-It holds the lock, decides with the retry policy which request may be sent, and records the outcome.
+It holds the lock, decides with the retry policy which request may be sent, and records the outcome. Nothing that can
+take long runs under the lock: `SpoolKeeper` does the file operations.
 """
 
 from __future__ import annotations
@@ -8,16 +9,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gati.exporters.base import Exporter, Outcome, Request, Verdict
-from gati.pipeline.codec import unpack
+from gati.pipeline import process_hooks
+from gati.pipeline.codec import pack, unpack
 from gati.pipeline.drop_callback import DropNotifier
 from gati.pipeline.internal_errors import guard, log
 from gati.pipeline.ordered_queue import FOREVER, Batch, QueuedRequest
-from gati.pipeline.request_queue import Limits, Lines, RequestQueue, batch_requests
+from gati.pipeline.quota_spool import QuotaSpool
+from gati.pipeline.request_queue import Limits, RequestQueue, batch_requests
 from gati.pipeline.retry import CircuitBreaker, Policy, RateBudget
+from gati.pipeline.spool_keeper import SpoolKeeper
 
 if TYPE_CHECKING:
     from gati.pipeline.spool import Spool
@@ -43,41 +47,61 @@ class Outbox:
         self.breaker = CircuitBreaker(self.policy, budget or RateBudget())
         self.changed = threading.Condition(threading.RLock())
         self.closed = False
+        self.spools_only = process_hooks.import_interrupted()
+        """True if this process cannot send: it only writes to disk, and another process delivers."""
         self._is_open = False
         self._counters = counters
         self._drops = drops or DropNotifier()
         self._spool = spool
-        self._queue = RequestQueue(counters, spool, limits, exporter.name, self._drops)
+        self._limits = limits
+        self._queue = RequestQueue(counters, limits, exporter.name, self._drops)
         self._ordered = self._queue.ordered
+        accepts: Callable[[Request], bool] = getattr(exporter, "accepts", lambda request: True)
+        self._keeper = SpoolKeeper(self.changed, self._queue, QuotaSpool(spool, limits.disk, accepts), limits)
         self._successes = 0
+        self._key = ""
+        if spool is not None and self.spools_only:
+            spool.locked = False
 
     # Incoming requests; called by the worker
 
     def accept(self, requests: Sequence[Request]) -> None:
         """Store requests, on disk if possible, and queue them by ordering key."""
-        for lines in batch_requests(requests):
+        for lines in batch_requests(requests, self._limits.batch_bytes):
             with self.changed:
                 kept = self._queue.without_dropped_turns(lines)
             if kept:
-                self._store(kept)
+                self._keeper.store(kept)
 
-    def _store(self, lines: Lines) -> None:
-        batch = Batch(sum(request.items for request, _ in lines), sum(len(line) + 1 for _, line in lines))
-        with self.changed:
-            refused = "" if self._queue.make_disk_space(batch.size) else "spool_full"
-        if not refused and self._queue.spool.could_hold(batch.size):
-            # Outside the lock: a slow disk may delay this thread, not the senders.
-            batch.file = self._queue.spool.write([line for _, line in lines], batch.items)
-        with self.changed:
-            self._queue.add(batch, lines, refused)
-            self.changed.notify_all()
+    def adopt(self, *, everything: bool = False) -> int:
+        """Take over this account's files of processes that have exited; return the number of messages.
 
-    def adopt(self) -> int:
-        """Take over this account's files of processes that have exited; return the number of messages."""
-        with self.changed:
-            adopted = self._queue.adopt()
-            self.changed.notify_all()
-        return adopted
+        Args:
+            everything: include those of all other accounts of this exporter.
+        """
+        return 0 if self.closed or self.spools_only else self._keeper.adopt(everything=everything)
+
+    def maintain(self, *, urgent: bool = False) -> int:
+        """Adopt files if it is time, and do again what the disk refused; return the number of adopted messages.
+
+        Args:
+            urgent: a flush waits for it.
+        """
+        return 0 if self.closed or self.spools_only else self._keeper.maintain(urgent=urgent)
+
+    @property
+    def next_maintenance(self) -> float:
+        """Monotonic time of the next `maintain`."""
+        return time.monotonic() + FOREVER if self.closed or self.spools_only else self._keeper.next_due()
+
+    def restore_rejected(self, *, everything: bool = False) -> int:
+        """Queue the requests that were set aside again; return the number of messages. See `adopt`."""
+        return self._keeper.restore_rejected(everything=everything)
+
+    @property
+    def more_to_adopt(self) -> bool:
+        """True if the last `adopt` left files of processes that have exited."""
+        return self._keeper.disk.more_to_adopt
 
     # Outgoing requests; called by senders
 
@@ -87,28 +111,39 @@ class Outbox:
         Returns None after `idle` seconds without anything to send, or once closed.
         """
         until = time.monotonic() + idle
+        while (found := self._next(until, idle)) is not None:
+            if isinstance(found, QueuedRequest):
+                return found
+            self._keeper.load(found)
+        return None
+
+    def _next(self, until: float, idle: float) -> QueuedRequest | Batch | None:
+        """Wait for a request that may be sent or a batch that must be read."""
         with self.changed:
-            while not self.closed:
+            while not self.closed and not self.spools_only:
                 now = time.monotonic()
-                queued, wait = self._start_next(now)
-                if queued is not None:
-                    return queued
+                found, wait = self._start_next(now)
+                if found is not None:
+                    return found
                 waiting = self._is_open and bool(self._queue)
                 if now >= until and (idle == 0 or not waiting):
                     return None
                 self.changed.wait(max(0.001, wait if waiting else until - now))
         return None
 
-    def _start_next(self, now: float) -> tuple[QueuedRequest | None, float]:
+    def _start_next(self, now: float) -> tuple[QueuedRequest | Batch | None, float]:
         if not self._is_open:
             return None, FOREVER
         if now < self.breaker.blocked_until:
             return None, self.breaker.blocked_until - now
         if self._ordered.in_flight and not self.breaker.healthy:
             return None, FOREVER
-        self._queue.load_from_disk()
-        self._is_open = bool(self._ordered)
-        return self._ordered.start_next(now)
+        read_at = self._keeper.read_at
+        if now >= read_at and (batch := self._queue.next_to_read()) is not None:
+            return batch, 0.0
+        self._is_open = bool(self._queue)
+        queued, wait = self._ordered.start_next(now)
+        return queued, min(wait, read_at - now) if now < read_at else wait
 
     def open(self) -> None:
         """Let senders take what is queued. The outbox closes again as soon as it is empty."""
@@ -119,7 +154,7 @@ class Outbox:
     def sendable(self) -> int:
         """Return how many requests could be in flight in addition to the current ones."""
         with self.changed:
-            if self.closed or not self._is_open or not self._queue:
+            if self.closed or self.spools_only or not self._is_open or not self._queue:
                 return 0
             # One sender waits even if nothing may be sent yet.
             free = max(1, self._ordered.ready) if self.breaker.healthy else 1
@@ -127,23 +162,77 @@ class Outbox:
 
     def settle(self, queued: QueuedRequest, outcome: Outcome) -> None:
         """Record the outcome of a request that `next` returned."""
+        halves = self._split(queued) if outcome.verdict is Verdict.SPLIT else None
+        if outcome.verdict is Verdict.SPLIT and not halves:
+            outcome = outcome._replace(verdict=Verdict.REJECT)
+        rest = outcome.rest if outcome.verdict is Verdict.PARTIAL else None
+        with self.changed:
+            refusal = self._refusal(queued, outcome)
+        refused = queued
+        if rest is not None:
+            refused = QueuedRequest(queued.ordering_key, rest.turn_id, rest.items, pack(rest), queued.batch)
+        if refusal is not None:
+            # Before its file is removed. The request is still in flight, so nobody else touches it.
+            self._keeper.set_aside(refused, refusal)
         with self.changed:
             self._ordered.finish_attempt(queued)
             self._counters.count("requests")
-            verdict = outcome.verdict
-            if verdict in (Verdict.RETRY, Verdict.PAUSE):
-                self._retry(queued, outcome)
+            if outcome.verdict in (Verdict.RETRY, Verdict.PAUSE):
+                self._record_failure(outcome)
             else:
                 self._record_answer(outcome)
-                if verdict is Verdict.OK:
-                    self._successes += 1
-                    self._counters.move(queued.items, queued.batch.place, "delivered")
-                    self._queue.remove(queued)
-                elif verdict is Verdict.PARTIAL and outcome.rest is not None:
-                    self._keep_rest(queued, outcome.rest, outcome)
-                elif verdict is Verdict.REJECT or not self._split(queued):
-                    self._set_aside(queued, outcome.reason)
+            if rest is not None:
+                self._count_delivered(queued, queued.items - rest.items)
+            if refusal is not None:
+                self._remove_rejected(queued, refused, refusal)
+            elif rest is not None:
+                self._keep_rest(queued, rest, outcome)
+            elif halves:
+                self._queue.replace(queued, halves)
+            elif outcome.verdict is Verdict.OK:
+                self._count_delivered(queued, queued.items)
+                self._queue.remove(queued)
+            elif outcome.verdict is Verdict.PAUSE:
+                self._ordered.retry_now(queued)
+            else:
+                delay = self.policy.delay(queued.attempts, outcome.retry_after)
+                self._ordered.retry_at(queued, time.monotonic() + delay)
+            finished = self._keeper.take_finished()
             self.changed.notify_all()
+        self._keeper.clean_up(finished)
+        self._mark_key(outcome)
+
+    def _refusal(self, queued: QueuedRequest, outcome: Outcome) -> str | None:
+        """Count a failure of the request; return why it must be set aside, if so."""
+        if outcome.verdict is Verdict.REJECT:
+            return outcome.reason
+        if outcome.verdict is Verdict.PARTIAL and outcome.rest is not None:
+            return outcome.reason if outcome.rest.omissions >= self.policy.max_omissions else None
+        if outcome.verdict is not Verdict.RETRY:
+            return None
+        queued.attempts += 1
+        queued.failures_among_successes += 0 <= queued.successes_seen < self._successes
+        queued.successes_seen = self._successes
+        if queued.failures_among_successes < self.policy.max_failures_among_successes:
+            return None
+        return f"gave up after {queued.attempts} attempts: {outcome.reason}"
+
+    def _split(self, queued: QueuedRequest) -> Sequence[Request] | None:
+        with guard("exporter.split"):
+            return self.exporter.split(unpack(queued.data))
+        return None
+
+    def _record_failure(self, outcome: Outcome) -> None:
+        name, reason = self.exporter.name, outcome.reason
+        self._counters.count("retries")
+        was_paused = bool(self.breaker.paused)
+        self.breaker.record_failure(outcome, time.monotonic())
+        if outcome.verdict is Verdict.RETRY:
+            log.emit(f"retry:{name}", "%s could not be reached or is busy (%s); retrying", name, reason)
+            return
+        log.emit(f"paused:{name}", "%s refuses the key (%s); messages are kept until the key works", name, reason)
+        if not was_paused:
+            self._drops.add("paused", self.breaker.paused, destination=name)
 
     def _record_answer(self, outcome: Outcome) -> None:
         """Close the circuit: the destination answered, even if it refused this request."""
@@ -152,54 +241,32 @@ class Outbox:
             log.emit(f"back:{self.exporter.name}", "%s is reachable again", self.exporter.name, level=logging.INFO)
             self._ordered.skip_delays()
 
-    def _retry(self, queued: QueuedRequest, outcome: Outcome) -> None:
-        now, name, reason = time.monotonic(), self.exporter.name, outcome.reason
-        self._counters.count("retries")
-        was_paused = bool(self.breaker.paused)
-        self.breaker.record_failure(outcome, now)
-        if outcome.verdict is Verdict.PAUSE:
-            log.emit(f"paused:{name}", "%s refuses the key (%s); messages are kept until the key works", name, reason)
-            if not was_paused:
-                self._drops.add("paused", self.breaker.paused, destination=name)
-            self._ordered.retry_now(queued)
-            return
-        log.emit(f"retry:{name}", "%s could not be reached or is busy (%s); retrying", name, reason)
-        queued.attempts += 1
-        queued.failures_among_successes += 0 <= queued.successes_seen < self._successes
-        queued.successes_seen = self._successes
-        if queued.failures_among_successes >= self.policy.max_failures_among_successes:
-            self._set_aside(queued, f"gave up after {queued.attempts} attempts: {reason}")
-        else:
-            self._ordered.retry_at(queued, now + self.policy.delay(queued.attempts, outcome.retry_after))
+    def _count_delivered(self, queued: QueuedRequest, items: int) -> None:
+        self._successes += items > 0
+        self._counters.move(items, queued.batch.place, "delivered")
 
     def _keep_rest(self, queued: QueuedRequest, rest: Request, outcome: Outcome) -> None:
-        """Count what was delivered of a request, and send the rest again or set it aside."""
-        delivered = queued.items - rest.items
-        self._successes += delivered > 0
-        self._counters.move(delivered, queued.batch.place, "delivered")
+        """Send again what the destination did not list as accepted."""
         self._counters.count("retries")
         due = time.monotonic() + self.policy.delay(rest.omissions, outcome.retry_after)
-        (part,) = self._queue.replace(queued, [rest], delivered=delivered, due=due)
-        if rest.omissions >= self.policy.max_omissions:
-            self._set_aside(part, outcome.reason)
+        self._queue.replace(queued, [rest], delivered=queued.items - rest.items, due=due)
 
-    def _split(self, queued: QueuedRequest) -> bool:
-        halves: Sequence[Request] | None = None
-        with guard("exporter.split"):
-            halves = self.exporter.split(unpack(queued.data))
-        if not halves:
-            return False
-        self._queue.replace(queued, halves)
-        return True
-
-    def _set_aside(self, queued: QueuedRequest, reason: str) -> None:
+    def _remove_rejected(self, queued: QueuedRequest, refused: QueuedRequest, reason: str) -> None:
+        """Remove a request of which the destination refused `refused`: the whole request, or the rest of it."""
         name = self.exporter.name
-        log.emit(f"rejected:{name}", "%s rejected %d messages: %s", name, queued.items, reason)
-        if not self.closed:
-            self._queue.spool.set_aside(queued.data, reason)
-        self._counters.move(queued.items, queued.batch.place, "rejected")
-        self._drops.add("rejected", reason, queued.items, name, queued.data)
+        log.emit(f"rejected:{name}", "%s rejected %d messages: %s", name, refused.items, reason)
+        self._counters.move(refused.items, queued.batch.place, "rejected")
+        self._drops.add("rejected", reason, refused.items, name, refused.data)
         self._queue.remove(queued)
+
+    def _mark_key(self, outcome: Outcome) -> None:
+        """Record in the spool whether the key was ever accepted, once."""
+        if outcome.verdict is Verdict.RETRY or self._key == "accepted":
+            return
+        state = "refused" if outcome.key_refused else "accepted"
+        if state != self._key:
+            self._key = state
+            self._keeper.disk.mark_key(accepted=state == "accepted")
 
     # Flush and shutdown
 
@@ -211,33 +278,45 @@ class Outbox:
     def retry_now(self) -> None:
         """Skip all delays except one that the server asked for, because a flush waits."""
         with self.changed:
+            self._keeper.read_at = 0.0
             self.breaker.retry_now()
             self._ordered.skip_delays()
             self.changed.notify_all()
 
     def is_settled(self, epoch: int) -> bool:
-        """Return True if nothing up to the epoch is outstanding, or if the destination refuses the key."""
+        """Return True if nothing up to the epoch is outstanding, or if nothing can be sent.
+
+        That is so if the destination refuses the key, and in a process that only writes to disk.
+        """
         with self.changed:
-            if not self._queue.outstanding(epoch):
+            if self.spools_only or not self._queue.outstanding(epoch):
                 return True
             blocked = time.monotonic() < self.breaker.blocked_until
             return bool(self.breaker.paused) and not self._ordered.in_flight and blocked
 
     @property
     def disk_bytes(self) -> int:
-        return self._queue.spool.used_bytes
+        return self._queue.used_bytes
 
     @property
     def memory_bytes(self) -> int:
         return self._ordered.memory
 
     def close(self) -> None:
-        """Release the spool's files. Requests in flight may still be settled."""
+        """Write what is in memory to disk if possible, and release the spool's files.
+
+        Requests in flight may still be settled.
+        """
         with self.changed:
-            if not self.closed:
-                self.closed = True
-                self._queue.close()
-                self.changed.notify_all()
+            if self.closed:
+                return
+            self.closed = True
+            self.changed.notify_all()
+        self._keeper.close()
+
+    def on_finished(self, callback: Callable[[], None]) -> None:
+        """Call a function after files were removed, when a flush may have ended."""
+        self._keeper.on_finished = callback
 
     def abandon(self) -> None:
         """Detach from the spool, which belongs to the parent. Called in a forked child."""

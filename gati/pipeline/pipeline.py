@@ -218,6 +218,9 @@ class Pipeline:
             self._engine.abandon()
         self._buffer.clear()
         self._reset()
+        if process_hooks.lacks_own_modules():  # nothing can be recorded: refuse and count it
+            self._closed = True
+            self._buffer.close()
         for exporter in self._exporters:
             with guard("exporter.after_fork"):
                 exporter.after_fork()

@@ -8,8 +8,9 @@ import sys
 import threading
 import time
 import weakref
-from typing import Protocol
+from typing import Any, Protocol
 
+from gati.pipeline._compat import unfinished_imports
 from gati.pipeline.internal_errors import guard
 
 
@@ -25,25 +26,48 @@ class ProcessAware(Protocol):
         ...
 
 
-FORK_WAIT_SECONDS = 5.0
-"""Longest time that a fork waits for `fork_lock`."""
+FORK_WAIT_SECONDS = 0.05
+"""Longest time that a fork waits for `fork_lock`. A child that is forked without it may lack an import that another
+thread has begun; see `import_interrupted`."""
 
 fork_lock = threading.RLock()
 """Held by our threads while they import modules or change state that a child inherits. A child that is
 forked in the middle of another thread's import would wait forever for a thread that it does not have."""
 
-_fork_lock_held = False
+
+class _Fork(threading.local):
+    """The fork that a thread is making. Several threads may fork at the same time."""
+
+    lock: Any = None
+    """The lock, if the fork acquired it."""
+    exclusive = False
+    """True if no other thread can be inside `fork_lock`."""
+
+
+_fork = _Fork()
+_import_interrupted = False
+
+
+def import_interrupted() -> bool:
+    """Return True if this process was forked while another thread was importing a module.
+
+    The import can never complete here, and whoever needs the module waits forever. So such a process sends nothing.
+    """
+    return _import_interrupted
 
 
 def yielding_sleep(seconds: float) -> None:
     """Sleep without `fork_lock`, so that a fork that waits for it can proceed."""
+    lock = fork_lock
     try:
-        fork_lock.release()
+        lock.release()
     except RuntimeError:  # not held by this thread
         time.sleep(seconds)
         return
-    time.sleep(seconds)
-    fork_lock.acquire()
+    try:
+        time.sleep(seconds)
+    finally:
+        lock.acquire()
 
 
 # Weak references and a single hook: hooks cannot be unregistered, and `init` may be called often.
@@ -78,21 +102,31 @@ def _at_exit() -> None:
 
 
 def _before_fork() -> None:
-    global _fork_lock_held
-    _fork_lock_held = fork_lock.acquire(timeout=FORK_WAIT_SECONDS)
+    _fork.lock, _fork.exclusive = None, False
+    if fork_lock.acquire(timeout=FORK_WAIT_SECONDS):
+        _fork.lock, _fork.exclusive = fork_lock, True
 
 
 def _after_fork_in_parent() -> None:
-    if _fork_lock_held:
-        fork_lock.release()
+    lock, _fork.lock = _fork.lock, None
+    if lock is not None:
+        lock.release()
 
 
 def _after_fork_in_child() -> None:
-    global fork_lock
+    global fork_lock, _import_interrupted
     fork_lock = threading.RLock()
+    _fork.lock = None
+    with guard("fork"):
+        _import_interrupted = _import_interrupted or (not _fork.exclusive and bool(unfinished_imports()))
     for pipeline in list(_registered):
         with guard("fork"):
             pipeline.after_fork_in_child()
+
+
+def lacks_own_modules() -> bool:
+    """Return True if modules of gati are among those whose import was interrupted, so that nothing can be recorded."""
+    return _import_interrupted and any(name.partition(".")[0] == "gati" for name in unfinished_imports())
 
 
 if hasattr(os, "register_at_fork"):

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gati.pipeline.account import account_folder, exporter_of, read_info
 from gati.pipeline.outbox import Outbox
 from gati.pipeline.request_queue import Limits
 from gati.pipeline.sender import Sender
-from gati.pipeline.spool import Spool, is_dead, scan
+from gati.pipeline.spool import is_dead, scan, spool_for, spool_identity
 from gati.pipeline.stats import DeliveryCounters, FlushResult
 
 if TYPE_CHECKING:
@@ -50,6 +51,29 @@ class SpoolStatus:
     rejected: int = 0
     """Requests that were rejected and set aside."""
 
+    address: str = ""
+    """The destination's address, without credentials; empty for folders of earlier versions."""
+
+    product: str = ""
+    """The product to which the folder belongs; empty if it belongs to a key."""
+
+    key: str = "unknown"
+    """`accepted` if the destination has ever accepted the key, `refused` if it only ever answered 401."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Messages that `drain_spool` did not deliver."""
+
+    account: str
+    """Name of the account's folder."""
+
+    messages: int
+    reason: str
+
+    running: bool = False
+    """True if a running process has them."""
+
 
 def spool_status(spool_dir: Path) -> list[SpoolStatus]:
     """Return the content of a spool by account. Changes nothing."""
@@ -61,6 +85,7 @@ def spool_status(spool_dir: Path) -> list[SpoolStatus]:
 def _account_status(folder: Path) -> SpoolStatus:
     files = list(scan(folder / "ready"))
     living = {path.stem for path in (folder / "owners").glob("*.lock") if not is_dead(path)}
+    info = read_info(folder)
     rejected = 0
     with contextlib.suppress(FileNotFoundError):
         rejected = sum(1 for _ in (folder / "rejected").glob("*.json"))
@@ -73,7 +98,28 @@ def _account_status(folder: Path) -> SpoolStatus:
         oldest_ms=min((file.created_us // 1000 for file in files), default=None),
         processes=len(living),
         rejected=rejected,
+        address=info.address,
+        product=info.product,
+        key=info.key,
     )
+
+
+def skipped_accounts(spool_dir: Path, exporters: Sequence[Exporter]) -> list[Skipped]:
+    """Return what still waits in the spool and which of the exporters cannot deliver it, with the reason."""
+    skipped = []
+    own = {account_folder(exporter.name, spool_identity(exporter).account) for exporter in exporters}
+    names = [exporter.name for exporter in exporters]
+    for status in spool_status(spool_dir):
+        running = status.messages - status.orphaned
+        if running:
+            reason = "belong to a running process, which delivers them"
+            skipped.append(Skipped(status.account, running, reason, running=True))
+        if status.orphaned and status.account not in own:
+            reason = "belong to another key or product; `gati drain --adopt` delivers them with this key"
+            if exporter_of(spool_dir / status.account, names) is None:
+                reason = "belong to a destination that is not configured"
+            skipped.append(Skipped(status.account, status.orphaned, reason))
+    return skipped
 
 
 def drain_spool(
@@ -84,6 +130,8 @@ def drain_spool(
     timeout: float | None = None,
     connections: int = 4,
     policy: Policy | None = None,
+    adopt: bool = False,
+    rejected: bool = False,
 ) -> FlushResult:
     """Deliver messages left in the spool by processes that have exited.
 
@@ -95,20 +143,26 @@ def drain_spool(
             set aside, or a destination refuses the key.
         connections: maximum number of requests in flight for each exporter.
         policy: delays between attempts.
+        adopt: also deliver what other accounts of these exporters left.
+        rejected: also send again what was rejected and set aside.
     """
     until = time.monotonic() + timeout if timeout is not None else None
     counters = DeliveryCounters()
     settled = threading.Event()
     outboxes = [
-        Outbox(exporter, counters, Spool(spool_dir, exporter.name, exporter.account), Limits(), policy)
+        Outbox(exporter, counters, spool_for(spool_dir, exporter), Limits(), policy)
         for exporter in exporters
         if not exporter.durable
     ]
-    total = sum(outbox.adopt() for outbox in outboxes)
+    if rejected:
+        for outbox in outboxes:
+            outbox.restore_rejected(everything=adopt)
+    for outbox in outboxes:
+        outbox.adopt(everything=adopt)
     senders = [Sender(outbox, connections, settled.set) for outbox in outboxes]
     timed_out = False
     try:
-        while not all(outbox.is_settled(0) for outbox in outboxes):
+        while not all(_is_drained(outbox, adopt) for outbox in outboxes):
             if until is not None and time.monotonic() > until:
                 timed_out = True
                 break
@@ -118,9 +172,16 @@ def drain_spool(
             settled.wait(0.2)
             settled.clear()
             stats = counters.stats()
-            progress(total - stats.spooled, total)
+            progress(stats.recorded - stats.spooled, stats.recorded)
     finally:
         for outbox in outboxes:
             outbox.close()
     paused = tuple(outbox.exporter.name for outbox in outboxes if outbox.breaker.paused)
     return counters.flush_result(turns_open=0, timed_out=timed_out, paused=paused)
+
+
+def _is_drained(outbox: Outbox, everything: bool) -> bool:
+    """Return True if nothing is left to deliver; take over the next files if all of the last ones are done."""
+    if not outbox.is_settled(0):
+        return False
+    return bool(outbox.breaker.paused) or not outbox.more_to_adopt or not outbox.adopt(everything=everything)

@@ -2,6 +2,8 @@
 
 Requests stay in memory as far as the budget allows. Later batches are on disk only and are loaded when it
 is their turn, so memory does not grow with an outage.
+
+No method does a file operation. The outbox reads `next_to_read` and removes the files of `finished`, without the lock.
 """
 
 from __future__ import annotations
@@ -9,19 +11,19 @@ from __future__ import annotations
 import itertools
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from gati.exporters.base import Request
 from gati.pipeline.codec import pack
 from gati.pipeline.internal_errors import log
 from gati.pipeline.ordered_queue import REQUEST_OVERHEAD_BYTES, Batch, OrderedQueue, QueuedRequest
-from gati.pipeline.quota_spool import QuotaSpool
+from gati.pipeline.quota_spool import Lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gati.pipeline.drop_callback import DropNotifier
-    from gati.pipeline.spool import Spool
+    from gati.pipeline.spool_file import SpoolFile
     from gati.pipeline.stats import DeliveryCounters, Place
 
 BATCH_BYTES = 256 * 1024
@@ -33,8 +35,8 @@ LOADED_BYTES = 4 * 1024**2
 DROPPED_TURNS = 10_000
 """Number of dropped turns to remember, so that their later requests are dropped as well."""
 
-Lines: TypeAlias = "list[tuple[Request, bytes]]"
-"""Requests, each with its line as packed by `codec.pack`."""
+MAX_READS = 3
+"""Failed reads after which a file waits aside, so that others can be delivered."""
 
 
 class Limits(NamedTuple):
@@ -44,27 +46,40 @@ class Limits(NamedTuple):
     disk: int = 256 * 1024**2
     drop_newest: bool = False
 
+    @property
+    def batch_bytes(self) -> int:
+        """Size at which a spool file is complete. Several files fit in a small quota."""
+        return min(BATCH_BYTES, self.disk // 8)
+
 
 class RequestQueue:
     """Batches in order of arrival: the first ones loaded into `ordered`, the backlog on disk only."""
 
-    def __init__(
-        self, counters: DeliveryCounters, spool: Spool | None, limits: Limits, destination: str, drops: DropNotifier
-    ) -> None:
-        self.spool = QuotaSpool(spool, limits.disk)
+    def __init__(self, counters: DeliveryCounters, limits: Limits, destination: str, drops: DropNotifier) -> None:
         self.ordered = OrderedQueue()
+        self.used_bytes = 0
+        """Size of this process's files."""
+        self.finished: list[Batch] = []
+        """Batches whose files are to be removed; then call `forget`."""
         self._counters = counters
         self._limits = limits
         self._destination = destination
         self._drops = drops
         self._loaded: OrderedDict[Batch, None] = OrderedDict()
         self._backlog: deque[Batch] = deque()
+        self._reading: Batch | None = None
+        self._unreadable: list[Batch] = []
         self._epoch = 0
         self._outstanding: Counter[int] = Counter()
         self._dropped_turns: OrderedDict[str, str] = OrderedDict()
 
     def __bool__(self) -> bool:
-        return bool(self.ordered or self._backlog)
+        return bool(self.ordered or self._backlog or self._reading)
+
+    @property
+    def backlog(self) -> int:
+        """Number of batches that are on disk only."""
+        return len(self._backlog)
 
     # Incoming requests
 
@@ -90,26 +105,36 @@ class RequestQueue:
             return
         self._counters.add(batch.items, batch.place)
         self._track(batch)
-        if batch.file and (self._backlog or self._exceeds_memory(memory)):
+        if batch.file:
+            self.used_bytes += batch.file.size
+        if batch.file and (self._backlog or self._reading or self._exceeds_memory(memory)):
             self._backlog.append(batch)
         else:
             self._load(batch, lines)
 
-    def adopt(self) -> int:
-        """Take over files of processes that have exited; return the number of messages."""
-        files = self.spool.adopt()
+    def add_adopted(self, files: Iterable[SpoolFile]) -> int:
+        """Queue files of processes that have exited; return the number of messages."""
+        messages = 0
         for file in files:
             batch = Batch(file.items, file.size, file)
             self._counters.add(file.items, "spooled", recovered=True)
             self._track(batch)
+            self.used_bytes += file.size
             self._backlog.append(batch)
-        return sum(file.items for file in files)
+            messages += file.items
+        return messages
 
     def _track(self, batch: Batch) -> None:
         batch.epoch = self._epoch
-        self._outstanding[batch.epoch] += 1
-        if batch.file:
-            self.spool.used_bytes += batch.file.size
+        self._outstanding[self._epoch] += 1
+
+    def forget(self, batch: Batch) -> None:
+        """Let no flush wait for the batch any more."""
+        if batch.epoch is not None:
+            self._outstanding[batch.epoch] -= 1
+            if not self._outstanding[batch.epoch]:
+                del self._outstanding[batch.epoch]
+            batch.epoch = None
 
     def _exceeds_memory(self, size: int) -> bool:
         return bool(self._loaded) and self.ordered.memory + size > min(LOADED_BYTES, self._limits.memory)
@@ -121,13 +146,20 @@ class RequestQueue:
             batch.requests.append(queued)
             self.ordered.add(queued)
 
-    def load_from_disk(self) -> None:
-        """Load the next batches of the backlog, as far as memory allows."""
-        while self._backlog and not self._exceeds_memory(self._backlog[0].size + REQUEST_OVERHEAD_BYTES):
-            self._read(self._backlog.popleft())
+    # Reading from disk: one file at a time, to keep their order
 
-    def _read(self, batch: Batch) -> None:
-        requests = self.spool.read(batch.file) if batch.file else None
+    def next_to_read(self) -> Batch | None:
+        """Take the next batch of the backlog, if memory allows. `read_done` or `read_failed` must follow."""
+        if self._reading or not self._backlog:
+            return None
+        if self._exceeds_memory(self._backlog[0].size + REQUEST_OVERHEAD_BYTES):
+            return None
+        self._reading = self._backlog.popleft()
+        return self._reading
+
+    def read_done(self, batch: Batch, requests: Lines | None) -> None:
+        """Load what was read from a file; None if the file is gone."""
+        self._reading = None
         if requests is None:
             self._count_dropped(batch.items, "spool_lost", source="spooled")
             self._finish(batch)
@@ -143,8 +175,51 @@ class RequestQueue:
         for request, _ in requests:
             if reason := self._dropped_turns.get(request.turn_id):
                 self._drop_turn(request.ordering_key, request.turn_id, reason)
-        if not requests:
+        if not batch.requests:
             self._finish(batch)
+
+    def read_failed(self, batch: Batch, *, again: bool) -> None:
+        """Keep a batch whose file cannot be read now.
+
+        Args:
+            batch: the batch that `next_to_read` returned.
+            again: the cause has nothing to do with this file, so the others wait as well.
+        """
+        self._reading = None
+        batch.failed_reads += 1
+        if again or batch.failed_reads < MAX_READS:
+            self._backlog.appendleft(batch)
+        else:
+            self._unreadable.append(batch)
+            self.forget(batch)
+
+    def retry_unreadable(self) -> None:
+        """Let the files that could not be read be tried again, after those that wait."""
+        for batch in self._unreadable:
+            batch.failed_reads = MAX_READS - 1
+            self._track(batch)
+        self._backlog.extend(self._unreadable)
+        self._unreadable.clear()
+
+    # Writing to disk what is in memory only
+
+    def in_memory(self) -> list[Batch]:
+        """Return the batches without a file, oldest first."""
+        return [batch for batch in self._loaded if batch.file is None]
+
+    def saved(self, batch: Batch, file: SpoolFile, items: int) -> None:
+        """Record that a batch of memory was written to a file with this number of messages."""
+        if not batch.done:
+            self._counters.move(batch.items, "pending", "spooled")
+            self.used_bytes += file.size
+            batch.intact = batch.items == items
+        batch.file = file
+        if batch.done:
+            self.finished.append(batch)
+
+    def with_file(self) -> list[Batch]:
+        """Return the loaded batches with a file."""
+        return [batch for batch in self._loaded if batch.file]
 
     # Outgoing requests
 
@@ -188,19 +263,12 @@ class RequestQueue:
 
     def _finish(self, batch: Batch) -> None:
         self._loaded.pop(batch, None)
-        self._outstanding[batch.epoch] -= 1
-        if not self._outstanding[batch.epoch]:
-            del self._outstanding[batch.epoch]
+        batch.done = True
         if batch.file:
-            self.spool.used_bytes -= batch.file.size
-            self.spool.remove(batch.file)
-
-    def close(self) -> None:
-        """Rewrite files of which only a part remains, and release all files for the next process."""
-        for batch in self._loaded:
-            if batch.file and not batch.intact:
-                self.spool.rewrite(batch.file, [queued.data for queued in batch.requests], batch.items)
-        self.spool.close()
+            self.used_bytes -= batch.file.size
+            self.finished.append(batch)
+        else:
+            self.forget(batch)
 
     # Epochs: a flush waits until nothing up to its epoch is outstanding
 
@@ -215,46 +283,44 @@ class RequestQueue:
 
     # Limits: whole turns are dropped
 
-    def make_disk_space(self, size: int) -> bool:
-        """Drop the oldest batches until `size` bytes fit on disk; return False if the new batch must be dropped.
+    def oldest_on_disk(self) -> Batch | None:
+        """Return the oldest batch with a file and without a request in flight, to be dropped; None if there is none.
 
-        A disk that cannot be used, or that other processes fill, does not count: then memory's limit applies.
+        One that is not loaded is taken from the backlog: `drop` or `keep` must follow.
         """
-        while self.spool.usable and self.spool.could_hold(size) and self.spool.excess_bytes(size) > 0:
-            _log_limit("spool_full")
-            if self._limits.drop_newest or not self._drop_oldest_batch(on_disk=True):
-                return False
-        return True
+        for batch in itertools.chain(self._loaded, self._backlog):
+            if batch.file and not batch.in_flight:
+                if batch not in self._loaded:
+                    self._backlog.remove(batch)
+                return batch
+        return None
+
+    def keep(self, batch: Batch) -> None:
+        """Put back a batch that `oldest_on_disk` returned."""
+        if batch not in self._loaded:
+            self._backlog.appendleft(batch)
+
+    def drop(self, batch: Batch, requests: Lines, reason: str) -> None:
+        """Drop the turns of a batch, those of `requests` if it is not loaded: also their requests in other batches."""
+        turns = [(queued.ordering_key, queued.turn_id) for queued in batch.requests]
+        if batch not in self._loaded:
+            turns = [(request.ordering_key, request.turn_id) for request, _ in requests]
+            one_conversation = len({key for key, _ in turns}) == 1
+            self._count_dropped(batch.items, reason, requests[0][1] if one_conversation else None, source="spooled")
+            self._finish(batch)
+        for key, turn_id in turns:
+            self._drop_turn(key, turn_id, reason)
 
     def _make_memory_space(self, size: int) -> bool:
         while self.ordered.memory + size > self._limits.memory:
-            _log_limit("memory_full")
-            if size > self._limits.memory:
+            log_limit("memory_full")
+            if size > self._limits.memory or self._limits.drop_newest:
                 return False
-            if self._limits.drop_newest or not self._drop_oldest_batch(on_disk=False):
+            oldest = next((batch for batch in self._loaded if not batch.file and not batch.in_flight), None)
+            if oldest is None:
                 return False
+            self.drop(oldest, [], "memory_full")
         return True
-
-    def _drop_oldest_batch(self, on_disk: bool) -> bool:
-        """Drop the turns of the oldest batch without a request in flight; return False if there is none."""
-        reason = "spool_full" if on_disk else "memory_full"
-        for batch in itertools.chain(self._loaded, self._backlog):
-            if batch.in_flight or bool(batch.file) is not on_disk:
-                continue
-            if batch in self._loaded:
-                turns = [(queued.ordering_key, queued.turn_id) for queued in batch.requests]
-            else:
-                # Read once more for its turns: their requests in other batches must be dropped as well.
-                requests = (self.spool.read(batch.file) if batch.file else None) or []
-                turns = [(request.ordering_key, request.turn_id) for request, _ in requests]
-                self._backlog.remove(batch)
-                one_conversation = len({key for key, _ in turns}) == 1
-                self._count_dropped(batch.items, reason, requests[0][1] if one_conversation else None, source="spooled")
-                self._finish(batch)
-            for key, turn_id in turns:
-                self._drop_turn(key, turn_id, reason)
-            return True
-        return False
 
     def _drop_turn(self, key: str, turn_id: str, reason: str) -> None:
         """Drop the queued requests of a turn, and remember it for later ones."""
@@ -280,17 +346,18 @@ class RequestQueue:
         self._drops.add("dropped", reason, items, self._destination, line)
 
 
-def _log_limit(reason: str) -> None:
+def log_limit(reason: str) -> None:
+    """Log that a limit was reached."""
     log.emit(reason, "limit reached (%s): dropping whole turns", reason)
 
 
-def batch_requests(requests: Iterable[Request]) -> Iterator[list[tuple[Request, bytes]]]:
+def batch_requests(requests: Iterable[Request], batch_bytes: int = BATCH_BYTES) -> Iterator[Lines]:
     """Group requests into spool files.
 
     A request that its destination cannot deduplicate gets a file of its own, which is removed as soon as
     it was delivered.
     """
-    together: list[tuple[Request, bytes]] = []
+    together: Lines = []
     size = 0
     for request in requests:
         line = pack(request)
@@ -300,7 +367,7 @@ def batch_requests(requests: Iterable[Request]) -> Iterator[list[tuple[Request, 
                 together, size = [], 0
             yield [(request, line)]
             continue
-        if together and size + len(line) > BATCH_BYTES:
+        if together and size + len(line) > batch_bytes:
             yield together
             together, size = [], 0
         together.append((request, line))

@@ -48,9 +48,26 @@ class Sender:
     A thread whose send takes longer than `patience` seconds is not counted.
     """
 
-    def __init__(self, outbox: Outbox, connections: int, on_settled: Callable[[], None], patience: float = 1.0) -> None:
-        """`on_settled` is called after each attempt, in the thread that made it."""
+    def __init__(
+        self,
+        outbox: Outbox,
+        connections: int,
+        on_settled: Callable[[], None],
+        patience: float = 1.0,
+        *,
+        eager: bool = False,
+    ) -> None:
+        """Create no thread yet.
+
+        Args:
+            outbox: the requests to send.
+            connections: maximum number of threads.
+            on_settled: called after each attempt, in the thread that made it.
+            patience: seconds after which a busy thread is not counted.
+            eager: send each request at once.
+        """
         self.outbox = outbox
+        self.eager = eager
         self.could_send_more = False
         """True if more threads could send something: check again after `patience`."""
         self._connections = connections
@@ -74,6 +91,12 @@ class Sender:
             self._urgent.set()
         return self._start_threads()
 
+    def warm_up(self) -> None:
+        """Load what a send needs before the first turn ends, if requests are to be sent at once."""
+        if self.eager and not self.outbox.exporter.durable and not self.outbox.spools_only:
+            with self._lock:
+                self._start_thread()
+
     def clear_urgency(self) -> None:
         """Called when no flush waits any more."""
         self._urgent.clear()
@@ -82,21 +105,25 @@ class Sender:
         ready = self.outbox.sendable()
         with self._lock:
             needed = min(self._threads_needed(ready), self._connections)
-            name = f"gati-sender-{self.outbox.exporter.name}"
             for _ in range(needed - len(self._threads)):
-                thread = threading.Thread(target=self._run, name=name, daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError:  # at the interpreter's exit, or out of threads
+                if not self._start_thread():
                     self.could_send_more = True
                     return bool(self._threads)
-                self._threads.add(thread)
             self.could_send_more = ready > 0 and len(self._threads) < self._connections
+        return True
+
+    def _start_thread(self) -> bool:
+        thread = threading.Thread(target=self._run, name=f"gati-sender-{self.outbox.exporter.name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # at the interpreter's exit, or out of threads
+            return False
+        self._threads.add(thread)
         return True
 
     def _threads_needed(self, ready: int) -> int:
         """Return the number of threads needed, including busy ones."""
-        if not ready or self._urgent.is_set():
+        if not ready or self.eager or self._urgent.is_set():
             return len(self._busy_since) + ready
         needed = ready * self._mean_seconds / TARGET_LAG_SECONDS
         self._behind = needed > BEHIND_RATIO * self._connections
@@ -113,6 +140,8 @@ class Sender:
     def _run(self) -> None:
         me = threading.current_thread()
         try:
+            if self.eager and not self._prepared:
+                self._prepare()
             while (queued := self.outbox.next(IDLE_SECONDS)) is not None:
                 started, cpu_started = time.monotonic(), time.thread_time()
                 with self._lock:
@@ -132,7 +161,7 @@ class Sender:
                     self._notify()
                 if self._retire_if_superfluous(me):
                     return
-                if not self._behind:
+                if not self._behind and not self.eager:
                     self._urgent.wait(min(sleep, MAX_SLEEP_SECONDS))
         finally:
             with self._lock:

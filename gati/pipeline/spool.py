@@ -6,6 +6,7 @@
         ready/      {created}-{origin}-{number}-{items}.{owner}.jsonl     one batch per file, 0600
         rejected/   {hash}.json       a request that the destination rejected, with its reason
         owners/     {owner}.lock      locked with flock while its process runs
+        account.json                  see `account`
 
 A file belongs to the owner in its name, at first its writer. A process takes a file over by renaming it;
 of several that try, only one succeeds. An owner whose lock can be acquired has exited, even if its process
@@ -21,94 +22,120 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import secrets
+import stat
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import orjson
+
+from gati.exporters.base import SpoolIdentity
+from gati.pipeline import account as accounts
+from gati.pipeline.account import account_folder
+from gati.pipeline.codec import unpack
+from gati.pipeline.orphans import find_orphans
+from gati.pipeline.owner_lock import close_lock_file, is_dead, is_locked_file, open_lock_file, try_lock
+from gati.pipeline.safe_files import UnusableFileError, read_regular, write_atomically
+from gati.pipeline.spool_file import MAX_CREATED_US, SpoolFile, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_NAME = re.compile(r"(\d{16})-([0-9a-f]{12})-(\d{6,})-(\d+)\.([0-9a-f]{12})\.jsonl\Z")
-_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
+    from gati.exporters.base import Exporter
 
+__all__ = ["Spool", "SpoolFile", "is_dead", "scan"]
 
-class SpoolFile(NamedTuple):
-    """A batch on disk, as parsed from its file name."""
-
-    name: str
-    created_us: int
-    origin: str
-    number: int
-    items: int
-    owner: str
-    size: int = 0
-
-    @classmethod
-    def parse(cls, name: str, size: int = 0) -> SpoolFile | None:
-        """Parse a file name; return None if it is not the name of a batch."""
-        if not (match := _NAME.match(name)):
-            return None
-        created, origin, number, items, owner = match.groups()
-        return cls(name, int(created), origin, int(number), int(items), owner, size)
-
-    @property
-    def order(self) -> tuple[int, str, int]:
-        """Sort key: oldest first, and files of one writer in the order of writing."""
-        return self.created_us, self.origin, self.number
-
-    def renamed(self, *, owner: str | None = None, items: int | None = None) -> SpoolFile:
-        """Return the batch with the name it has under another owner, or with another number of items."""
-        owner, items = owner or self.owner, self.items if items is None else items
-        name = f"{self.created_us:016d}-{self.origin}-{self.number:06d}-{items}.{owner}.jsonl"
-        return self._replace(name=name, owner=owner, items=items)
+ADOPT_AT_ONCE = 2_000
+"""Files that one call of `adopt` takes over at most. Other processes can take over the rest meanwhile."""
 
 
 class Spool:
     """The folder of one account, used by one process. Methods raise OSError if the disk fails.
 
-    Not thread-safe except for `remove`.
+    `adopt` and `write` belong to one thread; other threads may call the other methods at the same time.
     """
 
-    def __init__(self, root: Path, exporter: str, account: str) -> None:
+    def __init__(self, root: Path, exporter: str, account: str, identity: SpoolIdentity | None = None) -> None:
+        self.root = root
+        self.exporter = exporter
+        self.identity = identity or SpoolIdentity(account)
         self.folder = root / account_folder(exporter, account)
         self.ready = self.folder / "ready"
         self.rejected = self.folder / "rejected"
         self.owners = self.folder / "owners"
+        self.more_to_adopt = False
+        """True if the last `adopt` left files of exited processes for the next call."""
+        self.other_bytes = 0
+        """Approximate size of the files of other processes when `adopt` was last called."""
+        self.locked = True
+        """False: files belong to no running process, so that another one delivers them at once."""
         self.owner = ""
+        self._last_us = 0
         self._lock_fd: int | None = None
+        self._origin = ""
         self._number = 0
+        self._names: set[str] = set()
+        self._interrupted = False
+        self._opening = threading.RLock()
+        self.abandon()
 
     @property
     def is_open(self) -> bool:
         return self._lock_fd is not None
 
-    def open(self) -> None:
-        """Create the folder and this process's owner file in it. May be called repeatedly."""
-        if self._lock_fd is not None:
-            return
-        for folder in (self.folder, self.ready, self.rejected, self.owners):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        while True:
-            owner = secrets.token_hex(6)
-            path = self.owners / f"{owner}.lock"
-            fd = _open_lock_file(path, os.O_CREAT | os.O_EXCL)
-            # Another process may see the file before it is locked, and remove it as one of an exited owner.
-            if try_lock(fd) and path.exists():
-                break
-            _close_lock_file(fd)
-        os.write(fd, orjson.dumps({"pid": os.getpid(), "started": time.time()}))
-        self.owner, self._lock_fd = owner, fd
+    def open(self) -> bool:
+        """Create the folder and this process's owner file in it, also after somebody has removed them.
 
-    def write(self, lines: Sequence[bytes], items: int) -> SpoolFile:
+        Returns False if there was nothing to do.
+        """
+        with self._opening:
+            fd = self._lock_fd
+            if fd is not None and is_locked_file(fd, self._lock_path):
+                return False
+            for folder in (self.folder, self.ready, self.rejected, self.owners):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            accounts.write_info(self.folder, self.exporter, self.identity)
+            lost, self._lock_fd = self._lock_fd, None
+            if lost is not None:
+                close_lock_file(lost)
+            if self.locked:
+                self._create_lock()
+            return True
+
+    def _create_lock(self) -> None:
+        while True:
+            fd = None
+            with contextlib.suppress(FileExistsError):
+                fd = open_lock_file(self._lock_path, os.O_CREAT | os.O_EXCL)
+                # Another process may see the file before it is locked, and remove it as one of an exited owner.
+                if try_lock(fd) and self._lock_path.exists():
+                    os.write(fd, orjson.dumps({"pid": os.getpid(), "started": time.time()}))
+                    self._lock_fd = fd
+                    break
+            if fd is not None:
+                close_lock_file(fd)
+            self.owner = secrets.token_hex(6)
+        if not self.locked:  # closed meanwhile by another thread
+            self.close()
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.owners / f"{self.owner}.lock"
+
+    def reserve(self, items: int) -> SpoolFile:
+        """Return the name of a new file without writing it. The order of names is the order of these calls."""
+        self._number += 1
+        # Not the wall clock alone, which may step back.
+        self._last_us = min(max(time.time_ns() // 1000, self._last_us + 1), MAX_CREATED_US)
+        return SpoolFile("", self._last_us, self._origin, self._number, items, self.owner).renamed()
+
+    def write(self, lines: Sequence[bytes], items: int, reserved: SpoolFile | None = None) -> SpoolFile:
         """Write a new file of requests, completely or not at all."""
         self.open()
-        self._number += 1
-        file = SpoolFile("", time.time_ns() // 1000, self.owner, self._number, items, self.owner).renamed()
+        file = (reserved or self.reserve(items)).renamed(owner=self.owner, items=items)
         return self._write(file, lines)
 
     def rewrite(self, file: SpoolFile, lines: Sequence[bytes], items: int) -> SpoolFile:
@@ -120,47 +147,80 @@ class Spool:
 
     def _write(self, file: SpoolFile, lines: Sequence[bytes]) -> SpoolFile:
         data = b"\n".join([*lines, b""])
-        _write_atomically(self.ready, file.name, data, self.owner)
+        try:
+            write_atomically(self.ready, file.name, data, self.owner)
+        except FileNotFoundError:  # somebody has removed the folder
+            self.open()
+            write_atomically(self.ready, file.name, data, self.owner)
+        self._names.add(file.name)
         return file._replace(size=len(data))
 
     def read(self, file: SpoolFile) -> list[bytes]:
-        """Return the lines of a file, without a last one that was cut off."""
-        return (self.ready / file.name).read_bytes().split(b"\n")[:-1]
+        """Return the lines of a file, without a last one that was cut off.
+
+        Raises:
+            UnusableFileError: the path is not a file that gati wrote, but a link, a pipe or the like.
+        """
+        return read_regular(self.ready / file.name).split(b"\n")[:-1]
 
     def remove(self, file: SpoolFile) -> None:
         """Remove a file; does nothing if it is gone already."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.ready / file.name)
+        self._names.discard(file.name)
 
     def files(self) -> list[SpoolFile]:
         """Return all batches of the account, of every owner, oldest first."""
-        return sorted(scan(self.ready), key=lambda file: file.order)
+        return in_order(scan(self.ready))
 
-    def adopt(self) -> list[SpoolFile]:
-        """Take over and return the files of processes that have exited, oldest first."""
+    def adopt(self, limit: int = ADOPT_AT_ONCE, *, everything: bool = False) -> list[SpoolFile]:
+        """Take over and return files of processes that have exited, oldest first.
+
+        Includes those in folders of other accounts which this one may take over (see `account.may_take_over`).
+
+        Args:
+            limit: number of files.
+            everything: take over the folders of all accounts of this exporter.
+        """
         self.open()
-        # List files before owners: the owner of a listed file was locked before the file was written.
-        files = [file for file in self.files() if file.owner != self.owner]
-        living = set()
-        for path in self.owners.glob("*.lock"):
-            if path.stem == self.owner or not _remove_if_dead(path):
-                living.add(path.stem)
-        mine = []
-        for file in files:
-            if file.owner not in living:
-                new = file.renamed(owner=self.owner)
-                with contextlib.suppress(FileNotFoundError):  # another process was faster
-                    os.rename(self.ready / file.name, self.ready / new.name)
-                    mine.append(new)
-        self._sweep(living)
+        found = find_orphans(self.folder, {self.owner}, self._names if self._interrupted else None, limit)
+        self.other_bytes, self.more_to_adopt = found.other_bytes, found.more
+        moves = dict.fromkeys(found.files, self.ready)
+        for folder in self._other_folders(everything):
+            with contextlib.suppress(OSError):
+                others = find_orphans(folder, set(), None, limit - len(moves))
+                moves |= dict.fromkeys(others.files, folder / "ready")
+                self.more_to_adopt |= others.more
+        self._interrupted = True
+        mine = [new for file in in_order(moves) if (new := self._take_over(file, moves[file])) is not None]
+        self._names.update(file.name for file in mine)
+        self._interrupted = False
         return mine
 
-    def _sweep(self, living: set[str]) -> None:
-        """Remove the unfinished files of processes that died while writing."""
-        for path in self.ready.glob(".*.part"):
-            if path.name[1:13] not in living:
-                with contextlib.suppress(OSError):
-                    path.unlink()
+    def _other_folders(self, everything: bool) -> Iterator[Path]:
+        for folder in sorted(self.root.iterdir()) if self.root.is_dir() else ():
+            if folder != self.folder and (folder / "ready").is_dir():
+                if (everything and accounts.exporter_of(folder, [self.exporter])) or accounts.may_take_over(
+                    folder, self.exporter, self.identity
+                ):
+                    yield folder
+
+    def _take_over(self, file: SpoolFile, ready: Path) -> SpoolFile | None:
+        """Rename a file of an exited process; return None if that fails, and leave the file to the next call."""
+        try:
+            status = os.lstat(ready / file.name)
+            new = file
+            if SpoolFile.parse(file.name) is None:
+                new = self.reserve(0)
+            elif stat.S_ISREG(status.st_mode) and file.items > status.st_size:
+                new = file._replace(items=0)  # no message is that short, so the number is not true
+            new = new.renamed(owner=self.owner)._replace(size=status.st_size)
+            os.rename(ready / file.name, self.ready / new.name)
+        except OSError:  # also if another process was faster
+            return None
+        # A process that continues a conversation of this file must not sort before it.
+        self._last_us = max(self._last_us, new.created_us)
+        return new
 
     def set_aside(self, line: bytes, reason: str, limit: int) -> None:
         """Keep a rejected request with its reason. Remove the oldest ones beyond `limit` bytes in total.
@@ -174,126 +234,91 @@ class Spool:
         """Keep the lines of a damaged file."""
         self._write_rejected(file.name + ".damaged", b"\n".join(lines), limit)
 
+    def set_aside_unusable(self, file: SpoolFile) -> None:
+        """Move what is not a file out of the way, unopened."""
+        os.replace(self.ready / file.name, self.rejected / (file.name + ".damaged"))
+        self._names.discard(file.name)
+
     def _write_rejected(self, name: str, value: bytes, limit: int) -> None:
         self.open()
         kept = []
-        for entry in os.scandir(self.rejected):
-            with contextlib.suppress(FileNotFoundError):
-                kept.append((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path))
+        with os.scandir(self.rejected) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    kept.append((status.st_mtime_ns, status.st_size, entry.path))
         kept.sort()
         total = sum(size for _, size, _ in kept) + len(value)
         for _, size, path in kept:
             if total <= limit:
                 break
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 os.unlink(path)
             total -= size
-        _write_atomically(self.rejected, name, value, self.owner)
+        write_atomically(self.rejected, name, value, self.owner)
+
+    def restore_rejected(self, *, everything: bool = False) -> list[SpoolFile]:
+        """Write requests that were set aside into files again, oldest first, and remove them from `rejected/`.
+
+        Args:
+            everything: include the folders of all accounts of this exporter.
+        """
+        files = []
+        for folder in (self.folder, *self._other_folders(everything)):
+            for path in sorted((folder / "rejected").glob("*.json"), key=_modified):
+                with contextlib.suppress(FileNotFoundError, UnusableFileError, ValueError, KeyError, TypeError):
+                    line = orjson.dumps(orjson.loads(read_regular(path))["request"])
+                    files.append(self.write([line], unpack(line).items))
+                    path.unlink()
+        return files
+
+    def mark_key(self, *, accepted: bool) -> None:
+        """Record whether the destination has accepted the key."""
+        self.open()
+        accounts.mark_key(self.folder, accepted=accepted)
 
     def close(self) -> None:
-        """Release this process's files, so that the next process can take them over."""
+        """Release this process's files, so that the next process can take them over.
+
+        Later writes belong to no running process either.
+        """
+        self.locked = False
         fd, self._lock_fd = self._lock_fd, None
         if fd is not None:
-            _close_lock_file(fd)
+            close_lock_file(fd)
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.owners / f"{self.owner}.lock")
+                os.unlink(self._lock_path)
 
     def abandon(self) -> None:
         """Forget the owner, which is the parent's, as are its files. Called in a forked child."""
-        self._lock_fd = None  # the descriptor itself is closed by `_close_inherited`
-        self.owner, self._number = "", 0
-
-
-_lock_fds: set[int] = set()
-"""Descriptors of lock files. A lock lasts until the last copy of its descriptor is closed, and a forked
-child has copies: if it kept them, the files of an exited parent could not be taken over."""
-
-
-def _open_lock_file(path: Path, flags: int = 0) -> int:
-    fd = os.open(path, os.O_RDWR | flags | getattr(os, "O_CLOEXEC", 0), 0o600)
-    _lock_fds.add(fd)
-    return fd
-
-
-def _close_lock_file(fd: int) -> None:
-    _lock_fds.discard(fd)
-    os.close(fd)
-
-
-def _close_inherited() -> None:
-    for fd in list(_lock_fds):
-        with contextlib.suppress(OSError):
-            _close_lock_file(fd)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_inherited)
-
-
-def account_folder(exporter: str, account: str) -> str:
-    """Return the name of an account's folder in the spool."""
-    return _UNSAFE.sub("_", f"{exporter}-{account}")
+        self._lock_fd = None  # the descriptor itself is closed by a fork hook of `owner_lock`
+        self.owner = self._origin = secrets.token_hex(6)
+        self._number, self._names, self._interrupted = 0, set(), False
+        self._opening = threading.RLock()
 
 
 def scan(ready: Path) -> Iterator[SpoolFile]:
     """Yield the batches in a folder, unsorted."""
-    for entry in os.scandir(ready):
-        with contextlib.suppress(FileNotFoundError):  # delivered meanwhile
-            if file := SpoolFile.parse(entry.name):
-                yield file._replace(size=entry.stat().st_size)
+    with os.scandir(ready) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):  # delivered meanwhile
+                if file := SpoolFile.parse(entry.name):
+                    yield file._replace(size=entry.stat(follow_symlinks=False).st_size)
 
 
-def try_lock(fd: int) -> bool:
-    """Lock a file for this process; return False if another process holds the lock."""
+def spool_for(root: Path, exporter: Exporter) -> Spool:
+    """Return the spool of an exporter in a folder."""
+    return Spool(root, exporter.name, spool_identity(exporter).account, spool_identity(exporter))
+
+
+def spool_identity(exporter: Exporter) -> SpoolIdentity:
+    """Return to whom the spooled requests of an exporter belong."""
+    identity = getattr(exporter, "spool_identity", None)
+    return identity if isinstance(identity, SpoolIdentity) else SpoolIdentity(exporter.account)
+
+
+def _modified(path: Path) -> int:
     try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        try:
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]  # only Windows has it
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def is_dead(path: Path) -> bool:
-    """Return True if no process holds the lock of this owner file."""
-    try:
-        fd = _open_lock_file(path)
-    except FileNotFoundError:
-        return True
-    try:
-        return try_lock(fd)
-    finally:
-        _close_lock_file(fd)
-
-
-def _remove_if_dead(path: Path) -> bool:
-    if not is_dead(path):
-        return False
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-    return True
-
-
-def _write_atomically(folder: Path, name: str, data: bytes, owner: str) -> None:
-    part = folder / f".{owner}-{name}.part"
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
-    try:
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-        finally:
-            os.close(fd)
-        os.replace(part, folder / name)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
+        return os.lstat(path).st_mtime_ns
+    except OSError:  # gone meanwhile
+        return 0

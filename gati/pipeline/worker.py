@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 from concurrent.futures import Future
@@ -37,6 +38,9 @@ LULL_SECONDS = 0.025
 SPOOL_SECONDS = 0.5
 """Longest time from a record to its processing, in a program that never pauses. A process that is killed loses the
 records of this time and those being processed."""
+
+EAGER_SECONDS = 0.05
+"""Longest time from a record to its processing if a turn must be sent as soon as it ends."""
 
 SLICE_SECONDS = 0.001
 """The worker yields the interpreter at least this often."""
@@ -127,6 +131,7 @@ class Worker:
         counters: DeliveryCounters,
         *,
         interval: float,
+        eager: bool = False,
         mask: Mask | None = None,
         drops: DropNotifier | None = None,
     ) -> None:
@@ -137,7 +142,7 @@ class Worker:
         self._counters = counters
         self._drops = drops or DropNotifier()
         self._interval = interval
-        self._max_gather_seconds = min(interval, SPOOL_SECONDS)
+        self._max_gather_seconds = min(interval, EAGER_SECONDS if eager else SPOOL_SECONDS)
         self._next_send = 0.0
         self._unsent = False
         self._mask = mask
@@ -146,7 +151,6 @@ class Worker:
         self._wakeup.acquire()
         self._flushes: list[FlushRequest] = []
         self._flushes_lock = threading.RLock()
-        self._next_housekeeping = 0.0
         self._encoded: list[list[Request]] = [[] for _ in senders]
         self._slice_began = 0.0
 
@@ -193,6 +197,8 @@ class Worker:
 
     def run(self) -> None:
         """Until stopped: wait for records or a wake-up, gather until the program pauses, process."""
+        for sender in self._senders:
+            sender.warm_up()
         while not self.stopped:
             with guard("worker"):
                 self._wait()
@@ -204,7 +210,8 @@ class Worker:
         # Open turns may time out, so look at them regularly; without any, only housekeeping needs a wake-up.
         patience = max(self._interval, 1.0) if self.assembler.open_turns else HOUSEKEEPING_SECONDS
         if self._unsent:
-            patience = max(0.001, min(patience, self._next_send - time.monotonic()))
+            patience = min(patience, self._next_send - time.monotonic())
+        patience = max(0.001, min(patience, self._next_maintenance() - time.monotonic()))
         self._buffer.idle = True
         if not len(self._buffer):  # else a record came before `put` could see the flag
             self._wakeup.acquire(timeout=patience)
@@ -231,11 +238,8 @@ class Worker:
         now = time.monotonic()
         with self._flushes_lock:
             flushes = [flush for flush in self._flushes if flush.epochs is None]
-        if now >= self._next_housekeeping:
-            self._next_housekeeping = now + HOUSEKEEPING_SECONDS
-            for sender in self._senders:
-                with guard("spool.adopt"):
-                    self._unsent |= sender.outbox.adopt() > 0
+        if now >= self._next_maintenance():
+            self._maintain_spools()
         self._process_buffer()
         self._finish(self._call_assembler("assembler.tick", lambda: self.assembler.tick(time.perf_counter_ns())))
         if flushes:
@@ -243,6 +247,8 @@ class Worker:
         if any(flush.final for flush in flushes):
             self._finish(self._call_assembler("assembler.drain", self.assembler.drain))
         self._store(at_least=1)
+        if flushes:
+            self._maintain_spools(urgent=True)
         for flush in flushes:
             flush.epochs = [sender.outbox.new_epoch() for sender in self._senders]
         if flushes or now >= self._next_send:
@@ -250,12 +256,19 @@ class Worker:
             # `_flushes` no longer has those that have timed out meanwhile.
             self._send(self._senders, urgent=bool(flushes and self._flushes))
         elif self._unsent:
-            eager = [sender for sender in self._senders if getattr(sender.outbox.exporter, "eager", False)]
-            self._send(eager, urgent=False)
+            self._send([sender for sender in self._senders if sender.eager], urgent=False)
         if flushes:
             self.resolve_flushes()
 
-    def _send(self, senders: list[Sender], urgent: bool) -> None:
+    def _next_maintenance(self) -> float:
+        return min((sender.outbox.next_maintenance for sender in self._senders), default=math.inf)
+
+    def _maintain_spools(self, *, urgent: bool = False) -> None:
+        for sender in self._senders:
+            with guard("spool.adopt"):
+                self._unsent |= sender.outbox.maintain(urgent=urgent) > 0
+
+    def _send(self, senders: Iterable[Sender], urgent: bool) -> None:
         for sender in senders:
             sender.outbox.open()
             if urgent:

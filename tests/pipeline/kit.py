@@ -138,7 +138,9 @@ def record_turn(pipeline: Pipeline, conversation: str, text: str, endpoint: str 
 
 
 def options(spool_dir: Path, **changes: Any) -> Settings:
-    return Settings(**{"spool_dir": spool_dir, "flush_interval": 0.02, "shutdown_timeout": 5.0, **changes})
+    return Settings(
+        **{"spool_dir": spool_dir, "flush_interval": 0.02, "shutdown_timeout": 5.0, "eager": False, **changes}
+    )
 
 
 @contextmanager

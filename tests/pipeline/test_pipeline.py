@@ -440,3 +440,21 @@ def test_a_pipeline_without_a_thread_delivers_at_shutdown(tmp_path: Path) -> Non
         record_turn(pipeline, "c", "x")
         assert pipeline.shutdown(20.0).delivered == 1
     assert exporter.texts == {"c": ["x"]}
+
+
+def test_with_eager_delivery_a_turn_is_sent_without_waiting_for_the_interval(tmp_path: Path) -> None:
+    exporter = FakeExporter()
+    with running(tmp_path, exporter, flush_interval=3600, eager=True) as pipeline:
+        for n in range(3):
+            record_turn(pipeline, "c", str(n))
+            wait_until(lambda sent=n + 1: exporter.total == sent)
+
+
+def test_with_eager_delivery_a_slow_answer_does_not_delay_other_conversations(tmp_path: Path) -> None:
+    exporter = FakeExporter()
+    exporter.gate.clear()
+    with running(tmp_path, exporter, flush_interval=3600, eager=True, connections=3) as pipeline:
+        for n in range(3):
+            record_turn(pipeline, f"c{n}", "x")
+            wait_until(lambda started=n + 1: exporter.attempts == started)
+        exporter.gate.set()

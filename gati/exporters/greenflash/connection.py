@@ -10,6 +10,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gati.exporters.base import SpoolIdentity
 from gati.exporters.greenflash import _compat
 from gati.settings import hide_credentials
 
@@ -24,6 +25,10 @@ DEFAULT_URL = "https://www.greenflash.ai/api/v1"
 _SDK_HEADERS = frozenset(
     {"accept", "accept-encoding", "connection", "user-agent", "content-type", "content-length", "host"}
 )
+
+
+def _fingerprint(*parts: str) -> str:
+    return hashlib.sha256("\0".join(("greenflash", *parts)).encode(errors="replace")).hexdigest()[:16]
 
 
 class Access(NamedTuple):
@@ -42,7 +47,18 @@ class Access(NamedTuple):
     def account(self) -> str:
         """Fingerprint of address and key; see `Exporter.account`."""
         secret = self.api_key or next((v for k, v in self.headers.items() if k.lower() == "authorization"), "")
-        return hashlib.sha256(f"greenflash\0{self.base_url}\0{secret}".encode(errors="replace")).hexdigest()[:16]
+        return _fingerprint(self.base_url, secret)
+
+    def spool_identity(self, product: str | None) -> SpoolIdentity:
+        """Return to whom spooled requests belong: to address and product, without a product to address and key.
+
+        Earlier versions always used address and key, so what they left is delivered too.
+        """
+        address, label = _fingerprint(self.base_url), hide_credentials(self.base_url)
+        if product is None:
+            return SpoolIdentity(self.account, address, label)
+        account = _fingerprint(self.base_url, "product", product)
+        return SpoolIdentity(account, address, label, product, former=(self.account,))
 
     @property
     def problem(self) -> str | None:

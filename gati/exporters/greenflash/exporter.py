@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _ACCEPTED = frozenset({"created", "deduplicated"})
 """Statuses of accepted messages."""
+_ENDPOINTS = ("messages", "users", "organizations", "ratings", "events")
 
 _MIN_MESSAGE_BYTES = 2000
 """A single message that the server finds too large is truncated down to this size before it is rejected."""
@@ -44,6 +45,7 @@ class GreenflashExporter:
     def __init__(self, settings: Settings) -> None:
         self._access = resolve_access(settings)
         self.account = self._access.account
+        self.spool_identity = self._access.spool_identity(settings.product_id)
         self._timeout = settings.timeout
         self._connections = settings.connections
         self._settings = settings
@@ -65,10 +67,24 @@ class GreenflashExporter:
         """See `GreenflashEncoder.split`."""
         return self._encoder.split(request)
 
+    def accepts(self, request: Request) -> bool:
+        """Return False for a request that the SDK cannot send, because its file was damaged."""
+        if request.endpoint not in _ENDPOINTS:
+            return False
+        if request.endpoint != "messages":
+            return bool(request.body) and request.items == 1
+        messages = request.body.get("messages")
+        return (
+            isinstance(request.body.get("external_user_id"), str)
+            and isinstance(messages, list)
+            and len(messages) == request.items
+            and all(isinstance(m, dict) and isinstance(m.get("externalMessageId"), str) for m in messages)
+        )
+
     def send(self, request: Request) -> Outcome:
         """Make one attempt. A request rejected for a parent link or for its size is corrected and sent again at once."""
         if self._access.problem:
-            return Outcome(Verdict.PAUSE, self._access.problem)
+            return Outcome(Verdict.PAUSE, self._access.problem, key_refused=True)
         try:
             with suppress_sdk_logs():
                 return self._send(request)
@@ -78,7 +94,7 @@ class GreenflashExporter:
     def prepare(self) -> None:
         """Import the SDK and the modules that it imports on first use."""
         client = self._sdk_client()
-        for name in ("messages", "users", "organizations", "ratings", "events"):
+        for name in _ENDPOINTS:
             getattr(client, name, None)
 
     def after_fork(self) -> None:

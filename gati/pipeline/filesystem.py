@@ -1,0 +1,41 @@
+"""Finds out whether files outlive the machine or container."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+MOUNTS = Path("/proc/self/mountinfo")
+"""The mounted file systems of this process, on Linux."""
+
+_EPHEMERAL = frozenset({"tmpfs", "ramfs", "overlay", "overlayfs", "fuse-overlayfs", "fuse.fuse-overlayfs"})
+
+
+def is_ephemeral(path: Path) -> bool:
+    """Return True if a path lies in memory or on a container's own layer, which ends with the container.
+
+    False if that is unknown, as on other systems than Linux. The path need not exist.
+    """
+    try:
+        return filesystem_type(path, MOUNTS.read_text(errors="surrogateescape")) in _EPHEMERAL
+    except (OSError, RuntimeError):  # `resolve` raises RuntimeError for a loop of links
+        return False
+
+
+def filesystem_type(path: Path, mounts: str) -> str | None:
+    """Return the type of the file system of a path, from the lines of `/proc/self/mountinfo`.
+
+    ``24 1 0:22 / /run rw,nosuid shared:5 - tmpfs tmpfs rw`` → ``"tmpfs"`` for a path below ``/run``.
+    """
+    path = path.resolve()
+    best, found = -1, None
+    for line in mounts.splitlines():
+        before, separator, after = line.partition(" - ")
+        fields = before.split(" ")
+        if not separator or len(fields) < 5:
+            continue
+        mount_point = Path(re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[4]))
+        # A later mount hides an earlier one at the same place.
+        if path.is_relative_to(mount_point) and len(mount_point.parts) >= best:
+            best, found = len(mount_point.parts), after.split(" ")[0]
+    return found

@@ -1,0 +1,92 @@
+"""Finds the spool files of processes that have exited.
+
+A folder may hold 100,000 files, and every process looks through it regularly. So names are compared as bytes and
+parsed only if their owner has exited, and sizes are estimated from a sample.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from gati.pipeline.owner_lock import is_dead
+from gati.pipeline.spool_file import SpoolFile, in_order
+
+SAMPLE_FILES = 500
+"""Number of files whose sizes are looked up; the total is extrapolated if there are more."""
+
+_SUFFIX = b".jsonl"
+_PART = b".part"
+_OWNER = slice(-18, -6)
+"""Place of the owner in a name: `….{owner}.jsonl`."""
+
+
+class Orphans(NamedTuple):
+    """Files whose owners have exited, oldest first. Those with an invalid name have no numbers."""
+
+    files: list[SpoolFile]
+    more: bool
+    """True if there are more than the limit."""
+    other_bytes: int
+    """Approximate size of the files that other processes own."""
+
+
+def find_orphans(folder: Path, mine: set[str], known: Collection[str] | None, limit: int) -> Orphans:
+    """Find files of an account's folder that belong to no running process.
+
+    Args:
+        folder: the account's folder.
+        mine: owners that are this process.
+        known: files of this process; its other ones count as orphans. None if it has no others.
+        limit: maximum number of files to return.
+    """
+    # List files before owners: the owner of a listed file was locked before the file was written.
+    names = os.listdir(os.fsencode(folder / "ready"))
+    owners = {name[_OWNER] for name in names}
+    locks = {path.stem: path for path in (folder / "owners").glob("*.lock")}
+    dead_locks = {owner: path for owner, path in locks.items() if owner not in mine and is_dead(path)}
+    living = {os.fsencode(owner) for owner in locks.keys() - dead_locks.keys() | mine}
+    orphaned = owners - living
+    found = []
+    if orphaned:
+        found = [name for name in names if name[_OWNER] in orphaned and name.endswith(_SUFFIX)]
+        _remove_unfinished(folder / "ready", names, living)
+    if known is not None:
+        own = {os.fsencode(owner) for owner in mine}
+        found += [name for name in names if name[_OWNER] in own and os.fsdecode(name) not in known]
+    others = len(names) - len(found) - len(known or ())
+    if len(found) <= limit:
+        for path in dead_locks.values():
+            with contextlib.suppress(OSError):
+                path.unlink()
+    chosen = heapq.nsmallest(limit, found) if len(found) > limit else found
+    living_others = living - {os.fsencode(owner) for owner in mine}
+    other_bytes = _total_bytes(folder / "ready", names, living_others) if others > 0 and living_others else 0
+    return Orphans(in_order(map(_parse, map(os.fsdecode, chosen))), len(found) > limit, other_bytes)
+
+
+def _parse(name: str) -> SpoolFile:
+    return SpoolFile.parse(name) or SpoolFile(name, 0, "", 0, 0, "")
+
+
+def _remove_unfinished(ready: Path, names: Iterable[bytes], living: set[bytes]) -> None:
+    """Remove the unfinished files of processes that died while writing: `.{owner}-{name}.part`."""
+    for name in names:
+        if name.endswith(_PART) and name.startswith(b".") and name[1:13] not in living:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(os.fsencode(ready), name))
+
+
+def _total_bytes(ready: Path, names: list[bytes], owners: set[bytes]) -> int:
+    """Estimate the size of the files of these owners."""
+    sample = names[:: len(names) // SAMPLE_FILES + 1]  # the order of names in a folder is arbitrary
+    total = 0
+    for name in sample:
+        if name[_OWNER] in owners:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(os.fsencode(ready), name)).st_size
+    return total * len(names) // max(1, len(sample))

@@ -1,0 +1,86 @@
+"""Locks that show which processes are running: one file for each, locked with `flock` as long as the process lives."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+
+_NOT_A_LOCK = frozenset({errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENXIO})
+"""Errors of `open` that show that the path is missing, a link, a folder or a socket."""
+
+_lock_fds: set[int] = set()
+"""Descriptors of lock files. A lock lasts until the last copy of its descriptor is closed, and a forked
+child has copies: if it kept them, the files of an exited parent could not be taken over."""
+
+
+def open_lock_file(path: Path, flags: int = 0) -> int:
+    """Open a lock file, without following a link."""
+    safe = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    fd = os.open(path, os.O_RDWR | flags | safe, 0o600)
+    _lock_fds.add(fd)
+    return fd
+
+
+def close_lock_file(fd: int) -> None:
+    """Close a lock file, which releases its lock."""
+    _lock_fds.discard(fd)
+    os.close(fd)
+
+
+def _close_inherited() -> None:
+    for fd in list(_lock_fds):
+        with contextlib.suppress(OSError):
+            close_lock_file(fd)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
+
+
+def try_lock(fd: int) -> bool:
+    """Lock a file for this process; return False if another process holds the lock."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        try:
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]  # only Windows has it
+        except OSError:
+            return False
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_locked_file(fd: int, path: Path) -> bool:
+    """Return True if the file is open and the path still names it."""
+    try:
+        status, found = os.fstat(fd), os.lstat(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EBADF):  # removed; or closed by a shutdown in another thread
+            return False
+        raise
+    return (status.st_dev, status.st_ino) == (found.st_dev, found.st_ino)
+
+
+def is_dead(path: Path) -> bool:
+    """Return True if no process holds the lock of this owner file.
+
+    A process counts as running if that cannot be found out now, for example without a free file descriptor.
+    """
+    try:
+        fd = open_lock_file(path)
+    except OSError as error:
+        return error.errno in _NOT_A_LOCK
+    try:
+        return try_lock(fd)
+    except OSError:
+        return False
+    finally:
+        close_lock_file(fd)
