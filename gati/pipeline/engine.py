@@ -64,7 +64,7 @@ class Engine:
                 options.connections,
                 self._on_settled,
                 options.flush_interval,
-                eager=eager or outbox.exporter.durable,
+                eager=eager or outbox.exporter.durable or getattr(outbox.exporter, "eager", False),
             )
             for outbox in self.outboxes
         ]
