@@ -8,6 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from gati._context import mark_own_thread
 from gati.exporters.base import Outcome, Verdict
 from gati.pipeline import process_hooks
 from gati.pipeline.codec import unpack
@@ -112,6 +113,7 @@ class Sender:
 
     def _run(self) -> None:
         me = threading.current_thread()
+        mark_own_thread()
         try:
             while (queued := self.outbox.next(IDLE_SECONDS)) is not None:
                 started, cpu_started = time.monotonic(), time.thread_time()

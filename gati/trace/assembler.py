@@ -72,6 +72,8 @@ class Assembler:
         self._offset = time_ns() - perf_counter_ns()
         self._finished: list[Item] = []
         self._gap_until = 0
+        self.turns_begun = 0
+        """Items that were begun: turns, parts of turns, and manual events and actions that stand alone."""
         self._handlers: dict[type, Callable[[Any], None]] = {
             RunStarted: self._on_started,
             RunEnded: self._on_ended,
@@ -136,6 +138,7 @@ class Assembler:
             trace = Trace(run, record.scope, self._offset)
             trace.ended_turn = ended_turn
             self._traces[key] = trace
+            self.turns_begun += 1
         else:
             trace = parent.trace
             parent.children = appended(parent.children, run)
@@ -193,10 +196,12 @@ class Assembler:
         item = record.item
         run = self._runs.get(record.run_id.int) if record.run_id is not None else None
         if not isinstance(item, Event):
+            self.turns_begun += 1
             self._finished.append(item)
         elif run is not None and not item.conversation_id and not item.run_id:
             run.manual_events = appended(run.manual_events, item)
         else:
+            self.turns_begun += 1
             self._finished.append(complete_manual_event(item, record.scope, self.settings))
 
     def _on_gap(self, record: Gap) -> None:
@@ -236,6 +241,7 @@ class Assembler:
         part = builder.part(top)
         if part is not None:
             part.partial = True
+            self.turns_begun += 1
             self._finished.append(part)
 
     def _split_off_open_work(self, trace: Trace) -> list[Trace]:
@@ -249,6 +255,7 @@ class Assembler:
                 run.parent.children.remove(run)
                 run.parent = None
                 traces.append(Trace(run, trace.scope, trace.offset))
+        self.turns_begun += len(traces)
         for later in traces:
             self._traces[later.root.id.int] = later
             later.size = later.open = 0
@@ -266,6 +273,7 @@ class Assembler:
         self._traces.pop(key, None)
         self._lingering.pop(key, None)
         if trace.root.kind in _PARTS_OF_CHAINS and trace.size == 1:
+            self.turns_begun -= 1
             self._forget([trace.root])
             self.states.unlinked_prompts.add(trace.root)
             return
