@@ -50,11 +50,14 @@ class Runtime:
         """
         from gati._api.destinations import active_destinations
         from gati._api.equal_settings import are_equal
+        from gati.langchain.snapshot import take_snapshot
 
+        # No code of the user's objects may run in the background.
+        settings = settings.model_copy(update={"properties": take_snapshot(settings.properties)})
         destinations = active_destinations(settings)
-        if self.pipeline is not None and exporters is None and self.settings is not None:
-            if are_equal(self.settings, settings):
-                return
+        running = self.settings if self.pipeline is not None and exporters is None else None
+        if running is not None and are_equal(running, settings):
+            return
         if not settings.enabled:
             self._retire(self.pipeline, None)
             self.settings, self.pipeline = settings, None

@@ -120,9 +120,19 @@ class conversation(_Scope):  # noqa: N801 - reads as a statement: `with observe.
             id_to_str(conversation_id),
             id_to_str(user_id),
             id_to_str(organization_id),
-            dict(properties) if properties else None,
+            self._copy(properties) if properties else None,
             self._parse(system_prompt) if system_prompt is not None else None,
         )
+
+    def _copy(self, properties: Any) -> dict[str, Any] | None:
+        """Copy plain values, and describe other objects by their type: their code must not run in the background."""
+        from gati._api.arguments import report_call, to_properties
+
+        try:
+            return to_properties(properties)
+        except Exception as error:  # noqa: BLE001 - invalid properties must not raise into the program
+            report_call("conversation", error)
+            return None
 
     def _parse(self, system_prompt: Any) -> Prompt | None:
         from gati.prompt_model import parse_prompt  # imported late: it loads pydantic

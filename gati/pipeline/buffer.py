@@ -179,7 +179,6 @@ class Buffer:
         """Number of records that were refused because the buffer was full or closed."""
         return self._refused.read()
 
-
     @property
     def refused_turns(self) -> int:
         """Number of turns, manual events and actions whose first record was refused because the buffer was full."""

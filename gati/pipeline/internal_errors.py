@@ -83,7 +83,7 @@ def report(place: str, error: BaseException) -> None:
     Its message may contain user content and is never logged. With `debug`, the log line has the
     locations of the traceback too.
     """
-    _counts.setdefault(place, AtomicCounter()).add()
+    count(place)
     frames = format_frames(error) if debug else ""
     log.emit(
         f"error:{place}",
@@ -92,6 +92,11 @@ def report(place: str, error: BaseException) -> None:
         type(error).__name__,
         frames,
     )
+
+
+def count(place: str) -> None:
+    """Count an error by its place, without logging it."""
+    _counts.setdefault(place, AtomicCounter()).add()
 
 
 def format_frames(error: BaseException) -> str:
@@ -162,7 +167,7 @@ class guard:  # noqa: N801 - reads as a statement: `with guard("spool.write"):`
         return isinstance(error, Exception)
 
 
-class contain(guard):  # noqa: N801 - like `guard`
+class contain(guard):  # noqa: N801 - reads as a statement, as `guard` does
     """A `guard` for code in gati's own threads, which suppresses exceptions of every class there.
 
     Only user code raises a `SystemExit` or `KeyboardInterrupt` in such a thread. In the main thread they pass.

@@ -41,7 +41,7 @@ class LimitedMask:
         while len(masked) < len(items):
             attempt = _Attempt(self._function, self._slow_texts, items[len(masked) :])
             try:
-                self._limit.call(attempt.run, MASK_SECONDS, lambda attempt=attempt: attempt.calls)  # type: ignore[misc]
+                self._limit.call(attempt.run, MASK_SECONDS, attempt.progress)
             except CallTimeoutError as error:
                 report("mask", error)
                 attempt.is_abandoned = True
@@ -71,6 +71,10 @@ class _Attempt:
         """The text that is being masked."""
         self.is_abandoned = False
         """True once the caller waits no longer: the mask is not called any more."""
+
+    def progress(self) -> int:
+        """Return the number of calls of the mask so far."""
+        return self.calls
 
     def run(self) -> None:
         masked = self.masked

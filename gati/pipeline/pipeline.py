@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from gati._context import is_own_thread, mark_own_thread
-from gati.pipeline import internal_errors, process_hooks
+from gati.pipeline import gc_pause, internal_errors, process_hooks
 from gati.pipeline.buffer import Buffer
 from gati.pipeline.flushes import Flushes, FlushRequest
 from gati.pipeline.internal_errors import contain, guard, log
@@ -103,7 +103,7 @@ class Pipeline:
 
     def _ensure_engine(self) -> Engine:
         if self._engine is None:
-            with process_hooks.fork_lock:
+            with process_hooks.fork_lock, gc_pause.gc_paused():
                 from gati.pipeline.engine import Engine  # late: in the worker's thread, not in the user's `init`
 
                 self._engine = Engine(
@@ -342,6 +342,7 @@ class Pipeline:
             return
         global _exit_began
         _exit_began = None
+        gc_pause.after_fork_in_child()
         internal_errors.reset()
         if self._engine is not None:
             # Keep a reference to the parent's objects: their finalizers must not run in the child.

@@ -12,6 +12,7 @@ from gati._context import mark_own_thread
 from gati.exporters.base import Outcome, Verdict
 from gati.pipeline import process_hooks
 from gati.pipeline.codec import unpack
+from gati.pipeline.gc_pause import gc_paused
 from gati.pipeline.internal_errors import guard, report
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class Sender:
 
     def _prepare(self) -> None:
         """Load everything that a send needs while no fork can happen."""
-        with guard("exporter.prepare"), process_hooks.fork_lock:
+        with guard("exporter.prepare"), process_hooks.fork_lock, gc_paused():
             importlib.import_module("encodings.idna")  # otherwise the first connection loads it
             if not self._prepared and (prepare := getattr(self.outbox.exporter, "prepare", None)):
                 prepare()

@@ -318,7 +318,9 @@ class DeliveryCounters:
         """
         now = Counter({**self._counts, ("", "refused"): records_refused, ("", "faults"): faults})
         before, self._flushed = Counter(self._flushed), now
-        turns_dropped = sum(_by_reason(now, "turns_dropped").values()) - sum(_by_reason(before, "turns_dropped").values())
+        turns_dropped = sum(_by_reason(now, "turns_dropped").values()) - sum(
+            _by_reason(before, "turns_dropped").values()
+        )
         return FlushResult(
             delivered=now["at", "delivered"] - before["at", "delivered"],
             spooled=now["at", "spooled"],
@@ -336,7 +338,7 @@ class DeliveryCounters:
 
 def _at(place: Place, reason: str, items: int) -> list[tuple[tuple[str, str], int]]:
     """Return the changes of the counts when messages arrive at a place."""
-    changes = [(("at", place), items)]
+    changes: list[tuple[tuple[str, str], int]] = [(("at", place), items)]
     return [*changes, (("dropped", reason), items)] if place == "dropped" else changes
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gati.pipeline import process_hooks
 from gati.pipeline.drop_callback import DropNotifier
 from gati.pipeline.flushes import Flushes
+from gati.pipeline.gc_pause import gc_paused
 from gati.pipeline.internal_errors import contain
 from gati.pipeline.limited_exporter import LimitedExporter
 from gati.pipeline.limited_mask import LimitedMask
@@ -137,6 +138,7 @@ class Worker:
         self._wakeup = threading.Lock()
         self._wakeup.acquire()
         self._flushes = Flushes() if flushes is None else flushes
+        self._is_loaded = False
         self._assembled: list[Item] = []
         """Items that wait for being masked and encoded."""
         self._begun = self._open = self._refused = 0
@@ -286,10 +288,14 @@ class Worker:
         self._drops.add("dropped", "buffer_full", torn + refused)
 
     def _assemble(self, place: str, function: Callable[[], list[Item]]) -> None:
-        with contain(place), process_hooks.fork_lock:
+        with contain(place), process_hooks.fork_lock, self._loading():
             items = function()
             self._assembled += items
             self._count_turns(len(items))
+
+    def _loading(self) -> AbstractContextManager[None]:
+        """Return a context for code that imports modules until the first turn has passed."""
+        return nullcontext() if self._is_loaded else gc_paused()
 
     def _count_turns(self, assembled: int) -> None:
         """Count what the assembler has begun and returned. What is neither open nor returned is lost."""
@@ -319,6 +325,7 @@ class Worker:
             raise
         self._counters.move_turns(len(lost), "dropped", "encode")
         self._counters.move_turns(len(items) - len(lost), "encoded")
+        self._is_loaded = True
         self._store(at_least=REQUESTS_AT_ONCE)
 
     def _drop_turns(self, turns: int, reason: str, destination: str = "", item: Item | None = None) -> None:
@@ -350,7 +357,7 @@ class Worker:
         exporter = sender.outbox.exporter
         # The lock is for gati's own exporters, which import modules when they encode for the first time.
         lock = nullcontext() if isinstance(exporter, LimitedExporter) else process_hooks.fork_lock
-        with contain("exporter.encode"), lock:
+        with contain("exporter.encode"), lock, self._loading():
             return exporter.encode(_YieldingList(items, self._yield_interpreter)) if items else []
         if len(items) == 1:
             lost.add(id(items[0]))
