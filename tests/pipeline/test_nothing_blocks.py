@@ -110,7 +110,9 @@ def test_a_text_for_which_the_mask_hangs_is_replaced_and_the_others_are_masked(
     assert threading.active_count() == calls  # it is not asked again
 
 
-def test_a_mask_that_hangs_for_every_text_is_given_up(monkeypatch: pytest.MonkeyPatch, release: threading.Event) -> None:
+def test_a_mask_that_hangs_for_every_text_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, release: threading.Event
+) -> None:
     monkeypatch.setattr(limited_mask, "MASK_SECONDS", 0.02)
     masking = LimitedMask(lambda text, path, kind: str(release.wait(HUNG)))
     masked = masking.apply([turn(f"text {n}") for n in range(20)])
