@@ -73,9 +73,7 @@ def use(folder: Path, interrupter: Interrupter) -> None:
     assert exporter.closed == 1
 
 
-def test_an_interrupt_at_any_line_leaves_a_working_pipeline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_at_any_line_leaves_a_working_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(internal_errors, "RAISE", False)
     all_lines = Interrupter()
     use(tmp_path / "all", all_lines)
