@@ -24,13 +24,14 @@ def make_mask(word: str) -> Callable[[str, str, str], str]:
 
 
 def test_equal_options_do_nothing(greenflash: LocalServer, tmp_path: Path) -> None:
+    pipelines = []
     for _ in range(2):
         observe.init(
             api_key=greenflash.api_key, base_url=greenflash.url, spool_dir=tmp_path, mask=make_mask("secret"),
             properties={"plan": "pro"}, system_prompt="Be kind.",
         )  # fmt: skip
-        first = first if _ else runtime.pipeline  # type: ignore[has-type]  # set in the first round
-        assert runtime.pipeline is first
+        pipelines.append(runtime.pipeline)
+    assert pipelines[0] is pipelines[1]
 
 
 @pytest.mark.parametrize(

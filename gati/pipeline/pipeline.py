@@ -92,10 +92,9 @@ class Pipeline:
             self._thread = threading.current_thread()
             self._buffer.idle = False  # the worker looks into the buffer before it sleeps
             with contain("engine"):
-                engine = self._ensure_engine()
-                engine.worker.run()
+                self._worker.run()
                 if self._is_finished():
-                    self._end(engine)
+                    self._end(self._ensure_engine())
         finally:
             # Without an engine, starting a thread for each record would only fail again.
             self._buffer.idle = self._engine is not None
