@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "gati.prompt_model": set(),
     "gati.langchain": {"gati._context", "gati.trace"},
     "gati.trace": {"gati.prompt_model"},
-    "gati.pipeline": {"gati.trace", "gati.exporters", "gati.settings"},
+    "gati.pipeline": {"gati._context", "gati.trace", "gati.exporters", "gati.settings"},
     "gati.exporters": {"gati.settings", "gati.store"},
     "gati.store": set(),
     "gati.studio": {"gati.store"},
