@@ -176,7 +176,7 @@ def _lines_of(turn: Turn) -> list[str]:
     lines = [f"{message.role}: {_indented(message.text)}" for message in turn.messages]
     for event in turn.events:
         if isinstance(event, ToolCallEvent):
-            result = event.error_message or event.error_type if event.status == "failed" else _as_json(event.output)
+            result = event.error_message or event.error_type if event.status == "error" else _as_json(event.output)
             lines.append(f"  tool {event.tool_name} {_as_json(event.input)} → {result}")
     if turn.answer is not None:
         lines.append(f"{turn.answer.role}: {_indented(turn.answer.text)}")
