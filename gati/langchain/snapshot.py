@@ -246,19 +246,6 @@ def instance_dict(value: Any) -> dict[str, Any]:
     return own if type(own) is dict else {}
 
 
-def own_field(value: Any, name: str) -> Any:
-    """Return a field of a dict, a pydantic model or a dataclass, without calling the user's code; else None."""
-    kind = type(value)
-    if issubclass(kind, dict):
-        return dict.get(value, name)
-    if (slot := _slot_descriptor(kind, name)) is not None:
-        try:
-            return slot.__get__(value)
-        except AttributeError:
-            return None
-    return instance_dict(value).get(name)
-
-
 def _copy_enum(copier: Copier, value: Any, depth: int) -> Any:
     return copier.copy(instance_dict(value).get("_value_"), depth)
 

@@ -10,6 +10,7 @@ from gati.pipeline.time_limit import CallTimeoutError, TimeLimit
 
 if TYPE_CHECKING:
     from gati.events import Item
+    from gati.exporters.base import SpoolIdentity
 
 ENCODE_SECONDS = 10.0
 """Time limit of `encode`, `split` and `prepare`."""
@@ -33,6 +34,8 @@ class LimitedExporter:
         self.name = exporter.name
         self.account = exporter.account
         self.durable = exporter.durable
+        self.eager: bool = getattr(exporter, "eager", False)
+        self.spool_identity: SpoolIdentity | None = getattr(exporter, "spool_identity", None)
         self._exporter = exporter
         self._send_seconds = max(MIN_SEND_SECONDS, 2 * timeout)
         self._encoding = TimeLimit("encode")
@@ -53,6 +56,11 @@ class LimitedExporter:
             return self._sending.call(lambda: self._exporter.send(request), self._send_seconds)
         except CallTimeoutError as error:
             return Outcome(Verdict.RETRY, str(error))
+
+    def accepts(self, request: Request) -> bool:
+        """Raise `CallTimeoutError` if the exporter takes too long."""
+        accepts = getattr(self._exporter, "accepts", None)
+        return accepts is None or self._encoding.call(lambda: bool(accepts(request)), ENCODE_SECONDS)
 
     def prepare(self) -> None:
         """Import what `send` needs."""

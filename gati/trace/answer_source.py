@@ -235,7 +235,9 @@ def _contributors(models: ModelEvents, answer: ChatMessage, maker: LLMCallEvent)
         if event is maker or not rest or event.tool_requests or not is_user_facing(run):
             continue
         shorter = _without(rest, event)
-        if len(_WORD.findall(rest)) - len(_WORD.findall(shorter)) >= _MIN_SHARED_WORDS:
+        left = len(_WORD.findall(shorter))
+        covered = len(_WORD.findall(rest)) - left
+        if covered >= _MIN_SHARED_WORDS or (covered and not left):
             found.append(event)
             rest = shorter
     return found

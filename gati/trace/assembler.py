@@ -19,6 +19,7 @@ from gati.trace.conversation_state import ConversationStates
 from gati.trace.cut_off_turns import CutOffTurns
 from gati.trace.deferred_media import describe_all, unhashed
 from gati.trace.records import (
+    UNSEEN_START,
     Custom,
     FirstToken,
     Gap,
@@ -153,6 +154,8 @@ class Assembler:
         known = self._runs.get(key)
         if known is not None and known.ended is None:
             return  # a second handler reports the same run
+        if record.extra == UNSEEN_START and (known is not None or key in self._ended):
+            return  # a second handler reports the same end
         parent_id = record.parent_id
         parent = self._runs.get(parent_id.int) if parent_id is not None else None
         run = Run(record, parent)
