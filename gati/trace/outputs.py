@@ -27,12 +27,12 @@ def updates_of(output: Any) -> list[dict[str, Any]]:
 
     Example: ``[Command(update={"a": 1}), {"b": 2}]`` → ``[{"a": 1}, {"b": 2}]``.
     """
-    if type(output) is dict and COMMAND not in output:
-        return [output]
     if isinstance(output, list):
         return [update for item in output for update in updates_of(item)]
     if not isinstance(output, dict):
         return []
+    if COMMAND not in output:
+        return [output]
     update = output[COMMAND].get("update")
     if isinstance(update, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in update):
         update = {str(key): value for key, value in update}

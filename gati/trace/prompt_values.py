@@ -167,8 +167,6 @@ def _texts_in(name: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:
             if depth or not (key.startswith(_INTERNAL_PREFIXES) or key in _INTERNAL_KEYS):
                 yield from _texts_in(_variable_name(name, key), entry, depth + 1)
     elif isinstance(value, (list, tuple)):
-        if value and isinstance(value[-1], Message):
-            return  # a list of messages
         texts = [str(entry) for entry in value if isinstance(entry, (str, int, float)) and not isinstance(entry, bool)]
         if len(texts) == len(value) > 1:
             for joined in (str(value), *(separator.join(texts) for separator in (", ", "\n- ", "\n* ", "\n", "; "))):

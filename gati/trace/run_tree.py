@@ -116,9 +116,6 @@ class Run:
 
     def walk(self) -> Iterator[Run]:
         """Yield this run and all runs below it, parents first, siblings by start."""
-        if not self.children:
-            yield self
-            return
         stack = [self]
         while stack:
             run = stack.pop()
