@@ -2,7 +2,9 @@
 
 ::
 
-    from gati.testing import capture
+    from gati.testing import ScriptedChatModel, capture
+
+    tutor = ScriptedChatModel(replies=["4"])  # in your tests: your program
 
     def test_the_tutor_answers():
         with capture() as captured:
