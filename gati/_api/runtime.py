@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+import gati.clock  # noqa: F401 - it must find the clock before a test of the user's stops it
 from gati.langchain.current import current
 from gati.pipeline import internal_errors
 

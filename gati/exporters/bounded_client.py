@@ -17,6 +17,7 @@ from typing import Any
 import httpcore
 import httpx
 
+from gati.clock import Clock
 from gati.exporters.deadline_call import call_with_deadline
 from gati.exporters.greenflash import _compat
 
@@ -62,7 +63,7 @@ class BoundedClient(httpx.Client):
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """Send a request and return its response, with the body read."""
         request.headers["accept-encoding"] = _ACCEPTED_ENCODINGS
-        until = time.monotonic() + self._total_timeout
+        until = Clock.monotonic() + self._total_timeout
         options["stream"] = True
         if not self._needs_thread:
             return self._send_bounded(request, options, until)
@@ -80,7 +81,7 @@ class BoundedClient(httpx.Client):
             _exchange.until = None
         headers = [(k, v) for k, v in response.headers.multi_items() if k.lower() not in _BODY_HEADERS]
         read = httpx.Response(response.status_code, headers=headers, content=body, request=response.request)
-        read.elapsed = timedelta(seconds=self._total_timeout - (until - time.monotonic()))
+        read.elapsed = timedelta(seconds=self._total_timeout - (until - Clock.monotonic()))
         return read
 
 
@@ -117,7 +118,7 @@ def _stream_body(response: httpx.Response, until: float) -> bytes:
                 raw = decoder.unconsumed_tail
             if max(received, len(body)) > MAX_RESPONSE_BYTES:
                 raise ResponseTooLargeError
-        if time.monotonic() > until:
+        if Clock.monotonic() > until:
             raise httpx.ReadTimeout("the response took too long")
     return bytes(body)
 
@@ -136,7 +137,7 @@ def _seconds_left(timeout: float | None, error: type[httpcore.TimeoutException])
     """Return the timeout of one network operation, so that it ends at the exchange's deadline."""
     if _exchange.until is None:
         return timeout
-    left = _exchange.until - time.monotonic()
+    left = _exchange.until - Clock.monotonic()
     if left <= 0:
         raise error("the exchange took too long")
     return left if timeout is None else min(left, timeout)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from gati.clock import Clock
 from gati.exporters.log_suppression import suppress_sdk_logs
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ def call_with_deadline(function: Callable[[], T], until: float) -> T:
     except RuntimeError:  # at the interpreter's exit, or out of threads
         return function()
     try:
-        return result.result(max(0.0, until - time.monotonic()))
+        return result.result(max(0.0, until - Clock.monotonic()))
     except TimeoutError:
         if result.done():  # raised by the function itself, or returned at this moment
             return result.result()

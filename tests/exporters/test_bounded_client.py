@@ -183,3 +183,13 @@ def test_abandoned_calls_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_exceptions_of_a_call_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TimeoutError, match="its own"):
         call_with_deadline(lambda: (_ for _ in ()).throw(TimeoutError("its own")), time.monotonic() + 5)
+
+
+@pytest.mark.parametrize("jump", [1e9, -1e9])
+def test_a_stopped_or_moved_clock_of_a_test_does_not_end_an_exchange(
+    greenflash: LocalServer, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    real, calls = time.monotonic, iter(range(1_000_000))
+    monkeypatch.setattr(time, "monotonic", lambda: real() + jump * next(calls))
+    with BoundedClient(total_timeout=10.0) as client:
+        assert client.get(f"{greenflash.address}/health").status_code < 500

@@ -94,6 +94,12 @@ def compare(suite: Suite, folder: Path, python: Path, short: bool) -> int:
     print(f"  {len(without)} tests, {sum(v == 'passed' for v in without.values())} pass without gati, ", end="")
     print(f"{len(differences)} differ; {report['turns']} turns, {report['delivered']} messages delivered")
     wrong = [name for name in differences if name not in known]
+    if "passed" not in without.values():
+        wrong.append("no tests")
+        print(f"  no test passes without gati; see {home / 'without.log'}")
+    if not report["turns"]:
+        wrong.append("no turns")
+        print("  gati recorded nothing")
     for fault in ("faults", "logged", "dropped", "turns_dropped", "rejected", "timed_out"):
         if report[fault]:
             wrong.append(fault)
@@ -127,7 +133,7 @@ def run(suite: Suite, home: Path, python: Path, tests: tuple[str, ...], server: 
         # The suites have a package `tests` too, so the plugin is copied under another name.
         plugin = home / "gati_plugin.py"
         plugin.write_text((Path(__file__).parent / "plugin.py").read_text())
-        command += ["-p", "gati_plugin"]
+        command += ["-p", "gati_plugin", "--gati-deliver"]
     with (home / f"{'with' if server else 'without'}.log").open("w") as log:
         subprocess.run(
             [*command, *suite.arguments, *tests], cwd=home, env=env, stdout=log, stderr=subprocess.STDOUT, check=False

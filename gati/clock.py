@@ -1,0 +1,18 @@
+"""The clock of deadlines, which libraries that stop a program's clock in tests do not move.
+
+freezegun and others replace the functions of `time` and those that modules hold. A deadline that jumps with them ends
+an exchange at once, or never. Import this module early: a class is not searched, but it keeps what it finds.
+
+Standard library only, and no other module of gati.
+"""
+
+from __future__ import annotations
+
+import time
+
+
+class Clock:
+    """Holds the real clock."""
+
+    monotonic = staticmethod(time.monotonic)
+    """Seconds since an arbitrary moment; never goes backwards."""
