@@ -27,6 +27,7 @@ from tests.chaos.os_faults import KINDS, OsFaults
 FAULTS = OsFaults(os.environ["GATI_SPOOL_DIR"])
 
 from gati import observe  # noqa: E402  # after the clock was replaced
+from gati._api.runtime import runtime  # noqa: E402
 from gati.pipeline import outbox, quota_spool, spool_keeper  # noqa: E402
 from gati.pipeline.retry import Policy  # noqa: E402
 from tests.faults.chat_driver import ChatDriver  # noqa: E402
@@ -65,6 +66,7 @@ class Life:
         self.turns = 0
         self.children: list[int] = []
         self.memory = rss()
+        self.pipeline = runtime.pipeline  # `observe.stats` forgets it at a shutdown
 
     def run(self, turns: int, *, forks: bool) -> None:
         """Run turns, and begin and end faults between them. The disk works at the end."""
@@ -83,6 +85,7 @@ class Life:
                 observe.flush(self.rng.choice([0.0, 0.05, 0.5]))
             if self.rng.random() < 0.2:
                 time.sleep(self.rng.uniform(0.0, 0.1))
+            self._report_safe()
         FAULTS.end()
 
     def _turn(self) -> None:
@@ -91,6 +94,8 @@ class Life:
         self.driver.turn(conversation, text)
         self.turns += 1
         report(self.name, conversation=conversation, text=text)
+
+    def _report_safe(self) -> None:
         stats = observe.stats()
         # Messages are counted before their turn is, so every turn so far is in a place that outlives the process.
         if stats.turns_encoded == self.turns and not stats.pending:
@@ -114,21 +119,19 @@ class Life:
             os.waitpid(child, 0)
 
     def report_end(self) -> None:
-        stats: dict[str, Any] = dataclasses.asdict(observe.stats())
-        counters = {"balanced": observe.stats().balanced, "growth": rss() - self.memory, "threads": threads()}
+        assert self.pipeline is not None
+        counted = self.pipeline.stats()
+        stats: dict[str, Any] = dataclasses.asdict(counted)
+        counters = {"balanced": counted.balanced, "growth": rss() - self.memory, "threads": threading.active_count()}
         report(self.name, end=self.turns, stats={**stats, **counters})
-
-
-def threads() -> int:
-    return threading.active_count()
 
 
 def main(name: str, seed: str, turns: int) -> None:
     """Run one life."""
     shorten_times()
-    life = Life(name, seed, ChatDriver())
-    atexit.register(life.report_end)  # runs after gati's exit hook, which is registered later
+    atexit.register(lambda: life.report_end())  # runs after gati's exit hook, which is registered later
     observe.init(local=False, timeout=1.0, shutdown_timeout=3.0)
+    life = Life(name, seed, ChatDriver())
     life._turn()
     life.memory = rss()
     life.run(turns, forks=True)

@@ -49,21 +49,25 @@ class Storm:
         self._sandbox = Sandbox(server, folder)
         self._omitted: Counter[str] = Counter()
         self._errors: list[str] = []
+        self._over = False
 
     def run(self, seconds: float) -> None:
         """Run programs for this time, and let the last ones end."""
-        end = time.monotonic() + seconds
         slots = [
-            threading.Thread(target=self._run_lives, args=(k, random.Random(f"{self.seed} {k}"), end))
+            threading.Thread(target=self._run_lives, args=(k, random.Random(f"{self.seed} {k}")))
             for k in range(PROGRAMS)
         ]
         for slot in slots:
             slot.start()
+        while not self.reports and any(slot.is_alive() for slot in slots):  # until libraries are loaded
+            time.sleep(0.05)
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
-            time.sleep(self._rng.uniform(0.0, 0.5))
-            self._server.faults.clear()
-            if self._rng.random() < 0.7:
+            self._server.faults.clear()  # ends hanging requests, too
+            if self._rng.random() < 0.8:
                 self._server.faults.add(self._rng.choice(self._server_faults())())
+            time.sleep(self._rng.uniform(0.1, 0.8))
+        self._over = True
         self._server.faults.clear()
         for slot in slots:
             slot.join()
@@ -96,9 +100,9 @@ class Storm:
         self._omitted.update(omitted)
         return True
 
-    def _run_lives(self, slot: int, rng: random.Random, end: float) -> None:
+    def _run_lives(self, slot: int, rng: random.Random) -> None:
         life = 0
-        while time.monotonic() < end:
+        while not self._over:
             self._run_life(f"p{slot}.{life}", rng)
             life += 1
 
@@ -109,11 +113,13 @@ class Storm:
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=self._sandbox.folder, start_new_session=True,
             env=self._sandbox.environment(GATI_BUFFER_MAX_BYTES=BUFFER_BYTES),
         )  # fmt: skip
-        reader = threading.Thread(target=self._read_reports, args=(program,))
+        started = threading.Event()
+        reader = threading.Thread(target=self._read_reports, args=(program, started))
         reader.start()
-        pause = rng.uniform(0.5, 4.0)  # before the signal, if it is still running then
+        pause = rng.uniform(0.0, 4.0)  # before the signal, if it is still running then
         action = rng.choice(["SIGKILL", "SIGSTOP", ""])
         try:
+            started.wait(LIFE_SECONDS)
             self._signal_later(program, action, pause, rng.uniform(0.1, 2.0))
             program.wait(LIFE_SECONDS)
             reader.join(LIFE_SECONDS)  # its forks have the pipe, too
@@ -143,10 +149,13 @@ class Storm:
             time.sleep(stopped)
             program.send_signal(signal.SIGCONT)
 
-    def _read_reports(self, program: subprocess.Popen[bytes]) -> None:
+    def _read_reports(self, program: subprocess.Popen[bytes], started: threading.Event) -> None:
         assert program.stdout
-        for line in program.stdout:
-            self.reports.append(json.loads(line))
+        with program.stdout:
+            for line in program.stdout:
+                self.reports.append(json.loads(line))
+                started.set()
+        started.set()
 
     def deliver_the_rest(self) -> None:
         """Let one more process deliver what the others left."""
