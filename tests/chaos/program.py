@@ -43,7 +43,7 @@ def report(name: str, **what: object) -> None:
 def shorten_times() -> None:
     """Let everything happen often: retries, attempts to use a disk that failed, searches for files."""
     policy = Policy(first=0.02, cap=0.2, retry_after_cap=0.5, probe=0.1)
-    outbox.Policy = lambda: policy  # type: ignore[assignment,misc]  # a factory instead of the class
+    outbox.Policy = lambda: policy  # type: ignore[assignment,misc,attr-defined]  # a factory instead of the class
     quota_spool.FIRST_RETRY_SECONDS, quota_spool.RETRY_SECONDS = 0.05, 0.5
     spool_keeper.SCAN_SECONDS, spool_keeper.NEXT_SCAN_SECONDS, spool_keeper.TRY_SECONDS = 0.5, 0.2, 0.1
     spool_keeper.FIRST_READ_RETRY_SECONDS = 0.05

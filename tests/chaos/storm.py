@@ -108,7 +108,14 @@ class Storm:
 
     def _run_life(self, name: str, rng: random.Random) -> None:
         self.lives += 1
-        command = [sys.executable, "-m", "tests.chaos.program", name, f"{self.seed} {name}", str(rng.randrange(1, TURNS))]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.chaos.program",
+            name,
+            f"{self.seed} {name}",
+            str(rng.randrange(1, TURNS)),
+        ]
         program = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=self._sandbox.folder, start_new_session=True,
             env=self._sandbox.environment(GATI_BUFFER_MAX_BYTES=BUFFER_BYTES),
