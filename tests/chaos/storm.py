@@ -185,6 +185,7 @@ class Storm:
             else:
                 ends[report["name"]] = report["stats"]
         delivered = _delivered_turns(self._server)
+        _check_arrival(self._server)
         for name, turns in ended.items():
             missing = [text for conversation, text in turns if text not in delivered.get(conversation, ())]
             lost_safe = [text for text in missing if int(text) < safe.get(name, 0)]
@@ -226,6 +227,23 @@ def _delivered_turns(server: LocalServer) -> dict[str, list[str]]:
         _check_parents(name, messages)
         delivered[name] = questions
     return delivered
+
+
+def _check_arrival(server: LocalServer) -> None:
+    """Check that messages arrived in order and after their parents, whatever was sent again."""
+    arrived: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    seen: set[tuple[str, str]] = set()
+    for body in server.bodies():
+        conversation = body["externalConversationId"]
+        for message in body["messages"]:
+            key = (conversation, message["externalMessageId"])
+            if key not in seen:
+                seen.add(key)
+                arrived[conversation].append(message)
+    for name, messages in arrived.items():
+        texts = [m["content"] for m in messages if m["messageType"] == "user_message"]
+        assert texts == sorted(texts, key=int), f"{name} arrived in another order: {texts}"
+        _check_parents(name, messages)
 
 
 def _check_parents(name: str, messages: list[dict[str, Any]]) -> None:
