@@ -26,11 +26,11 @@ from tests.chaos.os_faults import KINDS, OsFaults
 
 FAULTS = OsFaults(os.environ["GATI_SPOOL_DIR"])
 
-from gati import observe  # noqa: E402  # after the clock was replaced
-from gati._api.runtime import runtime  # noqa: E402
-from gati.pipeline import outbox, quota_spool, spool_keeper  # noqa: E402
-from gati.pipeline.retry import Policy  # noqa: E402
-from tests.faults.chat_driver import ChatDriver  # noqa: E402
+from gati import observe  # noqa: E402 - after the clock was replaced
+from gati._api.runtime import runtime  # noqa: E402 - after the clock was replaced
+from gati.pipeline import outbox, quota_spool, spool_keeper  # noqa: E402 - after the clock was replaced
+from gati.pipeline.retry import Policy  # noqa: E402 - after the clock was replaced
+from tests.faults.chat_driver import ChatDriver  # noqa: E402 - after the clock was replaced
 
 CONVERSATIONS = 3
 ENDS = ("return", "sys.exit", "shutdown", "flush", "kill")
