@@ -103,8 +103,8 @@ class Stats:
     """Turns, manual events and ratings that were not delivered, because `sample_rate` leaves out their conversation."""
 
     outside_conversation: int = 0
-    """Root runs that were not delivered, because they belong to no conversation: spans, steps, tools, retrievers, store
-    operations and plain runnables outside of `observe.conversation` and of a thread, without a model below."""
+    """Root runs that were not delivered, because they belong to no conversation: spans, steps, retrievers, store operations
+    and plain runnables outside of `observe.conversation` and of a thread, without a model or a tool below."""
 
     turns_dropped: Mapping[str, int] = field(default_factory=dict)
     """Part of `turns_begun`: lost before they became messages, by reason. `buffer_full`: records of the turn were
