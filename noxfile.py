@@ -68,6 +68,12 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def chaos(session: nox.Session) -> None:
+    """Run the chaos test, for four minutes or `GATI_CHAOS_SECONDS`. It prints its seed; `GATI_CHAOS_SEED` repeats it."""
+    session.run(PYTHON, "-m", "pytest", "-m", "chaos", "--timeout=0", *session.posargs)
+
+
+@nox.session(venv_backend="none")
 def coverage(session: nox.Session) -> None:
     """Measure branch coverage of `gati/`, including child processes of tests (half an hour)."""
     session.run(PYTHON, "-m", "coverage", "erase")
@@ -86,7 +92,7 @@ observe.get_callbacks()
 """
 """Program that `release` runs with the installed wheel; its argument is the wheel's file name."""
 
-FAST = "not slow and not soak and not benchmark and not browser"
+FAST = "not slow and not soak and not chaos and not benchmark and not browser"
 
 
 @nox.session(python=PYTHONS)

@@ -187,11 +187,15 @@ class _LazyAssembler:
     def turns_begun(self) -> int:
         return self._assembler.turns_begun if self._assembler is not None else 0
 
-    def feed(self, records: Iterable[Record]) -> list[Item]:
+    def load(self) -> None:
         if self._assembler is None:
             from gati.trace.assembler import Assembler
 
             self._assembler = Assembler(self._settings, self._abandon_run, internal_errors.report, _hint_at_missing_id)
+
+    def feed(self, records: Iterable[Record]) -> list[Item]:
+        self.load()
+        assert self._assembler is not None
         return self._assembler.feed(records)
 
     def tick(self, now_ns: int) -> list[Item]:

@@ -40,7 +40,7 @@ MAX_FRAMES = 50
 
 LOSSLESS_PLACES = frozenset({
     "conversation.system_prompt", "exit", "exporter.after_fork", "exporter.close", "exporter.prepare", "exporter.split",
-    "flush", "fork", "mask", "metadata.system_prompt", "on_drop", "spool.adopt",
+    "flush", "fork", "mask", "metadata.system_prompt", "on_drop", "spool.adopt", "worker.load",
 })  # fmt: skip
 """Places where an error loses no record and no message; those of `arguments.*` and `exporter.*.send` are others."""
 

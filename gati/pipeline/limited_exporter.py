@@ -79,6 +79,9 @@ class LimitedExporter:
 
 def with_time_limit(exporter: Exporter, timeout: float) -> Exporter:
     """Return an exporter whose methods return in time; gati's own ones unchanged."""
-    if type(exporter).__module__.startswith("gati."):
-        return exporter
-    return LimitedExporter(exporter, timeout)
+    return exporter if is_own(exporter) else LimitedExporter(exporter, timeout)
+
+
+def is_own(exporter: Exporter) -> bool:
+    """Return True for gati's own exporters, False for users' ones, with or without a time limit."""
+    return type(exporter).__module__.startswith("gati.") and not isinstance(exporter, LimitedExporter)

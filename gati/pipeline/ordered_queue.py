@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from gati.exporters.base import Request
     from gati.pipeline.spool import SpoolFile
     from gati.pipeline.stats import Place
 
@@ -67,6 +68,17 @@ class Batch:
     @property
     def place(self) -> Place:
         return "spooled" if self.file else "pending"
+
+    @property
+    def memory(self) -> int:
+        """Approximate size of `requests` in bytes."""
+        return sum(queued.memory for queued in self.requests)
+
+    def set_requests(self, lines: Iterable[tuple[Request, bytes]]) -> None:
+        """Set `requests` from requests and their lines."""
+        self.requests = [
+            QueuedRequest(request.ordering_key, request.turn_id, request.items, line, self) for request, line in lines
+        ]
 
 
 class OrderedQueue:

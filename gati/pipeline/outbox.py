@@ -300,7 +300,7 @@ class Outbox:
 
     @property
     def memory_bytes(self) -> int:
-        return self._ordered.memory
+        return self._queue.memory
 
     def close(self) -> None:
         """Write what is in memory to disk if possible, and release the spool's files.

@@ -67,6 +67,9 @@ class RequestQueue:
         self._drops = drops
         self._loaded: OrderedDict[Batch, None] = OrderedDict()
         self._backlog: deque[Batch] = deque()
+        self._held: OrderedDict[Batch, None] = OrderedDict()
+        """The batches of the backlog that are in memory only."""
+        self._held_bytes = 0
         self._reading: Batch | None = None
         self._unreadable: list[Batch] = []
         self._epoch = 0
@@ -78,8 +81,13 @@ class RequestQueue:
 
     @property
     def backlog(self) -> int:
-        """Number of batches that are on disk only."""
+        """Number of batches that are not loaded."""
         return len(self._backlog)
+
+    @property
+    def memory(self) -> int:
+        """Approximate size of the requests in memory, in bytes."""
+        return self.ordered.memory + self._held_bytes
 
     # Incoming requests
 
@@ -107,10 +115,15 @@ class RequestQueue:
         self._track(batch)
         if batch.file:
             self.used_bytes += batch.file.size
-        if batch.file and (self._backlog or self._reading or self._exceeds_memory(memory)):
+        if self._backlog or self._reading or (batch.file and self._exceeds_memory(memory)):
             self._backlog.append(batch)
+            if batch.file is None:  # it must not overtake earlier requests of its conversations
+                batch.set_requests(lines)
+                self._held[batch] = None
+                self._held_bytes += batch.memory
         else:
-            self._load(batch, lines)
+            batch.set_requests(lines)
+            self._load(batch)
 
     def add_adopted(self, files: Iterable[SpoolFile]) -> int:
         """Queue files of processes that have exited; return the number of messages."""
@@ -139,18 +152,36 @@ class RequestQueue:
     def _exceeds_memory(self, size: int) -> bool:
         return bool(self._loaded) and self.ordered.memory + size > min(LOADED_BYTES, self._limits.memory)
 
-    def _load(self, batch: Batch, lines: Iterable[tuple[Request, bytes]]) -> None:
+    def _load(self, batch: Batch) -> None:
         self._loaded[batch] = None
-        for request, line in lines:
-            queued = QueuedRequest(request.ordering_key, request.turn_id, request.items, line, batch)
-            batch.requests.append(queued)
+        for queued in batch.requests:
             self.ordered.add(queued)
+
+    def _load_from_backlog(self, batch: Batch) -> None:
+        """Load a batch that was in the backlog, without requests of turns that were dropped meanwhile."""
+        self._load(batch)
+        for key, turn_id in {(queued.ordering_key, queued.turn_id): None for queued in batch.requests}:
+            if reason := self._dropped_turns.get(turn_id):
+                self._drop_turn(key, turn_id, reason)
+        if not batch.requests and not batch.done:
+            self._finish(batch)
+
+    def _release(self, batch: Batch) -> None:
+        """Count a batch no longer as held in memory behind others."""
+        del self._held[batch]
+        self._held_bytes -= batch.memory
 
     # Reading from disk: one file at a time, to keep their order
 
     def next_to_read(self) -> Batch | None:
         """Take the next batch of the backlog, if memory allows. `read_done` or `read_failed` must follow."""
-        if self._reading or not self._backlog:
+        if self._reading:
+            return None
+        while self._backlog and self._backlog[0] in self._held:
+            batch = self._backlog.popleft()
+            self._release(batch)
+            self._load_from_backlog(batch)
+        if not self._backlog:
             return None
         if self._exceeds_memory(self._backlog[0].size + REQUEST_OVERHEAD_BYTES):
             return None
@@ -171,12 +202,8 @@ class RequestQueue:
             self._counters.add(readable - batch.items, "spooled", recovered=True)
         batch.intact = batch.intact and readable == batch.items
         batch.items = readable
-        self._load(batch, requests)
-        for request, _ in requests:
-            if reason := self._dropped_turns.get(request.turn_id):
-                self._drop_turn(request.ordering_key, request.turn_id, reason)
-        if not batch.requests:
-            self._finish(batch)
+        batch.set_requests(requests)
+        self._load_from_backlog(batch)
 
     def read_failed(self, batch: Batch, *, again: bool) -> None:
         """Keep a batch whose file cannot be read now.
@@ -205,7 +232,7 @@ class RequestQueue:
 
     def in_memory(self) -> list[Batch]:
         """Return the batches without a file, oldest first."""
-        return [batch for batch in self._loaded if batch.file is None]
+        return [*(batch for batch in self._loaded if batch.file is None), *self._held]
 
     def saved(self, batch: Batch, file: SpoolFile, items: int) -> None:
         """Record that a batch of memory was written to a file with this number of messages."""
@@ -214,6 +241,9 @@ class RequestQueue:
             self.used_bytes += file.size
             batch.intact = batch.items == items
         batch.file = file
+        if batch in self._held:
+            self._release(batch)
+            batch.requests.clear()
         if batch.done:
             self.finished.append(batch)
 
@@ -312,14 +342,19 @@ class RequestQueue:
             self._drop_turn(key, turn_id, reason)
 
     def _make_memory_space(self, size: int) -> bool:
-        while self.ordered.memory + size > self._limits.memory:
+        while self.memory + size > self._limits.memory:
             log_limit("memory_full")
             if size > self._limits.memory or self._limits.drop_newest:
                 return False
             oldest = next((batch for batch in self._loaded if not batch.file and not batch.in_flight), None)
+            if oldest is None and (oldest := next(iter(self._held), None)) is not None:
+                self._backlog.remove(oldest)
+                self._release(oldest)
+                self._load_from_backlog(oldest)
             if oldest is None:
                 return False
-            self.drop(oldest, [], "memory_full")
+            if not oldest.done:
+                self.drop(oldest, [], "memory_full")
         return True
 
     def _drop_turn(self, key: str, turn_id: str, reason: str) -> None:

@@ -15,7 +15,7 @@ from gati.pipeline.drop_callback import DropNotifier
 from gati.pipeline.flushes import Flushes
 from gati.pipeline.gc_pause import gc_paused
 from gati.pipeline.internal_errors import contain
-from gati.pipeline.limited_exporter import LimitedExporter
+from gati.pipeline.limited_exporter import LimitedExporter, is_own
 from gati.pipeline.limited_mask import LimitedMask
 from gati.pipeline.sender import SLEEP_RATIO
 from gati.trace.records import Gap
@@ -45,6 +45,9 @@ records of this time and those being processed."""
 
 EAGER_SECONDS = 0.05
 """Longest time from a record to its processing if a turn must be sent as soon as it ends."""
+
+LOAD_RETRY_SECONDS = 0.05
+"""Time after which modules that could not be imported are tried again, while records wait in the buffer."""
 
 SLICE_SECONDS = 0.001
 """The worker yields the interpreter at least this often."""
@@ -83,6 +86,10 @@ class TurnAssembler(Protocol):
     @property
     def outside_conversation(self) -> int:
         """Number of root runs that were not returned, because they belong to no conversation."""
+        ...
+
+    def load(self) -> None:
+        """Import what `feed` needs. Raises if that is not possible now, for example without a free descriptor."""
         ...
 
     def feed(self, records: Iterable[Record]) -> list[Item]:
@@ -154,6 +161,7 @@ class Worker:
         self._wakeup.acquire()
         self._flushes = Flushes() if flushes is None else flushes
         self._is_loaded = False
+        self._can_assemble = False
         self._assembled: list[Item] = []
         """Items that wait for being masked and encoded."""
         self._begun = self._open = self._refused = 0
@@ -238,6 +246,9 @@ class Worker:
     def run_once(self) -> None:
         """Do one round: housekeeping, all records in the buffer, then the requested flushes."""
         self._slice_began = time.perf_counter()
+        if len(self._buffer) and not self._load():
+            self._wakeup.acquire(timeout=LOAD_RETRY_SECONDS)
+            return
         now = time.monotonic()
         flushes = self._flushes.new()
         if now >= self._next_maintenance():
@@ -317,6 +328,18 @@ class Worker:
             items = function()
             self._assembled += items
             self._count_turns(len(items))
+
+    def _load(self) -> bool:
+        """Import what assembling and encoding need. Return False if that fails now: records stay in the buffer."""
+        if not self._can_assemble:
+            with contain("worker.load"), process_hooks.fork_lock, self._loading():
+                self.assembler.load()
+                for sender in self._senders:
+                    exporter = sender.outbox.exporter
+                    if is_own(exporter):
+                        exporter.encode([])
+                self._can_assemble = True
+        return self._can_assemble
 
     def _loading(self) -> AbstractContextManager[None]:
         """Return a context for code that imports modules until the first turn has passed."""

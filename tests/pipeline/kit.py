@@ -42,6 +42,9 @@ class FakeAssembler:
     def outside_conversation(self) -> int:
         return 0
 
+    def load(self) -> None:
+        pass
+
     def feed(self, records: Iterable[Record]) -> list[Any]:
         done = []
         for record in records:

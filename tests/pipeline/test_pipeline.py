@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from gati.events import ChatMessage, Conversation, Turn
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
+from gati.pipeline import internal_errors
 from gati.pipeline.engine import spool_folder
 from gati.pipeline.pipeline import Pipeline
 from gati.trace.records import Record, RunStarted
@@ -266,6 +268,23 @@ def test_a_turn_of_which_a_record_was_refused_is_dropped_even_if_no_record_follo
         assert result.turns_open == 0
         pipeline.shutdown(20.0)
     assert exporter.total == 0
+
+
+def test_records_wait_while_the_assembler_cannot_be_imported(tmp_path: Path) -> None:
+    failures = [OSError(errno.EMFILE, "simulated"), OSError(errno.EMFILE, "simulated"), ImportError("simulated")]
+    exporter = FakeExporter()
+
+    class Unloadable(FakeAssembler):
+        def load(self) -> None:
+            if failures:
+                raise failures.pop()
+
+    with running(tmp_path, exporter, assembler=Unloadable) as pipeline:
+        record_turn(pipeline, "c", "1")
+        record_turn(pipeline, "c", "2")
+        assert pipeline.flush(20.0)
+    assert exporter.texts["c"] == ["1", "2"]
+    assert internal_errors.counts() == {"worker.load": 3}
 
 
 class Fragile(FakeAssembler):

@@ -135,6 +135,50 @@ def test_what_is_in_memory_goes_to_disk_once_the_disk_works(
     assert heir.send() == ["before", "1", "2", "3"]
 
 
+@pytest.mark.parametrize("saved", [False, True], ids=["in memory", "written later"])
+def test_what_is_in_memory_does_not_overtake_files_that_were_not_read_yet(
+    tmp_path: Path, saved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(tmp_path, "1", "2")
+    process = Process(tmp_path)
+    process.outbox.adopt()
+    process.accept("3")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "simulated")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gati.pipeline.spool.write_atomically", fail)
+        process.accept("4", "5")
+    assert process.stats.pending == 2
+    assert process.outbox.memory_bytes > 0
+    if saved:
+        process.outbox.maintain(urgent=True)
+        assert process.stats.pending == 0
+    process.accept("6")
+    assert process.send() == ["1", "2", "3", "4", "5", "6"]
+    assert process.outbox.memory_bytes == 0
+    assert spool_files(tmp_path) == []
+
+
+def test_what_waits_in_memory_behind_files_is_dropped_at_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(tmp_path, "1")
+    process = Process(tmp_path, memory=2_000)
+    process.outbox.adopt()
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "simulated")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gati.pipeline.spool.write_atomically", fail)
+        process.accept(*map(str, range(2, 12)))
+        assert process.outbox.memory_bytes <= 2_000
+    dropped = process.stats.dropped["memory_full"]
+    assert process.send() == ["1", *map(str, range(2 + dropped, 12))]
+
+
 def test_what_is_in_memory_goes_to_disk_at_the_latest_at_the_shutdown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

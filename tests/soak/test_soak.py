@@ -12,6 +12,9 @@ from gati.pipeline import internal_errors
 from tests.servers import greenflash_server
 from tests.soak.runner import Soak, leaks, soak_for
 
+# Read before the fixture that removes options from the environment.
+SECONDS = float(os.environ.get("GATI_SOAK_SECONDS", "600"))
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="reads /proc")
 
 
@@ -33,7 +36,7 @@ def test_memory_does_not_grow_over_thousands_of_turns(tmp_path: Path) -> None:
 @pytest.mark.soak
 def test_memory_does_not_grow_over_hours(tmp_path: Path) -> None:
     internal_errors.reset()
-    first, *others = soak_for(tmp_path, float(os.environ.get("GATI_SOAK_SECONDS", "600")))
+    first, *others = soak_for(tmp_path, SECONDS)
     assert [leaked for reading in others if (leaked := leaks(reading))] == []
     # The caches of conversations have reached their bounds by the middle.
     middle = others[len(others) // 2]
