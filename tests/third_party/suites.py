@@ -31,7 +31,8 @@ REQUIREMENTS = (
     "pytest", "pytest-asyncio", "pytest-mock", "pytest-dotenv", "pytest-repeat", "pytest-socket", "pytest-benchmark",
     "pytest-codspeed", "pytest-xdist", "pytest-cov", "pytest-watcher", "syrupy", "httpx", "freezegun", "grandalf",
     "responses", "blockbuster", "numpy", "psutil", "toml", "langchain-tests", "langchain-openai", "redis", "uvloop",
-    "langgraph-checkpoint-sqlite", "langgraph-checkpoint-postgres", "psycopg[binary]", "pycryptodome",
+    "langgraph-checkpoint-sqlite", "langgraph-checkpoint-postgres", "psycopg[binary]", "pycryptodome", "pytest-timeout",
+    "pytest-retry", "requests-mock", "vcrpy", "lark", "pandas", "cffi", "langchain-aws", "pillow",
 )  # fmt: skip
 """Test dependencies according to the pyproject files of the suites."""
 
