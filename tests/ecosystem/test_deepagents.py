@@ -11,7 +11,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from tests.optional import import_optional
-from tests.scenarios.harness import Watch, each_method
+from tests.scenarios.harness import Config, Watch, each_method
 from tests.scenarios.scripts import call, delete, model, tool_request, turns, weather
 
 pytest.importorskip("deepagents", reason="needs deepagents")
@@ -126,19 +126,38 @@ def test_two_sub_agents_at_once_keep_their_prompts(watch: Watch):
 
 @pytest.mark.slow
 def test_files_are_tool_calls_and_changes_of_the_state(watch: Watch):
-    def make() -> Any:
-        return deep_agent(
+    def program(config: Config) -> Any:
+        agent = deep_agent(
             tool_request(call("write_file", "f1", file_path="/notes.md", content="Oslo is sunny.")),
             tool_request(call("read_file", "f2", file_path="/notes.md")),
             "I wrote it down.",
             system_prompt="You take notes.",
         )
+        return agent.invoke(ASKED, config)["messages"][-1].text  # the files have times
 
     watch(
         """
-        ?
+        prompt agent/model "You take notes."
+        user_message   "How is the weather in Oslo?"
+        chain_start    LangGraph
+          task         PatchToolCallsMiddleware.before_agent
+          task         model
+            llm        gpt-4o-mini 10>5 $ calls=write_file
+          task         tools
+            tool_call  write_file {"file_path":"/notes.md","content":"Oslo is sunny."}
+              observation {"output":"Updated file /notes.md"}
+          task         model
+            llm        gpt-4o-mini 10>5 $ calls=read_file
+          task         tools
+            tool_call  read_file {"file_path":"/notes.md"}
+              observation {"output":"@@ lines 1-1 of 1 @@\\nOslo is sunny."}
+          task         model
+            llm        gpt-4o-mini 10>5 $
+          task         _ParentNotifierMiddleware.after_agent
+          final_response "I wrote it down."
+          chain_end    completed
         """,
-        *each_method(make, ASKED, only="invoke"),
+        program,
     )
 
 

@@ -122,7 +122,7 @@ def test_a_memory_manager_inside_a_node_is_no_answer(watch: Watch):
 def test_a_summarization_node_is_internal(watch: Watch):
     node = import_optional("langmem.short_term", "SummarizationNode")
     history = [
-        HumanMessage("Hello. " + "word " * 60, id="h0"),
+        HumanMessage("Hello. " + "word " * 30, id="h0"),
         AIMessage("Hello, how can I help?", id="a0"),
         HumanMessage("How is the weather?", id="h1"),
     ]
@@ -137,8 +137,8 @@ def test_a_summarization_node_is_internal(watch: Watch):
 
         summarize = node(
             model=model("They said hello."),
-            max_tokens=60,
-            max_tokens_before_summary=20,
+            max_tokens=100,
+            max_tokens_before_summary=50,
             max_summary_tokens=20,
             output_messages_key="summarized",
         )
@@ -151,10 +151,19 @@ def test_a_summarization_node_is_internal(watch: Watch):
 
     watch(
         """
+        prompt @1 agent/answer[summary]
+          system "Summary of the conversation so far: {{summary}}"
+          summary = "They said hello."
+        prompt @2 agent/summarize
+          user "Create a summary of the conversation above:"
         user_message   "How is the weather?"
         chain_start    bot
-          task         summarize error RuntimeWarning: Failed to trim messages to fit within max_tokens limit before summarization - falling back to the original message list. This may lead to exceeding the context window of the summarization LLM.
-          chain_end    error RuntimeWarning: Failed to trim messages to fit within max_tokens limit before summarization - falling back to the original message list. This may lead to exceeding the context window of the summarization LLM.
+          task         summarize => {"context":{"running_summary":{"summary":"They said hello.","summarized_message_ids":["h0","a0"],"last_summarized_message_id":"a0"}}}
+            llm        gpt-4o-mini 10>5 $ internal input human:"Hello. word word word word word word word word word word word word word word word word word word word word word word word word word word word word word word " input ai:"Hello, how can I help?" input human:"Create a summary of the conversation above:" => "They said hello." @2
+          task         answer
+            llm        gpt-4o-mini 10>5 $ @1
+          final_response "It is sunny." @1
+          chain_end    completed
         """,
         *each_method(make, {"messages": history}, only="invoke ainvoke"),
     )

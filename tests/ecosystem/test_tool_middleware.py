@@ -288,6 +288,7 @@ def test_a_tool_that_fails_at_every_attempt_reports_all_of_them(watch: Watch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves a pipe open
 def test_a_shell_session_is_tool_calls(watch: Watch, tmp_path: Path):
     def make() -> Any:
         return create_agent(

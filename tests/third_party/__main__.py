@@ -62,6 +62,11 @@ def source(suite: Suite, folder: Path) -> Path:
     """Download and unpack the source of the installed version; return its folder."""
     wanted = version(suite.package)
     home = folder / f"{suite.package.replace('-', '_')}-{wanted}"
+    if suite.repository:
+        if not home.exists():
+            clone = ["git", "clone", "-q", "--depth", "1", "--branch", f"{suite.package}=={wanted}", suite.repository]
+            subprocess.run([*clone, str(home)], check=True)
+        return home / suite.subdirectory
     if not home.exists():
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", suite.package]
         subprocess.run([*command, "-d", str(folder), f"{suite.package}=={wanted}"], check=True)
