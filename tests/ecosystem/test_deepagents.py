@@ -81,7 +81,7 @@ def test_two_sub_agents_at_once_keep_their_prompts(watch: Watch):
                 "tools": [],
             }
 
-        asked = [call("task", f"t-{name}", description="Oslo?", subagent_type=name) for name in ("cook", "guide")]
+        asked = [call("task", f"t-{name}", description=f"The {name} of Oslo?", subagent_type=name) for name in ("cook", "guide")]
         return deep_agent(
             tool_request(*asked),
             "Eat and walk.",
@@ -103,19 +103,19 @@ def test_two_sub_agents_at_once_keep_their_prompts(watch: Watch):
           task         model
             llm        gpt-4o-mini 10>5 $ calls=task,task @3
           task         tools
-            tool_call  task {"description":"Oslo?","subagent_type":"cook"}
+            tool_call  task {"description":"The cook of Oslo?","subagent_type":"cook"}
               observation {"output":"Eat fish."}
               workflow cook
                 task   PatchToolCallsMiddleware.before_agent
                 task   model
-                  llm  gpt-4o-mini 10>5 $ internal input human:"Oslo?" => "Eat fish." @1
+                  llm  gpt-4o-mini 10>5 $ internal input human:"The cook of Oslo?" => "Eat fish." @1
           task         tools
-            tool_call  task {"description":"Oslo?","subagent_type":"guide"}
+            tool_call  task {"description":"The guide of Oslo?","subagent_type":"guide"}
               observation {"output":"See the opera."}
               workflow guide
                 task   PatchToolCallsMiddleware.before_agent
                 task   model
-                  llm  gpt-4o-mini 10>5 $ internal => "See the opera." @2
+                  llm  gpt-4o-mini 10>5 $ internal input human:"The guide of Oslo?" => "See the opera." @2
           final_response "Eat and walk." @3
           chain_end    completed
         """,
