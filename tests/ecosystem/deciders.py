@@ -21,6 +21,8 @@ def decider(kind: str, **answer: Any) -> Any:
         def _classify(self, state: Any, questions: Any) -> Any:
             usage = {"input_tokens": 120, "output_tokens": 3, "total_tokens": 123}
             answers = dict.fromkeys(questions, {"type": kind, **answer})
-            return decisions.ClassifierResponse.model_validate({"model": "decider-1", "answers": answers, "usage": usage})
+            return decisions.ClassifierResponse.model_validate(
+                {"model": "decider-1", "answers": answers, "usage": usage}
+            )
 
     return Decider()

@@ -81,7 +81,10 @@ def test_two_sub_agents_at_once_keep_their_prompts(watch: Watch):
                 "tools": [],
             }
 
-        asked = [call("task", f"t-{name}", description=f"The {name} of Oslo?", subagent_type=name) for name in ("cook", "guide")]
+        asked = [
+            call("task", f"t-{name}", description=f"The {name} of Oslo?", subagent_type=name)
+            for name in ("cook", "guide")
+        ]
         return deep_agent(
             tool_request(*asked),
             "Eat and walk.",

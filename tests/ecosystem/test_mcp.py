@@ -10,11 +10,12 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage
 
-from tests.optional import import_optional, needs
+from tests.optional import import_optional
 from tests.scenarios.harness import Config, Program, Watch
 from tests.scenarios.scripts import call, model, tool_request
 
-needs("langchain_mcp_adapters", "mcp")
+pytest.importorskip("langchain_mcp_adapters", reason="needs langchain-mcp-adapters")
+pytest.importorskip("mcp", reason="needs mcp")
 
 SERVER = Path(__file__).parent / "mcp_server.py"
 

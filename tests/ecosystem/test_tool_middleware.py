@@ -175,7 +175,11 @@ def test_auto_mode_asks_a_decision_model(watch: Watch, probability: float, golde
 def test_a_call_beyond_the_limit_did_not_run(watch: Watch):
     def make() -> Any:
         return create_agent(
-            model(tool_request(call("weather", "c1", city="Oslo")), tool_request(call("weather", "c2", city="Rome")), "Ok."),
+            model(
+                tool_request(call("weather", "c1", city="Oslo")),
+                tool_request(call("weather", "c2", city="Rome")),
+                "Ok.",
+            ),
             [weather],
             middleware=[ToolCallLimitMiddleware(run_limit=1)],
         )
@@ -239,9 +243,7 @@ def test_an_emulated_tool_has_the_result_that_a_model_made(watch: Watch):
 def test_an_error_that_middleware_turns_into_a_result_is_handled(watch: Watch):
     def make() -> Any:
         errors = middleware("ToolErrorMiddleware", lambda error, request: f"{type(error).__name__}: try another path.")
-        return create_agent(
-            model(tool_request(call("shaky", path="/a")), "It is gone."), [shaky], middleware=[errors]
-        )
+        return create_agent(model(tool_request(call("shaky", path="/a")), "It is gone."), [shaky], middleware=[errors])
 
     watch(
         """
@@ -292,7 +294,11 @@ def test_a_tool_that_fails_at_every_attempt_reports_all_of_them(watch: Watch):
 def test_a_shell_session_is_tool_calls(watch: Watch, tmp_path: Path):
     def make() -> Any:
         return create_agent(
-            model(tool_request(call("shell", "c1", command="echo one > file")), tool_request(call("shell", "c2", command="cat file")), "One."),
+            model(
+                tool_request(call("shell", "c1", command="echo one > file")),
+                tool_request(call("shell", "c2", command="cat file")),
+                "One.",
+            ),
             middleware=[ShellToolMiddleware(tmp_path, execution_policy=HostExecutionPolicy())],
         )
 

@@ -99,6 +99,9 @@ def compare(suite: Suite, folder: Path, python: Path, short: bool) -> int:
     print(f"  {len(without)} tests, {sum(v == 'passed' for v in without.values())} pass without gati, ", end="")
     print(f"{len(differences)} differ; {report['turns']} turns, {report['delivered']} messages delivered")
     wrong = [name for name in differences if name not in known]
+    if "passed" not in without.values():
+        wrong.append("no tests")
+        print(f"  no test passes without gati; see {home / 'without.log'}")
     for fault in ("faults", "logged", "dropped", "turns_dropped", "rejected", "timed_out"):
         if report[fault]:
             wrong.append(fault)

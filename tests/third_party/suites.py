@@ -38,6 +38,7 @@ REQUIREMENTS = (
     "responses", "blockbuster", "numpy", "psutil", "toml", "langchain-tests", "langchain-openai", "redis", "uvloop",
     "langgraph-checkpoint-sqlite", "langgraph-checkpoint-postgres", "psycopg[binary]", "pycryptodome", "pytest-timeout",
     "pytest-retry", "requests-mock", "vcrpy", "lark", "pandas", "cffi", "langchain-aws", "pillow",
+    "sqlalchemy[asyncio]", "aiosqlite",
 )  # fmt: skip
 """Test dependencies according to the pyproject files of the suites."""
 
@@ -84,7 +85,7 @@ SUITES = {
         "langchain-openai",
         ("tests/unit_tests",),
         ("tests/unit_tests/chat_models/test_base.py", "tests/unit_tests/llms"),
-        ("--disable-socket", "--allow-unix-socket", "--allow-hosts=127.0.0.1"),
+        ("--disable-socket", "--allow-unix-socket", "--allow-hosts=127.0.0.1", "--benchmark-skip"),
     ),
     "langchain-classic": Suite(
         "langchain-classic",
