@@ -20,7 +20,7 @@ def decider(kind: str, **answer: Any) -> Any:
 
         def _classify(self, state: Any, questions: Any) -> Any:
             usage = {"input_tokens": 120, "output_tokens": 3, "total_tokens": 123}
-            answers = dict.fromkeys(questions, {"type": kind, **answer})
+            answers = {question: {"type": kind, **answer} for question in questions}
             return decisions.ClassifierResponse.model_validate(
                 {"model": "decider-1", "answers": answers, "usage": usage}
             )

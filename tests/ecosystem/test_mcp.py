@@ -23,12 +23,15 @@ SERVER = Path(__file__).parent / "mcp_server.py"
 def agent_with_tools(*replies: Any) -> Program:
     """Return a program that asks an agent with the tools of the server."""
     client_class = import_optional("langchain_mcp_adapters.client", "MultiServerMCPClient")
+    load_mcp_tools = import_optional("langchain_mcp_adapters.tools", "load_mcp_tools")
 
     async def program(config: Config) -> Any:
         started = {"transport": "stdio", "command": sys.executable, "args": [str(SERVER)]}
-        tools = await client_class({"tools": started}).get_tools()
-        agent = create_agent(model(*replies), tools, system_prompt="You calculate.", name="calculator")
-        state = await agent.ainvoke({"messages": [HumanMessage("What is 2 + 3?", id="h1")]}, config)
+        async with client_class({"tools": started}).session("tools") as session:
+            agent = create_agent(
+                model(*replies), await load_mcp_tools(session), system_prompt="You calculate.", name="calculator"
+            )
+            state = await agent.ainvoke({"messages": [HumanMessage("What is 2 + 3?", id="h1")]}, config)
         return [message.text for message in state["messages"]]
 
     return program
