@@ -1,16 +1,25 @@
-"""An agent made with LangChain's `create_agent` that uses a tool. Requires the package `langchain`."""
+"""Requires: gati-greenflash[cli], langchain; with OPENAI_API_KEY also langchain-openai
+
+An agent made with LangChain's `create_agent` that uses a tool.
+"""
 
 import os
 import uuid
 from typing import Any
 
-from langchain.agents import create_agent
-from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.tools import tool
+try:
+    from langchain.agents import create_agent
+    from langchain_core.messages import AIMessage, HumanMessage
+    from langchain_core.tools import tool
 
-from gati import observe
-from gati.cli.show import print_conversation
-from gati.testing import ScriptedChatModel
+    from gati import observe
+    from gati.cli.show import print_conversation
+    from gati.testing import ScriptedChatModel
+
+    if os.environ.get("OPENAI_API_KEY"):
+        from langchain_openai import ChatOpenAI
+except ModuleNotFoundError:
+    raise SystemExit(str(__doc__).splitlines()[0]) from None
 
 
 @tool
@@ -29,8 +38,6 @@ model: Any = ScriptedChatModel(
     ]
 )
 if os.environ.get("OPENAI_API_KEY"):
-    from langchain_openai import ChatOpenAI
-
     model = ChatOpenAI(model="gpt-4o-mini")
 
 observe.init(agent_name="math-tutor")

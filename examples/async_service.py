@@ -1,4 +1,6 @@
-"""An async service in the style of FastAPI: concurrent requests, each in its own conversation.
+"""Requires: gati-greenflash[cli]; with OPENAI_API_KEY also langchain-openai
+
+An async service in the style of FastAPI: concurrent requests, each in its own conversation.
 
 `chat` represents a path operation, `lifespan` the lifespan of the application. gati never blocks the event
 loop.
@@ -11,12 +13,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from langchain_core.messages import BaseMessage
-from langchain_core.prompts import ChatPromptTemplate
+try:
+    from langchain_core.messages import BaseMessage
+    from langchain_core.prompts import ChatPromptTemplate
 
-from gati import observe
-from gati.cli.show import print_conversation
-from gati.testing import ScriptedChatModel
+    from gati import observe
+    from gati.cli.show import print_conversation
+    from gati.testing import ScriptedChatModel
+
+    if os.environ.get("OPENAI_API_KEY"):
+        from langchain_openai import ChatOpenAI
+except ModuleNotFoundError:
+    raise SystemExit(str(__doc__).splitlines()[0]) from None
 
 
 def echo(messages: list[BaseMessage]) -> str:
@@ -25,8 +33,6 @@ def echo(messages: list[BaseMessage]) -> str:
 
 model: Any = ScriptedChatModel(respond=echo)
 if os.environ.get("OPENAI_API_KEY"):
-    from langchain_openai import ChatOpenAI
-
     model = ChatOpenAI(model="gpt-4o-mini")
 
 chain = ChatPromptTemplate([("system", "You are polite."), ("human", "{text}")]) | model

@@ -1,20 +1,27 @@
-"""A chain recorded without changing its code: `observe.init` is all it takes."""
+"""Requires: gati-greenflash[cli]; with OPENAI_API_KEY also langchain-openai
+
+A chain recorded without changing its code: `observe.init` is all it takes.
+"""
 
 import os
 import uuid
 from typing import Any
 
-from langchain_core.output_parsers import StrOutputParser
-from langchain_core.prompts import ChatPromptTemplate
+try:
+    from langchain_core.output_parsers import StrOutputParser
+    from langchain_core.prompts import ChatPromptTemplate
 
-from gati import observe
-from gati.cli.show import print_conversation
-from gati.testing import ScriptedChatModel
+    from gati import observe
+    from gati.cli.show import print_conversation
+    from gati.testing import ScriptedChatModel
+
+    if os.environ.get("OPENAI_API_KEY"):
+        from langchain_openai import ChatOpenAI
+except ModuleNotFoundError:
+    raise SystemExit(str(__doc__).splitlines()[0]) from None
 
 model: Any = ScriptedChatModel(replies=["Bonjour, tout le monde!"])
 if os.environ.get("OPENAI_API_KEY"):
-    from langchain_openai import ChatOpenAI
-
     model = ChatOpenAI(model="gpt-4o-mini")
 
 observe.init(agent_name="translator")

@@ -1,17 +1,26 @@
-"""The classic `AgentExecutor`. Requires the package `langchain-classic` (extra `classic`)."""
+"""Requires: gati-greenflash[cli,classic]; with OPENAI_API_KEY also langchain-openai
+
+The classic `AgentExecutor`.
+"""
 
 import os
 import uuid
 from typing import Any
 
-from langchain_classic.agents import AgentExecutor, create_tool_calling_agent
-from langchain_core.messages import AIMessage
-from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
-from langchain_core.tools import tool
+try:
+    from langchain_classic.agents import AgentExecutor, create_tool_calling_agent
+    from langchain_core.messages import AIMessage
+    from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
+    from langchain_core.tools import tool
 
-from gati import observe
-from gati.cli.show import print_conversation
-from gati.testing import ScriptedChatModel
+    from gati import observe
+    from gati.cli.show import print_conversation
+    from gati.testing import ScriptedChatModel
+
+    if os.environ.get("OPENAI_API_KEY"):
+        from langchain_openai import ChatOpenAI
+except ModuleNotFoundError:
+    raise SystemExit(str(__doc__).splitlines()[0]) from None
 
 
 @tool
@@ -27,8 +36,6 @@ model: Any = ScriptedChatModel(
     ]
 )
 if os.environ.get("OPENAI_API_KEY"):
-    from langchain_openai import ChatOpenAI
-
     model = ChatOpenAI(model="gpt-4o-mini")
 
 observe.init(agent_name="math-tutor")

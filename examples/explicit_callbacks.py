@@ -1,19 +1,26 @@
-"""No automatic injection: pass the handler to the calls that should be recorded."""
+"""Requires: gati-greenflash[cli]; with OPENAI_API_KEY also langchain-openai
+
+No automatic injection: pass the handler to the calls that should be recorded.
+"""
 
 import os
 import uuid
 from typing import Any
 
-from langchain_core.runnables import RunnableConfig
+try:
+    from langchain_core.runnables import RunnableConfig
 
-from gati import observe
-from gati.cli.show import print_conversation
-from gati.testing import ScriptedChatModel
+    from gati import observe
+    from gati.cli.show import print_conversation
+    from gati.testing import ScriptedChatModel
+
+    if os.environ.get("OPENAI_API_KEY"):
+        from langchain_openai import ChatOpenAI
+except ModuleNotFoundError:
+    raise SystemExit(str(__doc__).splitlines()[0]) from None
 
 model: Any = ScriptedChatModel(replies=["4"])
 if os.environ.get("OPENAI_API_KEY"):
-    from langchain_openai import ChatOpenAI
-
     model = ChatOpenAI(model="gpt-4o-mini")
 
 observe.init(agent_name="calculator", auto_inject=False)

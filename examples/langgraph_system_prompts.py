@@ -1,23 +1,30 @@
-"""A LangGraph program whose nodes have different system prompts, in one conversation of two turns."""
+"""Requires: gati-greenflash[cli]; with OPENAI_API_KEY also langchain-openai
+
+A LangGraph program whose nodes have different system prompts, in one conversation of two turns.
+"""
 
 import os
 import uuid
 from typing import Any
 
-from langchain_core.messages import HumanMessage, SystemMessage
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import END, START, MessagesState, StateGraph
+try:
+    from langchain_core.messages import HumanMessage, SystemMessage
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.checkpoint.memory import InMemorySaver
+    from langgraph.graph import END, START, MessagesState, StateGraph
 
-from gati import observe
-from gati.cli.show import print_conversation
-from gati.testing import ScriptedChatModel
+    from gati import observe
+    from gati.cli.show import print_conversation
+    from gati.testing import ScriptedChatModel
+
+    if os.environ.get("OPENAI_API_KEY"):
+        from langchain_openai import ChatOpenAI
+except ModuleNotFoundError:
+    raise SystemExit(str(__doc__).splitlines()[0]) from None
 
 router: Any = ScriptedChatModel(replies=["billing", "technique"])
 expert: Any = ScriptedChatModel(replies=["Your invoice is in the account's menu.", "Hold the button for ten seconds."])
 if os.environ.get("OPENAI_API_KEY"):
-    from langchain_openai import ChatOpenAI
-
     router = expert = ChatOpenAI(model="gpt-4o-mini")
 
 observe.init(agent_name="help-desk")

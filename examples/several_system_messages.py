@@ -1,19 +1,26 @@
-"""Several system messages in one call are joined into one prompt and kept apart from the user message."""
+"""Requires: gati-greenflash[cli]; with OPENAI_API_KEY also langchain-openai
+
+Several system messages in one call are joined into one prompt and kept apart from the user message.
+"""
 
 import os
 import uuid
 from typing import Any
 
-from langchain_core.messages import HumanMessage, SystemMessage
+try:
+    from langchain_core.messages import HumanMessage, SystemMessage
 
-from gati import observe
-from gati.cli.show import print_conversation
-from gati.testing import ScriptedChatModel
+    from gati import observe
+    from gati.cli.show import print_conversation
+    from gati.testing import ScriptedChatModel
+
+    if os.environ.get("OPENAI_API_KEY"):
+        from langchain_openai import ChatOpenAI
+except ModuleNotFoundError:
+    raise SystemExit(str(__doc__).splitlines()[0]) from None
 
 model: Any = ScriptedChatModel(replies=["Ahoy! Twelve, me hearty."])
 if os.environ.get("OPENAI_API_KEY"):
-    from langchain_openai import ChatOpenAI
-
     model = ChatOpenAI(model="gpt-4o-mini")
 
 observe.init(agent_name="pirate")

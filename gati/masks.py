@@ -4,8 +4,11 @@
 
     from gati import masks, observe
 
+    def no_names(text, path, kind):
+        return text.replace("Ada", "[name]")
+
     observe.init(mask=masks.personal_data)
-    observe.init(mask=masks.combine(masks.emails, masks.ibans, my_mask))
+    observe.init(mask=masks.combine(masks.emails, masks.ibans, no_names))
 
 Each mask replaces what it recognizes by a marker such as ``[email]`` and returns the rest of the text unchanged. Numbers
 are recognized by their checksum or their form, so that order numbers, dates, versions and hashes stay. Recognition by

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -123,3 +124,51 @@ def test_an_example_delivers_its_conversation(path: Path, tmp_path: Path):
     } == expected.kinds
     assert f"{len(messages)} messages delivered" in done.stdout
     assert all(text in done.stdout for _, text in expected.transcript)
+
+
+MODULES = {
+    "gati-greenflash": "gati",
+    "cli": "rich",
+    "langchain": "langchain",
+    "classic": "langchain_classic",
+    "privacy": "datafog",
+}
+"""A module of each requirement or extra that the first line of an example can name."""
+
+WITHOUT = """
+import runpy, sys
+sys.modules[sys.argv[1]] = None
+runpy.run_path(sys.argv[2], run_name="__main__")
+"""
+"""Runs an example as if a module were not installed."""
+
+
+def requirements_of(path: Path) -> list[str]:
+    first = path.read_text("utf-8").splitlines()[0].removeprefix('"""Requires: ').partition(";")[0]
+    return re.findall(r"[\w-]+", first)
+
+
+@pytest.mark.parametrize(
+    ("path", "requirement"), [pytest.param(p, r, id=f"{p.stem}-{r}") for p in EXAMPLES for r in requirements_of(p)]
+)
+def test_an_example_without_a_requirement_exits_with_its_first_line(path: Path, requirement: str, tmp_path: Path):
+    assert exit_without(path, MODULES[requirement], tmp_path) == path.read_text("utf-8").splitlines()[0].removeprefix(
+        '"""'
+    )
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_with_a_key_requires_the_provider(path: Path, tmp_path: Path):
+    first = path.read_text("utf-8").splitlines()[0].removeprefix('"""')
+    assert first.endswith("with OPENAI_API_KEY also langchain-openai")
+    assert exit_without(path, "langchain_openai", tmp_path, OPENAI_API_KEY="sk-none") == first
+
+
+def exit_without(path: Path, module: str, folder: Path, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, module, str(path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "GATI_LOCAL": str(folder / "store.db"), **environment},
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    return done.stderr.strip()

@@ -29,11 +29,13 @@ class Runtime:
     The pipeline handles forks and process exit.
     """
 
-    __slots__ = ("_retiring", "pipeline", "settings")
+    __slots__ = ("_retiring", "pipeline", "settings", "substitutes")
 
     def __init__(self) -> None:
         self.pipeline: Pipeline | None = None
         self.settings: Settings | None = None
+        self.substitutes: Sequence[Exporter] | None = None
+        """Exporters that every `start` uses instead of its destinations; gati is off if there are none. For tests."""
         self._retiring: list[Pipeline] = []
 
     def start(self, settings: Settings, exporters: Sequence[Exporter] | None = None) -> None:
@@ -54,7 +56,11 @@ class Runtime:
         from gati.langchain.snapshot import take_snapshot
 
         # No code of the user's objects may run in the background.
-        settings = settings.model_copy(update={"properties": take_snapshot(settings.properties)})
+        changes: dict[str, object] = {"properties": take_snapshot(settings.properties)}
+        substitutes = self.substitutes if exporters is None else None
+        if substitutes is not None:
+            changes["enabled"] = bool(substitutes)
+        settings = settings.model_copy(update=changes)
         destinations = active_destinations(settings)
         running = self.settings if self.pipeline is not None and exporters is None else None
         if running is not None and are_equal(running, settings):
@@ -63,6 +69,8 @@ class Runtime:
             self._retire(self.pipeline, None)
             self.settings, self.pipeline = settings, None
             return
+        if substitutes:
+            exporters = substitutes
         if exporters is None:
             exporters = [destination.make_exporter() for destination in destinations]
             if settings.local is None and destinations[0].kind == "local":

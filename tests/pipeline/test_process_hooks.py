@@ -154,7 +154,7 @@ def test_a_child_forked_during_an_import_imports_the_module_again(
 
     def import_slowly(end: threading.Event) -> None:
         sys.ends = end  # type: ignore[attr-defined]  # not part of the declared type
-        import slow_package  # noqa: F401
+        import slow_package  # noqa: F401  # written by this test
 
     with busy_thread(import_slowly):
         begun.wait()
