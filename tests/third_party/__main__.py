@@ -80,7 +80,9 @@ def compare(suite: Suite, folder: Path, python: Path, short: bool) -> int:
     try:
         home = source(suite, folder)
     except subprocess.CalledProcessError:
-        print(f"{suite.package} {version(suite.package)}: {'skipped: ' if short else ''}its source cannot be downloaded")
+        print(
+            f"{suite.package} {version(suite.package)}: {'skipped: ' if short else ''}its source cannot be downloaded"
+        )
         return 0 if short and suite.repository else 1
     tests = suite.short if short else suite.tests
     print(f"{suite.package} {version(suite.package)}: {' '.join(tests)}", flush=True)
@@ -106,6 +108,9 @@ def compare(suite: Suite, folder: Path, python: Path, short: bool) -> int:
     if "passed" not in without.values():
         wrong.append("no tests")
         print(f"  no test passes without gati; see {home / 'without.log'}")
+    if not report["turns"]:
+        wrong.append("no turns")
+        print("  gati recorded nothing")
     for fault in ("faults", "logged", "dropped", "turns_dropped", "rejected", "timed_out"):
         if report[fault]:
             wrong.append(fault)
@@ -139,7 +144,7 @@ def run(suite: Suite, home: Path, python: Path, tests: tuple[str, ...], server: 
         # The suites have a package `tests` too, so the plugin is copied under another name.
         plugin = home / "gati_plugin.py"
         plugin.write_text((Path(__file__).parent / "plugin.py").read_text())
-        command += ["-p", "gati_plugin"]
+        command += ["-p", "gati_plugin", "--gati-deliver"]
     with (home / f"{'with' if server else 'without'}.log").open("w") as log:
         subprocess.run(
             [*command, *suite.arguments, *tests], cwd=home, env=env, stdout=log, stderr=subprocess.STDOUT, check=False
