@@ -62,6 +62,12 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def ecosystem(session: nox.Session) -> None:
+    """Run all programs of deepagents, supervisor, swarm, langmem, MCP and langchain's middleware."""
+    session.run(PYTHON, "-m", "pytest", "tests/ecosystem", "-m", "slow or not slow", *session.posargs)
+
+
+@nox.session(venv_backend="none")
 def soak(session: nox.Session) -> None:
     """Run the soak tests, for ten minutes or `GATI_SOAK_SECONDS`."""
     session.run(PYTHON, "-m", "pytest", "-m", "soak", "--timeout=0", *session.posargs)
@@ -156,7 +162,7 @@ def release(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def foreign(session: nox.Session) -> None:
-    """Run the test suites of LangGraph, langchain-core and langchain with and without gati (a quarter of an hour)."""
+    """Run the test suites of LangChain, LangGraph, integrations and deepagents with and without gati (half an hour)."""
     session.run(PYTHON, "-m", "tests.third_party", *session.posargs)
 
 

@@ -77,17 +77,30 @@ def as_message_list(value: Any) -> Any:
 def remember_answer(answer: BaseMessage, seen: BoundedSet) -> None:
     """Remember an answer by its id, and by its text for programs that keep only the text."""
     fields = answer.__dict__
-    content = fields.get("content")
-    # Of the text only the hash, which Python caches: texts may be long, and the set is large.
-    for key in (fields.get("id"), hash(content) if type(content) is str and content else None):
+    for key in (fields.get("id"), _text_key(fields)):
         if key:
             seen.add(key)
 
 
 def is_known_answer(fields: dict[str, Any], seen: BoundedSet) -> bool:
     """Return True if an answer with these fields was remembered."""
-    content, known = fields.get("content"), seen.entries
-    return fields.get("id") in known or (type(content) is str and hash(content) in known)
+    known = seen.entries
+    return fields.get("id") in known or _text_key(fields) in known
+
+
+def _text_key(fields: dict[str, Any]) -> int | None:
+    """Return a hash of an answer's text, or None without text. Hashes, because texts may be long and the set is large.
+
+    Text beside tool calls may be the same in every turn ("Transferring back to the supervisor"), so the call's id counts.
+    """
+    content = fields.get("content")
+    if type(content) is not str or not content:
+        return None
+    calls = fields.get("tool_calls")
+    if not calls or type(calls) is not list or type(calls[0]) is not dict:
+        return hash(content)
+    call_id = calls[0].get("id")
+    return hash((content, call_id)) if type(call_id) is str else hash(content)
 
 
 def new_messages_of_call(messages: Any, seen: BoundedSet, whole: bool = False) -> tuple[list[Any], list[Any]]:

@@ -60,6 +60,21 @@ class ConversationState:
         """Return True if `text` is remembered."""
         return hash(text) in self._texts
 
+    def is_new_message(self, text: str, call_id: str | None) -> bool:
+        """Return True if a message is not part of the conversation yet, and remember it.
+
+        Messages around tool calls may have the same text in every turn ("Transferring back to the supervisor"). Once one
+        was reported with the id of its call, others with this text are the same message only if they have the same id.
+        """
+        with_ids, with_this_id = hash((text, None)), hash((text, call_id))
+        if self.has_seen(text) and (call_id is None or with_ids not in self._texts or with_this_id in self._texts):
+            return False
+        self.remember(text)
+        if call_id is not None:
+            _add(self._texts, with_ids)
+            _add(self._texts, with_this_id)
+        return True
+
     def remember_answer(self, text: str) -> None:
         """Remember that `text` is an answer of the conversation; ignore an empty one."""
         self.remember(text)

@@ -318,10 +318,17 @@ class TurnBuilder:
 
     def _is_new(self, message: dict[str, Any], user_texts: set[str]) -> bool:
         text = text_of(message.get("content"))
-        if text and (text in user_texts or self.state.has_seen(text)):
-            return False
-        self.state.remember(text)
-        return True
+        if not text:
+            return True
+        return text not in user_texts and self.state.is_new_message(text, _call_id(message))
+
+
+def _call_id(message: dict[str, Any]) -> str | None:
+    """Return the id of the tool call that a message contains or answers."""
+    calls = message.get("tool_calls")
+    first = calls[0] if isinstance(calls, list) and calls else message
+    call_id = first.get("id" if calls else "tool_call_id") if isinstance(first, dict) else None
+    return call_id if isinstance(call_id, str) else None
 
 
 def _sum_known(values: list[Any]) -> Any:

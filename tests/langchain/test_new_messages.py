@@ -78,6 +78,19 @@ def test_a_call_records_the_messages_after_the_last_known_answer():
     assert words(new) == ["144?"]
 
 
+def test_text_beside_a_tool_call_is_known_by_the_id_of_the_call():
+    def handover(number: int) -> AIMessage:
+        back = {"name": "back", "args": {}, "id": f"call-{number}", "type": "tool_call"}
+        return AIMessage("Back to you.", tool_calls=[back], id=f"a{number}")
+
+    seen = BoundedSet(100)
+    new_messages_of_call([HELLO, handover(1), ASK], seen, whole=True)
+    _, again = new_messages_of_call([HELLO, handover(1), ASK], seen)
+    assert words(again) == ["144?"]
+    _, second = new_messages_of_call([HELLO, handover(1), ASK, handover(2), HELLO], seen)
+    assert words(second) == ["144?", "Back to you.", "Hello"]
+
+
 def test_an_answer_is_also_recognized_by_its_text():
     seen = BoundedSet(100)
     new_messages_of_call([HELLO, HI, ASK], seen)

@@ -17,6 +17,9 @@ class Suite:
         reasons: Tests whose outcome differs with gati, each with the reason why that is correct.
         never_closed: Tests in which LangChain reports no end of a run to any handler, including a
             bare `BaseCallbackHandler`. gati delivers these turns after `turn_timeout`.
+        repository: Git repository with the tests, if the source distribution has none. The tag of a version is
+            `<package>==<version>`.
+        subdirectory: Folder of the package in the repository.
     """
 
     package: str
@@ -25,13 +28,17 @@ class Suite:
     arguments: tuple[str, ...] = ()
     reasons: dict[str, str] = field(default_factory=dict)
     never_closed: frozenset[str] = frozenset()
+    repository: str = ""
+    subdirectory: str = ""
 
 
 REQUIREMENTS = (
     "pytest", "pytest-asyncio", "pytest-mock", "pytest-dotenv", "pytest-repeat", "pytest-socket", "pytest-benchmark",
     "pytest-codspeed", "pytest-xdist", "pytest-cov", "pytest-watcher", "syrupy", "httpx", "freezegun", "grandalf",
     "responses", "blockbuster", "numpy", "psutil", "toml", "langchain-tests", "langchain-openai", "redis", "uvloop",
-    "langgraph-checkpoint-sqlite", "langgraph-checkpoint-postgres", "psycopg[binary]", "pycryptodome",
+    "langgraph-checkpoint-sqlite", "langgraph-checkpoint-postgres", "psycopg[binary]", "pycryptodome", "pytest-timeout",
+    "pytest-retry", "requests-mock", "vcrpy", "lark", "pandas", "cffi", "langchain-aws", "pillow",
+    "sqlalchemy[asyncio]", "aiosqlite",
 )  # fmt: skip
 """Test dependencies according to the pyproject files of the suites."""
 
@@ -67,5 +74,31 @@ SUITES = {
         ("tests/unit_tests/agents", "tests/unit_tests/chat_models", "tests/unit_tests/tools"),
         ("tests/unit_tests/agents/middleware/core", "tests/unit_tests/agents/test_create_agent_tool_validation.py"),
         never_closed=frozenset({"test_block_strategy_emits_no_pii_and_run_raises"}),
+    ),
+    "langgraph-prebuilt": Suite(
+        "langgraph-prebuilt",
+        ("tests",),
+        ("tests/test_tool_node.py", "tests/test_on_tool_call.py", "tests/test_tool_call_transformer.py"),
+        ("-k", "not redis and not postgres and not sqlite"),
+    ),
+    "langchain-openai": Suite(
+        "langchain-openai",
+        ("tests/unit_tests",),
+        ("tests/unit_tests/chat_models/test_responses_stream.py", "tests/unit_tests/chat_models/test_base_standard.py"),
+        ("--disable-socket", "--allow-unix-socket", "--allow-hosts=127.0.0.1", "--benchmark-skip"),
+    ),
+    "langchain-classic": Suite(
+        "langchain-classic",
+        ("tests/unit_tests",),
+        ("tests/unit_tests/agents", "tests/unit_tests/chains", "tests/unit_tests/memory"),
+    ),
+    "deepagents": Suite(
+        "deepagents",
+        ("tests/unit_tests",),
+        ("tests/unit_tests/test_subagents.py", "tests/unit_tests/test_deep_agent_streaming.py"),
+        # Warnings are errors in this suite, also those of plugins that it does not use. syrupy has an equal option.
+        ("-o", "asyncio_default_fixture_loop_scope=function", "-p", "no:syrupy", "--benchmark-skip"),
+        repository="https://github.com/langchain-ai/deepagents",
+        subdirectory="libs/deepagents",
     ),
 }

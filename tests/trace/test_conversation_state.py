@@ -32,3 +32,18 @@ def test_the_oldest_texts_of_a_conversation_are_dropped() -> None:
     assert state.has_seen("text 1")
     state.remember("")
     assert not state.has_seen("")
+
+
+def test_a_message_around_a_tool_call_is_known_by_the_id_of_its_call() -> None:
+    state = ConversationState()
+    assert state.is_new_message("Back to you.", "call-1")
+    assert not state.is_new_message("Back to you.", "call-1")
+    assert state.is_new_message("Back to you.", "call-2")
+    assert not state.is_new_message("Back to you.", None)
+
+
+def test_a_text_that_was_known_without_a_call_is_not_new_with_one() -> None:
+    """A checkpoint or a tool's run brings texts without the ids of their calls."""
+    state = ConversationState()
+    state.remember("sunny in Oslo")
+    assert not state.is_new_message("sunny in Oslo", "call-1")
