@@ -1,1 +1,0 @@
-"""Runs the code blocks of the documentation. See `tests.docs.blocks` for the comments that control it."""
