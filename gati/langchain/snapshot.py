@@ -74,10 +74,7 @@ def plain_text(value: Any) -> str | None:
 
     `message.text` and `StrOutputParser` return a subclass of `str`, whose own methods are not called.
     """
-    kind = type(value)
-    if kind is str:
-        return value  # type: ignore[no-any-return]
-    return str.__str__(value) if issubclass(kind, str) else None
+    return str.__str__(value) if issubclass(type(value), str) else None
 
 
 def copy_small_dict(value: dict[Any, Any], budget: int) -> dict[str, Any] | None:
