@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -85,6 +86,9 @@ observe.get_callbacks()
 """
 """Program that `release` runs with the installed wheel; its argument is the wheel's file name."""
 
+GUIDE_REQUIRES = re.compile(r"^<!-- requires: (.*?) -->$", re.MULTILINE)
+"""The line of a guide that names the packages it needs."""
+
 FAST = "not slow and not soak and not benchmark and not browser"
 
 
@@ -163,6 +167,26 @@ def coexistence(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Regenerate the tables in `docs/` that are generated from the code."""
     session.run(PYTHON, "docs/generate.py")
+
+
+@nox.session
+def site(session: nox.Session) -> None:
+    """Build the documentation site into `site/`; broken links are errors (a minute the first time)."""
+    session.install("-c", ".ci/constraints.txt", "-e", ".[docs]")
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
+def guides(session: nox.Session) -> None:
+    """Run the guides with the newest versions of the packages that they need, and the installation command."""
+    guides = sorted(Path("docs/guides").glob("*.md"))
+    required = {package for guide in guides for package in GUIDE_REQUIRES.search(guide.read_text("utf-8"))[1].split()}  # type: ignore[index]  # each guide has the line
+    session.install("-e", ".[studio,openai]", *sorted(required))
+    session.run("python", "-m", "tests.docs", *map(str, guides))
+    # The command of the quick start, with this checkout in place of the address of the repository.
+    session.run("python", "-m", "venv", "--clear", str(Path(session.create_tmp(), "user")))
+    pip = str(Path(session.create_tmp(), "user", "Scripts" if os.name == "nt" else "bin", "pip"))
+    session.run(pip, "install", "-q", f"gati-greenflash[studio] @ git+{Path.cwd().as_uri()}", external=True)
 
 
 @nox.session(venv_backend="none")

@@ -52,11 +52,12 @@ class Folder:
             return found
         roles = {"user_message": "user", "assistant_message": "assistant", "final_response": "assistant"}
         with closing(Store(file, read_only=True)) as store:
+            users = {row.external_id: row.user for row in queries.list_conversations(store, limit=1000).conversations}
             for message in queries.wire_messages(store):
                 role = roles.get(message_columns.message_type(message))
                 texts = found.setdefault(message["conversation"], [])
                 if role is not None:
-                    texts.append((message.get("user") or "", role, message["content"]))
+                    texts.append((users[message["conversation"]] or "", role, message["content"]))
         return found
 
     def start(self, *command: object, **environment: object) -> subprocess.Popen[str]:
