@@ -29,6 +29,7 @@ PYTHON = sys.executable
 PUBLIC = (
     *("gati/observe.py", "gati/errors.py", "gati/events.py", "gati/options.py", "gati/settings.py"),
     *("gati/testing/__init__.py", "gati/testing/_capture.py", "gati/testing/scripted_model.py"),
+    *("gati/testing/conversations.py", "gati/testing/pytest_plugin.py"),
     *("gati/langchain/callback.py", "gati/exporters/base.py", "gati/pipeline/stats.py"),
     # `observe` re-exports from these.
     *("gati/_api/scopes.py", "gati/_api/spans.py", "gati/_api/manual.py", "gati/langchain/wrappers.py"),

@@ -1,4 +1,4 @@
-"""Context variables that the user's own `with` blocks and decorators set.
+"""Context variables that the user's own `with` blocks and decorators set, and one of gati's own threads.
 
 Callbacks only read them, so gati never changes the context of the watched program.
 """
@@ -52,3 +52,12 @@ class OpenSpan:
 
 current_span: ContextVar[OpenSpan | None] = ContextVar("gati_span", default=None)
 """The innermost `observe.span` or decorated function."""
+
+is_own_thread: ContextVar[bool] = ContextVar("gati_own_thread", default=False)
+"""True in gati's own threads. Nothing that runs there is recorded, such as a model that the user's `mask` calls."""
+
+
+def mark_own_thread() -> None:
+    """Keep what the calling thread runs from being recorded. Called at the start of each of gati's threads."""
+    is_own_thread.set(True)
+    is_paused.set(True)

@@ -6,8 +6,8 @@
 
     observe.init(agent_name="math-tutor")
 
-After `init`, no function here raises an exception or blocks the program. Before `init`, after `shutdown` and when gati
-is disabled, they do nothing.
+After `init`, no function here raises an exception or blocks the program: a call with invalid arguments is logged,
+counted in `stats().faults`, and returns False. Before `init`, after `shutdown` and when gati is disabled, they do nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Never
 
+from gati._api import arguments as _arguments
 from gati._api.runtime import runtime
 from gati._api.scopes import conversation, internal, paused
 from gati._api.spans import span, step, tool
@@ -188,6 +189,7 @@ def init(
         **unknown,
     )  # fmt: skip
     runtime.start(settings)
+    _late_class("Stats")
 
 
 def get_callbacks() -> list[BaseCallbackHandler]:
@@ -200,27 +202,41 @@ def get_callbacks() -> list[BaseCallbackHandler]:
     return [handler]
 
 
-def track_event(event: Event) -> None:
-    """Record an event. Without a conversation id it belongs to the enclosing `observe.conversation` and run."""
+@_arguments.checked
+def track_event(event: Event) -> bool:
+    """Record an event. Without a conversation id it belongs to the enclosing `observe.conversation` and run.
+
+    Returns:
+        True if the event was recorded; the same holds for the other functions that record something.
+    """
     from gati._api import manual
 
-    manual.record_event(event)
+    return manual.record_event(event)
 
 
 def wrap_embeddings(embeddings: Embeddings) -> Embeddings:
     """Wrap embeddings so that each call is recorded as an `embedding` step."""
-    from gati.langchain.wrappers import TracedEmbeddings
+    try:
+        from gati.langchain.wrappers import TracedEmbeddings
 
-    return TracedEmbeddings(embeddings, span)
+        return TracedEmbeddings(embeddings, span)
+    except Exception as error:  # noqa: BLE001 - the program goes on with what it has
+        _arguments.report_call("wrap_embeddings", error)
+        return embeddings
 
 
 def wrap_store(store: BaseStore) -> BaseStore:
     """Wrap a LangGraph store so that its operations are recorded as `memory_read` and `memory_write` steps."""
-    from gati.langchain.wrappers import TracedStore
+    try:
+        from gati.langchain.wrappers import TracedStore
 
-    return TracedStore(store, span)
+        return TracedStore(store, span)
+    except Exception as error:  # noqa: BLE001 - the program goes on with what it has
+        _arguments.report_call("wrap_store", error)
+        return store
 
 
+@_arguments.checked
 def identify_user(
     user_id: str | int | UUID,
     *,
@@ -229,27 +245,30 @@ def identify_user(
     phone: str | None = None,
     organization_id: str | int | UUID | None = None,
     properties: Mapping[str, Any] | None = None,
-) -> None:
+) -> bool:
     """Send details of a user. Repeated calls update them."""
     from gati._api import manual
 
-    manual.record_action(
-        "users", external_user_id=str(user_id), name=name, email=email, phone=phone,
-        external_organization_id=manual.id_to_str(organization_id), properties=properties,
+    return manual.record_action(
+        "users", external_user_id=_arguments.to_id("user_id", user_id), name=name, email=email, phone=phone,
+        external_organization_id=organization_id, properties=properties,
     )  # fmt: skip
 
 
+@_arguments.checked
 def identify_organization(
     organization_id: str | int | UUID, *, name: str | None = None, properties: Mapping[str, Any] | None = None
-) -> None:
+) -> bool:
     """Send details of an organization. Repeated calls update them."""
     from gati._api import manual
 
-    manual.record_action(
-        "organizations", external_organization_id=str(organization_id), name=name, properties=properties
-    )
+    return manual.record_action(
+        "organizations", external_organization_id=_arguments.to_id("organization_id", organization_id), name=name,
+        properties=properties,
+    )  # fmt: skip
 
 
+@_arguments.checked
 def log_rating(
     *,
     rating: float,
@@ -259,7 +278,7 @@ def log_rating(
     conversation_id: str | int | UUID | None = None,
     feedback: str | None = None,
     rated_at: datetime | None = None,
-) -> None:
+) -> bool:
     """Record a user's rating of an answer or of a conversation.
 
     Args:
@@ -273,12 +292,13 @@ def log_rating(
     """
     from gati._api import manual
 
-    manual.record_rating(
-        rating=rating, rating_min=rating_min, rating_max=rating_max, run_id=manual.id_to_str(run_id),
-        conversation_id=manual.id_to_str(conversation_id), feedback=feedback, rated_at=rated_at,
+    return manual.record_rating(
+        rating=rating, rating_min=rating_min, rating_max=rating_max, run_id=run_id, conversation_id=conversation_id,
+        feedback=feedback, rated_at=rated_at,
     )  # fmt: skip
 
 
+@_arguments.checked
 def log_event(
     event_type: str,
     *,
@@ -291,7 +311,7 @@ def log_event(
     insert_id: str | None = None,
     properties: Mapping[str, Any] | None = None,
     event_at: datetime | None = None,
-) -> None:
+) -> bool:
     """Record a business event, such as an upgrade.
 
     Args:
@@ -308,40 +328,62 @@ def log_event(
     """
     from gati._api import manual
 
-    manual.record_product_event(
-        event_type, value=value, value_type=value_type, influence=influence,
-        quality_impact_score=quality_impact_score, conversation_id=manual.id_to_str(conversation_id), user_id=manual.id_to_str(user_id),
-        insert_id=insert_id, properties=properties, event_at=event_at,
+    return manual.record_product_event(
+        event_type, value=value, value_type=value_type, influence=influence, quality_impact_score=quality_impact_score,
+        conversation_id=conversation_id, user_id=user_id, insert_id=insert_id, properties=properties, event_at=event_at,
     )  # fmt: skip
 
 
 def flush(timeout: float = 10.0) -> FlushResult:
     """Deliver all finished turns within `timeout` seconds, and return the result."""
-    from gati.pipeline.stats import FlushResult
-
     pipeline = runtime.pipeline
-    return FlushResult() if pipeline is None else pipeline.flush(timeout)
+    if pipeline is None:
+        return _late_class("FlushResult")()  # type: ignore[no-any-return]  # loaded late
+    try:
+        seconds = _arguments.to_timeout(timeout)
+    except Exception as error:  # noqa: BLE001 - never raises
+        _arguments.report_call("flush", error)
+        return _late_class("FlushResult")(timed_out=True)  # type: ignore[no-any-return]  # loaded late
+    return pipeline.flush(seconds)
 
 
 async def aflush(timeout: float = 10.0) -> FlushResult:
     """Like `flush`, without blocking the event loop."""
-    from gati.pipeline.stats import FlushResult
-
     pipeline = runtime.pipeline
-    return FlushResult() if pipeline is None else await pipeline.aflush(timeout)
+    if pipeline is None:
+        return _late_class("FlushResult")()  # type: ignore[no-any-return]  # loaded late
+    try:
+        seconds = _arguments.to_timeout(timeout)
+    except Exception as error:  # noqa: BLE001 - never raises
+        _arguments.report_call("aflush", error)
+        return _late_class("FlushResult")(timed_out=True)  # type: ignore[no-any-return]  # loaded late
+    return await pipeline.aflush(seconds)
 
 
 def stats() -> Stats:
     """Return the counters of this process since `init`."""
-    from gati.pipeline.stats import Stats
-
     pipeline = runtime.pipeline
-    return Stats() if pipeline is None else pipeline.stats()
+    return _late_class("Stats")() if pipeline is None else pipeline.stats()
 
 
-def shutdown(timeout: float = 10.0) -> None:
+@_arguments.checked
+def shutdown(timeout: float = 10.0) -> bool:
     """Stop recording and deliver within `timeout` seconds. Undelivered messages stay in the spool."""
-    runtime.stop(timeout)
+    runtime.stop(_arguments.to_timeout(timeout))
+    return True
+
+
+_late_classes: dict[str, Any] = {}
+
+
+def _late_class(name: str) -> Any:
+    """Return a class of `gati.pipeline.stats`, imported late to keep `import gati` fast."""
+    if name not in _late_classes:
+        from gati.pipeline import stats
+
+        for known in ("Drop", "FlushResult", "Stats"):  # at the interpreter's end, nothing can be imported any more
+            _late_classes[known] = getattr(stats, known)
+    return _late_classes[name]
 
 
 class _Observe(ModuleType):
@@ -351,10 +393,8 @@ class _Observe(ModuleType):
     """
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("Drop", "FlushResult", "Stats"):  # imported late to keep `import gati` fast
-            from gati.pipeline import stats
-
-            return getattr(stats, name)
+        if name in ("Drop", "FlushResult", "Stats"):
+            return _late_class(name)
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
     def __reduce__(self) -> tuple[Callable[[str], ModuleType], tuple[str]]:

@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "gati.prompt_model": set(),
     "gati.langchain": {"gati._context", "gati.trace"},
     "gati.trace": {"gati.prompt_model"},
-    "gati.pipeline": {"gati.trace", "gati.exporters", "gati.settings"},
+    "gati.pipeline": {"gati._context", "gati.trace", "gati.exporters", "gati.settings"},
     "gati.exporters": {"gati.settings", "gati.store"},
     "gati.store": set(),
     "gati.studio": {"gati.store"},
@@ -81,6 +81,7 @@ OWNERS = {
     "rich": ("gati.cli",),
     "pydantic": ("gati.options", "gati.prompt_model", "gati.settings", "gati.langchain", "gati.testing.scripted_model"),
     "genai_prices": ("gati.trace.cost",),
+    "pytest": ("gati.testing.pytest_plugin",),
 }
 """The only modules that may import a third-party package. Imports for type checking are not counted."""
 

@@ -4,91 +4,133 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
+from gati._api.arguments import (
+    InvalidArgumentError,
+    to_choice,
+    to_id,
+    to_number,
+    to_properties,
+    to_text,
+    to_time,
+)
 from gati._api.runtime import runtime
-from gati._api.scopes import id_to_str
-from gati._context import current_scope
+from gati._context import current_scope, is_own_thread
 from gati.events import Action, Event
-from gati.langchain.current import current
-from gati.pipeline import internal_errors
-from gati.trace.records import ManualEvent
+from gati.langchain.handover import recorder_of_enclosing_run
+from gati.trace.records import ManualEvent, Record
 
-__all__ = ["id_to_str", "record_action", "record_event", "record_product_event", "record_rating"]
+__all__ = ["record_action", "record_event", "record_product_event", "record_rating"]
+
+VALUE_TYPES = ("currency", "numeric", "text", "boolean")
+INFLUENCES = ("positive", "negative", "neutral")
 
 
-def record_event(event: object) -> None:
+def record_event(event: object) -> bool:
     """Record a copy of an event, so that later changes by the caller have no effect."""
     if runtime.pipeline is None:
-        return
+        return False
     from gati.langchain.snapshot import take_snapshot
 
-    with internal_errors.guard("track_event"):
-        if not isinstance(event, Event):
-            internal_errors.log.emit("track_event", "track_event takes a gati event, got %s", type(event).__name__)
-            return
-        changes: dict[str, Any] = {
-            f.name: take_snapshot(value)
-            for f in dataclasses.fields(event)
-            if isinstance(value := getattr(event, f.name), (dict, list))
-        }
-        changes["started_ns"] = event.started_ns or time.time_ns()
-        runtime.put(ManualEvent(dataclasses.replace(event, **changes), current_scope.get(), _enclosing_run()))
+    if not isinstance(event, Event):
+        raise InvalidArgumentError("event", "a gati event")
+    changes: dict[str, Any] = {
+        f.name: take_snapshot(value)
+        for f in dataclasses.fields(event)
+        if isinstance(value := getattr(event, f.name), (dict, list))
+    }
+    changes["started_ns"] = event.started_ns or time.time_ns()
+    return _put(ManualEvent(dataclasses.replace(event, **changes), current_scope.get(), _enclosing_run()))
 
 
 def record_action(
     endpoint: Literal["users", "organizations", "ratings", "events"], run_id: UUID | None = None, **body: Any
-) -> None:
+) -> bool:
     """Record a request that is not part of a turn. None values are left out.
 
     `run_id` is the enclosing run, if the conversation is the one that the run belongs to.
     """
     if runtime.pipeline is None:
-        return
-    from gati.langchain.snapshot import take_snapshot
-
-    with internal_errors.guard(endpoint):
-        body = {
-            key: take_snapshot(dict(value)) if isinstance(value, Mapping) else value
-            for key, value in body.items()
-            if value is not None
-        }
-        recorder = current.recorder
-        configurable = recorder.enclosing_values() if run_id is not None and recorder is not None else None
-        runtime.put(ManualEvent(Action(endpoint, body), None, run_id, configurable))
+        return False
+    body = {key: _check(key, value) for key, value in body.items() if value is not None}
+    recorder = recorder_of_enclosing_run()
+    configurable = recorder.enclosing_values() if run_id is not None and recorder is not None else None
+    return _put(ManualEvent(Action(endpoint, body), None, run_id, configurable))
 
 
-def record_rating(*, run_id: str | None, conversation_id: str | None, rated_at: datetime | None, **body: Any) -> None:
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "external_user_id": to_id,
+    "external_organization_id": to_id,
+    "properties": lambda _, value: to_properties(value),
+    "rating": to_number,
+    "rating_min": to_number,
+    "rating_max": to_number,
+    "quality_impact_score": lambda name, value: to_number(name, value, -1, 1),
+    "value_type": lambda name, value: to_choice(name, value, VALUE_TYPES),
+    "influence": lambda name, value: to_choice(name, value, INFLUENCES),
+}
+"""How the values of a body are checked; the others are texts."""
+
+
+def _check(key: str, value: Any) -> Any:
+    check = _CHECKS.get(key)
+    return to_text(key, value) if check is None else check(key, value)
+
+
+def _put(record: Record) -> bool:
+    """Pass a record to the pipeline of the enclosing run, or else to the current one."""
+    if is_own_thread.get():  # a mask or `on_drop` must not feed itself
+        return False
+    recorder = recorder_of_enclosing_run()
+    if recorder is not None:
+        recorder.put(record)
+    else:
+        runtime.put(record)
+    return True
+
+
+def record_rating(
+    *, run_id: object, conversation_id: object, rated_at: object, rating: Any, rating_min: Any, rating_max: Any,
+    feedback: str | None,
+) -> bool:  # fmt: skip
     """Record a rating of an answer (`run_id`) or of a conversation; default: the enclosing conversation."""
+    if runtime.pipeline is None:
+        return False
     scope = current_scope.get()
     enclosing: UUID | None = None
     if run_id is None and conversation_id is None:
         conversation_id = scope.conversation_id if scope is not None else None
         enclosing = _enclosing_run() if conversation_id is None else None
         if conversation_id is None and enclosing is None:
-            internal_errors.log.emit(
-                "log_rating", "log_rating got neither run_id nor conversation_id; the rating is dropped"
-            )
-            return
-    record_action(
+            raise InvalidArgumentError("run_id", "given outside of a conversation, unless `conversation_id` is")
+    low, high = to_number("rating_min", rating_min), to_number("rating_max", rating_max)
+    return record_action(
         "ratings",
         enclosing,
         product_id=scope.product_id if scope is not None else None,
-        external_message_id=f"{run_id}:answer" if run_id is not None else None,
-        external_conversation_id=conversation_id if run_id is None else None,
-        rated_at=_format_utc(rated_at),
-        **body,
+        external_message_id=f"{to_id('run_id', run_id)}:answer" if run_id is not None else None,
+        external_conversation_id=to_id("conversation_id", conversation_id)
+        if run_id is None and conversation_id is not None
+        else None,
+        rated_at=_format_utc(to_time("rated_at", rated_at)) if rated_at is not None else None,
+        rating=to_number("rating", rating, low, high),
+        rating_min=low,
+        rating_max=high,
+        feedback=feedback,
     )
 
 
 def record_product_event(
-    event_type: str, *, value: object, conversation_id: str | None, user_id: str | None, insert_id: str | None,
-    event_at: datetime | None, **body: Any,
-) -> None:  # fmt: skip
+    event_type: object, *, value: object, conversation_id: object, user_id: object, insert_id: str | None,
+    event_at: object, **body: Any,
+) -> bool:  # fmt: skip
     """Record a business event; default: of the enclosing conversation and its user."""
+    if runtime.pipeline is None:
+        return False
     scope = current_scope.get()
     settings = runtime.settings
     if scope is not None:
@@ -97,28 +139,26 @@ def record_product_event(
     enclosing = _enclosing_run() if conversation_id is None else None
     if enclosing is None and settings is not None:
         user_id = user_id or settings.user_id
-    record_action(
+    return record_action(
         "events",
         enclosing,
-        event_type=event_type,
+        event_type=to_id("event_type", event_type),
         product_id=scope.product_id if scope is not None else None,
         value=str(value),
-        external_conversation_id=conversation_id,
+        external_conversation_id=to_id("conversation_id", conversation_id) if conversation_id is not None else None,
         external_user_id=user_id,
         insert_id=insert_id or str(uuid4()),
-        event_at=_format_utc(event_at or datetime.now(UTC)),
+        event_at=_format_utc(to_time("event_at", event_at) if event_at is not None else datetime.now(UTC)),
         **body,
     )
 
 
 def _enclosing_run() -> UUID | None:
     """Return the id of the run that encloses the calling code."""
-    recorder = current.recorder
+    recorder = recorder_of_enclosing_run()
     return recorder.current_run_id() if recorder is not None else None
 
 
-def _format_utc(at: datetime | None) -> str | None:
+def _format_utc(at: datetime) -> str:
     """Format a time in UTC: `2026-11-27T01:30:45.000Z`."""
-    if at is None:
-        return None
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

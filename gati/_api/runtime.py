@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,29 +16,33 @@ if TYPE_CHECKING:
 
     from gati.events import Item
     from gati.exporters.base import Exporter
+    from gati.langchain.recorder import Recorder
     from gati.pipeline.pipeline import Pipeline
     from gati.settings import Settings
     from gati.trace.assembler import Assembler
     from gati.trace.records import Record
 
-logger = logging.getLogger("gati")
-
 
 class Runtime:
-    """Owns the pipeline. `start` and `stop` take a lock; everything else only reads.
+    """Owns the pipeline. Takes no lock: an interrupt (Ctrl-C) at any line leaves it in a usable state.
 
     The pipeline handles forks and process exit.
     """
 
-    __slots__ = ("_lock", "pipeline", "settings")
+    __slots__ = ("_retiring", "pipeline", "settings", "substitutes")
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
         self.pipeline: Pipeline | None = None
         self.settings: Settings | None = None
+        self.substitutes: Sequence[Exporter] | None = None
+        """Exporters that every `start` uses instead of its destinations; gati is off if there are none. For tests."""
+        self._retiring: list[Pipeline] = []
 
     def start(self, settings: Settings, exporters: Sequence[Exporter] | None = None) -> None:
-        """Start a pipeline for `settings`. A running pipeline delivers its data and is replaced.
+        """Start a pipeline for `settings`, unless one with equal settings runs.
+
+        A running pipeline with other settings is replaced: it finishes its open turns and delivers in the background.
+        At most one pipeline does so at a time; an earlier one leaves the rest to the spool.
 
         Args:
             settings: validated options.
@@ -48,40 +52,83 @@ class Runtime:
             gati.errors.ConfigurationError: `exporters` is invalid; a running pipeline is kept.
         """
         from gati._api.destinations import active_destinations
+        from gati._api.equal_settings import are_equal
+        from gati.langchain.snapshot import take_snapshot
+
+        # No code of the user's objects may run in the background.
+        changes: dict[str, object] = {"properties": take_snapshot(settings.properties)}
+        substitutes = self.substitutes if exporters is None else None
+        if substitutes is not None:
+            changes["enabled"] = bool(substitutes)
+        settings = settings.model_copy(update=changes)
+        destinations = active_destinations(settings)
+        running = self.settings if self.pipeline is not None and exporters is None else None
+        if running is not None and are_equal(running, settings):
+            return
+        if not settings.enabled:
+            self._retire(self.pipeline, None)
+            self.settings, self.pipeline = settings, None
+            return
+        if substitutes:
+            exporters = substitutes
+        if exporters is None:
+            exporters = [destination.make_exporter() for destination in destinations]
+            if settings.local is None and destinations[0].kind == "local":
+                _log_default_store(exporters[0])
+        self._replace(settings, exporters)
+
+    def _replace(self, settings: Settings, exporters: Sequence[Exporter]) -> None:
         from gati.langchain import injection
         from gati.langchain.recorder import Recorder
         from gati.langchain.snapshot import text_limit
         from gati.pipeline.pipeline import Pipeline
 
-        destinations = active_destinations(settings)
-        with self._lock:
-            self.stop(settings.shutdown_timeout)
-            self.settings = settings
-            internal_errors.debug = settings.debug
-            if not settings.enabled:
-                return
-            if exporters is None:
-                exporters = [destination.make_exporter() for destination in destinations]
-                if settings.local is None and destinations[0].kind == "local":
-                    _log_default_store(exporters[0])
-            self.pipeline = Pipeline(partial(_LazyAssembler, settings), exporters, options=settings)
-            current.report_error = internal_errors.report
-            text_limit.chars = settings.max_field_bytes
-            current.recorder = Recorder(self.pipeline.put, settings.conversation_id, internal_errors.report)
-            if settings.auto_inject:
-                injection.switch_on()
+        recorders: list[Recorder] = []
+        pipeline = Pipeline(partial(_LazyAssembler, settings, recorders), exporters, options=settings)
+        recorder = Recorder(pipeline.put, settings.conversation_id, internal_errors.report)
+        recorders.append(recorder)
+        internal_errors.debug = settings.debug
+        text_limit.chars = settings.max_field_bytes
+        current.report_error = internal_errors.report
+        earlier, self.pipeline, self.settings = self.pipeline, pipeline, settings
+        self._retire(earlier, recorder)
+        if settings.auto_inject:
+            injection.switch_on()
+        else:
+            injection.switch_off()
+
+    def _retire(self, earlier: Pipeline | None, recorder: Recorder | None) -> None:
+        """Let `recorder` take over from a pipeline, which ends in the background."""
+        from gati.langchain import injection
+        from gati.langchain.handover import hand_over
+
+        if recorder is None:
+            injection.switch_off()
+            current.recorder, is_done = None, _always
+        else:
+            is_done = hand_over(recorder)
+        if earlier is None:
+            return
+        self._retiring.append(earlier)
+        for oldest in self._retiring[:-1]:
+            oldest.finish(0.0)
+        del self._retiring[:-1]
+        earlier.retire(is_done)
 
     def stop(self, timeout: float) -> None:
         """Stop recording and deliver within `timeout` seconds. Undelivered messages stay in the spool."""
         from gati.langchain import injection
 
-        with self._lock:
-            pipeline, self.pipeline = self.pipeline, None
-            if pipeline is None:
-                return
-            injection.switch_off()
-            current.recorder = None
-            pipeline.shutdown(timeout)
+        until = time.monotonic() + timeout
+        injection.switch_off()
+        current.recorder = None
+        pipelines = [*self._retiring] if self.pipeline is None else [*self._retiring, self.pipeline]
+        for pipeline in pipelines:
+            pipeline.finish(timeout)
+        self.pipeline = None
+        self._retiring.clear()
+        for pipeline in reversed(pipelines):
+            pipeline.wait_until_ended(until)
 
     def put(self, record: Record) -> None:
         """Pass a record to the pipeline, if one is running."""
@@ -97,18 +144,30 @@ MISSING_CONVERSATION_ID = (
 )
 
 
+def _always() -> bool:
+    return True
+
+
 def _log_default_store(exporter: Exporter) -> None:
     path = getattr(exporter, "store_path", None)
-    logger.warning("no Greenflash key: conversations are kept on this machine, in %s (see: gati studio)", path)
+    internal_errors.log.emit(
+        "default_store", "no Greenflash key: conversations are kept on this machine, in %s (see: gati studio)", path
+    )
 
 
 class _LazyAssembler:
-    """Loads the assembler with the first records, in the background thread instead of the user's `init`."""
+    """Loads the assembler with the first records, in the background thread instead of the user's `init`.
 
-    __slots__ = ("_assembler", "_settings")
+    Args:
+        settings: the options of `init`.
+        recorders: contains the recorder whose runs are assembled.
+    """
 
-    def __init__(self, settings: Settings) -> None:
+    __slots__ = ("_assembler", "_recorders", "_settings")
+
+    def __init__(self, settings: Settings, recorders: list[Recorder]) -> None:
         self._settings = settings
+        self._recorders = recorders
         self._assembler: Assembler | None = None
 
     @property
@@ -123,16 +182,21 @@ class _LazyAssembler:
     def outside_conversation(self) -> int:
         return self._assembler.outside_conversation if self._assembler is not None else 0
 
+    @property
+    def turns_begun(self) -> int:
+        return self._assembler.turns_begun if self._assembler is not None else 0
+
     def feed(self, records: Iterable[Record]) -> list[Item]:
         if self._assembler is None:
             from gati.trace.assembler import Assembler
 
-            self._assembler = Assembler(self._settings, _abandon_run, internal_errors.report, _hint_at_missing_id)
+            self._assembler = Assembler(self._settings, self._abandon_run, internal_errors.report, _hint_at_missing_id)
         return self._assembler.feed(records)
 
     def tick(self, now_ns: int) -> list[Item]:
-        if (recorder := current.recorder) is not None and recorder.awaited_models:
-            recorder.end_abandoned_models()
+        for recorder in self._recorders:
+            if recorder.awaited_models:
+                recorder.end_abandoned_models()
         return self._assembler.tick(now_ns) if self._assembler is not None else []
 
     def settle(self) -> list[Item]:
@@ -140,6 +204,10 @@ class _LazyAssembler:
 
     def drain(self) -> list[Item]:
         return self._assembler.drain() if self._assembler is not None else []
+
+    def _abandon_run(self, run_id: UUID) -> None:
+        for recorder in self._recorders:
+            recorder.abandoned(run_id)
 
 
 _hinted = threading.Event()
@@ -149,10 +217,4 @@ def _hint_at_missing_id() -> None:
     """Log once per process what to pass, so that turns become conversations."""
     if not _hinted.is_set():
         _hinted.set()
-        with internal_errors.guard("log"):
-            logger.warning(MISSING_CONVERSATION_ID)
-
-
-def _abandon_run(run_id: UUID) -> None:
-    if (recorder := current.recorder) is not None:
-        recorder.abandoned(run_id)
+        internal_errors.log.emit("missing_conversation_id", MISSING_CONVERSATION_ID)

@@ -19,8 +19,8 @@ from gati.errors import ConfigurationError
 from gati.settings import Settings, load
 
 SUPPORTED_VERSIONS = {
-    "langchain-core": ("1.0", "2"),
-    "langgraph": ("1.0", "2"),
+    "langchain-core": ("1.3.3", "2"),
+    "langgraph": ("1.0.10", "2"),
     "greenflash": ("1.0", "2"),
 }
 """Supported versions, as in pyproject.toml: from the first, below the second."""

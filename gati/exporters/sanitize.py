@@ -197,14 +197,9 @@ class _BoundedCopy:
                 return self.value(value.isoformat(), depth)
             if isinstance(value, (UUID, Decimal, PurePath)):
                 return self.value(str(value), depth)
-            return f"<{type(value).__name__}>" if _has_default_repr(value) else self._text(repr(value), 1)
+            return f"<{type(value).__name__}>"  # no `repr`: it is the user's code, and may take any time
         except Exception:  # noqa: BLE001 - methods of user-defined classes may raise anything
             return f"<{type(value).__name__}>"
-
-
-def _has_default_repr(value: Any) -> bool:
-    inherited: Any = object.__repr__
-    return type(value).__repr__ is inherited
 
 
 def _json_number(value: Any) -> Any:

@@ -98,8 +98,8 @@ def snapshot_message(value: BaseMessage, result: bool = False, copy: _CopyFuncti
     if not ROLE_BY_CLASS[kind]:
         role = role_in(fields)
     calls, invalid_calls = get("tool_calls"), get("invalid_tool_calls")
-    if not calls and not invalid_calls and type(extra) is dict and (legacy := extra.get("function_call")):
-        calls = _calls_of_legacy(legacy)
+    if type(extra) is dict and "function_call" in extra and _is_absent(calls) and _is_absent(invalid_calls):
+        calls = _calls_of_legacy(extra["function_call"])
     call_id = status = artifact = None
     if kind is not AIMessage:
         call_id, status, artifact = get("tool_call_id"), get("status"), get("artifact")
@@ -112,10 +112,8 @@ def snapshot_message(value: BaseMessage, result: bool = False, copy: _CopyFuncti
             content,
             id_,
             name,
-            () if calls is None or (type(calls) is list and not calls) else _copy_tool_calls(calls, copy),
-            ()
-            if invalid_calls is None or (type(invalid_calls) is list and not invalid_calls)
-            else _copy_tool_calls(invalid_calls, copy),
+            () if _is_absent(calls) else _copy_tool_calls(calls, copy),
+            () if _is_absent(invalid_calls) else _copy_tool_calls(invalid_calls, copy),
             call_id,
             status,
             _copy_additional(extra, artifact, copy)
@@ -125,6 +123,10 @@ def snapshot_message(value: BaseMessage, result: bool = False, copy: _CopyFuncti
             snapshot_response_metadata(get("response_metadata")) if result else None,
         ),
     )
+
+
+def _is_absent(calls: Any) -> bool:
+    return calls is None or (type(calls) is list and not calls)
 
 
 def _shorten_content(text: str, role: Any) -> Any:

@@ -383,6 +383,10 @@ class Recorder:
                 return None
         parent_flags = open_runs.get(parent.int) if parent is not None else None
         if parent_flags is None:
+            if is_paused.get():  # in one of gati's own threads, where `features_used` may not be set
+                features_used.any = True
+                self.paused_runs.add(run_id.int)
+                return None
             enclosing = self.current_run_id()
             return (parent, None) if enclosing is None else (enclosing, open_runs.get(enclosing.int))
         if features_used.any and (span := current_span.get()) and span.parent_id == parent and span.id.int in open_runs:

@@ -16,7 +16,7 @@ from enum import Enum
 from functools import partial
 from pathlib import PurePath
 from sys import getsizeof
-from types import MemberDescriptorType, NoneType
+from types import MemberDescriptorType, NoneType, WrapperDescriptorType
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -246,19 +246,6 @@ def instance_dict(value: Any) -> dict[str, Any]:
     return own if type(own) is dict else {}
 
 
-def own_field(value: Any, name: str) -> Any:
-    """Return a field of a dict, a pydantic model or a dataclass, without calling the user's code; else None."""
-    kind = type(value)
-    if issubclass(kind, dict):
-        return dict.get(value, name)
-    if (slot := _slot_descriptor(kind, name)) is not None:
-        try:
-            return slot.__get__(value)
-        except AttributeError:
-            return None
-    return instance_dict(value).get(name)
-
-
 def _copy_enum(copier: Copier, value: Any, depth: int) -> Any:
     return copier.copy(instance_dict(value).get("_value_"), depth)
 
@@ -359,8 +346,8 @@ def error_info(error: BaseException) -> ErrorInfo:
     """Return an exception's type and text, and its kind of control flow if it does not signal an error."""
     kind = type(error)
     try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - the user's `__str__` may raise; the type is still known
+        text = _error_text(error, DEPTH)
+    except Exception:  # noqa: BLE001 - an unusual class may fail in any way; the type is still known
         text = ""
     if kind.__module__.startswith("langgraph."):
         names = {base.__name__ for base in kind.__mro__}
@@ -371,6 +358,40 @@ def error_info(error: BaseException) -> ErrorInfo:
         if not names.isdisjoint(_INTERRUPTS):
             return ErrorInfo(kind.__name__, "", "interrupt", take_snapshot(error.args[0] if error.args else None))
     return ErrorInfo(kind.__name__, cut_text(text, text_limit.chars), _control_flow_of(error))
+
+
+_TESTED_PACKAGES = frozenset({"anthropic", "httpx", "langchain", "langchain_core", "langgraph", "openai", "subprocess"})
+"""Packages whose `__str__` of exceptions is known to be harmless, although it is written in Python."""
+
+
+def _error_text(error: BaseException, depth: int) -> str:
+    """Return an exception's text without running the user's code.
+
+    `str(error)` only if its `__str__` is a C slot or one of a tested package, and only if that calls no `__str__` of an
+    argument; otherwise the plain texts among the arguments: `Custom("a", row, "b")` → `"a, b"`.
+    """
+    args: tuple[Any, ...] = BaseException.args.__get__(error)  # type: ignore[attr-defined]  # a C descriptor
+    owner = next(base for base in type(error).__mro__ if "__str__" in base.__dict__)
+    package = owner.__module__.partition(".")[0]
+    is_slot = type(owner.__dict__["__str__"]) is WrapperDescriptorType
+    if package in _TESTED_PACKAGES or (is_slot and package == "pydantic_core"):
+        return str(error)
+    if is_slot and all(type(value) in IMMUTABLE_TYPES for value in (*args, *_os_error_paths(error))):
+        return str(error)
+    texts = (
+        _error_text(value, depth - 1) if isinstance(value, BaseException) and depth else value
+        for value in args
+        if type(value) is str or isinstance(value, BaseException)
+    )
+    return ", ".join(text for text in texts if type(text) is str)
+
+
+def _os_error_paths(error: BaseException) -> tuple[Any, ...]:
+    """Return the file names of an `OSError`, which its text shows although they are not among its arguments."""
+    if not isinstance(error, OSError):
+        return ()
+    paths = (OSError.filename.__get__(error), OSError.filename2.__get__(error))
+    return tuple(path for path in paths if not (isinstance(path, PurePath) and type(path).__module__ in _STANDARD))
 
 
 def _control_flow_of(error: BaseException) -> str | None:

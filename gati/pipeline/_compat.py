@@ -1,9 +1,13 @@
-"""A name of Python's import system that is not public."""
+"""Names of Python's import system that are not public."""
 
 from __future__ import annotations
 
+import importlib
 import sys
+import threading
+from importlib.machinery import SourceFileLoader
 from types import ModuleType
+from typing import Any
 
 
 def unfinished_imports() -> list[str]:
@@ -11,10 +15,35 @@ def unfinished_imports() -> list[str]:
 
     Without the attribute none is found: then a child that is forked during an import of ours may wait for it forever.
     """
-    found = []
-    for name, module in list(sys.modules.items()):
-        # Not `getattr` of the module: modules may compute attributes.
-        namespace = module.__dict__ if type(module) is ModuleType else {}
-        if getattr(namespace.get("__spec__"), "_initializing", False):
-            found.append(name)
-    return found
+    return [name for name, module in list(sys.modules.items()) if getattr(_spec_of(module), "_initializing", False)]
+
+
+def forget_imports_of_other_threads() -> bool:
+    """Let a forked child import again what threads that it does not have were importing.
+
+    Half of such a module exists, and its lock is never released. Without the locks' table, return False: the modules
+    can then never be imported in this process.
+    """
+    bootstrap = getattr(importlib, "_bootstrap", None)
+    locks = getattr(bootstrap, "_module_locks", None)
+    if type(locks) is not dict:
+        return False
+    own = threading.get_ident()
+    held = {name for name, lock in list(locks.items()) if getattr(lock(), "owner", None) == own}
+    for name in unfinished_imports():
+        if name in held:
+            continue  # this thread forked while it was importing, and goes on
+        sys.modules.pop(name, None)
+        # The rest of a package would not be bound to the new one. Extension modules cannot be loaded twice.
+        for below in [below for below in sys.modules if below.startswith(f"{name}.") and below not in held]:
+            if isinstance(getattr(_spec_of(sys.modules[below]), "loader", None), SourceFileLoader):
+                del sys.modules[below]
+    for name in list(locks):
+        if name not in held:
+            del locks[name]
+    return True
+
+
+def _spec_of(module: Any) -> Any:
+    # Not `getattr` of the module: modules may compute attributes.
+    return module.__dict__.get("__spec__") if type(module) is ModuleType else None

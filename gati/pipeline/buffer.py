@@ -8,11 +8,11 @@ is running in the same thread.
 from __future__ import annotations
 
 import itertools
-import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from gati.trace.records import Gap, Message, ModelCall, ModelResult
+from gati.pipeline.atomic_counter import AtomicCounter
+from gati.trace.records import Gap, ManualEvent, Message, ModelCall, ModelResult, RunStarted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,31 +30,11 @@ SAMPLE_INTERVAL = 13
 turns have an even number of records, and with an even interval their largest could be skipped every time."""
 
 
-class AtomicCounter:
-    """A counter that any thread may increment without a lock: `next` on an `itertools.count` is a single C call.
-
-    Reading it increments it as well, so the reads are subtracted.
-    """
-
-    __slots__ = ("_lock", "_reads", "add")
-
-    def __init__(self) -> None:
-        self.add = itertools.count().__next__
-        self._reads = 0
-        self._lock = threading.RLock()
-
-    def read(self) -> int:
-        with self._lock:
-            value = self.add() - self._reads
-            self._reads += 1
-            return value
-
-
 class Buffer:
     """A bounded queue that refuses records when it is full, and marks the gap.
 
     Once full, it refuses records until half of them have been taken. So the stretches between two gaps
-    are long, and most turns in them are complete. Before the first record after a gap it inserts a
+    are long, and most turns in them are complete. In the place of the refused records, `take` returns a
     `Gap`, at which the assembler drops the open turns.
     """
 
@@ -80,15 +60,14 @@ class Buffer:
         self._full = self._closed
         self._gap: object | None = None
         self._refused = AtomicCounter()
+        self._refused_turns = AtomicCounter()
         self._refused_reported = 0
         self._taken = 0
 
     def put(self, record: Record) -> None:
         """Append a record, or refuse it. Never blocks, never raises."""
         if self._full:
-            self._gap = object()
-            self._refused.add()
-            self._on_wakeup()
+            self._refuse(record)
             return
         records = self._records
         if (gap := self._gap) is not None:
@@ -103,6 +82,14 @@ class Buffer:
             self._full = True
         if self.idle or backpressure:
             self._on_wakeup()
+
+    def _refuse(self, record: Record) -> None:
+        self._refused.add()
+        if not self._closed:  # a shutdown delivers the open turns as they are
+            if _begins_turn(record):
+                self._refused_turns.add()
+            self._gap = object()
+        self._on_wakeup()
 
     def close(self) -> None:
         """Refuse all further records; queued ones can still be taken."""
@@ -129,18 +116,48 @@ class Buffer:
         except IndexError:
             self._full = self._closed
             self._samples = 0
-            return None
+            return self._take_last_gap()
         if type(record) is Gap:
-            refused = self._refused.read()
-            record, self._refused_reported = Gap(refused - self._refused_reported), refused
-            return record
+            return self._filled_gap()
         self._taken += 1
         if self._full and len(self._records) <= self._capacity // 2:
             self._full = self._closed
         return record
 
+    def discard(self) -> int:
+        """Refuse the records that are queued; return how many of them begin a turn. Called after `close`."""
+        turns = 0
+        while self._records:
+            try:
+                record = self._records.popleft()
+            except IndexError:  # the worker took it
+                break
+            if type(record) is not Gap:
+                self._refused.add()
+                turns += _begins_turn(record)
+        return turns
+
+    def _take_last_gap(self) -> Gap | None:
+        """Return the gap after which no record has come yet; None if there is none."""
+        gap = self._gap
+        if gap is None:
+            return None
+        if self._gap is gap:  # else another record was refused meanwhile: that gap follows
+            self._gap = None
+        return self._filled_gap()
+
+    def _filled_gap(self) -> Gap:
+        refused = self._refused.read()
+        gap, self._refused_reported = Gap(refused - self._refused_reported), refused
+        return gap
+
     def __len__(self) -> int:
         return len(self._records)
+
+    @property
+    def ends_with_gap(self) -> bool:
+        """True if records were refused after the last one that is queued."""
+        return self._gap is not None
 
     @property
     def backpressure(self) -> bool:
@@ -161,6 +178,17 @@ class Buffer:
     def refused(self) -> int:
         """Number of records that were refused because the buffer was full or closed."""
         return self._refused.read()
+
+    @property
+    def refused_turns(self) -> int:
+        """Number of turns, manual events and actions whose first record was refused because the buffer was full."""
+        return self._refused_turns.read()
+
+
+def _begins_turn(record: Record) -> bool:
+    if type(record) is RunStarted:
+        return record.parent_id is None and record.kind not in ("prompt", "parser")
+    return type(record) is ManualEvent
 
 
 def estimate_size(record: Record) -> int:

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gati._context import mark_own_thread
 from gati.pipeline.codec import unpack
 from gati.pipeline.internal_errors import report
 from gati.pipeline.stats import Drop
@@ -83,6 +84,7 @@ class DropNotifier:
 
     def _run(self) -> None:
         """Call until nothing is pending. Body of the thread."""
+        mark_own_thread()
         while True:
             self._closing.wait(GATHER_SECONDS)
             with self._lock:

@@ -7,14 +7,15 @@ are of the wrong kind, and waiting on one of them would block every greenlet.
 
 from __future__ import annotations
 
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gati.pipeline import internal_errors
 from gati.pipeline.drop_callback import DropNotifier
 from gati.pipeline.filesystem import is_ephemeral
-from gati.pipeline.internal_errors import guard
+from gati.pipeline.internal_errors import contain
+from gati.pipeline.limited_exporter import with_time_limit
 from gati.pipeline.outbox import Outbox
 from gati.pipeline.request_queue import Limits
 from gati.pipeline.sender import Sender
@@ -23,15 +24,16 @@ from gati.pipeline.stats import DeliveryCounters
 from gati.pipeline.worker import TurnAssembler, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gati.exporters.base import Exporter
     from gati.pipeline.buffer import Buffer
+    from gati.pipeline.flushes import Flushes
     from gati.pipeline.retry import Policy
     from gati.settings import Settings
 
 JOIN_SECONDS = 0.2
-"""Time that `close` waits for threads. Idle ones end at once; one that is in the middle of a send is left behind."""
+"""Time that `close` waits for senders. Idle ones end at once; one that is in the middle of a send is left behind."""
 
 
 class Engine:
@@ -44,8 +46,12 @@ class Engine:
         exporters: Sequence[Exporter],
         options: Settings,
         policy: Policy | None,
+        flushes: Flushes,
+        should_finish: Callable[[], bool],
     ) -> None:
-        self.counters = DeliveryCounters()
+        """For `flushes` and `should_finish` see `Worker`."""
+        self.counters = DeliveryCounters(internal_errors.losses())
+        self._exporters = [with_time_limit(exporter, options.timeout) for exporter in exporters]
         self.drops = DropNotifier(options.on_drop)
         # Half of the memory is for records, half for requests, in equal shares for the destinations.
         limits = Limits(
@@ -56,7 +62,7 @@ class Engine:
         eager = options.eager if options.eager is not None else _may_lose_files(options)
         self.outboxes = [
             Outbox(exporter, self.counters, _create_spool(exporter, options), limits, policy, self.drops)
-            for exporter in exporters
+            for exporter in self._exporters
         ]
         self.senders = [
             Sender(
@@ -77,6 +83,8 @@ class Engine:
             self.counters,
             interval=options.flush_interval,
             eager=eager,
+            flushes=flushes,
+            should_finish=should_finish,
             mask=options.mask,
             drops=self.drops,
         )
@@ -91,23 +99,19 @@ class Engine:
             sender.outbox.open()
             sender.send_in_this_thread(until)
 
-    def close(self, thread: threading.Thread | None) -> None:
-        """Stop the senders and the worker, and release the spool's files.
-
-        Args:
-            thread: the worker's thread, if it runs.
-        """
+    def close(self) -> None:
+        """Stop the senders, release the spool's files and close the exporters."""
         self.worker.stopped = True
-        self.worker.wake()
         for outbox in self.outboxes:
-            with guard("outbox.close"):
+            with contain("outbox.close"):
                 outbox.close()
         until = time.monotonic() + JOIN_SECONDS
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(JOIN_SECONDS)
         for sender in self.senders:
             sender.join(until)
         self.drops.close(until)
+        for exporter in self._exporters:
+            with contain("exporter.close"):
+                exporter.close()
 
     def abandon(self) -> None:
         """Detach from everything that belongs to the parent. Called in a forked child."""

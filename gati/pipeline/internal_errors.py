@@ -1,5 +1,8 @@
 """Errors inside gati: contained, counted by place, logged at most once a minute.
 
+Everything here may run in a thread of the program, in the middle of a callback: it takes no lock and
+leaves the writing of a log line to `log_writer`.
+
 Tests set ``GATI_RAISE_INTERNAL=1`` (or `RAISE`), so that no internal error goes unnoticed.
 """
 
@@ -13,8 +16,12 @@ import traceback
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from gati.pipeline.atomic_counter import AtomicCounter
+from gati.pipeline.log_writer import LogWriter
+
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Self
 
 logger = logging.getLogger("gati")
 
@@ -31,15 +38,23 @@ MAX_FRAMES = 50
 """Innermost frames of a traceback that are logged; a RecursionError has a thousand."""
 
 
+LOSSLESS_PLACES = frozenset({
+    "conversation.system_prompt", "exit", "exporter.after_fork", "exporter.close", "exporter.prepare", "exporter.split",
+    "flush", "fork", "mask", "metadata.system_prompt", "on_drop", "spool.adopt",
+})  # fmt: skip
+"""Places where an error loses no record and no message; those of `arguments.*` and `exporter.*.send` are others."""
+
+
 class RateLimitedLog:
     """Write to the logger "gati", at most one line a minute of each kind. No content, no keys."""
 
     def __init__(self) -> None:
+        self.writer = LogWriter(logger)
         self._last: dict[str, float] = {}
         self._suppressed: Counter[str] = Counter()
 
     def emit(self, kind: str, message: str, *args: object, level: int = logging.WARNING) -> bool:
-        """Log a line unless one of its kind was logged within the last minute."""
+        """Queue a line unless one of its kind was logged within the last minute. Never blocks, never raises."""
         now = time.monotonic()
         last = self._last.get(kind)
         if last is not None and now - last < LOG_INTERVAL_SECONDS:
@@ -48,10 +63,7 @@ class RateLimitedLog:
         self._last[kind] = now
         if suppressed := self._suppressed.pop(kind, 0):
             message, args = message + " (and %d more like it)", (*args, suppressed)
-        try:
-            logger.log(level, message, *args)
-        except Exception:  # noqa: BLE001 - a log handler of the program may raise; that must not stop the pipeline
-            return False
+        self.writer.write(level, message, args)
         return True
 
     def clear(self) -> None:
@@ -62,8 +74,7 @@ class RateLimitedLog:
 
 log = RateLimitedLog()
 
-_counts: Counter[str] = Counter()
-_lock = threading.RLock()
+_counts: dict[str, AtomicCounter] = {}
 
 
 def report(place: str, error: BaseException) -> None:
@@ -72,8 +83,7 @@ def report(place: str, error: BaseException) -> None:
     Its message may contain user content and is never logged. With `debug`, the log line has the
     locations of the traceback too.
     """
-    with _lock:
-        _counts[place] += 1
+    count(place)
     frames = format_frames(error) if debug else ""
     log.emit(
         f"error:{place}",
@@ -82,6 +92,11 @@ def report(place: str, error: BaseException) -> None:
         type(error).__name__,
         frames,
     )
+
+
+def count(place: str) -> None:
+    """Count an error by its place, without logging it."""
+    _counts.setdefault(place, AtomicCounter()).add()
 
 
 def format_frames(error: BaseException) -> str:
@@ -105,16 +120,27 @@ def format_frames(error: BaseException) -> str:
 
 def counts() -> dict[str, int]:
     """Return the number of internal errors in this process, by place."""
-    with _lock:
-        return dict(_counts)
+    return {place: counter.read() for place, counter in list(_counts.items())}
+
+
+def losses() -> int:
+    """Return the number of internal errors in this process that may have lost a record or a message."""
+    return sum(number for place, number in counts().items() if not _is_lossless(place))
+
+
+def _is_lossless(place: str) -> bool:
+    return (
+        place in LOSSLESS_PLACES
+        or place.startswith("arguments.")
+        or (place.startswith("exporter.") and place.endswith(".send"))
+    )
 
 
 def reset() -> None:
     """Clear all counts and log times: for tests, and for a forked child."""
-    global _lock
-    _lock = threading.RLock()  # the old one may be held by a thread that does not exist in the child
     _counts.clear()
     log.clear()
+    log.writer.reset()
 
 
 class guard:  # noqa: N801 - reads as a statement: `with guard("spool.write"):`
@@ -128,13 +154,26 @@ class guard:  # noqa: N801 - reads as a statement: `with guard("spool.write"):`
     def __init__(self, place: str) -> None:
         self.place = place
 
-    def __enter__(self) -> guard:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
-        if error is None:
-            return False
-        if not isinstance(error, Exception):
+        if error is None or not self._contains(error):
             return False
         report(self.place, error)
         return not RAISE
+
+    def _contains(self, error: BaseException) -> bool:
+        return isinstance(error, Exception)
+
+
+class contain(guard):  # noqa: N801 - reads as a statement, as `guard` does
+    """A `guard` for code in gati's own threads, which suppresses exceptions of every class there.
+
+    Only user code raises a `SystemExit` or `KeyboardInterrupt` in such a thread. In the main thread they pass.
+    """
+
+    __slots__ = ()
+
+    def _contains(self, error: BaseException) -> bool:
+        return isinstance(error, Exception) or threading.current_thread() is not threading.main_thread()

@@ -1,4 +1,9 @@
-"""The pipeline of a process: takes records, delivers messages, never blocks the program."""
+"""The pipeline of a process: takes records, delivers messages, never blocks the program.
+
+Threads of the program take no lock here, do no file operation and call no function of the user: they only
+ask the worker's thread and wait for it for a limited time. So a hung disk, log handler or mask cannot keep
+the program from ending, and an interrupt (Ctrl-C) at any line leaves a pipeline that works.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +12,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from gati.pipeline import internal_errors, process_hooks
+from gati._context import is_own_thread, mark_own_thread
+from gati.pipeline import gc_pause, internal_errors, process_hooks
 from gati.pipeline.buffer import Buffer
-from gati.pipeline.internal_errors import guard, log
+from gati.pipeline.flushes import Flushes, FlushRequest
+from gati.pipeline.internal_errors import contain, guard, log
+from gati.pipeline.stats import FlushResult, Stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,9 +25,17 @@ if TYPE_CHECKING:
     from gati.exporters.base import Exporter
     from gati.pipeline.engine import Engine
     from gati.pipeline.retry import Policy
-    from gati.pipeline.stats import FlushResult, Stats
     from gati.pipeline.worker import TurnAssembler, Worker
     from gati.settings import Settings
+
+START_SECONDS = 1.0
+"""Time after which another record starts the worker again, if its thread does not run by then."""
+
+CLOSE_SECONDS = 0.5
+"""Time that a shutdown waits, after its timeout, for the worker to release the spool's files."""
+
+LOG_SECONDS = 0.2
+"""Time that a flush waits, within its timeout, for log lines to be written."""
 
 
 class Pipeline:
@@ -54,67 +70,105 @@ class Pipeline:
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._engine: Engine | None = None
-        self._start_lock = threading.Lock()
+        self._flushes = Flushes()
+        self._running = threading.Lock()
+        """Held by the worker's thread. A second thread that was started by mistake ends at once."""
         self._thread: threading.Thread | None = None
+        self._starting_until = 0.0
         self._exit_deadline: float | None = None
+        self._final: FlushRequest | None = None
+        self._ended = FlushRequest()
+        """Resolved when everything is closed."""
+        self._retired: Callable[[], bool] | None = None
+
+    # The worker's thread
+
+    def _run_worker(self) -> None:
+        """Body of the worker's thread."""
+        if not self._running.acquire(blocking=False):
+            return
+        try:
+            mark_own_thread()
+            self._thread = threading.current_thread()
+            self._buffer.idle = False  # the worker looks into the buffer before it sleeps
+            with contain("engine"):
+                self._worker.run()
+                if self._is_finished():
+                    self._end(self._ensure_engine())
+        finally:
+            # Without an engine, starting a thread for each record would only fail again.
+            self._buffer.idle = self._engine is not None
+            self._running.release()
 
     def _ensure_engine(self) -> Engine:
-        if (ready := self._engine) is not None:
-            return ready
-        with process_hooks.fork_lock:
-            if self._engine is None:
+        if self._engine is None:
+            with process_hooks.fork_lock, gc_pause.gc_paused():
                 from gati.pipeline.engine import Engine  # late: in the worker's thread, not in the user's `init`
 
-                engine = Engine(self._buffer, self._make_assembler(), self._exporters, self._options, self._policy)
-                if self._engine is None:  # a signal handler may have created one meanwhile
-                    self._engine = engine
-            return self._engine
+                self._engine = Engine(
+                    self._buffer,
+                    self._make_assembler(),
+                    self._exporters,
+                    self._options,
+                    self._policy,
+                    self._flushes,
+                    self._is_finished,
+                )
+        return self._engine
 
     @property
     def _worker(self) -> Worker:
         return self._ensure_engine().worker
 
+    def _is_finished(self) -> bool:
+        """Return True if the pipeline was shut down and has delivered everything, or the time for that is over."""
+        if self._retired is not None and self._final is None and self._is_idle() and self._retired():
+            self.finish(self._options.shutdown_timeout)
+        final = self._final
+        if final is None:
+            return False
+        return final.is_resolved or (final.epochs is not None and time.monotonic() >= final.until)
+
+    def _is_idle(self) -> bool:
+        return not len(self._buffer) and (self._engine is None or not self._engine.worker.assembler.open_turns)
+
+    def _end(self, engine: Engine) -> None:
+        """Release everything. Called once the pipeline is finished, in the thread that did its work."""
+        engine.close()
+        self._count_lost_turns(engine)
+        self._ended.resolve()
+
     # The user's thread
 
     def _on_wakeup(self) -> None:
         """Wake or start the worker. Called by the buffer, in the middle of a callback."""
-        engine = self._engine
-        if self._thread is not None:
-            if engine is not None:
+        if self._running.locked():
+            if (engine := self._engine) is not None:
                 engine.worker.wake()
         elif not self._closed and not self._ensure_worker():
             self._deliver_at_exit(self._options.shutdown_timeout)
 
-    def _ensure_worker(self) -> bool:
-        """Start the worker unless it runs; return False if the interpreter starts no more threads."""
-        # Do not wait for the lock: the thread that holds it starts the worker.
-        if not self._start_lock.acquire(blocking=False):
-            return True
-        try:
-            if self._thread is not None:
-                return True
-            process_hooks.register_exit_hook()  # even if the thread cannot be started
-            self._thread = thread = threading.Thread(target=self._run_worker, name="gati-worker", daemon=True)
-            self._buffer.idle = False  # the worker looks into the buffer before it sleeps
-            try:
-                thread.start()
-            except BaseException as error:
-                self._thread, self._buffer.idle = None, True
-                if isinstance(error, RuntimeError):  # at the interpreter's exit, or out of threads
-                    return False
-                raise
-            return True
-        finally:
-            self._start_lock.release()
+    def _ensure_worker(self, urgent: bool = False) -> bool:
+        """Start the worker unless it runs; return False if the interpreter starts no more threads.
 
-    def _run_worker(self) -> None:
-        """Body of the worker's thread."""
+        Args:
+            urgent: do not rely on another thread that is just starting it.
+        """
+        if self._running.locked():
+            return True
+        now = time.monotonic()
+        if now < self._starting_until and not urgent:
+            return True
+        self._starting_until = now + START_SECONDS
         try:
-            with guard("engine"):
-                self._ensure_engine().worker.run()
-        finally:
-            # Without an engine, starting a thread for each record would only fail again.
-            self._thread, self._buffer.idle = None, self._engine is not None
+            process_hooks.register_exit_hook()  # even if the thread cannot be started
+            threading.Thread(target=self._run_worker, name="gati-worker", daemon=True).start()
+        except BaseException as error:
+            self._starting_until = 0.0
+            if isinstance(error, RuntimeError):  # at the interpreter's exit, or out of threads
+                return False
+            raise
+        return True
 
     def _deliver_at_exit(self, patience: float) -> None:
         """Deliver in the calling thread, because the interpreter is exiting and starts no more threads.
@@ -123,94 +177,171 @@ class Pipeline:
         the last. All calls together take at most `patience` seconds.
         """
         # A program that is only out of threads continues, and must not wait for a send.
-        if not threading.main_thread().is_alive() and self._start_lock.acquire(blocking=False):
-            try:
-                if self._exit_deadline is None:
-                    self._exit_deadline = time.monotonic() + patience
-                with guard("exit"):
-                    self._ensure_engine().deliver_in_this_thread(self._exit_deadline)
-            finally:
-                self._start_lock.release()
+        if not threading.main_thread().is_alive():
+            if self._exit_deadline is None:
+                self._exit_deadline = time.monotonic() + patience
+            self._deliver_here(self._exit_deadline)
+
+    def _deliver_here(self, until: float) -> None:
+        """Do the worker's work in the calling thread."""
+        if not self._running.acquire(blocking=False):
+            return
+        try:
+            with guard("exit"):
+                engine = self._ensure_engine()
+                engine.deliver_in_this_thread(until)
+                if self._final is not None:
+                    self._end(engine)
+        finally:
+            self._running.release()
 
     # Flush and shutdown
 
     def flush(self, timeout: float) -> FlushResult:
         """Deliver everything recorded so far; return after at most `timeout` seconds."""
-        if self._closed or threading.current_thread().name.startswith("gati-"):
+        if self._closed or is_own_thread.get():
             return self._flush_result(timed_out=False)
-        return self._deliver(self._ensure_engine(), timeout, final=False)
+        until = time.monotonic() + timeout
+        flush = FlushRequest()
+        try:
+            self._request(flush, until)
+            resolved = flush.wait(until - time.monotonic())
+        finally:
+            self._withdraw(flush)
+        log.writer.drain(min(LOG_SECONDS, until - time.monotonic()))
+        return self._flush_result(timed_out=not resolved)
 
     async def aflush(self, timeout: float) -> FlushResult:
         """Do the same as `flush`, without blocking the event loop."""
         import asyncio  # late: programs without an event loop need not load it
 
-        if self._closed or not self._ensure_worker():
+        if self._closed or is_own_thread.get():
             return self._flush_result(timed_out=False)
-        worker = self._worker
-        flush = worker.request_flush()
-        timed_out = False
+        loop = asyncio.get_running_loop()
+        resolved = asyncio.Event()
+        flush = FlushRequest()
+        flush.on_resolved = lambda: loop.call_soon_threadsafe(resolved.set)
         try:
-            await asyncio.wait_for(asyncio.wrap_future(flush.done), timeout)
+            if not self._start(flush):
+                return self._flush_result(timed_out=False)
+            await asyncio.wait_for(resolved.wait(), timeout)
         except TimeoutError:
-            timed_out = True
+            pass
         finally:
-            worker.cancel_flush(flush)
-        return self._flush_result(timed_out)
+            self._withdraw(flush)
+        return self._flush_result(timed_out=not flush.is_resolved)
 
     def shutdown(self, timeout: float) -> FlushResult:
         """Refuse further records, deliver within `timeout` seconds and leave the rest in the spool.
 
-        Does nothing if called again.
+        A second call waits for the first one, if that was interrupted, and does nothing else.
         """
-        if self._closed:
-            return self._flush_result(timed_out=False)
+        until = time.monotonic() + timeout
+        self.finish(timeout)
+        return self.wait_until_ended(until)
+
+    def finish(self, timeout: float) -> None:
+        """Begin a shutdown that delivers for at most `timeout` seconds, and return at once.
+
+        A later call can only shorten the time.
+        """
+        until = time.monotonic() + timeout
         self._closed = True
         self._buffer.close()
-        result = self._flush_result(timed_out=False)
-        if self._thread is not None or len(self._buffer):
-            result = self._deliver(self._ensure_engine(), timeout, final=True)
-        if self._engine is not None:
-            self._engine.close(self._thread)
-        for exporter in self._exporters:
-            with guard("exporter.close"):
-                exporter.close()
+        final = self._final
+        if final is None:
+            final = self._final = FlushRequest(final=True, until=until)
+        final.until = min(final.until, until)
+        if self._running.locked() or self._engine is not None or len(self._buffer):
+            if final not in self._flushes and not final.is_resolved:
+                self._flushes.add(final)
+            self._wake()
+        elif not self._ended.is_resolved:  # nothing was ever recorded
+            for exporter in self._exporters:
+                with guard("exporter.close"):
+                    exporter.close()
+            self._ended.resolve()
+
+    def wait_until_ended(self, until: float) -> FlushResult:
+        """Wait for the shutdown that `finish` began, until a monotonic time and a little longer."""
+        if not self._ended.is_resolved and threading.current_thread() is not self._thread:
+            if not self._ensure_worker(urgent=True):
+                self._deliver_here(until)
+            if self._ended.wait(until + CLOSE_SECONDS - time.monotonic()) and (thread := self._thread) is not None:
+                thread.join(CLOSE_SECONDS)  # it has nothing left to do
+        if not self._ended.is_resolved and (engine := self._engine) is not None:
+            engine.worker.stopped = True
+            self._count_lost_turns(engine)
+        final = self._final
+        result = self._flush_result(timed_out=final is not None and not final.is_resolved and self._engine is not None)
         if result.pending:
             log.emit("lost_at_exit", "%d messages were not delivered and are not on disk", result.pending)
+        log.writer.drain(LOG_SECONDS)
         return result
 
-    def _deliver(self, engine: Engine, timeout: float, final: bool) -> FlushResult:
-        until = time.monotonic() + timeout
-        alive = self._ensure_worker()
-        flush = engine.worker.request_flush(final=final)
-        if not alive:
-            engine.deliver_in_this_thread(until)
-        timed_out = False
-        try:
-            flush.done.result(max(0.0, until - time.monotonic()))
-        except TimeoutError:
-            timed_out = True
-        finally:
-            engine.worker.cancel_flush(flush)
-        return self._flush_result(timed_out)
+    def retire(self, is_done: Callable[[], bool]) -> None:
+        """Shut down in the background as soon as all turns have ended and `is_done` returns True."""
+        self._retired = is_done
+        if self._running.locked():
+            self._wake()
+        elif not len(self._buffer) and is_done():
+            self.finish(0.0)
+        else:
+            self._ensure_worker(urgent=True)
+
+    def _count_lost_turns(self, engine: Engine) -> None:
+        """Count what a shutdown that timed out leaves behind."""
+        unread = self._buffer.discard()
+        lost = engine.counters.abandon_turns(unread, "shutdown")
+        if lost:
+            engine.drops.add("dropped", "shutdown", lost)
+            log.emit("lost_at_shutdown", "%d turns were lost, because the shutdown timed out", lost)
+
+    def _request(self, flush: FlushRequest, until: float) -> None:
+        if not self._start(flush):
+            self._deliver_here(until)
+
+    def _start(self, flush: FlushRequest) -> bool:
+        """Hand a flush to the worker; return False if the interpreter starts no more threads."""
+        self._flushes.add(flush)
+        if not self._ensure_worker(urgent=True):
+            return False
+        self._wake()
+        return True
+
+    def _wake(self) -> None:
+        if (engine := self._engine) is not None:
+            engine.worker.wake()
+
+    def _withdraw(self, flush: FlushRequest) -> None:
+        self._flushes.remove(flush)
+        if (engine := self._engine) is not None:
+            engine.worker.clear_urgency()
 
     def _flush_result(self, timed_out: bool) -> FlushResult:
-        from gati.pipeline.stats import FlushResult  # late, to keep `init` cheap; as in `stats`
-
-        engine = self._engine
+        refused, engine = self._buffer.refused, self._engine
         if engine is None:
-            return FlushResult(timed_out=timed_out)
+            return FlushResult(timed_out=timed_out, records_refused=refused)
         return engine.counters.flush_result(
-            turns_open=engine.worker.assembler.open_turns, timed_out=timed_out, paused=tuple(engine.paused)
+            records_refused=refused, faults=internal_errors.losses(), timed_out=timed_out, paused=tuple(engine.paused)
         )
+
+    # Process hooks
 
     def at_exit(self) -> None:
         """Shut down within the configured timeout. Called when the process exits."""
-        self.shutdown(self._options.shutdown_timeout)
+        if self._pid != os.getpid():
+            return
+        self.shutdown(_rest_of_exit(self._options.shutdown_timeout))
+        log.writer.let_go()
 
     def after_fork_in_child(self) -> None:
         """Start again, empty: queued records and requests belong to the parent. May be called repeatedly."""
         if self._pid == os.getpid():
             return
+        global _exit_began
+        _exit_began = None
+        gc_pause.after_fork_in_child()
         internal_errors.reset()
         if self._engine is not None:
             # Keep a reference to the parent's objects: their finalizers must not run in the child.
@@ -227,8 +358,6 @@ class Pipeline:
 
     def stats(self) -> Stats:
         """Return the counters of this process."""
-        from gati.pipeline.stats import Stats
-
         buffer, engine = self._buffer, self._engine
         refused, waiting = buffer.refused, len(buffer)
         records = buffer.taken + waiting + refused
@@ -241,7 +370,6 @@ class Pipeline:
             records=records,
             records_waiting=waiting,
             records_refused=refused,
-            turns_open=engine.worker.assembler.open_turns,
             sampled_out=engine.worker.assembler.sampled_out,
             outside_conversation=engine.worker.assembler.outside_conversation,
             spool_bytes=sum(outbox.disk_bytes for outbox in outboxes),
@@ -249,3 +377,15 @@ class Pipeline:
             paused=engine.paused,
             faults=internal_errors.counts(),
         )
+
+
+_exit_began: float | None = None
+
+
+def _rest_of_exit(timeout: float) -> float:
+    """Return what is left of `timeout` since the process began to exit: several pipelines share it."""
+    global _exit_began
+    now = time.monotonic()
+    if _exit_began is None:
+        _exit_began = now
+    return max(0.0, _exit_began + timeout - now)

@@ -10,7 +10,7 @@ import time
 import weakref
 from typing import Any, Protocol
 
-from gati.pipeline._compat import unfinished_imports
+from gati.pipeline._compat import forget_imports_of_other_threads, unfinished_imports
 from gati.pipeline.internal_errors import guard
 
 
@@ -27,8 +27,8 @@ class ProcessAware(Protocol):
 
 
 FORK_WAIT_SECONDS = 0.05
-"""Longest time that a fork waits for `fork_lock`. A child that is forked without it may lack an import that another
-thread has begun; see `import_interrupted`."""
+"""Longest time that a fork waits for `fork_lock`. A child that is forked without it imports again what another thread
+was importing."""
 
 fork_lock = threading.RLock()
 """Held by our threads while they import modules or change state that a child inherits. A child that is
@@ -49,9 +49,9 @@ _import_interrupted = False
 
 
 def import_interrupted() -> bool:
-    """Return True if this process was forked while another thread was importing a module.
+    """Return True if this process was forked while another thread was importing a module, and cannot import it again.
 
-    The import can never complete here, and whoever needs the module waits forever. So such a process sends nothing.
+    Whoever needs the module would wait forever. So such a process sends nothing.
     """
     return _import_interrupted
 
@@ -118,7 +118,8 @@ def _after_fork_in_child() -> None:
     fork_lock = threading.RLock()
     _fork.lock = None
     with guard("fork"):
-        _import_interrupted = _import_interrupted or (not _fork.exclusive and bool(unfinished_imports()))
+        if not _fork.exclusive:
+            _import_interrupted = not forget_imports_of_other_threads() and bool(unfinished_imports())
     for pipeline in list(_registered):
         with guard("fork"):
             pipeline.after_fork_in_child()

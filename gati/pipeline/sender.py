@@ -8,9 +8,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from gati._context import mark_own_thread
 from gati.exporters.base import Outcome, Verdict
 from gati.pipeline import process_hooks
 from gati.pipeline.codec import unpack
+from gati.pipeline.gc_pause import gc_paused
 from gati.pipeline.internal_errors import guard, report
 
 if TYPE_CHECKING:
@@ -139,6 +141,7 @@ class Sender:
 
     def _run(self) -> None:
         me = threading.current_thread()
+        mark_own_thread()
         try:
             if self.eager and not self._prepared:
                 self._prepare()
@@ -191,7 +194,7 @@ class Sender:
 
     def _prepare(self) -> None:
         """Load everything that a send needs while no fork can happen."""
-        with guard("exporter.prepare"), process_hooks.fork_lock:
+        with guard("exporter.prepare"), process_hooks.fork_lock, gc_paused():
             importlib.import_module("encodings.idna")  # otherwise the first connection loads it
             if not self._prepared and (prepare := getattr(self.outbox.exporter, "prepare", None)):
                 prepare()

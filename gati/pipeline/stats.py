@@ -1,9 +1,10 @@
 """Delivery counters, and the public snapshots that are made of them.
 
-Every message is in exactly one place at any time, and moves from one place to the next in one step
-under one lock. So every snapshot satisfies::
+Every message is in exactly one place at any time, and moves from one place to the next in one step. So does
+every turn until it becomes messages. So every snapshot satisfies::
 
     recorded == delivered + spooled + pending + rejected + sum(dropped.values())
+    turns_begun == turns_open + turns_waiting + turns_encoded + sum(turns_dropped.values())
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Drop:
     destination refuses the API key; nothing is lost, and delivery continues once the key works."""
 
     messages: int
-    """Number of messages; of turns if they were lost before they became messages (`buffer_full`, `encode`, `mask`).
-    0 if it is unknown, and for `paused`."""
+    """Number of messages; of turns if they were lost before they became messages (the reasons of
+    `Stats.turns_dropped`). 0 if it is unknown, and for `paused`."""
 
     destination: str
     """Name of the exporter; empty for turns that were lost before they were encoded for one."""
@@ -71,7 +72,7 @@ class Stats:
     """Messages that the destination refused permanently; kept in the spool's `rejected/` with the reason."""
 
     dropped: Mapping[str, int] = field(default_factory=dict)
-    """Lost messages by reason: `spool_full`, `memory_full`, `spool_lost`, `damaged`, `split`."""
+    """Lost messages by reason: `spool_full`, `memory_full`, `spool_lost`, `damaged`, `split`, `internal_error`."""
 
     records: int = 0
     """Records created by callbacks, including refused ones."""
@@ -80,23 +81,35 @@ class Stats:
     """Part of `records`: not assembled yet."""
 
     records_refused: int = 0
-    """Part of `records`: refused because the buffer was full or the pipeline was shut down."""
+    """Part of `records`: refused because the buffer was full or the pipeline was shut down, or left in the buffer
+    when a shutdown timed out."""
 
     turns: int = 0
     """Turns, manual events and actions that were assembled."""
 
+    turns_begun: int = 0
+    """Turns, manual events and actions that were assembled, are being assembled, or were lost before that."""
+
     turns_open: int = 0
-    """Turns that have started and not ended."""
+    """Part of `turns_begun`: turns that have started and not ended."""
+
+    turns_waiting: int = 0
+    """Part of `turns_begun`: assembled, and being masked or encoded."""
+
+    turns_encoded: int = 0
+    """Part of `turns_begun`: encoded as messages for every destination."""
 
     sampled_out: int = 0
     """Turns, manual events and ratings that were not delivered, because `sample_rate` leaves out their conversation."""
 
     outside_conversation: int = 0
-    """Root runs that were not delivered, because they belong to no conversation: spans, steps, tools, retrievers, store
-    operations and plain runnables outside of `observe.conversation` and of a thread, without a model below."""
+    """Root runs that were not delivered, because they belong to no conversation: spans, steps, retrievers, store operations
+    and plain runnables outside of `observe.conversation` and of a thread, without a model or a tool below."""
 
     turns_dropped: Mapping[str, int] = field(default_factory=dict)
-    """Turns lost before they became messages, by reason: `buffer_full`, `encode`, `mask`."""
+    """Part of `turns_begun`: lost before they became messages, by reason. `buffer_full`: records of the turn were
+    refused. `assembler`, `internal_error`: an error in gati. `mask`: the turn could not be masked. `encode`: at
+    least one destination could not encode it. `shutdown`: a shutdown timed out before the turn was processed."""
 
     requests: int = 0
     """Attempts to send a request."""
@@ -127,18 +140,18 @@ class Stats:
 
     @property
     def balanced(self) -> bool:
-        """True if every message is accounted for; False is a bug in gati."""
-        return self.recorded == (
-            self.delivered + self.spooled + self.pending + self.rejected + sum(self.dropped.values())
-        )
+        """True if every message and every turn is accounted for; False is a bug in gati."""
+        messages = self.delivered + self.spooled + self.pending + self.rejected + sum(self.dropped.values())
+        turns = self.turns_open + self.turns_waiting + self.turns_encoded + sum(self.turns_dropped.values())
+        return (self.recorded, self.turns_begun) == (messages, turns)
 
 
 @dataclass(frozen=True, slots=True)
 class FlushResult:
-    """Result of `flush`. Truthy if nothing is left to deliver and nothing was lost.
+    """Result of `flush`. Truthy if nothing is left to deliver and nothing was lost since the previous flush.
 
-    `delivered`, `rejected` and `dropped` count since the previous flush; the other fields describe
-    the state when the flush returned.
+    `delivered`, `rejected`, `dropped`, `turns_dropped`, `records_refused` and `faults` count since the previous flush;
+    the other fields describe the state when the flush returned.
     """
 
     delivered: int = 0
@@ -156,6 +169,15 @@ class FlushResult:
     dropped: int = 0
     """Messages lost because of a limit; see `Stats.dropped` for the reasons."""
 
+    turns_dropped: int = 0
+    """Turns lost before they became messages; see `Stats.turns_dropped` for the reasons."""
+
+    records_refused: int = 0
+    """Records refused because the buffer was full or the pipeline was shut down."""
+
+    faults: int = 0
+    """Internal errors of gati that may have lost a part of a turn; see `Stats.faults` for the places."""
+
     turns_open: int = 0
     """Turns that have not ended and were not part of the flush."""
 
@@ -166,82 +188,166 @@ class FlushResult:
     """Destinations that refuse the API key."""
 
     def __bool__(self) -> bool:
-        return not (self.spooled or self.pending or self.rejected or self.dropped or self.timed_out)
+        left = self.spooled or self.pending or self.timed_out
+        lost = self.rejected or self.dropped or self.turns_dropped or self.records_refused or self.faults
+        return not (left or lost)
+
+
+PlainCount: TypeAlias = Literal["requests", "retries", "mask_failures"]
 
 
 class DeliveryCounters:
-    """Count the messages in each place. Thread-safe."""
+    """Count the messages and the assembled turns in each place. Thread-safe.
 
-    def __init__(self) -> None:
-        # Reentrant: a signal handler may call `stats` while its own thread holds the lock.
+    Writers replace one immutable mapping under a lock. Readers take no lock: a thread of the program that is
+    interrupted while it reads must not stop a writer.
+    """
+
+    def __init__(self, faults: int = 0) -> None:
+        """`faults` is the number of internal errors before the first flush counts them."""
         self._lock = threading.RLock()
-        self._at: Counter[Place] = Counter()
-        self._dropped: Counter[str] = Counter()
-        self._turns_dropped: Counter[str] = Counter()
-        self._counts: Counter[str] = Counter()
-        self._flushed: Counter[Place] = Counter()
+        self._counts: Mapping[tuple[str, str], int] = {}
+        self._flushed: Mapping[tuple[str, str], int] = {("", "faults"): faults}
+        self._are_turns_abandoned = False
 
     def add(self, items: int, place: Place, reason: str = "", *, recovered: bool = False) -> None:
         """Count new messages at `place`; `reason` is required for "dropped"."""
-        with self._lock:
-            self._counts["recorded"] += items
-            self._counts["recovered"] += items if recovered else 0
-            self._increment(items, place, reason)
+        self._change(
+            (("", "recorded"), items),
+            (("", "recovered"), items if recovered else 0),
+            *_at(place, reason, items),
+        )
 
     def move(self, items: int, source: Place, target: Place, reason: str = "") -> None:
         """Move messages from one place to another."""
-        with self._lock:
-            self._at[source] -= items
-            self._increment(items, target, reason)
+        self._change((("at", source), -items), *_at(target, reason, items))
 
-    def _increment(self, items: int, place: Place, reason: str) -> None:
-        self._at[place] += items
-        if place == "dropped":
-            self._dropped[reason] += items
-
-    def count(self, name: Literal["turns", "requests", "retries", "mask_failures"], by: int = 1) -> None:
+    def count(self, name: PlainCount, by: int = 1) -> None:
         """Increment a plain counter of `Stats`."""
-        with self._lock:
-            self._counts[name] += by
+        self._change((("", name), by))
 
-    def count_dropped_turns(self, turns: int, reason: str) -> None:
-        """Count turns that were lost before they became messages."""
-        if turns > 0:
-            with self._lock:
-                self._turns_dropped[reason] += turns
+    def count_turns(self, *, begun: int, opened: int = 0, assembled: int = 0, **lost: int) -> None:
+        """Count changes in the assembler.
+
+        Args:
+            begun: turns that began.
+            opened: turns that began, less those that ended.
+            assembled: turns that were assembled and wait for being masked and encoded.
+            lost: turns that were lost before they were assembled, by reason.
+        """
+        self._change_turns(
+            (("turns", "begun"), begun),
+            (("turns", "open"), opened),
+            (("turns", "assembled"), assembled),
+            (("turns", "waiting"), assembled),
+            *((("turns_dropped", reason), turns) for reason, turns in lost.items()),
+        )
+
+    def move_turns(self, turns: int, target: Literal["encoded", "dropped"], reason: str = "") -> None:
+        """Move waiting turns on; `reason` is required for "dropped"."""
+        place = ("turns", "encoded") if target == "encoded" else ("turns_dropped", reason)
+        self._change_turns((("turns", "waiting"), -turns), (place, turns))
+
+    def abandon_turns(self, unread: int, reason: str) -> int:
+        """Count all turns that have not become messages as dropped, and ignore all later changes of turns.
+
+        Args:
+            unread: turns in the buffer, which the assembler has not seen.
+            reason: the reason for `Stats.turns_dropped`.
+
+        Returns:
+            The number of turns that were lost.
+        """
+        with self._lock:
+            opened, waiting = (self._counts.get(("turns", place), 0) for place in ("open", "waiting"))
+            lost = opened + waiting + unread
+            self._change(
+                (("turns", "begun"), unread),
+                (("turns", "open"), -opened),
+                (("turns", "waiting"), -waiting),
+                (("turns_dropped", reason), lost),
+            )
+            self._are_turns_abandoned = True
+        return lost
+
+    def _change_turns(self, *changes: tuple[tuple[str, str], int]) -> None:
+        with self._lock:
+            if not self._are_turns_abandoned:
+                self._change(*changes)
+
+    def _change(self, *changes: tuple[tuple[str, str], int]) -> None:
+        with self._lock:
+            counts = dict(self._counts)
+            for key, by in changes:
+                counts[key] = counts.get(key, 0) + by
+            self._counts = counts
 
     def stats(self, **others: object) -> Stats:
         """Return a consistent snapshot; `others` are the fields that are not counted here."""
-        with self._lock:
-            at, counts = self._at, self._counts
-            return Stats(
-                recorded=counts["recorded"],
-                recovered=counts["recovered"],
-                delivered=at["delivered"],
-                spooled=at["spooled"],
-                pending=at["pending"],
-                rejected=at["rejected"],
-                dropped={k: v for k, v in self._dropped.items() if v},
-                turns=counts["turns"],
-                turns_dropped=dict(self._turns_dropped),
-                requests=counts["requests"],
-                retries=counts["retries"],
-                mask_failures=counts["mask_failures"],
-                **others,  # type: ignore[arg-type]  # each of these fields has a type of its own
-            )
+        counts = Counter(self._counts)
+        return Stats(
+            recorded=counts["", "recorded"],
+            recovered=counts["", "recovered"],
+            delivered=counts["at", "delivered"],
+            spooled=counts["at", "spooled"],
+            pending=counts["at", "pending"],
+            rejected=counts["at", "rejected"],
+            dropped=_by_reason(counts, "dropped"),
+            turns=counts["turns", "assembled"],
+            turns_begun=counts["turns", "begun"],
+            turns_open=counts["turns", "open"],
+            turns_waiting=counts["turns", "waiting"],
+            turns_encoded=counts["turns", "encoded"],
+            turns_dropped=_by_reason(counts, "turns_dropped"),
+            requests=counts["", "requests"],
+            retries=counts["", "retries"],
+            mask_failures=counts["", "mask_failures"],
+            **others,  # type: ignore[arg-type]  # each of these fields has a type of its own
+        )
 
-    def flush_result(self, *, turns_open: int, timed_out: bool, paused: tuple[str, ...]) -> FlushResult:
-        """Return the result of a flush that ends now; the next one counts from here."""
-        with self._lock:
-            at, before = Counter(self._at), self._flushed
-            self._flushed = at
+    def flush_result(
+        self,
+        *,
+        records_refused: int = 0,
+        faults: int = 0,
+        turns_open: int | None = None,
+        timed_out: bool,
+        paused: tuple[str, ...],
+    ) -> FlushResult:
+        """Return the result of a flush that ends now; the next one counts from here.
+
+        Args:
+            records_refused: refused records since the start, as in `Stats`.
+            faults: internal errors since the start that may have lost something.
+            turns_open: turns that have not ended; default: as counted.
+            timed_out: whether the flush took too long.
+            paused: destinations that refuse the key.
+        """
+        now = Counter({**self._counts, ("", "refused"): records_refused, ("", "faults"): faults})
+        before, self._flushed = Counter(self._flushed), now
+        turns_dropped = sum(_by_reason(now, "turns_dropped").values()) - sum(
+            _by_reason(before, "turns_dropped").values()
+        )
         return FlushResult(
-            delivered=at["delivered"] - before["delivered"],
-            spooled=at["spooled"],
-            pending=at["pending"],
-            rejected=at["rejected"] - before["rejected"],
-            dropped=at["dropped"] - before["dropped"],
-            turns_open=turns_open,
+            delivered=now["at", "delivered"] - before["at", "delivered"],
+            spooled=now["at", "spooled"],
+            pending=now["at", "pending"],
+            rejected=now["at", "rejected"] - before["at", "rejected"],
+            dropped=now["at", "dropped"] - before["at", "dropped"],
+            turns_dropped=turns_dropped,
+            records_refused=records_refused - before["", "refused"],
+            faults=max(0, faults - before["", "faults"]),
+            turns_open=now["turns", "open"] if turns_open is None else turns_open,
             timed_out=timed_out,
             paused=paused,
         )
+
+
+def _at(place: Place, reason: str, items: int) -> list[tuple[tuple[str, str], int]]:
+    """Return the changes of the counts when messages arrive at a place."""
+    changes: list[tuple[tuple[str, str], int]] = [(("at", place), items)]
+    return [*changes, (("dropped", reason), items)] if place == "dropped" else changes
+
+
+def _by_reason(counts: Mapping[tuple[str, str], int], name: str) -> dict[str, int]:
+    return {reason: number for (kind, reason), number in counts.items() if kind == name and number}

@@ -6,13 +6,17 @@ import itertools
 import math
 import threading
 import time
-from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from gati.pipeline import mask, process_hooks
+from gati.pipeline import process_hooks
 from gati.pipeline.drop_callback import DropNotifier
-from gati.pipeline.internal_errors import guard
+from gati.pipeline.flushes import Flushes
+from gati.pipeline.gc_pause import gc_paused
+from gati.pipeline.internal_errors import contain
+from gati.pipeline.limited_exporter import LimitedExporter
+from gati.pipeline.limited_mask import LimitedMask
 from gati.pipeline.sender import SLEEP_RATIO
 from gati.trace.records import Gap
 
@@ -63,7 +67,12 @@ class TurnAssembler(Protocol):
 
     @property
     def open_turns(self) -> int:
-        """Number of turns that have started and were not returned yet. Also read from other threads."""
+        """Number of turns that have started and were not returned yet."""
+        ...
+
+    @property
+    def turns_begun(self) -> int:
+        """Number of turns, parts of turns, events and actions that were begun, less those that turned out to be none."""
         ...
 
     @property
@@ -110,16 +119,6 @@ class _YieldingList(list[T]):
             self._yield_interpreter()
 
 
-class FlushRequest:
-    """A flush that a caller waits for."""
-
-    def __init__(self, final: bool) -> None:
-        self.final = final
-        self.done: Future[bool] = Future()
-        self.epochs: list[int] | None = None
-        """Epoch of each sender's outbox, once it holds all records from before the flush."""
-
-
 class Worker:
     """Owns the assembler. `run` is the body of the thread, `run_once` one round of it."""
 
@@ -132,11 +131,15 @@ class Worker:
         *,
         interval: float,
         eager: bool = False,
+        flushes: Flushes | None = None,
         mask: Mask | None = None,
         drops: DropNotifier | None = None,
+        should_finish: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`should_finish` is asked in each round; once it returns True, `run` returns."""
         self.assembler = assembler
         self.stopped = False
+        self._should_finish = should_finish
         self._buffer = buffer
         self._senders = senders
         self._counters = counters
@@ -145,12 +148,18 @@ class Worker:
         self._max_gather_seconds = min(interval, EAGER_SECONDS if eager else SPOOL_SECONDS)
         self._next_send = 0.0
         self._unsent = False
-        self._mask = mask
+        self._mask = LimitedMask(mask) if mask is not None else None
         # A plain lock as an event: releasing it is a single C call, which is safe in a signal handler.
         self._wakeup = threading.Lock()
         self._wakeup.acquire()
-        self._flushes: list[FlushRequest] = []
-        self._flushes_lock = threading.RLock()
+        self._flushes = Flushes() if flushes is None else flushes
+        self._is_loaded = False
+        self._assembled: list[Item] = []
+        """Items that wait for being masked and encoded."""
+        self._begun = self._open = self._refused = 0
+        """Turns that were begun, are open and were refused, as counted last."""
+        self._torn = 0
+        """Turns that were torn since then."""
         self._encoded: list[list[Request]] = [[] for _ in senders]
         self._slice_began = 0.0
 
@@ -158,40 +167,32 @@ class Worker:
 
     def wake(self) -> None:
         """Wake the worker; never blocks."""
-        self._buffer.idle = False  # one wake-up is enough
         try:
+            self._buffer.idle = False  # one wake-up is enough
             self._wakeup.release()
         except RuntimeError:  # already awake
             pass
-
-    def request_flush(self, *, final: bool = False) -> FlushRequest:
-        """Request a flush; `FlushRequest.done` is resolved when everything that can be delivered was delivered."""
-        flush = FlushRequest(final)
-        with self._flushes_lock:
-            self._flushes.append(flush)
-        self.wake()
-        return flush
-
-    def cancel_flush(self, flush: FlushRequest) -> bool:
-        """Remove a flush that was resolved or timed out; return False if it was removed already."""
-        with self._flushes_lock:
-            if flush not in self._flushes:
-                return False
-            self._flushes.remove(flush)
-            if not self._flushes:
-                for sender in self._senders:
-                    sender.clear_urgency()
-            return True
+        except BaseException:  # interrupted (Ctrl-C): the next record has to wake the worker
+            self._buffer.idle = True
+            raise
 
     def resolve_flushes(self) -> None:
         """Resolve the flushes whose requests have all been delivered, rejected or dropped."""
-        with self._flushes_lock:
-            flushes = [(flush, flush.epochs) for flush in self._flushes if flush.epochs is not None]
-        for flush, epochs in flushes:
+        for flush in self._flushes.begun():
+            epochs = flush.epochs or ()
             settled = all(sender.outbox.is_settled(epoch) for sender, epoch in zip(self._senders, epochs, strict=True))
             # Several threads may get here at once; only the one that removes the flush resolves it.
-            if settled and self.cancel_flush(flush) and flush.done.set_running_or_notify_cancel():
-                flush.done.set_result(True)
+            if settled and self._flushes.remove(flush):
+                flush.resolve()
+                if flush.final:
+                    self.wake()
+        self.clear_urgency()
+
+    def clear_urgency(self) -> None:
+        """Let the senders sleep again if no flush waits any more."""
+        if not self._flushes:
+            for sender in self._senders:
+                sender.clear_urgency()
 
     # The thread
 
@@ -199,26 +200,32 @@ class Worker:
         """Until stopped: wait for records or a wake-up, gather until the program pauses, process."""
         for sender in self._senders:
             sender.warm_up()
-        while not self.stopped:
-            with guard("worker"):
+        while not self.stopped and not self._should_finish():
+            with contain("worker"):
                 self._wait()
                 self.run_once()
 
     def _wait(self) -> None:
-        if self._has_new_flushes():
+        if self._flushes.new():
             return
+        self._buffer.idle = True
+        if not len(self._buffer):  # else a record came before `put` could see the flag
+            self._wakeup.acquire(timeout=self._patience())
+        self._buffer.idle = False
+        self._wakeup.acquire(blocking=False)  # the round that follows handles this wake-up
+        if not self._flushes.new() and not self.stopped:
+            self._gather()
+
+    def _patience(self) -> float:
+        """Return the seconds to wait for a wake-up."""
         # Open turns may time out, so look at them regularly; without any, only housekeeping needs a wake-up.
         patience = max(self._interval, 1.0) if self.assembler.open_turns else HOUSEKEEPING_SECONDS
         if self._unsent:
             patience = min(patience, self._next_send - time.monotonic())
-        patience = max(0.001, min(patience, self._next_maintenance() - time.monotonic()))
-        self._buffer.idle = True
-        if not len(self._buffer):  # else a record came before `put` could see the flag
-            self._wakeup.acquire(timeout=patience)
-        self._buffer.idle = False
-        self._wakeup.acquire(blocking=False)  # the round that follows handles this wake-up
-        if not self._has_new_flushes() and not self.stopped:
-            self._gather()
+        for flush in self._flushes.begun():
+            if flush.final:  # it ends in time even if nothing is delivered
+                patience = min(patience, flush.until - time.monotonic())
+        return max(0.001, min(patience, self._next_maintenance() - time.monotonic()))
 
     def _gather(self) -> None:
         """Wait until the program pauses. Until then it has the interpreter to itself, and larger rounds cost less."""
@@ -228,24 +235,20 @@ class Worker:
             if left <= 0 or self._wakeup.acquire(timeout=min(LULL_SECONDS, left)):
                 return
 
-    def _has_new_flushes(self) -> bool:
-        with self._flushes_lock:
-            return any(flush.epochs is None for flush in self._flushes)
-
     def run_once(self) -> None:
         """Do one round: housekeeping, all records in the buffer, then the requested flushes."""
         self._slice_began = time.perf_counter()
         now = time.monotonic()
-        with self._flushes_lock:
-            flushes = [flush for flush in self._flushes if flush.epochs is None]
+        flushes = self._flushes.new()
         if now >= self._next_maintenance():
             self._maintain_spools()
         self._process_buffer()
-        self._finish(self._call_assembler("assembler.tick", lambda: self.assembler.tick(time.perf_counter_ns())))
+        self._assemble("assembler.tick", lambda: self.assembler.tick(time.perf_counter_ns()))
         if flushes:
-            self._finish(self._call_assembler("assembler.settle", self.assembler.settle))
+            self._assemble("assembler.settle", self.assembler.settle)
         if any(flush.final for flush in flushes):
-            self._finish(self._call_assembler("assembler.drain", self.assembler.drain))
+            self._assemble("assembler.drain", self.assembler.drain)
+        self._finish()
         self._store(at_least=1)
         if flushes:
             self._maintain_spools(urgent=True)
@@ -265,7 +268,7 @@ class Worker:
 
     def _maintain_spools(self, *, urgent: bool = False) -> None:
         for sender in self._senders:
-            with guard("spool.adopt"):
+            with contain("spool.adopt"):
                 self._unsent |= sender.outbox.maintain(urgent=urgent) > 0
 
     def _send(self, senders: Iterable[Sender], urgent: bool) -> None:
@@ -279,20 +282,15 @@ class Worker:
 
     def _process_buffer(self) -> None:
         """Assemble the records that are in the buffer now; later ones are for the next round."""
-        done: list[Item] = []
         left = len(self._buffer)
-        while left > 0:
+        while left > 0 or (self._buffer.ends_with_gap and not len(self._buffer)):
             left -= RECORDS_AT_ONCE
-            records = self._take_records(min(RECORDS_AT_ONCE, RECORDS_AT_ONCE + left))
+            records = self._take_records(max(1, min(RECORDS_AT_ONCE, RECORDS_AT_ONCE + left)))
             while (record := next(records, None)) is not None:
                 # The assembler reads on from `record`. An exception loses one record; the rest is passed again.
-                done += self._call_assembler(
-                    "assembler.feed", partial(self.assembler.feed, itertools.chain((record,), records))
-                )
-            if len(done) >= ITEMS_AT_ONCE:
-                self._finish(done)
-                done = []
-        self._finish(done)
+                self._assemble("assembler.feed", partial(self.assembler.feed, itertools.chain((record,), records)))
+            if len(self._assembled) >= ITEMS_AT_ONCE:
+                self._finish()
 
     def _take_records(self, most: int) -> Iterator[Record]:
         """Yield up to `most` records from the buffer."""
@@ -302,28 +300,62 @@ class Worker:
             if record is None:
                 return
             if type(record) is Gap:
-                open_turns = self.assembler.open_turns
-                self._counters.count_dropped_turns(open_turns, "buffer_full")
-                self._drops.add("dropped", "buffer_full", open_turns)
+                self._count_torn_turns()
             yield record
 
-    @staticmethod
-    def _call_assembler(place: str, function: Callable[[], list[Item]]) -> list[Item]:
-        with guard(place), process_hooks.fork_lock:
-            return function()
-        return []
+    def _count_torn_turns(self) -> None:
+        """Count the turns of which the buffer refused a record. The assembler drops them at the gap."""
+        refused = self._buffer.refused_turns - self._refused
+        torn = self.assembler.open_turns
+        self._refused += refused
+        self._torn += torn
+        self._counters.count_turns(begun=refused, buffer_full=refused)
+        self._drops.add("dropped", "buffer_full", torn + refused)
 
-    def _finish(self, items: list[Item]) -> None:
+    def _assemble(self, place: str, function: Callable[[], list[Item]]) -> None:
+        with contain(place), process_hooks.fork_lock, self._loading():
+            items = function()
+            self._assembled += items
+            self._count_turns(len(items))
+
+    def _loading(self) -> AbstractContextManager[None]:
+        """Return a context for code that imports modules until the first turn has passed."""
+        return nullcontext() if self._is_loaded else gc_paused()
+
+    def _count_turns(self, assembled: int) -> None:
+        """Count what the assembler has begun and returned. What is neither open nor returned is lost."""
+        begun, opened = self.assembler.turns_begun, self.assembler.open_turns
+        new, self._begun = begun - self._begun, begun
+        more, self._open = opened - self._open, opened
+        torn, self._torn = self._torn, 0
+        lost = new - more - assembled - torn
+        self._counters.count_turns(begun=new, opened=more, assembled=assembled, buffer_full=torn, assembler=lost)
+        if lost > 0:
+            self._drops.add("dropped", "assembler", lost)
+
+    def _finish(self) -> None:
         """Mask finished items once, encode them for each destination and hand the requests to the outboxes."""
-        if not items:
+        if not self._assembled:
             return
-        self._counters.count("turns", len(items))
-        if self._mask is not None:
-            items = self._masked(items, self._mask)
-        for sender, encoded in zip(self._senders, self._encoded, strict=True):
-            encoded += self._encode(sender, items)
-            self._yield_interpreter()
+        items, self._assembled = self._assembled, []
+        try:
+            if self._mask is not None:
+                items = self._masked(items, self._mask)
+            lost: set[int] = set()
+            for sender, encoded in zip(self._senders, self._encoded, strict=True):
+                encoded += self._encode(sender, items, lost)
+                self._yield_interpreter()
+        except BaseException:
+            self._drop_turns(len(items), "internal_error")
+            raise
+        self._counters.move_turns(len(lost), "dropped", "encode")
+        self._counters.move_turns(len(items) - len(lost), "encoded")
+        self._is_loaded = True
         self._store(at_least=REQUESTS_AT_ONCE)
+
+    def _drop_turns(self, turns: int, reason: str, destination: str = "", item: Item | None = None) -> None:
+        self._counters.move_turns(turns, "dropped", reason)
+        self._drops.add("dropped", reason, turns, destination, item)
 
     def _store(self, at_least: int) -> None:
         """Hand requests to the outboxes, which write them to disk."""
@@ -331,35 +363,44 @@ class Worker:
             if len(self._encoded[n]) >= at_least:
                 requests, self._encoded[n] = self._encoded[n], []
                 self._unsent = True
-                with guard("outbox.accept"):
-                    sender.outbox.accept(_YieldingList(requests, self._yield_interpreter))
+                self._accept(sender, requests)
                 self._yield_interpreter()
 
-    def _encode(self, sender: Sender, items: list[Item]) -> list[Request]:
-        encode = sender.outbox.exporter.encode
-        with guard("exporter.encode"), process_hooks.fork_lock:
-            return encode(_YieldingList(items, self._yield_interpreter))
+    def _accept(self, sender: Sender, requests: list[Request]) -> None:
+        accepted = False
+        with contain("outbox.accept"):
+            sender.outbox.accept(_YieldingList(requests, self._yield_interpreter))
+            accepted = True
+        if not accepted:
+            # Some of them may be queued: better counted twice than not at all.
+            messages = sum(request.items for request in requests)
+            self._counters.add(messages, "dropped", "internal_error")
+            self._drops.add("dropped", "internal_error", messages, sender.outbox.exporter.name)
+
+    def _encode(self, sender: Sender, items: list[Item], lost: set[int]) -> list[Request]:
+        """Return the requests of the items; add the ids of those that cannot be encoded to `lost`."""
+        exporter = sender.outbox.exporter
+        # The lock is for gati's own exporters, which import modules when they encode for the first time.
+        lock = nullcontext() if isinstance(exporter, LimitedExporter) else process_hooks.fork_lock
+        with contain("exporter.encode"), lock, self._loading():
+            return exporter.encode(_YieldingList(items, self._yield_interpreter)) if items else []
         if len(items) == 1:
-            self._counters.count_dropped_turns(1, "encode")
-            self._drops.add("dropped", "encode", 1, sender.outbox.exporter.name, items[0])
+            lost.add(id(items[0]))
+            self._drops.add("dropped", "encode", 1, exporter.name, items[0])
             return []
         # Encode one by one, so that one bad item does not lose the others.
-        return [request for item in items for request in self._encode(sender, [item])]
+        return [request for item in items for request in self._encode(sender, [item], lost)]
 
-    def _masked(self, items: list[Item], function: Mask) -> list[Item]:
+    def _masked(self, items: list[Item], mask: LimitedMask) -> list[Item]:
         """Return masked copies. An item that cannot be masked is dropped: it must not leave the process."""
-        masked: list[Item] = []
-        for item in items:
-            masking = mask.Masking(function)
-            with guard("mask"):
-                masked.append(masking.item(item))
-            if masking.failures:
-                self._counters.count("mask_failures", masking.failures)
-            self._yield_interpreter()
-        if len(masked) < len(items):
-            self._counters.count_dropped_turns(len(items) - len(masked), "mask")
-            self._drops.add("dropped", "mask", len(items) - len(masked))
-        return masked
+        masked = mask.apply(items)
+        if failures := sum(one.failures for one in masked):
+            self._counters.count("mask_failures", failures)
+        kept = [one.item for one in masked if one.item is not None]
+        if len(kept) < len(items):
+            self._drop_turns(len(items) - len(kept), "mask")
+        self._yield_interpreter()
+        return kept
 
     def _yield_interpreter(self) -> None:
         """Sleep briefly after each time slice, so that other threads need not request the interpreter."""

@@ -117,10 +117,11 @@ def _rename(path: Path, suffixes: tuple[str, ...]) -> None:
 @contextmanager
 def _folder_lock(folder: Path) -> Iterator[None]:
     """Let one process at a time create or rename files of a store. A lock that cannot be had is done without."""
-    if os.name == "nt":  # there, a file in use can be neither deleted nor renamed
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # as on Windows, where a file in use can be neither deleted nor renamed
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
     try:
         until = time.monotonic() + _LOCK_SECONDS
         while not _try_lock(handle) and time.monotonic() < until:

@@ -11,6 +11,8 @@
             tutor.invoke("What is 2 + 2?")
         assert captured.turns[0].answer.text == "4"
 
+With pytest, the fixture `gati` does the same and offers assertions; see `gati.testing.pytest_plugin`.
+
 `ScriptedChatModel` is a chat model with predefined replies. `gati.testing.server` is a local Greenflash.
 """
 
@@ -19,11 +21,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gati.testing._capture import Captured, Clock, capture
+from gati.testing.conversations import Conversation, Conversations
 
 if TYPE_CHECKING:
     from gati.testing.scripted_model import ScriptedChatModel
 
-__all__ = ["Captured", "Clock", "ScriptedChatModel", "capture"]
+__all__ = ["Captured", "Clock", "Conversation", "Conversations", "ScriptedChatModel", "capture"]
 
 
 def __getattr__(name: str) -> Any:

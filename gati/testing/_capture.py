@@ -13,6 +13,7 @@ from gati.exporters.base import DELIVERED, Outcome, Request
 
 if TYPE_CHECKING:
     from gati.events import Item
+    from gati.settings import Settings
 
 
 @dataclass
@@ -75,19 +76,32 @@ class Captured:
 def capture(**options: Any) -> Iterator[Captured]:
     """Run gati for the duration of the block and capture what it would deliver.
 
-    Shuts down gati first if it is running. Nothing is sent to the destinations in `options` or in the environment.
+    Shuts down gati first if it is running. Nothing is sent to the destinations in `options` or in the environment, and
+    an `observe.init` inside the block changes the options, but not where the turns go. gati is on, whatever
+    `GATI_ENABLED` says.
 
     Args:
         options: The options of `observe.init`.
     """
-    from gati._api.runtime import runtime
     from gati.settings import load
 
+    with capture_with(load(**{"enabled": True, **options})) as captured:
+        yield captured
+
+
+@contextmanager
+def capture_with(settings: Settings) -> Iterator[Captured]:
+    """Do the same as `capture`, for validated options."""
+    from gati._api.runtime import runtime
+
     captured = Captured()
-    runtime.start(load(**options), [captured])
+    earlier = runtime.substitutes
+    runtime.start(settings, [captured])
+    runtime.substitutes = [captured] if settings.enabled else []
     try:
         yield captured
     finally:
+        runtime.substitutes = earlier
         runtime.stop(timeout=10.0)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ModelEvents: TypeAlias = "list[tuple[Run, LLMCallEvent]]"
 
+_MARKERS = frozenset(INTERNAL_MARKERS)
 MIN_SHARED = 0.5
 """Part of an answer's words that a completion must have in common with it to have made it."""
 _MIN_SHARED_WORDS = 3
@@ -66,9 +67,15 @@ def mark_answer(trace: Trace, models: ModelEvents, answer: ChatMessage | None) -
 
 def is_user_facing(run: Run) -> bool:
     """Return True if a model run may make the user's answer: it is not marked as internal and not inside a tool."""
-    if any(run.metadata.get(marker) for marker in INTERNAL_MARKERS) or _is_decision(run):
+    metadata = run.metadata
+    if not _MARKERS.isdisjoint(metadata) and any(metadata.get(marker) for marker in INTERNAL_MARKERS):
         return False
-    return not any(ancestor.kind == "tool" for ancestor in run.ancestors())
+    above = run.parent
+    while above is not None:
+        if above.kind == "tool":
+            return False
+        above = above.parent
+    return not _is_decision(run)
 
 
 def _is_decision(run: Run) -> bool:
@@ -235,7 +242,9 @@ def _contributors(models: ModelEvents, answer: ChatMessage, maker: LLMCallEvent)
         if event is maker or not rest or event.tool_requests or not is_user_facing(run):
             continue
         shorter = _without(rest, event)
-        if len(_WORD.findall(rest)) - len(_WORD.findall(shorter)) >= _MIN_SHARED_WORDS:
+        left = len(_WORD.findall(shorter))
+        covered = len(_WORD.findall(rest)) - left
+        if covered >= _MIN_SHARED_WORDS or (covered and not left):
             found.append(event)
             rest = shorter
     return found

@@ -19,6 +19,7 @@ from gati.trace.conversation_state import ConversationStates
 from gati.trace.cut_off_turns import CutOffTurns
 from gati.trace.deferred_media import describe_all, unhashed
 from gati.trace.records import (
+    UNSEEN_START,
     Custom,
     FirstToken,
     Gap,
@@ -88,6 +89,8 @@ class Assembler:
         self._finished: list[Item] = []
         self._gap_until = 0
         self.outside_conversation = 0
+        self.turns_begun = 0
+        """Items that were begun: turns, parts of turns, manual events and actions, less those that are not returned."""
         self._handlers: dict[type, Callable[[Any], None]] = {
             RunStarted: self._on_started,
             RunEnded: self._on_ended,
@@ -151,6 +154,8 @@ class Assembler:
         known = self._runs.get(key)
         if known is not None and known.ended is None:
             return  # a second handler reports the same run
+        if record.extra == UNSEEN_START and (known is not None or key in self._ended):
+            return  # a second handler reports the same end
         parent_id = record.parent_id
         parent = self._runs.get(parent_id.int) if parent_id is not None else None
         run = Run(record, parent)
@@ -177,6 +182,7 @@ class Assembler:
         trace = root.trace = new_trace(root, scope, self._offset)
         trace.ended_turn = ended_turn
         self._traces[root.id.int] = trace
+        self.turns_begun += 1
         self._settle_before(trace)
         return trace
 
@@ -249,7 +255,7 @@ class Assembler:
         elif run is not None and not item.conversation_id and not item.run_id:
             run.manual_events = appended(run.manual_events, item)
         else:
-            self._finished.append(complete_manual_event(item, record.scope, self.settings))
+            self._add(complete_manual_event(item, record.scope, self.settings))
 
     def _on_action(self, action: Action, record: ManualEvent, run: Run | None) -> None:
         """Deliver an action, if it belongs to the conversation of a run after the run's turn."""
@@ -258,9 +264,9 @@ class Assembler:
             self._add_identity(run.trace, record.configurable)
             run.trace.actions = appended(run.trace.actions, action)
         elif ended_turn is not None:
-            self._finished.append(complete_action(action, ended_turn[1]))
+            self._add(complete_action(action, ended_turn[1]))
         elif record.run_id is None or action.endpoint != "ratings":
-            self._finished.append(action)
+            self._add(action)
 
     def _on_gap(self, record: Gap) -> None:
         for trace in self._traces.values():
@@ -282,6 +288,7 @@ class Assembler:
         elif run is trace.root:
             if run.error is None and not run.streamed:
                 open_work = split_off_open_work(trace)
+                self.turns_begun += len(open_work)
                 self._traces.update((later.root.id.int, later) for later in open_work)
                 self._finish(trace, open_work)
             else:
@@ -305,13 +312,14 @@ class Assembler:
         part = builder.part(top)
         if part is not None:
             part.partial = True
-            self._finished.append(part)
+            self._add(part)
 
     def _finish(self, trace: Trace, open_work: Sequence[Trace] = ()) -> None:
         key = trace.root.id.int
         self._traces.pop(key, None)
         self._lingering.discard(trace)
         if trace.root.kind in _PARTS_OF_CHAINS and trace.size == 1:
+            self.turns_begun -= 1
             self._forget([trace.root])
             self.states.unlinked_prompts.add(trace.root)
             return
@@ -339,7 +347,7 @@ class Assembler:
         self._deliver_actions(trace, turn.conversation)
 
     def _deliver_actions(self, trace: Trace, conversation: Conversation) -> None:
-        self._finished += [complete_action(action, conversation) for action in trace.actions]
+        self._add(*(complete_action(action, conversation) for action in trace.actions))
 
     def _forget(self, runs: list[Run]) -> None:
         for run in runs:
@@ -360,12 +368,12 @@ class Assembler:
 
     def _discard(self, trace: Trace) -> None:
         """Forget a trace that is not delivered, except for the events that the program reported itself."""
+        self.turns_begun -= 1
         runs = list(trace.root.walk())
         for run in runs:
-            for event in run.manual_events:
-                self._finished.append(complete_manual_event(event, trace.scope, self.settings))
+            self._add(*(complete_manual_event(event, trace.scope, self.settings) for event in run.manual_events))
         # A rating would refer to a conversation that does not exist.
-        self._finished += [action for action in trace.actions if action.endpoint != "ratings"]
+        self._add(*(action for action in trace.actions if action.endpoint != "ratings"))
         self._forget(runs)
 
     def _builder_for(self, trace: Trace) -> TurnBuilder:
@@ -388,9 +396,18 @@ class Assembler:
             self.report_error("metadata.system_prompt", error)
             return None
 
+    def _add(self, *items: Item) -> None:
+        """Return items that are not counted as begun yet."""
+        self.turns_begun += len(items)
+        self._finished += items
+
     def _take_finished(self) -> list[Item]:
         finished, self._finished = self._finished, []
-        return finished if self._sampler is None else self._sampler.filter(finished, self._conversation_of_message)
+        if self._sampler is None:
+            return finished
+        kept = self._sampler.filter(finished, self._conversation_of_message)
+        self.turns_begun -= len(finished) - len(kept)
+        return kept
 
     def _conversation_of_message(self, message_id: str) -> str | None:
         """Return the conversation of an answer of an ended turn. Its id begins with that of the root run."""

@@ -50,14 +50,18 @@ def is_in_conversation(trace: Trace, conversation: Conversation) -> bool:
 def is_part_of_conversation(trace: Trace, conversation: Conversation) -> bool:
     """Return False for the work of a program outside any conversation: no model ran, and nobody wrote anything.
 
-    Spans, steps, tools, retrievers, store operations and plain runnables are such work. A graph is a
-    program of its own, and is delivered. A root that is marked as internal needs a conversation with an id.
+    Spans, steps, retrievers, store operations and plain runnables are such work. A graph and a chain that
+    calls tools are programs of their own, and are delivered. So is a tool that is called directly: it is
+    reported as a tool call, not as anybody's words. A root that is marked as internal needs a
+    conversation with an id.
     """
     if trace.is_internal and trace.ended_turn is None:
         return conversation.id != trace.id
     if is_in_conversation(trace, conversation) or trace.is_graph or trace.ended_turn is not None:
         return True
-    return any(run.kind == "model" for run in trace.root.walk()) or _has_message_of_person(trace)
+    if any(run.kind == "model" for run in trace.root.walk()) or _has_message_of_person(trace):
+        return True
+    return trace.root.kind in ("chain", "tool") and any(run.kind == "tool" for run in trace.root.walk())
 
 
 def _has_message_of_person(trace: Trace) -> bool:

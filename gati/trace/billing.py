@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _CHARGE_KEYS = ("cost", "response_cost", "total_cost")
 """Where OpenRouter and Perplexity (`cost`) and LiteLLM (`response_cost`) report the charge in dollars."""
+_CHARGE_KEY_SET = frozenset(_CHARGE_KEYS)
 _ANY_REGION = frozenset({"", "global", "not_available"})
 _MEDIA = {
     "image": "image",
@@ -124,6 +125,8 @@ def _charge(sources: list[dict[Any, Any]], usages: list[dict[Any, Any]]) -> floa
     """Return the dollars that the provider reports. With a key of the user's own, OpenRouter's fee and the upstream
     cost are added."""
     for source in (*usages, *sources):
+        if _CHARGE_KEY_SET.isdisjoint(source):
+            continue
         for key in _CHARGE_KEYS:
             charge = source.get(key)
             if isinstance(charge, dict):
@@ -155,7 +158,8 @@ def _searches(
             counts["web_searches"] = requests
             break
     for source in sources:
-        found = source.get("grounding_metadata") or source.get("groundingMetadata")
+        if (found := source.get("grounding_metadata") or source.get("groundingMetadata")) is None:
+            continue
         queries = found.get("web_search_queries") or found.get("webSearchQueries") if isinstance(found, dict) else None
         if isinstance(queries, (list, tuple)) and queries:
             counts["web_searches"] = len(queries)

@@ -56,10 +56,11 @@ class _MadeOutput:
         for value in (inputs, self.state):
             for messages in _message_lists_in(value):
                 self.received |= Counter(map(_key_of, messages))
-        self.produced = {text for run in trace.root.walk() for text in _texts_produced(run)}
-        self.updates = [(run, update) for run in trace.root.walk() if run.node for update in updates_of(run.output)]
+        runs = list(trace.root.walk())
+        self.produced = {text for run in runs for text in _texts_produced(run)}
+        self.updates = [(run, update) for run in runs if run.node for update in updates_of(run.output)]
         # A handoff to a parent graph is an exception, whose update is not known.
-        hands_off = any(run.error is not None and run.error.control == "parent_command" for run in trace.root.walk())
+        hands_off = any(run.error is not None and run.error.control == "parent_command" for run in runs)
         self.knows_writes = trace.is_graph and bool(self.updates) and not hands_off
 
     def of(self, output: Any) -> Any:

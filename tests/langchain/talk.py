@@ -76,7 +76,7 @@ def talk() -> dict[str, Any]:
 
     seen: dict[str, Any] = {}
     with capture() as captured:
-        RunnableLambda(own_handlers).invoke("own handlers")
+        RunnableLambda(own_handlers).invoke("own handlers", {"metadata": {"thread_id": "own"}})
     seen["own handlers"] = len(captured.turns)
     with capture() as captured:
         graph.invoke(given, {"configurable": {"user_id": "u-7"}})

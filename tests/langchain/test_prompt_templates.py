@@ -183,7 +183,9 @@ def test_templates_of_user_messages_are_read_and_those_of_other_roles_left_out()
     assert found.system == one("S {a}")
     assert found.user == one("{q}")
     assert template(ChatPromptTemplate([("ai", "{q}")]), {"q": 1}) is None
-    assert template(PromptTemplate.from_template("{q}"), {"q": 1}) is None
+    completion = template(PromptTemplate.from_template("{q}"), {"q": 1})
+    assert completion is not None
+    assert (completion.system, completion.user) == ((), one("{q}"))
 
 
 def test_literal_and_block_and_role_messages_are_read():

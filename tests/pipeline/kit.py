@@ -28,6 +28,7 @@ class FakeAssembler:
 
     def __init__(self) -> None:
         self.open: dict[uuid.UUID, RunStarted] = {}
+        self.turns_begun = 0
 
     @property
     def sampled_out(self) -> int:
@@ -46,6 +47,7 @@ class FakeAssembler:
         for record in records:
             if type(record) is RunStarted:
                 self.open[record.run_id] = record
+                self.turns_begun += 1
             elif type(record) is RunEnded and record.run_id in self.open:
                 done.append(self.open.pop(record.run_id))
             elif type(record) is Gap:

@@ -6,7 +6,8 @@ import uuid
 
 import pytest
 
-from gati.pipeline.buffer import AtomicCounter, Buffer, estimate_size
+from gati.pipeline.atomic_counter import AtomicCounter
+from gati.pipeline.buffer import Buffer, estimate_size
 from gati.trace.records import Gap, Message, ModelCall, Record, RunEnded, RunStarted
 
 
@@ -49,10 +50,37 @@ def test_the_first_record_after_refused_ones_follows_a_gap_with_their_number() -
     buffer = Buffer(10**9, max_records=4)
     for _ in range(7):
         buffer.put(record())
-    assert len(take_all(buffer)) == 4
+    assert len([buffer.take() for _ in range(4)]) == 4
     late = record("late")
     buffer.put(late)
     assert take_all(buffer) == [Gap(3), late]
+
+
+def test_refused_records_are_a_gap_even_if_no_record_follows() -> None:
+    buffer = Buffer(10**9, max_records=4)
+    for _ in range(7):
+        buffer.put(record())
+    assert take_all(buffer)[4:] == [Gap(3)]
+    assert take_all(buffer) == []
+
+
+def test_the_turns_that_were_refused_from_their_start_are_counted() -> None:
+    buffer = Buffer(10**9, max_records=1)
+    parent = uuid.uuid4()
+    buffer.put(record())
+    buffer.put(RunStarted(parent, None, "chain", "root", 1))
+    buffer.put(RunStarted(uuid.uuid4(), parent, "chain", "below", 1))
+    buffer.put(RunStarted(uuid.uuid4(), None, "prompt", "no turn", 1))
+    assert (buffer.refused, buffer.refused_turns) == (3, 1)
+
+
+def test_records_after_the_close_are_refused_without_a_gap() -> None:
+    buffer = Buffer(10**9)
+    buffer.put(kept := record())
+    buffer.close()
+    buffer.put(record())
+    assert take_all(buffer) == [kept]
+    assert buffer.refused == 1
 
 
 def test_the_limit_counts_the_bytes_of_texts() -> None:

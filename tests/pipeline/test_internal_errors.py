@@ -21,6 +21,7 @@ def test_debug_adds_the_locations_of_the_traceback_and_no_content(
             raise ValueError("another secret") from cause
     except ValueError as error:
         internal_errors.report("somewhere", error)
+    assert internal_errors.log.writer.drain(10.0)
     (line,) = caplog.messages
     assert line.startswith("internal error in somewhere: ValueError. The program is not affected.")
     assert "secret" not in line

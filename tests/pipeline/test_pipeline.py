@@ -106,24 +106,18 @@ def test_a_flush_returns_in_time_when_the_destination_hangs(tmp_path: Path) -> N
 
 def test_a_flush_does_not_wait_for_later_records(tmp_path: Path) -> None:
     exporter = FakeExporter()
-    stop = threading.Event()
     with running(tmp_path, exporter) as pipeline:
 
-        def talk() -> None:
-            while not stop.is_set():
-                record_turn(pipeline, "noise", "x")
-                time.sleep(0.0002)
+        def record_another(request: Request) -> Outcome:
+            record_turn(pipeline, "noise", "x")  # so there is always a later record
+            return DELIVERED
 
-        thread = threading.Thread(target=talk)
-        thread.start()
-        try:
-            for n in range(20):
-                record_turn(pipeline, "c", str(n))
-                assert not pipeline.flush(20.0).timed_out
-                assert exporter.texts["c"][-1] == str(n)
-        finally:
-            stop.set()
-            thread.join()
+        exporter.answer = record_another
+        for n in range(20):
+            record_turn(pipeline, "c", str(n))
+            assert not pipeline.flush(60.0).timed_out
+            assert exporter.texts["c"][-1] == str(n)
+        exporter.answer = lambda request: DELIVERED
 
 
 async def test_aflush_does_not_block_the_event_loop(tmp_path: Path) -> None:
@@ -235,14 +229,43 @@ def test_overload_drops_whole_turns_and_counts_them(tmp_path: Path) -> None:
         Slow.held.set()
         wait_until(lambda: not pipeline.stats().records_waiting)
         record_turn(pipeline, "c", "after the flood")
-        assert pipeline.flush(20.0)
+        result = pipeline.flush(20.0)
+        assert not result
+        assert result.turns_dropped + result.delivered == 1_002
         stats = pipeline.stats()
-    # The open turn, and perhaps one whose end was the first record to be refused.
-    assert stats.turns_dropped["buffer_full"] in (1, 2)
+        record_turn(pipeline, "c", "later")
+        assert pipeline.flush(20.0)
+        exporter.texts["c"].pop()
+    assert stats.turns_dropped["buffer_full"] + stats.turns == stats.turns_begun == 1_002
     assert stats.records_refused > 1_000
     assert stats.records == 2_003
     assert exporter.texts["c"][-1] == "after the flood"
     assert stats.turns == stats.delivered == exporter.total
+
+
+def test_a_turn_of_which_a_record_was_refused_is_dropped_even_if_no_record_follows(tmp_path: Path) -> None:
+    import uuid
+
+    exporter = FakeExporter()
+    held = threading.Event()
+
+    class Slow(FakeAssembler):
+        def feed(self, records: Iterable[Record]) -> list[Any]:
+            held.wait()
+            return super().feed(records)
+
+    with running(tmp_path, exporter, assembler=Slow, buffer_max_bytes=200_000) as pipeline:
+        run_id = uuid.uuid4()
+        pipeline.put(RunStarted(run_id, None, "chain", "c", 1, "torn"))
+        while not pipeline.stats().records_refused:
+            pipeline.put(RunStarted(uuid.uuid4(), run_id, "chain", "below", 1, "x" * 1000))
+        held.set()
+        result = pipeline.flush(20.0)
+        assert not result
+        assert result.turns_dropped == pipeline.stats().turns_dropped["buffer_full"]
+        assert result.turns_open == 0
+        pipeline.shutdown(20.0)
+    assert exporter.total == 0
 
 
 class Fragile(FakeAssembler):
@@ -267,9 +290,11 @@ def test_an_error_in_the_assembler_loses_one_turn_and_is_counted(tmp_path: Path)
     with running(tmp_path, exporter, assembler=Fragile) as pipeline:
         for text in ("a", "fragile", "b"):
             record_turn(pipeline, "c", text)
-        pipeline.flush(20.0)
+        result = pipeline.flush(20.0)
+        assert (bool(result), result.faults, result.turns_dropped) == (False, 1, 1)
         assert exporter.texts["c"] == ["a", "b"]
         assert pipeline.stats().faults == {"assembler.feed": 1}
+        assert pipeline.stats().turns_dropped == {"assembler": 1}
 
 
 def test_an_item_that_cannot_be_encoded_does_not_lose_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -283,7 +308,7 @@ def test_an_item_that_cannot_be_encoded_does_not_lose_others(tmp_path: Path, cap
     with running(tmp_path, exporter, flush_interval=3600) as pipeline:
         for text in ("a", "bad", "b"):
             record_turn(pipeline, "c", text)
-        pipeline.flush(20.0)
+        assert not pipeline.flush(20.0)
         stats = pipeline.stats()
         assert stats.turns_dropped == {"encode": 1}
         assert (stats.turns, stats.delivered) == (3, 2)
@@ -341,20 +366,21 @@ def test_a_flush_from_a_sender_thread_returns_at_once(tmp_path: Path) -> None:
     assert not results[0].timed_out
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_worker_that_ended_is_started_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, MemoryError])
+def test_an_exception_of_any_class_does_not_end_the_worker(tmp_path: Path, error: type[BaseException]) -> None:
     exporter = FakeExporter()
 
     class Deadly(FakeAssembler):
         def feed(self, records: Iterable[Record]) -> list[Any]:
             done = super().feed(records)
             if any(run.inputs == "die" for run in done):
-                raise SystemExit
+                raise error
             return done
 
     with running(tmp_path, exporter, assembler=Deadly) as pipeline:
         record_turn(pipeline, "c", "die")
-        wait_until(lambda: "gati-worker" not in gati_threads())
+        result = pipeline.flush(20.0)
+        assert (bool(result), result.turns_dropped) == (False, 1)
         record_turn(pipeline, "c", "live")
         assert pipeline.flush(20.0).delivered == 1
 

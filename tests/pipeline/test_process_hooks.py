@@ -134,6 +134,33 @@ def test_a_child_forked_while_the_lock_is_held_without_an_import_delivers_itself
         assert in_child(deliver)
 
 
+def test_a_child_forked_during_an_import_imports_the_module_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "slow_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("import slow_package.part\nimport slow_package.slow\nDONE = 1\n")
+    (package / "part.py").write_text("VALUE = 2\n")
+    (package / "slow.py").write_text("import sys\nsys.begun.set()\nsys.ends.wait()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "begun", begun := threading.Event(), raising=False)
+
+    def import_again() -> bool:
+        sys.ends = threading.Event()  # type: ignore[attr-defined]  # not part of the declared type
+        sys.ends.set()
+        import slow_package  # type: ignore[import-not-found]  # written by this test
+
+        return not process_hooks.import_interrupted() and (slow_package.DONE, slow_package.part.VALUE) == (1, 2)
+
+    def import_slowly(end: threading.Event) -> None:
+        sys.ends = end  # type: ignore[attr-defined]  # not part of the declared type
+        import slow_package  # noqa: F401  # written by this test
+
+    with busy_thread(import_slowly):
+        begun.wait()
+        assert in_child(import_again)
+
+
 def test_a_child_forked_during_an_import_only_spools_and_another_process_delivers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +183,7 @@ def test_a_child_forked_during_an_import_only_spools_and_another_process_deliver
         sys.ends = end  # type: ignore[attr-defined]  # not part of the declared type
         import slow_module  # type: ignore[import-not-found] # noqa: F401  # written by this test
 
+    monkeypatch.setattr(process_hooks, "forget_imports_of_other_threads", lambda: False)  # as without its table
     with busy_thread(import_slowly):
         begun.wait()
         assert in_child(spool_only)

@@ -50,5 +50,22 @@ def test_a_flush_counts_from_the_previous_one() -> None:
 
 def test_a_flush_result_is_true_only_if_nothing_is_left_or_lost() -> None:
     assert FlushResult(delivered=7)
-    for left in ({"spooled": 1}, {"pending": 1}, {"rejected": 1}, {"dropped": 1}, {"timed_out": True}):
-        assert not FlushResult(delivered=7, **left)
+    for name in ("spooled", "pending", "rejected", "dropped", "turns_dropped", "records_refused", "faults"):
+        assert not FlushResult(delivered=7, **{name: 1})
+    assert not FlushResult(delivered=7, timed_out=True)
+
+
+def test_every_change_of_turns_keeps_the_balance() -> None:
+    counters = DeliveryCounters()
+    counters.count_turns(begun=5, opened=3, assembled=1, assembler=1)
+    counters.move_turns(1, "encoded")
+    counters.count_turns(begun=2, opened=-1, assembled=3)
+    counters.move_turns(1, "dropped", "mask")
+    stats = counters.stats()
+    assert stats.balanced
+    assert (stats.turns_begun, stats.turns_open, stats.turns_waiting, stats.turns_encoded) == (7, 2, 2, 1)
+    assert counters.abandon_turns(4, "shutdown") == 8
+    counters.move_turns(2, "encoded")  # the worker goes on: these turns are counted already
+    stats = counters.stats()
+    assert stats.balanced
+    assert stats.turns_dropped == {"assembler": 1, "mask": 1, "shutdown": 8}

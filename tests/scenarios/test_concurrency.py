@@ -28,8 +28,8 @@ def chain(*replies: str) -> Runnable[Any, Any]:
 TWO_CALLS = """
 user_message   "both"
 chain_start    both
-  llm          gpt-4o-mini 10>5 $ internal input human:"one" => "One."
-  llm          gpt-4o-mini 10>5 $ internal input human:"two" => "Two."
+  llm          gpt-4o-mini 10>5 $ input human:"one" => "One."
+  llm          gpt-4o-mini 10>5 $ input human:"two" => "Two."
   assistant_message "One. Two."
   chain_end    completed
 """

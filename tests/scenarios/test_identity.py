@@ -437,7 +437,7 @@ def test_a_rating_outside_of_runs_and_scopes_is_dropped_and_logged(
 ):
     with capture(), caplog.at_level(logging.WARNING, "gati"):
         observe.log_rating(rating=1.0)
-    assert "neither run_id nor conversation_id" in caplog.text
+    assert "`run_id` must be given outside of a conversation" in caplog.text
 
 
 # -- a product per scope -----------------------------------------------------------------------------

@@ -163,9 +163,15 @@ def test_a_standalone_tool_call_is_its_own_message_in_a_conversation(watch: Watc
     )
 
 
-def test_a_standalone_tool_call_outside_a_conversation_is_not_delivered(watch: Watch):
-    traced = watch("", *each_method(lambda: weather, {"city": "Oslo"}, only=BOTH))
-    assert traced.stats.outside_conversation == 1
+def test_a_standalone_tool_call_outside_a_conversation_has_no_messages_of_a_person(watch: Watch):
+    traced = watch(
+        """
+        tool_call      weather {"city":"Oslo"}
+          observation  {"output":"sunny in Oslo"}
+        """,
+        *each_method(lambda: weather, {"city": "Oslo"}, only=BOTH),
+    )
+    assert traced.transcript() == []
 
 
 # -- failures ---------------------------------------------------------------------------------------

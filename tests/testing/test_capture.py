@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from gati import observe
@@ -61,3 +63,19 @@ def test_a_clock_advances_only_on_request():
     before = clock()
     clock.forward(1.5)
     assert clock() - before == 1_500_000_000
+
+
+@pytest.mark.parametrize("value", ["false", "0"])
+def test_capture_is_on_while_the_environment_switches_gati_off(monkeypatch: pytest.MonkeyPatch, value: str):
+    monkeypatch.setenv("GATI_ENABLED", value)
+    with capture() as captured:
+        ScriptedChatModel(replies=["4"]).invoke("What is 2 + 2?")
+    assert captured.transcript() == [("user", "What is 2 + 2?"), ("assistant", "4")]
+
+
+def test_an_init_inside_of_capture_changes_the_options_only(tmp_path: Path):
+    with capture(agent_name="a") as captured:
+        observe.init(agent_name="b", local=tmp_path / "s.db", enabled=False)
+        ScriptedChatModel(replies=["4"]).invoke("What is 2 + 2?")
+    assert [turn.agent_name for turn in captured.turns] == ["b"]
+    assert not (tmp_path / "s.db").exists()

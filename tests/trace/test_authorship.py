@@ -56,8 +56,6 @@ def span(kind: Any) -> None:
 
 WORK: dict[str, Callable[[], Any]] = {
     "a step": lambda: index("docs/a.md"),
-    "a decorated tool": lambda: sync("acme"),
-    "a tool": lambda: weather.invoke({"city": "Oslo"}),
     "a retriever": lambda: Shelf().invoke("bikes"),
     "a span": lambda: span("step"),
     "a memory read": lambda: span("memory_read"),
@@ -87,6 +85,23 @@ def test_the_same_work_in_a_conversation_is_delivered(work: Callable[[], Any]) -
         observe.flush()
         assert observe.stats().outside_conversation == 0
     assert [turn.conversation.id for turn in captured.turns] == ["c"]
+
+
+@pytest.mark.parametrize("work", [lambda: sync("acme"), lambda: weather.invoke({"city": "Oslo"})])
+def test_a_tool_that_is_called_directly_is_a_tool_call_and_nobodys_words(work: Callable[[], Any]) -> None:
+    with capture(local=False) as captured:
+        work()
+    (turn,) = captured.turns
+    assert [event.kind for event in turn.events] == ["tool_call"]
+    assert captured.transcript() == []
+
+
+def test_a_runnable_that_calls_tools_is_an_agent_without_a_model() -> None:
+    agent = RunnableLambda(lambda city: weather.invoke({"city": city}))
+    with capture(local=False) as captured:
+        agent.invoke("Oslo")
+        agent.map().invoke(["Oslo"])
+    assert captured.transcript()[:2] == [("user", "Oslo"), ("assistant", "sunny in Oslo")]
 
 
 def test_an_event_that_the_program_reports_inside_such_work_is_delivered() -> None:

@@ -290,7 +290,9 @@ def test_the_studio_shows_an_old_store(sample: Sample):
     ) as studio:
         try:
             assert studio.stdout is not None
-            with urllib.request.urlopen(studio.stdout.readline().strip(), timeout=60) as response:
+            # The printed address has a token, which becomes a cookie.
+            browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+            with browser.open(studio.stdout.readline().strip(), timeout=60) as response:
                 page = response.read().decode()
         finally:
             studio.terminate()

@@ -1,0 +1,84 @@
+"""Calls the methods of a user's exporter with a time limit. gati's own exporters limit their time themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gati.exporters.base import Exporter, Outcome, Request, Verdict
+from gati.pipeline.time_limit import CallTimeoutError, TimeLimit
+
+if TYPE_CHECKING:
+    from gati.events import Item
+    from gati.exporters.base import SpoolIdentity
+
+ENCODE_SECONDS = 10.0
+"""Time limit of `encode`, `split` and `prepare`."""
+
+MIN_SEND_SECONDS = 60.0
+"""Shortest time limit of `send`, after which the request is sent again."""
+
+CLOSE_SECONDS = 1.0
+"""Time limit of `close`."""
+
+
+class LimitedExporter:
+    """An exporter that delegates to one of the user's. See `exporters.base.Exporter`.
+
+    Args:
+        exporter: the user's exporter.
+        timeout: the option `timeout`, in seconds.
+    """
+
+    def __init__(self, exporter: Exporter, timeout: float) -> None:
+        self.name = exporter.name
+        self.account = exporter.account
+        self.durable = exporter.durable
+        self.eager: bool = getattr(exporter, "eager", False)
+        self.spool_identity: SpoolIdentity | None = getattr(exporter, "spool_identity", None)
+        self._exporter = exporter
+        self._send_seconds = max(MIN_SEND_SECONDS, 2 * timeout)
+        self._encoding = TimeLimit("encode")
+        self._sending = TimeLimit("send")
+        self._closing = TimeLimit("close")
+
+    def encode(self, items: Sequence[Item]) -> list[Request]:
+        """Raise `CallTimeoutError` if the exporter takes too long."""
+        return self._encoding.call(lambda: self._exporter.encode(items), ENCODE_SECONDS)
+
+    def split(self, request: Request) -> tuple[Request, Request] | None:
+        """Raise `CallTimeoutError` if the exporter takes too long."""
+        return self._encoding.call(lambda: self._exporter.split(request), ENCODE_SECONDS)
+
+    def send(self, request: Request) -> Outcome:
+        """Return RETRY if the exporter takes too long."""
+        try:
+            return self._sending.call(lambda: self._exporter.send(request), self._send_seconds)
+        except CallTimeoutError as error:
+            return Outcome(Verdict.RETRY, str(error))
+
+    def accepts(self, request: Request) -> bool:
+        """Raise `CallTimeoutError` if the exporter takes too long."""
+        accepts = getattr(self._exporter, "accepts", None)
+        return accepts is None or self._encoding.call(lambda: bool(accepts(request)), ENCODE_SECONDS)
+
+    def prepare(self) -> None:
+        """Import what `send` needs."""
+        prepare = getattr(self._exporter, "prepare", None)
+        if prepare is not None:
+            self._encoding.call(prepare, ENCODE_SECONDS)
+
+    def after_fork(self) -> None:
+        """Replace connections in a forked child."""
+        self._exporter.after_fork()
+
+    def close(self) -> None:
+        """Release connections."""
+        self._closing.call(self._exporter.close, CLOSE_SECONDS)
+
+
+def with_time_limit(exporter: Exporter, timeout: float) -> Exporter:
+    """Return an exporter whose methods return in time; gati's own ones unchanged."""
+    if type(exporter).__module__.startswith("gati."):
+        return exporter
+    return LimitedExporter(exporter, timeout)

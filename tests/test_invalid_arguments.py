@@ -1,0 +1,79 @@
+"""Functions of `observe` never raise: a call with invalid arguments is logged, counted, and returns False."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gati import observe
+from gati.pipeline import internal_errors
+
+
+class Hostile:
+    """An object whose methods raise."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    __repr__ = __bool__ = __float__ = __eq__ = __hash__ = __str__  # type: ignore[assignment]  # they only have to raise
+
+
+CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
+    ("track_event", (5,), {}),
+    ("track_event", (), {}),
+    ("identify_user", (None,), {}),
+    ("identify_user", ("u",), {"properties": 5}),
+    ("identify_user", ("u",), {"name": 5}),
+    ("identify_user", ("u",), {"unknown": 1}),
+    ("identify_organization", (["o"],), {}),
+    ("log_rating", (), {}),
+    ("log_rating", (), {"rating": "good", "conversation_id": "c"}),
+    ("log_rating", (), {"rating": float("nan"), "conversation_id": "c"}),
+    ("log_rating", (), {"rating": 7, "conversation_id": "c"}),
+    ("log_rating", (), {"rating": 1.0}),
+    ("log_rating", (), {"rating": 1.0, "run_id": "r", "rated_at": "yesterday"}),
+    ("log_event", (None,), {}),
+    ("log_event", ("e",), {"value_type": "money"}),
+    ("log_event", ("e",), {"influence": Hostile()}),
+    ("log_event", ("e",), {"value": Hostile()}),
+    ("log_event", ("e",), {"quality_impact_score": 5}),
+    ("flush", ("soon",), {}),
+    ("flush", (None,), {}),
+    ("shutdown", (float("nan"),), {}),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "more"), CALLS)
+def test_an_invalid_call_returns_false_and_is_counted(
+    name: str, arguments: tuple[Any, ...], more: dict[str, Any], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(internal_errors, "RAISE", False)
+    internal_errors.reset()
+    observe.init(local=tmp_path / "store.db")
+    for _ in range(2):
+        assert not getattr(observe, name)(*arguments, **more)
+    assert sum(observe.stats().faults.values()) == 2
+    assert internal_errors.log.writer.drain(20.0)
+    assert sum(f"observe.{name}" in line for line in caplog.messages) == 1
+    assert observe.track_event is not None
+    assert observe.stats().records == 0
+
+
+def test_a_valid_call_returns_true(tmp_path: Path) -> None:
+    observe.init(local=tmp_path / "store.db")
+    assert observe.identify_user("u", properties={"plan": "pro"})
+    assert observe.log_rating(rating=1, conversation_id="c")
+    assert observe.log_event("upgrade", user_id=7)
+    assert observe.flush(30.0)
+    assert observe.shutdown(20.0)
+
+
+def test_wrappers_return_what_they_cannot_wrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(internal_errors, "RAISE", False)
+    observe.init(local=tmp_path / "store.db")
+    thing: Any = 5
+    observe.wrap_embeddings(thing)
+    observe.wrap_store(thing)
