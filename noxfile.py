@@ -87,6 +87,8 @@ observe.get_callbacks()
 """
 """Program that `release` runs with the installed wheel; its argument is the wheel's file name."""
 
+REPOSITORY = "https://github.com/greenflash-ai/gati"
+
 GUIDE_REQUIRES = re.compile(r"^<!-- requires: (.*?) -->$", re.MULTILINE)
 """The line of a guide that names the packages it needs."""
 
@@ -184,10 +186,18 @@ def guides(session: nox.Session) -> None:
     required = {package for guide in guides for package in GUIDE_REQUIRES.search(guide.read_text("utf-8"))[1].split()}  # type: ignore[index]  # each guide has the line
     session.install("-e", ".[studio,openai]", *sorted(required))
     session.run("python", "-m", "tests.docs", *map(str, guides))
-    # The command of the quick start, with this checkout in place of the address of the repository.
-    session.run("python", "-m", "venv", "--clear", str(Path(session.create_tmp(), "user")))
-    pip = str(Path(session.create_tmp(), "user", "Scripts" if os.name == "nt" else "bin", "pip"))
-    session.run(pip, "install", "-q", f"gati-greenflash[studio] @ git+{Path.cwd().as_uri()}", external=True)
+    # The installation command of the quick start. Git reads this checkout instead of the address in it.
+    user = Path(session.create_tmp(), "user")
+    session.run("python", "-m", "venv", "--clear", str(user))
+    redirect = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{Path.cwd().as_uri()}.insteadOf",
+        "GIT_CONFIG_VALUE_0": REPOSITORY,
+    }
+    (command,) = re.findall(r'^pip install "(.+)"$', Path("docs/quickstart.md").read_text("utf-8"), re.MULTILINE)
+    scripts = user / ("Scripts" if os.name == "nt" else "bin")
+    session.run(str(scripts / "pip"), "install", "-q", command, env=redirect, external=True)
+    session.run(str(scripts / "gati"), "--version", external=True)
 
 
 @nox.session(venv_backend="none")
