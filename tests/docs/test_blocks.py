@@ -23,6 +23,26 @@ DOCSTRINGS_WITHOUT_PYTHON = {
 """Modules whose docstrings show a tree of names, an equation or a folder."""
 
 
+SETUP = {
+    "gati/testing/pytest_plugin.py": """
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage
+from langchain_core.tools import tool
+from gati.testing import ScriptedChatModel
+
+@tool
+def weather(city: str) -> str:
+    '''Return the weather.'''
+    return "sunny"
+
+call = {"name": "weather", "args": {"city": "Paris"}, "id": "call_1"}
+agent = create_agent(ScriptedChatModel(replies=[AIMessage("", tool_calls=[call]), "It is sunny."]), [weather])
+
+"""
+}
+"""The program that the code of a docstring tests."""
+
+
 def is_installed(package: str) -> bool:
     try:
         distribution(package)
@@ -88,13 +108,24 @@ def docstring_blocks() -> list[tuple[str, str]]:
     [pytest.param(*found, id=found[0]) for found in docstring_blocks() if found[0] not in DOCSTRINGS_WITHOUT_PYTHON],
 )
 def test_the_code_of_a_docstring_runs(module: str, code: str, tmp_path: Path):
+    if module in SETUP:
+        pytest.importorskip("langchain")
     file = tmp_path / "test_docstring.py"
-    file.write_text(code, "utf-8")
+    file.write_text(SETUP.get(module, "") + code, "utf-8")
     # A docstring with tests runs as the user's tests do.
-    runner = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if "\ndef test_" in f"\n{code}" else []
-    environment = {"PYTHONPATH": str(ROOT), "GATI_LOCAL": str(tmp_path / "store.db"), "HOME": str(tmp_path)}
+    runner = (
+        ["-m", "pytest", "-q", "-p", "gati.testing.pytest_plugin", "--gati-update"]
+        if "\ndef test_" in f"\n{code}"
+        else ["-W", "error"]
+    )
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "GATI_LOCAL": str(tmp_path / "store.db"),
+        "HOME": str(tmp_path),
+    }
     done = subprocess.run(
-        [sys.executable, "-W", "error", *runner, str(file)],
+        [sys.executable, *runner, str(file)],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
