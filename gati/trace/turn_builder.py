@@ -25,6 +25,7 @@ from gati.trace.final_answer import final_answer_of, must_wait_for_end, turn_sta
 from gati.trace.identity import ANONYMOUS, user_metadata
 from gati.trace.interrupts import interrupt_events, interrupts_of, rejected_call_events, resume_events
 from gati.trace.media import plain_blocks
+from gati.trace.media_in_texts import MediaInTexts
 from gati.trace.node_messages import add_own_messages, texts_in_models
 from gati.trace.prompt_index import PromptIndex
 from gati.trace.prompt_values import KnownValues
@@ -76,6 +77,7 @@ class TurnBuilder:
         self._models_cleaned = 0
         self._rejected_calls = 0
         self._held_back: list[Run] = []
+        self._media = MediaInTexts()
 
     @property
     def end_ns(self) -> int:
@@ -117,7 +119,8 @@ class TurnBuilder:
         self.state.is_waiting = status == "waiting"
         self.ledger.save_to(self.state, self.state.is_waiting)
         turn = self._frame(messages, events, models)
-        turn.status, turn.answer, turn.context = status, answer, self._context()
+        turn.status, turn.context = status, self._context()
+        turn.answer = self._media.message(answer) if answer is not None else None
         return turn
 
     def _nested_turn(self, interrupts: list[dict[str, Any]], status: Status) -> Turn:
@@ -208,6 +211,7 @@ class TurnBuilder:
     def _frame(self, messages: list[ChatMessage], events: list[Event], models: ModelEvents) -> Turn:
         for event in events:
             self._set_envelope(event)
+        self._media.clean(events)
         return Turn(
             run_id=self.id,
             conversation=self.conversation,
@@ -215,7 +219,7 @@ class TurnBuilder:
             agent_name=self.settings.agent_name,
             started_ns=self.start_ns,
             ended_ns=self.end_ns,
-            messages=messages,
+            messages=list(map(self._media.message, messages)),
             events=events,
             agentic=self.agentic,
             graph=self.trace.is_graph,

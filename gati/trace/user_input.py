@@ -13,7 +13,7 @@ from gati.trace.continued_input import messages_from_thread, without_prefilled_a
 from gati.trace.media import plain_blocks
 from gati.trace.outputs import updates_of
 from gati.trace.questions import reply_in
-from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES, Message, ModelCall
+from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES, Message, ModelCall, ModelResult
 from gati.trace.run_tree import model_messages
 
 if TYPE_CHECKING:
@@ -149,12 +149,18 @@ def _before_prefilled_answer(split: SplitHistory | None, trace: Trace, state: Co
 
 
 def _split_first_model_call(trace: Trace, state: ConversationState) -> SplitHistory | None:
-    """Return the new messages of the first model call that has user messages, for roots whose input has none."""
+    """Return the new messages of the first model call that has user messages, for roots whose input has none.
+
+    A text that a model of the turn produced before, as when it plays the user, is nobody's message.
+    """
+    produced: set[str] = set()
     for run in trace.models():
         if isinstance(run.inputs, ModelCall):
             split = _before_prefilled_answer(user_messages_in(list(run.inputs.messages)), trace, state)
-            if split is not None and any(is_from_person(m) for m in split.new):
-                return SplitHistory([], split.new)
+            if split is not None and any(is_from_person(m) and text_of(m) not in produced for m in split.new):
+                return SplitHistory([], [m for m in split.new if text_of(m) not in produced])
+        if isinstance(run.output, ModelResult):
+            produced |= {text for message in run.output.messages if (text := text_of(message))}
     return None
 
 
