@@ -68,7 +68,7 @@ class TurnBuilder:
         )
         self.ledger = ToolCallLedger(self.state, resume_of(trace) is not None)
         values = KnownValues(trace, conversation.user_id if conversation.user_id != ANONYMOUS else None)
-        prompts = PromptIndex(settings.agent_name, states.unlinked_prompts, values)
+        prompts = PromptIndex(settings.agent_name, states.unlinked_prompts, values, states.numbered_prompts)
         self.event_builder = EventBuilder(trace, self.id, self.ledger, prompts)
         self.start_ns = self.root.started + trace.offset
         self._user_messages: list[ChatMessage] = []
