@@ -35,7 +35,14 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.chain_started(serialized, inputs, run_id, parent_run_id, tags, metadata, more)
             except Exception as error:  # an error in gati must not affect the program; the same in all methods
-                _recover("on_chain_start", error, recorder.chain_started, (serialized, inputs), (run_id, parent_run_id), (tags, metadata, more))
+                _recover(
+                    "on_chain_start",
+                    error,
+                    recorder.chain_started,
+                    (serialized, inputs),
+                    (run_id, parent_run_id),
+                    (tags, metadata, more),
+                )
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, inputs: Any = None, **more: Any) -> None:
         """Record the end of a chain. A streamed chain passes its `inputs` here."""
@@ -54,7 +61,14 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.model_started(serialized, messages[0], run_id, parent_run_id, tags, metadata, more)
             except Exception as error:
-                _recover("on_chat_model_start", error, recorder.model_started, (serialized, _first(messages)), (run_id, parent_run_id), (tags, metadata, more))
+                _recover(
+                    "on_chat_model_start",
+                    error,
+                    recorder.model_started,
+                    (serialized, _first(messages)),
+                    (run_id, parent_run_id),
+                    (tags, metadata, more),
+                )
 
     def on_llm_start(
         self, serialized: Any, prompts: Any, *, run_id: UUID, parent_run_id: UUID | None = None,
@@ -65,7 +79,14 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.model_started(serialized, prompts[0], run_id, parent_run_id, tags, metadata, more)
             except Exception as error:
-                _recover("on_llm_start", error, recorder.model_started, (serialized, _first(prompts)), (run_id, parent_run_id), (tags, metadata, more))
+                _recover(
+                    "on_llm_start",
+                    error,
+                    recorder.model_started,
+                    (serialized, _first(prompts)),
+                    (run_id, parent_run_id),
+                    (tags, metadata, more),
+                )
 
     def on_llm_new_token(self, token: Any = "", *, run_id: UUID, **more: Any) -> None:
         """Record a streamed token."""
@@ -100,7 +121,14 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.tool_started(serialized, input_str, run_id, parent_run_id, tags, metadata, more)
             except Exception as error:
-                _recover("on_tool_start", error, recorder.tool_started, (serialized, input_str), (run_id, parent_run_id), (tags, metadata, more))
+                _recover(
+                    "on_tool_start",
+                    error,
+                    recorder.tool_started,
+                    (serialized, input_str),
+                    (run_id, parent_run_id),
+                    (tags, metadata, more),
+                )
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **more: Any) -> None:
         """Record the result of a tool."""
@@ -119,7 +147,14 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.retriever_started(serialized, query, run_id, parent_run_id, tags, metadata, more.get("name"))
             except Exception as error:
-                _recover("on_retriever_start", error, recorder.retriever_started, (serialized, query), (run_id, parent_run_id), (tags, metadata, more.get("name")))
+                _recover(
+                    "on_retriever_start",
+                    error,
+                    recorder.retriever_started,
+                    (serialized, query),
+                    (run_id, parent_run_id),
+                    (tags, metadata, more.get("name")),
+                )
 
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **more: Any) -> None:
         """Record the documents of a retriever."""
@@ -210,7 +245,7 @@ def _recover(
     if isinstance(error, AttributeError) and str in map(type, ids):
         try:
             record(*before, *map(as_run_id, ids), *after)
-        except Exception as second_error:  # noqa: BLE001 - an error in gati must not affect the program
+        except Exception as second_error:  # an error in gati must not affect the program
             error = second_error
         else:
             return

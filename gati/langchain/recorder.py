@@ -348,7 +348,9 @@ class Recorder:
         """Record that a graph was interrupted or resumed."""
         interrupts = tuple(take_snapshot(i) for i in getattr(event, "interrupts", ()))
         at = perf_counter_ns()
-        self.put(GraphState(as_run_id(event.run_id), state, at, "|".join(event.checkpoint_ns), interrupts, event.status))
+        self.put(
+            GraphState(as_run_id(event.run_id), state, at, "|".join(event.checkpoint_ns), interrupts, event.status)
+        )
 
     def abandoned(self, run_id: UUID) -> None:
         """Forget a run whose end is no longer expected. Called by the background thread."""

@@ -41,7 +41,9 @@ class Messages(NamedTuple):
 
     def add(self, role: str, texts: Iterable[str]) -> Messages:
         """Return the messages with further ones at the end."""
-        return self._replace(tail=self.tail + array("q", [_hash_of(role, hash_of_text(text)) for text in texts if text]))
+        return self._replace(
+            tail=self.tail + array("q", [_hash_of(role, hash_of_text(text)) for text in texts if text])
+        )
 
     def matches(self, other: Messages) -> bool:
         """Return True if both are the same messages, as far as they are known."""

@@ -97,7 +97,9 @@ def test_a_question_in_the_thread_is_reported_by_another_process(watch: Watch, t
     ]  # fmt: skip
 
 
-def test_a_pause_before_tools_is_continued_by_another_process_without_the_question(watch: Watch, tmp_path: Path) -> None:
+def test_a_pause_before_tools_is_continued_by_another_process_without_the_question(
+    watch: Watch, tmp_path: Path
+) -> None:
     traced = served_by_processes(watch, tmp_path / "threads.db", "approve:Book a room", "approve:continue")
     assert traced.transcript() == [("user", "Book a room"), ("assistant", "Answer to 2027-01-01")]
     assert [call["toolName"] for call in traced.of_type("tool_call")] == ["pick_date"]

@@ -19,7 +19,10 @@ TEXT, CLEAN = f"Look: ![x](data:image/png;base64,{PICTURE})", f"Look: ![x](data:
 model = ScriptedChatModel(replies=[f"Drawn: {PICTURE}"])
 PROGRAMS: dict[str, tuple[Any, Any]] = {
     "a message": (model, TEXT),
-    "a template": (ChatPromptTemplate.from_template("Look: ![x](data:image/png;base64,{png})") | model, {"png": PICTURE}),
+    "a template": (
+        ChatPromptTemplate.from_template("Look: ![x](data:image/png;base64,{png})") | model,
+        {"png": PICTURE},
+    ),
     "a system prompt": (model, [("system", f"Your logo: {PICTURE}"), ("user", TEXT)]),
 }
 
