@@ -384,9 +384,9 @@ def metrics(*, registry: CollectorRegistry | None = None, meter: Meter | None = 
         meter: a meter of OpenTelemetry. It gets the counters under ``gati.``, and ``gen_ai.client.token.usage`` and
             ``gen_ai.client.operation.duration`` for each model call.
     """
-    from gati._api import metrics as register
+    from gati._api.metrics import expose
 
-    register.expose(registry, meter, stats)
+    expose(registry, meter, stats)
     return True
 
 

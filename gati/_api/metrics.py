@@ -36,7 +36,7 @@ def _expose_to_meter(meter: Meter, read: Callable[[], Stats]) -> None:
         raise InvalidArgumentError("meter", "a meter of OpenTelemetry")
     from gati.metrics import opentelemetry
 
-    opentelemetry.register(meter, read)
+    opentelemetry.create_instruments(meter, read)
 
 
 def _expose_to_registry(registry: CollectorRegistry | None, read: Callable[[], Stats]) -> None:
@@ -50,4 +50,4 @@ def _expose_to_registry(registry: CollectorRegistry | None, read: Callable[[], S
         raise InvalidArgumentError("registry", "a registry of prometheus_client")
     from gati.metrics import prometheus
 
-    prometheus.register(registry, read)
+    prometheus.register_collector(registry, read)

@@ -37,7 +37,7 @@ _PROVIDERS = {
 _registered: weakref.WeakSet[Meter] = weakref.WeakSet()
 
 
-def register(meter: Meter, read: Callable[[], Stats]) -> None:
+def create_instruments(meter: Meter, read: Callable[[], Stats]) -> None:
     """Create the instruments of a meter, once.
 
     Args:

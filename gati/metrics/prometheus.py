@@ -23,7 +23,7 @@ _registered: weakref.WeakSet[CollectorRegistry] = weakref.WeakSet()
 _shared: list[SharedCounts] = []
 
 
-def register(registry: CollectorRegistry | None, read: Callable[[], Stats]) -> None:
+def register_collector(registry: CollectorRegistry | None, read: Callable[[], Stats]) -> None:
     """Add the counters to a registry, once.
 
     Args:
