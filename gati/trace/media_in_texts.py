@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gati.events import LLMCallEvent
 from gati.trace.bare_base64 import MIN_CHARS, without_media
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gati.events import ChatMessage, Event, Prompt
+    from gati.events import ChatMessage, LLMCallEvent, Prompt
+    from gati.trace.run_tree import Run
 
 
 class MediaInTexts:
@@ -37,18 +37,21 @@ class MediaInTexts:
 
     def message(self, message: ChatMessage) -> ChatMessage:
         """Return a message without encoded media in its text; the message itself if it has none."""
+        if len(message.text) < MIN_CHARS:
+            return message
         text = self.text(message.text)
         return message if text == message.text else replace(message, text=text)
 
-    def clean(self, events: Iterable[Event]) -> None:
+    def clean(self, models: Iterable[tuple[Run, LLMCallEvent]]) -> None:
         """Remove encoded media from the texts of model calls."""
-        for event in events:
-            if isinstance(event, LLMCallEvent):
+        for _, event in models:
+            prompt = event.structured_prompt
+            longest = max(len(event.prompt), len(event.completion), len(event.system_prompt))
+            if longest >= MIN_CHARS or event.candidates or (prompt is not None and len(prompt.text) >= MIN_CHARS):
                 event.prompt, event.system_prompt = self.text(event.prompt), self.text(event.system_prompt)
                 event.completion = self.text(event.completion)
-                event.candidates = [self.text(candidate) for candidate in event.candidates]
-                if event.structured_prompt is not None:
-                    event.structured_prompt = self._prompt(event.structured_prompt)
+                event.candidates = list(map(self.text, event.candidates))
+                event.structured_prompt = self._prompt(prompt) if prompt is not None else None
 
     def _prompt(self, prompt: Prompt) -> Prompt:
         if self.text(prompt.text) == prompt.text:

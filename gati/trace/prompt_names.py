@@ -88,18 +88,20 @@ class PromptNames:
         used = self._used.setdefault((step, name), {})
         number = next((n for n, other in used.items() if _is_same_prompt(key, other)), None)
         if number is None:
-            number = self._new_number(step, name, key, used)
+            known = self._numbered.of(name)
+            number = 0 if known[:1] == [key] and not used else self._new_number(step, known, key, used)
             used[number] = key
-            self._numbered.remember(name, number, key)
+            if known[number : number + 1] != [key]:
+                self._numbered.remember(name, number, key)
         return f"{name}#{number + 1}" if number else name
 
-    def _new_number(self, step: Run, name: str, key: TemplateKey, used: Collection[int]) -> int:
+    @staticmethod
+    def _new_number(step: Run, known: list[TemplateKey], key: TemplateKey, used: Collection[int]) -> int:
         """Return the number that a prompt had before; else the first that no other prompt in the same step has."""
-        known = self._numbered.of(name)
         for number, other in enumerate(known):
             if number not in used and _is_same_prompt(key, other):
                 return number
-        others = [n for n, other in enumerate(known) if n not in used and _contains(step, other)] if known else []
+        others = [n for n, other in enumerate(known) if n not in used and _contains(step, other)]
         return next(n for n in range(len(used) + len(others) + 1) if n not in used and n not in others)
 
 

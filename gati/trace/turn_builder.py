@@ -211,7 +211,7 @@ class TurnBuilder:
     def _frame(self, messages: list[ChatMessage], events: list[Event], models: ModelEvents) -> Turn:
         for event in events:
             self._set_envelope(event)
-        self._media.clean(events)
+        self._media.clean(models)
         return Turn(
             run_id=self.id,
             conversation=self.conversation,
