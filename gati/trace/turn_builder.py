@@ -138,9 +138,9 @@ class TurnBuilder:
         """Build a part from the completed run `top`, a child of the root; return None if it must wait.
 
         It must wait if only the turn's end shows whether a text is the answer or whether the root
-        handles a failure, and if the user's text is not yet known.
+        handles a failure, and if the user's text is not yet known. The work of an internal root is delivered at its end.
         """
-        if self.root.kind != "chain" or self.nested or must_wait_for_end(top):
+        if self.root.kind != "chain" or self.nested or self.trace.is_internal or must_wait_for_end(top):
             return None
         self._held_back.append(top)
         if not self.has_begun and not self._can_begin():
