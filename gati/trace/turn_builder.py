@@ -29,9 +29,16 @@ from gati.trace.media_in_texts import MediaInTexts
 from gati.trace.node_messages import add_own_messages, texts_in_models
 from gati.trace.prompt_index import PromptIndex
 from gati.trace.prompt_values import KnownValues
+from gati.trace.records import ASSISTANT_ROLES, USER_ROLES
 from gati.trace.run_tree import is_nested
 from gati.trace.tool_calls import ToolCallLedger
-from gati.trace.user_input import checkpointed_texts, remaining_input, resume_of, user_messages_of
+from gati.trace.user_input import (
+    calls_before_question,
+    checkpointed_messages,
+    remaining_input,
+    resume_of,
+    user_messages_of,
+)
 
 if TYPE_CHECKING:
     from gati.options import Settings
@@ -294,11 +301,17 @@ class TurnBuilder:
         """Keep in each model event only the messages that the conversation does not contain yet."""
         user_texts = {message.text for message in self._user_messages}
         for run, event in self.event_builder.models[self._models_cleaned :]:
+            earlier_calls: set[str] = set()
             if not self.seen_before and is_user_facing(run):
-                for text in checkpointed_texts(self.trace, run, self._user_messages):
-                    self.state.remember(text)
+                earlier = checkpointed_messages(self.trace, run, self._user_messages)
+                for message in earlier:
+                    if message.role in (USER_ROLES | ASSISTANT_ROLES):
+                        self.state.remember(text_of(message))
+                earlier_calls = calls_before_question(earlier)
             if event.new_messages:
-                event.new_messages = [m for m in event.new_messages if self._is_new(m, user_texts)]
+                event.new_messages = [
+                    m for m in event.new_messages if _call_id(m) not in earlier_calls and self._is_new(m, user_texts)
+                ]
         self._models_cleaned = len(self.event_builder.models)
 
     def _remember_tool_results(self, events: list[Event]) -> None:

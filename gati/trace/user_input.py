@@ -235,8 +235,8 @@ def _is_interrupt_id(key: Any) -> bool:
     return isinstance(key, str) and len(key) == 32 and all(c in "0123456789abcdef" for c in key)
 
 
-def checkpointed_texts(trace: Trace, model: Run, user_messages: list[ChatMessage]) -> list[str]:
-    """Return the texts of a model call that were loaded from a checkpoint.
+def checkpointed_messages(trace: Trace, model: Run, user_messages: list[ChatMessage]) -> list[Message]:
+    """Return the messages of a model call that were loaded from a checkpoint.
 
     They belong to earlier turns of this or another process: they have ids and precede this turn's
     user messages.
@@ -248,7 +248,14 @@ def checkpointed_texts(trace: Trace, model: Run, user_messages: list[ChatMessage
     last = max((index for index, m in enumerate(messages) if text_of(m) in texts), default=-1)
     if last < 0 and resume_of(trace) is not None:
         last = len(messages)
-    return [text_of(m) for m in messages[: last + 1] if m.id and m.role in (USER_ROLES | ASSISTANT_ROLES)]
+    return [m for m in messages[: last + 1] if m.id]
+
+
+def calls_before_question(messages: list[Message]) -> set[str]:
+    """Return the ids of the tool calls that are requested or answered before the last message of the user."""
+    last = max((index for index, m in enumerate(messages) if m.role in USER_ROLES), default=0)
+    requested = {str(call["id"]) for m in messages[:last] for call in m.tool_calls if call.get("id")}
+    return requested | {m.tool_call_id for m in messages[:last] if m.tool_call_id}
 
 
 def remaining_input(inputs: Any, user_messages: list[ChatMessage]) -> dict[str, Any]:

@@ -103,3 +103,10 @@ def test_a_pause_before_tools_is_continued_by_another_process_without_the_questi
     traced = served_by_processes(watch, tmp_path / "threads.db", "approve:Book a room", "approve:continue")
     assert traced.transcript() == [("user", "Book a room"), ("assistant", "Answer to 2027-01-01")]
     assert [call["toolName"] for call in traced.of_type("tool_call")] == ["pick_date"]
+
+
+def test_tool_calls_of_earlier_turns_are_not_repeated_by_another_process(watch: Watch, tmp_path: Path) -> None:
+    turns = ("approve:Book a room", "approve:continue", "approve:And now?")
+    traced = served_by_processes(watch, tmp_path / "threads.db", *turns)
+    assert traced.transcript()[2:] == [("user", "And now?"), ("assistant", "Answer to And now?")]
+    assert not (traced.of_type("llm")[-1]["input"] or {}).get("messages")
