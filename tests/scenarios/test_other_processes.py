@@ -109,4 +109,4 @@ def test_tool_calls_of_earlier_turns_are_not_repeated_by_another_process(watch: 
     turns = ("approve:Book a room", "approve:continue", "approve:And now?")
     traced = served_by_processes(watch, tmp_path / "threads.db", *turns)
     assert traced.transcript()[2:] == [("user", "And now?"), ("assistant", "Answer to And now?")]
-    assert not (traced.of_type("llm")[-1]["input"] or {}).get("messages")
+    assert "messages" not in (traced.of_type("llm")[-1].get("input") or {})
