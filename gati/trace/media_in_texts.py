@@ -46,8 +46,8 @@ class MediaInTexts:
         """Remove encoded media from the texts of model calls."""
         for _, event in models:
             prompt = event.structured_prompt
-            longest = max(len(event.prompt), len(event.completion), len(event.system_prompt))
-            if longest >= MIN_CHARS or event.candidates or (prompt is not None and len(prompt.text) >= MIN_CHARS):
+            size = len(event.prompt) + len(event.completion) + len(event.system_prompt)
+            if size >= MIN_CHARS or event.candidates or (prompt is not None and len(prompt.text) >= MIN_CHARS):
                 event.prompt, event.system_prompt = self.text(event.prompt), self.text(event.system_prompt)
                 event.completion = self.text(event.completion)
                 event.candidates = list(map(self.text, event.candidates))

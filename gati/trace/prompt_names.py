@@ -89,10 +89,12 @@ class PromptNames:
         number = next((n for n, other in used.items() if _is_same_prompt(key, other)), None)
         if number is None:
             known = self._numbered.of(name)
-            number = 0 if known[:1] == [key] and not used else self._new_number(step, known, key, used)
-            used[number] = key
-            if known[number : number + 1] != [key]:
+            if known and not used and known[0] == key:
+                number = 0
+            else:
+                number = self._new_number(step, known, key, used)
                 self._numbered.remember(name, number, key)
+            used[number] = key
         return f"{name}#{number + 1}" if number else name
 
     @staticmethod

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from gati.options import Settings
     from gati.trace.answer_source import ModelEvents
     from gati.trace.conversation_state import ConversationState, ConversationStates
+    from gati.trace.records import Message
     from gati.trace.run_tree import Run, Trace
 
 
@@ -301,17 +302,16 @@ class TurnBuilder:
         """Keep in each model event only the messages that the conversation does not contain yet."""
         user_texts = {message.text for message in self._user_messages}
         for run, event in self.event_builder.models[self._models_cleaned :]:
-            earlier_calls: set[str] = set()
+            earlier: list[Message] = []
             if not self.seen_before and is_user_facing(run):
                 earlier = checkpointed_messages(self.trace, run, self._user_messages)
                 for message in earlier:
                     if message.role in (USER_ROLES | ASSISTANT_ROLES):
                         self.state.remember(text_of(message))
-                earlier_calls = calls_before_question(earlier)
             if event.new_messages:
-                event.new_messages = [
-                    m for m in event.new_messages if _call_id(m) not in earlier_calls and self._is_new(m, user_texts)
-                ]
+                new = [m for m in event.new_messages if self._is_new(m, user_texts)]
+                calls = calls_before_question(earlier) if earlier else ()
+                event.new_messages = [m for m in new if _call_id(m) not in calls] if calls else new
         self._models_cleaned = len(self.event_builder.models)
 
     def _remember_tool_results(self, events: list[Event]) -> None:
