@@ -34,7 +34,7 @@ def find(text: str) -> re.Match[str] | None:
     return _RUN.search(text) if len(text) >= MIN_CHARS else None
 
 
-def is_media(text: str) -> bool:
+def is_only_media(text: str) -> bool:
     """Return True if a text is nothing but encoded media, bare or as a data URL."""
     if len(text) < MIN_CHARS:
         return False
