@@ -86,7 +86,7 @@ class Runtime:
 
         recorders: list[Recorder] = []
         pipeline = Pipeline(partial(_LazyAssembler, settings, recorders), exporters, options=settings)
-        recorder = Recorder(pipeline.put, settings.conversation_id, internal_errors.report)
+        recorder = Recorder(pipeline.put, settings.conversation_id, internal_errors.report, pipeline.saves)
         recorders.append(recorder)
         internal_errors.debug = settings.debug
         text_limit.chars = settings.max_field_bytes
@@ -135,6 +135,7 @@ class Runtime:
         """Pass a record to the pipeline, if one is running."""
         if (pipeline := self.pipeline) is not None:
             pipeline.put(record)
+            pipeline.saves.save()
 
 
 runtime = Runtime()

@@ -140,7 +140,7 @@ def _check_greenflash(settings: Settings) -> Iterator[Check]:
 
 
 def _check_spool(settings: Settings) -> Check:
-    from gati.pipeline.engine import spool_folder
+    from gati.pipeline.spool import spool_folder
 
     if not settings.spool:
         return Check("spool", "warn", "disabled", "messages not delivered when the program exits are lost")

@@ -162,6 +162,8 @@ class Worker:
         self._flushes = Flushes() if flushes is None else flushes
         self._is_loaded = False
         self._can_assemble = False
+        self.has_assembled = False
+        """True once an item was assembled, for which most modules are loaded."""
         self._assembled: list[Item] = []
         """Items that wait for being masked and encoded."""
         self._begun = self._open = self._refused = 0
@@ -250,8 +252,9 @@ class Worker:
             self._wakeup.acquire(timeout=LOAD_RETRY_SECONDS)
             return
         now = time.monotonic()
-        flushes = self._flushes.new()
-        if now >= self._next_maintenance():
+        requested = self._flushes.new()
+        flushes = [flush for flush in requested if not flush.to_disk]
+        if now >= self._next_maintenance() and len(requested) == len(flushes):
             self._maintain_spools()
         self._process_buffer()
         self._assemble("assembler.tick", lambda: self.assembler.tick(time.perf_counter_ns()))
@@ -261,6 +264,9 @@ class Worker:
             self._assemble("assembler.drain", self.assembler.drain)
         self._finish()
         self._store(at_least=1)
+        for flush in requested:
+            if flush.to_disk and self._flushes.remove(flush):
+                flush.resolve()
         if flushes:
             self._maintain_spools(urgent=True)
         for flush in flushes:
@@ -327,6 +333,7 @@ class Worker:
         with contain(place), process_hooks.fork_lock, self._loading():
             items = function()
             self._assembled += items
+            self.has_assembled |= bool(items)
             self._count_turns(len(items))
 
     def _load(self) -> bool:
