@@ -139,7 +139,10 @@ def _parse_variable(name: str, text: str, variable: str) -> Any:
 
 def _read_dotenv() -> Mapping[str, str | None]:
     path = Path(".env")
-    if not path.is_file():
+    try:
+        if not path.is_file():
+            return {}
+    except OSError:  # the working directory of a container may belong to another user
         return {}
     from dotenv import dotenv_values  # imported late: most deployed programs have no such file
 

@@ -146,12 +146,21 @@ MISSING_CONVERSATION_ID = (
 )
 
 
+NO_STORE = (
+    "no Greenflash key and no home folder: conversations are kept in memory only. "
+    "Set GREENFLASH_API_KEY, or GATI_LOCAL to a file in a writable folder"
+)
+
+
 def _always() -> bool:
     return True
 
 
 def _log_default_store(exporter: Exporter) -> None:
     path = getattr(exporter, "store_path", None)
+    if path is None:
+        internal_errors.log.emit(internal_errors.DISK, NO_STORE)
+        return
     internal_errors.log.emit(
         "default_store", "no Greenflash key: conversations are kept on this machine, in %s (see: gati studio)", path
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gati.pipeline import internal_errors
 from gati.pipeline.drop_callback import DropNotifier
 from gati.pipeline.filesystem import is_ephemeral, is_writable
-from gati.pipeline.internal_errors import contain, log
+from gati.pipeline.internal_errors import DISK, contain, log
 from gati.pipeline.limited_exporter import with_time_limit
 from gati.pipeline.outbox import Outbox
 from gati.pipeline.request_queue import Limits
@@ -130,7 +130,7 @@ def _create_spool(exporter: Exporter, options: Settings) -> Spool | None:
         return None
     folder = spool_folder(options.spool_dir)
     if folder is None:
-        log.emit("spool", NO_FOLDER)
+        log.emit(DISK, NO_FOLDER)
         return None
     return spool_for(folder, exporter)
 

@@ -25,9 +25,9 @@ def is_ephemeral(path: Path) -> bool:
 
 def is_writable(path: Path) -> bool:
     """Return True if files can be created in a folder. The folder need not exist, if it can be created."""
-    for folder in (path, *path.absolute().parents):
-        if folder.exists():
-            return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    for folder in (path, *path.parents):
+        if os.path.lexists(folder):
+            return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
     return False
 
 
