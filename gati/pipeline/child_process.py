@@ -17,7 +17,7 @@ def may_skip_exit_hooks() -> bool:
     A pool terminates its children, RQ and Celery end theirs with `os._exit`. Workers of servers that are known to run
     exit hooks are excluded. Imports nothing: a library that is not loaded did not start this process.
     """
-    return _is_multiprocessing_child() or _is_celery_child() or _is_rq_job() or _is_fork_without_server()
+    return _is_multiprocessing_child() or _is_celery_child() or is_rq_job() or _is_fork_without_server()
 
 
 def _is_multiprocessing_child() -> bool:
@@ -30,7 +30,8 @@ def _is_celery_child() -> bool:
     return module is not None and bool(module.current_process().daemon)
 
 
-def _is_rq_job() -> bool:
+def is_rq_job() -> bool:
+    """Return True in the process that RQ starts for one job."""
     return "rq" in sys.modules and "RQ_JOB_ID" in os.environ
 
 

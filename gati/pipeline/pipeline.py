@@ -63,7 +63,7 @@ class Pipeline:
         self._buffer = Buffer(options.buffer_max_bytes // 2, on_wakeup=self._on_wakeup)
         self.put = self._buffer.put
         """Take a record. Never blocks, never raises."""
-        self.saves = TurnSaves(self._save, self._has_assembled, has_spool=options.spool)
+        self.saves = TurnSaves(self._save, has_spool=options.spool)
         self._inherited_engines: list[Engine] = []
         self._closed = False
         self._reset()
@@ -328,16 +328,25 @@ class Pipeline:
         if not self._start(flush):
             self._deliver_here(until)
 
-    def _save(self, seconds: float) -> bool:
-        """Wait until all items that are complete are on disk; return False if that takes longer."""
+    def _save(self, seconds: float, load_until: float) -> None:
+        """Wait until all items that are complete are on disk, for `seconds`; longer while modules are loaded.
+
+        Args:
+            seconds: the longest wait.
+            load_until: monotonic time until which the wait is repeated while modules are loaded.
+        """
         flush = FlushRequest(to_disk=True)
         try:
-            return self._start(flush) and flush.wait(seconds)
+            again = self._start(flush)
+            while again:
+                again = self._is_loading() and time.monotonic() < load_until
+                if flush.wait(seconds):
+                    return
         finally:
             self._flushes.remove(flush)
 
-    def _has_assembled(self) -> bool:
-        return self._engine is not None and self._engine.worker.has_assembled
+    def _is_loading(self) -> bool:
+        return self._engine is None or self._engine.worker.is_loading
 
     def _start(self, flush: FlushRequest) -> bool:
         """Hand a flush to the worker; return False if the interpreter starts no more threads."""

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gati._context import is_own_thread
-from gati.pipeline.child_process import may_skip_exit_hooks
+from gati.pipeline.child_process import is_rq_job, may_skip_exit_hooks
 from gati.pipeline.internal_errors import guard
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 SAVE_SECONDS = 0.05
 """Longest time that the end of a turn waits for the spool."""
 
-LOAD_SECONDS = 2.0
-"""Longest time that a process waits, once, for the modules that convert its first turn."""
+LOAD_SECONDS = 5.0
+"""Time after the end of the first turn during which a longer wait is allowed while modules are loaded."""
 
 
 class TurnSaves:
@@ -27,16 +27,14 @@ class TurnSaves:
         active: True if the process may end without exit hooks. Known as soon as the worker is started.
     """
 
-    def __init__(self, save: Callable[[float], bool], is_loaded: Callable[[], bool], *, has_spool: bool) -> None:
+    def __init__(self, save: Callable[[float, float], None], *, has_spool: bool) -> None:
         """Create one that is inactive until `decide`.
 
         Args:
-            save: waits up to that many seconds until what was recorded so far is on disk; returns whether it is.
-            is_loaded: returns True once a first turn was converted, which loads modules.
+            save: waits until what was recorded so far is on disk; see `Pipeline`.
             has_spool: False if nothing is written to disk, so that there is nothing to wait for.
         """
         self._save = save
-        self._is_loaded = is_loaded
         self._has_spool = has_spool
         self.reset()
 
@@ -59,20 +57,18 @@ class TurnSaves:
         loop = _running_loop()
         if loop is None:
             self._wait()
-        elif loop is not self._loop:
-            with guard("turn_saves"):
+            return
+        with guard("turn_saves"):
+            if loop is not self._loop:
                 self._watch(loop)
+            if is_rq_job() and (task := sys.modules["asyncio"].current_task()) is not None:
+                # RQ runs an asynchronous job in a loop that it does not shut down.
+                task.add_done_callback(lambda _: self._wait())
 
     def _wait(self) -> None:
-        now = time.monotonic()
-        if self._save(SAVE_SECONDS) or self._is_loaded():
-            return
         if self._load_until is None:
-            self._load_until = now + LOAD_SECONDS
-        while not self._is_loaded() and (left := self._load_until - time.monotonic()) > 0:
-            if self._save(min(SAVE_SECONDS, left)):
-                return
-        self._save(SAVE_SECONDS)
+            self._load_until = time.monotonic() + LOAD_SECONDS
+        self._save(SAVE_SECONDS, self._load_until)
 
     def _watch(self, loop: Any) -> None:
         """Wait when `loop` shuts down its asynchronous generators, as `asyncio.run` does before it returns."""

@@ -162,8 +162,7 @@ class Worker:
         self._flushes = Flushes() if flushes is None else flushes
         self._is_loaded = False
         self._can_assemble = False
-        self.has_assembled = False
-        """True once an item was assembled, for which most modules are loaded."""
+        self._has_assembled = False
         self._assembled: list[Item] = []
         """Items that wait for being masked and encoded."""
         self._begun = self._open = self._refused = 0
@@ -185,6 +184,11 @@ class Worker:
         except BaseException:  # interrupted (Ctrl-C): the next record has to wake the worker
             self._buffer.idle = True
             raise
+
+    @property
+    def is_loading(self) -> bool:
+        """True until modules are loaded: those that convert the first item, and those that send it."""
+        return not self._has_assembled or any(sender.is_loading for sender in self._senders)
 
     def resolve_flushes(self) -> None:
         """Resolve the flushes whose requests have all been delivered, rejected or dropped."""
@@ -333,7 +337,7 @@ class Worker:
         with contain(place), process_hooks.fork_lock, self._loading():
             items = function()
             self._assembled += items
-            self.has_assembled |= bool(items)
+            self._has_assembled |= bool(items)
             self._count_turns(len(items))
 
     def _load(self) -> bool:
