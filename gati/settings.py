@@ -35,6 +35,11 @@ _ADDRESSES = ("base_url", "backend_url")
 TRUST_DOTENV = "GATI_TRUST_DOTENV"
 """Environment variable that allows `.env` to name an address for a key from elsewhere."""
 
+_OTHER_VARIABLES = frozenset({TRUST_DOTENV, "GATI_RAISE_INTERNAL"})
+"""Variables that are no options."""
+
+_warned_of: set[str] = set()
+
 _JSON = frozenset({"properties", "system_prompt"})
 """Options whose environment variable may contain a JSON object."""
 
@@ -52,6 +57,7 @@ def load(**given: Any) -> Settings:
     """
     arguments = _resolve_aliases(given)
     dotenv = _read_dotenv()
+    _warn_of_unknown_variables(dotenv)
     environment = dict(_read_environment(dotenv))
     _check_dotenv(dotenv, arguments, environment)
     values = {name: value for name, (value, _) in environment.items()} | arguments
@@ -151,6 +157,30 @@ def _read_dotenv() -> Mapping[str, str | None]:
     except (OSError, UnicodeDecodeError) as error:
         logger.warning("gati ignores .env because it cannot be read (%s)", type(error).__name__)
         return {}
+
+
+def describe_unknown_variables(dotenv: Mapping[str, str | None] | None = None) -> str:
+    """Name the variables of the environment and of `.env` that begin with `GATI_` but are none of gati's.
+
+    ``"GATI_FLUSH_INTERVALL (did you mean GATI_FLUSH_INTERVAL?), GATI_X"``; empty if there are none. Values are not shown.
+    """
+    known = {variable for name in Settings.model_fields for variable in variables(name)} | _OTHER_VARIABLES
+    given = {*os.environ, *(_read_dotenv() if dotenv is None else dotenv)}
+    unknown = sorted(name for name in given if name.upper().startswith("GATI_") and name not in known)
+    return ", ".join(name + _similar_variable(name, known) for name in unknown)
+
+
+def _similar_variable(name: str, known: set[str]) -> str:
+    matches = difflib.get_close_matches(name.upper(), sorted(known - _OTHER_VARIABLES), n=1, cutoff=0.75)
+    return f" (did you mean {matches[0]}?)" if matches else ""
+
+
+def _warn_of_unknown_variables(dotenv: Mapping[str, str | None]) -> None:
+    """Log unknown variables in one line, once per process."""
+    unknown = describe_unknown_variables(dotenv)
+    if unknown and unknown not in _warned_of:
+        _warned_of.add(unknown)
+        logger.warning("gati does not know these environment variables, which have no effect: %s", unknown)
 
 
 def _check_dotenv(
