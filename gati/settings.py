@@ -38,7 +38,8 @@ TRUST_DOTENV = "GATI_TRUST_DOTENV"
 _OTHER_VARIABLES = frozenset({TRUST_DOTENV, "GATI_RAISE_INTERNAL"})
 """Variables that are no options."""
 
-_warned_of: set[str] = set()
+_PREFIX = "GATI_"
+_described: set[str] = set()
 
 _JSON = frozenset({"properties", "system_prompt"})
 """Options whose environment variable may contain a JSON object."""
@@ -163,23 +164,27 @@ def describe_unknown_variables(dotenv: Mapping[str, str | None] | None = None) -
     """Name the variables of the environment and of `.env` that begin with `GATI_` but are none of gati's.
 
     ``"GATI_FLUSH_INTERVALL (did you mean GATI_FLUSH_INTERVAL?), GATI_X"``; empty if there are none. Values are not shown.
+    What was returned once is not logged by `load`.
     """
-    known = {variable for name in Settings.model_fields for variable in variables(name)} | _OTHER_VARIABLES
-    given = {*os.environ, *(_read_dotenv() if dotenv is None else dotenv)}
-    unknown = sorted(name for name in given if name.upper().startswith("GATI_") and name not in known)
-    return ", ".join(name + _similar_variable(name, known) for name in unknown)
+    known = {variable for name in Settings.model_fields for variable in variables(name)}
+    given = {*os.environ, *(_read_dotenv() if dotenv is None else dotenv)} - known - _OTHER_VARIABLES
+    unknown = sorted(name for name in given if name.upper().startswith(_PREFIX))
+    described = ", ".join(name + _similar_variable(name, known) for name in unknown)
+    _described.add(described)
+    return described
 
 
 def _similar_variable(name: str, known: set[str]) -> str:
-    matches = difflib.get_close_matches(name.upper(), sorted(known - _OTHER_VARIABLES), n=1, cutoff=0.75)
-    return f" (did you mean {matches[0]}?)" if matches else ""
+    ends = {variable.removeprefix(_PREFIX): variable for variable in sorted(known, reverse=True)}
+    matches = difflib.get_close_matches(name.upper().removeprefix(_PREFIX), ends, n=1, cutoff=0.6)
+    return f" (did you mean {ends[matches[0]]}?)" if matches else ""
 
 
 def _warn_of_unknown_variables(dotenv: Mapping[str, str | None]) -> None:
     """Log unknown variables in one line, once per process."""
+    before = _described.copy()
     unknown = describe_unknown_variables(dotenv)
-    if unknown and unknown not in _warned_of:
-        _warned_of.add(unknown)
+    if unknown and unknown not in before:
         logger.warning("gati does not know these environment variables, which have no effect: %s", unknown)
 
 
