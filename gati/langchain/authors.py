@@ -14,6 +14,7 @@ from langchain_core.messages import BaseMessage
 
 from gati.langchain.bounded_set import BoundedSet
 from gati.langchain.message_snapshot import snapshot_message
+from gati.langchain.snapshot import plain_text, take_snapshot
 from gati.trace.records import Message
 
 AGENT_ROLE = "ai"
@@ -34,9 +35,10 @@ def is_persons(item: Any, seen: BoundedSet) -> bool:
     return key is None or key in seen.entries
 
 
-def remember_agent(message: BaseMessage, seen: BoundedSet) -> bool:
+def remember_agent(message: BaseMessage | dict[str, Any], seen: BoundedSet) -> bool:
     """Remember a message with the user's role that a node wrote; return False if it does not name an agent."""
-    if (key := agent_key(message.__dict__)) is None:
+    fields = message.__dict__ if isinstance(message, BaseMessage) else message
+    if (key := agent_key(fields)) is None:
         return False
     seen.add(key)
     return True
@@ -49,17 +51,21 @@ def is_agents(fields: dict[str, Any], seen: BoundedSet) -> bool:
 
 def agent_key(fields: dict[str, Any]) -> Hashable:
     """Return the key of an agent's message; None if the message has no name or no text."""
-    name, content = fields.get("name"), fields.get("content")
-    return (name, hash(content)) if type(name) is str and name and type(content) is str and content else None
+    name, content = plain_text(dict.get(fields, "name")), plain_text(dict.get(fields, "content"))
+    return (name, hash(content)) if name and content else None
 
 
-def snapshot_agent_message(message: BaseMessage) -> Message:
-    """Copy an agent's message as an answer."""
+def snapshot_agent_message(message: BaseMessage | dict[str, Any]) -> Message:
+    """Copy an agent's message as an answer. Of a dict, only its text, name and id are copied."""
+    if not isinstance(message, BaseMessage):
+        content, name, given_id = (plain_text(dict.get(message, key)) for key in ("content", "name", "id"))
+        return Message(AGENT_ROLE, take_snapshot(content), given_id, name)
     return snapshot_message(message)._replace(role=AGENT_ROLE)
 
 
 def _person_key(content: Any) -> Hashable:
-    return (None, hash(content)) if type(content) is str and content else None
+    text = plain_text(content)
+    return (None, hash(text)) if text else None
 
 
 def _content_of(item: Any) -> Any:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from gati.langchain.message_snapshot import ROLE_BY_CLASS
 from gati.langchain.new_messages import as_message_list, role_of
-from gati.langchain.snapshot import instance_dict
+from gati.langchain.snapshot import instance_dict, plain_text
 from gati.trace.records import ASSISTANT_ROLES, RepeatedHistory
 
 HEAD, TAIL = 16, 48
@@ -85,9 +85,9 @@ def _text_of(item: Any) -> str:
         content = dict.get(item, "content")
     elif (kind is tuple or kind is list) and len(item) == 2:
         content = item[1]
-    if type(content) is str:
-        return content
+    if (text := plain_text(content)) is not None:
+        return text
     blocks = content if type(content) is list or type(content) is tuple else ()
-    texts = [block if type(block) is str else block.get("text") for block in blocks if type(block) in (str, dict)]
+    texts = [plain_text(block.get("text") if type(block) is dict else block) for block in blocks]
     separator = "" if role_of(item) in ASSISTANT_ROLES else "\n"
-    return separator.join([text for text in texts if type(text) is str and text])
+    return separator.join(filter(None, texts))

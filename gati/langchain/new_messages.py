@@ -298,10 +298,10 @@ def new_messages_of_node(messages: Any, seen: BoundedSet) -> list[Any]:
                 new.append(snapshot_agent_message(item))
             elif is_persons(item, seen):
                 break
-            elif class_role is None:
-                new.append(take_snapshot(item))
+            elif (class_role is not None or issubclass(type(item), dict)) and remember_agent(item, seen):
+                new.append(snapshot_agent_message(item))
             else:
-                new.append(snapshot_agent_message(item) if remember_agent(item, seen) else snapshot_message(item))
+                new.append(take_snapshot(item) if class_role is None else snapshot_message(item))
         elif class_role is None:
             new.append(take_snapshot(item))
         elif (fields := item.__dict__).get("id") in known or fields.get("tool_call_id") in known:

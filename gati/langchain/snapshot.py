@@ -69,6 +69,14 @@ def take_snapshot(value: Any, budget: int = BUDGET) -> Any:
     return Copier(budget).copy(value, DEPTH)
 
 
+def plain_text(value: Any) -> str | None:
+    """Return a text as a `str`; None for other values.
+
+    `message.text` and `StrOutputParser` return a subclass of `str`, whose own methods are not called.
+    """
+    return str.__str__(value) if issubclass(type(value), str) else None
+
+
 def copy_small_dict(value: dict[Any, Any], budget: int) -> dict[str, Any] | None:
     """Copy a small dict of immutable values and of small lists and dicts of them; return None for any other dict.
 

@@ -15,6 +15,7 @@ from gati.pipeline.drop_callback import DropNotifier
 from gati.pipeline.filesystem import is_ephemeral, is_writable
 from gati.pipeline.internal_errors import DISK, contain, log
 from gati.pipeline.limited_exporter import with_time_limit
+from gati.pipeline.listeners import report_counts
 from gati.pipeline.outbox import Outbox
 from gati.pipeline.request_queue import Limits
 from gati.pipeline.sender import Sender
@@ -91,6 +92,7 @@ class Engine:
         )
 
     def _on_settled(self) -> None:
+        report_counts()
         self.worker.resolve_flushes()
 
     def deliver_in_this_thread(self, until: float) -> None:
@@ -113,6 +115,7 @@ class Engine:
         for exporter in self._exporters:
             with contain("exporter.close"):
                 exporter.close()
+        report_counts()
 
     def abandon(self) -> None:
         """Detach from everything that belongs to the parent. Called in a forked child."""

@@ -95,7 +95,29 @@ def _maker_of(trace: Trace, models: ModelEvents, answer: ChatMessage) -> LLMCall
         found = _SAME_MESSAGE if message_id is not None and _has_id(run, message_id) else _evidence(event, answer)
         if found is not None and (best is None or found > best):
             best, maker = found, event
-    return maker or _only_writer(trace, models)
+    return maker or _writer_in_node(models, answer.text) or _only_writer(trace, models)
+
+
+def _writer_in_node(models: ModelEvents, answer: str) -> LLMCallEvent | None:
+    """Return the last call in the node that wrote the answer whose text the answer contains, however short it is.
+
+    Example: the node of a call that says "42" writes "The answer is 42." In another node, "42" would be a coincidence.
+    """
+    for run, event in reversed(models):
+        node = next((above for above in run.ancestors() if above.node is not None), None)
+        if node is None or not is_user_facing(run) or not _has_text(node.output, answer):
+            continue
+        if any(_contains(_plain(answer), _plain(text)) for text in written_texts(event)):
+            return event
+    return None
+
+
+def _has_text(value: Any, text: str, depth: int = 4) -> bool:
+    """Return True if an output contains `text` as an entry or as a message."""
+    if isinstance(value, (str, Message)):
+        return (text_of(value) if isinstance(value, Message) else value) == text
+    entries = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth > 0 and any(_has_text(entry, text, depth - 1) for entry in entries)
 
 
 def _only_writer(trace: Trace, models: ModelEvents) -> LLMCallEvent | None:

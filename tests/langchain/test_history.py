@@ -34,6 +34,10 @@ class PydanticState(BaseModel):
         {"messages": [("user", "Hello"), ("assistant", "Hi!"), ("user", "144?")]},
         {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi!"}, ASK]},
         {"messages": [HumanMessage([{"type": "text", "text": "Hello"}]), AIMessage([{"type": "text", "text": "Hi!"}])]},
+        # `text` and `StrOutputParser` return a subclass of `str`.
+        {"messages": [("user", HELLO.text), ("assistant", HI.text), ("user", ASK.text)]},
+        {"history": [{"role": "user", "content": HELLO.text}, {"role": "assistant", "content": HI.text}], "q": "144?"},
+        {"messages": [("user", [HELLO.text]), ("ai", [{"type": "text", "text": HI.text}])]},
         DataclassState(),
         PydanticState(),
     ],

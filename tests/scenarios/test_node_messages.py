@@ -208,6 +208,25 @@ def test_agents_words_are_never_the_users(watch: Watch, post: str, models: bool)
     assert "2.1m people." in str([(m.get("input"), m.get("output")) for m in traced.messages])
 
 
+@pytest.mark.parametrize("role", [{"role": "user"}, {"type": "human"}], ids=["role", "type"])
+@pytest.mark.parametrize("has_thread", [True, False], ids=["thread", "history"])
+def test_an_agents_message_in_a_dict_is_an_answer(watch: Watch, role: dict[str, str], has_thread: bool) -> None:
+    speaker = model("2.1m people.")
+
+    def work(state: MessagesState) -> Any:
+        said = speaker.invoke(state["messages"]).text
+        return {"messages": [{**role, "content": f"Result: {said}", "name": "researcher"}]}
+
+    def program(config: Config) -> Any:
+        graph = line(work, checkpointer=InMemorySaver() if has_thread else None)
+        own = {**config, "configurable": {"thread_id": "t-1"}}
+        history = graph.invoke({"messages": [("user", "How many?")]}, own)["messages"]
+        graph.invoke({"messages": [*([] if has_thread else history), HumanMessage("Again?")]}, own)
+
+    answer = ("assistant", "Result: 2.1m people.")
+    assert watch.trace(program).transcript() == [("user", "How many?"), answer, ("user", "Again?"), answer]
+
+
 def test_persons_with_names_stay_users(watch: Watch) -> None:
     def program(config: Config) -> Any:
         own = {**config, "configurable": {"thread_id": "c-1"}}

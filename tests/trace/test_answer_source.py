@@ -66,6 +66,20 @@ def test_an_answer_that_no_call_made_belongs_to_none(answer: str):
     assert marks(answer, "poem", "orders") == ["i", "i"]
 
 
+@pytest.mark.parametrize(("answer", "made"), [("The answer is 42.", True), ("The answer is 420.", False)])
+@pytest.mark.parametrize("in_node", [True, False])
+def test_a_short_text_made_the_answer_if_its_node_wrote_it(answer: str, made: bool, in_node: bool):
+    root = run(None, "chain")
+    router, writer = run(root, "chain"), run(root, "chain")
+    router.node, writer.node, root.node = "router", "writer", None
+    writer.output = {"messages": [Message("ai", answer)]}
+    models = [(run(router), LLMCallEvent(completion="answer")), (run(root), LLMCallEvent(completion="42"))]
+    if in_node:
+        models[1] = (run(writer), models[1][1])
+    mark_answer(Trace(root, None, 0), models, ChatMessage("a", "assistant", answer, 0))
+    assert [event.made_answer for _, event in models] == [False, made and in_node]
+
+
 def test_the_only_call_of_a_plain_chain_made_whatever_the_chain_returns():
     assert marks("true", "YES", node=False) == ["m"]
     assert marks("true", "YES", node=True) == ["i"]
