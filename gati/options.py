@@ -291,7 +291,9 @@ class Settings(BaseModel):
         _SWITCH,
     )
     spool: bool = option(True, "False keeps undelivered requests in memory only.", _SWITCH)
-    spool_dir: Folder | None = option(None, "Spool folder; default: in the user's data folder.", "a path; `~` needs a home folder")
+    spool_dir: Folder | None = option(
+        None, "Spool folder; default: in the user's data folder.", "a path; `~` needs a home folder"
+    )
     spool_max_bytes: Whole = option(
         256 * 1024**2, "Disk quota of the spool in bytes.", "a whole number from 100000", ge=100_000
     )

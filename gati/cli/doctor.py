@@ -201,7 +201,9 @@ def _check_conversations(settings: Settings, *, reachable: bool) -> Check:
     if not found:
         return Check("conversations", "pass", f"none yet; {advice}")
     if without_id:
-        return Check("conversations", "warn", f"{without_id} of the last {found} {place}have no conversation id", advice)
+        return Check(
+            "conversations", "warn", f"{without_id} of the last {found} {place}have no conversation id", advice
+        )
     return Check("conversations", "pass", f"the last {found} {place}have a conversation id")
 
 
@@ -314,7 +316,9 @@ def _describe_failure(result: FlushResult, stats: Stats) -> str:
     parts = [f"{count} {name}" for name, count in counts.items() if count]
     reasons = [*stats.paused.values(), *stats.dropped, *stats.turns_dropped]
     parts += [f"internal error in {place}" for place in stats.faults]
-    return f"of the test messages: {', '.join(parts) or 'none was recorded'}" + (f" ({', '.join(reasons)})" * bool(reasons))
+    return f"of the test messages: {', '.join(parts) or 'none was recorded'}" + (
+        f" ({', '.join(reasons)})" * bool(reasons)
+    )
 
 
 def _read_store(file: Path, conversation_id: str, count: int) -> Check:

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from gati.pipeline.retry import Policy
     from gati.settings import Settings
 
-NO_FOLDER = "there is no home folder for the spool; requests are kept in memory. Set GATI_SPOOL_DIR to a writable folder"
+NO_FOLDER = (
+    "there is no home folder for the spool; requests are kept in memory. Set GATI_SPOOL_DIR to a writable folder"
+)
 
 JOIN_SECONDS = 0.2
 """Time that `close` waits for senders. Idle ones end at once; one that is in the middle of a send is left behind."""

@@ -11,8 +11,8 @@ import sys
 import sysconfig
 from contextlib import closing
 from pathlib import Path
-from unittest.mock import patch
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest

@@ -61,7 +61,10 @@ def test_jobs_of_rq_are_on_disk_before_their_process_ends(
 ) -> None:
     sandbox.server.faults.add(faults.failing(503, times=None))
     subprocess.run(
-        [sys.executable, "-c", ENQUEUE, str(redis_socket), job], check=True, env=sandbox.environment(), cwd=sandbox.folder
+        [sys.executable, "-c", ENQUEUE, str(redis_socket), job],
+        check=True,
+        env=sandbox.environment(),
+        cwd=sandbox.folder,
     )
     url = f"unix://{redis_socket}"
     wait_for_exit(
@@ -76,7 +79,10 @@ def test_jobs_of_rq_are_on_disk_before_their_process_ends(
 
 def test_jobs_of_rq_deliver_what_earlier_ones_left(sandbox: Sandbox, redis_socket: Path) -> None:
     subprocess.run(
-        [sys.executable, "-c", ENQUEUE, str(redis_socket), "job"], check=True, env=sandbox.environment(), cwd=sandbox.folder
+        [sys.executable, "-c", ENQUEUE, str(redis_socket), "job"],
+        check=True,
+        env=sandbox.environment(),
+        cwd=sandbox.folder,
     )
     wait_for_exit(sandbox.start("-m", "rq.cli", "worker", "--burst", "--url", f"unix://{redis_socket}"))
     sandbox.run("flush_without_turns")
