@@ -125,7 +125,7 @@ def test_a_forked_process_waits_unless_its_server_runs_exit_hooks(monkeypatch: p
     monkeypatch.setattr(process_hooks, "_is_forked", True)
     monkeypatch.delitem(sys.modules, "gunicorn.workers.base", raising=False)
     assert child_process.may_skip_exit_hooks()
-    monkeypatch.setitem(sys.modules, "gunicorn.workers.base", SimpleNamespace())  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "gunicorn.workers.base", SimpleNamespace())  # type: ignore[arg-type]  # any module
     assert not child_process.may_skip_exit_hooks()
 
 

@@ -127,7 +127,7 @@ def work_in_pool(name: str) -> None:
 
 def run_until_complete(name: str) -> None:
     """Run an asynchronous job as RQ 2 does."""
-    import rq  # noqa: F401
+    import rq  # noqa: F401 - its presence makes this a job of RQ
 
     os.environ["RQ_JOB_ID"] = name
 
