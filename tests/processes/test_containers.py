@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -94,7 +95,7 @@ def test_a_volume_for_the_spool_keeps_what_could_not_be_delivered(sandbox: Sandb
     sandbox.server.faults.add(faults.failing(503, times=None))
     setup = f"mount --bind {volume} {volume} && {READ_ONLY}"
     spool = volume / "spool"
-    _, lines = run(sandbox, "ended_by_return", setup=setup, GATI_SPOOL_DIR=spool, GATI_SHUTDOWN_TIMEOUT=0.5)
+    _, lines = run(sandbox, "ended_by_return", setup=setup, GATI_SPOOL_DIR=spool, GATI_SHUTDOWN_TIMEOUT=5)
     assert [line for line in lines if "disk" in line or "spool" in line] == []
     sandbox.server.faults.clear()
     run(sandbox, "ended_by_return", setup=setup, GATI_SPOOL_DIR=spool)
@@ -132,3 +133,54 @@ def test_commands_name_the_missing_home_folder(sandbox: Sandbox) -> None:
         assert done.returncode == 2, done.stderr
         assert "there is no home folder" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+EXAMPLE = ROOT / "examples" / "container"
+INSTRUCTIONS = [
+    tuple(line.split(None, 1))
+    for line in (EXAMPLE / "Dockerfile").read_text("utf-8").splitlines()
+    if line and not line.startswith("#")
+]
+
+
+def instruction(name: str) -> str:
+    """Return the argument of the only instruction of a kind in the example's Dockerfile."""
+    (found,) = [argument for kind, argument in INSTRUCTIONS if kind == name]
+    return found
+
+
+def test_the_dockerfile_of_the_example_gives_the_spool_a_volume_that_its_user_may_write() -> None:
+    known = {"FROM", "RUN", "ENV", "VOLUME", "WORKDIR", "COPY", "USER", "CMD"}
+    assert INSTRUCTIONS[0][0] == "FROM"
+    assert {kind for kind, _ in INSTRUCTIONS} <= known
+    volume, user, group = instruction("VOLUME"), *instruction("USER").split(":")
+    assert instruction("ENV") == f"GATI_SPOOL_DIR={volume}"
+    assert ("RUN", f"install -d -m 0700 -o {user} -g {group} {volume}") in INSTRUCTIONS
+    source, _ = instruction("COPY").split()
+    assert (EXAMPLE / source).is_file()
+    assert json.loads(instruction("CMD")) == ["python", source]
+
+
+def test_the_program_of_the_example_delivers_when_its_container_is_stopped(sandbox: Sandbox) -> None:
+    volume = sandbox.folder / "volume"
+    volume.mkdir(mode=0o700)
+    environment = {
+        "PYTHONPATH": ROOT, "PYTHONDONTWRITEBYTECODE": 1, "GATI_SPOOL_DIR": volume, "GATI_FLUSH_INTERVAL": 3600,
+        "GREENFLASH_API_KEY": API_KEY, "GREENFLASH_BASE_URL": sandbox.server.url,
+    }  # fmt: skip
+    given = [f"{name}={value}" for name, value in environment.items()]
+    setup = f'mount --bind {volume} {volume}; {READ_ONLY}; cd /; exec {" ".join(USER)} "$0" "$@"'
+    program = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", setup, "env", "-i", *given, sys.executable, str(EXAMPLE / "answers.py")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    sandbox.programs.append(program)
+    assert program.stdin is not None
+    assert program.stdout is not None
+    program.stdin.write("Hello\n")
+    program.stdin.flush()
+    assert program.stdout.readline() == "You said: Hello\n"
+    program.send_signal(signal.SIGTERM)
+    _, error = program.communicate(timeout=SECONDS)
+    assert (program.returncode, error) == (0, "")
+    assert sandbox.user_texts() == {"standard-input": ["Hello"]}
