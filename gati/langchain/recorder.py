@@ -17,6 +17,7 @@ from gati.langchain._compat import RUN_TYPE, enclosing_run, is_input_deferred, r
 from gati.langchain.awaited_models import AwaitedModels
 from gati.langchain.bounded_set import BoundedSet
 from gati.langchain.callback_args import (
+    as_run_id,
     component_name,
     invocation_parameters,
     is_graph_node,
@@ -366,7 +367,9 @@ class Recorder:
         """Record that a graph was interrupted or resumed."""
         interrupts = tuple(take_snapshot(i) for i in getattr(event, "interrupts", ()))
         at = perf_counter_ns()
-        self.put(GraphState(event.run_id, state, at, "|".join(event.checkpoint_ns), interrupts, event.status))
+        self.put(
+            GraphState(as_run_id(event.run_id), state, at, "|".join(event.checkpoint_ns), interrupts, event.status)
+        )
 
     def abandoned(self, run_id: UUID) -> None:
         """Forget a run whose end is no longer expected. Called by the background thread."""
@@ -420,7 +423,7 @@ class Recorder:
     def current_run_id(self) -> UUID | None:
         """Return the id of the innermost open run or span that encloses the calling code."""
         open_runs = self.open_runs
-        run: UUID | None = enclosing_run(running_config.get())
+        run: UUID | None = as_run_id(enclosing_run(running_config.get()))
         if run is not None and run.int not in open_runs:
             run = None
         span = current_span.get()
@@ -431,7 +434,7 @@ class Recorder:
     def enclosing_values(self) -> dict[str, Any] | None:
         """Return the user's values in the running config; None if it belongs to no open run, as one that a server sets."""
         config = running_config.get()
-        run: UUID | None = enclosing_run(config)
+        run: UUID | None = as_run_id(enclosing_run(config))
         return values_of_config(config) if run is not None and run.int in self.open_runs else None
 
     def _record_start(
