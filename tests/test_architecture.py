@@ -30,6 +30,10 @@ ARROWS: dict[str, set[str]] = {
     "gati.settings": {"gati.options"},
     "gati.options": {"gati.prompt_model"},
     "gati.prompt_model": set(),
+    "gati.prompts": {
+        "gati._api", "gati._context", "gati.exporters", "gati.langchain", "gati.pipeline", "gati.settings", "gati.store",
+        "gati.trace",
+    },
     "gati.langchain": {"gati._context", "gati.trace"},
     "gati.trace": {"gati.prompt_model"},
     "gati.pipeline": {"gati._context", "gati.trace", "gati.exporters", "gati.settings"},
@@ -59,6 +63,18 @@ NARROW = {
     ("gati.pipeline", "gati.exporters"): {"gati.exporters.base"},
     ("gati.pipeline", "gati.trace"): {"gati.trace.records"},
     ("gati.exporters", "gati.store"): {"gati.store.store"},
+    ("gati.prompts", "gati._api"): {"gati._api.runtime", "gati._api.destinations"},
+    ("gati.prompts", "gati.exporters"): {
+        "gati.exporters.prompt_source",
+        "gati.exporters.greenflash.connection",
+        "gati.exporters.greenflash.prompts",
+    },
+    ("gati.prompts", "gati.langchain"): {"gati.langchain.handover", "gati.langchain.managed_template"},
+    ("gati.prompts", "gati.pipeline"): {
+        f"gati.pipeline.{name}" for name in ("engine", "internal_errors", "process_hooks", "safe_files")
+    },
+    ("gati.prompts", "gati.store"): {f"gati.store.{name}" for name in ("prompt_records", "store", "store_file")},
+    ("gati.prompts", "gati.trace"): {"gati.trace.managed_prompts", "gati.trace.records"},
     ("gati.demo", "gati.testing"): {"gati.testing.scripted_model"},
     ("gati.push", "gati.exporters"): {"gati.exporters.base"},
     ("gati.push", "gati.pipeline"): {

@@ -99,4 +99,6 @@ def _make_local_exporter(settings: Settings) -> Exporter:
     from gati.store.store import default_path
 
     path = settings.local if isinstance(settings.local, Path) else default_path()
-    return LocalExporter(path, settings.local_max_bytes, GreenflashEncoder(settings))
+    # Beside Greenflash, the store does not have the prompts that Greenflash manages.
+    encoder = GreenflashEncoder(settings, prompt_references=False)
+    return LocalExporter(path, settings.local_max_bytes, encoder)
