@@ -20,7 +20,7 @@ LEAVES = {"gati._deprecation", "gati.clock", "gati.contract", "gati.errors", "ga
 """Modules that any package may import. They import nothing from gati themselves."""
 
 ARROWS: dict[str, set[str]] = {
-    "gati": {"gati.observe", "gati.langchain"},
+    "gati": {"gati.observe", "gati.langchain", "gati.prompts"},
     "gati.observe": {"gati._api", "gati.settings", "gati.pipeline", "gati.langchain"},
     "gati._api": {
         "gati._context", "gati.langchain", "gati.trace", "gati.exporters", "gati.pipeline", "gati.prompt_model",

@@ -45,8 +45,8 @@ def test_gati_exports_exactly_these_names():
     assert gati.__all__ == sorted(gati.__all__, key=lambda name: (name.strip("_")[0].islower(), name))
     assert set(gati.__all__) == {
         "AgentEndEvent", "AgentStartEvent", "ConfigurationError", "CustomEvent", "EmbeddingEvent", "Event",
-        "GatiError", "GatiLangChainCallback", "LLMCallEvent", "MemoryEvent", "NodeExecutionEvent", "RetrievalEvent",
-        "StepEvent", "ToolCallEvent", "__version__", "observe",
+        "GatiError", "GatiLangChainCallback", "LLMCallEvent", "MemoryEvent", "NodeExecutionEvent",
+        "PromptUnavailableError", "RetrievalEvent", "StepEvent", "ToolCallEvent", "__version__", "observe", "prompts",
     }  # fmt: skip
     assert all(getattr(gati, name) is not None for name in gati.__all__)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from gati.errors import PromptUnavailableError
 from gati.prompts.managed_prompt import ManagedPrompt
-from gati.prompts.service import service
+from gati.prompts.service import service as _service
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -52,8 +52,8 @@ def get(
     Raises:
         PromptUnavailableError: there is no text, and no `fallback`.
     """
-    request = service.request(name, fallback, ttl, version, variants, weights, conversation_id)
-    return service.get(request)
+    request = _service.request(name, fallback, ttl, version, variants, weights, conversation_id)
+    return _service.get(request)
 
 
 async def aget(
@@ -67,8 +67,8 @@ async def aget(
     conversation_id: str | int | UUID | None = None,
 ) -> ManagedPrompt:
     """Like `get`, without blocking the event loop when it waits."""
-    request = service.request(name, fallback, ttl, version, variants, weights, conversation_id)
-    return await service.aget(request)
+    request = _service.request(name, fallback, ttl, version, variants, weights, conversation_id)
+    return await _service.aget(request)
 
 
 def prefetch(*names: str, timeout: float = 10.0) -> bool:
@@ -81,12 +81,12 @@ def prefetch(*names: str, timeout: float = 10.0) -> bool:
     Returns:
         True if all of them have a text now.
     """
-    return service.prefetch(_names(names), timeout)
+    return _service.prefetch(_names(names), timeout)
 
 
 async def aprefetch(*names: str, timeout: float = 10.0) -> bool:
     """Like `prefetch`, without blocking the event loop."""
-    return await service.aprefetch(_names(names), timeout)
+    return await _service.aprefetch(_names(names), timeout)
 
 
 def _names(names: Sequence[object]) -> list[str]:

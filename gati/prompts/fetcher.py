@@ -182,7 +182,7 @@ def _note_failure(entry: Entry, error: PromptSourceError) -> None:
     entry.not_before = Clock.monotonic() + max(pause, error.retry_after or 0.0)
     internal_errors.log.emit(
         f"prompts.{entry.name}",
-        "the prompt %r cannot be fetched (%s); the latest known text is served",
+        "the prompt %r cannot be fetched (%s); the last text or the fallback is served",
         entry.name,
         str(error),
     )

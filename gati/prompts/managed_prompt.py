@@ -94,17 +94,17 @@ class ManagedPrompt:
         return [name for name in self.variables if "." not in name and name not in known]
 
     def _render(self, variables: dict[str, Any]) -> tuple[str, dict[str, str]]:
-        if missing := [name for name in self.variables if name.partition(".")[0] not in variables]:
-            internal_errors.log.emit(
-                f"prompts.variables.{self.name}", "the prompt %r got no value for %s", self.name, ", ".join(missing)
-            )
         values = {name: _value_of(name, variables) for name in self.variables}
         if "{{" in _VARIABLE.sub("", self.content):  # sections, comments
             from gati.langchain.managed_template import render_mustache  # late: it loads LangChain
 
             rendered = render_mustache(without_escaping(self.content), variables)
             if rendered is not None:
-                return rendered, values
+                return rendered, {name: text for name, text in values.items() if text}
+        elif missing := [name for name in self.variables if name.partition(".")[0] not in variables]:
+            internal_errors.log.emit(
+                f"prompts.variables.{self.name}", "the prompt %r got no value for %s", self.name, ", ".join(missing)
+            )
         return _VARIABLE.sub(lambda mark: values[mark[1] or mark[2]], self.content), values
 
     def _template(self) -> ManagedTemplate:
