@@ -49,6 +49,7 @@ ARROWS: dict[str, set[str]] = {
     "gati.cli": {
         "gati", "gati.observe", "gati.demo", "gati.settings", "gati.options", "gati.store", "gati.studio", "gati.pipeline",
         "gati.langchain", "gati.exporters", "gati.testing", "gati.testing.server", "gati._api", "gati.push",
+        "gati.prompts",
     },
 }  # fmt: skip
 """Package → packages that it may import. Each entry is a design decision."""
