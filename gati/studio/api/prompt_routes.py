@@ -33,12 +33,16 @@ class PromptApi:
     def routes(self, base: str) -> list[Route]:
         """Return the routes. External ids may contain slashes."""
         return [
-            Route(f"{base}/prompts", self._get_list, methods=["GET"]),
-            Route(f"{base}/prompts", self._post, methods=["POST"]),
-            Route(f"{base}/prompts/{{uid:path}}", self._get, methods=["GET"]),
-            Route(f"{base}/prompts/{{uid:path}}", self._put, methods=["PUT"]),
-            Route(f"{base}/prompts/{{uid:path}}", self._delete, methods=["DELETE"]),
+            Route(f"{base}/prompts", self._all, methods=["GET", "POST"]),
+            Route(f"{base}/prompts/{{uid:path}}", self._one, methods=["GET", "PUT", "DELETE"]),
         ]
+
+    async def _all(self, request: Request) -> JSONResponse:
+        return await (self._post if request.method == "POST" else self._get_list)(request)
+
+    async def _one(self, request: Request) -> JSONResponse:
+        methods = {"PUT": self._put, "DELETE": self._delete}
+        return await methods.get(request.method, self._get)(request)
 
     async def _get_list(self, request: Request) -> JSONResponse:
         self._reader.authorize(request)
@@ -49,8 +53,8 @@ class PromptApi:
         items = await run_in_threadpool(
             prompt_records.list_prompts,
             self._store,
-            active_only=query.get("activeOnly") == "true",
-            include_archived=query.get("includeArchived") == "true",
+            active_only=_flag(request, "activeOnly"),
+            include_archived=_flag(request, "includeArchived"),
             product=query.get("productId"),
             version_id=query.get("versionId"),
             limit=size,
@@ -80,6 +84,13 @@ class PromptApi:
         except prompt_records.ActiveVersionError as error:
             raise ApiError(400, f"Validation error: {error}") from error
         return JSONResponse(_or_not_found(found))
+
+
+def _flag(request: Request, name: str) -> bool:
+    value = request.query_params.get(name, "false")
+    if value not in ("true", "false"):
+        raise ApiError(400, f"Validation error: {name}: true or false is required")
+    return value == "true"
 
 
 def _uid(request: Request) -> str:
