@@ -374,7 +374,7 @@ ACTIONS: Mapping[str, Mapping[str, Field]] = {
     "organizations": {"external_organization_id": ID, "name": TEXT, "properties": TEXT},
     "ratings": {
         "product_id": ID, "external_message_id": ID, "external_conversation_id": ID, "rating": NUMBER,
-        "rating_min": NUMBER, "rating_max": NUMBER, "feedback": TEXT, "rated_at": ID,
+        "rating_min": NUMBER, "rating_max": NUMBER, "feedback": TEXT, "rated_at": ID, "insert_id": ID,
     },
     "events": {
         "product_id": ID, "external_conversation_id": ID, "external_user_id": ID, "insert_id": ID, "event_type": NAME,

@@ -30,6 +30,7 @@ ARROWS: dict[str, set[str]] = {
     "gati.settings": {"gati.options"},
     "gati.options": {"gati.prompt_model"},
     "gati.prompt_model": set(),
+    "gati.feedback": {"gati.observe", "gati._api"},
     "gati.prompts": {
         "gati._api", "gati._context", "gati.exporters", "gati.langchain", "gati.pipeline", "gati.settings", "gati.store",
         "gati.trace",
@@ -65,6 +66,7 @@ NARROW = {
     ("gati.pipeline", "gati.exporters"): {"gati.exporters.base"},
     ("gati.pipeline", "gati.trace"): {"gati.trace.records"},
     ("gati.exporters", "gati.store"): {"gati.store.store"},
+    ("gati.feedback", "gati._api"): {"gati._api.arguments"},
     ("gati.prompts", "gati._api"): {"gati._api.runtime", "gati._api.destinations"},
     ("gati.prompts", "gati.exporters"): {
         "gati.exporters.prompt_source",
@@ -92,7 +94,7 @@ OWNERS = {
     "langgraph": ("gati.langchain", "gati.demo"),
     "langchain_openai": ("gati.demo",),
     "greenflash": ("gati.exporters.greenflash.exporter",),
-    "starlette": ("gati.studio", "gati.testing.server"),
+    "starlette": ("gati.studio", "gati.testing.server", "gati.feedback.web"),
     "uvicorn": ("gati.studio.server", "gati.testing.server.fault_middleware"),
     "jinja2": ("gati.studio.pages",),
     "jsonschema": ("gati.studio.api.validation",),

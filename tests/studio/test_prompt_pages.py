@@ -40,7 +40,10 @@ def create(store: Store, text: str) -> str:
 
 def call(store: Store, conversation: str, prompt: Any, cost: float | None = 0.5) -> None:
     properties = {"tokens_in": 10, "tokens_out": 5, "cost_usd": cost, "status": "completed"}
-    messages = [said(f"{conversation}:q", "x"), step(f"{conversation}:m", "llm", properties=properties)]
+    messages = [
+        said(f"{conversation}:q", "x"),
+        step(f"{conversation}:m", "llm", f"{conversation}:q", 1, properties=properties),
+    ]
     store.ingest(body(conversation, *messages, systemPrompt=prompt))
 
 

@@ -8,6 +8,7 @@ with the raw response and `extra_body` 0.3 and 0.5 ms.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -191,6 +192,8 @@ def _call(client: Greenflash, endpoint: str, body: dict[str, Any]) -> Any:
     elif endpoint == "organizations":
         raw = client.organizations.with_raw_response.create(**body)  # type: ignore[assignment]  # response types differ; only their common part is used
     elif endpoint == "ratings":
+        if "insert_id" in body and "insert_id" not in inspect.signature(client.ratings.log).parameters:
+            body = {key: value for key, value in body.items() if key != "insert_id"}  # SDK 1.4 has no such key
         raw = client.ratings.with_raw_response.log(**body)  # type: ignore[assignment]  # response types differ; only their common part is used
     else:
         raw = client.events.with_raw_response.create(**body)  # type: ignore[assignment]  # response types differ; only their common part is used

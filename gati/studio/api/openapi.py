@@ -30,7 +30,11 @@ _PAGING = [
 def build_openapi(*, keys: bool) -> dict[str, Any]:
     """Return the OpenAPI document. `keys`: requests need an API key."""
     paths: dict[str, Any] = {}
-    response_schemas = {"messages": validation.response_schema()}
+    created = ("promptId", "versionId", "componentIds")
+    response_schemas = {
+        "messages": validation.response_schema(),
+        "prompts": {"type": "object", "required": list(created)},
+    }
     schemas = dict(validation.request_schemas())
     update_schema = schemas.pop("prompts/{id}")
     for name, schema in schemas.items():
