@@ -2,11 +2,13 @@
 
 ::
 
+    from starlette.applications import Starlette
+
     from gati.feedback import Feedback
 
-    feedback = Feedback(secret=os.environ["FEEDBACK_SECRET"])
-    app = FastAPI(routes=feedback.routes())          # GET /feedback/widget.js, POST /feedback
-    token = feedback.token(run_id=run_id)            # for the page that shows the answer
+    feedback = Feedback(secret="at least 16 characters")
+    app = Starlette(routes=feedback.routes())  # or FastAPI; GET /feedback/widget.js, POST /feedback
+    token = feedback.token(run_id="0b9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a10")  # for the page that shows the answer
 
 The token names the answer and cannot be changed, so a page can rate that answer only. It holds no text.
 """

@@ -5,7 +5,7 @@
     from gati import prompts
 
     prompt = prompts.get("support/agent", fallback="You help {{who}}.")
-    agent = create_agent(model, tools, system_prompt=prompt.text(who="Ada"))
+    print(prompt.text(who="Ada"))
 
 `get` is cheap, so call it where the prompt is used. The first call for a prompt waits up to a second; later ones return
 what is in memory, and it is refreshed in the background. Without a key, the prompts are those of the embedded store.
