@@ -29,9 +29,9 @@ _FOLDER = Path("prompts")
 @prompts_app.command(name="list", epilog="Example: `gati prompts list --json`")
 def list_command(store: _Store = None, json: _Json = False) -> None:
     """List the prompts with their versions."""
-    from gati.cli.prompts import run_list
+    from gati.cli.prompts import list_all_prompts
 
-    raise typer.Exit(run_list(store, json_wanted=json))
+    raise typer.Exit(list_all_prompts(store, json_wanted=json))
 
 
 @prompts_app.command(name="pull", epilog="Example: `gati prompts pull`, `gati prompts pull support/agent --force`")
@@ -42,9 +42,9 @@ def pull_command(
     store: _Store = None,
 ) -> None:
     """Write the active versions to files."""
-    from gati.cli.prompts import run_pull
+    from gati.cli.prompts import pull_prompts
 
-    raise typer.Exit(run_pull(names or [], folder, store, force=force))
+    raise typer.Exit(pull_prompts(names or [], folder, store, force=force))
 
 
 @prompts_app.command(name="diff", epilog="Example: `gati prompts diff`, `gati prompts diff --source src`")
@@ -56,13 +56,13 @@ def diff_command(
     json: _Json = False,
 ) -> None:
     """Compare your prompts with the active versions. The exit code is 1 if one differs, as a check for CI."""
-    from gati.cli.prompts import run_diff
+    from gati.cli.prompts import diff_prompts
 
-    raise typer.Exit(run_diff(names or [], folder, source or [], store, json_wanted=json))
+    raise typer.Exit(diff_prompts(names or [], folder, source or [], store, json_wanted=json))
 
 
 @prompts_app.command(name="push", epilog="Example: `gati prompts push --dry-run`, `gati prompts push support/agent`")
-def push_command(
+def push_prompts_command(
     names: _Names = None,
     folder: _Folder = _FOLDER,
     source: _Sources = None,
@@ -72,6 +72,8 @@ def push_command(
     json: _Json = False,
 ) -> None:
     """Create new versions of prompts that have changed. They are never activated: a person does that."""
-    from gati.cli.prompts import run_push
+    from gati.cli.prompts import push_prompts
 
-    raise typer.Exit(run_push(names or [], folder, source or [], store, role=role, dry_run=dry_run, json_wanted=json))
+    raise typer.Exit(
+        push_prompts(names or [], folder, source or [], store, role=role, dry_run=dry_run, json_wanted=json)
+    )

@@ -79,7 +79,7 @@ def _fallbacks_in(tree: ast.AST, path: Path) -> Iterator[CodePrompt]:
         if not isinstance(node, ast.Call) or not _is_get(node.func) or not node.args:
             continue
         fallback = next((keyword.value for keyword in node.keywords if keyword.arg == "fallback"), None)
-        name, text = _literal(node.args[0], constants), _literal(fallback, constants)
+        name, text = _constant_text(node.args[0], constants), _constant_text(fallback, constants)
         if name is not None and text is not None:
             yield CodePrompt(name, text, f"{path}:{node.lineno}")
 
@@ -93,7 +93,7 @@ def _is_get(function: ast.expr) -> bool:
     )
 
 
-def _literal(node: ast.expr | None, constants: dict[str, str]) -> str | None:
+def _constant_text(node: ast.expr | None, constants: dict[str, str]) -> str | None:
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else None
     return constants.get(node.id) if isinstance(node, ast.Name) else None

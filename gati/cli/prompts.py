@@ -12,7 +12,7 @@ from typing import Any
 from gati.cli.output import Exit, console, fail, print_json, print_note, print_rows
 from gati.cli.prompt_files import CodePrompt, find_prompts, path_of
 from gati.exporters.prompt_source import PromptSource, PromptSourceError
-from gati.prompts.fetcher import text_of
+from gati.prompts.fetcher import template_text
 from gati.prompts.sources import source_of
 from gati.settings import Settings, load
 
@@ -66,10 +66,10 @@ def read_remote(source: PromptSource) -> dict[str, RemotePrompt]:
 def read_text(source: PromptSource, version: dict[str, Any]) -> str:
     """Return the text of a version with its placeholders."""
     answer = source.get(str(version["id"]))
-    return "" if answer is None else text_of(answer["prompt"], answer.get("composedPrompt"))
+    return "" if answer is None else template_text(answer["prompt"], answer.get("composedPrompt"))
 
 
-def run_list(store: Path | None, *, json_wanted: bool) -> Exit:
+def list_all_prompts(store: Path | None, *, json_wanted: bool) -> Exit:
     """Print each prompt with its active version."""
     with open_source(store) as (source, _):
         rows = [
@@ -88,7 +88,7 @@ def run_list(store: Path | None, *, json_wanted: bool) -> Exit:
     return Exit.OK
 
 
-def run_pull(names: Sequence[str], folder: Path, store: Path | None, *, force: bool) -> Exit:
+def pull_prompts(names: Sequence[str], folder: Path, store: Path | None, *, force: bool) -> Exit:
     """Write the active versions to files. A file with another text is overwritten only with `force`."""
     code = Exit.OK
     with open_source(store) as (source, _):
@@ -111,7 +111,7 @@ def run_pull(names: Sequence[str], folder: Path, store: Path | None, *, force: b
     return code
 
 
-def run_diff(
+def diff_prompts(
     names: Sequence[str], folder: Path, sources: Sequence[Path], store: Path | None, *, json_wanted: bool
 ) -> Exit:
     """Print how the prompts of the code differ from the active versions. Exit code 1 if one differs."""
@@ -133,7 +133,7 @@ def run_diff(
     return Exit.OK if all(row["state"] == "equal" for row in rows) else Exit.FAILED
 
 
-def run_push(
+def push_prompts(
     names: Sequence[str], folder: Path, sources: Sequence[Path], store: Path | None, *, role: str, dry_run: bool,
     json_wanted: bool,
 ) -> Exit:  # fmt: skip

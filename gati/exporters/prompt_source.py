@@ -1,4 +1,4 @@
-"""Where managed prompts are read from and written to: Greenflash or the embedded store, with the same JSON."""
+"""The protocol of sources of managed prompts: Greenflash and the embedded store, with the same JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PromptSource(Protocol):
     """
 
     def get(self, prompt_id: str) -> dict[str, Any] | None:
-        """Return ``{"prompt": …, "composedPrompt": …}`` of an id or an external id; None if there is no such prompt."""
+        """Return ``{"prompt": …, "composedPrompt": …}`` of an id or an external id; None if it does not exist."""
         ...
 
     def list_all(

@@ -16,7 +16,7 @@ _PURPOSE = b"gati feedback 1\n"
 
 
 class RatedAnswer(NamedTuple):
-    """What is rated: the answer of a root run or, without one, a conversation."""
+    """The answer of a root run or, without one, the conversation that a rating is for."""
 
     run_id: str | None
     conversation_id: str | None

@@ -50,7 +50,7 @@ def get(
             then the thread of the enclosing run. Without one, the first variant is served.
 
     Raises:
-        PromptUnavailableError: there is no text, and no `fallback`.
+        PromptUnavailableError: no text is known, and `fallback` was not given.
     """
     request = _service.request(name, fallback, ttl, version, variants, weights, conversation_id)
     return _service.get(request)

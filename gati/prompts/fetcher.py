@@ -26,7 +26,7 @@ _SEPARATORS = ("\n\n", "\n", " ", "")
 
 
 class Entry:
-    """What this process knows about one prompt.
+    """The state of one prompt in this process.
 
     Attributes:
         prompt: the latest text; None if there is none yet.
@@ -194,7 +194,7 @@ def _request(source: PromptSource, name: str, version: str | None) -> FetchedPro
     if answer is None:
         return None
     prompt = answer["prompt"]
-    text = text_of(prompt, answer.get("composedPrompt"))
+    text = template_text(prompt, answer.get("composedPrompt"))
     id_ = prompt.get("id")
     if not text.strip() or not isinstance(id_, str):
         raise PromptSourceError("the prompt has no text")
@@ -209,7 +209,7 @@ def _version(source: PromptSource, name: str, version: str) -> dict[str, Any] | 
     return answer if answer is not None and answer["prompt"].get("externalPromptId") == name else None
 
 
-def text_of(prompt: dict[str, Any], composed: object = None) -> str:
+def template_text(prompt: dict[str, Any], composed: object = None) -> str:
     """Return the text of a prompt with its placeholders: its components, joined as in `composed`, if that is possible.
 
     ``composedPrompt`` itself may have lost the placeholders.

@@ -1,4 +1,4 @@
-"""Where prompts come from: Greenflash, if a key or a client is configured; else the embedded store."""
+"""The source of prompts: Greenflash, if a key or a client is configured; else the embedded store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SourceSpec(NamedTuple):
 
 
 def source_of(settings: Settings, store_path: Path | None = None) -> SourceSpec | None:
-    """Return the source that the options name; None if there is none, because prompts come from nowhere.
+    """Return the source that the options name; None if there is none, because no destination has prompts.
 
     Args:
         settings: the options.
@@ -83,7 +83,7 @@ class StorePrompts:
         from gati.store import prompt_records
 
         def read(store: Store) -> list[dict[str, Any]]:
-            return prompt_records.list_prompts(
+            return prompt_records.list_records(
                 store,
                 active_only=active_only,
                 version_id=version_id,

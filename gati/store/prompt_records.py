@@ -32,7 +32,7 @@ class ActiveVersionError(ValueError):
 
 
 def read_prompt(store: Store, prompt_id: str, variables: dict[str, str] | None = None) -> dict[str, Any] | None:
-    """Return the response of ``GET /prompts/{id}``; None if there is no such prompt.
+    """Return the response of ``GET /prompts/{id}``; None if it does not exist.
 
     Args:
         store: The store.
@@ -44,12 +44,12 @@ def read_prompt(store: Store, prompt_id: str, variables: dict[str, str] | None =
         if row is None:
             return None
         return {
-            "prompt": _prompt(row),
+            "prompt": _full_record(row),
             "composedPrompt": fill_placeholders_in(version_text(row["body"]), variables or {}),
         }
 
 
-def list_prompts(
+def list_records(
     store: Store,
     *,
     active_only: bool = False,
@@ -75,7 +75,7 @@ def list_prompts(
     query = f"SELECT {_COLUMNS} {_FROM} WHERE {' AND '.join(conditions)} ORDER BY v.id DESC LIMIT ? OFFSET ?"  # our own names
     with store.connections.reading() as db:
         rows = db.execute(query, (*values, limit, offset)).fetchall()
-    return [_slim_prompt(row) for row in rows]
+    return [_slim_record(row) for row in rows]
 
 
 def create_prompt(store: Store, body: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def create_prompt(store: Store, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def update_prompt(store: Store, prompt_id: str, body: dict[str, Any]) -> dict[str, Any] | None:
-    """Store a new version, if `body` has components, and change other properties in place; None if there is no prompt.
+    """Store a new version, if `body` has components, and change other properties in place; None if it does not exist.
 
     Returns the response of ``PUT /prompts/{id}``.
     """
@@ -117,7 +117,7 @@ def update_prompt(store: Store, prompt_id: str, body: dict[str, Any]) -> dict[st
 
 
 def archive_prompt(store: Store, prompt_id: str) -> dict[str, Any] | None:
-    """Archive a version. Return the response of ``DELETE /prompts/{id}``; None if there is no such prompt.
+    """Archive a version. Return the response of ``DELETE /prompts/{id}``; None if it does not exist.
 
     Raises:
         ActiveVersionError: The version is active.
@@ -189,7 +189,7 @@ def _component_ids(row: sqlite3.Row) -> list[str]:
     return [str(uuid.uuid5(uuid.UUID(row["uid"]), str(i))) for i, _ in enumerate(component_texts(row["body"]))]
 
 
-def _prompt(row: sqlite3.Row) -> dict[str, Any]:
+def _full_record(row: sqlite3.Row) -> dict[str, Any]:
     at = format_timestamp(row["first_at"])
     body = json.loads(row["body"])
     parts = (
@@ -207,7 +207,7 @@ def _prompt(row: sqlite3.Row) -> dict[str, Any]:
     return {**_common(row), "components": components, "description": row["description"], "source": "customer"}
 
 
-def _slim_prompt(row: sqlite3.Row) -> dict[str, Any]:
+def _slim_record(row: sqlite3.Row) -> dict[str, Any]:
     return {**_common(row), "components": [{"id": uid} for uid in _component_ids(row)], "versionId": row["uid"]}
 
 

@@ -1,4 +1,4 @@
-"""What the pages of prompts show besides texts: which versions are managed and active, and what their calls used."""
+"""State and usage of prompt versions, for the pages of prompts: managed, active, and the sums over their model calls."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def version_usage(store: Store, prompt_uid: str) -> dict[int, VersionUsage]:
     return {
         row["id"]: VersionUsage(
             row["uid"],
-            _digest(row["body"]),
+            _reported_version(row["body"]),
             bool(row["managed"]),
             bool(row["active"]),
             row["archived_at"] is not None,
@@ -95,7 +95,7 @@ def version_usage(store: Store, prompt_uid: str) -> dict[int, VersionUsage]:
     }
 
 
-def _digest(body: str) -> str:
+def _reported_version(body: str) -> str:
     """Return the hash that programs report. Dynamic components have no text in a version's body."""
     texts = [text for _, text in component_texts(body) if text]
     return hashlib.sha256("\0".join(texts).encode(errors="replace")).hexdigest()[:12]

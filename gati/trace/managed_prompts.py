@@ -77,7 +77,7 @@ class ManagedPromptIndex:
     def add_text(self, rendered: str, template: ManagedTemplate, variables: Mapping[str, str]) -> None:
         """Remember a text that a version rendered."""
         small = sum(map(len, variables.values())) <= _MAX_VARIABLES_CHARS
-        self._texts[_key(rendered)] = template, dict(variables) if small else None
+        self._texts[_text_key(rendered)] = template, dict(variables) if small else None
         _trim(self._texts, MAX_TEXTS)
 
     def prompt_of_text(self, system: str) -> Prompt | None:
@@ -88,17 +88,17 @@ class ManagedPromptIndex:
         """
         if not self._texts and not self._templates:
             return None
-        found = self._texts.pop(key := _key(system), None)
+        found = self._texts.pop(key := _text_key(system), None)
         if found is not None:
             self._texts[key] = found  # inserted last, so that it is forgotten last
             template, variables = found
             if variables is None:
                 variables = _variables_in(template, {}, system) or {}
-            return _prompt(template, system, variables)
+            return _managed_prompt(template, system, variables)
         for template in reversed(list(self._templates.values())):
             inferred = _variables_in(template, {}, system)
             if inferred is not None and _identifies(template, inferred):
-                return _prompt(template, system, inferred)
+                return _managed_prompt(template, system, inferred)
         return None
 
     def prompt_of_template(self, template: Template, inputs: Any, system: str) -> Prompt | None:
@@ -113,7 +113,7 @@ class ManagedPromptIndex:
         variables = _variables_in(found, values, system)
         if variables is None:  # a template with sections
             variables = {name: str(value) for name, value in values.items() if isinstance(value, (str, int, float))}
-        return _prompt(found, system, variables)
+        return _managed_prompt(found, system, variables)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -138,12 +138,12 @@ managed_prompts = ManagedPromptIndex()
 """The index of this process. A forked child has a copy of it."""
 
 
-def _key(text: str) -> bytes:
+def _text_key(text: str) -> bytes:
     """Return a key for a text. Programs strip texts, so white space around it does not count."""
     return hashlib.blake2b(text.strip().encode(errors="surrogatepass"), digest_size=16).digest()
 
 
-def _prompt(template: ManagedTemplate, system: str, variables: dict[str, str]) -> Prompt:
+def _managed_prompt(template: ManagedTemplate, system: str, variables: dict[str, str]) -> Prompt:
     components = [PromptComponent(template.text)]
     return Prompt(system, template.external_id, components, dict(variables), template.managed)
 

@@ -91,9 +91,9 @@ def test_push_creates_versions_and_activates_none(remote: ManagedProgram, folder
     assert pushed() == {"support/agent": "created"}
     assert pushed() == {"support/agent": "exists"}
     assert states() == (1, {"support/agent": "not active"})
-    answer = prompt_records.list_prompts(remote.server.store)
+    answer = prompt_records.list_records(remote.server.store)
     assert [item["externalPromptId"] for item in answer] == ["support/agent"]
-    assert prompt_records.list_prompts(remote.server.store, active_only=True) == []
+    assert prompt_records.list_records(remote.server.store, active_only=True) == []
     assert prompt_records.activate_version(remote.server.store, answer[0]["versionId"])
     assert states() == (0, {"support/agent": "equal"})
     assert pushed() == {"support/agent": "active"}
@@ -103,9 +103,9 @@ def test_push_adds_a_version_to_a_prompt_that_exists(remote: ManagedProgram, fol
     first = remote.add_version("support/agent", TEXT)
     write(folder, "support/agent", "New text.")
     assert pushed() == {"support/agent": "created"}
-    versions = prompt_records.list_prompts(remote.server.store)
+    versions = prompt_records.list_records(remote.server.store)
     assert len(versions) == 2
-    (active,) = prompt_records.list_prompts(remote.server.store, active_only=True)
+    (active,) = prompt_records.list_records(remote.server.store, active_only=True)
     assert active["versionId"] == first
 
 
@@ -162,7 +162,7 @@ def test_without_a_key_the_embedded_store_is_used(folder: Path, tmp_path: Path):
     store = str(tmp_path / "store.db")
     assert pushed("--store", store) == {"support/agent": "created"}
     opened = Store(store)
-    (version,) = prompt_records.list_prompts(opened)
+    (version,) = prompt_records.list_records(opened)
     assert prompt_records.activate_version(opened, version["versionId"])
     opened.close()
     assert states("--store", store) == (0, {"support/agent": "equal"})

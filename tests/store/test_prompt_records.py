@@ -82,18 +82,18 @@ def test_an_update_without_components_changes_the_name_only(store: Store):
     assert prompt_records.update_prompt(store, "p", {"name": "Title"}) == {
         "promptId": first, "versionId": None, "externalPromptId": "p",
     }  # fmt: skip
-    (item,) = prompt_records.list_prompts(store)
+    (item,) = prompt_records.list_records(store)
     assert item["name"] == "Title"
 
 
 def test_an_archived_version_is_not_listed_and_comes_back_with_its_text(store: Store):
     first = create(store, "One.")
     prompt_records.archive_prompt(store, first)
-    assert prompt_records.list_prompts(store) == []
-    assert len(prompt_records.list_prompts(store, include_archived=True)) == 1
+    assert prompt_records.list_records(store) == []
+    assert len(prompt_records.list_records(store, include_archived=True)) == 1
     assert not prompt_records.activate_version(store, first)
     create(store, "One.")
-    assert len(prompt_records.list_prompts(store)) == 1
+    assert len(prompt_records.list_records(store)) == 1
 
 
 def test_an_active_version_cannot_be_archived(store: Store):

@@ -115,7 +115,7 @@ def test_another_sites_form_cannot_activate_a_version(pages: TestClient, store: 
     address = prompt_address(pages, "support/agent")
     answer = pages.post(f"{address}/activate", data={"version": version}, headers={"origin": "http://evil.example"})
     assert answer.status_code == 403
-    assert prompt_records.list_prompts(store, active_only=True) == []
+    assert prompt_records.list_records(store, active_only=True) == []
 
 
 def test_the_form_needs_the_token(pages: TestClient, store: Store):

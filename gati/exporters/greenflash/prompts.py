@@ -76,11 +76,11 @@ class GreenflashPrompts:
 
     def create(self, body: dict[str, Any]) -> dict[str, Any]:
         """See `PromptSource.create`."""
-        return self._written(lambda prompts: prompts.create(**_snake_case(body)))
+        return self._written(lambda prompts: prompts.create(**_to_arguments(body)))
 
     def update(self, prompt_id: str, body: dict[str, Any]) -> dict[str, Any]:
         """See `PromptSource.update`."""
-        return self._written(lambda prompts: prompts.update(prompt_id, **_snake_case(body)))
+        return self._written(lambda prompts: prompts.update(prompt_id, **_to_arguments(body)))
 
     def _written(self, call: Callable[[Any], Any]) -> dict[str, Any]:
         answer = self._call(call)
@@ -126,6 +126,6 @@ class GreenflashPrompts:
 _SNAKE_CASE = {"productId": "product_id", "externalPromptId": "external_prompt_id"}
 
 
-def _snake_case(body: dict[str, Any]) -> dict[str, Any]:
+def _to_arguments(body: dict[str, Any]) -> dict[str, Any]:
     """Return the body with the argument names of the SDK, which passes names inside components as they are."""
     return {_SNAKE_CASE.get(name, name): value for name, value in body.items()}

@@ -51,7 +51,7 @@ class PromptApi:
         size = integer_parameter(request, "pageSize", 1) or integer_parameter(request, "limit", 1) or 50
         size = min(size, _MAX_LIMIT)
         items = await run_in_threadpool(
-            prompt_records.list_prompts,
+            prompt_records.list_records,
             self._store,
             active_only=_flag(request, "activeOnly"),
             include_archived=_flag(request, "includeArchived"),
