@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -12,13 +12,19 @@ from starlette.routing import BaseRoute, Route
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from gati.feedback import Feedback
-
 MAX_BODY_BYTES = 20_000
 _SCRIPT = Path(__file__).parent / "static" / "widget.js"
 
 
-def feedback_routes(feedback: Feedback, path: str) -> list[BaseRoute]:
+class RatingReceiver(Protocol):
+    """The part of `Feedback` that the routes use."""
+
+    def verify(self, token: object) -> object | None: ...
+
+    def rate(self, token: object, *, rating: object, stars: object, feedback: object) -> bool: ...
+
+
+def feedback_routes(feedback: RatingReceiver, path: str) -> list[BaseRoute]:
     """Return the routes. See `Feedback.routes`."""
 
     async def rate(request: Request) -> Response:
@@ -27,8 +33,8 @@ def feedback_routes(feedback: Feedback, path: str) -> list[BaseRoute]:
             return _error(400, "a JSON object of at most 20 kB is required")
         if feedback.verify(body.get("token")) is None:
             return _error(403, "the token is not valid, or has expired")
-        given = {name: body.get(name) for name in ("rating", "stars", "feedback")}
-        if not feedback.rate(body["token"], **given):
+        rating, stars, comment = (body.get(name) for name in ("rating", "stars", "feedback"))
+        if not feedback.rate(body["token"], rating=rating, stars=stars, feedback=comment):
             return _error(422, "rating must be true or false, or stars a number in the range")
         return Response(status_code=204)
 
