@@ -8,6 +8,7 @@ to its prompt, whatever the text went through: a subclass of `str` or a mark ins
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +34,9 @@ _MAX_VARIABLES_CHARS = 8_000
 _MIN_LITERAL_CHARS = 20
 """Fewer characters besides variables do not identify a template."""
 
+_MAX_PARAGRAPHS = 200
+"""Blank lines of a system text at which a managed text may end or begin."""
+_BLANK_LINE = re.compile(r"\n\s*\n|\n(?=\S)")
 _ESCAPING = re.compile(r"(?<!\{)\{\{\s*([\w.]+)\s*\}\}(?!\})")
 
 
@@ -99,6 +103,30 @@ class ManagedPromptIndex:
             inferred = _variables_in(template, {}, system)
             if inferred is not None and _identifies(template, inferred):
                 return _managed_prompt(template, system, inferred)
+        return None
+
+    def prompt_around(self, system: str) -> Prompt | None:
+        """Return the prompt of a system text that begins or ends with a managed one; None if it does not.
+
+        Middleware adds text to a prompt, separated by a blank line. Such a text is a prompt of its own, which has no name yet.
+        The managed part is a component with the name of its prompt and with its variables, so that values make no versions.
+        """
+        if not self._texts:
+            return None
+        ends = [found.start() for found in itertools.islice(_BLANK_LINE.finditer(system), _MAX_PARAGRAPHS)]
+        for start, end in [*((0, end) for end in reversed(ends)), *((end, len(system)) for end in ends)]:
+            part = system[start:end]
+            found = self._texts.get(_text_key(part)) if part.strip() else None
+            if found is None:
+                continue
+            template, variables = found[0], found[1] or _variables_in(found[0], {}, part) or {}
+            before, _, after = part.partition(part.strip())
+            managed = PromptComponent(f"{before}{template.text.strip()}{after}", template.external_id)
+            rest = system[end:] if start == 0 else system[:start]
+            if "{{" in rest or managed.render(variables) != part:
+                return None  # the destination would read it differently
+            components = [managed, PromptComponent(rest)] if start == 0 else [PromptComponent(rest), managed]
+            return Prompt(system, None, components, dict(variables))
         return None
 
     def prompt_of_template(self, template: Template, inputs: Any, system: str) -> Prompt | None:

@@ -77,6 +77,10 @@ class PromptIndex:
         return prompt_of(run.extra, _inputs_of(run), rendered, lineage, self._retrieved, user)
 
     def _plain_prompt(self, model: Run, system: str) -> Prompt:
+        if (around := managed_prompts.prompt_around(system)) is not None:
+            content = "".join(part.content for part in around.components)
+            around.external_id = self._names.name_of(model, content)
+            return around
         if system not in self._filled:
             self._filled[system] = self._values.fill(system, self._retrieved)
         pieces = self._filled[system]

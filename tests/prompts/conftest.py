@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gati import observe
+from gati.prompts import service as service_module
 from gati.prompts.service import service
 from gati.store import prompt_records
 from tests.servers import LocalServer
@@ -59,6 +60,12 @@ class ManagedProgram:
     def restart(self) -> None:
         """Forget what is in memory, as a new process would have."""
         service.reset()
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait longer: the first fetch loads the SDK, which may take more than a second on a busy machine."""
+    monkeypatch.setattr(service_module, "FIRST_WAIT_SECONDS", 30.0)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import dynamic_prompt, wrap_model_call
+from langchain.agents.middleware import TodoListMiddleware, dynamic_prompt, wrap_model_call
 from langchain_core.messages import AnyMessage, HumanMessage, SystemMessage
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langgraph.graph import END, START, StateGraph
@@ -178,6 +178,28 @@ def test_a_text_that_another_process_rendered_is_recognized_by_its_template(prog
     managed().template()
     ask(create_agent(model(), [], system_prompt=text))
     assert program.system_prompts() == [REFERENCE]
+
+
+@pytest.mark.parametrize("who", ["Ada", "Bob"])
+def test_text_that_middleware_adds_makes_another_prompt_with_the_same_variables(program: ManagedProgram, who: str):
+    program.add_version("support/agent", TEXT)
+    text = managed().text(company="X", who=who)
+    ask(create_agent(model(), [], system_prompt=text, middleware=[TodoListMiddleware()]))
+    (prompt,) = program.system_prompts()
+    first, second = prompt["components"]
+    assert (first["content"], first["name"]) == (TEXT, "support/agent")
+    assert "write_todos" in second["content"]
+    assert prompt["externalPromptId"] == "support/model"
+    assert prompt["variables"] == {"company": "X", "who": who}
+
+
+def test_text_before_a_managed_prompt_makes_another_prompt_with_the_same_variables(program: ManagedProgram):
+    program.add_version("support/agent", TEXT)
+    system = f"Be kind.\n\n{managed().text(**VALUES)}"
+    ask(create_agent(model(), [], system_prompt=system))
+    (prompt,) = program.system_prompts()
+    assert [part["content"] for part in prompt["components"]] == ["Be kind.", f"\n\n{TEXT}"]
+    assert prompt["variables"] == VALUES
 
 
 def test_other_prompts_are_not_taken_for_managed_ones(program: ManagedProgram):

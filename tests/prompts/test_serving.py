@@ -18,7 +18,7 @@ from gati import observe, prompts
 from gati._api.runtime import runtime
 from gati.prompts import service as service_module
 from gati.prompts.choice import choose_variant
-from gati.prompts.service import service
+from gati.prompts.service import FIRST_WAIT_SECONDS, service
 from gati.store import prompt_records
 from gati.store.store import Store
 from tests.prompts.conftest import PRODUCT, ManagedProgram, wait_until
@@ -52,16 +52,20 @@ def test_threads_end_when_everything_is_fetched(program: ManagedProgram):
     wait_until(lambda: gati_threads() == [])
 
 
-def test_the_first_call_does_not_wait_for_a_server_that_hangs(program: ManagedProgram):
+def test_the_first_call_does_not_wait_for_a_server_that_hangs(program: ManagedProgram, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(service_module, "FIRST_WAIT_SECONDS", FIRST_WAIT_SECONDS)
     program.add_version("support/agent", TEXT)
     program.break_prompts("black_hole")
     assert prompts.get("support/agent", fallback="Hi {{who}}.").text(who="Ada") == "Hi Ada."
-    assert program.server.faults.hits["black_hole"] == 1
+    wait_until(lambda: program.server.faults.hits["black_hole"] == 1)
     assert gati_threads() == ["gati-prompts"]  # it still waits for the answer, the program does not
     program.server.faults.clear()
 
 
-async def test_the_first_async_call_does_not_block_the_event_loop(program: ManagedProgram):
+async def test_the_first_async_call_does_not_block_the_event_loop(
+    program: ManagedProgram, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(service_module, "FIRST_WAIT_SECONDS", FIRST_WAIT_SECONDS)
     program.add_version("support/agent", TEXT)
     program.break_prompts("black_hole")
     ticks = 0
