@@ -30,12 +30,12 @@ def feedback_routes(feedback: RatingReceiver, path: str) -> list[BaseRoute]:
     async def rate(request: Request) -> Response:
         body = await _read_json(request)
         if body is None:
-            return _error(400, "a JSON object of at most 20 kB is required")
+            return _refusal(400, "a JSON object of at most 20 kB is required")
         if feedback.verify(body.get("token")) is None:
-            return _error(403, "the token is not valid, or has expired")
+            return _refusal(403, "the token is not valid, or has expired")
         rating, stars, comment = (body.get(name) for name in ("rating", "stars", "feedback"))
         if not feedback.rate(body["token"], rating=rating, stars=stars, feedback=comment):
-            return _error(422, "rating must be true or false, or stars a number in the range")
+            return _refusal(422, "rating must be true or false, or stars a number in the range")
         return Response(status_code=204)
 
     async def script(request: Request) -> Response:
@@ -59,5 +59,5 @@ async def _read_json(request: Request) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
-def _error(status: int, error: str) -> JSONResponse:
+def _refusal(status: int, error: str) -> JSONResponse:
     return JSONResponse({"error": error}, status)

@@ -81,7 +81,7 @@ class ManagedPromptIndex:
     def add_text(self, rendered: str, template: ManagedTemplate, variables: Mapping[str, str]) -> None:
         """Remember a text that a version rendered."""
         small = sum(map(len, variables.values())) <= _MAX_VARIABLES_CHARS
-        self._texts[_text_key(rendered)] = template, dict(variables) if small else None
+        self._texts[_rendered_key(rendered)] = template, dict(variables) if small else None
         _trim(self._texts, MAX_TEXTS)
 
     def prompt_of_text(self, system: str) -> Prompt | None:
@@ -92,7 +92,7 @@ class ManagedPromptIndex:
         """
         if not self._texts and not self._templates:
             return None
-        found = self._texts.pop(key := _text_key(system), None)
+        found = self._texts.pop(key := _rendered_key(system), None)
         if found is not None:
             self._texts[key] = found  # inserted last, so that it is forgotten last
             template, variables = found
@@ -116,7 +116,7 @@ class ManagedPromptIndex:
         ends = [found.start() for found in itertools.islice(_BLANK_LINE.finditer(system), _MAX_PARAGRAPHS)]
         for start, end in [*((0, end) for end in reversed(ends)), *((end, len(system)) for end in ends)]:
             part = system[start:end]
-            found = self._texts.get(_text_key(part)) if part.strip() else None
+            found = self._texts.get(_rendered_key(part)) if part.strip() else None
             if found is None:
                 continue
             template, variables = found[0], found[1] or _variables_in(found[0], {}, part) or {}
@@ -166,7 +166,7 @@ managed_prompts = ManagedPromptIndex()
 """The index of this process. A forked child has a copy of it."""
 
 
-def _text_key(text: str) -> bytes:
+def _rendered_key(text: str) -> bytes:
     """Return a key for a text. Programs strip texts, so white space around it does not count."""
     return hashlib.blake2b(text.strip().encode(errors="surrogatepass"), digest_size=16).digest()
 
