@@ -56,6 +56,8 @@ class TokenSigner:
         encoded, _, signature = token.partition(".")
         try:
             payload, given = _decode(encoded), _decode(signature)
+            if f"{_encode(payload)}.{_encode(given)}" != token:  # bits that base64 does not use
+                return None
             if not any(hmac.compare_digest(given, _sign(key, payload)) for key in self._keys):
                 return None
             run_id, conversation_id, expires = json.loads(payload)

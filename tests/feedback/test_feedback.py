@@ -54,7 +54,7 @@ def test_anything_else_is_no_token(value: Any):
 @given(st.data())
 def test_a_changed_token_is_refused(data: st.DataObject):
     token = Feedback(SECRET).token(run_id="run-1")
-    at = data.draw(st.integers(0, len(token) - 2))  # the last character may have unused bits
+    at = data.draw(st.integers(0, len(token) - 1))
     changed = data.draw(st.characters(min_codepoint=33, max_codepoint=126).filter(lambda c: c != token[at]))
     assert Feedback(SECRET).verify(token[:at] + changed + token[at + 1 :]) is None
 
