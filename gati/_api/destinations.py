@@ -103,4 +103,6 @@ def _make_local_exporter(settings: Settings) -> Exporter:
     if path is None:
         with suppress(FileNotFoundError):  # no home folder
             path = default_path()
-    return LocalExporter(path, settings.local_max_bytes, GreenflashEncoder(settings))
+    # Beside Greenflash, the store does not have the prompts that Greenflash manages.
+    encoder = GreenflashEncoder(settings, prompt_references=False)
+    return LocalExporter(path, settings.local_max_bytes, encoder)

@@ -237,7 +237,10 @@ class Store:
                     break
             _increment_counter(db, "dropped", count)
             # Prompt versions that no remaining call uses.
-            db.execute("DELETE FROM prompt_versions WHERE id NOT IN (SELECT version FROM calls WHERE version NOT NULL)")
+            db.execute(
+                "DELETE FROM prompt_versions WHERE NOT managed"
+                " AND id NOT IN (SELECT version FROM calls WHERE version NOT NULL)"
+            )
             search.drop_sparse_partitions(db)
             return count > 0 or _evict_unattached_records(db)
 
