@@ -69,7 +69,7 @@ def run_drain(timeout: float | None, *, adopt: bool = False, rejected: bool = Fa
         )
     for exporter in exporters:
         exporter.close()
-    skipped = skipped_accounts(folder, exporters)
+    skipped = skipped_accounts(folder, exporters, result.spooled)
     if json_wanted:
         print_json(dataclasses.asdict(result) | {"skipped": [dataclasses.asdict(account) for account in skipped]})
     else:

@@ -87,7 +87,10 @@ class Outbox:
         Args:
             urgent: a flush waits for it.
         """
-        return 0 if self.closed or self.spools_only else self._keeper.maintain(urgent=urgent)
+        if self.closed or self.spools_only:
+            return 0
+        # A process whose key is refused leaves the files to others.
+        return self._keeper.maintain(urgent=urgent, may_adopt=not self.breaker.paused)
 
     @property
     def next_maintenance(self) -> float:

@@ -104,8 +104,11 @@ def _account_status(folder: Path) -> SpoolStatus:
     )
 
 
-def skipped_accounts(spool_dir: Path, exporters: Sequence[Exporter]) -> list[Skipped]:
-    """Return what still waits in the spool and which of the exporters cannot deliver it, with the reason."""
+def skipped_accounts(spool_dir: Path, exporters: Sequence[Exporter], waiting: int = 0) -> list[Skipped]:
+    """Return what still waits in the spool and which of the exporters cannot deliver it, with the reason.
+
+    `waiting` is the number of messages that the exporters' own `drain_spool` has left.
+    """
     skipped = []
     own = {account_folder(exporter.name, spool_identity(exporter).account) for exporter in exporters}
     names = [exporter.name for exporter in exporters]
@@ -114,7 +117,11 @@ def skipped_accounts(spool_dir: Path, exporters: Sequence[Exporter]) -> list[Ski
         if running:
             reason = "belong to a running process, which delivers them"
             skipped.append(Skipped(status.account, running, reason, running=True))
-        if status.orphaned and status.account not in own:
+        if status.account in own:
+            if status.orphaned and not waiting:
+                reason = "are being taken over by a running process"
+                skipped.append(Skipped(status.account, status.orphaned, reason, running=True))
+        elif status.orphaned:
             reason = "belong to another key or product; `gati drain --adopt` delivers them with this key"
             if exporter_of(spool_dir / status.account, names) is None:
                 reason = "belong to a destination that is not configured"

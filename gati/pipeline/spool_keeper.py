@@ -166,16 +166,21 @@ class SpoolKeeper:
             waits_for_disk = bool(self._unsaved or self._unremoved or self._queue.in_memory())
         return min(self._next_scan, max(self.disk.retry_at, self._next_try)) if waits_for_disk else self._next_scan
 
-    def maintain(self, *, urgent: bool = False) -> int:
+    def maintain(self, *, urgent: bool = False, may_adopt: bool = True) -> int:
         """Adopt files, and do again what failed before; return the number of adopted messages.
 
         Args:
             urgent: a flush waits, so try to write what is in memory only.
+            may_adopt: False if this process could not deliver what it adopts.
         """
         adopted = 0
         if time.monotonic() >= self._next_scan:
             self._restore_folder()
-            adopted = self.adopt()
+            if may_adopt:
+                adopted = self.adopt()
+            else:
+                self._next_scan = time.monotonic() + SCAN_SECONDS
+                self.disk.end_adopting()
         if self.disk.configured and (urgent or self.disk.usable):
             self._next_try = time.monotonic() + TRY_SECONDS
             self._do_again()

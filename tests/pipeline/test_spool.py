@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -194,3 +195,30 @@ def test_files_can_be_adopted_as_soon_as_their_owner_is_killed(spool: Spool, tmp
     program.kill()
     program.communicate()
     assert len(spool.adopt()) == 1
+
+
+@posix
+def test_one_process_takes_over_all_files_that_wait(spool: Spool, tmp_path: Path) -> None:
+    files = [orphan(tmp_path / "spool", b"x") for _ in range(3)]
+    other = Spool(tmp_path / "spool", "fake", "a1")
+    adopted = spool.adopt(limit=1)
+    assert spool.more_to_adopt
+    assert other.adopt() == []
+    adopted += spool.adopt(limit=2)
+    assert [file.created_us for file in adopted] == [file.created_us for file in files]
+    orphan(tmp_path / "spool", b"x")
+    assert len(other.adopt()) == 1
+
+
+@posix
+@pytest.mark.parametrize("end", [Spool.end_adopting, Spool.close])
+def test_another_process_takes_over_the_rest_once_the_first_has_ended(
+    end: Callable[[Spool], None], spool: Spool, tmp_path: Path
+) -> None:
+    for _ in range(3):
+        orphan(tmp_path / "spool", b"x")
+    other = Spool(tmp_path / "spool", "fake", "a1")
+    spool.adopt(limit=1)
+    end(spool)
+    spool.remove(spool.files()[0])
+    assert len(other.adopt()) == 2
