@@ -274,8 +274,11 @@ class Pipeline:
             self._count_lost_turns(engine)
         final = self._final
         result = self._flush_result(timed_out=final is not None and not final.is_resolved and self._engine is not None)
-        if result.pending:
-            log.emit("lost_at_exit", "%d messages were not delivered and are not on disk", result.pending)
+        lost = result.pending
+        if (engine := self._engine) is not None:
+            lost += engine.counters.stats().dropped.get("shutdown", 0)
+        if lost:
+            log.emit("lost_at_exit", "%d messages were not delivered and are not on disk", lost)
         log.writer.drain(LOG_SECONDS)
         return result
 

@@ -59,16 +59,22 @@ class SpoolKeeper:
     # Incoming requests
 
     def store(self, lines: Lines) -> None:
-        """Write requests to disk if possible, and queue them."""
-        batch = Batch(sum(request.items for request, _ in lines), sum(len(line) + 1 for _, line in lines))
-        batch.reserved = self.disk.reserve(batch.items)
-        refused, fits = self._make_disk_space(batch.size)
-        if not refused and fits:
-            batch.file = self.disk.write([line for _, line in lines], batch.items, batch.reserved)
-        with self._lock:
-            self._queue.add(batch, lines, refused)
-            finished = self.take_finished()
-            self._lock.notify_all()
+        """Write requests to disk if possible, and queue them. After an error on the way they are counted as dropped."""
+        is_counted = False
+        try:
+            batch = Batch(sum(request.items for request, _ in lines), sum(len(line) + 1 for _, line in lines))
+            batch.reserved = self.disk.reserve(batch.items)
+            refused, fits = self._make_disk_space(batch.size)
+            if not refused and fits:
+                batch.file = self.disk.write([line for _, line in lines], batch.items, batch.reserved)
+            with self._lock:
+                is_counted = True
+                self._queue.add(batch, lines, refused)
+                finished = self.take_finished()
+                self._lock.notify_all()
+        finally:
+            if not is_counted:
+                self._queue.count_lost(lines)
         self.clean_up(finished)
 
     def _make_disk_space(self, size: int) -> tuple[str, bool]:
