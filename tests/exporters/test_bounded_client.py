@@ -82,7 +82,7 @@ def test_a_response_without_an_end_is_a_failed_attempt(
     greenflash.faults.add(ENDLESS[fault]())
     assert exporter.send(sent).verdict is Verdict.RETRY
     outcome = exporter.send(sent)
-    while "ReadTimeout" in outcome.reason:  # a loaded machine may need longer than the short timeout
+    while "Timeout" in outcome.reason or "Deadline" in outcome.reason:  # a loaded machine may need longer
         outcome = exporter.send(sent)
     assert outcome.verdict is Verdict.OK
 
