@@ -59,6 +59,9 @@ __all__ = ["Spool", "SpoolFile", "is_dead", "scan"]
 ADOPT_AT_ONCE = 2_000
 """Files that one call of `adopt` takes over at most. Other processes can take over the rest meanwhile."""
 
+REJECTED_PARTS = 20
+"""The size of `rejected/` is measured each time this fraction of its limit was written."""
+
 
 class Spool:
     """The folder of one account, used by one process. Methods raise OSError if the disk fails.
@@ -86,6 +89,8 @@ class Spool:
         self._origin = ""
         self._number = 0
         self._names: set[str] = set()
+        self._rejected_space = 0
+        """Bytes that may be set aside before the size of `rejected/` is measured again."""
         self._interrupted = False
         self._adopting = AdoptionLocks()
         self._opening = threading.RLock()
@@ -259,6 +264,15 @@ class Spool:
 
     def _write_rejected(self, name: str, value: bytes, limit: int) -> None:
         self.open()
+        # Not for each file: a folder of small requests has 50,000, and an outage of the API may refuse them all.
+        self._rejected_space -= len(value)
+        if self._rejected_space < 0:
+            self._rejected_space = limit // REJECTED_PARTS - len(value)
+            self._limit_rejected(limit - max(len(value), limit // REJECTED_PARTS))
+        write_atomically(self.rejected, name, value, self.owner)
+
+    def _limit_rejected(self, limit: int) -> None:
+        """Delete the oldest files in `rejected/` beyond `limit` bytes in total."""
         kept = []
         with os.scandir(self.rejected) as entries:
             for entry in entries:
@@ -266,14 +280,13 @@ class Spool:
                     status = entry.stat(follow_symlinks=False)
                     kept.append((status.st_mtime_ns, status.st_size, entry.path))
         kept.sort()
-        total = sum(size for _, size, _ in kept) + len(value)
+        total = sum(size for _, size, _ in kept)
         for _, size, path in kept:
             if total <= limit:
                 break
             with contextlib.suppress(OSError):
                 os.unlink(path)
             total -= size
-        write_atomically(self.rejected, name, value, self.owner)
 
     def restore_rejected(self, *, everything: bool = False) -> list[SpoolFile]:
         """Write requests that were set aside into files again, oldest first, and remove them from `rejected/`.

@@ -222,3 +222,13 @@ def test_another_process_takes_over_the_rest_once_the_first_has_ended(
     end(spool)
     spool.remove(spool.files()[0])
     assert len(other.adopt()) == 2
+
+
+def test_the_size_of_rejected_requests_is_rarely_measured(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    scans = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: scans.append(path) or scandir(path))
+    for n in range(1_000):
+        spool.set_aside(b'{"n":%d}' % n, "because", limit=50_000)
+    assert len(scans) < 50
+    assert 40_000 < sum(path.stat().st_size for path in spool.rejected.iterdir()) <= 50_000
