@@ -178,6 +178,10 @@ class _LazyAssembler:
         return self._assembler.open_turns if self._assembler is not None else 0
 
     @property
+    def open_bytes(self) -> int:
+        return self._assembler.open_bytes if self._assembler is not None else 0
+
+    @property
     def sampled_out(self) -> int:
         return self._assembler.sampled_out if self._assembler is not None else 0
 
@@ -191,9 +195,12 @@ class _LazyAssembler:
 
     def load(self) -> None:
         if self._assembler is None:
+            from gati.pipeline.buffer import estimate_size
             from gati.trace.assembler import Assembler
 
-            self._assembler = Assembler(self._settings, self._abandon_run, internal_errors.report, _hint_at_missing_id)
+            self._assembler = Assembler(
+                self._settings, self._abandon_run, internal_errors.report, _hint_at_missing_id, estimate_size
+            )
 
     def feed(self, records: Iterable[Record]) -> list[Item]:
         self.load()

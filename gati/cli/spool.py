@@ -53,8 +53,8 @@ def run_drain(timeout: float | None, *, adopt: bool = False, rejected: bool = Fa
     folder = spool_folder(settings.spool_dir)
     exporters = [destination.make_exporter() for destination in active_destinations(settings)]
     # The embedded store is the destination where no other is configured: then only what waits for it counts.
-    waiting = {account.account for account in spool_status(folder) if account.messages or account.rejected}
-    exporters = [exporter for exporter in exporters if exporter.name != "local" or spool_name(exporter) in waiting]
+    known = {account.account for account in spool_status(folder) if account.messages or account.rejected}
+    exporters = [exporter for exporter in exporters if exporter.name != "local" or spool_name(exporter) in known]
     if not exporters:
         print_note("no destination to deliver to: set GREENFLASH_API_KEY or GATI_BACKEND_URL")
         _print_skipped(skipped_accounts(folder, []))

@@ -75,6 +75,11 @@ class TurnAssembler(Protocol):
         ...
 
     @property
+    def open_bytes(self) -> int:
+        """Approximate memory of the open turns, in bytes."""
+        ...
+
+    @property
     def turns_begun(self) -> int:
         """Number of turns, parts of turns, events and actions that were begun, less those that turned out to be none."""
         ...
@@ -328,6 +333,7 @@ class Worker:
     def _assemble(self, place: str, function: Callable[[], list[Item]]) -> None:
         with contain(place), process_hooks.fork_lock, self._loading():
             items = function()
+            self._buffer.reserved = self.assembler.open_bytes
             self._assembled += items
             self._count_turns(len(items))
 
