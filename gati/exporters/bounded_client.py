@@ -208,7 +208,9 @@ class _DeadlineBackend(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         failure: Exception = httpcore.ConnectError("the name has no address")
-        for address in _resolve(host, port, timeout):  # one at a time: `socket.create_connection` would give each the whole timeout
+        for address in _resolve(
+            host, port, timeout
+        ):  # one at a time: `socket.create_connection` would give each the whole timeout
             left = _seconds_left(timeout, httpcore.ConnectTimeout)
             try:
                 return _DeadlineStream(self._inner.connect_tcp(str(address), port, left, local_address, socket_options))

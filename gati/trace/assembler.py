@@ -303,9 +303,7 @@ class Assembler:
         run = self._runs.get(record.run_id.int) if record.run_id is not None else None
         if isinstance(item, Action):
             self._on_action(item, record, run)
-        elif (
-            run is not None and not item.conversation_id and not item.run_id and self._memory.has_space(run.trace)
-        ):
+        elif run is not None and not item.conversation_id and not item.run_id and self._memory.has_space(run.trace):
             self._memory.hold(run, record)
             run.manual_events = appended(run.manual_events, item)
         else:

@@ -424,7 +424,10 @@ def test_a_request_with_its_own_file_keeps_its_position() -> None:
     requests = [
         Request("c", {"n": n}, 1, "t", endpoint) for n, endpoint in enumerate(["messages", "ratings", "messages"])
     ]
-    assert [[request.body["n"] for request, _ in batch] for batch in batch_requests([(request, pack(request)) for request in requests])] == [[0], [1], [2]]
+    assert [
+        [request.body["n"] for request, _ in batch]
+        for batch in batch_requests([(request, pack(request)) for request in requests])
+    ] == [[0], [1], [2]]
 
 
 def test_a_turn_in_two_files_is_dropped_whole(tmp_path: Path) -> None:

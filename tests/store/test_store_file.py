@@ -273,7 +273,10 @@ def test_a_store_at_its_limit_on_a_full_disk_evicts_no_conversation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gati.store.store_file.has_disk_space", lambda folder, size: False)
-    with closing(Store(tmp_path / "store.db", 2_000_000)) as store, pytest.raises(sqlite3.OperationalError, match="full"):
+    with (
+        closing(Store(tmp_path / "store.db", 2_000_000)) as store,
+        pytest.raises(sqlite3.OperationalError, match="full"),
+    ):
         for number in range(2_000):
             store.ingest(body(f"c{number}", said("a", os.urandom(1000).hex())))
     with closing(Store(tmp_path / "store.db", 2_000_000)) as store:
