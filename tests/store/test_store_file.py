@@ -261,7 +261,7 @@ def test_a_full_disk_evicts_no_conversation(free: int, tmp_path: Path) -> None:
         store.close()
         filler = fill(disk, but=free)
         for _ in range(2):
-            with pytest.raises(sqlite3.OperationalError, match="full|I/O"):
+            with pytest.raises(sqlite3.OperationalError, match=r"full|I/O"):
                 store.ingest(body("large", said("a", os.urandom(1_000_000).hex())))
         filler.unlink()
         assert store.evicted_conversations() == 0
@@ -273,13 +273,14 @@ def test_a_store_at_its_limit_on_a_full_disk_evicts_no_conversation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gati.store.store_file.has_disk_space", lambda folder, size: False)
-    with (
-        closing(Store(tmp_path / "store.db", 2_000_000)) as store,
-        pytest.raises(sqlite3.OperationalError, match="full"),
-    ):
+
+    def write() -> None:
         for number in range(2_000):
             store.ingest(body(f"c{number}", said("a", os.urandom(1000).hex())))
+
     with closing(Store(tmp_path / "store.db", 2_000_000)) as store:
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            write()
         assert store.evicted_conversations() == 0
 
 
