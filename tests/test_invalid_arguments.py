@@ -86,14 +86,14 @@ class HostileText(str):
     def __str__(self) -> str:
         raise ValueError
 
-    __bool__ = __len__ = strip = encode = __str__  # type: ignore[assignment]
+    __bool__ = __len__ = strip = encode = __str__  # type: ignore[assignment]  # they only have to raise
 
 
 class HostileDict(dict[str, Any]):
     def __iter__(self) -> Any:
         raise ValueError
 
-    __bool__ = __len__ = keys = items = get = __iter__  # type: ignore[assignment]
+    __bool__ = __len__ = keys = items = get = __iter__  # type: ignore[assignment]  # they only have to raise
 
 
 @pytest.mark.parametrize("value", [Hostile(), HostileText("text"), HostileDict(a=1), 10**400, float("inf")], ids=type)

@@ -101,7 +101,12 @@ class AdoptionLocks:
         path = folder / "adopting"
         fd = self._fds.pop(folder, None)
         if fd is None:
-            fd = open_lock_file(path, os.O_CREAT)
+            try:
+                fd = open_lock_file(path, os.O_CREAT)
+            except OSError as error:
+                if error.errno in _NOT_A_LOCK and os.path.lexists(path):
+                    return True  # somebody has put a link or a folder there: without a lock is better than never
+                raise
         try:
             # `flock` succeeds again for a descriptor that has the lock. Somebody may have removed the file.
             if try_lock(fd) and is_locked_file(fd, path):

@@ -232,3 +232,14 @@ def test_the_size_of_rejected_requests_is_rarely_measured(spool: Spool, monkeypa
         spool.set_aside(b'{"n":%d}' % n, "because", limit=50_000)
     assert len(scans) < 50
     assert 40_000 < sum(path.stat().st_size for path in spool.rejected.iterdir()) <= 50_000
+
+
+@posix
+def test_files_are_adopted_although_something_else_is_in_the_place_of_the_lock(spool: Spool, tmp_path: Path) -> None:
+    orphan(tmp_path / "spool", b"x")
+    (spool.folder / "adopting").symlink_to("/dev/null")
+    assert len(spool.adopt()) == 1
+    orphan(tmp_path / "spool", b"x")
+    (spool.folder / "adopting").unlink()
+    (spool.folder / "adopting").mkdir()
+    assert len(spool.adopt()) == 1
