@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -79,6 +80,14 @@ def log_is_valid(path: Path) -> bool:
             return log.read(4) in _LOG_MAGIC
     except OSError:
         return False
+
+
+def check_can_be_store(path: Path) -> None:
+    """Raise `NotAStoreError` for a pipe, a socket or a device, which would block whoever opens it."""
+    with suppress(OSError):
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise NotAStoreError(f"{path} is no store of gati")
 
 
 def create(path: Path) -> None:

@@ -291,3 +291,10 @@ def test_only_the_newest_copies_of_damaged_files_are_kept(store: Store) -> None:
         store.ingest(body(f"after{number}", said("a", "hello")))
     assert len(list(store.path.parent.glob("*.damaged-*[0-9]"))) == 3
     assert other.exists()
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_pipe_in_the_stores_place_blocks_nobody(read_only: bool, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "store.db")
+    with pytest.raises(NotAStoreError):
+        Store(tmp_path / "store.db", read_only=read_only)
