@@ -381,8 +381,8 @@ async def aflush(timeout: float = 10.0) -> FlushResult:
 
 
 def stats() -> Stats:
-    """Return the counters of this process since `init`."""
-    pipeline = runtime.pipeline
+    """Return the counters of this process since `init`, also after `shutdown`."""
+    pipeline = runtime.pipeline or runtime.ended
     return _late_class("Stats")() if pipeline is None else pipeline.stats()
 
 

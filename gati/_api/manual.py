@@ -183,7 +183,7 @@ def record_product_event(
         enclosing,
         event_type=to_id("event_type", event_type),
         product_id=scope.product_id if scope is not None else None,
-        value=str(value),
+        value=str.__str__(value) if isinstance(value, str) else str(value),
         external_conversation_id=to_id("conversation_id", conversation_id) if conversation_id is not None else None,
         external_user_id=user_id,
         insert_id=insert_id or str(uuid4()),

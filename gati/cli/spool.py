@@ -9,7 +9,7 @@ from typing import Any
 
 from gati.cli.output import Exit, console, fail, print_json, print_note, print_rows, progress_bar
 from gati.cli.store import count_contents, store_path
-from gati.pipeline.recovery import Skipped, SpoolStatus, drain_spool, skipped_accounts, spool_status
+from gati.pipeline.recovery import Skipped, SpoolStatus, drain_spool, skipped_accounts, spool_name, spool_status
 from gati.pipeline.spool import spool_folder
 from gati.settings import Settings, load
 
@@ -60,7 +60,10 @@ def run_drain(timeout: float | None, *, adopt: bool = False, rejected: bool = Fa
 
     settings = load()
     folder = _existing_spool_folder(settings)
-    exporters = [d.make_exporter() for d in active_destinations(settings) if d.kind != "local"]
+    exporters = [destination.make_exporter() for destination in active_destinations(settings)]
+    # The embedded store is the destination where no other is configured: then only what waits for it counts.
+    known = {account.account for account in spool_status(folder) if account.messages or account.rejected}
+    exporters = [exporter for exporter in exporters if exporter.name != "local" or spool_name(exporter) in known]
     if not exporters:
         print_note("no destination to deliver to: set GREENFLASH_API_KEY or GATI_BACKEND_URL")
         _print_skipped(skipped_accounts(folder, []))
@@ -78,7 +81,7 @@ def run_drain(timeout: float | None, *, adopt: bool = False, rejected: bool = Fa
         )
     for exporter in exporters:
         exporter.close()
-    skipped = skipped_accounts(folder, exporters)
+    skipped = skipped_accounts(folder, exporters, result.spooled)
     if json_wanted:
         print_json(dataclasses.asdict(result) | {"skipped": [dataclasses.asdict(account) for account in skipped]})
     else:

@@ -45,7 +45,7 @@ from gati.langchain.new_messages import (
     snapshot_state,
 )
 from gati.langchain.prompt_templates import template_of
-from gati.langchain.snapshot import error_info, take_snapshot
+from gati.langchain.snapshot import error_info, take_snapshot, text_limit
 from gati.limits import bounded_id
 from gati.trace.records import (
     CONVERSATION_KEYS,
@@ -79,7 +79,22 @@ _new = tuple.__new__
 _HISTORY_RUN = "load_history"
 
 
-class _EventTexts(list[str]):
+class _Pieces(list[str]):
+    """The pieces of a streamed text, up to the limit of a field. Later ones are not kept: the result has them."""
+
+    __slots__ = ("chars",)
+
+    def __init__(self) -> None:
+        self.chars = 0
+
+    def add(self, text: str) -> None:
+        """Append a piece, unless the limit was reached before."""
+        if (chars := self.chars) < text_limit.chars:
+            self.chars = chars + len(text)
+            self.append(text if self.chars <= text_limit.chars else text[: text_limit.chars - chars])
+
+
+class _EventTexts(_Pieces):
     """Streamed text of a model that reports no tokens, collected from the events of the streaming protocol."""
 
 
@@ -119,7 +134,7 @@ class Recorder:
         self.default_conversation = conversation_id
         # Keyed by `UUID.int`, because hashing a UUID runs Python code.
         self.open_runs: dict[int, int] = {}
-        self.streamed_tokens: dict[int, list[str]] = {}
+        self.streamed_tokens: dict[int, _Pieces] = {}
         self.awaited_models = AwaitedModels()
         self.paused_runs = BoundedSet(OPEN_RUNS)
         self.known_answers = BoundedSet(50_000)
@@ -340,12 +355,12 @@ class Recorder:
         if pieces is None:
             if run_id.int not in self.open_runs:
                 return
-            pieces = self.streamed_tokens[run_id.int] = []
+            pieces = self.streamed_tokens[run_id.int] = _Pieces()
             self.put(FirstToken(run_id, perf_counter_ns(), pieces))
         if type(token) is str:
-            pieces.append(token)
+            pieces.add(token)
         elif token:
-            pieces.append(text_of_token(token))
+            pieces.add(text_of_token(token))
 
     def stream_event_received(self, event: Any, run_id: UUID) -> None:
         """Record the text of a protocol event, for models that stream events but report no tokens."""
@@ -357,7 +372,7 @@ class Recorder:
                 return
             pieces = self.streamed_tokens[run_id.int] = _EventTexts()
             self.put(FirstToken(run_id, perf_counter_ns(), pieces))
-        pieces.append(text)
+        pieces.add(text)
 
     def custom_event(self, name: str, data: Any, run_id: UUID) -> None:
         if run_id.int in self.open_runs:

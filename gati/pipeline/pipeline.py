@@ -301,8 +301,11 @@ class Pipeline:
             self._count_lost_turns(engine)
         final = self._final
         result = self._flush_result(timed_out=final is not None and not final.is_resolved and self._engine is not None)
-        if result.pending:
-            log.emit("lost_at_exit", "%d messages were not delivered and are not on disk", result.pending)
+        lost = result.pending
+        if (engine := self._engine) is not None:
+            lost += engine.counters.stats().dropped.get("shutdown", 0)
+        if lost:
+            log.emit("lost_at_exit", "%d messages were not delivered and are not on disk", lost)
         log.writer.drain(LOG_SECONDS)
         return result
 
@@ -420,7 +423,9 @@ class Pipeline:
             sampled_out=engine.worker.assembler.sampled_out,
             outside_conversation=engine.worker.assembler.outside_conversation,
             spool_bytes=sum(outbox.disk_bytes for outbox in outboxes),
-            memory_bytes=buffer.bytes + sum(outbox.memory_bytes for outbox in outboxes),
+            memory_bytes=buffer.bytes
+            + engine.worker.assembler.open_bytes
+            + sum(outbox.memory_bytes for outbox in outboxes),
             paused=engine.paused,
             faults=internal_errors.counts(),
         )

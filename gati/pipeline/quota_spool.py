@@ -134,6 +134,10 @@ class QuotaSpool:
             self._failed(error)
             return []
 
+    def end_adopting(self) -> None:
+        """Let other processes take over the files that the last `adopt` left."""
+        self._try(lambda spool: spool.end_adopting())
+
     def restore_rejected(self, *, everything: bool = False) -> list[SpoolFile]:
         """Write requests that were set aside into files again, and return those."""
         if self._spool is None:

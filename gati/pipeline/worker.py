@@ -75,6 +75,11 @@ class TurnAssembler(Protocol):
         ...
 
     @property
+    def open_bytes(self) -> int:
+        """Approximate memory of the open turns, in bytes."""
+        ...
+
+    @property
     def turns_begun(self) -> int:
         """Number of turns, parts of turns, events and actions that were begun, less those that turned out to be none."""
         ...
@@ -338,6 +343,7 @@ class Worker:
     def _assemble(self, place: str, function: Callable[[], list[Item]]) -> None:
         with contain(place), process_hooks.fork_lock, self._loading():
             items = function()
+            self._buffer.reserved = self.assembler.open_bytes
             self._assembled += items
             self._has_assembled |= bool(items)
             self._count_turns(len(items))
@@ -400,19 +406,9 @@ class Worker:
             if len(self._encoded[n]) >= at_least:
                 requests, self._encoded[n] = self._encoded[n], []
                 self._unsent = True
-                self._accept(sender, requests)
+                with contain("outbox.accept"):
+                    sender.outbox.accept(_YieldingList(requests, self._yield_interpreter))
                 self._yield_interpreter()
-
-    def _accept(self, sender: Sender, requests: list[Request]) -> None:
-        accepted = False
-        with contain("outbox.accept"):
-            sender.outbox.accept(_YieldingList(requests, self._yield_interpreter))
-            accepted = True
-        if not accepted:
-            # Some of them may be queued: better counted twice than not at all.
-            messages = sum(request.items for request in requests)
-            self._counters.add(messages, "dropped", "internal_error")
-            self._drops.add("dropped", "internal_error", messages, sender.outbox.exporter.name)
 
     def _encode(self, sender: Sender, items: list[Item], lost: set[int]) -> list[Request]:
         """Return the requests of the items; add the ids of those that cannot be encoded to `lost`."""

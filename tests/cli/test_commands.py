@@ -206,6 +206,21 @@ def test_status_and_drain_find_messages_left_by_an_outage(tmp_path: Path):
     assert json.loads(gati("drain", "--json", "--timeout", "5", **environment).stdout)["delivered"] == 0
 
 
+def test_drain_delivers_what_waits_for_the_embedded_store(tmp_path: Path):
+    store = tmp_path / "store.db"
+    environment = {"GATI_SPOOL_DIR": str(tmp_path / "spool"), "GATI_LOCAL": str(store)}
+    store.mkdir()  # so that it cannot be written
+    program = (
+        "from gati import observe; from gati.testing import ScriptedChatModel; observe.init(shutdown_timeout=0.1);"
+        "ScriptedChatModel(replies=['x']).invoke('y'); observe.flush(0.5); observe.shutdown(0.1)"
+    )
+    assert gati(program=program, **environment).returncode == 0
+    store.rmdir()
+    done = gati("drain", "--timeout", "30", **environment)
+    assert (done.returncode, done.stdout) == (0, "3 messages delivered, 0 rejected, 0 waiting\n"), done.stderr
+    assert gati("drain", **environment).returncode == 2
+
+
 needs_products = pytest.mark.skipif(
     not hasattr(Greenflash(api_key="gf_k"), "products"), reason="this version of the SDK cannot list products"
 )
