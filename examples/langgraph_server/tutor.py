@@ -1,4 +1,7 @@
-"""The graph that the server runs. The server loads this module, so this is the place for `observe.init`."""
+"""Requires: gati-greenflash langgraph-cli[inmem]; with OPENAI_API_KEY also langchain-openai
+
+The graph that the server runs (`langgraph dev`). The server loads this module, so this is the place for `observe.init`.
+"""
 
 import os
 from typing import Any
