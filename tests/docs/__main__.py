@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import time
 import types
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class Folder:
         self.path = path
         self.names: dict[str, Any] = {
             "conversations": self.conversations, "wait_for": wait_for, "start": self.start, "openai": openai,
-            "Reply": Reply,
+            "serve": self.serve, "Reply": Reply,
         }  # fmt: skip
 
     def conversations(self) -> Conversations:
@@ -71,6 +72,27 @@ class Folder:
                 stderr=subprocess.STDOUT,
                 text=True,
             )
+
+    @contextmanager
+    def serve(self, *command: object, **environment: object) -> Iterator[str]:
+        """Run a server while the block runs, and return its address. "PORT" in the command becomes a free port."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        server = self.start(*(str(part).replace("PORT", str(port)) for part in command), **environment)
+
+        def listens() -> bool:
+            if server.poll() is not None:
+                raise RuntimeError(f"the server exited with {server.returncode}")
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        try:
+            wait_for(listens)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(SECONDS)
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
