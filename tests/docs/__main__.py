@@ -18,7 +18,7 @@ import tempfile
 import time
 import types
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Folder:
 
     def __init__(self, path: Path, openai: OpenAIServer) -> None:
         self.path = path
+        self.programs: list[subprocess.Popen[str]] = []
         self.names: dict[str, Any] = {
             "conversations": self.conversations, "wait_for": wait_for, "start": self.start, "openai": openai,
             "serve": self.serve, "Reply": Reply,
@@ -64,7 +65,7 @@ class Folder:
     def start(self, *command: object, **environment: object) -> subprocess.Popen[str]:
         """Start a program in the folder. Its output goes to the file `output.txt`."""
         with (self.path / "output.txt").open("a") as output:
-            return subprocess.Popen(
+            program = subprocess.Popen(
                 [str(part) for part in command],
                 cwd=self.path,
                 env={**os.environ, **{key: str(value) for key, value in environment.items()}},
@@ -72,6 +73,14 @@ class Folder:
                 stderr=subprocess.STDOUT,
                 text=True,
             )
+        self.programs.append(program)
+        return program
+
+    def close(self) -> None:
+        """End the programs that still run."""
+        for program in self.programs:
+            program.kill()
+            program.wait()
 
     @contextmanager
     def serve(self, *command: object, **environment: object) -> Iterator[str]:
@@ -110,8 +119,9 @@ def run_page(page: Path) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="gati-docs-", ignore_cleanup_errors=True) as name,
         openai_server(Reply("The square root of 144 is 12.")) as openai,
+        ExitStack() as stack,
     ):
-        folder = Folder(Path(name), openai)
+        folder = stack.enter_context(closing(Folder(Path(name), openai)))
         _prepare_environment(folder.path, openai.url)
         module = types.ModuleType("__main__")
         module.__dict__.update(folder.names)
