@@ -50,7 +50,7 @@ class Folder:
         observe.flush()
         file = Path(os.environ["GATI_LOCAL"])
         found: Conversations = {}
-        if not file.exists():
+        if not file.exists() or file.stat().st_size == 0:  # another process is creating it
             return found
         roles = {"user_message": "user", "assistant_message": "assistant", "final_response": "assistant"}
         with closing(Store(file, read_only=True)) as store:
