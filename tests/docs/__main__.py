@@ -37,30 +37,41 @@ class Folder:
         self.path = path
         self.programs: list[subprocess.Popen[str]] = []
         self.names: dict[str, Any] = {
-            "conversations": self.conversations, "wait_for": wait_for, "start": self.start, "openai": openai,
+            "conversations": self.conversations, "messages": self.messages, "wait_for": wait_for, "start": self.start, "openai": openai,
             "serve": self.serve, "Reply": Reply,
         }  # fmt: skip
 
     def conversations(self) -> Conversations:
         """Return the delivered messages by conversation: (user, role, text)."""
+        found: Conversations = {}
+        roles = {"user_message": "user", "assistant_message": "assistant", "final_response": "assistant"}
+        for message in self.messages():
+            role = roles.get(message["messageType"])
+            texts = found.setdefault(message["conversation"], [])
+            if role is not None:
+                texts.append((message["user"], role, message["content"]))
+        return found
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Return all delivered messages, with their type, conversation and user."""
         from gati import observe
         from gati.store import message_columns, queries
         from gati.store.store import Store
 
         observe.flush()
         file = Path(os.environ["GATI_LOCAL"])
-        found: Conversations = {}
         if not file.exists() or file.stat().st_size == 0:  # another process is creating it
-            return found
-        roles = {"user_message": "user", "assistant_message": "assistant", "final_response": "assistant"}
+            return []
         with closing(Store(file, read_only=True)) as store:
             users = {row.external_id: row.user for row in queries.list_conversations(store, limit=1000).conversations}
-            for message in queries.wire_messages(store):
-                role = roles.get(message_columns.message_type(message))
-                texts = found.setdefault(message["conversation"], [])
-                if role is not None:
-                    texts.append((users[message["conversation"]] or "", role, message["content"]))
-        return found
+            return [
+                {
+                    **message,
+                    "messageType": message_columns.message_type(message),
+                    "user": users[message["conversation"]] or "",
+                }
+                for message in queries.wire_messages(store)
+            ]
 
     def start(self, *command: object, **environment: object) -> subprocess.Popen[str]:
         """Start a program in the folder. Its output goes to the file `output.txt`."""
