@@ -105,7 +105,16 @@ def commands_section() -> str:
                 label = ", ".join(f"`{option}`" for option in (*parameter.opts, *parameter.secondary_opts))
             rows.append(f"| {label} | {' '.join((getattr(parameter, 'help', None) or '').split())} |")
         text = "\n\n".join(" ".join(part.split()) for part in (command.help or "").split("\n\n"))
-        lines += [f"## gati {name}", "", text, "", "```text", f"{' '.join(usage)} [OPTIONS]" if rows else usage[0], "```", ""]
+        lines += [
+            f"## gati {name}",
+            "",
+            text,
+            "",
+            "```text",
+            f"{' '.join(usage)} [OPTIONS]" if rows else usage[0],
+            "```",
+            "",
+        ]
         if rows:
             lines += ["| Parameter | Meaning |", "|---|---|", *rows, ""]
     return "\n".join(lines)

@@ -80,7 +80,7 @@ class OpenAIServer:
     async def events(self, events: Iterator[str]) -> AsyncIterator[str]:
         """Yield the events of a stream, and wait where one is `_PAUSE`."""
         for event in events:
-            while event == _PAUSE and not self.resume.is_set():
+            while event == _PAUSE and not self.resume.is_set():  # noqa: ASYNC110 - set by another thread
                 await asyncio.sleep(0.01)
             yield event
 

@@ -143,7 +143,5 @@ def delivering_to(destination: LocalServer) -> dict[str, object]:
 def server(destination: LocalServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LangGraphServer]:
     """A server that runs `app/`, with several workers and without reloads."""
     folder = tmp_path_factory.mktemp("server")
-    with langgraph_dev(
-        APP, folder, "--no-reload", "--n-jobs-per-worker", "4", **delivering_to(destination)
-    ) as running:
+    with langgraph_dev(APP, folder, "--no-reload", "--n-jobs-per-worker", "4", **delivering_to(destination)) as running:
         yield running

@@ -37,9 +37,9 @@ class WaitingModel(ScriptedChatModel):
         for word in ("You ", "asked: ", question):
             if word == question and question.startswith("slow"):
                 (FOLDER / question).touch()
-                while not (FOLDER / "continue").exists():
+                while not (FOLDER / "continue").exists():  # noqa: ASYNC110 - another process creates the file
                     await asyncio.sleep(0.02)
-            chunk = ChatGenerationChunk(message=AIMessageChunk(word))
+            chunk = ChatGenerationChunk(message=AIMessageChunk(content=word))
             if run_manager:
                 await run_manager.on_llm_new_token(word, chunk=chunk)
             yield chunk
