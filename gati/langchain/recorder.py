@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from gati._context import OpenSpan, current_scope, current_span, features_used, is_internal, is_paused
@@ -45,7 +45,7 @@ from gati.langchain.new_messages import (
     snapshot_state,
 )
 from gati.langchain.prompt_templates import template_of
-from gati.langchain.snapshot import error_info, take_snapshot
+from gati.langchain.snapshot import error_info, take_snapshot, text_limit
 from gati.limits import bounded_id
 from gati.trace.records import (
     CONVERSATION_KEYS,
@@ -79,12 +79,35 @@ _new = tuple.__new__
 _HISTORY_RUN = "load_history"
 
 
-class _EventTexts(list[str]):
+class _Pieces(list[str]):
+    """The pieces of a streamed text, up to the limit of a field. Later ones are not kept: the result has them."""
+
+    __slots__ = ("chars",)
+
+    def __init__(self) -> None:
+        self.chars = 0
+
+    def add(self, text: str) -> None:
+        """Append a piece, unless the limit was reached before."""
+        if (chars := self.chars) < text_limit.chars:
+            self.chars = chars + len(text)
+            self.append(text if self.chars <= text_limit.chars else text[: text_limit.chars - chars])
+
+
+class _EventTexts(_Pieces):
     """Streamed text of a model that reports no tokens, collected from the events of the streaming protocol."""
 
 
 _KINDS = frozenset({"prompt", "parser", "model"})
 """Values of `run_type` that are recorded as a kind of their own; all other chains have the kind `chain`."""
+
+
+class TurnSaves(Protocol):
+    """Waits until a turn that has ended is safe, in processes that may end at any time."""
+
+    active: bool
+
+    def save(self) -> None: ...
 
 
 class Recorder:
@@ -95,6 +118,7 @@ class Recorder:
         conversation_id: the default conversation from `init`, used to detect new conversations.
         report_error: called with a place and an exception if a snapshot fails; the record is still created,
             without the snapshot.
+        saves: called in the thread that ends a turn, if it is active.
     """
 
     def __init__(
@@ -102,13 +126,15 @@ class Recorder:
         put: Callable[[Record], object],
         conversation_id: str | None = None,
         report_error: Callable[[str, Exception], None] | None = None,
+        saves: TurnSaves | None = None,
     ) -> None:
         self.put = put
+        self.saves = saves
         self.report_error = report_error
         self.default_conversation = conversation_id
         # Keyed by `UUID.int`, because hashing a UUID runs Python code.
         self.open_runs: dict[int, int] = {}
-        self.streamed_tokens: dict[int, list[str]] = {}
+        self.streamed_tokens: dict[int, _Pieces] = {}
         self.awaited_models = AwaitedModels()
         self.paused_runs = BoundedSet(OPEN_RUNS)
         self.known_answers = BoundedSet(50_000)
@@ -262,11 +288,13 @@ class Recorder:
             copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
             self._put_history(run_id, inputs)
         self.put(_new(RunEnded, (run_id, at, output, copied_inputs)))
+        if (saves := self.saves) is not None and saves.active:
+            self._save_turn(saves, flags)
 
     def model_ended(self, response: Any, run_id: UUID, parent: UUID | None = None) -> None:
         at = perf_counter_ns()
         was_started = run_id.int in self.open_runs
-        self._close(run_id.int)
+        flags = self._close(run_id.int)
         if features_used.any and run_id.int in self.paused_runs.entries:
             return
         if not was_started:
@@ -278,6 +306,8 @@ class Recorder:
         except Exception as error:  # noqa: BLE001 - as in `_guarded`, without the extra call
             self._report("_model_result", error)
         self.put(_new(RunEnded, (run_id, at, result, None)))
+        if (saves := self.saves) is not None and saves.active:
+            self._save_turn(saves, flags)
 
     def tool_ended(self, output: Any, run_id: UUID) -> None:
         at = perf_counter_ns()
@@ -292,9 +322,11 @@ class Recorder:
         self._record_end(run_id, perf_counter_ns(), take_snapshot, output)
 
     def _record_end(self, run_id: UUID, at: int, copy: Callable[[Any], Any], output: Any) -> None:
-        self.open_runs.pop(run_id.int, None)
+        flags = self.open_runs.pop(run_id.int, 0)
         if not (features_used.any and run_id.int in self.paused_runs.entries):
             self.put(_new(RunEnded, (run_id, at, self._guarded(copy, output), None)))
+            if (saves := self.saves) is not None and saves.active:
+                self._save_turn(saves, flags)
 
     def run_failed(self, error: BaseException, run_id: UUID, more: dict[str, Any]) -> None:
         at = perf_counter_ns()
@@ -313,6 +345,8 @@ class Recorder:
         if flags & ROOT and self.streamed_tokens:
             streamed = {key: len(pieces) for key, pieces in list(self.streamed_tokens.items())}
         self.put(RunFailed(run_id, at, info, output, copied_inputs, streamed))
+        if (saves := self.saves) is not None and saves.active:
+            self._save_turn(saves, flags)
 
     # -- during a run ---------------------------------------------------------------------
 
@@ -321,12 +355,12 @@ class Recorder:
         if pieces is None:
             if run_id.int not in self.open_runs:
                 return
-            pieces = self.streamed_tokens[run_id.int] = []
+            pieces = self.streamed_tokens[run_id.int] = _Pieces()
             self.put(FirstToken(run_id, perf_counter_ns(), pieces))
         if type(token) is str:
-            pieces.append(token)
+            pieces.add(token)
         elif token:
-            pieces.append(text_of_token(token))
+            pieces.add(text_of_token(token))
 
     def stream_event_received(self, event: Any, run_id: UUID) -> None:
         """Record the text of a protocol event, for models that stream events but report no tokens."""
@@ -338,7 +372,7 @@ class Recorder:
                 return
             pieces = self.streamed_tokens[run_id.int] = _EventTexts()
             self.put(FirstToken(run_id, perf_counter_ns(), pieces))
-        pieces.append(text)
+        pieces.add(text)
 
     def custom_event(self, name: str, data: Any, run_id: UUID) -> None:
         if run_id.int in self.open_runs:
@@ -357,6 +391,11 @@ class Recorder:
         self._close(run_id.int)
 
     # -- helpers --------------------------------------------------------------------------
+
+    def _save_turn(self, saves: TurnSaves, flags: int) -> None:
+        """Wait until the turn is safe if its root has just ended, or the last run of a turn that was cut off."""
+        if flags & ROOT or not self.open_runs:
+            saves.save()
 
     def _guarded(self, copy: Callable[..., Any], *arguments: Any) -> Any:
         """Call `copy`; return None if it fails, so that the run itself is still recorded."""

@@ -47,10 +47,13 @@ class Buffer:
         self._max_records = max_records
         self._on_wakeup = on_wakeup
         self._closed = False
+        self.reserved = 0
+        """Bytes of the limit that open turns take; at most three quarters of it."""
         self.clear()
 
     def clear(self) -> None:
         """Start again, empty. Called in a forked child: the queued records belong to the parent."""
+        self.reserved = 0
         self.idle = True
         """True if the worker sleeps or does not run, so that a record has to wake it."""
         self._capacity = self._max_records
@@ -107,7 +110,8 @@ class Buffer:
         """
         self._samples = min(self._samples + 1, 64)
         self._mean_bytes += (estimate_size(record) - self._mean_bytes) / (self._samples + 1)
-        self._capacity = min(self._max_records, int(self._max_bytes / self._mean_bytes))
+        left = max(self._max_bytes - self.reserved, self._max_bytes // 4)
+        self._capacity = min(self._max_records, int(left / self._mean_bytes))
 
     def take(self) -> Record | None:
         """Remove and return the oldest record; None if there is none. Called by the worker only."""

@@ -72,7 +72,8 @@ class Stats:
     """Messages that the destination refused permanently; kept in the spool's `rejected/` with the reason."""
 
     dropped: Mapping[str, int] = field(default_factory=dict)
-    """Lost messages by reason: `spool_full`, `memory_full`, `spool_lost`, `damaged`, `split`, `internal_error`."""
+    """Lost messages by reason: `spool_full`, `memory_full`, `spool_lost`, `damaged`, `split`, `internal_error`, and
+    `shutdown` for those that were in memory only when the pipeline was shut down."""
 
     records: int = 0
     """Records created by callbacks, including refused ones."""
@@ -121,7 +122,7 @@ class Stats:
     """Size of this process's spool files, in bytes."""
 
     memory_bytes: int = 0
-    """Approximate memory of waiting records and requests, in bytes."""
+    """Approximate memory of waiting records, open turns and waiting requests, in bytes."""
 
     mask_failures: int = 0
     """Texts that were replaced by a marker because `mask` failed on them."""

@@ -148,6 +148,7 @@ class Connections:
 
     def _open(self, generation: int) -> sqlite3.Connection:
         store_file.create(self.path)
+        store_file.check_can_be_store(self.path)
         self._opened = before = store_file.file_ids(self.path).database
         db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
@@ -227,6 +228,7 @@ class ReadOnlyConnections(Connections):
         return self._discard()
 
     def _open(self, generation: int) -> sqlite3.Connection:
+        store_file.check_can_be_store(self.path)
         self._immutable = not store_file.has_log(self.path)
         self._signature = store_file.content_signature(self.path)
         address = f"{self.path.absolute().as_uri()}?mode=ro{'&immutable=1' if self._immutable else ''}"

@@ -35,6 +35,7 @@ from gati.trace.run_tree import Run, Trace, appended, split_off_open_work
 from gati.trace.sampling import sampler_of
 from gati.trace.turn_builder import TurnBuilder
 from gati.trace.turn_ids import RepeatedIds, new_trace
+from gati.trace.turn_memory import TurnMemory, TurnTooLargeError
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 _PARTS_OF_CHAINS = frozenset({"prompt", "parser"})
 """Kinds of roots that are not turns: a prompt rendered or an answer parsed outside of a chain."""
+OPEN_TURNS_SHARE = 3 / 8
+"""Part of `buffer_max_bytes` that open turns may take."""
 REMEMBERED_RUNS = 20_000
 """Ended runs remembered, so that runs that start or end late are added to their turn."""
 
@@ -57,6 +60,7 @@ class Assembler:
         on_abandoned: called with the id of each run that had not ended when its turn was returned.
         report_error: called with a place and an exception when a value of the user's is invalid.
         on_missing_id: called for each turn without a conversation id.
+        size_of: returns the approximate size of a record in bytes.
 
     Attributes:
         outside_conversation: number of root runs that were not delivered, because they were work
@@ -69,6 +73,7 @@ class Assembler:
         on_abandoned: Callable[[UUID], object] = lambda run_id: None,
         report_error: Callable[[str, Exception], object] = lambda place, error: None,
         on_missing_id: Callable[[], object] = lambda: None,
+        size_of: Callable[[Record], int] = lambda record: 0,
     ) -> None:
         self.settings = settings
         self.on_abandoned = on_abandoned
@@ -79,6 +84,9 @@ class Assembler:
         self._incremental = settings.submission == "incremental"
         # Keyed by `UUID.int`: hashing a UUID itself runs Python code.
         self._runs: dict[int, Run] = {}
+        self._left_out: dict[int, Run] = {}
+        """The nearest recorded run above each open run that was left out."""
+        self._memory = TurnMemory(int(settings.buffer_max_bytes * OPEN_TURNS_SHARE), size_of)
         self._traces: dict[int, Trace] = {}
         self._builders: dict[int, TurnBuilder] = {}
         self._ended: OrderedDict[int, tuple[str, Conversation]] = OrderedDict()
@@ -109,6 +117,11 @@ class Assembler:
         return len(self._traces)
 
     @property
+    def open_bytes(self) -> int:
+        """Approximate memory of the open turns."""
+        return self._memory.used
+
+    @property
     def sampled_out(self) -> int:
         """Number of turns, events and actions that were not returned because of the sample rate."""
         return self._sampler.sampled_out if self._sampler is not None else 0
@@ -124,6 +137,7 @@ class Assembler:
             if unhashed:
                 describe_all()
             handlers[type(record)](record)
+        self._memory.measure(len(self._runs))
         return self._take_finished()
 
     def tick(self, now: int) -> list[Item]:
@@ -158,6 +172,11 @@ class Assembler:
             return  # a second handler reports the same end
         parent_id = record.parent_id
         parent = self._runs.get(parent_id.int) if parent_id is not None else None
+        if parent is None and self._left_out and parent_id is not None:
+            parent = self._left_out.get(parent_id.int)
+        if self._memory.is_scarce and parent is not None and not self._memory.has_space(parent.trace):
+            self._leave_out(key, parent)
+            return
         run = Run(record, parent)
         if known is not None or key in self._ended:
             run.renamed = self._repeated_ids.rename(run.id)
@@ -175,10 +194,28 @@ class Assembler:
             trace.size += 1
             trace.last_record_at = record.at
             run.trace = trace
-            self._add_identity(trace, record.configurable)
+            if record.configurable:
+                self._add_identity(trace, record.configurable)
+        if record.inputs is not None:
+            self._memory.hold(run, record)
         self._runs[key] = run
 
+    def _leave_out(self, key: int, parent: Run) -> None:
+        """Record no further step of a turn that has become too large."""
+        self._left_out[key] = parent
+        parent.trace.last_record_at = perf_counter_ns()
+        self.report_error("open_turn", TurnTooLargeError())
+
+    def _take_left_out(self, trace: Trace) -> list[int]:
+        """Forget and return the open runs that were left out of a turn, which is about to end."""
+        keys = [key for key, run in self._left_out.items() if run.trace is trace]
+        for key in keys:
+            del self._left_out[key]
+        return keys
+
     def _start_trace(self, root: Run, scope: Scope | None, ended_turn: tuple[str, Conversation] | None) -> Trace:
+        if self._memory.is_full and self._traces:
+            self._finish(min(self._traces.values(), key=lambda trace: trace.last_record_at))
         trace = root.trace = new_trace(root, scope, self._offset)
         trace.ended_turn = ended_turn
         self._traces[root.id.int] = trace
@@ -200,16 +237,27 @@ class Assembler:
     def _on_ended(self, record: RunEnded) -> None:
         run = self._runs.get(record.run_id.int)
         if run is None or run.ended is not None:
+            self._left_out.pop(record.run_id.int, None)
             return
         run.output = record.output
+        self._memory.hold(run, record)
+        if self._memory.is_scarce:
+            self._drop_output(run)
         if record.inputs is not None and run.inputs is None:
             run.inputs, run.streamed = record.inputs, True
         self._close(run, record.at)
 
+    def _drop_output(self, run: Run) -> None:
+        """Drop the output if there is no space for it, unless it is that of a model or of the turn."""
+        if not self._memory.has_space(run.trace) and run.kind != "model" and run.parent is not None:
+            run.output = None
+
     def _on_failed(self, record: RunFailed) -> None:
         run = self._runs.get(record.run_id.int)
         if run is None or run.ended is not None:
+            self._left_out.pop(record.run_id.int, None)
             return
+        self._memory.hold(run, record)
         run.error = record.error
         run.output = record.output
         if run is run.trace.root and record.streamed is not None:
@@ -227,8 +275,11 @@ class Assembler:
 
     def _on_custom(self, record: Custom) -> None:
         run = self._runs.get(record.run_id.int)
-        if run is not None:
+        if run is not None and self._memory.has_space(run.trace):
+            self._memory.hold(run, record)
             run.custom_events = appended(run.custom_events, record)
+        elif run is not None:
+            self.report_error("open_turn", TurnTooLargeError())
 
     def _on_graph_state(self, record: GraphState) -> None:
         run = self._runs.get(record.run_id.int) if record.run_id is not None else None
@@ -252,7 +303,8 @@ class Assembler:
         run = self._runs.get(record.run_id.int) if record.run_id is not None else None
         if isinstance(item, Action):
             self._on_action(item, record, run)
-        elif run is not None and not item.conversation_id and not item.run_id:
+        elif run is not None and not item.conversation_id and not item.run_id and self._memory.has_space(run.trace):
+            self._memory.hold(run, record)
             run.manual_events = appended(run.manual_events, item)
         else:
             self._add(complete_manual_event(item, record.scope, self.settings))
@@ -271,7 +323,7 @@ class Assembler:
     def _on_gap(self, record: Gap) -> None:
         for trace in self._traces.values():
             self._deliver_actions(trace, conversation_of(trace, self.settings, self._read_prompt))
-        for container in (self._traces, self._builders, self._lingering, self._runs):
+        for container in (self._traces, self._builders, self._lingering, self._runs, self._left_out, self._memory):
             container.clear()
         self._gap_until = perf_counter_ns() + self.turn_timeout_ns
 
@@ -318,6 +370,7 @@ class Assembler:
         key = trace.root.id.int
         self._traces.pop(key, None)
         self._lingering.discard(trace)
+        self._memory.release(trace)
         if trace.root.kind in _PARTS_OF_CHAINS and trace.size == 1:
             self.turns_begun -= 1
             self._forget([trace.root])
@@ -338,8 +391,9 @@ class Assembler:
         for later in open_work:
             later.ended_turn = ended_turn
         runs = list(trace.root.walk())
-        for run in runs:
-            self._ended[run.id.int] = ended_turn
+        self._ended.update([(run.id.int, ended_turn) for run in runs])
+        if self._left_out:
+            self._ended.update(dict.fromkeys(self._take_left_out(trace), ended_turn))
         self._forget(runs)
         while len(self._ended) > REMEMBERED_RUNS:
             self._ended.popitem(last=False)
@@ -350,9 +404,10 @@ class Assembler:
         self._add(*(complete_action(action, conversation) for action in trace.actions))
 
     def _forget(self, runs: list[Run]) -> None:
+        known = self._runs
         for run in runs:
-            if self._runs.get(run.id.int) is run:
-                del self._runs[run.id.int]
+            if known.get(key := run.id.int) is run:
+                del known[key]
             if run.ended is None:
                 self.on_abandoned(run.id)
             run.unlink()
@@ -369,6 +424,7 @@ class Assembler:
     def _discard(self, trace: Trace) -> None:
         """Forget a trace that is not delivered, except for the events that the program reported itself."""
         self.turns_begun -= 1
+        self._take_left_out(trace)
         runs = list(trace.root.walk())
         for run in runs:
             self._add(*(complete_manual_event(event, trace.scope, self.settings) for event in run.manual_events))

@@ -141,6 +141,7 @@ class Trace:
         offset: add it to a run's times to get nanoseconds since the epoch.
         open: number of runs that have not ended.
         last_record_at: time of the last record (`perf_counter_ns`).
+        memory: approximate size in bytes.
         interrupts: interrupts reported by graphs that were passed the handler.
         pauses: static interrupts, in LangGraph's words; no run's end reports them.
         ended_turn: run id and conversation of the turn that had ended before this work started or
@@ -150,8 +151,8 @@ class Trace:
     """
 
     __slots__ = (
-        "actions", "configurable", "ended_turn", "first_attempt", "history", "id", "interrupts", "last_record_at", "offset",
-        "open", "pauses", "resumed", "root", "scope", "size", "without_id",
+        "actions", "configurable", "ended_turn", "first_attempt", "history", "id", "interrupts", "last_record_at", "memory",
+        "offset", "open", "pauses", "resumed", "root", "scope", "size", "without_id",
     )  # fmt: skip
 
     def __init__(self, root: Run, scope: Scope | None, offset: int) -> None:
@@ -164,6 +165,7 @@ class Trace:
         self.offset = offset
         self.open = 1
         self.size = 1
+        self.memory = 0
         self.last_record_at = root.started
         self.interrupts: list[Any] = []
         self.pauses: list[str] = []

@@ -24,6 +24,7 @@ from gati.trace.event_builder import EventBuilder
 from gati.trace.final_answer import final_answer_of, must_wait_for_end, turn_status
 from gati.trace.identity import ANONYMOUS, user_metadata
 from gati.trace.interrupts import interrupt_events, interrupts_of, rejected_call_events, resume_events
+from gati.trace.managed_prompts import with_variants
 from gati.trace.media import plain_blocks
 from gati.trace.media_in_texts import MediaInTexts
 from gati.trace.node_messages import add_own_messages, texts_in_models
@@ -222,7 +223,7 @@ class TurnBuilder:
         self._media.clean(models)
         return Turn(
             run_id=self.id,
-            conversation=self.conversation,
+            conversation=with_variants(self.conversation, self.event_builder.models),
             name=self.root.name,
             agent_name=self.settings.agent_name,
             started_ns=self.start_ns,
