@@ -103,8 +103,12 @@ def _text_key(fields: dict[str, Any]) -> int | None:
     return hash((content, call_id)) if type(call_id) is str else hash(content)
 
 
-def new_messages_of_call(messages: Any, seen: BoundedSet, whole: bool = False) -> tuple[list[Any], list[Any]]:
-    """Return the system messages and the new messages of a model call, oldest first.
+def new_messages_of_call(
+    messages: Any, seen: BoundedSet, whole: bool = False
+) -> tuple[list[Any], list[Any], tuple[str | None, int | None] | None]:
+    """Return the system messages and the new messages of a model call, oldest first, and the answer before these.
+
+    The answer is given by its id and the hash of its text; None if there is none.
 
     Args:
         messages: the call's messages.
@@ -117,13 +121,19 @@ def new_messages_of_call(messages: Any, seen: BoundedSet, whole: bool = False) -
             break
         system.append(snapshot_message(item))
     new: list[Any] = []
+    repeats = None
     for index in range(len(messages) - 1, len(system) - 1, -1):
         item = messages[index]
         if (class_role := ROLE_BY_CLASS[type(item)]) is None:
             new.append(take_snapshot(item))
         elif (role := class_role or role_of(item)) in ASSISTANT_ROLES:
             if new or not _is_prefilled(item, seen):
-                if not whole and is_known_answer(item.__dict__, seen):
+                if not whole and is_known_answer(fields := item.__dict__, seen):
+                    content, answer_id = fields.get("content"), fields.get("id")
+                    repeats = (
+                        answer_id if type(answer_id) is str else None,
+                        hash(content) if type(content) is str else None,
+                    )
                     break
                 remember_answer(item, seen)
             new.append(snapshot_message(item))
@@ -139,7 +149,7 @@ def new_messages_of_call(messages: Any, seen: BoundedSet, whole: bool = False) -
         if len(new) >= MAX_IMPORTED_MESSAGES:
             break
     new.reverse()
-    return system, new
+    return system, new, repeats
 
 
 def _is_prefilled(item: Any, seen: BoundedSet) -> bool:

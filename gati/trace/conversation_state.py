@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import Any, NamedTuple
 
 from gati.trace.continuations import Continuations
+from gati.trace.model_input import ModelInputs
 from gati.trace.prompt_index import UnlinkedPrompts
 from gati.trace.replacements import PastTurns
 
@@ -132,13 +133,15 @@ class ConversationStates:
         was_seen: the conversation that `of` returned last existed before.
         continuations: the conversations without an id.
         unlinked_prompts: prompts that were rendered before any model call used them.
+        model_inputs: the messages that model calls were sent.
     """
 
-    __slots__ = ("_attempted", "_states", "continuations", "unlinked_prompts", "was_seen")
+    __slots__ = ("_attempted", "_states", "continuations", "model_inputs", "unlinked_prompts", "was_seen")
 
     def __init__(self) -> None:
         self.unlinked_prompts = UnlinkedPrompts()
         self.continuations = Continuations()
+        self.model_inputs = ModelInputs()
         self._states: OrderedDict[str, ConversationState] = OrderedDict()
         self._attempted: OrderedDict[str, None] = OrderedDict()
         self.was_seen = False

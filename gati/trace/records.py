@@ -156,13 +156,14 @@ class ModelCall(NamedTuple):
     """`RunStarted.inputs` of a model: its system texts and its new messages.
 
     `total` is the number of messages of the call. `messages` are those at its end that no earlier
-    call had.
+    call had. `repeats` is the answer before them, as id and hash of its text (None if it is not a text).
     """
 
     system: tuple[Any, ...]
     messages: tuple[Message, ...]
     total: int
     params: dict[str, Any] | None = None
+    repeats: tuple[str | None, int | None] | None = None
 
 
 class ModelResult(NamedTuple):

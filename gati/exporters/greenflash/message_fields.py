@@ -124,6 +124,10 @@ def _llm_properties(event: events.LLMCallEvent) -> dict[str, Any]:
         properties["cached"] = True
     if event.internal:
         properties["internal"] = True
+    if event.input_messages is not None:
+        properties["input_messages"] = event.input_messages
+    if event.input_hash is not None:
+        properties["input_hash"] = event.input_hash
     if event.tools:
         properties["tools"] = event.tools
     if event.attachments:

@@ -1,0 +1,73 @@
+"""The rolling hash over the messages that a model call was sent.
+
+`trace` computes it from LangChain's messages, and `store` again from the delivered ones. Equal hashes mean that the
+reconstruction is exact. Differences that the delivery makes on purpose do not count: white space, JSON instead of the
+text that LangChain makes of a tool's result, and the data of pictures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Any
+
+from gati import contract
+
+_STATE_BYTES = 16
+_HASH_BYTES = 8
+_LONGEST_JSON = 200_000
+
+NO_MESSAGES = b""
+"""The state before the first message."""
+
+
+def add_message(state: bytes, role: str, text: Any, tool_calls: Iterable[tuple[str, Any]] = ()) -> bytes:
+    """Return the state after one more message.
+
+    Args:
+        state: The state before it.
+        role: "user", "assistant", "tool" or another role.
+        text: Its text; for a tool's result, any value.
+        tool_calls: Name and arguments of each tool call that it contains.
+    """
+    calls = [[name, _canonical(args)] for name, args in tool_calls]
+    message = json.dumps([role, _canonical(text), calls], ensure_ascii=True, sort_keys=True, default=str)
+    return blake2b(state + message.encode(), digest_size=_STATE_BYTES).digest()
+
+
+def hash_of(state: bytes, system_prompt: str) -> str:
+    """Return the hash of a call: its messages, and its system prompt, which may change from call to call."""
+    prompt = json.dumps(_canonical(system_prompt)).encode()
+    return blake2b(state + prompt, digest_size=_HASH_BYTES).hexdigest()
+
+
+def role_of(name: str) -> str:
+    """Return "user", "assistant", "tool" or "system" for a role as LangChain, OpenAI or the contract names it."""
+    return _ROLES.get(name, name)
+
+
+_ROLES = {
+    "human": "user", "HumanMessageChunk": "user", "ai": "assistant", "AIMessageChunk": "assistant",
+    "ToolMessageChunk": "tool", "function": "tool", "SystemMessageChunk": "system", "developer": "system",
+    **{kind: role for role, kind in contract.ROLES.items()},
+}  # fmt: skip
+
+
+def _canonical(value: Any) -> Any:
+    """Return a value without the differences that do not count: ``'{"a":  1}'`` and ``{"a": 1}`` are equal."""
+    if isinstance(value, str):
+        if value == "null":
+            return ""
+        if value[:1] not in ("{", "[") or len(value) > _LONGEST_JSON:
+            return " ".join(value.split())
+        try:
+            return _canonical(json.loads(value)) if value else ""
+        except (ValueError, RecursionError):
+            return " ".join(value.split())
+    if isinstance(value, dict):
+        return {str(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_canonical(item) for item in value]
+    # LangChain's text for a number that a tool returned.
+    return json.dumps(value) if isinstance(value, (int, float)) else "" if value is None else value
