@@ -205,6 +205,11 @@ class StoredMessage:
     """Row of the system prompt's version that was in use."""
 
     @property
+    def has_time(self) -> bool:
+        """The message came with a time. For others, `at` is when they arrived."""
+        return bool(self.body.get("createdAt"))
+
+    @property
     def key(self) -> str:
         """The id by which child messages refer to this one."""
         return str(self.body.get("externalMessageId") or f"#{self.id}")

@@ -60,7 +60,8 @@ class StepView:
         latency = self.metrics.latency_ms
         if latency is None and self.result is not None:
             latency = extract_metrics(self.result.body, None).latency_ms
-            return (self.result.at - self.message.at) / 1000 if latency is None else latency
+            if latency is None and self.message.has_time and self.result.has_time:
+                return (self.result.at - self.message.at) / 1000
         return latency
 
     @property
@@ -163,6 +164,8 @@ class TurnView:
         calls = [step.metrics for step in steps if step.kind == "llm"]
         reported = extract_metrics(self.end.body, None) if self.end else NO_METRICS
         begin, end = self.time_range
+        timed = [edge for edge in (self.start, self.end, *(step.message for step in steps)) if edge is not None]
+        has_times = bool(timed) and all(message.has_time for message in timed)
         cost = _coalesce(reported.cost, sum_known(call.cost for call in calls))
         return {
             "tokens_in": _coalesce(reported.tokens_in, sum_known(call.tokens_in for call in calls)),
@@ -172,7 +175,7 @@ class TurnView:
             "model_calls": len(calls),
             "tool_calls": sum(step.kind == "tool_call" for step in steps),
             "errors": sum(step.status == "error" for step in steps),
-            "latency_ms": _coalesce(reported.latency_ms, (end - begin) / 1000 if steps or self.start else None),
+            "latency_ms": _coalesce(reported.latency_ms, (end - begin) / 1000 if has_times else None),
         }
 
 
@@ -242,16 +245,11 @@ def _merge_consecutive_inputs(turns: list[TurnView]) -> list[TurnView]:
 
 
 def pretty_value(value: Any) -> str:
-    """Format a value for people: strings unchanged, media as a description, anything else as indented JSON.
-
-    An object with a single string, such as ``{"output": "12.0"}``, is shown as that string.
-    """
+    """Format a value for people: strings unchanged, media as a description, anything else as indented JSON."""
     try:
         value = _describe_media(value)
         if isinstance(value, str):
             return value
-        if isinstance(value, dict) and len(value) == 1 and isinstance(only := next(iter(value.values())), str):
-            return only
         return json.dumps(value, ensure_ascii=False, indent=2)
     except RecursionError:
         return "[nested too deeply to be shown]"

@@ -21,11 +21,11 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from gati.store import export, message_columns, overview, prompt_queries, queries, text_diff
+from gati.store import export, message_columns, model_input, overview, prompt_queries, queries, text_diff
 from gati.store.queries import Filter
 from gati.store.store import Store
 from gati.store.turn_view import arrange_turns, pretty_value
-from gati.studio import charts, formatting
+from gati.studio import charts, chat_formatting, formatting
 
 _FOLDER = Path(__file__).parent
 _DAY = 86_400_000_000
@@ -54,6 +54,7 @@ def page_routes(store: Store) -> list[BaseRoute]:
         Route("/conversations/{uid}", pages.endpoint(pages.conversation)),
         Route("/conversations/{uid}/export.{form}", pages.endpoint(pages.export)),
         Route("/messages/{row_id:int}", pages.endpoint(pages.message)),
+        Route("/messages/{row_id:int}/input", pages.endpoint(pages.model_input)),
         Route("/calls/{row_id:int}", pages.endpoint(pages.call)),
         Route("/prompts", pages.endpoint(pages.prompts)),
         Route("/prompts/{uid}", pages.endpoint(pages.prompt)),
@@ -79,6 +80,7 @@ def template_environment() -> jinja2.Environment:
         "clock": formatting.format_clock,
         "folded": formatting.fold_text,
         "pretty": pretty_value,
+        **chat_formatting.FILTERS,
     }
     environment.globals |= {
         "statuses": STATUSES, "excerpt": formatting.search_excerpt, "unknown": formatting.UNKNOWN, "zip": zip,
@@ -191,6 +193,17 @@ class _Pages:
         changes = text_diff.diff_texts(prompt.previous.text, prompt.version.text) if prompt.previous else []
         fragment = "hx-request" in request.headers
         return self._render(request, "call.html", call=prompt, changes=changes, part=fragment)
+
+    def model_input(self, request: Request) -> str:
+        """What a model call was sent and returned. For htmx, without the surrounding page."""
+        sent = model_input.input_of_call(self.store, request.path_params["row_id"])
+        if sent is None:
+            raise PageNotFoundError
+        parameters, tools = sent.properties.get("parameters"), sent.properties.get("tools")
+        return self._render(
+            request, "input.html", sent=sent, part="hx-request" in request.headers,
+            parameters=parameters if isinstance(parameters, dict) else {}, tools=tools if isinstance(tools, list) else [],
+        )  # fmt: skip
 
     def prompts(self, request: Request) -> str:
         """The list of prompts."""
