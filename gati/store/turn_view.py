@@ -230,8 +230,18 @@ def _add_to_turn(message: StoredMessage, turn: TurnView, steps: dict[str, StepVi
         (parent.children if parent else turn.steps).append(step)
 
 
+def _is_continued(last: TurnView, turn: TurnView) -> bool:
+    """Return True if `turn` is a part of `last`, for clients that name no parents: ``user, llm, assistant``."""
+    is_open = bool(last.inputs) and not last.answers and last.end is None
+    failed = any(step.status == "error" for step in last.steps)
+    return is_open and not failed and not turn.inputs and turn.start is None and turn.end is None
+
+
 def _merge_consecutive_inputs(turns: list[TurnView]) -> list[TurnView]:
-    """Merge user messages sent in a row, before any step or answer, into the turn that follows them."""
+    """Merge user messages sent in a row, before any step or answer, into the turn that follows them.
+
+    Steps and answers without a parent become a part of the turn before them.
+    """
     merged: list[TurnView] = []
     for turn in turns:
         last = merged[-1] if merged else None
@@ -239,6 +249,9 @@ def _merge_consecutive_inputs(turns: list[TurnView]) -> list[TurnView]:
         if last is not None and pending and last.inputs[-1:] and last.inputs[-1].type == "user_message":
             last.inputs += turn.inputs
             last.steps, last.answers, last.start, last.end = turn.steps, turn.answers, turn.start, turn.end
+        elif last is not None and _is_continued(last, turn):
+            last.steps += turn.steps
+            last.answers += turn.answers
         else:
             merged.append(turn)
     return merged
