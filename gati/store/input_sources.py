@@ -80,6 +80,7 @@ class ConversationView:
             if step.kind == "llm"
         ]
         self.calls = sorted(found, key=lambda call: (call.message.at, call.message.id))
+        self._call_keys = {call.message.key for call in found}
 
     def answers(self, call: CallView) -> list[SentMessage]:
         """Return what the call returned; several possibilities if the delivered messages do not tell."""
@@ -130,11 +131,22 @@ class ConversationView:
         tools = [step for step in self._steps[call.turn] if step.kind == "tool_call"]
         found = []
         for request in self.requests(call):
-            step = next((tool for tool in tools if _answers(tool, request, call.message)), None)
+            step = next((tool for tool in tools if self._answers(tool, request, call.message)), None)
             if step is not None:
                 tools.remove(step)
                 found.append(_result_of(step))
         return found
+
+    def _answers(self, tool: StepView, request: dict[str, Any], call: StoredMessage) -> bool:
+        """Return True if a tool call is the one that a model call requested."""
+        properties, body = tool.properties, tool.message.body
+        requester = properties.get("requested_by")
+        if requester != call.key and requester in self._call_keys:
+            return False
+        if request.get("id") in (properties.get("tool_call_id"), tool.message.key):
+            return True
+        is_later = (tool.message.at, tool.message.id) > (call.at, call.id)
+        return not properties.get("tool_call_id") and is_later and body.get("toolName") == request.get("name")
 
     def between(self, earlier: CallView, call: CallView) -> list[list[SentMessage]]:
         """Return the messages after the answer of an earlier call, in the possible orders."""
@@ -189,18 +201,6 @@ def _place_of(step: StepView, steps: list[StepView]) -> str:
     by_key = {one.message.key: one.message.body.get("parentExternalMessageId") or "" for one in steps}
     parent = str(step.message.body.get("parentExternalMessageId") or "")
     return str(by_key.get(parent, parent))
-
-
-def _answers(tool: StepView, request: dict[str, Any], call: StoredMessage) -> bool:
-    """Return True if a tool call is the one that a model call requested."""
-    properties, body = tool.properties, tool.message.body
-    if requester := properties.get("requested_by"):
-        return bool(requester == call.key and properties.get("tool_call_id") in (None, request.get("id")))
-    known = {properties.get("tool_call_id"), tool.message.key}
-    if request.get("id") in known:
-        return True
-    is_later = (tool.message.at, tool.message.id) > (call.at, call.id)
-    return not properties.get("tool_call_id") and is_later and body.get("toolName") == request.get("name")
 
 
 def _result_of(step: StepView) -> SentMessage:

@@ -25,6 +25,7 @@ class MissingAnswer(NamedTuple):
 
 _REASONS = {
     "error": "the turn failed",
+    "failed": "the turn failed",
     "aborted": "the turn was stopped",
     "unfinished": "the program ended before the turn did",
     "waiting": "the turn waits for a person",
@@ -42,7 +43,7 @@ def missing_answer(turn: TurnView) -> MissingAnswer | None:
             return None
         return MissingAnswer(f"The answer is incomplete: {_REASONS[status]}.", error_of(turn), is_partial=True)
     if reason := _REASONS.get(status):
-        return MissingAnswer(f"No answer: {reason}.", error_of(turn) if status == "error" else "")
+        return MissingAnswer(f"No answer: {reason}.", error_of(turn) if status in ("error", "failed") else "")
     if status == "completed" and turn.inputs:
         return MissingAnswer("No answer: the turn ended without one.", error_of(turn))
     return None
