@@ -151,10 +151,11 @@ class ConversationView:
     def between(self, earlier: CallView, call: CallView) -> list[list[SentMessage]]:
         """Return the messages after the answer of an earlier call, in the possible orders."""
         results, own = self.results(earlier), _own_messages(call)
-        if earlier.turn == call.turn:
-            return [[*results, *own], [*own, *results]] if own and results else [[*results, *own]]
-        users = self._questions(earlier.turn + 1, call.turn)
-        return [[*results, *users, *own], [*results, *own, *users]] if own and users else [[*results, *users, *own]]
+        users = [] if earlier.turn == call.turn else self._questions(earlier.turn + 1, call.turn)
+        if not own:
+            return [[*results, *users]]
+        # After a restart, a call contains messages of the history again.
+        return [[*results, *users, *own], [*results, *own, *users], [*own, *results, *users], [*results, *users]]
 
     def inputs_without_history(self, call: CallView) -> list[list[SentMessage]]:
         """Return the inputs of a call that continues no earlier one, in the possible orders."""

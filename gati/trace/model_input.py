@@ -17,17 +17,22 @@ from gati.trace.run_tree import Run
 
 MAX_ANSWERS = 20_000
 """Answers remembered; the oldest is dropped first."""
+_MEASURED_MESSAGES = 8
 _SHORTENED = "[shortened by gati, "
 
 
 class _Sent(NamedTuple):
-    """Messages up to and including an answer. `tokens_in` are those of the call that produced it."""
+    """Messages up to and including an answer. `tokens_in` are those of the call that produced it.
+
+    `lengths` are those of the first messages; the callback measures a few.
+    """
 
     messages: int
     state: bytes
     text: int
     system: int
     tokens_in: int | None
+    lengths: tuple[int, ...]
 
 
 class ModelInputs:
@@ -75,10 +80,12 @@ class ModelInputs:
         """Return what is known about the answer that precedes the new messages; None if the program changed it."""
         if call.repeats is None:
             return None
-        answer_id, text = call.repeats
+        answer_id, text, lengths = call.repeats
         known = self._by_answer.get(answer_id) if answer_id is not None else None
         known = known or (self._by_answer.get(text) if text is not None else None)
-        return known if known is not None and text in (None, known.text) else None
+        if known is None or text not in (None, known.text) or lengths[: len(known.lengths)] != known.lengths:
+            return None
+        return known
 
     def _remember(
         self, answer: Message, call: ModelCall, state: bytes, system_prompt: str, tokens_in: int | None
@@ -87,13 +94,25 @@ class ModelInputs:
             return
         text = hash(answer.content) if isinstance(answer.content, str) else 0
         messages = call.total - len(call.system) + 1
-        sent = _Sent(messages, _add(state, answer), text, hash(system_prompt), tokens_in)
+        lengths = self._lengths(call, answer)
+        sent = _Sent(messages, _add(state, answer), text, hash(system_prompt), tokens_in, lengths)
         for key in (answer.id, text):
             if key:
                 self._by_answer[key] = sent
                 self._by_answer.move_to_end(key)
         while len(self._by_answer) > MAX_ANSWERS:
             self._by_answer.popitem(last=False)
+
+
+    def _lengths(self, call: ModelCall, answer: Message) -> tuple[int, ...]:
+        known = self._find(call)
+        new = [_length_of(item) for item in (*call.messages, answer)]
+        return (*(known.lengths if known is not None else ()), *new)[:_MEASURED_MESSAGES]
+
+
+def _length_of(item: object) -> int:
+    content = item.content if isinstance(item, Message) else None
+    return len(content) if isinstance(content, (str, list)) else -1
 
 
 def _add(state: bytes, message: Message) -> bytes:
