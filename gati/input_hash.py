@@ -8,7 +8,7 @@ text that LangChain makes of a tool's result, and the data of pictures.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -22,24 +22,25 @@ NO_MESSAGES = b""
 """The state before the first message."""
 
 
-def add_message(state: bytes, role: str, text: Any, tool_calls: Iterable[tuple[str, Any]] = ()) -> bytes:
+def add_message(state: bytes, role: str, text: Any, tool_calls: Iterable[Mapping[str, Any]] = ()) -> bytes:
     """Return the state after one more message.
 
     Args:
         state: The state before it.
         role: "user", "assistant", "tool" or another role.
         text: Its text; for a tool's result, any value.
-        tool_calls: Name and arguments of each tool call that it contains.
+        tool_calls: The tool calls that it contains, each with `name` and `args`.
     """
-    calls = [[name, _canonical(args)] for name, args in tool_calls]
-    message = json.dumps([role, _canonical(text), calls], ensure_ascii=True, sort_keys=True, default=str)
-    return blake2b(state + message.encode(), digest_size=_STATE_BYTES).digest()
+    message = [role, _canonical(text)]
+    message += [_encode([call.get("name"), call.get("args")]) for call in tool_calls]
+    return blake2b(state + _encode(message).encode(), digest_size=_STATE_BYTES).digest()
 
 
 def hash_of(state: bytes, system_prompt: str) -> str:
     """Return the hash of a call: its messages, and its system prompt, which may change from call to call."""
-    prompt = json.dumps(_canonical(system_prompt)).encode()
-    return blake2b(state + prompt, digest_size=_HASH_BYTES).hexdigest()
+    return blake2b(
+        state + " ".join(system_prompt.split()).encode("utf-8", "surrogatepass"), digest_size=_HASH_BYTES
+    ).hexdigest()
 
 
 def role_of(name: str) -> str:
@@ -54,20 +55,23 @@ _ROLES = {
 }  # fmt: skip
 
 
-def _canonical(value: Any) -> Any:
-    """Return a value without the differences that do not count: ``'{"a":  1}'`` and ``{"a": 1}`` are equal."""
+def _canonical(value: Any) -> str:
+    """Return a value as a text without the differences that do not count: ``'{"a":  1}'`` and ``{"a": 1}`` are equal."""
     if isinstance(value, str):
-        if value == "null":
-            return ""
         if value[:1] not in ("{", "[") or len(value) > _LONGEST_JSON:
-            return " ".join(value.split())
+            return "" if value == "null" else " ".join(value.split())
         try:
-            return _canonical(json.loads(value)) if value else ""
+            value = json.loads(value)
         except (ValueError, RecursionError):
             return " ".join(value.split())
-    if isinstance(value, dict):
-        return {str(key): _canonical(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_canonical(item) for item in value]
-    # LangChain's text for a number that a tool returned.
-    return json.dumps(value) if isinstance(value, (int, float)) else "" if value is None else value
+    return "" if value is None else _encode(value)
+
+
+def _encode(value: Any) -> str:
+    try:
+        return _ENCODER.encode(value)
+    except (TypeError, ValueError, RecursionError):  # keys of several types, or nested too deeply
+        return ""
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, default=str)

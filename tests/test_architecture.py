@@ -16,7 +16,15 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "gati"
 
-LEAVES = {"gati._deprecation", "gati.clock", "gati.contract", "gati.errors", "gati.events", "gati.input_hash", "gati.limits"}
+LEAVES = {
+    "gati._deprecation",
+    "gati.clock",
+    "gati.contract",
+    "gati.errors",
+    "gati.events",
+    "gati.input_hash",
+    "gati.limits",
+}
 """Modules that any package may import. They import nothing from gati themselves."""
 
 ARROWS: dict[str, set[str]] = {

@@ -51,12 +51,17 @@ def test_roles_texts_tool_calls_and_the_system_prompt_count():
     base = input_hash.add_message(b"", "user", "x")
     others = [
         input_hash.add_message(b"", "assistant", "x"), input_hash.add_message(b"", "user", "y"),
-        input_hash.add_message(b"", "user", "x", [("search", {})]), input_hash.add_message(b"", "user", "x", [("search", {"q": 1})]),
+        input_hash.add_message(b"", "user", "x", [{"name": "search", "args": {}}]), input_hash.add_message(b"", "user", "x", [{"name": "search", "args": {"q": 1}}]),
     ]  # fmt: skip
     assert len({base, *others}) == 5
     assert input_hash.hash_of(base, "kind") != input_hash.hash_of(base, "strict")
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
 def test_any_value_can_be_hashed(value: Any):
     assert len(input_hash.add_message(b"", "tool", value)) == 16

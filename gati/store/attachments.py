@@ -11,7 +11,15 @@ MAX_SHOWN = 50
 """Attachments of one message that are described."""
 
 _DEEPEST = 8
-_KINDS = {"image": "picture", "picture": "picture", "photo": "picture", "audio": "sound", "sound": "sound", "voice": "sound", "video": "video"}
+_KINDS = {
+    "image": "picture",
+    "picture": "picture",
+    "photo": "picture",
+    "audio": "sound",
+    "sound": "sound",
+    "voice": "sound",
+    "video": "video",
+}
 _NAME_KEYS = ("filename", "file_name", "name", "title")
 _TYPE_KEYS = ("mime_type", "mimeType", "media_type", "mediaType", "mime", "content_type", "contentType")
 _ADDRESS_KEYS = ("url", "image_url", "file_url", "uri", "file_uri", "fileUri", "address")

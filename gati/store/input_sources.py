@@ -118,7 +118,7 @@ class ConversationView:
         steps = self._steps[call.turn]
         later = [step for step in steps if (step.message.at, step.message.id) > (call.message.at, call.message.id)]
         later.sort(key=lambda step: (step.message.at, step.message.id))
-        tools = []
+        tools: list[StepView] = []
         for step in later:
             if step.kind == "llm":
                 return [] if step.depth > call.step.depth else tools
@@ -185,7 +185,8 @@ class ConversationView:
             before = [other for other in before if other.place == call.place]
         asking = [other for other in before if self.requests(other)]
         same_place = [other for other in asking if other.place == call.place]
-        return (same_place or asking or [None])[-1]
+        found = same_place or asking
+        return found[-1] if found else None
 
     def _questions(self, first: int, last: int) -> list[SentMessage]:
         """Return the users' messages of some turns, with the answers of those before the last that had no model."""

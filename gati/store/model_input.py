@@ -123,7 +123,9 @@ class _Solver:
     def _candidates(self, call: CallView) -> Any:
         """Yield the possible inputs, the likely ones first."""
         earlier = [other for other in self._view.calls if other.message.id in self.solved]
-        earlier.sort(key=lambda other: (other.turn == call.turn, other.place == call.place, other.message.at), reverse=True)
+        earlier.sort(
+            key=lambda other: (other.turn == call.turn, other.place == call.place, other.message.at), reverse=True
+        )
         if not any(other.turn == call.turn for other in earlier):
             yield from (_extend(None, part) for part in self._view.inputs_without_history(call))
         for other in earlier[:_CANDIDATES]:
@@ -152,8 +154,7 @@ class _Solver:
 def _extend(base: _Solved | None, messages: list[SentMessage]) -> _Solved:
     state = base.state if base is not None else input_hash.NO_MESSAGES
     for message in messages:
-        calls = [(str(call.get("name") or ""), call.get("args")) for call in message.tool_calls]
-        state = input_hash.add_message(state, message.role, message.content, calls)
+        state = input_hash.add_message(state, message.role, message.content, message.tool_calls)
     return _Solved([*(base.messages if base is not None else ()), *messages], state)
 
 

@@ -267,7 +267,9 @@ def messages_around(
         earlier = db.execute(
             f"{select} AND (m.at, m.id) <= (?, ?) ORDER BY m.at DESC, m.id DESC LIMIT ?", (*position, before)
         ).fetchall()
-        later = db.execute(f"{select} AND (m.at, m.id) > (?, ?) ORDER BY m.at, m.id LIMIT ?", (*position, after)).fetchall()
+        later = db.execute(
+            f"{select} AND (m.at, m.id) > (?, ?) ORDER BY m.at, m.id LIMIT ?", (*position, after)
+        ).fetchall()
     return [_stored_message(row) for row in (*reversed(earlier), *later)]
 
 

@@ -11,6 +11,7 @@ from gati.store.turn_outcome import has_content, missing_answer
 from gati.store.value_text import outline
 from gati.studio.rendering import render_text
 
+
 def without(value: dict[str, Any], *names: str) -> dict[str, Any]:
     """Return an object without some of its keys."""
     return {name: item for name, item in value.items() if name not in names}

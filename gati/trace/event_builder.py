@@ -202,7 +202,7 @@ class EventBuilder:
         if isinstance(run.inputs, ModelCall):
             event.input_messages = run.inputs.total
             if self.model_inputs is not None:
-                event.input_hash = self.model_inputs.add(run, event.system_prompt, event.tokens_in)
+                event.input_hash = self.model_inputs.add(run, event)
         self.models.append((run, event))
         return event
 

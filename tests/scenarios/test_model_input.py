@@ -42,7 +42,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[BaseMessage]]]:
         return generate(self, messages, *args, **more)
 
     monkeypatch.setattr(ScriptedChatModel, "_generate", noting)
-    yield calls
+    return calls
 
 
 @tool
@@ -78,7 +78,11 @@ def delivered(path: Path, conversation: str = "c") -> list[ModelInput]:
 
 def as_text(message: BaseMessage) -> tuple[str, str, list[str]]:
     roles = {"human": "user", "ai": "assistant"}
-    return roles.get(message.type, message.type), message.text, [call["name"] for call in getattr(message, "tool_calls", ())]
+    return (
+        roles.get(message.type, message.type),
+        message.text,
+        [call["name"] for call in getattr(message, "tool_calls", ())],
+    )
 
 
 def check_equal(found: Sequence[ModelInput], sent: list[list[BaseMessage]]) -> None:
@@ -107,7 +111,8 @@ def test_every_call_of_an_agent_is_exact_over_several_turns(path: Path, sent: An
     check_equal(found, sent)
     assert [one.returned.content for one in found] == ["Let me look.", "In the van.", "Let me look.", "12.50", "Bye."]
     assert found[0].properties["tools"] == ["track", "price"]
-    assert found[0].prompt is not None and found[0].prompt.version.text == "Be brief."
+    assert found[0].prompt is not None
+    assert found[0].prompt.version.text == "Be brief."
 
 
 def test_a_chat_whose_program_keeps_the_history_is_exact(path: Path, sent: Any):
@@ -121,7 +126,8 @@ def test_a_chat_whose_program_keeps_the_history_is_exact(path: Path, sent: Any):
             history += [HumanMessage(question), answer]
     found = delivered(path)
     check_equal(found, sent)
-    assert found[2].prompt is not None and found[2].prompt.variables["name"] == "Ada"
+    assert found[2].prompt is not None
+    assert found[2].prompt.variables["name"] == "Ada"
 
 
 def test_another_process_continues_an_exact_history(path: Path, sent: Any):
@@ -155,7 +161,9 @@ def test_a_history_whose_earlier_results_were_cleared_is_not_called_exact(path: 
     found = delivered(path)
     cleared = [any(message.text == "[cleared]" for message in messages) for messages in sent]
     assert any(cleared)
-    assert [one.is_exact for one, was_cleared in zip(found, cleared, strict=True) if was_cleared] == [False] * sum(cleared)
+    assert [one.is_exact for one, was_cleared in zip(found, cleared, strict=True) if was_cleared] == [False] * sum(
+        cleared
+    )
 
 
 @pytest.mark.parametrize("option", [{"mask": lambda text: text}, {"capture_content": False}])
@@ -190,7 +198,8 @@ def test_messages_of_other_clients_are_reconstructed():
     assert [(m.role, m.content) for m in first.messages] == [("user", "Where?")]
     assert [(m.role, m.content) for m in second.messages] == [("user", "Where?"), ("assistant", ""), ("tool", "here")]
     assert second.returned.content == "It is here."
-    assert not first.is_exact and "did not report" in first.note
+    assert not first.is_exact
+    assert "did not report" in first.note
 
 
 def post(studio: LocalServer, messages: list[dict[str, Any]]) -> None:

@@ -39,7 +39,15 @@ def test_attachments_are_read_from_the_properties_of_a_message():
     assert attachments_of({}) == attachments_of({"properties": {}}) == []
 
 
-@given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["url", "type", "mime", "bytes", "name"]), inner)))
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(st.text() | st.sampled_from(["url", "type", "mime", "bytes", "name"]), inner)
+        ),
+    )
+)
 def test_no_value_fails(value: Any):
     assert isinstance([str(attachment) for attachment in attachments_of({"properties": {"attachments": value}})], list)
 

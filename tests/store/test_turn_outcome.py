@@ -43,7 +43,9 @@ def test_a_failed_turn_names_the_error():
 
 
 def test_without_an_error_of_its_own_a_turn_names_that_of_its_last_failed_step():
-    call = step("m", "llm", "r", output={"error": {"type": "RateLimit", "message": "429"}}, properties={"status": "error"})
+    call = step(
+        "m", "llm", "r", output={"error": {"type": "RateLimit", "message": "429"}}, properties={"status": "error"}
+    )
     assert explained(QUESTION, START, call, end("error")) == [("No answer: the turn failed.", "RateLimit: 429")]
 
 
@@ -59,7 +61,11 @@ def test_a_partial_answer_is_called_incomplete():
 
 def test_an_answer_a_picture_and_a_running_turn_miss_nothing():
     answer = said("a", "So.", kind="assistant_message", parentExternalMessageId="r")
-    picture = {**answer, "content": "", "properties": {"attachments": [{"type": "image", "url": "https://x.org/a.png"}]}}
+    picture = {
+        **answer,
+        "content": "",
+        "properties": {"attachments": [{"type": "image", "url": "https://x.org/a.png"}]},
+    }
     assert explained(QUESTION, START, answer, end("completed")) == []
     assert explained(QUESTION, START, picture, end("completed")) == []
     assert explained(QUESTION, START) == explained(QUESTION) == []
