@@ -31,8 +31,8 @@ ARROWS: dict[str, set[str]] = {
     "gati": {"gati.observe", "gati.langchain"},
     "gati.observe": {"gati._api", "gati.settings", "gati.pipeline", "gati.langchain"},
     "gati._api": {
-        "gati._context", "gati.langchain", "gati.trace", "gati.exporters", "gati.pipeline", "gati.prompt_model",
-        "gati.settings", "gati.store",
+        "gati._context", "gati.langchain", "gati.metrics", "gati.trace", "gati.exporters", "gati.pipeline",
+        "gati.prompt_model", "gati.settings", "gati.store",
     },
     "gati._context": {"gati.trace"},
     "gati.settings": {"gati.options"},
@@ -48,6 +48,7 @@ ARROWS: dict[str, set[str]] = {
     "gati.push_requests": {"gati.store", "gati.exporters"},
     "gati.demo": {"gati.testing"},
     "gati.masks": set(),
+    "gati.metrics": {"gati.pipeline"},
     "gati.testing": {"gati._api", "gati.settings", "gati.exporters"},
     "gati.testing.server": {"gati.store", "gati.studio"},
     "gati.cli": {
@@ -67,6 +68,7 @@ NARROW = {
     ("gati.pipeline", "gati.exporters"): {"gati.exporters.base"},
     ("gati.pipeline", "gati.trace"): {"gati.trace.records"},
     ("gati.exporters", "gati.store"): {"gati.store.store"},
+    ("gati.metrics", "gati.pipeline"): {f"gati.pipeline.{name}" for name in ("listeners", "process_hooks", "stats")},
     ("gati.demo", "gati.testing"): {"gati.testing.scripted_model"},
     ("gati.push", "gati.exporters"): {"gati.exporters.base"},
     ("gati.push", "gati.pipeline"): {
@@ -89,6 +91,8 @@ OWNERS = {
     "rich": ("gati.cli",),
     "pydantic": ("gati.options", "gati.prompt_model", "gati.settings", "gati.langchain", "gati.testing.scripted_model"),
     "genai_prices": ("gati.trace.cost",),
+    "prometheus_client": ("gati.metrics.prometheus", "gati._api.metrics"),
+    "opentelemetry": ("gati.metrics.opentelemetry", "gati._api.metrics"),
     "pytest": ("gati.testing.pytest_plugin",),
 }
 """The only modules that may import a third-party package. Imports for type checking are not counted."""
