@@ -32,11 +32,14 @@ _ADDRESS_LENGTH = 60
 """Characters of a link's address that are shown. The text as received has all of it."""
 
 _TAGS = {
-    "p", "br", "hr", "h3", "h4", "h5", "h6", "strong", "em", "s", "blockquote", "ul", "ol", "li", "code", "pre", "span",
+    "p", "br", "hr", "strong", "em", "s", "blockquote", "ul", "ol", "li", "code", "pre", "span",
     "div", "table", "thead", "tbody", "tr", "th", "td",
 }  # fmt: skip
 _MARKDOWN = re.compile(r"[\\`*_\[\]<>~|&]|^\s*(?:[-+#]|\d+[.)]\s|={2,}|\t| {4})", re.MULTILINE)
 """Found in every text with formatting, and in few others. Spares most texts the parser."""
+
+_SCROLLABLE = 'tabindex="0" role="group" aria-label="Table"'
+"""Attributes of an element that can be scrolled, so that this works by keyboard."""
 
 _PLAIN_TOKENS = {"paragraph_open", "paragraph_close", "inline", "text", "softbreak", "hardbreak"}
 
@@ -80,10 +83,11 @@ def _parser() -> MarkdownIt:
     parser.add_render_rule("link_open", _link_open)
     parser.add_render_rule("link_close", _link_close)
     parser.add_render_rule("image", _image)
-    parser.add_render_rule("table_open", lambda *_: '<div class="table"><table>')
+    parser.add_render_rule("table_open", lambda *_: f'<div class="table" {_SCROLLABLE}><table>')
     parser.add_render_rule("table_close", lambda *_: "</table></div>")
-    parser.add_render_rule("heading_open", lambda self, tokens, i, *_: f"<{_heading(tokens[i])}>")
-    parser.add_render_rule("heading_close", lambda self, tokens, i, *_: f"</{_heading(tokens[i])}>")
+    # Not as headings: a text may begin with any level, and the page has headings of its own.
+    parser.add_render_rule("heading_open", lambda self, tokens, i, *_: f'<p class="{tokens[i].tag}">')
+    parser.add_render_rule("heading_close", lambda *_: "</p>\n")
     return parser
 
 
@@ -91,7 +95,8 @@ def _parser() -> MarkdownIt:
 def _cleaner() -> nh3.Cleaner:
     return nh3.Cleaner(
         tags=_TAGS,
-        attributes={"ol": {"start"}, "th": {"style"}, "td": {"style"}, "span": {"class"}, "div": {"class"}},
+        attributes={"ol": {"start"}, "th": {"style"}, "td": {"style"}, "span": {"class"}, "div": {"class", "tabindex", "role", "aria-label"}, "p": {"class"}},
+        set_tag_attribute_values={"pre": {"tabindex": "0"}},
         filter_style_properties={"text-align"},
         link_rel=None,
         url_schemes=set(),
@@ -126,11 +131,6 @@ def _fold(tokens: list[Token], text: str) -> tuple[int, int]:
         if begin >= _FOLD_AFTER and len(text) - begin > _FOLD_AFTER * 0.2:
             return index, len(text) - begin
     return len(tokens), 0
-
-
-def _heading(token: Token) -> str:
-    """Return the element of a heading. The page itself has the levels 1 and 2."""
-    return f"h{min(6, int(token.tag[1]) + 2)}"
 
 
 def _highlight(code: str, language: str, _: str) -> str:

@@ -12,7 +12,7 @@ from gati.studio.rendering import render_text
 
 TAG = re.compile(r"<(/?)([a-z0-9]+)([^>]*)>")
 KNOWN = {
-    "p", "br", "hr", "h3", "h4", "h5", "h6", "strong", "em", "s", "blockquote", "ul", "ol", "li", "code", "pre", "span", "div",
+    "p", "br", "hr", "strong", "em", "s", "blockquote", "ul", "ol", "li", "code", "pre", "span", "div",
     "table", "thead", "tbody", "tr", "th", "td",
 }  # fmt: skip
 
@@ -40,11 +40,11 @@ def test_code_is_highlighted_without_inline_styles():
     code = html("```python\ndef f(): return 'x'\n```")
     assert '<span class="hl-k">def</span>' in code
     assert "style" not in code
-    assert html("```nonsense-language\n<b>\n```") == "<pre><code>&lt;b&gt;\n</code></pre>\n"
+    assert html("```nonsense-language\n<b>\n```") == '<pre tabindex="0"><code>&lt;b&gt;\n</code></pre>\n'
 
 
-def test_headings_are_below_those_of_the_page():
-    assert html("# A\n## B\n##### C") == "<h3>A</h3><h4>B</h4><h6>C</h6>"
+def test_headings_are_no_headings_of_the_page():
+    assert html("# A\n## B\n##### C") == '<p class="h1">A</p>\n<p class="h2">B</p>\n<p class="h5">C</p>\n'
 
 
 def test_links_are_inert_and_show_their_address():
@@ -81,7 +81,7 @@ def test_any_text_becomes_inert_html(text: str):
 def check_is_inert(shown: str) -> None:
     for _, tag, attributes in TAG.findall(shown):
         assert tag in KNOWN, shown
-        assert re.fullmatch(r'(?: (?:class="[a-z0-9 -]+"|start="-?\d+"))*', attributes), shown
+        assert re.fullmatch(r'(?: (?:class="[a-z0-9 -]+"|start="-?\d+"|tabindex="0"|role="group"|aria-label="Table"))*', attributes), shown
     assert not re.search(r"<(?!/?[a-z0-9]+[ >])", shown), shown
 
 
