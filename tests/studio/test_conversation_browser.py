@@ -83,7 +83,12 @@ def test_markdown_is_shown_formatted_and_its_text_is_one_click_away(page: Any) -
 
 
 def test_a_photo_is_a_label_and_a_failed_turn_says_why(page: Any) -> None:
-    assert page.locator(".bubble.user .attachment").inner_text().split() == ["picture", "my-photo.jpg", "at", "example.org"]
+    assert page.locator(".bubble.user .attachment").inner_text().split() == [
+        "picture",
+        "my-photo.jpg",
+        "at",
+        "example.org",
+    ]
     assert page.locator(".missing").inner_text() == "No answer: the turn failed. ValueError: boom"
 
 
@@ -132,7 +137,9 @@ def test_everything_can_be_opened_by_keyboard(page: Any) -> None:
     for _ in range(60):
         page.keyboard.press("Tab")
         text = page.evaluate("document.activeElement.textContent.trim()")
-        if page.evaluate("document.activeElement.tagName") == "SUMMARY" and text.startswith(("Text as", "model call", "What the model")):
+        if page.evaluate("document.activeElement.tagName") == "SUMMARY" and text.startswith(
+            ("Text as", "model call", "What the model")
+        ):
             page.keyboard.press("Enter")
             reached.append(text.split("\n")[0].strip())
         if any(text.startswith("What") for text in reached):
@@ -148,7 +155,9 @@ def test_times_are_in_the_zone_of_the_reader(browser: Any, studio: LocalServer) 
             local = utc_datetime(START).astimezone(ZoneInfo(zone))
             assert opened.locator(".bubble.user time").first.inner_text() == f"{local:%H:%M:%S}"
             assert opened.locator(".about time").first.inner_text() == f"{local:%Y-%m-%d %H:%M}"
-            assert isinstance(datetime.fromisoformat(opened.locator(".about time").first.get_attribute("datetime")), datetime)
+            assert isinstance(
+                datetime.fromisoformat(opened.locator(".about time").first.get_attribute("datetime")), datetime
+            )
 
 
 def test_messages_without_a_time_show_none(browser: Any, studio: LocalServer) -> None:

@@ -81,7 +81,9 @@ def test_any_text_becomes_inert_html(text: str):
 def check_is_inert(shown: str) -> None:
     for _, tag, attributes in TAG.findall(shown):
         assert tag in KNOWN, shown
-        assert re.fullmatch(r'(?: (?:class="[a-z0-9 -]+"|start="-?\d+"|tabindex="0"|role="group"|aria-label="Table"))*', attributes), shown
+        assert re.fullmatch(
+            r'(?: (?:class="[a-z0-9 -]+"|start="-?\d+"|tabindex="0"|role="group"|aria-label="Table"))*', attributes
+        ), shown
     assert not re.search(r"<(?!/?[a-z0-9]+[ >])", shown), shown
 
 
