@@ -111,7 +111,8 @@ def print_rows(rows: Sequence[Mapping[str, Any]], *, json_wanted: bool = False) 
         print_json(rows)
     elif rows and sys.stdout.isatty():
         screen, table = console(), _table(rows)
-        if screen.width < _TABLE_WIDTH and screen.measure(table).maximum > screen.width:
+        whole = screen.measure(table, options=screen.options.update(max_width=10_000)).maximum
+        if screen.width < min(whole, _TABLE_WIDTH):
             for row in rows:
                 screen.print(_paragraph(row))
         else:

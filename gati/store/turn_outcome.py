@@ -15,12 +15,10 @@ class MissingAnswer(NamedTuple):
     Attributes:
         text: A sentence, such as "No answer: the turn failed."
         error: Class and message of the exception that ended the turn; empty if there was none.
-        is_partial: A part of the answer arrived.
     """
 
     text: str
     error: str
-    is_partial: bool = False
 
 
 _REASONS = {
@@ -41,7 +39,7 @@ def missing_answer(turn: TurnView) -> MissingAnswer | None:
     if answered:
         if status not in ("error", "aborted") or turn.answers[-1].status not in ("error", "aborted"):
             return None
-        return MissingAnswer(f"The answer is incomplete: {_REASONS[status]}.", error_of(turn), is_partial=True)
+        return MissingAnswer(f"The answer is incomplete: {_REASONS[status]}.", error_of(turn))
     if reason := _REASONS.get(status):
         return MissingAnswer(f"No answer: {reason}.", error_of(turn) if status in ("error", "failed") else "")
     if status == "completed" and turn.inputs:

@@ -72,7 +72,7 @@ class ModelInputs:
         """Return what is known about the messages before the new ones; None if the program changed them."""
         if call.repeats is None:
             return None
-        answer_id, text, lengths = call.repeats
+        answer_id, text, lengths = call.repeats.answer_id, call.repeats.answer_text, call.repeats.lengths
         known = self._by_answer.get(answer_id) if answer_id is not None else None
         known = known or (self._by_answer.get(text) if text is not None else None)
         if known is None or known.messages != earlier or text not in (None, known.text):

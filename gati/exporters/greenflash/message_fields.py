@@ -29,7 +29,7 @@ _USAGE = (
 )  # fmt: skip
 
 _OPTIONAL = (
-    "provider", "cached", "internal", "input_messages", "input_hash", "tools", "attachments", "parameters",
+    "provider", "cached", "internal", "input_hash", "tools", "attachments", "parameters",
 )  # fmt: skip
 """Properties of a model call that are left out if they are empty."""
 
@@ -121,6 +121,8 @@ def _llm_properties(event: events.LLMCallEvent) -> dict[str, Any]:
         "latency_ms": _round_ms(event.latency_ms),
         "status": event.status,
     }
+    if event.input_messages is not None:
+        properties["input_messages"] = event.input_messages
     if event.time_to_first_token_ms is not None:
         properties["time_to_first_token_ms"] = _round_ms(event.time_to_first_token_ms)
     for name in _OPTIONAL:
