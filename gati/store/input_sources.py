@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,9 +75,9 @@ class ConversationView:
         self.turns = turns
         self._steps = [turn.all_steps for turn in turns]
         found = [
-            CallView(step, number, _place_of(step, steps))
+            CallView(step, number, place)
             for number, steps in enumerate(self._steps)
-            for step in steps
+            for step, place in _places_of(steps)
             if step.kind == "llm"
         ]
         self.calls = sorted(found, key=lambda call: (call.message.at, call.message.id))
@@ -174,19 +175,21 @@ class ConversationView:
             chat += [_chat_message(message) for message in (*turn.inputs, *turn.answers)]
         return [*chat, *self._questions(call.turn, call.turn), *own]
 
-    def continued_call(self, call: CallView) -> CallView | None:
-        """Return the call of the same turn whose tools' results a call was probably sent."""
-        before = [
-            other
-            for other in self.calls
-            if other.turn == call.turn and (other.message.at, other.message.id) < (call.message.at, call.message.id)
-        ]
-        if "prompt" in (call.message.body.get("input") or {}) or call.properties.get("internal"):
-            before = [other for other in before if other.place == call.place]
-        asking = [other for other in before if self.requests(other)]
-        same_place = [other for other in asking if other.place == call.place]
-        found = same_place or asking
-        return found[-1] if found else None
+    def continued_call(self, index: int) -> int | None:
+        """Return the number of the call of the same turn whose tools' results a call was probably sent."""
+        call = self.calls[index]
+        alone = bool(call.properties.get("internal")) or "prompt" in (call.message.body.get("input") or {})
+        found = None
+        for number in range(index - 1, -1, -1):
+            other = self.calls[number]
+            if other.turn != call.turn:
+                break
+            if not self.requests(other):
+                continue
+            if other.place == call.place:
+                return number
+            found = number if found is None and not alone else found
+        return found
 
     def _questions(self, first: int, last: int) -> list[SentMessage]:
         """Return the users' messages of some turns, with the answers of those before the last that had no model."""
@@ -198,11 +201,12 @@ class ConversationView:
         return found
 
 
-def _place_of(step: StepView, steps: list[StepView]) -> str:
-    """Return the parent's parent, by key: an agent's model calls are in nodes of one graph."""
-    by_key = {one.message.key: one.message.body.get("parentExternalMessageId") or "" for one in steps}
-    parent = str(step.message.body.get("parentExternalMessageId") or "")
-    return str(by_key.get(parent, parent))
+def _places_of(steps: list[StepView]) -> Iterator[tuple[StepView, str]]:
+    """Yield each step with its parent's parent, by key: an agent's model calls are in nodes of one graph."""
+    parents = {step.message.key: str(step.message.body.get("parentExternalMessageId") or "") for step in steps}
+    for step in steps:
+        parent = parents[step.message.key]
+        yield step, parents.get(parent, parent)
 
 
 def _result_of(step: StepView) -> SentMessage:

@@ -7,6 +7,7 @@ each call, so that a reconstruction can be checked.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,8 +22,8 @@ from gati.store.turn_view import arrange_turns
 _BEFORE, _AFTER = 4000, 400
 """Messages of the conversation that are read: before the call, and after it for its answer."""
 
-_CANDIDATES = 12
-"""Earlier calls that are tried as the one that a call continues."""
+_LOOK_BACK, _CANDIDATES = 60, 12
+"""Of this many earlier calls, those that are tried as the one that a call continues."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,13 @@ def input_of_call(store: Store, row_id: int) -> ModelInput | None:
     if found is None or found[0].type != "llm":
         return None
     message, summary = found
-    messages = queries.messages_around(store, summary.id, message, _BEFORE, _AFTER)
-    view = ConversationView(arrange_turns(messages))
-    calls = [call for call in view.calls if (call.message.at, call.message.id) <= (message.at, message.id)]
-    prompts = _Prompts(store)
-    solver = _Solver(view, prompts)
-    for call in calls:
-        solver.solve(call)
-    solved = solver.solved[message.id]
-    call = next(call for call in calls if call.message.id == message.id)
+    view = ConversationView(arrange_turns(queries.messages_around(store, summary.id, message, _BEFORE, _AFTER)))
+    index = next(number for number, call in enumerate(view.calls) if call.message.id == message.id)
+    call, prompts = view.calls[index], _Prompts(store)
+    solved = _Solver(view, prompts).solve(index)
     count = _count_of(call)
     return ModelInput(
-        message, summary, prompts.of(message.call), solved.messages, view.answers(call)[0], call.thought,
+        message, summary, prompt_queries.prompt_of_call(store, message.call), solved.messages, view.answers(call)[0], call.thought,
         solved.is_exact, _note(call, solved, count, prompts.text(message.call)), count,
     )  # fmt: skip
 
@@ -88,67 +84,76 @@ class _Solved:
 
 
 class _Prompts:
-    """The system prompts of requests, each read once."""
+    """The texts of the system prompts of requests, each read once."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._found: dict[int, CallPrompt | None] = {}
-
-    def of(self, request: int) -> CallPrompt | None:
-        if request not in self._found:
-            self._found[request] = prompt_queries.prompt_of_call(self._store, request)
-        return self._found[request]
+        self._texts: dict[int, str] = {}
 
     def text(self, request: int) -> str:
-        found = self.of(request)
-        return "\n\n".join("".join(span.text for span in spans) for spans in found.texts) if found else ""
+        if request not in self._texts:
+            self._texts[request] = prompt_queries.prompt_text(self._store, request)
+        return self._texts[request]
 
 
 class _Solver:
-    """Finds the messages of calls, in the order of the calls: each may continue an earlier one."""
+    """Finds the messages of calls, given by their number in the conversation. A call may continue an earlier one."""
 
     def __init__(self, view: ConversationView, prompts: _Prompts) -> None:
         self._view, self._prompts = view, prompts
-        self.solved: dict[int, _Solved] = {}
+        self._solved: dict[int, _Solved] = {}
 
-    def solve(self, call: CallView) -> None:
+    def solve(self, index: int) -> _Solved:
+        """Return the messages of a call: those that its hash confirms, else the likely ones."""
+        # In order, so that no call recurses deeply into those that it continues.
+        for earlier in range(index + 1):
+            self._check(earlier)
+        return self._solved.get(index) or self._guess(index)
+
+    def _check(self, index: int) -> None:
+        call = self._view.calls[index]
         recorded = call.properties.get("input_hash")
+        if not isinstance(recorded, str):
+            return
         system = self._prompts.text(call.message.call)
-        found = None
-        if isinstance(recorded, str):
-            candidates = self._candidates(call)
-            found = next((one for one in candidates if input_hash.hash_of(one.state, system) == recorded), None)
-        self.solved[call.message.id] = replace(found, is_exact=True) if found else self._guess(call, bool(system))
+        for candidate in self._candidates(index):
+            if input_hash.hash_of(candidate.state, system) == recorded:
+                self._solved[index] = replace(candidate, is_exact=True)
+                return
 
-    def _candidates(self, call: CallView) -> Any:
+    def _candidates(self, index: int) -> Iterator[_Solved]:
         """Yield the possible inputs, the likely ones first."""
-        earlier = [other for other in self._view.calls if other.message.id in self.solved]
-        earlier.sort(
-            key=lambda other: (other.turn == call.turn, other.place == call.place, other.message.at), reverse=True
-        )
-        if not any(other.turn == call.turn for other in earlier):
-            yield from (_extend(None, part) for part in self._view.inputs_without_history(call))
-        for other in earlier[:_CANDIDATES]:
-            base = self.solved[other.message.id]
-            for answer in self._view.answers(other):
-                for between in self._view.between(other, call):
+        call = self._view.calls[index]
+        for other in self._earlier(index):
+            base = self._solved[other]
+            for answer in self._view.answers(self._view.calls[other]):
+                for between in self._view.between(self._view.calls[other], call):
                     yield _extend(base, [answer, *between])
         yield from (_extend(None, part) for part in self._view.inputs_without_history(call))
         yield _extend(None, self._view.chat_input(call))
 
-    def _guess(self, call: CallView, has_system: bool) -> _Solved:
+    def _earlier(self, index: int) -> list[int]:
+        """Return the latest calls that are known exactly, those in the same turn and place first."""
+        calls, call = self._view.calls, self._view.calls[index]
+        latest = [number for number in range(max(0, index - _LOOK_BACK), index) if number in self._solved]
+        latest.sort(key=lambda n: (calls[n].turn == call.turn, calls[n].place == call.place, n), reverse=True)
+        return latest[:_CANDIDATES]
+
+    def _guess(self, index: int) -> _Solved:
         """Return the likely input of a call whose messages cannot be checked."""
-        continued = self._view.continued_call(call)
-        if continued is not None and continued.message.id in self.solved:
-            base = self.solved[continued.message.id]
-            between = self._view.between(continued, call)[0]
-            guess = _extend(base, [self._view.answers(continued)[0], *between])
-        else:
-            guess = _extend(None, self._view.chat_input(call))
-        kept = (_count_of(call) or 0) - has_system
-        if 0 < kept < len(guess.messages):
-            return replace(guess, messages=guess.messages[-kept:], is_shortened=True)
-        return guess
+        calls = self._view.calls
+        chain = [index]  # the call, the one that it continues, and so on
+        while chain[-1] not in self._solved and (continued := self._view.continued_call(chain[-1])) is not None:
+            chain.append(continued)
+        before = calls[chain[-1]]
+        found = self._solved.get(chain.pop()) or _extend(None, self._view.chat_input(before))
+        for call in (calls[number] for number in reversed(chain)):
+            between = self._view.between(before, call)[0]
+            found, before = _extend(found, [self._view.answers(before)[0], *between]), call
+        kept = (_count_of(before) or 0) - bool(self._prompts.text(before.message.call))
+        if 0 < kept < len(found.messages):
+            return replace(found, messages=found.messages[-kept:], is_shortened=True)
+        return replace(found, is_exact=False)
 
 
 def _extend(base: _Solved | None, messages: list[SentMessage]) -> _Solved:
