@@ -194,7 +194,7 @@ def _first_live_at_greenflash(settings: Settings) -> FindFirstLive:
     from gati.exporters.greenflash import check
 
     try:
-        known = check.list_conversations(settings)
+        known = check.fetch_conversations(settings)
     except check.UnsupportedSdkError:
         fail(
             "this version of the greenflash SDK cannot list conversations; pass --before, the time when gati was added",
@@ -206,7 +206,7 @@ def _first_live_at_greenflash(settings: Settings) -> FindFirstLive:
     def find(conversation: str, times: frozenset[int]) -> int | None:
         if conversation not in known:
             return None
-        found = (to_ns(time) for time in check.message_times(settings, known[conversation]))
+        found = (to_ns(time) for time in check.fetch_message_times(settings, known[conversation]))
         live = [time for time in found if time is not None and time // 1_000_000 not in times]
         return min(live, default=None)
 
@@ -225,7 +225,7 @@ class _Printer:
         self.encode, self.split, self.after_fork = exporter.encode, exporter.split, exporter.after_fork
 
     def send(self, request: Request) -> Outcome:
-        """Print a request, unless whoever reads the output has stopped."""
+        """Print a request, unless the reader of the output has stopped."""
         with suppress(BrokenPipeError):
             print_json({"endpoint": request.endpoint, **request.body})
         return DELIVERED

@@ -41,7 +41,7 @@ class _Seen(NamedTuple):
 
 @dataclass
 class _Thread:
-    """What is known of a thread. Checkpoints arrive with the newest first."""
+    """A thread as read so far. Checkpoints arrive with the newest first."""
 
     id: str
     user_id: str | None = None
@@ -51,7 +51,7 @@ class _Thread:
         at = to_ns(checkpoint.checkpoint["ts"]) or 0
         metadata: Any = checkpoint.metadata or {}
         self.user_id = self.user_id or next((str(metadata[key]) for key in USER_KEYS if metadata.get(key)), None)
-        for position, item in enumerate(_messages_of(checkpoint.checkpoint["channel_values"])):
+        for position, item in enumerate(_messages_in_state(checkpoint.checkpoint["channel_values"])):
             key = item.id or f"{position}:{item.type}:{item.text}"
             latest = self.messages.get(key)
             # The text is the latest one, since a message may grow while it is streamed; the time is the first one.
@@ -76,7 +76,7 @@ def read_checkpoints(saver: BaseCheckpointSaver[Any], threads: Iterable[str] = (
         yield from _turns_of(thread)
 
 
-def _messages_of(state: dict[str, Any]) -> list[BaseMessage]:
+def _messages_in_state(state: dict[str, Any]) -> list[BaseMessage]:
     """Return the messages of a state: those under `messages`, else the first list of messages."""
     candidates = [state["messages"], *state.values()] if "messages" in state else list(state.values())
     for value in candidates:

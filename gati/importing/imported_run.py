@@ -28,7 +28,7 @@ class ImportedRun:
         inputs: a `ModelCall` for a model.
         output: a `ModelResult` for a model.
         tool_call_id: the id that the model gave the call of a tool.
-        is_timed: False if the source has no start, so that there is no latency.
+        is_timed: False if the source has no start, so that the latency is unknown.
     """
 
     id: str

@@ -34,7 +34,7 @@ None if there is none. Arguments: its id, and the times of the messages to impor
 
 @dataclass
 class Selection:
-    """Which turns to import.
+    """Selects the turns to import.
 
     Attributes:
         threads: ids of conversations; empty for all.

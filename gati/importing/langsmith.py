@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from gati.importing.imported_run import ImportedRun, ImportedTurn, RunKind, to_ns, turns_of
-from gati.importing.messages import SeenMessages, messages_in, to_message, with_messages
+from gati.importing.messages import messages_in, to_message, with_messages, with_model_calls
 from gati.trace.records import CONVERSATION_KEYS, USER_KEYS, ErrorInfo, Message, ModelResult
 
 _KINDS: dict[str, RunKind] = {
@@ -24,19 +24,11 @@ _KINDS: dict[str, RunKind] = {
 
 def read_langsmith(rows: Iterable[dict[str, Any]]) -> Iterator[ImportedTurn]:
     """Return the turns of exported runs. Child runs belong to the export; without them a turn has no details."""
-    runs = [run for row in rows if (run := _run(row)) is not None]
-    seen: dict[str, SeenMessages] = {}
-    for turn in turns_of(runs, _owner_of):
-        known = seen.setdefault(turn.conversation_id or turn.root.id, SeenMessages())
-        for run in sorted(turn.runs, key=lambda run: run.started_ns):
-            if run.kind == "model":
-                params = run.inputs.pop("params")
-                run.inputs = known.model_call(messages_in(run.inputs), params)
-                known.add(run.output)
-        yield turn
+    runs = [run for row in rows if (run := _run_of_row(row)) is not None]
+    return with_model_calls(turns_of(runs, _owner_of_rows))
 
 
-def _run(row: dict[str, Any]) -> ImportedRun | None:
+def _run_of_row(row: dict[str, Any]) -> ImportedRun | None:
     """Return the run of a row; None for a row that is none."""
     started = to_ns(row.get("start_time"))
     if row.get("id") is None or started is None:
@@ -48,12 +40,12 @@ def _run(row: dict[str, Any]) -> ImportedRun | None:
         str(row["id"]), kind, row.get("name") or "", started, to_ns(row.get("end_time")),
         str(row["parent_run_id"]) if row.get("parent_run_id") else None,
         inputs=with_messages(row.get("inputs")), output=with_messages(row.get("outputs")),
-        error=_error(row.get("error")), tags=tuple(row.get("tags") or ()), metadata=metadata,
+        error=_error_of_row(row.get("error")), tags=tuple(row.get("tags") or ()), metadata=metadata,
     )  # fmt: skip
     if kind == "model":
         params = dict(extra.get("invocation_params") or {})
-        run.inputs = {"messages": _model_messages(run.inputs), "params": params or None}
-        run.output = _result(row, run.output)
+        run.inputs = (messages_in(_model_messages(run.inputs)), params or None)
+        run.output = _result_of_row(row, run.output)
     elif kind == "tool":
         run.inputs = _unwrapped(run.inputs, "input")
         run.output = _tool_output(run.output)
@@ -71,7 +63,7 @@ def _unwrapped(value: Any, name: str) -> Any:
     return value[name] if isinstance(value, dict) and value.keys() == {name} else value
 
 
-def _error(text: Any) -> ErrorInfo | None:
+def _error_of_row(text: Any) -> ErrorInfo | None:
     """Return the error that a text describes. Example: ``ValueError('no')Traceback …`` → type ``ValueError``."""
     if not text:
         return None
@@ -89,7 +81,7 @@ def _model_messages(inputs: Any) -> Any:
     return inputs
 
 
-def _result(row: dict[str, Any], output: Any) -> ModelResult:
+def _result_of_row(row: dict[str, Any], output: Any) -> ModelResult:
     """Return a model's answer: of LangChain (`generations`), or of OpenAI's client (`choices`)."""
     messages: list[Message] = []
     outputs: dict[str, Any] = output if isinstance(output, dict) else {}
@@ -117,7 +109,7 @@ def _tool_output(output: Any) -> Any:
     return value
 
 
-def _owner_of(runs: Sequence[ImportedRun]) -> tuple[str | None, str | None]:
+def _owner_of_rows(runs: Sequence[ImportedRun]) -> tuple[str | None, str | None]:
     return _first(runs, CONVERSATION_KEYS), _first(runs, USER_KEYS)
 
 

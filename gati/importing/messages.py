@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
 
+from gati.importing.imported_run import ImportedTurn
 from gati.trace.chat_io import as_message
 from gati.trace.records import ASSISTANT_ROLES, SYSTEM_ROLES, USER_ROLES, Message, ModelCall, ModelResult
 
@@ -91,7 +92,22 @@ def messages_in(value: Any) -> list[Message]:
     ]
 
 
-class SeenMessages:
+def with_model_calls(turns: Iterable[ImportedTurn]) -> Iterator[ImportedTurn]:
+    """Yield turns in which the inputs of models are a `ModelCall`, with the messages that no earlier call had.
+
+    Before, they are the messages and parameters of the call.
+    """
+    conversations: dict[str, _SeenMessages] = {}
+    for turn in turns:
+        seen = conversations.setdefault(turn.conversation_id or turn.root.id, _SeenMessages())
+        for run in sorted(turn.runs, key=lambda run: run.started_ns):
+            if run.kind == "model":
+                run.inputs = seen.model_call(*run.inputs)
+                seen.add(run.output)
+        yield turn
+
+
+class _SeenMessages:
     """Finds which messages of a model call no earlier call of the conversation had."""
 
     def __init__(self) -> None:
@@ -102,16 +118,16 @@ class SeenMessages:
         messages = list(messages)
         system = tuple(message for message in messages if message.role in SYSTEM_ROLES)
         rest = [message for message in messages if message.role not in SYSTEM_ROLES]
-        new = tuple(message for message in rest if _key(message) not in self._seen)
-        self._seen.update(map(_key, rest))
+        new = tuple(message for message in rest if _message_key(message) not in self._seen)
+        self._seen.update(map(_message_key, rest))
         return ModelCall(system, new, len(messages), params)
 
     def add(self, result: ModelResult) -> None:
         """Add a model's answer, which later calls repeat."""
-        self._seen.update(map(_key, result.messages))
+        self._seen.update(map(_message_key, result.messages))
 
 
-def _key(message: Message) -> tuple[str, str]:
+def _message_key(message: Message) -> tuple[str, str]:
     role = "ai" if message.role in ASSISTANT_ROLES else "human" if message.role in USER_ROLES else message.role
     calls = [call.get("id") for call in message.tool_calls if isinstance(call, dict)]
     return role, f"{message.tool_call_id}{calls}{message.content}"

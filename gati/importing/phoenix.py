@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from gati.importing.imported_run import ImportedRun, ImportedTurn, RunKind, to_ns, turns_of
-from gati.importing.messages import SeenMessages, parse_json, to_message, with_messages
+from gati.importing.messages import parse_json, to_message, with_messages, with_model_calls
 from gati.trace.records import ErrorInfo, Message, ModelResult
 
 _KINDS: dict[str, RunKind] = {"LLM": "model", "TOOL": "tool", "RETRIEVER": "retriever"}
@@ -18,15 +18,8 @@ _KINDS: dict[str, RunKind] = {"LLM": "model", "TOOL": "tool", "RETRIEVER": "retr
 
 def read_phoenix(rows: Iterable[dict[str, Any]]) -> Iterator[ImportedTurn]:
     """Return the turns of exported spans."""
-    runs = [run for row in rows if (run := _run(_nested(row))) is not None]
-    seen: dict[str, SeenMessages] = {}
-    for turn in turns_of(runs, _owner_of):
-        known = seen.setdefault(turn.conversation_id or turn.root.id, SeenMessages())
-        for run in sorted(turn.runs, key=lambda run: run.started_ns):
-            if run.kind == "model":
-                run.inputs = known.model_call(*run.inputs)
-                known.add(run.output)
-        yield turn
+    runs = [run for row in rows if (run := _run_of_span(_nested(row))) is not None]
+    return with_model_calls(turns_of(runs, _owner_of_spans))
 
 
 def _nested(row: dict[str, Any]) -> dict[str, Any]:
@@ -49,7 +42,7 @@ def _nested(row: dict[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def _get(value: Any, path: str) -> Any:
+def _at_path(value: Any, path: str) -> Any:
     for part in path.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return value
@@ -62,32 +55,34 @@ def _items(value: Any) -> list[dict[str, Any]]:
     return [_nested(item) for item in value or () if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _run(row: dict[str, Any]) -> ImportedRun | None:
-    span_id, started = _get(row, "context.span_id") or row.get("span_id"), to_ns(row.get("start_time"))
+def _run_of_span(row: dict[str, Any]) -> ImportedRun | None:
+    span_id, started = _at_path(row, "context.span_id") or row.get("span_id"), to_ns(row.get("start_time"))
     if span_id is None or started is None:
         return None
     attributes = row.get("attributes") or {}
-    kind = _KINDS.get(str(row.get("span_kind") or _get(attributes, "openinference.span.kind") or "").upper(), "chain")
+    kind = _KINDS.get(
+        str(row.get("span_kind") or _at_path(attributes, "openinference.span.kind") or "").upper(), "chain"
+    )
     parent = row.get("parent_id")
     run = ImportedRun(
         str(span_id), kind, row.get("name") or "", started, to_ns(row.get("end_time")), str(parent) if parent else None,
         inputs=with_messages(_value(attributes, "input")), output=with_messages(_value(attributes, "output")),
-        error=_error(row), metadata=_metadata(attributes),
+        error=_error_of_span(row), metadata=_metadata(attributes),
     )  # fmt: skip
     if kind == "model":
-        params = dict(parse_json(_get(attributes, "llm.invocation_parameters")) or {})
-        if model := _get(attributes, "llm.model_name"):
+        params = dict(parse_json(_at_path(attributes, "llm.invocation_parameters")) or {})
+        if model := _at_path(attributes, "llm.model_name"):
             params["model"] = model
-        messages = [_message(item) for item in _items(_get(attributes, "llm.input_messages"))]
+        messages = [_message(item) for item in _items(_at_path(attributes, "llm.input_messages"))]
         run.inputs = (messages, params or None)
-        run.output = _result(attributes, run.output)
+        run.output = _result_of_span(attributes, run.output)
     elif kind == "tool":
-        run.name = _get(attributes, "tool.name") or run.name
+        run.name = _at_path(attributes, "tool.name") or run.name
         message = run.output if isinstance(run.output, Message) else to_message(run.output)
         run.output = message if message is not None else run.output
         run.tool_call_id = message.tool_call_id if message is not None else None
     elif kind == "retriever":
-        documents = (item.get("document") for item in _items(_get(attributes, "retrieval.documents")))
+        documents = (item.get("document") for item in _items(_at_path(attributes, "retrieval.documents")))
         run.output = [
             {"page_content": document.get("content"), "metadata": parse_json(document.get("metadata")) or {}}
             for document in documents
@@ -97,18 +92,18 @@ def _run(row: dict[str, Any]) -> ImportedRun | None:
 
 
 def _value(attributes: dict[str, Any], name: str) -> Any:
-    value = _get(attributes, f"{name}.value")
-    return parse_json(value) if _get(attributes, f"{name}.mime_type") == "application/json" else value
+    value = _at_path(attributes, f"{name}.value")
+    return parse_json(value) if _at_path(attributes, f"{name}.mime_type") == "application/json" else value
 
 
 def _metadata(attributes: dict[str, Any]) -> dict[str, Any]:
     metadata = parse_json(attributes.get("metadata"))
-    owner = {"session_id": _get(attributes, "session.id"), "user_id": _get(attributes, "user.id")}
+    owner = {"session_id": _at_path(attributes, "session.id"), "user_id": _at_path(attributes, "user.id")}
     known = {name: value for name, value in owner.items() if value is not None}
     return {**(metadata if isinstance(metadata, dict) else {}), **known}
 
 
-def _error(row: dict[str, Any]) -> ErrorInfo | None:
+def _error_of_span(row: dict[str, Any]) -> ErrorInfo | None:
     if row.get("status_code") != "ERROR":
         return None
     kind, colon, text = str(row.get("status_message") or "").partition(": ")
@@ -118,10 +113,10 @@ def _error(row: dict[str, Any]) -> ErrorInfo | None:
 def _message(item: dict[str, Any]) -> Message:
     fields = item.get("message") or item
     calls = [
-        {"id": _get(call, "tool_call.id"), "function": _get(call, "tool_call.function") or {}}
+        {"id": _at_path(call, "tool_call.id"), "function": _at_path(call, "tool_call.function") or {}}
         for call in _items(fields.get("tool_calls"))
     ]
-    parts = [_get(part, "message_content.text") or "" for part in _items(fields.get("contents"))]
+    parts = [_at_path(part, "message_content.text") or "" for part in _items(fields.get("contents"))]
     content = fields.get("content") or "\n".join(filter(None, parts))
     message = to_message(
         {
@@ -134,29 +129,29 @@ def _message(item: dict[str, Any]) -> Message:
     return message if message is not None else Message("human", content)
 
 
-def _result(attributes: dict[str, Any], output: Any) -> ModelResult:
-    messages = [_message(item) for item in _items(_get(attributes, "llm.output_messages"))]
+def _result_of_span(attributes: dict[str, Any], output: Any) -> ModelResult:
+    messages = [_message(item) for item in _items(_at_path(attributes, "llm.output_messages"))]
     if not messages and isinstance(output, str):
         messages = [Message("ai", output)]
     if not messages:
         return ModelResult(())
-    messages[0] = messages[0]._replace(role="ai", usage=_usage(attributes))
-    if model := _get(attributes, "llm.model_name"):
+    messages[0] = messages[0]._replace(role="ai", usage=_usage_of_span(attributes))
+    if model := _at_path(attributes, "llm.model_name"):
         messages[0] = messages[0]._replace(response={"model_name": model})
     return ModelResult(tuple(messages))
 
 
-def _usage(attributes: dict[str, Any]) -> dict[str, Any] | None:
-    counts = _get(attributes, "llm.token_count") or {}
+def _usage_of_span(attributes: dict[str, Any]) -> dict[str, Any] | None:
+    counts = _at_path(attributes, "llm.token_count") or {}
     if counts.get("prompt") is None and counts.get("completion") is None:
         return None
     usage: dict[str, Any] = {"input_tokens": counts.get("prompt"), "output_tokens": counts.get("completion")}
-    if cached := _get(counts, "prompt_details.cache_read"):
+    if cached := _at_path(counts, "prompt_details.cache_read"):
         usage["input_token_details"] = {"cache_read": cached}
     return usage
 
 
-def _owner_of(runs: Sequence[ImportedRun]) -> tuple[str | None, str | None]:
+def _owner_of_spans(runs: Sequence[ImportedRun]) -> tuple[str | None, str | None]:
     def first(*keys: str) -> str | None:
         found = (str(run.metadata[key]) for run in runs for key in keys if run.metadata.get(key))
         return next(found, None)

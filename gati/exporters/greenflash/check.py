@@ -46,7 +46,7 @@ def has_conversation(settings: Settings, conversation_id: str) -> bool:
     return any(interaction.external_id == conversation_id for interaction in interactions)
 
 
-def list_conversations(settings: Settings) -> dict[str, str]:
+def fetch_conversations(settings: Settings) -> dict[str, str]:
     """Return the conversations of the product, external id → id. Raises RequestFailedError, UnsupportedSdkError."""
     arguments = {"product_id": settings.product_id} if settings.product_id else {}
 
@@ -64,7 +64,7 @@ def list_conversations(settings: Settings) -> dict[str, str]:
     return _call_sdk(settings, list_all)
 
 
-def message_times(settings: Settings, interaction_id: str) -> list[str]:
+def fetch_message_times(settings: Settings, interaction_id: str) -> list[str]:
     """Return the times of a conversation's messages, as ISO 8601. Raises RequestFailedError, UnsupportedSdkError."""
     detail: Any = _call_sdk(settings, lambda client: client.get(f"/interactions/{interaction_id}", cast_to=object))
     messages = detail.get("messages") if isinstance(detail, dict) else None
