@@ -33,6 +33,7 @@ PUBLIC = (
     *("gati/langchain/callback.py", "gati/exporters/base.py", "gati/pipeline/stats.py"),
     # `observe` re-exports from these.
     *("gati/_api/scopes.py", "gati/_api/spans.py", "gati/_api/manual.py", "gati/langchain/wrappers.py"),
+    *("gati/prompts/__init__.py", "gati/prompts/managed_prompt.py", "gati/feedback/__init__.py"),
     *("gati/demo.py", "gati/cli"),
 )
 GATES = (

@@ -152,6 +152,7 @@ PROPERTIES: Mapping[str, Field] = {
     "parameters": Field(Kind.TEXT, "parameters of the call", PARAMETERS.fields),
     "parent_id": Field(Kind.ID, "parent that the destination does not have"),
     "prompt_id": Field(Kind.ID, "`externalPromptId` of the system prompt"),
+    "prompt_variant": Field(Kind.NAME, "variant of a managed prompt that an A/B choice served"),
     "prompt_version": Field(Kind.ID, "hash of the template; values of variables do not change it"),
     "provider": Field(Kind.NAME, "provider of the model"),
     "reasoning_tokens": Field(Kind.NUMBER, "output tokens spent on reasoning"),
@@ -234,7 +235,7 @@ MESSAGE_TYPES: Mapping[str, MessageType] = {
         ("tokens_in", "tokens_out", "cost_usd", "latency_ms", "time_to_first_token_ms", "provider", "status", "cached",
          "internal", "total_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
          "audio_input_tokens", "audio_output_tokens", "usage", "parameters", "tools", "prompt_id", "prompt_version",
-         "finish_reason", "attachments", "input_messages", "input_hash"),
+         "prompt_variant", "finish_reason", "attachments", "input_messages", "input_hash"),
         input=("messages", "prompt"),
         output=("tool_calls", "finish_reason", "text", "candidates", "decision", "error"), fields=("model",),
     ),
@@ -360,6 +361,10 @@ CONVERSATION_EVENTS = frozenset(
 """Kinds of events that ``detail="conversation"`` delivers to a GATI backend, which keeps a turn's
 messages in its start and its end."""
 
+CONVERSATION_PROPERTIES: Mapping[str, Field] = {"prompt_variants": NAME}
+"""Properties of conversations that gati sets; the others are the user's own. `prompt_variants` is a list of
+``<prompt>=<variant>``."""
+
 CHAT_MESSAGE_PROPERTIES: Mapping[str, Field] = {name: PROPERTIES[name] for name in _SPOKEN}
 """Properties of `events.ChatMessage`."""
 
@@ -371,7 +376,7 @@ ACTIONS: Mapping[str, Mapping[str, Field]] = {
     "organizations": {"external_organization_id": ID, "name": TEXT, "properties": TEXT},
     "ratings": {
         "product_id": ID, "external_message_id": ID, "external_conversation_id": ID, "rating": NUMBER,
-        "rating_min": NUMBER, "rating_max": NUMBER, "feedback": TEXT, "rated_at": ID,
+        "rating_min": NUMBER, "rating_max": NUMBER, "feedback": TEXT, "rated_at": ID, "insert_id": ID,
     },
     "events": {
         "product_id": ID, "external_conversation_id": ID, "external_user_id": ID, "insert_id": ID, "event_type": NAME,

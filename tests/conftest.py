@@ -40,3 +40,9 @@ def _nothing_left_running(_clean_environment: None) -> Iterator[None]:
 
         observe.shutdown(timeout=5.0)
         internal_errors.reset()
+    if "gati.prompts" in sys.modules:
+        from gati.prompts.service import service
+        from gati.trace.managed_prompts import managed_prompts
+
+        service.reset()
+        managed_prompts.clear()

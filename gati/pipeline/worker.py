@@ -163,6 +163,7 @@ class Worker:
         self._flushes = Flushes() if flushes is None else flushes
         self._is_loaded = False
         self._can_assemble = False
+        self._has_assembled = False
         self._assembled: list[Item] = []
         """Items that wait for being masked and encoded."""
         self._begun = self._open = self._refused = 0
@@ -184,6 +185,11 @@ class Worker:
         except BaseException:  # interrupted (Ctrl-C): the next record has to wake the worker
             self._buffer.idle = True
             raise
+
+    @property
+    def is_loading(self) -> bool:
+        """True until modules are loaded: those that convert the first item, and those that send it."""
+        return not self._has_assembled or any(sender.is_loading for sender in self._senders)
 
     def resolve_flushes(self) -> None:
         """Resolve the flushes whose requests have all been delivered, rejected or dropped."""
@@ -251,8 +257,9 @@ class Worker:
             self._wakeup.acquire(timeout=LOAD_RETRY_SECONDS)
             return
         now = time.monotonic()
-        flushes = self._flushes.new()
-        if now >= self._next_maintenance():
+        requested = self._flushes.new()
+        flushes = [flush for flush in requested if not flush.to_disk]
+        if now >= self._next_maintenance() and len(requested) == len(flushes):
             self._maintain_spools()
         self._process_buffer()
         self._assemble("assembler.tick", lambda: self.assembler.tick(time.perf_counter_ns()))
@@ -262,6 +269,9 @@ class Worker:
             self._assemble("assembler.drain", self.assembler.drain)
         self._finish()
         self._store(at_least=1)
+        for flush in requested:
+            if flush.to_disk and self._flushes.remove(flush):
+                flush.resolve()
         if flushes:
             self._maintain_spools(urgent=True)
         for flush in flushes:
@@ -329,6 +339,7 @@ class Worker:
         with contain(place), process_hooks.fork_lock, self._loading():
             items = function()
             self._assembled += items
+            self._has_assembled |= bool(items)
             self._count_turns(len(items))
 
     def _load(self) -> bool:

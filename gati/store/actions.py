@@ -14,8 +14,10 @@ class UnknownConversationError(LookupError):
     """A request names a `conversationId` that is not in the store."""
 
 
-IDENTITY_KEYS = {"users": "externalUserId", "organizations": "externalOrganizationId", "events": "insertId"}
-"""The key that identifies a record of each endpoint. Ratings have none: each request is a new rating."""
+IDENTITY_KEYS = {
+    "users": "externalUserId", "organizations": "externalOrganizationId", "events": "insertId", "ratings": "insertId",
+}  # fmt: skip
+"""The key that identifies a record of each endpoint. A rating without one is a new rating."""
 
 
 def upsert_action(db: sqlite3.Connection, endpoint: str, body: dict[str, Any], now: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ means unknown, 0 means zero.
 from __future__ import annotations
 
 import sqlite3
+import uuid
 from collections.abc import Callable
 
 from gati.store import search, store_file
@@ -24,7 +25,19 @@ def _mark_as_store(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA application_id = {store_file.APPLICATION_ID}")
 
 
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_create_initial_tables, search.create_index, _mark_as_store]
+def _add_managed_prompts(db: sqlite3.Connection) -> None:
+    for statement in _MANAGED_PROMPTS.split(";\n"):
+        db.execute(statement)
+    rows = db.execute(
+        "SELECT v.id, v.digest, p.uid FROM prompt_versions v JOIN prompts p ON p.id = v.prompt"
+    ).fetchall()
+    uids = [(str(uuid.uuid5(uuid.UUID(prompt), digest)), row_id) for row_id, digest, prompt in rows]
+    db.executemany("UPDATE prompt_versions SET uid = ? WHERE id = ?", uids)
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
+    _create_initial_tables, search.create_index, _mark_as_store, _add_managed_prompts,
+]  # fmt: skip
 
 
 def migrate(db: sqlite3.Connection) -> None:
@@ -182,3 +195,15 @@ CREATE TABLE pushes (
   PRIMARY KEY (account, kind)
 ) WITHOUT ROWID
 """
+
+_MANAGED_PROMPTS = """
+ALTER TABLE prompts ADD COLUMN title TEXT;
+ALTER TABLE prompts ADD COLUMN description TEXT;
+ALTER TABLE prompts ADD COLUMN role TEXT;
+ALTER TABLE prompt_versions ADD COLUMN uid TEXT;
+ALTER TABLE prompt_versions ADD COLUMN managed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE prompt_versions ADD COLUMN active INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE prompt_versions ADD COLUMN archived_at INTEGER;
+CREATE INDEX prompt_versions_uid ON prompt_versions (uid)
+"""
+"""`uid` is the id of the version in the prompts API. `managed`: created there, rather than recovered from messages."""

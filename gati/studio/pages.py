@@ -12,16 +12,26 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, quote, urlencode
 
 import jinja2
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from gati.store import export, message_columns, model_input, overview, prompt_queries, queries, text_diff
+from gati.store import (
+    export,
+    message_columns,
+    model_input,
+    overview,
+    prompt_queries,
+    prompt_records,
+    prompt_usage,
+    queries,
+    text_diff,
+)
 from gati.store.queries import Filter
 from gati.store.store import Store
 from gati.store.turn_view import arrange_turns, pretty_value
@@ -58,6 +68,7 @@ def page_routes(store: Store) -> list[BaseRoute]:
         Route("/calls/{row_id:int}", pages.endpoint(pages.call)),
         Route("/prompts", pages.endpoint(pages.prompts)),
         Route("/prompts/{uid}", pages.endpoint(pages.prompt)),
+        Route("/prompts/{uid}/activate", pages.endpoint(pages.activate_version), methods=["POST"]),
         Route("/overview", pages.endpoint(pages.overview)),
         Mount("/static", StaticFiles(directory=_FOLDER / "static")),
     ]
@@ -221,7 +232,8 @@ class _Pages:
 
     def prompts(self, request: Request) -> str:
         """The list of prompts."""
-        return self.render(request, "prompts.html", prompts=prompt_queries.list_prompts(self.store))
+        states = prompt_usage.managed_states(self.store)
+        return self.render(request, "prompts.html", prompts=prompt_queries.list_prompts(self.store), states=states)
 
     def prompt(self, request: Request) -> str:
         """One prompt: its versions, the text of one, and the changes against another."""
@@ -243,7 +255,16 @@ class _Pages:
             previous=previous,
             components=list(prompt_queries.prompt_components(json.loads(version.body))),
             changes=text_diff.diff_texts(previous.text, version.text) if previous else [],
+            usage=prompt_usage.version_usage(self.store, prompt.uid),
         )
+
+    def activate_version(self, request: Request) -> Response:
+        """Activate a version, and return to the page of its prompt. Only this form activates versions."""
+        fields = parse_qs(request.scope["gati.body"].decode("utf-8", "replace"))
+        if not prompt_records.activate_version(self.store, fields.get("version", [""])[0]):
+            raise PageNotFoundError
+        number = urlencode({"version": fields.get("number", [""])[0]})
+        return RedirectResponse(f"/prompts/{quote(request.path_params['uid'])}?{number}", 303)
 
     def overview(self, request: Request) -> str:
         """Turns, tokens, cost, latency and errors of a period."""
