@@ -141,6 +141,8 @@ PROPERTIES: Mapping[str, Field] = {
     "handled": Field(Kind.NUMBER, "true if the program handled the failure"),
     "history_messages": Field(Kind.NUMBER, "messages of an earlier history that were not imported"),
     "imported": Field(Kind.NUMBER, "true if the message comes from an imported history"),
+    "input_hash": Field(Kind.ID, "rolling hash over the messages that the model was sent"),
+    "input_messages": Field(Kind.NUMBER, "number of messages that the model was sent"),
     "internal": Field(Kind.NUMBER, "true if the call is not for the user: the answer was not made of its text"),
     "latency_ms": Field(Kind.NUMBER, "duration in milliseconds", column="latency_ms"),
     "metadata": Field(Kind.TEXT, "metadata of the run", METADATA.fields),
@@ -233,7 +235,7 @@ MESSAGE_TYPES: Mapping[str, MessageType] = {
         ("tokens_in", "tokens_out", "cost_usd", "latency_ms", "time_to_first_token_ms", "provider", "status", "cached",
          "internal", "total_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
          "audio_input_tokens", "audio_output_tokens", "usage", "parameters", "tools", "prompt_id", "prompt_version",
-         "prompt_variant", "finish_reason", "attachments"),
+         "prompt_variant", "finish_reason", "attachments", "input_messages", "input_hash"),
         input=("messages", "prompt"),
         output=("tool_calls", "finish_reason", "text", "candidates", "decision", "error"), fields=("model",),
     ),
@@ -309,7 +311,7 @@ _LEFT_OUT = "…"
 EVENT_FIELDS: Mapping[str, Field] = {
     **dict.fromkeys(
         ("run_id", "event_id", "parent_event_id", "conversation_id", "user_id", "organization_id", "product_id",
-         "timestamp",         "tool_call_id", "requested_by"), ID),
+         "timestamp", "tool_call_id", "requested_by", "input_hash"), ID),
     **dict.fromkeys(("event_type", "status", "finish_reason"), ENUM),
     **dict.fromkeys(
         ("run_name", "agent_name", "name", "error_type", "model", "provider", "tools", "tool_name", "node_name",
@@ -317,7 +319,7 @@ EVENT_FIELDS: Mapping[str, Field] = {
     **dict.fromkeys(
         ("started_ns", "ended_ns", "total_duration_ms", "total_cost", "tokens_in", "tokens_out", "model_calls",
          "tool_calls", "latency_ms", "cost", "time_to_first_token_ms", "is_answer", "made_answer", "internal",
-         "cached", "handled", "duration_ms", "step", "attempt", "workflow", "write"), NUMBER),
+         "cached", "handled", "input_messages", "duration_ms", "step", "attempt", "workflow", "write"), NUMBER),
     **dict.fromkeys(
         ("error_message", "tags", "prompt", "system_prompt", "completion", "candidates", "reasoning", "query", "data",
          "decision"), TEXT),

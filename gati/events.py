@@ -240,6 +240,8 @@ class LLMCallEvent(Event):
         system_prompt: its system messages, joined with blank lines.
         completion: the text of the response.
         new_messages: input messages that the conversation does not report otherwise.
+        input_messages: number of messages that the model was sent, system messages included.
+        input_hash: rolling hash over them; None if not all are known, and with a `mask` or without content.
         latency_ms: None if the start of the call was not reported.
         attachments: pictures, sounds and files of a response that is not the turn's answer.
         candidates: the texts of the other responses, if the model was asked for several.
@@ -278,6 +280,8 @@ class LLMCallEvent(Event):
     internal: bool = False
     cached: bool = False
     decision: dict[str, Any] = field(default_factory=dict)
+    input_messages: int | None = None
+    input_hash: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)

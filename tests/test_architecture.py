@@ -22,6 +22,7 @@ LEAVES = {
     "gati.contract",
     "gati.errors",
     "gati.events",
+    "gati.input_hash",
     "gati.limits",
 }
 """Modules that any package may import. They import nothing from gati themselves."""
@@ -111,6 +112,9 @@ OWNERS = {
     "uvicorn": ("gati.studio.server", "gati.testing.server.fault_middleware"),
     "jinja2": ("gati.studio.pages",),
     "jsonschema": ("gati.studio.api.validation",),
+    "markdown_it": ("gati.studio.rendering",),
+    "nh3": ("gati.studio.rendering",),
+    "pygments": ("gati.studio.rendering",),
     "typer": ("gati.cli",),
     "rich": ("gati.cli",),
     "pydantic": ("gati.options", "gati.prompt_model", "gati.settings", "gati.langchain", "gati.testing.scripted_model"),

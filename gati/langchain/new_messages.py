@@ -24,7 +24,7 @@ from gati.langchain.authors import (
 from gati.langchain.bounded_set import BoundedSet
 from gati.langchain.message_snapshot import ROLE_BY_CLASS, role_in, snapshot_message
 from gati.langchain.snapshot import IMMUTABLE_TYPES, instance_dict, is_command, is_overwrite, take_snapshot
-from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES
+from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES, RepeatedMessages
 
 STATE_BUDGET = 500
 """Maximum number of values copied from a graph's state in addition to its messages. Keeps a callback well below a
@@ -33,6 +33,8 @@ MAX_IMPORTED_MESSAGES = 2_000
 """Maximum number of messages imported from a history that predates gati."""
 MAX_RECEIVED_MESSAGES = 50
 """Maximum number of messages copied from an input that ends with an answer and has no user message."""
+MEASURED_MESSAGES = 8
+"""Messages at the beginning of a call whose lengths are noted, because programs shorten the oldest ones."""
 MAX_COMMANDS = 50
 """Maximum number of commands of one node that are inspected; a longer list is copied like any other list."""
 
@@ -103,8 +105,10 @@ def _text_key(fields: dict[str, Any]) -> int | None:
     return hash((content, call_id)) if type(call_id) is str else hash(content)
 
 
-def new_messages_of_call(messages: Any, seen: BoundedSet, whole: bool = False) -> tuple[list[Any], list[Any]]:
-    """Return the system messages and the new messages of a model call, oldest first.
+def new_messages_of_call(
+    messages: Any, seen: BoundedSet, whole: bool = False
+) -> tuple[list[Any], list[Any], RepeatedMessages | None]:
+    """Return the system messages and the new messages of a model call, oldest first, and what is before these.
 
     Args:
         messages: the call's messages.
@@ -117,13 +121,15 @@ def new_messages_of_call(messages: Any, seen: BoundedSet, whole: bool = False) -
             break
         system.append(snapshot_message(item))
     new: list[Any] = []
+    repeats = None
     for index in range(len(messages) - 1, len(system) - 1, -1):
         item = messages[index]
         if (class_role := ROLE_BY_CLASS[type(item)]) is None:
             new.append(take_snapshot(item))
         elif (role := class_role or role_of(item)) in ASSISTANT_ROLES:
             if new or not _is_prefilled(item, seen):
-                if not whole and is_known_answer(item.__dict__, seen):
+                if not whole and is_known_answer(fields := item.__dict__, seen):
+                    repeats = _repeated_messages(fields, messages[len(system) : len(system) + MEASURED_MESSAGES])
                     break
                 remember_answer(item, seen)
             new.append(snapshot_message(item))
@@ -139,7 +145,21 @@ def new_messages_of_call(messages: Any, seen: BoundedSet, whole: bool = False) -
         if len(new) >= MAX_IMPORTED_MESSAGES:
             break
     new.reverse()
-    return system, new
+    return system, new, repeats
+
+
+def _repeated_messages(answer: dict[str, Any], first: Any) -> RepeatedMessages:
+    content, answer_id = answer.get("content"), answer.get("id")
+    return RepeatedMessages(
+        answer_id if type(answer_id) is str else None,
+        hash(content) if type(content) is str else None,
+        tuple([_length_of(item) for item in first]),
+    )
+
+
+def _length_of(item: Any) -> int:
+    content = item.__dict__.get("content") if ROLE_BY_CLASS[type(item)] is not None else None
+    return len(content) if type(content) is str or type(content) is list else -1
 
 
 def _is_prefilled(item: Any, seen: BoundedSet) -> bool:

@@ -211,8 +211,9 @@ class Recorder:
                 text = take_snapshot(messages)
                 call = ModelCall((), (Message("human", text),), 1, invocation_parameters(more))
             else:
-                system, new = new_messages_of_call(messages, self.known_answers, whole)
-                call = _new(ModelCall, (tuple(system), tuple(new), len(messages), invocation_parameters(more)))
+                system, new, repeats = new_messages_of_call(messages, self.known_answers, whole)
+                params = invocation_parameters(more)
+                call = _new(ModelCall, (tuple(system), tuple(new), len(messages), params, repeats))
         except Exception as error:  # noqa: BLE001 - as in `_guarded`, without the extra call
             self._report("model_started", error)
         label = more.get("name")

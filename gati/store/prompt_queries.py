@@ -143,6 +143,19 @@ def prompt_of_call(store: Store, call: int) -> CallPrompt | None:
     return CallPrompt(PromptSummary(*summary), version, previous, components, texts, variables)
 
 
+def prompt_text(store: Store, call: int) -> str:
+    """Return the system prompt of a request with the placeholders filled, "" if it had none."""
+    with store.connections.reading() as db:
+        query = "SELECT k.envelope, v.body FROM calls k JOIN prompt_versions v ON v.id = k.version WHERE k.id = ?"
+        row = db.execute(query, (call,)).fetchone()
+    if row is None:
+        return ""
+    sent = prompt_versions.join_prompt(row["body"], json.loads(row["envelope"]).get("prompt", {}))
+    variables = sent.get("variables", {}) if isinstance(sent, dict) else {}
+    components = [fill_placeholders(component.text, variables) for component in prompt_components(sent)]
+    return "\n\n".join("".join(span.text for span in spans) for spans in components)
+
+
 def _previous_version(db: sqlite3.Connection, prompt: int, number: int) -> PromptVersion | None:
     row = db.execute(
         f"SELECT {_VERSION_COLUMNS} FROM prompt_versions v WHERE v.prompt = ? AND v.number < ?"  # noqa: S608  # our own names

@@ -205,6 +205,11 @@ class StoredMessage:
     """Row of the system prompt's version that was in use."""
 
     @property
+    def has_time(self) -> bool:
+        """The message came with a time. For others, `at` is when they arrived."""
+        return bool(self.body.get("createdAt"))
+
+    @property
     def key(self) -> str:
         """The id by which child messages refer to this one."""
         return str(self.body.get("externalMessageId") or f"#{self.id}")
@@ -242,6 +247,30 @@ def conversation_messages(
             ).fetchone()
         )
     return [_stored_message(row) for row in rows], first if has_earlier else None
+
+
+def messages_around(
+    store: Store, conversation: int, message: StoredMessage, before: int, after: int
+) -> list[StoredMessage]:
+    """Return messages of a conversation in reading order: the last ones up to `message`, and the next ones after it.
+
+    Args:
+        store: The store.
+        conversation: Row of the conversation.
+        message: A message of it.
+        before: Most messages up to and including `message`.
+        after: Most messages after it.
+    """
+    select = f"SELECT {_MESSAGE_COLUMNS} FROM messages m JOIN calls k ON k.id = m.call WHERE m.conversation = ?"  # noqa: S608  # our own names
+    position = (conversation, message.at, message.id)
+    with store.connections.snapshot() as db:
+        earlier = db.execute(
+            f"{select} AND (m.at, m.id) <= (?, ?) ORDER BY m.at DESC, m.id DESC LIMIT ?", (*position, before)
+        ).fetchall()
+        later = db.execute(
+            f"{select} AND (m.at, m.id) > (?, ?) ORDER BY m.at, m.id LIMIT ?", (*position, after)
+        ).fetchall()
+    return [_stored_message(row) for row in (*reversed(earlier), *later)]
 
 
 def _stored_message(row: sqlite3.Row) -> StoredMessage:

@@ -17,13 +17,14 @@ from urllib.parse import parse_qs, quote, urlencode
 import jinja2
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from gati.store import (
     export,
     message_columns,
+    model_input,
     overview,
     prompt_queries,
     prompt_records,
@@ -34,7 +35,7 @@ from gati.store import (
 from gati.store.queries import Filter
 from gati.store.store import Store
 from gati.store.turn_view import arrange_turns, pretty_value
-from gati.studio import charts, formatting
+from gati.studio import charts, chat_formatting, formatting
 
 _FOLDER = Path(__file__).parent
 _DAY = 86_400_000_000
@@ -63,6 +64,7 @@ def page_routes(store: Store) -> list[BaseRoute]:
         Route("/conversations/{uid}", pages.endpoint(pages.conversation)),
         Route("/conversations/{uid}/export.{form}", pages.endpoint(pages.export)),
         Route("/messages/{row_id:int}", pages.endpoint(pages.message)),
+        Route("/messages/{row_id:int}/input", pages.endpoint(pages.model_input)),
         Route("/calls/{row_id:int}", pages.endpoint(pages.call)),
         Route("/prompts", pages.endpoint(pages.prompts)),
         Route("/prompts/{uid}", pages.endpoint(pages.prompt)),
@@ -70,6 +72,18 @@ def page_routes(store: Store) -> list[BaseRoute]:
         Route("/overview", pages.endpoint(pages.overview)),
         Mount("/static", StaticFiles(directory=_FOLDER / "static")),
     ]
+
+
+def not_found_handler(store: Store) -> Callable[[Request, Exception], Response]:
+    """Return the handler for addresses that no route has: a page for browsers, JSON below ``/api/``."""
+    pages = _Pages(store)
+
+    def handle(request: Request, error: Exception) -> Response:
+        if request.url.path.startswith("/api/"):
+            return JSONResponse({"success": False, "error": "Not found", "message": "Not found"}, 404)
+        return HTMLResponse(pages.render(request, "missing.html"), 404, _HEADERS)
+
+    return handle
 
 
 def template_environment() -> jinja2.Environment:
@@ -89,6 +103,7 @@ def template_environment() -> jinja2.Environment:
         "clock": formatting.format_clock,
         "folded": formatting.fold_text,
         "pretty": pretty_value,
+        **chat_formatting.FILTERS,
     }
     environment.globals |= {
         "statuses": STATUSES, "excerpt": formatting.search_excerpt, "unknown": formatting.UNKNOWN, "zip": zip,
@@ -111,14 +126,15 @@ class _Pages:
             try:
                 page = await run_in_threadpool(render, request)
             except PageNotFoundError:
-                page = HTMLResponse(self._render(request, "missing.html"), 404)
+                page = HTMLResponse(self.render(request, "missing.html"), 404)
             response = HTMLResponse(page) if isinstance(page, str) else page
             response.headers.update(_HEADERS)
             return response
 
         return endpoint
 
-    def _render(self, request: Request, template: str, **values: Any) -> str:
+    def render(self, request: Request, template: str, **values: Any) -> str:
+        """Return a page."""
         return self.templates.get_template(template).render(here=request.url.path, **values)
 
     def conversations(self, request: Request) -> Response | str:
@@ -129,7 +145,7 @@ class _Pages:
             return Response(status_code=204)
         page = queries.list_conversations(self.store, _parse_filter(query), _parse_cursor(query.get("after")))
         filters = {key: value for key, value in query.items() if key not in ("seen", "after") and value}
-        return self._render(
+        return self.render(
             request,
             "conversations.html",
             page=page,
@@ -150,12 +166,13 @@ class _Pages:
         messages, earlier = queries.conversation_messages(self.store, summary.id, _parse_cursor(query.get("before")))
         address = f"/conversations/{summary.uid}"
         versions = {message.version for message in messages if message.version is not None}
-        return self._render(
+        return self.render(
             request,
             "conversation.html",
             summary=summary,
             properties=json.loads(summary.properties) if summary.properties else {},
             turns=arrange_turns(messages),
+            timed=any(message.has_time for message in messages),
             prompts=prompt_queries.prompt_names(self.store, versions),
             address=address,
             actions=queries.ratings_and_events(self.store, summary.id),
@@ -191,7 +208,7 @@ class _Pages:
         except RecursionError:
             # Without `indent`, the encoder is implemented in C and supports deeper nesting.
             body = message_columns.compact_json(message.body)
-        return self._render(request, "message.html", message=message, summary=summary, body=body)
+        return self.render(request, "message.html", message=message, summary=summary, body=body)
 
     def call(self, request: Request) -> str:
         """The system prompt of one request. For htmx, without the surrounding page."""
@@ -200,12 +217,23 @@ class _Pages:
             raise PageNotFoundError
         changes = text_diff.diff_texts(prompt.previous.text, prompt.version.text) if prompt.previous else []
         fragment = "hx-request" in request.headers
-        return self._render(request, "call.html", call=prompt, changes=changes, part=fragment)
+        return self.render(request, "call.html", call=prompt, changes=changes, part=fragment)
+
+    def model_input(self, request: Request) -> str:
+        """What a model call was sent and returned. For htmx, without the surrounding page."""
+        sent = model_input.input_of_call(self.store, request.path_params["row_id"])
+        if sent is None:
+            raise PageNotFoundError
+        parameters, tools = sent.properties.get("parameters"), sent.properties.get("tools")
+        return self.render(
+            request, "input.html", sent=sent, part="hx-request" in request.headers,
+            parameters=parameters if isinstance(parameters, dict) else {}, tools=tools if isinstance(tools, list) else [],
+        )  # fmt: skip
 
     def prompts(self, request: Request) -> str:
         """The list of prompts."""
         states = prompt_usage.managed_states(self.store)
-        return self._render(request, "prompts.html", prompts=prompt_queries.list_prompts(self.store), states=states)
+        return self.render(request, "prompts.html", prompts=prompt_queries.list_prompts(self.store), states=states)
 
     def prompt(self, request: Request) -> str:
         """One prompt: its versions, the text of one, and the changes against another."""
@@ -218,7 +246,7 @@ class _Pages:
         version = next((v for v in versions if str(v.number) == number), versions[0])
         older = [v for v in versions if v.number < version.number]
         previous = next((v for v in versions if str(v.number) == against), older[0] if older else None)
-        return self._render(
+        return self.render(
             request,
             "prompt.html",
             prompt=prompt,
@@ -243,7 +271,7 @@ class _Pages:
         period = request.query_params.get("period", "7d")
         period = period if period in overview.PERIODS else "7d"
         totals = overview.compute_overview(self.store, period, time.time_ns() // 1000)
-        return self._render(
+        return self.render(
             request, "overview.html", overview=totals, period=period, periods=list(overview.PERIODS),
             charts=_overview_charts(totals), c=charts, unknown_name=overview.UNKNOWN,
             evicted=self.store.evicted_conversations(), bytes=self.store.path.stat().st_size,

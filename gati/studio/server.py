@@ -39,7 +39,7 @@ def create_studio_app(store: Store, token: str, *, any_host: bool = False) -> St
         middleware=[
             Middleware(LocalOnly, any_host=any_host), Middleware(TokenRequired, token=token), Middleware(BoundedBody),
         ],
-        exception_handlers={ApiError: error_response},
+        exception_handlers={ApiError: error_response, 404: pages.not_found_handler(store)},
     )  # fmt: skip
 
 

@@ -78,7 +78,10 @@ class TurnBuilder:
         self.ledger = ToolCallLedger(self.state, resume_of(trace) is not None)
         values = KnownValues(trace, conversation.user_id if conversation.user_id != ANONYMOUS else None)
         prompts = PromptIndex(settings.agent_name, states.unlinked_prompts, values, states.numbered_prompts)
-        self.event_builder = EventBuilder(trace, self.id, self.ledger, prompts)
+        # A hash of texts that must not be delivered would reveal short ones.
+        has_hash = settings.mask is None and settings.capture_content
+        inputs = states.model_inputs if has_hash else None
+        self.event_builder = EventBuilder(trace, self.id, self.ledger, prompts, inputs)
         self.start_ns = self.root.started + trace.offset
         self._user_messages: list[ChatMessage] = []
         self.has_begun = False

@@ -472,6 +472,17 @@ def test_lists_are_tables_run_in_terminal(store: Path):
     assert "Four." in run_in_terminal("show", GATI_LOCAL=str(store))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pty")
+@pytest.mark.parametrize("columns", ["60", "80", "100"])
+def test_a_list_is_readable_in_a_narrow_terminal(store: Path, columns: str):
+    printed = run_in_terminal("show", "--list", GATI_LOCAL=str(store), COLUMNS=columns)
+    assert all(len(line) <= int(columns) for line in printed.splitlines())
+    (row,) = json.loads(gati("show", "--list", "--json", GATI_LOCAL=str(store)).stdout)
+    assert printed.split()[0] == row["conversation"]
+    for name in ("user", "turns", "messages"):
+        assert f"{name} {row[name]}" in " ".join(printed.split())
+
+
 def run_in_terminal(*arguments: str, **variables: str) -> str:
     """Return what a command prints to a terminal."""
     import pty  # imported late: not available on Windows
