@@ -46,6 +46,7 @@ ARROWS: dict[str, set[str]] = {
     "gati.studio": {"gati.store"},
     "gati.push": {"gati.push_requests", "gati.store", "gati.exporters", "gati.pipeline"},
     "gati.push_requests": {"gati.store", "gati.exporters"},
+    "gati.importing": {"gati.exporters", "gati.langchain", "gati.pipeline", "gati.settings", "gati.trace"},
     "gati.demo": {"gati.testing"},
     "gati.masks": set(),
     "gati.metrics": {"gati.pipeline"},
@@ -54,6 +55,7 @@ ARROWS: dict[str, set[str]] = {
     "gati.cli": {
         "gati", "gati.observe", "gati.demo", "gati.settings", "gati.options", "gati.store", "gati.studio", "gati.pipeline",
         "gati.langchain", "gati.exporters", "gati.testing", "gati.testing.server", "gati._api", "gati.push",
+        "gati.importing",
     },
 }  # fmt: skip
 """Package → packages that it may import. Each entry is a design decision."""
@@ -69,6 +71,9 @@ NARROW = {
     ("gati.pipeline", "gati.trace"): {"gati.trace.records"},
     ("gati.exporters", "gati.store"): {"gati.store.store"},
     ("gati.metrics", "gati.pipeline"): {f"gati.pipeline.{name}" for name in ("listeners", "process_hooks", "stats")},
+    ("gati.importing", "gati.exporters"): {"gati.exporters.base"},
+    ("gati.importing", "gati.langchain"): {"gati.langchain.message_snapshot"},
+    ("gati.importing", "gati.pipeline"): {"gati.pipeline.pipeline"},
     ("gati.demo", "gati.testing"): {"gati.testing.scripted_model"},
     ("gati.push", "gati.exporters"): {"gati.exporters.base"},
     ("gati.push", "gati.pipeline"): {
@@ -79,8 +84,8 @@ NARROW = {
 """Pairs of packages where only some modules may be imported."""
 
 OWNERS = {
-    "langchain_core": ("gati.langchain", "gati.demo", "gati.testing.scripted_model"),
-    "langgraph": ("gati.langchain", "gati.demo"),
+    "langchain_core": ("gati.langchain", "gati.importing.checkpoints", "gati.demo", "gati.testing.scripted_model"),
+    "langgraph": ("gati.langchain", "gati.demo", "gati.cli.importing"),
     "langchain_openai": ("gati.demo",),
     "greenflash": ("gati.exporters.greenflash.exporter",),
     "starlette": ("gati.studio", "gati.testing.server"),

@@ -19,7 +19,7 @@ def expose(registry: CollectorRegistry | None, meter: Meter | None, read: Callab
     """Add the counters that `read` returns to a registry of `prometheus_client`, to a meter of OpenTelemetry, or to both.
 
     Raises:
-        InvalidArgumentError: an argument is no such object, or the package is not installed.
+        InvalidArgumentError: an argument has the wrong type, or the package is not installed.
     """
     if meter is not None:
         _expose_to_meter(meter, read)

@@ -1,4 +1,4 @@
-"""Which counters are metrics: one table for every system."""
+"""The counters that are metrics: one table for every system."""
 
 from __future__ import annotations
 

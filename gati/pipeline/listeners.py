@@ -1,4 +1,4 @@
-"""What other parts of gati want to be told by the pipeline's threads.
+"""Functions that the pipeline's threads call for other parts of gati.
 
 The lists belong to the process, not to a pipeline, so that a listener is called after another `init` and in a forked
 child as well. A listener must not block.
