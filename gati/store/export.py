@@ -7,16 +7,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from gati.store import prompt_versions, queries
+from gati.store.filters import Filter
 from gati.store.message_columns import format_timestamp
 from gati.store.plain_text import escape_json, markdown_code, markdown_line, markdown_text
-from gati.store.queries import ConversationSummary, Filter, StoredMessage
+from gati.store.queries import ConversationSummary, StoredMessage
 from gati.store.store import Store
 from gati.store.turn_view import StepView, arrange_turns, pretty_value
 
 
 def iter_conversations(store: Store, conditions: Filter | None = None) -> Iterator[ConversationSummary]:
     """Yield all matching conversations, newest first, reading page by page."""
-    after: tuple[int, int] | None = None
+    after: tuple[float, int] | None = None
     while True:
         page = queries.list_conversations(store, conditions, after, limit=200)
         yield from page.conversations

@@ -26,6 +26,10 @@ class Range(NamedTuple):
     high: float | None = None
 
 
+ANY = Range()
+"""The range of all numbers, and of none."""
+
+
 @dataclass(frozen=True)
 class Filter:
     """Conditions on conversations. None or empty matches everything. Times are microseconds since the epoch.
@@ -55,8 +59,8 @@ class Filter:
     errors: str | None = None
     rating: str | None = None
     note: str | None = None
-    cost: Range = Range()
-    latency: Range = Range()
+    cost: Range = ANY
+    latency: Range = ANY
     since: int | None = None
     until: int | None = None
 
@@ -72,7 +76,7 @@ def parse_range(text: str | None, unit: float = 1.0) -> Range:
     """
     match = _RANGE.fullmatch(text or "")
     if match is None or not match[2]:
-        return Range()
+        return ANY
     first = float(match[2]) * unit
     if match[1]:
         return Range(None, first)

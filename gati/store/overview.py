@@ -134,7 +134,7 @@ def compute_overview(store: Store, edges: list[int]) -> Overview:
     bars = [GroupTotals() for _ in edges[1:]]
     with store.connections.snapshot() as db:
         _fill_bars(db, bars, edges)
-        overview = Overview(
+        return Overview(
             edges, bars, _sum_of(bars),
             db.execute(
                 "SELECT count(*) FROM conversations WHERE last_at >= ? AND last_at < ?", (since, until)
@@ -143,7 +143,6 @@ def compute_overview(store: Store, edges: list[int]) -> Overview:
             _groups(db, sums.TOOL, since, until), _versions(db, since, until),
             _owners(db, "user", since, until), _owners(db, "organization", since, until),
         )  # fmt: skip
-    return overview
 
 
 def _fill_bars(db: sqlite3.Connection, bars: list[GroupTotals], edges: list[int]) -> None:

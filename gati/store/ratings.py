@@ -66,4 +66,4 @@ def _rated_version(db: sqlite3.Connection, conversation: int | None, body: dict[
             "SELECT version FROM calls WHERE conversation = ? AND version IS NOT NULL ORDER BY id DESC LIMIT 1",
             (conversation,),
         ).fetchone()
-    return row and row["version"]
+    return int(row["version"]) if row and row["version"] is not None else None

@@ -57,14 +57,14 @@ _BY = {"part": "json_extract(j.value, '$[0]')", "name": "s.name"}
 def counts(db: sqlite3.Connection, kind: str, some: list[Segment], by: str) -> list[sqlite3.Row]:
     """Return the sums of `sums`, one row for each part or name."""
     columns = ", ".join(f"sum(s.{name}) AS {name}" for name in COUNTERS)
-    query = f"SELECT {_BY[by]} AS {by}, {columns} {_FROM.format(table='sums')} GROUP BY 1"  # noqa: S608  # our own names
+    query = f"SELECT {_BY[by]} AS {by}, {columns} {_FROM.format(table='sums')} GROUP BY 1"  # our own names
     return db.execute(query, (json.dumps(some), kind)).fetchall()
 
 
 def durations(db: sqlite3.Connection, kind: str, some: list[Segment], by: str) -> list[sqlite3.Row]:
     """Return the sums of `durations`, one row for each part or name and bucket."""
     columns = "s.bucket, sum(s.count) AS count, sum(s.total) AS total"
-    query = f"SELECT {_BY[by]} AS {by}, {columns} {_FROM.format(table='durations')} GROUP BY 1, 2"  # noqa: S608  # our own names
+    query = f"SELECT {_BY[by]} AS {by}, {columns} {_FROM.format(table='durations')} GROUP BY 1, 2"  # our own names
     return db.execute(query, (json.dumps(some), kind)).fetchall()
 
 

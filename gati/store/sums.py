@@ -7,6 +7,7 @@ it contains plus the quarters at its ends. All time zones begin their days at a 
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
@@ -223,7 +224,7 @@ def stored_facts(db: sqlite3.Connection, conversation: int | None = None) -> Ite
                 json.loads(row["body"]),
                 row["at"],
                 row["agent"],
-                lambda key, owner=owner: stored_tool_call(db, owner, key),
+                functools.partial(stored_tool_call, db, owner),
             )
         else:
             yield Fact(row["type"], row["at"], row["agent"], MessageMetrics(*row[5:12]), row["version"])

@@ -37,7 +37,9 @@ def end_of_page(store: Store, conversation: int, query: Mapping[str, str]) -> tu
 def locate(turns: list[TurnView], query: Mapping[str, str]) -> OpenedHit:
     """Return where the page shows the message with the row id in ``at``."""
     row_id, words = _row_id(query), query.get("q", "")
-    for turn in turns if row_id is not None else ():
+    if row_id is None:
+        return OpenedHit(words=words)
+    for turn in turns:
         if any(message.id == row_id for message in [*turn.inputs, *turn.answers]):
             return OpenedHit(f"m-{row_id}", words, turn.id)
         for step in turn.all_steps:

@@ -27,7 +27,7 @@ class Field(NamedTuple):
     name: str
     title: str
     hint: str = ""
-    options: Mapping[str, str] = {}  # noqa: RUF012  # of a named tuple, never changed
+    options: Mapping[str, str] = {}
 
 
 FIELDS = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import TYPE_CHECKING
 
 from gati.store import overview, sum_queries
@@ -70,7 +71,7 @@ def _charts(totals: overview.Overview, chosen: Period) -> list[charts.Chart]:
 
 def _labels(edges: list[int], chosen: Period) -> list[str]:
     labels = []
-    for since, until in zip(edges, edges[1:], strict=False):
+    for since, until in itertools.pairwise(edges):
         first, last = local(since, chosen.zone), local(until - 1, chosen.zone)
         if until - since <= _DAY // 2:
             labels.append(f"{first:%Y-%m-%d %H:%M}")
@@ -91,5 +92,5 @@ def _ticks(edges: list[int], chosen: Period) -> list[tuple[int, str]]:
 
 def _links(edges: list[int], chosen: Period) -> list[str]:
     """Return the address of each bar's own period: a click on a day opens the day."""
-    pairs = zip(edges, edges[1:], strict=False)
+    pairs = itertools.pairwise(edges)
     return [with_parameters("/overview", bar_parameters(since, until, chosen.zone)) for since, until in pairs]
