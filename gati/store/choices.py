@@ -60,8 +60,7 @@ def _users(db: sqlite3.Connection, typed: str, limit: int) -> list[Choice]:
     """Return users whose id, name or e-mail address contains the words; without words, those seen last."""
     found = words.parse_words(typed)
     if found and labels.has_index(db):
-        ids = [set(labels.find(db, word, 2000, prefix=word == found[-1]).row_ids) for word in found]
-        matching = [_user_of(db, row_id) for row_id in sorted(set.intersection(*ids), reverse=True)[: limit * 5]]
+        matching = [_user_of(db, row_id) for row_id in labels.find(db, found, found[-1:], limit * 5)]
         users = list(dict.fromkeys(user for user in matching if user is not None))[:limit]
     else:
         rows = db.execute("SELECT user FROM conversations ORDER BY last_at DESC LIMIT 200")

@@ -13,8 +13,11 @@ from gati.store.words import Word
 _MESSAGES = 5000
 """A search considers this many of the newest matching messages."""
 
-_LABELS = 2000
+_LABELS = 1000
 """Matching labels that are considered for each word."""
+
+_RARE = 200
+"""Words in fewer labels than this may be combined with words in a message."""
 
 _MIXED_WORDS = 3
 """Words that may be in the labels while others are in a message. The ones with the fewest labels are chosen."""
@@ -54,19 +57,29 @@ def _in_messages(db: sqlite3.Connection, some: list[Word], all_words: list[Word]
 
 def _with_labels(db: sqlite3.Connection, found: list[Word]) -> dict[int, Hit]:
     """Return the conversations of which one or more words are in the labels, and the others in a message."""
-    matches = [labels.find(db, word, _LABELS, prefix=word == found[-1]) for word in found]
-    labelled = sorted((match for match in matches if match.row_ids), key=lambda match: len(match.row_ids))
-    conversations = {
-        match.word: labels.conversations_of(db, match.row_ids, _MESSAGES) for match in labelled[:_MIXED_WORDS]
-    }
+    singles = {word: labels.find(db, [word], found[-1:], _LABELS) for word in found}
+    labelled = sorted((word for word in singles if singles[word]), key=lambda word: len(singles[word]))[:_MIXED_WORDS]
+    rare = {word: labels.conversations_of(db, singles[word]) for word in labelled if len(singles[word]) < _RARE}
     hits: dict[int, Hit] = {}
-    for size in range(len(conversations), 0, -1):
-        for chosen in itertools.combinations(conversations, size):
+    for size in range(len(labelled), 0, -1):
+        for chosen in itertools.combinations(labelled, size):
             rest = [word for word in found if word not in chosen]
-            common = set.intersection(*(set(conversations[word]) for word in chosen))
-            in_messages = _in_messages(db, rest, found) if rest and common else {}
-            for conversation in common if not rest else common & in_messages.keys():
-                label = conversations[chosen[0]][conversation]
-                message = in_messages.get(conversation, Hit(None))
-                hits.setdefault(conversation, Hit(message.message, label, message.messages))
+            in_one_label = labels.find(db, list(chosen), found[-1:], _LABELS)
+            if rest and len(in_one_label) >= _RARE:
+                continue  # too many to be what is meant
+            labelled_so = _in_different_labels(rare, chosen) | labels.conversations_of(db, in_one_label)
+            in_messages = _in_messages(db, rest, found) if rest and labelled_so else {}
+            for conversation, label in labelled_so.items():
+                if not rest:
+                    hits.setdefault(conversation, Hit(None, label))
+                elif hit := in_messages.get(conversation):
+                    hits.setdefault(conversation, Hit(hit.message, label, hit.messages))
     return hits
+
+
+def _in_different_labels(rare: dict[Word, dict[int, int]], chosen: tuple[Word, ...]) -> dict[int, int]:
+    """Return the conversations that have each of some words in one of their labels, with the label of the first."""
+    if not all(word in rare for word in chosen):
+        return {}
+    common = set.intersection(*(set(rare[word]) for word in chosen))
+    return {conversation: rare[chosen[0]][conversation] for conversation in common}

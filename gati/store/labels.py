@@ -193,34 +193,27 @@ def labels_of_action(endpoint: str, body: dict[str, Any]) -> set[Label]:
     return labels | {Label("property", value, name) for name, value in _values("", body.get("properties"))}
 
 
-class LabelMatch(NamedTuple):
-    """The labels that match one word."""
-
-    word: Word
-    row_ids: list[int]
-
-
-def find(db: sqlite3.Connection, word: Word, limit: int, *, prefix: bool) -> LabelMatch:
-    """Return the newest labels that contain a word."""
+def find(db: sqlite3.Connection, found: list[Word], prefix: list[Word], limit: int) -> list[int]:
+    """Return the row ids of the newest labels that contain all words. Those in `prefix` may be prefixes."""
     rows = db.execute(
         "SELECT rowid FROM search_labels WHERE search_labels MATCH ? ORDER BY rowid DESC LIMIT ?",
-        (word.expression(prefix=prefix), limit),
+        (words.match_expression(found, prefix), limit),
     )
-    return LabelMatch(word, [row[0] for row in rows])
+    return [row[0] for row in rows]
 
 
-def conversations_of(db: sqlite3.Connection, row_ids: list[int], limit: int) -> dict[int, int]:
-    """Return conversation → label, for the newest conversations that have one of these labels."""
+def conversations_of(db: sqlite3.Connection, row_ids: list[int]) -> dict[int, int]:
+    """Return conversation → label for the conversations that have one of these labels, at most 5,000 for each kind."""
     found: dict[int, int] = {}
     given = json.dumps(row_ids)
-    for kind, column in _OWNER_COLUMNS.items():
+    for kind, column in _OWNER_COLUMNS.items() if row_ids else ():
         rows = db.execute(
-            "SELECT c.id, max(l.id) FROM json_each(?) j CROSS JOIN labels l ON l.id = j.value"  # noqa: S608  # our own names
-            f" CROSS JOIN conversations c ON c.{column} = l.owner WHERE l.owner_kind = ?"
-            " GROUP BY c.id ORDER BY c.last_at DESC LIMIT ?",
-            (given, kind, limit),
+            "SELECT c.id, l.id FROM json_each(?) j CROSS JOIN labels l ON l.id = j.value"  # noqa: S608  # our own names
+            f" CROSS JOIN conversations c ON c.{column} = l.owner WHERE l.owner_kind = ? LIMIT 5000",
+            (given, kind),
         )
-        found |= {row[0]: row[1] for row in rows if row[0] not in found}
+        for conversation, label in rows:
+            found.setdefault(conversation, label)
     return found
 
 

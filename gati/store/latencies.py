@@ -1,6 +1,6 @@
 """Histograms of durations, from which percentiles of any period are read. Pure.
 
-A bucket holds durations that differ by at most 4.4 %, with their count and sum. A percentile is the mean of its bucket,
+A bucket holds durations that differ by at most 9 %, with their count and sum. A percentile is the mean of its bucket,
 so it is exact for a single or equal durations, and otherwise within a few percent.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-_PER_OCTAVE = 16
+_PER_OCTAVE = 8
 _SHORTEST = 0.001
 
 

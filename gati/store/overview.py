@@ -147,14 +147,16 @@ def compute_overview(store: Store, edges: list[int]) -> Overview:
 
 def _fill_bars(db: sqlite3.Connection, bars: list[GroupTotals], edges: list[int]) -> None:
     segments = [
-        segment for bar in range(len(bars)) for segment in sum_queries.segments(edges[bar], edges[bar + 1], bar)
+        segment
+        for bar in range(len(bars))
+        for segment in sum_queries.segments(edges[bar], edges[bar + 1], bar, sums.LENGTHS[:2])
     ]
     for row in sum_queries.counts(db, sums.MODEL, segments, "part"):
         bars[row["part"]].add_counts(row)
     for row in sum_queries.counts(db, sums.AGENT, segments, "part"):
         bars[row["part"]].turns += row["turns"]
-    _add_durations(db, sums.MODEL, segments, lambda row: bars[row["part"]].durations, "part")
-    _add_durations(db, sums.FIRST_TOKEN, segments, lambda row: bars[row["part"]].first_tokens, "part")
+    _add_durations(db, sums.ALL_MODELS, segments, lambda row: bars[row["part"]].durations, "part")
+    _add_durations(db, sums.ALL_FIRST_TOKENS, segments, lambda row: bars[row["part"]].first_tokens, "part")
     for part, count, total in sum_queries.ratings_by_part(db, edges):
         bars[part].add_rating(count, total)
 

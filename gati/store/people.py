@@ -87,15 +87,14 @@ def _find_users(db: sqlite3.Connection, typed: str) -> list[str]:
     found = words.parse_words(typed)
     if not found or not labels.has_index(db):
         return []
-    matches = [set(labels.find(db, word, 5000, prefix=word == found[-1]).row_ids) for word in found]
-    owners = [_owners(db, rows) for rows in matches]
-    return sorted(set.intersection(*owners))
+    owners = [_owners(db, labels.find(db, [word], found[-1:], 5000)) for word in found]
+    return sorted(set.intersection(*owners) | _owners(db, labels.find(db, found, found[-1:], 5000)))
 
 
-def _owners(db: sqlite3.Connection, row_ids: set[int]) -> set[str]:
+def _owners(db: sqlite3.Connection, row_ids: list[int]) -> set[str]:
     rows = db.execute(
         "SELECT owner FROM labels WHERE owner_kind = 'user' AND id IN (SELECT value FROM json_each(?))",
-        (json.dumps(list(row_ids)),),
+        (json.dumps(row_ids),),
     )
     return {row[0] for row in rows}
 

@@ -7,7 +7,7 @@ import sqlite3
 from typing import NamedTuple
 
 from gati.store.store import Store
-from gati.store.sums import AGENT, COUNTERS, DAY, MODEL, QUARTER
+from gati.store.sums import AGENT, COUNTERS, DAY, LENGTHS, MODEL, QUARTER
 
 
 class Segment(NamedTuple):
@@ -24,17 +24,26 @@ def rounded(at: int) -> int:
     return (at + QUARTER // 2) // QUARTER * QUARTER
 
 
-def segments(since: int, until: int, part: int = 0) -> list[Segment]:
-    """Return the rows that make up a period: days as far as possible, and quarters of an hour at both ends."""
-    since, until = rounded(since), rounded(until)
-    first_day, last_day = -(-since // DAY) * DAY, until // DAY * DAY
-    if first_day >= last_day:
-        return [Segment(part, QUARTER, since, until)] if until > since else []
-    parts = [
-        Segment(part, QUARTER, since, first_day), Segment(part, DAY, first_day, last_day),
-        Segment(part, QUARTER, last_day, until),
-    ]  # fmt: skip
-    return [found for found in parts if found.until > found.since]
+def segments(since: int, until: int, part: int = 0, lengths: tuple[int, ...] = LENGTHS) -> list[Segment]:
+    """Return the rows that make up a period: the longest that fit, and shorter ones at both ends."""
+    return _split(part, rounded(since), rounded(until), lengths)
+
+
+def _split(part: int, since: int, until: int, lengths: tuple[int, ...]) -> list[Segment]:
+    if until <= since:
+        return []
+    length = lengths[-1]
+    first, last = -(-since // length) * length, until // length * length
+    if len(lengths) == 1:
+        return [Segment(part, length, since, until)]
+    if first >= last:
+        return _split(part, since, until, lengths[:-1])
+    shorter = lengths[:-1]
+    return [
+        *_split(part, since, first, shorter),
+        Segment(part, length, first, last),
+        *_split(part, last, until, shorter),
+    ]
 
 
 def earliest(store: Store, default: int) -> int:
@@ -47,25 +56,33 @@ def earliest(store: Store, default: int) -> int:
     return min((start for start in found if start is not None), default=default)
 
 
-_FROM = """
-FROM json_each(?) j CROSS JOIN {table} s ON s.kind = ? AND s.length = json_extract(j.value, '$[1]')
-AND s.start >= json_extract(j.value, '$[2]') AND s.start < json_extract(j.value, '$[3]')
-"""
-_BY = {"part": "json_extract(j.value, '$[0]')", "name": "s.name"}
+_BY = {"part": "p.part", "name": "s.name"}
+
+
+def _sum(
+    db: sqlite3.Connection, table: str, kind: str, some: list[Segment], by: str, columns: str
+) -> list[sqlite3.Row]:
+    if not some:
+        return []
+    # Values instead of JSON: they are compared with every row.
+    parts = ", ".join(["(?, ?, ?, ?)"] * len(some))
+    bucket = ", s.bucket" if table == "durations" else ""
+    query = (
+        f"WITH p(part, length, since, until) AS (VALUES {parts}) SELECT {_BY[by]} AS {by}, {columns} FROM p"  # noqa: S608  # our own names
+        f" CROSS JOIN {table} s ON s.kind = ? AND s.length = p.length AND s.start >= p.since AND s.start < p.until"
+        f" GROUP BY {_BY[by]}{bucket}"
+    )
+    return db.execute(query, [*(value for segment in some for value in segment), kind]).fetchall()
 
 
 def counts(db: sqlite3.Connection, kind: str, some: list[Segment], by: str) -> list[sqlite3.Row]:
     """Return the sums of `sums`, one row for each part or name."""
-    columns = ", ".join(f"sum(s.{name}) AS {name}" for name in COUNTERS)
-    query = f"SELECT {_BY[by]} AS {by}, {columns} {_FROM.format(table='sums')} GROUP BY 1"  # our own names
-    return db.execute(query, (json.dumps(some), kind)).fetchall()
+    return _sum(db, "sums", kind, some, by, ", ".join(f"sum(s.{name}) AS {name}" for name in COUNTERS))
 
 
 def durations(db: sqlite3.Connection, kind: str, some: list[Segment], by: str) -> list[sqlite3.Row]:
     """Return the sums of `durations`, one row for each part or name and bucket."""
-    columns = "s.bucket, sum(s.count) AS count, sum(s.total) AS total"
-    query = f"SELECT {_BY[by]} AS {by}, {columns} {_FROM.format(table='durations')} GROUP BY 1, 2"  # our own names
-    return db.execute(query, (json.dumps(some), kind)).fetchall()
+    return _sum(db, "durations", kind, some, by, "s.bucket, sum(s.count) AS count, sum(s.total) AS total")
 
 
 def ratings_by_part(db: sqlite3.Connection, edges: list[int]) -> list[tuple[int, int, float]]:

@@ -1,8 +1,8 @@
 """Sums by time, kept up to date with every message, so that a page costs the same however many messages it sums up.
 
 `sums` counts turns, calls, tokens, cost and failures by model, agent, prompt version and tool. `durations` counts their
-durations by bucket. Both have a row for each quarter of an hour and for each day (UTC): a period is read as the days that
-it contains plus the quarters at its ends. All time zones begin their days at a quarter.
+durations by bucket. Both have a row for each quarter of an hour, for each day and for each four weeks (UTC): a period is
+read as the longest rows that it contains plus shorter ones at its ends. All time zones begin their days at a quarter.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from gati.store import latencies, message_columns
 from gati.store.message_columns import MessageMetrics
 
 _SECOND = 1_000_000
-QUARTER, DAY = 900 * _SECOND, 86_400 * _SECOND
-"""Lengths of the two kinds of rows in microseconds."""
+QUARTER, DAY, WEEKS = 900 * _SECOND, 86_400 * _SECOND, 28 * 86_400 * _SECOND
+LENGTHS = (QUARTER, DAY, WEEKS)
+"""Lengths of the rows in microseconds. Each divides the next."""
 
 MODEL, AGENT, VERSION, TOOL, FIRST_TOKEN = "model", "agent", "version", "tool", "first_token"
-"""Kinds of sums. `FIRST_TOKEN` has durations only, by model."""
+ALL_MODELS, ALL_FIRST_TOKENS = "all_models", "all_first_tokens"
+"""Kinds of sums. The last three have durations only; the last two, which charts read, without names."""
 
 TOOL_TYPES = ("tool_call", "observation", "tool_error")
 TYPES = ("user_message", "llm", "chain_end", *TOOL_TYPES)
@@ -115,22 +117,26 @@ class Batch:
         self._count(AGENT, agent, fact.at, counts)
         self._time(MODEL, model, fact.at, metrics.latency_ms)
         self._time(FIRST_TOKEN, model, fact.at, metrics.first_token_ms)
+        self._time(ALL_MODELS, "", fact.at, metrics.latency_ms, LENGTHS[:2])
+        self._time(ALL_FIRST_TOKENS, "", fact.at, metrics.first_token_ms, LENGTHS[:2])
         if fact.version is not None:
             self._count(VERSION, str(fact.version), fact.at, counts)
             self._time(VERSION, str(fact.version), fact.at, metrics.latency_ms)
 
     def _count(self, kind: str, name: str, at: int, counts: dict[str, Any]) -> None:
-        for length in (QUARTER, DAY):
+        for length in LENGTHS:
             sums = self._counts.setdefault(_Key(kind, length, at // length * length, name), {})
             for counter, number in counts.items():
                 if number is not None:
                     sums[counter] = sums.get(counter, 0) + number
 
-    def _time(self, kind: str, name: str, at: int, milliseconds: float | None) -> None:
+    def _time(
+        self, kind: str, name: str, at: int, milliseconds: float | None, lengths: tuple[int, ...] = LENGTHS
+    ) -> None:
         if milliseconds is None:
             return
         bucket = latencies.bucket_of(milliseconds)
-        for length in (QUARTER, DAY):
+        for length in lengths:
             key = _Key(kind, length, at // length * length, name), bucket
             count, total = self._durations.get(key, (0, 0.0))
             self._durations[key] = count + 1, total + milliseconds
