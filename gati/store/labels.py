@@ -29,7 +29,7 @@ _OWNER_COLUMNS = {CONVERSATION: "id", USER: "user", ORGANIZATION: "organization"
 
 SCHEMA = """
 CREATE TABLE labels (
-  id INTEGER PRIMARY KEY,
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
   owner_kind TEXT NOT NULL,
   owner NOT NULL,
   kind TEXT NOT NULL,
@@ -68,16 +68,31 @@ def has_index(db: sqlite3.Connection) -> bool:
 
 def add(db: sqlite3.Connection, owner_kind: str, owner: int | str, labels: Iterable[Label]) -> None:
     """Add labels to a conversation (its row id), a user or an organization (their external ids)."""
-    for label in labels:
-        value = label.value[:_MAX_CHARACTERS]
-        if not value.strip():
-            continue
-        cursor = db.execute(
-            "INSERT OR IGNORE INTO labels (owner_kind, owner, kind, name, value) VALUES (?, ?, ?, ?, ?)",
-            (owner_kind, owner, label.kind, label.name[:_MAX_CHARACTERS], value),
-        )
-        if cursor.rowcount and has_index(db):
-            _index(db, [(int(cursor.lastrowid or 0), f"{label.name} {value}")])
+    _add_rows(db, _rows(owner_kind, owner, labels))
+
+
+Row = tuple[str, "int | str", str, str, str]
+"""Owner's kind and id, kind, name and value of a label."""
+
+
+def _rows(owner_kind: str, owner: int | str, labels: Iterable[Label]) -> list[Row]:
+    return [
+        (owner_kind, owner, label.kind, label.name[:_MAX_CHARACTERS], label.value[:_MAX_CHARACTERS])
+        for label in labels
+        if label.value and not label.value.isspace()
+    ]
+
+
+def _add_rows(db: sqlite3.Connection, rows: list[Row]) -> None:
+    last = _last_row_id(db)
+    db.executemany("INSERT OR IGNORE INTO labels (owner_kind, owner, kind, name, value) VALUES (?, ?, ?, ?, ?)", rows)
+    if _last_row_id(db) > last and has_index(db):
+        _index(db, db.execute("SELECT id, name || ' ' || value FROM labels WHERE id > ?", (last,)).fetchall())
+
+
+def _last_row_id(db: sqlite3.Connection) -> int:
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'labels'").fetchone()
+    return int(row[0]) if row else 0
 
 
 def _index(db: sqlite3.Connection, rows: Iterable[tuple[int, str]]) -> None:
@@ -118,10 +133,11 @@ def add_for_conversation(
     db: sqlite3.Connection, conversation: sqlite3.Row, body: dict[str, Any], user: str, organization: str | None
 ) -> None:
     """Add the labels that a `POST /messages` request gives its conversation, its user and its organization."""
-    add(db, CONVERSATION, conversation["id"], labels_of_request(body, conversation))
-    add(db, USER, user, [Label("id", user)])
+    rows = _rows(CONVERSATION, conversation["id"], labels_of_request(body, conversation))
+    rows += _rows(USER, user, [Label("id", user)])
     if organization:
-        add(db, ORGANIZATION, organization, [Label("id", organization)])
+        rows += _rows(ORGANIZATION, organization, [Label("id", organization)])
+    _add_rows(db, rows)
 
 
 def add_for_action(db: sqlite3.Connection, endpoint: str, body: dict[str, Any], conversation: int | None) -> None:
@@ -144,7 +160,7 @@ def labels_of_request(body: dict[str, Any], conversation: sqlite3.Row) -> set[La
     labels = {Label("id", conversation["uid"])}
     if conversation["external_id"]:
         labels.add(Label("id", conversation["external_id"]))
-    labels |= {Label("property", value, name) for name, value in _values("", body.get("properties"))}
+    labels |= labels_of_properties(body.get("properties") or {})
     for message in body["messages"]:
         if properties := message.get("properties"):
             labels |= labels_of_properties(properties)
@@ -153,11 +169,12 @@ def labels_of_request(body: dict[str, Any], conversation: sqlite3.Row) -> set[La
 
 def labels_of_properties(properties: dict[str, Any]) -> set[Label]:
     """Return the tags of a message, and the values of its metadata and of the program's own properties."""
-    labels = {Label("tag", tag) for tag in _tags(properties)}
+    labels = {Label("tag", tag) for tag in _tags(properties)} if "tags" in properties else set()
     own = {key: value for key, value in properties.items() if key not in contract.PROPERTIES}
-    metadata = properties.get("metadata")
-    for values in (own, metadata if isinstance(metadata, dict) else {}):
-        labels |= {Label("property", value, name) for name, value in _values("", values)}
+    if own or "metadata" in properties:
+        metadata = properties.get("metadata")
+        for values in (own, metadata if isinstance(metadata, dict) else {}):
+            labels |= {Label("property", value, name) for name, value in _values("", values)}
     return labels
 
 

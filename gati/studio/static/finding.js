@@ -53,7 +53,7 @@ function markHit(scroll) {
     }
     CSS.highlights.set("hit", new Highlight(...ranges));
   }
-  for (const folded of shown.querySelectorAll("details.more")) {
+  for (const folded of shown.querySelectorAll("details.more:not([id^='k-'])")) {
     const text = folded.textContent.toLowerCase();
     if (scroll && hit.words.some((word) => text.includes(word))) folded.open = true;
   }
