@@ -60,7 +60,8 @@ def _with_labels(db: sqlite3.Connection, found: list[Word]) -> dict[int, Hit]:
     singles = {word: labels.find(db, [word], found[-1:], _LABELS) for word in found}
     labelled = sorted((word for word in singles if singles[word]), key=lambda word: len(singles[word]))[:_MIXED_WORDS]
     rare = {word: labels.conversations_of(db, singles[word]) for word in labelled if len(singles[word]) < _RARE}
-    hits: dict[int, Hit] = {}
+    whole = labels.conversations_of(db, labels.find(db, found, found[-1:], _LABELS))
+    hits = {conversation: Hit(None, label) for conversation, label in whole.items()}
     for size in range(len(labelled), 0, -1):
         for chosen in itertools.combinations(labelled, size):
             rest = [word for word in found if word not in chosen]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from gati.store import sum_queries, sums
+from gati.store import long_sums, sum_queries, sums
 from gati.store.latencies import Histogram
 from gati.store.store import Store
-from gati.store.sum_queries import Segment
+from gati.store.sum_queries import MadeRows, Segment
 
 UNKNOWN = "unknown"
 """Shown for model calls without a model, turns without an agent and tools without a name."""
@@ -131,32 +132,40 @@ def compute_overview(store: Store, edges: list[int]) -> Overview:
             quarters of an hour.
     """
     since, until = sum_queries.rounded(edges[0]), sum_queries.rounded(edges[-1])
+    long_sums.prepare(store, since, until, time.time_ns() // 1000)
     bars = [GroupTotals() for _ in edges[1:]]
     with store.connections.snapshot() as db:
-        _fill_bars(db, bars, edges)
+        made = sum_queries.made_rows(db, since, until)
+        rows = sum_queries.segments(since, until, made)
+        _fill_bars(db, bars, edges, made)
         return Overview(
             edges, bars, _sum_of(bars),
             db.execute(
                 "SELECT count(*) FROM conversations WHERE last_at >= ? AND last_at < ?", (since, until)
             ).fetchone()[0],
-            _groups(db, sums.MODEL, since, until), _groups(db, sums.AGENT, since, until),
-            _groups(db, sums.TOOL, since, until), _versions(db, since, until),
-            _owners(db, "user", since, until), _owners(db, "organization", since, until),
+            _groups(db, sums.MODEL, rows), _groups(db, sums.AGENT, rows), _groups(db, sums.TOOL, rows),
+            _versions(db, rows, since, until), _owners(db, "user", since, until),
+            _owners(db, "organization", since, until),
         )  # fmt: skip
 
 
-def _fill_bars(db: sqlite3.Connection, bars: list[GroupTotals], edges: list[int]) -> None:
+def _fill_bars(db: sqlite3.Connection, bars: list[GroupTotals], edges: list[int], made: MadeRows) -> None:
     segments = [
         segment
         for bar in range(len(bars))
-        for segment in sum_queries.segments(edges[bar], edges[bar + 1], bar, sums.LENGTHS[:2])
+        for segment in sum_queries.segments(edges[bar], edges[bar + 1], made, bar, sums.LENGTHS[:2])
     ]
     for row in sum_queries.counts(db, sums.MODEL, segments, "part"):
         bars[row["part"]].add_counts(row)
     for row in sum_queries.counts(db, sums.AGENT, segments, "part"):
         bars[row["part"]].turns += row["turns"]
-    _add_durations(db, sums.ALL_MODELS, segments, lambda row: bars[row["part"]].durations, "part")
-    _add_durations(db, sums.ALL_FIRST_TOKENS, segments, lambda row: bars[row["part"]].first_tokens, "part")
+    quarters = [segment for segment in segments if segment.length == sums.QUARTER]
+    days = [segment for segment in segments if segment.length != sums.QUARTER]
+    for of_models, of_first_tokens, some in (
+        (sums.MODEL, sums.FIRST_TOKEN, quarters), (long_sums.ALL_MODELS, long_sums.ALL_FIRST_TOKENS, days),
+    ):  # fmt: skip
+        _add_durations(db, of_models, some, lambda row: bars[row["part"]].durations, "part")
+        _add_durations(db, of_first_tokens, some, lambda row: bars[row["part"]].first_tokens, "part")
     for part, count, total in sum_queries.ratings_by_part(db, edges):
         bars[part].add_rating(count, total)
 
@@ -179,9 +188,8 @@ def _sum_of(bars: Iterable[GroupTotals]) -> GroupTotals:
     return total
 
 
-def _groups(db: sqlite3.Connection, kind: str, since: int, until: int) -> dict[str, GroupTotals]:
+def _groups(db: sqlite3.Connection, kind: str, segments: list[Segment]) -> dict[str, GroupTotals]:
     """Return the totals by name, the 50 busiest first."""
-    segments = sum_queries.segments(since, until)
     groups: dict[str, GroupTotals] = {}
     for row in sum_queries.counts(db, kind, segments, "name"):
         groups.setdefault(row["name"], GroupTotals()).add_counts(row)
@@ -194,8 +202,8 @@ def _groups(db: sqlite3.Connection, kind: str, since: int, until: int) -> dict[s
     return {name or UNKNOWN: totals for name, totals in found}
 
 
-def _versions(db: sqlite3.Connection, since: int, until: int) -> list[VersionTotals]:
-    groups = _groups(db, sums.VERSION, since, until)
+def _versions(db: sqlite3.Connection, segments: list[Segment], since: int, until: int) -> list[VersionTotals]:
+    groups = _groups(db, sums.VERSION, segments)
     for version, count, total in sum_queries.ratings_by_version(db, since, until):
         if str(version) in groups:
             groups[str(version)].add_rating(count, total)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import sqlite3
 from typing import NamedTuple
 
+from gati.store import long_sums
 from gati.store.store import Store
-from gati.store.sums import AGENT, COUNTERS, DAY, LENGTHS, MODEL, QUARTER
+from gati.store.sums import AGENT, COUNTERS, LENGTHS, MODEL, QUARTER
 
 
 class Segment(NamedTuple):
@@ -24,33 +26,43 @@ def rounded(at: int) -> int:
     return (at + QUARTER // 2) // QUARTER * QUARTER
 
 
-def segments(since: int, until: int, part: int = 0, lengths: tuple[int, ...] = LENGTHS) -> list[Segment]:
-    """Return the rows that make up a period: the longest that fit, and shorter ones at both ends."""
-    return _split(part, rounded(since), rounded(until), lengths)
+MadeRows = dict[int, list[int]]
+"""Length → beginnings of the rows of this length that are up to date, in order."""
 
 
-def _split(part: int, since: int, until: int, lengths: tuple[int, ...]) -> list[Segment]:
-    if until <= since:
-        return []
-    length = lengths[-1]
-    first, last = -(-since // length) * length, until // length * length
-    if len(lengths) == 1:
-        return [Segment(part, length, since, until)]
-    if first >= last:
-        return _split(part, since, until, lengths[:-1])
-    shorter = lengths[:-1]
-    return [
-        *_split(part, since, first, shorter),
-        Segment(part, length, first, last),
-        *_split(part, last, until, shorter),
-    ]
+def made_rows(db: sqlite3.Connection, since: int, until: int) -> MadeRows:
+    """Return the rows of days and weeks of a period that can be read."""
+    return {length: sorted(long_sums.made(db, length, since, until)) for length in LENGTHS[1:]}
+
+
+def segments(
+    since: int, until: int, made: MadeRows, part: int = 0, lengths: tuple[int, ...] = LENGTHS
+) -> list[Segment]:
+    """Return the rows that make up a period: the longest that fit and are up to date, and shorter ones between them."""
+    return _split(part, rounded(since), rounded(until), made, lengths)
+
+
+def _split(part: int, since: int, until: int, made: MadeRows, lengths: tuple[int, ...]) -> list[Segment]:
+    *shorter, length = lengths
+    if not shorter:
+        return [Segment(part, length, since, until)] if until > since else []
+    found: list[Segment] = []
+    starts = made[length]
+    for start in starts[bisect.bisect_left(starts, since) : bisect.bisect_right(starts, until - length)]:
+        found += _split(part, since, start, made, tuple(shorter))
+        if found and found[-1].length == length:
+            found[-1] = found[-1]._replace(until=start + length)
+        else:
+            found.append(Segment(part, length, start, start + length))
+        since = start + length
+    return found + _split(part, since, until, made, tuple(shorter))
 
 
 def earliest(store: Store, default: int) -> int:
     """Return the beginning of the first day that has sums."""
     with store.connections.reading() as db:
         found = [
-            db.execute("SELECT min(start) FROM sums WHERE kind = ? AND length = ?", (kind, DAY)).fetchone()[0]
+            db.execute("SELECT min(start) FROM sums WHERE kind = ? AND length = ?", (kind, QUARTER)).fetchone()[0]
             for kind in (MODEL, AGENT)
         ]
     return min((start for start in found if start is not None), default=default)
@@ -64,15 +76,14 @@ def _sum(
 ) -> list[sqlite3.Row]:
     if not some:
         return []
-    # Values instead of JSON: they are compared with every row.
-    parts = ", ".join(["(?, ?, ?, ?)"] * len(some))
+    parts = ", ".join(f"({', '.join(map(str, segment))})" for segment in some)  # numbers, and there may be many
     bucket = ", s.bucket" if table == "durations" else ""
     query = (
         f"WITH p(part, length, since, until) AS (VALUES {parts}) SELECT {_BY[by]} AS {by}, {columns} FROM p"  # noqa: S608  # our own names
         f" CROSS JOIN {table} s ON s.kind = ? AND s.length = p.length AND s.start >= p.since AND s.start < p.until"
         f" GROUP BY {_BY[by]}{bucket}"
     )
-    return db.execute(query, [*(value for segment in some for value in segment), kind]).fetchall()
+    return db.execute(query, (kind,)).fetchall()
 
 
 def counts(db: sqlite3.Connection, kind: str, some: list[Segment], by: str) -> list[sqlite3.Row]:

@@ -1,8 +1,9 @@
 """Sums by time, kept up to date with every message, so that a page costs the same however many messages it sums up.
 
 `sums` counts turns, calls, tokens, cost and failures by model, agent, prompt version and tool. `durations` counts their
-durations by bucket. Both have a row for each quarter of an hour, for each day and for each four weeks (UTC): a period is
-read as the longest rows that it contains plus shorter ones at its ends. All time zones begin their days at a quarter.
+durations by bucket. Every message is added to the row of its quarter of an hour (UTC). `long_sums` makes rows of days and
+of four weeks from them. A period is read as the longest rows that it contains plus shorter ones at its ends. All time
+zones begin their days at a quarter.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ LENGTHS = (QUARTER, DAY, WEEKS)
 """Lengths of the rows in microseconds. Each divides the next."""
 
 MODEL, AGENT, VERSION, TOOL, FIRST_TOKEN = "model", "agent", "version", "tool", "first_token"
-ALL_MODELS, ALL_FIRST_TOKENS = "all_models", "all_first_tokens"
-"""Kinds of sums. The last three have durations only; the last two, which charts read, without names."""
+"""Kinds of sums. The last has durations only, by model."""
+
+KINDS = "('model', 'agent', 'version', 'tool', 'first_token', 'all_models', 'all_first_tokens')"
+"""All kinds, for SQL. The last two are made by `long_sums`."""
 
 TOOL_TYPES = ("tool_call", "observation", "tool_error")
 TYPES = ("user_message", "llm", "chain_end", *TOOL_TYPES)
@@ -52,7 +55,8 @@ CREATE TABLE durations (
   count INTEGER NOT NULL,
   total REAL NOT NULL,
   PRIMARY KEY (kind, length, start, name, bucket)
-) WITHOUT ROWID
+) WITHOUT ROWID;
+CREATE TABLE long_sums (length INTEGER NOT NULL, start INTEGER NOT NULL, PRIMARY KEY (length, start)) WITHOUT ROWID
 """
 
 _COMPLETED = (None, "completed")
@@ -117,32 +121,32 @@ class Batch:
         self._count(AGENT, agent, fact.at, counts)
         self._time(MODEL, model, fact.at, metrics.latency_ms)
         self._time(FIRST_TOKEN, model, fact.at, metrics.first_token_ms)
-        self._time(ALL_MODELS, "", fact.at, metrics.latency_ms, LENGTHS[:2])
-        self._time(ALL_FIRST_TOKENS, "", fact.at, metrics.first_token_ms, LENGTHS[:2])
         if fact.version is not None:
             self._count(VERSION, str(fact.version), fact.at, counts)
             self._time(VERSION, str(fact.version), fact.at, metrics.latency_ms)
 
     def _count(self, kind: str, name: str, at: int, counts: dict[str, Any]) -> None:
-        for length in LENGTHS:
-            sums = self._counts.setdefault(_Key(kind, length, at // length * length, name), {})
-            for counter, number in counts.items():
-                if number is not None:
-                    sums[counter] = sums.get(counter, 0) + number
+        sums = self._counts.setdefault(_Key(kind, QUARTER, at // QUARTER * QUARTER, name), {})
+        for counter, number in counts.items():
+            if number is not None:
+                sums[counter] = sums.get(counter, 0) + number
 
-    def _time(
-        self, kind: str, name: str, at: int, milliseconds: float | None, lengths: tuple[int, ...] = LENGTHS
-    ) -> None:
+    def _time(self, kind: str, name: str, at: int, milliseconds: float | None) -> None:
         if milliseconds is None:
             return
         bucket = latencies.bucket_of(milliseconds)
-        for length in lengths:
-            key = _Key(kind, length, at // length * length, name), bucket
-            count, total = self._durations.get(key, (0, 0.0))
-            self._durations[key] = count + 1, total + milliseconds
+        key = _Key(kind, QUARTER, at // QUARTER * QUARTER, name), bucket
+        count, total = self._durations.get(key, (0, 0.0))
+        self._durations[key] = count + 1, total + milliseconds
+
+    def _long_rows(self) -> set[tuple[int, int]]:
+        """Return (length, start) of the days and weeks that these contributions belong to."""
+        keys = [*self._counts, *(key for key, _ in self._durations)]
+        return {(length, key.start // length * length) for key in keys for length in LENGTHS[1:]}
 
     def write(self, db: sqlite3.Connection) -> None:
         """Add the contributions to the tables."""
+        db.executemany("DELETE FROM long_sums WHERE length = ? AND start = ?", self._long_rows())
         rows = (
             (*key, *(counts.get(name, None if name in _NULLABLE else 0) for name in COUNTERS))
             for key, counts in self._counts.items()
@@ -156,6 +160,9 @@ class Batch:
 
     def subtract(self, db: sqlite3.Connection) -> None:
         """Take the contributions out of the tables, for messages that are deleted."""
+        for table in ("long_sums", "sums", "durations"):
+            kinds = "" if table == "long_sums" else f"kind IN {KINDS} AND "  # our own names
+            db.executemany(f"DELETE FROM {table} WHERE {kinds}length = ? AND start = ?", self._long_rows())  # noqa: S608  # our own names
         of_key = "kind = ? AND length = ? AND start = ? AND name = ?"
         less = ", ".join(f"{name} = {name} - ?" for name in COUNTERS)
         rows = [(*(counts.get(name, 0) for name in COUNTERS), *key) for key, counts in self._counts.items()]

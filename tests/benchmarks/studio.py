@@ -27,10 +27,39 @@ from gati.store.store import Store
 
 DAY = 86_400_000_000
 TOKEN = "benchmark-token-0123456789012345678901"
-WORDS = (
-    "refund order invoice delivery late broken bicycle rental price discount account password address parcel return "
-    "warranty charge battery saddle helmet colour size exchange voucher storno Rückgabe livraison 返品 配送 환불 คืนเงิน"
-).split()
+WORDS = [
+    "refund",
+    "order",
+    "invoice",
+    "delivery",
+    "late",
+    "broken",
+    "bicycle",
+    "rental",
+    "price",
+    "discount",
+    "account",
+    "password",
+    "address",
+    "parcel",
+    "return",
+    "warranty",
+    "charge",
+    "battery",
+    "saddle",
+    "helmet",
+    "colour",
+    "size",
+    "exchange",
+    "voucher",
+    "storno",
+    "Rückgabe",
+    "livraison",
+    "返品",
+    "配送",
+    "환불",
+    "คืนเงิน",
+]
 AGENTS = ["support", "sales", "router", "math-tutor"]
 MODELS = ["gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "gemini-2.5-flash"]
 TOOLS = ["search_orders", "get_weather", "calculator", "create_ticket", "lookup_user", "send_mail"]
@@ -60,7 +89,9 @@ def _fill(path: Path, conversations: int) -> None:
     store = Store(path, 4 * 1024**3)
     messages, began = 0, time.monotonic()
     for user in range(conversations // 6):
-        store.record_action("users", {"externalUserId": f"user-{user}", "name": f"Person {user} {chance.choice(WORDS)}"})
+        store.record_action(
+            "users", {"externalUserId": f"user-{user}", "name": f"Person {user} {chance.choice(WORDS)}"}
+        )
     for number in range(conversations):
         begin = now - int((conversations - number) / conversations * 364 * DAY)
         for turn in range(chance.choice((1, 1, 2, 2, 3, 4, 5))):
@@ -78,7 +109,10 @@ def _turn(chance: random.Random, number: int, turn: int, at: int, conversations:
     run = f"r{number}-{turn}"
     agent, model = AGENTS[number % len(AGENTS)], MODELS[number % len(MODELS)]
     version = 1 + number * 12 // conversations
-    prompt = {"externalPromptId": agent, "components": [{"content": f"You are {agent}, edition {version}. {{{{user}}}}"}]}
+    prompt = {
+        "externalPromptId": agent,
+        "components": [{"content": f"You are {agent}, edition {version}. {{{{user}}}}"}],
+    }
     return {
         "externalUserId": f"user-{number % (conversations // 6)}", "externalConversationId": f"conversation-{number}",
         "externalOrganizationId": f"organization-{number % 40}", "systemPrompt": {**prompt, "variables": {"user": "x"}},
@@ -92,7 +126,13 @@ def _messages(chance: random.Random, run: str, model: str, at: int) -> Iterator[
 
     def message(key: str, kind: str, parent: str | None, **more: Any) -> dict[str, Any]:
         parents = {"parentExternalMessageId": parent} if parent else {}
-        return {"externalMessageId": key, "messageType": kind, "createdAt": format_timestamp(next(times)), **parents, **more}
+        return {
+            "externalMessageId": key,
+            "messageType": kind,
+            "createdAt": format_timestamp(next(times)),
+            **parents,
+            **more,
+        }
 
     def text(length: int) -> str:
         return " ".join(chance.choices(WORDS, k=length))
@@ -107,7 +147,9 @@ def _messages(chance: random.Random, run: str, model: str, at: int) -> Iterator[
             "latency_ms": chance.lognormvariate(6.6, 0.7), "time_to_first_token_ms": chance.lognormvariate(5.4, 0.5),
             "cost_usd": chance.random() / 50,
         }  # fmt: skip
-        yield message(f"{run}-m{step}", "llm", f"{run}-n{step}", model=model, properties=properties, output={"text": text(9)})
+        yield message(
+            f"{run}-m{step}", "llm", f"{run}-n{step}", model=model, properties=properties, output={"text": text(9)}
+        )
         tool = chance.choice(TOOLS)
         yield message(f"{run}-t{step}", "tool_call", f"{run}-n{step}", toolName=tool, input={"query": text(3)})
         kind = "tool_error" if failed and step else "observation"
@@ -181,7 +223,9 @@ def _measure(path: Path, requests: int) -> None:
             "prompt": db.execute("SELECT uid FROM prompts").fetchone()[0],
             "message": db.execute("SELECT min(id) FROM messages WHERE conversation = ?", (identifier,)).fetchone()[0],
         }  # fmt: skip
-    with subprocess.Popen([sys.executable, "-c", _SERVE, str(path), TOKEN], stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        [sys.executable, "-c", _SERVE, str(path), TOKEN], stdout=subprocess.PIPE, text=True
+    ) as server:
         assert server.stdout is not None
         address = f"http://127.0.0.1:{server.stdout.readline().strip()}"
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from gati.store import overview, sum_queries
 from gati.store.latencies import Histogram, bucket_of
 from gati.store.overview import Overview
 from gati.store.store import Store
-from gati.store.sums import DAY, QUARTER
+from gati.store.sums import DAY, QUARTER, WEEKS
 from tests.store.bodies import START, at, body, said, step, turn
 
 HOUR = 4 * QUARTER
@@ -120,15 +119,34 @@ def test_messages_outside_of_the_period_are_not_counted(store: Store) -> None:
         assert (found.conversations, found.total.calls, found.total.cost, found.models) == (0, 0, None, {})
 
 
-@given(st.integers(0, 400 * DAY), st.integers(0, 400 * DAY))
-def test_the_rows_of_a_period_cover_each_of_its_quarters_once(since: int, length: int) -> None:
-    found = sum_queries.segments(since, since + length)
+@given(st.integers(0, 90 * DAY), st.integers(0, 90 * DAY), st.sets(st.integers(0, 180)), st.sets(st.integers(0, 6)))
+def test_the_rows_of_a_period_cover_each_of_its_quarters_once(
+    since: int, length: int, days: set[int], weeks: set[int]
+) -> None:
+    made = {DAY: sorted(day * DAY for day in days), WEEKS: sorted(week * WEEKS for week in weeks)}
+    found = sum_queries.segments(since, since + length, made)
     begin, end = sum_queries.rounded(since), sum_queries.rounded(since + length)
-    edges = [(segment.since, segment.until) for segment in found]
-    assert [edge for pair in edges for edge in pair] == sorted({begin, end} - ({begin} if begin == end else set())) or (
-        edges[0][0] == begin and edges[-1][1] == end and all(a[1] == b[0] for a, b in itertools.pairwise(edges))
+    assert all(segment.until > segment.since for segment in found)
+    assert [segment.since for segment in found] + [end] == (
+        [begin] + [segment.until for segment in found] if found else [end]
     )
-    assert all(segment.since % segment.length == segment.until % segment.length == 0 for segment in found)
+    for segment in found:
+        assert segment.since % segment.length == segment.until % segment.length == 0
+        if segment.length != QUARTER:
+            assert set(range(segment.since, segment.until, segment.length)) <= set(made[segment.length])
+
+
+def test_long_rows_give_the_same_totals_and_follow_late_messages(store: Store) -> None:
+    for number in range(40):
+        store.ingest(body(f"c{number}", *turn(f"r{number}", when=number * 86_400_000)))
+    first = overview.compute_overview(store, [START - DAY, START + 60 * DAY])
+    with store.connections.reading() as db:
+        assert {row[0] for row in db.execute("SELECT length FROM long_sums")} == {DAY, WEEKS}
+    store.ingest(body("late", *turn("r-late", when=86_400_000)))
+    second = overview.compute_overview(store, [START - DAY, START + 60 * DAY])
+    assert (first.total.calls, second.total.calls, second.models["gpt-4o"].calls) == (80, 82, 82)
+    assert second.total.percentile(0.5) == second.models["gpt-4o"].percentile(0.5) == 630.0
+    assert second.tools["calculator"].calls == 41
 
 
 @pytest.mark.parametrize(("length", "bar"), [(24, HOUR), (24 * 30, DAY), (24 * 364, 14 * DAY)])
