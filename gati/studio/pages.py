@@ -33,7 +33,8 @@ _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    # With "no-referrer", browsers send `Origin: null` with forms, which `LocalOnly` rejects.
+    "referrer-policy": "same-origin",
     "cache-control": "no-store",
 }
 
