@@ -88,6 +88,8 @@ def _put(record: Record) -> bool:
     recorder = recorder_of_enclosing_run()
     if recorder is not None:
         recorder.put(record)
+        if recorder.saves is not None and not recorder.open_runs:  # else the end of the turn waits for the event, too
+            recorder.saves.save()
     else:
         runtime.put(record)
     return True

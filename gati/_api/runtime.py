@@ -86,7 +86,7 @@ class Runtime:
 
         recorders: list[Recorder] = []
         pipeline = Pipeline(partial(_LazyAssembler, settings, recorders), exporters, options=settings)
-        recorder = Recorder(pipeline.put, settings.conversation_id, internal_errors.report)
+        recorder = Recorder(pipeline.put, settings.conversation_id, internal_errors.report, pipeline.saves)
         recorders.append(recorder)
         internal_errors.debug = settings.debug
         text_limit.chars = settings.max_field_bytes
@@ -135,6 +135,7 @@ class Runtime:
         """Pass a record to the pipeline, if one is running."""
         if (pipeline := self.pipeline) is not None:
             pipeline.put(record)
+            pipeline.saves.save()
 
 
 runtime = Runtime()
@@ -145,12 +146,21 @@ MISSING_CONVERSATION_ID = (
 )
 
 
+NO_STORE = (
+    "no Greenflash key and no home folder: conversations are kept in memory only. "
+    "Set GREENFLASH_API_KEY, or GATI_LOCAL to a file in a writable folder"
+)
+
+
 def _always() -> bool:
     return True
 
 
 def _log_default_store(exporter: Exporter) -> None:
     path = getattr(exporter, "store_path", None)
+    if path is None:
+        internal_errors.log.emit(internal_errors.DISK, NO_STORE)
+        return
     internal_errors.log.emit(
         "default_store", "no Greenflash key: conversations are kept on this machine, in %s (see: gati studio)", path
     )

@@ -186,7 +186,8 @@ def _snapshot_mapping(pairs: dict[Any, Any], select: Callable[[Any, Any], list[A
             histories[key] = messages
     copied = take_snapshot(plain, STATE_BUDGET) if plain else {}
     for key, messages in histories.items():
-        if new := select(messages, known):
+        # An empty list shows that a node returned the entry, as one that returns its whole state does.
+        if (new := select(messages, known)) or select is new_messages_of_node:
             copied[str(key)] = new
     return copied
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from gati._context import OpenSpan, current_scope, current_span, features_used, is_internal, is_paused
@@ -17,6 +17,7 @@ from gati.langchain._compat import RUN_TYPE, enclosing_run, is_input_deferred, r
 from gati.langchain.awaited_models import AwaitedModels
 from gati.langchain.bounded_set import BoundedSet
 from gati.langchain.callback_args import (
+    as_run_id,
     component_name,
     invocation_parameters,
     is_graph_node,
@@ -86,6 +87,14 @@ _KINDS = frozenset({"prompt", "parser", "model"})
 """Values of `run_type` that are recorded as a kind of their own; all other chains have the kind `chain`."""
 
 
+class TurnSaves(Protocol):
+    """Waits until a turn that has ended is safe, in processes that may end at any time."""
+
+    active: bool
+
+    def save(self) -> None: ...
+
+
 class Recorder:
     """Create records and pass them to `put`.
 
@@ -94,6 +103,7 @@ class Recorder:
         conversation_id: the default conversation from `init`, used to detect new conversations.
         report_error: called with a place and an exception if a snapshot fails; the record is still created,
             without the snapshot.
+        saves: called in the thread that ends a turn, if it is active.
     """
 
     def __init__(
@@ -101,8 +111,10 @@ class Recorder:
         put: Callable[[Record], object],
         conversation_id: str | None = None,
         report_error: Callable[[str, Exception], None] | None = None,
+        saves: TurnSaves | None = None,
     ) -> None:
         self.put = put
+        self.saves = saves
         self.report_error = report_error
         self.default_conversation = conversation_id
         # Keyed by `UUID.int`, because hashing a UUID runs Python code.
@@ -261,11 +273,13 @@ class Recorder:
             copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
             self._put_history(run_id, inputs)
         self.put(_new(RunEnded, (run_id, at, output, copied_inputs)))
+        if (saves := self.saves) is not None and saves.active:
+            self._save_turn(saves, flags)
 
     def model_ended(self, response: Any, run_id: UUID, parent: UUID | None = None) -> None:
         at = perf_counter_ns()
         was_started = run_id.int in self.open_runs
-        self._close(run_id.int)
+        flags = self._close(run_id.int)
         if features_used.any and run_id.int in self.paused_runs.entries:
             return
         if not was_started:
@@ -277,6 +291,8 @@ class Recorder:
         except Exception as error:  # noqa: BLE001 - as in `_guarded`, without the extra call
             self._report("_model_result", error)
         self.put(_new(RunEnded, (run_id, at, result, None)))
+        if (saves := self.saves) is not None and saves.active:
+            self._save_turn(saves, flags)
 
     def tool_ended(self, output: Any, run_id: UUID) -> None:
         at = perf_counter_ns()
@@ -291,9 +307,11 @@ class Recorder:
         self._record_end(run_id, perf_counter_ns(), take_snapshot, output)
 
     def _record_end(self, run_id: UUID, at: int, copy: Callable[[Any], Any], output: Any) -> None:
-        self.open_runs.pop(run_id.int, None)
+        flags = self.open_runs.pop(run_id.int, 0)
         if not (features_used.any and run_id.int in self.paused_runs.entries):
             self.put(_new(RunEnded, (run_id, at, self._guarded(copy, output), None)))
+            if (saves := self.saves) is not None and saves.active:
+                self._save_turn(saves, flags)
 
     def run_failed(self, error: BaseException, run_id: UUID, more: dict[str, Any]) -> None:
         at = perf_counter_ns()
@@ -312,6 +330,8 @@ class Recorder:
         if flags & ROOT and self.streamed_tokens:
             streamed = {key: len(pieces) for key, pieces in list(self.streamed_tokens.items())}
         self.put(RunFailed(run_id, at, info, output, copied_inputs, streamed))
+        if (saves := self.saves) is not None and saves.active:
+            self._save_turn(saves, flags)
 
     # -- during a run ---------------------------------------------------------------------
 
@@ -347,13 +367,20 @@ class Recorder:
         """Record that a graph was interrupted or resumed."""
         interrupts = tuple(take_snapshot(i) for i in getattr(event, "interrupts", ()))
         at = perf_counter_ns()
-        self.put(GraphState(event.run_id, state, at, "|".join(event.checkpoint_ns), interrupts, event.status))
+        self.put(
+            GraphState(as_run_id(event.run_id), state, at, "|".join(event.checkpoint_ns), interrupts, event.status)
+        )
 
     def abandoned(self, run_id: UUID) -> None:
         """Forget a run whose end is no longer expected. Called by the background thread."""
         self._close(run_id.int)
 
     # -- helpers --------------------------------------------------------------------------
+
+    def _save_turn(self, saves: TurnSaves, flags: int) -> None:
+        """Wait until the turn is safe if its root has just ended, or the last run of a turn that was cut off."""
+        if flags & ROOT or not self.open_runs:
+            saves.save()
 
     def _guarded(self, copy: Callable[..., Any], *arguments: Any) -> Any:
         """Call `copy`; return None if it fails, so that the run itself is still recorded."""
@@ -396,7 +423,7 @@ class Recorder:
     def current_run_id(self) -> UUID | None:
         """Return the id of the innermost open run or span that encloses the calling code."""
         open_runs = self.open_runs
-        run: UUID | None = enclosing_run(running_config.get())
+        run: UUID | None = as_run_id(enclosing_run(running_config.get()))
         if run is not None and run.int not in open_runs:
             run = None
         span = current_span.get()
@@ -407,7 +434,7 @@ class Recorder:
     def enclosing_values(self) -> dict[str, Any] | None:
         """Return the user's values in the running config; None if it belongs to no open run, as one that a server sets."""
         config = running_config.get()
-        run: UUID | None = enclosing_run(config)
+        run: UUID | None = as_run_id(enclosing_run(config))
         return values_of_config(config) if run is not None and run.int in self.open_runs else None
 
     def _record_start(

@@ -16,7 +16,7 @@ from gati.exporters.base import Exporter, Outcome, Request, Verdict
 from gati.pipeline import process_hooks
 from gati.pipeline.codec import pack, unpack
 from gati.pipeline.drop_callback import DropNotifier
-from gati.pipeline.internal_errors import guard, log
+from gati.pipeline.internal_errors import DISK, guard, log
 from gati.pipeline.ordered_queue import FOREVER, Batch, QueuedRequest
 from gati.pipeline.quota_spool import QuotaSpool
 from gati.pipeline.request_queue import Limits, RequestQueue, batch_requests
@@ -227,6 +227,9 @@ class Outbox:
         self._counters.count("retries")
         was_paused = bool(self.breaker.paused)
         self.breaker.record_failure(outcome, time.monotonic())
+        if outcome.local_fault:
+            log.emit(DISK, "%s cannot be written (%s); messages are kept, and tried again", name, reason)
+            return
         if outcome.verdict is Verdict.RETRY:
             log.emit(f"retry:{name}", "%s could not be reached or is busy (%s); retrying", name, reason)
             return
@@ -286,13 +289,16 @@ class Outbox:
     def is_settled(self, epoch: int) -> bool:
         """Return True if nothing up to the epoch is outstanding, or if nothing can be sent.
 
-        That is so if the destination refuses the key, and in a process that only writes to disk.
+        That is so if the destination refuses the key or this machine prevents the delivery, and in a process that only
+        writes to disk.
         """
         with self.changed:
             if self.spools_only or not self._queue.outstanding(epoch):
                 return True
+            if self._ordered.in_flight:
+                return False
             blocked = time.monotonic() < self.breaker.blocked_until
-            return bool(self.breaker.paused) and not self._ordered.in_flight and blocked
+            return self.breaker.obstructed or (bool(self.breaker.paused) and blocked)
 
     @property
     def disk_bytes(self) -> int:

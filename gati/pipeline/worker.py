@@ -17,6 +17,7 @@ from gati.pipeline.gc_pause import gc_paused
 from gati.pipeline.internal_errors import contain
 from gati.pipeline.limited_exporter import LimitedExporter, is_own
 from gati.pipeline.limited_mask import LimitedMask
+from gati.pipeline.listeners import report_counts, report_items
 from gati.pipeline.sender import SLEEP_RATIO
 from gati.trace.records import Gap
 
@@ -162,6 +163,7 @@ class Worker:
         self._flushes = Flushes() if flushes is None else flushes
         self._is_loaded = False
         self._can_assemble = False
+        self._has_assembled = False
         self._assembled: list[Item] = []
         """Items that wait for being masked and encoded."""
         self._begun = self._open = self._refused = 0
@@ -183,6 +185,11 @@ class Worker:
         except BaseException:  # interrupted (Ctrl-C): the next record has to wake the worker
             self._buffer.idle = True
             raise
+
+    @property
+    def is_loading(self) -> bool:
+        """True until modules are loaded: those that convert the first item, and those that send it."""
+        return not self._has_assembled or any(sender.is_loading for sender in self._senders)
 
     def resolve_flushes(self) -> None:
         """Resolve the flushes whose requests have all been delivered, rejected or dropped."""
@@ -250,8 +257,9 @@ class Worker:
             self._wakeup.acquire(timeout=LOAD_RETRY_SECONDS)
             return
         now = time.monotonic()
-        flushes = self._flushes.new()
-        if now >= self._next_maintenance():
+        requested = self._flushes.new()
+        flushes = [flush for flush in requested if not flush.to_disk]
+        if now >= self._next_maintenance() and len(requested) == len(flushes):
             self._maintain_spools()
         self._process_buffer()
         self._assemble("assembler.tick", lambda: self.assembler.tick(time.perf_counter_ns()))
@@ -261,6 +269,9 @@ class Worker:
             self._assemble("assembler.drain", self.assembler.drain)
         self._finish()
         self._store(at_least=1)
+        for flush in requested:
+            if flush.to_disk and self._flushes.remove(flush):
+                flush.resolve()
         if flushes:
             self._maintain_spools(urgent=True)
         for flush in flushes:
@@ -271,6 +282,7 @@ class Worker:
             self._send(self._senders, urgent=bool(flushes and self._flushes))
         elif self._unsent:
             self._send([sender for sender in self._senders if sender.eager], urgent=False)
+        report_counts()
         if flushes:
             self.resolve_flushes()
 
@@ -327,6 +339,7 @@ class Worker:
         with contain(place), process_hooks.fork_lock, self._loading():
             items = function()
             self._assembled += items
+            self._has_assembled |= bool(items)
             self._count_turns(len(items))
 
     def _load(self) -> bool:
@@ -361,6 +374,7 @@ class Worker:
         if not self._assembled:
             return
         items, self._assembled = self._assembled, []
+        report_items(items)
         try:
             if self._mask is not None:
                 items = self._masked(items, self._mask)

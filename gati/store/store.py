@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gati.data_folder import data_folder
 from gati.store import actions, labels, message_columns, prompt_versions, rollups, search, store_file, sums
 from gati.store.connections import Connections, ReadOnlyConnections, StoreReplacedError
 
@@ -32,10 +33,15 @@ _ATTEMPTS = 4
 
 
 def default_path() -> Path:
-    """Return the default location of the store: `gati/studio.db` in the user's data directory."""
-    import platformdirs  # not needed when the caller passes a path
+    """Return the default location of the store: `gati/studio.db` in the user's data directory.
 
-    return Path(platformdirs.user_data_dir("gati", appauthor=False)) / "studio.db"
+    Raises:
+        FileNotFoundError: There is no home folder.
+    """
+    folder = data_folder()
+    if folder is None:
+        raise FileNotFoundError("there is no home folder for the store; set GATI_LOCAL to a file")
+    return folder / "studio.db"
 
 
 class TooLargeError(ValueError):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from gati.trace.continuations import Continuations
 from gati.trace.prompt_index import UnlinkedPrompts
+from gati.trace.prompt_names import NumberedPrompts
 from gati.trace.replacements import PastTurns
 
 MAX_CONVERSATIONS = 10_000
@@ -131,13 +132,15 @@ class ConversationStates:
     Attributes:
         was_seen: the conversation that `of` returned last existed before.
         continuations: the conversations without an id.
+        numbered_prompts: prompts that share a name.
         unlinked_prompts: prompts that were rendered before any model call used them.
     """
 
-    __slots__ = ("_attempted", "_states", "continuations", "unlinked_prompts", "was_seen")
+    __slots__ = ("_attempted", "_states", "continuations", "numbered_prompts", "unlinked_prompts", "was_seen")
 
     def __init__(self) -> None:
         self.unlinked_prompts = UnlinkedPrompts()
+        self.numbered_prompts = NumberedPrompts()
         self.continuations = Continuations()
         self._states: OrderedDict[str, ConversationState] = OrderedDict()
         self._attempted: OrderedDict[str, None] = OrderedDict()

@@ -13,6 +13,7 @@ from gati.trace.records import USER_ROLES, Message, ModelCall, Template
 from gati.trace.templates import fill_pieces, has_instructions, parse
 
 if TYPE_CHECKING:
+    from gati.trace.prompt_names import NumberedPrompts
     from gati.trace.prompt_values import KnownValues
     from gati.trace.run_tree import Run
     from gati.trace.templates import FilledPiece
@@ -31,10 +32,13 @@ class PromptIndex:
         agent_name: first part of the name of a prompt without a name of its own.
         unlinked: prompts rendered outside of any trace, before the model was called.
         values: the data that plain-text prompts may contain.
+        numbered: the prompts of earlier traces that share a name with others.
     """
 
-    def __init__(self, agent_name: str, unlinked: UnlinkedPrompts, values: KnownValues) -> None:
-        self._names = PromptNames(agent_name)
+    def __init__(
+        self, agent_name: str, unlinked: UnlinkedPrompts, values: KnownValues, numbered: NumberedPrompts
+    ) -> None:
+        self._names = PromptNames(agent_name, numbered)
         self._unlinked = unlinked
         self._values = values
         self._rendered: dict[str, Run] = {}

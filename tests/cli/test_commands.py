@@ -12,6 +12,7 @@ import sysconfig
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -177,7 +178,9 @@ def test_studio_names_the_extra_to_install_if_a_package_is_missing():
     assert "pip install 'gati-greenflash[studio]'" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["demo", "show", "status", "doctor", "drain", "export", "push", "serve", "studio"])
+@pytest.mark.parametrize(
+    "command", ["demo", "show", "status", "doctor", "drain", "export", "import", "push", "serve", "studio"]
+)
 def test_every_command_has_help_with_an_example(command: str):
     done = CliRunner().invoke(app, [command, "--help"])
     assert done.exit_code == 0
@@ -242,6 +245,56 @@ def test_doctor_fails_with_an_invalid_key(greenflash: LocalServer):
     assert "✗ fail  key: rejected (HTTP 401)" in done.stdout
     assert "✗ fail  delivery" in done.stdout
     assert "gf_wrong" not in done.stdout + done.stderr
+
+
+@needs_products
+def test_doctor_sends_nothing_after_a_refused_key(greenflash: LocalServer):
+    with patch.object(doctor, "_check_delivery", side_effect=AssertionError):
+        checks = doctor_checks(**destination(greenflash, GREENFLASH_API_KEY="gf_wrong"))
+    assert checks["delivery"]["found"] == "not tried, because of the failure above"
+    assert greenflash.messages() == []
+
+
+def test_doctor_leaves_nothing_on_this_machine(greenflash: LocalServer, tmp_path: Path):
+    temporary, home, work = tmp_path / "tmp", tmp_path / "home", tmp_path / "work"
+    for folder in (temporary, home, work):
+        folder.mkdir()
+    places = {"TMPDIR": str(temporary), "HOME": str(home), "XDG_DATA_HOME": str(home / "data")}
+    for more in (destination(greenflash, GATI_PRODUCT_ID=PRODUCT), {}):
+        assert gati("doctor", cwd=work, **places, **more).returncode in (0, 1)
+        assert sorted(tmp_path.rglob("*")) == [home, temporary, work]
+
+
+@needs_products
+def test_doctor_uses_one_conversation_of_greenflash_in_all_runs(greenflash: LocalServer):
+    greenflash.store.ingest(body("c", said("a", "Hello")) | {"productId": PRODUCT})
+    for _ in range(2):
+        check = doctor_checks(**destination(greenflash, GATI_PRODUCT_ID=PRODUCT, GATI_SAMPLE_RATE="0"))["delivery"]
+        assert check["verdict"] == "pass"
+    conversations = {message["conversation"] for message in greenflash.messages()} - {"c"}
+    assert len(conversations) == 1
+
+
+@needs_products
+def test_doctor_describes_failures_in_words(greenflash: LocalServer, monkeypatch: pytest.MonkeyPatch):
+    greenflash.store.ingest(body("c", said("a", "Hello")) | {"productId": PRODUCT})
+    monkeypatch.setattr(doctor, "DELIVERY_SECONDS", 1.0)
+    greenflash.faults.add(faults.failing(503, times=None, path="/api/v1/messages"))
+    check = doctor_checks(**destination(greenflash, GATI_PRODUCT_ID=PRODUCT))["delivery"]
+    assert check["found"] == "of the test messages: 3 not answered in time"
+
+
+@needs_products
+def test_doctor_counts_conversations_without_an_id_in_greenflash(greenflash: LocalServer):
+    for name in ("c-1", "019ac0de-0000-7000-8000-000000000001", "5f0b1c5e-7a44-4c63-9f0e-5f2b1f7c3a10"):
+        greenflash.store.ingest(body(name, said(f"{name}:user", "Hello")) | {"productId": PRODUCT})
+    check = doctor_checks("--no-send", **destination(greenflash, GATI_PRODUCT_ID=PRODUCT))["conversations"]
+    assert (check["verdict"], check["found"]) == ("warn", "1 of the last 3 in Greenflash have no conversation id")
+
+
+def test_doctor_names_unknown_variables_once():
+    done = gati("doctor", "--no-send", GATI_FLUSH_INTERVALL="1")
+    assert (done.stdout + done.stderr).count("GATI_FLUSH_INTERVALL (did you mean GATI_FLUSH_INTERVAL?)") == 1
 
 
 @needs_products
