@@ -36,7 +36,7 @@ def complete(store: Store, name: str, typed: str, limit: int = 20) -> list[Choic
         if name == "user":
             found = _users(db, typed, limit)
         elif name == "version":
-            found = _versions(db)
+            found = _known_versions(db)
         else:
             found = [Choice(value) for value in _distinct(db, *_COLUMNS[name])]
     if name == "user":
@@ -59,8 +59,8 @@ def _distinct(db: sqlite3.Connection, table: str, column: str, condition: str) -
 def _users(db: sqlite3.Connection, typed: str, limit: int) -> list[Choice]:
     """Return users whose id, name or e-mail address contains the words; without words, those seen last."""
     found = words.parse_words(typed)
-    if found and labels.has_index(db):
-        matching = [_user_of(db, row_id) for row_id in labels.find(db, found, found[-1:], limit * 5)]
+    if found and labels.has_label_index(db):
+        matching = [_user_of(db, row_id) for row_id in labels.find_labels(db, found, found[-1:], limit * 5)]
         users = list(dict.fromkeys(user for user in matching if user is not None))[:limit]
     else:
         rows = db.execute("SELECT user FROM conversations ORDER BY last_at DESC LIMIT 200")
@@ -80,7 +80,7 @@ def _name_of(db: sqlite3.Connection, user: str) -> str:
     return str(row[0] or "") if row else ""
 
 
-def _versions(db: sqlite3.Connection) -> list[Choice]:
+def _known_versions(db: sqlite3.Connection) -> list[Choice]:
     rows = db.execute(
         "SELECT p.name, v.number FROM prompt_versions v JOIN prompts p ON p.id = v.prompt ORDER BY v.last_at DESC LIMIT ?",
         (_DISTINCT,),

@@ -89,7 +89,7 @@ Condition = tuple[str, list[Any]]
 
 def where_clause(conditions: Filter, found: list[int] | None, *extra: Condition) -> Condition:
     """Return the WHERE clause for ``conversations c``. `found`: row ids of the conversations that a search found."""
-    parts = [*_exact(conditions), *_contains(conditions), *_numbers(conditions), *_times(conditions), *extra]
+    parts = [*_exact(conditions), *_by_contents(conditions), *_numbers(conditions), *_times(conditions), *extra]
     if found is not None:
         parts.append(("c.id IN (SELECT value FROM json_each(?))", [json.dumps(found)]))
     where = " AND ".join(text for text, _ in parts)
@@ -101,7 +101,7 @@ def _exact(conditions: Filter) -> list[Condition]:
     return [(f"c.{name} = ?", [value]) for name in columns if (value := getattr(conditions, name)) is not None]
 
 
-def _contains(conditions: Filter) -> list[Condition]:
+def _by_contents(conditions: Filter) -> list[Condition]:
     parts: list[Condition] = [
         ("c.id IN (SELECT conversation FROM facets WHERE kind = ? AND value = ?)", [kind, value])
         for kind in ("agent", "model", "tool")

@@ -38,7 +38,7 @@ def add_finding(db: sqlite3.Connection) -> None:
     for script in (_COLUMNS, labels.SCHEMA, sums.SCHEMA, ratings.SCHEMA, _SAVED_FILTERS, _INDEXES):
         for statement in script.split(";\n"):
             db.execute(statement)
-    labels.create_index(db)
+    labels.create_label_index(db)
     sums.add_all(db, sums.stored_facts(db))
     _summarize_conversations(db)
     _label_conversations(db)

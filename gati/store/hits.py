@@ -38,7 +38,7 @@ def find_hits(db: sqlite3.Connection, typed: str) -> dict[int, Hit]:
     if not found or not search.has_index(db):
         return {}
     hits = _in_messages(db, found, found)
-    if labels.has_index(db):
+    if labels.has_label_index(db):
         for conversation, hit in _with_labels(db, found).items():
             hits.setdefault(conversation, hit)
     return hits
@@ -46,7 +46,7 @@ def find_hits(db: sqlite3.Connection, typed: str) -> dict[int, Hit]:
 
 def _in_messages(db: sqlite3.Connection, some: list[Word], all_words: list[Word]) -> dict[int, Hit]:
     """Return the conversations with a message that contains some of the words."""
-    row_ids = search.find_messages(db, some, _MESSAGES, prefix=all_words[-1:])
+    row_ids = search.search_messages(db, some, _MESSAGES, prefix=all_words[-1:])
     rows = db.execute(
         "SELECT conversation, max(id), count(*) FROM messages WHERE id IN (SELECT value FROM json_each(?))"
         " GROUP BY conversation",
@@ -57,15 +57,15 @@ def _in_messages(db: sqlite3.Connection, some: list[Word], all_words: list[Word]
 
 def _with_labels(db: sqlite3.Connection, found: list[Word]) -> dict[int, Hit]:
     """Return the conversations of which one or more words are in the labels, and the others in a message."""
-    singles = {word: labels.find(db, [word], found[-1:], _LABELS) for word in found}
+    singles = {word: labels.find_labels(db, [word], found[-1:], _LABELS) for word in found}
     labelled = sorted((word for word in singles if singles[word]), key=lambda word: len(singles[word]))[:_MIXED_WORDS]
     rare = {word: labels.conversations_of(db, singles[word]) for word in labelled if len(singles[word]) < _RARE}
-    whole = labels.conversations_of(db, labels.find(db, found, found[-1:], _LABELS))
+    whole = labels.conversations_of(db, labels.find_labels(db, found, found[-1:], _LABELS))
     hits = {conversation: Hit(None, label) for conversation, label in whole.items()}
     for size in range(len(labelled), 0, -1):
         for chosen in itertools.combinations(labelled, size):
             rest = [word for word in found if word not in chosen]
-            in_one_label = labels.find(db, list(chosen), found[-1:], _LABELS)
+            in_one_label = labels.find_labels(db, list(chosen), found[-1:], _LABELS)
             if rest and len(in_one_label) >= _RARE:
                 continue  # too many to be what is meant
             labelled_so = _in_different_labels(rare, chosen) | labels.conversations_of(db, in_one_label)

@@ -52,7 +52,7 @@ class Label(NamedTuple):
     name: str = ""
 
 
-def create_index(db: sqlite3.Connection) -> None:
+def create_label_index(db: sqlite3.Connection) -> None:
     """Create the full-text index if this SQLite supports FTS5."""
     try:
         db.execute(f"CREATE VIRTUAL TABLE search_labels USING fts5(text, content='', tokenize='{words.TOKENIZER}')")
@@ -61,21 +61,21 @@ def create_index(db: sqlite3.Connection) -> None:
             raise
 
 
-def has_index(db: sqlite3.Connection) -> bool:
+def has_label_index(db: sqlite3.Connection) -> bool:
     """Return True if this store has an index of labels. Stores of earlier versions have none."""
     return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'search_labels'").fetchone() is not None
 
 
 def add(db: sqlite3.Connection, owner_kind: str, owner: int | str, labels: Iterable[Label]) -> None:
     """Add labels to a conversation (its row id), a user or an organization (their external ids)."""
-    _add_rows(db, _rows(owner_kind, owner, labels))
+    _add_rows(db, _label_rows(owner_kind, owner, labels))
 
 
 Row = tuple[str, "int | str", str, str, str]
 """Owner's kind and id, kind, name and value of a label."""
 
 
-def _rows(owner_kind: str, owner: int | str, labels: Iterable[Label]) -> list[Row]:
+def _label_rows(owner_kind: str, owner: int | str, labels: Iterable[Label]) -> list[Row]:
     return [
         (owner_kind, owner, label.kind, label.name[:_MAX_CHARACTERS], label.value[:_MAX_CHARACTERS])
         for label in labels
@@ -86,7 +86,7 @@ def _rows(owner_kind: str, owner: int | str, labels: Iterable[Label]) -> list[Ro
 def _add_rows(db: sqlite3.Connection, rows: list[Row]) -> None:
     last = _last_row_id(db)
     db.executemany("INSERT OR IGNORE INTO labels (owner_kind, owner, kind, name, value) VALUES (?, ?, ?, ?, ?)", rows)
-    if _last_row_id(db) > last and has_index(db):
+    if _last_row_id(db) > last and has_label_index(db):
         _index(db, db.execute("SELECT id, name || ' ' || value FROM labels WHERE id > ?", (last,)).fetchall())
 
 
@@ -120,12 +120,12 @@ def remove_unused(db: sqlite3.Connection) -> None:
 
 def rebuild_sparse_index(db: sqlite3.Connection) -> None:
     """Build the index again if more than half of its labels were removed. A contentless index cannot delete."""
-    if not has_index(db):
+    if not has_label_index(db):
         return
     indexed = db.execute("SELECT count(*) FROM search_labels_docsize").fetchone()[0]
     if indexed > 1000 and db.execute("SELECT count(*) FROM labels").fetchone()[0] * 2 < indexed:
         db.execute("DROP TABLE search_labels")
-        create_index(db)
+        create_label_index(db)
         _index(db, db.execute("SELECT id, name || ' ' || value FROM labels"))
 
 
@@ -133,10 +133,10 @@ def add_for_conversation(
     db: sqlite3.Connection, conversation: sqlite3.Row, body: dict[str, Any], user: str, organization: str | None
 ) -> None:
     """Add the labels that a `POST /messages` request gives its conversation, its user and its organization."""
-    rows = _rows(CONVERSATION, conversation["id"], labels_of_request(body, conversation))
-    rows += _rows(USER, user, [Label("id", user)])
+    rows = _label_rows(CONVERSATION, conversation["id"], labels_of_request(body, conversation))
+    rows += _label_rows(USER, user, [Label("id", user)])
     if organization:
-        rows += _rows(ORGANIZATION, organization, [Label("id", organization)])
+        rows += _label_rows(ORGANIZATION, organization, [Label("id", organization)])
     _add_rows(db, rows)
 
 
@@ -210,7 +210,7 @@ def labels_of_action(endpoint: str, body: dict[str, Any]) -> set[Label]:
     return labels | {Label("property", value, name) for name, value in _values("", body.get("properties"))}
 
 
-def find(db: sqlite3.Connection, found: list[Word], prefix: list[Word], limit: int) -> list[int]:
+def find_labels(db: sqlite3.Connection, found: list[Word], prefix: list[Word], limit: int) -> list[int]:
     """Return the row ids of the newest labels that contain all words. Those in `prefix` may be prefixes."""
     rows = db.execute(
         "SELECT rowid FROM search_labels WHERE search_labels MATCH ? ORDER BY rowid DESC LIMIT ?",

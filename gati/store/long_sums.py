@@ -29,7 +29,7 @@ def prepare(store: Store, since: int, until: int, now: int) -> None:
         days = sorted(_missing(db, DAY, since, last))[-_MOST_DAYS:]
     if not days:
         return
-    store.transaction(lambda db: _make(db, days, min(days), last))
+    store.transaction(lambda db: _make_long_rows(db, days, min(days), last))
 
 
 def made(db: sqlite3.Connection, length: int, since: int, until: int) -> set[int]:
@@ -52,7 +52,7 @@ def _missing(db: sqlite3.Connection, length: int, since: int, until: int) -> set
     return {row[0] for row in starts} - found
 
 
-def _make(db: sqlite3.Connection, days: Iterable[int], since: int, until: int) -> None:
+def _make_long_rows(db: sqlite3.Connection, days: Iterable[int], since: int, until: int) -> None:
     for day in days:
         _add_up(db, QUARTER, DAY, day)
         for kind, of in _OF_ALL.items():

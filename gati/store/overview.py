@@ -144,8 +144,8 @@ def compute_overview(store: Store, edges: list[int]) -> Overview:
                 "SELECT count(*) FROM conversations WHERE last_at >= ? AND last_at < ?", (since, until)
             ).fetchone()[0],
             _groups(db, sums.MODEL, rows), _groups(db, sums.AGENT, rows), _groups(db, sums.TOOL, rows),
-            _versions(db, rows, since, until), _owners(db, "user", since, until),
-            _owners(db, "organization", since, until),
+            _version_totals(db, rows, since, until), _owner_totals(db, "user", since, until),
+            _owner_totals(db, "organization", since, until),
         )  # fmt: skip
 
 
@@ -155,9 +155,9 @@ def _fill_bars(db: sqlite3.Connection, bars: list[GroupTotals], edges: list[int]
         for bar in range(len(bars))
         for segment in sum_queries.segments(edges[bar], edges[bar + 1], made, bar, sums.LENGTHS[:2])
     ]
-    for row in sum_queries.counts(db, sums.MODEL, segments, "part"):
+    for row in sum_queries.summed_counts(db, sums.MODEL, segments, "part"):
         bars[row["part"]].add_counts(row)
-    for row in sum_queries.counts(db, sums.AGENT, segments, "part"):
+    for row in sum_queries.summed_counts(db, sums.AGENT, segments, "part"):
         bars[row["part"]].turns += row["turns"]
     quarters = [segment for segment in segments if segment.length == sums.QUARTER]
     days = [segment for segment in segments if segment.length != sums.QUARTER]
@@ -171,7 +171,7 @@ def _fill_bars(db: sqlite3.Connection, bars: list[GroupTotals], edges: list[int]
 
 
 def _add_durations(db: sqlite3.Connection, kind: str, segments: list[Segment], of: Any, by: str) -> None:
-    for row in sum_queries.durations(db, kind, segments, by):
+    for row in sum_queries.summed_durations(db, kind, segments, by):
         of(row).add(row["bucket"], row["count"], row["total"])
 
 
@@ -191,18 +191,19 @@ def _sum_of(bars: Iterable[GroupTotals]) -> GroupTotals:
 def _groups(db: sqlite3.Connection, kind: str, segments: list[Segment]) -> dict[str, GroupTotals]:
     """Return the totals by name, the 50 busiest first."""
     groups: dict[str, GroupTotals] = {}
-    for row in sum_queries.counts(db, kind, segments, "name"):
+    for row in sum_queries.summed_counts(db, kind, segments, "name"):
         groups.setdefault(row["name"], GroupTotals()).add_counts(row)
     found = sorted(groups.items(), key=lambda item: (-max(item[1].calls, item[1].turns), item[0]))[:_MAX_GROUPS]
     chosen = dict(found)
     _add_durations(db, kind, segments, lambda row: chosen.get(row["name"], GroupTotals()).durations, "name")
     if kind == sums.MODEL:
-        of_first_token = lambda row: chosen.get(row["name"], GroupTotals()).first_tokens  # noqa: E731
-        _add_durations(db, sums.FIRST_TOKEN, segments, of_first_token, "name")
+        _add_durations(
+            db, sums.FIRST_TOKEN, segments, lambda row: chosen.get(row["name"], GroupTotals()).first_tokens, "name"
+        )
     return {name or UNKNOWN: totals for name, totals in found}
 
 
-def _versions(db: sqlite3.Connection, segments: list[Segment], since: int, until: int) -> list[VersionTotals]:
+def _version_totals(db: sqlite3.Connection, segments: list[Segment], since: int, until: int) -> list[VersionTotals]:
     groups = _groups(db, sums.VERSION, segments)
     for version, count, total in sum_queries.ratings_by_version(db, since, until):
         if str(version) in groups:
@@ -211,5 +212,5 @@ def _versions(db: sqlite3.Connection, segments: list[Segment], since: int, until
     return [VersionTotals(*names[int(version)], totals) for version, totals in groups.items() if int(version) in names]
 
 
-def _owners(db: sqlite3.Connection, column: str, since: int, until: int) -> list[OwnerTotals]:
+def _owner_totals(db: sqlite3.Connection, column: str, since: int, until: int) -> list[OwnerTotals]:
     return [OwnerTotals(*row) for row in sum_queries.owners(db, column, since, until, 20)]

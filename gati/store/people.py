@@ -56,7 +56,7 @@ _SUMS = (
 _NAME = sum_queries.name_of("o.id", "users")
 
 
-def list_users(
+def active_users(
     store: Store,
     typed: str = "",
     since: int | None = None,
@@ -85,13 +85,13 @@ def list_users(
 def _find_users(db: sqlite3.Connection, typed: str) -> list[str]:
     """Return the users whose labels contain all words."""
     found = words.parse_words(typed)
-    if not found or not labels.has_index(db):
+    if not found or not labels.has_label_index(db):
         return []
-    owners = [_owners(db, labels.find(db, [word], found[-1:], 5000)) for word in found]
-    return sorted(set.intersection(*owners) | _owners(db, labels.find(db, found, found[-1:], 5000)))
+    owners = [_labelled_users(db, labels.find_labels(db, [word], found[-1:], 5000)) for word in found]
+    return sorted(set.intersection(*owners) | _labelled_users(db, labels.find_labels(db, found, found[-1:], 5000)))
 
 
-def _owners(db: sqlite3.Connection, row_ids: list[int]) -> set[str]:
+def _labelled_users(db: sqlite3.Connection, row_ids: list[int]) -> set[str]:
     rows = db.execute(
         "SELECT owner FROM labels WHERE owner_kind = 'user' AND id IN (SELECT value FROM json_each(?))",
         (json.dumps(row_ids),),

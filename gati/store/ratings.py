@@ -37,10 +37,10 @@ def record(db: sqlite3.Connection, action: int, conversation: int | None, body: 
     version = _rated_version(db, conversation, body)
     db.execute("INSERT OR REPLACE INTO ratings VALUES (?, ?, ?, ?, ?)", (action, conversation, version, at, share))
     if conversation is not None:
-        update_conversation(db, conversation)
+        recount(db, conversation)
 
 
-def update_conversation(db: sqlite3.Connection, conversation: int) -> None:
+def recount(db: sqlite3.Connection, conversation: int) -> None:
     """Count the ratings of a conversation again."""
     db.execute(
         "UPDATE conversations SET (ratings, rating) = (SELECT count(*), avg(share) FROM ratings"

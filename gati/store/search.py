@@ -89,14 +89,19 @@ def drop_sparse_partitions(db: sqlite3.Connection) -> None:
         _insert(db, partitions[-1]["id"], texts)
 
 
-def search_messages(db: sqlite3.Connection, typed: str, limit: int) -> list[int]:
-    """Return row ids of messages that contain all words, newest first. The last word may be a prefix."""
-    found = words.parse_words(typed)
-    return find_messages(db, found, limit, prefix=found[-1:])
+def search_messages(
+    db: sqlite3.Connection, found: str | list[Word], limit: int, prefix: list[Word] | None = None
+) -> list[int]:
+    """Return row ids of messages that contain all words, newest first.
 
-
-def find_messages(db: sqlite3.Connection, found: list[Word], limit: int, *, prefix: list[Word]) -> list[int]:
-    """Return row ids of messages that contain all words, newest first. Words in `prefix` may be prefixes."""
+    Args:
+        db: A connection.
+        found: The words, or what a person typed.
+        limit: Row ids to return.
+        prefix: The words that may be prefixes; by default the last one.
+    """
+    found = words.parse_words(found) if isinstance(found, str) else found
+    prefix = found[-1:] if prefix is None else prefix
     match = words.match_expression(found, prefix)
     row_ids: list[int] = []
     for partition in db.execute("SELECT id FROM search_parts ORDER BY id DESC").fetchall() if match else ():

@@ -39,23 +39,23 @@ def segments(
     since: int, until: int, made: MadeRows, part: int = 0, lengths: tuple[int, ...] = LENGTHS
 ) -> list[Segment]:
     """Return the rows that make up a period: the longest that fit and are up to date, and shorter ones between them."""
-    return _split(part, rounded(since), rounded(until), made, lengths)
+    return _longest_rows(part, rounded(since), rounded(until), made, lengths)
 
 
-def _split(part: int, since: int, until: int, made: MadeRows, lengths: tuple[int, ...]) -> list[Segment]:
+def _longest_rows(part: int, since: int, until: int, made: MadeRows, lengths: tuple[int, ...]) -> list[Segment]:
     *shorter, length = lengths
     if not shorter:
         return [Segment(part, length, since, until)] if until > since else []
     found: list[Segment] = []
     starts = made[length]
     for start in starts[bisect.bisect_left(starts, since) : bisect.bisect_right(starts, until - length)]:
-        found += _split(part, since, start, made, tuple(shorter))
+        found += _longest_rows(part, since, start, made, tuple(shorter))
         if found and found[-1].length == length:
             found[-1] = found[-1]._replace(until=start + length)
         else:
             found.append(Segment(part, length, start, start + length))
         since = start + length
-    return found + _split(part, since, until, made, tuple(shorter))
+    return found + _longest_rows(part, since, until, made, tuple(shorter))
 
 
 def earliest(store: Store, default: int) -> int:
@@ -86,12 +86,12 @@ def _sum(
     return db.execute(query, (kind,)).fetchall()
 
 
-def counts(db: sqlite3.Connection, kind: str, some: list[Segment], by: str) -> list[sqlite3.Row]:
+def summed_counts(db: sqlite3.Connection, kind: str, some: list[Segment], by: str) -> list[sqlite3.Row]:
     """Return the sums of `sums`, one row for each part or name."""
     return _sum(db, "sums", kind, some, by, ", ".join(f"sum(s.{name}) AS {name}" for name in COUNTERS))
 
 
-def durations(db: sqlite3.Connection, kind: str, some: list[Segment], by: str) -> list[sqlite3.Row]:
+def summed_durations(db: sqlite3.Connection, kind: str, some: list[Segment], by: str) -> list[sqlite3.Row]:
     """Return the sums of `durations`, one row for each part or name and bucket."""
     return _sum(db, "durations", kind, some, by, "s.bucket, sum(s.count) AS count, sum(s.total) AS total")
 

@@ -64,7 +64,7 @@ def _pairs(run: str) -> list[str]:
 def parse_words(typed: str) -> list[Word]:
     """Split what a person typed into words, as the tokenizer splits texts: ``order-86`` → ``order``, ``86``."""
     words: list[Word] = []
-    for piece in _split(unicodedata.normalize("NFKC", typed)):
+    for piece in _separate(unicodedata.normalize("NFKC", typed)):
         end = 0
         for run in _UNSPACED_RUN.finditer(piece):
             if run.start() > end:
@@ -76,7 +76,7 @@ def parse_words(typed: str) -> list[Word]:
     return words
 
 
-def _split(text: str) -> list[str]:
+def _separate(text: str) -> list[str]:
     """Split at every character that is not a letter, mark, digit or of a private use area."""
     if text.isascii():
         return re.findall(r"[A-Za-z0-9]+", text)

@@ -1,4 +1,4 @@
-"""A search hit on the page of its conversation: which turns to load, what to open, and what to mark. Pure, except `end_of_page`."""
+"""A search hit on the page of its conversation: which turns to load, what to open, and what to mark. Pure, except `end_of_hits_page`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class OpenedHit(NamedTuple):
     steps: frozenset[int] = frozenset()
 
 
-def end_of_page(store: Store, conversation: int, query: Mapping[str, str]) -> tuple[int, int] | None:
+def end_of_hits_page(store: Store, conversation: int, query: Mapping[str, str]) -> tuple[int, int] | None:
     """Return where the page ends that shows the message with the row id in ``at``; None for the last page."""
     row_id = _row_id(query)
     return None if row_id is None else queries.end_of_page(store, conversation, row_id)

@@ -48,7 +48,7 @@ def _limits(edges: list[int], chosen: Period) -> dict[str, str]:
 
 def _charts(totals: overview.Overview, chosen: Period) -> list[charts.Chart]:
     bars, edges = totals.bars, totals.edges
-    labels, ticks, links = _labels(edges, chosen), _ticks(edges, chosen), _links(edges, chosen)
+    labels, ticks, links = _bar_names(edges, chosen), _ticks(edges, chosen), _links(edges, chosen)
     build = functools.partial(charts.build_chart, labels=labels, ticks=ticks, links=links)
     duration = formatting.format_duration_text
     latencies = [[bar.percentile(share) for bar in bars] for share in (0.5, 0.95)]
@@ -69,7 +69,7 @@ def _charts(totals: overview.Overview, chosen: Period) -> list[charts.Chart]:
     return found
 
 
-def _labels(edges: list[int], chosen: Period) -> list[str]:
+def _bar_names(edges: list[int], chosen: Period) -> list[str]:
     labels = []
     for since, until in itertools.pairwise(edges):
         first, last = local(since, chosen.zone), local(until - 1, chosen.zone)

@@ -129,7 +129,7 @@ class _Pages:
         query = request.query_params
         if query.get("seen") == str(summary.last_message):
             return Response(status_code=204)
-        before = _parse_cursor(query.get("before")) or hit.end_of_page(self.store, summary.id, query)
+        before = _parse_cursor(query.get("before")) or hit.end_of_hits_page(self.store, summary.id, query)
         messages, earlier = queries.conversation_messages(self.store, summary.id, before)
         address = f"/conversations/{summary.uid}"
         turns = arrange_turns(messages)

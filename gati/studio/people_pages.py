@@ -29,7 +29,7 @@ class PeoplePages:
         sort = query.get("sort", "")
         sort = sort if sort in people.SORTS else "last seen"
         offset = _parse_offset(query.get("offset"))
-        found = people.list_users(
+        found = people.active_users(
             self.store, query.get("q", ""), chosen.since, chosen.until, sort, limit=_PAGE + 1, offset=offset
         )
         given = {

@@ -115,7 +115,7 @@ def local(at: int, zone: tzinfo | None = None) -> datetime:
 
 def midnight(day: date, zone: tzinfo | None = None) -> int:
     """Return the beginning of a day in microseconds since the epoch."""
-    return _moment(datetime(day.year, day.month, day.day), zone)  # noqa: DTZ001  # `_moment` adds the zone
+    return _moment(datetime(day.year, day.month, day.day), zone)  # noqa: DTZ001  # the zone is added by _moment
 
 
 def _moment(naive: datetime, zone: tzinfo | None) -> int:
@@ -127,7 +127,7 @@ def _parse_time(text: str | None, zone: tzinfo | None, *, end: bool = False) -> 
     """Convert ``2026-11-27`` or ``2026-11-27T08:00``; None if invalid. With `end`, a day means its end."""
     for form in ("%Y-%m-%d", "%Y-%m-%dT%H:%M"):
         try:
-            naive = datetime.strptime(text or "", form)  # noqa: DTZ007  # `_moment` adds the zone
+            naive = datetime.strptime(text or "", form)  # noqa: DTZ007  # the zone is added by _moment
             return _moment(naive + timedelta(days=1) if end and form == "%Y-%m-%d" else naive, zone)
         except (ValueError, OverflowError, OSError):
             continue

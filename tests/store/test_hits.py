@@ -58,7 +58,7 @@ def test_everything_by_which_people_know_a_conversation_finds_it(store: Store) -
     of = {"productId": PRODUCT, "externalConversationId": "order-8613"}
     store.record_action("ratings", {**of, "rating": 1, "ratingMin": 1, "ratingMax": 5, "feedback": "Much too slow"})
     store.record_action("events", {**of, "eventType": "upgrade_clicked", "value": "yes"})
-    uid = queries.find_conversation(store, "order-8613").uid  # type: ignore[union-attr]
+    uid = queries.find_conversation(store, "order-8613").uid  # type: ignore[union-attr]  # it is there
     for words in ("order-8613", uid, "u-77", "quist", "zoe@example.org", "acme cycles", "escalated", "platinum", "fax",
                   "gold", "too slow", "upgrade_clicked", "quist hello", "hello quist gold"):  # fmt: skip
         assert found(store, words) == ["order-8613"], words
