@@ -133,7 +133,7 @@ def export_command(
 ) -> None:
     """Export conversations from the embedded store as JSON lines or Markdown."""
     from gati.cli.export import export_conversations
-    from gati.store.queries import Filter
+    from gati.store.filters import Filter
 
     filters = Filter(words=words, user=user, agent=agent)
     raise typer.Exit(export_conversations(filters, conversations or [], file_format, output, store))

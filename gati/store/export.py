@@ -8,9 +8,10 @@ from typing import Any
 
 from gati.store import prompt_versions, queries
 from gati.store.attachments import attachments_of
+from gati.store.filters import Filter
 from gati.store.message_columns import format_timestamp
 from gati.store.plain_text import escape_json, markdown_code, markdown_line, markdown_text
-from gati.store.queries import ConversationSummary, Filter, StoredMessage
+from gati.store.queries import ConversationSummary, StoredMessage
 from gati.store.store import Store
 from gati.store.turn_outcome import has_content, missing_answer
 from gati.store.turn_view import StepView, arrange_turns
@@ -19,7 +20,7 @@ from gati.store.value_text import outline
 
 def iter_conversations(store: Store, conditions: Filter | None = None) -> Iterator[ConversationSummary]:
     """Yield all matching conversations, newest first, reading page by page."""
-    after: tuple[int, int] | None = None
+    after: tuple[float, int] | None = None
     while True:
         page = queries.list_conversations(store, conditions, after, limit=200)
         yield from page.conversations

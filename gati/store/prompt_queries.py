@@ -68,11 +68,15 @@ _SUMMARY_QUERY = (
 _VERSION_COLUMNS = "v.id, v.number, v.body, v.first_at, v.last_at, v.uses"
 
 
-def list_prompts(store: Store, limit: int = 100, offset: int = 0) -> list[PromptSummary]:
-    """Return the prompts, most recently used first."""
+def list_prompts(
+    store: Store, limit: int = 100, offset: int = 0, since: int | None = None, until: int | None = None
+) -> list[PromptSummary]:
+    """Return the prompts with a version that was used in a period, most recently used first."""
     with store.connections.reading() as db:
         rows = db.execute(
-            f"{_SUMMARY_QUERY} GROUP BY p.id ORDER BY last_at DESC, p.id LIMIT ? OFFSET ?", (limit, offset)
+            f"{_SUMMARY_QUERY} WHERE v.last_at >= ? AND v.first_at < ? GROUP BY p.id"
+            " ORDER BY last_at DESC, p.id LIMIT ? OFFSET ?",
+            (-(2**62) if since is None else since, 2**62 if until is None else until, limit, offset),
         )
         return [PromptSummary(*row) for row in rows]
 

@@ -10,7 +10,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable
 
-from gati.store import search, store_file
+from gati.store import finding_schema, search, store_file
 
 _READABLE_VERSION = 2
 """The tables of this version have all that the queries read."""
@@ -36,8 +36,11 @@ def _add_managed_prompts(db: sqlite3.Connection) -> None:
 
 
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
-    _create_initial_tables, search.create_index, _mark_as_store, _add_managed_prompts,
+    _create_initial_tables, search.create_index, _mark_as_store, _add_managed_prompts, finding_schema.add_finding,
 ]  # fmt: skip
+
+_FINDING_VERSION = 5
+"""From this version on, stores have labels, sums and the columns that belong to them."""
 
 
 def migrate(db: sqlite3.Connection) -> None:
@@ -59,6 +62,11 @@ def migrate(db: sqlite3.Connection) -> None:
 def is_readable(db: sqlite3.Connection) -> bool:
     """Return True if the queries can read this store without a migration."""
     return _schema_version(db) >= _READABLE_VERSION
+
+
+def can_find_and_sum(db: sqlite3.Connection) -> bool:
+    """Return False for a store of an earlier version, opened read-only: it has no labels and no sums."""
+    return _schema_version(db) >= _FINDING_VERSION
 
 
 def _schema_version(db: sqlite3.Connection) -> int:

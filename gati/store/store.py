@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gati.data_folder import data_folder
-from gati.store import actions, message_columns, prompt_versions, rollups, search, store_file
+from gati.store import actions, labels, message_columns, prompt_versions, rollups, search, store_file, sums
 from gati.store.connections import Connections, ReadOnlyConnections, StoreReplacedError
 
 T = TypeVar("T")
@@ -177,7 +177,7 @@ class Store:
             inserted.append(rollups.InsertedMessage(row_id, message, at))
             results.append(_message_result(uid, row_id, message, "created"))
         if inserted:
-            rollups.update_conversation(db, conversation, body, inserted)
+            rollups.update_conversation(db, conversation, body, inserted, version)
             texts = [(row_id, message_columns.search_text(message)) for row_id, message, _ in inserted]
             search.index_messages(db, texts, self.connections.file_bytes // _SEARCH_PARTITIONS)
         prompt_uid, components = prompt_versions.greenflash_ids(db, version)
@@ -268,6 +268,8 @@ class Store:
                 " AND id NOT IN (SELECT version FROM calls WHERE version NOT NULL)"
             )
             search.drop_sparse_partitions(db)
+            labels.remove_unused(db)
+            labels.rebuild_sparse_index(db)
             return count > 0 or _evict_unattached_records(db)
 
     @staticmethod
@@ -275,7 +277,9 @@ class Store:
         """Delete a conversation and return the number of characters its messages held."""
         query = "SELECT sum(length(body)) FROM messages WHERE conversation = ?"
         length = db.execute(query, (conversation,)).fetchone()[0] or 0
-        for table in ("messages", "calls", "facets", "actions", "gati_events"):
+        sums.remove_conversation(db, conversation)
+        labels.remove(db, labels.CONVERSATION, conversation)
+        for table in ("ratings", "messages", "calls", "facets", "actions", "gati_events"):
             db.execute(f"DELETE FROM {table} WHERE conversation = ?", (conversation,))  # noqa: S608  # our own names
         db.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
         return int(length)

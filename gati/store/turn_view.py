@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from gati import contract
+from gati.store.failures import count_failures, failed_step
 from gati.store.message_columns import NO_METRICS, MessageMetrics, extract_metrics, sum_known
 from gati.store.queries import StoredMessage
+from gati.store.sums import is_unpriced
 
 _RESULT_TYPES = ("observation", "tool_error")
 
@@ -158,6 +160,16 @@ class TurnView:
         return "running" if self.start is not None and not self.answers else ""
 
     @property
+    def failures(self) -> int:
+        """The number of failures, each counted once however many steps it passed through."""
+        results = [step.result for step in self.all_steps if step.result is not None]
+        edges = [edge for edge in (self.start, self.end) if edge is not None]
+        messages = [step.message for step in self.all_steps] + results + edges + self.answers
+        parents = {message.key: message.body.get("parentExternalMessageId") for message in messages}
+        failed = (failed_step(message.body, message.key, message.type, message.status) for message in messages)
+        return count_failures((key for key in failed if key is not None), parents.get)
+
+    @property
     def totals(self) -> dict[str, Any]:
         """Tokens, cost and time of the turn; None means unknown."""
         steps = self.all_steps
@@ -171,10 +183,10 @@ class TurnView:
             "tokens_in": _coalesce(reported.tokens_in, sum_known(call.tokens_in for call in calls)),
             "tokens_out": _coalesce(reported.tokens_out, sum_known(call.tokens_out for call in calls)),
             "cost_usd": cost,
-            "partly_unpriced": cost is not None and any(call.cost is None for call in calls),
+            "partly_unpriced": cost is not None and any(is_unpriced(call.status, call.cost) for call in calls),
             "model_calls": len(calls),
             "tool_calls": sum(step.kind == "tool_call" for step in steps),
-            "errors": sum(step.status == "error" for step in steps),
+            "errors": self.failures,
             "latency_ms": _coalesce(reported.latency_ms, (end - begin) / 1000 if has_times else None),
         }
 
