@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -116,21 +117,20 @@ def test_eviction_keeps_managed_versions(tmp_path: Path):
 
 
 def test_versions_of_an_old_store_get_ids(tmp_path: Path):
-    path = tmp_path / "old.db"
-    store = Store(path)
+    store = Store(tmp_path / "new.db")
     store.ingest(body("a", said("q1", "x"), systemPrompt={"externalPromptId": "p", "content": "Old."}))
     expected = prompt_records.read_prompt(store, "p")
     store.close()
-    number = schema.MIGRATIONS.index(schema._add_managed_prompts)
-    with sqlite3.connect(path) as db:
-        db.execute("DROP INDEX prompt_versions_uid")
-        for table, column in (
-            ("prompts", "title"), ("prompts", "description"), ("prompts", "role"), ("prompt_versions", "uid"),
-            ("prompt_versions", "managed"), ("prompt_versions", "active"), ("prompt_versions", "archived_at"),
-        ):  # fmt: skip
-            db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    path = tmp_path / "old.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        number = schema.MIGRATIONS.index(schema._add_managed_prompts)
+        for migration in schema.MIGRATIONS[:number]:
+            migration(db)
+        db.execute("ATTACH ? AS new", (str(tmp_path / "new.db"),))
+        for table in ("prompts", "prompt_versions"):
+            columns = ", ".join(row[1] for row in db.execute(f"PRAGMA main.table_info({table})"))
+            db.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM new.{table}")
         db.execute(f"PRAGMA user_version = {number}")
-    db.close()
     store = Store(path)
     assert prompt_records.read_prompt(store, "p") == expected
     store.close()
