@@ -390,7 +390,7 @@ class Assembler:
         ended_turn = (turn.run_id, turn.conversation)
         for later in open_work:
             later.ended_turn = ended_turn
-        runs = list(trace.root.walk())
+        runs = trace.runs()
         self._ended.update([(run.id.int, ended_turn) for run in runs])
         if self._left_out:
             self._ended.update(dict.fromkeys(self._take_left_out(trace), ended_turn))
@@ -425,7 +425,7 @@ class Assembler:
         """Forget a trace that is not delivered, except for the events that the program reported itself."""
         self.turns_begun -= 1
         self._take_left_out(trace)
-        runs = list(trace.root.walk())
+        runs = trace.runs()
         for run in runs:
             self._add(*(complete_manual_event(event, trace.scope, self.settings) for event in run.manual_events))
         # A rating would refer to a conversation that does not exist.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gati.trace.chat_io import as_message, as_messages
 from gati.trace.content import text_of
-from gati.trace.outputs import updates_of
+from gati.trace.outputs import updates_by
 from gati.trace.records import ASSISTANT_ROLES, USER_ROLES, Message, ModelCall, ModelResult
 
 if TYPE_CHECKING:
@@ -47,13 +47,13 @@ def _was_continued_before(trace: Trace) -> bool:
 
 def _messages_made(trace: Trace) -> Iterator[Message]:
     """Yield the messages that the models, tools and nodes of a trace produced."""
-    for run in trace.root.walk():
+    for run in trace.runs():
         if isinstance(run.output, ModelResult):
             yield from run.output.messages
         elif isinstance(run.output, Message):
             yield run.output
         elif run.node is not None:
-            values = [value for update in updates_of(run.output) for value in update.values()]
+            values = [value for update in updates_by(run) for value in update.values()]
             yield from (message for value in values or [run.output] for message in as_messages(value) or ())
 
 

@@ -76,7 +76,7 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
         messages = root.output.messages
         return "" if not messages or messages[0].tool_calls else text_of(messages[0])
     if root.kind in ("chain", "prompt"):
-        plain_chain = bool(models) and not any(run.node is not None for run in root.walk())
+        plain_chain = bool(models) and not any(run.node is not None for run in trace.runs())
         completions = _completions(models, in_sequence=plain_chain)
         return answer_in(made_output(trace), output_key, plain_chain, completions)
     if root.kind != "step":

@@ -114,7 +114,7 @@ def _is_users_text(trace: Trace, split: SplitHistory) -> bool:
     if split.origin in ("messages", "input_key"):
         return True
     if split.origin == "question" and trace.root.kind != "step":
-        return any(run.kind in ("model", "tool") for run in trace.root.walk())
+        return any(run.kind in ("model", "tool") for run in trace.runs())
     calls = [message for run in trace.models() for message in model_messages(run)]
     text, asked = text_of(split.new[-1]), [text_of(m) for m in calls if m.role in USER_ROLES]
     return any(text in other for other in asked or _system_texts(trace))
