@@ -43,7 +43,7 @@ def hash_of(state: bytes, system_prompt: str) -> str:
     ).hexdigest()
 
 
-def role_of(name: str) -> str:
+def hashed_role(name: str) -> str:
     """Return "user", "assistant", "tool" or "system" for a role as LangChain, OpenAI or the contract names it."""
     return _ROLES.get(name, name)
 

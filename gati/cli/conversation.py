@@ -12,7 +12,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from gati.store import message_columns
-from gati.store.attachments import attachments_of
+from gati.store.attachments import stored_attachments
 from gati.store.plain_text import escape_controls, escape_value
 from gati.store.queries import StoredMessage
 from gati.store.turn_outcome import has_content, missing_answer
@@ -97,7 +97,7 @@ def _render_message(message: StoredMessage, author: str, style: str) -> Iterator
     yield head
     text = message.body.get("content") or message.body.get("output")
     lines = [text if isinstance(text, str) else format_one_line(text)] if text else []
-    lines += [f"[{escape_controls(str(attachment))}]" for attachment in attachments_of(message.body)]
+    lines += [f"[{escape_controls(str(attachment))}]" for attachment in stored_attachments(message.body)]
     yield _indent(Text("\n".join(lines)))
 
 

@@ -158,7 +158,7 @@ def _push(
 ) -> dict[str, Any]:
     for version in found.versions if found is not None else ():
         if _is_equal(read_text(source, version), prompt.text):
-            is_active = found is not None and _is_same(version, found.active)
+            is_active = found is not None and _is_unchanged(version, found.active)
             return {"state": "active" if is_active else "exists", "version": _version_of(version)}
     if dry_run:
         return {"state": "would be created", "version": None}
@@ -204,7 +204,7 @@ def _is_equal(text: str, other: str) -> bool:
     return text.rstrip("\n") == other.rstrip("\n")
 
 
-def _is_same(version: dict[str, Any], other: dict[str, Any] | None) -> bool:
+def _is_unchanged(version: dict[str, Any], other: dict[str, Any] | None) -> bool:
     return other is not None and version.get("id") == other.get("id")
 
 

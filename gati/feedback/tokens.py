@@ -44,7 +44,7 @@ class TokenSigner:
             raise ValueError("a run id or a conversation id is required")
         expires = int(time.time() + self._expires_in)
         payload = json.dumps([answer.run_id, answer.conversation_id, expires], separators=(",", ":")).encode()
-        token = f"{_encode(payload)}.{_encode(_sign(self._keys[0], payload))}"
+        token = f"{_encode_part(payload)}.{_encode_part(_sign(self._keys[0], payload))}"
         if len(token) > _MAX_TOKEN_CHARS:
             raise ValueError("the ids are too long")
         return token
@@ -56,7 +56,7 @@ class TokenSigner:
         encoded, _, signature = token.partition(".")
         try:
             payload, given = _decode(encoded), _decode(signature)
-            if f"{_encode(payload)}.{_encode(given)}" != token:  # bits that base64 does not use
+            if f"{_encode_part(payload)}.{_encode_part(given)}" != token:  # bits that base64 does not use
                 return None
             if not any(hmac.compare_digest(given, _sign(key, payload)) for key in self._keys):
                 return None
@@ -70,7 +70,7 @@ def _sign(key: bytes, payload: bytes) -> bytes:
     return hmac.new(key, payload, hashlib.sha256).digest()
 
 
-def _encode(data: bytes) -> str:
+def _encode_part(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 

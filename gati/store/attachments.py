@@ -58,7 +58,7 @@ class Attachment:
         return f"{label} ({', '.join(self.facts)})" if self.facts else label
 
 
-def attachments_of(message: dict[str, Any]) -> list[Attachment]:
+def stored_attachments(message: dict[str, Any]) -> list[Attachment]:
     """Return the attachments of a message as it was received: those in `attachments` of its properties."""
     found = (message.get("properties") or {}).get("attachments")
     items = found if isinstance(found, list) else [] if found is None else [found]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gati.store import prompt_versions, queries
-from gati.store.attachments import attachments_of
+from gati.store.attachments import stored_attachments
 from gati.store.filters import Filter
 from gati.store.message_columns import format_timestamp
 from gati.store.plain_text import escape_json, markdown_code, markdown_line, markdown_text
@@ -103,7 +103,7 @@ _SPEAKERS = {"user_message": "User", "system_message": "System"}
 def _markdown_message(message: StoredMessage) -> str:
     text = message.body.get("content") or outline(message.body.get("output") or "", "text", 20_000)
     lines = markdown_text(str(text)).split("\n") if text else []
-    lines += [f"[{markdown_line(str(attachment))}]" for attachment in attachments_of(message.body)]
+    lines += [f"[{markdown_line(str(attachment))}]" for attachment in stored_attachments(message.body)]
     quoted = "\n".join(f"> {line}".rstrip() for line in lines)
     time = f", {format_timestamp(message.at)}" if message.has_time else ""
     return f"**{_SPEAKERS.get(message.type, 'Assistant')}**{time}\n\n{quoted}\n"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gati import input_hash
-from gati.store.attachments import Attachment, attachments_of, describe
+from gati.store.attachments import Attachment, describe, stored_attachments
 from gati.store.queries import StoredMessage
 from gati.store.turn_view import StepView, TurnView
 
@@ -64,7 +64,7 @@ class CallView:
     def thought(self) -> str:
         """The model's reasoning, or its text beside tool calls."""
         thoughts = [child.message.body for child in self.step.children if child.kind == "thought"]
-        texts = [_text_in(body.get("output")) or str(body.get("content") or "") for body in thoughts]
+        texts = [_text_of_input(body.get("output")) or str(body.get("content") or "") for body in thoughts]
         return "\n\n".join(text for text in texts if text)
 
 
@@ -86,13 +86,13 @@ class ConversationView:
     def answers(self, call: CallView) -> list[SentMessage]:
         """Return what the call returned; several possibilities if the delivered messages do not tell."""
         requests = tuple(self.requests(call))
-        text = _text_in({key: call.output[key] for key in ("text", "content") if key in call.output})
+        text = _text_of_input({key: call.output[key] for key in ("text", "content") if key in call.output})
         answer = self._answer_text(call) if not requests else ""
         thought = call.thought if requests else ""
         texts = list(dict.fromkeys(one for one in (text, answer, thought) if one)) or [""]
         if requests and thought:
             texts.append("")  # the thought may be reasoning, which is no text
-        media = tuple(attachments_of(call.message.body))
+        media = tuple(stored_attachments(call.message.body))
         return [SentMessage("assistant", one, requests, None, media, call.message.id) for one in texts]
 
     def _answer_text(self, call: CallView) -> str:
@@ -172,7 +172,7 @@ class ConversationView:
             return own
         chat: list[SentMessage] = []
         for turn in self.turns[: call.turn]:
-            chat += [_chat_message(message) for message in (*turn.inputs, *turn.answers)]
+            chat += [_message_of_body(message) for message in (*turn.inputs, *turn.answers)]
         return [*chat, *self._questions(call.turn, call.turn), *own]
 
     def continued_call(self, index: int) -> int | None:
@@ -195,9 +195,9 @@ class ConversationView:
         """Return the users' messages of some turns, with the answers of those before the last that had no model."""
         found: list[SentMessage] = []
         for number in range(first, last + 1):
-            found += [_chat_message(message) for message in self.turns[number].inputs]
+            found += [_message_of_body(message) for message in self.turns[number].inputs]
             if number < last:
-                found += [_chat_message(message) for message in self.turns[number].answers]
+                found += [_message_of_body(message) for message in self.turns[number].answers]
         return found
 
 
@@ -225,10 +225,10 @@ def _result_of(step: StepView) -> SentMessage:
     return SentMessage("tool", content, name=name, source=result.id)
 
 
-def _chat_message(message: StoredMessage) -> SentMessage:
-    role = "assistant" if message.type == "final_response" else input_hash.role_of(message.type)
-    text = message.body.get("content") or _text_in(message.body.get("output"))
-    return SentMessage(role, text or "", (), None, tuple(attachments_of(message.body)), message.id)
+def _message_of_body(message: StoredMessage) -> SentMessage:
+    role = "assistant" if message.type == "final_response" else input_hash.hashed_role(message.type)
+    text = message.body.get("content") or _text_of_input(message.body.get("output"))
+    return SentMessage(role, text or "", (), None, tuple(stored_attachments(message.body)), message.id)
 
 
 def _own_messages(call: CallView) -> list[SentMessage]:
@@ -246,7 +246,7 @@ def _own_messages(call: CallView) -> list[SentMessage]:
 def _own_message(item: Any, source: int) -> SentMessage:
     if not isinstance(item, dict):
         return SentMessage("user", str(item), source=source)
-    role = input_hash.role_of(str(item.get("role") or item.get("type") or "user"))
+    role = input_hash.hashed_role(str(item.get("role") or item.get("type") or "user"))
     content, calls = item.get("content"), item.get("tool_calls")
     media = tuple(
         described
@@ -261,16 +261,16 @@ def _own_message(item: Any, source: int) -> SentMessage:
 def _blocks_text(content: Any, separator: str) -> Any:
     if not isinstance(content, list):
         return content or ""
-    texts = [block if isinstance(block, str) else _block_text(block) for block in content]
+    texts = [block if isinstance(block, str) else _text_of_block(block) for block in content]
     return separator.join(text for text in texts if text)
 
 
-def _block_text(block: Any) -> str:
+def _text_of_block(block: Any) -> str:
     text = block.get("text") if isinstance(block, dict) else None
     return text if isinstance(text, str) else ""
 
 
-def _text_in(value: Any) -> str:
+def _text_of_input(value: Any) -> str:
     """Return the text of an output: ``{"text": "Hi"}`` → ``Hi``."""
     if isinstance(value, dict):
         value = value.get("text") or value.get("content")

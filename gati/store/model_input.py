@@ -1,4 +1,4 @@
-"""What a model call was sent and what it returned, put together from the conversation.
+"""Input and output of a model call, put together from the conversation.
 
 A message is delivered once, so a call contains only the messages that no other message reports. This module finds the
 others: the history, the questions and the results of tools. gati records the number of messages and a hash of them with

@@ -57,7 +57,7 @@ class ConversationSummary:
 
 
 class Match(NamedTuple):
-    """What a search found in a conversation.
+    """A match of a search in a conversation.
 
     Attributes:
         text: Text of the newest matching message, or of the matching label.

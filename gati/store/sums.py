@@ -85,7 +85,7 @@ class _Key(NamedTuple):
     name: str
 
 
-class Batch:
+class SumsBatch:
     """Contributions of several messages, added up before they are written."""
 
     def __init__(self) -> None:
@@ -245,7 +245,7 @@ def stored_facts(db: sqlite3.Connection, conversation: int | None = None) -> Ite
 
 def remove_conversation(db: sqlite3.Connection, conversation: int) -> None:
     """Take a conversation's messages out of the sums, before they are deleted."""
-    batch = Batch()
+    batch = SumsBatch()
     for fact in stored_facts(db, conversation):
         batch.add(fact)
     batch.subtract(db)
@@ -253,7 +253,7 @@ def remove_conversation(db: sqlite3.Connection, conversation: int) -> None:
 
 def add_all(db: sqlite3.Connection, facts: Iterable[Fact]) -> None:
     """Add facts to the tables."""
-    batch = Batch()
+    batch = SumsBatch()
     for fact in facts:
         batch.add(fact)
     batch.write(db)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from gati.store.attachments import attachments_of
+from gati.store.attachments import stored_attachments
 from gati.store.queries import StoredMessage
 from gati.store.turn_view import StepView, TurnView, pretty_value
 
 
 class MissingAnswer(NamedTuple):
-    """What a turn's user did not get.
+    """A missing answer, and the reason.
 
     Attributes:
         text: A sentence, such as "No answer: the turn failed."
@@ -49,12 +49,12 @@ def missing_answer(turn: TurnView) -> MissingAnswer | None:
 
 def has_content(message: StoredMessage) -> bool:
     """Return True if a chat message contains a text or attachments."""
-    return bool(message.body.get("content") or message.body.get("output") or attachments_of(message.body))
+    return bool(message.body.get("content") or message.body.get("output") or stored_attachments(message.body))
 
 
 def error_of(turn: TurnView) -> str:
     """Return class and message of the exception that ended a turn, else of its last failed step; "" without one."""
-    found = _describe_error(turn.end.body) if turn.end is not None else ""
+    found = _error_sentence(turn.end.body) if turn.end is not None else ""
     if found:
         return found
     failed = [step for step in turn.all_steps if step.status == "error"]
@@ -68,10 +68,10 @@ def _status_of_steps(turn: TurnView) -> str:
 
 
 def _error_of_step(step: StepView) -> str:
-    return _describe_error((step.result or step.message).body) or _describe_error(step.message.body)
+    return _error_sentence((step.result or step.message).body) or _error_sentence(step.message.body)
 
 
-def _describe_error(body: dict[str, Any]) -> str:
+def _error_sentence(body: dict[str, Any]) -> str:
     """Return an error as gati, other clients of the API, and events of a GATI backend write it: ``ValueError: boom``."""
     output, properties = body.get("output"), body.get("properties") or {}
     error = output.get("error") if isinstance(output, dict) else None

@@ -21,21 +21,21 @@ def outline(value: Any, wrapper: str = "", limit: int = _OUTLINE) -> str:
     """
     if isinstance(value, dict) and value.keys() == {wrapper}:
         value = value[wrapper]
-    if isinstance(value, dict) and not _is_media(value):
+    if isinstance(value, dict) and not _is_note_of_media(value):
         text = ", ".join(f"{name}: {_short(item)}" for name, item in list(value.items())[:20])
     else:
         text = _short(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _is_media(value: dict[str, Any]) -> bool:
+def _is_note_of_media(value: dict[str, Any]) -> bool:
     return "sha256" in value and "mime" in value
 
 
 def _short(value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, dict) and _is_media(value):
+    if isinstance(value, dict) and _is_note_of_media(value):
         return pretty_value(value)
     try:
         return json.dumps(value, ensure_ascii=False)

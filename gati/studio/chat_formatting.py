@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from gati.store.attachments import attachments_of
+from gati.store.attachments import stored_attachments
 from gati.store.turn_outcome import has_content, missing_answer
 from gati.store.value_text import outline
 from gati.studio.rendering import render_text
@@ -38,7 +38,7 @@ def css_name(text: str) -> str:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     "rendered": render_text,
-    "attachments": attachments_of,
+    "attachments": stored_attachments,
     "has_content": has_content,
     "missing_answer": missing_answer,
     "outlined": outline,

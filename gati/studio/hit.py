@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class OpenedHit(NamedTuple):
-    """What a page opens and marks.
+    """The steps that a page opens and the words that it marks.
 
     Attributes:
         element: Id of the element that shows the message; empty without a hit.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gati.studio.period import Period
 
 
-class Field(NamedTuple):
+class FilterField(NamedTuple):
     """A filter of the form. `options`: value → text of a choice; empty for a field that is typed."""
 
     name: str
@@ -31,19 +31,19 @@ class Field(NamedTuple):
 
 
 FIELDS = (
-    Field("user", "User", "id or name"),
-    Field("agent", "Agent"),
-    Field("model", "Model"),
-    Field("status", "Status"),
-    Field("errors", "Errors", options={YES: "with errors", NO: "without errors"}),
-    Field("rating", "Rating", options={"bad": "bad", "good": "good", YES: "rated", NO: "not rated"}),
-    Field("tag", "Tag"),
-    Field("tool", "Tool"),
-    Field("version", "Prompt version", "name v2"),
-    Field("organization", "Organization"),
-    Field("cost", "Cost in $", "0.05, <1 or 1-2"),
-    Field("latency", "Slowest turn in s", "5, <1 or 5-10"),
-    Field("note", "Note", options={YES: "with a note", NO: "without a note"}),
+    FilterField("user", "User", "id or name"),
+    FilterField("agent", "Agent"),
+    FilterField("model", "Model"),
+    FilterField("status", "Status"),
+    FilterField("errors", "Errors", options={YES: "with errors", NO: "without errors"}),
+    FilterField("rating", "Rating", options={"bad": "bad", "good": "good", YES: "rated", NO: "not rated"}),
+    FilterField("tag", "Tag"),
+    FilterField("tool", "Tool"),
+    FilterField("version", "Prompt version", "name v2"),
+    FilterField("organization", "Organization"),
+    FilterField("cost", "Cost in $", "0.05, <1 or 1-2"),
+    FilterField("latency", "Slowest turn in s", "5, <1 or 5-10"),
+    FilterField("note", "Note", options={YES: "with a note", NO: "without a note"}),
 )
 FIRST_FIELDS = 4
 """Fields that are always visible."""
@@ -120,9 +120,9 @@ class ChosenFilter(NamedTuple):
 
 def _chosen_filters(query: Mapping[str, str]) -> list[ChosenFilter]:
     fields = {
-        "q": Field("q", "Search"),
+        "q": FilterField("q", "Search"),
         **{field.name: field for field in FIELDS},
-        "product": Field("product", "Product"),
+        "product": FilterField("product", "Product"),
     }
     return [
         ChosenFilter(

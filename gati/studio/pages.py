@@ -216,7 +216,7 @@ class _Pages:
         return self.render(request, "call.html", call=prompt, changes=changes, part=fragment)
 
     def model_input(self, request: Request) -> str:
-        """What a model call was sent and returned. For htmx, without the surrounding page."""
+        """Input and output of a model call. For htmx, without the surrounding page."""
         sent = model_input.input_of_call(self.store, request.path_params["row_id"])
         if sent is None:
             raise PageNotFoundError

@@ -1,4 +1,4 @@
-"""What a request says about its reader: the time zone and the period that is carried from page to page."""
+"""The settings of a request's reader: the time zone and the period that is carried from page to page."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def made_output(trace: Trace) -> Any:
 
 
 class _MadeOutput:
-    """What a trace received, and what the runs in it made.
+    """The input of a trace, and the values that its runs made.
 
     Attributes:
         given: the texts of the root's input.

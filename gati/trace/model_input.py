@@ -63,7 +63,7 @@ class ModelInputs:
             lengths.append(len(content) if isinstance(content, (str, list)) else -1)
             calls = tool_requests_of(message) if message.tool_calls else ()
             text = content if type(content) is str else text_of(message)
-            state = input_hash.add_message(state, input_hash.role_of(message.role), text, calls)
+            state = input_hash.add_message(state, input_hash.hashed_role(message.role), text, calls)
         if isinstance(run.output, ModelResult) and run.output.messages and run.error is None:
             self._remember(run.output.messages[0], call, state, lengths, event)
         return input_hash.hash_of(state, system)

@@ -103,7 +103,7 @@ class PromptNames:
         for number, other in enumerate(known):
             if number not in used and _is_same_prompt(key, other):
                 return number
-        others = [n for n, other in enumerate(known) if n not in used and _contains(step, other)]
+        others = [n for n, other in enumerate(known) if n not in used and _contains_prompt(step, other)]
         return next(n for n in range(len(used) + len(others) + 1) if n not in used and n not in others)
 
 
@@ -198,7 +198,7 @@ def _enclosing_step(model: Run) -> Run:
     return step
 
 
-def _contains(step: Run, key: TemplateKey) -> bool:
+def _contains_prompt(step: Run, key: TemplateKey) -> bool:
     """Return True if a step renders a template, or calls a model with a system prompt."""
     if isinstance(key, Template):
         return any(run.extra == key for run in step.walk() if run.kind == "prompt")

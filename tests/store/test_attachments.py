@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gati.store.attachments import attachments_of, describe, format_size
+from gati.store.attachments import describe, format_size, stored_attachments
 
 DATA = {"mime": "image/png", "bytes": 12_345, "sha256": "ab"}
 
@@ -35,8 +35,8 @@ def test_an_attachment_is_described_by_kind_name_type_and_size(block: Any, label
 
 def test_attachments_are_read_from_the_properties_of_a_message():
     message = {"content": "", "properties": {"attachments": [{"type": "image", "url": "https://x.org/a.png"}, 7, None]}}
-    assert [attachment.name for attachment in attachments_of(message)] == ["a.png"]
-    assert attachments_of({}) == attachments_of({"properties": {}}) == []
+    assert [attachment.name for attachment in stored_attachments(message)] == ["a.png"]
+    assert stored_attachments({}) == stored_attachments({"properties": {}}) == []
 
 
 @given(
@@ -49,7 +49,9 @@ def test_attachments_are_read_from_the_properties_of_a_message():
     )
 )
 def test_no_value_fails(value: Any):
-    assert isinstance([str(attachment) for attachment in attachments_of({"properties": {"attachments": value}})], list)
+    assert isinstance(
+        [str(attachment) for attachment in stored_attachments({"properties": {"attachments": value}})], list
+    )
 
 
 def test_sizes_have_a_unit():
