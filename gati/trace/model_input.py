@@ -15,7 +15,7 @@ from gati.trace.content import text_of, tool_requests_of
 from gati.trace.records import Message, ModelCall, ModelResult
 from gati.trace.run_tree import Run
 
-MAX_ANSWERS = 20_000
+MAX_ANSWERS = 4_096
 """Answers remembered; the oldest is dropped first."""
 _MEASURED_MESSAGES = 8
 _SHORTENED = "[shortened by gati, "
