@@ -90,6 +90,8 @@ class Spool:
         self._origin = ""
         self._number = 0
         self._names: set[str] = set()
+        self._rejected_ns = 0
+        """Time of the file that was set aside last, in nanoseconds since the epoch."""
         self._rejected_space = 0
         """Bytes that may be set aside before the size of `rejected/` is measured again."""
         self._interrupted = False
@@ -271,6 +273,10 @@ class Spool:
             self._rejected_space = limit // REJECTED_PARTS - len(value)
             self._limit_rejected(limit - max(len(value), limit // REJECTED_PARTS))
         write_atomically(self.rejected, name, value, self.owner)
+        # The order of what is set aside: the clock of file systems may stand still for milliseconds.
+        self._rejected_ns = max(time.time_ns(), self._rejected_ns + 1)
+        with contextlib.suppress(OSError):
+            os.utime(self.rejected / name, ns=(self._rejected_ns, self._rejected_ns))
 
     def _limit_rejected(self, limit: int) -> None:
         """Delete the oldest files in `rejected/` beyond `limit` bytes in total."""
