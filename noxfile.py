@@ -47,7 +47,7 @@ GATES = (
 
 @nox.session(venv_backend="none")
 def check(session: nox.Session) -> None:
-    """Run everything that CI requires, in the environment nox runs in (about 16 minutes on two cores)."""
+    """Run everything that CI requires, in the environment nox runs in (about 35 minutes on two cores)."""
     _browser(session)
     for gate in GATES:
         session.run(PYTHON, "-m", *gate)
