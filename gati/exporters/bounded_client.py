@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 import zlib
 from collections.abc import Iterable
 from datetime import timedelta
@@ -225,4 +224,4 @@ class _DeadlineBackend(httpcore.NetworkBackend):
         return _DeadlineStream(self._inner.connect_unix_socket(path, left, socket_options))
 
     def sleep(self, seconds: float) -> None:
-        time.sleep(min(seconds, _seconds_left(seconds, httpcore.ConnectTimeout) or 0.0))
+        Clock.sleep(min(seconds, _seconds_left(seconds, httpcore.ConnectTimeout) or 0.0))

@@ -6,10 +6,10 @@ import atexit
 import os
 import sys
 import threading
-import time
 import weakref
 from typing import Any, Protocol
 
+from gati.clock import Clock
 from gati.pipeline._compat import forget_imports_of_other_threads, unfinished_imports
 from gati.pipeline.internal_errors import guard
 
@@ -62,10 +62,10 @@ def yielding_sleep(seconds: float) -> None:
     try:
         lock.release()
     except RuntimeError:  # not held by this thread
-        time.sleep(seconds)
+        Clock.sleep(seconds)
         return
     try:
-        time.sleep(seconds)
+        Clock.sleep(seconds)
     finally:
         lock.acquire()
 

@@ -118,7 +118,7 @@ def test_an_interrupted_sleep_keeps_the_lock(monkeypatch: pytest.MonkeyPatch) ->
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(time, "sleep", interrupt)
+    monkeypatch.setattr("gati.clock.Clock.sleep", interrupt)
     with pytest.raises(KeyboardInterrupt), process_hooks.fork_lock:
         process_hooks.yielding_sleep(0.001)
     assert is_free()
