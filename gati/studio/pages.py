@@ -34,6 +34,7 @@ from gati.store.store import Store
 from gati.store.turn_view import arrange_turns, pretty_value
 from gati.studio import chat_formatting, formatting, hit, period, reader
 from gati.studio.list_page import ListPage
+from gati.studio.marks_pages import MarksPages, panel_values, reader_name
 from gati.studio.overview_page import OverviewPage
 from gati.studio.people_pages import PeoplePages
 
@@ -60,6 +61,7 @@ def page_routes(store: Store) -> list[BaseRoute]:
     """Return the routes of all pages."""
     pages = _Pages(store)
     lists, people_pages = ListPage(store, pages.render), PeoplePages(store, pages.render)
+    marks_pages = MarksPages(store, pages.render)
     return [
         Route("/", pages.endpoint(lists.conversations)),
         Route("/complete/{name}", pages.endpoint(lists.complete)),
@@ -67,6 +69,8 @@ def page_routes(store: Store) -> list[BaseRoute]:
         Route("/filters/delete", pages.endpoint(lists.delete), methods=["POST"]),
         Route("/conversations/{uid}", pages.endpoint(pages.conversation)),
         Route("/conversations/{uid}/export.{form}", pages.endpoint(pages.export)),
+        Route("/conversations/{uid}/marks", pages.endpoint(marks_pages.show)),
+        Route("/conversations/{uid}/marks", pages.endpoint(marks_pages.change), methods=["POST"]),
         Route("/messages/{row_id:int}", pages.endpoint(pages.message)),
         Route("/messages/{row_id:int}/input", pages.endpoint(pages.model_input)),
         Route("/calls/{row_id:int}", pages.endpoint(pages.call)),
@@ -159,6 +163,7 @@ class _Pages:
         messages, earlier = queries.conversation_messages(self.store, summary.id, before)
         address = f"/conversations/{summary.uid}"
         turns = arrange_turns(messages)
+        panel = panel_values(self.store, summary.id, reader_name(request))
         versions = {message.version for message in messages if message.version is not None}
         return self.render(
             request,
@@ -172,6 +177,8 @@ class _Pages:
             prompts=prompt_queries.prompt_names(self.store, versions),
             address=address,
             actions=queries.ratings_and_events(self.store, summary.id),
+            raters={mark.action: mark.author for mark in panel["marks"].ratings},
+            **panel,
             last=before is None,
             live=f"{address}?seen={summary.last_message}",
             earlier="{}?before={}.{}".format(address, *earlier) if earlier else None,
