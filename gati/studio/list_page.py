@@ -66,8 +66,9 @@ class ListPage:
 
     def conversations(self, request: Request) -> Response | str:
         """The list of conversations."""
-        state = f"{queries.last_message_id(self.store)}.{marks.change_count(self.store)}"
-        if request.query_params.get("seen") == state:
+        state = {"seen": str(queries.last_message_id(self.store)), "marked": str(marks.change_count(self.store))}
+        given = request.query_params
+        if given.get("seen") == state["seen"] and given.get("marked", state["marked"]) == state["marked"]:
             return Response(status_code=204)
         query = {key: value for key, value in request.query_params.items() if key in _PARAMETERS and value}
         chosen, after = period_of(request, period.ALL), request.query_params.get("after")
@@ -81,7 +82,7 @@ class ListPage:
             choices={field.name: self._choices(field.name, "") for field in FIELDS if field.name in choices.FIELDS},
             searchable=self.store.has_search, period=chosen, names=names, marks=made, saved=saved_filters.saved_filters(self.store),
             saved_query=urlencode(sorted(query.items())), first=after is None,
-            live=with_parameters("/", {**query, "seen": state}),
+            live=with_parameters("/", {**query, **state}),
             chosen_filters=_chosen_filters(query), keep={k: v for k, v in query.items() if k not in period.KEYS},
             more=with_parameters("/", {**query, "after": "{}~{}".format(*page.more)}) if page.more else None,
         )  # fmt: skip

@@ -32,7 +32,7 @@ from gati.store import (
 )
 from gati.store.store import Store
 from gati.store.turn_view import arrange_turns, pretty_value
-from gati.studio import chat_formatting, formatting, hit, period, reader
+from gati.studio import chat_formatting, formatting, hit, period, reader, sharing
 from gati.studio.list_page import ListPage
 from gati.studio.marks_pages import MarksPages, panel_values, reader_name
 from gati.studio.overview_page import OverviewPage
@@ -96,6 +96,11 @@ def not_found_handler(store: Store) -> Callable[[Request, Exception], Response]:
     return handle
 
 
+def shared_page(store: Store, summary: queries.ConversationSummary, *, with_marks: bool = False) -> str:
+    """Return one conversation as a self-contained HTML file. See `sharing.render_shared`."""
+    return sharing.render_shared(template_environment(), store, summary, with_marks=with_marks)
+
+
 def template_environment() -> jinja2.Environment:
     """Return the Jinja2 environment with the formatting filters."""
     environment = jinja2.Environment(
@@ -119,6 +124,7 @@ def template_environment() -> jinja2.Environment:
     environment.globals |= {
         "statuses": STATUSES, "excerpt": formatting.search_excerpt, "unknown": formatting.UNKNOWN, "zip": zip,
         "period_names": period.PRESETS, "address": reader.with_parameters,
+        "shared": False,
     }  # fmt: skip
     return environment
 
@@ -142,7 +148,8 @@ class _Pages:
             if page is None:
                 page = HTMLResponse(self.render(request, "missing.html"), 404)
             response = HTMLResponse(page) if isinstance(page, str) else page
-            response.headers.update(_HEADERS)
+            for name, value in _HEADERS.items():
+                response.headers.setdefault(name, value)
             return response
 
         return endpoint
@@ -198,6 +205,10 @@ class _Pages:
             return PlainTextResponse(export.export_markdown(self.store, summary), media_type="text/markdown")
         if form == "jsonl":
             return PlainTextResponse(export.export_jsonl(self.store, summary), media_type="application/jsonl")
+        if form == "html":
+            with_marks = request.query_params.get("marks") == "yes"
+            page = sharing.render_shared(self.templates, self.store, summary, with_marks=with_marks)
+            return HTMLResponse(page, headers=sharing.download_headers(summary))
         raise PageNotFoundError
 
     def message(self, request: Request) -> str:
