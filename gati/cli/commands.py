@@ -34,7 +34,8 @@ StorePath = Annotated[
 ]
 
 WithMarks = Annotated[
-    bool, typer.Option("--marks", help="With --html: include tags, notes and other marks, and the names of their authors.")
+    bool,
+    typer.Option("--marks", help="With --html: include tags, notes and other marks, and the names of their authors."),
 ]
 
 
@@ -62,7 +63,10 @@ def demo_command(json: Json = False) -> None:
     raise typer.Exit(run_demo(json_wanted=json))
 
 
-@app.command(name="show", epilog="Example: `gati show`, `gati show demo-1a2b3c4d --json`, `gati show --list`, `gati show c-42 --html > c-42.html`")
+@app.command(
+    name="show",
+    epilog="Example: `gati show`, `gati show demo-1a2b3c4d --json`, `gati show --list`, `gati show c-42 --html > c-42.html`",
+)
 def show_command(
     conversation: Annotated[str | None, typer.Argument(help="ID of the conversation. Default: the newest one.")] = None,
     list_: Annotated[bool, typer.Option("--list", "-l", help="List the newest conversations instead.")] = False,
@@ -154,9 +158,7 @@ def export_command(
     from gati.store.filters import Filter
 
     filters = Filter(words=words, user=user, agent=agent, tag=tag, mark=marked)
-    raise typer.Exit(
-        export_conversations(filters, conversations or [], file_format, output, store, with_marks=marks)
-    )
+    raise typer.Exit(export_conversations(filters, conversations or [], file_format, output, store, with_marks=marks))
 
 
 @app.command(

@@ -56,9 +56,7 @@ def export_conversations(
     return Exit.OK
 
 
-def _format_conversation(
-    store: Store, summary: ConversationSummary, file_format: Format, *, with_marks: bool
-) -> str:
+def _format_conversation(store: Store, summary: ConversationSummary, file_format: Format, *, with_marks: bool) -> str:
     if file_format == "html":
         from gati.studio.pages import shared_page
 

@@ -108,7 +108,9 @@ def remove(db: sqlite3.Connection, owner_kind: str, owner: int | str, kind: str 
     )
 
 
-def replace_named(db: sqlite3.Connection, owner_kind: str, owner: int | str, name: str, labels: Iterable[Label]) -> None:
+def replace_named(
+    db: sqlite3.Connection, owner_kind: str, owner: int | str, name: str, labels: Iterable[Label]
+) -> None:
     """Replace the labels of an owner that have this name, and leave the others. All of `labels` have it."""
     wanted = _label_rows(owner_kind, owner, labels)
     rows = db.execute(

@@ -294,7 +294,10 @@ def ratings_and_events(store: Store, conversation: int) -> list[dict[str, Any]]:
             "SELECT id, endpoint, created_at, body FROM actions WHERE conversation = ? ORDER BY id LIMIT 200",
             (conversation,),
         ).fetchall()
-    return [{**json.loads(row["body"]), "endpoint": row["endpoint"], "at": row["created_at"], "action": row["id"]} for row in rows]
+    return [
+        {**json.loads(row["body"]), "endpoint": row["endpoint"], "at": row["created_at"], "action": row["id"]}
+        for row in rows
+    ]
 
 
 def find_message(store: Store, row_id: int) -> tuple[StoredMessage, ConversationSummary] | None:

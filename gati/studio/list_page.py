@@ -37,7 +37,9 @@ FIELDS = (
     FilterField("status", "Status"),
     FilterField("errors", "Errors", options={YES: "with errors", NO: "without errors"}),
     FilterField("rating", "Rating", options={"bad": "bad", "good": "good", YES: "rated", NO: "not rated"}),
-    FilterField("mark", "Marked", options={"good": "as good", "bad": "as bad", YES: "as good or bad", NO: "not marked"}),
+    FilterField(
+        "mark", "Marked", options={"good": "as good", "bad": "as bad", YES: "as good or bad", NO: "not marked"}
+    ),
     FilterField("tag", "Tag"),
     FilterField("tool", "Tool"),
     FilterField("version", "Prompt version", "name v2"),

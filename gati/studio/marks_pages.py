@@ -1,4 +1,4 @@
-"""What a reader says about a conversation: good or bad, a rating, tags and notes, as a form on its page.
+"""Marks of a conversation on its page, and the forms that change them: good or bad, a rating, tags and notes.
 
 Every change is a POST, so the origin is checked (`middleware`) and a cookie or a key is required (`access`). Without
 JavaScript the form leads back to the page of the conversation; htmx gets the form alone.
@@ -72,7 +72,12 @@ class MarksPages:
         return queries.find_conversation(self.store, request.path_params["uid"])
 
     def _render(
-        self, request: Request, summary: ConversationSummary, name: str | None, problem: str = "", form: dict[str, str] | None = None
+        self,
+        request: Request,
+        summary: ConversationSummary,
+        name: str | None,
+        problem: str = "",
+        form: dict[str, str] | None = None,
     ) -> str:
         return self.render(
             request, "marks_page.html", part="hx-request" in request.headers, summary=summary,
@@ -82,10 +87,11 @@ class MarksPages:
 
 def panel_values(store: Store, conversation: int, name: str | None) -> dict[str, Any]:
     """Return what the template of the marks needs beside the conversation."""
+    made = marks.marks_of(store, conversation)
     return {
-        "state": marks.change_count(store), "marks": marks.marks_of(store, conversation), "reader": name,
-        "note_key": marks.new_key(), "known_tags": choices.complete(store, "tag", ""), "problem": "", "typed": _NOTHING_TYPED,
-        "limits": {"name": marks.MAX_NAME, "tag": marks.MAX_TAG, "note": marks.MAX_NOTE},
+        "state": marks.change_count(store), "marks": made, "own": made.rating_by(name), "reader": name,
+        "note_key": marks.new_key(), "known_tags": choices.complete(store, "tag", ""), "problem": "",
+        "typed": _NOTHING_TYPED, "limits": {"name": marks.MAX_NAME, "tag": marks.MAX_TAG, "note": marks.MAX_NOTE},
     }  # fmt: skip
 
 

@@ -82,8 +82,11 @@ def test_removed_marks_find_nothing(store: Store) -> None:
     marks.set_verdict(store, row, None, "Bob")
     marks.rate(store, row, None, "Ada")
     assert marks.marks_of(store, row) == Marks()
-    for conditions in ({"words": "giraffe"}, {"tag": "needs review"}, {"note": "yes"}, {"mark": "yes"}, {"rating": "yes"}):
-        assert found(store, **conditions) == []  # type: ignore[arg-type]
+    finding: list[dict[str, Any]] = [
+        {"words": "giraffe"}, {"tag": "needs review"}, {"note": "yes"}, {"mark": "yes"}, {"rating": "yes"},
+    ]  # fmt: skip
+    for conditions in finding:
+        assert found(store, **conditions) == []
 
 
 def test_a_tag_of_the_program_stays_if_a_reader_removes_the_same_tag(store: Store) -> None:
@@ -115,7 +118,11 @@ def test_each_person_has_one_rating_and_the_conversation_their_mean(store: Store
     row = conversation(store).id
     for rating, author in ((1, "Ada"), (5, "Ada"), (3, "Bob"), (3, "Bob"), (1, None)):
         marks.rate(store, row, rating, author)
-    assert {mark.author: mark.value for mark in marks.marks_of(store, row).ratings} == {"Ada": "5", "Bob": "3", None: "1"}
+    assert {mark.author: mark.value for mark in marks.marks_of(store, row).ratings} == {
+        "Ada": "5",
+        "Bob": "3",
+        None: "1",
+    }
     assert conversation(store).ratings == 3
     assert conversation(store).rating == pytest.approx(0.5)
     assert len(queries.ratings_and_events(store, row)) == 3

@@ -16,9 +16,7 @@ from gati.studio.pages import shared_page
 from tests.servers import studio_client
 from tests.store.bodies import body, said, turn
 
-PNG = (
-    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAFklEQVR4nGNgaPhPGhrVMKph+GoAAHEMf5F1Ed2zAAAAAElFTkSuQmCC"
-)
+PNG = "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAFklEQVR4nGNgaPhPGhrVMKph+GoAAHEMf5F1Ed2zAAAAAElFTkSuQmCC"
 EVIL = "<script>alert(1)</script><img src=https://evil.example/x onerror=alert(1)>\"'>"
 PICTURE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
 
@@ -87,7 +85,9 @@ def conversation_uid(store: Store) -> str:
     return found.uid
 
 
-@pytest.mark.parametrize("block", [{"data": "not base64!"}, {"url": "data:text/plain,hello"}, {"base64": ""}, {"type": "image"}])
+@pytest.mark.parametrize(
+    "block", [{"data": "not base64!"}, {"url": "data:text/plain,hello"}, {"base64": ""}, {"type": "image"}]
+)
 def test_what_is_not_base64_is_not_embedded(block: dict[str, Any]) -> None:
     described = describe(block)
     assert described is not None
