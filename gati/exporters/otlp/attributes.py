@@ -34,7 +34,7 @@ _USAGE = {
 
 
 class SpanFields(NamedTuple):
-    """What a span has from its event.
+    """The part of a span that comes from its event.
 
     Attributes:
         name: its name.
@@ -53,7 +53,7 @@ class SpanFields(NamedTuple):
 
 def span_fields(event: events.Event) -> SpanFields:
     """Return the fields of an event's span."""
-    build = next((_BUILDERS[base] for base in type(event).__mro__ if base in _BUILDERS), _step_fields)
+    build = next((_BUILDERS[base] for base in type(event).__mro__ if base in _BUILDERS), _step_span)
     return build(event)
 
 
@@ -62,7 +62,7 @@ def operation(name: str, subject: str) -> str:
     return f"{name} {subject}" if subject else name
 
 
-def _llm_fields(call: events.LLMCallEvent) -> SpanFields:
+def _chat_span(call: events.LLMCallEvent) -> SpanFields:
     parameters = call.parameters
     named = (parameters.get("model"), parameters.get("model_name"))
     requested = next((name for name in named if name and isinstance(name, str)), call.model)
@@ -103,7 +103,7 @@ def _llm_fields(call: events.LLMCallEvent) -> SpanFields:
     return SpanFields(operation("chat", requested), CLIENT, attributes, content)
 
 
-def _tool_fields(call: events.ToolCallEvent) -> SpanFields:
+def _tool_span(call: events.ToolCallEvent) -> SpanFields:
     name = call.tool_name or call.name or "tool"
     attributes = {
         "gen_ai.operation.name": "execute_tool",
@@ -116,7 +116,7 @@ def _tool_fields(call: events.ToolCallEvent) -> SpanFields:
     return SpanFields(operation("execute_tool", name), INTERNAL, attributes, content)
 
 
-def _retrieval_fields(call: events.RetrievalEvent) -> SpanFields:
+def _retrieval_span(call: events.RetrievalEvent) -> SpanFields:
     attributes = {"gen_ai.operation.name": "retrieval", "gati.documents": len(call.documents)}
     found: list[Any] = call.documents  # of a manual event, anything
     documents = [
@@ -128,7 +128,7 @@ def _retrieval_fields(call: events.RetrievalEvent) -> SpanFields:
     return SpanFields(operation("retrieval", call.name), CLIENT, attributes, content)
 
 
-def _embedding_fields(call: events.EmbeddingEvent) -> SpanFields:
+def _embeddings_span(call: events.EmbeddingEvent) -> SpanFields:
     output: Any = call.output  # of a manual event, anything
     dimensions = output.get("dimensions") if isinstance(output, Mapping) else None
     attributes = {
@@ -139,13 +139,13 @@ def _embedding_fields(call: events.EmbeddingEvent) -> SpanFields:
     return SpanFields(operation("embeddings", call.model), CLIENT, attributes, {"gati.input": call.input or None})
 
 
-def _node_fields(event: events.NodeExecutionEvent) -> SpanFields:
+def _node_span(event: events.NodeExecutionEvent) -> SpanFields:
     name = event.node_name or event.name
     attributes = {"gati.node": name or None, "gati.step": event.step, "gati.attempt": event.attempt}
     return SpanFields(name or "node", INTERNAL, attributes, {"gati.output": event.state_after or None})
 
 
-def _step_fields(event: Any) -> SpanFields:
+def _step_span(event: Any) -> SpanFields:
     """Return the fields of a step, a nested graph, a store operation, or an event without a convention."""
     name = event.name or event.event_type
     attributes: dict[str, Any] = {"gati.event": event.event_type}
@@ -167,9 +167,9 @@ def _step_fields(event: Any) -> SpanFields:
 
 
 _BUILDERS: Mapping[type, Callable[[Any], SpanFields]] = {
-    events.LLMCallEvent: _llm_fields,
-    events.ToolCallEvent: _tool_fields,
-    events.RetrievalEvent: _retrieval_fields,
-    events.EmbeddingEvent: _embedding_fields,
-    events.NodeExecutionEvent: _node_fields,
+    events.LLMCallEvent: _chat_span,
+    events.ToolCallEvent: _tool_span,
+    events.RetrievalEvent: _retrieval_span,
+    events.EmbeddingEvent: _embeddings_span,
+    events.NodeExecutionEvent: _node_span,
 }

@@ -53,8 +53,8 @@ class OTLPExporter:
         self._url = traces_url(settings.otlp_endpoint or "")
         self._headers = {name: value.get_secret_value() for name, value in (settings.otlp_headers or {}).items()}
         secrets = "\0".join(f"{name}\0{value}" for name, value in sorted(self._headers.items()))
-        self.account = _fingerprint(f"{self.name}\0{self._url}\0{secrets}")
-        address = _fingerprint(f"{self.name}\0{self._url}")
+        self.account = _short_hash(f"{self.name}\0{self._url}\0{secrets}")
+        address = _short_hash(f"{self.name}\0{self._url}")
         self.spool_identity = SpoolIdentity(self.account, address, hide_credentials(self._url))
         self._timeout = settings.timeout
         self._connections = settings.connections
@@ -110,7 +110,7 @@ class OTLPExporter:
         response = client.post(self._url, content=content)
         wait = http_outcome.retry_after(response.headers)
         if not response.is_success:
-            return _outcome_of_error(response, request.items, wait)
+            return _outcome_of_response(response, request.items, wait)
         rejected = wire.rejected_spans(response.content, response.headers.get("content-type", ""))
         if rejected is None:
             return Outcome(Verdict.RETRY, f"HTTP {response.status_code} without an OTLP answer", wait)
@@ -157,7 +157,7 @@ def resource_attributes(settings: Settings) -> dict[str, str]:
     return attributes
 
 
-def _outcome_of_error(response: httpx.Response, items: int, wait: float | None) -> Outcome:
+def _outcome_of_response(response: httpx.Response, items: int, wait: float | None) -> Outcome:
     """Return the outcome for a response that is not a success.
 
     The specification lets clients retry after 429, 502, 503 and 504 only. gati also waits where the receiver is not
@@ -193,5 +193,5 @@ def _own_version() -> str:
         return "0+unknown"
 
 
-def _fingerprint(text: str) -> str:
+def _short_hash(text: str) -> str:
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]

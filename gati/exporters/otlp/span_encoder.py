@@ -17,6 +17,7 @@ import orjson
 from gati import contract, events, semconv
 from gati.exporters import sanitize
 from gati.exporters.base import Request
+from gati.exporters.events_encoder import turn_of_event
 from gati.exporters.otlp import messages
 from gati.exporters.otlp.attributes import INTERNAL, SpanFields, operation, span_fields
 from gati.exporters.packing import pack_items
@@ -60,7 +61,7 @@ class SpanEncoder:
         for item in items:
             if isinstance(item, events.Action):
                 continue
-            turn = item if isinstance(item, events.Turn) else _turn_of_event(item)
+            turn = item if isinstance(item, events.Turn) else turn_of_event(item)
             spans = [self._fit(span) for span in self._spans(turn, is_manual=item is not turn)]
             if not spans:
                 continue
@@ -170,10 +171,10 @@ class SpanEncoder:
         """Return the span with its content as attributes, shortened until it fits into a request, and its size."""
         limit = self._max_field_bytes
         content = span.pop("content", {})
-        structure = {key: _attribute(value, limit) for key, value in span["attributes"].items()}
+        structure = {key: _structure_value(value, limit) for key, value in span["attributes"].items()}
         message = span.get("status", {}).pop("message", "")
         while True:
-            span["attributes"] = {**structure, **{key: _text(value, limit) for key, value in content.items()}}
+            span["attributes"] = {**structure, **{key: _content_value(value, limit) for key, value in content.items()}}
             if message:
                 span["status"]["message"] = sanitize.text(message, limit)
             size = len(orjson.dumps(span)) + 1
@@ -221,30 +222,23 @@ class SpanEncoder:
         }
 
 
-def _turn_of_event(event: events.Event) -> events.Turn:
-    """Wrap a manual event in a turn of its run."""
-    run = event.run_id or event.event_id
-    conversation = events.Conversation(event.conversation_id or run, event.user_id or "anonymous")
-    return events.Turn(run, conversation, event.run_name or event.name, event.agent_name, events=[event])
-
-
 def _trace_id(run: str) -> str:
     """Return 32 hexadecimal digits: those of a UUID, else a hash."""
     try:
         return UUID(run).hex
     except ValueError:
-        return _digest(run, 16)
+        return _hash_id(run, 16)
 
 
 def _span_id(run: str, event: str) -> str:
-    return _digest(f"{run}\0{event}", 8)
+    return _hash_id(f"{run}\0{event}", 8)
 
 
-def _digest(text: str, size: int) -> str:
+def _hash_id(text: str, size: int) -> str:
     return hashlib.sha256(text.encode(errors="replace")).digest()[:size].hex()
 
 
-def _attribute(value: Any, limit: int) -> Any:
+def _structure_value(value: Any, limit: int) -> Any:
     """Return a value of an attribute without text: a boolean, a number, a name or a list of names."""
     if isinstance(value, str):
         return sanitize.text(value, limit)
@@ -253,7 +247,7 @@ def _attribute(value: Any, limit: int) -> Any:
     return sanitize.bounded_json(value, limit)[0]
 
 
-def _text(value: Any, limit: int) -> Any:
+def _content_value(value: Any, limit: int) -> Any:
     """Return content as a text; anything but a text or a list of texts as JSON."""
     if isinstance(value, str):
         return sanitize.text(value, limit)

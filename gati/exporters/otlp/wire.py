@@ -40,7 +40,7 @@ def encode(body: Mapping[str, Any], version: str) -> bytes:
 
 
 def rejected_spans(content: bytes, content_type: str) -> int | None:
-    """Return how many spans the receiver rejected for good, given its answer; None if this is no answer of OTLP.
+    """Return how many spans the receiver rejected for good, given its answer; None if the body has another format.
 
     The specification requires a body in the encoding of the request. An empty one is valid, since a message without
     fields has no bytes; JSON is accepted, too.
@@ -75,10 +75,10 @@ def _span(span: Mapping[str, Any]) -> Span:
 
 
 def _attributes(attributes: Mapping[str, Any]) -> Iterable[KeyValue]:
-    return [KeyValue(key=key, value=_value(value)) for key, value in attributes.items()]
+    return [KeyValue(key=key, value=_any_value(value)) for key, value in attributes.items()]
 
 
-def _value(value: Any) -> AnyValue:
+def _any_value(value: Any) -> AnyValue:
     if isinstance(value, bool):
         return AnyValue(bool_value=value)
     if isinstance(value, int):
@@ -86,5 +86,5 @@ def _value(value: Any) -> AnyValue:
     if isinstance(value, float):
         return AnyValue(double_value=value)
     if isinstance(value, list):
-        return AnyValue(array_value=ArrayValue(values=[_value(item) for item in value]))
+        return AnyValue(array_value=ArrayValue(values=[_any_value(item) for item in value]))
     return AnyValue(string_value=str(value))
