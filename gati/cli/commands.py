@@ -237,13 +237,20 @@ def serve_command(
     )
 
 
-@app.command(name="studio", epilog="Example: `gati studio`, `gati studio --port 0 --no-browser`")
+@app.command(
+    name="studio",
+    epilog="Example: `gati studio`, `gati studio --port 0 --no-browser`, `gati studio --public-url https://studio.example.org`",
+)
 def studio_command(
     host: Annotated[
         str, typer.Option(help="Address to listen on. Any other than loopback opens the store to the network.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 4527,
     browser: Annotated[bool, typer.Option(help="Open the studio in a web browser, if there is one.")] = True,
+    public_url: Annotated[
+        str | None,
+        typer.Option(help="Address at which a reverse proxy serves the studio, with its path if it has one."),
+    ] = None,
     store: StorePath = None,
 ) -> None:
     """Browse the conversations of the embedded store in a web browser.
@@ -252,15 +259,22 @@ def studio_command(
     """
     _require_studio_extra()
     from gati.cli.store import servable_store_path
+    from gati.studio.public_address import parse_public_address
     from gati.studio.server import LOOPBACK, serve_studio
 
     file = servable_store_path(store)
+    try:
+        public = parse_public_address(public_url) if public_url else None
+    except ValueError as fault:
+        fail(f"--public-url: {fault}", Exit.USAGE)
     if host not in LOOPBACK:
         print_note(
             f"Listening on {host}: whoever reaches this machine and has the token can read and write all conversations"
             f" in {file}. The connection is not encrypted."
         )
-    _serve_until_interrupted(host, port, lambda ready: serve_studio(host, port, file, ready=ready), browser=browser)
+    _serve_until_interrupted(
+        host, port, lambda ready: serve_studio(host, port, file, public=public, ready=ready), browser=browser
+    )
 
 
 def _require_studio_extra() -> None:

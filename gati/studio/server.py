@@ -16,6 +16,7 @@ from gati.studio.access import TokenRequired, load_token
 from gati.studio.api.requests import ApiError, error_response
 from gati.studio.api.routes import Api
 from gati.studio.middleware import BoundedBody, LocalOnly
+from gati.studio.public_address import BelowPath, PublicAddress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,18 +27,23 @@ if TYPE_CHECKING:
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-def create_studio_app(store: Store, token: str, *, any_host: bool = False) -> Starlette:
+def create_studio_app(
+    store: Store, token: str, *, any_host: bool = False, public: PublicAddress | None = None
+) -> Starlette:
     """Return the studio as an ASGI application: the pages and the API.
 
     Args:
         store: The store that it shows and writes to.
         token: Required with every request; see `gati.studio.access`.
         any_host: Accept requests to other host names than this machine's own.
+        public: The address of a reverse proxy in front of the studio.
     """
+    below = [Middleware(BelowPath, path=public.path)] if public and public.path else []
     return Starlette(
         routes=[*Api(store, secured=True).routes(), *pages.page_routes(store)],
         middleware=[
-            Middleware(LocalOnly, any_host=any_host), Middleware(TokenRequired, token=token), Middleware(BoundedBody),
+            *below, Middleware(LocalOnly, any_host=any_host, public=public),
+            Middleware(TokenRequired, token=token, public=public), Middleware(BoundedBody),
         ],
         exception_handlers={ApiError: error_response, 404: pages.not_found_handler(store)},
     )  # fmt: skip
@@ -104,6 +110,7 @@ def serve_studio(
     port: int = 4527,
     path: str | Path | None = None,
     *,
+    public: PublicAddress | None = None,
     ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the studio until interrupted. `ready` is called with an address that contains the token."""
@@ -113,11 +120,11 @@ def serve_studio(
     def make_app(store: Store) -> Starlette:
         nonlocal token
         token = load_token(store.path)
-        return create_studio_app(store, token, any_host=any_host)
+        return create_studio_app(store, token, any_host=any_host, public=public)
 
     def ready_with_token(address: str) -> None:
         if ready is not None:
-            ready(f"{address}/?token={token}")
+            ready(f"{public or address}/?token={token}")
 
     serve_store(make_app, host, port, path, ready=ready_with_token, any_host=any_host)
 
