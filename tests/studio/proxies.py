@@ -40,7 +40,7 @@ def reverse_proxy(
             self.end_headers()
             self.wfile.write(answer.content)
 
-        do_GET = do_POST = _forward
+        do_GET = do_POST = _forward  # noqa: N815  # names that http.server calls
 
         def log_message(self, *_: object) -> None: ...
 
