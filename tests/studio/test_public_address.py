@@ -84,6 +84,19 @@ def test_forms_work_whether_or_not_the_proxy_passes_the_host_on(store: Store, ho
     assert studio.get("/", headers={"host": "evil.example"}).status_code == 403
 
 
+def test_a_forwarded_port_may_have_another_number_and_a_proxy_may_ask_for_a_password(store: Store) -> None:
+    """The tunnel of ssh or kubectl changes the port only. Basic authentication is the proxy's."""
+    studio = TestClient(
+        create_studio_app(store, STUDIO_TOKEN), base_url="http://127.0.0.1:9000", follow_redirects=False
+    )
+    cookie = studio.get(f"/?token={STUDIO_TOKEN}").headers["set-cookie"].partition(";")[0]
+    headers = {"cookie": cookie, "authorization": "Basic YTpi", "origin": "http://127.0.0.1:9000"}
+    assert studio.get("/", headers=headers).status_code == 200
+    assert studio.post("/filters", headers=headers, data={"name": "x", "query": "q=1"}).status_code == 303
+    headers["origin"] = "http://127.0.0.1:4527"
+    assert studio.post("/filters", headers=headers, data={"name": "x", "query": "q=1"}).status_code == 403
+
+
 def test_a_link_in_a_page_of_another_site_opens_a_page_and_does_nothing_else(store: Store) -> None:
     followed = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
     studio = client(store)
