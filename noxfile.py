@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -98,6 +99,11 @@ observe.get_callbacks()
 """
 """Program that `release` runs with the installed wheel; its argument is the wheel's file name."""
 
+REPOSITORY = "https://github.com/greenflash-ai/gati"
+
+GUIDE_REQUIRES = re.compile(r"^<!-- requires: (.*?) -->$", re.MULTILINE)
+"""The line of a guide that names the packages it needs."""
+
 FAST = "not slow and not soak and not chaos and not benchmark and not browser"
 
 
@@ -176,6 +182,34 @@ def coexistence(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Regenerate the tables in `docs/` that are generated from the code."""
     session.run(PYTHON, "docs/generate.py")
+
+
+@nox.session
+def site(session: nox.Session) -> None:
+    """Build the documentation site into `site/`; broken links are errors (a minute the first time)."""
+    session.install("-c", ".ci/constraints.txt", "-e", ".[docs]")
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
+def guides(session: nox.Session) -> None:
+    """Run the guides with the newest versions of the packages that they need, and the installation command."""
+    guides = sorted(Path("docs/guides").glob("*.md"))
+    required = {package for guide in guides for package in GUIDE_REQUIRES.search(guide.read_text("utf-8"))[1].split()}  # type: ignore[index]  # each guide has the line
+    session.install("-e", ".[studio,openai]", *sorted(required))
+    session.run("python", "-m", "tests.docs", *map(str, guides))
+    # The installation command of the quick start. Git reads this checkout instead of the address in it.
+    user = Path(session.create_tmp(), "user")
+    session.run("python", "-m", "venv", "--clear", str(user))
+    redirect = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{Path.cwd().as_uri()}.insteadOf",
+        "GIT_CONFIG_VALUE_0": REPOSITORY,
+    }
+    (command,) = re.findall(r'^pip install "(.+)"$', Path("docs/quickstart.md").read_text("utf-8"), re.MULTILINE)
+    scripts = user / ("Scripts" if os.name == "nt" else "bin")
+    session.run(str(scripts / "pip"), "install", "-q", command, env=redirect, external=True)
+    session.run(str(scripts / "gati"), "--version", external=True)
 
 
 @nox.session(venv_backend="none")

@@ -22,7 +22,8 @@ _pages: dict[str, tuple[str, str, str]] = {}
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages of the repository's root."""
     for name in ADDED:
-        text = (ROOT / name).read_text("utf-8").replace("](docs/", "](")
+        # Links relative to the root become relative to `docs/`, as `on_page_markdown` expects.
+        text = re.sub(r"\]\((?!\w+:|#)", "](../", (ROOT / name).read_text("utf-8")).replace("](../docs/", "](")
         files.append(File.generated(config, name, content=text))
     return files
 

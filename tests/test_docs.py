@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +30,38 @@ def test_links_to_files_are_valid(page: Path):
     assert broken == []
 
 
+def test_links_of_the_readme_are_absolute_and_valid():
+    """The README is also the page in the package index, where relative links lead nowhere."""
+    targets = re.findall(r"\]\(([^)#\s]+)", (ROOT / "README.md").read_text("utf-8"))
+    assert [target for target in targets if not target.startswith("https://")] == []
+    own = re.compile(
+        rf"{REPOSITORY}/(?:blob|tree)/main/|{REPOSITORY.replace('github.com', 'raw.githubusercontent.com')}/main/"
+    )
+    paths = [target[found.end() :] for target in targets if (found := own.match(target))]
+    assert len(paths) > 10
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_site_is_built_without_warnings_and_loads_nothing_from_other_hosts(tmp_path: Path):
+    if any(importlib.util.find_spec(name) is None for name in ("material", "mkdocstrings")):
+        pytest.skip("needs the extra docs; nox -s site builds the site")
+    command = (sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path))
+    # Without -q, which keeps warnings from `--strict`.
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    loads = re.compile(
+        r"""<(?:script|img|iframe)\b[^>]*\bsrc=["']?(\w+:)?//|<link\b[^>]*\brel=["']?(?:stylesheet|preconnect)[^>]*//|@import|url\((?:\w+:)?//"""
+    )
+    files = [file for file in tmp_path.rglob("*") if file.suffix in (".html", ".css")]
+    assert [
+        str(file)
+        for file in files
+        if loads.search(re.sub(r"<code>.*?</code>", "", file.read_text("utf-8"), flags=re.DOTALL))
+    ] == []
+    assert "[Quick start](quickstart/)" in (tmp_path / "llms.txt").read_text("utf-8")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_paths_mentioned_in_a_page_exist(page: Path):
     named = re.findall(r"`((?:tests|gati|examples|docs|\.ci)/[\w./-]+)`", page.read_text("utf-8"))
@@ -41,7 +77,7 @@ def test_ci_finds_both_commands_in_the_readme():
 
 def test_configuration_contains_no_url_except_the_repository():
     """Package indexes differ between machines."""
-    names = ("pyproject.toml", "noxfile.py", ".pre-commit-config.yaml")
+    names = ("pyproject.toml", "noxfile.py", "mkdocs.yml", ".pre-commit-config.yaml")
     files = [*(ROOT / name for name in names), *(ROOT / ".ci").iterdir()]
     addresses = [address for file in files for address in re.findall(r"\w+://[^\s\"']*", file.read_text("utf-8"))]
     assert [address for address in addresses if not address.startswith(REPOSITORY)] == []
