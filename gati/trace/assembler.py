@@ -18,6 +18,7 @@ from gati.trace.conversation_lookup import complete_action, complete_manual_even
 from gati.trace.conversation_state import ConversationStates
 from gati.trace.cut_off_turns import CutOffTurns
 from gati.trace.deferred_media import describe_all, unhashed
+from gati.trace.record_codec import PackedRecord, unpack
 from gati.trace.records import (
     UNSEEN_START,
     Custom,
@@ -113,16 +114,17 @@ class Assembler:
         """Number of turns, events and actions that were not returned because of the sample rate."""
         return self._sampler.sampled_out if self._sampler is not None else 0
 
-    def feed(self, records: Iterable[Record]) -> list[Item]:
+    def feed(self, records: Iterable[PackedRecord | Record]) -> list[Item]:
         """Process records in the order of their creation; return the items that they complete.
 
         If a record raises, the items completed before it are returned by the next call.
         """
         self._offset = time_ns() - perf_counter_ns()
         handlers = self._handlers
-        for record in records:
+        for packed in records:
             if unhashed:
                 describe_all()
+            record = unpack(packed)
             handlers[type(record)](record)
         return self._take_finished()
 
