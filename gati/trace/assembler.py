@@ -7,7 +7,7 @@ returns the turn. Every container here is bounded.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -120,13 +120,24 @@ class Assembler:
         If a record raises, the items completed before it are returned by the next call.
         """
         self._offset = time_ns() - perf_counter_ns()
-        handlers = self._handlers
         for packed in records:
-            if unhashed:
-                describe_all()
-            record = unpack(packed)
-            handlers[type(record)](record)
+            self._take(packed)
         return self._take_finished()
+
+    def advance(self, records: Iterator[PackedRecord | Record]) -> list[Item]:
+        """Do the same as `feed`, but return as soon as a record completes items; `records` holds the rest."""
+        self._offset = time_ns() - perf_counter_ns()
+        for packed in records:
+            self._take(packed)
+            if self._finished:
+                break
+        return self._take_finished()
+
+    def _take(self, packed: PackedRecord | Record) -> None:
+        if unhashed:
+            describe_all()
+        record = unpack(packed)
+        self._handlers[type(record)](record)
 
     def tick(self, now: int) -> list[Item]:
         """Return the turns that have timed out; `now` is `perf_counter_ns`."""

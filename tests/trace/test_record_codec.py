@@ -95,7 +95,7 @@ def test_a_text_of_a_subclass_becomes_a_plain_text_without_calling_its_methods()
         def __str__(self) -> str:
             raise AssertionError
 
-        __repr__ = __len__ = __iter__ = __str__  # type: ignore[assignment]
+        __repr__ = __len__ = __iter__ = __str__  # type: ignore[assignment]  # other signatures
 
     found = unpack(pack_record(RunStarted(RUN, None, "chain", Text("name"), 1, Text("input"))))
     assert isinstance(found, RunStarted)
