@@ -188,6 +188,10 @@ class _LazyAssembler:
     def turns_begun(self) -> int:
         return self._assembler.turns_begun if self._assembler is not None else 0
 
+    @property
+    def memory_bytes(self) -> int:
+        return self._assembler.memory_bytes if self._assembler is not None else 0
+
     def load(self) -> None:
         if self._assembler is None:
             from gati.trace.assembler import Assembler

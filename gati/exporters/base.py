@@ -89,6 +89,12 @@ class PackedRequest(Request):
 
     __slots__ = ("_body", "content", "fields", "max_bytes", "max_items", "name")
 
+    name: str
+    fields: bytes
+    content: bytearray | bytes | None
+    max_items: int
+    max_bytes: int
+
     @classmethod
     def of(
         cls,
@@ -107,7 +113,7 @@ class PackedRequest(Request):
         request.max_items, request.max_bytes = max_items, max_bytes
         return request
 
-    @property  # type: ignore[override]  # it replaces a field
+    @property
     def body(self) -> dict[str, Any]:
         """The body, as a new dict."""
         body: dict[str, Any] = (
@@ -118,12 +124,13 @@ class PackedRequest(Request):
     @body.setter
     def body(self, value: dict[str, Any]) -> None:
         self._body = value
-        self.content: bytearray | bytes | None = None
+        self.content = None
         self.max_items = 0
 
     def body_json(self, fields: bytes) -> bytes:
         """Return the body with these fields as JSON, without the braces."""
-        return b'%b%b"%b":[%b]' % (fields, b"," if fields else b"", self.name.encode(), self.content)
+        comma = b',"' if fields else b'"'
+        return b"".join((fields, comma, self.name.encode(), b'":[', self.content or b"", b"]"))
 
     def join(self, later: Request) -> bool:
         """Append the items of a later request to this one. Return False if that is not possible."""

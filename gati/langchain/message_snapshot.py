@@ -26,7 +26,7 @@ from gati.langchain.snapshot import (
 )
 from gati.limits import MAX_ID_CHARS, bounded_id, cut_text
 from gati.trace.deferred_media import is_media
-from gati.trace.records import SYSTEM_ROLES, TOOL_ROLES
+from gati.trace.records import SYSTEM_ROLES, TOOL_ROLES, Message
 
 _SKIPPED_KEYS = frozenset({"tool_calls", "function_call", "parsed", "logprobs"})
 """Keys of additional data that are recorded elsewhere or not useful to a reader."""
@@ -197,7 +197,8 @@ def snapshot_response_metadata(value: Any) -> dict[str, Any] | None:
 
 def _copy_nested_message(copier: Copier, value: Any, depth: int) -> MessageFields:
     # Share the budget of the outer snapshot; otherwise messages that contain each other would recurse forever.
-    return snapshot_message(value, copy=lambda inner, _: copier.copy(inner, depth))
+    # As a `Message`, it makes `record_codec` look for messages anywhere in the record.
+    return Message(*snapshot_message(value, copy=lambda inner, _: copier.copy(inner, depth)))
 
 
 register_copier(BaseMessage, _copy_nested_message)

@@ -143,10 +143,11 @@ def template_of(serialized: Any) -> tuple[Any, ...] | None:
     cached = _cache.get(id(serialized))
     if cached is not None and cached[0] is serialized:
         return cached[1]
+    template: tuple[Any, ...] | None = None
     try:
         template = flattened(_read_template(serialized), [])
     except Exception:  # noqa: BLE001 - a future version may use another shape; the rendered text is still recorded
-        template = None
+        pass
     if isinstance(serialized, dict):
         if len(_cache) >= _CACHE_SIZE:
             # Several threads may run this: each takes a copy of the keys, and a key may be missing.

@@ -411,7 +411,8 @@ class Recorder:
         self, kind: str, run_id: UUID, parent: UUID | None, parent_flags: int | None, name: str, inputs: Any, tags: Any,
         metadata: Any, extra: Any = None, flags: int = 0,
     ) -> None:  # fmt: skip
-        scope = configurable = None
+        scope: tuple[Any, ...] | None = None
+        configurable = None
         if parent_flags is None:
             if self.awaited_models:
                 self.end_abandoned_models()

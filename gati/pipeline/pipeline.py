@@ -373,7 +373,9 @@ class Pipeline:
             sampled_out=engine.worker.assembler.sampled_out,
             outside_conversation=engine.worker.assembler.outside_conversation,
             spool_bytes=sum(outbox.disk_bytes for outbox in outboxes),
-            memory_bytes=buffer.bytes + sum(outbox.memory_bytes for outbox in outboxes),
+            memory_bytes=buffer.bytes
+            + engine.worker.assembler.memory_bytes
+            + sum(outbox.memory_bytes for outbox in outboxes),
             paused=engine.paused,
             faults=internal_errors.counts(),
         )

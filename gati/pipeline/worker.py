@@ -90,6 +90,11 @@ class TurnAssembler(Protocol):
         """Number of root runs that were not returned, because they belong to no conversation."""
         ...
 
+    @property
+    def memory_bytes(self) -> int:
+        """Size of the records of open turns."""
+        ...
+
     def load(self) -> None:
         """Import what `feed` needs. Raises if that is not possible now, for example without a free descriptor."""
         ...

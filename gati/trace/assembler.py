@@ -6,7 +6,7 @@ returns the turn. Every container here is bounded.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from gati.trace.conversation_lookup import complete_action, complete_manual_even
 from gati.trace.conversation_state import ConversationStates
 from gati.trace.cut_off_turns import CutOffTurns
 from gati.trace.deferred_media import describe_all, unhashed
+from gati.trace.open_turns import OpenTurn, OpenTurns, size_of
 from gati.trace.record_codec import PackedRecord, unpack
 from gati.trace.records import (
     UNSEEN_START,
@@ -90,8 +91,9 @@ class Assembler:
         self._finished: list[Item] = []
         self._gap_until = 0
         self.outside_conversation = 0
-        self.turns_begun = 0
-        """Items that were begun: turns, parts of turns, manual events and actions, less those that are not returned."""
+        self._turns_begun = 0
+        self._open_turns = OpenTurns(self._is_known)
+        self._due: deque[PackedRecord | Record] = deque()
         self._handlers: dict[type, Callable[[Any], None]] = {
             RunStarted: self._on_started,
             RunEnded: self._on_ended,
@@ -107,7 +109,17 @@ class Assembler:
     @property
     def open_turns(self) -> int:
         """Number of turns that have started and have not been returned."""
-        return len(self._traces)
+        return len(self._traces) + len(self._open_turns)
+
+    @property
+    def turns_begun(self) -> int:
+        """Number of items that were begun: turns, parts of turns, manual events and actions, less those not returned."""
+        return self._turns_begun + len(self._open_turns)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Size of the records of open turns."""
+        return self._open_turns.bytes + sum(trace.bytes for trace in list(self._traces.values()))
 
     @property
     def sampled_out(self) -> int:
@@ -134,13 +146,53 @@ class Assembler:
         return self._take_finished()
 
     def _take(self, packed: PackedRecord | Record) -> None:
+        """Keep a record of a turn that is open; process it otherwise, and the turn if the record ends its root."""
         if unhashed:
             describe_all()
+        if self._due:
+            self._process_due()
+        if type(packed) is Gap:
+            self._assemble(self._open_turns.take_all())
+        kept = False if self._incremental else self._open_turns.add(packed, self._offset, not self._lingering)
+        if kept is False:
+            run_id: UUID | None = getattr(self._process(packed), "run_id", None)
+            if run_id is not None and (run := self._runs.get(run_id.int)) is not None:
+                run.trace.bytes += size_of(packed)
+        elif kept is not True:
+            self._assemble([kept])
+
+    def _assemble(self, turns: list[OpenTurn]) -> None:
+        """Process the records of turns that waited as bytes."""
+        now = self._offset
+        for turn in turns:
+            self._due += turn.records
+            self._offset = turn.offset
+            self._process_due()
+            trace = self._traces.get(turn.root)
+            if trace is not None:
+                trace.bytes = turn.bytes
+        self._offset = now
+
+    def _process_due(self) -> None:
+        """Process records that wait. If one raises, the next call goes on after it."""
+        due, handlers = self._due, self._handlers
+        while due:
+            record = unpack(due.popleft())
+            handlers[type(record)](record)
+
+    def _process(self, packed: PackedRecord | Record) -> Record:
+        """Process a record and return it."""
         record = unpack(packed)
         self._handlers[type(record)](record)
+        return record
+
+    def _is_known(self, key: int) -> bool:
+        return key in self._runs or key in self._ended
 
     def tick(self, now: int) -> list[Item]:
         """Return the turns that have timed out; `now` is `perf_counter_ns`."""
+        self._process_due()
+        self._assemble(self._open_turns.take_idle(now - self.turn_timeout_ns))
         for trace in self._lingering.expired(now):
             self._finish(trace)
         for trace in [t for t in self._traces.values() if now - t.last_record_at > self.turn_timeout_ns]:
@@ -149,12 +201,15 @@ class Assembler:
 
     def settle(self) -> list[Item]:
         """Return every turn whose root has ended, even if runs below it have not."""
+        self._process_due()
         for trace in self._lingering.all():
             self._finish(trace)
         return self._take_finished()
 
     def drain(self) -> list[Item]:
         """Return every turn, open ones as unfinished."""
+        self._process_due()
+        self._assemble(self._open_turns.take_all())
         while self._traces:
             for trace in list(self._traces.values()):
                 self._finish(trace)
@@ -195,7 +250,7 @@ class Assembler:
         trace = root.trace = new_trace(root, scope, self._offset)
         trace.ended_turn = ended_turn
         self._traces[root.id.int] = trace
-        self.turns_begun += 1
+        self._turns_begun += 1
         self._settle_before(trace)
         return trace
 
@@ -301,7 +356,7 @@ class Assembler:
         elif run is trace.root:
             if run.error is None and not run.streamed:
                 open_work = split_off_open_work(trace)
-                self.turns_begun += len(open_work)
+                self._turns_begun += len(open_work)
                 self._traces.update((later.root.id.int, later) for later in open_work)
                 self._finish(trace, open_work)
             else:
@@ -332,7 +387,7 @@ class Assembler:
         self._traces.pop(key, None)
         self._lingering.discard(trace)
         if trace.root.kind in _PARTS_OF_CHAINS and trace.size == 1:
-            self.turns_begun -= 1
+            self._turns_begun -= 1
             self._forget([trace.root])
             self.states.unlinked_prompts.add(trace.root)
             return
@@ -381,7 +436,7 @@ class Assembler:
 
     def _discard(self, trace: Trace) -> None:
         """Forget a trace that is not delivered, except for the events that the program reported itself."""
-        self.turns_begun -= 1
+        self._turns_begun -= 1
         runs = list(trace.root.walk())
         for run in runs:
             self._add(*(complete_manual_event(event, trace.scope, self.settings) for event in run.manual_events))
@@ -411,7 +466,7 @@ class Assembler:
 
     def _add(self, *items: Item) -> None:
         """Return items that are not counted as begun yet."""
-        self.turns_begun += len(items)
+        self._turns_begun += len(items)
         self._finished += items
 
     def _take_finished(self) -> list[Item]:
@@ -419,7 +474,7 @@ class Assembler:
         if self._sampler is None:
             return finished
         kept = self._sampler.filter(finished, self._conversation_of_message)
-        self.turns_begun -= len(finished) - len(kept)
+        self._turns_begun -= len(finished) - len(kept)
         return kept
 
     def _conversation_of_message(self, message_id: str) -> str | None:

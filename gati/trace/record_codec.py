@@ -39,13 +39,18 @@ VERSION = 2
 """Version of marshal's format. Later ones look up every object in a table of shared ones: they pack and unpack more
 slowly, and let objects that contain themselves pass."""
 
-STARTED, ENDED, FAILED, CUSTOM, GRAPH_STATE, HISTORY = range(6)
+STARTED, ENDED, FAILED, CUSTOM, GRAPH_STATE, HISTORY, OTHER = range(7)
 """The first entry of a packed tuple: which record it is. The rest are the record's fields, with ids as integers."""
+
+FLATTENED = 16
+"""Set in the first entry if the values were flattened: anywhere in them, a tuple may stand for an object. Otherwise only
+messages are tuples, in the lists and dicts of a state."""
 
 _NESTED = frozenset({dict, list, tuple})
 _PLAIN = frozenset({str, int, float, bool, type(None), bytes})
 _UNKNOWN = SafeUUID.unknown
 _new: Any = tuple.__new__
+_create, _set = object.__new__, object.__setattr__
 _dumps, _loads = marshal.dumps, marshal.loads
 
 
@@ -70,13 +75,13 @@ def pack(fields: tuple[Any, ...]) -> PackedRecord:
         return _dumps(fields, VERSION)
     except ValueError:  # a subclass of a plain type, or an object
         objects: list[Any] = []
-        data = _dumps(flattened(fields, objects), VERSION)
+        data = _dumps((fields[0] | FLATTENED, *flattened(fields[1:], objects)), VERSION)
         return RecordWithObjects(data, tuple(objects)) if objects else data
 
 
 def pack_record(record: Record) -> PackedRecord | Record:
     """Pack a record of any class that has a packed form; return others unchanged."""
-    fields: tuple[Any, ...] = tuple(record)
+    fields = [tuple(item) if isinstance(item, tuple) else item for item in record]
     if type(record) is RunStarted:
         parent = record.parent_id
         return pack((STARTED, record.run_id.int, parent.int if parent is not None else None, *fields[2:]))
@@ -94,8 +99,39 @@ def unpack(packed: PackedRecord | Record) -> Record:
         objects, fields = packed.objects, _loads(packed.data)
     else:
         return packed  # type: ignore[return-value]  # what is neither is a record
-    record: Record = _UNPACKERS[fields[0]](fields, objects)
-    return record
+    kind = fields[0]
+    if kind & FLATTENED:
+        record: Record = _UNPACKERS[kind ^ FLATTENED](fields, objects)
+        return record
+    if kind == STARTED:
+        return _plain_start(fields)
+    if kind == ENDED:
+        _, run, at, output, inputs = fields
+        if type(output) in _NESTED:
+            output = _plain_state(output)
+        if inputs is not None:
+            inputs = _plain_state(inputs)
+        ended: RunEnded = _new(RunEnded, (_uuid(run), at, output, inputs))
+        return ended
+    other: Record = _UNPACKERS[kind](fields, objects)
+    return other
+
+
+def peek(packed: PackedRecord | Record) -> tuple[int, int | None, int | None, int | None]:
+    """Return what a record is, the ids of its run and of the run's parent, and the time at which the run began or ended."""
+    if type(packed) is RecordWithObjects:
+        packed = packed.data
+    elif type(packed) is not bytes:
+        record: Record = packed  # type: ignore[assignment]  # what is neither is a record
+        if type(record) in _TAGS:
+            return peek(pack_record(record))
+        run_id: UUID | None = getattr(record, "run_id", None)
+        return OTHER, run_id.int if run_id is not None else None, None, None
+    fields = _loads(packed)
+    kind = fields[0] & ~FLATTENED
+    if kind == STARTED:
+        return kind, fields[1], fields[2], fields[5]
+    return kind, fields[1], None, fields[2] if kind in (ENDED, FAILED) else None
 
 
 def flattened(value: Any, objects: list[Any]) -> Any:
@@ -123,9 +159,9 @@ def _size_of_object(value: Any) -> int:
 
 def _uuid(number: int) -> UUID:
     """Return a UUID, at a third of the cost of `UUID(int=number)`."""
-    created = object.__new__(UUID)
-    object.__setattr__(created, "int", number)
-    object.__setattr__(created, "is_safe", _UNKNOWN)
+    created = _create(UUID)
+    _set(created, "int", number)
+    _set(created, "is_safe", _UNKNOWN)
     return created
 
 
@@ -136,13 +172,15 @@ def revived(value: Any, objects: tuple[Any, ...] = ()) -> Any:
     """Turn the tuples inside a value into the objects that they stand for, in place where possible."""
     kind = type(value)
     if kind is dict:
-        for key, item in value.items():
-            if type(item) in _NESTED:
-                value[key] = revived(item, objects)
+        if not _NESTED.isdisjoint(map(type, value.values())):  # mostly there is nothing to do
+            for key, item in value.items():
+                if type(item) in _NESTED:
+                    value[key] = revived(item, objects)
     elif kind is list:
-        for index, item in enumerate(value):
-            if type(item) in _NESTED:
-                value[index] = revived(item, objects)
+        if not _NESTED.isdisjoint(map(type, value)):
+            for index, item in enumerate(value):
+                if type(item) in _NESTED:
+                    value[index] = revived(item, objects)
     elif kind is tuple:
         return _CLASS_OF_LENGTH[len(value)](value, objects)
     return value
@@ -216,9 +254,58 @@ def _started(fields: tuple[Any, ...], objects: tuple[Any, ...]) -> RunStarted:
     return record
 
 
+def _plain_start(fields: tuple[Any, ...]) -> RunStarted:
+    """Do the same as `_started` for fields that were not flattened."""
+    _, run, parent, kind, name, at, inputs, tags, metadata, extra, scope, configurable = fields
+    if type(inputs) in _NESTED:
+        inputs = _plain_state(inputs)
+    if type(extra) in _NESTED:
+        extra = _plain_state(extra)
+    if scope is not None:
+        scope = Scope._make(scope)
+    parent_id = _uuid(parent) if parent is not None else None
+    record: RunStarted = _new(
+        RunStarted, (_uuid(run), parent_id, kind, name, at, inputs, tuple(tags), metadata, extra, scope, configurable)
+    )
+    return record
+
+
+def _plain_state(value: Any) -> Any:
+    """Turn the messages in a state that was not flattened into `Message`s."""
+    kind = type(value)
+    if kind is tuple:
+        if len(value) == 4:
+            call: ModelCall = _new(
+                ModelCall, (_plain_messages(value[0]), _plain_messages(value[1]), value[2], value[3])
+            )
+            return call
+        if len(value) == 2:
+            return _new(ModelResult, (_plain_messages(value[0]), value[1]))
+        return _new(Message, value) if len(value) == 11 else revived(value)
+    if kind is list:
+        if tuple in map(type, value):
+            return _plain_messages(value)
+        if dict in map(type, value):
+            return list(map(_plain_state, value))
+    elif kind is dict:
+        for key, item in value.items():
+            if type(item) in _NESTED:
+                value[key] = _plain_state(item)
+    return value
+
+
+def _plain_messages(items: Any) -> Any:
+    """Convert the messages in a tuple or list."""
+    return type(items)([_new(Message, item) if type(item) is tuple else item for item in items])
+
+
 def _ended(fields: tuple[Any, ...], objects: tuple[Any, ...]) -> RunEnded:
     _, run, at, output, inputs = fields
-    record: RunEnded = _new(RunEnded, (_uuid(run), at, revived(output, objects), revived(inputs, objects)))
+    if type(output) in _NESTED:
+        output = revived(output, objects)
+    if inputs is not None:
+        inputs = revived(inputs, objects)
+    record: RunEnded = _new(RunEnded, (_uuid(run), at, output, inputs))
     return record
 
 

@@ -138,6 +138,7 @@ class Trace:
         id: id of the turn: that of the root run.
         first_attempt: id of the turn's first attempt, if LangGraph Server repeats it.
         actions: ratings and business events that were reported inside, and belong to the conversation.
+        bytes: size of its records, approximately.
         offset: add it to a run's times to get nanoseconds since the epoch.
         open: number of runs that have not ended.
         last_record_at: time of the last record (`perf_counter_ns`).
@@ -150,7 +151,7 @@ class Trace:
     """
 
     __slots__ = (
-        "actions", "configurable", "ended_turn", "first_attempt", "history", "id", "interrupts", "last_record_at", "offset",
+        "actions", "bytes", "configurable", "ended_turn", "first_attempt", "history", "id", "interrupts", "last_record_at", "offset",
         "open", "pauses", "resumed", "root", "scope", "size", "without_id",
     )  # fmt: skip
 
@@ -171,6 +172,7 @@ class Trace:
         self.ended_turn: tuple[str, Conversation] | None = None
         self.history: RepeatedHistory | None = None
         self.without_id = False
+        self.bytes = 0
 
     @property
     def is_graph(self) -> bool:

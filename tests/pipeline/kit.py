@@ -42,10 +42,14 @@ class FakeAssembler:
     def outside_conversation(self) -> int:
         return 0
 
+    @property
+    def memory_bytes(self) -> int:
+        return 0
+
     def load(self) -> None:
         pass
 
-    def feed(self, records: Iterable[Record]) -> list[Any]:
+    def feed(self, records: Iterable[Any]) -> list[Any]:
         done = []
         for record in records:
             if type(record) is RunStarted:
