@@ -17,7 +17,7 @@ from gati.pipeline import worker
 from gati.pipeline.pipeline import Pipeline
 from gati.pipeline.retry import Policy
 from gati.settings import Settings
-from gati.trace.records import Gap, Record, RunEnded, RunStarted
+from gati.trace.records import Gap, RunEnded, RunStarted
 
 QUICK = Policy(first=0.01, cap=0.05, retry_after_cap=0.3, probe=0.05, max_failures_among_successes=3)
 DOWN = Outcome(Verdict.RETRY, "down")

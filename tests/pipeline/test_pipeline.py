@@ -18,7 +18,7 @@ from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.pipeline import internal_errors
 from gati.pipeline.engine import spool_folder
 from gati.pipeline.pipeline import Pipeline
-from gati.trace.records import Record, RunStarted
+from gati.trace.records import RunStarted
 from tests.pipeline.kit import (
     DOWN,
     QUICK,
