@@ -208,7 +208,7 @@ class AgentEndEvent(Event):
     kind: ClassVar[str] = "agent_end"
 
     output: dict[str, Any] = field(default_factory=dict)
-    total_duration_ms: float = 0.0
+    total_duration_ms: float | None = 0.0
     total_cost: float | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
@@ -275,7 +275,7 @@ class ToolCallEvent(Event):
     tool_name: str = ""
     input: dict[str, Any] = field(default_factory=dict)
     output: dict[str, Any] = field(default_factory=dict)
-    latency_ms: float = 0.0
+    latency_ms: float | None = 0.0
     tool_call_id: str | None = None
     requested_by: str | None = None
     handled: bool | None = None

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.embeddings import Embeddings
     from langgraph.store.base import BaseStore
+    from opentelemetry.metrics import Meter
+    from prometheus_client import CollectorRegistry
     from pydantic import SecretStr
 
     from gati.events import Event
@@ -54,6 +56,7 @@ __all__ = [
     "internal",
     "log_event",
     "log_rating",
+    "metrics",
     "paused",
     "shutdown",
     "span",
@@ -364,6 +367,27 @@ def stats() -> Stats:
     """Return the counters of this process since `init`."""
     pipeline = runtime.pipeline
     return _late_class("Stats")() if pipeline is None else pipeline.stats()
+
+
+@_arguments.checked
+def metrics(*, registry: CollectorRegistry | None = None, meter: Meter | None = None) -> bool:
+    """Expose the counters of `stats()` as metrics. Call it once in each process, before or after `init`.
+
+    Needs ``pip install "gati-greenflash[metrics]"`` for Prometheus, and OpenTelemetry's API for a meter. A program without
+    either logs what is missing, and continues.
+
+    Args:
+        registry: a registry of `prometheus_client`; default: the global one, unless `meter` is given. Metrics are called
+            ``gati_delivered_total``, ``gati_dropped_total{reason="…"}`` and so on, one for each field of `Stats`. With
+            ``PROMETHEUS_MULTIPROC_DIR``, each worker process writes its counters into that folder, and a
+            `MultiProcessCollector` sums them.
+        meter: a meter of OpenTelemetry. It gets the counters under ``gati.``, and ``gen_ai.client.token.usage`` and
+            ``gen_ai.client.operation.duration`` for each model call.
+    """
+    from gati._api.metrics import expose
+
+    expose(registry, meter, stats)
+    return True
 
 
 @_arguments.checked

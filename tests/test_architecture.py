@@ -23,8 +23,8 @@ ARROWS: dict[str, set[str]] = {
     "gati": {"gati.observe", "gati.langchain"},
     "gati.observe": {"gati._api", "gati.settings", "gati.pipeline", "gati.langchain"},
     "gati._api": {
-        "gati._context", "gati.langchain", "gati.trace", "gati.exporters", "gati.pipeline", "gati.prompt_model",
-        "gati.settings", "gati.store",
+        "gati._context", "gati.langchain", "gati.metrics", "gati.trace", "gati.exporters", "gati.pipeline",
+        "gati.prompt_model", "gati.settings", "gati.store",
     },
     "gati._context": {"gati.trace"},
     "gati.settings": {"gati.options"},
@@ -38,13 +38,16 @@ ARROWS: dict[str, set[str]] = {
     "gati.studio": {"gati.store"},
     "gati.push": {"gati.push_requests", "gati.store", "gati.exporters", "gati.pipeline"},
     "gati.push_requests": {"gati.store", "gati.exporters"},
+    "gati.importing": {"gati.exporters", "gati.langchain", "gati.pipeline", "gati.settings", "gati.trace"},
     "gati.demo": {"gati.testing"},
     "gati.masks": set(),
+    "gati.metrics": {"gati.pipeline"},
     "gati.testing": {"gati._api", "gati.settings", "gati.exporters"},
     "gati.testing.server": {"gati.store", "gati.studio"},
     "gati.cli": {
         "gati", "gati.observe", "gati.demo", "gati.settings", "gati.options", "gati.store", "gati.studio", "gati.pipeline",
         "gati.langchain", "gati.exporters", "gati.testing", "gati.testing.server", "gati._api", "gati.push",
+        "gati.importing",
     },
 }  # fmt: skip
 """Package → packages that it may import. Each entry is a design decision."""
@@ -59,6 +62,10 @@ NARROW = {
     ("gati.pipeline", "gati.exporters"): {"gati.exporters.base"},
     ("gati.pipeline", "gati.trace"): {"gati.trace.records", "gati.trace.record_codec"},
     ("gati.exporters", "gati.store"): {"gati.store.store"},
+    ("gati.metrics", "gati.pipeline"): {f"gati.pipeline.{name}" for name in ("listeners", "process_hooks", "stats")},
+    ("gati.importing", "gati.exporters"): {"gati.exporters.base"},
+    ("gati.importing", "gati.langchain"): {"gati.langchain.message_snapshot"},
+    ("gati.importing", "gati.pipeline"): {"gati.pipeline.pipeline"},
     ("gati.demo", "gati.testing"): {"gati.testing.scripted_model"},
     ("gati.push", "gati.exporters"): {"gati.exporters.base"},
     ("gati.push", "gati.pipeline"): {
@@ -69,8 +76,8 @@ NARROW = {
 """Pairs of packages where only some modules may be imported."""
 
 OWNERS = {
-    "langchain_core": ("gati.langchain", "gati.demo", "gati.testing.scripted_model"),
-    "langgraph": ("gati.langchain", "gati.demo"),
+    "langchain_core": ("gati.langchain", "gati.importing.checkpoints", "gati.demo", "gati.testing.scripted_model"),
+    "langgraph": ("gati.langchain", "gati.demo", "gati.cli.importing"),
     "langchain_openai": ("gati.demo",),
     "greenflash": ("gati.exporters.greenflash.exporter",),
     "starlette": ("gati.studio", "gati.testing.server"),
@@ -81,6 +88,8 @@ OWNERS = {
     "rich": ("gati.cli",),
     "pydantic": ("gati.options", "gati.prompt_model", "gati.settings", "gati.langchain", "gati.testing.scripted_model"),
     "genai_prices": ("gati.trace.cost",),
+    "prometheus_client": ("gati.metrics.prometheus", "gati._api.metrics"),
+    "opentelemetry": ("gati.metrics.opentelemetry", "gati._api.metrics"),
     "pytest": ("gati.testing.pytest_plugin",),
 }
 """The only modules that may import a third-party package. Imports for type checking are not counted."""

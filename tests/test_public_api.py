@@ -61,7 +61,7 @@ def test_observe_exports_exactly_these_names():
     assert all(getattr(observe, name).__name__ == name for name in late)
     assert public | late == set(observe.__all__) == {
         "Drop", "FlushResult", "Stats", "aflush", "conversation", "flush", "get_callbacks", "identify_organization",
-        "identify_user", "init", "internal", "log_event", "log_rating", "paused", "shutdown", "span", "stats", "step", "tool",
+        "identify_user", "init", "internal", "log_event", "log_rating", "metrics", "paused", "shutdown", "span", "stats", "step", "tool",
         "track_event", "wrap_embeddings", "wrap_store",
     }  # fmt: skip
 

@@ -136,6 +136,46 @@ def export_command(
     raise typer.Exit(export_conversations(filters, conversations or [], file_format, output, store))
 
 
+@app.command(
+    name="import",
+    epilog="Example: `gati import checkpoints checkpoints.sqlite`, `gati import langsmith runs.jsonl --dry-run`",
+)
+def import_command(
+    source: Annotated[
+        Literal["checkpoints", "langsmith", "langfuse", "phoenix"],
+        typer.Argument(help="LangGraph checkpoints, or the tool that wrote the file."),
+    ],
+    place: Annotated[
+        str,
+        typer.Argument(
+            help="File of the export. For checkpoints: a SQLite file, postgresql://…, or module:name of a checkpointer."
+        ),
+    ],
+    thread: Annotated[
+        list[str] | None, typer.Option(help="Only this conversation. May be given several times.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only turns that began at this date or time (ISO 8601) or later.")
+    ] = None,
+    before: Annotated[str | None, typer.Option(help="Only turns that ended before this date or time.")] = None,
+    mask: Annotated[
+        str | None, typer.Option(help="Function that masks texts, as module:function. Required for Greenflash.")
+    ] = None,
+    no_mask: Annotated[bool, typer.Option("--no-mask", help="Send texts to Greenflash as they are.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,
+    store: StorePath = None,
+    json: Json = False,
+) -> None:
+    """Import earlier conversations: into Greenflash if there is a key, else (or with --store) into the embedded store.
+
+    Importing again changes nothing. Turns that gati has reported itself are left out.
+    """
+    from gati.cli.importing import ImportOptions, run_import
+
+    options = ImportOptions(tuple(thread or ()), since, before, mask, no_mask, dry_run, store, json)
+    raise typer.Exit(run_import(source, place, options))
+
+
 @app.command(name="push", epilog="Example: `gati push`, `gati push --product 0b9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a10`")
 def push_command(
     product: Annotated[str | None, typer.Option(help="Product UUID for conversations without a product.")] = None,

@@ -16,6 +16,7 @@ from gati.pipeline.drop_callback import DropNotifier
 from gati.pipeline.filesystem import is_ephemeral
 from gati.pipeline.internal_errors import contain
 from gati.pipeline.limited_exporter import with_time_limit
+from gati.pipeline.listeners import report_counts
 from gati.pipeline.outbox import Outbox
 from gati.pipeline.request_queue import Limits
 from gati.pipeline.sender import Sender
@@ -90,6 +91,7 @@ class Engine:
         )
 
     def _on_settled(self) -> None:
+        report_counts()
         self.worker.resolve_flushes()
 
     def deliver_in_this_thread(self, until: float) -> None:
@@ -112,6 +114,7 @@ class Engine:
         for exporter in self._exporters:
             with contain("exporter.close"):
                 exporter.close()
+        report_counts()
 
     def abandon(self) -> None:
         """Detach from everything that belongs to the parent. Called in a forked child."""

@@ -18,6 +18,7 @@ from gati.pipeline.gc_pause import gc_paused
 from gati.pipeline.internal_errors import contain
 from gati.pipeline.limited_exporter import LimitedExporter, is_own
 from gati.pipeline.limited_mask import LimitedMask
+from gati.pipeline.listeners import report_counts, report_items
 from gati.pipeline.sender import SLEEP_RATIO
 from gati.trace.records import Gap
 
@@ -282,6 +283,7 @@ class Worker:
             self._send(self._senders, urgent=bool(flushes and self._flushes))
         elif self._unsent:
             self._send([sender for sender in self._senders if sender.eager], urgent=False)
+        report_counts()
         if flushes:
             self.resolve_flushes()
 
@@ -372,6 +374,7 @@ class Worker:
         if not self._assembled:
             return
         items, self._assembled = self._assembled, []
+        report_items(items)
         try:
             if self._mask is not None:
                 items = self._masked(items, self._mask)

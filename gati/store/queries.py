@@ -311,3 +311,14 @@ def external_message_ids(store: Store, body: dict[str, Any]) -> set[str]:
             (body.get("productId") or "", body.get("externalConversationId"), body.get("conversationId")),
         ).fetchall()
     return {row[0] for row in rows if row[0] is not None}
+
+
+def first_own_message_at(store: Store, external_id: str) -> int | None:
+    """Return when the first message of a conversation was reported that was not imported, in nanoseconds; None if none was."""
+    with store.connections.reading() as db:
+        row = db.execute(
+            "SELECT min(m.at) FROM conversations c JOIN messages m ON m.conversation = c.id JOIN calls k ON k.id = m.call"
+            " WHERE c.external_id = ? AND json_extract(k.envelope, '$.properties.imported_from') IS NULL",
+            (external_id,),
+        ).fetchone()
+    return None if row[0] is None else int(row[0]) * 1_000

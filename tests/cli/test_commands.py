@@ -177,7 +177,9 @@ def test_studio_names_the_extra_to_install_if_a_package_is_missing():
     assert "pip install 'gati-greenflash[studio]'" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["demo", "show", "status", "doctor", "drain", "export", "push", "serve", "studio"])
+@pytest.mark.parametrize(
+    "command", ["demo", "show", "status", "doctor", "drain", "export", "import", "push", "serve", "studio"]
+)
 def test_every_command_has_help_with_an_example(command: str):
     done = CliRunner().invoke(app, [command, "--help"])
     assert done.exit_code == 0

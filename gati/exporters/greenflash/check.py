@@ -1,4 +1,4 @@
-"""Queries for `gati doctor`: the key's products, and the arrival of a test conversation."""
+"""Queries for the commands: the key's products, and the conversations that Greenflash has."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from gati.settings import Settings
 
 _Result = TypeVar("_Result")
+
+PAGE = 100
+"""Conversations in one response."""
 
 
 class UnsupportedSdkError(Exception):
@@ -41,6 +44,31 @@ def has_conversation(settings: Settings, conversation_id: str) -> bool:
     arguments = {"product_id": settings.product_id} if settings.product_id else {}
     interactions = _call_sdk(settings, lambda client: client.interactions.list(limit=50, **arguments))
     return any(interaction.external_id == conversation_id for interaction in interactions)
+
+
+def fetch_conversations(settings: Settings) -> dict[str, str]:
+    """Return the conversations of the product, external id → id. Raises RequestFailedError, UnsupportedSdkError."""
+    arguments = {"product_id": settings.product_id} if settings.product_id else {}
+
+    def list_all(client: Any) -> dict[str, str]:
+        found: dict[str, str] = {}
+        offset = 0
+        while page := list(client.interactions.list(limit=PAGE, offset=offset, **arguments)):
+            before = len(found)
+            found.update({one.external_id: one.id for one in page if one.external_id})
+            offset += len(page)
+            if len(page) < PAGE or len(found) == before:  # the last page, or a server that ignores `offset`
+                break
+        return found
+
+    return _call_sdk(settings, list_all)
+
+
+def fetch_message_times(settings: Settings, interaction_id: str) -> list[str]:
+    """Return the times of a conversation's messages, as ISO 8601. Raises RequestFailedError, UnsupportedSdkError."""
+    detail: Any = _call_sdk(settings, lambda client: client.get(f"/interactions/{interaction_id}", cast_to=object))
+    messages = detail.get("messages") if isinstance(detail, dict) else None
+    return [str(message["timestamp"]) for message in messages or () if message.get("timestamp")]
 
 
 def _call_sdk(settings: Settings, call: Callable[[Any], _Result]) -> _Result:

@@ -1,0 +1,257 @@
+"""`gati import`: conversations from LangGraph checkpoints and from exports of other tools."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import orjson
+
+from gati._api.destinations import Destination, active_destinations
+from gati.cli.output import Exit, console, fail, print_json, print_note, progress_bar
+from gati.cli.store import store_path
+from gati.exporters.base import DELIVERED, Exporter, Outcome, Request
+from gati.importing.imported_run import ImportedTurn, to_ns
+from gati.importing.importer import FindFirstLive, ImportResult, Selection, import_turns
+from gati.settings import Settings, load
+
+Source: TypeAlias = Literal["checkpoints", "langsmith", "langfuse", "phoenix"]
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """The options of `gati import`, as given."""
+
+    threads: tuple[str, ...] = ()
+    since: str | None = None
+    before: str | None = None
+    mask: str | None = None
+    no_mask: bool = False
+    dry_run: bool = False
+    store: Path | None = None
+    json_wanted: bool = False
+
+
+def run_import(source: Source, place: str, options: ImportOptions) -> Exit:
+    """Import conversations, print a summary, and return the exit code."""
+    settings = load(
+        mask=None if options.mask is None else _load_object(options.mask, "--mask"), spool=not options.dry_run
+    )
+    destination = _destination(settings, options)
+    if destination.kind != "local" and not options.dry_run and options.mask is None and not options.no_mask:
+        fail("pass --mask module:function, or --no-mask to send the texts as they are", Exit.USAGE)
+    selection = Selection(
+        frozenset(options.threads),
+        _time(options.since, "--since"),
+        _time(options.before, "--before"),
+        _first_live(settings, destination, options),
+    )
+    with ExitStack() as stack:
+        exporter = destination.make_exporter()
+        stack.callback(exporter.close)
+        exporters: list[Exporter] = [_Printer(exporter)] if options.dry_run else [exporter]
+        turns = _read(source, place, options.threads, stack)
+        bar = stack.enter_context(progress_bar("importing", silent=options.json_wanted or options.dry_run))
+        task = bar.add_task("", total=None)
+        name = "langgraph" if source == "checkpoints" else source
+        result = import_turns(
+            turns, name, settings, exporters, selection=selection,
+            on_progress=lambda done: bar.update(task, completed=done.turns),
+        )  # fmt: skip
+    _print_result(result, destination, options)
+    return Exit.FAILED if result.left or result.lost else Exit.OK
+
+
+def _destination(settings: Settings, options: ImportOptions) -> Destination:
+    """Return where the conversations go: Greenflash if there is a key, else the embedded store."""
+    if options.store is None:
+        found = active_destinations(settings)
+        if (greenflash := next((one for one in found if one.kind == "greenflash"), None)) is not None:
+            return greenflash
+    file = store_path(options.store, settings)
+    alone = settings.model_copy(
+        update={"api_key": None, "client": None, "backend_url": None, "exporters": None, "local": file}
+    )
+    return active_destinations(alone)[0]
+
+
+def _time(value: str | None, name: str) -> int | None:
+    if value is None:
+        return None
+    found = to_ns(value)
+    if found is None:
+        fail(f"{name} must be a date or time in ISO 8601, such as 2026-01-31; got {value!r}", Exit.USAGE)
+    return found
+
+
+def _load_object(path: str, option: str) -> Any:
+    """Return the object that `module:name` names. Modules are found from the current folder, too."""
+    module, colon, name = path.partition(":")
+    if not colon or not name:
+        fail(f"{option} must be module:name; got {path!r}", Exit.USAGE)
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as fault:
+        fail(f"{option} cannot be loaded: {fault}", Exit.USAGE)
+
+
+# -- sources --------------------------------------------------------------------------------
+
+
+def _read(source: Source, place: str, threads: tuple[str, ...], stack: ExitStack) -> Iterable[ImportedTurn]:
+    if source == "checkpoints":
+        from gati.importing.checkpoints import read_checkpoints
+
+        return read_checkpoints(_open_saver(place, stack), threads)
+    rows = _rows(Path(place))
+    if source == "langsmith":
+        from gati.importing.langsmith import read_langsmith
+
+        return read_langsmith(rows)
+    if source == "langfuse":
+        from gati.importing.langfuse import read_langfuse
+
+        return read_langfuse(rows)
+    from gati.importing.phoenix import read_phoenix
+
+    return read_phoenix(rows)
+
+
+def _open_saver(place: str, stack: ExitStack) -> Any:
+    """Return a checkpointer: of a SQLite file, of a PostgreSQL database, or an object of the program (`module:name`)."""
+    try:
+        if place.startswith(("postgres://", "postgresql://")):
+            from langgraph.checkpoint.postgres import PostgresSaver
+
+            return stack.enter_context(PostgresSaver.from_conn_string(place))
+        if Path(place).exists():
+            from langgraph.checkpoint.sqlite import SqliteSaver
+
+            return stack.enter_context(SqliteSaver.from_conn_string(place))
+    except ImportError as missing:
+        package = "langgraph-checkpoint-postgres" if "postgres" in str(missing) else "langgraph-checkpoint-sqlite"
+        fail(f"these checkpoints need {package}: pip install {package}", Exit.MISSING)
+    if ":" not in place:
+        fail(f"there is no file {place}", Exit.NOT_FOUND)
+    saver = _load_object(place, "the checkpointer")
+    return saver() if callable(saver) else saver
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """Return the objects of a JSON file (a list, or an object that holds one) or of a file with one object per line."""
+    try:
+        content = file.read_bytes()
+    except OSError as fault:
+        fail(f"cannot read {file}: {fault.strerror}", Exit.NOT_FOUND)
+    try:
+        whole = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return [row for line in content.splitlines() if line.strip() and isinstance(row := _line(file, line), dict)]
+    if isinstance(whole, dict):
+        whole = next((value for value in whole.values() if isinstance(value, list)), [whole])
+    return [row for row in whole if isinstance(row, dict)]
+
+
+def _line(file: Path, line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as fault:
+        fail(f"{file} is neither JSON nor JSON Lines: {fault}", Exit.USAGE)
+
+
+# -- what is there already --------------------------------------------------------------------
+
+
+def _first_live(settings: Settings, destination: Destination, options: ImportOptions) -> FindFirstLive:
+    """Return a function that finds what gati reported itself, in the place to which the import goes."""
+    if destination.kind == "local":
+        return _first_live_in_store(store_path(options.store, settings))
+    return _first_live_at_greenflash(settings)
+
+
+def _first_live_in_store(file: Path) -> FindFirstLive:
+    from gati.store.queries import first_own_message_at
+    from gati.store.store import Store
+
+    if not file.exists():
+        return lambda conversation, times: None
+
+    def find(conversation: str, times: frozenset[int]) -> int | None:
+        with closing(Store(file, read_only=True)) as store:
+            return first_own_message_at(store, conversation)
+
+    return find
+
+
+def _first_live_at_greenflash(settings: Settings) -> FindFirstLive:
+    from gati.exporters.greenflash import check
+
+    try:
+        known = check.fetch_conversations(settings)
+    except check.UnsupportedSdkError:
+        fail(
+            "this version of the greenflash SDK cannot list conversations; pass --before, the time when gati was added",
+            Exit.USAGE,
+        )
+    except check.RequestFailedError as fault:
+        fail(f"Greenflash does not list its conversations: {fault}")
+
+    def find(conversation: str, times: frozenset[int]) -> int | None:
+        if conversation not in known:
+            return None
+        found = (to_ns(time) for time in check.fetch_message_times(settings, known[conversation]))
+        live = [time for time in found if time is not None and time // 1_000_000 not in times]
+        return min(live, default=None)
+
+    return find
+
+
+# -- output -----------------------------------------------------------------------------------
+
+
+class _Printer:
+    """Prints each request as JSON instead of sending it."""
+
+    name, account, durable = "dry run", "dry-run", True
+
+    def __init__(self, exporter: Exporter) -> None:
+        self.encode, self.split, self.after_fork = exporter.encode, exporter.split, exporter.after_fork
+
+    def send(self, request: Request) -> Outcome:
+        """Print a request, unless the reader of the output has stopped."""
+        with suppress(BrokenPipeError):
+            print_json({"endpoint": request.endpoint, **request.body})
+        return DELIVERED
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def _print_result(result: ImportResult, destination: Destination, options: ImportOptions) -> None:
+    if options.dry_run:
+        print_note(
+            f"would import {result.turns} turns of {len(result.conversations)} conversations to {destination.label}"
+        )
+    elif options.json_wanted:
+        print_json(
+            {
+                "turns": result.turns, "conversations": len(result.conversations), "skipped": result.skipped,
+                "messages": result.messages, "left": result.left, "lost": result.lost,
+            }
+        )  # fmt: skip
+    else:
+        console().print(
+            f"{result.turns} turns of {len(result.conversations)} conversations, {result.messages} messages, to"
+            f" {destination.label}"
+        )
+    if result.skipped:
+        print_note(f"{result.skipped} turns were left out: filtered, or reported by gati itself")
+    if result.left:
+        print_note(f"{result.left} messages wait in the spool; `gati drain` delivers them")

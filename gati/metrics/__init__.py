@@ -1,0 +1,1 @@
+"""The counters of `observe.stats()` as metrics for Prometheus and OpenTelemetry."""

@@ -1,0 +1,153 @@
+"""`gati import` with real checkpoints, the embedded store and the strict local Greenflash."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langgraph.checkpoint.sqlite import SqliteSaver
+
+from gati import observe
+from gati.store.store import Store
+from gati.testing import ScriptedChatModel
+from tests.cli.test_commands import destination, gati, invoke
+from tests.servers import LocalServer
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> Path:
+    """Create a SQLite file with the checkpoints of two threads, which gati did not see."""
+    file = tmp_path / "checkpoints.sqlite"
+    talk(file, "t1", "Hi", "Thanks")
+    talk(file, "t2", "Hello")
+    return file
+
+
+def talk(file: Path, thread: str, *texts: str) -> None:
+    with SqliteSaver.from_conn_string(str(file)) as saver:
+        agent: Any = create_agent(
+            ScriptedChatModel(respond=lambda messages: f"re: {messages[-1].text}"), checkpointer=saver
+        )
+        for text in texts:
+            agent.invoke({"messages": [("user", text)]}, {"configurable": {"thread_id": thread, "user_id": "ada"}})
+
+
+def contents(store: Path, kind: str = "user_message") -> list[str]:
+    with closing(Store(store, read_only=True)) as opened, opened.connections.reading() as db:
+        bodies = [
+            json.loads(row[0])
+            for row in db.execute("SELECT body FROM messages WHERE type = ? ORDER BY at, id", (kind,))
+        ]
+    return sorted(body["content"] for body in bodies)
+
+
+def test_checkpoints_are_imported_once(checkpoints: Path, tmp_path: Path):
+    store = tmp_path / "store.db"
+    arguments = ("import", "checkpoints", str(checkpoints), "--store", str(store), "--json")
+    first = json.loads(invoke(*arguments).stdout)
+    assert (first["turns"], first["conversations"], first["left"], first["lost"]) == (3, 2, 0, 0)
+    assert contents(store) == ["Hello", "Hi", "Thanks"]
+    invoke(*arguments)
+    talk(checkpoints, "t1", "More")
+    assert json.loads(invoke(*arguments).stdout)["turns"] == 4
+    assert contents(store) == ["Hello", "Hi", "More", "Thanks"]
+    assert contents(store, "assistant_message") == ["re: Hello", "re: Hi", "re: More", "re: Thanks"]
+
+
+@pytest.mark.parametrize("place", ["store", "greenflash"])
+def test_a_thread_is_imported_up_to_the_first_turn_that_gati_reported(
+    checkpoints: Path, tmp_path: Path, greenflash: LocalServer, place: str
+):
+    store = tmp_path / "store.db"
+    delivered = place == "greenflash"
+    options: dict[str, Any] = (
+        {"api_key": greenflash.api_key, "base_url": greenflash.url} if delivered else {"local": store}
+    )
+    observe.init(**options)
+    talk(checkpoints, "t1", "Seen", "Seen again")
+    assert observe.flush()
+    observe.shutdown()
+    environment = destination(greenflash) if delivered else {}
+    target = ["--no-mask"] if delivered else ["--store", str(store)]
+    for _ in range(2):
+        done = invoke("import", "checkpoints", str(checkpoints), "--json", *target, **environment)
+        assert done.exit_code == 0, done.output
+        result = json.loads(done.stdout)
+        assert (result["turns"], result["skipped"]) == (3, 2)
+    found = (
+        sorted(m["content"] for m in greenflash.messages() if m.get("messageType") == "user_message")
+        if delivered
+        else contents(store)
+    )
+    assert found == ["Hello", "Hi", "Seen", "Seen again", "Thanks"]
+
+
+def test_greenflash_gets_nothing_without_a_decision_about_the_mask(checkpoints: Path, greenflash: LocalServer):
+    done = invoke("import", "checkpoints", str(checkpoints), **destination(greenflash))
+    assert done.exit_code == 2
+    assert "--mask module:function, or --no-mask" in done.stderr
+    assert greenflash.messages() == []
+
+
+def test_a_mask_of_the_program_is_applied(checkpoints: Path, greenflash: LocalServer, tmp_path: Path):
+    (tmp_path / "masking.py").write_text("def hide(text, path, kind):\n    return text.replace('Thanks', '***')\n")
+    done = gati(
+        "import", "checkpoints", str(checkpoints), "--mask", "masking:hide", cwd=tmp_path, **destination(greenflash)
+    )
+    assert done.returncode == 0, done.stderr
+    sent = json.dumps(greenflash.messages())
+    assert "***" in sent
+    assert "Thanks" not in sent
+
+
+def test_a_dry_run_prints_the_requests_and_sends_nothing(checkpoints: Path, greenflash: LocalServer):
+    done = invoke("import", "checkpoints", str(checkpoints), "--dry-run", "--thread", "t2", **destination(greenflash))
+    assert done.exit_code == 0
+    request = json.loads(done.stdout)
+    assert request["endpoint"] == "messages"
+    assert "Hello" in [message.get("content") for message in request["messages"]]
+    assert "would import 1 turns of 1 conversations" in done.stderr
+    assert greenflash.messages() == []
+
+
+def test_dates_select_turns(checkpoints: Path, tmp_path: Path):
+    store = tmp_path / "store.db"
+    arguments = ("import", "checkpoints", str(checkpoints), "--store", str(store), "--json")
+    assert json.loads(invoke(*arguments, "--before", "2020-01-01").stdout)["turns"] == 0
+    assert json.loads(invoke(*arguments, "--since", "2020-01-01").stdout)["turns"] == 3
+    assert invoke(*arguments, "--since", "yesterday").exit_code == 2
+
+
+def test_exports_are_read_as_lists_objects_and_lines(tmp_path: Path):
+    row = {
+        "id": "11111111-1111-4111-8111-111111111111", "run_type": "llm", "name": "m", "start_time": "2026-01-31T10:00:00",
+        "inputs": {"messages": [{"role": "user", "content": "Hi"}]},
+        "outputs": {"choices": [{"message": {"role": "assistant", "content": "Hello"}}]},
+    }  # fmt: skip
+    for number, text in enumerate(
+        [json.dumps([row]), json.dumps({"runs": [row]}), json.dumps(row) + "\n\n" + json.dumps(row)]
+    ):
+        file = tmp_path / f"{number}.json"
+        file.write_text(text)
+        done = invoke("import", "langsmith", str(file), "--store", str(tmp_path / "store.db"), "--json")
+        assert json.loads(done.stdout)["turns"] == 1
+    assert contents(tmp_path / "store.db") == ["Hi"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (("langsmith", "missing.json"), 3, "cannot read missing.json"),
+        (("checkpoints", "missing.sqlite"), 3, "there is no file missing.sqlite"),
+        (("checkpoints", "nowhere:saver"), 2, "cannot be loaded"),
+        (("langsmith", __file__), 2, "neither JSON nor JSON Lines"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_named(arguments: tuple[str, ...], code: int, reason: str, tmp_path: Path):
+    done = invoke("import", *arguments, "--store", str(tmp_path / "store.db"))
+    assert done.exit_code == code
+    assert reason in done.stderr
