@@ -23,8 +23,6 @@ MAX_DEPTH = 24
 """Nesting depth at which values are cut. This also ends cycles."""
 
 MAX_KEY_CHARS = 200
-MAX_ID_BYTES = 512
-"""Bytes that an estimate reserves for an id."""
 
 _INT64_LIMIT = 2**63
 _SMALL_BYTES = 4096
