@@ -85,7 +85,43 @@ def properties_section() -> str:
     return "\n".join(lines)
 
 
+def commands_section() -> str:
+    """Return a heading, the help and a table of parameters for each command of `gati`."""
+    import typer.main
+
+    from gati.cli.commands import app
+
+    group: Any = typer.main.get_command(app)
+    lines: list[str] = []
+    for name, command in group.commands.items():
+        usage = [f"gati {name}"]
+        rows = []
+        for parameter in command.params:
+            if parameter.param_type_name == "argument":
+                shown = str(parameter.name).upper()
+                label = f"`{shown}`"
+                usage.append(shown if parameter.required else f"[{shown}]")
+            else:
+                label = ", ".join(f"`{option}`" for option in (*parameter.opts, *parameter.secondary_opts))
+            rows.append(f"| {label} | {' '.join((getattr(parameter, 'help', None) or '').split())} |")
+        text = "\n\n".join(" ".join(part.split()) for part in (command.help or "").split("\n\n"))
+        lines += [
+            f"## gati {name}",
+            "",
+            text,
+            "",
+            "```text",
+            f"{' '.join(usage)} [OPTIONS]" if rows else usage[0],
+            "```",
+            "",
+        ]
+        if rows:
+            lines += ["| Parameter | Meaning |", "|---|---|", *rows, ""]
+    return "\n".join(lines)
+
+
 SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
+    "commands.md": {"commands": commands_section},
     "options.md": {"options": options_section},
     "mapping.md": {"message types": message_types_section, "properties": properties_section},
 }

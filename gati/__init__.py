@@ -9,12 +9,14 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gati import observe
-from gati.errors import ConfigurationError, GatiError
+from gati.errors import ConfigurationError, GatiError, PromptUnavailableError
 
 if TYPE_CHECKING:
+    from gati import prompts as prompts
     from gati.events import AgentEndEvent as AgentEndEvent
     from gati.events import AgentStartEvent as AgentStartEvent
     from gati.events import CustomEvent as CustomEvent
@@ -42,11 +44,13 @@ __all__ = [
     "LLMCallEvent",
     "MemoryEvent",
     "NodeExecutionEvent",
+    "PromptUnavailableError",
     "RetrievalEvent",
     "StepEvent",
     "ToolCallEvent",
     "__version__",
     "observe",
+    "prompts",
 ]
 
 
@@ -60,6 +64,8 @@ def __getattr__(name: str) -> Any:
         value = callback.GatiLangChainCallback
     elif name == "__version__":
         value = _installed_version()
+    elif name == "prompts":
+        value = import_module("gati.prompts")
     elif name in __all__:
         from gati import events
 

@@ -16,3 +16,6 @@ class Clock:
 
     monotonic = staticmethod(time.monotonic)
     """Seconds since an arbitrary moment; never goes backwards."""
+
+    sleep = staticmethod(time.sleep)
+    """Sleep for seconds. A test that replaces `time.sleep` must not count what gati's threads do."""

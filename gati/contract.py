@@ -141,6 +141,8 @@ PROPERTIES: Mapping[str, Field] = {
     "handled": Field(Kind.NUMBER, "true if the program handled the failure"),
     "history_messages": Field(Kind.NUMBER, "messages of an earlier history that were not imported"),
     "imported": Field(Kind.NUMBER, "true if the message comes from an imported history"),
+    "input_hash": Field(Kind.ID, "rolling hash over the messages that the model was sent"),
+    "input_messages": Field(Kind.NUMBER, "number of messages that the model was sent"),
     "internal": Field(Kind.NUMBER, "true if the call is not for the user: the answer was not made of its text"),
     "latency_ms": Field(Kind.NUMBER, "duration in milliseconds", column="latency_ms"),
     "metadata": Field(Kind.TEXT, "metadata of the run", METADATA.fields),
@@ -150,6 +152,7 @@ PROPERTIES: Mapping[str, Field] = {
     "parameters": Field(Kind.TEXT, "parameters of the call", PARAMETERS.fields),
     "parent_id": Field(Kind.ID, "parent that the destination does not have"),
     "prompt_id": Field(Kind.ID, "`externalPromptId` of the system prompt"),
+    "prompt_variant": Field(Kind.NAME, "variant of a managed prompt that an A/B choice served"),
     "prompt_version": Field(Kind.ID, "hash of the template; values of variables do not change it"),
     "provider": Field(Kind.NAME, "provider of the model"),
     "reasoning_tokens": Field(Kind.NUMBER, "output tokens spent on reasoning"),
@@ -232,7 +235,7 @@ MESSAGE_TYPES: Mapping[str, MessageType] = {
         ("tokens_in", "tokens_out", "cost_usd", "latency_ms", "time_to_first_token_ms", "provider", "status", "cached",
          "internal", "total_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
          "audio_input_tokens", "audio_output_tokens", "usage", "parameters", "tools", "prompt_id", "prompt_version",
-         "finish_reason", "attachments"),
+         "prompt_variant", "finish_reason", "attachments", "input_messages", "input_hash"),
         input=("messages", "prompt"),
         output=("tool_calls", "finish_reason", "text", "candidates", "decision", "error"), fields=("model",),
     ),
@@ -308,7 +311,7 @@ _LEFT_OUT = "…"
 EVENT_FIELDS: Mapping[str, Field] = {
     **dict.fromkeys(
         ("run_id", "event_id", "parent_event_id", "conversation_id", "user_id", "organization_id", "product_id",
-         "timestamp",         "tool_call_id", "requested_by"), ID),
+         "timestamp", "tool_call_id", "requested_by", "input_hash"), ID),
     **dict.fromkeys(("event_type", "status", "finish_reason"), ENUM),
     **dict.fromkeys(
         ("run_name", "agent_name", "name", "error_type", "model", "provider", "tools", "tool_name", "node_name",
@@ -316,7 +319,7 @@ EVENT_FIELDS: Mapping[str, Field] = {
     **dict.fromkeys(
         ("started_ns", "ended_ns", "total_duration_ms", "total_cost", "tokens_in", "tokens_out", "model_calls",
          "tool_calls", "latency_ms", "cost", "time_to_first_token_ms", "is_answer", "made_answer", "internal",
-         "cached", "handled", "duration_ms", "step", "attempt", "workflow", "write"), NUMBER),
+         "cached", "handled", "input_messages", "duration_ms", "step", "attempt", "workflow", "write"), NUMBER),
     **dict.fromkeys(
         ("error_message", "tags", "prompt", "system_prompt", "completion", "candidates", "reasoning", "query", "data",
          "decision"), TEXT),
@@ -358,6 +361,10 @@ CONVERSATION_EVENTS = frozenset(
 """Kinds of events that ``detail="conversation"`` delivers to a GATI backend, which keeps a turn's
 messages in its start and its end."""
 
+CONVERSATION_PROPERTIES: Mapping[str, Field] = {"prompt_variants": NAME}
+"""Properties of conversations that gati sets; the others are the user's own. `prompt_variants` is a list of
+``<prompt>=<variant>``."""
+
 CHAT_MESSAGE_PROPERTIES: Mapping[str, Field] = {name: PROPERTIES[name] for name in _SPOKEN}
 """Properties of `events.ChatMessage`."""
 
@@ -369,7 +376,7 @@ ACTIONS: Mapping[str, Mapping[str, Field]] = {
     "organizations": {"external_organization_id": ID, "name": TEXT, "properties": TEXT},
     "ratings": {
         "product_id": ID, "external_message_id": ID, "external_conversation_id": ID, "rating": NUMBER,
-        "rating_min": NUMBER, "rating_max": NUMBER, "feedback": TEXT, "rated_at": ID,
+        "rating_min": NUMBER, "rating_max": NUMBER, "feedback": TEXT, "rated_at": ID, "insert_id": ID,
     },
     "events": {
         "product_id": ID, "external_conversation_id": ID, "external_user_id": ID, "insert_id": ID, "event_type": NAME,

@@ -3,9 +3,10 @@
 ::
 
     GatiError
-    └── ConfigurationError    an invalid option, raised by `observe.init` and the command line only
+    ├── ConfigurationError        an invalid option, raised by `observe.init` and the command line only
+    └── PromptUnavailableError    `prompts.get` has neither the prompt nor a fallback
 
-After `init`, gati raises no exception in the watched program. Internal errors are counted in `observe.stats()` and
+After `init`, gati raises no other exception in the watched program. Internal errors are counted in `observe.stats()` and
 logged once per kind.
 """
 
@@ -37,3 +38,18 @@ class ConfigurationError(GatiError, ValueError):
     def __reduce__(self) -> tuple[type[ConfigurationError], tuple[str, object, str, str | None]]:
         # The default passes only the message to `__init__`.
         return type(self), (self.option, self.given, self.allowed, self.source)
+
+
+class PromptUnavailableError(GatiError, LookupError):
+    """A managed prompt could not be fetched, is in no cache, and has no fallback.
+
+    Attributes:
+        name: the name of the prompt.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"the prompt {name!r} is not available and has no fallback")
+
+    def __reduce__(self) -> tuple[type[PromptUnavailableError], tuple[str]]:
+        return type(self), (self.name,)

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from gati._deprecation import renamed_field, warn_renamed
 
@@ -76,6 +76,18 @@ class PromptComponent:
         return VARIABLE_MARK.sub(lambda mark: variables.get(mark[1].strip(), mark[0]), self.content)
 
 
+class ManagedVersion(NamedTuple):
+    """The version of a managed prompt that rendered a text. See `gati.prompts`.
+
+    Attributes:
+        prompt_id: Greenflash's id of a version that the program pinned or chose; None for the active version.
+        variant: label of the variant that an A/B choice served.
+    """
+
+    prompt_id: str | None = None
+    variant: str | None = None
+
+
 @dataclass(slots=True)
 class Prompt:
     """A system prompt.
@@ -85,12 +97,14 @@ class Prompt:
         external_id: stable name; texts with the same name are versions of one prompt.
         components: the components of the template; empty if no template was recovered.
         variables: values of the variables in the components.
+        managed: set if Greenflash manages the prompt. It then gets a reference instead of the components.
     """
 
     text: str
     external_id: str | None = None
     components: list[PromptComponent] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
+    managed: ManagedVersion | None = None
 
 
 @dataclass(slots=True)
@@ -226,6 +240,8 @@ class LLMCallEvent(Event):
         system_prompt: its system messages, joined with blank lines.
         completion: the text of the response.
         new_messages: input messages that the conversation does not report otherwise.
+        input_messages: number of messages that the model was sent, system messages included.
+        input_hash: rolling hash over them; None if not all are known, and with a `mask` or without content.
         latency_ms: None if the start of the call was not reported.
         attachments: pictures, sounds and files of a response that is not the turn's answer.
         candidates: the texts of the other responses, if the model was asked for several.
@@ -264,6 +280,8 @@ class LLMCallEvent(Event):
     internal: bool = False
     cached: bool = False
     decision: dict[str, Any] = field(default_factory=dict)
+    input_messages: int | None = None
+    input_hash: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -16,6 +16,8 @@ MAX_WORD_CHARS = 4096
 
 _HASHED_CHARS = 2 * 1024**2
 """Of a text of more than twice this length, only beginning, end and length are hashed: the hash is made in a callback."""
+_COMPARED_CHARS = 4096
+"""Of a text that is cut, so much of its beginning is compared: a callback compares all messages of a history."""
 _MEASURED_CHARS = 4 * 1024**2
 _MARKER = re.compile(r"… \[shortened by gati, (\d+) bytes in all(?:, ([0-9a-f]{16}))?\]\Z")
 _MARKER_CHARS = 80
@@ -62,6 +64,22 @@ def split_marker(text: str) -> tuple[str, int] | None:
     if not text.endswith("]") or (found := _MARKER.search(text, max(0, len(text) - _MARKER_CHARS))) is None:
         return None
     return text[: found.start()], int(found[1])
+
+
+def hash_of_text(text: str, limit: int | None = None) -> int:
+    """Return a hash that a text has before and after `cut_text`. Of a text that is cut, only the beginning counts.
+
+    Args:
+        text: The text, cut or whole.
+        limit: The limit of `cut_text`, for a text that is not cut yet.
+    """
+    if limit is not None and len(text) > limit:
+        head = _without_partial_word(text, limit)
+    elif (cut := split_marker(text)) is not None:
+        head = cut[0]
+    else:
+        return hash(text)
+    return hash(("cut", head[:_COMPARED_CHARS]))
 
 
 def _without_partial_word(text: str, limit: int) -> str:

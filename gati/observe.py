@@ -56,6 +56,7 @@ __all__ = [
     "internal",
     "log_event",
     "log_rating",
+    "message_id",
     "metrics",
     "paused",
     "shutdown",
@@ -274,31 +275,47 @@ def identify_organization(
 @_arguments.checked
 def log_rating(
     *,
-    rating: float,
+    rating: float | bool | None = None,
+    stars: float | None = None,
     rating_min: float = 0.0,
     rating_max: float = 1.0,
     run_id: str | UUID | None = None,
     conversation_id: str | int | UUID | None = None,
     feedback: str | None = None,
     rated_at: datetime | None = None,
+    rating_id: str | int | UUID | None = None,
 ) -> bool:
-    """Record a user's rating of an answer or of a conversation.
+    """Record a user's rating of an answer or of a conversation. Any process may do so, also later.
 
     Args:
-        rating: between `rating_min` and `rating_max`.
+        rating: a thumb, True for up and False for down; or a score between `rating_min` and `rating_max`.
+        stars: instead of `rating`, a number of stars from 1 to 5, or from 1 to `rating_max`.
         rating_min: the worst rating.
         rating_max: the best rating.
         run_id: id of the root run that produced the answer.
         conversation_id: id of the conversation; default, without `run_id`: the enclosing `observe.conversation`.
         feedback: the user's comment.
         rated_at: time of the rating; omitted by default.
+        rating_id: your id of the rating. A repeated one is ignored by this process, by the embedded store, and by
+            Greenflash, as soon as its API has a key for ratings (SDK 1.4 has none).
     """
     from gati._api import manual
 
     return manual.record_rating(
-        rating=rating, rating_min=rating_min, rating_max=rating_max, run_id=run_id, conversation_id=conversation_id,
-        feedback=feedback, rated_at=rated_at,
+        rating=rating, stars=stars, rating_min=rating_min, rating_max=rating_max, run_id=run_id,
+        conversation_id=conversation_id, feedback=feedback, rated_at=rated_at, rating_id=rating_id,
     )  # fmt: skip
+
+
+def message_id(run_id: str | UUID) -> str | None:
+    """Return the id that the answer of a root run has in Greenflash (`externalMessageId`); None for an invalid run id."""
+    from gati._api import manual
+
+    try:
+        return manual.message_id_of(run_id)
+    except Exception as error:  # noqa: BLE001 - never raises
+        _arguments.report_call("message_id", error)
+        return None
 
 
 @_arguments.checked
@@ -364,8 +381,8 @@ async def aflush(timeout: float = 10.0) -> FlushResult:
 
 
 def stats() -> Stats:
-    """Return the counters of this process since `init`."""
-    pipeline = runtime.pipeline
+    """Return the counters of this process since `init`, also after `shutdown`."""
+    pipeline = runtime.pipeline or runtime.ended
     return _late_class("Stats")() if pipeline is None else pipeline.stats()
 
 

@@ -67,7 +67,10 @@ def _parse_url(value: object) -> object:
 def _parse_path(value: object) -> object:
     if not isinstance(value, (str, Path)) or not str(value).strip():
         raise ValueError("not a path")
-    return Path(value).expanduser()
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:  # a user without a home folder
+        raise ValueError("no home folder") from None
 
 
 def _parse_local(value: object) -> object:
@@ -182,7 +185,7 @@ class Settings(BaseModel):
         None,
         "Embedded store: a path, True for the default path, False for none; "
         "default: used if no other destination is configured.",
-        "true, false or the path of a file",
+        "true, false or the path of a file; `~` needs a home folder",
     )
     local_max_bytes: Whole = option(
         512 * 1024**2,
@@ -288,7 +291,9 @@ class Settings(BaseModel):
         _SWITCH,
     )
     spool: bool = option(True, "False keeps undelivered requests in memory only.", _SWITCH)
-    spool_dir: Folder | None = option(None, "Spool folder; default: in the user's data folder.", "a path")
+    spool_dir: Folder | None = option(
+        None, "Spool folder; default: in the user's data folder.", "a path; `~` needs a home folder"
+    )
     spool_max_bytes: Whole = option(
         256 * 1024**2, "Disk quota of the spool in bytes.", "a whole number from 100000", ge=100_000
     )

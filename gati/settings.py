@@ -35,6 +35,12 @@ _ADDRESSES = ("base_url", "backend_url")
 TRUST_DOTENV = "GATI_TRUST_DOTENV"
 """Environment variable that allows `.env` to name an address for a key from elsewhere."""
 
+_OTHER_VARIABLES = frozenset({TRUST_DOTENV, "GATI_RAISE_INTERNAL"})
+"""Variables that are no options."""
+
+_PREFIX = "GATI_"
+_described: set[str] = set()
+
 _JSON = frozenset({"properties", "system_prompt"})
 """Options whose environment variable may contain a JSON object."""
 
@@ -52,6 +58,7 @@ def load(**given: Any) -> Settings:
     """
     arguments = _resolve_aliases(given)
     dotenv = _read_dotenv()
+    _warn_of_unknown_variables(dotenv)
     environment = dict(_read_environment(dotenv))
     _check_dotenv(dotenv, arguments, environment)
     values = {name: value for name, (value, _) in environment.items()} | arguments
@@ -139,7 +146,10 @@ def _parse_variable(name: str, text: str, variable: str) -> Any:
 
 def _read_dotenv() -> Mapping[str, str | None]:
     path = Path(".env")
-    if not path.is_file():
+    try:
+        if not path.is_file():
+            return {}
+    except OSError:  # the working directory of a container may belong to another user
         return {}
     from dotenv import dotenv_values  # imported late: most deployed programs have no such file
 
@@ -148,6 +158,34 @@ def _read_dotenv() -> Mapping[str, str | None]:
     except (OSError, UnicodeDecodeError) as error:
         logger.warning("gati ignores .env because it cannot be read (%s)", type(error).__name__)
         return {}
+
+
+def describe_unknown_variables(dotenv: Mapping[str, str | None] | None = None) -> str:
+    """Name the variables of the environment and of `.env` that begin with `GATI_` but are none of gati's.
+
+    ``"GATI_FLUSH_INTERVALL (did you mean GATI_FLUSH_INTERVAL?), GATI_X"``; empty if there are none. Values are not shown.
+    What was returned once is not logged by `load`.
+    """
+    known = {variable for name in Settings.model_fields for variable in variables(name)}
+    given = {*os.environ, *(_read_dotenv() if dotenv is None else dotenv)} - known - _OTHER_VARIABLES
+    unknown = sorted(name for name in given if name.upper().startswith(_PREFIX))
+    described = ", ".join(name + _similar_variable(name, known) for name in unknown)
+    _described.add(described)
+    return described
+
+
+def _similar_variable(name: str, known: set[str]) -> str:
+    ends = {variable.removeprefix(_PREFIX): variable for variable in sorted(known, reverse=True)}
+    matches = difflib.get_close_matches(name.upper().removeprefix(_PREFIX), ends, n=1, cutoff=0.6)
+    return f" (did you mean {ends[matches[0]]}?)" if matches else ""
+
+
+def _warn_of_unknown_variables(dotenv: Mapping[str, str | None]) -> None:
+    """Log unknown variables in one line, once per process."""
+    before = _described.copy()
+    unknown = describe_unknown_variables(dotenv)
+    if unknown and unknown not in before:
+        logger.warning("gati does not know these environment variables, which have no effect: %s", unknown)
 
 
 def _check_dotenv(

@@ -36,7 +36,15 @@ def _nothing_left_running(_clean_environment: None) -> Iterator[None]:
     yield
     if "gati.observe" in sys.modules:
         from gati import observe
+        from gati._api.runtime import runtime
         from gati.pipeline import internal_errors
 
         observe.shutdown(timeout=5.0)
+        runtime.ended = None
         internal_errors.reset()
+    if "gati.prompts" in sys.modules:
+        from gati.prompts.service import service
+        from gati.trace.managed_prompts import managed_prompts
+
+        service.reset()
+        managed_prompts.clear()

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -27,6 +28,9 @@ Json = dict[str, Any]
 _ALONE = {"connection": "close"}
 """Close each connection: `ChatOpenAI` reuses connections across tests, whose event loops are already closed."""
 
+_PAUSE = ""
+"""Stands for a pause in a stream."""
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -38,6 +42,7 @@ class Reply:
         thought: Summary of the reasoning (Responses API).
         input_tokens, cached_tokens, output_tokens, reasoning_tokens: The reported usage.
         breaks_after: Close the connection after this many words of a stream.
+        waits_after: Wait for `OpenAIServer.resume` after this many words of a stream of chat completions.
         status: Respond with this HTTP error instead.
     """
 
@@ -49,6 +54,7 @@ class Reply:
     output_tokens: int = 5
     reasoning_tokens: int = 0
     breaks_after: int | None = None
+    waits_after: int | None = None
     status: int = 200
 
     @property
@@ -64,11 +70,19 @@ class OpenAIServer:
     url: str
     replies: list[Reply]
     requests: list[Json] = field(default_factory=list)
+    resume: threading.Event = field(default_factory=threading.Event)
 
     def next(self, body: Json) -> Reply:
         """Record a request and return its reply."""
         self.requests.append(body)
         return self.replies[min(len(self.requests), len(self.replies)) - 1]
+
+    async def events(self, events: Iterator[str]) -> AsyncIterator[str]:
+        """Yield the events of a stream, and wait where one is `_PAUSE`."""
+        for event in events:
+            while event == _PAUSE and not self.resume.is_set():  # noqa: ASYNC110 - set by another thread
+                await asyncio.sleep(0.01)
+            yield event
 
     def restart(self, *replies: Reply) -> None:
         """Forget all requests and start over, with new replies if any are passed."""
@@ -93,7 +107,7 @@ def openai_server(*replies: Reply) -> Iterator[OpenAIServer]:
             (_chat, _chat_stream) if request.url.path.endswith("completions") else (_response, _response_stream)
         )
         if body.get("stream"):
-            return StreamingResponse(_aiter(stream(body, reply)), headers=_ALONE, media_type="text/event-stream")
+            return StreamingResponse(server.events(stream(body, reply)), headers=_ALONE, media_type="text/event-stream")
         return JSONResponse(whole(body, reply), headers=_ALONE)
 
     routes = [Route(f"/v1/{path}", answer, methods=["POST"]) for path in ("chat/completions", "responses")]
@@ -110,11 +124,6 @@ def openai_server(*replies: Reply) -> Iterator[OpenAIServer]:
 
 class _BrokenError(Exception):
     """Raised to close a stream before its last event."""
-
-
-async def _aiter(events: Iterator[str]) -> AsyncIterator[str]:
-    for event in events:
-        yield event
 
 
 def _line(data: Json, event: str | None = None) -> str:
@@ -169,6 +178,8 @@ def _chat_stream(body: Json, reply: Reply) -> Iterator[str]:
     for number, word in enumerate(reply.words if reply.text else ()):
         if number == reply.breaks_after:
             raise _BrokenError
+        if number == reply.waits_after:
+            yield _PAUSE
         yield chunk({"content": word})
     for number, call in enumerate(_chat_calls(reply)):
         yield chunk({"tool_calls": [{"index": number, **call}]})

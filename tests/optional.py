@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 PACKAGES = {
-    "celery", "gevent", "gunicorn", "langchain", "langchain_classic", "langchain_openai", "numpy", "openai", "playwright",
+    "celery", "gevent", "gunicorn", "langchain", "langchain_classic", "langchain_openai", "numpy", "openai", "playwright", "rq",
     "schemathesis",
 }  # fmt: skip
 """Optional packages: a test module is skipped if one is missing. If any other package is missing, it fails."""

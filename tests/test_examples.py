@@ -14,6 +14,7 @@ import pytest
 
 from gati.store import message_columns, queries
 from gati.store.store import Store
+from tests.docs.blocks import read_blocks
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -172,3 +173,9 @@ def exit_without(path: Path, module: str, folder: Path, **environment: str) -> s
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (1, "")
     return done.stderr.strip()
+
+
+@pytest.mark.parametrize("name", ["langgraph.json", "access.py", "web.py"])
+def test_the_guide_for_langgraph_server_shows_the_files_of_its_example(name: str):
+    shown = {block.comments.get("file"): block.code for block in read_blocks(ROOT / "docs/guides/langgraph-server.md")}
+    assert shown[name] == (ROOT / "examples" / "langgraph_server" / name).read_text("utf-8")

@@ -88,3 +88,13 @@ def test_a_third_pipeline_leaves_one_that_retires(greenflash: LocalServer, tmp_p
         pipelines.append(runtime.pipeline)
     observe.shutdown(30.0)
     assert all(pipeline is not None and pipeline._ended.is_resolved for pipeline in pipelines)
+
+
+def test_the_counters_can_be_read_after_a_shutdown(tmp_path: Path) -> None:
+    observe.init(local=tmp_path / "store.db", spool_dir=tmp_path)
+    ScriptedChatModel(replies=["x"]).invoke("hello")
+    observe.shutdown(60.0)
+    observe.shutdown(60.0)
+    assert (observe.stats().turns, observe.stats().delivered) == (1, 3)
+    observe.init(local=tmp_path / "store.db", spool_dir=tmp_path)
+    assert observe.stats().turns == 0

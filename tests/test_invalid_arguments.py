@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gati import observe
+from gati._api.arguments import MAX_TIMEOUT, to_timeout
 from gati.pipeline import internal_errors
 
 
@@ -77,3 +78,37 @@ def test_wrappers_return_what_they_cannot_wrap(tmp_path: Path, monkeypatch: pyte
     thing: Any = 5
     observe.wrap_embeddings(thing)
     observe.wrap_store(thing)
+
+
+class HostileText(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        raise ValueError
+
+    __bool__ = __len__ = strip = encode = __str__  # type: ignore[assignment]  # they only have to raise
+
+
+class HostileDict(dict[str, Any]):
+    def __iter__(self) -> Any:
+        raise ValueError
+
+    __bool__ = __len__ = keys = items = get = __iter__  # type: ignore[assignment]  # they only have to raise
+
+
+@pytest.mark.parametrize("value", [Hostile(), HostileText("text"), HostileDict(a=1), 10**400, float("inf")], ids=type)
+def test_an_argument_of_any_kind_raises_nothing(value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(internal_errors, "RAISE", False)
+    observe.init(local=tmp_path / "store.db", spool_dir=tmp_path)
+    with observe.conversation(value, user_id=value, organization_id=value, product_id=value, properties=value):
+        observe.log_event(value, value=value, properties=value, conversation_id=value, insert_id=value)
+    with observe.conversation("c", system_prompt=value):
+        observe.log_rating(rating=value, feedback=value)
+    observe.identify_user(value, name=value, properties=value)
+    observe.identify_organization("o", name=value, properties=value)
+    observe.flush(value if not isinstance(value, (int, float)) else 0)
+    assert observe.stats().balanced
+
+
+def test_a_timeout_of_any_size_is_accepted() -> None:
+    assert to_timeout(10**400) == to_timeout(float("inf")) == MAX_TIMEOUT

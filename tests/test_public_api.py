@@ -45,8 +45,8 @@ def test_gati_exports_exactly_these_names():
     assert gati.__all__ == sorted(gati.__all__, key=lambda name: (name.strip("_")[0].islower(), name))
     assert set(gati.__all__) == {
         "AgentEndEvent", "AgentStartEvent", "ConfigurationError", "CustomEvent", "EmbeddingEvent", "Event",
-        "GatiError", "GatiLangChainCallback", "LLMCallEvent", "MemoryEvent", "NodeExecutionEvent", "RetrievalEvent",
-        "StepEvent", "ToolCallEvent", "__version__", "observe",
+        "GatiError", "GatiLangChainCallback", "LLMCallEvent", "MemoryEvent", "NodeExecutionEvent",
+        "PromptUnavailableError", "RetrievalEvent", "StepEvent", "ToolCallEvent", "__version__", "observe", "prompts",
     }  # fmt: skip
     assert all(getattr(gati, name) is not None for name in gati.__all__)
 
@@ -61,7 +61,7 @@ def test_observe_exports_exactly_these_names():
     assert all(getattr(observe, name).__name__ == name for name in late)
     assert public | late == set(observe.__all__) == {
         "Drop", "FlushResult", "Stats", "aflush", "conversation", "flush", "get_callbacks", "identify_organization",
-        "identify_user", "init", "internal", "log_event", "log_rating", "metrics", "paused", "shutdown", "span", "stats", "step", "tool",
+        "identify_user", "init", "internal", "log_event", "log_rating", "message_id", "metrics", "paused", "shutdown", "span", "stats", "step", "tool",
         "track_event", "wrap_embeddings", "wrap_store",
     }  # fmt: skip
 

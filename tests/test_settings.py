@@ -286,3 +286,37 @@ def test_configuration_errors_survive_pickling():
     raised = error(batch_size=0)
     restored = pickle.loads(pickle.dumps(raised))
     assert (str(restored), restored.option, restored.source) == (str(raised), "batch_size", None)
+
+
+def test_unknown_variables_are_named_in_one_line_with_what_was_probably_meant(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("GATI_SAMPLERATE=0.5\n")
+    for name in ("GATI_FLUSH_INTERVALL", "gati_local", "GATI_PRODUCT", "GATI_ZZZ", "GATI_TRUST_DOTENV", "GATI_ENABLED"):
+        monkeypatch.setenv(name, "1")
+    load()
+    load()
+    assert caplog.messages == [
+        "gati does not know these environment variables, which have no effect: "
+        "GATI_FLUSH_INTERVALL (did you mean GATI_FLUSH_INTERVAL?), GATI_PRODUCT (did you mean GATI_PRODUCT_ID?), "
+        "GATI_SAMPLERATE (did you mean GATI_SAMPLE_RATE?), GATI_ZZZ, gati_local (did you mean GATI_LOCAL?)"
+    ]
+
+
+def test_values_of_unknown_variables_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("GATI_APIKEY", "gf_secret")
+    load()
+    assert "GATI_APIKEY (did you mean GATI_API_KEY?)" in caplog.text
+    assert "gf_secret" not in caplog.text
+
+
+def test_a_path_below_a_home_that_does_not_exist_is_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
+    def expanduser(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    with pytest.raises(ConfigurationError, match="needs a home folder"):
+        load(spool_dir="~/spool")

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from langchain_core.runnables import RunnableLambda
+from langgraph.graph import START, MessagesState, StateGraph
 
 from gati import observe
-from gati.events import CustomEvent, EmbeddingEvent, Event, StepEvent, ToolCallEvent, Turn
+from gati.events import CustomEvent, EmbeddingEvent, Event, LLMCallEvent, StepEvent, ToolCallEvent, Turn
 from gati.testing import ScriptedChatModel, capture
 
 
@@ -49,6 +50,32 @@ def test_a_step_that_encloses_a_chain_is_the_turn_and_the_parent_of_the_chain() 
     assert captured.transcript() == [("user", "What is the capital of France?"), ("assistant", "Paris.")]
     model_call = next(event for event in turn.events if event.kind == "llm_call")
     assert model_call.parent_event_id == turn.run_id
+
+
+def test_a_span_without_an_output_has_the_answer_of_the_graph_in_it() -> None:
+    answering, titling = ScriptedChatModel(replies=["Paris."]), ScriptedChatModel(replies=["A title."])
+    builder = StateGraph(MessagesState)
+    builder.add_node("model", lambda state: {"messages": [answering.invoke(state["messages"])]})
+    graph = builder.add_edge(START, "model").compile()
+
+    with capture(conversation_id="c") as captured, observe.span("request", input={"text": "The capital?"}):
+        graph.invoke({"messages": [("user", "The capital?")]})
+        titling.invoke("Write a title.")
+    assert captured.transcript() == [("user", "The capital?"), ("assistant", "Paris.")]
+    calls = [event for event in only(captured.turns).events if isinstance(event, LLMCallEvent)]
+    assert [call.internal for call in calls] == [False, True]
+
+
+def test_the_answer_of_a_step_is_the_text_in_its_output_that_a_model_produced() -> None:
+    model = ScriptedChatModel(replies=["Paris."])
+
+    @observe.step
+    def handle(question: str) -> dict[str, Any]:
+        return {"reply": model.invoke(question).text, "session": "s-1"}
+
+    with capture(conversation_id="c") as captured:
+        handle("The capital?")
+    assert captured.transcript() == [("user", "The capital?"), ("assistant", "Paris.")]
 
 
 def test_a_step_inside_a_chain_is_a_child_of_the_run_and_the_parent_of_inner_runs() -> None:

@@ -12,8 +12,8 @@ from gati.trace.record_codec import VERSION, flattened, revived, unpack
 
 def unpacked(value: Any) -> Any:
     """Return a snapshot, or a tuple of lists of them, as it comes out of a record."""
-    if type(value) is tuple and value and all(type(item) is list for item in value):
-        return tuple(map(unpacked, value))
+    if type(value) is tuple and value and type(value[0]) is list:
+        return tuple([unpacked(item) if type(item) is list else item for item in value])
     objects: list[Any] = []
     data = marshal.dumps(flattened(value, objects), VERSION)
     return revived(marshal.loads(data), tuple(objects))

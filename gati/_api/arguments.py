@@ -53,12 +53,12 @@ def checked(function: Callable[P, bool]) -> Callable[P, bool]:
 
 def to_timeout(value: Any) -> float:
     """Return a timeout in seconds, at least 0."""
-    return min(max(0.0, float(to_number("timeout", value))), MAX_TIMEOUT)
+    return float(min(max(0, to_number("timeout", value)), MAX_TIMEOUT))  # an int may be too large for a float
 
 
 def to_id(name: str, value: Any) -> str:
     """Return an id as text."""
-    if isinstance(value, str) and value:
+    if isinstance(value, str) and str.__len__(value):
         return str.__str__(value)
     if isinstance(value, (int, UUID)) and not isinstance(value, bool):
         return str(value)
@@ -85,7 +85,7 @@ def to_number(name: str, value: Any, low: float = -math.inf, high: float = math.
         number = value if type(value) in (int, float) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if isinstance(value, str) or math.isnan(number) or not low <= number <= high:
+    if isinstance(value, str) or not low <= number <= high:  # neither is NaN
         bounds = "" if math.isinf(low) else f" from {low:g} to {high:g}"
         raise InvalidArgumentError(name, f"a number{bounds}")
     return number

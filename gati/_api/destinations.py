@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
@@ -98,5 +99,10 @@ def _make_local_exporter(settings: Settings) -> Exporter:
     from gati.exporters.local import LocalExporter
     from gati.store.store import default_path
 
-    path = settings.local if isinstance(settings.local, Path) else default_path()
-    return LocalExporter(path, settings.local_max_bytes, GreenflashEncoder(settings))
+    path = settings.local if isinstance(settings.local, Path) else None
+    if path is None:
+        with suppress(FileNotFoundError):  # no home folder
+            path = default_path()
+    # Beside Greenflash, the store does not have the prompts that Greenflash manages.
+    encoder = GreenflashEncoder(settings, prompt_references=False)
+    return LocalExporter(path, settings.local_max_bytes, encoder)

@@ -13,7 +13,7 @@ from typing import Any
 
 
 class GeneratorSteps:
-    """What surrounds the steps of one generator. Subclasses override what they need."""
+    """Code around the steps of one generator. Subclasses override the methods that they need."""
 
     def enclose(self) -> AbstractContextManager[object]:
         """Return a context manager for the creation of the generator, a step of it, or its close."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from gati.events import Action, Event
 from gati.langchain.handover import recorder_of_enclosing_run
 from gati.trace.records import ManualEvent, Record
 
-__all__ = ["record_action", "record_event", "record_product_event", "record_rating"]
+__all__ = ["message_id_of", "record_action", "record_event", "record_product_event", "record_rating"]
 
 VALUE_TYPES = ("currency", "numeric", "text", "boolean")
 INFLUENCES = ("positive", "negative", "neutral")
@@ -88,14 +89,22 @@ def _put(record: Record) -> bool:
     recorder = recorder_of_enclosing_run()
     if recorder is not None:
         recorder.put(record)
+        if recorder.saves is not None and not recorder.open_runs:  # else the end of the turn waits for the event, too
+            recorder.saves.save()
     else:
         runtime.put(record)
     return True
 
 
+MAX_RATING_IDS = 4096
+"""Ids of ratings that are remembered, so that a repeated one is not sent again."""
+MAX_STARS = 5
+_recent_rating_ids: dict[str, None] = {}
+
+
 def record_rating(
-    *, run_id: object, conversation_id: object, rated_at: object, rating: Any, rating_min: Any, rating_max: Any,
-    feedback: str | None,
+    *, run_id: object, conversation_id: object, rated_at: object, rating: Any, stars: Any, rating_min: Any,
+    rating_max: Any, feedback: str | None, rating_id: object,
 ) -> bool:  # fmt: skip
     """Record a rating of an answer (`run_id`) or of a conversation; default: the enclosing conversation."""
     if runtime.pipeline is None:
@@ -107,21 +116,51 @@ def record_rating(
         enclosing = _enclosing_run() if conversation_id is None else None
         if conversation_id is None and enclosing is None:
             raise InvalidArgumentError("run_id", "given outside of a conversation, unless `conversation_id` is")
-    low, high = to_number("rating_min", rating_min), to_number("rating_max", rating_max)
-    return record_action(
-        "ratings",
-        enclosing,
-        product_id=scope.product_id if scope is not None else None,
-        external_message_id=f"{to_id('run_id', run_id)}:answer" if run_id is not None else None,
-        external_conversation_id=to_id("conversation_id", conversation_id)
+    value, low, high = _rating_and_range(rating, stars, rating_min, rating_max)
+    key = to_id("rating_id", rating_id) if rating_id is not None else None
+    body = {
+        "product_id": scope.product_id if scope is not None else None,
+        "external_message_id": message_id_of(run_id) if run_id is not None else None,
+        "external_conversation_id": to_id("conversation_id", conversation_id)
         if run_id is None and conversation_id is not None
         else None,
-        rated_at=_format_utc(to_time("rated_at", rated_at)) if rated_at is not None else None,
-        rating=to_number("rating", rating, low, high),
-        rating_min=low,
-        rating_max=high,
-        feedback=feedback,
-    )
+        "rated_at": _format_utc(to_time("rated_at", rated_at)) if rated_at is not None else None,
+        "rating": value,
+        "rating_min": low,
+        "rating_max": high,
+        "feedback": feedback,
+        "insert_id": key,
+    }
+    if key is not None and key in _recent_rating_ids:
+        return True
+    recorded = record_action("ratings", enclosing, **body)
+    if recorded and key is not None:
+        _recent_rating_ids[key] = None
+        for old in list(_recent_rating_ids)[:-MAX_RATING_IDS]:
+            _recent_rating_ids.pop(old, None)
+    return recorded
+
+
+def message_id_of(run_id: object) -> str:
+    """Return the external id of the answer of a root run."""
+    return f"{to_id('run_id', run_id)}:answer"
+
+
+def _rating_and_range(rating: Any, stars: Any, rating_min: Any, rating_max: Any) -> tuple[float, float, float]:
+    """Return value, minimum and maximum: of a thumb (a bool), of stars (from 1), or of a score with its range."""
+    if (rating is None) == (stars is None):
+        raise InvalidArgumentError("rating", "given, or `stars` instead")
+    low, high = to_number("rating_min", rating_min), to_number("rating_max", rating_max)
+    if stars is not None:
+        low, high = 1, MAX_STARS if rating_max == 1 else high
+    if math.isinf(low) or math.isinf(high) or low >= high:
+        raise InvalidArgumentError("rating_max", "a finite number above `rating_min`")
+    if isinstance(rating, bool):
+        return (high if rating else low), low, high
+    if isinstance(stars, bool):
+        raise InvalidArgumentError("stars", "a number")
+    name, value = ("rating", rating) if stars is None else ("stars", stars)
+    return to_number(name, value, low, high), low, high
 
 
 def record_product_event(
@@ -144,7 +183,7 @@ def record_product_event(
         enclosing,
         event_type=to_id("event_type", event_type),
         product_id=scope.product_id if scope is not None else None,
-        value=str(value),
+        value=str.__str__(value) if isinstance(value, str) else str(value),
         external_conversation_id=to_id("conversation_id", conversation_id) if conversation_id is not None else None,
         external_user_id=user_id,
         insert_id=insert_id or str(uuid4()),

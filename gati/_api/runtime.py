@@ -31,13 +31,15 @@ class Runtime:
     The pipeline handles forks and process exit.
     """
 
-    __slots__ = ("_retiring", "pipeline", "settings", "substitutes")
+    __slots__ = ("_retiring", "ended", "pipeline", "settings", "substitutes")
 
     def __init__(self) -> None:
         self.pipeline: Pipeline | None = None
         self.settings: Settings | None = None
         self.substitutes: Sequence[Exporter] | None = None
         """Exporters that every `start` uses instead of its destinations; gati is off if there are none. For tests."""
+        self.ended: Pipeline | None = None
+        """The pipeline that was shut down last, for its counters; None after the next `start`."""
         self._retiring: list[Pipeline] = []
 
     def start(self, settings: Settings, exporters: Sequence[Exporter] | None = None) -> None:
@@ -69,7 +71,7 @@ class Runtime:
             return
         if not settings.enabled:
             self._retire(self.pipeline, None)
-            self.settings, self.pipeline = settings, None
+            self.settings, self.pipeline, self.ended = settings, None, None
             return
         if substitutes:
             exporters = substitutes
@@ -87,12 +89,12 @@ class Runtime:
 
         recorders: list[Recorder] = []
         pipeline = Pipeline(partial(_LazyAssembler, settings, recorders), exporters, options=settings)
-        recorder = Recorder(pipeline.put, settings.conversation_id, internal_errors.report)
+        recorder = Recorder(pipeline.put, settings.conversation_id, internal_errors.report, pipeline.saves)
         recorders.append(recorder)
         internal_errors.debug = settings.debug
         text_limit.chars = settings.max_field_bytes
         current.report_error = internal_errors.report
-        earlier, self.pipeline, self.settings = self.pipeline, pipeline, settings
+        earlier, self.pipeline, self.settings, self.ended = self.pipeline, pipeline, settings, None
         self._retire(earlier, recorder)
         if settings.auto_inject:
             injection.switch_on()
@@ -127,7 +129,7 @@ class Runtime:
         pipelines = [*self._retiring] if self.pipeline is None else [*self._retiring, self.pipeline]
         for pipeline in pipelines:
             pipeline.finish(timeout)
-        self.pipeline = None
+        self.ended, self.pipeline = self.pipeline or self.ended, None
         self._retiring.clear()
         for pipeline in reversed(pipelines):
             pipeline.wait_until_ended(until)
@@ -136,6 +138,7 @@ class Runtime:
         """Pass a record to the pipeline, if one is running."""
         if (pipeline := self.pipeline) is not None:
             pipeline.put(record)
+            pipeline.saves.save()
 
 
 runtime = Runtime()
@@ -146,12 +149,21 @@ MISSING_CONVERSATION_ID = (
 )
 
 
+NO_STORE = (
+    "no Greenflash key and no home folder: conversations are kept in memory only. "
+    "Set GREENFLASH_API_KEY, or GATI_LOCAL to a file in a writable folder"
+)
+
+
 def _always() -> bool:
     return True
 
 
 def _log_default_store(exporter: Exporter) -> None:
     path = getattr(exporter, "store_path", None)
+    if path is None:
+        internal_errors.log.emit(internal_errors.DISK, NO_STORE)
+        return
     internal_errors.log.emit(
         "default_store", "no Greenflash key: conversations are kept on this machine, in %s (see: gati studio)", path
     )
@@ -175,6 +187,10 @@ class _LazyAssembler:
     @property
     def open_turns(self) -> int:
         return self._assembler.open_turns if self._assembler is not None else 0
+
+    @property
+    def open_bytes(self) -> int:
+        return self._assembler.open_bytes if self._assembler is not None else 0
 
     @property
     def sampled_out(self) -> int:

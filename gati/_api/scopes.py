@@ -122,7 +122,8 @@ class conversation(_ScopeBlock["Scope"]):  # noqa: N801 - reads as a statement: 
     As a decorator of a generator, it applies while the generator runs, and not to the code that reads it.
 
     Args:
-        conversation_id: your id of the conversation.
+        conversation_id: your id of the conversation. An id that cannot be converted to text is ignored and counted in
+            `stats().faults`.
         user_id: your id of the user.
         organization_id: your id of the user's organization.
         product_id: Greenflash product of the conversation; default: the option of `init`. One that is not a UUID is
@@ -149,9 +150,9 @@ class conversation(_ScopeBlock["Scope"]):  # noqa: N801 - reads as a statement: 
         self._errors: list[tuple[str, Exception]] = []
         self._properties = properties
         self._scope = Scope(
-            id_to_str(conversation_id),
-            id_to_str(user_id),
-            id_to_str(organization_id),
+            self._parse("conversation_id", id_to_str, conversation_id),
+            self._parse("user_id", id_to_str, user_id),
+            self._parse("organization_id", id_to_str, organization_id),
             product_id=self._parse("product_id", _uuid_to_str, product_id),
             system_prompt=self._parse("system_prompt", _parse_prompt, system_prompt),
         )
@@ -172,12 +173,14 @@ class conversation(_ScopeBlock["Scope"]):  # noqa: N801 - reads as a statement: 
         return self._scope._replace(properties=self._frozen_properties())
 
     def _frozen_properties(self) -> dict[str, Any] | None:
-        if not self._properties:
+        properties = self._properties
+        if properties is None:
             return None
         from gati.langchain.snapshot import take_snapshot  # imported late: it loads pydantic
 
         try:
-            return cast("dict[str, Any]", take_snapshot(dict(self._properties)))
+            copied = take_snapshot(properties if isinstance(properties, dict) else dict(properties))
+            return cast("dict[str, Any]", copied) or None
         except Exception as error:  # noqa: BLE001 - a mapping of the user's may raise anything
             current.report_error("conversation.properties", error)
             return None
@@ -238,5 +241,7 @@ def _uuid_to_str(value: str | UUID) -> str:
 
 
 def id_to_str(value: ScopeId | None) -> str | None:
-    """Convert an id to a string; None stays None."""
-    return None if value is None else str(value)
+    """Convert an id to a string; None stays None. The methods of a subclass of `str` are not called."""
+    if value is None:
+        return None
+    return str.__str__(value) if isinstance(value, str) else str(value)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from gati.cli.output import Exit, fail, print_note
+from gati.cli.prompt_commands import prompts_app
 from gati.errors import ConfigurationError
 
 app = typer.Typer(
@@ -23,6 +24,8 @@ app = typer.Typer(
     "0 success, 1 a check failed or something was not delivered, 2 invalid argument or option, 3 conversation or store "
     "not found, 4 missing package.",
 )
+
+app.add_typer(prompts_app, name="prompts")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 StorePath = Annotated[
@@ -130,7 +133,7 @@ def export_command(
 ) -> None:
     """Export conversations from the embedded store as JSON lines or Markdown."""
     from gati.cli.export import export_conversations
-    from gati.store.queries import Filter
+    from gati.store.filters import Filter
 
     filters = Filter(words=words, user=user, agent=agent)
     raise typer.Exit(export_conversations(filters, conversations or [], file_format, output, store))

@@ -12,8 +12,10 @@ from rich.text import Text
 from rich.tree import Tree
 
 from gati.store import message_columns
-from gati.store.plain_text import escape_value
+from gati.store.attachments import stored_attachments
+from gati.store.plain_text import escape_controls, escape_value
 from gati.store.queries import StoredMessage
+from gati.store.turn_outcome import has_content, missing_answer
 from gati.store.turn_view import StepView, TurnView, arrange_turns
 
 _MAX_LENGTH = 160
@@ -69,8 +71,10 @@ def _render_turn(turn: TurnView) -> Iterator[RenderableType]:
     if turn.steps:
         yield _indent(tree)
     agent = (turn.start.body.get("properties") or {}).get("agent_name") if turn.start else None
-    for message in turn.answers:
+    for message in filter(has_content, turn.answers):
         yield from _render_message(message, str(agent or "assistant"), "bold green")
+    if missing := missing_answer(turn):
+        yield _indent(Text.assemble((missing.text, "yellow"), f" {missing.error}".rstrip()))
     if turn.end is not None:
         totals = turn.totals
         facts = [
@@ -85,11 +89,16 @@ def _render_turn(turn: TurnView) -> Iterator[RenderableType]:
 
 
 def _render_message(message: StoredMessage, author: str, style: str) -> Iterator[RenderableType]:
-    head = Text.assemble((author, style), (f"  {message_columns.format_timestamp(message.at)[11:19]}", "dim"))
+    head = Text(author, style)
+    if message.has_time:
+        head.append(f"  {message_columns.format_timestamp(message.at)[11:19]}", "dim")
     if message.status not in (None, "completed"):
         head.append(f"  {message.status}", "yellow")
     yield head
-    yield _indent(Text(str(message.body.get("content") or format_one_line(message.body.get("output") or ""))))
+    text = message.body.get("content") or message.body.get("output")
+    lines = [text if isinstance(text, str) else format_one_line(text)] if text else []
+    lines += [f"[{escape_controls(str(attachment))}]" for attachment in stored_attachments(message.body)]
+    yield _indent(Text("\n".join(lines)))
 
 
 def _indent(part: RenderableType) -> Padding:

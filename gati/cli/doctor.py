@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import platform
-import secrets
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
 
 from gati._api.destinations import active_destinations
 from gati.cli.output import Exit, console, print_json
-from gati.cli.store import store_path
 from gati.errors import ConfigurationError
-from gati.settings import Settings, load
+from gati.settings import Settings, describe_unknown_variables, load
+from gati.store.store import default_path
+
+if TYPE_CHECKING:
+    from gati.pipeline.stats import FlushResult, Stats
 
 SUPPORTED_VERSIONS = {
     "langchain-core": ("1.3.3", "2"),
@@ -24,6 +28,11 @@ SUPPORTED_VERSIONS = {
     "greenflash": ("1.0", "2"),
 }
 """Supported versions, as in pyproject.toml: from the first, below the second."""
+
+DELIVERY_SECONDS = 30.0
+"""Longest time that the test messages may take."""
+
+_LEFT_BEHIND = "conversation {}, which every run here uses: Greenflash's API cannot delete it"
 
 _MARKS = {"pass": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 
@@ -60,9 +69,11 @@ def _print_check(check: Check) -> None:
 
 
 def run_checks(*, send: bool) -> Iterator[Check]:
-    """Run the checks in order. Stop after the options if they are invalid."""
+    """Run the checks in order. Stop after the options if they are invalid. Send nothing if the key does not work."""
     yield Check("Python", "pass", platform.python_version())
     yield from (_check_package(name) for name in SUPPORTED_VERSIONS)
+    if unknown := describe_unknown_variables():
+        yield Check("variables", "warn", f"unknown, without effect: {unknown}", "see docs/options.md for all variables")
     try:
         settings = load()
     except ConfigurationError as fault:
@@ -73,12 +84,17 @@ def run_checks(*, send: bool) -> Iterator[Check]:
         settings = settings.model_copy(update={"enabled": True})
     else:
         yield Check("options", "pass", "valid")
-    yield from _check_greenflash(settings)
+    reachable = True
+    for check in _check_greenflash(settings):
+        reachable &= check.verdict != "fail"
+        yield check
     yield _check_spool(settings)
     yield _check_store(settings)
-    yield _run_guarded("conversations", lambda: _check_conversations(settings))
+    yield _run_guarded("conversations", lambda: _check_conversations(settings, reachable=reachable))
     yield _run_guarded("injection", _check_injection)
-    if send:
+    if send and not reachable:
+        yield Check("delivery", "fail", "not tried, because of the failure above", "fix the failures above first")
+    elif send:
         yield _run_guarded("delivery", lambda: _check_delivery(settings))
 
 
@@ -140,50 +156,101 @@ def _check_greenflash(settings: Settings) -> Iterator[Check]:
 
 
 def _check_spool(settings: Settings) -> Check:
-    from gati.pipeline.engine import spool_folder
+    from gati.pipeline.spool import spool_folder
 
     if not settings.spool:
         return Check("spool", "warn", "disabled", "messages not delivered when the program exits are lost")
     folder = spool_folder(settings.spool_dir)
+    advice = "set GATI_SPOOL_DIR to a writable folder"
+    if folder is None:
+        return Check("spool", "fail", "there is no home folder; messages are kept in memory only", advice)
     if fault := _unwritable(folder):
-        return Check("spool", "fail", f"{folder}: {fault}", "set GATI_SPOOL_DIR to a writable folder")
+        return Check("spool", "fail", f"{folder}: {fault}", advice)
     return Check("spool", "pass", f"{folder} is writable")
 
 
 def _check_store(settings: Settings) -> Check:
-    file = store_path(settings=settings)
-    if fault := _unwritable(file.parent):
-        used = any(d.kind == "local" for d in active_destinations(settings))
+    used = any(d.kind == "local" for d in active_destinations(settings))
+    file, fault = _store_file(settings)
+    if file is not None:
+        fault = _unwritable(file.parent)
+    if fault is None:
+        return Check("store", "pass", f"{file} is writable")
+    found = fault if file is None else f"{file}: {fault}"
+    return Check("store", "fail" if used else "warn", found, "set GATI_LOCAL to a file in a writable folder")
+
+
+def _store_file(settings: Settings) -> tuple[Path | None, str | None]:
+    """Return the store's file, or why there is none."""
+    if isinstance(settings.local, Path):
+        return settings.local, None
+    try:
+        return default_path(), None
+    except FileNotFoundError:
+        return None, "there is no home folder"
+
+
+def _check_conversations(settings: Settings, *, reachable: bool) -> Check:
+    """Check that the newest conversations have ids of the program: in Greenflash, else in the store."""
+    advice = 'pass config={"configurable": {"thread_id": ...}}, or use `with observe.conversation(id, user_id=...)`'
+    sent = _ids_in_greenflash(settings) if settings.api_key is not None and reachable else None
+    if sent is not None:
+        place, found, without_id = "in Greenflash ", len(sent), sum(map(_is_run_id, sent))
+    else:
+        place, (found, without_id) = "", _count_in_store(settings)
+    if not found:
+        return Check("conversations", "pass", f"none yet; {advice}")
+    if without_id:
         return Check(
-            "store", "fail" if used else "warn", f"{file}: {fault}", "set GATI_LOCAL to a file in a writable folder"
+            "conversations", "warn", f"{without_id} of the last {found} {place}have no conversation id", advice
         )
-    return Check("store", "pass", f"{file} is writable")
+    return Check("conversations", "pass", f"the last {found} {place}have a conversation id")
 
 
-def _check_conversations(settings: Settings) -> Check:
-    """Check that the newest conversations in the store have ids of the program."""
+def _ids_in_greenflash(settings: Settings) -> list[str] | None:
+    """Return the ids of the newest conversations; None if they cannot be read."""
+    from gati.exporters.greenflash.check import RequestFailedError, UnsupportedSdkError, newest_conversations
+
+    try:
+        return [name for name in newest_conversations(settings) if not name.startswith("doctor-")]
+    except (RequestFailedError, UnsupportedSdkError):
+        return None
+
+
+def _is_run_id(conversation_id: str) -> bool:
+    """Return True for ids like those of LangChain's runs, which name conversations that the program gave no id."""
+    try:
+        return UUID(conversation_id).version == 7
+    except ValueError:
+        return False
+
+
+def _count_in_store(settings: Settings) -> tuple[int, int]:
+    """Return how many of the newest conversations there are in the store, and how many have no id. Changes nothing."""
     from gati.store import queries
     from gati.store.store import Store
 
-    advice = 'pass config={"configurable": {"thread_id": ...}}, or use `with observe.conversation(id, user_id=...)`'
-    file = store_path(settings=settings)
-    if not file.exists():
-        return Check("conversations", "pass", f"none in {file} yet; {advice}")
-    with closing(Store(file, settings.local_max_bytes)) as store:
+    file, _ = _store_file(settings)
+    if file is None or not file.exists():
+        return 0, 0
+    with closing(Store(file, read_only=True)) as store:
         page = queries.list_conversations(store, limit=100)
-    found, without_id = len(page.conversations), len(page.without_id)
-    if without_id:
-        return Check("conversations", "warn", f"{without_id} of the last {found} have no conversation id", advice)
-    return Check("conversations", "pass", f"the last {found} have a conversation id")
+    return len(page.conversations), len(page.without_id)
 
 
 def _unwritable(folder: Path) -> str | None:
+    """Return why no file can be created in a folder; None if one can. What the check creates, it removes."""
+    missing = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return None
     except OSError as fault:
         return fault.strerror or type(fault).__name__
+    finally:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
 
 
 def _check_injection() -> Check:
@@ -196,8 +263,9 @@ def _check_injection() -> Check:
         ScriptedChatModel(replies=["well"]).invoke("How are you?")
     if captured.transcript() == [("user", "How are you?"), ("assistant", "well")]:
         return Check("injection", "pass", "a run was recorded without passing callbacks")
+    found = "; ".join(f"{role}: {text}" for role, text in captured.transcript()) or "nothing"
     return Check(
-        "injection", "fail", f"a run was recorded as {captured.transcript()}",
+        "injection", "fail", f"a run was recorded as {found}",
         "pass callbacks=observe.get_callbacks(), and report your LangChain versions",
     )  # fmt: skip
 
@@ -205,28 +273,24 @@ def _check_injection() -> Check:
 def _check_delivery(settings: Settings) -> Check:
     """Send a conversation through the whole pipeline to the configured destinations."""
     from gati import observe
-    from gati.store import queries
-    from gati.store.store import Store
     from gati.testing.scripted_model import ScriptedChatModel
 
-    conversation_id = f"doctor-{secrets.token_hex(4)}"
+    conversation_id = f"doctor-{_machine_id()}"
     remote = any(d.kind != "local" for d in active_destinations(settings))
     with tempfile.TemporaryDirectory(prefix="gati-doctor-") as folder:
         # A temporary store, to keep test messages out of the user's store.
         file = Path(folder) / "doctor.db"
-        observe.init(enabled=True, auto_inject=True, local=False if remote else file, spool=False)
+        options: dict[str, Any] = {"enabled": True, "auto_inject": True, "force_sample": True, "spool": False}
+        observe.init(local=False if remote else file, **options)
         with observe.conversation(conversation_id, user_id="gati-doctor"):
             ScriptedChatModel(replies=["well"]).invoke("How are you?")
-        result = observe.flush(timeout=30.0)
-        paused = observe.stats().paused
-        observe.shutdown(timeout=1.0)
+        result = observe.flush(timeout=DELIVERY_SECONDS)
+        stats = observe.stats()
+        observe.shutdown(timeout=0.0 if not result else 1.0)
         if not result or not result.delivered:
-            reason = ", ".join(paused.values()) or str(result)
-            return Check("delivery", "fail", f"a message was not delivered: {reason}", "fix the failures above first")
+            return Check("delivery", "fail", _describe_failure(result, stats), "fix the failures above first")
         if not remote:
-            with closing(Store(file, read_only=True)) as store:
-                found = len(queries.wire_messages(store, conversation_id)) == result.delivered
-            return Check("delivery", "pass" if found else "fail", f"{result.delivered} messages sent and read back")
+            return _read_store(file, conversation_id, result.delivered)
     if settings.api_key is None:
         return Check(
             "delivery",
@@ -236,17 +300,48 @@ def _check_delivery(settings: Settings) -> Check:
     return _read_back(settings, conversation_id, result.delivered)
 
 
+def _machine_id() -> str:
+    """Return a short id of this user on this machine: all runs share one conversation, since the API deletes none."""
+    return hashlib.sha256(f"{platform.node()}\n{Path.cwd()}".encode(errors="surrogateescape")).hexdigest()[:8]
+
+
+def _describe_failure(result: FlushResult, stats: Stats) -> str:
+    """Describe in words what a flush left."""
+    counts = {
+        "delivered": result.delivered,
+        "rejected": result.rejected,
+        "not answered in time": result.pending + result.spooled,
+        "dropped": result.dropped + result.turns_dropped + result.records_refused,
+    }
+    parts = [f"{count} {name}" for name, count in counts.items() if count]
+    reasons = [*stats.paused.values(), *stats.dropped, *stats.turns_dropped]
+    parts += [f"internal error in {place}" for place in stats.faults]
+    return f"of the test messages: {', '.join(parts) or 'none was recorded'}" + (
+        f" ({', '.join(reasons)})" * bool(reasons)
+    )
+
+
+def _read_store(file: Path, conversation_id: str, count: int) -> Check:
+    from gati.store import queries
+    from gati.store.store import Store
+
+    with closing(Store(file, read_only=True)) as store:
+        found = len(queries.wire_messages(store, conversation_id))
+    verdict: Literal["pass", "fail"] = "pass" if found == count else "fail"
+    return Check("delivery", verdict, f"{count} messages sent, {found} read back; they are deleted again")
+
+
 def _read_back(settings: Settings, conversation_id: str, count: int) -> Check:
-    from gati.exporters.greenflash.check import RequestFailedError, UnsupportedSdkError, has_conversation
+    from gati.exporters.greenflash.check import RequestFailedError, UnsupportedSdkError, newest_conversations
 
     try:
-        found = has_conversation(settings, conversation_id)
+        found = conversation_id in newest_conversations(settings)
     except UnsupportedSdkError:
         return Check("delivery", "pass", f"{count} messages accepted; this version of the SDK cannot read them back")
     except RequestFailedError as refusal:
         return Check("delivery", "warn", f"{count} messages accepted, but reading them back failed: {refusal}")
     if found:
-        return Check("delivery", "pass", f"{count} messages sent and read back, conversation {conversation_id}")
+        return Check("delivery", "pass", f"{count} messages sent and read back, {_LEFT_BEHIND.format(conversation_id)}")
     return Check(
         "delivery", "warn", f"{count} messages accepted, but {conversation_id} is not listed yet",
         "look for it in the web app in a minute",

@@ -13,7 +13,8 @@ from typing import Literal, TextIO
 from gati.cli.output import Exit, fail, print_note
 from gati.cli.store import open_store
 from gati.store import export, queries
-from gati.store.queries import ConversationSummary, Filter
+from gati.store.filters import Filter
+from gati.store.queries import ConversationSummary
 from gati.store.store import Store
 
 Format = Literal["jsonl", "markdown"]

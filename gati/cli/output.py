@@ -15,13 +15,17 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderHook
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, Group, RenderableType, RenderHook
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from gati.store.plain_text import escape_controls, escape_json
+
+_TABLE_WIDTH = 120
+"""From this width in columns on, a table may fold its cells."""
 
 _PLAIN_WIDTH = 160
 """Width in columns when the output is not a terminal."""
@@ -99,20 +103,40 @@ def print_json(value: Any) -> None:
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], *, json_wanted: bool = False) -> None:
-    """Print rows with the same keys: as JSON, as a table on a terminal, otherwise as TSV with a header line."""
+    """Print rows with the same keys: as JSON, on a terminal as a table, otherwise as TSV with a header line.
+
+    On a narrow terminal, each row of a wide table is a paragraph.
+    """
     if json_wanted:
         print_json(rows)
     elif rows and sys.stdout.isatty():
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for name in rows[0]:
-            table.add_column(name.replace("_", " "), overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(_format_cell(value)) for value in row.values()))
-        console().print(table)
+        screen, table = console(), _table(rows)
+        whole = screen.measure(table, options=screen.options.update(max_width=10_000)).maximum
+        if screen.width < min(whole, _TABLE_WIDTH):
+            for row in rows:
+                screen.print(_paragraph(row))
+        else:
+            screen.print(table)
     elif rows:
         print("\t".join(rows[0]))
         for row in rows:
             print("\t".join(_format_cell(value) for value in row.values()))
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in rows[0]:
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_format_cell(value)) for value in row.values()))
+    return table
+
+
+def _paragraph(row: Mapping[str, Any]) -> Group:
+    """Return the first value as a heading, and below it the others with their names. Empty ones are left out."""
+    (_, heading), *others = row.items()
+    facts = [f"{name.replace('_', ' ')} {_format_cell(value)}" for name, value in others if value not in (None, "")]
+    return Group(Text(_format_cell(heading), "bold"), Padding(Text(" · ".join(facts)), (0, 0, 1, 2)))
 
 
 def _format_cell(value: Any) -> str:

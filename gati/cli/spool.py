@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from pathlib import Path
 from typing import Any
 
-from gati.cli.output import Exit, console, print_json, print_note, print_rows, progress_bar
+from gati.cli.output import Exit, console, fail, print_json, print_note, print_rows, progress_bar
 from gati.cli.store import count_contents, store_path
-from gati.pipeline.engine import spool_folder
-from gati.pipeline.recovery import Skipped, SpoolStatus, drain_spool, skipped_accounts, spool_status
-from gati.settings import load
+from gati.pipeline.recovery import Skipped, SpoolStatus, drain_spool, skipped_accounts, spool_name, spool_status
+from gati.pipeline.spool import spool_folder
+from gati.settings import Settings, load
 
 
 def show_status(*, json_wanted: bool = False) -> Exit:
     """Print the state of the spool and of the embedded store."""
     settings = load()
-    folder, file = spool_folder(settings.spool_dir), store_path(settings=settings)
+    folder, file = _existing_spool_folder(settings), store_path(settings=settings)
     accounts = spool_status(folder)
     contents = count_contents(file) if file.exists() else None
     if json_wanted:
@@ -37,6 +38,14 @@ def show_status(*, json_wanted: bool = False) -> Exit:
     return Exit.OK
 
 
+def _existing_spool_folder(settings: Settings) -> Path:
+    """Return the spool's folder. Exit with an error if there is none."""
+    folder = spool_folder(settings.spool_dir)
+    if folder is None:
+        fail("there is no home folder, so there is no spool; set GATI_SPOOL_DIR to a folder", Exit.USAGE)
+    return folder
+
+
 def _readable_row(account: SpoolStatus) -> dict[str, Any]:
     """Format the size and replace the timestamp of the oldest file by its age, for example ``"12 min"``."""
     row = dataclasses.asdict(account)
@@ -50,8 +59,11 @@ def run_drain(timeout: float | None, *, adopt: bool = False, rejected: bool = Fa
     from gati._api.destinations import active_destinations
 
     settings = load()
-    folder = spool_folder(settings.spool_dir)
-    exporters = [d.make_exporter() for d in active_destinations(settings) if d.kind != "local"]
+    folder = _existing_spool_folder(settings)
+    exporters = [destination.make_exporter() for destination in active_destinations(settings)]
+    # The embedded store is the destination where no other is configured: then only what waits for it counts.
+    known = {account.account for account in spool_status(folder) if account.messages or account.rejected}
+    exporters = [exporter for exporter in exporters if exporter.name != "local" or spool_name(exporter) in known]
     if not exporters:
         print_note("no destination to deliver to: set GREENFLASH_API_KEY or GATI_BACKEND_URL")
         _print_skipped(skipped_accounts(folder, []))
@@ -69,7 +81,7 @@ def run_drain(timeout: float | None, *, adopt: bool = False, rejected: bool = Fa
         )
     for exporter in exporters:
         exporter.close()
-    skipped = skipped_accounts(folder, exporters)
+    skipped = skipped_accounts(folder, exporters, result.spooled)
     if json_wanted:
         print_json(dataclasses.asdict(result) | {"skipped": [dataclasses.asdict(account) for account in skipped]})
     else:

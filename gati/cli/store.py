@@ -22,7 +22,12 @@ def store_path(path: Path | None = None, settings: Settings | None = None) -> Pa
     if path is not None:
         return path
     local = (settings or load()).local
-    return local if isinstance(local, Path) else default_path()
+    if isinstance(local, Path):
+        return local
+    try:
+        return default_path()
+    except FileNotFoundError as fault:
+        fail(str(fault), Exit.USAGE)
 
 
 def open_store(path: Path | None = None, *, write: bool = False) -> Store:

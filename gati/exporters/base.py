@@ -40,6 +40,8 @@ class Outcome(NamedTuple):
         rest: For PARTIAL only: the request without the items that the server accepted.
         key_refused: With PAUSE: the destination does not know the key (HTTP 401). If it never knew it, a process with
             a corrected key delivers what waits.
+        local_fault: With RETRY: this machine prevents the delivery, for example by a folder that cannot be written. A
+            flush does not wait until that changes.
     """
 
     verdict: Verdict
@@ -47,6 +49,7 @@ class Outcome(NamedTuple):
     retry_after: float | None = None
     rest: Request | None = None
     key_refused: bool = False
+    local_fault: bool = False
 
 
 DELIVERED = Outcome(Verdict.OK)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 import zlib
 from collections.abc import Iterable
 from datetime import timedelta
@@ -18,7 +17,7 @@ import httpcore
 import httpx
 
 from gati.clock import Clock
-from gati.exporters.deadline_call import call_with_deadline
+from gati.exporters.deadline_call import DeadlineExceededError, call_with_deadline
 from gati.exporters.greenflash import _compat
 
 MAX_RESPONSE_BYTES = 1024**2
@@ -143,6 +142,29 @@ def _seconds_left(timeout: float | None, error: type[httpcore.TimeoutException])
     return left if timeout is None else min(left, timeout)
 
 
+def _resolve(host: str, port: int, timeout: float | None) -> list[str]:
+    """Return the addresses of a host.
+
+    The system's resolver takes as long as it likes, so it runs in a thread that is abandoned at the deadline.
+    """
+
+    def look_up(flags: int = 0) -> list[str]:
+        found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, flags)
+        return [str(entry[4][0]) for entry in found]
+
+    try:
+        return look_up(socket.AI_NUMERICHOST)  # asks nobody
+    except OSError:
+        pass
+    left = _seconds_left(timeout, httpcore.ConnectTimeout)
+    try:
+        return look_up() if left is None else call_with_deadline(look_up, Clock.monotonic() + left)
+    except DeadlineExceededError:
+        raise httpcore.ConnectTimeout("the name was not resolved in time") from None
+    except OSError as error:
+        raise httpcore.ConnectError(str(error)) from error
+
+
 class _DeadlineStream(httpcore.NetworkStream):
     """A connection whose operations end at the deadline of the exchange that uses it."""
 
@@ -184,12 +206,10 @@ class _DeadlineBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        try:
-            addresses = [entry[4][0] for entry in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)]
-        except OSError as error:
-            raise httpcore.ConnectError(str(error)) from error
         failure: Exception = httpcore.ConnectError("the name has no address")
-        for address in addresses:  # one at a time: `socket.create_connection` would give each the whole timeout
+        for address in _resolve(
+            host, port, timeout
+        ):  # one at a time: `socket.create_connection` would give each the whole timeout
             left = _seconds_left(timeout, httpcore.ConnectTimeout)
             try:
                 return _DeadlineStream(self._inner.connect_tcp(str(address), port, left, local_address, socket_options))
@@ -204,4 +224,4 @@ class _DeadlineBackend(httpcore.NetworkBackend):
         return _DeadlineStream(self._inner.connect_unix_socket(path, left, socket_options))
 
     def sleep(self, seconds: float) -> None:
-        time.sleep(min(seconds, _seconds_left(seconds, httpcore.ConnectTimeout) or 0.0))
+        Clock.sleep(min(seconds, _seconds_left(seconds, httpcore.ConnectTimeout) or 0.0))

@@ -222,6 +222,9 @@ def _input_with_messages(run_input: dict[str, Any], turn: events.Turn) -> dict[s
         combined.setdefault("input", "\n\n".join(texts))
     if len(texts) != 1 or len(turn.messages) != 1 or combined["input"] is not texts[0]:
         combined["messages"] = [{"role": chat.role, "content": chat.text} for chat in turn.messages]
+    media = [item for chat in turn.messages if chat.role == "user" for item in chat.properties.get("attachments", ())]
+    if media and "imported" not in turn.messages[-1].properties:
+        combined.setdefault("attachments", media)
     return combined
 
 

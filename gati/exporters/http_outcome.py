@@ -44,6 +44,7 @@ _SIZE_ERROR = re.compile(r"too (large|big|long)|\bsize\b|payload|exceed", re.IGN
 _ERROR_KEYS = ("message", "error", "detail")
 _KEY_ERROR = re.compile(rb"\s*(Authentication required|Invalid authorization|Invalid API key)", re.IGNORECASE)
 _PARENT_ERROR = re.compile(r"parent", re.IGNORECASE)
+_PROMPT_ERROR = re.compile(r"prompt|variables", re.IGNORECASE)
 
 
 def from_status(status: int, headers: Mapping[str, str], body: bytes, items: int) -> Outcome:
@@ -120,6 +121,13 @@ def rejects_parent_link(status: int, body: bytes) -> bool:
     if status not in (400, 404, 422) or not is_api_error(status, body):
         return False
     return _PARENT_ERROR.search(error_message(body)) is not None
+
+
+def rejects_prompt(status: int, body: bytes) -> bool:
+    """Return True if the server rejected the system prompt, for example a reference to one that it does not have."""
+    if status not in (400, 404, 422) or not is_api_error(status, body):
+        return False
+    return _PROMPT_ERROR.search(error_message(body)) is not None
 
 
 def rejects_size(status: int, body: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import threading
 from pathlib import Path
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
     from gati.events import Item
     from gati.store.store import Store
+
+
+_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
+"""Errors that pass by themselves."""
 
 
 class RequestEncoder(Protocol):
@@ -32,7 +37,8 @@ class LocalExporter:
     it begins as soon as a turn is finished, whatever `flush_interval` is.
 
     Args:
-        store_path: The store's file; a relative path belongs to the current folder.
+        store_path: The store's file; a relative path belongs to the current folder. None if there is no folder for it:
+            then requests wait in memory.
         max_bytes: Size limit of the file; the oldest conversations are deleted to stay below it.
         encoder: Encodes items as Greenflash requests.
     """
@@ -41,8 +47,9 @@ class LocalExporter:
     durable = False
     eager = True
 
-    def __init__(self, store_path: str | Path, max_bytes: int, encoder: RequestEncoder) -> None:
-        self.store_path, self.max_bytes = Path(store_path).absolute(), max_bytes
+    def __init__(self, store_path: str | Path | None, max_bytes: int, encoder: RequestEncoder) -> None:
+        self.store_path = Path(store_path).absolute() if store_path is not None else None
+        self.max_bytes = max_bytes
         self.account = hashlib.sha256(f"local\n{self.store_path}".encode(errors="surrogateescape")).hexdigest()[:16]
         self._encoder = encoder
         self._store: Store | None = None
@@ -85,6 +92,8 @@ class LocalExporter:
             if self._store is None:
                 from gati.store.store import Store  # late: avoids loading sqlite3 before something is written
 
+                if self.store_path is None:
+                    raise FileNotFoundError("there is no home folder")
                 self._store = Store(self.store_path, self.max_bytes)
             return self._store
 
@@ -98,5 +107,15 @@ def _outcome_of_error(error: Exception) -> Outcome:
     # SQLite raises the base class itself for a damaged file, and other subclasses for values it cannot store.
     damaged = type(error) is sqlite3.DatabaseError
     if damaged or isinstance(error, (sqlite3.OperationalError, OSError)) or name == "NotAStoreError":
-        return Outcome(Verdict.RETRY, f"{name}: {error}"[:200])
+        return Outcome(Verdict.RETRY, f"{name}: {error}"[:200], local_fault=_is_local_fault(error))
     return Outcome(Verdict.REJECT, name)
+
+
+def _is_local_fault(error: Exception) -> bool:
+    """Return True if the store cannot be written until somebody changes something, unlike a locked or damaged one."""
+    import sqlite3
+
+    if isinstance(error, sqlite3.Error):
+        code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+        return code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+    return not (isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES)

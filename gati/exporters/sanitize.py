@@ -6,6 +6,7 @@ Snapshots are clean already, but manual events may contain anything. A text is c
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Set
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -60,9 +61,12 @@ def replace_unencodable(value: str) -> str:
     return value
 
 
+_is_plain_id = re.compile(rf"[\x01-\x7f]{{0,{limits.MAX_ID_CHARS}}}").fullmatch
+
+
 def identifier(value: Any) -> str:
     """Return an id as text of at most 255 characters: equal for equal values, "" only for None and ""."""
-    if type(value) is str and len(value) <= limits.MAX_ID_CHARS and value.isascii() and "\0" not in value:
+    if type(value) is str and _is_plain_id(value):
         return value
     if value is None:
         return ""

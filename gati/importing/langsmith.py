@@ -110,9 +110,9 @@ def _tool_output(output: Any) -> Any:
 
 
 def _owner_of_rows(runs: Sequence[ImportedRun]) -> tuple[str | None, str | None]:
-    return _first(runs, CONVERSATION_KEYS), _first(runs, USER_KEYS)
+    return _first_entry_of(runs, CONVERSATION_KEYS), _first_entry_of(runs, USER_KEYS)
 
 
-def _first(runs: Sequence[ImportedRun], keys: Sequence[str]) -> str | None:
+def _first_entry_of(runs: Sequence[ImportedRun], keys: Sequence[str]) -> str | None:
     found = (str(run.metadata[key]) for run in runs for key in keys if run.metadata.get(key))
     return next(found, None)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gati.langchain._compat import GraphHandlerBase, RunInline
+from gati.langchain.callback_args import as_run_id
 from gati.langchain.current import current
 from gati.langchain.prompt_templates import extract_system_and_user_prompts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from uuid import UUID
 
 
@@ -33,7 +35,14 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.chain_started(serialized, inputs, run_id, parent_run_id, tags, metadata, more)
             except Exception as error:  # an error in gati must not affect the program; the same in all methods
-                current.report_error("on_chain_start", error)
+                _recover(
+                    "on_chain_start",
+                    error,
+                    recorder.chain_started,
+                    (serialized, inputs),
+                    (run_id, parent_run_id),
+                    (tags, metadata, more),
+                )
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, inputs: Any = None, **more: Any) -> None:
         """Record the end of a chain. A streamed chain passes its `inputs` here."""
@@ -41,7 +50,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.chain_ended(outputs, run_id, inputs)
             except Exception as error:
-                current.report_error("on_chain_end", error)
+                _recover("on_chain_end", error, recorder.chain_ended, (outputs,), (run_id,), (inputs,))
 
     def on_chat_model_start(
         self, serialized: Any, messages: Any, *, run_id: UUID, parent_run_id: UUID | None = None,
@@ -52,7 +61,14 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.model_started(serialized, messages[0], run_id, parent_run_id, tags, metadata, more)
             except Exception as error:
-                current.report_error("on_chat_model_start", error)
+                _recover(
+                    "on_chat_model_start",
+                    error,
+                    recorder.model_started,
+                    (serialized, _first(messages)),
+                    (run_id, parent_run_id),
+                    (tags, metadata, more),
+                )
 
     def on_llm_start(
         self, serialized: Any, prompts: Any, *, run_id: UUID, parent_run_id: UUID | None = None,
@@ -63,7 +79,14 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.model_started(serialized, prompts[0], run_id, parent_run_id, tags, metadata, more)
             except Exception as error:
-                current.report_error("on_llm_start", error)
+                _recover(
+                    "on_llm_start",
+                    error,
+                    recorder.model_started,
+                    (serialized, _first(prompts)),
+                    (run_id, parent_run_id),
+                    (tags, metadata, more),
+                )
 
     def on_llm_new_token(self, token: Any = "", *, run_id: UUID, **more: Any) -> None:
         """Record a streamed token."""
@@ -71,7 +94,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.token_received(token, run_id)
             except Exception as error:
-                current.report_error("on_llm_new_token", error)
+                _recover("on_llm_new_token", error, recorder.token_received, (token,), (run_id,))
 
     def on_stream_event(self, event: Any, *, run_id: UUID, **more: Any) -> None:
         """Record the text of a protocol event (`stream_events(version="v3")`)."""
@@ -79,7 +102,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.stream_event_received(event, run_id)
             except Exception as error:
-                current.report_error("on_stream_event", error)
+                _recover("on_stream_event", error, recorder.stream_event_received, (event,), (run_id,))
 
     def on_llm_end(self, response: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **more: Any) -> None:
         """Record the answer of a model."""
@@ -87,7 +110,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.model_ended(response, run_id, parent_run_id)
             except Exception as error:
-                current.report_error("on_llm_end", error)
+                _recover("on_llm_end", error, recorder.model_ended, (response,), (run_id, parent_run_id))
 
     def on_tool_start(
         self, serialized: Any, input_str: str, *, run_id: UUID, parent_run_id: UUID | None = None,
@@ -98,7 +121,14 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.tool_started(serialized, input_str, run_id, parent_run_id, tags, metadata, more)
             except Exception as error:
-                current.report_error("on_tool_start", error)
+                _recover(
+                    "on_tool_start",
+                    error,
+                    recorder.tool_started,
+                    (serialized, input_str),
+                    (run_id, parent_run_id),
+                    (tags, metadata, more),
+                )
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **more: Any) -> None:
         """Record the result of a tool."""
@@ -106,7 +136,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.tool_ended(output, run_id)
             except Exception as error:
-                current.report_error("on_tool_end", error)
+                _recover("on_tool_end", error, recorder.tool_ended, (output,), (run_id,))
 
     def on_retriever_start(
         self, serialized: Any, query: str, *, run_id: UUID, parent_run_id: UUID | None = None,
@@ -117,7 +147,14 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.retriever_started(serialized, query, run_id, parent_run_id, tags, metadata, more.get("name"))
             except Exception as error:
-                current.report_error("on_retriever_start", error)
+                _recover(
+                    "on_retriever_start",
+                    error,
+                    recorder.retriever_started,
+                    (serialized, query),
+                    (run_id, parent_run_id),
+                    (tags, metadata, more.get("name")),
+                )
 
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **more: Any) -> None:
         """Record the documents of a retriever."""
@@ -125,7 +162,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.run_ended(documents, run_id)
             except Exception as error:
-                current.report_error("on_retriever_end", error)
+                _recover("on_retriever_end", error, recorder.run_ended, (documents,), (run_id,))
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **more: Any) -> None:
         """Record the exception of a chain."""
@@ -149,7 +186,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.custom_event(name, data, run_id)
             except Exception as error:
-                current.report_error("on_custom_event", error)
+                _recover("on_custom_event", error, recorder.custom_event, (name, data), (run_id,))
 
     def on_interrupt(self, event: Any) -> None:
         """Record that LangGraph interrupted a graph."""
@@ -164,7 +201,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.run_failed(error, run_id, more)
             except Exception as internal_error:
-                current.report_error(place, internal_error)
+                _recover(place, internal_error, recorder.run_failed, (error,), (run_id,), (more,))
 
     def _graph_state(self, state: str, event: Any) -> None:
         if (recorder := current.recorder) is not None:
@@ -187,6 +224,32 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
 
     def __reduce__(self) -> tuple[type[GatiLangChainCallback], tuple[()]]:
         return type(self), ()
+
+
+def _first(batch: Any) -> Any:
+    return batch[0] if type(batch) is list and batch else None
+
+
+def _recover(
+    place: str,
+    error: Exception,
+    record: Callable[..., None],
+    before: tuple[Any, ...],
+    ids: tuple[Any, ...],
+    after: tuple[Any, ...] = (),
+) -> None:
+    """Handle an exception of `record(*before, *ids, *after)`: repeat the call with UUIDs, or report the exception.
+
+    Programs may pass a text as `run_id`. The recorder raises at once for it, before it has recorded anything.
+    """
+    if isinstance(error, AttributeError) and str in map(type, ids):
+        try:
+            record(*before, *map(as_run_id, ids), *after)
+        except Exception as second_error:  # an error in gati must not affect the program
+            error = second_error
+        else:
+            return
+    current.report_error(place, error)
 
 
 handler = GatiLangChainCallback()

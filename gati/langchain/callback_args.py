@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 from gati.langchain._compat import runtime_context
 from gati.langchain.snapshot import IMMUTABLE_TYPES, take_snapshot, text_limit
@@ -12,6 +13,19 @@ _OWN_KEYS = ("__", "checkpoint")
 """Prefixes of LangGraph's own keys in `configurable`."""
 _GRAPH_KEYS = "langgraph_"
 """Prefix of LangGraph's own keys in a run's metadata."""
+
+
+def as_run_id(value: Any) -> Any:
+    """Convert a text that a program passed as `run_id` to a UUID; return other values unchanged.
+
+    A text that is no UUID becomes one of version 5, the same in every process.
+    """
+    if type(value) is not str:
+        return value
+    try:
+        return UUID(value)
+    except ValueError:
+        return uuid5(NAMESPACE_URL, value)
 
 
 def is_graph_node(tags: Any) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gati.langchain.callback_args import as_run_id
 from gati.langchain.current import current
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class HandoverRecorder:
         self.recorder_of(run_id).custom_event(name, data, run_id, *more)
 
     def graph_state_changed(self, state: str, event: Any) -> None:
-        self.recorder_of(event.run_id).graph_state_changed(state, event)
+        self.recorder_of(as_run_id(event.run_id)).graph_state_changed(state, event)
 
     def abandoned(self, run_id: UUID) -> None:
         self.recorder_of(run_id).abandoned(run_id)

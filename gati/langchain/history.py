@@ -15,7 +15,8 @@ from pydantic import BaseModel
 
 from gati.langchain.message_snapshot import ROLE_BY_CLASS
 from gati.langchain.new_messages import as_message_list, role_of
-from gati.langchain.snapshot import instance_dict, plain_text
+from gati.langchain.snapshot import instance_dict, plain_text, text_limit
+from gati.limits import hash_of_text
 from gati.trace.records import ASSISTANT_ROLES, RepeatedHistory
 
 HEAD, TAIL = 16, 48
@@ -69,10 +70,12 @@ def _roles_and_hashes(messages: list[Any]) -> tuple[tuple[str, ...], tuple[int, 
             fields = map(object.__getattribute__, messages, repeat("__dict__"))
             roles, contents = zip(*map(_role_and_content, fields), strict=True)
             if set(map(type, roles)) == set(map(type, contents)) == {str}:
-                return roles, tuple(map(hash, contents))
+                if max(map(len, contents)) <= text_limit.chars:
+                    return roles, tuple(map(hash, contents))
+                return roles, tuple([hash_of_text(text, text_limit.chars) for text in contents])
         except KeyError:  # a message that was created without its fields
             pass
-    return tuple(map(role_of, messages)), tuple([hash(_text_of(item)) for item in messages])
+    return tuple(map(role_of, messages)), tuple([hash_of_text(_text_of(item), text_limit.chars) for item in messages])
 
 
 def _text_of(item: Any) -> str:

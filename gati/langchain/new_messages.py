@@ -33,6 +33,8 @@ MAX_IMPORTED_MESSAGES = 2_000
 """Maximum number of messages imported from a history that predates gati."""
 MAX_RECEIVED_MESSAGES = 50
 """Maximum number of messages copied from an input that ends with an answer and has no user message."""
+MEASURED_MESSAGES = 8
+"""Messages at the beginning of a call whose lengths are noted, because programs shorten the oldest ones."""
 MAX_COMMANDS = 50
 """Maximum number of commands of one node that are inspected; a longer list is copied like any other list."""
 
@@ -103,8 +105,11 @@ def _text_key(fields: dict[str, Any]) -> int | None:
     return hash((content, call_id)) if type(call_id) is str else hash(content)
 
 
-def new_messages_of_call(messages: Any, seen: BoundedSet, whole: bool = False) -> tuple[list[Any], list[Any]]:
-    """Return the system messages and the new messages of a model call, oldest first.
+def new_messages_of_call(
+    messages: Any, seen: BoundedSet, whole: bool = False
+) -> tuple[list[Any], list[Any], tuple[Any, ...] | None]:
+    """Return the system messages and the new messages of a model call, oldest first, and the fields of the
+    `RepeatedMessages` before these.
 
     Args:
         messages: the call's messages.
@@ -117,13 +122,15 @@ def new_messages_of_call(messages: Any, seen: BoundedSet, whole: bool = False) -
             break
         system.append(snapshot_message(item))
     new: list[Any] = []
+    repeats = None
     for index in range(len(messages) - 1, len(system) - 1, -1):
         item = messages[index]
         if (class_role := ROLE_BY_CLASS[type(item)]) is None:
             new.append(take_snapshot(item))
         elif (role := class_role or role_of(item)) in ASSISTANT_ROLES:
             if new or not _is_prefilled(item, seen):
-                if not whole and is_known_answer(item.__dict__, seen):
+                if not whole and is_known_answer(fields := item.__dict__, seen):
+                    repeats = _repeated_messages(fields, messages[len(system) : len(system) + MEASURED_MESSAGES])
                     break
                 remember_answer(item, seen)
             new.append(snapshot_message(item))
@@ -139,7 +146,21 @@ def new_messages_of_call(messages: Any, seen: BoundedSet, whole: bool = False) -
         if len(new) >= MAX_IMPORTED_MESSAGES:
             break
     new.reverse()
-    return system, new
+    return system, new, repeats
+
+
+def _repeated_messages(answer: dict[str, Any], first: Any) -> tuple[Any, ...]:
+    content, answer_id = answer.get("content"), answer.get("id")
+    return (
+        answer_id if type(answer_id) is str else None,
+        hash(content) if type(content) is str else None,
+        tuple([_length_of(item) for item in first]),
+    )
+
+
+def _length_of(item: Any) -> int:
+    content = item.__dict__.get("content") if ROLE_BY_CLASS[type(item)] is not None else None
+    return len(content) if type(content) is str or type(content) is list else -1
 
 
 def _is_prefilled(item: Any, seen: BoundedSet) -> bool:
@@ -186,7 +207,8 @@ def _snapshot_mapping(pairs: dict[Any, Any], select: Callable[[Any, Any], list[A
             histories[key] = messages
     copied = take_snapshot(plain, STATE_BUDGET) if plain else {}
     for key, messages in histories.items():
-        if new := select(messages, known):
+        # An empty list shows that a node returned the entry, as one that returns its whole state does.
+        if (new := select(messages, known)) or select is new_messages_of_node:
             copied[str(key)] = new
     return copied
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from gati._context import OpenSpan, current_scope, current_span, features_used, is_internal, is_paused
@@ -17,6 +17,7 @@ from gati.langchain._compat import RUN_TYPE, enclosing_run, is_input_deferred, r
 from gati.langchain.awaited_models import AwaitedModels
 from gati.langchain.bounded_set import BoundedSet
 from gati.langchain.callback_args import (
+    as_run_id,
     component_name,
     invocation_parameters,
     is_graph_node,
@@ -45,7 +46,7 @@ from gati.langchain.new_messages import (
     snapshot_state,
 )
 from gati.langchain.prompt_templates import template_of
-from gati.langchain.snapshot import error_info, take_snapshot
+from gati.langchain.snapshot import error_info, take_snapshot, text_limit
 from gati.limits import bounded_id
 from gati.trace.record_codec import ENDED, STARTED, PackedRecord, pack, pack_record
 from gati.trace.records import (
@@ -74,12 +75,35 @@ state that a checkpoint brought; it is a decision model; it is a root without in
 _HISTORY_RUN = "load_history"
 
 
-class _EventTexts(list[str]):
+class _Pieces(list[str]):
+    """The pieces of a streamed text, up to the limit of a field. Later ones are not kept: the result has them."""
+
+    __slots__ = ("chars",)
+
+    def __init__(self) -> None:
+        self.chars = 0
+
+    def add(self, text: str) -> None:
+        """Append a piece, unless the limit was reached before."""
+        if (chars := self.chars) < text_limit.chars:
+            self.chars = chars + len(text)
+            self.append(text if self.chars <= text_limit.chars else text[: text_limit.chars - chars])
+
+
+class _EventTexts(_Pieces):
     """Streamed text of a model that reports no tokens, collected from the events of the streaming protocol."""
 
 
 _KINDS = frozenset({"prompt", "parser", "model"})
 """Values of `run_type` that are recorded as a kind of their own; all other chains have the kind `chain`."""
+
+
+class TurnSaves(Protocol):
+    """Waits until a turn that has ended is safe, in processes that may end at any time."""
+
+    active: bool
+
+    def save(self) -> None: ...
 
 
 class Recorder:
@@ -90,6 +114,7 @@ class Recorder:
         conversation_id: the default conversation from `init`, used to detect new conversations.
         report_error: called with a place and an exception if a snapshot fails; the record is still created,
             without the snapshot.
+        saves: called in the thread that ends a turn, if it is active.
     """
 
     def __init__(
@@ -97,13 +122,15 @@ class Recorder:
         put: Callable[[PackedRecord | Record], object],
         conversation_id: str | None = None,
         report_error: Callable[[str, Exception], None] | None = None,
+        saves: TurnSaves | None = None,
     ) -> None:
         self.put = put
+        self.saves = saves
         self.report_error = report_error
         self.default_conversation = conversation_id
         # Keyed by `UUID.int`, because hashing a UUID runs Python code.
         self.open_runs: dict[int, int] = {}
-        self.streamed_tokens: dict[int, list[str]] = {}
+        self.streamed_tokens: dict[int, _Pieces] = {}
         self.awaited_models = AwaitedModels()
         self.paused_runs = BoundedSet(OPEN_RUNS)
         self.known_answers = BoundedSet(50_000)
@@ -178,10 +205,10 @@ class Recorder:
             whole = conversation is not None and self._is_new_conversation(conversation)
             if isinstance(messages, str):
                 text = take_snapshot(messages)
-                call = (), (tuple(Message("human", text)),), 1, invocation_parameters(more)
+                call = (), (tuple(Message("human", text)),), 1, invocation_parameters(more), None
             else:
-                system, new = new_messages_of_call(messages, self.known_answers, whole)
-                call = tuple(system), tuple(new), len(messages), invocation_parameters(more)
+                system, new, repeats = new_messages_of_call(messages, self.known_answers, whole)
+                call = tuple(system), tuple(new), len(messages), invocation_parameters(more), repeats
         except Exception as error:  # noqa: BLE001 - as in `_guarded`, without the extra call
             self._report("model_started", error)
         label = more.get("name")
@@ -257,11 +284,13 @@ class Recorder:
             copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
             self._put_history(run_id, inputs)
         self.put(pack((ENDED, run_id.int, at, output, copied_inputs)))
+        if (saves := self.saves) is not None and saves.active:
+            self._save_turn(saves, flags)
 
     def model_ended(self, response: Any, run_id: UUID, parent: UUID | None = None) -> None:
         at = perf_counter_ns()
         was_started = run_id.int in self.open_runs
-        self._close(run_id.int)
+        flags = self._close(run_id.int)
         if features_used.any and run_id.int in self.paused_runs.entries:
             return
         if not was_started:
@@ -273,6 +302,8 @@ class Recorder:
         except Exception as error:  # noqa: BLE001 - as in `_guarded`, without the extra call
             self._report("_model_result", error)
         self.put(pack((ENDED, run_id.int, at, result, None)))
+        if (saves := self.saves) is not None and saves.active:
+            self._save_turn(saves, flags)
 
     def tool_ended(self, output: Any, run_id: UUID) -> None:
         at = perf_counter_ns()
@@ -287,9 +318,11 @@ class Recorder:
         self._record_end(run_id, perf_counter_ns(), take_snapshot, output)
 
     def _record_end(self, run_id: UUID, at: int, copy: Callable[[Any], Any], output: Any) -> None:
-        self.open_runs.pop(run_id.int, None)
+        flags = self.open_runs.pop(run_id.int, 0)
         if not (features_used.any and run_id.int in self.paused_runs.entries):
             self.put(pack((ENDED, run_id.int, at, self._guarded(copy, output), None)))
+            if (saves := self.saves) is not None and saves.active:
+                self._save_turn(saves, flags)
 
     def run_failed(self, error: BaseException, run_id: UUID, more: dict[str, Any]) -> None:
         at = perf_counter_ns()
@@ -308,6 +341,8 @@ class Recorder:
         if flags & ROOT and self.streamed_tokens:
             streamed = {key: len(pieces) for key, pieces in list(self.streamed_tokens.items())}
         self.put(pack_record(RunFailed(run_id, at, info, output, copied_inputs, streamed)))
+        if (saves := self.saves) is not None and saves.active:
+            self._save_turn(saves, flags)
 
     # -- during a run ---------------------------------------------------------------------
 
@@ -316,12 +351,12 @@ class Recorder:
         if pieces is None:
             if run_id.int not in self.open_runs:
                 return
-            pieces = self.streamed_tokens[run_id.int] = []
+            pieces = self.streamed_tokens[run_id.int] = _Pieces()
             self.put(FirstToken(run_id, perf_counter_ns(), pieces))
         if type(token) is str:
-            pieces.append(token)
+            pieces.add(token)
         elif token:
-            pieces.append(text_of_token(token))
+            pieces.add(text_of_token(token))
 
     def stream_event_received(self, event: Any, run_id: UUID) -> None:
         """Record the text of a protocol event, for models that stream events but report no tokens."""
@@ -333,7 +368,7 @@ class Recorder:
                 return
             pieces = self.streamed_tokens[run_id.int] = _EventTexts()
             self.put(FirstToken(run_id, perf_counter_ns(), pieces))
-        pieces.append(text)
+        pieces.add(text)
 
     def custom_event(self, name: str, data: Any, run_id: UUID) -> None:
         if run_id.int in self.open_runs:
@@ -344,13 +379,18 @@ class Recorder:
         interrupts = tuple(take_snapshot(i) for i in getattr(event, "interrupts", ()))
         at = perf_counter_ns()
         checkpoint_ns = "|".join(event.checkpoint_ns)
-        self.put(pack_record(GraphState(event.run_id, state, at, checkpoint_ns, interrupts, event.status)))
+        self.put(pack_record(GraphState(as_run_id(event.run_id), state, at, checkpoint_ns, interrupts, event.status)))
 
     def abandoned(self, run_id: UUID) -> None:
         """Forget a run whose end is no longer expected. Called by the background thread."""
         self._close(run_id.int)
 
     # -- helpers --------------------------------------------------------------------------
+
+    def _save_turn(self, saves: TurnSaves, flags: int) -> None:
+        """Wait until the turn is safe if its root has just ended, or the last run of a turn that was cut off."""
+        if flags & ROOT or not self.open_runs:
+            saves.save()
 
     def _guarded(self, copy: Callable[..., Any], *arguments: Any) -> Any:
         """Call `copy`; return None if it fails, so that the run itself is still recorded."""
@@ -393,7 +433,7 @@ class Recorder:
     def current_run_id(self) -> UUID | None:
         """Return the id of the innermost open run or span that encloses the calling code."""
         open_runs = self.open_runs
-        run: UUID | None = enclosing_run(running_config.get())
+        run: UUID | None = as_run_id(enclosing_run(running_config.get()))
         if run is not None and run.int not in open_runs:
             run = None
         span = current_span.get()
@@ -404,7 +444,7 @@ class Recorder:
     def enclosing_values(self) -> dict[str, Any] | None:
         """Return the user's values in the running config; None if it belongs to no open run, as one that a server sets."""
         config = running_config.get()
-        run: UUID | None = enclosing_run(config)
+        run: UUID | None = as_run_id(enclosing_run(config))
         return values_of_config(config) if run is not None and run.int in self.open_runs else None
 
     def _record_start(

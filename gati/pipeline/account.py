@@ -1,4 +1,4 @@
-"""What an account's folder in the spool says about its destination, and which folders a process may take over.
+"""The destination that a folder of the spool belongs to, and the folders that a process may take over.
 
 ::
 

@@ -8,11 +8,11 @@ is running in the same thread.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gati.pipeline.atomic_counter import AtomicCounter
-from gati.trace.record_codec import RecordWithObjects, unpack
-from gati.trace.records import FirstToken, Gap, ManualEvent, RunStarted
+from gati.trace.record_codec import size_of, unpack
+from gati.trace.records import Gap, ManualEvent, RunStarted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,9 +25,6 @@ MAX_RECORDS = 100_000
 
 CHECK_INTERVAL = 13
 """The worker is woken early at every 13th record of a buffer that fills up."""
-
-FIRST_TOKEN_BYTES = 300
-"""What a `FirstToken` counts for."""
 
 
 class Buffer:
@@ -51,6 +48,7 @@ class Buffer:
 
     def clear(self) -> None:
         """Start again, empty. Called in a forked child: the queued records belong to the parent."""
+        self._limit = self._max_bytes
         self.idle = True
         """True if the worker sleeps or does not run, so that a record has to wake it."""
         self._records: deque[PackedRecord | Record] = deque()
@@ -78,11 +76,9 @@ class Buffer:
         # No call happens between reading and writing the sum, so no other thread can run in between.
         self._bytes_put += size
         length, used = len(records), self._bytes_put - self._bytes_taken
-        if used >= self._max_bytes or length >= self._max_records:
+        if used >= self._limit or length >= self._max_records:
             self._full = True
-        if self.idle or (
-            not length % CHECK_INTERVAL and (used > self._max_bytes // 4 or length > self._max_records // 4)
-        ):
+        if self.idle or (not length % CHECK_INTERVAL and (used > self._limit // 4 or length > self._max_records // 4)):
             self._on_wakeup()
 
     def _refuse(self, record: PackedRecord | Record) -> None:
@@ -92,6 +88,10 @@ class Buffer:
                 self._refused_turns.add()
             self._gap = object()
         self._on_wakeup()
+
+    def reserve(self, size: int) -> None:
+        """Set the bytes of the limit that open turns take; at most three quarters of it. Called by the worker only."""
+        self._limit = max(self._max_bytes - size, self._max_bytes // 4)
 
     def close(self) -> None:
         """Refuse all further records; queued ones can still be taken."""
@@ -151,7 +151,7 @@ class Buffer:
     @property
     def backpressure(self) -> bool:
         """True if the buffer is so full that the worker should not pause."""
-        return self.bytes > self._max_bytes // 2 or len(self._records) > self._max_records // 2
+        return self.bytes > self._limit // 2 or len(self._records) > self._max_records // 2
 
     @property
     def bytes(self) -> int:
@@ -179,27 +179,3 @@ def _begins_turn(packed: PackedRecord | Record) -> bool:
     if type(record) is RunStarted:
         return record.parent_id is None and record.kind not in ("prompt", "parser")
     return type(record) is ManualEvent
-
-
-def size_of(record: PackedRecord | Record) -> int:
-    """Return the size of a record in bytes; of one without a packed form, that of its texts when it was created."""
-    if type(record) is bytes:
-        return len(record)
-    if type(record) is FirstToken:  # its pieces belong to the recorder, and grow
-        return FIRST_TOKEN_BYTES
-    return record.size if type(record) is RecordWithObjects else _size_of_value(record, 6)
-
-
-def _size_of_value(value: Any, depth: int) -> int:
-    kind = type(value)
-    if kind is str or kind is bytes:
-        return len(value) + 50
-    if kind is dict:
-        value = value.values()
-    elif kind is list or issubclass(kind, tuple):
-        value = tuple(value)
-    elif (fields := getattr(value, "__dataclass_fields__", None)) is not None:
-        value = [getattr(value, name, None) for name in fields]
-    else:
-        return 30
-    return 60 + sum(_size_of_value(item, depth - 1) for item in value) if depth else 60

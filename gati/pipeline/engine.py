@@ -8,19 +8,18 @@ are of the wrong kind, and waiting on one of them would block every greenlet.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gati.pipeline import internal_errors
 from gati.pipeline.drop_callback import DropNotifier
-from gati.pipeline.filesystem import is_ephemeral
-from gati.pipeline.internal_errors import contain
+from gati.pipeline.filesystem import is_ephemeral, is_writable
+from gati.pipeline.internal_errors import DISK, contain, log
 from gati.pipeline.limited_exporter import with_time_limit
 from gati.pipeline.listeners import report_counts
 from gati.pipeline.outbox import Outbox
 from gati.pipeline.request_queue import Limits
 from gati.pipeline.sender import Sender
-from gati.pipeline.spool import Spool, spool_for
+from gati.pipeline.spool import Spool, spool_folder, spool_for
 from gati.pipeline.stats import DeliveryCounters
 from gati.pipeline.worker import TurnAssembler, Worker
 
@@ -32,6 +31,10 @@ if TYPE_CHECKING:
     from gati.pipeline.flushes import Flushes
     from gati.pipeline.retry import Policy
     from gati.settings import Settings
+
+NO_FOLDER = (
+    "there is no home folder for the spool; requests are kept in memory. Set GATI_SPOOL_DIR to a writable folder"
+)
 
 JOIN_SECONDS = 0.2
 """Time that `close` waits for senders. Idle ones end at once; one that is in the middle of a send is left behind."""
@@ -130,18 +133,14 @@ class Engine:
 def _create_spool(exporter: Exporter, options: Settings) -> Spool | None:
     if not options.spool or exporter.durable:
         return None
-    return spool_for(spool_folder(options.spool_dir), exporter)
+    folder = spool_folder(options.spool_dir)
+    if folder is None:
+        log.emit(DISK, NO_FOLDER)
+        return None
+    return spool_for(folder, exporter)
 
 
 def _may_lose_files(options: Settings) -> bool:
-    """Return True if the spool does not outlive this machine or container, so that nothing should wait in it."""
-    return not options.spool or is_ephemeral(spool_folder(options.spool_dir))
-
-
-def spool_folder(configured: Path | None) -> Path:
-    """Return the spool's folder: the configured one, else one in the user's data folder."""
-    if configured is not None:
-        return Path(configured)
-    import platformdirs  # late: only programs that use the spool need it
-
-    return platformdirs.user_data_path("gati", appauthor=False) / "spool"
+    """Return True if the spool cannot be written or does not outlive this container, so nothing should wait in it."""
+    folder = spool_folder(options.spool_dir) if options.spool else None
+    return folder is None or is_ephemeral(folder) or not is_writable(folder)

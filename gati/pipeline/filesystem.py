@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -20,6 +21,14 @@ def is_ephemeral(path: Path) -> bool:
         return filesystem_type(path, MOUNTS.read_text(errors="surrogateescape")) in _EPHEMERAL
     except (OSError, RuntimeError):  # `resolve` raises RuntimeError for a loop of links
         return False
+
+
+def is_writable(path: Path) -> bool:
+    """Return True if files can be created in a folder. The folder need not exist, if it can be created."""
+    for folder in (path, *path.parents):
+        if os.path.lexists(folder):
+            return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
+    return False
 
 
 def filesystem_type(path: Path, mounts: str) -> str | None:

@@ -16,11 +16,13 @@ class FlushRequest:
     Args:
         final: the pipeline ends with this flush: open turns are delivered as unfinished.
         until: monotonic time at which a final flush stops sending; what is left stays in the spool.
+        to_disk: nothing is sent; the flush ends as soon as all items that are complete are in the spool.
     """
 
-    def __init__(self, *, final: bool = False, until: float = 0.0) -> None:
+    def __init__(self, *, final: bool = False, until: float = 0.0, to_disk: bool = False) -> None:
         self.final = final
         self.until = until
+        self.to_disk = to_disk
         self.epochs: list[int] | None = None
         """Epoch of each sender's outbox, once it holds all records from before the flush."""
         self.is_resolved = False

@@ -34,6 +34,9 @@ debug = False
 LOG_INTERVAL_SECONDS = 60.0
 """Minimum time between two log lines of one kind."""
 
+DISK = "disk"
+"""Kind of all lines about a disk that cannot be used. The spool and the store are usually on the same one."""
+
 MAX_FRAMES = 50
 """Innermost frames of a traceback that are logged; a RecursionError has a thousand."""
 

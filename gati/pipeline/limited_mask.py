@@ -46,6 +46,9 @@ class LimitedMask:
                 report("mask", error)
                 attempt.is_abandoned = True
                 if attempt.text is None:  # not called, because the mask hangs again and again
+                    # Another one, since a thread that starts very late may still run the first.
+                    attempt = _Attempt(self._function, self._slow_texts, items[len(masked) :])
+                    attempt.is_abandoned = True
                     attempt.run()
                 else:
                     self._remember(attempt.text)

@@ -15,6 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from gati._context import mark_own_thread
+from gati.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +62,7 @@ class LogWriter:
         while self._lines or self._running.locked():
             if time.monotonic() >= until:
                 return False
-            time.sleep(0.001)
+            Clock.sleep(0.001)
         if (thread := self._thread) is not None and thread is not threading.current_thread():
             thread.join(max(0.0, until - time.monotonic()))
         return True
@@ -90,7 +91,7 @@ class LogWriter:
                     if self._is_writable():
                         self._write_next()
                     else:
-                        time.sleep(POLL_SECONDS)
+                        Clock.sleep(POLL_SECONDS)
             finally:
                 running.release()
             if not self._lines:  # else a line came while the thread was about to end

@@ -66,7 +66,8 @@ class Masking:
         return masked
 
     def _conversation(self, conversation: Conversation) -> Conversation:
-        properties = self._value(conversation.properties, TEXT, "properties", "conversation")
+        known = Field(Kind.TEXT, fields=contract.CONVERSATION_PROPERTIES)
+        properties = self._value(conversation.properties, known, "properties", "conversation")
         prompt = self._prompt(conversation.prompt) if conversation.prompt is not None else None
         return replace(conversation, properties=properties, prompt=prompt)
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gati.exporters.base import Exporter, Outcome, Request, Verdict
 from gati.pipeline import process_hooks
 from gati.pipeline.codec import pack, unpack
 from gati.pipeline.drop_callback import DropNotifier
-from gati.pipeline.internal_errors import guard, log
+from gati.pipeline.internal_errors import DISK, contain, guard, log
 from gati.pipeline.ordered_queue import FOREVER, Batch, QueuedRequest
 from gati.pipeline.quota_spool import QuotaSpool
 from gati.pipeline.request_queue import Limits, RequestQueue, batch_requests
@@ -47,6 +47,8 @@ class Outbox:
         self.breaker = CircuitBreaker(self.policy, budget or RateBudget())
         self.changed = threading.Condition(threading.RLock())
         self.closed = False
+        self._is_over = False
+        """True once it is closed and what is in memory only was counted as dropped."""
         self.spools_only = process_hooks.import_interrupted()
         """True if this process cannot send: it only writes to disk, and another process delivers."""
         self._is_open = False
@@ -66,12 +68,28 @@ class Outbox:
     # Incoming requests; called by the worker
 
     def accept(self, requests: Sequence[Request]) -> None:
-        """Store requests, on disk if possible, and queue them by ordering key."""
-        for lines in batch_requests(requests, self._limits.batch_bytes):
-            with self.changed:
-                kept = self._queue.without_dropped_turns(lines)
-            if kept:
-                self._keeper.store(kept)
+        """Store requests, on disk if possible, and queue them by ordering key.
+
+        Those that an internal error keeps from being queued are counted as dropped.
+        """
+        for lines in batch_requests(self._packed(requests), self._limits.batch_bytes):
+            with contain("outbox.accept"):
+                with self.changed:
+                    kept = self._queue.without_dropped_turns(lines)
+                if kept:
+                    self._keeper.store(kept)
+
+    def _packed(self, requests: Sequence[Request]) -> Iterator[tuple[Request, bytes]]:
+        for request in requests:
+            line = None
+            with contain("outbox.accept"):
+                try:
+                    line = pack(request)
+                finally:
+                    if line is None:
+                        self._queue.count_lost([(request, b"")])
+            if line is not None:
+                yield request, line
 
     def adopt(self, *, everything: bool = False) -> int:
         """Take over this account's files of processes that have exited; return the number of messages.
@@ -87,7 +105,10 @@ class Outbox:
         Args:
             urgent: a flush waits for it.
         """
-        return 0 if self.closed or self.spools_only else self._keeper.maintain(urgent=urgent)
+        if self.closed or self.spools_only:
+            return 0
+        # A process whose key is refused leaves the files to others.
+        return self._keeper.maintain(urgent=urgent, may_adopt=not self.breaker.paused)
 
     @property
     def next_maintenance(self) -> float:
@@ -197,10 +218,24 @@ class Outbox:
             else:
                 delay = self.policy.delay(queued.attempts, outcome.retry_after)
                 self._ordered.retry_at(queued, time.monotonic() + delay)
+            if self._is_over:
+                self._give_up(queued, outcome, rest, halves or ())
             finished = self._keeper.take_finished()
             self.changed.notify_all()
         self._keeper.clean_up(finished)
         self._mark_key(outcome)
+
+    def _give_up(
+        self, queued: QueuedRequest, outcome: Outcome, rest: Request | None, halves: Sequence[Request]
+    ) -> None:
+        """Count what remains of a request that was in flight when the outbox was closed, if it is on no disk."""
+        if queued.batch.file is not None:
+            return
+        left = queued.items if outcome.verdict in (Verdict.RETRY, Verdict.PAUSE) else 0
+        left += sum(part.items for part in ([rest] if rest is not None else halves))
+        if left:
+            self._counters.move(left, "pending", "dropped", "shutdown")
+            self._drops.add("dropped", "shutdown", left, self.exporter.name, queued.data)
 
     def _refusal(self, queued: QueuedRequest, outcome: Outcome) -> str | None:
         """Count a failure of the request; return why it must be set aside, if so."""
@@ -227,6 +262,9 @@ class Outbox:
         self._counters.count("retries")
         was_paused = bool(self.breaker.paused)
         self.breaker.record_failure(outcome, time.monotonic())
+        if outcome.local_fault:
+            log.emit(DISK, "%s cannot be written (%s); messages are kept, and tried again", name, reason)
+            return
         if outcome.verdict is Verdict.RETRY:
             log.emit(f"retry:{name}", "%s could not be reached or is busy (%s); retrying", name, reason)
             return
@@ -286,13 +324,16 @@ class Outbox:
     def is_settled(self, epoch: int) -> bool:
         """Return True if nothing up to the epoch is outstanding, or if nothing can be sent.
 
-        That is so if the destination refuses the key, and in a process that only writes to disk.
+        That is so if the destination refuses the key or this machine prevents the delivery, and in a process that only
+        writes to disk.
         """
         with self.changed:
             if self.spools_only or not self._queue.outstanding(epoch):
                 return True
+            if self._ordered.in_flight:
+                return False
             blocked = time.monotonic() < self.breaker.blocked_until
-            return bool(self.breaker.paused) and not self._ordered.in_flight and blocked
+            return self.breaker.obstructed or (bool(self.breaker.paused) and blocked)
 
     @property
     def disk_bytes(self) -> int:
@@ -305,14 +346,19 @@ class Outbox:
     def close(self) -> None:
         """Write what is in memory to disk if possible, and release the spool's files.
 
-        Requests in flight may still be settled.
+        What cannot be written is counted as dropped. Requests in flight may still be settled.
         """
         with self.changed:
             if self.closed:
                 return
             self.closed = True
             self.changed.notify_all()
-        self._keeper.close()
+        try:
+            self._keeper.close()
+        finally:
+            with self.changed:
+                self._is_over = True
+                self._queue.give_up_memory("shutdown")
 
     def on_finished(self, callback: Callable[[], None]) -> None:
         """Call a function after files were removed, when a flush may have ended."""

@@ -84,3 +84,44 @@ def is_dead(path: Path) -> bool:
         return False
     finally:
         close_lock_file(fd)
+
+
+class AdoptionLocks:
+    """Locks of the folders from which this process takes over files.
+
+    One process at a time does so. Of several that divide the files of an exited one among themselves, each would send a
+    part of a conversation, in no order. Not thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._fds: dict[Path, int] = {}
+
+    def acquire(self, folder: Path) -> bool:
+        """Lock an account's folder until `release`; return False if another process has the lock."""
+        path = folder / "adopting"
+        fd = self._fds.pop(folder, None)
+        if fd is None:
+            try:
+                fd = open_lock_file(path, os.O_CREAT)
+            except OSError as error:
+                if error.errno in _NOT_A_LOCK and os.path.lexists(path):
+                    return True  # somebody has put a link or a folder there: without a lock is better than never
+                raise
+        try:
+            # `flock` succeeds again for a descriptor that has the lock. Somebody may have removed the file.
+            if try_lock(fd) and is_locked_file(fd, path):
+                self._fds[folder] = fd
+        finally:
+            if folder not in self._fds:
+                close_lock_file(fd)
+        return folder in self._fds
+
+    def release(self) -> None:
+        """Let other processes take over files."""
+        while self._fds:
+            with contextlib.suppress(OSError):
+                close_lock_file(self._fds.popitem()[1])
+
+    def forget(self) -> None:
+        """Forget the locks, which belong to the parent. Called in a forked child."""
+        self._fds.clear()

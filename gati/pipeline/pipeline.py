@@ -18,6 +18,7 @@ from gati.pipeline.buffer import Buffer
 from gati.pipeline.flushes import Flushes, FlushRequest
 from gati.pipeline.internal_errors import contain, guard, log
 from gati.pipeline.stats import FlushResult, Stats
+from gati.pipeline.turn_saves import TurnSaves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,6 +63,7 @@ class Pipeline:
         self._buffer = Buffer(options.buffer_max_bytes // 2, on_wakeup=self._on_wakeup)
         self.put = self._buffer.put
         """Take a record. Never blocks, never raises."""
+        self.saves = TurnSaves(self._save, has_spool=options.spool)
         self._inherited_engines: list[Engine] = []
         self._closed = False
         self._reset()
@@ -69,6 +71,8 @@ class Pipeline:
 
     def _reset(self) -> None:
         self._pid = os.getpid()
+        self._forks_before = process_hooks.forks()
+        self.saves.reset()
         self._engine: Engine | None = None
         self._flushes = Flushes()
         self._running = threading.Lock()
@@ -92,6 +96,9 @@ class Pipeline:
             self._thread = threading.current_thread()
             self._buffer.idle = False  # the worker looks into the buffer before it sleeps
             with contain("engine"):
+                if self._is_unused():
+                    self._end_unused()
+                    return
                 self._worker.run()
                 if self._is_finished():
                     self._end(self._ensure_engine())
@@ -132,6 +139,25 @@ class Pipeline:
     def _is_idle(self) -> bool:
         return not len(self._buffer) and (self._engine is None or not self._engine.worker.assembler.open_turns)
 
+    def _is_unused(self) -> bool:
+        """Return True if the pipeline was shut down, recorded nothing, and no child left files. Looks at the disk."""
+        if self._final is None or self._engine is not None or len(self._buffer):
+            return False
+        from gati.pipeline.spool import has_files, spool_folder  # late, like the engine
+
+        folder = spool_folder(self._options.spool_dir)
+        return folder is None or not any(has_files(folder, exporter) for exporter in self._exporters)
+
+    def _end_unused(self) -> None:
+        for exporter in self._exporters:
+            with contain("exporter.close"):
+                exporter.close()
+        self._ended.resolve()
+
+    def _has_forked(self) -> bool:
+        """Return True if children may have left files that they could not deliver."""
+        return self._options.spool and process_hooks.forks() != self._forks_before
+
     def _end(self, engine: Engine) -> None:
         """Release everything. Called once the pipeline is finished, in the thread that did its work."""
         engine.close()
@@ -162,6 +188,7 @@ class Pipeline:
         self._starting_until = now + START_SECONDS
         try:
             process_hooks.register_exit_hook()  # even if the thread cannot be started
+            self.saves.decide()
             threading.Thread(target=self._run_worker, name="gati-worker", daemon=True).start()
         except BaseException as error:
             self._starting_until = 0.0
@@ -188,6 +215,9 @@ class Pipeline:
             return
         try:
             with guard("exit"):
+                if self._is_unused():
+                    self._end_unused()
+                    return
                 engine = self._ensure_engine()
                 engine.deliver_in_this_thread(until)
                 if self._final is not None:
@@ -252,15 +282,12 @@ class Pipeline:
         if final is None:
             final = self._final = FlushRequest(final=True, until=until)
         final.until = min(final.until, until)
-        if self._running.locked() or self._engine is not None or len(self._buffer):
+        if self._running.locked() or self._engine is not None or len(self._buffer) or self._has_forked():
             if final not in self._flushes and not final.is_resolved:
                 self._flushes.add(final)
             self._wake()
         elif not self._ended.is_resolved:  # nothing was ever recorded
-            for exporter in self._exporters:
-                with guard("exporter.close"):
-                    exporter.close()
-            self._ended.resolve()
+            self._end_unused()
 
     def wait_until_ended(self, until: float) -> FlushResult:
         """Wait for the shutdown that `finish` began, until a monotonic time and a little longer."""
@@ -274,8 +301,11 @@ class Pipeline:
             self._count_lost_turns(engine)
         final = self._final
         result = self._flush_result(timed_out=final is not None and not final.is_resolved and self._engine is not None)
-        if result.pending:
-            log.emit("lost_at_exit", "%d messages were not delivered and are not on disk", result.pending)
+        lost = result.pending
+        if (engine := self._engine) is not None:
+            lost += engine.counters.stats().dropped.get("shutdown", 0)
+        if lost:
+            log.emit("lost_at_exit", "%d messages were not delivered and are not on disk", lost)
         log.writer.drain(LOG_SECONDS)
         return result
 
@@ -284,7 +314,7 @@ class Pipeline:
         self._retired = is_done
         if self._running.locked():
             self._wake()
-        elif not len(self._buffer) and is_done():
+        elif not len(self._buffer) and is_done() and not self._has_forked():
             self.finish(0.0)
         else:
             self._ensure_worker(urgent=True)
@@ -300,6 +330,26 @@ class Pipeline:
     def _request(self, flush: FlushRequest, until: float) -> None:
         if not self._start(flush):
             self._deliver_here(until)
+
+    def _save(self, seconds: float, load_until: float) -> None:
+        """Wait until all items that are complete are on disk, for `seconds`; longer while modules are loaded.
+
+        Args:
+            seconds: the longest wait.
+            load_until: monotonic time until which the wait is repeated while modules are loaded.
+        """
+        flush = FlushRequest(to_disk=True)
+        try:
+            again = self._start(flush)
+            while again:
+                again = self._is_loading() and time.monotonic() < load_until
+                if flush.wait(seconds):
+                    return
+        finally:
+            self._flushes.remove(flush)
+
+    def _is_loading(self) -> bool:
+        return self._engine is None or self._engine.worker.is_loading
 
     def _start(self, flush: FlushRequest) -> bool:
         """Hand a flush to the worker; return False if the interpreter starts no more threads."""

@@ -6,10 +6,10 @@ import atexit
 import os
 import sys
 import threading
-import time
 import weakref
 from typing import Any, Protocol
 
+from gati.clock import Clock
 from gati.pipeline._compat import forget_imports_of_other_threads, unfinished_imports
 from gati.pipeline.internal_errors import guard
 
@@ -62,10 +62,10 @@ def yielding_sleep(seconds: float) -> None:
     try:
         lock.release()
     except RuntimeError:  # not held by this thread
-        time.sleep(seconds)
+        Clock.sleep(seconds)
         return
     try:
-        time.sleep(seconds)
+        Clock.sleep(seconds)
     finally:
         lock.acquire()
 
@@ -73,6 +73,18 @@ def yielding_sleep(seconds: float) -> None:
 # Weak references and a single hook: hooks cannot be unregistered, and `init` may be called often.
 _registered: weakref.WeakSet[ProcessAware] = weakref.WeakSet()
 _exit_hook_pid = 0
+_forks = 0
+_is_forked = False
+
+
+def forks() -> int:
+    """Return how often this process was forked."""
+    return _forks
+
+
+def is_forked() -> bool:
+    """Return True if this process is the child of a fork that happened after gati was imported."""
+    return _is_forked
 
 
 def register(pipeline: ProcessAware) -> None:
@@ -93,6 +105,14 @@ def register_exit_hook() -> None:
         if (module := sys.modules.get(name)) is not None:
             with guard("exit"):
                 module.Finalize(None, _at_exit, exitpriority=10)
+    # A child of Celery that has run its last task ends with neither.
+    if (signals := sys.modules.get("celery.signals")) is not None:
+        with guard("exit"):
+            signals.worker_process_shutdown.connect(_at_celery_exit, weak=False, dispatch_uid="gati")
+
+
+def _at_celery_exit(**_: object) -> None:
+    _at_exit()
 
 
 def _at_exit() -> None:
@@ -108,14 +128,20 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_parent() -> None:
+    global _forks
     lock, _fork.lock = _fork.lock, None
     if lock is not None:
         lock.release()
+    _forks += 1
+    if _registered:  # at its exit, this process delivers what the child left on disk
+        with guard("fork"):
+            register_exit_hook()
 
 
 def _after_fork_in_child() -> None:
-    global fork_lock, _import_interrupted
+    global fork_lock, _import_interrupted, _forks, _is_forked
     fork_lock = threading.RLock()
+    _forks, _is_forked = 0, True
     _fork.lock = None
     with guard("fork"):
         if not _fork.exclusive:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, TypeAlias
 
 from gati.pipeline.codec import unpack
-from gati.pipeline.internal_errors import log
+from gati.pipeline.internal_errors import DISK, log
 from gati.pipeline.safe_files import UnusableFileError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class QuotaSpool:
         wait = min(RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(self._failures, 10))
         self._failures += 1
         self._retry_at = time.monotonic() + wait
-        log.emit("spool", "the spool cannot be used (%s); requests are kept in memory", type(error).__name__)
+        log.emit(DISK, "the spool cannot be used (%s); requests are kept in memory", type(error).__name__)
 
     def _worked(self) -> None:
         self._failures, self._retry_at = 0, 0.0
@@ -133,6 +133,10 @@ class QuotaSpool:
         except OSError as error:
             self._failed(error)
             return []
+
+    def end_adopting(self) -> None:
+        """Let other processes take over the files that the last `adopt` left."""
+        self._try(lambda spool: spool.end_adopting())
 
     def restore_rejected(self, *, everything: bool = False) -> list[SpoolFile]:
         """Write requests that were set aside into files again, and return those."""

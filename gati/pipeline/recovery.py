@@ -104,17 +104,29 @@ def _account_status(folder: Path) -> SpoolStatus:
     )
 
 
-def skipped_accounts(spool_dir: Path, exporters: Sequence[Exporter]) -> list[Skipped]:
-    """Return what still waits in the spool and which of the exporters cannot deliver it, with the reason."""
+def spool_name(exporter: Exporter) -> str:
+    """Return the name of an exporter's folder in the spool, as in `SpoolStatus.account`."""
+    return account_folder(exporter.name, spool_identity(exporter).account)
+
+
+def skipped_accounts(spool_dir: Path, exporters: Sequence[Exporter], waiting: int = 0) -> list[Skipped]:
+    """Return what still waits in the spool and which of the exporters cannot deliver it, with the reason.
+
+    `waiting` is the number of messages that the exporters' own `drain_spool` has left.
+    """
     skipped = []
-    own = {account_folder(exporter.name, spool_identity(exporter).account) for exporter in exporters}
+    own = {spool_name(exporter) for exporter in exporters}
     names = [exporter.name for exporter in exporters]
     for status in spool_status(spool_dir):
         running = status.messages - status.orphaned
         if running:
             reason = "belong to a running process, which delivers them"
             skipped.append(Skipped(status.account, running, reason, running=True))
-        if status.orphaned and status.account not in own:
+        if status.account in own:
+            if status.orphaned and not waiting:
+                reason = "are being taken over by a running process"
+                skipped.append(Skipped(status.account, status.orphaned, reason, running=True))
+        elif status.orphaned:
             reason = "belong to another key or product; `gati drain --adopt` delivers them with this key"
             if exporter_of(spool_dir / status.account, names) is None:
                 reason = "belong to a destination that is not configured"

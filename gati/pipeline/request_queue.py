@@ -101,6 +101,11 @@ class RequestQueue:
                 kept.append((request, line))
         return kept
 
+    def count_lost(self, lines: Lines) -> None:
+        """Count requests that an internal error has lost before they were queued."""
+        for request, line in lines:
+            self._count_dropped(request.items, "internal_error", line or None)
+
     def add(self, batch: Batch, lines: Lines, refused: str = "") -> None:
         """Queue a batch; without a file it must fit in memory. `refused` is the limit for which to drop it, if any."""
         memory = batch.size + REQUEST_OVERHEAD_BYTES * len(lines)
@@ -341,6 +346,16 @@ class RequestQueue:
         for key, turn_id in turns:
             self._drop_turn(key, turn_id, reason)
 
+    def give_up_memory(self, reason: str) -> int:
+        """Count what is in memory only as dropped, except requests in flight; return the number of messages.
+
+        Nothing is sent after that.
+        """
+        lost = [queued for batch in self.in_memory() for queued in batch.requests if not queued.in_flight]
+        for queued in lost:
+            self._count_dropped(queued.items, reason, queued.data, source="pending")
+        return sum(queued.items for queued in lost)
+
     def _make_memory_space(self, size: int) -> bool:
         while self.memory + size > self._limits.memory:
             log_limit("memory_full")
@@ -386,16 +401,15 @@ def log_limit(reason: str) -> None:
     log.emit(reason, "limit reached (%s): dropping whole turns", reason)
 
 
-def batch_requests(requests: Iterable[Request], batch_bytes: int = BATCH_BYTES) -> Iterator[Lines]:
-    """Group requests into spool files.
+def batch_requests(packed: Iterable[tuple[Request, bytes]], batch_bytes: int = BATCH_BYTES) -> Iterator[Lines]:
+    """Group requests and their lines into spool files.
 
     A request that its destination cannot deduplicate gets a file of its own, which is removed as soon as
     it was delivered.
     """
     together: Lines = []
     size = 0
-    for request in requests:
-        line = pack(request)
+    for request, line in packed:
         if request.endpoint != "messages":
             if together:  # keep the order: a rating follows the turn that it rates
                 yield together

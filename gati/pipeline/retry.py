@@ -83,6 +83,8 @@ class CircuitBreaker:
     """Monotonic time before which nothing is sent, chosen by the policy."""
     paused: str = ""
     """Reason why the destination refuses the key; empty if it does not."""
+    obstructed: bool = False
+    """True if this machine prevented the last attempt, and the one before failed too."""
 
     @property
     def healthy(self) -> bool:
@@ -102,12 +104,13 @@ class CircuitBreaker:
     def record_success(self) -> bool:
         """Reset after an answer; return True if the destination was not healthy before."""
         was_unhealthy = not self.healthy
-        self.failures, self.retry_at, self.paused = 0, 0.0, ""
+        self.failures, self.retry_at, self.paused, self.obstructed = 0, 0.0, "", False
         return was_unhealthy
 
     def record_failure(self, outcome: Outcome, now: float) -> None:
         """Record a RETRY or a PAUSE."""
         self.failures += 1
+        self.obstructed = outcome.local_fault and self.failures >= 2
         self.record_retry_after(outcome, now)
         if outcome.verdict is Verdict.PAUSE:
             self.paused = outcome.reason or "refused"
@@ -117,4 +120,4 @@ class CircuitBreaker:
 
     def retry_now(self) -> None:
         """Skip the policy's delay for a flush or shutdown. A delay that the server asked for stays."""
-        self.retry_at = 0.0
+        self.retry_at, self.obstructed = 0.0, False

@@ -99,6 +99,11 @@ class Sender:
             with self._lock:
                 self._start_thread()
 
+    @property
+    def is_loading(self) -> bool:
+        """True while a thread loads what a send needs, during which the interpreter is busy."""
+        return bool(self._threads) and not self._prepared
+
     def clear_urgency(self) -> None:
         """Called when no flush waits any more."""
         self._urgent.clear()

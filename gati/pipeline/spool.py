@@ -6,6 +6,7 @@
         ready/      {created}-{origin}-{number}-{items}.{owner}.jsonl     one batch per file, 0600
         rejected/   {hash}.json       a request that the destination rejected, with its reason
         owners/     {owner}.lock      locked with flock while its process runs
+        adopting                      locked while a process takes over files of others
         account.json                  see `account`
 
 A file belongs to the owner in its name, at first its writer. A process takes a file over by renaming it;
@@ -32,12 +33,20 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from gati.data_folder import data_folder
 from gati.exporters.base import SpoolIdentity
 from gati.pipeline import account as accounts
 from gati.pipeline.account import account_folder
 from gati.pipeline.codec import unpack
 from gati.pipeline.orphans import find_orphans
-from gati.pipeline.owner_lock import close_lock_file, is_dead, is_locked_file, open_lock_file, try_lock
+from gati.pipeline.owner_lock import (
+    AdoptionLocks,
+    close_lock_file,
+    is_dead,
+    is_locked_file,
+    open_lock_file,
+    try_lock,
+)
 from gati.pipeline.safe_files import UnusableFileError, read_regular, write_atomically
 from gati.pipeline.spool_file import MAX_CREATED_US, SpoolFile, in_order
 
@@ -50,6 +59,9 @@ __all__ = ["Spool", "SpoolFile", "is_dead", "scan"]
 
 ADOPT_AT_ONCE = 2_000
 """Files that one call of `adopt` takes over at most. Other processes can take over the rest meanwhile."""
+
+REJECTED_PARTS = 20
+"""The size of `rejected/` is measured each time this fraction of its limit was written."""
 
 
 class Spool:
@@ -78,7 +90,12 @@ class Spool:
         self._origin = ""
         self._number = 0
         self._names: set[str] = set()
+        self._rejected_ns = 0
+        """Time of the file that was set aside last, in nanoseconds since the epoch."""
+        self._rejected_space = 0
+        """Bytes that may be set aside before the size of `rejected/` is measured again."""
         self._interrupted = False
+        self._adopting = AdoptionLocks()
         self._opening = threading.RLock()
         self.abandon()
 
@@ -176,26 +193,35 @@ class Spool:
     def adopt(self, limit: int = ADOPT_AT_ONCE, *, everything: bool = False) -> list[SpoolFile]:
         """Take over and return files of processes that have exited, oldest first.
 
-        Includes those in folders of other accounts which this one may take over (see `account.may_take_over`).
+        Includes those in folders of other accounts which this one may take over (see `account.may_take_over`). While
+        `more_to_adopt` is True, no other process takes over files, so that this one gets them all in order.
 
         Args:
             limit: number of files.
             everything: take over the folders of all accounts of this exporter.
         """
         self.open()
+        is_adopting = self._adopting.acquire(self.folder)
         found = find_orphans(self.folder, {self.owner}, self._names if self._interrupted else None, limit)
-        self.other_bytes, self.more_to_adopt = found.other_bytes, found.more
-        moves = dict.fromkeys(found.files, self.ready)
+        self.other_bytes, self.more_to_adopt = found.other_bytes, is_adopting and found.more
+        moves = dict.fromkeys(found.files, self.ready) if is_adopting else {}
         for folder in self._other_folders(everything):
             with contextlib.suppress(OSError):
-                others = find_orphans(folder, set(), None, limit - len(moves))
-                moves |= dict.fromkeys(others.files, folder / "ready")
-                self.more_to_adopt |= others.more
+                if self._adopting.acquire(folder):
+                    others = find_orphans(folder, set(), None, limit - len(moves))
+                    moves |= dict.fromkeys(others.files, folder / "ready")
+                    self.more_to_adopt |= others.more
         self._interrupted = True
         mine = [new for file in in_order(moves) if (new := self._take_over(file, moves[file])) is not None]
         self._names.update(file.name for file in mine)
         self._interrupted = False
+        if not self.more_to_adopt:
+            self._adopting.release()
         return mine
+
+    def end_adopting(self) -> None:
+        """Let other processes take over the files that the last `adopt` left."""
+        self._adopting.release()
 
     def _other_folders(self, everything: bool) -> Iterator[Path]:
         for folder in sorted(self.root.iterdir()) if self.root.is_dir() else ():
@@ -241,6 +267,19 @@ class Spool:
 
     def _write_rejected(self, name: str, value: bytes, limit: int) -> None:
         self.open()
+        # Not for each file: a folder of small requests has 50,000, and an outage of the API may refuse them all.
+        self._rejected_space -= len(value)
+        if self._rejected_space < 0:
+            self._rejected_space = limit // REJECTED_PARTS - len(value)
+            self._limit_rejected(limit - max(len(value), limit // REJECTED_PARTS))
+        write_atomically(self.rejected, name, value, self.owner)
+        # The order of what is set aside: the clock of file systems may stand still for milliseconds.
+        self._rejected_ns = max(time.time_ns(), self._rejected_ns + 1)
+        with contextlib.suppress(OSError):
+            os.utime(self.rejected / name, ns=(self._rejected_ns, self._rejected_ns))
+
+    def _limit_rejected(self, limit: int) -> None:
+        """Delete the oldest files in `rejected/` beyond `limit` bytes in total."""
         kept = []
         with os.scandir(self.rejected) as entries:
             for entry in entries:
@@ -248,14 +287,13 @@ class Spool:
                     status = entry.stat(follow_symlinks=False)
                     kept.append((status.st_mtime_ns, status.st_size, entry.path))
         kept.sort()
-        total = sum(size for _, size, _ in kept) + len(value)
+        total = sum(size for _, size, _ in kept)
         for _, size, path in kept:
             if total <= limit:
                 break
             with contextlib.suppress(OSError):
                 os.unlink(path)
             total -= size
-        write_atomically(self.rejected, name, value, self.owner)
 
     def restore_rejected(self, *, everything: bool = False) -> list[SpoolFile]:
         """Write requests that were set aside into files again, oldest first, and remove them from `rejected/`.
@@ -283,6 +321,7 @@ class Spool:
         Later writes belong to no running process either.
         """
         self.locked = False
+        self._adopting.release()
         fd, self._lock_fd = self._lock_fd, None
         if fd is not None:
             close_lock_file(fd)
@@ -291,7 +330,8 @@ class Spool:
 
     def abandon(self) -> None:
         """Forget the owner, which is the parent's, as are its files. Called in a forked child."""
-        self._lock_fd = None  # the descriptor itself is closed by a fork hook of `owner_lock`
+        self._lock_fd = None  # the descriptors themselves are closed by a fork hook of `owner_lock`
+        self._adopting.forget()
         self.owner = self._origin = secrets.token_hex(6)
         self._number, self._names, self._interrupted = 0, set(), False
         self._opening = threading.RLock()
@@ -304,6 +344,24 @@ def scan(ready: Path) -> Iterator[SpoolFile]:
             with contextlib.suppress(FileNotFoundError):  # delivered meanwhile
                 if file := SpoolFile.parse(entry.name):
                     yield file._replace(size=entry.stat(follow_symlinks=False).st_size)
+
+
+def spool_folder(configured: Path | None) -> Path | None:
+    """Return the spool's folder: the configured one, else one in the user's data folder; None without a home folder."""
+    if configured is not None:
+        return Path(configured)
+    folder = data_folder()
+    return folder / "spool" if folder is not None else None
+
+
+def has_files(root: Path, exporter: Exporter) -> bool:
+    """Return True if files of an exporter wait in a folder. Creates nothing."""
+    ready = root / account_folder(exporter.name, spool_identity(exporter).account) / "ready"
+    try:
+        with os.scandir(ready) as entries:
+            return any(True for _ in entries)
+    except OSError:
+        return False
 
 
 def spool_for(root: Path, exporter: Exporter) -> Spool:

@@ -59,16 +59,22 @@ class SpoolKeeper:
     # Incoming requests
 
     def store(self, lines: Lines) -> None:
-        """Write requests to disk if possible, and queue them."""
-        batch = Batch(sum(request.items for request, _ in lines), sum(len(line) + 1 for _, line in lines))
-        batch.reserved = self.disk.reserve(batch.items)
-        refused, fits = self._make_disk_space(batch.size)
-        if not refused and fits:
-            batch.file = self.disk.write([line for _, line in lines], batch.items, batch.reserved)
-        with self._lock:
-            self._queue.add(batch, lines, refused)
-            finished = self.take_finished()
-            self._lock.notify_all()
+        """Write requests to disk if possible, and queue them. After an error on the way they are counted as dropped."""
+        is_counted = False
+        try:
+            batch = Batch(sum(request.items for request, _ in lines), sum(len(line) + 1 for _, line in lines))
+            batch.reserved = self.disk.reserve(batch.items)
+            refused, fits = self._make_disk_space(batch.size)
+            if not refused and fits:
+                batch.file = self.disk.write([line for _, line in lines], batch.items, batch.reserved)
+            with self._lock:
+                is_counted = True
+                self._queue.add(batch, lines, refused)
+                finished = self.take_finished()
+                self._lock.notify_all()
+        finally:
+            if not is_counted:
+                self._queue.count_lost(lines)
         self.clean_up(finished)
 
     def _make_disk_space(self, size: int) -> tuple[str, bool]:
@@ -166,16 +172,21 @@ class SpoolKeeper:
             waits_for_disk = bool(self._unsaved or self._unremoved or self._queue.in_memory())
         return min(self._next_scan, max(self.disk.retry_at, self._next_try)) if waits_for_disk else self._next_scan
 
-    def maintain(self, *, urgent: bool = False) -> int:
+    def maintain(self, *, urgent: bool = False, may_adopt: bool = True) -> int:
         """Adopt files, and do again what failed before; return the number of adopted messages.
 
         Args:
             urgent: a flush waits, so try to write what is in memory only.
+            may_adopt: False if this process could not deliver what it adopts.
         """
         adopted = 0
         if time.monotonic() >= self._next_scan:
             self._restore_folder()
-            adopted = self.adopt()
+            if may_adopt:
+                adopted = self.adopt()
+            else:
+                self._next_scan = time.monotonic() + SCAN_SECONDS
+                self.disk.end_adopting()
         if self.disk.configured and (urgent or self.disk.usable):
             self._next_try = time.monotonic() + TRY_SECONDS
             self._do_again()

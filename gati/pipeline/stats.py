@@ -72,7 +72,8 @@ class Stats:
     """Messages that the destination refused permanently; kept in the spool's `rejected/` with the reason."""
 
     dropped: Mapping[str, int] = field(default_factory=dict)
-    """Lost messages by reason: `spool_full`, `memory_full`, `spool_lost`, `damaged`, `split`, `internal_error`."""
+    """Lost messages by reason: `spool_full`, `memory_full`, `spool_lost`, `damaged`, `split`, `internal_error`, and
+    `shutdown` for those that were in memory only when the pipeline was shut down."""
 
     records: int = 0
     """Records created by callbacks, including refused ones."""

@@ -77,6 +77,11 @@ class TurnAssembler(Protocol):
         ...
 
     @property
+    def open_bytes(self) -> int:
+        """What the open turns take of the buffer's limit, in bytes."""
+        ...
+
+    @property
     def turns_begun(self) -> int:
         """Number of turns, parts of turns, events and actions that were begun, less those that turned out to be none."""
         ...
@@ -171,6 +176,7 @@ class Worker:
         self._flushes = Flushes() if flushes is None else flushes
         self._is_loaded = False
         self._can_assemble = False
+        self._has_assembled = False
         self._assembled: list[Item] = []
         """Items that wait for being masked and encoded."""
         self._begun = self._open = self._refused = 0
@@ -195,6 +201,11 @@ class Worker:
         except BaseException:  # interrupted (Ctrl-C): the next record has to wake the worker
             self._buffer.idle = True
             raise
+
+    @property
+    def is_loading(self) -> bool:
+        """True until modules are loaded: those that convert the first item, and those that send it."""
+        return not self._has_assembled or any(sender.is_loading for sender in self._senders)
 
     def resolve_flushes(self) -> None:
         """Resolve the flushes whose requests have all been delivered, rejected or dropped."""
@@ -262,8 +273,9 @@ class Worker:
             self._wakeup.acquire(timeout=LOAD_RETRY_SECONDS)
             return
         now = time.monotonic()
-        flushes = self._flushes.new()
-        if now >= self._next_maintenance():
+        requested = self._flushes.new()
+        flushes = [flush for flush in requested if not flush.to_disk]
+        if now >= self._next_maintenance() and len(requested) == len(flushes):
             self._maintain_spools()
         self._process_buffer()
         self._assemble("assembler.tick", lambda: self.assembler.tick(time.perf_counter_ns()))
@@ -273,6 +285,9 @@ class Worker:
             self._assemble("assembler.drain", self.assembler.drain)
         self._finish()
         self._store(at_least=1)
+        for flush in requested:
+            if flush.to_disk and self._flushes.remove(flush):
+                flush.resolve()
         if flushes:
             self._maintain_spools(urgent=True)
         for flush in flushes:
@@ -339,7 +354,9 @@ class Worker:
     def _assemble(self, place: str, function: Callable[[], list[Item]]) -> None:
         with contain(place), process_hooks.fork_lock, self._loading():
             items = function()
+            self._buffer.reserve(self.assembler.open_bytes)
             self._assembled += items
+            self._has_assembled |= bool(items)
             self._count_turns(len(items))
 
     def _load(self) -> bool:
@@ -411,19 +428,9 @@ class Worker:
                 requests, self._encoded[n] = self._encoded[n], []
                 self._joinable[n].clear()
                 self._unsent = True
-                self._accept(sender, requests)
+                with contain("outbox.accept"):
+                    sender.outbox.accept(_YieldingList(requests, self._yield_interpreter))
                 self._yield_interpreter()
-
-    def _accept(self, sender: Sender, requests: list[Request]) -> None:
-        accepted = False
-        with contain("outbox.accept"):
-            sender.outbox.accept(_YieldingList(requests, self._yield_interpreter))
-            accepted = True
-        if not accepted:
-            # Some of them may be queued: better counted twice than not at all.
-            messages = sum(request.items for request in requests)
-            self._counters.add(messages, "dropped", "internal_error")
-            self._drops.add("dropped", "internal_error", messages, sender.outbox.exporter.name)
 
     def _encode(self, sender: Sender, items: list[Item], lost: set[int]) -> list[Request]:
         """Return the requests of the items; add the ids of those that cannot be encoded to `lost`."""

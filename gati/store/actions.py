@@ -7,15 +7,17 @@ import sqlite3
 import uuid
 from typing import Any
 
-from gati.store import message_columns
+from gati.store import labels, message_columns, ratings
 
 
 class UnknownConversationError(LookupError):
     """A request names a `conversationId` that is not in the store."""
 
 
-IDENTITY_KEYS = {"users": "externalUserId", "organizations": "externalOrganizationId", "events": "insertId"}
-"""The key that identifies a record of each endpoint. Ratings have none: each request is a new rating."""
+IDENTITY_KEYS = {
+    "users": "externalUserId", "organizations": "externalOrganizationId", "events": "insertId", "ratings": "insertId",
+}  # fmt: skip
+"""The key that identifies a record of each endpoint. A rating without one is a new rating."""
 
 
 def upsert_action(db: sqlite3.Connection, endpoint: str, body: dict[str, Any], now: int) -> dict[str, Any]:
@@ -25,11 +27,14 @@ def upsert_action(db: sqlite3.Connection, endpoint: str, body: dict[str, Any], n
     if existing is None:
         conversation = _find_subject(db, body)
         values = (endpoint, key, str(uuid.uuid4()), conversation, now, now, message_columns.compact_json(body))
-        db.execute(
+        inserted = db.execute(
             "INSERT INTO actions (endpoint, key, uid, conversation, created_at, updated_at, body)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
             values,
         )
+        labels.add_for_action(db, endpoint, body, conversation)
+        if endpoint == "ratings":
+            ratings.record(db, int(inserted.lastrowid or 0), conversation, body, now)
         return {"id": values[2], "body": body, "created_at": now, "updated_at": now}
     merged = json.loads(existing["body"])
     if endpoint in ("users", "organizations"):
@@ -38,6 +43,7 @@ def upsert_action(db: sqlite3.Connection, endpoint: str, body: dict[str, Any], n
             "UPDATE actions SET body = ?, updated_at = ? WHERE id = ?",
             (message_columns.compact_json(merged), now, existing["id"]),
         )
+        labels.add_for_action(db, endpoint, merged, None)
     return {"id": existing["uid"], "body": merged, "created_at": existing["created_at"], "updated_at": now}
 
 

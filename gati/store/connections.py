@@ -148,6 +148,7 @@ class Connections:
 
     def _open(self, generation: int) -> sqlite3.Connection:
         store_file.create(self.path)
+        store_file.check_can_be_store(self.path)
         self._opened = before = store_file.file_ids(self.path).database
         db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
@@ -170,12 +171,12 @@ class Connections:
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table, or it is ignored
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
+        schema.migrate(db)  # before the limit, which an old store may have reached
         page = db.execute("PRAGMA page_size").fetchone()[0]
         # Deleting writes too (tombstones of the search index). A tenth is reserved for that, see `evicting`.
         db.execute(f"PRAGMA max_page_count = {self.file_bytes // page * 9 // 10}")
         db.execute(f"PRAGMA wal_autocheckpoint = {max(16, self.log_bytes // page // 4)}")
         db.execute(f"PRAGMA journal_size_limit = {self.log_bytes}")
-        schema.migrate(db)
         db.execute("SELECT 1 FROM counters").fetchone()  # creates the log, so that its id is known
 
     def _check_changed_content(self) -> None:
@@ -227,6 +228,7 @@ class ReadOnlyConnections(Connections):
         return self._discard()
 
     def _open(self, generation: int) -> sqlite3.Connection:
+        store_file.check_can_be_store(self.path)
         self._immutable = not store_file.has_log(self.path)
         self._signature = store_file.content_signature(self.path)
         address = f"{self.path.absolute().as_uri()}?mode=ro{'&immutable=1' if self._immutable else ''}"

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 _INPUT_KEYS = ("input", "question", "query", "text", "prompt")
+_CALL_PROPERTIES = (
+    "provider", "tools", "parameters", "input_messages", "input_hash", "internal", "cached", "attachments",
+)  # fmt: skip
 _OUTPUT_KEYS = ("output", "answer", "text", "response", "result", "completion")
 
 
@@ -54,13 +57,15 @@ def _step_message(event: dict[str, Any], kind: str, **more: Any) -> dict[str, An
 
 def _project_agent_start(event: dict[str, Any], data: dict[str, Any]) -> list[dict[str, Any]]:
     inputs = _as_object(data.get("input"), "input")
-    chat = _chat_message(event, "user", "user_message", _find_text(inputs, _INPUT_KEYS, "human"))
+    media = [*_attachments_in(inputs), *_list_or_empty(data.get("attachments"))]
+    chat = _chat_message(event, "user", "user_message", _find_text(inputs, _INPUT_KEYS, "human"), media)
     return [*chat, _step_message(event, "chain_start", input=inputs)]
 
 
 def _project_agent_end(event: dict[str, Any], data: dict[str, Any]) -> list[dict[str, Any]]:
     outputs = _as_object(data.get("output"), "output")
-    chat = _chat_message(event, "answer", "final_response", _find_text(outputs, _OUTPUT_KEYS, "ai"))
+    media = _list_or_empty(outputs.get("attachments"))
+    chat = _chat_message(event, "answer", "final_response", _find_text(outputs, _OUTPUT_KEYS, "ai"), media)
     return [*chat, _step_message(event, "chain_end", output={**outputs, "status": data.get("status", "completed")})]
 
 
@@ -68,17 +73,23 @@ def _project_llm_call(event: dict[str, Any], data: dict[str, Any]) -> list[dict[
     usage = {
         "tokens_in": data.get("tokens_in"), "tokens_out": data.get("tokens_out"), "cost_usd": data.get("cost"),
         "time_to_first_token_ms": data.get("time_to_first_token_ms"),
+        **{name: data[name] for name in _CALL_PROPERTIES if data.get(name) not in (None, "", [], {}, False)},
     }  # fmt: skip
     prompt, completion = _string_or_empty(data.get("prompt")), _string_or_empty(data.get("completion"))
     step = _step_message(event, "llm", properties=usage)
+    output = {"tool_calls": _list_or_empty(data.get("tool_requests")), "finish_reason": data.get("finish_reason")}
+    output = {name: value for name, value in output.items() if value}
     if model := _string_or_empty(data.get("model")):
         step["model"] = model
     if event.get("parent_event_id"):
-        return [{**step, "input": {"prompt": prompt}, "output": {"text": completion}}]
+        # gati's own events report each message once; those of other clients contain the whole prompt.
+        new = data.get("new_messages")
+        given = {"messages": new} if isinstance(new, list) else {"prompt": prompt}
+        return [{**step, "input": given, "output": {"text": completion, **output}}]
     # A model call without a parent is the whole turn: its prompt is the input, its completion the answer.
     return [
         *_chat_message(event, "user", "user_message", prompt),
-        step,
+        {**step, "output": output} if output else step,
         *_chat_message(event, "answer", "assistant_message", completion),
     ]
 
@@ -90,6 +101,7 @@ def _project_tool_call(event: dict[str, Any], data: dict[str, Any]) -> list[dict
     call = _step_message(
         event,
         "tool_call",
+        properties={name: data[name] for name in ("tool_call_id", "requested_by") if data.get(name)},
         toolName=_string_or_empty(data.get("tool_name")) or "tool",
         input=_as_object(inputs, "input"),
     )
@@ -123,10 +135,28 @@ _PROJECTIONS = {
 }
 
 
-def _chat_message(event: dict[str, Any], suffix: str, kind: str, text: str) -> list[dict[str, Any]]:
-    if not text:
+def _chat_message(
+    event: dict[str, Any], suffix: str, kind: str, text: str, attachments: list[Any] | None = None
+) -> list[dict[str, Any]]:
+    if not text and not attachments:
         return []
-    return [{"externalMessageId": f"{event['event_id']}:{suffix}", "messageType": kind, "content": text}]
+    message = {"externalMessageId": f"{event['event_id']}:{suffix}", "messageType": kind, "content": text}
+    return [{**message, "properties": {"attachments": attachments}} if attachments else message]
+
+
+def _list_or_empty(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _attachments_in(inputs: dict[str, Any]) -> list[Any]:
+    """Return the blocks of the last user's message, or of the input itself, that are not text."""
+    blocks = _list_or_empty(inputs.get("attachments"))
+    for message in reversed(_list_or_empty(inputs.get("messages"))):
+        if isinstance(message, dict) and "human" in (message.get("type"), _TYPE_BY_ROLE.get(message.get("role", ""))):
+            content = _list_or_empty(message.get("content"))
+            media = [block for block in content if isinstance(block, dict) and block.get("type") not in (None, "text")]
+            return [*blocks, *media, *_list_or_empty(message.get("attachments"))]
+    return blocks
 
 
 def _string_or_empty(value: Any) -> str:
@@ -150,8 +180,14 @@ def _find_text(values: dict[str, Any], keys: tuple[str, ...], message_type: str)
             message.get("type"),
             _TYPE_BY_ROLE.get(message.get("role", "")),
         ):
-            return _string_or_empty(message.get("content"))
+            return _text_of_content(message.get("content"))
     return ""
+
+
+def _text_of_content(content: Any) -> str:
+    """Return the text of a message's content: a text, or the texts among its blocks."""
+    texts = [block.get("text") for block in _list_or_empty(content) if isinstance(block, dict)]
+    return "\n".join(text for text in texts if isinstance(text, str)) or _string_or_empty(content)
 
 
 _TYPE_BY_ROLE = {"user": "human", "assistant": "ai"}

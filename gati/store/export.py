@@ -7,16 +7,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from gati.store import prompt_versions, queries
+from gati.store.attachments import stored_attachments
+from gati.store.filters import Filter
 from gati.store.message_columns import format_timestamp
 from gati.store.plain_text import escape_json, markdown_code, markdown_line, markdown_text
-from gati.store.queries import ConversationSummary, Filter, StoredMessage
+from gati.store.queries import ConversationSummary, StoredMessage
 from gati.store.store import Store
-from gati.store.turn_view import StepView, arrange_turns, pretty_value
+from gati.store.turn_outcome import has_content, missing_answer
+from gati.store.turn_view import StepView, arrange_turns
+from gati.store.value_text import outline
 
 
 def iter_conversations(store: Store, conditions: Filter | None = None) -> Iterator[ConversationSummary]:
     """Yield all matching conversations, newest first, reading page by page."""
-    after: tuple[int, int] | None = None
+    after: tuple[float, int] | None = None
     while True:
         page = queries.list_conversations(store, conditions, after, limit=200)
         yield from page.conversations
@@ -87,7 +91,9 @@ def export_markdown(store: Store, summary: ConversationSummary) -> str:
         parts += [_markdown_message(message) for message in turn.inputs]
         if turn.steps:
             parts.append("\n".join(_markdown_step(step) for step in turn.all_steps) + "\n")
-        parts += [_markdown_message(message) for message in turn.answers]
+        parts += [_markdown_message(message) for message in turn.answers if has_content(message)]
+        if missing := missing_answer(turn):
+            parts.append(f"*{missing.text}* {markdown_line(missing.error)}".rstrip() + "\n")
     return "\n".join(parts)
 
 
@@ -95,9 +101,12 @@ _SPEAKERS = {"user_message": "User", "system_message": "System"}
 
 
 def _markdown_message(message: StoredMessage) -> str:
-    text = message.body.get("content") or pretty_value(message.body.get("output") or "")
-    quoted = "\n".join(f"> {line}".rstrip() for line in markdown_text(str(text)).split("\n"))
-    return f"**{_SPEAKERS.get(message.type, 'Assistant')}**, {format_timestamp(message.at)}\n\n{quoted}\n"
+    text = message.body.get("content") or outline(message.body.get("output") or "", "text", 20_000)
+    lines = markdown_text(str(text)).split("\n") if text else []
+    lines += [f"[{markdown_line(str(attachment))}]" for attachment in stored_attachments(message.body)]
+    quoted = "\n".join(f"> {line}".rstrip() for line in lines)
+    time = f", {format_timestamp(message.at)}" if message.has_time else ""
+    return f"**{_SPEAKERS.get(message.type, 'Assistant')}**{time}\n\n{quoted}\n"
 
 
 def _markdown_step(step: StepView) -> str:
@@ -110,7 +119,7 @@ def _markdown_step(step: StepView) -> str:
     if step.kind == "llm":
         facts.append(f"{_or_unknown(properties.get('tokens_in'))} + {_or_unknown(properties.get('tokens_out'))} tokens")
     output = (step.result.body if step.result else step.message.body).get("output")
-    texts = [markdown_line(pretty_value(value)[:200]) for value in (step.message.body.get("input"), output) if value]
+    texts = [markdown_line(outline(value, limit=200)) for value in (step.message.body.get("input"), output) if value]
     heading = f"{'  ' * step.shown_depth}- {markdown_code(step.name)} ({', '.join(facts)})"
     return heading + "".join(f" · {text}" for text in texts)
 

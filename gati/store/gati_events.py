@@ -27,7 +27,10 @@ def ingest_events(store: Store, events: list[dict[str, Any]]) -> dict[str, Any]:
     def work(db: sqlite3.Connection) -> int:
         return sum(_insert_event(store, db, event) for event in events)
 
-    return {"success": True, "received": len(events), "stored": store.transaction(work)}
+    def size() -> int:
+        return sum(2 * len(message_columns.compact_json(event)) for event in events)  # kept as events and as messages
+
+    return {"success": True, "received": len(events), "stored": store.transaction(work, size)}
 
 
 def _insert_event(store: Store, db: sqlite3.Connection, event: dict[str, Any]) -> bool:

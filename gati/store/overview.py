@@ -1,177 +1,82 @@
-"""Totals of a period: turns, tokens, cost, latency and errors, over time and by model and agent."""
+"""Totals of a period: over time, and by model, agent, tool, prompt version, user and organization."""
 
 from __future__ import annotations
 
-import itertools
-import math
 import sqlite3
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+from gati.store import long_sums, sum_queries, sums
+from gati.store.latencies import Histogram
 from gati.store.store import Store
-
-_SECOND = 1_000_000
-_HOUR = 3600 * _SECOND
-_DAY = 24 * _HOUR
-
-PERIODS = {"24h": (_DAY, _HOUR), "7d": (7 * _DAY, 6 * _HOUR), "30d": (30 * _DAY, _DAY), "1y": (364 * _DAY, 14 * _DAY)}
-"""The available periods: length of the period and of one bar, in microseconds."""
-
+from gati.store.sum_queries import MadeRows, Segment
 
 UNKNOWN = "unknown"
-"""Group of model calls without a model and of turns without an agent."""
+"""Shown for model calls without a model, turns without an agent and tools without a name."""
+
+_MAX_GROUPS = 50
 
 
 @dataclass
 class GroupTotals:
-    """Totals of one bar, model or agent. None means unknown: no call reported the number.
+    """Totals of one bar, model, agent, tool or prompt version. None means unknown: no call reported the number.
 
     Attributes:
         turns: User messages.
         ended: Of an agent, the turns with a known outcome.
-        calls: Model calls.
-        failed_calls: Model calls that failed.
         failed_turns: Of an agent, the turns that failed.
+        calls: Model calls, or calls of a tool.
+        failed: Calls that failed.
         tokens_in: Input tokens.
         tokens_out: Output tokens.
         cost: US dollars.
-        unpriced: Model calls without a known cost.
-        latencies: Sorted milliseconds, of model calls or, for an agent, of turns.
-        first_tokens: Sorted milliseconds to the first token.
+        unpriced: Completed model calls without a known cost.
+        durations: Of calls or, for an agent, of turns.
+        first_tokens: Times to the first token.
+        ratings: Number of ratings.
+        rating: Their mean on a scale from 0 to 1.
     """
 
     turns: int = 0
     ended: int = 0
-    calls: int = 0
-    failed_calls: int = 0
     failed_turns: int = 0
+    calls: int = 0
+    failed: int = 0
     tokens_in: int | None = None
     tokens_out: int | None = None
     cost: float | None = None
     unpriced: int = 0
-    latencies: list[float] = field(default_factory=list)
-    first_tokens: list[float] = field(default_factory=list)
+    durations: Histogram = field(default_factory=Histogram)
+    first_tokens: Histogram = field(default_factory=Histogram)
+    ratings: int = 0
+    rating: float | None = None
 
     @property
     def error_rate(self) -> float | None:
-        """Fraction of model calls (for an agent, of turns) that failed; None if there were none."""
+        """Fraction of calls (for an agent, of turns) that failed; None if there were none."""
         if self.ended:
             return self.failed_turns / self.ended
-        return self.failed_calls / self.calls if self.calls else None
+        return self.failed / self.calls if self.calls else None
 
     def percentile(self, fraction: float) -> float | None:
-        """Return the latency that this fraction of calls did not exceed; None if none is known."""
-        return percentile(self.latencies, fraction)
+        """Return the duration that this fraction did not exceed; None if none is known."""
+        return self.durations.percentile(fraction)
 
-    @property
-    def median_first_token(self) -> float | None:
-        """Median time to the first token in milliseconds; None if none is known."""
-        return percentile(self.first_tokens, 0.5)
+    def add_counts(self, row: sqlite3.Row) -> None:
+        """Add a row of `sums`."""
+        for name in ("turns", "ended", "failed_turns", "calls", "failed", "unpriced"):
+            setattr(self, name, getattr(self, name) + row[name])
+        self.tokens_in = _add_known(self.tokens_in, row["tokens_in"])
+        self.tokens_out = _add_known(self.tokens_out, row["tokens_out"])
+        self.cost = _add_known(self.cost, row["cost"])
 
-
-@dataclass
-class Overview:
-    """The totals of a period: by bar in order, overall, and by model and agent, busiest first."""
-
-    since: int
-    until: int
-    bar: int
-    bars: list[GroupTotals]
-    total: GroupTotals
-    conversations: int
-    models: dict[str, GroupTotals]
-    agents: dict[str, GroupTotals]
-
-    def groups_of_call(self, row: sqlite3.Row) -> tuple[GroupTotals, GroupTotals, GroupTotals]:
-        """Return the groups that a model call belongs to, except its agent: bar, total and model."""
-        return self.bars[row["bar"]], self.total, self.models.setdefault(row["model"] or UNKNOWN, GroupTotals())
-
-    def agent_of(self, row: sqlite3.Row) -> GroupTotals:
-        """Return the totals of the row's agent."""
-        return self.agents.setdefault(row["agent"] or UNKNOWN, GroupTotals())
-
-
-def percentile(ordered: list[float], fraction: float) -> float | None:
-    """Return the value that `fraction` of the sorted values do not exceed (nearest rank); None if there are none."""
-    if not ordered:
-        return None
-    return ordered[max(0, math.ceil(fraction * len(ordered)) - 1)]
-
-
-def compute_overview(store: Store, period: str, now: int) -> Overview:
-    """Compute the totals of one of `PERIODS` that ends with the bar of `now` (microseconds since the epoch)."""
-    length, bar = PERIODS[period]
-    until = (now // bar + 1) * bar
-    since = until - length
-    overview = Overview(since, until, bar, [GroupTotals() for _ in range(length // bar)], GroupTotals(), 0, {}, {})
-    with store.connections.snapshot() as db:
-        for row in _aggregate(db, overview, "llm"):
-            for totals in overview.groups_of_call(row):
-                _add_calls(totals, row)
-            _add_calls(overview.agent_of(row), row)
-        for row in _aggregate(db, overview, "user_message"):
-            for totals in (overview.bars[row["bar"]], overview.total, overview.agent_of(row)):
-                totals.turns += row["count"]
-        for row in _aggregate(db, overview, "chain_end"):
-            overview.agent_of(row).ended += row["count"]
-            overview.agent_of(row).failed_turns += row["errors"]
-        _add_latencies(db, overview)
-        overview.conversations = db.execute(
-            "SELECT count(*) FROM conversations WHERE last_at >= ? AND last_at < ?", (since, until)
-        ).fetchone()[0]
-    overview.models, overview.agents = _busiest_first(overview.models), _busiest_first(overview.agents)
-    return overview
-
-
-# Repeat the partial index's condition word for word, or SQLite does not recognize that `messages_numbers` applies.
-# The index covers all selected columns, so no message is read.
-_FROM = """
-FROM messages INDEXED BY messages_numbers
-WHERE type IN ('user_message', 'llm', 'chain_end') AND type = :kind AND at >= :since AND at < :until
-"""
-
-
-def _aggregate(db: sqlite3.Connection, overview: Overview, kind: str) -> sqlite3.Cursor:
-    return db.execute(
-        "SELECT (at - :since) / :bar AS bar, model, agent, count(*) AS count, sum(status IS 'error') AS errors,"
-        " sum(tokens_in) AS tokens_in, sum(tokens_out) AS tokens_out, sum(cost) AS cost, sum(cost IS NULL) AS unpriced"
-        f" {_FROM} GROUP BY 1, model, agent",
-        {"kind": kind, "since": overview.since, "until": overview.until, "bar": overview.bar},
-    )
-
-
-def _add_latencies(db: sqlite3.Connection, overview: Overview) -> None:
-    rows = db.cursor()
-    rows.row_factory = None  # plain tuples are faster, and there may be many rows
-    query = f"SELECT (at - :since) / :bar, model, agent, latency_ms, first_token_ms {_FROM}"
-    values = {"since": overview.since, "until": overview.until, "bar": overview.bar}
-    for bar, model, _, latency, first_token in rows.execute(query, {**values, "kind": "llm"}):
-        groups = overview.bars[bar], overview.models[model or UNKNOWN]
-        if latency is not None:
-            for totals in groups:
-                totals.latencies.append(latency)
-        if first_token is not None:
-            for totals in groups:
-                totals.first_tokens.append(first_token)
-    for _, _, agent, latency, _ in rows.execute(query, {**values, "kind": "chain_end"}):
-        if latency is not None:
-            overview.agents[agent or UNKNOWN].latencies.append(latency)
-    for totals in (*overview.bars, *overview.models.values(), *overview.agents.values()):
-        totals.latencies.sort()
-        totals.first_tokens.sort()
-    # `sorted` merges the sorted lists, which is faster than sorting from scratch.
-    models = overview.models.values()
-    overview.total.latencies = sorted(itertools.chain.from_iterable(totals.latencies for totals in models))
-    overview.total.first_tokens = sorted(itertools.chain.from_iterable(totals.first_tokens for totals in models))
-
-
-def _add_calls(totals: GroupTotals, row: sqlite3.Row) -> None:
-    totals.calls += row["count"]
-    totals.failed_calls += row["errors"]
-    totals.tokens_in = _add_known(totals.tokens_in, row["tokens_in"])
-    totals.tokens_out = _add_known(totals.tokens_out, row["tokens_out"])
-    totals.cost = _add_known(totals.cost, row["cost"])
-    totals.unpriced += row["unpriced"]
+    def add_rating(self, count: int, total: float) -> None:
+        """Add ratings."""
+        known = (self.rating or 0.0) * self.ratings
+        self.ratings += count
+        self.rating = (known + total) / self.ratings if self.ratings else None
 
 
 def _add_known(total: Any, value: Any) -> Any:
@@ -179,7 +84,133 @@ def _add_known(total: Any, value: Any) -> Any:
     return total if value is None else (total or 0) + value
 
 
-def _busiest_first(groups: dict[str, GroupTotals]) -> dict[str, GroupTotals]:
-    """Return the 50 busiest groups in order."""
-    ordered = sorted(groups.items(), key=lambda item: (-max(item[1].calls, item[1].turns), item[0]))
-    return dict(ordered[:50])
+class VersionTotals(NamedTuple):
+    """The totals of a prompt version, with its prompt and number."""
+
+    uid: str
+    name: str
+    number: int
+    totals: GroupTotals
+
+
+class OwnerTotals(NamedTuple):
+    """The conversations of a user or an organization whose last activity is in the period."""
+
+    id: str
+    name: str | None
+    conversations: int
+    turns: int
+    errors: int
+    cost: float | None
+    unpriced: int
+    ratings: int
+    rating: float | None
+
+
+@dataclass
+class Overview:
+    """The totals of a period: by bar in order, overall, and by group, busiest first."""
+
+    edges: list[int]
+    bars: list[GroupTotals]
+    total: GroupTotals
+    conversations: int
+    models: dict[str, GroupTotals]
+    agents: dict[str, GroupTotals]
+    tools: dict[str, GroupTotals]
+    versions: list[VersionTotals]
+    users: list[OwnerTotals]
+    organizations: list[OwnerTotals]
+
+
+def compute_overview(store: Store, edges: list[int]) -> Overview:
+    """Compute the totals of a period.
+
+    Args:
+        store: The store.
+        edges: Beginnings of the bars, and the end of the last one, in microseconds since the epoch. All are rounded to
+            quarters of an hour.
+    """
+    since, until = sum_queries.rounded(edges[0]), sum_queries.rounded(edges[-1])
+    long_sums.prepare(store, since, until, time.time_ns() // 1000)
+    bars = [GroupTotals() for _ in edges[1:]]
+    with store.connections.snapshot() as db:
+        made = sum_queries.made_rows(db, since, until)
+        rows = sum_queries.segments(since, until, made)
+        _fill_bars(db, bars, edges, made)
+        return Overview(
+            edges, bars, _sum_of(bars),
+            db.execute(
+                "SELECT count(*) FROM conversations WHERE last_at >= ? AND last_at < ?", (since, until)
+            ).fetchone()[0],
+            _groups(db, sums.MODEL, rows), _groups(db, sums.AGENT, rows), _groups(db, sums.TOOL, rows),
+            _version_totals(db, rows, since, until), _owner_totals(db, "user", since, until),
+            _owner_totals(db, "organization", since, until),
+        )  # fmt: skip
+
+
+def _fill_bars(db: sqlite3.Connection, bars: list[GroupTotals], edges: list[int], made: MadeRows) -> None:
+    segments = [
+        segment
+        for bar in range(len(bars))
+        for segment in sum_queries.segments(edges[bar], edges[bar + 1], made, bar, sums.LENGTHS[:2])
+    ]
+    for row in sum_queries.summed_counts(db, sums.MODEL, segments, "part"):
+        bars[row["part"]].add_counts(row)
+    for row in sum_queries.summed_counts(db, sums.AGENT, segments, "part"):
+        bars[row["part"]].turns += row["turns"]
+    quarters = [segment for segment in segments if segment.length == sums.QUARTER]
+    days = [segment for segment in segments if segment.length != sums.QUARTER]
+    for of_models, of_first_tokens, some in (
+        (sums.MODEL, sums.FIRST_TOKEN, quarters), (long_sums.ALL_MODELS, long_sums.ALL_FIRST_TOKENS, days),
+    ):  # fmt: skip
+        _add_durations(db, of_models, some, lambda row: bars[row["part"]].durations, "part")
+        _add_durations(db, of_first_tokens, some, lambda row: bars[row["part"]].first_tokens, "part")
+    for part, count, total in sum_queries.ratings_by_part(db, edges):
+        bars[part].add_rating(count, total)
+
+
+def _add_durations(db: sqlite3.Connection, kind: str, segments: list[Segment], of: Any, by: str) -> None:
+    for row in sum_queries.summed_durations(db, kind, segments, by):
+        of(row).add(row["bucket"], row["count"], row["total"])
+
+
+def _sum_of(bars: Iterable[GroupTotals]) -> GroupTotals:
+    total = GroupTotals()
+    for bar in bars:
+        for name in ("turns", "calls", "failed", "unpriced"):
+            setattr(total, name, getattr(total, name) + getattr(bar, name))
+        for name in ("tokens_in", "tokens_out", "cost"):
+            setattr(total, name, _add_known(getattr(total, name), getattr(bar, name)))
+        total.durations.merge(bar.durations)
+        total.first_tokens.merge(bar.first_tokens)
+        total.add_rating(bar.ratings, (bar.rating or 0.0) * bar.ratings)
+    return total
+
+
+def _groups(db: sqlite3.Connection, kind: str, segments: list[Segment]) -> dict[str, GroupTotals]:
+    """Return the totals by name, the 50 busiest first."""
+    groups: dict[str, GroupTotals] = {}
+    for row in sum_queries.summed_counts(db, kind, segments, "name"):
+        groups.setdefault(row["name"], GroupTotals()).add_counts(row)
+    found = sorted(groups.items(), key=lambda item: (-max(item[1].calls, item[1].turns), item[0]))[:_MAX_GROUPS]
+    chosen = dict(found)
+    _add_durations(db, kind, segments, lambda row: chosen.get(row["name"], GroupTotals()).durations, "name")
+    if kind == sums.MODEL:
+        _add_durations(
+            db, sums.FIRST_TOKEN, segments, lambda row: chosen.get(row["name"], GroupTotals()).first_tokens, "name"
+        )
+    return {name or UNKNOWN: totals for name, totals in found}
+
+
+def _version_totals(db: sqlite3.Connection, segments: list[Segment], since: int, until: int) -> list[VersionTotals]:
+    groups = _groups(db, sums.VERSION, segments)
+    for version, count, total in sum_queries.ratings_by_version(db, since, until):
+        if str(version) in groups:
+            groups[str(version)].add_rating(count, total)
+    names = sum_queries.version_names(db, [int(version) for version in groups])
+    return [VersionTotals(*names[int(version)], totals) for version, totals in groups.items() if int(version) in names]
+
+
+def _owner_totals(db: sqlite3.Connection, column: str, since: int, until: int) -> list[OwnerTotals]:
+    return [OwnerTotals(*row) for row in sum_queries.owners(db, column, since, until, 20)]

@@ -68,11 +68,15 @@ _SUMMARY_QUERY = (
 _VERSION_COLUMNS = "v.id, v.number, v.body, v.first_at, v.last_at, v.uses"
 
 
-def list_prompts(store: Store, limit: int = 100, offset: int = 0) -> list[PromptSummary]:
-    """Return the prompts, most recently used first."""
+def list_prompts(
+    store: Store, limit: int = 100, offset: int = 0, since: int | None = None, until: int | None = None
+) -> list[PromptSummary]:
+    """Return the prompts with a version that was used in a period, most recently used first."""
     with store.connections.reading() as db:
         rows = db.execute(
-            f"{_SUMMARY_QUERY} GROUP BY p.id ORDER BY last_at DESC, p.id LIMIT ? OFFSET ?", (limit, offset)
+            f"{_SUMMARY_QUERY} WHERE v.last_at >= ? AND v.first_at < ? GROUP BY p.id"
+            " ORDER BY last_at DESC, p.id LIMIT ? OFFSET ?",
+            (-(2**62) if since is None else since, 2**62 if until is None else until, limit, offset),
         )
         return [PromptSummary(*row) for row in rows]
 
@@ -141,6 +145,19 @@ def prompt_of_call(store: Store, call: int) -> CallPrompt | None:
     components = list(prompt_components(sent))
     texts = [list(fill_placeholders(component.text, variables)) for component in components]
     return CallPrompt(PromptSummary(*summary), version, previous, components, texts, variables)
+
+
+def prompt_text(store: Store, call: int) -> str:
+    """Return the system prompt of a request with the placeholders filled, "" if it had none."""
+    with store.connections.reading() as db:
+        query = "SELECT k.envelope, v.body FROM calls k JOIN prompt_versions v ON v.id = k.version WHERE k.id = ?"
+        row = db.execute(query, (call,)).fetchone()
+    if row is None:
+        return ""
+    sent = prompt_versions.join_prompt(row["body"], json.loads(row["envelope"]).get("prompt", {}))
+    variables = sent.get("variables", {}) if isinstance(sent, dict) else {}
+    components = [fill_placeholders(component.text, variables) for component in prompt_components(sent)]
+    return "\n\n".join("".join(span.text for span in spans) for spans in components)
 
 
 def _previous_version(db: sqlite3.Connection, prompt: int, number: int) -> PromptVersion | None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sqlite3
 import uuid
 from typing import Any
 
 from gati.store import message_columns
 
+_PLACEHOLDER = re.compile(r"\{\{([^{}]+)\}\}")
 _CALL_FIELDS = (
     "externalUserId", "externalOrganizationId", "model", "properties", "sampleRate", "forceSample", "voiceCall",
 )  # fmt: skip
@@ -26,24 +28,97 @@ def record_version(
     prompt = body.get("systemPrompt")
     if prompt is None:
         return None
+    if (referred := _referred_version(db, prompt)) is not None:
+        return referred
     text, _ = split_prompt(prompt)
     explicit_name = _explicit_prompt_name(prompt)
     name = explicit_name or agent or _agent_label(body)
+    prompt_id = find_or_create_prompt(db, product, name, named=explicit_name is not None)
+    version = find_version(db, prompt_id, prompt)
+    if version is None:
+        return add_version(db, prompt_id, text, at, at)
+    db.execute(
+        "UPDATE prompt_versions SET first_at = min(first_at, ?), last_at = max(last_at, ?) WHERE id = ?",
+        (at, at, version),
+    )
+    return version
+
+
+def find_or_create_prompt(db: sqlite3.Connection, product: str, name: str, *, named: bool) -> int:
+    """Return the row id of a prompt."""
     db.execute(
         "INSERT INTO prompts (uid, product, name, named) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (str(uuid.uuid4()), product, name, explicit_name is not None),
+        (str(uuid.uuid4()), product, name, named),
     )
-    row = db.execute("SELECT id FROM prompts WHERE product = ? AND name = ?", (product, name)).fetchone()
-    prompt_id = row["id"]
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    db.execute(
-        "INSERT INTO prompt_versions (prompt, number, digest, body, first_at, last_at) SELECT ?, coalesce(max(number), 0)"
-        " + 1, ?, ?, ?, ? FROM prompt_versions WHERE prompt = ? ON CONFLICT DO UPDATE SET"
-        " first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at)",
-        (prompt_id, digest, text, at, at, prompt_id),
-    )
+    return int(db.execute("SELECT id FROM prompts WHERE product = ? AND name = ?", (product, name)).fetchone()["id"])
+
+
+def find_version(db: sqlite3.Connection, prompt_id: int, prompt: str | dict[str, Any]) -> int | None:
+    """Return the row id of a prompt's version with the same text; None if there is none.
+
+    Versions that were created through the API are compared by the texts of their components, because programs repeat
+    only these.
+    """
+    text, _ = split_prompt(prompt)
     query = "SELECT id FROM prompt_versions WHERE prompt = ? AND digest = ?"
-    return int(db.execute(query, (prompt_id, digest)).fetchone()["id"])
+    if (row := db.execute(query, (prompt_id, _digest(text))).fetchone()) is not None:
+        return int(row["id"])
+    texts = component_texts(text)
+    rows = db.execute("SELECT id, body FROM prompt_versions WHERE prompt = ? AND managed", (prompt_id,)).fetchall()
+    return next((int(row["id"]) for row in rows if component_texts(row["body"]) == texts), None)
+
+
+def add_version(db: sqlite3.Connection, prompt_id: int, text: str, first_at: int, last_at: int) -> int:
+    """Insert a version, and return its row id."""
+    uid = str(uuid.uuid5(uuid.UUID(_prompt_uid(db, prompt_id)), _digest(text)))
+    cursor = db.execute(
+        "INSERT INTO prompt_versions (prompt, number, digest, body, first_at, last_at, uid)"
+        " SELECT ?, coalesce(max(number), 0) + 1, ?, ?, ?, ?, ? FROM prompt_versions WHERE prompt = ?",
+        (prompt_id, _digest(text), text, first_at, last_at, uid, prompt_id),
+    )
+    return int(cursor.lastrowid or 0)
+
+
+def _referred_version(db: sqlite3.Connection, prompt: str | dict[str, Any]) -> int | None:
+    """Return the version that a reference without text means; None if the prompt has a text, or is not known."""
+    if isinstance(prompt, str) or prompt.get("components") or prompt.get("content"):
+        return None
+    if uid := prompt.get("promptId"):
+        row = db.execute("SELECT id FROM prompt_versions WHERE uid = ?", (str(uid).lower(),)).fetchone()
+    else:
+        row = db.execute(
+            "SELECT v.id FROM prompt_versions v JOIN prompts p ON p.id = v.prompt WHERE p.name = ? AND v.managed"
+            " ORDER BY v.active DESC, v.number DESC LIMIT 1",
+            (prompt.get("externalPromptId"),),
+        ).fetchone()
+    return int(row["id"]) if row is not None else None
+
+
+def component_texts(body: str) -> list[tuple[str, str]]:
+    """Return type and text of the components of a version's body. Dynamic ones have no text."""
+    prompt = json.loads(body)
+    if isinstance(prompt, str):
+        return [("system", prompt)]
+    parts = prompt.get("components") or [{"content": prompt.get("content", "")}]
+    return [(part.get("type", "system"), part.get("content", "")) for part in parts]
+
+
+def version_text(body: str) -> str:
+    """Return the text of a version's body, with its placeholders."""
+    return "\n\n".join(text for _, text in component_texts(body))
+
+
+def fill_placeholders_in(text: str, variables: dict[str, str]) -> str:
+    """Fill the ``{{placeholders}}`` for which there are values."""
+    return _PLACEHOLDER.sub(lambda mark: str(variables.get(mark[1].strip(), mark[0])), text)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _prompt_uid(db: sqlite3.Connection, prompt_id: int) -> str:
+    return str(db.execute("SELECT uid FROM prompts WHERE id = ?", (prompt_id,)).fetchone()["uid"])
 
 
 def record_call(db: sqlite3.Connection, conversation: int, version: int | None, body: dict[str, Any]) -> int:

@@ -6,35 +6,28 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
-from gati.store import message_columns, prompt_versions, search
+from gati.store import filters, hits, labels, message_columns, prompt_versions, schema
+from gati.store.filters import Filter
+from gati.store.hits import Hit
 from gati.store.store import Store
-
-_SEARCHED_MESSAGES = 5000
-"""A search considers this many of the newest matching messages."""
 
 _MAX_MESSAGES = 3000
 """Messages of a conversation that are returned at once."""
 
 
 @dataclass(frozen=True)
-class Filter:
-    """Conditions on conversations. None or empty matches everything. Times are microseconds since the epoch."""
-
-    words: str = ""
-    user: str | None = None
-    agent: str | None = None
-    model: str | None = None
-    status: str | None = None
-    product: str | None = None
-    since: int | None = None
-    until: int | None = None
-
-
-@dataclass(frozen=True)
 class ConversationSummary:
-    """A conversation without its messages. None means unknown; `unpriced` counts model calls with unknown cost."""
+    """A conversation without its messages. None means unknown.
+
+    Attributes:
+        errors: Failures, each counted once; see `failures`.
+        unpriced: Completed model calls without a known cost.
+        slowest_ms: Duration of the slowest turn.
+        ratings: Number of ratings.
+        rating: Their mean on a scale from 0 to 1.
+    """
 
     id: int
     uid: str
@@ -58,45 +51,98 @@ class ConversationSummary:
     tokens_out: int | None
     cost: float | None
     unpriced: int
+    slowest_ms: float | None = None
+    ratings: int = 0
+    rating: float | None = None
+
+
+class Match(NamedTuple):
+    """A match of a search in a conversation.
+
+    Attributes:
+        text: Text of the newest matching message, or of the matching label.
+        message: Row id of that message; None for a label.
+        label: What the label is, such as "tag"; empty for a message.
+        messages: Number of matching messages.
+    """
+
+    text: str
+    message: int | None
+    label: str
+    messages: int
 
 
 @dataclass(frozen=True)
 class ConversationPage:
-    """A page of conversations, newest first.
+    """A page of conversations.
 
     Attributes:
         conversations: The conversations of this page.
         more: The `after` argument for the next page; None on the last page.
-        matches: After a search, the text of the newest matching message by conversation id.
+        matches: After a search, what it found, by conversation id.
         without_id: The conversations that the program gave no id, so that the id is that of their first run.
     """
 
     conversations: list[ConversationSummary]
-    more: tuple[int, int] | None
-    matches: dict[int, str]
+    more: tuple[float, int] | None
+    matches: dict[int, Match]
     without_id: frozenset[int] = frozenset()
 
 
 _COLUMNS = ", ".join(f"c.{field.name}" for field in fields(ConversationSummary))
+_EARLIER_COLUMNS = _COLUMNS.partition(", c.slowest_ms")[0]
+
+
+def _columns(db: sqlite3.Connection) -> str:
+    """Return the columns of `ConversationSummary` that this store has."""
+    return _COLUMNS if schema.can_find_and_sum(db) else _EARLIER_COLUMNS
 
 
 def list_conversations(
-    store: Store, conditions: Filter | None = None, after: tuple[int, int] | None = None, limit: int = 50
+    store: Store,
+    conditions: Filter | None = None,
+    after: tuple[float, int] | None = None,
+    limit: int = 50,
+    sort: str | None = None,
 ) -> ConversationPage:
-    """Return a page of matching conversations; `after` is `ConversationPage.more` of the previous page."""
-    conditions = conditions or Filter()
+    """Return a page of matching conversations.
+
+    Args:
+        store: The store.
+        conditions: What they must match; None for all.
+        after: `ConversationPage.more` of the previous page.
+        limit: Conversations on a page.
+        sort: One of `filters.SORTS`; by default the newest first.
+    """
+    conditions, order = conditions or Filter(), filters.order_of(sort)
     with store.connections.snapshot() as db:
-        hits = _newest_matches(db, conditions.words) if conditions.words.strip() else None
-        where, values = _where_clause(conditions, after, hits)
+        found = hits.find_hits(db, conditions.words) if conditions.words.strip() else None
+        chosen = None if found is None else list(found)
+        where, values = filters.where_clause(conditions, chosen, *order.after(after), *filters.has_value(order))
         rows = db.execute(
-            f"SELECT {_COLUMNS} FROM conversations c {where} ORDER BY c.last_at DESC, c.id DESC LIMIT ?",  # noqa: S608  # our own names
+            f"SELECT {_columns(db)} FROM conversations c {where} {order.clause} LIMIT ?",  # noqa: S608  # our own names
             [*values, limit + 1],
         ).fetchall()
         summaries = [ConversationSummary(*row) for row in rows[:limit]]
-        matches = {summary.id: _message_text(db, hits[summary.id]) for summary in summaries} if hits else {}
+        matches = _read_matches(db, {summary.id: found[summary.id] for summary in summaries}) if found else {}
         without_id = _without_id(db, [summary.id for summary in summaries])
-    more = (summaries[-1].last_at, summaries[-1].id) if len(rows) > limit else None
+    more = (getattr(summaries[-1], order.column), summaries[-1].id) if len(rows) > limit else None
     return ConversationPage(summaries, more, matches, without_id)
+
+
+def _read_matches(db: sqlite3.Connection, found: dict[int, Hit]) -> dict[int, Match]:
+    """Read the texts of hits."""
+    label_ids = [hit.label for hit in found.values() if hit.label is not None]
+    read = labels.read(db, label_ids) if label_ids else {}
+    matches: dict[int, Match] = {}
+    for conversation, hit in found.items():
+        if hit.message is not None:
+            matches[conversation] = Match(_message_text(db, hit.message), hit.message, "", hit.messages)
+        elif hit.label in read:
+            label = read[hit.label]
+            kind = label.name if label.kind == "property" else label.kind
+            matches[conversation] = Match(label.value, None, kind, 0)
+    return matches
 
 
 def _without_id(db: sqlite3.Connection, conversations: list[int]) -> frozenset[int]:
@@ -109,68 +155,9 @@ def _without_id(db: sqlite3.Connection, conversations: list[int]) -> frozenset[i
     return frozenset(row[0] for row in rows)
 
 
-def _where_clause(
-    conditions: Filter, after: tuple[int, int] | None, hits: dict[int, int] | None
-) -> tuple[str, list[Any]]:
-    parts: list[tuple[str, list[Any]]] = []
-    for column in ("user", "status", "product"):
-        if (value := getattr(conditions, column)) is not None:
-            parts.append((f"c.{column} = ?", [value]))
-    for kind in ("agent", "model"):
-        if (value := getattr(conditions, kind)) is not None:
-            parts.append(("c.id IN (SELECT conversation FROM facets WHERE kind = ? AND value = ?)", [kind, value]))
-    if conditions.since is not None:
-        parts.append(("c.last_at >= ?", [conditions.since]))
-    if conditions.until is not None:
-        parts.append(("c.last_at < ?", [conditions.until]))
-    if after is not None:
-        parts.append(("(c.last_at, c.id) < (?, ?)", list(after)))
-    if hits is not None:
-        parts.append(("c.id IN (SELECT value FROM json_each(?))", [json.dumps(list(hits))]))
-    where = " AND ".join(text for text, _ in parts)
-    return (f"WHERE {where}" if where else ""), [value for _, values in parts for value in values]
-
-
-def _newest_matches(db: sqlite3.Connection, words: str) -> dict[int, int]:
-    """Search, and return the newest matching message by conversation."""
-    row_ids = search.search_messages(db, words, _SEARCHED_MESSAGES)
-    rows = db.execute(
-        "SELECT conversation, max(id) FROM messages WHERE id IN (SELECT value FROM json_each(?)) GROUP BY conversation",
-        (json.dumps(list(row_ids)),),
-    )
-    return {row[0]: row[1] for row in rows}
-
-
 def _message_text(db: sqlite3.Connection, row_id: int) -> str:
     row = db.execute("SELECT body FROM messages WHERE id = ?", (row_id,)).fetchone()
     return message_columns.search_text(json.loads(row["body"]))
-
-
-def filter_choices(store: Store) -> dict[str, list[str]]:
-    """Return the values to offer for each filter: agents, models, statuses, and the most recent users."""
-    with store.connections.snapshot() as db:
-        choices = {kind: _distinct_facets(db, kind) for kind in ("agent", "model")}
-        choices["status"] = [
-            row[0] for row in db.execute(
-                "WITH RECURSIVE t(v) AS (SELECT min(status) FROM conversations UNION ALL"
-                " SELECT (SELECT min(status) FROM conversations WHERE status > v) FROM t WHERE v IS NOT NULL)"
-                " SELECT v FROM t WHERE v IS NOT NULL"
-            )
-        ]  # fmt: skip
-        latest = db.execute("SELECT user FROM conversations ORDER BY last_at DESC LIMIT 500")
-        choices["user"] = sorted({row[0] for row in latest})[:100]
-    return choices
-
-
-def _distinct_facets(db: sqlite3.Connection, kind: str) -> list[str]:
-    """Return distinct values by jumping through the index, in time independent of the number of conversations."""
-    rows = db.execute(
-        "WITH RECURSIVE t(v) AS (SELECT min(value) FROM facets WHERE kind = :kind UNION ALL"
-        " SELECT (SELECT min(value) FROM facets WHERE kind = :kind AND value > v) FROM t WHERE v IS NOT NULL)"
-        " SELECT v FROM t WHERE v IS NOT NULL LIMIT 200",
-        {"kind": kind},
-    )
-    return [row[0] for row in rows]
 
 
 def last_message_id(store: Store) -> int:
@@ -183,9 +170,10 @@ def last_message_id(store: Store) -> int:
 def find_conversation(store: Store, uid: str) -> ConversationSummary | None:
     """Return a conversation by its uid, else the newest one with this external id; None if there is none."""
     with store.connections.reading() as db:
-        row = db.execute(f"SELECT {_COLUMNS} FROM conversations c WHERE c.uid = ?", (uid,)).fetchone()  # noqa: S608  # our own names
+        columns = _columns(db)
+        row = db.execute(f"SELECT {columns} FROM conversations c WHERE c.uid = ?", (uid,)).fetchone()  # noqa: S608  # our own names
         if row is None:
-            query = f"SELECT {_COLUMNS} FROM conversations c WHERE c.external_id = ? ORDER BY c.last_at DESC"  # noqa: S608  # our own names
+            query = f"SELECT {columns} FROM conversations c WHERE c.external_id = ? ORDER BY c.last_at DESC"  # noqa: S608  # our own names
             row = db.execute(query, (uid,)).fetchone()
     return ConversationSummary(*row) if row else None
 
@@ -205,12 +193,36 @@ class StoredMessage:
     """Row of the system prompt's version that was in use."""
 
     @property
+    def has_time(self) -> bool:
+        """The message came with a time. For others, `at` is when they arrived."""
+        return bool(self.body.get("createdAt"))
+
+    @property
     def key(self) -> str:
         """The id by which child messages refer to this one."""
         return str(self.body.get("externalMessageId") or f"#{self.id}")
 
 
 _MESSAGE_COLUMNS = "m.id, m.call, m.at, m.type, m.model, m.status, m.body, k.version"
+
+
+def end_of_page(store: Store, conversation: int, row_id: int, turns: int = 30) -> tuple[int, int] | None:
+    """Return a `before` for `conversation_messages` so that its page contains a message; None for the last page.
+
+    The page ends some turns after the message.
+    """
+    with store.connections.reading() as db:
+        message = db.execute(
+            "SELECT at, id FROM messages WHERE id = ? AND conversation = ?", (row_id, conversation)
+        ).fetchone()
+        if message is None:
+            return None
+        end = db.execute(
+            "SELECT at, id FROM messages WHERE conversation = ? AND type = 'user_message' AND (at, id) > (?, ?)"
+            " ORDER BY at, id LIMIT 1 OFFSET ?",
+            (conversation, message["at"], message["id"], turns // 3),
+        ).fetchone()
+    return end and (end["at"], end["id"])
 
 
 def conversation_messages(
@@ -244,6 +256,30 @@ def conversation_messages(
     return [_stored_message(row) for row in rows], first if has_earlier else None
 
 
+def messages_around(
+    store: Store, conversation: int, message: StoredMessage, before: int, after: int
+) -> list[StoredMessage]:
+    """Return messages of a conversation in reading order: the last ones up to `message`, and the next ones after it.
+
+    Args:
+        store: The store.
+        conversation: Row of the conversation.
+        message: A message of it.
+        before: Most messages up to and including `message`.
+        after: Most messages after it.
+    """
+    select = f"SELECT {_MESSAGE_COLUMNS} FROM messages m JOIN calls k ON k.id = m.call WHERE m.conversation = ?"  # noqa: S608  # our own names
+    position = (conversation, message.at, message.id)
+    with store.connections.snapshot() as db:
+        earlier = db.execute(
+            f"{select} AND (m.at, m.id) <= (?, ?) ORDER BY m.at DESC, m.id DESC LIMIT ?", (*position, before)
+        ).fetchall()
+        later = db.execute(
+            f"{select} AND (m.at, m.id) > (?, ?) ORDER BY m.at, m.id LIMIT ?", (*position, after)
+        ).fetchall()
+    return [_stored_message(row) for row in (*reversed(earlier), *later)]
+
+
 def _stored_message(row: sqlite3.Row) -> StoredMessage:
     return StoredMessage(**{**dict(row), "body": json.loads(row["body"])})
 
@@ -268,7 +304,7 @@ def find_message(store: Store, row_id: int) -> tuple[StoredMessage, Conversation
         if row is None:
             return None
         summary = db.execute(
-            f"SELECT {_COLUMNS} FROM conversations c JOIN messages m ON m.conversation = c.id WHERE m.id = ?",  # noqa: S608  # our own names
+            f"SELECT {_columns(db)} FROM conversations c JOIN messages m ON m.conversation = c.id WHERE m.id = ?",  # noqa: S608  # our own names
             (row_id,),
         ).fetchone()
     return _stored_message(row), ConversationSummary(*summary)

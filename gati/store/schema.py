@@ -7,9 +7,10 @@ means unknown, 0 means zero.
 from __future__ import annotations
 
 import sqlite3
+import uuid
 from collections.abc import Callable
 
-from gati.store import search, store_file
+from gati.store import finding_schema, search, store_file
 
 _READABLE_VERSION = 2
 """The tables of this version have all that the queries read."""
@@ -24,7 +25,22 @@ def _mark_as_store(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA application_id = {store_file.APPLICATION_ID}")
 
 
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_create_initial_tables, search.create_index, _mark_as_store]
+def _add_managed_prompts(db: sqlite3.Connection) -> None:
+    for statement in _MANAGED_PROMPTS.split(";\n"):
+        db.execute(statement)
+    rows = db.execute(
+        "SELECT v.id, v.digest, p.uid FROM prompt_versions v JOIN prompts p ON p.id = v.prompt"
+    ).fetchall()
+    uids = [(str(uuid.uuid5(uuid.UUID(prompt), digest)), row_id) for row_id, digest, prompt in rows]
+    db.executemany("UPDATE prompt_versions SET uid = ? WHERE id = ?", uids)
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
+    _create_initial_tables, search.create_index, _mark_as_store, _add_managed_prompts, finding_schema.add_finding,
+]  # fmt: skip
+
+_FINDING_VERSION = 5
+"""From this version on, stores have labels, sums and the columns that belong to them."""
 
 
 def migrate(db: sqlite3.Connection) -> None:
@@ -46,6 +62,11 @@ def migrate(db: sqlite3.Connection) -> None:
 def is_readable(db: sqlite3.Connection) -> bool:
     """Return True if the queries can read this store without a migration."""
     return _schema_version(db) >= _READABLE_VERSION
+
+
+def can_find_and_sum(db: sqlite3.Connection) -> bool:
+    """Return False for a store of an earlier version, opened read-only: it has no labels and no sums."""
+    return _schema_version(db) >= _FINDING_VERSION
 
 
 def _schema_version(db: sqlite3.Connection) -> int:
@@ -182,3 +203,15 @@ CREATE TABLE pushes (
   PRIMARY KEY (account, kind)
 ) WITHOUT ROWID
 """
+
+_MANAGED_PROMPTS = """
+ALTER TABLE prompts ADD COLUMN title TEXT;
+ALTER TABLE prompts ADD COLUMN description TEXT;
+ALTER TABLE prompts ADD COLUMN role TEXT;
+ALTER TABLE prompt_versions ADD COLUMN uid TEXT;
+ALTER TABLE prompt_versions ADD COLUMN managed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE prompt_versions ADD COLUMN active INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE prompt_versions ADD COLUMN archived_at INTEGER;
+CREATE INDEX prompt_versions_uid ON prompt_versions (uid)
+"""
+"""`uid` is the id of the version in the prompts API. `managed`: created there, rather than recovered from messages."""

@@ -2,20 +2,18 @@
 
 Deleting from a full-text index writes to it, and a store at its size limit has no space for that. So deleted messages
 stay in the index, where they match no row, until more than half of a partition is deleted and the partition is
-dropped as a whole. The index is contentless: it keeps no copy of the texts.
+dropped as a whole. The index is contentless: it keeps no copy of the texts. `words` prepares texts and searches.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from collections.abc import Iterable
 from itertools import pairwise
 
-from gati.store import message_columns
-
-_WORD = re.compile(r"\w+", re.UNICODE)
+from gati.store import message_columns, words
+from gati.store.words import Word
 
 
 def create_index(db: sqlite3.Connection) -> None:
@@ -31,9 +29,7 @@ def create_index(db: sqlite3.Connection) -> None:
 
 
 def _create_partition(db: sqlite3.Connection, partition: int, first_row_id: int) -> None:
-    db.execute(
-        f"CREATE VIRTUAL TABLE search_{partition} USING fts5(text, content='', tokenize='unicode61 remove_diacritics 2')"
-    )
+    db.execute(f"CREATE VIRTUAL TABLE search_{partition} USING fts5(text, content='', tokenize='{words.TOKENIZER}')")
     db.execute("INSERT INTO search_parts VALUES (?, ?, 0)", (partition, first_row_id))
 
 
@@ -51,9 +47,28 @@ def index_messages(db: sqlite3.Connection, texts: list[tuple[int, str]], partiti
     if last["characters"] > partition_characters:
         partition += 1
         _create_partition(db, partition, texts[0][0])
-    db.executemany(f"INSERT INTO search_{partition} (rowid, text) VALUES (?, ?)", texts)  # noqa: S608  # our own name
+    _insert(db, partition, texts)
     characters = sum(len(text) for _, text in texts)
     db.execute("UPDATE search_parts SET characters = characters + ? WHERE id = ?", (characters, partition))
+
+
+def _insert(db: sqlite3.Connection, partition: int, texts: Iterable[tuple[int, str]]) -> None:
+    db.executemany(
+        f"INSERT INTO search_{partition} (rowid, text) VALUES (?, ?)",  # noqa: S608  # our own name
+        ((row_id, words.index_text(text)) for row_id, text in texts),
+    )
+
+
+def index_unspaced(db: sqlite3.Connection, texts: Iterable[tuple[int, str]]) -> None:
+    """Index texts of a store whose partitions do not have the pairs of unspaced scripts yet.
+
+    They get a partition of their own. Its range of row ids is empty: all of them are before its first one.
+    """
+    last = db.execute("SELECT max(id) FROM search_parts").fetchone()[0]
+    next_row_id = db.execute("SELECT coalesce(max(id), 0) + 1 FROM messages").fetchone()[0]
+    _create_partition(db, last + 1, next_row_id)
+    _insert(db, last + 1, texts)
+    _create_partition(db, last + 2, next_row_id)
 
 
 def drop_sparse_partitions(db: sqlite3.Connection) -> None:
@@ -61,6 +76,9 @@ def drop_sparse_partitions(db: sqlite3.Connection) -> None:
     partitions = db.execute("SELECT id, first FROM search_parts ORDER BY id").fetchall()
     for partition, following in pairwise(partitions):
         row_ids = (partition["first"], following["first"])
+        if row_ids[0] == row_ids[1]:  # see `index_unspaced`
+            if db.execute("SELECT 1 FROM messages WHERE id < ?", row_ids[:1]).fetchone():
+                continue
         remaining = db.execute("SELECT count(*) FROM messages WHERE id >= ? AND id < ?", row_ids).fetchone()[0]
         if remaining * 2 > following["first"] - partition["first"]:
             continue
@@ -68,13 +86,23 @@ def drop_sparse_partitions(db: sqlite3.Connection) -> None:
         texts = [(row["id"], message_columns.search_text(json.loads(row["body"]))) for row in rows]
         db.execute(f"DROP TABLE search_{partition['id']}")
         db.execute("DELETE FROM search_parts WHERE id = ?", (partition["id"],))
-        last = partitions[-1]["id"]
-        db.executemany(f"INSERT INTO search_{last} (rowid, text) VALUES (?, ?)", texts)  # noqa: S608  # our own name
+        _insert(db, partitions[-1]["id"], texts)
 
 
-def search_messages(db: sqlite3.Connection, words: str, limit: int) -> Iterable[int]:
-    """Return row ids of messages that contain all words, newest first. The last word may be a prefix."""
-    match = match_expression(words)
+def search_messages(
+    db: sqlite3.Connection, found: str | list[Word], limit: int, prefix: list[Word] | None = None
+) -> list[int]:
+    """Return row ids of messages that contain all words, newest first.
+
+    Args:
+        db: A connection.
+        found: The words, or what a person typed.
+        limit: Row ids to return.
+        prefix: The words that may be prefixes; by default the last one.
+    """
+    found = words.parse_words(found) if isinstance(found, str) else found
+    prefix = found[-1:] if prefix is None else prefix
+    match = words.match_expression(found, prefix)
     row_ids: list[int] = []
     for partition in db.execute("SELECT id FROM search_parts ORDER BY id DESC").fetchall() if match else ():
         table = f"search_{partition['id']}"
@@ -86,9 +114,3 @@ def search_messages(db: sqlite3.Connection, words: str, limit: int) -> Iterable[
         if len(row_ids) >= limit:
             break
     return row_ids
-
-
-def match_expression(words: str) -> str:
-    """Convert user input to an FTS5 expression: ``hello wor`` → ``"hello" "wor"*``."""
-    typed = _WORD.findall(words)
-    return " ".join(f'"{word}"' for word in typed) + "*" if typed else ""

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gati.store import actions, message_columns, prompt_versions, rollups, search, store_file
+from gati.data_folder import data_folder
+from gati.store import actions, labels, message_columns, prompt_versions, rollups, search, store_file, sums
 from gati.store.connections import Connections, ReadOnlyConnections, StoreReplacedError
 
 T = TypeVar("T")
@@ -27,15 +28,26 @@ _FILL_AFTER_EVICTION = 0.9
 _SEARCH_PARTITIONS = 20
 """A partition of the search index holds about this fraction of the file, in characters. See `search`."""
 
+_SIZE_ON_DISK = 4
+"""A request takes up to about this many times its size in the file: message, search index, indexes, unused space."""
+
+_MIN_SPACE = 256 * 1024
+"""Space of the smallest request: a page in each table and index, in the file and in its log."""
+
 _ATTEMPTS = 4
 """Attempts of a transaction whose file turns out to be replaced or damaged."""
 
 
 def default_path() -> Path:
-    """Return the default location of the store: `gati/studio.db` in the user's data directory."""
-    import platformdirs  # not needed when the caller passes a path
+    """Return the default location of the store: `gati/studio.db` in the user's data directory.
 
-    return Path(platformdirs.user_data_dir("gati", appauthor=False)) / "studio.db"
+    Raises:
+        FileNotFoundError: There is no home folder.
+    """
+    folder = data_folder()
+    if folder is None:
+        raise FileNotFoundError("there is no home folder for the store; set GATI_LOCAL to a file")
+    return folder / "studio.db"
 
 
 class TooLargeError(ValueError):
@@ -83,15 +95,24 @@ class Store:
             UnknownConversationError: `conversationId` is not in the store.
             TooLargeError: The request does not fit into an empty store.
         """
-        response: dict[str, Any] = self.transaction(lambda db: self.ingest_within(db, body))
+        response: dict[str, Any] = self.transaction(
+            lambda db: self.ingest_within(db, body), lambda: len(message_columns.compact_json(body))
+        )
         return response
 
-    def transaction(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
-        """Run `work` in a transaction; again if the file was replaced or damaged, or is full.
+    def transaction(self, work: Callable[[sqlite3.Connection], Any], size: Callable[[], int] = lambda: 0) -> Any:
+        """Run `work` in a transaction; again if the file was replaced or damaged, or has reached its limit.
 
-        If it is full, the oldest conversations are evicted.
+        At the limit, the oldest conversations are evicted. A full disk evicts nothing.
+
+        Args:
+            work: Called with the connection.
+            size: Returns the approximate number of bytes that `work` adds.
+
+        Raises:
+            sqlite3.OperationalError: The disk is full, or the file is locked or cannot be written.
         """
-        return self._with_intact_file(lambda: self._evicting_transaction(work))
+        return self._with_intact_file(lambda: self._evicting_transaction(work, size))
 
     def _with_intact_file(self, function: Callable[[], T]) -> T:
         """Call `function`. After damage, try again with new connections, then with a new file."""
@@ -109,17 +130,28 @@ class Store:
                 self.connections.set_aside() if attempt else self.connections.close()
         raise AssertionError("unreachable")
 
-    def _evicting_transaction(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+    def _evicting_transaction(self, work: Callable[[sqlite3.Connection], Any], size: Callable[[], int]) -> Any:
         while True:
             try:
                 with self.connections.writing() as db:
                     return work(db)
             except sqlite3.OperationalError as error:  # inside the loop: each attempt may find the file full
-                if "full" not in str(error):
+                if not store_file.is_full(error) or not self._is_at_limit(size()):
                     raise
                 if not self._evict():
                     raise TooLargeError("the request is larger than the store may be") from error
                 self._release_free_pages()
+
+    def _is_at_limit(self, size: int) -> bool:
+        """Return True if the file has no space for `size` bytes within its limit, but the disk has.
+
+        SQLite raises the same error in both cases, and often has ended the transaction by then.
+        """
+        with self.connections.reading() as db:
+            page = db.execute("PRAGMA page_size").fetchone()[0]
+            left = (db.execute("PRAGMA max_page_count").fetchone()[0] - _used_pages(db)) * page
+        needed = _SIZE_ON_DISK * size + max(_MIN_SPACE, self.connections.file_bytes // 20)
+        return left < needed and store_file.has_disk_space(self.path.parent, _SIZE_ON_DISK * size + _MIN_SPACE)
 
     def ingest_within(self, db: sqlite3.Connection, body: dict[str, Any]) -> dict[str, Any]:
         """Do the work of `ingest` inside the caller's `transaction`."""
@@ -145,7 +177,7 @@ class Store:
             inserted.append(rollups.InsertedMessage(row_id, message, at))
             results.append(_message_result(uid, row_id, message, "created"))
         if inserted:
-            rollups.update_conversation(db, conversation, body, inserted)
+            rollups.update_conversation(db, conversation, body, inserted, version)
             texts = [(row_id, message_columns.search_text(message)) for row_id, message, _ in inserted]
             search.index_messages(db, texts, self.connections.file_bytes // _SEARCH_PARTITIONS)
         prompt_uid, components = prompt_versions.greenflash_ids(db, version)
@@ -231,8 +263,13 @@ class Store:
                     break
             _increment_counter(db, "dropped", count)
             # Prompt versions that no remaining call uses.
-            db.execute("DELETE FROM prompt_versions WHERE id NOT IN (SELECT version FROM calls WHERE version NOT NULL)")
+            db.execute(
+                "DELETE FROM prompt_versions WHERE NOT managed"
+                " AND id NOT IN (SELECT version FROM calls WHERE version NOT NULL)"
+            )
             search.drop_sparse_partitions(db)
+            labels.remove_unused(db)
+            labels.rebuild_sparse_index(db)
             return count > 0 or _evict_unattached_records(db)
 
     @staticmethod
@@ -240,7 +277,9 @@ class Store:
         """Delete a conversation and return the number of characters its messages held."""
         query = "SELECT sum(length(body)) FROM messages WHERE conversation = ?"
         length = db.execute(query, (conversation,)).fetchone()[0] or 0
-        for table in ("messages", "calls", "facets", "actions", "gati_events"):
+        sums.remove_conversation(db, conversation)
+        labels.remove(db, labels.CONVERSATION, conversation)
+        for table in ("ratings", "messages", "calls", "facets", "actions", "gati_events"):
             db.execute(f"DELETE FROM {table} WHERE conversation = ?", (conversation,))  # noqa: S608  # our own names
         db.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
         return int(length)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
+import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +29,9 @@ _SHORT_READ = 522
 """SQLITE_IOERR_SHORT_READ: the file is shorter than its own header says."""
 
 _LOCK_SECONDS = 5.0
+
+MAX_COPIES = 3
+"""Copies of damaged stores that are kept; the oldest ones are deleted."""
 
 
 class NotAStoreError(Exception):
@@ -76,6 +82,14 @@ def log_is_valid(path: Path) -> bool:
         return False
 
 
+def check_can_be_store(path: Path) -> None:
+    """Raise `NotAStoreError` for a pipe, a socket or a device, which would block whoever opens it."""
+    with suppress(OSError):
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise NotAStoreError(f"{path} is no store of gati")
+
+
 def create(path: Path) -> None:
     """Create the file with mode 0600 if it is missing, because conversations are private."""
     if path.exists():  # opening and closing an existing file would release SQLite's locks on it
@@ -112,6 +126,38 @@ def _rename(path: Path, suffixes: tuple[str, ...]) -> None:
     for suffix in suffixes:
         with suppress(FileNotFoundError):
             os.rename(f"{path}{suffix}", f"{target}{suffix}")
+    _remove_oldest_copies(path)
+
+
+def _remove_oldest_copies(path: Path) -> None:
+    """Keep the newest `MAX_COPIES` copies of damaged stores, so that a bad disk does not fill itself with them."""
+    name = re.compile(re.escape(path.name) + r"\.damaged-([0-9]{1,20})(?:-wal|-shm)?")
+    copies: dict[int, list[Path]] = {}
+    for file in path.parent.iterdir():
+        if found := name.fullmatch(file.name):
+            copies.setdefault(int(found[1]), []).append(file)
+    for number in sorted(copies)[:-MAX_COPIES]:
+        for file in copies[number]:
+            with suppress(OSError):
+                file.unlink()
+
+
+def is_full(error: BaseException) -> bool:
+    """Return True if SQLite reports that the disk is full, or that the file has reached its size limit."""
+    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF == sqlite3.SQLITE_FULL
+
+
+def has_disk_space(folder: Path, size: int) -> bool:
+    """Return True if this many bytes can be written in a folder now. Writes a file without a name, or deletes it."""
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            block = bytes(min(size, 64 * 1024))
+            written = 0
+            while written < size:
+                written += file.write(block)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

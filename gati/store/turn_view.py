@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from gati import contract
+from gati.store.failures import count_failures, failed_step
 from gati.store.message_columns import NO_METRICS, MessageMetrics, extract_metrics, sum_known
 from gati.store.queries import StoredMessage
+from gati.store.sums import is_unpriced
 
 _RESULT_TYPES = ("observation", "tool_error")
 
@@ -60,7 +62,8 @@ class StepView:
         latency = self.metrics.latency_ms
         if latency is None and self.result is not None:
             latency = extract_metrics(self.result.body, None).latency_ms
-            return (self.result.at - self.message.at) / 1000 if latency is None else latency
+            if latency is None and self.message.has_time and self.result.has_time:
+                return (self.result.at - self.message.at) / 1000
         return latency
 
     @property
@@ -157,22 +160,34 @@ class TurnView:
         return "running" if self.start is not None and not self.answers else ""
 
     @property
+    def failures(self) -> int:
+        """The number of failures, each counted once however many steps it passed through."""
+        results = [step.result for step in self.all_steps if step.result is not None]
+        edges = [edge for edge in (self.start, self.end) if edge is not None]
+        messages = [step.message for step in self.all_steps] + results + edges + self.answers
+        parents = {message.key: message.body.get("parentExternalMessageId") for message in messages}
+        failed = (failed_step(message.body, message.key, message.type, message.status) for message in messages)
+        return count_failures((key for key in failed if key is not None), parents.get)
+
+    @property
     def totals(self) -> dict[str, Any]:
         """Tokens, cost and time of the turn; None means unknown."""
         steps = self.all_steps
         calls = [step.metrics for step in steps if step.kind == "llm"]
         reported = extract_metrics(self.end.body, None) if self.end else NO_METRICS
         begin, end = self.time_range
+        timed = [edge for edge in (self.start, self.end, *(step.message for step in steps)) if edge is not None]
+        has_times = bool(timed) and all(message.has_time for message in timed)
         cost = _coalesce(reported.cost, sum_known(call.cost for call in calls))
         return {
             "tokens_in": _coalesce(reported.tokens_in, sum_known(call.tokens_in for call in calls)),
             "tokens_out": _coalesce(reported.tokens_out, sum_known(call.tokens_out for call in calls)),
             "cost_usd": cost,
-            "partly_unpriced": cost is not None and any(call.cost is None for call in calls),
+            "partly_unpriced": cost is not None and any(is_unpriced(call.status, call.cost) for call in calls),
             "model_calls": len(calls),
             "tool_calls": sum(step.kind == "tool_call" for step in steps),
-            "errors": sum(step.status == "error" for step in steps),
-            "latency_ms": _coalesce(reported.latency_ms, (end - begin) / 1000 if steps or self.start else None),
+            "errors": self.failures,
+            "latency_ms": _coalesce(reported.latency_ms, (end - begin) / 1000 if has_times else None),
         }
 
 
@@ -227,8 +242,18 @@ def _add_to_turn(message: StoredMessage, turn: TurnView, steps: dict[str, StepVi
         (parent.children if parent else turn.steps).append(step)
 
 
+def _is_continued(last: TurnView, turn: TurnView) -> bool:
+    """Return True if `turn` is a part of `last`, for clients that name no parents: ``user, llm, assistant``."""
+    is_open = bool(last.inputs) and not last.answers and last.end is None
+    failed = any(step.status == "error" for step in last.steps)
+    return is_open and not failed and not turn.inputs and turn.start is None and turn.end is None
+
+
 def _merge_consecutive_inputs(turns: list[TurnView]) -> list[TurnView]:
-    """Merge user messages sent in a row, before any step or answer, into the turn that follows them."""
+    """Merge user messages sent in a row, before any step or answer, into the turn that follows them.
+
+    Steps and answers without a parent become a part of the turn before them.
+    """
     merged: list[TurnView] = []
     for turn in turns:
         last = merged[-1] if merged else None
@@ -236,22 +261,20 @@ def _merge_consecutive_inputs(turns: list[TurnView]) -> list[TurnView]:
         if last is not None and pending and last.inputs[-1:] and last.inputs[-1].type == "user_message":
             last.inputs += turn.inputs
             last.steps, last.answers, last.start, last.end = turn.steps, turn.answers, turn.start, turn.end
+        elif last is not None and _is_continued(last, turn):
+            last.steps += turn.steps
+            last.answers += turn.answers
         else:
             merged.append(turn)
     return merged
 
 
 def pretty_value(value: Any) -> str:
-    """Format a value for people: strings unchanged, media as a description, anything else as indented JSON.
-
-    An object with a single string, such as ``{"output": "12.0"}``, is shown as that string.
-    """
+    """Format a value for people: strings unchanged, media as a description, anything else as indented JSON."""
     try:
         value = _describe_media(value)
         if isinstance(value, str):
             return value
-        if isinstance(value, dict) and len(value) == 1 and isinstance(only := next(iter(value.values())), str):
-            return only
         return json.dumps(value, ensure_ascii=False, indent=2)
     except RecursionError:
         return "[nested too deeply to be shown]"

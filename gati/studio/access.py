@@ -46,12 +46,13 @@ def load_token(store: Path) -> str:
         OSError: The file cannot be written.
     """
     path = token_path(store)
-    for _ in range(5):  # another process may create or replace the file at the same time
+    for attempt in range(5):  # another process may create or replace the file at the same time
         token = _read_private(path)
         if token is not None:
             return token
-        with suppress(FileNotFoundError):
-            path.unlink()
+        if attempt:  # after an attempt to create the file it exists, and it cannot be trusted
+            with suppress(FileNotFoundError):
+                path.unlink()
         _create(path, secrets.token_urlsafe(32))
     raise OSError(f"{path} cannot be kept private")
 

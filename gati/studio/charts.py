@@ -19,6 +19,7 @@ class Bar(NamedTuple):
     height: float
     series: int
     title: str
+    link: str
 
 
 class Tick(NamedTuple):
@@ -34,10 +35,15 @@ class LinePath(NamedTuple):
     d: str
     series: int
     points: list[tuple[float, float, str]]
+    links: list[str]
+    """The address of each point."""
 
 
 class Chart(NamedTuple):
-    """A chart ready to be drawn. `rows` are its values as a table: (label, value of each series)."""
+    """A chart ready to be drawn. `rows` are its values as a table: (label, value of each series).
+
+    `links` are the addresses of the rows, empty for a chart without links.
+    """
 
     title: str
     series: list[str]
@@ -46,6 +52,7 @@ class Chart(NamedTuple):
     y: list[Tick]
     x: list[Tick]
     rows: list[tuple[str, list[str]]]
+    links: list[str]
     empty: bool
 
 
@@ -61,6 +68,8 @@ def build_chart(
     *,
     lines: bool = False,
     ticks: list[tuple[int, str]] | None = None,
+    links: list[str] | None = None,
+    highest: float | None = None,
 ) -> Chart:
     """Build a chart of one or more series over the same times.
 
@@ -72,55 +81,60 @@ def build_chart(
         show: Formats a value.
         lines: Draw lines instead of stacked bars.
         ticks: (index, text) of the times labelled on the x axis.
+        links: The address that each time leads to.
+        highest: The end of the y axis; None for one that fits the values.
     """
     tops = [
         max((s[i] or 0 for s in values), default=0) if lines else sum(s[i] or 0 for s in values)
         for i in range(len(labels))
     ]
-    top = _round_up(max(tops, default=0.0))
+    top = _round_up(max(tops, default=0.0)) if highest is None else highest
+    links = links or [""] * len(labels)
     step = (WIDTH - LEFT - RIGHT) / max(len(labels), 1)
     scale = (HEIGHT - TOP - BOTTOM) / top
-    titles = [
-        f"{label}: " + ", ".join(f"{n} {show(s[i])}" for n, s in zip(names, values, strict=True))
+    marks = [
+        (f"{label}: " + ", ".join(f"{n} {show(s[i])}" for n, s in zip(names, values, strict=True)), links[i])
         for i, label in enumerate(labels)
     ]
     return Chart(
         title,
         names,
-        [] if lines else _stack_bars(values, titles, step, scale),
-        _trace_lines(values, titles, step, scale) if lines else [],
+        [] if lines else _stack_bars(values, marks, step, scale),
+        _trace_lines(values, marks, step, scale) if lines else [],
         [Tick(HEIGHT - BOTTOM - top * share * scale, show(top * share)) for share in (0, 0.5, 1)],
         [Tick(LEFT + (index + 0.5) * step, text) for index, text in ticks or []],
         [(label, [show(s[i]) for s in values]) for i, label in enumerate(labels)],
-        not any(s[i] is not None and s[i] for s in values for i in range(len(labels))),
+        links,
+        not any(s[i] is not None and (s[i] or highest is not None) for s in values for i in range(len(labels))),
     )
 
 
-def _stack_bars(values: Sequence[Series], titles: list[str], step: float, scale: float) -> list[Bar]:
+def _stack_bars(values: Sequence[Series], marks: list[tuple[str, str]], step: float, scale: float) -> list[Bar]:
     bars = []
-    for index, title in enumerate(titles):
+    for index, (title, link) in enumerate(marks):
         base = HEIGHT - BOTTOM
         for number, series in enumerate(values):
             if value := series[index]:
                 height = max(value * scale, 0.75)
                 base -= height
-                bars.append(Bar(LEFT + index * step + step * 0.12, base, step * 0.76, height, number, title))
+                bars.append(Bar(LEFT + index * step + step * 0.12, base, step * 0.76, height, number, title, link))
     return bars
 
 
-def _trace_lines(values: Sequence[Series], titles: list[str], step: float, scale: float) -> list[LinePath]:
+def _trace_lines(values: Sequence[Series], marks: list[tuple[str, str]], step: float, scale: float) -> list[LinePath]:
     paths = []
     for number, series in enumerate(values):
-        points, commands, command = [], [], "M"
+        points, links, commands, command = [], [], [], "M"
         for index, value in enumerate(series):
             if value is None:
                 command = "M"
                 continue
             x, y = LEFT + (index + 0.5) * step, HEIGHT - BOTTOM - value * scale
             commands.append(f"{command}{x:.1f},{y:.1f}")
-            points.append((x, y, titles[index]))
+            points.append((x, y, marks[index][0]))
+            links.append(marks[index][1])
             command = "L"
-        paths.append(LinePath(" ".join(commands), number, points))
+        paths.append(LinePath(" ".join(commands), number, points, links))
     return paths
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from datetime import datetime
 
 from markupsafe import Markup, escape
 
 from gati.store.message_columns import utc_datetime
+from gati.store.words import mark_pattern
 
 UNKNOWN = Markup('<span class="unknown" title="not known">–<span class="sr"> unknown</span></span>')
 
@@ -79,6 +79,18 @@ def format_percent(value: float | None) -> str:
     return "unknown" if value is None else f"{value * 100:.1f}".rstrip("0").rstrip(".") + " %"
 
 
+def format_rating_text(share: float | None) -> str:
+    """Format a rating on a scale from 0 to 1 as one of 1 to 5 in plain text: 0.75 → ``4 of 5``."""
+    return "unknown" if share is None else f"{1 + share * 4:.1f}".removesuffix(".0") + " of 5"
+
+
+def format_rating(share: float | None) -> str | Markup:
+    """Format a mean rating."""
+    return Markup('<span class="quiet">–<span class="sr"> not rated</span></span>') if share is None else (
+        format_rating_text(share)
+    )  # fmt: skip
+
+
 def local_datetime(at: int) -> datetime:
     """Convert microseconds since the epoch to this machine's time zone, which is also the reader's.
 
@@ -93,18 +105,20 @@ def local_datetime(at: int) -> datetime:
 
 def format_datetime(at: int) -> Markup:
     """Format date and time."""
-    return _time_element(at, "%Y-%m-%d %H:%M")
+    return _time_element(at, "%Y-%m-%d %H:%M", "datetime")
 
 
 def format_clock(at: int) -> Markup:
     """Format the time of day."""
-    return _time_element(at, "%H:%M:%S")
+    return _time_element(at, "%H:%M:%S", "clock")
 
 
-def _time_element(at: int, form: str) -> Markup:
+def _time_element(at: int, form: str, name: str) -> Markup:
+    """Return a time in this machine's zone. The script shows it in the reader's, in the form that has this name."""
     local = local_datetime(at)
     exact = local.isoformat(timespec="milliseconds")
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(exact, exact, f"{local:{form}}")
+    element = '<time datetime="{}" data-form="{}" title="{}">{}</time>'
+    return Markup(element).format(exact, name, exact, f"{local:{form}}")  # noqa: S704  # a constant
 
 
 def fold_text(text: str) -> tuple[str, str]:
@@ -118,11 +132,10 @@ def fold_text(text: str) -> tuple[str, str]:
 
 def search_excerpt(text: str, words: str, width: int = 160) -> Markup:
     """Return the part of a text around the first match of a search, with all matches marked."""
-    typed = [re.escape(word) for word in re.findall(r"\w+", words)]
+    pattern = mark_pattern(words)
     flat = " ".join(text.split())
-    if not typed:
+    if pattern is None:
         return escape(flat[:width])
-    pattern = re.compile("|".join(typed), re.IGNORECASE)
     first = pattern.search(flat)
     start = max(0, (first.start() if first else 0) - width // 3)
     excerpt = flat[start : start + width]

@@ -1,4 +1,4 @@
-"""The studio's pages: conversations, one conversation, prompts and an overview, rendered on the server.
+"""The studio's pages, rendered on the server. Those of one conversation and of prompts are here.
 
 Every page has a stable address and works without JavaScript. htmx (vendored) adds live updates. Jinja2 escapes all
 message content.
@@ -7,35 +7,45 @@ message content.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, quote, urlencode
 
 import jinja2
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from gati.store import export, message_columns, overview, prompt_queries, queries, text_diff
-from gati.store.queries import Filter
+from gati.store import (
+    export,
+    message_columns,
+    model_input,
+    people,
+    prompt_queries,
+    prompt_records,
+    prompt_usage,
+    queries,
+    text_diff,
+)
 from gati.store.store import Store
 from gati.store.turn_view import arrange_turns, pretty_value
-from gati.studio import charts, formatting
+from gati.studio import chat_formatting, formatting, hit, period, reader
+from gati.studio.list_page import ListPage
+from gati.studio.overview_page import OverviewPage
+from gati.studio.people_pages import PeoplePages
 
 _FOLDER = Path(__file__).parent
-_DAY = 86_400_000_000
 
 _HEADERS = {
     # Second line of defence after escaping: no inline scripts, no requests to other sites.
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    # With "no-referrer", browsers send `Origin: null` with forms, which `LocalOnly` rejects.
+    "referrer-policy": "same-origin",
     "cache-control": "no-store",
 }
 
@@ -49,17 +59,37 @@ STATUSES = {
 def page_routes(store: Store) -> list[BaseRoute]:
     """Return the routes of all pages."""
     pages = _Pages(store)
+    lists, people_pages = ListPage(store, pages.render), PeoplePages(store, pages.render)
     return [
-        Route("/", pages.endpoint(pages.conversations)),
+        Route("/", pages.endpoint(lists.conversations)),
+        Route("/complete/{name}", pages.endpoint(lists.complete)),
+        Route("/filters", pages.endpoint(lists.save), methods=["POST"]),
+        Route("/filters/delete", pages.endpoint(lists.delete), methods=["POST"]),
         Route("/conversations/{uid}", pages.endpoint(pages.conversation)),
         Route("/conversations/{uid}/export.{form}", pages.endpoint(pages.export)),
         Route("/messages/{row_id:int}", pages.endpoint(pages.message)),
+        Route("/messages/{row_id:int}/input", pages.endpoint(pages.model_input)),
         Route("/calls/{row_id:int}", pages.endpoint(pages.call)),
         Route("/prompts", pages.endpoint(pages.prompts)),
         Route("/prompts/{uid}", pages.endpoint(pages.prompt)),
-        Route("/overview", pages.endpoint(pages.overview)),
+        Route("/prompts/{uid}/activate", pages.endpoint(pages.activate_version), methods=["POST"]),
+        Route("/overview", pages.endpoint(OverviewPage(store, pages.render).overview)),
+        Route("/users", pages.endpoint(people_pages.users)),
+        Route("/users/{user:path}", pages.endpoint(people_pages.user)),
         Mount("/static", StaticFiles(directory=_FOLDER / "static")),
     ]
+
+
+def not_found_handler(store: Store) -> Callable[[Request, Exception], Response]:
+    """Return the handler for addresses that no route has: a page for browsers, JSON below ``/api/``."""
+    pages = _Pages(store)
+
+    def handle(request: Request, error: Exception) -> Response:
+        if request.url.path.startswith("/api/"):
+            return JSONResponse({"success": False, "error": "Not found", "message": "Not found"}, 404)
+        return HTMLResponse(pages.render(request, "missing.html"), 404, _HEADERS)
+
+    return handle
 
 
 def template_environment() -> jinja2.Environment:
@@ -79,9 +109,12 @@ def template_environment() -> jinja2.Environment:
         "clock": formatting.format_clock,
         "folded": formatting.fold_text,
         "pretty": pretty_value,
+        "mean_rating": formatting.format_rating,
+        **chat_formatting.FILTERS,
     }
     environment.globals |= {
         "statuses": STATUSES, "excerpt": formatting.search_excerpt, "unknown": formatting.UNKNOWN, "zip": zip,
+        "period_names": period.PRESETS, "address": reader.with_parameters,
     }  # fmt: skip
     return environment
 
@@ -94,41 +127,26 @@ class _Pages:
     def __init__(self, store: Store) -> None:
         self.store, self.templates = store, template_environment()
 
-    def endpoint(self, render: Callable[[Request], Response | str]) -> Any:
+    def endpoint(self, render: Callable[[Request], Response | str | None]) -> Any:
         """Return an endpoint that renders its page in a thread, so that reading the store does not block others."""
 
         async def endpoint(request: Request) -> Response:
             try:
                 page = await run_in_threadpool(render, request)
             except PageNotFoundError:
-                page = HTMLResponse(self._render(request, "missing.html"), 404)
+                page = None
+            if page is None:
+                page = HTMLResponse(self.render(request, "missing.html"), 404)
             response = HTMLResponse(page) if isinstance(page, str) else page
             response.headers.update(_HEADERS)
             return response
 
         return endpoint
 
-    def _render(self, request: Request, template: str, **values: Any) -> str:
-        return self.templates.get_template(template).render(here=request.url.path, **values)
-
-    def conversations(self, request: Request) -> Response | str:
-        """The list of conversations with search and filters."""
-        query = request.query_params
-        last_message = queries.last_message_id(self.store)
-        if query.get("seen") == str(last_message):
-            return Response(status_code=204)
-        page = queries.list_conversations(self.store, _parse_filter(query), _parse_cursor(query.get("after")))
-        filters = {key: value for key, value in query.items() if key not in ("seen", "after") and value}
-        return self._render(
-            request,
-            "conversations.html",
-            page=page,
-            query=filters,
-            choices=queries.filter_choices(self.store),
-            searchable=self.store.has_search,
-            live="/?" + urlencode({**filters, "seen": last_message}),
-            first="after" not in query,
-            more="/?" + urlencode({**filters, "after": "{}.{}".format(*page.more)}) if page.more else None,
+    def render(self, request: Request, template: str, **values: Any) -> str:
+        """Render a page."""
+        return self.templates.get_template(template).render(
+            here=request.url.path, carried=reader.carried_period(request.query_params), **values
         )
 
     def conversation(self, request: Request) -> Response | str:
@@ -137,19 +155,24 @@ class _Pages:
         query = request.query_params
         if query.get("seen") == str(summary.last_message):
             return Response(status_code=204)
-        messages, earlier = queries.conversation_messages(self.store, summary.id, _parse_cursor(query.get("before")))
+        before = _parse_cursor(query.get("before")) or hit.end_of_hits_page(self.store, summary.id, query)
+        messages, earlier = queries.conversation_messages(self.store, summary.id, before)
         address = f"/conversations/{summary.uid}"
+        turns = arrange_turns(messages)
         versions = {message.version for message in messages if message.version is not None}
-        return self._render(
+        return self.render(
             request,
             "conversation.html",
             summary=summary,
             properties=json.loads(summary.properties) if summary.properties else {},
-            turns=arrange_turns(messages),
+            turns=turns,
+            timed=any(message.has_time for message in messages),
+            hit=hit.locate(turns, query),
+            user_name=people.user_names(self.store, {summary.user}).get(summary.user),
             prompts=prompt_queries.prompt_names(self.store, versions),
             address=address,
             actions=queries.ratings_and_events(self.store, summary.id),
-            last="before" not in query,
+            last=before is None,
             live=f"{address}?seen={summary.last_message}",
             earlier="{}?before={}.{}".format(address, *earlier) if earlier else None,
         )
@@ -181,7 +204,7 @@ class _Pages:
         except RecursionError:
             # Without `indent`, the encoder is implemented in C and supports deeper nesting.
             body = message_columns.compact_json(message.body)
-        return self._render(request, "message.html", message=message, summary=summary, body=body)
+        return self.render(request, "message.html", message=message, summary=summary, body=body)
 
     def call(self, request: Request) -> str:
         """The system prompt of one request. For htmx, without the surrounding page."""
@@ -190,11 +213,25 @@ class _Pages:
             raise PageNotFoundError
         changes = text_diff.diff_texts(prompt.previous.text, prompt.version.text) if prompt.previous else []
         fragment = "hx-request" in request.headers
-        return self._render(request, "call.html", call=prompt, changes=changes, part=fragment)
+        return self.render(request, "call.html", call=prompt, changes=changes, part=fragment)
+
+    def model_input(self, request: Request) -> str:
+        """Input and output of a model call. For htmx, without the surrounding page."""
+        sent = model_input.input_of_call(self.store, request.path_params["row_id"])
+        if sent is None:
+            raise PageNotFoundError
+        parameters, tools = sent.properties.get("parameters"), sent.properties.get("tools")
+        return self.render(
+            request, "input.html", sent=sent, part="hx-request" in request.headers,
+            parameters=parameters if isinstance(parameters, dict) else {}, tools=tools if isinstance(tools, list) else [],
+        )  # fmt: skip
 
     def prompts(self, request: Request) -> str:
         """The list of prompts."""
-        return self._render(request, "prompts.html", prompts=prompt_queries.list_prompts(self.store))
+        chosen = reader.period_of(request, period.ALL)
+        prompts = prompt_queries.list_prompts(self.store, since=chosen.since, until=chosen.until)
+        states = prompt_usage.managed_states(self.store)
+        return self.render(request, "prompts.html", prompts=prompts, states=states, period=chosen)
 
     def prompt(self, request: Request) -> str:
         """One prompt: its versions, the text of one, and the changes against another."""
@@ -207,7 +244,7 @@ class _Pages:
         version = next((v for v in versions if str(v.number) == number), versions[0])
         older = [v for v in versions if v.number < version.number]
         previous = next((v for v in versions if str(v.number) == against), older[0] if older else None)
-        return self._render(
+        return self.render(
             request,
             "prompt.html",
             prompt=prompt,
@@ -216,67 +253,23 @@ class _Pages:
             previous=previous,
             components=list(prompt_queries.prompt_components(json.loads(version.body))),
             changes=text_diff.diff_texts(previous.text, version.text) if previous else [],
+            usage=prompt_usage.version_usage(self.store, prompt.uid),
         )
 
-    def overview(self, request: Request) -> str:
-        """Turns, tokens, cost, latency and errors of a period."""
-        period = request.query_params.get("period", "7d")
-        period = period if period in overview.PERIODS else "7d"
-        totals = overview.compute_overview(self.store, period, time.time_ns() // 1000)
-        return self._render(
-            request, "overview.html", overview=totals, period=period, periods=list(overview.PERIODS),
-            charts=_overview_charts(totals), c=charts, unknown_name=overview.UNKNOWN,
-            evicted=self.store.evicted_conversations(), bytes=self.store.path.stat().st_size,
-        )  # fmt: skip
-
-
-def _parse_filter(query: Any) -> Filter:
-    until = _parse_day(query.get("until"))
-    return Filter(
-        words=query.get("q", ""),
-        **{name: query.get(name) or None for name in ("user", "agent", "model", "status", "product")},
-        since=_parse_day(query.get("since")),
-        until=None if until is None else until + _DAY,
-    )
-
-
-def _parse_day(text: str | None) -> int | None:
-    """Convert a date to the start of that day in this machine's time zone, in microseconds; None if invalid."""
-    try:
-        day = datetime.strptime(text or "", "%Y-%m-%d")  # noqa: DTZ007  # the zone is added by astimezone
-        return int(day.astimezone().timestamp() * 1e6)
-    except (ValueError, OverflowError, OSError):
-        return None
+    def activate_version(self, request: Request) -> Response:
+        """Activate a version, and return to the page of its prompt. Only this form activates versions."""
+        fields = parse_qs(request.scope["gati.body"].decode("utf-8", "replace"))
+        if not prompt_records.activate_version(self.store, fields.get("version", [""])[0]):
+            raise PageNotFoundError
+        number = urlencode({"version": fields.get("number", [""])[0]})
+        return RedirectResponse(f"/prompts/{quote(request.path_params['uid'])}?{number}", 303)
 
 
 def _parse_cursor(text: str | None) -> tuple[int, int] | None:
-    """Parse a position in a list: ``"1763600000000000.7"`` → ``(1763600000000000, 7)``; None if invalid."""
+    """Parse a position in a conversation: ``"1763600000000000.7"`` → ``(1763600000000000, 7)``; None if invalid."""
     at, _, row_id = (text or "").partition(".")
     try:
         position = int(at), int(row_id)
     except ValueError:
         return None
     return position if max(map(abs, position)) < 2**62 else None
-
-
-def _overview_charts(totals: overview.Overview) -> list[charts.Chart]:
-    form = "%H:%M" if totals.bar < _DAY // 4 else "%d %b"
-    times = [formatting.local_datetime(totals.since + i * totals.bar) for i in range(len(totals.bars))]
-    labels = [f"{time:%Y-%m-%d %H:%M}" if totals.bar < _DAY else f"{time:%Y-%m-%d}" for time in times]
-    every = max(1, len(times) // 6)
-    ticks = [(i, f"{time:{form}}") for i, time in enumerate(times) if i % every == every // 2]
-    bars = totals.bars
-    compact, dollars, percent = formatting.format_compact, formatting.format_dollars, formatting.format_percent
-    duration = formatting.format_duration_text
-    latencies = [[bar.percentile(share) for bar in bars] for share in (0.5, 0.95)]
-    tokens = [[bar.tokens_in for bar in bars], [bar.tokens_out for bar in bars]]
-    first_tokens = [[bar.median_first_token for bar in bars]]
-    build = charts.build_chart
-    return [
-        build("Turns", ["turns"], [[bar.turns for bar in bars]], labels, compact, ticks=ticks),
-        build("Cost", ["cost"], [[bar.cost for bar in bars]], labels, dollars, ticks=ticks),
-        build("Tokens", ["in", "out"], tokens, labels, compact, ticks=ticks),
-        build("Latency of model calls", ["median", "95 %"], latencies, labels, duration, lines=True, ticks=ticks),
-        build("Time to the first token", ["median"], first_tokens, labels, duration, lines=True, ticks=ticks),
-        build("Failed model calls", ["failed"], [[bar.error_rate for bar in bars]], labels, percent, ticks=ticks),
-    ]

@@ -13,7 +13,8 @@ from starlette.middleware import Middleware
 from gati.store.store import DEFAULT_MAX_BYTES, Store
 from gati.studio import pages
 from gati.studio.access import TokenRequired, load_token
-from gati.studio.api.routes import Api, ApiError, error_response
+from gati.studio.api.requests import ApiError, error_response
+from gati.studio.api.routes import Api
 from gati.studio.middleware import BoundedBody, LocalOnly
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def create_studio_app(store: Store, token: str, *, any_host: bool = False) -> St
         middleware=[
             Middleware(LocalOnly, any_host=any_host), Middleware(TokenRequired, token=token), Middleware(BoundedBody),
         ],
-        exception_handlers={ApiError: error_response},
+        exception_handlers={ApiError: error_response, 404: pages.not_found_handler(store)},
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Golden:
-    """Where the golden conversations of one test are.
+    """The files with the golden conversations of one test.
 
     Attributes:
         folder: the folder of the files.

@@ -122,7 +122,7 @@ def _has_text(value: Any, text: str, depth: int = 4) -> bool:
 
 def _only_writer(trace: Trace, models: ModelEvents) -> LLMCallEvent | None:
     """Return the only call of a plain chain: whatever the chain returns was made of its text."""
-    if trace.root.kind != "chain" or any(run.node is not None or run.kind == "tool" for run in trace.root.walk()):
+    if trace.root.kind != "chain" or any(run.node is not None or run.kind == "tool" for run in trace.runs()):
         return None
     writers = [event for run, event in models if is_user_facing(run)]
     return writers[0] if len(writers) == 1 and writers[0].completion else None
@@ -131,7 +131,7 @@ def _only_writer(trace: Trace, models: ModelEvents) -> LLMCallEvent | None:
 def _message_id_of(trace: Trace, text: str) -> str | None:
     """Return the id of the answer's message in the output of the root or of one of its nodes."""
     root = trace.root
-    outputs = [root.output, *(run.output for run in reversed(list(root.walk())) if run.node is not None)]
+    outputs = [root.output, *(run.output for run in reversed(trace.runs()) if run.node is not None)]
     for output in outputs:
         for message in _messages_in(output):
             if message.id and message.role in ASSISTANT_ROLES and text_of(message) == text:

@@ -18,8 +18,8 @@ from gati.trace.conversation_lookup import complete_action, complete_manual_even
 from gati.trace.conversation_state import ConversationStates
 from gati.trace.cut_off_turns import CutOffTurns
 from gati.trace.deferred_media import describe_all, unhashed
-from gati.trace.open_turns import OpenTurn, OpenTurns, size_of
-from gati.trace.record_codec import PackedRecord, unpack
+from gati.trace.open_turns import OpenTurn, OpenTurns
+from gati.trace.record_codec import PackedRecord, size_without_media, unpack
 from gati.trace.records import (
     UNSEEN_START,
     Custom,
@@ -37,6 +37,7 @@ from gati.trace.run_tree import Run, Trace, appended, split_off_open_work
 from gati.trace.sampling import sampler_of
 from gati.trace.turn_builder import TurnBuilder
 from gati.trace.turn_ids import RepeatedIds, new_trace
+from gati.trace.turn_memory import RUN_BYTES, TurnMemory, TurnTooLargeError
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 _PARTS_OF_CHAINS = frozenset({"prompt", "parser"})
 """Kinds of roots that are not turns: a prompt rendered or an answer parsed outside of a chain."""
+OPEN_TURNS_SHARE = 3 / 8
+"""Part of `buffer_max_bytes` that open turns may take."""
 REMEMBERED_RUNS = 20_000
 """Ended runs remembered, so that runs that start or end late are added to their turn."""
 
@@ -81,6 +84,9 @@ class Assembler:
         self._incremental = settings.submission == "incremental"
         # Keyed by `UUID.int`: hashing a UUID itself runs Python code.
         self._runs: dict[int, Run] = {}
+        self._left_out: dict[int, Run] = {}
+        """The nearest recorded run above each open run that was left out."""
+        self._memory = TurnMemory(int(settings.buffer_max_bytes * OPEN_TURNS_SHARE))
         self._traces: dict[int, Trace] = {}
         self._builders: dict[int, TurnBuilder] = {}
         self._ended: OrderedDict[int, tuple[str, Conversation]] = OrderedDict()
@@ -92,8 +98,10 @@ class Assembler:
         self._gap_until = 0
         self.outside_conversation = 0
         self._turns_begun = 0
-        self._open_turns = OpenTurns(self._is_known)
+        self._open_turns = OpenTurns(self._memory, self._is_known, self._make_space, self._report_left_out)
         self._due: deque[PackedRecord | Record] = deque()
+        self._record_bytes = 0
+        """Size of the record that is processed; 0 while a turn is assembled that was within the limits as it waited."""
         self._handlers: dict[type, Callable[[Any], None]] = {
             RunStarted: self._on_started,
             RunEnded: self._on_ended,
@@ -117,9 +125,15 @@ class Assembler:
         return self._turns_begun + len(self._open_turns)
 
     @property
+    def open_bytes(self) -> int:
+        """What the open turns take of their limit: the size of their records and `RUN_BYTES` for each run."""
+        return self._memory.used
+
+    @property
     def memory_bytes(self) -> int:
         """Size of the records of open turns."""
-        return self._open_turns.bytes + sum(trace.bytes for trace in list(self._traces.values()))
+        runs = self._open_turns.runs + sum(trace.size for trace in list(self._traces.values()))
+        return max(0, self._memory.used - runs * RUN_BYTES)
 
     @property
     def sampled_out(self) -> int:
@@ -155,9 +169,8 @@ class Assembler:
             self._assemble(self._open_turns.take_all())
         kept = False if self._incremental else self._open_turns.add(packed, self._offset, not self._lingering)
         if kept is False:
-            run_id: UUID | None = getattr(self._process(packed), "run_id", None)
-            if run_id is not None and (run := self._runs.get(run_id.int)) is not None:
-                run.trace.bytes += size_of(packed)
+            self._record_bytes = size_without_media(packed)
+            self._process(packed)
         elif kept is not True:
             self._assemble([kept])
 
@@ -170,21 +183,38 @@ class Assembler:
             self._process_due()
             trace = self._traces.get(turn.root)
             if trace is not None:
-                trace.bytes = turn.bytes
+                self._memory.hold(trace, turn.memory)
+            if turn.left_out:
+                self._keep_left_out(turn.left_out, turn.root, trace)
         self._offset = now
+
+    def _keep_left_out(self, runs: set[int], root: int, trace: Trace | None) -> None:
+        """Remember to which turn the open runs belong that were left out of it."""
+        if trace is not None:
+            self._left_out.update(dict.fromkeys(runs, trace.root))
+        elif (ended_turn := self._ended.get(root)) is not None:
+            self._ended.update(dict.fromkeys(runs, ended_turn))
 
     def _process_due(self) -> None:
         """Process records that wait. If one raises, the next call goes on after it."""
-        due, handlers = self._due, self._handlers
+        self._record_bytes = 0
+        due = self._due
         while due:
-            record = unpack(due.popleft())
-            handlers[type(record)](record)
+            self._process(due.popleft())
 
-    def _process(self, packed: PackedRecord | Record) -> Record:
-        """Process a record and return it."""
+    def _process(self, packed: PackedRecord | Record) -> None:
         record = unpack(packed)
         self._handlers[type(record)](record)
-        return record
+
+    def _make_space(self) -> None:
+        """Return the open turn that waits longest as it is, so that another one can begin."""
+        trace = min(self._traces.values(), key=lambda trace: trace.last_record_at, default=None)
+        waiting = self._open_turns.take_longest_waiting(trace.last_record_at if trace is not None else None)
+        if waiting:
+            self._assemble(waiting)
+            trace = self._traces.get(waiting[0].root)
+        if trace is not None:
+            self._finish(trace)
 
     def _is_known(self, key: int) -> bool:
         return key in self._runs or key in self._ended
@@ -226,6 +256,11 @@ class Assembler:
             return  # a second handler reports the same end
         parent_id = record.parent_id
         parent = self._runs.get(parent_id.int) if parent_id is not None else None
+        if parent is None and self._left_out and parent_id is not None:
+            parent = self._left_out.get(parent_id.int)
+        if self._record_bytes and parent is not None and not self._memory.has_space(parent.trace):
+            self._leave_out(key, parent)
+            return
         run = Run(record, parent)
         if known is not None or key in self._ended:
             run.renamed = self._repeated_ids.rename(run.id)
@@ -243,10 +278,34 @@ class Assembler:
             trace.size += 1
             trace.last_record_at = record.at
             run.trace = trace
-            self._add_identity(trace, record.configurable)
+            if record.configurable:
+                self._add_identity(trace, record.configurable)
+        if self._record_bytes:
+            self._memory.hold(trace, self._record_bytes + RUN_BYTES)
         self._runs[key] = run
 
+    def _leave_out(self, key: int, parent: Run) -> None:
+        """Record no further step of a turn that has become too large."""
+        self._left_out[key] = parent
+        parent.trace.last_record_at = perf_counter_ns()
+        self._report_left_out()
+
+    def _report_left_out(self) -> None:
+        self.report_error("open_turn", TurnTooLargeError())
+
+    def _has_space(self, trace: Trace) -> bool:
+        return not self._record_bytes or self._memory.has_space(trace)
+
+    def _take_left_out(self, trace: Trace) -> list[int]:
+        """Forget and return the open runs that were left out of a turn, which is about to end."""
+        keys = [key for key, run in self._left_out.items() if run.trace is trace]
+        for key in keys:
+            del self._left_out[key]
+        return keys
+
     def _start_trace(self, root: Run, scope: Scope | None, ended_turn: tuple[str, Conversation] | None) -> Trace:
+        if self._record_bytes and not self._memory.fits(self._record_bytes + RUN_BYTES):
+            self._make_space()
         trace = root.trace = new_trace(root, scope, self._offset)
         trace.ended_turn = ended_turn
         self._traces[root.id.int] = trace
@@ -268,16 +327,28 @@ class Assembler:
     def _on_ended(self, record: RunEnded) -> None:
         run = self._runs.get(record.run_id.int)
         if run is None or run.ended is not None:
+            self._left_out.pop(record.run_id.int, None)
             return
         run.output = record.output
+        if self._record_bytes:
+            self._hold_output(run)
         if record.inputs is not None and run.inputs is None:
             run.inputs, run.streamed = record.inputs, True
         self._close(run, record.at)
 
+    def _hold_output(self, run: Run) -> None:
+        """Drop the output if there is no space for it, unless it is that of a model or of the turn."""
+        if self._memory.has_space(run.trace) or run.kind == "model" or run.parent is None:
+            self._memory.hold(run.trace, self._record_bytes)
+        else:
+            run.output = None
+
     def _on_failed(self, record: RunFailed) -> None:
         run = self._runs.get(record.run_id.int)
         if run is None or run.ended is not None:
+            self._left_out.pop(record.run_id.int, None)
             return
+        self._memory.hold(run.trace, self._record_bytes)
         run.error = record.error
         run.output = record.output
         if run is run.trace.root and record.streamed is not None:
@@ -295,8 +366,11 @@ class Assembler:
 
     def _on_custom(self, record: Custom) -> None:
         run = self._runs.get(record.run_id.int)
-        if run is not None:
+        if run is not None and self._has_space(run.trace):
+            self._memory.hold(run.trace, self._record_bytes)
             run.custom_events = appended(run.custom_events, record)
+        elif run is not None:
+            self._report_left_out()
 
     def _on_graph_state(self, record: GraphState) -> None:
         run = self._runs.get(record.run_id.int) if record.run_id is not None else None
@@ -320,7 +394,8 @@ class Assembler:
         run = self._runs.get(record.run_id.int) if record.run_id is not None else None
         if isinstance(item, Action):
             self._on_action(item, record, run)
-        elif run is not None and not item.conversation_id and not item.run_id:
+        elif run is not None and not item.conversation_id and not item.run_id and self._has_space(run.trace):
+            self._memory.hold(run.trace, self._record_bytes)
             run.manual_events = appended(run.manual_events, item)
         else:
             self._add(complete_manual_event(item, record.scope, self.settings))
@@ -339,7 +414,7 @@ class Assembler:
     def _on_gap(self, record: Gap) -> None:
         for trace in self._traces.values():
             self._deliver_actions(trace, conversation_of(trace, self.settings, self._read_prompt))
-        for container in (self._traces, self._builders, self._lingering, self._runs):
+        for container in (self._traces, self._builders, self._lingering, self._runs, self._left_out, self._memory):
             container.clear()
         self._gap_until = perf_counter_ns() + self.turn_timeout_ns
 
@@ -386,6 +461,7 @@ class Assembler:
         key = trace.root.id.int
         self._traces.pop(key, None)
         self._lingering.discard(trace)
+        self._memory.release(trace)
         if trace.root.kind in _PARTS_OF_CHAINS and trace.size == 1:
             self._turns_begun -= 1
             self._forget([trace.root])
@@ -405,9 +481,10 @@ class Assembler:
         ended_turn = (turn.run_id, turn.conversation)
         for later in open_work:
             later.ended_turn = ended_turn
-        runs = list(trace.root.walk())
-        for run in runs:
-            self._ended[run.id.int] = ended_turn
+        runs = trace.runs()
+        self._ended.update([(run.id.int, ended_turn) for run in runs])
+        if self._left_out:
+            self._ended.update(dict.fromkeys(self._take_left_out(trace), ended_turn))
         self._forget(runs)
         while len(self._ended) > REMEMBERED_RUNS:
             self._ended.popitem(last=False)
@@ -418,9 +495,10 @@ class Assembler:
         self._add(*(complete_action(action, conversation) for action in trace.actions))
 
     def _forget(self, runs: list[Run]) -> None:
+        known = self._runs
         for run in runs:
-            if self._runs.get(run.id.int) is run:
-                del self._runs[run.id.int]
+            if known.get(key := run.id.int) is run:
+                del known[key]
             if run.ended is None:
                 self.on_abandoned(run.id)
             run.unlink()
@@ -437,7 +515,8 @@ class Assembler:
     def _discard(self, trace: Trace) -> None:
         """Forget a trace that is not delivered, except for the events that the program reported itself."""
         self._turns_begun -= 1
-        runs = list(trace.root.walk())
+        self._take_left_out(trace)
+        runs = trace.runs()
         for run in runs:
             self._add(*(complete_manual_event(event, trace.scope, self.settings) for event in run.manual_events))
         # A rating would refer to a conversation that does not exist.

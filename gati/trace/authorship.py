@@ -38,7 +38,7 @@ def is_state_update(trace: Trace) -> bool:
     return (
         root.kind == "chain"
         and root.name.endswith(_STATE_UPDATE)
-        and not any(run.node is not None for run in root.walk())
+        and not any(run.node is not None for run in trace.runs())
     )
 
 
@@ -59,9 +59,9 @@ def is_part_of_conversation(trace: Trace, conversation: Conversation) -> bool:
         return conversation.id != trace.id
     if is_in_conversation(trace, conversation) or trace.is_graph or trace.ended_turn is not None:
         return True
-    if any(run.kind == "model" for run in trace.root.walk()) or _has_message_of_person(trace):
+    if any(run.kind == "model" for run in trace.runs()) or _has_message_of_person(trace):
         return True
-    return trace.root.kind in ("chain", "tool") and any(run.kind == "tool" for run in trace.root.walk())
+    return trace.root.kind in ("chain", "tool") and any(run.kind == "tool" for run in trace.runs())
 
 
 def _has_message_of_person(trace: Trace) -> bool:

@@ -34,6 +34,14 @@ def find(text: str) -> re.Match[str] | None:
     return _RUN.search(text) if len(text) >= MIN_CHARS else None
 
 
+def is_only_media(text: str) -> bool:
+    """Return True if a text is nothing but encoded media, bare or as a data URL."""
+    if len(text) < MIN_CHARS:
+        return False
+    encoded = text.partition(";base64,")[2] if text.startswith("data:") else text
+    return _RUN.fullmatch(encoded) is not None and mime_of(encoded) is not None
+
+
 def mime_of(encoded: str) -> str | None:
     """Return the MIME type of encoded data; None for text that only looks like it, such as a repeated letter.
 
@@ -59,7 +67,7 @@ def without_media(text: str) -> str:
 def _note(run: re.Match[str]) -> str:
     encoded = run[0]
     mime = mime_of(encoded)
-    return encoded if mime is None else f"[{mime}, {len(encoded) * 3 // 4} bytes]"
+    return encoded if mime is None else f"[{mime}, {len(encoded.rstrip('=')) * 3 // 4} bytes]"
 
 
 def _mime_of_bytes(start: bytes) -> str | None:

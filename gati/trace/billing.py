@@ -38,7 +38,7 @@ _UNPRICED_CALLS = frozenset({"code_interpreter_call", "image_generation_call", "
 
 
 class Billing(NamedTuple):
-    """What a price depends on, beside model and number of tokens.
+    """The facts that a price depends on, besides model and number of tokens.
 
     Attributes:
         charged: the dollars that the provider says it charged; None if it does not say.

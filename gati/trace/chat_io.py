@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
+from gati.trace.bare_base64 import is_only_media
 from gati.trace.content import text_of
 from gati.trace.records import ASSISTANT_ROLES, COMMAND, TOOL_ROLES, USER_ROLES, Message
 
@@ -133,7 +134,7 @@ def _user_messages_in_state(value: dict[str, Any]) -> SplitHistory | None:
             return SplitHistory(history or [], [Message("human", entry)], "question")
         if (messages := as_messages(entry)) is not None:
             return _split_at_last_answer(messages)
-    texts = [v for v in value.values() if isinstance(v, str) and v]
+    texts = [v for v in value.values() if isinstance(v, str) and v and not is_only_media(v)]
     if len(texts) == 1:
         return SplitHistory(history or [], [Message("human", texts[0])], "only_text")
     return _split_at_last_answer(history) if history is not None and not texts else None

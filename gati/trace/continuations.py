@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from gati.limits import hash_of_text
 from gati.trace.content import text_of
 from gati.trace.identity import ANONYMOUS
 from gati.trace.records import ASSISTANT_ROLES, USER_ROLES, Message, ModelResult, RepeatedHistory
@@ -40,7 +41,9 @@ class Messages(NamedTuple):
 
     def add(self, role: str, texts: Iterable[str]) -> Messages:
         """Return the messages with further ones at the end."""
-        return self._replace(tail=self.tail + array("q", [_hash_of(role, hash(text)) for text in texts if text]))
+        return self._replace(
+            tail=self.tail + array("q", [_hash_of(role, hash_of_text(text)) for text in texts if text])
+        )
 
     def matches(self, other: Messages) -> bool:
         """Return True if both are the same messages, as far as they are known."""

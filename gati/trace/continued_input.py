@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from gati.trace.chat_io import as_message, as_messages
 from gati.trace.content import text_of
-from gati.trace.records import ASSISTANT_ROLES, USER_ROLES, Message, ModelCall
+from gati.trace.outputs import updates_by
+from gati.trace.records import ASSISTANT_ROLES, USER_ROLES, Message, ModelCall, ModelResult
 
 if TYPE_CHECKING:
     from gati.trace.conversation_state import ConversationState
@@ -22,9 +23,44 @@ def messages_from_thread(trace: Trace, state: ConversationState) -> list[Message
     """Return the user's messages in the thread of a graph without input that no turn has reported.
 
     They stand at the end of the thread, before what this turn added. Messages that this process has reported are
-    recognized by their ids; without ids, by their texts.
+    recognized by their ids; without ids, by their texts. If an earlier turn, perhaps of another process, already added
+    something after them, it has reported them.
     """
+    if _was_continued_before(trace):
+        return []
     return [m for m in _end_of_thread(trace) if not state.was_reported(m.id, text_of(m))]
+
+
+def _was_continued_before(trace: Trace) -> bool:
+    """Return True if the first message after the user's last one in the thread was not made in this turn.
+
+    Example: a graph that paused before its tools, and runs them now. The request for them is of the earlier turn.
+    """
+    output = trace.root.output
+    for value in output.values() if isinstance(output, dict) else [output]:
+        messages = as_messages(value) or []
+        last = max((i for i, m in enumerate(messages) if m.role in USER_ROLES), default=len(messages))
+        if last + 1 < len(messages):
+            return not any(_is_same(made, messages[last + 1]) for made in _messages_made(trace))
+    return False
+
+
+def _messages_made(trace: Trace) -> Iterator[Message]:
+    """Yield the messages that the models, tools and nodes of a trace produced."""
+    for run in trace.runs():
+        if isinstance(run.output, ModelResult):
+            yield from run.output.messages
+        elif isinstance(run.output, Message):
+            yield run.output
+        elif run.node is not None:
+            values = [value for update in updates_by(run) for value in update.values()]
+            yield from (message for value in values or [run.output] for message in as_messages(value) or ())
+
+
+def _is_same(first: Message, second: Message) -> bool:
+    if first.id and first.id == second.id:
+        return True
+    return first.role == second.role and text_of(first) == text_of(second) and first.tool_call_id == second.tool_call_id
 
 
 def _end_of_thread(trace: Trace) -> list[Message]:

@@ -6,7 +6,9 @@ from collections import OrderedDict
 from typing import Any, NamedTuple
 
 from gati.trace.continuations import Continuations
+from gati.trace.model_input import ModelInputs
 from gati.trace.prompt_index import UnlinkedPrompts
+from gati.trace.prompt_names import NumberedPrompts
 from gati.trace.replacements import PastTurns
 
 MAX_CONVERSATIONS = 10_000
@@ -131,14 +133,20 @@ class ConversationStates:
     Attributes:
         was_seen: the conversation that `of` returned last existed before.
         continuations: the conversations without an id.
+        numbered_prompts: prompts that share a name.
         unlinked_prompts: prompts that were rendered before any model call used them.
+        model_inputs: the messages that model calls were sent.
     """
 
-    __slots__ = ("_attempted", "_states", "continuations", "unlinked_prompts", "was_seen")
+    __slots__ = (
+        "_attempted", "_states", "continuations", "model_inputs", "numbered_prompts", "unlinked_prompts", "was_seen",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.unlinked_prompts = UnlinkedPrompts()
+        self.numbered_prompts = NumberedPrompts()
         self.continuations = Continuations()
+        self.model_inputs = ModelInputs()
         self._states: OrderedDict[str, ConversationState] = OrderedDict()
         self._attempted: OrderedDict[str, None] = OrderedDict()
         self.was_seen = False

@@ -28,10 +28,12 @@ from gati.trace.identity import user_metadata
 from gati.trace.llm_calls import model_event
 from gati.trace.media import plain_blocks as plain
 from gati.trace.outputs import as_object, normalize_document, result_of, state_of, tool_message_in, tool_output
+from gati.trace.records import ModelCall
 from gati.trace.run_tree import is_nested
 from gati.trace.tool_calls import is_invalid
 
 if TYPE_CHECKING:
+    from gati.trace.model_input import ModelInputs
     from gati.trace.prompt_index import PromptIndex
     from gati.trace.records import ErrorInfo, Message
     from gati.trace.run_tree import Run, Trace
@@ -67,6 +69,7 @@ class EventBuilder:
     (`TurnBuilder`).
 
     Attributes:
+        model_inputs: the messages that model calls were sent; None if no hash of them may be delivered.
         events: the events so far.
         models: the model runs so far, each with its event.
         nodes: the runs of nodes so far, each with its event.
@@ -74,12 +77,20 @@ class EventBuilder:
         nested_retrievals: ids of the events of retrievers that another retriever called.
     """
 
-    def __init__(self, trace: Trace, turn_id: str, ledger: ToolCallLedger, prompts: PromptIndex) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        turn_id: str,
+        ledger: ToolCallLedger,
+        prompts: PromptIndex,
+        model_inputs: ModelInputs | None = None,
+    ) -> None:
         self.trace = trace
         self.turn_id = turn_id
         self.root_ended = trace.root.ended is not None
         self.ledger = ledger
         self.prompts = prompts
+        self.model_inputs = model_inputs
         self.events: list[Event] = []
         self.models: list[tuple[Run, LLMCallEvent]] = []
         self.nodes: list[tuple[Run, NodeExecutionEvent]] = []
@@ -188,6 +199,10 @@ class EventBuilder:
         # A model receives the media of the turn's earlier messages too.
         self._media |= request_media(run)
         event = model_event(run, self.ledger, self.prompts, fields, self._media)
+        if isinstance(run.inputs, ModelCall):
+            event.input_messages = run.inputs.total
+            if self.model_inputs is not None:
+                event.input_hash = self.model_inputs.add(run, event)
         self.models.append((run, event))
         return event
 

@@ -10,7 +10,7 @@ from gati.trace.chat_io import answer_in, as_messages
 from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
 from gati.trace.made_output import made_output
-from gati.trace.node_messages import has_own_messages
+from gati.trace.node_messages import has_own_messages, messages_written_by
 from gati.trace.questions import question_in
 from gati.trace.records import ASSISTANT_ROLES, ModelResult
 
@@ -76,10 +76,31 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
         messages = root.output.messages
         return "" if not messages or messages[0].tool_calls else text_of(messages[0])
     if root.kind in ("chain", "prompt"):
-        plain_chain = bool(models) and not any(run.node is not None for run in root.walk())
+        plain_chain = bool(models) and not any(run.node is not None for run in trace.runs())
         completions = _completions(models, in_sequence=plain_chain)
         return answer_in(made_output(trace), output_key, plain_chain, completions)
-    return answer_in(made_output(trace)) if root.kind == "step" else ""
+    if root.kind != "step":
+        return ""
+    made = made_output(trace)
+    if made is None:  # the program set no output, or one that is no text, such as a web response
+        return _answer_of_program_in(root, models)
+    return answer_in(made, output_key, completions=_completions(models, in_sequence=False))
+
+
+def _answer_of_program_in(step: Run, models: ModelEvents) -> str:
+    """Return the answer of the last graph that ran directly in a step; without a graph, of the last chain or model."""
+    programs = [run for run in step.children if run.kind in ("chain", "model", "step")]
+    graphs = [run for run in programs if any(below.node is not None for below in run.walk())]
+    if not programs:
+        return ""
+    program = (graphs or programs)[-1]
+    if program.kind == "step":
+        return _answer_of_program_in(program, models)
+    completions = {run: event.completion for run, event in models if is_user_facing(run) and not event.tool_requests}
+    for run in sorted(program.walk(), key=lambda run: run.ended or 0, reverse=True):
+        if text := completions.get(run) or (answer_in(own) if run.node and (own := messages_written_by(run)) else ""):
+            return text
+    return ""
 
 
 def _completions(models: ModelEvents, in_sequence: bool) -> list[str]:

@@ -21,7 +21,7 @@ def interrupts_of(trace: Trace) -> list[dict[str, Any]]:
     An interrupt propagates through every enclosing graph, so several runs carry the same one.
     """
     interrupts: dict[str, dict[str, Any]] = {}
-    payloads = [run.error.payload for run in trace.root.walk() if run.error is not None and run.interrupted]
+    payloads = [run.error.payload for run in trace.runs() if run.error is not None and run.interrupted]
     for payload in (*payloads, trace.interrupts):
         for item in payload if isinstance(payload, (list, tuple)) else [payload]:
             interrupt = {k: v for k, v in item.items() if v is not None} if isinstance(item, dict) else {"value": item}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gati.trace.chat_io import as_message, as_messages
 from gati.trace.content import text_of
-from gati.trace.outputs import updates_of
+from gati.trace.outputs import updates_by
 from gati.trace.records import COMMAND, USER_ROLES, Message, ModelResult, ObjectName
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def made_output(trace: Trace) -> Any:
 
 
 class _MadeOutput:
-    """What a trace received, and what the runs in it made.
+    """The input of a trace, and the values that its runs made.
 
     Attributes:
         given: the texts of the root's input.
@@ -56,9 +56,9 @@ class _MadeOutput:
         for value in (inputs, self.state):
             for messages in _message_lists_in(value):
                 self.received |= Counter(map(_key_of, messages))
-        runs = list(trace.root.walk())
+        runs = trace.runs()
         self.produced = {text for run in runs for text in _texts_produced(run)}
-        self.updates = [(run, update) for run in runs if run.node for update in updates_of(run.output)]
+        self.updates = [(run, update) for run in runs if run.node for update in updates_by(run)]
         # A handoff to a parent graph is an exception, whose update is not known.
         hands_off = any(run.error is not None and run.error.control == "parent_command" for run in runs)
         self.knows_writes = trace.is_graph and bool(self.updates) and not hands_off
@@ -146,7 +146,7 @@ def without_objects(value: Any) -> Any:
 
 
 def _state_of_first_node(trace: Trace) -> dict[Any, Any]:
-    for run in trace.root.walk():
+    for run in trace.runs():
         if run.node is not None and isinstance(run.extra, dict):
             return run.extra
     return {}

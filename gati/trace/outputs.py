@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from gati.trace.chat_io import as_messages
 from gati.trace.media import plain_blocks as plain
 from gati.trace.records import COMMAND, TOOL_ROLES, Message
+
+if TYPE_CHECKING:
+    from gati.trace.run_tree import Run
 
 _MAX_JSON_CHARS = 200_000
 """Longest text that is parsed as JSON; a longer one stays text."""
@@ -37,6 +40,13 @@ def updates_of(output: Any) -> list[dict[str, Any]]:
     if isinstance(update, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in update):
         update = {str(key): value for key, value in update}
     return [update] if isinstance(update, dict) else []
+
+
+def updates_by(run: Run) -> list[dict[str, Any]]:
+    """Return `updates_of` the output of a run that has ended. Several parts of a turn's assembly need them."""
+    if run.updates is None:
+        run.updates = updates_of(run.output)
+    return run.updates
 
 
 def state_of(output: Any) -> dict[str, Any]:

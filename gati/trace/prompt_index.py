@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from gati.events import Prompt
 from gati.trace.chat_io import as_message
 from gati.trace.content import text_of
+from gati.trace.managed_prompts import managed_prompts
 from gati.trace.prompt_builder import UserText, lineage_of, plain_prompt, prompt_of, variable_values
 from gati.trace.prompt_names import PromptNames
 from gati.trace.records import USER_ROLES, Message, ModelCall, Template
 from gati.trace.templates import fill_pieces, has_instructions, parse
 
 if TYPE_CHECKING:
+    from gati.trace.prompt_names import NumberedPrompts
     from gati.trace.prompt_values import KnownValues
     from gati.trace.run_tree import Run
     from gati.trace.templates import FilledPiece
@@ -31,10 +33,13 @@ class PromptIndex:
         agent_name: first part of the name of a prompt without a name of its own.
         unlinked: prompts rendered outside of any trace, before the model was called.
         values: the data that plain-text prompts may contain.
+        numbered: the prompts of earlier traces that share a name with others.
     """
 
-    def __init__(self, agent_name: str, unlinked: UnlinkedPrompts, values: KnownValues) -> None:
-        self._names = PromptNames(agent_name)
+    def __init__(
+        self, agent_name: str, unlinked: UnlinkedPrompts, values: KnownValues, numbered: NumberedPrompts
+    ) -> None:
+        self._names = PromptNames(agent_name, numbered)
         self._unlinked = unlinked
         self._values = values
         self._rendered: dict[str, Run] = {}
@@ -56,8 +61,13 @@ class PromptIndex:
 
     def prompt_of(self, model: Run, system: str) -> Prompt | None:
         """Return the prompt of a model call with the system text `system`; None if it has no instructions."""
+        if system and (managed := managed_prompts.prompt_of_text(system)) is not None:
+            return managed
         run = (self._rendered.get(system) or self._unlinked.get(system)) if system else None
         if run is not None:
+            managed = managed_prompts.prompt_of_template(run.extra, _inputs_of(run), system)
+            if managed is not None:
+                return managed
             return self._template_prompt(model, run, _message_texts(run.output), _user_texts(run, model))
         if system:
             return self._plain_prompt(model, system)
@@ -71,6 +81,10 @@ class PromptIndex:
         return prompt_of(run.extra, _inputs_of(run), rendered, lineage, self._retrieved, user)
 
     def _plain_prompt(self, model: Run, system: str) -> Prompt:
+        if (around := managed_prompts.prompt_around(system)) is not None:
+            content = "".join(part.content for part in around.components)
+            around.external_id = self._names.name_of(model, content)
+            return around
         if system not in self._filled:
             self._filled[system] = self._values.fill(system, self._retrieved)
         pieces = self._filled[system]

@@ -2,19 +2,24 @@
 
 A name is made of what stays when texts, steps and other prompts of the program change: the agent, the
 graph, the tool and the node that contain the call, run names, and the variables of the template.
-Prompts that share all of these in one run of a node are numbered in the order of their first use.
+Prompts that share all of these in one run of a node are numbered in the order of their first use. A process remembers
+the numbers, so a prompt keeps its own when another one is called only sometimes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections import OrderedDict
 from typing import TYPE_CHECKING, TypeAlias
 
-from gati.trace.records import Template
+from gati.trace.content import text_of
+from gati.trace.records import ModelCall, Template
 from gati.trace.templates import has_instructions, parse
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from gati.trace.run_tree import Run
 
 TemplateKey: TypeAlias = "str | Template"
@@ -29,10 +34,36 @@ _CHANGING = re.compile(r"[\s_:-]*\d[\w:-]*")
 """Part of a run name that may differ from run to run, such as a number or a UUID."""
 _MAX_VARIABLES_CHARS = 80
 """Longest list of variables in a name; a longer one is replaced by its hash."""
+_REMEMBERED_CHARS = 2_000
+"""Characters remembered of the beginning and of the end of a prompt."""
 _SAME_WORDS = 6
 _SAME_PART = 0.6
 """Two texts are one prompt, filled with different data, if this many words and this part of the shorter one are common
 at their beginnings and ends."""
+
+
+class NumberedPrompts:
+    """The prompts of this process that share a name, in the order of their numbers; bounded in number and size."""
+
+    MAX_NAMES = 256
+    MAX_PROMPTS = 16
+
+    def __init__(self) -> None:
+        self._prompts: OrderedDict[str, list[TemplateKey]] = OrderedDict()
+
+    def of(self, name: str) -> list[TemplateKey]:
+        """Return the latest version of each prompt with this name."""
+        return self._prompts.get(name, [])
+
+    def remember(self, name: str, number: int, key: TemplateKey) -> None:
+        """Remember which prompt has a number, counted from 0."""
+        known = self._prompts[name] = self._prompts.pop(name, [])
+        if isinstance(key, str) and len(key) > 2 * _REMEMBERED_CHARS:
+            key = key[:_REMEMBERED_CHARS] + key[-_REMEMBERED_CHARS:]
+        known[number : number + 1] = [key]
+        del known[self.MAX_PROMPTS :]
+        if len(self._prompts) > self.MAX_NAMES:
+            self._prompts.popitem(last=False)
 
 
 class PromptNames:
@@ -40,23 +71,40 @@ class PromptNames:
 
     Args:
         agent_name: first part of a name, unless LangChain names the agent.
+        numbered: the prompts of earlier traces.
     """
 
-    def __init__(self, agent_name: str) -> None:
+    def __init__(self, agent_name: str, numbered: NumberedPrompts) -> None:
         self._agent_name = agent_name
-        self._used: dict[tuple[Run, str], list[TemplateKey]] = {}
+        self._numbered = numbered
+        self._used: dict[tuple[Run, str], dict[int, TemplateKey]] = {}
 
     def name_of(self, model: Run, key: TemplateKey) -> str:
         """Return the name of the prompt of a model call. Example: agent "tutor", node "model" → ``"tutor/model"``."""
         name = "/".join([str(model.metadata.get("lc_agent_name") or self._agent_name), *_place_of(model)])
         if isinstance(key, Template):
             name += _variables_of(key)
-        used = self._used.setdefault((_enclosing_step(model), name), [])
-        number = next((n for n, other in enumerate(used) if _is_same_prompt(key, other)), None)
+        step = _enclosing_step(model)
+        used = self._used.setdefault((step, name), {})
+        number = next((n for n, other in used.items() if _is_same_prompt(key, other)), None)
         if number is None:
-            number = len(used)
-            used.append(key)
+            known = self._numbered.of(name)
+            if known and not used and known[0] == key:
+                number = 0
+            else:
+                number = self._new_number(step, known, key, used)
+                self._numbered.remember(name, number, key)
+            used[number] = key
         return f"{name}#{number + 1}" if number else name
+
+    @staticmethod
+    def _new_number(step: Run, known: list[TemplateKey], key: TemplateKey, used: Collection[int]) -> int:
+        """Return the number that a prompt had before; else the first that no other prompt in the same step has."""
+        for number, other in enumerate(known):
+            if number not in used and _is_same_prompt(key, other):
+                return number
+        others = [n for n, other in enumerate(known) if n not in used and _contains_prompt(step, other)]
+        return next(n for n in range(len(used) + len(others) + 1) if n not in used and n not in others)
 
 
 def _place_of(model: Run) -> list[str]:
@@ -148,6 +196,14 @@ def _enclosing_step(model: Run) -> Run:
         if run.node is not None or run.kind == "tool":
             break
     return step
+
+
+def _contains_prompt(step: Run, key: TemplateKey) -> bool:
+    """Return True if a step renders a template, or calls a model with a system prompt."""
+    if isinstance(key, Template):
+        return any(run.extra == key for run in step.walk() if run.kind == "prompt")
+    calls = (run.inputs for run in step.walk() if isinstance(run.inputs, ModelCall))
+    return any(_is_same_prompt(key, "\n\n".join(map(text_of, call.system))) for call in calls if call.system)
 
 
 def _is_same_prompt(key: TemplateKey, other: TemplateKey) -> bool:

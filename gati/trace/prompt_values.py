@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gati.trace.outputs import updates_of
+from gati.trace.outputs import updates_by, updates_of
 from gati.trace.records import COMMAND, Message
 from gati.trace.templates import FilledPiece
 
@@ -121,7 +121,7 @@ class KnownValues:
         """Yield names and texts: of the state, the context and configuration, the metadata and the user's id."""
         root = self._trace.root
         sources: list[Any] = [root.inputs]
-        sources += [update for run in self._nodes for update in updates_of(run.output)]
+        sources += [update for run in self._nodes for update in updates_by(run)]
         sources += [root.output, self._trace.configurable, root.metadata, {"user_id": self._user_id}]
         count = 0
         for source in sources:

@@ -19,6 +19,7 @@ from gati.trace.deferred_media import DeferredMedia
 from gati.trace.records import (
     Custom,
     ErrorInfo,
+    FirstToken,
     GraphState,
     HistoryRead,
     Message,
@@ -27,6 +28,7 @@ from gati.trace.records import (
     ObjectName,
     Record,
     RepeatedHistory,
+    RepeatedMessages,
     RunEnded,
     RunFailed,
     RunStarted,
@@ -46,6 +48,9 @@ FLATTENED = 16
 """Set in the first entry if the values were flattened: anywhere in them, a tuple may stand for an object. Otherwise only
 messages are tuples, in the lists and dicts of a state."""
 
+FIRST_TOKEN_BYTES = 300
+"""What a `FirstToken` counts for."""
+
 _NESTED = frozenset({dict, list, tuple})
 _PLAIN = frozenset({str, int, float, bool, type(None), bytes})
 _UNKNOWN = SafeUUID.unknown
@@ -63,7 +68,9 @@ class RecordWithObjects(NamedTuple):
     @property
     def size(self) -> int:
         """Size in bytes."""
-        return len(self.data) + sum(map(_size_of_object, self.objects))
+        return len(self.data) + sum(
+            [item.size if type(item) is DeferredMedia else getsizeof(item) for item in self.objects]
+        )
 
 
 PackedRecord: TypeAlias = "bytes | RecordWithObjects"
@@ -134,6 +141,37 @@ def peek(packed: PackedRecord | Record) -> tuple[int, int | None, int | None, in
     return kind, fields[1], None, fields[2] if kind in (ENDED, FAILED) else None
 
 
+def size_of(packed: PackedRecord | Record) -> int:
+    """Return the size of a record in bytes; of one without a packed form, that of its texts when it was created."""
+    if type(packed) is bytes:
+        return len(packed)
+    if type(packed) is FirstToken:  # its pieces belong to the recorder, and grow
+        return FIRST_TOKEN_BYTES
+    return packed.size if type(packed) is RecordWithObjects else _size_of_value(packed, 6)
+
+
+def size_without_media(packed: PackedRecord | Record) -> int:
+    """Return the size of a record whose large media are described by now, so that their content does not count."""
+    if type(packed) is RecordWithObjects:
+        return len(packed.data) + sum(map(getsizeof, packed.objects))
+    return size_of(packed)
+
+
+def _size_of_value(value: Any, depth: int) -> int:
+    kind = type(value)
+    if kind is str or kind is bytes:
+        return len(value) + 50
+    if kind is dict:
+        value = value.values()
+    elif kind is list or issubclass(kind, tuple):
+        value = tuple(value)
+    elif (fields := getattr(value, "__dataclass_fields__", None)) is not None:
+        value = [getattr(value, name, None) for name in fields]
+    else:
+        return 30
+    return 60 + sum(_size_of_value(item, depth - 1) for item in value) if depth else 60
+
+
 def flattened(value: Any, objects: list[Any]) -> Any:
     """Return a value that `marshal` takes. What is no plain value is appended to `objects`, and a reference replaces it."""
     kind = type(value)
@@ -151,10 +189,6 @@ def flattened(value: Any, objects: list[Any]) -> Any:
         return str.__str__(value)
     objects.append(value)
     return (None, None, len(objects) - 1)
-
-
-def _size_of_object(value: Any) -> int:
-    return value.size if type(value) is DeferredMedia else getsizeof(value)
 
 
 def _uuid(number: int) -> UUID:
@@ -204,8 +238,11 @@ def _messages(items: tuple[Any, ...], objects: tuple[Any, ...]) -> tuple[Any, ..
 
 
 def _model_call(fields: tuple[Any, ...], objects: tuple[Any, ...]) -> ModelCall:
-    system, messages, total, params = fields
-    return ModelCall(_messages(system, objects), _messages(messages, objects), total, revived(params, objects))
+    system, messages, total, params, repeats = fields
+    repeated = RepeatedMessages(*repeats) if repeats is not None else None
+    return ModelCall(
+        _messages(system, objects), _messages(messages, objects), total, revived(params, objects), repeated
+    )
 
 
 def _model_result(fields: tuple[Any, ...], objects: tuple[Any, ...]) -> ModelResult:
@@ -225,7 +262,7 @@ _CLASS_OF_LENGTH: dict[int, Callable[[tuple[Any, ...], tuple[Any, ...]], Any]] =
     1: lambda fields, _: ObjectName(fields[0]),
     2: _model_result,
     3: lambda fields, objects: objects[fields[2]],
-    4: _model_call,
+    5: _model_call,
     6: _template,
     11: _message,
 }
@@ -274,9 +311,12 @@ def _plain_state(value: Any) -> Any:
     """Turn the messages in a state that was not flattened into `Message`s."""
     kind = type(value)
     if kind is tuple:
-        if len(value) == 4:
+        if len(value) == 5:
+            system, messages, total, params, repeats = value
+            if repeats is not None:
+                repeats = _new(RepeatedMessages, repeats)
             call: ModelCall = _new(
-                ModelCall, (_plain_messages(value[0]), _plain_messages(value[1]), value[2], value[3])
+                ModelCall, (_plain_messages(system), _plain_messages(messages), total, params, repeats)
             )
             return call
         if len(value) == 2:

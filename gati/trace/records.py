@@ -152,17 +152,30 @@ class RunStarted(NamedTuple):
     configurable: dict[str, Any] | None = None
 
 
+class RepeatedMessages(NamedTuple):
+    """The messages of a call that earlier calls had.
+
+    `answer_id` and `answer_text` (a hash; None if it is not a text) are those of the last one. `lengths` are the lengths
+    of the first ones: programs clear or summarize the oldest messages first.
+    """
+
+    answer_id: str | None
+    answer_text: int | None
+    lengths: tuple[int, ...]
+
+
 class ModelCall(NamedTuple):
     """`RunStarted.inputs` of a model: its system texts and its new messages.
 
     `total` is the number of messages of the call. `messages` are those at its end that no earlier
-    call had.
+    call had. `repeats` describes the others.
     """
 
     system: tuple[Any, ...]
     messages: tuple[Message, ...]
     total: int
     params: dict[str, Any] | None = None
+    repeats: RepeatedMessages | None = None
 
 
 class ModelResult(NamedTuple):

@@ -38,12 +38,13 @@ class Run:
         pieces_read: number of `pieces` at the time when the root ended with an exception, if this run was still open.
         renamed: replaces the id in what is delivered, if another run had the same id.
         streamed: the input of a chain arrived with its end, because the chain was read as a stream.
+        updates: the state updates in the output, once `outputs.updates_by` was asked for them.
     """
 
     __slots__ = (
         "attempt", "children", "custom_events", "ended", "error", "extra", "first_token", "id", "inputs", "is_task", "kind",
         "manual_events", "metadata", "name", "node", "output", "parent", "parent_id", "pieces", "pieces_read", "renamed",
-        "started", "step", "streamed", "tags", "trace",
+        "started", "step", "streamed", "tags", "trace", "updates",
     )  # fmt: skip
 
     def __init__(self, record: RunStarted, parent: Run | None) -> None:
@@ -71,6 +72,7 @@ class Run:
         self.node, self.step = self._node_and_step()
         self.attempt: int | None = None
         self.streamed = False
+        self.updates: list[dict[str, Any]] | None = None
         self.trace: Trace
 
     @property
@@ -138,21 +140,22 @@ class Trace:
         id: id of the turn: that of the root run.
         first_attempt: id of the turn's first attempt, if LangGraph Server repeats it.
         actions: ratings and business events that were reported inside, and belong to the conversation.
-        bytes: size of its records, approximately.
         offset: add it to a run's times to get nanoseconds since the epoch.
         open: number of runs that have not ended.
         last_record_at: time of the last record (`perf_counter_ns`).
+        memory: see `turn_memory.Holder`.
         interrupts: interrupts reported by graphs that were passed the handler.
         pauses: static interrupts, in LangGraph's words; no run's end reports them.
         ended_turn: run id and conversation of the turn that had ended before this work started or
             finished; None for a turn of its own.
         history: the messages that the root's input repeats; recorded without a conversation id only.
         without_id: the program gave the turn no conversation id.
+        walked: see `runs`.
     """
 
     __slots__ = (
-        "actions", "bytes", "configurable", "ended_turn", "first_attempt", "history", "id", "interrupts", "last_record_at", "offset",
-        "open", "pauses", "resumed", "root", "scope", "size", "without_id",
+        "actions", "configurable", "ended_turn", "first_attempt", "history", "id", "interrupts", "last_record_at", "memory",
+        "offset", "open", "pauses", "resumed", "root", "scope", "size", "walked", "without_id",
     )  # fmt: skip
 
     def __init__(self, root: Run, scope: Scope | None, offset: int) -> None:
@@ -165,6 +168,7 @@ class Trace:
         self.offset = offset
         self.open = 1
         self.size = 1
+        self.memory = 0
         self.last_record_at = root.started
         self.interrupts: list[Any] = []
         self.pauses: list[str] = []
@@ -172,7 +176,7 @@ class Trace:
         self.ended_turn: tuple[str, Conversation] | None = None
         self.history: RepeatedHistory | None = None
         self.without_id = False
-        self.bytes = 0
+        self.walked: list[Run] = _EMPTY
 
     @property
     def is_graph(self) -> bool:
@@ -188,9 +192,15 @@ class Trace:
         """True if the program marked the root as internal (`observe.internal`): a title, a judge."""
         return bool(self.root.metadata.get(INTERNAL))
 
+    def runs(self) -> list[Run]:
+        """Return all runs as `Run.walk` yields them. The list is kept until the number of runs changes."""
+        if len(self.walked) != self.size:
+            self.walked = list(self.root.walk())
+        return self.walked
+
     def models(self) -> list[Run]:
         """Return the model runs by start."""
-        return sorted((r for r in self.root.walk() if r.kind == "model"), key=lambda r: r.started)
+        return sorted((r for r in self.runs() if r.kind == "model"), key=lambda r: r.started)
 
 
 def is_nested(trace: Trace) -> bool:

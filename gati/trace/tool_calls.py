@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gati.trace.chat_io import as_message, as_messages
 from gati.trace.content import parsed_arguments
 from gati.trace.conversation_state import ConversationState, WaitingCall
-from gati.trace.outputs import updates_of
+from gati.trace.outputs import updates_by, updates_of
 from gati.trace.records import TOOL_ROLES, Message, ModelResult
 from gati.trace.run_tree import model_messages
 
@@ -84,7 +84,7 @@ class ToolCallLedger:
         elif run.kind == "tool":
             self._add_tool_run(run)
         elif run.parent is not None and run.node is not None:
-            for update in updates_of(run.output):
+            for update in updates_by(run):
                 if not (messages := _messages_in(update)):
                     continue
                 answers = self._add_answers(messages)

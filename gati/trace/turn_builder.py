@@ -24,18 +24,28 @@ from gati.trace.event_builder import EventBuilder
 from gati.trace.final_answer import final_answer_of, must_wait_for_end, turn_status
 from gati.trace.identity import ANONYMOUS, user_metadata
 from gati.trace.interrupts import interrupt_events, interrupts_of, rejected_call_events, resume_events
+from gati.trace.managed_prompts import with_variants
 from gati.trace.media import plain_blocks
+from gati.trace.media_in_texts import MediaInTexts
 from gati.trace.node_messages import add_own_messages, texts_in_models
 from gati.trace.prompt_index import PromptIndex
 from gati.trace.prompt_values import KnownValues
+from gati.trace.records import ASSISTANT_ROLES, USER_ROLES
 from gati.trace.run_tree import is_nested
 from gati.trace.tool_calls import ToolCallLedger
-from gati.trace.user_input import checkpointed_texts, remaining_input, resume_of, user_messages_of
+from gati.trace.user_input import (
+    calls_before_question,
+    checkpointed_messages,
+    remaining_input,
+    resume_of,
+    user_messages_of,
+)
 
 if TYPE_CHECKING:
     from gati.options import Settings
     from gati.trace.answer_source import ModelEvents
     from gati.trace.conversation_state import ConversationState, ConversationStates
+    from gati.trace.records import Message
     from gati.trace.run_tree import Run, Trace
 
 
@@ -67,8 +77,11 @@ class TurnBuilder:
         )
         self.ledger = ToolCallLedger(self.state, resume_of(trace) is not None)
         values = KnownValues(trace, conversation.user_id if conversation.user_id != ANONYMOUS else None)
-        prompts = PromptIndex(settings.agent_name, states.unlinked_prompts, values)
-        self.event_builder = EventBuilder(trace, self.id, self.ledger, prompts)
+        prompts = PromptIndex(settings.agent_name, states.unlinked_prompts, values, states.numbered_prompts)
+        # A hash of texts that must not be delivered would reveal short ones.
+        has_hash = settings.mask is None and settings.capture_content
+        inputs = states.model_inputs if has_hash else None
+        self.event_builder = EventBuilder(trace, self.id, self.ledger, prompts, inputs)
         self.start_ns = self.root.started + trace.offset
         self._user_messages: list[ChatMessage] = []
         self.has_begun = False
@@ -76,6 +89,7 @@ class TurnBuilder:
         self._models_cleaned = 0
         self._rejected_calls = 0
         self._held_back: list[Run] = []
+        self._media = MediaInTexts()
 
     @property
     def end_ns(self) -> int:
@@ -117,7 +131,8 @@ class TurnBuilder:
         self.state.is_waiting = status == "waiting"
         self.ledger.save_to(self.state, self.state.is_waiting)
         turn = self._frame(messages, events, models)
-        turn.status, turn.answer, turn.context = status, answer, self._context()
+        turn.status, turn.context = status, self._context()
+        turn.answer = self._media.message(answer) if answer is not None else None
         return turn
 
     def _nested_turn(self, interrupts: list[dict[str, Any]], status: Status) -> Turn:
@@ -135,9 +150,9 @@ class TurnBuilder:
         """Build a part from the completed run `top`, a child of the root; return None if it must wait.
 
         It must wait if only the turn's end shows whether a text is the answer or whether the root
-        handles a failure, and if the user's text is not yet known.
+        handles a failure, and if the user's text is not yet known. The work of an internal root is delivered at its end.
         """
-        if self.root.kind != "chain" or self.nested or must_wait_for_end(top):
+        if self.root.kind != "chain" or self.nested or self.trace.is_internal or must_wait_for_end(top):
             return None
         self._held_back.append(top)
         if not self.has_begun and not self._can_begin():
@@ -208,14 +223,15 @@ class TurnBuilder:
     def _frame(self, messages: list[ChatMessage], events: list[Event], models: ModelEvents) -> Turn:
         for event in events:
             self._set_envelope(event)
+        self._media.clean(models)
         return Turn(
             run_id=self.id,
-            conversation=self.conversation,
+            conversation=with_variants(self.conversation, self.event_builder.models),
             name=self.root.name,
             agent_name=self.settings.agent_name,
             started_ns=self.start_ns,
             ended_ns=self.end_ns,
-            messages=messages,
+            messages=list(map(self._media.message, messages)),
             events=events,
             agentic=self.agentic,
             graph=self.trace.is_graph,
@@ -290,11 +306,16 @@ class TurnBuilder:
         """Keep in each model event only the messages that the conversation does not contain yet."""
         user_texts = {message.text for message in self._user_messages}
         for run, event in self.event_builder.models[self._models_cleaned :]:
+            earlier: list[Message] = []
             if not self.seen_before and is_user_facing(run):
-                for text in checkpointed_texts(self.trace, run, self._user_messages):
-                    self.state.remember(text)
+                earlier = checkpointed_messages(self.trace, run, self._user_messages)
+                for message in earlier:
+                    if message.role in (USER_ROLES | ASSISTANT_ROLES):
+                        self.state.remember(text_of(message))
             if event.new_messages:
-                event.new_messages = [m for m in event.new_messages if self._is_new(m, user_texts)]
+                new = [m for m in event.new_messages if self._is_new(m, user_texts)]
+                calls = calls_before_question(earlier) if earlier else ()
+                event.new_messages = [m for m in new if _call_id(m) not in calls] if calls else new
         self._models_cleaned = len(self.event_builder.models)
 
     def _remember_tool_results(self, events: list[Event]) -> None:

@@ -13,7 +13,7 @@ from gati.trace.continued_input import messages_from_thread, without_prefilled_a
 from gati.trace.media import plain_blocks
 from gati.trace.outputs import updates_of
 from gati.trace.questions import reply_in
-from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES, Message, ModelCall
+from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES, Message, ModelCall, ModelResult
 from gati.trace.run_tree import model_messages
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _is_users_text(trace: Trace, split: SplitHistory) -> bool:
     if split.origin in ("messages", "input_key"):
         return True
     if split.origin == "question" and trace.root.kind != "step":
-        return any(run.kind in ("model", "tool") for run in trace.root.walk())
+        return any(run.kind in ("model", "tool") for run in trace.runs())
     calls = [message for run in trace.models() for message in model_messages(run)]
     text, asked = text_of(split.new[-1]), [text_of(m) for m in calls if m.role in USER_ROLES]
     return any(text in other for other in asked or _system_texts(trace))
@@ -149,12 +149,18 @@ def _before_prefilled_answer(split: SplitHistory | None, trace: Trace, state: Co
 
 
 def _split_first_model_call(trace: Trace, state: ConversationState) -> SplitHistory | None:
-    """Return the new messages of the first model call that has user messages, for roots whose input has none."""
+    """Return the new messages of the first model call that has user messages, for roots whose input has none.
+
+    A text that a model of the turn produced before, as when it plays the user, is nobody's message.
+    """
+    produced: set[str] = set()
     for run in trace.models():
         if isinstance(run.inputs, ModelCall):
             split = _before_prefilled_answer(user_messages_in(list(run.inputs.messages)), trace, state)
-            if split is not None and any(is_from_person(m) for m in split.new):
-                return SplitHistory([], split.new)
+            if split is not None and any(is_from_person(m) and text_of(m) not in produced for m in split.new):
+                return SplitHistory([], [m for m in split.new if text_of(m) not in produced])
+        if isinstance(run.output, ModelResult):
+            produced |= {text for message in run.output.messages if (text := text_of(message))}
     return None
 
 
@@ -229,8 +235,8 @@ def _is_interrupt_id(key: Any) -> bool:
     return isinstance(key, str) and len(key) == 32 and all(c in "0123456789abcdef" for c in key)
 
 
-def checkpointed_texts(trace: Trace, model: Run, user_messages: list[ChatMessage]) -> list[str]:
-    """Return the texts of a model call that were loaded from a checkpoint.
+def checkpointed_messages(trace: Trace, model: Run, user_messages: list[ChatMessage]) -> list[Message]:
+    """Return the messages of a model call that were loaded from a checkpoint.
 
     They belong to earlier turns of this or another process: they have ids and precede this turn's
     user messages.
@@ -242,7 +248,14 @@ def checkpointed_texts(trace: Trace, model: Run, user_messages: list[ChatMessage
     last = max((index for index, m in enumerate(messages) if text_of(m) in texts), default=-1)
     if last < 0 and resume_of(trace) is not None:
         last = len(messages)
-    return [text_of(m) for m in messages[: last + 1] if m.id and m.role in (USER_ROLES | ASSISTANT_ROLES)]
+    return [m for m in messages[: last + 1] if m.id]
+
+
+def calls_before_question(messages: list[Message]) -> set[str]:
+    """Return the ids of the tool calls that are requested or answered before the last message of the user."""
+    last = max((index for index, m in enumerate(messages) if m.role in USER_ROLES), default=0)
+    requested = {str(call["id"]) for m in messages[:last] for call in m.tool_calls if call.get("id")}
+    return requested | {m.tool_call_id for m in messages[:last] if m.tool_call_id}
 
 
 def remaining_input(inputs: Any, user_messages: list[ChatMessage]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Life:
         self.turns = 0
         self.children: list[int] = []
         self.memory = rss()
-        self.pipeline = runtime.pipeline  # `observe.stats` forgets it at a shutdown
+        self.pipeline = runtime.pipeline
 
     def run(self, turns: int, *, forks: bool) -> None:
         """Run turns, and begin and end faults between them. The disk works at the end."""

@@ -12,6 +12,7 @@ import sysconfig
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -205,6 +206,21 @@ def test_status_and_drain_find_messages_left_by_an_outage(tmp_path: Path):
     assert json.loads(gati("drain", "--json", "--timeout", "5", **environment).stdout)["delivered"] == 0
 
 
+def test_drain_delivers_what_waits_for_the_embedded_store(tmp_path: Path):
+    store = tmp_path / "store.db"
+    environment = {"GATI_SPOOL_DIR": str(tmp_path / "spool"), "GATI_LOCAL": str(store)}
+    store.mkdir()  # so that it cannot be written
+    program = (
+        "from gati import observe; from gati.testing import ScriptedChatModel; observe.init(shutdown_timeout=0.1);"
+        "ScriptedChatModel(replies=['x']).invoke('y'); observe.flush(0.5); observe.shutdown(0.1)"
+    )
+    assert gati(program=program, **environment).returncode == 0
+    store.rmdir()
+    done = gati("drain", "--timeout", "30", **environment)
+    assert (done.returncode, done.stdout) == (0, "3 messages delivered, 0 rejected, 0 waiting\n"), done.stderr
+    assert gati("drain", **environment).returncode == 2
+
+
 needs_products = pytest.mark.skipif(
     not hasattr(Greenflash(api_key="gf_k"), "products"), reason="this version of the SDK cannot list products"
 )
@@ -244,6 +260,56 @@ def test_doctor_fails_with_an_invalid_key(greenflash: LocalServer):
     assert "✗ fail  key: rejected (HTTP 401)" in done.stdout
     assert "✗ fail  delivery" in done.stdout
     assert "gf_wrong" not in done.stdout + done.stderr
+
+
+@needs_products
+def test_doctor_sends_nothing_after_a_refused_key(greenflash: LocalServer):
+    with patch.object(doctor, "_check_delivery", side_effect=AssertionError):
+        checks = doctor_checks(**destination(greenflash, GREENFLASH_API_KEY="gf_wrong"))
+    assert checks["delivery"]["found"] == "not tried, because of the failure above"
+    assert greenflash.messages() == []
+
+
+def test_doctor_leaves_nothing_on_this_machine(greenflash: LocalServer, tmp_path: Path):
+    temporary, home, work = tmp_path / "tmp", tmp_path / "home", tmp_path / "work"
+    for folder in (temporary, home, work):
+        folder.mkdir()
+    places = {"TMPDIR": str(temporary), "HOME": str(home), "XDG_DATA_HOME": str(home / "data")}
+    for more in (destination(greenflash, GATI_PRODUCT_ID=PRODUCT), {}):
+        assert gati("doctor", cwd=work, **places, **more).returncode in (0, 1)
+        assert sorted(tmp_path.rglob("*")) == [home, temporary, work]
+
+
+@needs_products
+def test_doctor_uses_one_conversation_of_greenflash_in_all_runs(greenflash: LocalServer):
+    greenflash.store.ingest(body("c", said("a", "Hello")) | {"productId": PRODUCT})
+    for _ in range(2):
+        check = doctor_checks(**destination(greenflash, GATI_PRODUCT_ID=PRODUCT, GATI_SAMPLE_RATE="0"))["delivery"]
+        assert check["verdict"] == "pass"
+    conversations = {message["conversation"] for message in greenflash.messages()} - {"c"}
+    assert len(conversations) == 1
+
+
+@needs_products
+def test_doctor_describes_failures_in_words(greenflash: LocalServer, monkeypatch: pytest.MonkeyPatch):
+    greenflash.store.ingest(body("c", said("a", "Hello")) | {"productId": PRODUCT})
+    monkeypatch.setattr(doctor, "DELIVERY_SECONDS", 1.0)
+    greenflash.faults.add(faults.failing(503, times=None, path="/api/v1/messages"))
+    check = doctor_checks(**destination(greenflash, GATI_PRODUCT_ID=PRODUCT))["delivery"]
+    assert check["found"] == "of the test messages: 3 not answered in time"
+
+
+@needs_products
+def test_doctor_counts_conversations_without_an_id_in_greenflash(greenflash: LocalServer):
+    for name in ("c-1", "019ac0de-0000-7000-8000-000000000001", "5f0b1c5e-7a44-4c63-9f0e-5f2b1f7c3a10"):
+        greenflash.store.ingest(body(name, said(f"{name}:user", "Hello")) | {"productId": PRODUCT})
+    check = doctor_checks("--no-send", **destination(greenflash, GATI_PRODUCT_ID=PRODUCT))["conversations"]
+    assert (check["verdict"], check["found"]) == ("warn", "1 of the last 3 in Greenflash have no conversation id")
+
+
+def test_doctor_names_unknown_variables_once():
+    done = gati("doctor", "--no-send", GATI_FLUSH_INTERVALL="1")
+    assert (done.stdout + done.stderr).count("GATI_FLUSH_INTERVALL (did you mean GATI_FLUSH_INTERVAL?)") == 1
 
 
 @needs_products
@@ -404,6 +470,17 @@ def test_lists_are_tables_run_in_terminal(store: Path):
     assert printed.split()[:4] == ["conversation", "last", "user", "agent"]
     assert "\t" not in printed
     assert "Four." in run_in_terminal("show", GATI_LOCAL=str(store))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pty")
+@pytest.mark.parametrize("columns", ["60", "80", "100"])
+def test_a_list_is_readable_in_a_narrow_terminal(store: Path, columns: str):
+    printed = run_in_terminal("show", "--list", GATI_LOCAL=str(store), COLUMNS=columns)
+    assert all(len(line) <= int(columns) for line in printed.splitlines())
+    (row,) = json.loads(gati("show", "--list", "--json", GATI_LOCAL=str(store)).stdout)
+    assert printed.split()[0] == row["conversation"]
+    for name in ("user", "turns", "messages"):
+        assert f"{name} {row[name]}" in " ".join(printed.split())
 
 
 def run_in_terminal(*arguments: str, **variables: str) -> str:

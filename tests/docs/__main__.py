@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import time
 import types
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,36 +35,48 @@ class Folder:
 
     def __init__(self, path: Path, openai: OpenAIServer) -> None:
         self.path = path
+        self.programs: list[subprocess.Popen[str]] = []
         self.names: dict[str, Any] = {
-            "conversations": self.conversations, "wait_for": wait_for, "start": self.start, "openai": openai,
-            "Reply": Reply,
+            "conversations": self.conversations, "messages": self.messages, "wait_for": wait_for, "start": self.start, "openai": openai,
+            "serve": self.serve, "Reply": Reply,
         }  # fmt: skip
 
     def conversations(self) -> Conversations:
         """Return the delivered messages by conversation: (user, role, text)."""
+        found: Conversations = {}
+        roles = {"user_message": "user", "assistant_message": "assistant", "final_response": "assistant"}
+        for message in self.messages():
+            role = roles.get(message["messageType"])
+            texts = found.setdefault(message["conversation"], [])
+            if role is not None:
+                texts.append((message["user"], role, message["content"]))
+        return found
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Return all delivered messages, with their type, conversation and user."""
         from gati import observe
         from gati.store import message_columns, queries
         from gati.store.store import Store
 
         observe.flush()
         file = Path(os.environ["GATI_LOCAL"])
-        found: Conversations = {}
-        if not file.exists():
-            return found
-        roles = {"user_message": "user", "assistant_message": "assistant", "final_response": "assistant"}
+        if not file.exists() or file.stat().st_size == 0:  # another process is creating it
+            return []
         with closing(Store(file, read_only=True)) as store:
             users = {row.external_id: row.user for row in queries.list_conversations(store, limit=1000).conversations}
-            for message in queries.wire_messages(store):
-                role = roles.get(message_columns.message_type(message))
-                texts = found.setdefault(message["conversation"], [])
-                if role is not None:
-                    texts.append((users[message["conversation"]] or "", role, message["content"]))
-        return found
+            return [
+                {
+                    **message,
+                    "messageType": message_columns.message_type(message),
+                    "user": users[message["conversation"]] or "",
+                }
+                for message in queries.wire_messages(store)
+            ]
 
     def start(self, *command: object, **environment: object) -> subprocess.Popen[str]:
         """Start a program in the folder. Its output goes to the file `output.txt`."""
         with (self.path / "output.txt").open("a") as output:
-            return subprocess.Popen(
+            program = subprocess.Popen(
                 [str(part) for part in command],
                 cwd=self.path,
                 env={**os.environ, **{key: str(value) for key, value in environment.items()}},
@@ -71,6 +84,35 @@ class Folder:
                 stderr=subprocess.STDOUT,
                 text=True,
             )
+        self.programs.append(program)
+        return program
+
+    def close(self) -> None:
+        """End the programs that still run."""
+        for program in self.programs:
+            program.kill()
+            program.wait()
+
+    @contextmanager
+    def serve(self, *command: object, **environment: object) -> Iterator[str]:
+        """Run a server while the block runs, and return its address. "PORT" in the command becomes a free port."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        server = self.start(*(str(part).replace("PORT", str(port)) for part in command), **environment)
+
+        def listens() -> bool:
+            if server.poll() is not None:
+                raise RuntimeError(f"the server exited with {server.returncode}")
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        try:
+            wait_for(listens)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(SECONDS)
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
@@ -88,8 +130,9 @@ def run_page(page: Path) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="gati-docs-", ignore_cleanup_errors=True) as name,
         openai_server(Reply("The square root of 144 is 12.")) as openai,
+        ExitStack() as stack,
     ):
-        folder = Folder(Path(name), openai)
+        folder = stack.enter_context(closing(Folder(Path(name), openai)))
         _prepare_environment(folder.path, openai.url)
         module = types.ModuleType("__main__")
         module.__dict__.update(folder.names)

@@ -135,3 +135,13 @@ def test_a_relative_path_stays_the_same_when_the_program_changes_its_folder(
     other = LocalExporter("store.db", 1024**2, GreenflashEncoder(Settings()))
     assert other.account != exporter.account
     assert os.path.isabs(other.store_path)
+
+
+def test_a_flush_does_not_wait_for_a_store_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    observe.init(local=tmp_path / "file" / "store.db", spool_dir=tmp_path / "spool")
+    ScriptedChatModel(replies=["hello"]).invoke("hi")
+    result = observe.flush(timeout=600.0)  # longer than this test may take
+    assert (result.spooled, result.timed_out, bool(result)) == (3, False, False)
+    (tmp_path / "file").unlink()
+    assert observe.flush(timeout=60.0).delivered == 3

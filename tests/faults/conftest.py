@@ -28,7 +28,10 @@ def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
 def init(tmp_path: Path) -> Iterator[Init]:
     """Return `observe.init` for a local server, with a temporary spool."""
 
+    small: list[int] = []
+
     def begin(server: LocalServer | str, **options: Any) -> None:
+        small.extend([options["buffer_max_bytes"]] if "buffer_max_bytes" in options else [])
         url = server if isinstance(server, str) else server.url
         given = {"api_key": API_KEY, "product_id": PRODUCT, "flush_interval": 0.05, "timeout": 1.0, "local": False}
         observe.init(**{"agent_name": "talker", "base_url": url, "spool_dir": tmp_path / "spool", **given, **options})
@@ -37,5 +40,6 @@ def init(tmp_path: Path) -> Iterator[Init]:
     stats = observe.stats()
     assert stats.balanced, stats
     assert stats.records == stats.records_waiting + stats.records_refused or stats.turns
-    assert stats.faults == {}
+    # Steps for which a small buffer has no space are left out of open turns, and counted.
+    assert stats.faults.keys() <= ({"open_turn"} if small else set())
     observe.shutdown(timeout=5.0)

@@ -10,6 +10,8 @@ from langchain_core.messages import AIMessage, HumanMessage
 from pydantic import BaseModel
 
 from gati.langchain.history import HEAD, TAIL, repeated_history
+from gati.langchain.message_snapshot import snapshot_message
+from gati.limits import hash_of_text
 
 HELLO, HI, ASK = HumanMessage("Hello"), AIMessage("Hi!", id="a-1"), HumanMessage("144?")
 
@@ -68,3 +70,14 @@ def test_only_the_ends_of_a_long_history_are_recorded() -> None:
     assert history is not None
     assert (len(history.texts), history.is_whole) == (HEAD + TAIL, False)
     assert (history.texts[0], history.texts[-1]) == (hash("text 0"), hash("text 99"))
+
+
+@pytest.mark.parametrize("word", ["word", "Wört"])
+def test_a_long_text_has_the_hash_that_it_has_when_it_is_cut(word: str) -> None:
+    text = f"{word} " * 30_000
+    history = repeated_history([HumanMessage(text), HI, ASK])
+    assert history is not None
+    assert history.texts == (hash_of_text(snapshot_message(HumanMessage(text)).content), hash("Hi!"))
+    as_dicts = repeated_history([{"role": "user", "content": text}, HI, ASK])
+    assert as_dicts is not None
+    assert as_dicts.texts == history.texts

@@ -71,9 +71,9 @@ def test_a_list_is_a_message_list_if_its_last_item_is_a_message():
 
 def test_a_call_records_the_messages_after_the_last_known_answer():
     seen = BoundedSet(100)
-    system, new = new_messages_of_call([SYSTEM, HELLO, HI, ASK], seen)
+    system, new, _ = new_messages_of_call([SYSTEM, HELLO, HI, ASK], seen)
     assert (words(system), words(new)) == (["Be kind."], ["Hello", "Hi!", "144?"])
-    _, new = new_messages_of_call([SYSTEM, HELLO, HI, ASK], seen)
+    _, new, _ = new_messages_of_call([SYSTEM, HELLO, HI, ASK], seen)
     assert words(new) == ["144?"]
 
 
@@ -84,23 +84,23 @@ def test_text_beside_a_tool_call_is_known_by_the_id_of_the_call():
 
     seen = BoundedSet(100)
     new_messages_of_call([HELLO, handover(1), ASK], seen, whole=True)
-    _, again = new_messages_of_call([HELLO, handover(1), ASK], seen)
+    _, again, _ = new_messages_of_call([HELLO, handover(1), ASK], seen)
     assert words(again) == ["144?"]
-    _, second = new_messages_of_call([HELLO, handover(1), ASK, handover(2), HELLO], seen)
+    _, second, _ = new_messages_of_call([HELLO, handover(1), ASK, handover(2), HELLO], seen)
     assert words(second) == ["144?", "Back to you.", "Hello"]
 
 
 def test_an_answer_is_also_recognized_by_its_text():
     seen = BoundedSet(100)
     new_messages_of_call([HELLO, HI, ASK], seen)
-    _, new = new_messages_of_call([HELLO, AIMessage("Hi!"), ASK], seen)
+    _, new, _ = new_messages_of_call([HELLO, AIMessage("Hi!"), ASK], seen)
     assert words(new) == ["144?"]
 
 
 def test_the_first_call_of_a_conversation_records_all_messages():
     seen = BoundedSet(100)
     new_messages_of_call([HELLO, HI, ASK], seen)
-    _, new = new_messages_of_call([HELLO, HI, ASK], seen, whole=True)
+    _, new, _ = new_messages_of_call([HELLO, HI, ASK], seen, whole=True)
     assert words(new) == ["Hello", "Hi!", "144?"]
 
 
@@ -122,7 +122,7 @@ def test_the_cost_depends_on_new_messages_not_on_the_length_of_the_list():
 
 
 def test_an_imported_history_is_bounded():
-    _, new = new_messages_of_call([HumanMessage(str(n)) for n in range(MAX_IMPORTED_MESSAGES + 10)], BoundedSet(100))
+    _, new, _ = new_messages_of_call([HumanMessage(str(n)) for n in range(MAX_IMPORTED_MESSAGES + 10)], BoundedSet(100))
     assert len(new) == MAX_IMPORTED_MESSAGES
     assert words(new)[-1] == str(MAX_IMPORTED_MESSAGES + 9)
 

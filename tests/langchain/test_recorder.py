@@ -292,3 +292,14 @@ def test_the_whole_history_is_recorded_at_the_start_of_a_named_conversation(
         make_root(metadata)(recorder, number)
     assert [len(record.inputs["messages"]) for record in records if isinstance(record, RunStarted)] == recorded
     assert sum(isinstance(record, HistoryRead) for record in records) == (0 if recorded[0] == 3 else 3)
+
+
+def test_of_a_streamed_text_no_more_is_kept_than_of_a_field(records: Records, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module.text_limit, "chars", 100)
+    recorder, run_id = Recorder(records.append), UUID(int=1)
+    recorder.model_started({}, "text", run_id, None, None, None, {})
+    for number in range(1_000):
+        recorder.token_received("x" * 1_000 if number == 20 else "ab ", run_id)
+    (first,) = records.of(FirstToken)
+    assert "".join(first.pieces) == "ab " * 20 + "x" * 40
+    recorder.abandoned(run_id)

@@ -35,6 +35,10 @@ class FakeAssembler:
         return 0
 
     @property
+    def open_bytes(self) -> int:
+        return 0
+
+    @property
     def open_turns(self) -> int:
         return len(self.open)
 

@@ -7,9 +7,9 @@ import uuid
 import pytest
 
 from gati.pipeline.atomic_counter import AtomicCounter
-from gati.pipeline.buffer import Buffer, size_of
+from gati.pipeline.buffer import Buffer
 from gati.trace.deferred_media import DeferredMedia
-from gati.trace.record_codec import pack_record
+from gati.trace.record_codec import pack_record, size_of
 from gati.trace.records import Gap, Message, ModelCall, Record, RunEnded, RunStarted
 
 

@@ -96,7 +96,7 @@ def test_a_line_waits_until_a_full_pipe_is_read() -> None:
 def test_a_text_for_which_the_mask_hangs_is_replaced_and_the_others_are_masked(
     monkeypatch: pytest.MonkeyPatch, release: threading.Event
 ) -> None:
-    monkeypatch.setattr(limited_mask, "MASK_SECONDS", 0.05)
+    monkeypatch.setattr(limited_mask, "MASK_SECONDS", 1.0)
 
     def mask(text: str, path: str, kind: str) -> str:
         if "slow" in text:

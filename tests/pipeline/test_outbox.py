@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
+from gati.pipeline import internal_errors
+from gati.pipeline.codec import pack
 from gati.pipeline.outbox import Outbox
 from gati.pipeline.request_queue import Limits, batch_requests
 from gati.pipeline.retry import Policy, RateBudget
@@ -422,7 +424,10 @@ def test_a_request_with_its_own_file_keeps_its_position() -> None:
     requests = [
         Request("c", {"n": n}, 1, "t", endpoint) for n, endpoint in enumerate(["messages", "ratings", "messages"])
     ]
-    assert [[request.body["n"] for request, _ in batch] for batch in batch_requests(requests)] == [[0], [1], [2]]
+    assert [
+        [request.body["n"] for request, _ in batch]
+        for batch in batch_requests([(request, pack(request)) for request in requests])
+    ] == [[0], [1], [2]]
 
 
 def test_a_turn_in_two_files_is_dropped_whole(tmp_path: Path) -> None:
@@ -484,3 +489,65 @@ def test_an_unreadable_file_is_counted_and_removed(tmp_path: Path) -> None:
         assert pipeline.flush(20.0).delivered == 0
         assert pipeline.stats().dropped == {"damaged": 3}
     assert spool_files(tmp_path) == []
+
+
+class Unpackable(dict[str, Any]):
+    """A body that an exporter of a user's may return."""
+
+    def items(self) -> Any:
+        raise ValueError
+
+
+@pytest.mark.parametrize("place", ["before the disk", "after the disk", "while it is packed"])
+def test_requests_that_an_error_keeps_from_being_queued_are_counted_once(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(internal_errors, "RAISE", False)
+    counters = DeliveryCounters()
+    outbox = Outbox(FakeExporter(), counters, Spool(tmp_path, "fake", "a1"), Limits())
+    outbox.accept([Request("c", {"n": 0}, 2, "turn 0")])
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    body: dict[str, Any] = {"n": 1, "x": 2**70}
+    if place == "while it is packed":
+        body = {"x": Unpackable(a=2**70)}
+    else:
+        target = outbox._keeper.disk if place == "before the disk" else outbox._keeper
+        monkeypatch.setattr(target, "reserve" if place == "before the disk" else "clean_up", fail)
+    outbox.accept([Request("c", body, 3, "turn 1"), Request("d", {"n": 2}, 5, "turn 2")])
+    stats = counters.stats()
+    assert (stats.recorded, stats.balanced) == (10, True)
+    lost = {"before the disk": 8, "after the disk": 0, "while it is packed": 3}
+    assert stats.dropped == ({"internal_error": lost[place]} if lost[place] else {})
+
+
+def test_what_is_in_memory_only_at_a_shutdown_is_counted_as_dropped(tmp_path: Path) -> None:
+    exporter, drops = FakeExporter(), []
+    exporter.answer = lambda request: DOWN
+    with running(tmp_path, exporter, spool=False, on_drop=drops.append) as pipeline:
+        for n in range(3):
+            record_turn(pipeline, f"c{n}", "x")
+        assert pipeline.flush(0.1).pending == 3
+        result = pipeline.shutdown(0.0)
+        assert (result.pending, result.dropped) == (0, 3)
+        assert pipeline.stats().dropped == {"shutdown": 3}
+    assert sum(drop.messages for drop in drops if drop.reason == "shutdown") == 3
+
+
+@pytest.mark.parametrize("outcome", [DELIVERED, DOWN, Outcome(Verdict.REJECT, "bad"), Outcome(Verdict.PAUSE, "key")])
+def test_a_request_in_flight_at_a_shutdown_is_counted_by_its_outcome(outcome: Outcome) -> None:
+    counters = DeliveryCounters()
+    outbox = Outbox(FakeExporter(), counters, None, Limits())
+    outbox.accept([Request("c", {"n": 0}, 2, "turn 0"), Request("d", {"n": 1}, 3, "turn 1")])
+    outbox.open()
+    queued = outbox.next(0)
+    assert queued is not None
+    outbox.close()
+    assert (counters.stats().pending, counters.stats().dropped) == (2, {"shutdown": 3})
+    outbox.settle(queued, outcome)
+    stats = counters.stats()
+    assert (stats.pending, stats.balanced) == (0, True)
+    place = {Verdict.OK: (2, 0, 3), Verdict.REJECT: (0, 2, 3)}.get(outcome.verdict, (0, 0, 5))
+    assert (stats.delivered, stats.rejected, stats.dropped["shutdown"]) == place

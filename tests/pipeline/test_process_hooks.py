@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,7 +117,7 @@ def test_an_interrupted_sleep_keeps_the_lock(monkeypatch: pytest.MonkeyPatch) ->
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(time, "sleep", interrupt)
+    monkeypatch.setattr("gati.clock.Clock.sleep", interrupt)
     with pytest.raises(KeyboardInterrupt), process_hooks.fork_lock:
         process_hooks.yielding_sleep(0.001)
     assert is_free()

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -193,4 +194,52 @@ def test_files_can_be_adopted_as_soon_as_their_owner_is_killed(spool: Spool, tmp
     assert spool.adopt() == []
     program.kill()
     program.communicate()
+    assert len(spool.adopt()) == 1
+
+
+@posix
+def test_one_process_takes_over_all_files_that_wait(spool: Spool, tmp_path: Path) -> None:
+    files = [orphan(tmp_path / "spool", b"x") for _ in range(3)]
+    other = Spool(tmp_path / "spool", "fake", "a1")
+    adopted = spool.adopt(limit=1)
+    assert spool.more_to_adopt
+    assert other.adopt() == []
+    adopted += spool.adopt(limit=2)
+    assert [file.created_us for file in adopted] == [file.created_us for file in files]
+    orphan(tmp_path / "spool", b"x")
+    assert len(other.adopt()) == 1
+
+
+@posix
+@pytest.mark.parametrize("end", [Spool.end_adopting, Spool.close])
+def test_another_process_takes_over_the_rest_once_the_first_has_ended(
+    end: Callable[[Spool], None], spool: Spool, tmp_path: Path
+) -> None:
+    for _ in range(3):
+        orphan(tmp_path / "spool", b"x")
+    other = Spool(tmp_path / "spool", "fake", "a1")
+    spool.adopt(limit=1)
+    end(spool)
+    spool.remove(spool.files()[0])
+    assert len(other.adopt()) == 2
+
+
+def test_the_size_of_rejected_requests_is_rarely_measured(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    scans = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: scans.append(path) or scandir(path))
+    for n in range(1_000):
+        spool.set_aside(b'{"n":%d}' % n, "because", limit=50_000)
+    assert len(scans) < 50
+    assert 40_000 < sum(path.stat().st_size for path in spool.rejected.iterdir()) <= 50_000
+
+
+@posix
+def test_files_are_adopted_although_something_else_is_in_the_place_of_the_lock(spool: Spool, tmp_path: Path) -> None:
+    orphan(tmp_path / "spool", b"x")
+    (spool.folder / "adopting").symlink_to("/dev/null")
+    assert len(spool.adopt()) == 1
+    orphan(tmp_path / "spool", b"x")
+    (spool.folder / "adopting").unlink()
+    (spool.folder / "adopting").mkdir()
     assert len(spool.adopt()) == 1

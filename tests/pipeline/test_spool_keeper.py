@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.pipeline import orphans, safe_files, spool_keeper
@@ -472,3 +474,10 @@ def test_no_file_operation_runs_under_the_lock(tmp_path: Path, monkeypatch: pyte
     assert held
     assert not any(held)
     assert process.stats.balanced
+
+
+@given(st.sets(st.binary(min_size=1, max_size=6), max_size=300), st.integers(0, 310), st.integers(1, 50))
+def test_the_oldest_files_are_found_without_sorting_all(names: set[bytes], limit: int, sample: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(orphans, "SAMPLE_FILES", sample)
+        assert sorted(orphans._smallest(limit, list(names))) == sorted(names)[:limit]

@@ -19,6 +19,7 @@ from typing import Any
 from langchain_core.callbacks import get_usage_metadata_callback  # noqa: F401 - loads the callback manager
 
 from gati import observe
+from gati.errors import ConfigurationError
 from gati.testing import ScriptedChatModel
 
 MODEL = ScriptedChatModel(replies=["certainly"])
@@ -254,6 +255,30 @@ def ended_on_a_full_disk() -> None:
     observe.flush(60.0)
     run_turn("c", "3")
     report(balanced=observe.stats().balanced)
+
+
+def in_a_container() -> None:
+    try:
+        observe.init()
+    except ConfigurationError as error:
+        report(error=str(error))
+        return
+    run_turn("c", "1")
+    flush = observe.flush(60.0)
+    report(pid=os.getpid(), uid=os.getuid(), delivered=flush.delivered, waiting=flush.pending + flush.spooled)
+    assert not flush.timed_out
+    assert not observe.stats().faults, observe.stats().faults
+    observe.shutdown(600.0)  # longer than the test waits
+
+
+def forked_in_a_container() -> None:
+    observe.init()
+    child = os.fork()
+    if child == 0:
+        run_turn("c", "1")
+        os._exit(0)
+    os.waitpid(child, 0)
+    report(pid=os.getpid())
 
 
 def flush_without_turns() -> None:

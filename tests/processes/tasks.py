@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,3 +31,10 @@ def run_turn(conversation: str) -> str:
     task: Any = MODEL
     with observe.conversation(conversation, user_id="u"):
         return str(task.invoke("1").content)
+
+
+@app.task  # type: ignore[untyped-decorator]  # Celery has no types
+def run_turn_and_hang(conversation: str) -> None:
+    """Run one turn, and be killed by the time limit afterwards."""
+    run_turn(conversation)
+    time.sleep(60)

@@ -60,6 +60,7 @@ class ForkingProgram:
         self.program.communicate()
 
 
+@pytest.mark.timeout(400)  # a minute and more on an idle machine
 @pytest.mark.parametrize(
     ("pause", "longest", "life"),
     [(0.002, SPOOL_SECONDS, 3.0), (3 * LULL_SECONDS, 2 * LULL_SECONDS, 0.5)],

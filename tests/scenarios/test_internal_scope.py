@@ -11,6 +11,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langgraph.graph import START, MessagesState, StateGraph
 
 from gati import observe
+from gati.testing import capture
 from tests.scenarios.harness import Config, Watch
 from tests.scenarios.scripts import model
 
@@ -136,3 +137,15 @@ def test_the_scope_ends_with_its_block(watch: Watch):
         answer(config)
 
     assert watch.trace(program).transcript() == [("user", "144?"), ("assistant", "Twelve.")]
+
+
+@pytest.mark.parametrize("submission", ["turn", "incremental"])
+def test_an_internal_graph_has_no_user_message_however_it_is_delivered(submission: str):
+    def answer_in_node(state: MessagesState) -> Config:
+        return {"messages": [model("Square roots").invoke(state["messages"])]}
+
+    graph = StateGraph(MessagesState).add_node("title", answer_in_node).add_edge(START, "title").compile()
+    with capture(local=False, submission=submission) as captured, observe.conversation("c-1"):
+        graph.invoke({"messages": [("user", "144?")]}, MARK)
+    assert captured.transcript() == []
+    assert [event.kind for turn in captured.turns for event in turn.events].count("llm_call") == 1

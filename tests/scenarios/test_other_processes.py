@@ -18,12 +18,20 @@ import sys
 from typing import Any
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.sqlite import SqliteSaver
+from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
 from gati import observe
 from gati.testing.scripted_model import ScriptedChatModel
 
 url, key, product, path, turn = sys.argv[1:]
 thread: Any = {"configurable": {"thread_id": "c-1"}}
+
+
+@tool
+def pick_date(label: str) -> str:
+    "Picks a date."
+    return "2027-01-01"
 
 
 def answer(messages):
@@ -39,8 +47,16 @@ with SqliteSaver.from_conn_string(path) as saver:
     builder = StateGraph(MessagesState)
     builder.add_node("model", lambda state: {"messages": [model.invoke(state["messages"])]})
     builder.add_edge(START, "model")
-    graph = builder.compile(checkpointer=saver, name="graph")
-    if turn.startswith("update:"):
+    if turn.startswith("approve:"):
+        builder.add_node("tools", ToolNode([pick_date])).add_edge("tools", "model")
+        builder.add_conditional_edges("model", tools_condition)
+        turn = turn[8:]
+        graph = builder.compile(checkpointer=saver, name="graph", interrupt_before=["tools"])
+    else:
+        graph = builder.compile(checkpointer=saver, name="graph")
+    if turn == "continue":
+        graph.invoke(None, thread)
+    elif turn.startswith("update:"):
         graph.update_state(thread, {"messages": [HumanMessage(turn[7:])]}, as_node="__start__")
         graph.invoke(None, thread)
     elif turn.startswith("result:"):
@@ -79,3 +95,18 @@ def test_a_question_in_the_thread_is_reported_by_another_process(watch: Watch, t
         ("user", "First?"), ("assistant", "Answer to First?"), ("user", "Second?"), ("assistant", "Answer to Second?"),
         ("user", "Third?"), ("assistant", "Answer to Third?"),
     ]  # fmt: skip
+
+
+def test_a_pause_before_tools_is_continued_by_another_process_without_the_question(
+    watch: Watch, tmp_path: Path
+) -> None:
+    traced = served_by_processes(watch, tmp_path / "threads.db", "approve:Book a room", "approve:continue")
+    assert traced.transcript() == [("user", "Book a room"), ("assistant", "Answer to 2027-01-01")]
+    assert [call["toolName"] for call in traced.of_type("tool_call")] == ["pick_date"]
+
+
+def test_tool_calls_of_earlier_turns_are_not_repeated_by_another_process(watch: Watch, tmp_path: Path) -> None:
+    turns = ("approve:Book a room", "approve:continue", "approve:And now?")
+    traced = served_by_processes(watch, tmp_path / "threads.db", *turns)
+    assert traced.transcript()[2:] == [("user", "And now?"), ("assistant", "Answer to And now?")]
+    assert "messages" not in (traced.of_type("llm")[-1].get("input") or {})

@@ -152,6 +152,28 @@ def test_two_texts_in_one_node_have_names_of_their_own(watch: Watch, labels: tup
     assert prompts_of(traced) == dict(zip(expected[labels], [{"You are a router."}, {"You are a poet."}], strict=True))
 
 
+@pytest.mark.parametrize("as_template", [True, False])
+def test_a_prompt_keeps_its_name_when_another_one_in_its_node_is_called_sometimes(watch: Watch, as_template: bool):
+    def call(instructions: str) -> str:
+        if not as_template:
+            return str(model("Yes.").invoke([SystemMessage(instructions), ("user", "2+3?")]).text)
+        prompt = ChatPromptTemplate.from_messages([("system", instructions), ("user", "2+3?")])
+        return str((prompt | model("Yes.")).invoke({}).text)
+
+    def program(config: Config) -> None:
+        for calls in (("Answer.",), ("Summarize.", "Answer."), ("Summarize.",), ("Guard.", "Summarize.", "Answer.")):
+
+            def work(state: MessagesState, calls: tuple[str, ...] = calls) -> Config:
+                return {"messages": [AIMessage([call(text) for text in calls][-1])]}
+
+            graph = StateGraph(MessagesState).add_node("work", work).add_edge(START, "work").compile()
+            graph.invoke(ASKED, config)
+
+    assert prompts_of(watch.trace(program)) == {
+        "agent/work": {"Answer."}, "agent/work#2": {"Summarize."}, "agent/work#3": {"Guard."},
+    }  # fmt: skip
+
+
 def test_a_prompt_that_a_loop_fills_with_data_is_one_prompt(watch: Watch):
     def summarize(pages: list[str]) -> str:
         texts = [f"You are an expert who writes summaries. Summarize in one line: {page}" for page in pages]

@@ -53,6 +53,25 @@ def test_each_call_with_the_same_run_id_is_a_turn(watch: Watch):
     assert starts == [(f"{run_id}:2", f"{run_id}:2:user"), (f"{run_id}:3", f"{run_id}:3:user")]
 
 
+@pytest.mark.parametrize("given", ["6f3c9a52-4f0e-4c0e-9d55-0d7c3f0b6a11", "request-17"])
+def test_a_run_id_may_be_a_text(watch: Watch, given: str):
+    def program(config: Config) -> Any:
+        own = {**config, "run_id": given, "metadata": {"conversation_id": "c-1"}}
+        speaker = model("One.", "Two.", "Three.")
+        # LangChain itself refuses such an id for a model outside of any chain.
+        first = speaker if "request" not in given else speaker | StrOutputParser()
+        first.invoke("A question.", own)
+        (speaker | StrOutputParser()).invoke("A question.", own)
+        graph(speaker).invoke(asked("A question."), own)
+
+    traced = watch.trace(program)
+    answers = ["One.", "Two.", "Three."]
+    assert traced.transcript() == [pair for a in answers for pair in (("user", "A question."), ("assistant", a))]
+    assert [m["properties"]["node"] for m in traced.of_type("task")] == ["answer"]
+    run_id = given if "request" not in given else str(uuid.uuid5(uuid.NAMESPACE_URL, given))
+    assert traced.messages[0]["externalMessageId"] == f"{run_id}:user"
+
+
 def test_a_retry_with_the_same_run_id_after_a_failure_is_a_turn(watch: Watch):
     def program(config: Config) -> Any:
         own = {**config, "run_id": uuid.uuid4(), "metadata": {"conversation_id": "c-1"}}

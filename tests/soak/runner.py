@@ -26,7 +26,7 @@ from tests.servers import API_KEY, LocalServer, greenflash_server
 
 CACHES = {
     "_ended": 20_000, "_dropped_turns": 10_000, "_states": 10_000, "entries": 100_000, "message_ids": 16_384,
-    "_conversations": 4_096, "_memories": 4_096,
+    "_conversations": 4_096, "_memories": 4_096, "_by_answer": 4_096,
 }  # fmt: skip
 """Maximum sizes of bounded caches, which evict their oldest entries."""
 

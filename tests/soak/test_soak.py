@@ -18,6 +18,7 @@ SECONDS = float(os.environ.get("GATI_SOAK_SECONDS", "600"))
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="reads /proc")
 
 
+@pytest.mark.timeout(300)  # most of a minute on an idle machine
 def test_memory_does_not_grow_over_thousands_of_turns(tmp_path: Path) -> None:
     internal_errors.reset()
     with greenflash_server() as server:

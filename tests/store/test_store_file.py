@@ -19,6 +19,7 @@ from gati.store import connections, queries, schema
 from gati.store.connections import check_is_store
 from gati.store.store import Store
 from gati.store.store_file import APPLICATION_ID, NotAStoreError
+from tests.disks import fill, small_disk
 from tests.store.bodies import body, said
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a file in use from being deleted")
@@ -250,3 +251,50 @@ def test_a_second_process_does_not_set_aside_the_new_file_of_the_first(store: St
         second.ingest(body("after2", said("a", "hello")))
         assert {message["conversation"] for message in queries.wire_messages(second)} == {"after1", "after2"}
     assert len(list(store.path.parent.glob("*.damaged-*[0-9]"))) == 1
+
+
+@pytest.mark.parametrize("free", [20_000, 1_800_000], ids=["nothing free", "some space free"])
+def test_a_full_disk_evicts_no_conversation(free: int, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 12_000_000) as disk, closing(Store(disk / "store.db", 10_000_000)) as store:
+        for number in range(100):
+            store.ingest(body(f"c{number}", said("a", os.urandom(1000).hex())))
+        store.close()
+        filler = fill(disk, but=free)
+        for _ in range(2):
+            with pytest.raises(sqlite3.OperationalError, match=r"full|I/O"):
+                store.ingest(body("large", said("a", os.urandom(1_000_000).hex())))
+        filler.unlink()
+        assert store.evicted_conversations() == 0
+        store.ingest(body("large", said("a", os.urandom(1_000_000).hex())))
+        assert len(queries.list_conversations(store, limit=200).conversations) == 101
+
+
+def test_a_store_at_its_limit_on_a_full_disk_evicts_no_conversation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gati.store.store_file.has_disk_space", lambda folder, size: False)
+
+    def write() -> None:
+        for number in range(2_000):
+            store.ingest(body(f"c{number}", said("a", os.urandom(1000).hex())))
+
+    with closing(Store(tmp_path / "store.db", 2_000_000)) as store:
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            write()
+        assert store.evicted_conversations() == 0
+
+
+def test_only_the_newest_copies_of_damaged_files_are_kept(store: Store) -> None:
+    (other := store.path.with_name("store.db.damaged-by-me")).write_text("mine")
+    for number in range(5):
+        damage_and_truncate_log(store.path)
+        store.ingest(body(f"after{number}", said("a", "hello")))
+    assert len(list(store.path.parent.glob("*.damaged-*[0-9]"))) == 3
+    assert other.exists()
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_pipe_in_the_stores_place_blocks_nobody(read_only: bool, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "store.db")
+    with pytest.raises(NotAStoreError):
+        Store(tmp_path / "store.db", read_only=read_only)

@@ -70,7 +70,7 @@ def test_steps_without_a_stored_parent_are_turns_of_their_own() -> None:
 
 def test_values_are_formatted_for_people() -> None:
     assert turn_view.pretty_value("text") == "text"
-    assert turn_view.pretty_value({"output": "12"}) == "12"
+    assert turn_view.pretty_value({"output": "12"}) == '{\n  "output": "12"\n}'
     assert turn_view.pretty_value({"a": 1}) == '{\n  "a": 1\n}'
     picture = {"mime": "image/png", "bytes": 12345, "sha256": "abcdef0123456789"}
     assert turn_view.pretty_value(picture) == "[image/png, 12,345 bytes, sha256 abcdef012345]"

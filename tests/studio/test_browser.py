@@ -110,12 +110,69 @@ def test_search_filters_the_list_while_typing_and_updates_the_address(page: Any)
 
 def test_filters_filter_the_list(page: Any) -> None:
     page.goto("/")
-    page.get_by_label("Agent").select_option("math-tutor")
+    page.get_by_label("Agent").fill("math-tutor")
+    page.keyboard.press("Enter")
     page.locator(".conversations li", has_text="carrot").wait_for(state="detached")
     page.get_by_role("link", name="square root").wait_for()
-    page.get_by_label("Status").select_option("completed")
+    page.get_by_label("Status").fill("completed")
+    page.keyboard.press("Tab")
     page.wait_for_url("**status=completed**")
     assert page.locator(".conversations li").count() == 1
+
+
+def test_a_filter_completes_while_it_is_typed(page: Any, studio: LocalServer) -> None:
+    for number in range(30):
+        studio.store.ingest(body(f"p{number}", said("q", "Hello", 200), user=f"person-{number}"))
+    studio.store.record_action("users", {"externalUserId": "person-3", "name": "Zoë Quist"})
+    page.goto("/")
+    page.get_by_label("User").press_sequentially("zoe")
+    page.locator("#of-user option[value='person-3']").wait_for(state="attached")
+    assert page.locator("#of-user option").count() == 1
+    page.get_by_label("User").fill("person-3")
+    page.keyboard.press("Enter")
+    page.locator(".conversations li", has_text="carrot").wait_for(state="detached")
+    assert "Zoë Quist" in page.locator(".conversations li").inner_text()
+
+
+def test_filters_are_saved_by_name_and_opened_again_with_the_keyboard(page: Any) -> None:
+    page.goto("/?q=carrot")
+    page.locator(".save-filters > summary").press("Enter")
+    page.get_by_label("Name").press_sequentially("Soup")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Delete the saved filters Soup").wait_for()
+    page.goto("/")
+    page.get_by_role("link", name="Soup", exact=True).press("Enter")
+    page.wait_for_url("**/?q=carrot")
+    page.get_by_role("button", name="Delete the saved filters Soup").press("Enter")
+    page.wait_for_url("**/")
+    assert page.get_by_role("link", name="Soup", exact=True).count() == 0
+
+
+def test_a_hit_opens_the_conversation_at_the_marked_message(page: Any) -> None:
+    page.goto("/?q=144**0.5")
+    page.locator(".conversations .row").first.click()
+    page.locator("details.step.hit[open]").wait_for()
+    assert page.evaluate("document.activeElement.closest('details').classList.contains('hit')")
+    assert page.evaluate("CSS.highlights.get('hit').size") > 0
+
+
+def test_a_day_of_a_chart_opens_that_day(page: Any) -> None:
+    page.goto("/overview?since=2025-11-18&until=2025-11-22")
+    page.locator("details.more > summary").first.press("Enter")
+    page.get_by_role("link", name="2025-11-20", exact=True).first.press("Enter")
+    page.wait_for_url("**since=2025-11-20&until=2025-11-20")
+    page.get_by_role("link", name="gpt-4o", exact=True).click()
+    page.wait_for_url("**/?since=2025-11-20&until=2025-11-20&model=gpt-4o")
+    assert page.locator(".conversations li").count() == 1
+
+
+def test_the_page_of_a_user_is_reached_from_the_list_of_users(page: Any, studio: LocalServer) -> None:
+    studio.store.record_action("users", {"externalUserId": "grace", "name": "Grace Hopper", "email": "g@example.org"})
+    page.goto("/users")
+    page.get_by_role("link", name="Grace Hopper").press("Enter")
+    page.get_by_role("heading", level=1, name="Grace Hopper").wait_for()
+    assert "g@example.org" in page.inner_text("main")
+    page.get_by_role("link", name="How do I cook carrot soup?").wait_for()
 
 
 def test_new_conversations_appear_automatically(page: Any, studio: LocalServer) -> None:
@@ -204,7 +261,8 @@ def addresses(studio: LocalServer) -> list[str]:
         lineage = db.execute("SELECT uid FROM prompts").fetchone()[0]
     return [
         "/", "/?q=nothing+fits", f"/conversations/{uid}", "/calls/2", "/messages/4", "/prompts", f"/prompts/{lineage}",
-        "/overview?period=1y", "/overview", "/no-such-page",
+        "/overview?period=all", "/overview", "/users", "/users/grace", "/?tag=beta&rating=bad", f"/conversations/{uid}?at=4&q=a",
+        "/no-such-page",
     ]  # fmt: skip
 
 

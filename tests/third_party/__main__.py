@@ -140,7 +140,7 @@ def run(suite: Suite, home: Path, python: Path, tests: tuple[str, ...], server: 
     env |= {"NO_DOCKER": "true", "PYTHONPATH": str(home)}
     command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", f"--junitxml={report}"]
     if server is not None:
-        env |= {"GATI_FOREIGN_SERVER": server, "GATI_FOREIGN_REPORT": str(home / "gati.json")}
+        env |= {"FOREIGN_SERVER": server, "FOREIGN_REPORT": str(home / "gati.json")}
         # The suites have a package `tests` too, so the plugin is copied under another name.
         plugin = home / "gati_plugin.py"
         plugin.write_text((Path(__file__).parent / "plugin.py").read_text())

@@ -1,7 +1,7 @@
 """Pytest plugin (`-p tests.third_party.plugin`) that runs gati during the tests and delivers what it recorded.
 
-Reads `GATI_FOREIGN_SERVER` (address of a strict local Greenflash server) and writes statistics and errors
-to the file `GATI_FOREIGN_REPORT` at the end of the session.
+Reads `FOREIGN_SERVER` (address of a strict local Greenflash server) and writes statistics and errors
+to the file `FOREIGN_REPORT` at the end of the session.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     observe.init(
         agent_name="foreign",
         api_key="gf_test_key",
-        base_url=os.environ["GATI_FOREIGN_SERVER"],
+        base_url=os.environ["FOREIGN_SERVER"],
         spool=False,
         auto_inject=True,
         flush_interval=0.2,
@@ -89,5 +89,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         "logged": sorted(set(_logged)),
         "left_open": _left_open,
     }
-    Path(os.environ["GATI_FOREIGN_REPORT"]).write_text(json.dumps(report, indent=1))
+    Path(os.environ["FOREIGN_REPORT"]).write_text(json.dumps(report, indent=1))
     observe.shutdown(timeout=60)

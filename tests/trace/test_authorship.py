@@ -174,3 +174,18 @@ def test_the_answer_of_an_agent_is_not_a_persons_message_in_the_next_turn() -> N
     assert not is_from_person(Message("human", "2.1m people.", name="researcher"), state)
     assert is_from_person(Message("human", "2.1m people."), state)
     assert is_from_person(Message("human", "Hi", name="Ada"), state)
+
+
+def test_a_text_with_which_a_model_plays_the_user_is_nobodys_message() -> None:
+    assistant, customer = (
+        ScriptedChatModel(replies=["How can I help?"]),
+        ScriptedChatModel(replies=["A refund, please."]),
+    )
+    builder = StateGraph(MessagesState)
+    builder.add_node("assistant", lambda state: {"messages": [assistant.invoke(state["messages"] or "")]})
+    builder.add_node("customer", lambda state: {"messages": [HumanMessage(customer.invoke(state["messages"]).text)]})
+    builder.add_edge(START, "assistant").add_edge("assistant", "customer")
+    builder.add_node("again", lambda state: {"messages": [assistant.invoke(state["messages"])]})
+    with capture(local=False) as captured:
+        builder.add_edge("customer", "again").compile().invoke({"messages": []})
+    assert captured.transcript() == [("assistant", "How can I help?")]

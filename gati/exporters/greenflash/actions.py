@@ -61,6 +61,7 @@ def _ordering_key(action: Action, body: dict[str, Any], conversations: Mapping[s
     if conversation is None and "external_message_id" in body:
         conversation = conversations.get(body["external_message_id"].partition(":")[0])
     if conversation or action.endpoint in _WITH_PRODUCT:
-        # Another process may deliver the conversation. Other ratings must not have to wait for that one.
-        return conversation or f"{action.endpoint}/{action.id}"
+        # Another process may deliver the conversation, and ratings of other answers must not have to wait for that one.
+        # Ratings of one answer stay in order, because the last one counts.
+        return conversation or f"{action.endpoint}/{body.get('external_message_id') or action.id}"
     return str(body.get("external_user_id") or body.get("external_organization_id") or action.endpoint)

@@ -39,11 +39,11 @@ def fetch_products(settings: Settings) -> dict[str, str]:
     return {str(product.id).lower(): str(product.name) for product in products}
 
 
-def has_conversation(settings: Settings, conversation_id: str) -> bool:
-    """Return True if the conversation is among the product's newest. Raises RequestFailedError, UnsupportedSdkError."""
+def newest_conversations(settings: Settings) -> list[str]:
+    """Return the ids of the product's 50 newest conversations. Raises RequestFailedError, UnsupportedSdkError."""
     arguments = {"product_id": settings.product_id} if settings.product_id else {}
     interactions = _call_sdk(settings, lambda client: client.interactions.list(limit=50, **arguments))
-    return any(interaction.external_id == conversation_id for interaction in interactions)
+    return [str(interaction.external_id) for interaction in interactions if interaction.external_id]
 
 
 def fetch_conversations(settings: Settings) -> dict[str, str]:

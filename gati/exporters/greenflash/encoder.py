@@ -65,16 +65,20 @@ class GreenflashEncoder:
 
     Turns of one conversation share a request while they fit, whole turns only. Messages with different system
     prompts go into separate requests, parents first.
+
+    Args:
+        settings: The options.
+        prompt_references: Refer to prompts that Greenflash manages, instead of sending their text.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, prompt_references: bool = True) -> None:
         self._settings = settings
         self._max_messages = min(settings.batch_size, MAX_MESSAGES)
         self._max_bytes = settings.max_request_bytes
         # A message has up to five texts and shares its request with prompt and properties: all must fit together.
         limit = min(settings.max_field_bytes, settings.max_request_bytes // 8)
         self._max_field_bytes = limit
-        self._prompts = PromptCache(limit)
+        self._prompts = PromptCache(limit, references=prompt_references)
         self._context = EncodingContext(
             settings.detail == "full", settings.capture_content, limit, settings.environment, self._prompts, {}, {}
         )

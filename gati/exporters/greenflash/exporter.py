@@ -83,7 +83,11 @@ class GreenflashExporter:
         )
 
     def send(self, request: Request) -> Outcome:
-        """Make one attempt. A request rejected for a parent link or for its size is corrected and sent again at once."""
+        """Make one attempt.
+
+        A request rejected for a reference to a prompt, for a parent link or for its size is corrected and sent again at
+        once.
+        """
         if self._access.problem:
             return Outcome(Verdict.PAUSE, self._access.problem, key_refused=True)
         try:
@@ -114,6 +118,11 @@ class GreenflashExporter:
         if request.endpoint != "messages" or outcome.verdict is Verdict.OK:
             return outcome
         body = request.body
+        while not outcome.retry_after and http_outcome.rejects_prompt(status, answer):
+            if (simpler := without_prompt_reference(body)) is None:
+                break
+            body = simpler
+            outcome, status, answer = self._attempt(replace(request, body=body))
         for all_links in (False, True):
             linked = any("parentExternalMessageId" in message for message in body["messages"])
             if outcome.retry_after or not linked or not http_outcome.rejects_parent_link(status, answer):
@@ -189,6 +198,8 @@ def _call(client: Greenflash, request: Request) -> Any:
     elif endpoint == "organizations":
         raw = client.organizations.with_raw_response.create(**body)  # type: ignore[assignment]  # response types differ; only their common part is used
     elif endpoint == "ratings":
+        if "insert_id" in body and "insert_id" not in inspect.signature(client.ratings.log).parameters:
+            body = {key: value for key, value in body.items() if key != "insert_id"}  # SDK 1.4 has no such key
         raw = client.ratings.with_raw_response.log(**body)  # type: ignore[assignment]  # response types differ; only their common part is used
     else:
         raw = client.events.with_raw_response.create(**body)  # type: ignore[assignment]  # response types differ; only their common part is used
@@ -261,6 +272,20 @@ def _unaccepted(messages: list[dict[str, Any]], response: dict[str, Any]) -> lis
 def _is_accepted(entry: dict[str, Any]) -> bool:
     status = entry.get("status")
     return status is None or (isinstance(status, str) and status in _ACCEPTED)
+
+
+def without_prompt_reference(body: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the body with a reference to a managed prompt that has no variables; if it has none, without the prompt.
+
+    The server may not have the prompt any more, or may not accept variables for it. The messages keep the prompt's id
+    in their properties. Returns None if the body has no reference.
+    """
+    prompt = body.get("system_prompt")
+    if not isinstance(prompt, dict) or "components" in prompt or "content" in prompt:
+        return None
+    if "variables" in prompt:
+        return {**body, "system_prompt": {key: value for key, value in prompt.items() if key != "variables"}}
+    return {key: value for key, value in body.items() if key != "system_prompt"}
 
 
 def without_parent_links(body: dict[str, Any], error: str, all_links: bool) -> dict[str, Any]:

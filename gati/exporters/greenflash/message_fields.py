@@ -28,6 +28,11 @@ _USAGE = (
     "audio_output_tokens",
 )  # fmt: skip
 
+_OPTIONAL = (
+    "provider", "cached", "internal", "input_hash", "tools", "attachments", "parameters",
+)  # fmt: skip
+"""Properties of a model call that are left out if they are empty."""
+
 
 def message_fields(event: events.Event, manual: bool, answered: bool) -> tuple[MessageFields, ...]:
     """Return the fields of the event's messages.
@@ -116,20 +121,14 @@ def _llm_properties(event: events.LLMCallEvent) -> dict[str, Any]:
         "latency_ms": _round_ms(event.latency_ms),
         "status": event.status,
     }
+    if event.input_messages is not None:
+        properties["input_messages"] = event.input_messages
     if event.time_to_first_token_ms is not None:
         properties["time_to_first_token_ms"] = _round_ms(event.time_to_first_token_ms)
-    if event.provider:
-        properties["provider"] = event.provider
-    if event.cached:
-        properties["cached"] = True
-    if event.internal:
-        properties["internal"] = True
-    if event.tools:
-        properties["tools"] = event.tools
-    if event.attachments:
-        properties["attachments"] = event.attachments
-    if event.parameters:
-        properties["parameters"] = event.parameters
+    for name in _OPTIONAL:
+        value = getattr(event, name)
+        if value:
+            properties[name] = value
     usage = event.usage
     if usage is not None:
         for name in _USAGE:

@@ -44,15 +44,27 @@ def prompt_key(prompt: Prompt) -> Hashable:
     """Return a hashable key. Prompts with equal keys have an equal `systemPrompt`."""
     if not prompt.components and not prompt.variables:
         return (prompt.external_id, prompt.text)
+    managed = (prompt.managed,) if prompt.managed is not None else ()
     components = tuple((c.content, c.name, c.type, c.source, c.is_dynamic, c.external_id) for c in prompt.components)
-    return (prompt.external_id, components or prompt.text, tuple((k, str(v)) for k, v in prompt.variables.items()))
+    return (
+        prompt.external_id,
+        components or prompt.text,
+        tuple((k, str(v)) for k, v in prompt.variables.items()),
+        *managed,
+    )
 
 
 class PromptCache:
-    """Caches recently encoded prompts, because the same prompt usually has many calls."""
+    """Caches recently encoded prompts, because the same prompt usually has many calls.
 
-    def __init__(self, limit: int) -> None:
+    Args:
+        limit: bytes of a prompt's texts.
+        references: refer to managed prompts instead of sending their components.
+    """
+
+    def __init__(self, limit: int, *, references: bool = True) -> None:
         self._limit = limit
+        self._references = references
         self._by_key: dict[Hashable, EncodedPrompt] = {}
 
     def encode(self, prompt: Prompt) -> tuple[Hashable, EncodedPrompt]:
@@ -60,7 +72,7 @@ class PromptCache:
         key = prompt_key(prompt)
         encoded = self._by_key.get(key)
         if encoded is None:
-            encoded = self._by_key[key] = encode_prompt(prompt, self._limit)
+            encoded = self._by_key[key] = encode_prompt(prompt, self._limit, references=self._references)
         return key, encoded
 
     def trim(self) -> None:
@@ -72,23 +84,28 @@ class PromptCache:
         return self._by_key.get(key, EMPTY_PROMPT)
 
 
-def encode_prompt(prompt: Prompt, limit: int) -> EncodedPrompt:
-    """Encode a prompt, with its texts truncated to about `limit` bytes in all."""
+def encode_prompt(prompt: Prompt, limit: int, *, references: bool = True) -> EncodedPrompt:
+    """Encode a prompt, with its texts truncated to about `limit` bytes in all.
+
+    With `references`, a managed prompt is not repeated: its components would make a new version.
+    """
     budget = _ByteBudget(limit)
     if not prompt.components and not prompt.external_id and not prompt.variables:
         value: str | dict[str, Any] | None = budget.text(prompt.text) or None
         return EncodedPrompt(value, limit - budget.left, None, _template_version(prompt)) if value else EMPTY_PROMPT
-    value = {}
-    if prompt.external_id:
-        value["externalPromptId"] = sanitize.identifier(prompt.external_id)
-    if prompt.components:
+    name = sanitize.identifier(prompt.external_id) if prompt.external_id else None
+    value = {"externalPromptId": name} if name is not None else {}
+    if references and prompt.managed is not None:
+        if prompt.managed.prompt_id is not None:
+            value = {"promptId": prompt.managed.prompt_id}
+    elif prompt.components:
         value["components"] = [_encode_component(part, budget) for part in prompt.components if budget.left > 0]
     elif prompt.text:
         value["content"] = budget.text(prompt.text)
     variables = {budget.text(k): budget.text(v) for k, v in prompt.variables.items() if budget.left > 0}
     if variables:
         value["variables"] = variables
-    return EncodedPrompt(value, limit - budget.left, value.get("externalPromptId"), _template_version(prompt))
+    return EncodedPrompt(value, limit - budget.left, name, _template_version(prompt))
 
 
 class _ByteBudget:

@@ -269,6 +269,8 @@ class TurnEncoder:
             properties["prompt_id"] = encoded.id
         if encoded.version:
             properties["prompt_version"] = encoded.version
+        if prompt.managed is not None and prompt.managed.variant is not None:
+            properties["prompt_variant"] = prompt.managed.variant
         # An explicit prompt applies to every call; without content no prompt is sent.
         if self._explicit is not None or not self._context.capture_content:
             return None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
@@ -14,23 +13,11 @@ from gati.store import actions, gati_events
 from gati.store.actions import UnknownConversationError
 from gati.store.store import Store, TooLargeError
 from gati.studio.api import api_responses, events_api, openapi, validation
+from gati.studio.api.prompt_routes import PromptApi
+from gati.studio.api.requests import ApiError, RequestObserver, RequestReader, integer_parameter
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-
-RequestObserver = Callable[[str, str, "str | None", Any], None]
-"""Called with each authorized request before it is validated: method, path, endpoint (None for some) and body."""
-
-_MAX_DEPTH = 400
-"""Nesting levels of a body. Deeper ones could exceed the recursion limit when they are serialized later."""
-
-
-class ApiError(Exception):
-    """A request gets an error response with this status and text."""
-
-    def __init__(self, status: int, error: str) -> None:
-        super().__init__(error)
-        self.status, self.error = status, error
 
 
 class Api:
@@ -51,7 +38,8 @@ class Api:
         *,
         secured: bool = False,
     ) -> None:
-        self.store, self.api_keys, self.on_request = store, api_keys, on_request
+        self.store = store
+        self._reader = RequestReader(api_keys, on_request)
         self._needs_key = secured or api_keys is not None
 
     def routes(self) -> list[Route]:
@@ -68,12 +56,13 @@ class Api:
             Route(f"{base}/organizations/{{uid}}", self._put_action, methods=["PUT"]),
             *[Route(f"{base}/{name}", self._list, methods=["GET"]) for name in ("products", "interactions")],
             Route(f"{base}/interactions/{{uid}}", self._get_interaction, methods=["GET"]),
+            *PromptApi(self.store, self._reader).routes(base),
             Route("/api/events", self._post_events, methods=["POST"]),
             Route("/openapi.json", self._get_openapi, methods=["GET"]),
         ]
 
     async def _post_messages(self, request: Request) -> JSONResponse:
-        body = self._read_valid_body(request, "messages")
+        body = self._reader.read_valid_body(request, "messages")
         try:
             return JSONResponse(await run_in_threadpool(self.store.ingest, body), 201)
         except UnknownConversationError as error:
@@ -86,7 +75,7 @@ class Api:
 
     async def _post_action(self, request: Request) -> JSONResponse:
         endpoint = request.url.path.rsplit("/", 1)[-1]
-        body = self._read_valid_body(request, endpoint)
+        body = self._reader.read_valid_body(request, endpoint)
         try:
             return JSONResponse(await run_in_threadpool(api_responses.create_action, self.store, endpoint, body), 201)
         except UnknownConversationError as error:
@@ -94,7 +83,7 @@ class Api:
 
     async def _put_action(self, request: Request) -> JSONResponse:
         endpoint = request.url.path.split("/")[-2]
-        body = self._read_body(request)
+        body = self._reader.read_body(request)
         # An update does not repeat the identity key, which the schema requires.
         complete = {**body, actions.IDENTITY_KEYS[endpoint]: "-"} if isinstance(body, dict) else body
         if error := validation.find_error(endpoint, complete):
@@ -106,10 +95,10 @@ class Api:
         return JSONResponse(response)
 
     async def _list(self, request: Request) -> JSONResponse:
-        self._authorize(request)
+        self._reader.authorize(request)
         name = request.url.path.rsplit("/", 1)[-1]
-        limit = _integer_parameter(request, "limit", 1) or 50
-        page, offset = _integer_parameter(request, "page", 1) or 1, _integer_parameter(request, "offset", 0)
+        limit = integer_parameter(request, "limit", 1) or 50
+        page, offset = integer_parameter(request, "page", 1) or 1, integer_parameter(request, "offset", 0)
         limit = min(limit, 1000)
         offset = (page - 1) * limit if offset is None else offset
         product = request.query_params.get("productId")
@@ -117,14 +106,14 @@ class Api:
         return JSONResponse(items)
 
     async def _get_interaction(self, request: Request) -> JSONResponse:
-        self._authorize(request)
+        self._reader.authorize(request)
         response = await run_in_threadpool(api_responses.read_interaction, self.store, request.path_params["uid"])
         if response is None:
             raise ApiError(404, "Interaction not found")
         return JSONResponse(response)
 
     async def _post_events(self, request: Request) -> JSONResponse:
-        body = self._read_body(request)
+        body = self._reader.read_body(request)
         if errors := events_api.find_event_errors(body):
             return JSONResponse({"detail": errors[:100]}, 422)
         try:
@@ -134,60 +123,3 @@ class Api:
 
     async def _get_openapi(self, _: Request) -> JSONResponse:
         return JSONResponse(openapi.build_openapi(keys=self._needs_key))
-
-    def _read_valid_body(self, request: Request, endpoint: str) -> dict[str, Any]:
-        body = self._read_body(request, endpoint)
-        if error := validation.find_error(endpoint, body):
-            raise ApiError(400, f"Validation error: {error}")
-        valid: dict[str, Any] = body
-        return valid
-
-    def _read_body(self, request: Request, endpoint: str | None = None) -> Any:
-        """Authorize the request, parse its JSON and pass it to `on_request`. Raises ApiError."""
-        self._authorize(request)
-        try:
-            body = json.loads(request.scope["gati.body"], parse_constant=_reject_constant)
-            # Reject what Python parses but JSON or UTF-8 cannot represent: 1e999, lone surrogates.
-            json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
-        except (ValueError, RecursionError) as error:
-            raise ApiError(400, "Validation error: body: not valid JSON") from error
-        if validation.nesting_depth(body, _MAX_DEPTH) > _MAX_DEPTH:
-            raise ApiError(400, "Validation error: body: nested too deeply")
-        if self.on_request is not None:
-            self.on_request(request.method, request.url.path, endpoint, body)
-        return body
-
-    def _authorize(self, request: Request) -> None:
-        if self.api_keys is None:
-            return
-        authorization = request.headers.get("authorization")
-        if not authorization:
-            raise ApiError(401, "Authentication required. Please provide a valid API key.")
-        scheme, _, key = authorization.partition(" ")
-        if scheme != "Bearer" or not key:
-            raise ApiError(401, "Invalid authorization header format. Use: Bearer <api_key>")
-        if key not in self.api_keys:
-            raise ApiError(401, "Invalid API key")
-
-
-def _integer_parameter(request: Request, name: str, minimum: int) -> int | None:
-    """Parse a query parameter. Greenflash's SDK may send 50.0 for 50. Raises ApiError."""
-    text = request.query_params.get(name)
-    if text is None:
-        return None
-    try:
-        value = float(text)
-        if value != int(value) or value < minimum:
-            raise ValueError(text)
-    except (ValueError, OverflowError) as error:
-        raise ApiError(400, f"Validation error: {name}: an integer of at least {minimum} is required") from error
-    return int(value)
-
-
-def _reject_constant(name: str) -> None:
-    raise ValueError(f"{name} is not valid JSON")
-
-
-async def error_response(_: Request, error: Any) -> JSONResponse:
-    """Convert an `ApiError` to a response."""
-    return JSONResponse({"success": False, "error": error.error, "message": error.error}, error.status)

@@ -1,7 +1,7 @@
 """Validates request bodies against JSON Schemas, as strictly as a server may.
 
 `messages.schema.json` describes `POST /messages`; `actions.schema.json` describes users, organizations, ratings and
-events.
+events. `prompts.schema.json` describes `POST /prompts`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def request_schemas() -> dict[str, dict[str, Any]]:
     """Return the schema of each endpoint's request body by the endpoint's name."""
     messages = json.loads((_FOLDER / "messages.schema.json").read_text("utf-8"))
     actions: dict[str, dict[str, Any]] = json.loads((_FOLDER / "actions.schema.json").read_text("utf-8"))
-    return {"messages": messages["request"], **actions}
+    create = json.loads((_FOLDER / "prompts.schema.json").read_text("utf-8"))["create"]
+    update = {**create, "required": []}
+    return {"messages": messages["request"], **actions, "prompts": create, "prompts/{id}": update}
 
 
 def response_schema() -> dict[str, Any]:

@@ -14,40 +14,90 @@ function show(theme) {
 
 show(localStorage.getItem("gati-theme") || "auto");
 
-document.addEventListener("DOMContentLoaded", () => {
+function showPage() {
   show(document.documentElement.dataset.theme);
-  document.getElementById("theme").addEventListener("click", () => {
-    const next = themes[(themes.indexOf(document.documentElement.dataset.theme) + 1) % themes.length];
-    localStorage.setItem("gati-theme", next);
-    show(next);
-  });
+  showLocalTimes();
+}
 
-  // A live update replaces the <details> elements. Restore which of them the reader opened, and what they have loaded.
-  document.body.addEventListener("htmx:beforeSwap", (event) => {
-    event.detail.target.gatiState = new Map(
-      [...event.detail.target.querySelectorAll("details[id]")].map((d) => [
-        d.id,
-        { open: d.open, loaded: d.querySelector(":scope > .lazy") },
-      ]),
-    );
-    // Skip updates while the reader is selecting text.
-    const selection = document.getSelection();
-    const live = event.detail.requestConfig.path.includes("seen=");
-    if (live && selection && !selection.isCollapsed && event.detail.target.contains(selection.anchorNode)) {
-      event.detail.shouldSwap = false;
-    }
-  });
-  document.body.addEventListener("htmx:afterSwap", (event) => {
-    const state = event.detail.target.gatiState || new Map();
-    for (const [id, { open, loaded }] of state) {
-      const details = document.getElementById(id);
-      if (!details) continue;
-      if (details.open !== open) details.open = open;
-      const lazy = details.querySelector(":scope > .lazy");
-      if (open && loaded && lazy && loaded !== lazy) lazy.replaceWith(loaded);
-    }
-  });
+document.addEventListener("DOMContentLoaded", showPage);
+// Going back replaces the whole body, so no listener is bound to an element inside it.
+document.addEventListener("htmx:historyRestore", showPage);
+document.addEventListener("click", (event) => {
+  if (!event.target.closest("#theme")) return;
+  const next = themes[(themes.indexOf(document.documentElement.dataset.theme) + 1) % themes.length];
+  localStorage.setItem("gati-theme", next);
+  show(next);
 });
+
+// A live update replaces the <details> elements. Restore which of them the reader opened, and what they have loaded.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const { target, requestConfig } = event.detail;
+  if (!target || !requestConfig) return;
+  // Skip updates while the reader is selecting text.
+  const selection = document.getSelection();
+  const live = requestConfig.path.includes("seen=");
+  if (live && selection && !selection.isCollapsed && target.contains(selection.anchorNode)) {
+    event.detail.shouldSwap = false;
+    return;
+  }
+  const focused = document.activeElement.closest("summary");
+  kept.set(
+    target.id,
+    [...target.querySelectorAll("details")].map((details) => ({
+      key: keyOf(details),
+      open: details.open,
+      loaded: details.querySelector(":scope > .lazy"),
+      focused: focused !== null && focused.parentElement === details,
+    })),
+  );
+});
+
+document.addEventListener("htmx:afterSwap", (event) => {
+  const { target } = event.detail;
+  if (target) {
+    for (const state of kept.get(target.id) || []) restore(state);
+    kept.delete(target.id);
+  }
+  showLocalTimes();
+});
+
+const kept = new Map();
+
+// Folded texts have no id: they are found by their place in the nearest element that has one.
+function keyOf(details) {
+  if (details.id) return details.id;
+  const within = details.parentElement.closest("[id]");
+  return `${within.id} ${[...within.querySelectorAll("details:not([id])")].indexOf(details)}`;
+}
+
+function find(key) {
+  const [id, place] = key.split(" ");
+  const found = document.getElementById(id);
+  return place === undefined || !found ? found : found.querySelectorAll("details:not([id])")[Number(place)];
+}
+
+function restore({ key, open, loaded, focused }) {
+  const details = find(key);
+  if (!details) return;
+  if (details.open !== open) details.open = open;
+  const lazy = details.querySelector(":scope > .lazy");
+  if (open && loaded && lazy && loaded !== lazy) lazy.replaceWith(loaded);
+  if (focused) details.querySelector("summary").focus({ preventScroll: true });
+}
+
+// The server renders times in its own time zone, and the reader may be elsewhere.
+function showLocalTimes() {
+  const two = (number) => String(number).padStart(2, "0");
+  for (const element of document.querySelectorAll("time[datetime]:not([data-local])")) {
+    const at = new Date(element.dateTime);
+    if (Number.isNaN(at.getTime())) continue;
+    const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+    const minutes = `${two(at.getHours())}:${two(at.getMinutes())}`;
+    element.textContent = element.dataset.form === "clock" ? `${minutes}:${two(at.getSeconds())}` : `${day} ${minutes}`;
+    element.title = `${at.toLocaleString()} (${Intl.DateTimeFormat().resolvedOptions().timeZone})`;
+    element.dataset.local = "";
+  }
+}
 
 function rows() {
   return [...document.querySelectorAll("a.row, .turn > .bubble.user > .who > a")];

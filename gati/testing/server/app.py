@@ -14,7 +14,8 @@ from starlette.routing import Route
 
 from gati.store.queries import external_message_ids
 from gati.store.store import DEFAULT_MAX_BYTES, Store
-from gati.studio.api.routes import Api, ApiError, RequestObserver, error_response
+from gati.studio.api.requests import ApiError, RequestObserver, error_response
+from gati.studio.api.routes import Api
 from gati.studio.middleware import BoundedBody, LocalOnly
 from gati.studio.server import serve_store
 from gati.testing.server.fault_injection import FaultInjector

@@ -29,6 +29,7 @@ class InjectedFault:
         when: Before or after the request is processed.
         times: Number of requests it applies to; None for all.
         path: Prefix of the paths it applies to.
+        methods: HTTP methods it applies to.
         applies: Called with the JSON body and its length; the fault applies if it returns True.
         delay: Seconds to wait first.
         hang: Never respond.
@@ -46,6 +47,7 @@ class InjectedFault:
     when: Literal["before", "after"] = "before"
     times: int | None = 1
     path: str = "/api/"
+    methods: tuple[str, ...] = ("POST",)
     applies: Callable[[Any, int], bool] | None = None
     delay: float = 0.0
     hang: bool = False
@@ -83,10 +85,14 @@ class FaultInjector:
             self._queue.clear()
             self.generation += 1
 
-    def take(self, path: str, body: bytes) -> InjectedFault | None:
+    def take(self, path: str, body: bytes, method: str = "POST") -> InjectedFault | None:
         """Return the fault to inject into this request, if any, and count it."""
         with self._lock:
-            candidates = (fault for fault in self._queue if path.startswith(fault.path) and _applies_to(fault, body))
+            candidates = (
+                fault
+                for fault in self._queue
+                if method in fault.methods and path.startswith(fault.path) and _applies_to(fault, body)
+            )
             fault = next(candidates, None)
             if fault is None:
                 return None
@@ -192,6 +198,27 @@ def no_parents(status: int = 400, **more: Any) -> InjectedFault:
 
     more = {"times": None, "applies": applies, **more}
     return _error_fault("no_parents", status, "Parent message not found", **more)
+
+
+def unknown_prompt(status: int = 400, **more: Any) -> InjectedFault:
+    """A 400 response to any reference to a system prompt, as if the prompt did not exist."""
+    more = {"times": None, "applies": lambda body, _: _refers_to_prompt(body), **more}
+    return _error_fault("unknown_prompt", status, "systemPrompt: Prompt not found", **more)
+
+
+def no_prompt_variables(status: int = 400, **more: Any) -> InjectedFault:
+    """A 400 response to a reference to a system prompt that has variables."""
+
+    def applies(body: dict[str, Any], _: int) -> bool:
+        return _refers_to_prompt(body) and "variables" in body["systemPrompt"]
+
+    more = {"times": None, "applies": applies, **more}
+    return _error_fault("no_prompt_variables", status, "systemPrompt.variables: not allowed here", **more)
+
+
+def _refers_to_prompt(body: dict[str, Any]) -> bool:
+    prompt = body.get("systemPrompt")
+    return isinstance(prompt, dict) and not {"content", "components"} & prompt.keys()
 
 
 def _messages_or_events(body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -305,6 +332,8 @@ KINDS: dict[str, Callable[..., InjectedFault]] = {
     "too_large": too_large,
     "bad_message": bad_message,
     "no_parents": no_parents,
+    "unknown_prompt": unknown_prompt,
+    "no_prompt_variables": no_prompt_variables,
     "slow": slow,
     "black_hole": black_hole,
     "reset": connection_reset,

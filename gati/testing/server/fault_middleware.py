@@ -20,7 +20,7 @@ _WRITE_BUFFER_BYTES = 1024**2
 
 
 class FaultMiddleware:
-    """Injects the queued faults into POST requests, before or after the request is processed.
+    """Injects the queued faults into requests, before or after the request is processed.
 
     Needs the body that `gati.studio.middleware.BoundedBody` stores in the scope.
     """
@@ -29,7 +29,7 @@ class FaultMiddleware:
         self.app, self.faults = app, faults
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        fault = self.faults.take(scope["path"], scope["gati.body"]) if scope["method"] == "POST" else None
+        fault = self.faults.take(scope["path"], scope["gati.body"], scope["method"])
         if fault is None:
             await self.app(scope, receive, send)
             return

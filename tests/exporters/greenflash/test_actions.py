@@ -47,8 +47,11 @@ def test_rating_follows_its_conversation():
     assert second.body["product_id"] == PRODUCT
 
 
-def test_rating_of_another_processs_conversation_has_its_own_key():
-    assert encode("ratings", {**RATING, "external_message_id": "elsewhere:answer"}).ordering_key == "ratings/a-1"
+def test_ratings_of_an_answer_in_another_processs_conversation_stay_in_order():
+    assert (
+        encode("ratings", {**RATING, "external_message_id": "elsewhere:answer"}).ordering_key
+        == "ratings/elsewhere:answer"
+    )
 
 
 def test_turn_after_a_rating_gets_a_new_request():

@@ -1,0 +1,88 @@
+"""Rows of days and of four weeks, made from shorter ones when a page needs them.
+
+`long_sums` lists the ones that are up to date; a message removes those that it belongs to from the list. They are made
+for the past only, so that messages that arrive now do not make them again and again. Without them a period is read from
+shorter rows, with the same result.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from gati.store.store import Store
+from gati.store.sums import COUNTERS, DAY, FIRST_TOKEN, MODEL, QUARTER, WEEKS
+
+ALL_MODELS, ALL_FIRST_TOKENS = "all_models", "all_first_tokens"
+"""Kinds of durations that only days have: those of all models together, which charts read."""
+
+_OF_ALL = {ALL_MODELS: MODEL, ALL_FIRST_TOKENS: FIRST_TOKEN}
+
+_MOST_DAYS = 1200
+"""Days that are made at once. Others are made by the next request."""
+
+
+def prepare(store: Store, since: int, until: int, now: int) -> None:
+    """Make the rows that lie in a period and before `now`."""
+    last = min(until, now - QUARTER)
+    with store.connections.reading() as db:
+        days = sorted(_missing(db, DAY, since, last))[-_MOST_DAYS:]
+    if not days:
+        return
+    store.transaction(lambda db: _make_long_rows(db, days, min(days), last))
+
+
+def made(db: sqlite3.Connection, length: int, since: int, until: int) -> set[int]:
+    """Return the beginnings of the rows in a period that are up to date."""
+    rows = db.execute(
+        "SELECT start FROM long_sums WHERE length = ? AND start >= ? AND start < ?", (length, since, until)
+    )
+    return {row[0] for row in rows}
+
+
+def _missing(db: sqlite3.Connection, length: int, since: int, until: int) -> set[int]:
+    """Return the beginnings of the rows in a period that have messages but are not up to date."""
+    first, last = -(-since // length) * length, until // length * length
+    found = made(db, length, first, last)
+    starts = db.execute(
+        "SELECT DISTINCT start / ? * ? FROM sums WHERE kind IN ('model', 'agent', 'tool') AND length = ? AND start >= ?"
+        " AND start < ?",
+        (length, length, QUARTER, first, last),
+    )
+    return {row[0] for row in starts} - found
+
+
+def _make_long_rows(db: sqlite3.Connection, days: Iterable[int], since: int, until: int) -> None:
+    for day in days:
+        _add_up(db, QUARTER, DAY, day)
+        for kind, of in _OF_ALL.items():
+            db.execute("DELETE FROM durations WHERE kind = ? AND length = ? AND start = ?", (kind, DAY, day))
+            db.execute(
+                "INSERT INTO durations SELECT ?, ?, ?, '', bucket, sum(count), sum(total) FROM durations"
+                " WHERE kind = ? AND length = ? AND start = ? GROUP BY bucket",
+                (kind, DAY, day, of, DAY, day),
+            )
+    for weeks in _missing(db, WEEKS, since // WEEKS * WEEKS, until):
+        if not _missing(db, DAY, weeks, weeks + WEEKS):
+            _add_up(db, DAY, WEEKS, weeks)
+
+
+_KINDS = "('model', 'agent', 'version', 'tool', 'first_token')"
+
+
+def _add_up(db: sqlite3.Connection, shorter: int, length: int, start: int) -> None:
+    """Replace the rows of one time by the sums of shorter ones."""
+    counters = ", ".join(f"sum({name})" for name in COUNTERS)
+    for table, sums, by in (
+        ("sums", counters, "kind, name"), ("durations", "bucket, sum(count), sum(total)", "kind, name, bucket"),
+    ):  # fmt: skip
+        db.execute(
+            f"DELETE FROM {table} WHERE kind IN {_KINDS} AND length = ? AND start = ?",  # noqa: S608  # our own names
+            (length, start),
+        )
+        db.execute(
+            f"INSERT INTO {table} SELECT kind, ?, ?, name, {sums} FROM {table} WHERE kind IN {_KINDS} AND length = ?"  # noqa: S608  # our own names
+            f" AND start >= ? AND start < ? GROUP BY {by}",
+            (length, start, shorter, start, start + length),
+        )
+    db.execute("INSERT OR IGNORE INTO long_sums VALUES (?, ?)", (length, start))

@@ -1,0 +1,149 @@
+"""Queries of the sums: which rows make up a period, and their sums by part of the period or by name."""
+
+from __future__ import annotations
+
+import bisect
+import json
+import sqlite3
+from typing import NamedTuple
+
+from gati.store import long_sums
+from gati.store.store import Store
+from gati.store.sums import AGENT, COUNTERS, LENGTHS, MODEL, QUARTER
+
+
+class Segment(NamedTuple):
+    """Rows of one length from `since` to before `until`, which belong to one part of a period."""
+
+    part: int
+    length: int
+    since: int
+    until: int
+
+
+def rounded(at: int) -> int:
+    """Return the nearest quarter of an hour."""
+    return (at + QUARTER // 2) // QUARTER * QUARTER
+
+
+MadeRows = dict[int, list[int]]
+"""Length → beginnings of the rows of this length that are up to date, in order."""
+
+
+def made_rows(db: sqlite3.Connection, since: int, until: int) -> MadeRows:
+    """Return the rows of days and weeks of a period that can be read."""
+    return {length: sorted(long_sums.made(db, length, since, until)) for length in LENGTHS[1:]}
+
+
+def segments(
+    since: int, until: int, made: MadeRows, part: int = 0, lengths: tuple[int, ...] = LENGTHS
+) -> list[Segment]:
+    """Return the rows that make up a period: the longest that fit and are up to date, and shorter ones between them."""
+    return _longest_rows(part, rounded(since), rounded(until), made, lengths)
+
+
+def _longest_rows(part: int, since: int, until: int, made: MadeRows, lengths: tuple[int, ...]) -> list[Segment]:
+    *shorter, length = lengths
+    if not shorter:
+        return [Segment(part, length, since, until)] if until > since else []
+    found: list[Segment] = []
+    starts = made[length]
+    for start in starts[bisect.bisect_left(starts, since) : bisect.bisect_right(starts, until - length)]:
+        found += _longest_rows(part, since, start, made, tuple(shorter))
+        if found and found[-1].length == length:
+            found[-1] = found[-1]._replace(until=start + length)
+        else:
+            found.append(Segment(part, length, start, start + length))
+        since = start + length
+    return found + _longest_rows(part, since, until, made, tuple(shorter))
+
+
+def earliest(store: Store, default: int) -> int:
+    """Return the beginning of the first day that has sums."""
+    with store.connections.reading() as db:
+        found = [
+            db.execute("SELECT min(start) FROM sums WHERE kind = ? AND length = ?", (kind, QUARTER)).fetchone()[0]
+            for kind in (MODEL, AGENT)
+        ]
+    return min((start for start in found if start is not None), default=default)
+
+
+_BY = {"part": "p.part", "name": "s.name"}
+
+
+def _sum(
+    db: sqlite3.Connection, table: str, kind: str, some: list[Segment], by: str, columns: str
+) -> list[sqlite3.Row]:
+    if not some:
+        return []
+    parts = ", ".join(f"({', '.join(map(str, segment))})" for segment in some)  # numbers, and there may be many
+    bucket = ", s.bucket" if table == "durations" else ""
+    query = (
+        f"WITH p(part, length, since, until) AS (VALUES {parts}) SELECT {_BY[by]} AS {by}, {columns} FROM p"  # noqa: S608  # our own names
+        f" CROSS JOIN {table} s ON s.kind = ? AND s.length = p.length AND s.start >= p.since AND s.start < p.until"
+        f" GROUP BY {_BY[by]}{bucket}"
+    )
+    return db.execute(query, (kind,)).fetchall()
+
+
+def summed_counts(db: sqlite3.Connection, kind: str, some: list[Segment], by: str) -> list[sqlite3.Row]:
+    """Return the sums of `sums`, one row for each part or name."""
+    return _sum(db, "sums", kind, some, by, ", ".join(f"sum(s.{name}) AS {name}" for name in COUNTERS))
+
+
+def summed_durations(db: sqlite3.Connection, kind: str, some: list[Segment], by: str) -> list[sqlite3.Row]:
+    """Return the sums of `durations`, one row for each part or name and bucket."""
+    return _sum(db, "durations", kind, some, by, "s.bucket, sum(s.count) AS count, sum(s.total) AS total")
+
+
+def ratings_by_part(db: sqlite3.Connection, edges: list[int]) -> list[tuple[int, int, float]]:
+    """Return (part, ratings, sum of their shares) for the parts between these times."""
+    bounds = [(part, *edges[part : part + 2]) for part in range(len(edges) - 1)]
+    return db.execute(
+        "SELECT json_extract(j.value, '$[0]'), count(*), sum(share) FROM json_each(?) j CROSS JOIN ratings r"
+        " ON r.at >= json_extract(j.value, '$[1]') AND r.at < json_extract(j.value, '$[2]') GROUP BY 1",
+        (json.dumps(bounds),),
+    ).fetchall()
+
+
+def ratings_by_version(db: sqlite3.Connection, since: int, until: int) -> list[tuple[int, int, float]]:
+    """Return (prompt version, ratings, sum of their shares)."""
+    return db.execute(
+        "SELECT version, count(*), sum(share) FROM ratings WHERE at >= ? AND at < ? AND version IS NOT NULL GROUP BY 1",
+        (since, until),
+    ).fetchall()
+
+
+def version_names(db: sqlite3.Connection, versions: list[int]) -> dict[int, tuple[str, str, int]]:
+    """Return (uid, name, number) of prompt versions by row id."""
+    rows = db.execute(
+        "SELECT v.id, p.uid, p.name, v.number FROM prompt_versions v JOIN prompts p ON p.id = v.prompt"
+        " WHERE v.id IN (SELECT value FROM json_each(?))",
+        (json.dumps(versions),),
+    )
+    return {row[0]: (row[1], row[2], row[3]) for row in rows}
+
+
+_OWNER_SUMS = (
+    "count(*) AS conversations, sum(turns) AS turns, sum(errors) AS errors, sum(cost) AS cost,"
+    " sum(unpriced) AS unpriced, sum(ratings) AS ratings, sum(rating * ratings) / sum(ratings) AS rating"
+)
+
+
+def owners(db: sqlite3.Connection, column: str, since: int, until: int, limit: int) -> list[sqlite3.Row]:
+    """Return the users or organizations with the most conversations in a period, and the sums of these."""
+    endpoint = f"{column}s"
+    return db.execute(
+        f"SELECT o.owner, {name_of('o.owner', endpoint)}, conversations, turns, errors, cost, unpriced, ratings, rating"  # noqa: S608  # our own names
+        f" FROM (SELECT {column} AS owner, {_OWNER_SUMS} FROM conversations INDEXED BY conversations_{column}"
+        f" WHERE {column} IS NOT NULL AND last_at >= ? AND last_at < ? GROUP BY 1"
+        " ORDER BY conversations DESC, owner LIMIT ?) o ORDER BY conversations DESC, owner",
+        (since, until, limit),
+    ).fetchall()
+
+
+def name_of(column: str, endpoint: str) -> str:
+    """Return SQL for the name of the user or organization with the id in a column."""
+    return (
+        f"(SELECT json_extract(a.body, '$.name') FROM actions a WHERE a.endpoint = '{endpoint}' AND a.key = {column})"  # noqa: S608  # our own names
+    )
