@@ -100,9 +100,8 @@ class OpenTurns:
                 turn = by_run.get(parent)
                 if turn is None:
                     return False
-                if (memory.used > memory.turn_limit or turn.left_out is not None) and self._leave_out(
-                    turn, run, parent
-                ):
+                is_scarce = memory.used > memory.turn_limit or turn.left_out is not None
+                if is_scarce and self._leave_out_if_full(turn, run, parent):
                     return True
             elif may_begin:
                 turn = self._begin(run, offset, size)
