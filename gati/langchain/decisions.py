@@ -22,7 +22,7 @@ def decision_call(request: Any) -> tuple[Any, ...]:
     fields = request if type(request) is dict else {"state": request}
     questions = take_snapshot(fields.get("questions"))
     state = Message(DECISION, take_snapshot(fields.get("state")))
-    return (), (tuple(state),), 1, {"questions": questions} if questions else None
+    return (), (tuple(state),), 1, {"questions": questions} if questions else None, None
 
 
 def decision_result(response: Any) -> tuple[Any, ...]:
