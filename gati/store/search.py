@@ -38,6 +38,18 @@ def has_index(db: sqlite3.Connection) -> bool:
     return db.execute("SELECT 1 FROM search_parts").fetchone() is not None
 
 
+def partitions(db: sqlite3.Connection) -> list[int]:
+    """Return the numbers of the partitions. A message is in one of them, or also in that of `index_unspaced`."""
+    return [row[0] for row in db.execute("SELECT id FROM search_parts ORDER BY id")]
+
+
+def partitions_without_pairs(db: sqlite3.Connection) -> set[int]:
+    """Return the partitions that index texts as they are, without the pairs of unspaced scripts; see `index_unspaced`."""
+    found = db.execute("SELECT id, first FROM search_parts ORDER BY id").fetchall()
+    with_pairs = [part["id"] for part, following in pairwise(found) if part["first"] == following["first"]]
+    return {part["id"] for part in found if with_pairs and part["id"] < with_pairs[0]}
+
+
 def index_messages(db: sqlite3.Connection, texts: list[tuple[int, str]], partition_characters: int) -> None:
     """Index (row id, text) pairs. Start a new partition once the last one exceeds `partition_characters`."""
     last = db.execute("SELECT * FROM search_parts ORDER BY id DESC LIMIT 1").fetchone()
