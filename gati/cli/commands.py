@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from gati.cli.delete_commands import delete_app
 from gati.cli.output import Exit, fail, print_note
 from gati.cli.prompt_commands import prompts_app
 from gati.errors import ConfigurationError
@@ -25,6 +26,7 @@ app = typer.Typer(
     "not found, 4 missing package.",
 )
 
+app.add_typer(delete_app, name="delete")
 app.add_typer(prompts_app, name="prompts")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from gati.events import Action
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.exporters.greenflash.encoder import to_wire_names
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from gati.events import Item
     from gati.store.store import Store
 
+
+_RECORDED_AT = "recorded_at"
+"""Key of a request's body: when an action was recorded, in microseconds since the epoch."""
 
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
 """Errors that pass by themselves."""
@@ -56,8 +60,16 @@ class LocalExporter:
         self._opening = threading.Lock()
 
     def encode(self, items: Sequence[Item]) -> list[Request]:
-        """Return the requests that Greenflash would receive."""
-        return self._encoder.encode(items)
+        """Return the requests that Greenflash would receive. Those of actions also say when these were recorded.
+
+        By this time, the store recognizes what is older than a deletion.
+        """
+        requests = self._encoder.encode(items)
+        recorded = {item.id: item.created_ns for item in items if isinstance(item, Action)}
+        for request in requests:
+            if request.endpoint != "messages" and request.turn_id in recorded:
+                request.body[_RECORDED_AT] = recorded[request.turn_id] // 1000
+        return requests
 
     def send(self, request: Request) -> Outcome:
         """Write the request to the store. The verdict is RETRY if the store is locked, damaged or not writable."""
@@ -85,7 +97,10 @@ class LocalExporter:
         if request.endpoint == "messages":
             store.ingest(to_wire_names(request.body))
         else:
-            store.record_action(request.endpoint, to_wire_names(request.body))
+            body = dict(request.body)
+            recorded_at = body.pop(_RECORDED_AT, None)
+            recorded_at = recorded_at if isinstance(recorded_at, int) else None
+            store.record_action(request.endpoint, to_wire_names(body), recorded_at)
 
     def _open(self) -> Store:
         with self._opening:  # several threads may get here first, and a second store would never be closed

@@ -142,9 +142,8 @@ class Removal:
         self._remove_labels("owner_kind = 'conversation' AND owner = ?", (conversation,))
 
     def _remove_labels(self, condition: str, values: tuple[Any, ...]) -> None:
-        rows = self._db.execute(f"SELECT id, name, value FROM labels WHERE {condition}", values).fetchall()  # noqa: S608  # our own names
-        index_erasing.unindex_labels(self._db, {row["id"]: f"{row['name']} {row['value']}" for row in rows})
-        self._db.executemany("DELETE FROM labels WHERE id = ?", [(row["id"],) for row in rows])
+        self._db.execute(f"DELETE FROM labels WHERE {condition}", values)  # noqa: S608  # our own names
+        index_erasing.mark_labels(self._db)
 
     def _unlabel_action(self, endpoint: str, body: dict[str, Any]) -> None:
         """Remove the labels that an action gave its user or organization, and restore those that others gave it, too."""

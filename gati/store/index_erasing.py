@@ -21,13 +21,13 @@ def unindex_messages(db: sqlite3.Connection, texts: dict[int, str]) -> None:
     """Remove messages from the index. `texts`: row id → text."""
     former = search.partitions_without_pairs(db)
     for partition in search.partitions(db):
-        _unindex(db, str(partition), texts, as_is=partition in former)
+        _unindex(db, str(partition), texts, as_is=str(partition) in former)
 
 
-def unindex_labels(db: sqlite3.Connection, texts: dict[int, str]) -> None:
-    """Remove labels from their index. `texts`: row id → text."""
+def mark_labels(db: sqlite3.Connection) -> None:
+    """Remember that labels were removed. Their index is small, so it is made again."""
     if labels.has_label_index(db):
-        _unindex(db, _LABELS, texts)
+        _mark(db, _LABELS)
 
 
 def _unindex(db: sqlite3.Connection, index: str, texts: dict[int, str], *, as_is: bool = False) -> None:
@@ -41,18 +41,35 @@ def _unindex(db: sqlite3.Connection, index: str, texts: dict[int, str], *, as_is
         [(row[0], texts[row[0]] if as_is else words.index_text(texts[row[0]])) for row in found],
     )
     if found:
-        db.execute("INSERT INTO counters VALUES (?, 1) ON CONFLICT DO NOTHING", (_PENDING + index,))
+        _mark(db, index)
+
+
+def _mark(db: sqlite3.Connection, index: str) -> None:
+    db.execute("INSERT INTO counters VALUES (?, 1) ON CONFLICT DO NOTHING", (_PENDING + index,))
 
 
 def pending(db: sqlite3.Connection) -> list[str]:
     """Return the indexes that still contain words of removed texts."""
-    rows = db.execute("SELECT name FROM counters WHERE name LIKE ? ORDER BY name", (_PENDING + "%",))
-    return [str(row[0]).removeprefix(_PENDING) for row in rows]
+    rows = db.execute("SELECT name FROM counters WHERE name LIKE ? ORDER BY name", (_PENDING + "%",)).fetchall()
+    evicted = [str(partition) for partition in search.partitions(db) if _has_evicted(db, f"search_{partition}")]
+    return sorted({*(str(row[0]).removeprefix(_PENDING) for row in rows), *evicted})
+
+
+def _has_evicted(db: sqlite3.Connection, table: str) -> bool:
+    """Return True if an index contains messages that are not in the store any more."""
+    query = f"SELECT 1 FROM {table}_docsize d WHERE NOT EXISTS (SELECT 1 FROM messages m WHERE m.id = d.id) LIMIT 1"  # noqa: S608  # our own name
+    return db.execute(query).fetchone() is not None
 
 
 def erase_words(db: sqlite3.Connection, index: str) -> None:
-    """Merge the parts of an index, which leaves no word of removed texts in it."""
+    """Leave no word of removed texts in an index."""
     table = f"search_{index}"
-    if db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
+    if index == _LABELS:
+        labels.rebuild_index(db)
+    elif db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone() is None:
+        pass  # the partition was dropped meanwhile
+    elif _has_evicted(db, table):
+        search.rebuild_partition(db, int(index), as_is=index in search.partitions_without_pairs(db))
+    else:
         db.execute(f"INSERT INTO {table} ({table}) VALUES ('optimize')")  # noqa: S608  # our own name
     db.execute("DELETE FROM counters WHERE name = ?", (_PENDING + index,))

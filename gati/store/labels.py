@@ -132,9 +132,14 @@ def rebuild_sparse_index(db: sqlite3.Connection) -> None:
         return
     indexed = db.execute("SELECT count(*) FROM search_labels_docsize").fetchone()[0]
     if indexed > 1000 and db.execute("SELECT count(*) FROM labels").fetchone()[0] * 2 < indexed:
-        db.execute("DROP TABLE search_labels")
-        create_label_index(db)
-        _index(db, db.execute("SELECT id, name || ' ' || value FROM labels"))
+        rebuild_index(db)
+
+
+def rebuild_index(db: sqlite3.Connection) -> None:
+    """Build the index again."""
+    db.execute("DROP TABLE search_labels")
+    create_label_index(db)
+    _index(db, db.execute("SELECT id, name || ' ' || value FROM labels").fetchall())
 
 
 def add_for_conversation(
