@@ -111,7 +111,9 @@ def _print_what_stays(file: Path, found: Contents, waiting: WaitingRemoval) -> N
             " destinations get them. To prevent that, stop the processes and delete again."
         )
     if not found.erased:
-        print_note("Deleted text may remain in unused parts of the file: it is in use, or the disk is full. Delete again.")
+        print_note(
+            "Deleted text may remain in unused parts of the file: it is in use, or the disk is full. Delete again."
+        )
     for copy in sorted(file.parent.glob(f"{file.name}.damaged-*")):
         print_note(f"{copy} is a damaged copy of the store, which may contain what was deleted. Delete the file.")
     print_note("What was delivered to Greenflash is not deleted there.")

@@ -25,7 +25,9 @@ class DeletedRequests:
     def __init__(self, target: Target, subjects: Iterable[str] = ()) -> None:
         self._target = target
         self._subjects = {*subjects, target.id} if target.kind == "conversation" else set(subjects)
-        self._ids = [json.dumps(text, ensure_ascii=False)[1:-1].encode(errors="replace") for text in (target.id,) if text]
+        self._ids = [
+            json.dumps(text, ensure_ascii=False)[1:-1].encode(errors="replace") for text in (target.id,) if text
+        ]
 
     def keep(self, request: Request) -> Request | None:
         """Return the request, one with only the items that stay, or None to remove it."""

@@ -57,7 +57,9 @@ def remove_requests(spool_dir: Path, selection: Selection, *, count_only: bool =
     Raises:
         OSError: The disk fails.
     """
-    folders = sorted(folder for folder in spool_dir.iterdir() if (folder / "ready").is_dir()) if spool_dir.is_dir() else []
+    folders = (
+        sorted(folder for folder in spool_dir.iterdir() if (folder / "ready").is_dir()) if spool_dir.is_dir() else []
+    )
     for folder in folders:
         for path in (*(folder / "ready").glob("*.jsonl"), *(folder / "rejected").glob("*.json")):
             _read_again(path, selection)
@@ -173,7 +175,9 @@ def _remove_rejected(rejected: Path, selection: Selection, found: WaitingRemoval
             if not count_only:
                 _replace(path, b"\n".join(kept) or None)
     if not count_only and rejected.is_dir():
-        _remove_unfinished(rejected, {path.stem for path in (rejected.parent / "owners").glob("*.lock") if not is_dead(path)})
+        _remove_unfinished(
+            rejected, {path.stem for path in (rejected.parent / "owners").glob("*.lock") if not is_dead(path)}
+        )
 
 
 def _keep_rejected(line: bytes, selection: Selection) -> bytes | None:

@@ -115,7 +115,9 @@ class Removal:
 
     def _remove_calls(self, conversation: int) -> None:
         """Remove the calls of a conversation that have no message any more."""
-        unused = "conversation = ? AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.conversation = calls.conversation AND m.call = calls.id)"  # noqa: E501
+        unused = (
+            "conversation = ? AND id NOT IN (SELECT call FROM messages m WHERE m.conversation = calls.conversation)"
+        )
         self._count_less(unused, conversation)
         self._db.execute(f"DELETE FROM calls WHERE {unused}", (conversation,))  # noqa: S608  # our own names
 
@@ -130,13 +132,17 @@ class Removal:
     def _refresh_versions(self) -> None:
         """Remove versions and prompts that nothing uses, and set the times of the others. Managed versions stay."""
         for version in self._versions:
-            used = self._db.execute("SELECT min(first_at), max(last_at) FROM calls WHERE version = ?", (version,)).fetchone()
+            used = self._db.execute(
+                "SELECT min(first_at), max(last_at) FROM calls WHERE version = ?", (version,)
+            ).fetchone()
             if used[0] is None:
                 self._db.execute("DELETE FROM prompt_versions WHERE id = ? AND managed = 0", (version,))
             else:
                 refresh = "UPDATE prompt_versions SET first_at = ?, last_at = ? WHERE id = ? AND managed = 0"
                 self._db.execute(refresh, (*used, version))
-        self._db.execute("DELETE FROM prompts WHERE NOT EXISTS (SELECT 1 FROM prompt_versions v WHERE v.prompt = prompts.id)")
+        self._db.execute(
+            "DELETE FROM prompts WHERE NOT EXISTS (SELECT 1 FROM prompt_versions v WHERE v.prompt = prompts.id)"
+        )
 
     def _unlabel(self, conversation: int) -> None:
         self._remove_labels("owner_kind = 'conversation' AND owner = ?", (conversation,))
@@ -154,7 +160,9 @@ class Removal:
         for label in labels.labels_of_action(endpoint, body):
             condition = "owner_kind = ? AND owner = ? AND kind = ? AND name = ? AND value = ?"
             self._remove_labels(condition, (kind, owner, *labels.stored_values(label)))
-        record = self._db.execute("SELECT body FROM actions WHERE endpoint = ? AND key = ?", (f"{kind}s", owner)).fetchone()
+        record = self._db.execute(
+            "SELECT body FROM actions WHERE endpoint = ? AND key = ?", (f"{kind}s", owner)
+        ).fetchone()
         labels.add(self._db, kind, owner, [labels.Label("id", owner)])  # `finish` removes it if it is not used
         if record is not None:
             labels.add(self._db, kind, owner, labels.labels_of_action(f"{kind}s", json.loads(record["body"])))
@@ -163,9 +171,7 @@ class Removal:
         """Make the labels of a conversation from its messages, ratings and events."""
         row = self._db.execute("SELECT * FROM conversations WHERE id = ?", (conversation,)).fetchone()
         for _, body, _ in self._requests(conversation):
-            labels.add_for_conversation(
-                self._db, row, body, body["externalUserId"], body.get("externalOrganizationId")
-            )
+            labels.add_for_conversation(self._db, row, body, body["externalUserId"], body.get("externalOrganizationId"))
         self._label_actions(conversation)
 
     def _label_actions(self, conversation: int) -> None:

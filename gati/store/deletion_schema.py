@@ -22,4 +22,6 @@ def add_deletion(db: sqlite3.Connection) -> None:
     for statement in _TABLES.split(";\n"):
         db.execute(statement)
     rows = db.execute("SELECT call, min(at), max(at) FROM messages GROUP BY call").fetchall()
-    db.executemany("UPDATE calls SET first_at = ?, last_at = ? WHERE id = ?", [(row[1], row[2], row[0]) for row in rows])
+    db.executemany(
+        "UPDATE calls SET first_at = ?, last_at = ? WHERE id = ?", [(row[1], row[2], row[0]) for row in rows]
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 
 from gati.store import index_erasing
 from gati.store.store import Store
@@ -28,7 +29,7 @@ def erase(store: Store, *, rewrite: bool = True) -> bool:
         with store.connections.reading() as db:
             indexes = index_erasing.pending(db)
         for index in indexes:
-            store.deleting(lambda db, index=index: index_erasing.erase_words(db, index))
+            store.deleting(partial(index_erasing.erase_words, index=index))
         with store.connections.reading() as db:
             db.execute("VACUUM" if rewrite else "PRAGMA incremental_vacuum").fetchall()
         return any(_write_log(store) for _ in range(_CHECKPOINTS))

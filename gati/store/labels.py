@@ -76,9 +76,7 @@ Row = tuple[str, "int | str", str, str, str]
 
 
 def _label_rows(owner_kind: str, owner: int | str, labels: Iterable[Label]) -> list[Row]:
-    return [
-        (owner_kind, owner, *stored_values(label)) for label in labels if label.value and not label.value.isspace()
-    ]
+    return [(owner_kind, owner, *stored_values(label)) for label in labels if label.value and not label.value.isspace()]
 
 
 def stored_values(label: Label) -> tuple[str, str, str]:

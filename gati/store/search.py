@@ -15,7 +15,6 @@ from itertools import pairwise
 from gati.store import message_columns, words
 from gati.store.words import Word
 
-
 _CREATE = f"CREATE VIRTUAL TABLE {{}} USING fts5(text, content='', tokenize='{words.TOKENIZER}')"
 
 
@@ -77,9 +76,7 @@ def index_messages(db: sqlite3.Connection, texts: list[tuple[int, str]], partiti
     db.execute("UPDATE search_parts SET characters = characters + ? WHERE id = ?", (characters, partition))
 
 
-def _insert(
-    db: sqlite3.Connection, partition: int, texts: Iterable[tuple[int, str]], *, as_is: bool = False
-) -> None:
+def _insert(db: sqlite3.Connection, partition: int, texts: Iterable[tuple[int, str]], *, as_is: bool = False) -> None:
     db.executemany(
         f"INSERT INTO search_{partition} (rowid, text) VALUES (?, ?)",  # noqa: S608  # our own name
         ((row_id, text if as_is else words.index_text(text)) for row_id, text in texts),

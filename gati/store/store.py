@@ -245,7 +245,9 @@ class Store:
             UnknownConversationError: A rating or event names a `conversationId` that is not in the store.
         """
         now = time.time_ns() // 1000
-        record: dict[str, Any] = self.transaction(lambda db: actions.upsert_action(db, endpoint, body, now, recorded_at))
+        record: dict[str, Any] = self.transaction(
+            lambda db: actions.upsert_action(db, endpoint, body, now, recorded_at)
+        )
         return record
 
     def evicted_conversations(self) -> int:

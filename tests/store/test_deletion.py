@@ -13,7 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gati.store import connections, deletion, gati_events, labels, people, queries, saved_filters, search, tombstones, words
+from gati.store import (
+    connections,
+    deletion,
+    gati_events,
+    labels,
+    people,
+    queries,
+    saved_filters,
+    search,
+    tombstones,
+    words,
+)
 from gati.store.deletion import Target
 from gati.store.filters import Filter
 from gati.store.store import Store
@@ -97,7 +108,9 @@ def portrait(store: Store, *, uses: bool = True) -> dict[str, Any]:
         external = {row_id: row["external_id"] for row_id, row in conversations.items()}
         versions = {
             row["id"]: f"{row['name']}: {row['body']}"
-            for row in db.execute("SELECT v.id, v.body, p.name FROM prompt_versions v JOIN prompts p ON p.id = v.prompt")
+            for row in db.execute(
+                "SELECT v.id, v.body, p.name FROM prompt_versions v JOIN prompts p ON p.id = v.prompt"
+            )
         }
 
         def rows(query: str) -> list[tuple[Any, ...]]:
@@ -360,7 +373,9 @@ def test_counting_changes_nothing_and_agrees_with_the_deletion(store: Store) -> 
 def test_a_full_store_evicts_nothing_while_it_deletes(tmp_path: Path) -> None:
     store = Store(tmp_path / "small.db", max_bytes=2 * 1024**2)
     for number in range(300):
-        store.ingest(body(f"c-{number}", *turn(f"r{number}", "word " * 300, when=number * 1000), user=f"u-{number % 3}"))
+        store.ingest(
+            body(f"c-{number}", *turn(f"r{number}", "word " * 300, when=number * 1000), user=f"u-{number % 3}")
+        )
     before, evicted = len(conversations_of_all(store)), store.evicted_conversations()
     deleted = deletion.delete(store, Target("user", "u-1")).conversations
     assert deleted > 0
