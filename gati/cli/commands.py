@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -231,16 +232,21 @@ def studio_command(
     The printed address contains a token, which is also the API key. Without it, nobody can read or write the store.
     """
     _require_studio_extra()
+    from gati.cli.delete import remove_waiting
     from gati.cli.store import servable_store_path
+    from gati.settings import load
     from gati.studio.server import LOOPBACK, serve_studio
 
-    file = servable_store_path(store)
+    file, settings = servable_store_path(store), load()
     if host not in LOOPBACK:
         print_note(
             f"Listening on {host}: whoever reaches this machine and has the token can read and write all conversations"
             f" in {file}. The connection is not encrypted."
         )
-    _serve_until_interrupted(host, port, lambda ready: serve_studio(host, port, file, ready=ready), browser=browser)
+    remove = partial(remove_waiting, settings)
+    _serve_until_interrupted(
+        host, port, lambda ready: serve_studio(host, port, file, ready=ready, remove_waiting=remove), browser=browser
+    )
 
 
 def _require_studio_extra() -> None:

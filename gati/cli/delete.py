@@ -32,7 +32,13 @@ def parse_date(text: str) -> int:
 def run_delete(target: Target, path: Path | None, *, dry_run: bool, yes: bool, json_wanted: bool = False) -> Exit:
     """Count what a target matches, ask, and delete it. Nothing found is `NOT_FOUND`; its tombstones count all the same."""
     settings = load()
-    file = store_path(path, settings)
+    try:
+        return _run(settings, store_path(path, settings), target, dry_run=dry_run, yes=yes, json_wanted=json_wanted)
+    except OSError as fault:
+        fail(f"the spool cannot be read or changed: {fault}")
+
+
+def _run(settings: Settings, file: Path, target: Target, *, dry_run: bool, yes: bool, json_wanted: bool) -> Exit:
     found = _count(file, target)
     waiting = remove_waiting(settings, target, found, count_only=True)
     anything = bool(found or waiting.messages or waiting.rejected)
@@ -55,7 +61,7 @@ def _count(file: Path, target: Target) -> Contents:
     if not file.exists():
         return Contents()
     with closing(open_store(file)) as store:
-        return deletion.count(store, target)
+        return deletion.count_matches(store, target)
 
 
 def _delete(file: Path, settings: Settings, target: Target) -> tuple[Contents, WaitingRemoval]:
@@ -63,19 +69,23 @@ def _delete(file: Path, settings: Settings, target: Target) -> tuple[Contents, W
     found = Contents()
     if file.exists():
         with closing(open_store(file, write=True)) as store:
-            found = deletion.delete(store, target)
+            found = deletion.delete_matches(store, target)
     return found, remove_waiting(settings, target, found)
 
 
 def remove_waiting(settings: Settings, target: Target, found: Contents, *, count_only: bool = False) -> WaitingRemoval:
-    """Remove what waits in the spool or was rejected. `found` is what the store has, or had, of the target."""
+    """Remove what waits in the spool or was rejected. Raises OSError if the spool cannot be changed.
+
+    Args:
+        settings: The options, for the spool's folder.
+        target: What to delete.
+        found: What the store has, or had, of it.
+        count_only: Change nothing.
+    """
     folder = spool_folder(settings.spool_dir)
     if folder is None:
         return WaitingRemoval()
-    try:
-        return remove_requests(folder, DeletedRequests(target, found.subjects), count_only=count_only)
-    except OSError as fault:
-        fail(f"the spool {folder} cannot be changed: {fault}")
+    return remove_requests(folder, DeletedRequests(target, found.subjects), count_only=count_only)
 
 
 def _ask() -> None:

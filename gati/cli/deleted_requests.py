@@ -15,7 +15,7 @@ _REFERENCES = ("external_conversation_id", "external_message_id")
 
 
 class DeletedRequests:
-    """Selects the requests of a target. See `gati.pipeline.spool_deletion.Selection`.
+    """Selects the requests of a target. See `gati.pipeline.spool_deletion.RequestSelection`.
 
     Args:
         target: What is deleted.

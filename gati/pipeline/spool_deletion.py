@@ -22,7 +22,7 @@ from gati.pipeline.spool import scan
 from gati.pipeline.spool_file import SpoolFile, in_order
 
 
-class Selection(Protocol):
+class RequestSelection(Protocol):
     """Decides what is removed."""
 
     def keep(self, request: Request) -> Request | None:
@@ -49,7 +49,7 @@ class WaitingRemoval:
     running: int = 0
 
 
-def remove_requests(spool_dir: Path, selection: Selection, *, count_only: bool = False) -> WaitingRemoval:
+def remove_requests(spool_dir: Path, selection: RequestSelection, *, count_only: bool = False) -> WaitingRemoval:
     """Remove requests from the folders of all destinations.
 
     `selection` sees every request twice, so that it can select ratings of messages that wait behind them.
@@ -70,26 +70,26 @@ def remove_requests(spool_dir: Path, selection: Selection, *, count_only: bool =
     return found
 
 
-def _read_again(path: Path, selection: Selection) -> None:
-    for line in _lines_of(path):
+def _read_again(path: Path, selection: RequestSelection) -> None:
+    for line in _read_lines(path):
         with contextlib.suppress(ValueError, KeyError, TypeError):
             selection.keep(unpack(orjson.dumps(orjson.loads(line)["request"]) if path.suffix == ".json" else line))
 
 
-def _lines_of(path: Path) -> list[bytes]:
+def _read_lines(path: Path) -> list[bytes]:
     """Return the lines of a file; none if it is gone, or is not a file that gati wrote."""
     with contextlib.suppress(FileNotFoundError, UnusableFileError):
         return [line for line in read_regular(path).split(b"\n") if line]
     return []
 
 
-def _remove_waiting(folder: Path, selection: Selection, found: WaitingRemoval, count_only: bool) -> None:
+def _remove_waiting(folder: Path, selection: RequestSelection, found: WaitingRemoval, count_only: bool) -> None:
     ready = folder / "ready"
     files = in_order(scan(ready))  # before the owners: the owner of a listed file was locked before it was written
     with _Taking(folder) if not count_only else contextlib.nullcontext() as taking:
         living = {path.stem for path in (folder / "owners").glob("*.lock") if not is_dead(path)}
         for file in files:
-            lines = _lines_of(ready / file.name)
+            lines = _read_lines(ready / file.name)
             kept, removed, items = _keep_lines(lines, selection)
             if len(kept) == len(lines) and not removed:
                 continue
@@ -98,10 +98,10 @@ def _remove_waiting(folder: Path, selection: Selection, found: WaitingRemoval, c
             else:
                 found.messages += removed
         if not count_only:
-            _remove_unfinished(ready, living)
+            _remove_partial_files(ready, living)
 
 
-def _keep_lines(lines: list[bytes], selection: Selection) -> tuple[list[bytes], int, int]:
+def _keep_lines(lines: list[bytes], selection: RequestSelection) -> tuple[list[bytes], int, int]:
     """Return the lines that stay, the number of removed messages, and that of messages that stay."""
     kept, removed, items = [], 0, 0
     for line in lines:
@@ -159,28 +159,28 @@ class _Taking:
         return True
 
 
-def _remove_rejected(rejected: Path, selection: Selection, found: WaitingRemoval, count_only: bool) -> None:
+def _remove_rejected(rejected: Path, selection: RequestSelection, found: WaitingRemoval, count_only: bool) -> None:
     for path in sorted(rejected.glob("*.json")) if rejected.is_dir() else ():
-        for line in _lines_of(path):
+        for line in _read_lines(path):
             changed = _keep_rejected(line, selection)
             if changed is not line:
                 found.rejected += 1
                 if not count_only:
                     _replace(path, changed)
     for path in sorted(rejected.glob("*.damaged")) if rejected.is_dir() else ():
-        lines = _lines_of(path)
+        lines = _read_lines(path)
         kept, removed, _ = _keep_lines(lines, selection)
         if removed or len(kept) < len(lines):
             found.rejected += 1
             if not count_only:
                 _replace(path, b"\n".join(kept) or None)
     if not count_only and rejected.is_dir():
-        _remove_unfinished(
+        _remove_partial_files(
             rejected, {path.stem for path in (rejected.parent / "owners").glob("*.lock") if not is_dead(path)}
         )
 
 
-def _keep_rejected(line: bytes, selection: Selection) -> bytes | None:
+def _keep_rejected(line: bytes, selection: RequestSelection) -> bytes | None:
     """Return the content of a file in `rejected/` without what is removed; None if nothing is left."""
     try:
         value = orjson.loads(line)
@@ -201,7 +201,7 @@ def _replace(path: Path, data: bytes | None) -> None:
             path.unlink()
 
 
-def _remove_unfinished(folder: Path, living: set[str]) -> None:
+def _remove_partial_files(folder: Path, living: set[str]) -> None:
     """Remove the unfinished files of processes that died while writing."""
     for path in folder.glob(".*.part"):
         if path.name[1:13] not in living:

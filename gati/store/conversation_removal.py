@@ -53,7 +53,7 @@ class Removal:
             self.subjects.add(external)
             if self._at is not None:
                 name = tombstones.conversation_id(conversation["product"], external)
-                tombstones.add(self._db, tombstones.CONVERSATION, [name], self._at)
+                tombstones.add_tombstones(self._db, tombstones.CONVERSATION, [name], self._at)
 
     def remove_messages(self, conversation: sqlite3.Row, row_ids: Collection[int]) -> None:
         """Remove some messages of a conversation. What is kept in its row is made again from the others."""
@@ -87,7 +87,7 @@ class Removal:
     def finish(self) -> None:
         """Correct the sums, and remove what nothing uses any more."""
         if self._at is not None:
-            tombstones.add(self._db, tombstones.SUBJECT, self.subjects, self._at)
+            tombstones.add_tombstones(self._db, tombstones.SUBJECT, self.subjects, self._at)
         sums.rebuild(self._db, self._quarters)
         self._refresh_versions()
         for kind in (labels.USER, labels.ORGANIZATION):

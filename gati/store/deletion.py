@@ -58,8 +58,8 @@ class Contents:
         return bool(self.messages or self.conversations or self.records)
 
 
-def count(store: Store, target: Target) -> Contents:
-    """Return what `delete` would delete."""
+def count_matches(store: Store, target: Target) -> Contents:
+    """Return what `delete_matches` would delete."""
     found = Contents()
     with store.connections.snapshot() as db:
         for conversation, row_ids in _matches(db, target):
@@ -75,7 +75,7 @@ def count(store: Store, target: Target) -> Contents:
     return found
 
 
-def delete(store: Store, target: Target, now: int | None = None) -> Contents:
+def delete_matches(store: Store, target: Target, now: int | None = None) -> Contents:
     """Delete what a target matches, and keep out what belongs to it and arrives later.
 
     A message that was created after the deletion is accepted, also of the same conversation or user.
@@ -101,13 +101,13 @@ def _add_tombstones(db: sqlite3.Connection, target: Target, now: int) -> None:
     if target.kind == "before":
         tombstones.add_before(db, target.at)
     elif target.kind == "user":
-        tombstones.add(db, tombstones.USER, [target.id], now)
+        tombstones.add_tombstones(db, tombstones.USER, [target.id], now)
         _forget_filters(db, target.id)
-    elif _find_conversations(db, target.id) == []:
+    elif _named_conversations(db, target.id) == []:
         # It may still be on its way.
         name = tombstones.conversation_id(tombstones.ANY_PRODUCT, target.id)
-        tombstones.add(db, tombstones.CONVERSATION, [name], now)
-        tombstones.add(db, tombstones.SUBJECT, [target.id], now)
+        tombstones.add_tombstones(db, tombstones.CONVERSATION, [name], now)
+        tombstones.add_tombstones(db, tombstones.SUBJECT, [target.id], now)
 
 
 def _forget_filters(db: sqlite3.Connection, user: str) -> None:
@@ -146,7 +146,7 @@ Match = tuple[sqlite3.Row, "set[int] | None"]
 def _matches(db: sqlite3.Connection, target: Target, limit: int = 2**31) -> Iterator[Match]:
     """Yield the conversations that match, at most about `limit`."""
     if target.kind == "conversation":
-        yield from ((row, None) for row in _find_conversations(db, target.id))
+        yield from ((row, None) for row in _named_conversations(db, target.id))
         return
     column, value = ("c.user = ?", target.id) if target.kind == "user" else ("c.last_at < ?", target.at)
     whole = db.execute(f"SELECT c.* FROM conversations c WHERE {column} LIMIT ?", (value, limit)).fetchall()  # noqa: S608  # our own names
@@ -159,7 +159,7 @@ def _matches(db: sqlite3.Connection, target: Target, limit: int = 2**31) -> Iter
         yield from _begun_before(db, target.at, limit)
 
 
-def _find_conversations(db: sqlite3.Connection, uid: str) -> list[sqlite3.Row]:
+def _named_conversations(db: sqlite3.Connection, uid: str) -> list[sqlite3.Row]:
     """Return the conversation with this uid, else those with this external id, one for each product."""
     found = db.execute("SELECT * FROM conversations WHERE uid = ?", (uid,)).fetchall()
     return found or db.execute("SELECT * FROM conversations WHERE external_id = ?", (uid,)).fetchall()

@@ -27,7 +27,7 @@ def erase(store: Store, *, rewrite: bool = True) -> bool:
     """
     try:
         with store.connections.reading() as db:
-            indexes = index_erasing.pending(db)
+            indexes = index_erasing.pending_indexes(db)
         for index in indexes:
             store.deleting(partial(index_erasing.erase_words, index=index))
         with store.connections.reading() as db:

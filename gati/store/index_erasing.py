@@ -48,7 +48,7 @@ def _mark(db: sqlite3.Connection, index: str) -> None:
     db.execute("INSERT INTO counters VALUES (?, 1) ON CONFLICT DO NOTHING", (_PENDING + index,))
 
 
-def pending(db: sqlite3.Connection) -> list[str]:
+def pending_indexes(db: sqlite3.Connection) -> list[str]:
     """Return the indexes that still contain words of removed texts."""
     rows = db.execute("SELECT name FROM counters WHERE name LIKE ? ORDER BY name", (_PENDING + "%",)).fetchall()
     evicted = [str(partition) for partition in search.partitions(db) if _has_evicted(db, f"search_{partition}")]

@@ -33,20 +33,20 @@ def conversation_id(product: str, external_id: str) -> str:
     return f"{product}\n{external_id}"
 
 
-def add(db: sqlite3.Connection, kind: str, ids: Iterable[str], at: int) -> None:
+def add_tombstones(db: sqlite3.Connection, kind: str, ids: Iterable[str], at: int) -> None:
     """Add tombstones for ids. A later time replaces an earlier one."""
     key = _read_key(db) or _create_key(db)
-    _add_rows(db, [(kind, _digest(key, kind, text), at) for text in ids])
+    _insert_rows(db, [(kind, _keyed_hash(key, kind, text), at) for text in ids])
 
 
 def add_before(db: sqlite3.Connection, at: int) -> None:
     """Add the tombstone for everything before a time."""
     if _read_key(db) is None:
         _create_key(db)
-    _add_rows(db, [(_BEFORE, "", at)])
+    _insert_rows(db, [(_BEFORE, "", at)])
 
 
-def _add_rows(db: sqlite3.Connection, rows: list[tuple[str, str, int]]) -> None:
+def _insert_rows(db: sqlite3.Connection, rows: list[tuple[str, str, int]]) -> None:
     db.executemany(
         "INSERT INTO tombstones VALUES (?, ?, ?) ON CONFLICT (kind, digest) DO UPDATE SET at = excluded.at"
         " WHERE excluded.at > tombstones.at",
@@ -65,7 +65,7 @@ def _create_key(db: sqlite3.Connection) -> str:
     return key
 
 
-def _digest(key: str, kind: str, text: str) -> str:
+def _keyed_hash(key: str, kind: str, text: str) -> str:
     return hmac.new(key.encode(), f"{kind}\n{text}".encode(errors="replace"), hashlib.sha256).hexdigest()[:32]
 
 
@@ -84,7 +84,7 @@ class Tombstones:
         """Return the time up to which something with one of these ids was deleted."""
         if self._key is None:
             return 0
-        return max((self._time(kind, _digest(self._key, kind, text)) for text in ids if text), default=0)
+        return max((self._time(kind, _keyed_hash(self._key, kind, text)) for text in ids if text), default=0)
 
     def _time(self, kind: str, digest: str) -> int:
         row = self._db.execute("SELECT at FROM tombstones WHERE kind = ? AND digest = ?", (kind, digest)).fetchone()
@@ -117,7 +117,7 @@ def split_deleted(
         return timed, []
     deleted = [timed[index][0] for index in sorted(out)]
     rated = [m["externalMessageId"] for m in deleted if m.get("externalMessageId") and _is_rated(m)]
-    add(db, SUBJECT, rated, until or tombstones.before)
+    add_tombstones(db, SUBJECT, rated, until or tombstones.before)
     return [pair for index, pair in enumerate(timed) if index not in out], deleted
 
 

@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from gati.store import choices, people, queries, saved_filters
 from gati.store.filters import NO, YES, Filter, parse_range
 from gati.studio import period
-from gati.studio.reader import Render, period_of, with_parameters
+from gati.studio.reader import Render, form_of, period_of, with_parameters
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -99,14 +99,14 @@ class ListPage:
 
     def save(self, request: Request) -> Response:
         """Save the filters of an address by name, and return to them."""
-        form = _form_of(request)
+        form = form_of(request)
         query = {key: values[-1] for key, values in parse_qs(form.get("query", "")).items() if key in _PARAMETERS}
         saved_filters.save_filter(self.store, form.get("name", ""), urlencode(sorted(query.items())))
         return RedirectResponse(with_parameters("/", query), 303)
 
     def delete(self, request: Request) -> Response:
         """Delete saved filters."""
-        saved_filters.delete_filter(self.store, _form_of(request).get("name", ""))
+        saved_filters.delete_filter(self.store, form_of(request).get("name", ""))
         return RedirectResponse("/", 303)
 
 
@@ -131,12 +131,6 @@ def _chosen_filters(query: Mapping[str, str]) -> list[ChosenFilter]:
         )
         for name, field in fields.items() if name in query
     ]  # fmt: skip
-
-
-def _form_of(request: Request) -> dict[str, str]:
-    """Return the fields of a form. `BoundedBody` has read the body."""
-    text = request.scope["gati.body"].decode("utf-8", "replace")
-    return {key: values[-1] for key, values in parse_qs(text, keep_blank_values=True).items()}
 
 
 def _filter_of(query: Mapping[str, str], chosen: Period) -> Filter:

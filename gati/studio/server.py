@@ -22,20 +22,24 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from gati.studio.deletion import RemoveWaiting
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-def create_studio_app(store: Store, token: str, *, any_host: bool = False) -> Starlette:
+def create_studio_app(
+    store: Store, token: str, *, any_host: bool = False, remove_waiting: RemoveWaiting | None = None
+) -> Starlette:
     """Return the studio as an ASGI application: the pages and the API.
 
     Args:
         store: The store that it shows and writes to.
         token: Required with every request; see `gati.studio.access`.
         any_host: Accept requests to other host names than this machine's own.
+        remove_waiting: Deletes from the spool what is deleted from the store; None if there is no spool.
     """
     return Starlette(
-        routes=[*Api(store, secured=True).routes(), *pages.page_routes(store)],
+        routes=[*Api(store, secured=True).routes(), *pages.page_routes(store, remove_waiting)],
         middleware=[
             Middleware(LocalOnly, any_host=any_host), Middleware(TokenRequired, token=token), Middleware(BoundedBody),
         ],
@@ -105,6 +109,7 @@ def serve_studio(
     path: str | Path | None = None,
     *,
     ready: Callable[[str], None] | None = None,
+    remove_waiting: RemoveWaiting | None = None,
 ) -> None:
     """Serve the studio until interrupted. `ready` is called with an address that contains the token."""
     token = ""
@@ -113,7 +118,7 @@ def serve_studio(
     def make_app(store: Store) -> Starlette:
         nonlocal token
         token = load_token(store.path)
-        return create_studio_app(store, token, any_host=any_host)
+        return create_studio_app(store, token, any_host=any_host, remove_waiting=remove_waiting)
 
     def ready_with_token(address: str) -> None:
         if ready is not None:

@@ -173,7 +173,7 @@ def compare(history: list[Request], target: Target, gone: Any, *, uses: bool = T
             request.send(store)
             if not gone(request):
                 request.send(other)
-        deletion.delete(store, target)
+        deletion.delete_matches(store, target)
         assert portrait(store, uses=uses) == portrait(other, uses=uses)
         for request in history:
             if gone(request) and request.endpoint != "users":  # these have no time
@@ -235,7 +235,7 @@ def fill_with_secrets(store: Store) -> None:
 def test_no_byte_of_the_text_is_left_in_the_file_and_its_log(store: Store, tmp_path: Path) -> None:
     fill_with_secrets(store)
     assert SECRET.encode() in bytes_of(tmp_path)
-    assert deletion.delete(store, Target("user", f"{SECRET}-user")).erased
+    assert deletion.delete_matches(store, Target("user", f"{SECRET}-user")).erased
     assert SECRET[:6].encode() not in bytes_of(tmp_path)
     assert len(conversations(store)) == 20
 
@@ -245,7 +245,7 @@ def test_text_that_was_deleted_earlier_is_overwritten_too(store: Store, tmp_path
     with store.connections.writing() as db:
         db.execute("PRAGMA secure_delete = OFF")
         db.execute("DELETE FROM saved_filters")
-    deletion.delete(store, Target("user", f"{SECRET}-user"))
+    deletion.delete_matches(store, Target("user", f"{SECRET}-user"))
     assert SECRET[:6].encode() not in bytes_of(tmp_path)
 
 
@@ -255,9 +255,9 @@ def test_a_reader_keeps_the_log_and_the_next_deletion_empties_it(store: Store, t
     with patch.object(connections, "_BUSY_SECONDS", 0.01), Store(store.path).connections.snapshot() as reader:
         reader.execute("SELECT count(*) FROM messages").fetchone()
         store.connections.close()
-        assert not deletion.delete(store, Target("user", f"{SECRET}-user")).erased
+        assert not deletion.delete_matches(store, Target("user", f"{SECRET}-user")).erased
     store.connections.close()
-    assert deletion.delete(other, Target("user", f"{SECRET}-user")).erased
+    assert deletion.delete_matches(other, Target("user", f"{SECRET}-user")).erased
     assert SECRET[:6].encode() not in bytes_of(tmp_path)
 
 
@@ -265,7 +265,7 @@ def test_a_later_turn_of_a_deleted_conversation_or_user_is_accepted(store: Store
     now = time.time_ns() // 1000
     later = (now + 60_000_000 - START) // 1000
     store.ingest(body("c-1", *turn("r1"), user="ada"))
-    deletion.delete(store, Target("user", "ada"), now)
+    deletion.delete_matches(store, Target("user", "ada"), now)
     store.ingest(body("c-1", *turn("r1"), *turn("r2", "again", when=later), user="ada"))
     assert conversations(store) == ["c-1"]
     assert {message["content"] for message in queries.wire_messages(store) if message.get("content")} == {
@@ -275,7 +275,7 @@ def test_a_later_turn_of_a_deleted_conversation_or_user_is_accepted(store: Store
 
 
 def test_a_turn_that_was_running_during_the_deletion_stays_out_as_a_whole(store: Store) -> None:
-    deletion.delete(store, Target("conversation", "c-1"), START + 500_000)
+    deletion.delete_matches(store, Target("conversation", "c-1"), START + 500_000)
     response = store.ingest(body("c-1", *turn("r1")))
     assert {message["status"] for message in response["messages"]} == {"deduplicated"}
     assert len(response["messages"]) == 12
@@ -283,7 +283,7 @@ def test_a_turn_that_was_running_during_the_deletion_stays_out_as_a_whole(store:
 
 
 def test_a_message_without_a_time_counts_as_new(store: Store) -> None:
-    deletion.delete(store, Target("conversation", "c-1"))
+    deletion.delete_matches(store, Target("conversation", "c-1"))
     store.ingest(body("c-1", {"role": "user", "content": "hello", "externalMessageId": "m"}))
     assert conversations(store) == ["c-1"]
 
@@ -291,7 +291,7 @@ def test_a_message_without_a_time_counts_as_new(store: Store) -> None:
 def test_late_ratings_events_and_names_stay_out_and_later_ones_do_not(store: Store) -> None:
     store.ingest(body("c-1", *turn("r1"), user="ada"))
     now = time.time_ns() // 1000
-    deletion.delete(store, Target("user", "ada"), now)
+    deletion.delete_matches(store, Target("user", "ada"), now)
     scale = {"rating": 2, "ratingMin": 1, "ratingMax": 5, "feedback": "bad"}
     late = [
         ("users", {"externalUserId": "ada", "name": "Ada"}),
@@ -309,7 +309,7 @@ def test_late_ratings_events_and_names_stay_out_and_later_ones_do_not(store: Sto
 
 
 def test_a_rating_of_an_answer_that_never_reached_the_store_stays_out(store: Store) -> None:
-    deletion.delete(store, Target("user", "ada"))
+    deletion.delete_matches(store, Target("user", "ada"))
     store.ingest(body("c-1", *turn("r1"), user="ada"))
     rating = {"externalMessageId": "r1:answer", "rating": 2, "ratingMin": 1, "ratingMax": 5}
     store.record_action("ratings", {**rating, "ratedAt": at(2000)})
@@ -323,7 +323,7 @@ def test_events_of_a_gati_backend_stay_out(store: Store) -> None:
         "timestamp": at(0), "data": {"input": {"input": "hello"}, "conversation_id": "c-1", "user_id": "ada"},
     }  # fmt: skip
     gati_events.ingest_events(store, [event])
-    deletion.delete(store, Target("conversation", "c-1"))
+    deletion.delete_matches(store, Target("conversation", "c-1"))
     gati_events.ingest_events(store, [event])
     assert conversations(store) == []
     assert gati_events.stored_events(store) == []
@@ -332,7 +332,7 @@ def test_events_of_a_gati_backend_stay_out(store: Store) -> None:
 def test_messages_of_a_user_are_deleted_from_a_conversation_that_another_user_continued(store: Store) -> None:
     store.ingest(body("c-1", *turn("r1", "first"), user="ada"))
     store.ingest(body("c-1", *turn("r2", "second", when=5000), user="bob"))
-    found = deletion.delete(store, Target("user", "ada"))
+    found = deletion.delete_matches(store, Target("user", "ada"))
     assert (found.conversations, found.shortened, found.messages) == (0, 1, 12)
     summary = queries.find_conversation(store, "c-1")
     assert summary is not None
@@ -345,14 +345,14 @@ def test_ids_with_the_wildcards_of_sql_match_only_themselves(store: Store) -> No
         store.ingest(body("shared", *turn(f"s-{user}", when=1000), user=user))
     store.ingest(body("shared", *turn("s-end", when=9000), user="eve"))
     for user in ("a%", "a_", 'a"!'):
-        found = deletion.delete(store, Target("user", user))
+        found = deletion.delete_matches(store, Target("user", user))
         assert (found.conversations, found.shortened, found.messages) == (1, 1, 24)
     assert len(conversations(store)) == 2
 
 
 def test_tombstones_do_not_name_what_was_deleted(store: Store) -> None:
     store.ingest(body("c-ada", *turn("r1"), user="ada@example.org"))
-    deletion.delete(store, Target("user", "ada@example.org"))
+    deletion.delete_matches(store, Target("user", "ada@example.org"))
     with store.connections.reading() as db:
         rows = [tuple(row) for row in db.execute("SELECT * FROM tombstones")]
     assert "ada" not in repr(rows)
@@ -363,11 +363,11 @@ def test_counting_changes_nothing_and_agrees_with_the_deletion(store: Store) -> 
     store.ingest(body("c-1", *turn("r1"), user="ada"))
     store.ingest(body("c-1", *turn("r2", when=60_000), user="ada"))
     target = Target("before", at=START + 30_000_000)
-    counted = deletion.count(store, target)
+    counted = deletion.count_matches(store, target)
     assert (counted.conversations, counted.shortened, counted.messages) == (0, 1, 12)
     assert len(queries.wire_messages(store)) == 24
-    assert deletion.delete(store, target).messages == 12
-    assert not deletion.count(store, target)
+    assert deletion.delete_matches(store, target).messages == 12
+    assert not deletion.count_matches(store, target)
 
 
 def test_a_full_store_evicts_nothing_while_it_deletes(tmp_path: Path) -> None:
@@ -377,7 +377,7 @@ def test_a_full_store_evicts_nothing_while_it_deletes(tmp_path: Path) -> None:
             body(f"c-{number}", *turn(f"r{number}", "word " * 300, when=number * 1000), user=f"u-{number % 3}")
         )
     before, evicted = len(conversations_of_all(store)), store.evicted_conversations()
-    deleted = deletion.delete(store, Target("user", "u-1")).conversations
+    deleted = deletion.delete_matches(store, Target("user", "u-1")).conversations
     assert deleted > 0
     assert len(conversations_of_all(store)) == before - deleted
     assert store.evicted_conversations() == evicted
