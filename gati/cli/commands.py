@@ -244,9 +244,8 @@ def studio_command(
             f" in {file}. The connection is not encrypted."
         )
     remove = partial(remove_waiting, settings)
-    _serve_until_interrupted(
-        host, port, lambda ready: serve_studio(host, port, file, ready=ready, remove_waiting=remove), browser=browser
-    )
+    serve = partial(serve_studio, host, port, file, remove_waiting=remove, retention=settings.retention)
+    _serve_until_interrupted(host, port, lambda ready: serve(ready=ready), browser=browser)
 
 
 def _require_studio_extra() -> None:

@@ -148,8 +148,8 @@ class Removal:
         self._remove_labels("owner_kind = 'conversation' AND owner = ?", (conversation,))
 
     def _remove_labels(self, condition: str, values: tuple[Any, ...]) -> None:
-        self._db.execute(f"DELETE FROM labels WHERE {condition}", values)  # noqa: S608  # our own names
-        index_erasing.mark_labels(self._db)
+        if self._db.execute(f"DELETE FROM labels WHERE {condition}", values).rowcount > 0:  # noqa: S608  # our own names
+            index_erasing.mark_labels(self._db)
 
     def _unlabel_action(self, endpoint: str, body: dict[str, Any]) -> None:
         """Remove the labels that an action gave its user or organization, and restore those that others gave it, too."""

@@ -92,9 +92,21 @@ def delete_matches(store: Store, target: Target, now: int | None = None) -> Cont
 
 def _delete_rows(store: Store, target: Target, deleted_at: int | None) -> Contents:
     result = Contents()
-    while store.deleting(lambda db: _delete_batch(db, target, deleted_at, result)):
+    while delete_some(store, target, result, deleted_at):
         pass
     return result
+
+
+def delete_some(store: Store, target: Target, result: Contents, deleted_at: int | None = None) -> bool:
+    """Delete some conversations that match, or else the records. Return False if nothing is left.
+
+    Args:
+        store: The store.
+        target: What to delete.
+        result: What was deleted is added to it.
+        deleted_at: The time of the tombstones; None for none.
+    """
+    return store.deleting(lambda db: _delete_batch(db, target, deleted_at, result))
 
 
 def _add_tombstones(db: sqlite3.Connection, target: Target, now: int) -> None:

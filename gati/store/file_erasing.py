@@ -12,29 +12,37 @@ _CHECKPOINTS = 5
 """Attempts to write the log into the file, each of which waits for readers and writers."""
 
 
-def erase(store: Store, *, rewrite: bool = True) -> bool:
-    """Take deleted words out of the indexes, and rewrite the file and its log without unused parts.
+def erase(store: Store) -> bool:
+    """Take deleted words out of the indexes, and rewrite the file. Return False if that was not possible."""
+    try:
+        with store.connections.reading() as db:
+            indexes = index_erasing.pending_indexes(db)
+        for index in indexes:
+            store.deleting(partial(index_erasing.erase_words, index=index))
+        return rewrite_file(store)
+    except sqlite3.OperationalError:
+        return False
+
+
+def rewrite_file(store: Store, *, whole: bool = True) -> bool:
+    """Rewrite the file and its log without unused parts.
 
     While the file is rewritten, other programs cannot write to it; they wait. It needs free disk space of the file's
     size, and the log is as large as the file for a moment.
 
     Args:
         store: The store.
-        rewrite: False only returns unused pages to the file system. Parts of pages in use may keep deleted text.
+        whole: False only returns unused pages to the file system. Parts of pages in use may keep deleted text.
 
     Returns:
-        False if that was not possible, for example because another program kept reading or the disk is full.
+        False if another program kept reading the file as it was.
+
+    Raises:
+        sqlite3.OperationalError: The file is locked, or the disk is full.
     """
-    try:
-        with store.connections.reading() as db:
-            indexes = index_erasing.pending_indexes(db)
-        for index in indexes:
-            store.deleting(partial(index_erasing.erase_words, index=index))
-        with store.connections.reading() as db:
-            db.execute("VACUUM" if rewrite else "PRAGMA incremental_vacuum").fetchall()
-        return any(_write_log(store) for _ in range(_CHECKPOINTS))
-    except sqlite3.OperationalError:
-        return False
+    with store.connections.reading() as db:
+        db.execute("VACUUM" if whole else "PRAGMA incremental_vacuum").fetchall()
+    return any(_write_log(store) for _ in range(_CHECKPOINTS))
 
 
 def _write_log(store: Store) -> bool:

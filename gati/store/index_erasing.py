@@ -49,10 +49,15 @@ def _mark(db: sqlite3.Connection, index: str) -> None:
 
 
 def pending_indexes(db: sqlite3.Connection) -> list[str]:
-    """Return the indexes that still contain words of removed texts."""
-    rows = db.execute("SELECT name FROM counters WHERE name LIKE ? ORDER BY name", (_PENDING + "%",)).fetchall()
+    """Return the indexes that still contain words of removed texts, also of evicted conversations."""
     evicted = [str(partition) for partition in search.partitions(db) if _has_evicted(db, f"search_{partition}")]
-    return sorted({*(str(row[0]).removeprefix(_PENDING) for row in rows), *evicted})
+    return sorted({*marked_indexes(db), *evicted})
+
+
+def marked_indexes(db: sqlite3.Connection) -> list[str]:
+    """Return the indexes that still contain words of texts that were removed by a deletion."""
+    rows = db.execute("SELECT name FROM counters WHERE name LIKE ? ORDER BY name", (_PENDING + "%",))
+    return [str(row[0]).removeprefix(_PENDING) for row in rows]
 
 
 def _has_evicted(db: sqlite3.Connection, table: str) -> bool:

@@ -63,7 +63,9 @@ class DeletionPages:
         if found is None:
             return None
         name, user = found.summary.name, found.summary.id
-        return self._answer(request, Target("user", user), f"everything of {f'{name} ({user})' if name else user}", "/users")
+        return self._answer(
+            request, Target("user", user), f"everything of {f'{name} ({user})' if name else user}", "/users"
+        )
 
     def before(self, request: Request) -> Response | str:
         """Delete everything before a date, which the first form asks for."""
