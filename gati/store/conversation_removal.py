@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from gati.store import index_erasing, labels, message_columns, ratings, rollups, sums, tombstones
+from gati.store import index_erasing, labels, marks, message_columns, ratings, rollups, sums, tombstones
 from gati.store.sums import QUARTER
 
 _RESET = """
@@ -46,7 +46,7 @@ class Removal:
         self._remove_messages(row_id, None)
         self._unlabel(row_id)
         self._count_less("conversation = ?", row_id)
-        for table in ("ratings", "calls", "facets", "actions", "gati_events"):
+        for table in ("ratings", "marks", "calls", "facets", "actions", "gati_events"):
             self._db.execute(f"DELETE FROM {table} WHERE conversation = ?", (row_id,))  # noqa: S608  # our own names
         self._db.execute("DELETE FROM conversations WHERE id = ?", (row_id,))
         if external := conversation["external_id"]:
@@ -67,6 +67,11 @@ class Removal:
         self._label_actions(row_id)
         ratings.recount(self._db, row_id)
 
+    def remove_marks(self, conversation: int, before: int) -> None:
+        """Remove what people wrote about a conversation before a time. Ratings are actions."""
+        query = "DELETE FROM marks WHERE conversation = ? AND at < ? AND action IS NULL"
+        self._db.execute(query, (conversation, before))
+
     def remove_actions(self, row_ids: Collection[int]) -> None:
         """Remove ratings, events and records of users and organizations."""
         conversations = set()
@@ -74,6 +79,7 @@ class Removal:
             row = self._db.execute("SELECT * FROM actions WHERE id = ?", (row_id,)).fetchone()
             self._db.execute("DELETE FROM actions WHERE id = ?", (row_id,))
             self._db.execute("DELETE FROM ratings WHERE action = ?", (row_id,))
+            self._db.execute("DELETE FROM marks WHERE action = ?", (row_id,))
             if row["conversation"] is not None:
                 conversations.add(row["conversation"])
             else:
@@ -86,6 +92,8 @@ class Removal:
 
     def finish(self) -> None:
         """Correct the sums, and remove what nothing uses any more."""
+        if self.messages or self.records:
+            marks.count_change(self._db)
         if self._at is not None:
             tombstones.add_tombstones(self._db, tombstones.SUBJECT, self.subjects, self._at)
         sums.rebuild(self._db, self._quarters)
@@ -175,6 +183,7 @@ class Removal:
         self._label_actions(conversation)
 
     def _label_actions(self, conversation: int) -> None:
+        marks.update_labels(self._db, conversation)
         actions = self._db.execute("SELECT endpoint, body FROM actions WHERE conversation = ?", (conversation,))
         for action in actions.fetchall():
             labels.add_for_action(self._db, action["endpoint"], json.loads(action["body"]), conversation)

@@ -137,6 +137,8 @@ def _delete_batch(db: sqlite3.Connection, target: Target, deleted_at: int | None
             removal.remove_conversation(conversation)
             done.conversations += 1
         else:
+            if target.kind == "before":
+                removal.remove_marks(conversation["id"], target.at)
             removal.remove_messages(conversation, row_ids)
             done.shortened += 1
     more = bool(done.conversations or done.shortened)
