@@ -120,7 +120,7 @@ class LocalExporter:
 
                 self._retention = Retention(self._store, self._retention_days)
             self._retention.step()
-        except Exception:  # noqa: BLE001, S110 - the request was delivered, and the next one tries again
+        except Exception:  # noqa: BLE001 - the request was delivered, and the next one tries again
             pass
         finally:
             self._deleting.release()

@@ -18,6 +18,7 @@ from gati.store import (
     deletion,
     gati_events,
     labels,
+    marks,
     people,
     queries,
     saved_filters,
@@ -385,3 +386,41 @@ def test_a_full_store_evicts_nothing_while_it_deletes(tmp_path: Path) -> None:
 
 def conversations_of_all(store: Store) -> list[int]:
     return [row.id for row in queries.list_conversations(store, Filter(), limit=1000).conversations]
+
+
+def test_what_people_wrote_about_a_conversation_is_deleted_with_it(store: Store, tmp_path: Path) -> None:
+    for number in (1, 2):
+        store.ingest(body(f"c-{number}", *turn(f"r{number}"), user=f"u-{number}"))
+        found = queries.find_conversation(store, f"c-{number}")
+        assert found is not None
+        marks.write_note(store, found.id, f"note {SECRET}{number}", "eve", marks.new_key())
+        marks.add_tag(store, found.id, "late", "eve")
+        marks.rate(store, found.id, 2, "eve")
+    deletion.delete_matches(store, Target("conversation", "c-1"))
+    assert f"{SECRET}1".encode() not in bytes_of(tmp_path)
+    assert set(marks.read_marks(store, range(10))) == {2}
+    assert len(queries.list_conversations(store, Filter(words=SECRET)).conversations) == 1
+
+
+def test_a_shortened_conversation_loses_older_marks_and_keeps_newer_ones(store: Store) -> None:
+    store.ingest(body("c-1", *turn("r1", "first"), *turn("r2", "second", when=90_000), user="ada"))
+    found = queries.find_conversation(store, "c-1")
+    assert found is not None
+    with patch.object(marks.time, "time_ns", lambda: START * 1000):
+        marks.add_tag(store, found.id, "early", "eve")
+        marks.rate(store, found.id, 2, "eve")
+    marks.add_tag(store, found.id, "late", "eve")
+    deletion.delete_matches(store, Target("before", at=START + 60_000_000))
+    left = marks.marks_of(store, found.id)
+    assert ([tag.value for tag in left.tags], left.ratings) == (["late"], ())
+    assert len(queries.list_conversations(store, Filter(tag="late")).conversations) == 1
+    assert not queries.list_conversations(store, Filter(tag="early")).conversations
+
+
+def test_every_table_that_names_a_conversation_is_emptied(store: Store) -> None:
+    """A table that is added later has to be deleted from, too."""
+    with store.connections.reading() as db:
+        tables = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        named = {t for t in tables if "conversation" in {column[1] for column in db.execute(f"PRAGMA table_info({t})")}}
+    known = {"ratings", "marks", "calls", "facets", "actions", "gati_events", "messages"}
+    assert named == known
