@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
 _TAG = re.compile(rb"<[a-zA-Z][^>]*>")
 """An element. Texts contain no "<", and values of attributes no quotes, because pages escape them."""
-_LINK = re.compile(rb'(\s(?:href|src|action|hx-get|hx-post)=")/(?!/)')
+_LINK = re.compile(rb'(\s(?:href|src|action|formaction|hx-get|hx-post)=")/(?!/)')
 
 
 class PublicAddress(NamedTuple):
