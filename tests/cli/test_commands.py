@@ -48,7 +48,6 @@ observe.shutdown(0.1)
 """A program that ends before its three messages are delivered, and after they are on disk."""
 
 
-
 def gati(
     *arguments: str, program: str = GATI, cwd: Path | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:

@@ -169,7 +169,7 @@ def test_the_page_about_containers_shows_the_dockerfile_of_the_example() -> None
 def test_nothing_installs_gati_from_the_package_index_before_the_first_release() -> None:
     quick_start = (ROOT / "docs" / "quickstart.md").read_text("utf-8")
     (installed,) = [argument for kind, argument in INSTRUCTIONS if kind == "RUN" and "pip install" in argument]
-    assert ('"gati-greenflash @ https://' in installed) == ('@ git+https://' in quick_start)
+    assert ('"gati-greenflash @ https://' in installed) == ("@ git+https://" in quick_start)
 
 
 def test_the_program_of_the_example_delivers_when_its_container_is_stopped(sandbox: Sandbox) -> None:
