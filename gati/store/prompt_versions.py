@@ -48,7 +48,7 @@ def find_or_create_prompt(db: sqlite3.Connection, product: str, name: str, *, na
     """Return the row id of a prompt."""
     db.execute(
         "INSERT INTO prompts (uid, product, name, named) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (str(uuid.uuid4()), product, name, named),
+        (str(uuid.uuid4()), product, name, int(named)),
     )
     return int(db.execute("SELECT id FROM prompts WHERE product = ? AND name = ?", (product, name)).fetchone()["id"])
 
@@ -64,7 +64,7 @@ def find_version(db: sqlite3.Connection, prompt_id: int, prompt: str | dict[str,
     if (row := db.execute(query, (prompt_id, _digest(text))).fetchone()) is not None:
         return int(row["id"])
     texts = component_texts(text)
-    rows = db.execute("SELECT id, body FROM prompt_versions WHERE prompt = ? AND managed", (prompt_id,)).fetchall()
+    rows = db.execute("SELECT id, body FROM prompt_versions WHERE prompt = ? AND managed = 1", (prompt_id,)).fetchall()
     return next((int(row["id"]) for row in rows if component_texts(row["body"]) == texts), None)
 
 
@@ -87,7 +87,7 @@ def _referred_version(db: sqlite3.Connection, prompt: str | dict[str, Any]) -> i
         row = db.execute("SELECT id FROM prompt_versions WHERE uid = ?", (str(uid).lower(),)).fetchone()
     else:
         row = db.execute(
-            "SELECT v.id FROM prompt_versions v JOIN prompts p ON p.id = v.prompt WHERE p.name = ? AND v.managed"
+            "SELECT v.id FROM prompt_versions v JOIN prompts p ON p.id = v.prompt WHERE p.name = ? AND v.managed = 1"
             " ORDER BY v.active DESC, v.number DESC LIMIT 1",
             (prompt.get("externalPromptId"),),
         ).fetchone()
@@ -123,11 +123,9 @@ def _prompt_uid(db: sqlite3.Connection, prompt_id: int) -> str:
 
 def record_call(db: sqlite3.Connection, conversation: int, version: int | None, body: dict[str, Any]) -> int:
     """Store a request's fields other than its messages. Reuse the conversation's last call if it has the same ones."""
-    envelope = {key: body[key] for key in _CALL_FIELDS if body.get(key) is not None}
     if version is not None:
-        envelope["prompt"] = split_prompt(body["systemPrompt"])[1]
         db.execute("UPDATE prompt_versions SET uses = uses + 1 WHERE id = ?", (version,))
-    text = json.dumps(envelope, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    text = call_envelope(body, version)
     last = db.execute("SELECT * FROM calls WHERE conversation = ? ORDER BY id DESC LIMIT 1", (conversation,)).fetchone()
     if last is not None and last["version"] == version and last["envelope"] == text:
         return int(last["id"])
@@ -135,6 +133,14 @@ def record_call(db: sqlite3.Connection, conversation: int, version: int | None, 
         "INSERT INTO calls (conversation, version, envelope) VALUES (?, ?, ?)", (conversation, version, text)
     )
     return int(cursor.lastrowid or 0)
+
+
+def call_envelope(body: dict[str, Any], version: int | None) -> str:
+    """Return a request's fields other than its messages as JSON, with the values of its prompt if it has a version."""
+    envelope = {key: body[key] for key in _CALL_FIELDS if body.get(key) is not None}
+    if version is not None:
+        envelope["prompt"] = split_prompt(body["systemPrompt"])[1]
+    return json.dumps(envelope, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 def split_prompt(prompt: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:

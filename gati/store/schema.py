@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable
 
 from gati.store import finding_schema, search, store_file
+from gati.store.engine import engine_of
 
 _READABLE_VERSION = 2
 """The tables of this version have all that the queries read."""
@@ -66,6 +67,8 @@ def is_readable(db: sqlite3.Connection) -> bool:
 
 def can_find_and_sum(db: sqlite3.Connection) -> bool:
     """Return False for a store of an earlier version, opened read-only: it has no labels and no sums."""
+    if engine_of(db) is not None:
+        return True
     return _schema_version(db) >= _FINDING_VERSION
 
 
