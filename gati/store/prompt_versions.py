@@ -28,12 +28,11 @@ def record_version(
     prompt = body.get("systemPrompt")
     if prompt is None:
         return None
-    if (referred := _referred_version(db, prompt)) is not None:
+    if (referred := referred_version(db, prompt)) is not None:
         return referred
     text, _ = split_prompt(prompt)
-    explicit_name = _explicit_prompt_name(prompt)
-    name = explicit_name or agent or _agent_label(body)
-    prompt_id = find_or_create_prompt(db, product, name, named=explicit_name is not None)
+    named = _explicit_prompt_name(prompt) is not None
+    prompt_id = find_or_create_prompt(db, product, prompt_name(body, agent), named=named)
     version = find_version(db, prompt_id, prompt)
     if version is None:
         return add_version(db, prompt_id, text, at, at)
@@ -42,6 +41,11 @@ def record_version(
         (at, at, version),
     )
     return version
+
+
+def prompt_name(body: dict[str, Any], agent: str | None) -> str:
+    """Return the name of a request's prompt: its own, else that of the agent that uses it."""
+    return _explicit_prompt_name(body["systemPrompt"]) or agent or _agent_label(body)
 
 
 def find_or_create_prompt(db: sqlite3.Connection, product: str, name: str, *, named: bool) -> int:
@@ -79,7 +83,7 @@ def add_version(db: sqlite3.Connection, prompt_id: int, text: str, first_at: int
     return int(cursor.lastrowid or 0)
 
 
-def _referred_version(db: sqlite3.Connection, prompt: str | dict[str, Any]) -> int | None:
+def referred_version(db: sqlite3.Connection, prompt: str | dict[str, Any]) -> int | None:
     """Return the version that a reference without text means; None if the prompt has a text, or is not known."""
     if isinstance(prompt, str) or prompt.get("components") or prompt.get("content"):
         return None

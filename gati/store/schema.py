@@ -43,6 +43,15 @@ MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
 _FINDING_VERSION = 5
 """From this version on, stores have labels, sums and the columns that belong to them."""
 
+FIRST_SHARED_VERSION = 5
+"""The version at which stores in other databases begin. They apply the later migrations, too."""
+
+
+def first_shared_tables() -> list[str]:
+    """Return the statements that create the empty tables of `FIRST_SHARED_VERSION`."""
+    scripts = (_INITIAL_TABLES, _MANAGED_PROMPTS, *finding_schema.SCRIPTS)
+    return [statement for script in scripts for statement in script.split(";\n")]
+
 
 def migrate(db: sqlite3.Connection) -> None:
     """Apply the missing migrations. Several processes may do this at the same time."""

@@ -85,6 +85,10 @@ class Store:
         """Close the file. Using the store again reopens it."""
         self.connections.close()
 
+    def size_bytes(self) -> int:
+        """Return the size of the file."""
+        return self.path.stat().st_size
+
     def ingest(self, body: dict[str, Any]) -> dict[str, Any]:
         """Store the body of a `POST /messages` request and return the response body.
 
