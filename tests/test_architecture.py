@@ -50,6 +50,7 @@ ARROWS: dict[str, set[str]] = {
     "gati.store": {"gati.data_folder"},
     "gati.data_folder": set(),
     "gati.studio": {"gati.store"},
+    "gati.team_store": {"gati.store"},
     "gati.push": {"gati.push_requests", "gati.store", "gati.exporters", "gati.pipeline"},
     "gati.push_requests": {"gati.store", "gati.exporters"},
     "gati.importing": {"gati.exporters", "gati.langchain", "gati.pipeline", "gati.settings", "gati.trace"},
@@ -62,7 +63,7 @@ ARROWS: dict[str, set[str]] = {
         "gati", "gati.observe", "gati.demo", "gati.settings", "gati.options", "gati.store", "gati.studio", "gati.pipeline",
         "gati.langchain", "gati.exporters", "gati.testing", "gati.testing.server", "gati._api", "gati.push",
         "gati.prompts",
-        "gati.importing",
+        "gati.importing", "gati.team_store",
     },
 }  # fmt: skip
 """Package → packages that it may import. Each entry is a design decision."""
@@ -121,6 +122,7 @@ OWNERS = {
     "genai_prices": ("gati.trace.cost",),
     "prometheus_client": ("gati.metrics.prometheus", "gati._api.metrics"),
     "opentelemetry": ("gati.metrics.opentelemetry", "gati._api.metrics"),
+    "psycopg": ("gati.team_store",),
     "pytest": ("gati.testing.pytest_plugin",),
 }
 """The only modules that may import a third-party package. Imports for type checking are not counted."""

@@ -11,6 +11,7 @@ import typer
 
 from gati.cli.output import Exit, fail, print_note
 from gati.cli.prompt_commands import prompts_app
+from gati.cli.store_place import StorePlace, is_address
 from gati.errors import ConfigurationError
 
 app = typer.Typer(
@@ -28,9 +29,22 @@ app = typer.Typer(
 app.add_typer(prompts_app, name="prompts")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _store_place(text: str) -> StorePlace:
+    """Read the value of `--store`: a file, or the address of a PostgreSQL database."""
+    return text if is_address(text) else Path(text)
+
+
 StorePath = Annotated[
-    Path | None,
-    typer.Option("--store", help="File of the embedded store. Default: the option `local`, or the default location."),
+    StorePlace | None,
+    typer.Option(
+        "--store",
+        parser=_store_place,
+        metavar="PLACE",
+        help="File of the embedded store, or `postgresql://…` for the team's store. Default: the option `local`, or the"
+        " default location.",
+    ),
 ]
 
 
@@ -224,19 +238,19 @@ def studio_command(
     browser: Annotated[bool, typer.Option(help="Open the studio in a web browser, if there is one.")] = True,
     store: StorePath = None,
 ) -> None:
-    """Browse the conversations of the embedded store in a web browser.
+    """Browse the conversations of a store in a web browser.
 
     The printed address contains a token, which is also the API key. Without it, nobody can read or write the store.
     """
     _require_studio_extra()
-    from gati.cli.store import servable_store_path
+    from gati.cli.store import servable_store
     from gati.studio.server import LOOPBACK, serve_studio
 
-    file = servable_store_path(store)
+    file = servable_store(store)
     if host not in LOOPBACK:
         print_note(
             f"Listening on {host}: whoever reaches this machine and has the token can read and write all conversations"
-            f" in {file}. The connection is not encrypted."
+            f" in {getattr(file, 'path', file)}. The connection is not encrypted."
         )
     _serve_until_interrupted(host, port, lambda ready: serve_studio(host, port, file, ready=ready), browser=browser)
 

@@ -36,9 +36,7 @@ def message_result(conversation: str, row_id: int, message: dict[str, Any], stat
     return result
 
 
-def ingest_response(
-    uid: str, messages: list[dict[str, Any]], prompt_uid: str, components: list[str]
-) -> dict[str, Any]:
+def ingest_response(uid: str, messages: list[dict[str, Any]], prompt_uid: str, components: list[str]) -> dict[str, Any]:
     """Return the response body of `POST /messages`."""
     return {
         "success": True,

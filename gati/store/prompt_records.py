@@ -146,7 +146,10 @@ def activate_version(store: Store, version_uid: str) -> bool:
         ).fetchone()
         if row is None:
             return False
-        db.execute("UPDATE prompt_versions SET active = CASE WHEN uid = ? THEN 1 ELSE 0 END WHERE prompt = ?", (version_uid, row["prompt"]))
+        db.execute(
+            "UPDATE prompt_versions SET active = CASE WHEN uid = ? THEN 1 ELSE 0 END WHERE prompt = ?",
+            (version_uid, row["prompt"]),
+        )
         return True
 
     return bool(store.transaction(activate))

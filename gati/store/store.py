@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gati.data_folder import data_folder
-from gati.store import actions, labels, message_columns, message_requests, prompt_versions, rollups, search, store_file, sums
+from gati.store import (
+    actions,
+    labels,
+    message_columns,
+    message_requests,
+    prompt_versions,
+    rollups,
+    search,
+    store_file,
+    sums,
+)
 from gati.store.connections import Connections, ReadOnlyConnections, StoreReplacedError
 
 T = TypeVar("T")
@@ -84,6 +94,10 @@ class Store:
     def close(self) -> None:
         """Close the file. Using the store again reopens it."""
         self.connections.close()
+
+    def shared_token(self) -> str | None:
+        """Return the token of the studios that share the store; None for a file, which has its token beside it."""
+        return None
 
     def size_bytes(self) -> int:
         """Return the size of the file."""
@@ -234,8 +248,10 @@ class Store:
         Raises:
             UnknownConversationError: A rating or event names a `conversationId` that is not in the store.
         """
-        now = time.time_ns() // 1000
-        record: dict[str, Any] = self.transaction(lambda db: actions.upsert_action(db, endpoint, body, now))
+        record: dict[str, Any] = self.transaction(
+            # The time is read inside: a push continues after the last one, so it must increase with the transactions.
+            lambda db: actions.upsert_action(db, endpoint, body, time.time_ns() // 1000)
+        )
         return record
 
     def evicted_conversations(self) -> int:
@@ -297,7 +313,8 @@ class Store:
 
 def _increment_counter(db: sqlite3.Connection, name: str, amount: int) -> None:
     db.execute(
-        "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = counters.value + excluded.value", (name, amount)
+        "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = counters.value + excluded.value",
+        (name, amount),
     )
 
 

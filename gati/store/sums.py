@@ -197,7 +197,7 @@ ADD_DURATIONS = (
 """Ends of the statements that add rows to those that exist."""
 
 _ADD_COUNTS = f"INSERT INTO sums VALUES ({', '.join('?' * (4 + len(COUNTERS)))}) {ADD_COUNTS}"  # noqa: S608  # our own names
-_ADD_DURATIONS = f"INSERT INTO durations VALUES (?, ?, ?, ?, ?, ?, ?) {ADD_DURATIONS}"
+_ADD_DURATIONS = f"INSERT INTO durations VALUES (?, ?, ?, ?, ?, ?, ?) {ADD_DURATIONS}"  # noqa: S608  # as above
 
 
 ParentLookup = Callable[[str], "tuple[int, str] | None"]

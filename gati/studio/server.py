@@ -63,7 +63,7 @@ def serve_store(
     make_app: Callable[[Store], ASGIApp],
     host: str = "127.0.0.1",
     port: int = 4527,
-    path: str | Path | None = None,
+    path: str | Path | Store | None = None,
     *,
     max_bytes: int = DEFAULT_MAX_BYTES,
     ready: Callable[[str], None] | None = None,
@@ -76,14 +76,14 @@ def serve_store(
         make_app: Creates the application.
         host: A loopback address or, with `any_host`, any address of this machine.
         port: 0 picks a free port.
-        path: The store's file; None for the default location.
+        path: The store's file, or an open store; None for the default location.
         max_bytes: Size limit of the store.
         ready: Called with the server's address once it accepts connections.
         http_protocol: uvicorn's HTTP protocol, by name or class.
         any_host: Allow addresses that are not loopback.
     """
     listener = listen(host, port, any_host=any_host)
-    store = Store(path, max_bytes)
+    store = path if isinstance(path, Store) else Store(path, max_bytes)
     app = make_app(store)
     if ready is not None:
         ready(f"http://{_reachable_host(host)}:{listener.getsockname()[1]}")
@@ -102,7 +102,7 @@ def _reachable_host(host: str) -> str:
 def serve_studio(
     host: str = "127.0.0.1",
     port: int = 4527,
-    path: str | Path | None = None,
+    path: str | Path | Store | None = None,
     *,
     ready: Callable[[str], None] | None = None,
 ) -> None:
@@ -112,7 +112,7 @@ def serve_studio(
 
     def make_app(store: Store) -> Starlette:
         nonlocal token
-        token = load_token(store.path)
+        token = store.shared_token() or load_token(store.path)
         return create_studio_app(store, token, any_host=any_host)
 
     def ready_with_token(address: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 from psycopg.abc import Buffer
@@ -36,7 +36,7 @@ class StoreUnavailableError(ConnectionError):
 class Row(tuple[Any, ...]):
     """A row whose values are found by position and by the column's name, as in `sqlite3.Row`."""
 
-    _positions: dict[str, int] = {}
+    _positions: ClassVar[dict[str, int]] = {}
 
     def __getitem__(self, key: Any) -> Any:
         return tuple.__getitem__(self, self._positions[key] if type(key) is str else key)
@@ -82,7 +82,12 @@ class PostgresConnection:
     def __init__(self, address: str, *, read_only: bool = False) -> None:
         with translated_errors():
             self.session = psycopg.connect(
-                address, autocommit=True, cursor_factory=_Cursor, row_factory=_make_rows, prepare_threshold=None, **_session_options(address)
+                address,
+                autocommit=True,
+                cursor_factory=_Cursor,
+                row_factory=_make_rows,
+                prepare_threshold=None,
+                **_session_options(address),
             )
             self.session.adapters.register_loader("numeric", _NumberLoader)
             if read_only:
@@ -93,7 +98,7 @@ class PostgresConnection:
         """Execute a statement of `gati.store`; return its cursor."""
         translated = translation.translate(statement)
         with translated_errors():
-            return self.session.execute(translated.text, translation.adapt_values(translated, values))  # type: ignore[arg-type]  # psycopg wants literals
+            return self.session.execute(translated.text, translation.adapt_values(translated, values))
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
         """Execute a statement once for each row of values."""
@@ -101,18 +106,18 @@ class PostgresConnection:
         given = [translation.adapt_values(translated, row) for row in rows]
         if given:
             with translated_errors(), self.session.cursor() as cursor:
-                cursor.executemany(translated.text, given)  # type: ignore[arg-type]  # as above
+                cursor.executemany(translated.text, given)
 
     def run(self, statement: str, values: Values = ()) -> Any:
         """Execute a statement that is written for PostgreSQL, with its values sent apart from it."""
         with translated_errors():
             cursor: psycopg.Cursor[Row] = psycopg.Cursor(self.session, row_factory=_make_rows)
-            return cursor.execute(statement, values or None)  # type: ignore[arg-type]  # as above
+            return cursor.execute(statement, values or None)
 
     @contextmanager
     def copying(self, statement: str) -> Iterator[psycopg.Copy]:
         """Provide a `COPY … FROM STDIN` to write rows to."""
-        with translated_errors(), self.session.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[arg-type]  # as above
+        with translated_errors(), self.session.cursor() as cursor, cursor.copy(statement) as copy:
             yield copy
 
     @property
@@ -125,7 +130,7 @@ class PostgresConnection:
         self.session.close()
 
 
-def _session_options(address: str) -> dict[str, str]:
+def _session_options(address: str) -> dict[str, Any]:
     """Return the options of a session. Those in the address win."""
     given = psycopg.conninfo.conninfo_to_dict(address)
     options = {name: value for name, value in _SESSION.items() if name not in given}

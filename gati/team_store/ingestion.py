@@ -117,9 +117,7 @@ def _assign_rows(
             status = "created"
         else:
             status = "deduplicated"
-        request.results.append(
-            message_requests.message_result(conversation["uid"], existing, prepared.message, status)
-        )
+        request.results.append(message_requests.message_result(conversation["uid"], existing, prepared.message, status))
     # The next request of the conversation names a prompt without a name after its agent.
     conversation["agent"] = conversation["agent"] or min(agents, default=None)
     return rows

@@ -39,7 +39,9 @@ class PromptCalls:
         conversation = cast("dict[str, Any]", request.conversation)
         at = min(prepared.at for prepared in request.messages)
         text, _ = prompt_versions.split_prompt(prompt)
-        key = json.dumps([conversation["product"], prompt_versions.prompt_name(request.body, conversation["agent"]), text])
+        key = json.dumps(
+            [conversation["product"], prompt_versions.prompt_name(request.body, conversation["agent"]), text]
+        )
         if key not in self._versions:
             db = cast(Any, self._db)
             version = prompt_versions.referred_version(db, prompt)

@@ -49,11 +49,12 @@ class PostgresStore(Store):
         self.address = address
         self.path = Path(display_address(address))  # for messages
         self._read_only = read_only
-        self.connections = cast(Any, PostgresConnections(address, read_only=read_only))
+        self._pool = PostgresConnections(address, read_only=read_only)
+        self.connections = cast(Any, self._pool)
         self.has_search = True
         self._queue: deque[_Waiting] = deque()
         self._writer = threading.Lock()
-        with self.connections.reading():  # creates the tables
+        with self._pool.reading():  # creates the tables
             pass
 
     def ingest(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +127,7 @@ class PostgresStore(Store):
         """
         for attempt in range(_ATTEMPTS):
             try:
-                with self.connections.writing() as db:
+                with self._pool.writing() as db:
                     return work(db)
             except CommitUnknownError:
                 raise
@@ -145,11 +146,11 @@ class PostgresStore(Store):
             "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c"
             " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relkind = 'r'"
         )
-        with self.connections.reading() as db:
+        with self._pool.reading() as db:
             return int(db.run(query, (SCHEMA,)).fetchone()[0])
 
-    def access_token(self) -> str:
-        """Return the token of the studios of this store, created on first use."""
+    def shared_token(self) -> str:
+        """Return the token of all studios of this store, created on first use. It is in the database."""
 
         def read_or_create(db: PostgresConnection) -> str:
             db.run(

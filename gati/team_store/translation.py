@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 _LITERAL = re.compile(r"('(?:[^']|'')*')")
 _PLACEHOLDER = re.compile(r"\?(\x01?)|(?<!:):([a-z_]+)(\x01?)")
 
+_VALUES = r"SELECT value FROM "
 _LIST = r"json_each\((\?|:[a-z_]+)\)"
 _MARK = r"\1" + "\x01"
 """A placeholder whose value is a JSON list, which PostgreSQL gets as an array."""
 
 _RULES = [
-    (re.compile(rf"\bNOT IN \(SELECT value FROM {_LIST}\)"), rf"<> ALL({_MARK})"),
-    (re.compile(rf"\bIN \(SELECT value FROM {_LIST}\)"), rf"= ANY({_MARK})"),
+    (re.compile(rf"\bNOT IN \({_VALUES}{_LIST}\)"), rf"<> ALL({_MARK})"),
+    (re.compile(rf"\bIN \({_VALUES}{_LIST}\)"), rf"= ANY({_MARK})"),
     (re.compile(rf"\bFROM {_LIST} (\w+)"), rf"FROM unnest({_MARK}) AS \2(value)"),
     (re.compile(r" INDEXED BY \w+"), ""),
     (re.compile(r"\bCROSS JOIN\b"), "JOIN"),  # SQLite's way to fix the order of a join
