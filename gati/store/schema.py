@@ -76,12 +76,12 @@ def is_readable(db: sqlite3.Connection) -> bool:
 
 def can_find_and_sum(db: sqlite3.Connection) -> bool:
     """Return False for a store of an earlier version, opened read-only: it has no labels and no sums."""
-    if engine_of(db) is not None:
-        return True
     return _schema_version(db) >= _FINDING_VERSION
 
 
 def _schema_version(db: sqlite3.Connection) -> int:
+    if engine_of(db) is not None:
+        return len(MIGRATIONS)  # opening another database migrates it
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 

@@ -102,7 +102,7 @@ def ratings_by_part(db: sqlite3.Connection, edges: list[int]) -> list[tuple[int,
         return []
     bounds = ", ".join(f"({part}, {edges[part]}, {edges[part + 1]})" for part in range(len(edges) - 1))
     return db.execute(
-        f"WITH p(part, since, until) AS (VALUES {bounds}) SELECT p.part, count(*), sum(r.share) FROM p"  # noqa: S608  # numbers
+        f"WITH p(part, since, until) AS (VALUES {bounds}) SELECT p.part, count(*), sum(r.share) FROM p"  # noqa: S608  # only numbers
         " CROSS JOIN ratings r ON r.at >= p.since AND r.at < p.until GROUP BY 1"
     ).fetchall()
 

@@ -92,7 +92,7 @@ class PostgresConnection:
             self.session.adapters.register_loader("numeric", _NumberLoader)
             if read_only:
                 self.session.execute("SET default_transaction_read_only = on")
-        self.engine = TextIndex(self)
+        self.engine = TextIndex(self.run)
 
     def execute(self, statement: str, values: Values = ()) -> Any:
         """Execute a statement of `gati.store`; return its cursor."""

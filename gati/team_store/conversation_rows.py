@@ -13,7 +13,7 @@ from gati.store.message_columns import sum_known
 if TYPE_CHECKING:
     from gati.store.rollups import Rollup
     from gati.team_store.connection import PostgresConnection
-    from gati.team_store.ingestion import PreparedRequest
+    from gati.team_store.prepared_requests import PreparedRequest
 
 _Key = tuple[str, str]
 """Product and external id."""

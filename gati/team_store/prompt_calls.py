@@ -9,7 +9,7 @@ from gati.store import prompt_versions
 
 if TYPE_CHECKING:
     from gati.team_store.connection import PostgresConnection
-    from gati.team_store.ingestion import PreparedRequest
+    from gati.team_store.prepared_requests import PreparedRequest
 
 
 class PromptCalls:

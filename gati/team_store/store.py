@@ -7,13 +7,15 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from gati.store.store import Store, TooLargeError
 from gati.team_store import ingestion
 from gati.team_store.connection import SCHEMA, PostgresConnection, StoreUnavailableError, too_large_error
-from gati.team_store.ingestion import PreparedRequest
 from gati.team_store.pool import CommitUnknownError, PostgresConnections, display_address
+from gati.team_store.prepared_requests import PreparedRequest, prepare
+
+T = TypeVar("T")
 
 MAX_BATCH = 50
 """Requests that are stored in one transaction."""
@@ -59,7 +61,7 @@ class PostgresStore(Store):
 
     def ingest(self, body: dict[str, Any]) -> dict[str, Any]:
         """See `Store.ingest`. Requests of several threads are stored in one transaction."""
-        waiting = _Waiting(ingestion.prepare(body))
+        waiting = _Waiting(prepare(body))
         self._queue.append(waiting)
         with self._writer:
             while waiting.result is None:  # else another thread has stored it
@@ -74,7 +76,7 @@ class PostgresStore(Store):
         Raises:
             StoreUnavailableError: The database cannot be reached. Storing the requests again stores nothing twice.
         """
-        return self._ingest_prepared([ingestion.prepare(body) for body in bodies])
+        return self._ingest_prepared([prepare(body) for body in bodies])
 
     def _store_waiting(self) -> None:
         """Store the requests that have waited longest."""
@@ -110,9 +112,14 @@ class PostgresStore(Store):
                 return [error]
         return [result for request in requests for result in self._ingest_prepared([request])]
 
+    def deleting(self, work: Callable[[Any], T]) -> T:
+        """Run `work`, which deletes, in a transaction."""
+        result: T = self.transaction(work)
+        return result
+
     def ingest_within(self, db: Any, body: dict[str, Any]) -> dict[str, Any]:
         """See `Store.ingest_within`."""
-        (result,) = ingestion.ingest(db, [ingestion.prepare(body)])
+        (result,) = ingestion.ingest(db, [prepare(body)])
         if isinstance(result, Exception):
             raise result
         return result

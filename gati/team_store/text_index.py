@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
 from gati.store import words
 from gati.store.words import Word
 from gati.team_store.translation import without_nul
-
-if TYPE_CHECKING:
-    from gati.team_store.connection import PostgresConnection
 
 _ASCII_WORDS = re.compile(r"[a-z0-9]+")
 _MAX_BYTES = 1000
@@ -81,10 +79,14 @@ def _cut(word: str) -> str:
 
 
 class TextIndex:
-    """The `Engine` of a connection: what has no statement in common with SQLite."""
+    """The `Engine` of a connection: what has no statement in common with SQLite.
 
-    def __init__(self, db: PostgresConnection) -> None:
-        self._db = db
+    Args:
+        run: Executes a statement with its values, and returns the cursor.
+    """
+
+    def __init__(self, run: Callable[..., Any]) -> None:
+        self._run = run
 
     def search_messages(self, found: list[Word], prefix: list[Word], limit: int) -> list[int]:
         """See `search.search_messages`."""
@@ -98,7 +100,7 @@ class TextIndex:
         query = query_of(found, prefix)
         if not query:
             return []
-        rows = self._db.run(
+        rows = self._run(
             f"SELECT id FROM {table} WHERE terms @@ %s::tsquery ORDER BY id DESC LIMIT %s",  # noqa: S608  # our own names
             (query, limit),
         )
@@ -110,7 +112,7 @@ class TextIndex:
             return
         given = sorted({tuple(without_nul(str(value)) for value in row) for row in rows})
         columns = [*map(list, zip(*given, strict=True)), [terms_of(f"{row[3]} {row[4]}") for row in given]]
-        self._db.run(
+        self._run(
             "INSERT INTO labels (owner_kind, owner, kind, name, value, terms)"
             " SELECT k, o, n, m, v, t::tsvector FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[],"
             " %s::text[]) AS r(k, o, n, m, v, t) ON CONFLICT DO NOTHING",
@@ -119,4 +121,4 @@ class TextIndex:
 
     def last_message_id(self) -> int:
         """See `queries.last_message_id`. Row ids are assigned in the order in which they become visible."""
-        return int(self._db.run("SELECT coalesce(max(id), 0) FROM messages").fetchone()[0])
+        return int(self._run("SELECT coalesce(max(id), 0) FROM messages").fetchone()[0])
