@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -37,7 +37,7 @@ def _store_place(text: str) -> StorePlace:
 
 
 StorePath = Annotated[
-    StorePlace | None,
+    Any,  # a `StorePlace`; typer does not support unions
     typer.Option(
         "--store",
         parser=_store_place,

@@ -29,7 +29,7 @@ def ingest(db: PostgresConnection, requests: Sequence[PreparedRequest]) -> list[
     sampled = [request for request in requests if request.conversation is not None]
     known = _stored_ids(db, sampled)
     prompts = prompt_calls.PromptCalls(db, sampled)
-    row_ids = iter(_next_ids(db, "messages", sum(len(request.messages) for request in sampled)))
+    row_ids = iter(_next_ids(db, "messages", _count_new(sampled, known)))
     rows: list[tuple[Any, ...]] = []
     for request in sampled:
         rows += _assign_rows(request, known, prompts, row_ids)
@@ -84,6 +84,20 @@ def _stored_ids(db: PostgresConnection, requests: list[PreparedRequest]) -> dict
         [*map(list, zip(*given, strict=True))],
     )
     return {(row[0], row[1]): row[2] for row in rows}
+
+
+def _count_new(requests: list[PreparedRequest], known: dict[tuple[int, str], int]) -> int:
+    """Return the number of messages that are not stored yet."""
+    keyed: set[tuple[int, str]] = set()
+    without_id = 0
+    for request in requests:
+        conversation = cast("dict[str, Any]", request.conversation)
+        for prepared in request.messages:
+            if prepared.external_id is None:
+                without_id += 1
+            else:
+                keyed.add((conversation["id"], prepared.external_id))
+    return without_id + len(keyed - known.keys())
 
 
 def _next_ids(db: PostgresConnection, table: str, count: int) -> list[int]:
