@@ -248,7 +248,7 @@ class ExternalKafka(KafkaBroker):
 def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL cluster for the whole test run. Tests that stop it need not start it again."""
     needs("psycopg")
-    programs = _postgres_programs()
+    programs = postgres_programs()
     user = None
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         import pwd  # late: Windows has none
@@ -296,7 +296,7 @@ def kafka(kafka_broker: KafkaBroker) -> KafkaBroker:
     return kafka_broker
 
 
-def _postgres_programs() -> Path:
+def postgres_programs() -> Path:
     """Return the folder of PostgreSQL's server programs, the newest version."""
     if on_path := shutil.which("initdb"):
         return Path(on_path).resolve().parent

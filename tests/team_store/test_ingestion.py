@@ -20,7 +20,7 @@ TABLES = {
     "messages": "conversation, (SELECT envelope FROM calls k WHERE k.id = c.call), external_id, type, at, agent, model, status, latency_ms, first_token_ms, tokens_in,"
     " tokens_out, cost, body",
     "calls": "conversation, version, envelope",
-    "prompt_versions": "prompt, number, digest, body, first_at, last_at, uses",
+    "prompt_versions": "(SELECT name FROM prompts p WHERE p.id = c.prompt), number, digest, body, first_at, last_at, uses",
     "prompts": "product, name, named",
     "facets": "kind, value, conversation",
     "labels": "owner_kind, owner, kind, name, value",

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -64,7 +65,7 @@ def test_show_and_export_read_a_teams_store_and_explain_what_is_missing(team_dat
     store.ingest(body("c", *turn("r", "What is 2 + 2?")))
     store.close()
     shown = CliRunner().invoke(app, ["export", "--store", team_database])
-    assert json.loads(shown.output)["externalConversationId"] == "c"
+    assert json.loads(shown.stdout)["externalConversationId"] == "c"
     assert "What is 2 + 2?" in CliRunner().invoke(app, ["show", "--store", team_database, "c"]).output
     missing = CliRunner().invoke(app, ["show", "--store", postgres, "c"])
     assert missing.exit_code == 2
@@ -76,10 +77,12 @@ def test_a_push_sends_each_message_of_a_teams_store_once(team_database: str, gre
     store.ingest_many([body(f"c{number}", *turn(f"r{number}")) for number in range(3)])
     store.record_action("users", {"externalUserId": "u-1", "name": "Ada"})
     settings = load(api_key=greenflash.api_key, base_url=greenflash.url)
-    first = push_store(store, GreenflashExporter(settings), product_id=None)
+    with closing(GreenflashExporter(settings)) as exporter:
+        first = push_store(store, exporter)
     assert (first.delivered, first.left) == (37, 0)
     store.ingest(body("c0", said("later", "one more", 9000)))
-    second = push_store(store, GreenflashExporter(settings), product_id=None)
+    with closing(GreenflashExporter(settings)) as exporter:
+        second = push_store(store, exporter)
     assert (second.delivered, second.left) == (1, 0)
     assert len(queries.wire_messages(greenflash.store)) == 37
     store.close()
