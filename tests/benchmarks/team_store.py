@@ -27,7 +27,22 @@ from gati.store.filters import Filter
 from gati.team_store.store import PostgresStore
 from tests.brokers import PostgresServer, postgres_programs
 
-WORDS = "refund order invoice delivery late broken bicycle rental price discount account password address parcel".split()
+WORDS = [
+    "refund",
+    "order",
+    "invoice",
+    "delivery",
+    "late",
+    "broken",
+    "bicycle",
+    "rental",
+    "price",
+    "discount",
+    "account",
+    "password",
+    "address",
+    "parcel",
+]
 MODELS = ["gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5"]
 
 
@@ -47,16 +62,27 @@ def main() -> None:
         number = 0
         for writers, batch in ((1, 25), (2, 25), (1, 1)):
             began = time.perf_counter()
-            command = [sys.executable, "-m", "tests.benchmarks.team_store", address, "--turns", str(options.turns // writers)]
+            command = [
+                sys.executable,
+                "-m",
+                "tests.benchmarks.team_store",
+                address,
+                "--turns",
+                str(options.turns // writers),
+            ]
             running = []
             for _ in range(writers):
-                running.append(subprocess.Popen([*command, "--writer", str(number), "--batch", str(batch)], stdout=subprocess.PIPE))
+                running.append(
+                    subprocess.Popen([*command, "--writer", str(number), "--batch", str(batch)], stdout=subprocess.PIPE)
+                )
                 number += 1
             cpu = sum(float(process.communicate()[0]) for process in running)
             seconds = time.perf_counter() - began
             turns = options.turns // writers * writers
             kind = f"batches of {batch}" if batch > 1 else "8 threads, one by one"
-            print(f"{writers} writer(s), {kind}: {turns / seconds:.0f} turns/s, {cpu / turns * 1000:.2f} ms CPU of the writer per turn")
+            print(
+                f"{writers} writer(s), {kind}: {turns / seconds:.0f} turns/s, {cpu / turns * 1000:.2f} ms CPU of the writer per turn"
+            )
         _read(address)
 
 
@@ -93,7 +119,11 @@ def _read(address: str) -> None:
     store = PostgresStore(address, read_only=True)
     with store.connections.reading() as db:
         count = db.execute("SELECT count(*) FROM messages").fetchone()[0]
-    for name, words in (("the list", ""), ("a search for two words", "refund bicycle"), ("a search for a rare word", "r7x1")):
+    for name, words in (
+        ("the list", ""),
+        ("a search for two words", "refund bicycle"),
+        ("a search for a rare word", "r7x1"),
+    ):
         began = time.perf_counter()
         queries.list_conversations(store, Filter(words=words))
         print(f"{name} over {count:,} messages: {(time.perf_counter() - began) * 1000:.0f} ms")
@@ -116,14 +146,26 @@ def _turn(chance: random.Random, writer: int, number: int) -> dict[str, Any]:
     messages.append(message(f"{run}:user", "user_message", None, content=text(20)))
     messages.append(message(run, "chain_start", f"{run}:user", properties={"name": "support", "agent_name": "support"}))
     for step in range(3):
-        usage = {"tokens_in": 900, "tokens_out": 80, "cost_usd": 0.0031, "latency_ms": chance.uniform(300, 3000), "status": "completed"}
+        usage = {
+            "tokens_in": 900,
+            "tokens_out": 80,
+            "cost_usd": 0.0031,
+            "latency_ms": chance.uniform(300, 3000),
+            "status": "completed",
+        }
         model, tool = f"{run}-m{step}", f"{run}-t{step}"
-        messages.append(message(model, "llm", run, model=chance.choice(MODELS), output={"text": text(120)}, properties=usage))
+        messages.append(
+            message(model, "llm", run, model=chance.choice(MODELS), output={"text": text(120)}, properties=usage)
+        )
         messages.append(message(tool, "tool_call", run, toolName="search_orders", input={"query": text(10)}))
-        messages.append(message(f"{tool}:r", "observation", tool, output={"rows": text(130)}, properties={"latency_ms": 12.0}))
+        messages.append(
+            message(f"{tool}:r", "observation", tool, output={"rows": text(130)}, properties={"latency_ms": 12.0})
+        )
     messages.append(message(f"{run}-m9", "llm", run, model="gpt-4o", output={"text": text(80)}, properties=usage))
     messages.append(message(f"{run}:answer", "final_response", run, content=text(80)))
-    messages.append(message(f"{run}:end", "chain_end", run, output={"status": "completed"}, properties={"latency_ms": 4000.0}))
+    messages.append(
+        message(f"{run}:end", "chain_end", run, output={"status": "completed"}, properties={"latency_ms": 4000.0})
+    )
     return {
         "externalUserId": f"user-{number % 500}", "externalConversationId": f"c{writer}-{number // 4}",
         "systemPrompt": {"externalPromptId": "support", "content": "You help {{user}}.", "variables": {"user": f"u{number}"}},
