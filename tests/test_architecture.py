@@ -51,7 +51,7 @@ ARROWS: dict[str, set[str]] = {
     "gati.store": {"gati.data_folder"},
     "gati.data_folder": set(),
     "gati.studio": {"gati.store"},
-    "gati.team_store": {"gati.store"},
+    "gati.team_store": {"gati.store", "gati.exporters"},
     "gati.push": {"gati.push_requests", "gati.store", "gati.exporters", "gati.pipeline"},
     "gati.push_requests": {"gati.store", "gati.exporters"},
     "gati.importing": {"gati.exporters", "gati.langchain", "gati.pipeline", "gati.settings", "gati.trace"},
@@ -79,6 +79,9 @@ NARROW = {
     ("gati.pipeline", "gati.exporters"): {"gati.exporters.base"},
     ("gati.pipeline", "gati.trace"): {"gati.trace.records"},
     ("gati.exporters", "gati.store"): {"gati.store.store"},
+    ("gati.team_store", "gati.exporters"): {
+        f"gati.exporters.{name}" for name in ("base", "local", "greenflash.encoder")
+    },
     ("gati.feedback", "gati._api"): {"gati._api.arguments"},
     ("gati.prompts", "gati._api"): {"gati._api.runtime", "gati._api.destinations"},
     ("gati.prompts", "gati.exporters"): {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.responses import JSONResponse, Response
 
 from gati.store.store import DEFAULT_MAX_BYTES, Store
 from gati.studio import pages
@@ -20,6 +21,7 @@ from gati.studio.middleware import BoundedBody, LocalOnly
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from starlette.requests import Request
     from starlette.types import ASGIApp
 
 
@@ -39,8 +41,16 @@ def create_studio_app(store: Store, token: str, *, any_host: bool = False) -> St
         middleware=[
             Middleware(LocalOnly, any_host=any_host), Middleware(TokenRequired, token=token), Middleware(BoundedBody),
         ],
-        exception_handlers={ApiError: error_response, 404: pages.not_found_handler(store)},
+        exception_handlers={
+            ApiError: error_response, ConnectionError: _unavailable, 404: pages.not_found_handler(store),
+        },
     )  # fmt: skip
+
+
+def _unavailable(_: Request, __: Exception) -> Response:
+    """Answer while the database of a team's store cannot be reached; clients try again."""
+    text = "The database of the store cannot be reached. Try again later."
+    return JSONResponse({"success": False, "error": text, "message": text}, 503, {"retry-after": "2"})
 
 
 def listen(host: str = "127.0.0.1", port: int = 0, *, any_host: bool = False) -> socket.socket:

@@ -10,6 +10,12 @@ from gati.store import message_columns, message_requests
 from gati.store.rollups import InsertedMessage
 from gati.team_store.text_index import terms_of
 
+_NUL = r"\u0000"
+"""A NUL character in JSON."""
+
+_BODY = -2
+"""Position of the body in `PreparedMessage.columns`."""
+
 
 @dataclass
 class PreparedMessage:
@@ -37,10 +43,13 @@ class PreparedRequest:
 
 def prepare(body: dict[str, Any]) -> PreparedRequest:
     """Do the part of the work that needs no database."""
-    if r"\u0000" in message_columns.compact_json(body):
-        body = _without_nul(body)
     now = time.time_ns() // 1000
-    return PreparedRequest(body, [_prepare_message(message, body, now) for message in body["messages"]])
+    rest = {key: value for key, value in body.items() if key != "messages"}
+    messages = [_prepare_message(message, body, now) for message in body["messages"]]
+    if any(_NUL in message.columns[_BODY] for message in messages) or _NUL in message_columns.compact_json(rest):
+        body = _without_nul(body)
+        messages = [_prepare_message(message, body, now) for message in body["messages"]]
+    return PreparedRequest(body, messages)
 
 
 def _without_nul(value: Any) -> Any:

@@ -45,15 +45,15 @@ _CHARACTERS = _Characters()
 def terms_of(text: str) -> str:
     """Return the terms of a text as a `tsvector` literal: ``Über 東京都!`` → ``uber 東京:1 京都:2 都:3``."""
     if text.isascii():
-        return " ".join({_cut(word) for word in _ASCII_WORDS.findall(text.lower())})
+        return " ".join(_cut_all(set(_ASCII_WORDS.findall(text.lower()))))
     plain: set[str] = set()
     pairs: list[str] = []
     for word in words.index_text(text).translate(_CHARACTERS).lower().split():
         if words.is_unspaced(word):
             pairs.append(f"{word}:{min(len(pairs) + 1, _MAX_POSITION)}")
         else:
-            plain.add(_cut(word))
-    return " ".join([*plain, *pairs])
+            plain.add(word)
+    return " ".join([*_cut_all(plain), *pairs])
 
 
 def query_of(found: list[Word], prefix: list[Word]) -> str:
@@ -70,6 +70,10 @@ def _query_of_word(word: Word, *, prefix: bool) -> str:
     if len(text) == 1:
         return f"{text}:*"
     return "(" + " <-> ".join(text[i : i + 2] for i in range(len(text) - 1)) + ")"
+
+
+def _cut_all(found: set[str]) -> set[str]:
+    return {_cut(word) for word in found} if max(map(len, found), default=0) > _MAX_BYTES // 4 else found
 
 
 def _cut(word: str) -> str:

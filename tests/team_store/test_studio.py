@@ -14,12 +14,15 @@ import httpx
 from typer.testing import CliRunner
 
 from gati.cli.commands import app
+from gati.exporters.base import Request, Verdict
 from gati.exporters.greenflash.exporter import GreenflashExporter
 from gati.push import push_store
 from gati.settings import load
-from gati.store import queries
+from gati.store import people, queries
+from gati.team_store.exporter import TeamStoreExporter
 from gati.team_store.store import PostgresStore
-from tests.servers import LocalServer
+from tests.brokers import PostgresServer
+from tests.servers import LocalServer, studio_client
 from tests.store.bodies import body, said, turn
 
 ROOT = Path(__file__).parents[2]
@@ -85,4 +88,39 @@ def test_a_push_sends_each_message_of_a_teams_store_once(team_database: str, gre
         second = push_store(store, exporter)
     assert (second.delivered, second.left) == (1, 0)
     assert len(queries.wire_messages(greenflash.store)) == 37
+    store.close()
+
+
+def test_an_exporter_writes_to_the_database_and_waits_while_it_is_away(
+    team_database: str, postgres_server: PostgresServer
+) -> None:
+    encoder = GreenflashExporter(load(api_key="gf_x", base_url="http://127.0.0.1:1"))
+    exporter = TeamStoreExporter(team_database, encoder)
+    requests = [
+        Request(f"c{number}", {"external_conversation_id": f"c{number}", "external_user_id": "u", "messages": [
+            {"externalMessageId": "a", "messageType": "user_message", "content": "hello"}]}, 1)
+        for number in range(3)
+    ]  # fmt: skip
+    user = Request("users", {"external_user_id": "u", "name": "Ada"}, 1, endpoint="users")
+    assert [outcome.verdict for outcome in exporter.send_many([*requests[:2], user])] == [Verdict.OK] * 3
+    postgres_server.kill()
+    assert [outcome.verdict for outcome in exporter.send_many(requests)] == [Verdict.RETRY] * 3
+    assert exporter.send(requests[2]).verdict is Verdict.RETRY
+    postgres_server.start()
+    assert exporter.send(requests[2]).verdict is Verdict.OK
+    store = PostgresStore(team_database, read_only=True)
+    assert {row["conversation"] for row in queries.wire_messages(store)} == {"c0", "c1", "c2"}
+    assert people.user_names(store, {"u"}) == {"u": "Ada"}
+    for opened in (store, exporter, encoder):
+        opened.close()
+
+
+def test_the_api_answers_503_while_the_database_is_away(team_database: str, postgres_server: PostgresServer) -> None:
+    store = PostgresStore(team_database)
+    pages = studio_client(store)
+    postgres_server.kill()
+    answer = pages.post("/api/v1/messages", json=body("c", said("a", "x")))
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    postgres_server.start()
+    assert pages.post("/api/v1/messages", json=body("c", said("a", "x"))).status_code == 201
     store.close()
