@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from gati.cli.delete_commands import delete_app
 from gati.cli.output import Exit, fail, print_note
 from gati.cli.prompt_commands import prompts_app
-from gati.cli.store_place import StorePlace, is_address
+from gati.cli.store_place import parse_place
 from gati.errors import ConfigurationError
 
 app = typer.Typer(
@@ -26,21 +28,17 @@ app = typer.Typer(
     "not found, 4 missing package.",
 )
 
+app.add_typer(delete_app, name="delete")
 app.add_typer(prompts_app, name="prompts")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def _store_place(text: str) -> StorePlace:
-    """Read the value of `--store`: a file, or the address of a PostgreSQL database."""
-    return text if is_address(text) else Path(text)
 
 
 StorePath = Annotated[
     Any,  # a `StorePlace`; typer does not support unions
     typer.Option(
         "--store",
-        parser=_store_place,
+        parser=parse_place,
         metavar="PLACE",
         help="File of the embedded store, or `postgresql://…` for the team's store. Default: the option `local`, or the"
         " default location.",
@@ -265,16 +263,20 @@ def studio_command(
     The printed address contains a token, which is also the API key. Without it, nobody can read or write the store.
     """
     _require_studio_extra()
+    from gati.cli.delete import remove_waiting
     from gati.cli.store import servable_store
+    from gati.settings import load
     from gati.studio.server import LOOPBACK, serve_studio
 
-    file = servable_store(store)
+    file, settings = servable_store(store), load()
     if host not in LOOPBACK:
         print_note(
             f"Listening on {host}: whoever reaches this machine and has the token can read and write all conversations"
             f" in {getattr(file, 'path', file)}. The connection is not encrypted."
         )
-    _serve_until_interrupted(host, port, lambda ready: serve_studio(host, port, file, ready=ready), browser=browser)
+    remove = partial(remove_waiting, settings)
+    serve = partial(serve_studio, host, port, file, remove_waiting=remove, retention=settings.retention)
+    _serve_until_interrupted(host, port, lambda ready: serve(ready=ready), browser=browser)
 
 
 def _require_studio_extra() -> None:

@@ -11,3 +11,8 @@ StorePlace = Path | str
 def is_address(text: str) -> bool:
     """Return True for the address of a PostgreSQL database."""
     return text.startswith(("postgresql://", "postgres://"))
+
+
+def parse_place(text: str) -> StorePlace:
+    """Read the value of `--store`."""
+    return text if is_address(text) else Path(text)

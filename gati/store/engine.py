@@ -23,6 +23,9 @@ class Engine(Protocol):
     def add_labels(self, rows: list[tuple[str, int | str, str, str, str]]) -> None:
         """Insert labels that are missing. A row is `labels.Row`."""
 
+    def rewrite_tables(self, *, whole: bool) -> bool:
+        """See `file_erasing.rewrite_file`."""
+
     def last_message_id(self) -> int:
         """See `queries.last_message_id`."""
 

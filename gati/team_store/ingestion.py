@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, cast
 
-from gati.store import message_requests, rollups, sums
+from gati.store import message_requests, rollups, sums, tombstones
 from gati.store.actions import UnknownConversationError
 from gati.store.rollups import InsertedMessage
 from gati.team_store import conversation_rows, prompt_calls
@@ -25,7 +25,8 @@ _COPY = (
 
 def ingest(db: PostgresConnection, requests: Sequence[PreparedRequest]) -> list[dict[str, Any] | Exception]:
     """Store requests inside the caller's transaction. Return each one's response, or why it cannot be stored."""
-    conversation_rows.find_or_create(db, requests)
+    _leave_out_deleted(db, requests)
+    conversation_rows.find_or_create(db, [request for request in requests if request.messages])
     sampled = [request for request in requests if request.conversation is not None]
     known = _stored_ids(db, sampled)
     prompts = prompt_calls.PromptCalls(db, sampled)
@@ -37,6 +38,20 @@ def ingest(db: PostgresConnection, requests: Sequence[PreparedRequest]) -> list[
     _copy(db, rows)
     _write_rollups(db, sampled)
     return [_response(request, prompts) for request in requests]
+
+
+def _leave_out_deleted(db: PostgresConnection, requests: Sequence[PreparedRequest]) -> None:
+    """Take out the messages that were deleted before they arrived; see `tombstones`."""
+    if not tombstones.Tombstones(cast(Any, db)).exist:
+        return
+    for request in requests:
+        timed = [(prepared.message, prepared.at) for prepared in request.messages]
+        kept, deleted = tombstones.split_deleted(cast(Any, db), request.body, timed)
+        left = {id(message) for message, _ in kept}
+        request.messages = [prepared for prepared in request.messages if id(prepared.message) in left]
+        request.results = [
+            message_requests.message_result(str(uuid.uuid4()), 0, message, "deduplicated") for message in deleted
+        ]
 
 
 def _assign_rows(
@@ -132,8 +147,10 @@ def _response(request: PreparedRequest, prompts: prompt_calls.PromptCalls) -> di
     conversation = request.conversation
     if conversation is None:
         uid = request.body.get("conversationId")
-        if uid:
+        if uid and request.messages:
             return UnknownConversationError(uid)
-        return message_requests.ingest_response(str(uuid.uuid4()), [], "", [])  # sampled out
+        return message_requests.ingest_response(
+            str(uuid.uuid4()), request.results, "", []
+        )  # all deleted, or sampled out
     prompt_uid, components = prompts.greenflash_ids(request.version)
     return message_requests.ingest_response(conversation["uid"], request.results, prompt_uid, components)

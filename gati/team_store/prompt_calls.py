@@ -28,6 +28,8 @@ class PromptCalls:
         self._uses: dict[int, int] = {}
         self._greenflash_ids: dict[int, tuple[str, list[str]]] = {}
         self._last_calls = self._read_last_calls(requests)
+        self._requests: dict[int, tuple[int, int, int]] = {}
+        """Call → number of its requests in this batch, and the times of the first and the last."""
         self._new_calls: list[tuple[int, int, int | None, str]] = []
         self._ids = iter(self._next_ids(len(requests)))
 
@@ -65,10 +67,14 @@ class PromptCalls:
         envelope = prompt_versions.call_envelope(request.body, request.version)
         last = self._last_calls.get(conversation)
         if last is not None and last[1:] == (request.version, envelope):
-            return last[0]
-        call = next(self._ids)
-        self._last_calls[conversation] = (call, request.version, envelope)
-        self._new_calls.append((call, conversation, request.version, envelope))
+            call = last[0]
+        else:
+            call = next(self._ids)
+            self._last_calls[conversation] = (call, request.version, envelope)
+            self._new_calls.append((call, conversation, request.version, envelope))
+        at = min(prepared.at for prepared in request.messages)
+        requests, first, last_at = self._requests.get(call, (0, at, at))
+        self._requests[call] = requests + 1, min(first, at), max(last_at, at)
         return call
 
     def greenflash_ids(self, version: int | None) -> tuple[str, list[str]]:
@@ -83,9 +89,16 @@ class PromptCalls:
         """Write the new calls, and how often and when versions were used."""
         if self._new_calls:
             self._db.run(
-                "INSERT INTO calls (id, conversation, version, envelope)"
-                " SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::text[])",
-                [*map(list, zip(*self._new_calls, strict=True))],
+                "INSERT INTO calls (id, conversation, version, envelope, requests, first_at, last_at) SELECT * FROM unnest("
+                "%s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[])",
+                [*map(list, zip(*((*call, *self._requests.pop(call[0])) for call in self._new_calls), strict=True))],
+            )
+        if self._requests:
+            self._db.run(
+                "UPDATE calls k SET requests = k.requests + u.requests, first_at = least(k.first_at, u.first),"
+                " last_at = greatest(k.last_at, u.last) FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])"
+                " AS u(id, requests, first, last) WHERE k.id = u.id",
+                [*map(list, zip(*((call, *times) for call, times in sorted(self._requests.items())), strict=True))],
             )
         used = sorted({*self._uses, *self._times})
         if used:

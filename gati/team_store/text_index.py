@@ -123,6 +123,15 @@ class TextIndex:
             columns,
         )
 
+    def rewrite_tables(self, *, whole: bool) -> bool:
+        """See `file_erasing.rewrite_file`. Copies of the database and its write-ahead log keep what was deleted."""
+        try:
+            for table in ("messages", "conversations", "calls", "actions", "labels", "facets", "gati_events"):
+                self._run(f"VACUUM {'FULL ' if whole else ''}{table}")
+        except ConnectionError:  # a table was in use for too long
+            return False
+        return True
+
     def last_message_id(self) -> int:
         """See `queries.last_message_id`. Row ids are assigned in the order in which they become visible."""
         return int(self._run("SELECT coalesce(max(id), 0) FROM messages").fetchone()[0])

@@ -19,7 +19,7 @@ TABLES = {
     " turns, messages, errors, model_calls, tokens_in, tokens_out, cost, unpriced, slowest_ms, c.user, organization",
     "messages": "conversation, (SELECT envelope FROM calls k WHERE k.id = c.call), external_id, type, at, agent, model, status, latency_ms, first_token_ms, tokens_in,"
     " tokens_out, cost, body",
-    "calls": "conversation, version, envelope",
+    "calls": "conversation, version, envelope, requests, first_at, last_at",
     "prompt_versions": "(SELECT name FROM prompts p WHERE p.id = c.prompt), number, digest, body, first_at, last_at, uses",
     "prompts": "product, name, named",
     "facets": "kind, value, conversation",

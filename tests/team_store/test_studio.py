@@ -96,12 +96,13 @@ def test_an_exporter_writes_to_the_database_and_waits_while_it_is_away(
 ) -> None:
     encoder = GreenflashExporter(load(api_key="gf_x", base_url="http://127.0.0.1:1"))
     exporter = TeamStoreExporter(team_database, encoder)
-    requests = [
-        Request(f"c{number}", {"external_conversation_id": f"c{number}", "external_user_id": "u", "messages": [
-            {"externalMessageId": "a", "messageType": "user_message", "content": "hello"}]}, 1)
+    message = {"externalMessageId": "a", "messageType": "user_message", "content": "hello"}
+    given = [
+        {"external_conversation_id": f"c{number}", "external_user_id": "u", "messages": [message]}
         for number in range(3)
-    ]  # fmt: skip
-    user = Request("users", {"external_user_id": "u", "name": "Ada"}, 1, endpoint="users")
+    ]
+    requests = [Request(str(body["external_conversation_id"]), body, 1, "turn") for body in given]
+    user = Request("users", {"external_user_id": "u", "name": "Ada"}, 1, "turn", "users")
     assert [outcome.verdict for outcome in exporter.send_many([*requests[:2], user])] == [Verdict.OK] * 3
     postgres_server.kill()
     assert [outcome.verdict for outcome in exporter.send_many(requests)] == [Verdict.RETRY] * 3
