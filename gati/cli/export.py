@@ -12,6 +12,7 @@ from typing import Literal, TextIO
 
 from gati.cli.output import Exit, fail, print_note
 from gati.cli.store import open_store
+from gati.cli.store_place import StorePlace
 from gati.store import export, queries
 from gati.store.filters import Filter
 from gati.store.queries import ConversationSummary
@@ -25,7 +26,7 @@ def export_conversations(
     ids: list[str],
     file_format: Format,
     output: Path | None,
-    path: Path | None,
+    path: StorePlace | None,
     *,
     with_marks: bool = False,
 ) -> Exit:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.responses import JSONResponse, Response
 
 from gati.store.retention import RetentionThread
 from gati.store.store import DEFAULT_MAX_BYTES, Store
@@ -22,6 +23,7 @@ from gati.studio.public_address import BelowPath, PublicAddress
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from starlette.requests import Request
     from starlette.types import ASGIApp
 
     from gati.studio.deletion import RemoveWaiting
@@ -53,8 +55,16 @@ def create_studio_app(
             *below, Middleware(LocalOnly, any_host=any_host, public=public),
             Middleware(TokenRequired, token=token, public=public), Middleware(BoundedBody),
         ],
-        exception_handlers={ApiError: error_response, 404: pages.not_found_handler(store)},
+        exception_handlers={
+            ApiError: error_response, ConnectionError: _unavailable, 404: pages.not_found_handler(store),
+        },
     )  # fmt: skip
+
+
+def _unavailable(_: Request, __: Exception) -> Response:
+    """Answer while the database of a team's store cannot be reached; clients try again."""
+    text = "The database of the store cannot be reached. Try again later."
+    return JSONResponse({"success": False, "error": text, "message": text}, 503, {"retry-after": "2"})
 
 
 def listen(host: str = "127.0.0.1", port: int = 0, *, any_host: bool = False) -> socket.socket:
@@ -77,7 +87,7 @@ def serve_store(
     make_app: Callable[[Store], ASGIApp],
     host: str = "127.0.0.1",
     port: int = 4527,
-    path: str | Path | None = None,
+    path: str | Path | Store | None = None,
     *,
     max_bytes: int = DEFAULT_MAX_BYTES,
     ready: Callable[[str], None] | None = None,
@@ -91,7 +101,7 @@ def serve_store(
         make_app: Creates the application.
         host: A loopback address or, with `any_host`, any address of this machine.
         port: 0 picks a free port.
-        path: The store's file; None for the default location.
+        path: The store's file, or an open store; None for the default location.
         max_bytes: Size limit of the store.
         ready: Called with the server's address once it accepts connections.
         http_protocol: uvicorn's HTTP protocol, by name or class.
@@ -99,7 +109,7 @@ def serve_store(
         retention: Days after which turns are deleted; None to keep them.
     """
     listener = listen(host, port, any_host=any_host)
-    store = Store(path, max_bytes)
+    store = path if isinstance(path, Store) else Store(path, max_bytes)
     app = make_app(store)
     if ready is not None:
         ready(f"http://{_reachable_host(host)}:{listener.getsockname()[1]}")
@@ -121,7 +131,7 @@ def _reachable_host(host: str) -> str:
 def serve_studio(
     host: str = "127.0.0.1",
     port: int = 4527,
-    path: str | Path | None = None,
+    path: str | Path | Store | None = None,
     *,
     public: PublicAddress | None = None,
     ready: Callable[[str], None] | None = None,
@@ -144,7 +154,7 @@ def serve_studio(
 
     def make_app(store: Store) -> Starlette:
         nonlocal token
-        token = load_token(store.path)
+        token = store.shared_token() or load_token(store.path)
         return create_studio_app(store, token, any_host=any_host, public=public, remove_waiting=remove_waiting)
 
     def ready_with_token(address: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -22,11 +21,9 @@ EVIL = "<script>document.title='owned'</script>\"'>{{7*7}}"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(tmp_path / "store.db")
-    made.ingest(body("c", *turn("r")))
-    yield made
-    made.close()
+def store(any_store: Store) -> Store:
+    any_store.ingest(body("c", *turn("r")))
+    return any_store
 
 
 @pytest.fixture
