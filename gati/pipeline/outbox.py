@@ -1,7 +1,7 @@
 """Queue of requests for one destination, shared by the worker and the senders.
 
 It holds the lock, decides with the retry policy which request may be sent, and records the outcome. Nothing that can
-take long runs under the lock: `SpoolKeeper` does the file operations.
+take long runs under the lock: `JournalKeeper` does the operations on the journal.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from gati.pipeline import process_hooks
 from gati.pipeline.codec import pack, unpack
 from gati.pipeline.drop_callback import DropNotifier
 from gati.pipeline.internal_errors import DISK, contain, guard, log
+from gati.pipeline.journal_keeper import JournalKeeper
 from gati.pipeline.ordered_queue import FOREVER, Batch, QueuedRequest
 from gati.pipeline.quota_spool import QuotaSpool
 from gati.pipeline.request_queue import Limits, RequestQueue, batch_requests
@@ -24,6 +25,7 @@ from gati.pipeline.retry import CircuitBreaker, Policy, RateBudget
 from gati.pipeline.spool_keeper import SpoolKeeper
 
 if TYPE_CHECKING:
+    from gati.pipeline.journal import Journal, JournalEntry
     from gati.pipeline.spool import Spool
     from gati.pipeline.stats import DeliveryCounters
 
@@ -40,8 +42,12 @@ class Outbox:
         policy: Policy | None = None,
         drops: DropNotifier | None = None,
         budget: RateBudget | None = None,
+        journal: Journal | None = None,
     ) -> None:
-        """`budget` may be shared with other outboxes that send to the same account."""
+        """`budget` may be shared with other outboxes that send to the same account.
+
+        A `journal` holds the queued requests instead of a spool.
+        """
         self.exporter = exporter
         self.policy = policy or Policy()
         self.breaker = CircuitBreaker(self.policy, budget or RateBudget())
@@ -58,8 +64,11 @@ class Outbox:
         self._limits = limits
         self._queue = RequestQueue(counters, limits, exporter.name, self._drops)
         self._ordered = self._queue.ordered
-        accepts: Callable[[Request], bool] = getattr(exporter, "accepts", lambda request: True)
-        self._keeper = SpoolKeeper(self.changed, self._queue, QuotaSpool(spool, limits.disk, accepts), limits)
+        if journal is not None:
+            self._keeper = JournalKeeper(self.changed, self._queue, journal)
+        else:
+            accepts: Callable[[Request], bool] = getattr(exporter, "accepts", lambda request: True)
+            self._keeper = SpoolKeeper(self.changed, self._queue, QuotaSpool(spool, limits.disk, accepts), limits)
         self._successes = 0
         self._key = ""
         if spool is not None and self.spools_only:
@@ -122,7 +131,14 @@ class Outbox:
     @property
     def more_to_adopt(self) -> bool:
         """True if the last `adopt` left files of processes that have exited."""
-        return self._keeper.disk.more_to_adopt
+        return self._keeper.more_to_adopt
+
+    def withdraw(self, condition: Callable[[JournalEntry], bool]) -> None:
+        """Leave the entries for which the condition holds to others.
+
+        What is in flight stays until it is answered, and is not sent again. Belongs to the thread that adopts.
+        """
+        self._keeper.withdraw(condition)
 
     # Outgoing requests; called by senders
 
@@ -164,6 +180,8 @@ class Outbox:
             return batch, 0.0
         self._is_open = bool(self._queue)
         queued, wait = self._ordered.start_next(now)
+        if queued is not None:
+            self.breaker.budget.spend(now)
         return queued, min(wait, read_at - now) if now < read_at else wait
 
     def open(self) -> None:
@@ -206,18 +224,8 @@ class Outbox:
                 self._count_delivered(queued, queued.items - rest.items)
             if refusal is not None:
                 self._remove_rejected(queued, refused, refusal)
-            elif rest is not None:
-                self._keep_rest(queued, rest, outcome)
-            elif halves:
-                self._queue.replace(queued, halves)
-            elif outcome.verdict is Verdict.OK:
-                self._count_delivered(queued, queued.items)
-                self._queue.remove(queued)
-            elif outcome.verdict is Verdict.PAUSE:
-                self._ordered.retry_now(queued)
             else:
-                delay = self.policy.delay(queued.attempts, outcome.retry_after)
-                self._ordered.retry_at(queued, time.monotonic() + delay)
+                self._move_on(queued, outcome, halves)
             if self._is_over:
                 self._give_up(queued, outcome, rest, halves or ())
             finished = self._keeper.take_finished()
@@ -225,11 +233,29 @@ class Outbox:
         self._keeper.clean_up(finished)
         self._mark_key(outcome)
 
+    def _move_on(self, queued: QueuedRequest, outcome: Outcome, halves: Sequence[Request] | None) -> None:
+        """Remove a request from the queue, or decide when it is sent again, after it was attempted."""
+        rest = outcome.rest if outcome.verdict is Verdict.PARTIAL else None
+        if outcome.verdict is Verdict.OK:
+            self._count_delivered(queued, queued.items)
+            self._queue.remove(queued)
+        elif queued.batch.withdrawn:
+            self._queue.withdraw_attempted(queued, queued.items if rest is None else rest.items)
+        elif rest is not None:
+            self._keep_rest(queued, rest, outcome)
+        elif halves:
+            self._queue.replace(queued, halves)
+        elif outcome.verdict is Verdict.PAUSE:
+            self._ordered.retry_now(queued)
+        else:
+            delay = self.policy.delay(queued.attempts, outcome.retry_after)
+            self._ordered.retry_at(queued, time.monotonic() + delay)
+
     def _give_up(
         self, queued: QueuedRequest, outcome: Outcome, rest: Request | None, halves: Sequence[Request]
     ) -> None:
         """Count what remains of a request that was in flight when the outbox was closed, if it is on no disk."""
-        if queued.batch.file is not None:
+        if queued.batch.entry is not None:
             return
         left = queued.items if outcome.verdict in (Verdict.RETRY, Verdict.PAUSE) else 0
         left += sum(part.items for part in ([rest] if rest is not None else halves))
@@ -304,7 +330,7 @@ class Outbox:
         state = "refused" if outcome.key_refused else "accepted"
         if state != self._key:
             self._key = state
-            self._keeper.disk.mark_key(accepted=state == "accepted")
+            self._keeper.mark_key(accepted=state == "accepted")
 
     # Flush and shutdown
 

@@ -223,6 +223,10 @@ class DeliveryCounters:
         """Move messages from one place to another."""
         self._change((("at", source), -items), *_at(target, reason, items))
 
+    def withdraw(self, items: int, source: Place) -> None:
+        """Count messages that were taken over as if they had not been, because another process delivers them."""
+        self._change((("at", source), -items), (("", "recorded"), -items), (("", "recovered"), -items))
+
     def count(self, name: PlainCount, by: int = 1) -> None:
         """Increment a plain counter of `Stats`."""
         self._change((("", name), by))
