@@ -8,9 +8,7 @@ from confluent_kafka import Consumer, Producer
 from tests.brokers import KafkaBroker, PostgresServer
 
 
-def test_postgresql_keeps_its_data_when_it_is_stopped_or_killed(
-    postgres: str, postgres_server: PostgresServer
-) -> None:
+def test_postgresql_keeps_its_data_when_it_is_stopped_or_killed(postgres: str, postgres_server: PostgresServer) -> None:
     with psycopg.connect(postgres) as connection:
         connection.execute("CREATE TABLE numbers (n int)")
         connection.execute("INSERT INTO numbers VALUES (1)")
