@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "gati.observe": {"gati._api", "gati.settings", "gati.pipeline", "gati.langchain"},
     "gati._api": {
         "gati._context", "gati.langchain", "gati.metrics", "gati.trace", "gati.exporters", "gati.pipeline",
-        "gati.prompt_model", "gati.settings", "gati.store",
+        "gati.prompt_model", "gati.queues", "gati.settings", "gati.store",
     },
     "gati._context": {"gati.trace"},
     "gati.settings": {"gati.options"},
@@ -47,6 +47,7 @@ ARROWS: dict[str, set[str]] = {
     "gati.trace": {"gati.prompt_model"},
     "gati.pipeline": {"gati._context", "gati.data_folder", "gati.trace", "gati.exporters", "gati.settings"},
     "gati.exporters": {"gati.settings", "gati.store"},
+    "gati.queues": {"gati.exporters", "gati.pipeline"},
     "gati.store": {"gati.data_folder"},
     "gati.data_folder": set(),
     "gati.studio": {"gati.store"},
@@ -61,7 +62,7 @@ ARROWS: dict[str, set[str]] = {
     "gati.cli": {
         "gati", "gati.observe", "gati.demo", "gati.settings", "gati.options", "gati.store", "gati.studio", "gati.pipeline",
         "gati.langchain", "gati.exporters", "gati.testing", "gati.testing.server", "gati._api", "gati.push",
-        "gati.prompts",
+        "gati.prompts", "gati.queues",
         "gati.importing",
     },
 }  # fmt: skip
@@ -77,6 +78,8 @@ NARROW = {
     ("gati.pipeline", "gati.exporters"): {"gati.exporters.base"},
     ("gati.pipeline", "gati.trace"): {"gati.trace.records"},
     ("gati.exporters", "gati.store"): {"gati.store.store"},
+    ("gati.queues", "gati.exporters"): {"gati.exporters.base"},
+    ("gati.queues", "gati.pipeline"): {"gati.pipeline.codec"},
     ("gati.feedback", "gati._api"): {"gati._api.arguments"},
     ("gati.prompts", "gati._api"): {"gati._api.runtime", "gati._api.destinations"},
     ("gati.prompts", "gati.exporters"): {
@@ -121,6 +124,8 @@ OWNERS = {
     "genai_prices": ("gati.trace.cost",),
     "prometheus_client": ("gati.metrics.prometheus", "gati._api.metrics"),
     "opentelemetry": ("gati.metrics.opentelemetry", "gati._api.metrics"),
+    "confluent_kafka": ("gati.queues",),
+    "psycopg": ("gati.queues",),
     "pytest": ("gati.testing.pytest_plugin",),
 }
 """The only modules that may import a third-party package. Imports for type checking are not counted."""
