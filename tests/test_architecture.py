@@ -55,6 +55,7 @@ ARROWS: dict[str, set[str]] = {
     "gati.push_requests": {"gati.store", "gati.exporters"},
     "gati.importing": {"gati.exporters", "gati.langchain", "gati.pipeline", "gati.settings", "gati.trace"},
     "gati.demo": {"gati.testing"},
+    "gati.relay": {"gati.exporters", "gati.pipeline", "gati.queues"},
     "gati.masks": set(),
     "gati.metrics": {"gati.pipeline"},
     "gati.testing": {"gati._api", "gati.settings", "gati.exporters"},

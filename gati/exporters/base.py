@@ -40,6 +40,7 @@ class Outcome(NamedTuple):
             a corrected key delivers what waits.
         local_fault: With RETRY: this machine prevents the delivery, for example by a folder that cannot be written. A
             flush does not wait until that changes.
+        deduplicated: Number of items that the server had already.
     """
 
     verdict: Verdict
@@ -48,6 +49,7 @@ class Outcome(NamedTuple):
     rest: Request | None = None
     key_refused: bool = False
     local_fault: bool = False
+    deduplicated: int = 0
 
 
 DELIVERED = Outcome(Verdict.OK)

@@ -199,6 +199,11 @@ class Outbox:
             free = max(1, self._ordered.ready) if self.breaker.healthy else 1
             return free if self.breaker.healthy else max(0, free - self._ordered.in_flight)
 
+    @property
+    def in_flight(self) -> int:
+        """Number of requests that are being sent."""
+        return self._ordered.in_flight
+
     def settle(self, queued: QueuedRequest, outcome: Outcome) -> None:
         """Record the outcome of a request that `next` returned."""
         halves = self._split(queued) if outcome.verdict is Verdict.SPLIT else None
