@@ -64,7 +64,7 @@ ARROWS: dict[str, set[str]] = {
         "gati", "gati.observe", "gati.demo", "gati.settings", "gati.options", "gati.store", "gati.studio", "gati.pipeline",
         "gati.langchain", "gati.exporters", "gati.testing", "gati.testing.server", "gati._api", "gati.push",
         "gati.prompts", "gati.queues",
-        "gati.importing",
+        "gati.importing", "gati.relay",
     },
 }  # fmt: skip
 """Package → packages that it may import. Each entry is a design decision."""
@@ -123,7 +123,7 @@ OWNERS = {
     "rich": ("gati.cli",),
     "pydantic": ("gati.options", "gati.prompt_model", "gati.settings", "gati.langchain", "gati.testing.scripted_model"),
     "genai_prices": ("gati.trace.cost",),
-    "prometheus_client": ("gati.metrics.prometheus", "gati._api.metrics"),
+    "prometheus_client": ("gati.metrics.prometheus", "gati._api.metrics", "gati.relay.relay_metrics"),
     "opentelemetry": ("gati.metrics.opentelemetry", "gati._api.metrics"),
     "confluent_kafka": ("gati.queues",),
     "psycopg": ("gati.queues",),

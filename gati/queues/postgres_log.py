@@ -16,14 +16,14 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from gati.queues.log import Lag, LogError, LogRecord
 from gati.queues.message import QueueMessage
 from gati.queues.postgres_schema import DEAD, LANES, TURNS, ensure_schema, make_partitions
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
-
-    import psycopg
 
     from gati.queues.address import QueueAddress
     from gati.queues.log import LogListener
@@ -248,8 +248,6 @@ class PostgresLog:
         return self._connection
 
     def _connect(self, *, idle_limit: bool) -> psycopg.Connection[Any]:
-        import psycopg
-
         milliseconds = int(self.session_seconds * 1000)
         connection = psycopg.connect(
             self._url,
@@ -268,8 +266,6 @@ class PostgresLog:
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        import psycopg
-
         try:
             yield
         except psycopg.Error as error:

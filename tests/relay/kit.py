@@ -113,6 +113,26 @@ class PostgresQueue(Queue):
         return PostgresLog(QueueAddress.parse(self.url), session_seconds)
 
 
+class KafkaQueue(Queue):
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def publish(self, messages: Sequence[QueueMessage]) -> None:
+        from confluent_kafka import Producer
+
+        address = QueueAddress.parse(self.url)
+        producer = Producer({"bootstrap.servers": address.servers, "enable.idempotence": True})
+        for message in messages:
+            producer.produce(address.topic, message.value, message.key.encode(), headers=message.to_headers())
+            producer.poll(0)
+        assert producer.flush(30) == 0
+
+    def log(self, session_seconds: float = 3.0) -> TurnLog:
+        from gati.queues.kafka_log import KafkaLog
+
+        return KafkaLog(QueueAddress.parse(self.url), session_seconds)
+
+
 @contextmanager
 def relay_of(
     queue: Queue,

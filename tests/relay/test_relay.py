@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
-from tests.relay import kit
-from tests.relay.kit import PostgresQueue, Queue, relay_of
-from tests.servers import LocalServer
 from tests.pipeline.kit import wait_until
+from tests.relay import kit
+from tests.relay.kit import KafkaQueue, PostgresQueue, Queue, relay_of
+from tests.servers import LocalServer
 
 
-@pytest.fixture(params=["postgres"])
+@pytest.fixture(params=["postgres", "kafka"])
 def queue(request: pytest.FixtureRequest) -> Queue:
-    return PostgresQueue(request.getfixturevalue("postgres"))
+    broker: Any = request.getfixturevalue(request.param)
+    return PostgresQueue(broker) if request.param == "postgres" else KafkaQueue(broker.new_topic())
 
 
 def test_a_relay_delivers_every_turn_once_and_in_order(queue: Queue, greenflash: LocalServer):
