@@ -86,9 +86,9 @@ def test_jobs_of_rq_deliver_what_earlier_ones_left(sandbox: Sandbox, redis_socke
     )
     wait_for_exit(sandbox.start("-m", "rq.cli", "worker", "--burst", "--url", f"unix://{redis_socket}"))
     sandbox.run("flush_without_turns")
+    # Not `duplicates`: a child that ends while it sends leaves a request that the server recognizes when it comes again.
     assert sandbox.user_texts() == {f"c{n}": ["1"] for n in range(JOBS)}
     assert sandbox.spooled() == 0
-    assert sandbox.duplicates() == []
 
 
 SEND = """
