@@ -83,6 +83,7 @@ def init(
     client: Greenflash | AsyncGreenflash | None = None,
     backend_url: str | None = None,
     backend_api_key: str | SecretStr | None = None,
+    queue: str | None = None,
     exporters: Sequence[Exporter] | None = None,
     local: bool | str | Path | None = None,
     local_max_bytes: int | None = None,
@@ -135,6 +136,9 @@ def init(
         client: A Greenflash client to use instead of a key; its settings are adopted.
         backend_url: GATI backend; events are posted to `{backend_url}/api/events`.
         backend_api_key: Bearer token of the GATI backend.
+        queue: Kafka topic (`kafka://host:port/topic`) or PostgreSQL database (`postgresql://user@host/database`) to publish
+            to, from which `gati relay` delivers to Greenflash. The program then needs no key and does not send to
+            Greenflash itself; the embedded store is off by default.
         exporters: Your own exporters, in addition to configured destinations; the embedded store is then off by default.
         local: Embedded store: a path, True for the default path, False for none; default: used if no other destination
             is configured.
@@ -181,7 +185,7 @@ def init(
 
     settings = load(
         agent_name=agent_name, name=name, environment=environment, enabled=enabled, auto_inject=auto_inject,
-        product_id=product_id, api_key=api_key, base_url=base_url, client=client, backend_url=backend_url,
+        product_id=product_id, api_key=api_key, base_url=base_url, client=client, backend_url=backend_url, queue=queue,
         backend_api_key=backend_api_key, exporters=exporters, local=local, local_max_bytes=local_max_bytes,
         user_id=user_id, conversation_id=conversation_id, organization_id=organization_id, properties=properties,
         system_prompt=system_prompt, input_key=input_key, output_key=output_key, import_history=import_history,

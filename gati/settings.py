@@ -31,7 +31,7 @@ _SECRET_NAME = re.compile(r"key|secret|token|passw|credential", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"\s*(gf_|sk-|Bearer )", re.IGNORECASE)
 _GREENFLASH_KEY = re.compile(r"\s*gf_")
 _KEYS = frozenset({"api_key", "backend_api_key"})
-_ADDRESSES = ("base_url", "backend_url")
+_ADDRESSES = ("base_url", "backend_url", "queue")
 TRUST_DOTENV = "GATI_TRUST_DOTENV"
 """Environment variable that allows `.env` to name an address for a key from elsewhere."""
 

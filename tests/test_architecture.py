@@ -36,7 +36,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "gati._context": {"gati.trace"},
     "gati.settings": {"gati.options"},
-    "gati.options": {"gati.prompt_model"},
+    "gati.options": {"gati.prompt_model", "gati.queues"},
     "gati.prompt_model": set(),
     "gati.feedback": {"gati.observe", "gati._api"},
     "gati.prompts": {
@@ -79,6 +79,7 @@ NARROW = {
     ("gati.pipeline", "gati.exporters"): {"gati.exporters.base"},
     ("gati.pipeline", "gati.trace"): {"gati.trace.records"},
     ("gati.exporters", "gati.store"): {"gati.store.store"},
+    ("gati.options", "gati.queues"): {"gati.queues.address"},
     ("gati.queues", "gati.exporters"): {"gati.exporters.base"},
     ("gati.queues", "gati.pipeline"): {"gati.pipeline.codec"},
     ("gati.feedback", "gati._api"): {"gati._api.arguments"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from contextlib import closing
 from dataclasses import asdict
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from gati._api.destinations import active_destinations
 from gati.cli.output import Exit, console, fail, print_json, print_note, print_rows
-from gati.queues.address import QueueAddress
 from gati.queues.log import LogError
 from gati.relay.engines import open_admin, open_log
 from gati.relay.relay import Relay, RelayOptions
@@ -18,21 +16,22 @@ from gati.settings import load
 
 if TYPE_CHECKING:
     from gati.exporters.base import Exporter
+    from gati.queues.address import QueueAddress
     from gati.queues.admin import QueueAdmin
     from gati.settings import Settings
 
 
-def queue_address(queue: str | None) -> QueueAddress:
-    """Return the address of the queue from the option or the environment. Exit if there is none."""
-    text = queue or os.environ.get("GATI_QUEUE")
-    if not text:
+def queue_settings(queue: str | None) -> tuple[QueueAddress, Settings]:
+    """Return the address of the queue, and the settings of a program that does not use it. Exit if there is no queue."""
+    settings = load() if queue is None else load(queue=queue)
+    if settings.queue is None:
         fail("no queue: set GATI_QUEUE, or use --queue", Exit.USAGE)
-    return QueueAddress.parse(text)
+    return settings.queue, settings.model_copy(update={"queue": None})
 
 
 def queue_admin(queue: str | None) -> QueueAdmin:
     """Return the access to the queue. Exit if its client library is missing."""
-    address = queue_address(queue)
+    address, _ = queue_settings(queue)
     try:
         return open_admin(address)
     except ImportError as missing:
@@ -47,8 +46,7 @@ def fail_without_client(address: QueueAddress, missing: ImportError) -> None:
 
 def run_relay(queue: str | None, options: RelayOptions, session_seconds: float, metrics: str | None) -> Exit:
     """Deliver a queue until SIGTERM or SIGINT."""
-    address = queue_address(queue)
-    settings = load()
+    address, settings = queue_settings(queue)
     exporter = _destination(settings)
     try:
         log = open_log(address, session_seconds)

@@ -102,6 +102,13 @@ class Exporter(Protocol):
     process before the first `send`, while forks are blocked: a child forked during an import in another thread can
     never import that module.
 
+    It may define `send_many(requests)`, which makes one attempt for several requests, all of different ordering keys,
+    and returns their outcomes in the same order. It is then called instead of `send`, from one thread, and takes whatever
+    is ready while the previous call has run.
+
+    With the attribute `publishes = True`, accepted messages count as published instead of delivered: something else
+    delivers them.
+
     With the attribute `eager = True`, sending starts as soon as a turn is finished, whatever `flush_interval` is.
     It may define `accepts(request)`, which returns False for a request from a damaged file that `send` cannot send, and
     the attribute `spool_identity`, a `SpoolIdentity`, if its folder in the spool does not belong to `account`.

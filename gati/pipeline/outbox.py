@@ -27,7 +27,7 @@ from gati.pipeline.spool_keeper import SpoolKeeper
 if TYPE_CHECKING:
     from gati.pipeline.journal import Journal, JournalEntry
     from gati.pipeline.spool import Spool
-    from gati.pipeline.stats import DeliveryCounters
+    from gati.pipeline.stats import DeliveryCounters, Place
 
 
 class Outbox:
@@ -69,6 +69,7 @@ class Outbox:
         else:
             accepts: Callable[[Request], bool] = getattr(exporter, "accepts", lambda request: True)
             self._keeper = SpoolKeeper(self.changed, self._queue, QuotaSpool(spool, limits.disk, accepts), limits)
+        self._accepted: Place = "published" if getattr(exporter, "publishes", False) else "delivered"
         self._successes = 0
         self._key = ""
         if spool is not None and self.spools_only:
@@ -154,6 +155,27 @@ class Outbox:
             self._keeper.load(found)
         return None
 
+    def more(self, requests: int, size: int) -> list[QueuedRequest]:
+        """Return further requests that may be sent now, without waiting. None has the ordering key of another in flight.
+
+        Args:
+            requests: the largest number of requests.
+            size: the largest sum of their sizes, in bytes. The first one may be larger.
+        """
+        found: list[QueuedRequest] = []
+        with self.changed:
+            now = time.monotonic()
+            while requests and size > 0 and self._is_open and not self.closed:
+                if not self.breaker.healthy or now < self.breaker.blocked_until:
+                    break
+                queued, _ = self._ordered.start_next(now)
+                if queued is None:
+                    break
+                found.append(queued)
+                requests -= 1
+                size -= len(queued.data)
+        return found
+
     def _next(self, until: float, idle: float) -> QueuedRequest | Batch | None:
         """Wait for a request that may be sent or a batch that must be read."""
         with self.changed:
@@ -204,8 +226,14 @@ class Outbox:
         """Number of requests that are being sent."""
         return self._ordered.in_flight
 
-    def settle(self, queued: QueuedRequest, outcome: Outcome) -> None:
-        """Record the outcome of a request that `next` returned."""
+    def settle(self, queued: QueuedRequest, outcome: Outcome, *, failed_together: bool = False) -> None:
+        """Record the outcome of a request that `next` or `more` returned.
+
+        Args:
+            queued: the request.
+            outcome: what became of it.
+            failed_together: another request of the same call failed as well, which is one failure of the destination.
+        """
         halves = self._split(queued) if outcome.verdict is Verdict.SPLIT else None
         if outcome.verdict is Verdict.SPLIT and not halves:
             outcome = outcome._replace(verdict=Verdict.REJECT)
@@ -222,7 +250,7 @@ class Outbox:
             self._ordered.finish_attempt(queued)
             self._counters.count("requests")
             if outcome.verdict in (Verdict.RETRY, Verdict.PAUSE):
-                self._record_failure(outcome)
+                self._record_failure(outcome, failed_together)
             else:
                 self._record_answer(outcome)
             if rest is not None:
@@ -288,9 +316,11 @@ class Outbox:
             return self.exporter.split(unpack(queued.data))
         return None
 
-    def _record_failure(self, outcome: Outcome) -> None:
+    def _record_failure(self, outcome: Outcome, failed_together: bool) -> None:
         name, reason = self.exporter.name, outcome.reason
         self._counters.count("retries")
+        if failed_together:
+            return
         was_paused = bool(self.breaker.paused)
         self.breaker.record_failure(outcome, time.monotonic())
         if outcome.local_fault:
@@ -312,7 +342,7 @@ class Outbox:
 
     def _count_delivered(self, queued: QueuedRequest, items: int) -> None:
         self._successes += items > 0
-        self._counters.move(items, queued.batch.place, "delivered")
+        self._counters.move(items, queued.batch.place, self._accepted)
 
     def _keep_rest(self, queued: QueuedRequest, rest: Request, outcome: Outcome) -> None:
         """Send again what the destination did not list as accepted."""

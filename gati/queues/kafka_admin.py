@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaExcepti
 from confluent_kafka.admin import AdminClient
 
 from gati.queues.admin import DeadLetter, QueueStatus
+from gati.queues.kafka import LIBRARY_LOG, client_options
 from gati.queues.kafka_dead import KEY_HEADER, DeadLetterProducer
 from gati.queues.kafka_log import REQUEST_SECONDS, group_of
 from gati.queues.log import LogError
@@ -26,7 +27,7 @@ class KafkaAdmin:
     def __init__(self, address: QueueAddress) -> None:
         self._address = address
         self._producer = DeadLetterProducer(address)
-        self._servers: dict[str, Any] = {**dict(address.options), "bootstrap.servers": address.servers}
+        self._options = client_options(address)
         self._made: Consumer | None = None
 
     def status(self) -> QueueStatus:
@@ -43,7 +44,7 @@ class KafkaAdmin:
         return QueueStatus(turns, oldest, sum(1 for _ in self.dead_letters()), len(ends), relays)
 
     def _committed(self) -> dict[int, int]:
-        admin, group = AdminClient(self._servers), group_of(self._address)
+        admin, group = AdminClient(self._options), group_of(self._address)
         found = admin.list_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(group)], request_timeout=REQUEST_SECONDS
         )
@@ -51,7 +52,7 @@ class KafkaAdmin:
         return {p.partition: p.offset for p in partitions if p.topic == self._address.topic and p.offset >= 0}
 
     def _relays(self) -> list[dict[str, Any]]:
-        admin, group = AdminClient(self._servers), group_of(self._address)
+        admin, group = AdminClient(self._options), group_of(self._address)
         described = admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)[group].result()
         return [
             {
@@ -90,7 +91,8 @@ class KafkaAdmin:
         message = consumer.poll(REQUEST_SECONDS)
         if message is None or message.error() is not None:
             return None
-        return QueueMessage.from_headers(None, None, message.headers())
+        headers: Any = message.headers()
+        return QueueMessage.from_headers(None, None, headers)
 
     def dead_letters(self) -> Iterator[DeadLetter]:
         """See `QueueAdmin.dead_letters`. Reads the topic from its beginning to its end."""
@@ -114,7 +116,7 @@ class KafkaAdmin:
                 until = time.monotonic() + REQUEST_SECONDS
                 if message.error() is not None:
                     continue
-                origin = (message.key() or b"").decode(errors="replace")  # type: ignore[union-attr]
+                origin = (message.key() or b"").decode(errors="replace")
                 found.pop(origin, None)
                 if message.value() is not None:
                     found[origin] = DeadLetter(origin, _read(message))
@@ -138,7 +140,7 @@ class KafkaAdmin:
     def _consumer(self) -> Consumer:
         if self._made is None:
             own = {"group.id": "gati-admin", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
-            self._made = Consumer({**self._servers, **own})
+            self._made = Consumer({**self._options, **own}, logger=LIBRARY_LOG)
         return self._made
 
 

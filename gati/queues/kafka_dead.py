@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # not listed in its stub
 
+from gati.queues.kafka import LIBRARY_LOG, client_options
 from gati.queues.log import LogError
 from gati.queues.message import QueueMessage
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gati.queues.address import QueueAddress
-    from gati.queues.log import LogRecord
+    from gati.queues.kafka import LIBRARY_LOG, client_options
+from gati.queues.log import LogRecord
 
 ACKNOWLEDGE_SECONDS = 10.0
 """Time limit for a broker's acknowledgement."""
@@ -86,18 +88,17 @@ class DeadLetterProducer:
 
     def _connected(self) -> Producer:
         if self._producer is None:
-            servers: dict[str, Any] = {**dict(self._address.options), "bootstrap.servers": self._address.servers}
-            create_dead_topic(AdminClient(servers), self._address.dead_topic)
+            options = client_options(self._address)
+            create_dead_topic(AdminClient(options), self._address.dead_topic)
             self._producer = Producer(
                 {
-                    "client.id": "gati-relay",
-                    **servers,
+                    **options,
                     "acks": "all",
                     "enable.idempotence": True,
                     "compression.type": "zstd",
                     "delivery.timeout.ms": int(ACKNOWLEDGE_SECONDS * 1000),
-                    "partitioner": "murmur2_random",
-                }
+                },
+                logger=LIBRARY_LOG,
             )
         return self._producer
 

@@ -7,14 +7,13 @@ hold the time of the partition's last delivered message, for the next owner.
 from __future__ import annotations
 
 import contextlib
-import logging
-import threading
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from gati.queues.kafka import LIBRARY_LOG, client_options
 from gati.queues.kafka_dead import DeadLetterProducer
 from gati.queues.log import Lag, LogError, LogRecord
 from gati.queues.message import QueueMessage
@@ -204,7 +203,7 @@ class KafkaLog:
 
     def _connected(self, listener: LogListener) -> Consumer:
         if self._consumer is None:
-            consumer = Consumer(self._configuration())
+            consumer = Consumer(self._configuration(), logger=LIBRARY_LOG)
             self._ignores_changes = False
             consumer.subscribe(
                 [self._address.topic],
@@ -218,9 +217,7 @@ class KafkaLog:
     def _configuration(self) -> dict[str, Any]:
         milliseconds = int(self.session_seconds * 1000)
         return {
-            "client.id": "gati-relay",
-            **dict(self._address.options),
-            "bootstrap.servers": self._address.servers,
+            **client_options(self._address),
             "group.id": group_of(self._address),
             "partition.assignment.strategy": "cooperative-sticky",
             "enable.auto.commit": False,
@@ -231,7 +228,6 @@ class KafkaLog:
             # Giving partitions away may take as long as a request.
             "max.poll.interval.ms": max(milliseconds, 120_000),
             "queued.max.messages.kbytes": BUFFER_KILOBYTES,
-            "logger": _quiet_logger(),
             "on_commit": self._on_commit,
         }
 
@@ -271,17 +267,6 @@ class KafkaLog:
 
     def _partitions(self, lanes: Iterable[int]) -> list[TopicPartition]:
         return [TopicPartition(self._address.topic, lane) for lane in lanes]
-
-
-_logger_lock = threading.Lock()
-
-
-def _quiet_logger() -> logging.Logger:
-    """Return a logger for librdkafka's messages, which may contain addresses; it writes on debug level only."""
-    with _logger_lock:
-        logger = logging.getLogger("gati.queues.kafka")
-        logger.setLevel(logging.CRITICAL)
-        return logger
 
 
 def _log_error(error: KafkaException) -> LogError:

@@ -123,7 +123,8 @@ class KafkaQueue(Queue):
         address = QueueAddress.parse(self.url)
         producer = Producer({"bootstrap.servers": address.servers, "enable.idempotence": True})
         for message in messages:
-            producer.produce(address.topic, message.value, message.key.encode(), headers=message.to_headers())
+            headers: Any = message.to_headers()
+            producer.produce(address.topic, message.value, message.key.encode(), headers=headers)
             producer.poll(0)
         assert producer.flush(30) == 0
 

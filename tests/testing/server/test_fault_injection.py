@@ -66,7 +66,7 @@ def test_a_fault_is_injected_once_and_nothing_is_stored(
     assert len(local.messages(conversation)) == 1
 
 
-@pytest.mark.parametrize("form", ["7", "1.5", "nonsense", "", faults.http_date(30)])
+@pytest.mark.parametrize("form", ["7", "1.5", "nonsense", "", pytest.param(faults.http_date(30), id="date")])
 def test_retry_after_is_sent_in_every_form(local: LocalServer, form: str) -> None:
     local.faults.add(faults.rate_limited(form))
     assert local.post(body("c", said("a", "x"))).headers["retry-after"] == form
