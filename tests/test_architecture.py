@@ -81,6 +81,11 @@ NARROW = {
     ("gati.exporters", "gati.store"): {"gati.store.store"},
     ("gati.options", "gati.queues"): {"gati.queues.address"},
     ("gati.queues", "gati.exporters"): {"gati.exporters.base"},
+    ("gati.relay", "gati.exporters"): {"gati.exporters.base"},
+    ("gati.relay", "gati.pipeline"): {
+        f"gati.pipeline.{name}"
+        for name in ("codec", "internal_errors", "journal", "outbox", "request_queue", "retry", "sender", "stats")
+    },
     ("gati.queues", "gati.pipeline"): {"gati.pipeline.codec"},
     ("gati.feedback", "gati._api"): {"gati._api.arguments"},
     ("gati.prompts", "gati._api"): {"gati._api.runtime", "gati._api.destinations"},
