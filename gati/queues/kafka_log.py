@@ -35,7 +35,8 @@ REQUEST_SECONDS = 10.0
 BUFFER_KILOBYTES = 16_384
 """What librdkafka reads ahead, in addition to what the relay holds."""
 
-_IGNORED = frozenset({KafkaError._PARTITION_EOF, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})
+_IGNORED = frozenset({-191, -195, -187})
+"""librdkafka's own codes for the end of a partition, a broken connection, and brokers that cannot be reached."""
 
 
 def group_of(address: QueueAddress) -> str:
