@@ -110,7 +110,8 @@ class KafkaLog:
         progress = self._progress.get(lane) if lane is not None else None
         if lane is None or position is None or progress is None or position in progress.open:
             return None
-        content: Any = QueueMessage.from_headers(message.key(), message.value(), message.headers())  # type: ignore[arg-type]
+        raw: Any = message
+        content = QueueMessage.from_headers(raw.key(), raw.value(), raw.headers())
         record = LogRecord(content, lane, position, f"{self._address.topic}/{lane}/{position}")
         progress.open[position] = record
         return record
