@@ -1,14 +1,13 @@
 """Reads the queue in Kafka as a member of a consumer group: a lane is a partition.
 
 Offsets are committed up to the first record that is not settled, so a record is never skipped. The commit's metadata
-hold the time of the partition's last delivered message, for the next owner.
+tell the next owner which later records are settled already, and the time of the partition's last delivered message.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -17,6 +16,7 @@ from gati.queues.kafka import LIBRARY_LOG, client_options
 from gati.queues.kafka_dead import DeadLetterProducer
 from gati.queues.log import Lag, LogError, LogRecord
 from gati.queues.message import QueueMessage
+from gati.queues.partition_progress import PartitionProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -44,29 +44,6 @@ def group_of(address: QueueAddress) -> str:
     return f"{address.topic}.relay"
 
 
-class _Progress:
-    """Which records of a partition are settled."""
-
-    def __init__(self) -> None:
-        self.open: OrderedDict[int, LogRecord] = OrderedDict()
-        self.done: set[int] = set()
-        self.next_offset: int | None = None
-        """Offset to commit: all records before it are settled."""
-
-    def settle(self, position: int) -> None:
-        if position in self.open:
-            self.done.add(position)
-
-    def advance(self) -> bool:
-        """Move `next_offset` behind the settled records at the front; return True if it has moved."""
-        before = self.next_offset
-        while self.open and (first := next(iter(self.open))) in self.done:
-            del self.open[first]
-            self.done.discard(first)
-            self.next_offset = first + 1
-        return self.next_offset != before
-
-
 class KafkaLog:
     """The queue in Kafka, as one relay reads it. See `log.TurnLog`."""
 
@@ -78,7 +55,7 @@ class KafkaLog:
         self._dead = DeadLetterProducer(address)
         self._consumer: Consumer | None = None
         self._ignores_changes = False
-        self._progress: dict[int, _Progress] = {}
+        self._progress: dict[int, PartitionProgress] = {}
         self._floors: dict[int, int] = {}
         self._dirty: set[int] = set()
         self._uncommitted: set[int] = set()
@@ -113,8 +90,10 @@ class KafkaLog:
         raw: Any = message
         content = QueueMessage.from_headers(raw.key(), raw.value(), raw.headers())
         record = LogRecord(content, lane, position, f"{self._address.topic}/{lane}/{position}")
-        progress.open[position] = record
-        return record
+        if progress.add(record):
+            return record
+        self._dirty.add(lane)
+        return None
 
     def _pause(self, consumer: Consumer, wanted: set[int]) -> None:
         paused = self._paused & self._progress.keys()
@@ -135,7 +114,7 @@ class KafkaLog:
         for lane, floor in floors.items():
             self._floors[lane] = max(floor, self._floors.get(lane, floor))
         touched = {record.lane for record in records} & self._progress.keys()
-        self._dirty |= {lane for lane in touched if self._progress[lane].advance()} | self._uncommitted
+        self._dirty |= touched | self._uncommitted
         self._uncommitted = set()
         self._dirty &= self._progress.keys()
         if not self._dirty or self._consumer is None:
@@ -152,9 +131,10 @@ class KafkaLog:
     def _offsets(self) -> list[TopicPartition]:
         offsets = []
         for lane in self._dirty:
-            if (offset := self._progress[lane].next_offset) is not None:
-                floor = str(self._floors.get(lane, ""))
-                offsets.append(TopicPartition(self._address.topic, lane, offset, metadata=floor))
+            progress = self._progress[lane]
+            if (offset := progress.advance()) is not None:
+                metadata = progress.metadata(self._floors.get(lane, 0))
+                offsets.append(TopicPartition(self._address.topic, lane, offset, metadata=metadata))
         return offsets
 
     def bury(self, record: LogRecord, value: bytes, reason: str) -> None:
@@ -176,8 +156,8 @@ class KafkaLog:
                 raise _log_error(error) from error
             read = max(0, end - position.offset) if end >= 0 and position.offset >= 0 else 0
             turns += read + len(progress.open)
-            if progress.open:
-                oldest = min(oldest, next(iter(progress.open.values())).message.published_ms or now)
+            first = next(iter(progress.open.values()), None)
+            oldest = min(oldest, (first.message.published_ms if first else 0) or now)
         return Lag(turns, max(0.0, (now - oldest) / 1000))
 
     def reset(self, listener: LogListener) -> None:
@@ -242,11 +222,11 @@ class KafkaLog:
             topics = consumer.list_topics(self._address.topic, timeout=REQUEST_SECONDS).topics
             self.total_lanes = len(topics[self._address.topic].partitions)
         floors = {}
+        self._progress |= {lane: PartitionProgress() for lane in lanes}
         with contextlib.suppress(KafkaException):
             for partition in consumer.committed(given, timeout=REQUEST_SECONDS):
-                if (text := partition.metadata or "").isdigit():
-                    floors[partition.partition] = int(text)
-        self._progress |= {lane: _Progress() for lane in lanes}
+                lane = partition.partition
+                floors[lane] = self._floors[lane] = self._progress[lane].resume(partition.offset, partition.metadata)
         listener.assigned(lanes, floors)
 
     def _revoked(self, partitions: Iterable[TopicPartition], tell: Callable[[Collection[int]], None]) -> None:

@@ -8,6 +8,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from functools import partial
+from typing import Any
+
+
+def stop(relay: Any, *_: object) -> None:
+    relay.stop()
 
 
 def main(queue: str, base_url: str, key: str, session_seconds: str) -> None:
@@ -31,7 +37,7 @@ def main(queue: str, base_url: str, key: str, session_seconds: str) -> None:
         options = RelayOptions(connections=4)
         policy = Policy(first=0.02, cap=0.2, retry_after_cap=1.0, probe=0.2)
         relay = Relay(open_log(address, float(session_seconds)), exporter, options, policy)
-        signal.signal(signal.SIGTERM, lambda *_: relay.stop())
+        signal.signal(signal.SIGTERM, partial(stop, relay))
         relay.run()
         os._exit(0)
 

@@ -14,6 +14,7 @@ from gati.relay import log_journal
 from gati.relay.engines import open_admin
 from gati.relay.relay import Relay
 from gati.testing.server import fault_injection
+from gati.testing.server.fault_injection import InjectedFault
 from tests.pipeline.kit import wait_until
 from tests.relay import kit
 from tests.relay.kit import KafkaQueue, Queue, relay_of
@@ -92,6 +93,13 @@ def test_a_refused_key_pauses_and_makes_no_dead_letters(queue: Queue, greenflash
 
 
 def test_a_rating_before_its_turn_waits_in_its_lane(queue: Queue, greenflash: LocalServer):
+    def is_unknown(body: dict[str, Any], size: int) -> bool:
+        return not greenflash.messages("c")
+
+    error = b'{"error": "Message not found"}'
+    headers = {"content-type": "application/json"}
+    missing = InjectedFault("missing", 404, error, headers, times=None, path="/api/v1/ratings", applies=is_unknown)
+    greenflash.faults.add(missing)
     queue.publish([kit.queued(kit.rating("c", 0)), *kit.turns(["other"], 1)])
     with relay_of(queue, greenflash) as relay:
         wait_until(lambda: relay.counts().retries["404"] > 0 and relay.counts().delivered == 2)

@@ -14,7 +14,7 @@ from tests.relay import kit
 from tests.relay.kit import Queue
 from tests.servers import LocalServer
 
-KILLS = int(os.environ.get("GATI_FLEET_KILLS", "5"))
+KILLS = int(os.environ.get("GATI_FLEET_KILLS", "4"))
 """Kills of relays for each engine."""
 
 
@@ -28,8 +28,8 @@ def is_alive(pid: int) -> bool:
 def test_relays_that_are_killed_lose_and_reorder_nothing(
     queue: Queue, greenflash: LocalServer, start_relay: Callable[[], int]
 ):
-    greenflash.faults.add(fault_injection.slow(0.01, times=None))
-    published = kit.turns([f"c{number}" for number in range(20)], 12 * KILLS)
+    greenflash.faults.add(fault_injection.slow(0.005, times=None))
+    published = kit.turns([f"c{number}" for number in range(20)], 5 * KILLS)
     queue.publish(published)
     chance = random.Random(1)
     relays = [start_relay(), start_relay()]
@@ -47,7 +47,7 @@ def test_relays_that_are_killed_lose_and_reorder_nothing(
 def test_a_relay_that_was_stopped_and_continues_sends_nothing_that_others_own(
     queue: Queue, greenflash: LocalServer, start_relay: Callable[[], int]
 ):
-    greenflash.faults.add(fault_injection.slow(0.01, times=None))
+    greenflash.faults.add(fault_injection.slow(0.005, times=None))
     published = kit.turns([f"c{number}" for number in range(20)], 20)
     queue.publish(published)
     stopped = start_relay()
