@@ -1,6 +1,6 @@
 """A program with a queue, for tests that kill it. Forks a child for each line it reads, so that a child needs no imports.
 
-``python -m tests.queues.program ADDRESS SPOOL`` reads names of conversations. Each child runs turns until it is killed, and
+``python -m tests.queues.program ADDRESS`` reads names of conversations. Each child runs turns until it is killed, and
 writes a line after each: the number of turns, and that of messages which the broker has acknowledged.
 """
 
@@ -21,6 +21,7 @@ PAUSE_SECONDS = 0.005
 
 def run_turns(conversation: str) -> None:
     """Run turns forever."""
+    os.write(1, f"{os.getpid()}\n".encode())
     number = 0
     while True:
         number += 1
@@ -32,8 +33,7 @@ def run_turns(conversation: str) -> None:
 
 def main() -> None:
     """Fork a child for each line."""
-    address, spool = sys.argv[1:]
-    observe.init(queue=address, spool_dir=spool)
+    observe.init(queue=sys.argv[1], spool=False)  # as on a disk that is lost with the pod
     with observe.conversation("parent", user_id="u"):
         MODEL.invoke("1")
     observe.flush(timeout=60)
@@ -42,7 +42,6 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             run_turns(line.strip())
-        os.write(1, f"{child}\n".encode())
         os.waitpid(child, 0)
         os.write(1, b"killed\n")
 
