@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 from pydantic import (
@@ -32,6 +32,8 @@ Mask: TypeAlias = Callable[[str, str, str], str]
 
 OnDrop: TypeAlias = Callable[[Any], object]
 """Receives a `gati.pipeline.stats.Drop`; the return value is ignored."""
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 _SWITCHES = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
@@ -84,6 +86,24 @@ def _parse_queue(value: object) -> object:
     if not isinstance(value, str):
         raise ValueError("not an address")
     return QueueAddress.parse(value)
+
+
+def _parse_headers(value: object) -> object:
+    if isinstance(value, str):
+        # The format of OTEL_EXPORTER_OTLP_HEADERS, whose values are encoded as in a URL.
+        pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+        if not all(equals for _, equals, _ in pairs):
+            raise ValueError("not a list of pairs")
+        value = {name.strip(): unquote(text.strip()) for name, _, text in pairs}
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    headers = {name: text.get_secret_value() if isinstance(text, SecretStr) else text for name, text in value.items()}
+    for name, text in headers.items():
+        if not (isinstance(name, str) and _HEADER_NAME.fullmatch(name) and isinstance(text, str)):
+            raise ValueError("not a header")
+        if not (text.isascii() and text.isprintable()):
+            raise ValueError("not the value of a header")
+    return {name.lower(): text for name, text in headers.items()}
 
 
 def _refuse_bool(value: object) -> object:
@@ -185,6 +205,17 @@ class Settings(BaseModel):
         "Kafka topic or PostgreSQL database to publish to, from which `gati relay` delivers to Greenflash. The program then "
         "needs no key and does not send to Greenflash itself; the embedded store is off by default.",
         ALLOWED,
+    )
+    otlp_endpoint: Url | None = option(
+        None, "OTLP receiver, for example a collector; spans are posted to `{otlp_endpoint}/v1/traces`.", _URL
+    )
+    otlp_headers: Annotated[dict[str, SecretStr], BeforeValidator(_parse_headers)] | None = option(
+        None,
+        "Headers for the OTLP receiver, such as its key; `name=value,name=value` in the environment.",
+        "an object of texts, or `name=value` pairs with commas between them",
+    )
+    otlp_content: bool = option(
+        False, "Spans contain texts: messages, prompts, arguments and results. Needs `capture_content`.", _SWITCH
     )
     exporters: tuple[Any, ...] | None = option(
         None,
@@ -352,7 +383,7 @@ class Settings(BaseModel):
             raise ValueError("not a client")
         return value
 
-    @field_serializer("base_url", "backend_url")
+    @field_serializer("base_url", "backend_url", "otlp_endpoint")
     def _hide_in_dumps(self, value: str | None) -> str | None:
         return None if value is None else hide_credentials(value)
 

@@ -27,11 +27,12 @@ ALIASES = {"name": "agent_name"}
 """Aliases of options in `observe.init`."""
 
 MASKED = "**********"
-_SECRET_NAME = re.compile(r"key|secret|token|passw|credential", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"key|secret|token|passw|credential|header", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"\s*(gf_|sk-|Bearer )", re.IGNORECASE)
 _GREENFLASH_KEY = re.compile(r"\s*gf_")
 _KEYS = frozenset({"api_key", "backend_api_key"})
-_ADDRESSES = ("base_url", "backend_url", "queue")
+_SECRETS = _KEYS | {"otlp_headers"}
+_ADDRESSES = ("base_url", "backend_url", "queue", "otlp_endpoint")
 TRUST_DOTENV = "GATI_TRUST_DOTENV"
 """Environment variable that allows `.env` to name an address for a key from elsewhere."""
 
@@ -210,10 +211,10 @@ def _check_dotenv(
 
 def _key_outside_dotenv(arguments: Mapping[str, Any]) -> str:
     """Return the name of an argument or a variable that holds a key or a client; empty if all keys are in `.env`."""
-    for name in (*sorted(_KEYS), "client"):
+    for name in (*sorted(_SECRETS), "client"):
         if name in arguments:
             return f"the argument `{name}`"
-    return next((variable for name in sorted(_KEYS) for variable in variables(name) if os.environ.get(variable)), "")
+    return next((variable for name in sorted(_SECRETS) for variable in variables(name) if os.environ.get(variable)), "")
 
 
 def _assign_api_keys(

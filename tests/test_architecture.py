@@ -24,6 +24,7 @@ LEAVES = {
     "gati.events",
     "gati.input_hash",
     "gati.limits",
+    "gati.semconv",
 }
 """Modules that any package may import. They import nothing from gati themselves."""
 
@@ -130,7 +131,8 @@ OWNERS = {
     "pydantic": ("gati.options", "gati.prompt_model", "gati.settings", "gati.langchain", "gati.testing.scripted_model"),
     "genai_prices": ("gati.trace.cost",),
     "prometheus_client": ("gati.metrics.prometheus", "gati._api.metrics", "gati.relay.relay_metrics"),
-    "opentelemetry": ("gati.metrics.opentelemetry", "gati._api.metrics"),
+    "opentelemetry": ("gati.metrics.opentelemetry", "gati._api.metrics", "gati.exporters.otlp.wire"),
+    "google": ("gati.exporters.otlp.wire",),
     "confluent_kafka": ("gati.queues",),
     "psycopg": ("gati.queues",),
     "pytest": ("gati.testing.pytest_plugin",),

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from gati.exporters.base import Exporter
     from gati.settings import Settings
 
-DestinationKind: TypeAlias = Literal["greenflash", "queue", "backend", "custom", "local"]
+DestinationKind: TypeAlias = Literal["greenflash", "queue", "backend", "otlp", "custom", "local"]
 
-_RESERVED_NAMES = frozenset({"greenflash", "queue", "events_api", "local"})
+_RESERVED_NAMES = frozenset({"greenflash", "queue", "events_api", "otlp", "local"})
 
 
 class Destination(NamedTuple):
@@ -51,6 +51,9 @@ def active_destinations(settings: Settings) -> list[Destination]:
     if settings.backend_url is not None:
         label = hide_credentials(settings.backend_url)
         destinations.append(Destination("backend", label, partial(_make_backend_exporter, settings)))
+    if settings.otlp_endpoint is not None:
+        label = hide_credentials(settings.otlp_endpoint)
+        destinations.append(Destination("otlp", label, partial(_make_otlp_exporter, settings)))
     names = set(_RESERVED_NAMES)
     for exporter in settings.exporters or ():
         _check_exporter(exporter, names)
@@ -106,6 +109,12 @@ def _make_backend_exporter(settings: Settings) -> Exporter:
     from gati.exporters.events_api import EventsApiExporter
 
     return EventsApiExporter(settings)
+
+
+def _make_otlp_exporter(settings: Settings) -> Exporter:
+    from gati.exporters.otlp.exporter import OTLPExporter
+
+    return OTLPExporter(settings)
 
 
 def _make_local_exporter(settings: Settings) -> Exporter:

@@ -40,6 +40,8 @@ class Outcome(NamedTuple):
             a corrected key delivers what waits.
         local_fault: With RETRY: this machine prevents the delivery, for example by a folder that cannot be written. A
             flush does not wait until that changes.
+        refused_items: With OK: number of items that the destination refused for good without naming them. They are
+            counted as rejected, and not set aside.
         deduplicated: Number of items that the server had already.
     """
 
@@ -49,6 +51,7 @@ class Outcome(NamedTuple):
     rest: Request | None = None
     key_refused: bool = False
     local_fault: bool = False
+    refused_items: int = 0
     deduplicated: int = 0
 
 

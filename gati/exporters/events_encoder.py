@@ -68,7 +68,7 @@ class EventsEncoder:
         for item in items:
             if isinstance(item, events.Action):
                 continue
-            turn = item if isinstance(item, events.Turn) else _turn_of_event(item)
+            turn = item if isinstance(item, events.Turn) else turn_of_event(item)
             encoded = list(self._encode_events(turn, item is not turn))
             if not encoded:
                 continue
@@ -172,7 +172,7 @@ class EventsEncoder:
         return {**sanitize.bounded_json(user_values, limit)[0], **data} if user_values else data
 
 
-def _turn_of_event(event: events.Event) -> events.Turn:
+def turn_of_event(event: events.Event) -> events.Turn:
     """Wrap a manual event in a turn of its run."""
     run = event.run_id or event.event_id
     conversation = events.Conversation(event.conversation_id or run, event.user_id or "anonymous")

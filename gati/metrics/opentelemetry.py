@@ -1,6 +1,7 @@
 """Counters and GenAI metrics for a meter of OpenTelemetry.
 
-Names and attributes of model calls follow the semantic conventions for generative AI, version 1.37.0.
+Names and attributes of model calls follow the semantic conventions for generative AI, in the version that
+`gati.semconv` names.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
+from gati import semconv
 from gati.events import Item, LLMCallEvent, Turn
 from gati.metrics.counters import METRICS, Metric
 from gati.pipeline import listeners
@@ -23,16 +25,6 @@ if TYPE_CHECKING:
 TOKEN_BOUNDARIES = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 SECONDS_BOUNDARIES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 """Bucket boundaries that the semantic conventions recommend."""
-
-_PROVIDERS = {
-    "azure": "azure.ai.openai",
-    "bedrock": "aws.bedrock",
-    "google_genai": "gcp.gemini",
-    "google_vertexai": "gcp.vertex_ai",
-    "mistralai": "mistral_ai",
-    "xai": "x_ai",
-}
-"""LangChain's name of a provider → the name in the conventions, where they differ."""
 
 _registered: weakref.WeakSet[Meter] = weakref.WeakSet()
 
@@ -89,7 +81,7 @@ class _ModelCalls:
     def _record(self, call: LLMCallEvent) -> None:
         attributes: dict[str, AttributeValue] = {"gen_ai.operation.name": "chat", "gen_ai.request.model": call.model}
         if call.provider:
-            attributes["gen_ai.provider.name"] = _PROVIDERS.get(call.provider, call.provider)
+            attributes["gen_ai.provider.name"] = semconv.provider_name(call.provider)
         if call.latency_ms is not None:
             error = {"error.type": call.error_type or "_OTHER"} if call.status == "error" else {}
             self._seconds.record(call.latency_ms / 1000, {**attributes, **error})

@@ -270,8 +270,7 @@ class Outbox:
         """Remove a request from the queue, or decide when it is sent again, after it was attempted."""
         rest = outcome.rest if outcome.verdict is Verdict.PARTIAL else None
         if outcome.verdict is Verdict.OK:
-            self._count_delivered(queued, queued.items)
-            self._queue.remove(queued)
+            self._remove_accepted(queued, outcome)
         elif queued.batch.withdrawn:
             self._queue.withdraw_attempted(queued, queued.items if rest is None else rest.items)
         elif rest is not None:
@@ -352,11 +351,21 @@ class Outbox:
 
     def _remove_rejected(self, queued: QueuedRequest, refused: QueuedRequest, reason: str) -> None:
         """Remove a request of which the destination refused `refused`: the whole request, or the rest of it."""
-        name = self.exporter.name
-        log.emit(f"rejected:{name}", "%s rejected %d messages: %s", name, refused.items, reason)
-        self._counters.move(refused.items, queued.batch.place, "rejected")
-        self._drops.add("rejected", reason, refused.items, name, refused.data)
+        self._count_rejected(refused, refused.items, reason)
         self._queue.remove(queued)
+
+    def _remove_accepted(self, queued: QueuedRequest, outcome: Outcome) -> None:
+        """Remove a request that the destination accepted, except for some items that it did not name."""
+        self._count_delivered(queued, queued.items - outcome.refused_items)
+        if outcome.refused_items:
+            self._count_rejected(queued, outcome.refused_items, outcome.reason)
+        self._queue.remove(queued)
+
+    def _count_rejected(self, refused: QueuedRequest, items: int, reason: str) -> None:
+        name = self.exporter.name
+        log.emit(f"rejected:{name}", "%s rejected %d messages: %s", name, items, reason)
+        self._counters.move(items, refused.batch.place, "rejected")
+        self._drops.add("rejected", reason, items, name, refused.data)
 
     def _mark_key(self, outcome: Outcome) -> None:
         """Record in the spool whether the key was ever accepted, once."""

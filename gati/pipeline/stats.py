@@ -72,7 +72,8 @@ class Stats:
     """Messages in memory only, not acknowledged yet: the spool is off or cannot be written."""
 
     rejected: int = 0
-    """Messages that the destination refused permanently; kept in the spool's `rejected/` with the reason."""
+    """Messages that the destination refused permanently; kept in the spool's `rejected/` with the reason, unless it
+    did not say which ones."""
 
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Lost messages by reason: `spool_full`, `memory_full`, `spool_lost`, `damaged`, `split`, `internal_error`, and

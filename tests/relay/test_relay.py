@@ -141,7 +141,7 @@ def test_relays_that_join_and_leave_lose_repeat_and_reorder_nothing(queue: Queue
         for _ in range(2):
             with relay_of(queue, greenflash) as another:
                 wait_until(partial(has_lanes, another))
-        wait_until(lambda: not kit.missing(greenflash, published))
+        wait_until(lambda: not kit.missing(greenflash, published), 60)
     kit.assert_in_order(greenflash)
     assert kit.repeated(greenflash) <= 2 * len(published) / 100
 
