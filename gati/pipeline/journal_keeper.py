@@ -159,7 +159,7 @@ class JournalKeeper:
         for queued, reason in unsaved:
             queued.batch.unsaved.remove(queued)
             self.set_aside(queued, reason)
-            if queued.batch.done and not queued.batch.unsaved:
+            if queued.batch.done and not queued.batch.unsaved and queued.batch not in self._unremoved:
                 self._unremoved.append(queued.batch)
         self._remove_again()
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from gati.queues.admin import DeadLetter, QueueStatus
@@ -19,6 +19,11 @@ from gati.queues.message import QueueMessage
 
 if TYPE_CHECKING:
     from gati.queues.address import QueueAddress
+
+
+T = TypeVar("T")
+
+_STARTING = frozenset({KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE})
 
 
 class KafkaAdmin:
@@ -33,11 +38,11 @@ class KafkaAdmin:
     def status(self) -> QueueStatus:
         """See `QueueAdmin.status`."""
         try:
-            committed = self._committed()
+            committed = _when_ready(self._committed)
             ends = self._ends(self._address.topic)
             starts = {partition: begin for partition, (begin, _) in ends.items()}
             turns = sum(end - max(committed.get(p, 0), starts[p]) for p, (_, end) in ends.items())
-            relays = self._relays()
+            relays = _when_ready(self._relays)
             oldest = self._oldest_seconds(committed, ends) if turns else None
         except KafkaException as error:
             raise LogError(f"Kafka: {error.args[0].name()}") from error
@@ -142,6 +147,18 @@ class KafkaAdmin:
             own = {"group.id": "gati-admin", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
             self._made = Consumer({**self._options, **own}, logger=LIBRARY_LOG)
         return self._made
+
+
+def _when_ready(operation: Callable[[], T]) -> T:
+    """Return the result of an operation, which is tried again while the group's coordinator starts."""
+    until = time.monotonic() + REQUEST_SECONDS
+    while True:
+        try:
+            return operation()
+        except KafkaException as error:
+            if error.args[0].code() not in _STARTING or time.monotonic() > until:
+                raise
+            time.sleep(0.2)
 
 
 def _dead_message(message: Any) -> QueueMessage:
