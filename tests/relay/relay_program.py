@@ -16,7 +16,7 @@ def stop(relay: Any, *_: object) -> None:
     relay.stop()
 
 
-def main(queue: str, base_url: str, key: str, session_seconds: str) -> None:
+def main(queue: str, base_url: str, key: str, session_seconds: str, connections: str = "4") -> None:
     from gati.exporters.greenflash.exporter import GreenflashExporter
     from gati.pipeline.retry import Policy
     from gati.queues.address import QueueAddress
@@ -34,7 +34,7 @@ def main(queue: str, base_url: str, key: str, session_seconds: str) -> None:
             continue
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         exporter = GreenflashExporter(load(api_key=key, base_url=base_url))
-        options = RelayOptions(connections=4)
+        options = RelayOptions(connections=int(connections))
         policy = Policy(first=0.02, cap=0.2, retry_after_cap=1.0, probe=0.2)
         relay = Relay(open_log(address, float(session_seconds)), exporter, options, policy)
         signal.signal(signal.SIGTERM, partial(stop, relay))
