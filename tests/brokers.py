@@ -104,13 +104,21 @@ class _Server:
 
     def pause(self) -> None:
         """Freeze the broker: connections stay open and nothing answers."""
-        assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGSTOP)
+        for process in self._processes():
+            os.kill(process, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let a frozen broker go on."""
+        for process in self._processes():
+            os.kill(process, signal.SIGCONT)
+
+    def _processes(self) -> list[int]:
+        """Return the broker's processes. Each of PostgreSQL's has a session of its own."""
         assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGCONT)
+        children = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(self._process.pid)], capture_output=True, check=False
+        )
+        return [self._process.pid, *map(int, children.stdout.split())]
 
     @property
     def is_running(self) -> bool:
@@ -122,8 +130,8 @@ class _Server:
         if process is None:
             return
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGCONT)
-            os.kill(process.pid, number)
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(number)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:

@@ -13,6 +13,7 @@ import typer
 from gati.cli.delete_commands import delete_app
 from gati.cli.output import Exit, fail, print_note
 from gati.cli.prompt_commands import prompts_app
+from gati.cli.relay_commands import dead_app, relay_app
 from gati.cli.store_place import parse_place
 from gati.errors import ConfigurationError
 
@@ -30,6 +31,8 @@ app = typer.Typer(
 
 app.add_typer(delete_app, name="delete")
 app.add_typer(prompts_app, name="prompts")
+app.add_typer(relay_app, name="relay")
+app.add_typer(dead_app, name="dead")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

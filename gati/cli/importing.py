@@ -76,7 +76,7 @@ def _destination(settings: Settings, options: ImportOptions) -> Destination:
             return greenflash
     file = store_path(options.store, settings)
     alone = settings.model_copy(
-        update={"api_key": None, "client": None, "backend_url": None, "exporters": None, "local": file}
+        update={"api_key": None, "client": None, "backend_url": None, "queue": None, "exporters": None, "local": file}
     )
     return active_destinations(alone)[0]
 
