@@ -252,9 +252,9 @@ class ExternalKafka(KafkaBroker):
     kill = pause = stop
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    """A PostgreSQL cluster for the whole test run. Tests that stop it need not start it again."""
+@contextmanager
+def run_postgres() -> Iterator[PostgresServer]:
+    """Run a PostgreSQL cluster. Skip the test where this is not possible."""
     needs("psycopg")
     programs = _postgres_programs()
     user = None
@@ -273,6 +273,13 @@ def postgres_server() -> Iterator[PostgresServer]:
         server.stop()
 
 
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL cluster for the whole test run. Tests that stop it need not start it again."""
+    with run_postgres() as server:
+        yield server
+
+
 @pytest.fixture
 def postgres(postgres_server: PostgresServer) -> str:
     """The address of an empty PostgreSQL database for this test."""
@@ -281,9 +288,9 @@ def postgres(postgres_server: PostgresServer) -> str:
     return postgres_server.new_database()
 
 
-@pytest.fixture(scope="session")
-def kafka_broker() -> Iterator[KafkaBroker]:
-    """A Kafka broker for the whole test run. Tests that stop it need not start it again."""
+@contextmanager
+def run_kafka() -> Iterator[KafkaBroker]:
+    """Run a Kafka broker. Skip the test where this is not possible."""
     needs("confluent_kafka")
     if EXTERNAL_KAFKA:
         yield ExternalKafka(EXTERNAL_KAFKA)
@@ -294,6 +301,13 @@ def kafka_broker() -> Iterator[KafkaBroker]:
         broker.start()
         yield broker
         broker.kill()
+
+
+@pytest.fixture(scope="session")
+def kafka_broker() -> Iterator[KafkaBroker]:
+    """A Kafka broker for the whole test run. Tests that stop it need not start it again."""
+    with run_kafka() as broker:
+        yield broker
 
 
 @pytest.fixture
