@@ -76,10 +76,10 @@ options check the addresses of queues, which therefore import nothing."""
 
 NARROW = {
     ("gati._api", "gati.store"): {"gati.store.store"},
-    ("gati.langchain", "gati.trace"): {"gati.trace.records", "gati.trace.deferred_media"},
+    ("gati.langchain", "gati.trace"): {"gati.trace.records", "gati.trace.record_codec", "gati.trace.deferred_media"},
     ("gati.pipeline", "gati.exporters"): {"gati.exporters.base"},
-    ("gati.pipeline", "gati.trace"): {"gati.trace.records"},
-    ("gati.exporters", "gati.store"): {"gati.store.store"},
+    ("gati.pipeline", "gati.trace"): {"gati.trace.records", "gati.trace.record_codec"},
+    ("gati.exporters", "gati.store"): {"gati.store.store", "gati.store.retention"},
     ("gati.queues", "gati.exporters"): {"gati.exporters.base"},
     ("gati.queues", "gati.pipeline"): {"gati.pipeline.codec"},
     ("gati.feedback", "gati._api"): {"gati._api.arguments"},
