@@ -127,8 +127,8 @@ OWNERS = {
     "prometheus_client": ("gati.metrics.prometheus", "gati._api.metrics"),
     "opentelemetry": ("gati.metrics.opentelemetry", "gati._api.metrics", "gati.exporters.otlp.wire"),
     "google": ("gati.exporters.otlp.wire",),
-    "confluent_kafka": ("gati.queues",),
-    "psycopg": ("gati.queues",),
+    "confluent_kafka": ("gati.queues", "gati.cli.queue_check"),
+    "psycopg": ("gati.queues", "gati.cli.queue_check"),
     "pytest": ("gati.testing.pytest_plugin",),
 }
 """The only modules that may import a third-party package. Imports for type checking are not counted."""
