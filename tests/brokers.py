@@ -256,7 +256,7 @@ class ExternalKafka(KafkaBroker):
 def run_postgres() -> Iterator[PostgresServer]:
     """Run a PostgreSQL cluster. Skip the test where this is not possible."""
     needs("psycopg")
-    programs = _postgres_programs()
+    programs = postgres_programs()
     user = None
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         import pwd  # late: Windows has none
@@ -270,7 +270,7 @@ def run_postgres() -> Iterator[PostgresServer]:
         server = PostgresServer(programs, folder, user)
         server.start()
         yield server
-        server.stop()
+        server.kill()  # nothing to save, and a shutdown writes everything to disk
 
 
 @pytest.fixture(scope="session")
@@ -318,7 +318,7 @@ def kafka(kafka_broker: KafkaBroker) -> KafkaBroker:
     return kafka_broker
 
 
-def _postgres_programs() -> Path:
+def postgres_programs() -> Path:
     """Return the folder of PostgreSQL's server programs, the newest version."""
     if on_path := shutil.which("initdb"):
         return Path(on_path).resolve().parent

@@ -53,6 +53,7 @@ ARROWS: dict[str, set[str]] = {
     "gati.store": {"gati.data_folder"},
     "gati.data_folder": set(),
     "gati.studio": {"gati.store"},
+    "gati.team_store": {"gati.store", "gati.exporters"},
     "gati.push": {"gati.push_requests", "gati.store", "gati.exporters", "gati.pipeline"},
     "gati.push_requests": {"gati.store", "gati.exporters"},
     "gati.importing": {"gati.exporters", "gati.langchain", "gati.pipeline", "gati.settings", "gati.trace"},
@@ -65,7 +66,7 @@ ARROWS: dict[str, set[str]] = {
         "gati", "gati.observe", "gati.demo", "gati.settings", "gati.options", "gati.store", "gati.studio", "gati.pipeline",
         "gati.langchain", "gati.exporters", "gati.testing", "gati.testing.server", "gati._api", "gati.push",
         "gati.prompts", "gati.queues", "gati.queues.address",
-        "gati.importing",
+        "gati.importing", "gati.team_store",
     },
 }  # fmt: skip
 """Package → packages that it may import. Each entry is a design decision."""
@@ -82,6 +83,9 @@ NARROW = {
     ("gati.exporters", "gati.store"): {"gati.store.store", "gati.store.retention"},
     ("gati.queues", "gati.exporters"): {"gati.exporters.base"},
     ("gati.queues", "gati.pipeline"): {"gati.pipeline.codec"},
+    ("gati.team_store", "gati.exporters"): {
+        f"gati.exporters.{name}" for name in ("base", "local", "greenflash.encoder")
+    },
     ("gati.feedback", "gati._api"): {"gati._api.arguments"},
     ("gati.prompts", "gati._api"): {"gati._api.runtime", "gati._api.destinations"},
     ("gati.prompts", "gati.exporters"): {
@@ -128,7 +132,7 @@ OWNERS = {
     "opentelemetry": ("gati.metrics.opentelemetry", "gati._api.metrics", "gati.exporters.otlp.wire"),
     "google": ("gati.exporters.otlp.wire",),
     "confluent_kafka": ("gati.queues", "gati.cli.queue_check"),
-    "psycopg": ("gati.queues", "gati.cli.queue_check"),
+    "psycopg": ("gati.queues", "gati.cli.queue_check", "gati.team_store"),
     "pytest": ("gati.testing.pytest_plugin",),
 }
 """The only modules that may import a third-party package. Imports for type checking are not counted."""
