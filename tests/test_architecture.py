@@ -82,16 +82,16 @@ NARROW = {
     ("gati.pipeline", "gati.exporters"): {"gati.exporters.base"},
     ("gati.pipeline", "gati.trace"): {"gati.trace.records", "gati.trace.record_codec"},
     ("gati.exporters", "gati.store"): {"gati.store.store", "gati.store.retention"},
+    ("gati.queues", "gati.exporters"): {"gati.exporters.base"},
+    ("gati.queues", "gati.pipeline"): {"gati.pipeline.codec"},
     ("gati.team_store", "gati.exporters"): {
         f"gati.exporters.{name}" for name in ("base", "local", "greenflash.encoder")
     },
-    ("gati.queues", "gati.exporters"): {"gati.exporters.base"},
     ("gati.relay", "gati.exporters"): {"gati.exporters.base"},
     ("gati.relay", "gati.pipeline"): {
         f"gati.pipeline.{name}"
         for name in ("codec", "internal_errors", "journal", "outbox", "request_queue", "retry", "sender", "stats")
     },
-    ("gati.queues", "gati.pipeline"): {"gati.pipeline.codec"},
     ("gati.feedback", "gati._api"): {"gati._api.arguments"},
     ("gati.prompts", "gati._api"): {"gati._api.runtime", "gati._api.destinations"},
     ("gati.prompts", "gati.exporters"): {
@@ -137,8 +137,8 @@ OWNERS = {
     "prometheus_client": ("gati.metrics.prometheus", "gati._api.metrics", "gati.relay.relay_metrics"),
     "opentelemetry": ("gati.metrics.opentelemetry", "gati._api.metrics", "gati.exporters.otlp.wire"),
     "google": ("gati.exporters.otlp.wire",),
-    "confluent_kafka": ("gati.queues",),
-    "psycopg": ("gati.queues", "gati.team_store"),
+    "confluent_kafka": ("gati.queues", "gati.cli.queue_check"),
+    "psycopg": ("gati.queues", "gati.cli.queue_check", "gati.team_store"),
     "pytest": ("gati.testing.pytest_plugin",),
 }
 """The only modules that may import a third-party package. Imports for type checking are not counted."""

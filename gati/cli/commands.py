@@ -130,15 +130,19 @@ def drain_command(
     raise typer.Exit(run_drain(timeout, adopt=adopt, rejected=rejected, json_wanted=json))
 
 
-@app.command(name="doctor", epilog="Example: `gati doctor`, `gati doctor --no-send`")
+@app.command(name="doctor", epilog="Example: `gati doctor`, `gati doctor --no-send`, `gati doctor --queue`")
 def doctor_command(
     send: Annotated[bool, typer.Option(help="Send a test message and read it back.")] = True,
+    queue: Annotated[
+        bool,
+        typer.Option("--queue", help="Check the queue only: connection, limits and permissions. Publishes nothing."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Check options, versions, API key, product, injection, delivery and spool, and suggest fixes."""
     from gati.cli.doctor import run_doctor
 
-    raise typer.Exit(run_doctor(send=send, json_wanted=json))
+    raise typer.Exit(run_doctor(send=send, json_wanted=json, queue_only=queue))
 
 
 @app.command(

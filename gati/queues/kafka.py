@@ -213,6 +213,18 @@ def describe_topic(address: QueueAddress, client: Any, timeout: float) -> TopicI
     return TopicInfo(len(topic.partitions), max_bytes)
 
 
+def check_topic(address: QueueAddress, timeout: float) -> TopicInfo:
+    """Do the same as `describe_topic`, with a client of its own that creates no topic."""
+    from confluent_kafka import Consumer
+
+    options = {"group.id": "gati-doctor", "allow.auto.create.topics": False, "enable.auto.commit": False}
+    consumer = Consumer(client_options(address) | options, logger=LIBRARY_LOG)
+    try:
+        return describe_topic(address, consumer, timeout)
+    finally:
+        consumer.close()
+
+
 def call_blocking(function: Callable[[], T]) -> T:
     """Call a function that blocks inside of a C library, without blocking gevent's other greenlets."""
     monkey = sys.modules.get("gevent.monkey")

@@ -7,7 +7,7 @@ import itertools
 import re
 import selectors
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gati.clock import Clock
 from gati.exporters.base import DELIVERED, Outcome, Verdict
@@ -136,6 +136,32 @@ def connect(address: QueueAddress, timeout: float) -> psycopg.Connection[Any]:
     }
     options = {name: value for name, value in options.items() if name not in given}
     return psycopg.connect(address.url, autocommit=True, **options)
+
+
+class DatabaseInfo(NamedTuple):
+    """What a database allows: see `check_database`."""
+
+    version: int
+    """The server's version, as in `server_version_num`."""
+    has_tables: bool
+    may_publish: bool
+    """True if this user may insert, or may create the tables if there are none."""
+
+
+def check_database(address: QueueAddress, timeout: float) -> DatabaseInfo:
+    """Return what a database allows. Changes nothing.
+
+    Raises:
+        psycopg.Error: the server cannot be reached, or refuses.
+    """
+    with connect(address, timeout) as connection:
+        row = connection.execute(
+            "SELECT current_setting('server_version_num')::int, to_regclass('gati_turns') IS NOT NULL, coalesce("
+            "has_table_privilege(to_regclass('gati_turns')::oid, 'INSERT') "
+            "AND has_sequence_privilege(to_regclass('gati_turns_id')::oid, 'USAGE'), "
+            "has_schema_privilege(current_schema(), 'CREATE'), false)"
+        ).fetchone()
+    return DatabaseInfo(*row) if row else DatabaseInfo(0, False, False)
 
 
 def _insert_all(pgconn: PGconn, messages: Sequence[QueueMessage], until: float) -> None:
