@@ -29,12 +29,14 @@ class FeaturesUsed:
 
     Attributes:
         any: True once the process has entered `observe.paused()` or `observe.internal()`, or opened a span.
+        log_filter: True once the process has made an `observe.LogFilter`.
     """
 
-    __slots__ = ("any",)
+    __slots__ = ("any", "log_filter")
 
     def __init__(self) -> None:
         self.any = False
+        self.log_filter = False
 
 
 features_used = FeaturesUsed()

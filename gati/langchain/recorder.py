@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 from gati._context import OpenSpan, current_scope, current_span, features_used, is_internal, is_paused
 from gati.langchain._compat import RUN_TYPE, enclosing_run, is_input_deferred, running_config
+from gati.langchain.active_span import active_span
 from gati.langchain.awaited_models import AwaitedModels
 from gati.langchain.bounded_set import BoundedSet
 from gati.langchain.callback_args import (
@@ -45,9 +46,11 @@ from gati.langchain.new_messages import (
     snapshot_state,
 )
 from gati.langchain.prompt_templates import template_of
+from gati.langchain.run_roots import Root, RunRoots
 from gati.langchain.snapshot import error_info, take_snapshot, text_limit
 from gati.limits import bounded_id
 from gati.trace.records import (
+    ACTIVE_SPAN,
     CONVERSATION_KEYS,
     INTERNAL,
     UNSEEN_START,
@@ -134,6 +137,7 @@ class Recorder:
         self.default_conversation = conversation_id
         # Keyed by `UUID.int`, because hashing a UUID runs Python code.
         self.open_runs: dict[int, int] = {}
+        self.roots = RunRoots(self.open_runs)
         self.streamed_tokens: dict[int, _Pieces] = {}
         self.awaited_models = AwaitedModels()
         self.paused_runs = BoundedSet(OPEN_RUNS)
@@ -462,6 +466,8 @@ class Recorder:
             if self.awaited_models:
                 self.end_abandoned_models()
             scope, metadata = current_scope.get(), take_snapshot(metadata)
+            if (span := active_span()) is not None:
+                metadata = {**(metadata or {}), ACTIVE_SPAN: span}
             flags |= ROOT | NEEDS_IDENTITY
         elif parent_flags & NEEDS_IDENTITY:
             # LangGraph sets the running config after a node's start, so the node's children read it.
@@ -472,12 +478,25 @@ class Recorder:
                 self.open_runs[parent.int] = parent_flags & ~NEEDS_IDENTITY
         if features_used.any and is_internal.get():
             metadata = {**(metadata or {}), INTERNAL: True}
+        if features_used.log_filter:
+            self._note_root(run_id, parent if parent_flags is not None else None, metadata)
         self.open_runs[run_id.int] = flags
         if len(self.open_runs) > OPEN_RUNS:
             for old in list(self.open_runs)[: OPEN_RUNS // 2]:
                 self._close(old)
         at, tags = perf_counter_ns(), tuple(tags) if tags else ()
         self.put(_new(RunStarted, (run_id, parent, kind, name, at, inputs, tags, metadata, extra, scope, configurable)))
+
+    def _note_root(self, run_id: UUID, parent: UUID | None, metadata: Any) -> None:
+        if parent is not None:
+            self.roots.add_child(run_id, parent)
+        else:
+            self.roots.add_root(run_id, self._conversation_of(metadata))
+
+    def enclosing_root(self) -> Root | None:
+        """Return the root of the run that encloses the calling code; None if it is unknown or there is none."""
+        run_id = self.current_run_id()
+        return self.roots.find(run_id) if run_id is not None else None
 
     def end_abandoned_models(self) -> None:
         """Record the end of awaited model calls whose task was cancelled. Also called by the background thread."""
