@@ -33,6 +33,11 @@ StorePath = Annotated[
     typer.Option("--store", help="File of the embedded store. Default: the option `local`, or the default location."),
 ]
 
+WithMarks = Annotated[
+    bool,
+    typer.Option("--marks", help="With --html: include tags, notes and other marks, and the names of their authors."),
+]
+
 
 def _print_version(requested: bool) -> None:
     if requested:
@@ -58,18 +63,26 @@ def demo_command(json: Json = False) -> None:
     raise typer.Exit(run_demo(json_wanted=json))
 
 
-@app.command(name="show", epilog="Example: `gati show`, `gati show demo-1a2b3c4d --json`, `gati show --list`")
+@app.command(
+    name="show",
+    epilog="Example: `gati show`, `gati show demo-1a2b3c4d --json`, `gati show --list`, `gati show c-42 --html > c-42.html`",
+)
 def show_command(
     conversation: Annotated[str | None, typer.Argument(help="ID of the conversation. Default: the newest one.")] = None,
     list_: Annotated[bool, typer.Option("--list", "-l", help="List the newest conversations instead.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="Number of conversations to list.")] = 20,
+    html: Annotated[bool, typer.Option("--html", help="Print it as a self-contained HTML file, to share it.")] = False,
+    marks: WithMarks = False,
     store: StorePath = None,
     json: Json = False,
 ) -> None:
     """Print a conversation from the embedded store."""
     from gati.cli import show
 
-    if list_:
+    if html:
+        _require_studio_extra()
+        show.print_html(conversation, store, with_marks=marks)
+    elif list_:
         show.print_list(limit, store, json_wanted=json)
     else:
         show.print_conversation(conversation, store, json_wanted=json)
@@ -121,7 +134,8 @@ def export_command(
         list[str] | None, typer.Argument(help="IDs of the conversations. Default: all that match the filters.")
     ] = None,
     file_format: Annotated[
-        Literal["jsonl", "markdown"], typer.Option("--format", help="One JSON object per line, or Markdown.")
+        Literal["jsonl", "markdown", "html"],
+        typer.Option("--format", help="One JSON object per line, Markdown, or HTML of a single conversation."),
     ] = "jsonl",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Output file. Default: standard output.")
@@ -129,14 +143,22 @@ def export_command(
     words: Annotated[str, typer.Option(help="Only conversations that contain these words.")] = "",
     user: Annotated[str | None, typer.Option(help="Only conversations of this user.")] = None,
     agent: Annotated[str | None, typer.Option(help="Only conversations with this agent.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only conversations with this tag.")] = None,
+    marked: Annotated[
+        Literal["good", "bad", "yes", "no"] | None,
+        typer.Option(help="Only conversations marked as good or bad, as either, or not at all."),
+    ] = None,
+    marks: Annotated[bool, typer.Option("--marks", help="With HTML: include tags, notes and other marks.")] = False,
     store: StorePath = None,
 ) -> None:
-    """Export conversations from the embedded store as JSON lines or Markdown."""
+    """Export conversations from the embedded store as JSON lines, Markdown or HTML."""
+    if file_format == "html":
+        _require_studio_extra()
     from gati.cli.export import export_conversations
     from gati.store.filters import Filter
 
-    filters = Filter(words=words, user=user, agent=agent)
-    raise typer.Exit(export_conversations(filters, conversations or [], file_format, output, store))
+    filters = Filter(words=words, user=user, agent=agent, tag=tag, mark=marked)
+    raise typer.Exit(export_conversations(filters, conversations or [], file_format, output, store, with_marks=marks))
 
 
 @app.command(

@@ -42,6 +42,20 @@ def print_conversation(
         print_messages(conversation_id, messages)
 
 
+def print_html(conversation_id: str | None = None, path: Path | None = None, *, with_marks: bool = False) -> None:
+    """Print a conversation, by default the newest one, as a self-contained HTML file."""
+    from gati.studio.pages import shared_page
+
+    with closing(open_store(path)) as store:
+        if conversation_id:
+            summary = queries.find_conversation(store, conversation_id)
+        else:
+            summary = next(iter(queries.list_conversations(store, limit=1).conversations), None)
+        if summary is None:
+            fail(f"there is no such conversation in {store.path}; see `gati show --list`", Exit.NOT_FOUND)
+        print(shared_page(store, summary, with_marks=with_marks))
+
+
 def print_list(limit: int, path: Path | None = None, *, json_wanted: bool = False) -> None:
     """List the newest conversations."""
     with closing(open_store(path)) as store:

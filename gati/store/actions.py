@@ -25,17 +25,8 @@ def upsert_action(db: sqlite3.Connection, endpoint: str, body: dict[str, Any], n
     key = body.get(IDENTITY_KEYS[endpoint]) if endpoint in IDENTITY_KEYS else None
     existing = db.execute("SELECT * FROM actions WHERE endpoint = ? AND key = ?", (endpoint, key)).fetchone()
     if existing is None:
-        conversation = _find_subject(db, body)
-        values = (endpoint, key, str(uuid.uuid4()), conversation, now, now, message_columns.compact_json(body))
-        inserted = db.execute(
-            "INSERT INTO actions (endpoint, key, uid, conversation, created_at, updated_at, body)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            values,
-        )
-        labels.add_for_action(db, endpoint, body, conversation)
-        if endpoint == "ratings":
-            ratings.record(db, int(inserted.lastrowid or 0), conversation, body, now)
-        return {"id": values[2], "body": body, "created_at": now, "updated_at": now}
+        uid, _ = insert_action(db, endpoint, key, _find_subject(db, body), body, now)
+        return {"id": uid, "body": body, "created_at": now, "updated_at": now}
     merged = json.loads(existing["body"])
     if endpoint in ("users", "organizations"):
         merged |= body
@@ -45,6 +36,23 @@ def upsert_action(db: sqlite3.Connection, endpoint: str, body: dict[str, Any], n
         )
         labels.add_for_action(db, endpoint, merged, None)
     return {"id": existing["uid"], "body": merged, "created_at": existing["created_at"], "updated_at": now}
+
+
+def insert_action(
+    db: sqlite3.Connection, endpoint: str, key: str | None, conversation: int | None, body: dict[str, Any], now: int
+) -> tuple[str, int]:
+    """Insert a record of a conversation, or of none; return its uid and its row id."""
+    uid = str(uuid.uuid4())
+    inserted = db.execute(
+        "INSERT INTO actions (endpoint, key, uid, conversation, created_at, updated_at, body)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (endpoint, key, uid, conversation, now, now, message_columns.compact_json(body)),
+    )
+    row_id = int(inserted.lastrowid or 0)
+    labels.add_for_action(db, endpoint, body, conversation)
+    if endpoint == "ratings":
+        ratings.record(db, row_id, conversation, body, now)
+    return uid, row_id
 
 
 def _find_subject(db: sqlite3.Connection, body: dict[str, Any]) -> int | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 MAX_SHOWN = 50
@@ -25,6 +26,18 @@ _TYPE_KEYS = ("mime_type", "mimeType", "media_type", "mediaType", "mime", "conte
 _ADDRESS_KEYS = ("url", "image_url", "file_url", "uri", "file_uri", "fileUri", "address")
 _SIZE_KEYS = ("bytes", "size", "size_bytes")
 _ID_KEYS = ("file_id", "id")
+_DATA_KEYS = ("data", "base64", "b64_json", "file_data", "fileData")
+_DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[\w.+-]*)*;base64,", re.IGNORECASE)
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
+_UNKNOWN_TYPE = "application/octet-stream"
+
+
+class EmbeddedData(NamedTuple):
+    """A file inside a message: its media type and its content in base64."""
+
+    media_type: str
+    base64: str
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,7 @@ class Attachment:
         media_type: Such as ``image/jpeg``.
         size: Size in bytes.
         address: Address of a file that was not embedded.
+        block: The block of content that was described.
     """
 
     kind: str
@@ -44,6 +58,12 @@ class Attachment:
     media_type: str | None = None
     size: int | None = None
     address: str | None = None
+    block: Any = field(default=None, compare=False, repr=False)
+
+    @property
+    def data(self) -> EmbeddedData | None:
+        """The file itself, if the message contains it."""
+        return _data_in(list(_objects_in(self.block)), self.media_type) if isinstance(self.block, dict) else None
 
     @property
     def facts(self) -> list[str]:
@@ -81,7 +101,7 @@ def describe(item: Any) -> Attachment | None:
     media_type = media_type or _type_of_data(objects)
     name = next(iter(_texts(objects, _NAME_KEYS)), None) or _name_in(address)
     name = name or next(iter(_texts(objects[:2], _ID_KEYS)), None)
-    return Attachment(_kind_of(objects, media_type), name, media_type, _size_of(objects), address)
+    return Attachment(_kind_of(objects, media_type), name, media_type, _size_of(objects), address, item)
 
 
 def format_size(size: int) -> str:
@@ -123,6 +143,23 @@ def _type_of_data(objects: list[dict[str, Any]]) -> str | None:
     """Return the media type for the format of a sound: ``{"input_audio": {"format": "wav"}}`` → ``audio/wav``."""
     formats = [text for value in objects[1:] if isinstance(text := value.get("format"), str) and text.isalnum()]
     return f"audio/{formats[0]}" if formats and "audio" in str(objects[0].get("type")) else None
+
+
+def _data_in(objects: list[dict[str, Any]], media_type: str | None) -> EmbeddedData | None:
+    """Return the first text that is a data URL, or is base64 under a key for data."""
+    for value in objects:
+        for key, text in value.items():
+            if not isinstance(text, str):
+                continue
+            if found := _DATA_URL.match(text):
+                media_type, text = found[1], text[found.end() :]
+            elif key not in _DATA_KEYS:
+                continue
+            content = "".join(text.split()).replace("-", "+").replace("_", "/")
+            if content and _BASE64.fullmatch(content):
+                known = media_type if media_type and _MEDIA_TYPE.fullmatch(media_type) else _UNKNOWN_TYPE
+                return EmbeddedData(known.lower(), content)
+    return None
 
 
 def _is_address(text: str) -> bool:

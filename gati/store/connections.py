@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,9 @@ _BUSY_SECONDS = 10.0
 
 _CHECKED_BYTES = 8 * 1024**2
 """A file up to this size is checked completely after another program has changed it, which takes some 25 ms."""
+
+_CREATION_SECONDS = 2.0
+"""How long a reader waits for the tables of a file that another process has just created."""
 
 _inherited: list[sqlite3.Connection] = []
 """Connections inherited from the parent of a fork. SQLite forbids using or closing them in the child."""
@@ -228,24 +232,34 @@ class ReadOnlyConnections(Connections):
         return self._discard()
 
     def _open(self, generation: int) -> sqlite3.Connection:
-        store_file.check_can_be_store(self.path)
-        self._immutable = not store_file.has_log(self.path)
-        self._signature = store_file.content_signature(self.path)
-        address = f"{self.path.absolute().as_uri()}?mode=ro{'&immutable=1' if self._immutable else ''}"
-        db = sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
-        try:
-            db.row_factory = sqlite3.Row
-            if store_file.recognize(db) != "store":
-                raise NotAStoreError(f"{self.path} is no store of gati")
-            if not self._any_version and not schema.is_readable(db):
-                raise NotAStoreError(
-                    f"{self.path} was written by an earlier version of gati; `gati studio` converts it"
-                )
-        except BaseException:
+        until = time.monotonic() + _CREATION_SECONDS
+        while True:
+            store_file.check_can_be_store(self.path)
+            self._immutable = not store_file.has_log(self.path)
+            self._signature = store_file.content_signature(self.path)
+            address = f"{self.path.absolute().as_uri()}?mode=ro{'&immutable=1' if self._immutable else ''}"
+            db = sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+            try:
+                if self._is_store(db):
+                    self._ids = store_file.file_ids(self.path)
+                    return db
+                if time.monotonic() > until or not store_file.was_changed_within(self.path, _CREATION_SECONDS):
+                    raise NotAStoreError(f"{self.path} is no store of gati")
+            except BaseException:
+                db.close()
+                raise
             db.close()
-            raise
-        self._ids = store_file.file_ids(self.path)
-        return db
+            time.sleep(0.01)
+
+    def _is_store(self, db: sqlite3.Connection) -> bool:
+        """Return False for a database without tables, as a store is while it is created. Raises `NotAStoreError`."""
+        db.row_factory = sqlite3.Row
+        kind = store_file.recognize(db)
+        if kind == "foreign":
+            raise NotAStoreError(f"{self.path} is no store of gati")
+        if kind == "store" and not self._any_version and not schema.is_readable(db):
+            raise NotAStoreError(f"{self.path} was written by an earlier version of gati; `gati studio` converts it")
+        return kind == "store"
 
 
 def check_is_store(path: Path) -> None:

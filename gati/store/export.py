@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from gati.store import prompt_versions, queries
+from gati.store import marks, prompt_versions, queries
 from gati.store.attachments import stored_attachments
 from gati.store.filters import Filter
 from gati.store.message_columns import format_timestamp
@@ -32,7 +32,8 @@ def iter_conversations(store: Store, conditions: Filter | None = None) -> Iterat
 def export_jsonl(store: Store, summary: ConversationSummary) -> str:
     """Return one conversation as a line of JSON.
 
-    Messages appear as received, plus the key of their system prompt in `systemPrompts` under `call`.
+    Messages appear as received, plus the key of their system prompt in `systemPrompts` under `call`. `marks` are the
+    verdict, tags and notes made in the studio, `ratings` those of users and of the studio.
     """
     conversation = {
         "conversationId": summary.uid,
@@ -49,9 +50,38 @@ def export_jsonl(store: Store, summary: ConversationSummary) -> str:
         "costUsd": summary.cost,
         "properties": json.loads(summary.properties) if summary.properties else {},
         "systemPrompts": _system_prompts(store, summary.id),
-        "messages": [{**message.body, "call": message.call} for message in _all_messages(store, summary)],
+        "messages": [{**message.body, "call": message.call} for message in all_messages(store, summary)],
+        "marks": _export_marks(marks.marks_of(store, summary.id)),
+        "ratings": _export_ratings(store, summary.id),
     }
     return escape_json(json.dumps(conversation, ensure_ascii=False)) + "\n"
+
+
+def _export_marks(made: marks.Marks) -> list[dict[str, Any]]:
+    """Return the verdict, tags and notes. Ratings are exported with those of users."""
+    chosen = ((made.verdict,) if made.verdict else ()) + made.tags + made.notes
+    return [
+        {"kind": mark.kind, "value": mark.value, "author": mark.author, "at": format_timestamp(mark.at)}
+        for mark in chosen
+    ]
+
+
+def _export_ratings(store: Store, conversation: int) -> list[dict[str, Any]]:
+    """Return the ratings as received, with the authors of those made in the studio."""
+    authors = {mark.action: mark.author for mark in marks.marks_of(store, conversation).ratings}
+    with store.connections.reading() as db:
+        rows = db.execute(
+            "SELECT id, created_at, body FROM actions WHERE conversation = ? AND endpoint = 'ratings' ORDER BY id",
+            (conversation,),
+        ).fetchall()
+    return [
+        {
+            "ratedAt": format_timestamp(row["created_at"]),
+            **json.loads(row["body"]),
+            **({"author": authors[row["id"]]} if row["id"] in authors else {}),
+        }
+        for row in rows
+    ]
 
 
 def _system_prompts(store: Store, conversation: int) -> dict[str, Any]:
@@ -67,7 +97,8 @@ def _system_prompts(store: Store, conversation: int) -> dict[str, Any]:
     }
 
 
-def _all_messages(store: Store, summary: ConversationSummary) -> list[StoredMessage]:
+def all_messages(store: Store, summary: ConversationSummary) -> list[StoredMessage]:
+    """Return the messages of a conversation in reading order."""
     messages: list[StoredMessage] = []
     before: tuple[int, int] | None = None
     while True:
@@ -79,15 +110,18 @@ def _all_messages(store: Store, summary: ConversationSummary) -> list[StoredMess
 
 def export_markdown(store: Store, summary: ConversationSummary) -> str:
     """Return one conversation as Markdown: chat messages in full, each step as one line."""
+    made = marks.marks_of(store, summary.id)
     parts = [f"# {markdown_line(summary.title or summary.external_id or summary.uid)}\n"]
     facts = {
         "Conversation": summary.external_id or summary.uid, "User": summary.user, "Agent": summary.agent,
         "Status": summary.status, "From": format_timestamp(summary.first_at), "To": format_timestamp(summary.last_at),
         "Tokens": f"{_or_unknown(summary.tokens_in)} in, {_or_unknown(summary.tokens_out)} out",
         "Cost": "unknown" if summary.cost is None else f"${summary.cost:.6f}",
+        **_markdown_facts(made),
     }  # fmt: skip
     parts.append("\n".join(f"- {name}: {markdown_line(str(value))}" for name, value in facts.items() if value) + "\n")
-    for turn in arrange_turns(_all_messages(store, summary)):
+    parts += [_markdown_note(note) for note in made.notes]
+    for turn in arrange_turns(all_messages(store, summary)):
         parts += [_markdown_message(message) for message in turn.inputs]
         if turn.steps:
             parts.append("\n".join(_markdown_step(step) for step in turn.all_steps) + "\n")
@@ -95,6 +129,19 @@ def export_markdown(store: Store, summary: ConversationSummary) -> str:
         if missing := missing_answer(turn):
             parts.append(f"*{missing.text}* {markdown_line(missing.error)}".rstrip() + "\n")
     return "\n".join(parts)
+
+
+def _markdown_facts(made: marks.Marks) -> dict[str, str]:
+    return {
+        "Marked": f"{made.verdict.value}, by {made.verdict.author or 'unknown'}" if made.verdict else "",
+        "Rated": ", ".join(f"{mark.value} of {marks.HIGHEST} by {mark.author or 'unknown'}" for mark in made.ratings),
+        "Tags": ", ".join(mark.value for mark in made.tags),
+    }
+
+
+def _markdown_note(note: marks.Mark) -> str:
+    lines = "\n".join(f"> {line}".rstrip() for line in markdown_text(note.value).split("\n"))
+    return f"**Note** by {markdown_line(note.author or 'unknown')}, {format_timestamp(note.at)}\n\n{lines}\n"
 
 
 _SPEAKERS = {"user_message": "User", "system_message": "System"}

@@ -39,6 +39,7 @@ class Filter:
         errors: "yes" or "no".
         rating: "good" (above the middle of the scale), "bad", or "yes" and "no" for with and without one.
         note: "yes" or "no".
+        mark: "good" or "bad", or "yes" and "no" for marked as either and not marked.
         cost: In US dollars.
         latency: Duration of the slowest turn in milliseconds.
         version: A prompt version as ``name v3``.
@@ -59,6 +60,7 @@ class Filter:
     errors: str | None = None
     rating: str | None = None
     note: str | None = None
+    mark: str | None = None
     cost: Range = ANY
     latency: Range = ANY
     since: int | None = None
@@ -101,6 +103,13 @@ def _exact(conditions: Filter) -> list[Condition]:
     return [(f"c.{name} = ?", [value]) for name in columns if (value := getattr(conditions, name)) is not None]
 
 
+_VERDICTS = "(SELECT conversation FROM marks WHERE kind = 'verdict'"
+_MARKS = {
+    "good": f"IN {_VERDICTS} AND value = 'good')", "bad": f"IN {_VERDICTS} AND value = 'bad')",
+    YES: f"IN {_VERDICTS})", NO: f"NOT IN {_VERDICTS})",
+}  # fmt: skip
+
+
 def _by_contents(conditions: Filter) -> list[Condition]:
     parts: list[Condition] = [
         ("c.id IN (SELECT conversation FROM facets WHERE kind = ? AND value = ?)", [kind, value])
@@ -112,6 +121,8 @@ def _by_contents(conditions: Filter) -> list[Condition]:
         parts.append((f"c.id {labelled} AND value = ?)", ["tag", conditions.tag]))
     if conditions.note in (YES, NO):
         parts.append((f"c.id {'' if conditions.note == YES else 'NOT '}{labelled})", ["note"]))
+    if conditions.mark in _MARKS:
+        parts.append((f"c.id {_MARKS[conditions.mark]}", []))
     if conditions.version is not None:
         name, _, number = conditions.version.rpartition(" v")
         uses = "SELECT k.conversation FROM prompts p JOIN prompt_versions v ON v.prompt = p.id JOIN calls k ON k.version = v.id"

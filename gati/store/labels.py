@@ -108,6 +108,20 @@ def remove(db: sqlite3.Connection, owner_kind: str, owner: int | str, kind: str 
     )
 
 
+def replace_named(
+    db: sqlite3.Connection, owner_kind: str, owner: int | str, name: str, labels: Iterable[Label]
+) -> None:
+    """Replace the labels of an owner that have this name, and leave the others. All of `labels` have it."""
+    wanted = _label_rows(owner_kind, owner, labels)
+    rows = db.execute(
+        "SELECT id, kind, value FROM labels WHERE owner_kind = ? AND owner = ? AND name = ?", (owner_kind, owner, name)
+    ).fetchall()
+    kept = {(kind, value) for _, _, kind, _, value in wanted}
+    removed = [(row["id"],) for row in rows if (row["kind"], row["value"]) not in kept]
+    db.executemany("DELETE FROM labels WHERE id = ?", removed)
+    _add_rows(db, wanted)
+
+
 def remove_unused(db: sqlite3.Connection) -> None:
     """Remove the labels of users and organizations that have no conversation and no record any more."""
     for kind, column in ((USER, "user"), (ORGANIZATION, "organization")):

@@ -285,13 +285,19 @@ def _stored_message(row: sqlite3.Row) -> StoredMessage:
 
 
 def ratings_and_events(store: Store, conversation: int) -> list[dict[str, Any]]:
-    """Return a conversation's first 200 ratings and events, oldest first: their bodies plus `endpoint` and `at`."""
+    """Return a conversation's first 200 ratings and events, oldest first.
+
+    Each is the body as received, plus `endpoint`, `at` and `action` (its row).
+    """
     with store.connections.reading() as db:
         rows = db.execute(
-            "SELECT endpoint, created_at, body FROM actions WHERE conversation = ? ORDER BY id LIMIT 200",
+            "SELECT id, endpoint, created_at, body FROM actions WHERE conversation = ? ORDER BY id LIMIT 200",
             (conversation,),
         ).fetchall()
-    return [{**json.loads(row["body"]), "endpoint": row["endpoint"], "at": row["created_at"]} for row in rows]
+    return [
+        {**json.loads(row["body"]), "endpoint": row["endpoint"], "at": row["created_at"], "action": row["id"]}
+        for row in rows
+    ]
 
 
 def find_message(store: Store, row_id: int) -> tuple[StoredMessage, ConversationSummary] | None:

@@ -10,7 +10,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable
 
-from gati.store import finding_schema, search, store_file
+from gati.store import finding_schema, marks_schema, search, store_file
 
 _READABLE_VERSION = 2
 """The tables of this version have all that the queries read."""
@@ -37,6 +37,7 @@ def _add_managed_prompts(db: sqlite3.Connection) -> None:
 
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     _create_initial_tables, search.create_index, _mark_as_store, _add_managed_prompts, finding_schema.add_finding,
+    marks_schema.add_marks,
 ]  # fmt: skip
 
 _FINDING_VERSION = 5
@@ -67,6 +68,11 @@ def is_readable(db: sqlite3.Connection) -> bool:
 def can_find_and_sum(db: sqlite3.Connection) -> bool:
     """Return False for a store of an earlier version, opened read-only: it has no labels and no sums."""
     return _schema_version(db) >= _FINDING_VERSION
+
+
+def has_marks(db: sqlite3.Connection) -> bool:
+    """Return False for a store of an earlier version, opened read-only: it has no marks."""
+    return _schema_version(db) > MIGRATIONS.index(marks_schema.add_marks)
 
 
 def _schema_version(db: sqlite3.Connection) -> int:

@@ -279,7 +279,7 @@ class Store:
         length = db.execute(query, (conversation,)).fetchone()[0] or 0
         sums.remove_conversation(db, conversation)
         labels.remove(db, labels.CONVERSATION, conversation)
-        for table in ("ratings", "messages", "calls", "facets", "actions", "gati_events"):
+        for table in ("ratings", "marks", "messages", "calls", "facets", "actions", "gati_events"):
             db.execute(f"DELETE FROM {table} WHERE conversation = ?", (conversation,))  # noqa: S608  # our own names
         db.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
         return int(length)

@@ -68,6 +68,14 @@ def content_signature(path: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
+def was_changed_within(path: Path, seconds: float) -> bool:
+    """Return True if the database was modified in the last seconds."""
+    try:
+        return abs(time.time() - os.stat(path).st_mtime) < seconds
+    except OSError:
+        return False
+
+
 def has_log(path: Path) -> bool:
     """Return True if a process may be writing to the store, or one was killed while it had it open."""
     return any(os.path.lexists(f"{path}{suffix}") for suffix in (_LOG, "-journal"))

@@ -9,10 +9,10 @@ from urllib.parse import parse_qs, urlencode
 from markupsafe import escape
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from gati.store import choices, people, queries, saved_filters
+from gati.store import choices, marks, people, queries, saved_filters
 from gati.store.filters import NO, YES, Filter, parse_range
 from gati.studio import period
-from gati.studio.reader import Render, period_of, with_parameters
+from gati.studio.reader import Render, form_of, period_of, with_parameters
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -37,6 +37,9 @@ FIELDS = (
     FilterField("status", "Status"),
     FilterField("errors", "Errors", options={YES: "with errors", NO: "without errors"}),
     FilterField("rating", "Rating", options={"bad": "bad", "good": "good", YES: "rated", NO: "not rated"}),
+    FilterField(
+        "mark", "Marked", options={"good": "as good", "bad": "as bad", YES: "as good or bad", NO: "not marked"}
+    ),
     FilterField("tag", "Tag"),
     FilterField("tool", "Tool"),
     FilterField("version", "Prompt version", "name v2"),
@@ -65,21 +68,23 @@ class ListPage:
 
     def conversations(self, request: Request) -> Response | str:
         """The list of conversations."""
-        last_message = queries.last_message_id(self.store)
-        if request.query_params.get("seen") == str(last_message):
+        state = {"seen": str(queries.last_message_id(self.store)), "marked": str(marks.change_count(self.store))}
+        given = request.query_params
+        if given.get("seen") == state["seen"] and given.get("marked", state["marked"]) == state["marked"]:
             return Response(status_code=204)
         query = {key: value for key, value in request.query_params.items() if key in _PARAMETERS and value}
         chosen, after = period_of(request, period.ALL), request.query_params.get("after")
         page = queries.list_conversations(
             self.store, _filter_of(query, chosen), _parse_position(after), sort=query.get("sort")
         )
+        made = marks.read_marks(self.store, [conversation.id for conversation in page.conversations])
         names = people.user_names(self.store, {conversation.user for conversation in page.conversations})
         return self.render(
             request, "conversations.html", page=page, query=query, fields=FIELDS, sorts=SORTS, first_fields=FIRST_FIELDS,
             choices={field.name: self._choices(field.name, "") for field in FIELDS if field.name in choices.FIELDS},
-            searchable=self.store.has_search, period=chosen, names=names, saved=saved_filters.saved_filters(self.store),
+            searchable=self.store.has_search, period=chosen, names=names, marks=made, saved=saved_filters.saved_filters(self.store),
             saved_query=urlencode(sorted(query.items())), first=after is None,
-            live=with_parameters("/", {**query, "seen": str(last_message)}),
+            live=with_parameters("/", {**query, **state}),
             chosen_filters=_chosen_filters(query), keep={k: v for k, v in query.items() if k not in period.KEYS},
             more=with_parameters("/", {**query, "after": "{}~{}".format(*page.more)}) if page.more else None,
         )  # fmt: skip
@@ -99,14 +104,14 @@ class ListPage:
 
     def save(self, request: Request) -> Response:
         """Save the filters of an address by name, and return to them."""
-        form = _form_of(request)
+        form = form_of(request)
         query = {key: values[-1] for key, values in parse_qs(form.get("query", "")).items() if key in _PARAMETERS}
         saved_filters.save_filter(self.store, form.get("name", ""), urlencode(sorted(query.items())))
         return RedirectResponse(with_parameters("/", query), 303)
 
     def delete(self, request: Request) -> Response:
         """Delete saved filters."""
-        saved_filters.delete_filter(self.store, _form_of(request).get("name", ""))
+        saved_filters.delete_filter(self.store, form_of(request).get("name", ""))
         return RedirectResponse("/", 303)
 
 
@@ -131,12 +136,6 @@ def _chosen_filters(query: Mapping[str, str]) -> list[ChosenFilter]:
         )
         for name, field in fields.items() if name in query
     ]  # fmt: skip
-
-
-def _form_of(request: Request) -> dict[str, str]:
-    """Return the fields of a form. `BoundedBody` has read the body."""
-    text = request.scope["gati.body"].decode("utf-8", "replace")
-    return {key: values[-1] for key, values in parse_qs(text, keep_blank_values=True).items()}
 
 
 def _filter_of(query: Mapping[str, str], chosen: Period) -> Filter:

@@ -32,8 +32,9 @@ from gati.store import (
 )
 from gati.store.store import Store
 from gati.store.turn_view import arrange_turns, pretty_value
-from gati.studio import chat_formatting, formatting, hit, period, reader
+from gati.studio import chat_formatting, formatting, hit, period, reader, sharing
 from gati.studio.list_page import ListPage
+from gati.studio.marks_pages import MarksPages, panel_values, reader_name
 from gati.studio.overview_page import OverviewPage
 from gati.studio.people_pages import PeoplePages
 
@@ -60,6 +61,7 @@ def page_routes(store: Store) -> list[BaseRoute]:
     """Return the routes of all pages."""
     pages = _Pages(store)
     lists, people_pages = ListPage(store, pages.render), PeoplePages(store, pages.render)
+    marks_pages = MarksPages(store, pages.render)
     return [
         Route("/", pages.endpoint(lists.conversations)),
         Route("/complete/{name}", pages.endpoint(lists.complete)),
@@ -67,6 +69,8 @@ def page_routes(store: Store) -> list[BaseRoute]:
         Route("/filters/delete", pages.endpoint(lists.delete), methods=["POST"]),
         Route("/conversations/{uid}", pages.endpoint(pages.conversation)),
         Route("/conversations/{uid}/export.{form}", pages.endpoint(pages.export)),
+        Route("/conversations/{uid}/marks", pages.endpoint(marks_pages.show)),
+        Route("/conversations/{uid}/marks", pages.endpoint(marks_pages.change), methods=["POST"]),
         Route("/messages/{row_id:int}", pages.endpoint(pages.message)),
         Route("/messages/{row_id:int}/input", pages.endpoint(pages.model_input)),
         Route("/calls/{row_id:int}", pages.endpoint(pages.call)),
@@ -92,6 +96,11 @@ def not_found_handler(store: Store) -> Callable[[Request, Exception], Response]:
     return handle
 
 
+def shared_page(store: Store, summary: queries.ConversationSummary, *, with_marks: bool = False) -> str:
+    """Return one conversation as a self-contained HTML file. See `sharing.render_shared`."""
+    return sharing.render_shared(template_environment(), store, summary, with_marks=with_marks)
+
+
 def template_environment() -> jinja2.Environment:
     """Return the Jinja2 environment with the formatting filters."""
     environment = jinja2.Environment(
@@ -115,6 +124,7 @@ def template_environment() -> jinja2.Environment:
     environment.globals |= {
         "statuses": STATUSES, "excerpt": formatting.search_excerpt, "unknown": formatting.UNKNOWN, "zip": zip,
         "period_names": period.PRESETS, "address": reader.with_parameters,
+        "shared": False,
     }  # fmt: skip
     return environment
 
@@ -138,7 +148,8 @@ class _Pages:
             if page is None:
                 page = HTMLResponse(self.render(request, "missing.html"), 404)
             response = HTMLResponse(page) if isinstance(page, str) else page
-            response.headers.update(_HEADERS)
+            for name, value in _HEADERS.items():
+                response.headers.setdefault(name, value)
             return response
 
         return endpoint
@@ -159,6 +170,7 @@ class _Pages:
         messages, earlier = queries.conversation_messages(self.store, summary.id, before)
         address = f"/conversations/{summary.uid}"
         turns = arrange_turns(messages)
+        panel = panel_values(self.store, summary.id, reader_name(request))
         versions = {message.version for message in messages if message.version is not None}
         return self.render(
             request,
@@ -172,6 +184,8 @@ class _Pages:
             prompts=prompt_queries.prompt_names(self.store, versions),
             address=address,
             actions=queries.ratings_and_events(self.store, summary.id),
+            raters={mark.action: mark.author for mark in panel["marks"].ratings},
+            **panel,
             last=before is None,
             live=f"{address}?seen={summary.last_message}",
             earlier="{}?before={}.{}".format(address, *earlier) if earlier else None,
@@ -191,6 +205,10 @@ class _Pages:
             return PlainTextResponse(export.export_markdown(self.store, summary), media_type="text/markdown")
         if form == "jsonl":
             return PlainTextResponse(export.export_jsonl(self.store, summary), media_type="application/jsonl")
+        if form == "html":
+            with_marks = request.query_params.get("marks") == "yes"
+            page = sharing.render_shared(self.templates, self.store, summary, with_marks=with_marks)
+            return HTMLResponse(page, headers=sharing.download_headers(summary))
         raise PageNotFoundError
 
     def message(self, request: Request) -> str:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import tzinfo
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlencode
+from urllib.parse import parse_qs, unquote, urlencode
 from zoneinfo import ZoneInfo
 
 from gati.studio import period
@@ -50,3 +50,9 @@ def with_parameters(path: str, parameters: Mapping[str, str]) -> str:
     """Return an address: ``/``, ``{"user": "ada"}`` → ``/?user=ada``. Empty parameters are left out."""
     given = {key: value for key, value in parameters.items() if value}
     return f"{path}?{urlencode(given)}" if given else path
+
+
+def form_of(request: Request) -> dict[str, str]:
+    """Return the fields of a form. `BoundedBody` has read the body."""
+    text = request.scope["gati.body"].decode("utf-8", "replace")
+    return {key: values[-1] for key, values in parse_qs(text, keep_blank_values=True).items()}

@@ -161,6 +161,17 @@ def test_the_dockerfile_of_the_example_gives_the_spool_a_volume_that_its_user_ma
     assert json.loads(instruction("CMD")) == ["python", source]
 
 
+def test_the_page_about_containers_shows_the_dockerfile_of_the_example() -> None:
+    _, _, code = (EXAMPLE / "Dockerfile").read_text("utf-8").partition("FROM ")
+    assert f"FROM {code}" in (ROOT / "docs" / "guides" / "containers.md").read_text("utf-8")
+
+
+def test_nothing_installs_gati_from_the_package_index_before_the_first_release() -> None:
+    quick_start = (ROOT / "docs" / "quickstart.md").read_text("utf-8")
+    (installed,) = [argument for kind, argument in INSTRUCTIONS if kind == "RUN" and "pip install" in argument]
+    assert ('"gati-greenflash @ https://' in installed) == ("@ git+https://" in quick_start)
+
+
 def test_the_program_of_the_example_delivers_when_its_container_is_stopped(sandbox: Sandbox) -> None:
     volume = sandbox.folder / "volume"
     volume.mkdir(mode=0o700)

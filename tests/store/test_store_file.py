@@ -163,6 +163,7 @@ def make_text(path: Path) -> None:
 
 def make_empty(path: Path) -> None:
     path.touch()
+    os.utime(path, (0, 0))  # a new one may become a store
 
 
 @pytest.mark.parametrize("make", [make_text, make_empty, foreign_database, Path.mkdir])
@@ -173,6 +174,31 @@ def test_what_is_no_store_is_refused_for_reading_and_not_changed(tmp_path: Path,
         with pytest.raises((NotAStoreError, sqlite3.Error)):
             look(tmp_path / "x")
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+def make_new(path: Path) -> None:
+    path.touch()
+
+
+def make_with_header(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+
+
+@pytest.mark.parametrize("make", [make_new, make_with_header])
+def test_a_reader_waits_for_a_store_that_is_being_created(
+    make: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "store.db"
+    make(path)
+
+    def create_meanwhile(_: float) -> None:
+        with closing(Store(path)) as creator:
+            creator.ingest(body("c", said("a", "new")))
+
+    monkeypatch.setattr(connections.time, "sleep", create_meanwhile)
+    with closing(Store(path, read_only=True)) as reader:
+        assert len(queries.wire_messages(reader)) == 1
 
 
 def test_reading_leaves_the_folder_as_it_was(store: Store) -> None:
