@@ -74,10 +74,10 @@ the studio."""
 
 NARROW = {
     ("gati._api", "gati.store"): {"gati.store.store"},
-    ("gati.langchain", "gati.trace"): {"gati.trace.records", "gati.trace.deferred_media"},
+    ("gati.langchain", "gati.trace"): {"gati.trace.records", "gati.trace.record_codec", "gati.trace.deferred_media"},
     ("gati.pipeline", "gati.exporters"): {"gati.exporters.base"},
-    ("gati.pipeline", "gati.trace"): {"gati.trace.records"},
-    ("gati.exporters", "gati.store"): {"gati.store.store"},
+    ("gati.pipeline", "gati.trace"): {"gati.trace.records", "gati.trace.record_codec"},
+    ("gati.exporters", "gati.store"): {"gati.store.store", "gati.store.retention"},
     ("gati.feedback", "gati._api"): {"gati._api.arguments"},
     ("gati.prompts", "gati._api"): {"gati._api.runtime", "gati._api.destinations"},
     ("gati.prompts", "gati.exporters"): {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gati.pipeline.pipeline import Pipeline
     from gati.settings import Settings
     from gati.trace.assembler import Assembler
+    from gati.trace.record_codec import PackedRecord
     from gati.trace.records import Record
 
 
@@ -203,19 +204,20 @@ class _LazyAssembler:
     def turns_begun(self) -> int:
         return self._assembler.turns_begun if self._assembler is not None else 0
 
+    @property
+    def memory_bytes(self) -> int:
+        return self._assembler.memory_bytes if self._assembler is not None else 0
+
     def load(self) -> None:
         if self._assembler is None:
-            from gati.pipeline.buffer import estimate_size
             from gati.trace.assembler import Assembler
 
-            self._assembler = Assembler(
-                self._settings, self._abandon_run, internal_errors.report, _hint_at_missing_id, estimate_size
-            )
+            self._assembler = Assembler(self._settings, self._abandon_run, internal_errors.report, _hint_at_missing_id)
 
-    def feed(self, records: Iterable[Record]) -> list[Item]:
+    def feed(self, records: Iterator[PackedRecord | Record]) -> list[Item]:
         self.load()
         assert self._assembler is not None
-        return self._assembler.feed(records)
+        return self._assembler.advance(records)
 
     def tick(self, now_ns: int) -> list[Item]:
         for recorder in self._recorders:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from gati.cli.delete_commands import delete_app
 from gati.cli.output import Exit, fail, print_note
 from gati.cli.prompt_commands import prompts_app
 from gati.errors import ConfigurationError
@@ -25,6 +27,7 @@ app = typer.Typer(
     "not found, 4 missing package.",
 )
 
+app.add_typer(delete_app, name="delete")
 app.add_typer(prompts_app, name="prompts")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -251,16 +254,20 @@ def studio_command(
     The printed address contains a token, which is also the API key. Without it, nobody can read or write the store.
     """
     _require_studio_extra()
+    from gati.cli.delete import remove_waiting
     from gati.cli.store import servable_store_path
+    from gati.settings import load
     from gati.studio.server import LOOPBACK, serve_studio
 
-    file = servable_store_path(store)
+    file, settings = servable_store_path(store), load()
     if host not in LOOPBACK:
         print_note(
             f"Listening on {host}: whoever reaches this machine and has the token can read and write all conversations"
             f" in {file}. The connection is not encrypted."
         )
-    _serve_until_interrupted(host, port, lambda ready: serve_studio(host, port, file, ready=ready), browser=browser)
+    remove = partial(remove_waiting, settings)
+    serve = partial(serve_studio, host, port, file, remove_waiting=remove, retention=settings.retention)
+    _serve_until_interrupted(host, port, lambda ready: serve(ready=ready), browser=browser)
 
 
 def _require_studio_extra() -> None:

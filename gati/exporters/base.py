@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import orjson
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -76,6 +78,112 @@ class Request:
     turn_id: str
     endpoint: str = field(default="messages")
     omissions: int = 0
+
+
+class PackedRequest(Request):
+    """A request whose items are JSON already, so that a request takes a few objects however many turns it holds.
+
+    `body` is parsed at each access.
+
+    Attributes:
+        name: The list in the body that holds the items.
+        fields: The other entries of the body, as JSON without the braces.
+        content: The items as JSON, separated by commas; None if the request was made from a body.
+        max_items: Items up to which following requests may join; 0 if none may.
+        max_bytes: Size up to which they may join.
+    """
+
+    __slots__ = ("_body", "content", "fields", "max_bytes", "max_items", "name")
+
+    name: str
+    fields: bytes
+    content: bytearray | bytes | None
+    max_items: int
+    max_bytes: int
+
+    @classmethod
+    def of(
+        cls,
+        ordering_key: str,
+        turn_id: str,
+        endpoint: str,
+        name: str,
+        fields: bytes,
+        items: Sequence[bytes],
+        max_items: int = 0,
+        max_bytes: int = 0,
+    ) -> PackedRequest:
+        """Create a request from JSON."""
+        request = cls(ordering_key, {}, len(items), turn_id, endpoint)
+        request.name, request.fields, request.content = name, fields, bytearray(b",".join(items))
+        request.max_items, request.max_bytes = max_items, max_bytes
+        return request
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The body, as a new dict."""
+        body: dict[str, Any] = (
+            self._body if self.content is None else orjson.loads(b"{%b}" % self.body_json(self.fields))
+        )
+        return body
+
+    @body.setter
+    def body(self, value: dict[str, Any]) -> None:
+        self._body = value
+        self.content = None
+        self.max_items = 0
+
+    def body_json(self, fields: bytes) -> bytes:
+        """Return the body with these fields as JSON, without the braces."""
+        comma = b',"' if fields else b'"'
+        return b"".join((fields, comma, self.name.encode(), b'":[', self.content or b"", b"]"))
+
+    def join(self, later: Request) -> bool:
+        """Append the items of a later request to this one. Return False if that is not possible."""
+        if (
+            not self.max_items
+            or not isinstance(later, PackedRequest)
+            or not later.max_items
+            or self.items + later.items > self.max_items
+            or self.fields != later.fields
+            or self.content is None
+            or later.content is None
+            or len(self.content) + 1 + len(later.content) + len(self.fields) + JSON_BYTES > self.max_bytes
+        ):
+            return False
+        self.content = bytearray(self.content) if isinstance(self.content, bytes) else self.content
+        self.content += b"," + later.content
+        self.items += later.items
+        return True
+
+
+JSON_BYTES = 16
+"""Most bytes of a body besides its fields and items: `{,"messages":[]}`."""
+
+
+class OpenRequests:
+    """The latest request of each conversation, which following ones may join."""
+
+    __slots__ = ("_by_key",)
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, Request] = {}
+
+    def add(self, request: Request) -> bool:
+        """Join the request to the latest of its conversation; if that is not possible, it is the latest from now on.
+
+        Returns:
+            True if the request joined the other one.
+        """
+        opened = self._by_key.get(request.ordering_key)
+        if isinstance(opened, PackedRequest) and opened.join(request):
+            return True
+        self._by_key[request.ordering_key] = request
+        return False
+
+    def clear(self) -> None:
+        """Let no request join those that were added so far."""
+        self._by_key.clear()
 
 
 class SpoolIdentity(NamedTuple):

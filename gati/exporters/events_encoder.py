@@ -16,8 +16,8 @@ import orjson
 
 from gati import contract, events
 from gati.exporters import sanitize
-from gati.exporters.base import Request
-from gati.exporters.packing import OpenRequests, pack_items
+from gati.exporters.base import OpenRequests, PackedRequest, Request
+from gati.exporters.packing import pack_items
 
 if TYPE_CHECKING:
     from gati.settings import Settings
@@ -64,7 +64,7 @@ class EventsEncoder:
     def encode(self, items: Sequence[events.Item]) -> list[Request]:
         """Return batches. Turns of one conversation share a batch while they fit, whole turns only."""
         requests: list[Request] = []
-        open_batches = OpenRequests("events", self._max_events, self._max_bytes)
+        open_batches = OpenRequests()
         for item in items:
             if isinstance(item, events.Action):
                 continue
@@ -73,16 +73,14 @@ class EventsEncoder:
             if not encoded:
                 continue
             ordering_key = sanitize.identifier(turn.conversation.id)
-            if open_batches.join(ordering_key, encoded):
-                continue
             packed = pack_items(encoded, self._max_events, self._max_bytes, _BATCH_BYTES)
-            requests += [
-                Request(ordering_key, {"events": group}, len(group), turn.run_id, "events") for group, _ in packed
-            ]
-            if len(packed) == 1:
-                open_batches.open(requests[-1], packed[0][1])
-            else:
-                open_batches.close(ordering_key)
+            open_to = self._max_events if len(packed) == 1 else 0
+            for group, _ in packed:
+                request = PackedRequest.of(
+                    ordering_key, turn.run_id, "events", "events", b"", group, open_to, self._max_bytes
+                )
+                if not open_batches.add(request):
+                    requests.append(request)
         sanitize.trim_cache(self._parent_ids, _MAX_REMEMBERED)
         sanitize.trim_cache(self._run_names, _MAX_REMEMBERED)
         return requests
@@ -98,8 +96,8 @@ class EventsEncoder:
         )
         return first, second
 
-    def _encode_events(self, turn: events.Turn, manual: bool) -> Iterator[tuple[dict[str, Any], int]]:
-        """Yield the turn's events with their sizes, parents before children."""
+    def _encode_events(self, turn: events.Turn, manual: bool) -> Iterator[tuple[bytes, int]]:
+        """Yield the turn's events as JSON with their sizes, parents before children."""
         run = turn.run_id
         root_id = (
             self._parent_ids.get((run, run)) if manual else _backend_id(run, run if turn.agentic else f"{run}:start")
@@ -137,8 +135,8 @@ class EventsEncoder:
 
     def _fit_event(
         self, event: events.Event, turn: events.Turn, envelope: dict[str, Any], more: dict[str, Any]
-    ) -> tuple[dict[str, Any], int]:
-        """Return the complete event and its size, with fields truncated until it fits into a batch."""
+    ) -> tuple[bytes, int]:
+        """Return the complete event as JSON and its size, with fields truncated until it fits into a batch."""
         fields = event.to_dict()
         if type(event) is events.AgentStartEvent:
             fields["data"]["input"] = _input_with_messages(event.input, turn)
@@ -148,8 +146,8 @@ class EventsEncoder:
         while True:
             data = self._data_fields(fields, turn, limit) | more
             class_fields = {name: data[name] for name in fields if name in data and name not in _ENVELOPE}
-            encoded = {**envelope, **class_fields, "data": data}
-            size = len(orjson.dumps(encoded)) + 1
+            encoded = orjson.dumps({**envelope, **class_fields, "data": data})
+            size = len(encoded) + 1
             if size + _BATCH_BYTES <= self._max_bytes or limit < 64:
                 return encoded, size
             limit //= 4

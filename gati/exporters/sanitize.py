@@ -24,8 +24,6 @@ MAX_DEPTH = 24
 """Nesting depth at which values are cut. This also ends cycles."""
 
 MAX_KEY_CHARS = 200
-MAX_ID_BYTES = 512
-"""Bytes that an estimate reserves for an id."""
 
 _INT64_LIMIT = 2**63
 _SMALL_BYTES = 4096
@@ -88,16 +86,29 @@ def bounded_json(value: Any, limit: int) -> tuple[Any, int]:
     return copy.value(value, 0), limit - copy.left
 
 
+def bounded_fragment(value: Any, limit: int) -> Any:
+    """Do the same as `bounded_json`, for a value that orjson encodes next."""
+    raw = _small_raw(value, limit)
+    return orjson.Fragment(raw) if raw is not None else _BoundedCopy(limit).value(value, 0)
+
+
 def small_json(value: Any, limit: int) -> tuple[Any, int] | None:
     """Copy a small, valid value as JSON values. Return the copy and its size in bytes; None for any other value."""
+    raw = _small_raw(value, limit)
+    # For small values the round trip through JSON is the fastest copy.
+    return None if raw is None else (orjson.loads(raw), len(raw))
+
+
+def _small_raw(value: Any, limit: int) -> bytes | None:
+    """Return a small, valid value as JSON; None for any other value."""
     try:
         raw = orjson.dumps(value)
     except TypeError:  # a lone surrogate, a key that is not a string, a user-defined class
         return None
-    # For small values the round trip through JSON is the fastest check; large texts would be copied needlessly.
+    # For small values encoding is the fastest check; large texts would be copied needlessly.
     if len(raw) > min(limit, _SMALL_BYTES) or b"\\u0000" in raw or b"[shortened by gati, " in raw:
         return None
-    return orjson.loads(raw), len(raw)
+    return raw
 
 
 def format_second(seconds: int) -> str:

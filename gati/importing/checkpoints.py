@@ -15,6 +15,7 @@ from langchain_core.messages import BaseMessage
 from gati.importing.imported_run import ImportedRun, ImportedTurn, to_ns
 from gati.langchain.message_snapshot import snapshot_message
 from gati.trace.content import text_of
+from gati.trace.record_codec import revived
 from gati.trace.records import (
     ASSISTANT_ROLES,
     SYSTEM_ROLES,
@@ -55,7 +56,9 @@ class _Thread:
             key = item.id or f"{position}:{item.type}:{item.text}"
             latest = self.messages.get(key)
             # The text is the latest one, since a message may grow while it is streamed; the time is the first one.
-            message = latest.message if latest is not None else snapshot_message(item, result=item.type == "ai")
+            message = (
+                latest.message if latest is not None else revived(snapshot_message(item, result=item.type == "ai"))
+            )
             self.messages[key] = _Seen(at, position, message)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from gati.exporters.base import Exporter
     from gati.settings import Settings
+    from gati.trace.record_codec import PackedRecord
     from gati.trace.records import Record
 
 TURNS_AT_ONCE = 100
@@ -107,7 +108,7 @@ class ImportResult:
 class _ImportingAssembler(Assembler):
     """An assembler that reports no durations of runs whose source has none."""
 
-    def feed(self, records: Iterable[Record]) -> list[Item]:
+    def feed(self, records: Iterable[PackedRecord | Record]) -> list[Item]:
         """Process records; return the items that they complete."""
         items = super().feed(records)
         for item in items:

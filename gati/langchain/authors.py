@@ -13,7 +13,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 
 from gati.langchain.bounded_set import BoundedSet
-from gati.langchain.message_snapshot import snapshot_message
+from gati.langchain.message_snapshot import MessageFields, snapshot_message
 from gati.langchain.snapshot import plain_text, take_snapshot
 from gati.trace.records import Message
 
@@ -55,12 +55,12 @@ def agent_key(fields: dict[str, Any]) -> Hashable:
     return (name, hash(content)) if name and content else None
 
 
-def snapshot_agent_message(message: BaseMessage | dict[str, Any]) -> Message:
+def snapshot_agent_message(message: BaseMessage | dict[str, Any]) -> MessageFields:
     """Copy an agent's message as an answer. Of a dict, only its text, name and id are copied."""
     if not isinstance(message, BaseMessage):
         content, name, given_id = (plain_text(dict.get(message, key)) for key in ("content", "name", "id"))
-        return Message(AGENT_ROLE, take_snapshot(content), given_id, name)
-    return snapshot_message(message)._replace(role=AGENT_ROLE)
+        return tuple(Message(AGENT_ROLE, take_snapshot(content), given_id, name))
+    return (AGENT_ROLE, *snapshot_message(message)[1:])
 
 
 def _person_key(content: Any) -> Hashable:

@@ -6,11 +6,13 @@ from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from gati.langchain._compat import runtime_context
-from gati.langchain.snapshot import IMMUTABLE_TYPES, take_snapshot
+from gati.langchain.snapshot import IMMUTABLE_TYPES, take_snapshot, text_limit
 
 NODE_TAG = "graph:step:"
 _OWN_KEYS = ("__", "checkpoint")
 """Prefixes of LangGraph's own keys in `configurable`."""
+_GRAPH_KEYS = "langgraph_"
+"""Prefix of LangGraph's own keys in a run's metadata."""
 
 
 def as_run_id(value: Any) -> Any:
@@ -72,6 +74,18 @@ def _tool_name(tool: Any) -> str:
     function = tool.get("function")
     name = function.get("name") if isinstance(function, dict) else None
     return str(name or tool.get("name") or tool.get("type") or "")
+
+
+def metadata_below_root(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Copy the metadata of a run below a root, without LangGraph's tuples, which nobody reads."""
+    limit = text_limit.chars
+    return {
+        key: value
+        if type(value) in IMMUTABLE_TYPES and (type(value) is not str or len(value) <= limit)
+        else take_snapshot(value)
+        for key, value in metadata.items()
+        if type(value) is not tuple or type(key) is not str or not key.startswith(_GRAPH_KEYS)
+    }
 
 
 def values_of_config(config: Any) -> dict[str, Any] | None:

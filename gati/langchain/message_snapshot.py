@@ -1,4 +1,4 @@
-"""Copy LangChain chat messages to `Message` records, in the user's thread.
+"""Copy LangChain chat messages in the user's thread, each to a tuple of the fields of `records.Message`.
 
 A pydantic model keeps its fields in `__dict__`, so reading them there runs no code. LangChain does not validate
 assignments, so a field may hold any value.
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from itertools import product
 from operator import itemgetter
 from types import NoneType
-from typing import Any
+from typing import Any, TypeAlias
 
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage
 
@@ -34,6 +34,8 @@ PROMPT_FIELDS = 4
 """The text of a system message may be this many times as long as that of others."""
 _CopyFunction = Callable[[Any, int], Any]
 """Copies a value within a budget: `copy(value, budget)`."""
+MessageFields: TypeAlias = "tuple[Any, ...]"
+"""The fields of a `records.Message`, as `record_codec` packs them."""
 
 
 class _RoleTable(dict[type, "str | None"]):
@@ -74,11 +76,9 @@ _PLAIN_FIELD_TYPES = frozenset(product((str,), (str,), (str, NoneType), (str, No
 """Types of the first four fields in nearly every message. Such fields need no copy."""
 _SIMPLE_CLASSES = frozenset({HumanMessage, SystemMessage})
 """Message classes without additional fields."""
-_new = tuple.__new__
-"""Creates a NamedTuple at half the cost of calling its class."""
 
 
-def snapshot_message(value: BaseMessage, result: bool = False, copy: _CopyFunction = take_snapshot) -> Message:
+def snapshot_message(value: BaseMessage, result: bool = False, copy: _CopyFunction = take_snapshot) -> MessageFields:
     """Copy a chat message. `result` adds usage and response metadata, which only model answers have."""
     fields = value.__dict__
     try:
@@ -94,7 +94,7 @@ def snapshot_message(value: BaseMessage, result: bool = False, copy: _CopyFuncti
         id_ = bounded_id(id_)
     kind, get = type(value), fields.get
     if type(extra) is dict and not extra and not result and kind in _SIMPLE_CLASSES:
-        return _new(Message, (role, content, id_, name, (), (), None, None, None, None, None))
+        return (role, content, id_, name, (), (), None, None, None, None, None)
     if not ROLE_BY_CLASS[kind]:
         role = role_in(fields)
     calls, invalid_calls = get("tool_calls"), get("invalid_tool_calls")
@@ -105,23 +105,18 @@ def snapshot_message(value: BaseMessage, result: bool = False, copy: _CopyFuncti
         call_id, status, artifact = get("tool_call_id"), get("status"), get("artifact")
         if type(call_id) not in IMMUTABLE_TYPES or type(status) not in IMMUTABLE_TYPES:
             call_id, status = copy(call_id, 1), copy(status, 1)
-    return _new(
-        Message,
-        (
-            role,
-            content,
-            id_,
-            name,
-            () if _is_absent(calls) else _copy_tool_calls(calls, copy),
-            () if _is_absent(invalid_calls) else _copy_tool_calls(invalid_calls, copy),
-            call_id,
-            status,
-            _copy_additional(extra, artifact, copy)
-            if artifact is not None or type(extra) is not dict or extra
-            else None,
-            take_snapshot(get("usage_metadata"), 300) if result else None,
-            snapshot_response_metadata(get("response_metadata")) if result else None,
-        ),
+    return (
+        role,
+        content,
+        id_,
+        name,
+        () if _is_absent(calls) else _copy_tool_calls(calls, copy),
+        () if _is_absent(invalid_calls) else _copy_tool_calls(invalid_calls, copy),
+        call_id,
+        status,
+        _copy_additional(extra, artifact, copy) if artifact is not None or type(extra) is not dict or extra else None,
+        take_snapshot(get("usage_metadata"), 300) if result else None,
+        snapshot_response_metadata(get("response_metadata")) if result else None,
     )
 
 
@@ -140,7 +135,7 @@ def _shorten_content(text: str, role: Any) -> Any:
     return cut_text(text, limit, whole_hash=role not in TOOL_ROLES)
 
 
-def snapshot_tool_message(value: BaseMessage) -> Message:
+def snapshot_tool_message(value: BaseMessage) -> MessageFields:
     """Copy the message that a tool returned. Its artifact is copied in full, since no other record contains it."""
     return snapshot_message(value, copy=lambda inner, _: take_snapshot(inner))
 
@@ -200,9 +195,10 @@ def snapshot_response_metadata(value: Any) -> dict[str, Any] | None:
     return {k: take_snapshot(v, 200) for k, v in copied.items() if k not in _SKIPPED_KEYS} or None
 
 
-def _copy_nested_message(copier: Copier, value: Any, depth: int) -> Message:
+def _copy_nested_message(copier: Copier, value: Any, depth: int) -> MessageFields:
     # Share the budget of the outer snapshot; otherwise messages that contain each other would recurse forever.
-    return snapshot_message(value, copy=lambda inner, _: copier.copy(inner, depth))
+    # As a `Message`, it makes `record_codec` look for messages anywhere in the record.
+    return Message(*snapshot_message(value, copy=lambda inner, _: copier.copy(inner, depth)))
 
 
 register_copier(BaseMessage, _copy_nested_message)

@@ -24,7 +24,7 @@ from gati.langchain.authors import (
 from gati.langchain.bounded_set import BoundedSet
 from gati.langchain.message_snapshot import ROLE_BY_CLASS, role_in, snapshot_message
 from gati.langchain.snapshot import IMMUTABLE_TYPES, instance_dict, is_command, is_overwrite, take_snapshot
-from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES, RepeatedMessages
+from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES
 
 STATE_BUDGET = 500
 """Maximum number of values copied from a graph's state in addition to its messages. Keeps a callback well below a
@@ -107,8 +107,9 @@ def _text_key(fields: dict[str, Any]) -> int | None:
 
 def new_messages_of_call(
     messages: Any, seen: BoundedSet, whole: bool = False
-) -> tuple[list[Any], list[Any], RepeatedMessages | None]:
-    """Return the system messages and the new messages of a model call, oldest first, and what is before these.
+) -> tuple[list[Any], list[Any], tuple[Any, ...] | None]:
+    """Return the system messages and the new messages of a model call, oldest first, and the fields of the
+    `RepeatedMessages` before these.
 
     Args:
         messages: the call's messages.
@@ -148,9 +149,9 @@ def new_messages_of_call(
     return system, new, repeats
 
 
-def _repeated_messages(answer: dict[str, Any], first: Any) -> RepeatedMessages:
+def _repeated_messages(answer: dict[str, Any], first: Any) -> tuple[Any, ...]:
     content, answer_id = answer.get("content"), answer.get("id")
-    return RepeatedMessages(
+    return (
         answer_id if type(answer_id) is str else None,
         hash(content) if type(content) is str else None,
         tuple([_length_of(item) for item in first]),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from gati.trace.record_codec import flattened
 from gati.trace.records import Template, TemplateText
 
 _SYSTEM_NAMES = frozenset({"system", "developer"})
@@ -127,23 +128,26 @@ def _to_str(value: Any) -> str:
 
 
 _CACHE_SIZE = 512
-_cache: dict[int, tuple[Any, Template | None]] = {}
+_cache: dict[int, tuple[Any, tuple[Any, ...] | None]] = {}
 """Templates by the id of `serialized`, which LangChain creates once per prompt object. The dict is kept with the result,
 so its id is not reused while the entry exists."""
 
 
-def template_of(serialized: Any) -> Template | None:
-    """Return the template of a prompt run; None if it has neither system nor user messages, or cannot be read.
+def template_of(serialized: Any) -> tuple[Any, ...] | None:
+    """Return the template of a prompt run, as the fields of a `records.Template` that `record_codec` packs.
+
+    None if it has neither system nor user messages, or cannot be read.
 
     Called in the user's thread; a known dict costs one lookup. Never raises and never changes `serialized`.
     """
     cached = _cache.get(id(serialized))
     if cached is not None and cached[0] is serialized:
         return cached[1]
+    template: tuple[Any, ...] | None = None
     try:
-        template = _read_template(serialized)
+        template = flattened(_read_template(serialized), [])
     except Exception:  # noqa: BLE001 - a future version may use another shape; the rendered text is still recorded
-        template = None
+        pass
     if isinstance(serialized, dict):
         if len(_cache) >= _CACHE_SIZE:
             # Several threads may run this: each takes a copy of the keys, and a key may be missing.

@@ -22,6 +22,7 @@ from gati.langchain.callback_args import (
     component_name,
     invocation_parameters,
     is_graph_node,
+    metadata_below_root,
     text_of_stream_event,
     text_of_token,
     values_of_config,
@@ -49,6 +50,7 @@ from gati.langchain.prompt_templates import template_of
 from gati.langchain.run_roots import Root, RunRoots
 from gati.langchain.snapshot import error_info, take_snapshot, text_limit
 from gati.limits import bounded_id
+from gati.trace.record_codec import ENDED, STARTED, PackedRecord, pack, pack_record
 from gati.trace.records import (
     ACTIVE_SPAN,
     CONVERSATION_KEYS,
@@ -60,10 +62,7 @@ from gati.trace.records import (
     GraphState,
     HistoryRead,
     Message,
-    ModelCall,
-    ModelResult,
     Record,
-    RunEnded,
     RunFailed,
     RunStarted,
 )
@@ -75,9 +74,6 @@ ROOT, NODE, COUNT_HISTORY, NEEDS_IDENTITY, PROMPT, NEEDS_STATE, DECISION_MODEL, 
 """Flags of an open run: it is a root; it is a graph node; it loads a history whose length is recorded; its
 `configurable`, which only its children can read, may name the user; it is a prompt; its first node will receive the
 state that a checkpoint brought; it is a decision model; it is a root without input, which continues a thread."""
-
-_new = tuple.__new__
-"""Creates a NamedTuple at half the cost of calling its class."""
 
 _HISTORY_RUN = "load_history"
 
@@ -114,7 +110,7 @@ class TurnSaves(Protocol):
 
 
 class Recorder:
-    """Create records and pass them to `put`.
+    """Create records and pass them to `put`, packed by `record_codec` where they have a packed form.
 
     Args:
         put: takes a record; must return at once and never raise.
@@ -126,7 +122,7 @@ class Recorder:
 
     def __init__(
         self,
-        put: Callable[[Record], object],
+        put: Callable[[PackedRecord | Record], object],
         conversation_id: str | None = None,
         report_error: Callable[[str, Exception], None] | None = None,
         saves: TurnSaves | None = None,
@@ -206,18 +202,17 @@ class Recorder:
         if admitted is None:
             return
         parent, parent_flags = admitted
-        call: ModelCall | None = None
+        call: tuple[Any, ...] | None = None
         conversation: str | None = None
         try:
             conversation = self._conversation_of(metadata) if parent_flags is None else None
             whole = conversation is not None and self._is_new_conversation(conversation)
             if isinstance(messages, str):
                 text = take_snapshot(messages)
-                call = ModelCall((), (Message("human", text),), 1, invocation_parameters(more))
+                call = (), (tuple(Message("human", text)),), 1, invocation_parameters(more), None
             else:
                 system, new, repeats = new_messages_of_call(messages, self.known_answers, whole)
-                params = invocation_parameters(more)
-                call = _new(ModelCall, (tuple(system), tuple(new), len(messages), params, repeats))
+                call = tuple(system), tuple(new), len(messages), invocation_parameters(more), repeats
         except Exception as error:  # noqa: BLE001 - as in `_guarded`, without the extra call
             self._report("model_started", error)
         label = more.get("name")
@@ -292,7 +287,7 @@ class Recorder:
         if inputs is not None and flags & ROOT:
             copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
             self._put_history(run_id, inputs)
-        self.put(_new(RunEnded, (run_id, at, output, copied_inputs)))
+        self.put(pack((ENDED, run_id.int, at, output, copied_inputs)))
         if (saves := self.saves) is not None and saves.active:
             self._save_turn(saves, flags)
 
@@ -304,13 +299,13 @@ class Recorder:
             return
         if not was_started:
             # The assembler ignores the start of a run that it knows: another handler has reported its end.
-            self.put(RunStarted(run_id, parent, "model", "", at, extra=UNSEEN_START))
-        result: ModelResult | None = None
+            self.put(pack_record(RunStarted(run_id, parent, "model", "", at, extra=UNSEEN_START)))
+        result: tuple[Any, ...] | None = None
         try:
             result = self._model_result(response)
         except Exception as error:  # noqa: BLE001 - as in `_guarded`, without the extra call
             self._report("_model_result", error)
-        self.put(_new(RunEnded, (run_id, at, result, None)))
+        self.put(pack((ENDED, run_id.int, at, result, None)))
         if (saves := self.saves) is not None and saves.active:
             self._save_turn(saves, flags)
 
@@ -329,7 +324,7 @@ class Recorder:
     def _record_end(self, run_id: UUID, at: int, copy: Callable[[Any], Any], output: Any) -> None:
         flags = self.open_runs.pop(run_id.int, 0)
         if not (features_used.any and run_id.int in self.paused_runs.entries):
-            self.put(_new(RunEnded, (run_id, at, self._guarded(copy, output), None)))
+            self.put(pack((ENDED, run_id.int, at, self._guarded(copy, output), None)))
             if (saves := self.saves) is not None and saves.active:
                 self._save_turn(saves, flags)
 
@@ -349,7 +344,7 @@ class Recorder:
         streamed = None
         if flags & ROOT and self.streamed_tokens:
             streamed = {key: len(pieces) for key, pieces in list(self.streamed_tokens.items())}
-        self.put(RunFailed(run_id, at, info, output, copied_inputs, streamed))
+        self.put(pack_record(RunFailed(run_id, at, info, output, copied_inputs, streamed)))
         if (saves := self.saves) is not None and saves.active:
             self._save_turn(saves, flags)
 
@@ -381,15 +376,14 @@ class Recorder:
 
     def custom_event(self, name: str, data: Any, run_id: UUID) -> None:
         if run_id.int in self.open_runs:
-            self.put(Custom(run_id, name, perf_counter_ns(), take_snapshot(data)))
+            self.put(pack_record(Custom(run_id, name, perf_counter_ns(), take_snapshot(data))))
 
     def graph_state_changed(self, state: str, event: Any) -> None:
         """Record that a graph was interrupted or resumed."""
         interrupts = tuple(take_snapshot(i) for i in getattr(event, "interrupts", ()))
         at = perf_counter_ns()
-        self.put(
-            GraphState(as_run_id(event.run_id), state, at, "|".join(event.checkpoint_ns), interrupts, event.status)
-        )
+        checkpoint_ns = "|".join(event.checkpoint_ns)
+        self.put(pack_record(GraphState(as_run_id(event.run_id), state, at, checkpoint_ns, interrupts, event.status)))
 
     def abandoned(self, run_id: UUID) -> None:
         """Forget a run whose end is no longer expected. Called by the background thread."""
@@ -461,11 +455,14 @@ class Recorder:
         self, kind: str, run_id: UUID, parent: UUID | None, parent_flags: int | None, name: str, inputs: Any, tags: Any,
         metadata: Any, extra: Any = None, flags: int = 0,
     ) -> None:  # fmt: skip
-        scope = configurable = None
+        scope: tuple[Any, ...] | None = None
+        configurable = None
         if parent_flags is None:
             if self.awaited_models:
                 self.end_abandoned_models()
             scope, metadata = current_scope.get(), take_snapshot(metadata)
+            if scope is not None:
+                scope = tuple(scope)
             if (span := active_span()) is not None:
                 metadata = {**(metadata or {}), ACTIVE_SPAN: span}
             flags |= ROOT | NEEDS_IDENTITY
@@ -476,6 +473,8 @@ class Recorder:
                 flags |= NEEDS_IDENTITY
             if configurable is not None and parent is not None:
                 self.open_runs[parent.int] = parent_flags & ~NEEDS_IDENTITY
+        if metadata and parent_flags is not None:
+            metadata = metadata_below_root(metadata)
         if features_used.any and is_internal.get():
             metadata = {**(metadata or {}), INTERNAL: True}
         if features_used.log_filter:
@@ -484,8 +483,11 @@ class Recorder:
         if len(self.open_runs) > OPEN_RUNS:
             for old in list(self.open_runs)[: OPEN_RUNS // 2]:
                 self._close(old)
-        at, tags = perf_counter_ns(), tuple(tags) if tags else ()
-        self.put(_new(RunStarted, (run_id, parent, kind, name, at, inputs, tags, metadata, extra, scope, configurable)))
+        fields = (
+            STARTED, run_id.int, parent.int if parent is not None else None, kind, name, perf_counter_ns(), inputs,
+            tags or (), metadata, extra, scope, configurable,
+        )  # fmt: skip
+        self.put(pack(fields))
 
     def _note_root(self, run_id: UUID, parent: UUID | None, metadata: Any) -> None:
         if parent is not None:
@@ -515,7 +517,7 @@ class Recorder:
         """Record which history the input of a root without a conversation id repeats."""
         history = self._guarded(repeated_history, inputs)
         if history is not None:
-            self.put(HistoryRead(run_id, history))
+            self.put(pack_record(HistoryRead(run_id, history)))
 
     def _is_new_conversation(self, conversation: str) -> bool:
         """Return True if a root is the first run seen of its conversation."""
@@ -533,15 +535,16 @@ class Recorder:
             conversation = conversation or (metadata or {}).get(key)
         return bounded_id(str(conversation or self.default_conversation or ""))
 
-    def _model_result(self, response: Any) -> ModelResult:
+    def _model_result(self, response: Any) -> tuple[Any, ...]:
+        """Return the fields of a `ModelResult`."""
         answers = []
         generations = response.generations
         for candidate in generations[0] if generations else ():
             answer = getattr(candidate, "message", None)
             if answer is None:
                 info = snapshot_response_metadata(candidate.generation_info)
-                answers.append(Message("ai", take_snapshot(candidate.text), response=info))
+                answers.append(tuple(Message("ai", take_snapshot(candidate.text), response=info)))
                 continue
             remember_answer(answer, self.known_answers)
             answers.append(snapshot_message(answer, result=True))
-        return _new(ModelResult, (tuple(answers), snapshot_response_metadata(response.llm_output)))
+        return tuple(answers), snapshot_response_metadata(response.llm_output)

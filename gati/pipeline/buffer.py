@@ -7,27 +7,24 @@ is running in the same thread.
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gati.pipeline.atomic_counter import AtomicCounter
-from gati.trace.records import Gap, ManualEvent, Message, ModelCall, ModelResult, RunStarted
+from gati.trace.record_codec import size_of, unpack
+from gati.trace.records import Gap, ManualEvent, RunStarted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gati.trace.record_codec import PackedRecord
     from gati.trace.records import Record
 
 MAX_RECORDS = 100_000
 """Maximum number of queued records. Unless they are tiny, the limit in bytes is reached first."""
 
-RECORD_OVERHEAD_BYTES = 700
-"""Memory of a record in addition to its texts: the tuple, its ids, its place in the queue."""
-
-SAMPLE_INTERVAL = 13
-"""Estimate the size of every 13th record, since the estimate costs more than the rest of `put`. A prime: most
-turns have an even number of records, and with an even interval their largest could be skipped every time."""
+CHECK_INTERVAL = 13
+"""The worker is woken early at every 13th record of a buffer that fills up."""
 
 
 class Buffer:
@@ -47,19 +44,15 @@ class Buffer:
         self._max_records = max_records
         self._on_wakeup = on_wakeup
         self._closed = False
-        self.reserved = 0
-        """Bytes of the limit that open turns take; at most three quarters of it."""
         self.clear()
 
     def clear(self) -> None:
         """Start again, empty. Called in a forked child: the queued records belong to the parent."""
-        self.reserved = 0
+        self._limit = self._max_bytes
         self.idle = True
         """True if the worker sleeps or does not run, so that a record has to wake it."""
-        self._capacity = self._max_records
-        self._mean_bytes = float(RECORD_OVERHEAD_BYTES)
-        self._samples = 0
-        self._records: deque[Record] = deque()
+        self._records: deque[PackedRecord | Record] = deque()
+        self._bytes_put = self._bytes_taken = 0
         self._full = self._closed
         self._gap: object | None = None
         self._refused = AtomicCounter()
@@ -67,7 +60,7 @@ class Buffer:
         self._refused_reported = 0
         self._taken = 0
 
-    def put(self, record: Record) -> None:
+    def put(self, record: PackedRecord | Record) -> None:
         """Append a record, or refuse it. Never blocks, never raises."""
         if self._full:
             self._refuse(record)
@@ -78,15 +71,17 @@ class Buffer:
             # Keep the mark of another thread whose record was refused meanwhile.
             if self._gap is gap:
                 self._gap = None
+        size = len(record) if type(record) is bytes else size_of(record)
         records.append(record)
-        length = len(records)
-        backpressure = not length % SAMPLE_INTERVAL and self._is_under_pressure(record, length)
-        if length >= self._capacity:
+        # No call happens between reading and writing the sum, so no other thread can run in between.
+        self._bytes_put += size
+        length, used = len(records), self._bytes_put - self._bytes_taken
+        if used >= self._limit or length >= self._max_records:
             self._full = True
-        if self.idle or backpressure:
+        if self.idle or (not length % CHECK_INTERVAL and (used > self._limit // 4 or length > self._max_records // 4)):
             self._on_wakeup()
 
-    def _refuse(self, record: Record) -> None:
+    def _refuse(self, record: PackedRecord | Record) -> None:
         self._refused.add()
         if not self._closed:  # a shutdown delivers the open turns as they are
             if _begins_turn(record):
@@ -94,37 +89,26 @@ class Buffer:
             self._gap = object()
         self._on_wakeup()
 
+    def reserve(self, size: int) -> None:
+        """Set the bytes of the limit that open turns take; at most three quarters of it. Called by the worker only."""
+        self._limit = max(self._max_bytes - size, self._max_bytes // 4)
+
     def close(self) -> None:
         """Refuse all further records; queued ones can still be taken."""
         self._closed = self._full = True
 
-    def _is_under_pressure(self, record: Record, length: int) -> bool:
-        self._learn_size(record)
-        return length > self._capacity // 4
-
-    def _learn_size(self, record: Record) -> None:
-        """Update the mean size of a record and the capacity.
-
-        A mean, because a few records of a turn hold most of its text. After the buffer was empty, the
-        mean until then counts as one sample.
-        """
-        self._samples = min(self._samples + 1, 64)
-        self._mean_bytes += (estimate_size(record) - self._mean_bytes) / (self._samples + 1)
-        left = max(self._max_bytes - self.reserved, self._max_bytes // 4)
-        self._capacity = min(self._max_records, int(left / self._mean_bytes))
-
-    def take(self) -> Record | None:
+    def take(self) -> PackedRecord | Record | None:
         """Remove and return the oldest record; None if there is none. Called by the worker only."""
         try:
             record = self._records.popleft()
         except IndexError:
             self._full = self._closed
-            self._samples = 0
             return self._take_last_gap()
         if type(record) is Gap:
             return self._filled_gap()
         self._taken += 1
-        if self._full and len(self._records) <= self._capacity // 2:
+        self._bytes_taken += size_of(record)
+        if self._full and not self.backpressure:
             self._full = self._closed
         return record
 
@@ -137,6 +121,7 @@ class Buffer:
             except IndexError:  # the worker took it
                 break
             if type(record) is not Gap:
+                self._bytes_taken += size_of(record)
                 self._refused.add()
                 turns += _begins_turn(record)
         return turns
@@ -166,12 +151,12 @@ class Buffer:
     @property
     def backpressure(self) -> bool:
         """True if the buffer is so full that the worker should not pause."""
-        return len(self._records) > self._capacity // 2
+        return self.bytes > self._limit // 2 or len(self._records) > self._max_records // 2
 
     @property
     def bytes(self) -> int:
-        """Approximate memory of the queued records."""
-        return int(len(self._records) * self._mean_bytes)
+        """Size of the queued records."""
+        return max(0, self._bytes_put - self._bytes_taken)
 
     @property
     def taken(self) -> int:
@@ -189,38 +174,8 @@ class Buffer:
         return self._refused_turns.read()
 
 
-def _begins_turn(record: Record) -> bool:
+def _begins_turn(packed: PackedRecord | Record) -> bool:
+    record = unpack(packed)
     if type(record) is RunStarted:
         return record.parent_id is None and record.kind not in ("prompt", "parser")
     return type(record) is ManualEvent
-
-
-def estimate_size(record: Record) -> int:
-    """Estimate the size of a record in bytes, at a cost that does not grow with its size."""
-    cost = RECORD_OVERHEAD_BYTES
-    for value in record:
-        if value.__class__ is str:
-            cost += len(value)
-        elif value.__class__ in _CONTAINERS:
-            cost += _estimate_value_size(value, 3)
-    return cost
-
-
-_CONTAINERS = frozenset({dict, list, tuple, ModelCall, ModelResult, Message})
-
-
-def _estimate_value_size(value: Any, depth: int) -> int:
-    kind = type(value)
-    if kind is str:
-        return len(value) + 50
-    if kind not in _CONTAINERS or not value:
-        return 30
-    if depth == 0:
-        return 100 * len(value)
-    members: Any = value.values() if kind is dict else value
-    # Extrapolate from the first few: the memory limit may be approximate, but `put` must stay fast.
-    seen, cost = 0, 60
-    for member in itertools.islice(members, 8):
-        cost += _estimate_value_size(member, depth - 1)
-        seen += 1
-    return cost * len(value) // seen

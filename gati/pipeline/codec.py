@@ -6,25 +6,54 @@ from typing import Any
 
 import orjson
 
-from gati.exporters.base import Request
+from gati.exporters.base import PackedRequest, Request
+
+_BODY = b'"body":{'
+"""The beginning of the body. JSON escapes quotes, so no text before it contains these bytes."""
 
 
 def pack(request: Request) -> bytes:
     """Serialize to one JSON line, without the newline."""
-    line = {
+    line: dict[str, Any] = {
         "lane": request.ordering_key,
         "turn": request.turn_id,
         "items": request.items,
         "endpoint": request.endpoint,
-        "body": request.body,
     }
     if request.omissions:
         line["omissions"] = request.omissions
+    if isinstance(request, PackedRequest) and request.content is not None:
+        # Where the list of items is, so that `unpack_lazily` need not parse the rest.
+        line |= {"list": request.name, "at": len(request.fields)}
+        head = _dumps(line)[:-1]
+        return b"%b,%b%b}}" % (head, _BODY, request.body_json(request.fields))
+    line["body"] = request.body
+    return _dumps(line)
+
+
+def _dumps(line: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(line)
     except TypeError:
         # A lone surrogate, an integer beyond 64 bits, a key that is not a string: rare, but it must not lose the message.
         return orjson.dumps(_clean(line))
+
+
+def unpack_lazily(line: bytes) -> Request:
+    """Return the request of a line that `pack` made or `unpack` has checked, with a body that is parsed when it is read."""
+    begin = line.find(_BODY)
+    head = orjson.loads(line[: begin - 1] + b"}") if begin > 0 and line.endswith(b"]}}") else {}
+    name, at = head.get("list"), head.get("at")
+    if not isinstance(name, str) or type(at) is not int or at < 0:
+        return unpack(line)
+    begin += len(_BODY)
+    start = b'%b"%b":[' % (b"," if at else b"", name.encode())
+    if line[begin + at : begin + at + len(start)] != start:
+        return unpack(line)
+    request = PackedRequest.of(head["lane"], head["turn"], head["endpoint"], name, line[begin : begin + at], ())
+    request.content = line[begin + at + len(start) : -3]
+    request.items, request.omissions = head["items"], head.get("omissions", 0)
+    return request
 
 
 def unpack(line: bytes) -> Request:

@@ -424,7 +424,7 @@ class Pipeline:
             outside_conversation=engine.worker.assembler.outside_conversation,
             spool_bytes=sum(outbox.disk_bytes for outbox in outboxes),
             memory_bytes=buffer.bytes
-            + engine.worker.assembler.open_bytes
+            + engine.worker.assembler.memory_bytes
             + sum(outbox.memory_bytes for outbox in outboxes),
             paused=engine.paused,
             faults=internal_errors.counts(),

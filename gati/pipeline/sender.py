@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gati._context import mark_own_thread
 from gati.exporters.base import Outcome, Verdict
 from gati.pipeline import process_hooks
-from gati.pipeline.codec import unpack
+from gati.pipeline.codec import unpack_lazily
 from gati.pipeline.gc_pause import gc_paused
 from gati.pipeline.internal_errors import guard, report
 
@@ -188,7 +188,7 @@ class Sender:
         if not self._prepared:
             self._prepare()
         try:
-            return self.outbox.exporter.send(unpack(queued.data))
+            return self.outbox.exporter.send(unpack_lazily(queued.data))
         except Exception as error:  # noqa: BLE001 - an exporter promises not to raise; if it does, the message must not be lost
             report(f"exporter.{self.outbox.exporter.name}.send", error)
             return Outcome(Verdict.RETRY, type(error).__name__)

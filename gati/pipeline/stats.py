@@ -123,7 +123,7 @@ class Stats:
     """Size of this process's spool files, in bytes."""
 
     memory_bytes: int = 0
-    """Approximate memory of waiting records, open turns and waiting requests, in bytes."""
+    """Size of waiting records, of the records of open turns, and of waiting requests, in bytes."""
 
     mask_failures: int = 0
     """Texts that were replaced by a marker because `mask` failed on them."""

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from gati.exporters.base import OpenRequests, PackedRequest
 from gati.pipeline import process_hooks
 from gati.pipeline.drop_callback import DropNotifier
 from gati.pipeline.flushes import Flushes
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from gati.pipeline.sender import Sender
     from gati.pipeline.stats import DeliveryCounters
     from gati.settings import Mask
+    from gati.trace.record_codec import PackedRecord
     from gati.trace.records import Record
 
 T = TypeVar("T")
@@ -59,11 +61,11 @@ MIN_YIELD_SECONDS = 0.00005
 RECORDS_AT_ONCE = 64
 """Records to assemble before looking for items to encode."""
 
-ITEMS_AT_ONCE = 100
-"""Items to encode together, so that those of one conversation can share a request."""
-
 REQUESTS_AT_ONCE = 500
 """Requests to write to disk together. Normally this is a whole round."""
+
+BYTES_AT_ONCE = 1024**2
+"""Bytes of requests to write to disk together, whatever their number."""
 
 
 class TurnAssembler(Protocol):
@@ -76,7 +78,7 @@ class TurnAssembler(Protocol):
 
     @property
     def open_bytes(self) -> int:
-        """Approximate memory of the open turns, in bytes."""
+        """What the open turns take of the buffer's limit, in bytes."""
         ...
 
     @property
@@ -94,15 +96,21 @@ class TurnAssembler(Protocol):
         """Number of root runs that were not returned, because they belong to no conversation."""
         ...
 
+    @property
+    def memory_bytes(self) -> int:
+        """Size of the records of open turns."""
+        ...
+
     def load(self) -> None:
         """Import what `feed` needs. Raises if that is not possible now, for example without a free descriptor."""
         ...
 
-    def feed(self, records: Iterable[Record]) -> list[Item]:
+    def feed(self, records: Iterator[PackedRecord | Record]) -> list[Item]:
         """Process records and return completed items. A `Gap` drops all open turns.
 
-        After an exception the remaining records are passed to the next call, which also returns the
-        items that were completed before the exception.
+        It returns early to let finished items become bytes before it goes on: the remaining records are passed to the
+        next call. The same happens after an exception. Then the next call also returns the items that were completed
+        before.
         """
         ...
 
@@ -176,6 +184,9 @@ class Worker:
         self._torn = 0
         """Turns that were torn since then."""
         self._encoded: list[list[Request]] = [[] for _ in senders]
+        """Requests that wait for being stored, for each sender."""
+        self._joinable: list[OpenRequests] = [OpenRequests() for _ in senders]
+        self._encoded_bytes = 0
         self._slice_began = 0.0
 
     # Called from other threads
@@ -317,10 +328,10 @@ class Worker:
             while (record := next(records, None)) is not None:
                 # The assembler reads on from `record`. An exception loses one record; the rest is passed again.
                 self._assemble("assembler.feed", partial(self.assembler.feed, itertools.chain((record,), records)))
-            if len(self._assembled) >= ITEMS_AT_ONCE:
+                # Whatever waits, waits as bytes: containers that survive make the garbage collector stop the program.
                 self._finish()
 
-    def _take_records(self, most: int) -> Iterator[Record]:
+    def _take_records(self, most: int) -> Iterator[PackedRecord | Record]:
         """Yield up to `most` records from the buffer."""
         for _ in range(most):
             self._yield_interpreter()
@@ -343,7 +354,7 @@ class Worker:
     def _assemble(self, place: str, function: Callable[[], list[Item]]) -> None:
         with contain(place), process_hooks.fork_lock, self._loading():
             items = function()
-            self._buffer.reserved = self.assembler.open_bytes
+            self._buffer.reserve(self.assembler.open_bytes)
             self._assembled += items
             self._has_assembled |= bool(items)
             self._count_turns(len(items))
@@ -385,8 +396,8 @@ class Worker:
             if self._mask is not None:
                 items = self._masked(items, self._mask)
             lost: set[int] = set()
-            for sender, encoded in zip(self._senders, self._encoded, strict=True):
-                encoded += self._encode(sender, items, lost)
+            for sender, encoded, opened in zip(self._senders, self._encoded, self._joinable, strict=True):
+                self._add_requests(encoded, opened, self._encode(sender, items, lost))
                 self._yield_interpreter()
         except BaseException:
             self._drop_turns(len(items), "internal_error")
@@ -394,7 +405,15 @@ class Worker:
         self._counters.move_turns(len(lost), "dropped", "encode")
         self._counters.move_turns(len(items) - len(lost), "encoded")
         self._is_loaded = True
-        self._store(at_least=REQUESTS_AT_ONCE)
+        self._store(at_least=1 if self._encoded_bytes > BYTES_AT_ONCE else REQUESTS_AT_ONCE)
+
+    def _add_requests(self, encoded: list[Request], opened: OpenRequests, requests: list[Request]) -> None:
+        """Add requests to those that wait. Turns of one conversation share requests."""
+        for request in requests:
+            if isinstance(request, PackedRequest) and request.content is not None:
+                self._encoded_bytes += len(request.content)
+            if not opened.add(request):
+                encoded.append(request)
 
     def _drop_turns(self, turns: int, reason: str, destination: str = "", item: Item | None = None) -> None:
         self._counters.move_turns(turns, "dropped", reason)
@@ -402,9 +421,12 @@ class Worker:
 
     def _store(self, at_least: int) -> None:
         """Hand requests to the outboxes, which write them to disk."""
+        if at_least == 1:
+            self._encoded_bytes = 0
         for n, sender in enumerate(self._senders):
             if len(self._encoded[n]) >= at_least:
                 requests, self._encoded[n] = self._encoded[n], []
+                self._joinable[n].clear()
                 self._unsent = True
                 with contain("outbox.accept"):
                     sender.outbox.accept(_YieldingList(requests, self._yield_interpreter))

@@ -76,11 +76,12 @@ Row = tuple[str, "int | str", str, str, str]
 
 
 def _label_rows(owner_kind: str, owner: int | str, labels: Iterable[Label]) -> list[Row]:
-    return [
-        (owner_kind, owner, label.kind, label.name[:_MAX_CHARACTERS], label.value[:_MAX_CHARACTERS])
-        for label in labels
-        if label.value and not label.value.isspace()
-    ]
+    return [(owner_kind, owner, *stored_values(label)) for label in labels if label.value and not label.value.isspace()]
+
+
+def stored_values(label: Label) -> tuple[str, str, str]:
+    """Return kind, name and value of a label as they are stored."""
+    return label.kind, label.name[:_MAX_CHARACTERS], label.value[:_MAX_CHARACTERS]
 
 
 def _add_rows(db: sqlite3.Connection, rows: list[Row]) -> None:
@@ -124,12 +125,17 @@ def replace_named(
 
 def remove_unused(db: sqlite3.Connection) -> None:
     """Remove the labels of users and organizations that have no conversation and no record any more."""
-    for kind, column in ((USER, "user"), (ORGANIZATION, "organization")):
-        db.execute(
-            f"DELETE FROM labels WHERE owner_kind = '{kind}' AND NOT EXISTS (SELECT 1 FROM conversations c"  # noqa: S608  # our own names
-            f" WHERE c.{column} = owner) AND NOT EXISTS (SELECT 1 FROM actions a WHERE a.endpoint = '{kind}s'"
-            " AND a.key = owner)"
-        )
+    for kind in (USER, ORGANIZATION):
+        db.execute(f"DELETE FROM labels WHERE {unused_condition(kind)}")  # noqa: S608  # our own names
+
+
+def unused_condition(kind: str) -> str:
+    """Return the SQL condition of labels of users or organizations that have no conversation and no record any more."""
+    return (
+        f"owner_kind = '{kind}' AND NOT EXISTS (SELECT 1 FROM conversations c"  # noqa: S608  # our own names
+        f" WHERE c.{_OWNER_COLUMNS[kind]} = owner) AND NOT EXISTS (SELECT 1 FROM actions a WHERE a.endpoint = '{kind}s'"
+        " AND a.key = owner)"
+    )
 
 
 def rebuild_sparse_index(db: sqlite3.Connection) -> None:
@@ -138,9 +144,14 @@ def rebuild_sparse_index(db: sqlite3.Connection) -> None:
         return
     indexed = db.execute("SELECT count(*) FROM search_labels_docsize").fetchone()[0]
     if indexed > 1000 and db.execute("SELECT count(*) FROM labels").fetchone()[0] * 2 < indexed:
-        db.execute("DROP TABLE search_labels")
-        create_label_index(db)
-        _index(db, db.execute("SELECT id, name || ' ' || value FROM labels"))
+        rebuild_index(db)
+
+
+def rebuild_index(db: sqlite3.Connection) -> None:
+    """Build the index again."""
+    db.execute("DROP TABLE search_labels")
+    create_label_index(db)
+    _index(db, db.execute("SELECT id, name || ' ' || value FROM labels").fetchall())
 
 
 def add_for_conversation(

@@ -190,17 +190,27 @@ def _change(store: Store, conversation: int, change: Callable[[sqlite3.Connectio
         if db.execute("SELECT 1 FROM conversations WHERE id = ?", (conversation,)).fetchone() is None:
             return
         change(db, time.time_ns() // 1000)
-        rows = db.execute(
-            "SELECT kind, value FROM marks WHERE conversation = ? AND kind IN (?, ?)", (conversation, TAG, NOTE)
-        ).fetchall()
-        made = [Label(row["kind"], row["value"], _LABEL_NAME) for row in rows]
-        labels.replace_named(db, labels.CONVERSATION, conversation, _LABEL_NAME, made)
-        db.execute(
-            "INSERT INTO counters (name, value) VALUES ('marks', 1)"
-            " ON CONFLICT (name) DO UPDATE SET value = counters.value + 1"
-        )
+        update_labels(db, conversation)
+        count_change(db)
 
     store.transaction(work, lambda: MAX_NOTE)
+
+
+def update_labels(db: sqlite3.Connection, conversation: int) -> None:
+    """Make the labels of a conversation's tags and notes."""
+    rows = db.execute(
+        "SELECT kind, value FROM marks WHERE conversation = ? AND kind IN (?, ?)", (conversation, TAG, NOTE)
+    ).fetchall()
+    made = [Label(row["kind"], row["value"], _LABEL_NAME) for row in rows]
+    labels.replace_named(db, labels.CONVERSATION, conversation, _LABEL_NAME, made)
+
+
+def count_change(db: sqlite3.Connection) -> None:
+    """Let pages that are open read the list of conversations again."""
+    db.execute(
+        "INSERT INTO counters (name, value) VALUES ('marks', 1)"
+        " ON CONFLICT (name) DO UPDATE SET value = counters.value + 1"
+    )
 
 
 def _put(db: sqlite3.Connection, conversation: int, mark: Mark) -> None:

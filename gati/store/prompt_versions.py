@@ -21,6 +21,13 @@ _CALL_FIELDS = (
 )  # fmt: skip
 
 
+_ADD_REQUEST = """
+UPDATE calls SET requests = requests + 1,
+  first_at = CASE WHEN first_at < ? THEN first_at ELSE ? END, last_at = CASE WHEN last_at > ? THEN last_at ELSE ? END
+WHERE id = ?
+"""
+
+
 def record_version(
     db: sqlite3.Connection, body: dict[str, Any], product: str, agent: str | None, at: int
 ) -> int | None:
@@ -121,8 +128,11 @@ def _prompt_uid(db: sqlite3.Connection, prompt_id: int) -> str:
     return str(db.execute("SELECT uid FROM prompts WHERE id = ?", (prompt_id,)).fetchone()["uid"])
 
 
-def record_call(db: sqlite3.Connection, conversation: int, version: int | None, body: dict[str, Any]) -> int:
-    """Store a request's fields other than its messages. Reuse the conversation's last call if it has the same ones."""
+def record_call(db: sqlite3.Connection, conversation: int, version: int | None, body: dict[str, Any], at: int) -> int:
+    """Store a request's fields other than its messages. Reuse the conversation's last call if it has the same ones.
+
+    `at` is the time of the request's first message.
+    """
     envelope = {key: body[key] for key in _CALL_FIELDS if body.get(key) is not None}
     if version is not None:
         envelope["prompt"] = split_prompt(body["systemPrompt"])[1]
@@ -130,9 +140,11 @@ def record_call(db: sqlite3.Connection, conversation: int, version: int | None, 
     text = json.dumps(envelope, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     last = db.execute("SELECT * FROM calls WHERE conversation = ? ORDER BY id DESC LIMIT 1", (conversation,)).fetchone()
     if last is not None and last["version"] == version and last["envelope"] == text:
+        db.execute(_ADD_REQUEST, (at, at, at, at, last["id"]))
         return int(last["id"])
     cursor = db.execute(
-        "INSERT INTO calls (conversation, version, envelope) VALUES (?, ?, ?)", (conversation, version, text)
+        "INSERT INTO calls (conversation, version, envelope, first_at, last_at) VALUES (?, ?, ?, ?, ?)",
+        (conversation, version, text, at, at),
     )
     return int(cursor.lastrowid or 0)
 

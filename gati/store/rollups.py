@@ -50,8 +50,10 @@ def update_conversation(
     body: dict[str, Any],
     inserted: list[InsertedMessage],
     version: int | None,
+    *,
+    in_sums: bool = True,
 ) -> None:
-    """Add the inserted messages to the conversation's row, facets and labels, and to the sums."""
+    """Add the inserted messages to the conversation's row, facets and labels, and to the sums unless not `in_sums`."""
     rows = [
         _Row(message_columns.message_type(i.message), message_columns.extract_metrics(i.message, body.get("model")), i)
         for i in inserted
@@ -84,7 +86,8 @@ def update_conversation(
     facets = {("model", call.model) for call in calls if call.model} | {("agent", name) for name in agents}
     facets |= {("tool", fact.tool) for fact in facts if fact.tool}
     db.executemany("INSERT OR IGNORE INTO facets VALUES (?, ?, ?)", [(*facet, conversation["id"]) for facet in facets])
-    sums.add_all(db, (fact for fact in facts if fact.type in sums.TYPES))
+    if in_sums:
+        sums.add_all(db, (fact for fact in facts if fact.type in sums.TYPES))
     labels.add_for_conversation(db, conversation, body, values["user"], values["organization"])
 
 

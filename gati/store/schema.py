@@ -10,7 +10,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable
 
-from gati.store import finding_schema, marks_schema, search, store_file
+from gati.store import deletion_schema, finding_schema, marks_schema, search, store_file
 
 _READABLE_VERSION = 2
 """The tables of this version have all that the queries read."""
@@ -37,7 +37,7 @@ def _add_managed_prompts(db: sqlite3.Connection) -> None:
 
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     _create_initial_tables, search.create_index, _mark_as_store, _add_managed_prompts, finding_schema.add_finding,
-    marks_schema.add_marks,
+    marks_schema.add_marks, deletion_schema.add_deletion,
 ]  # fmt: skip
 
 _FINDING_VERSION = 5

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gati.data_folder import data_folder
-from gati.store import actions, labels, message_columns, prompt_versions, rollups, search, store_file, sums
+from gati.store import actions, labels, message_columns, prompt_versions, rollups, search, store_file, sums, tombstones
 from gati.store.connections import Connections, ReadOnlyConnections, StoreReplacedError
 
 T = TypeVar("T")
@@ -114,6 +114,15 @@ class Store:
         """
         return self._with_intact_file(lambda: self._evicting_transaction(work, size))
 
+    def deleting(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work`, which deletes, in a transaction. At the size limit it may use the pages reserved for that."""
+
+        def attempt() -> T:
+            with self.connections.evicting() as (db, _):
+                return work(db)
+
+        return self._with_intact_file(attempt)
+
     def _with_intact_file(self, function: Callable[[], T]) -> T:
         """Call `function`. After damage, try again with new connections, then with a new file."""
         for attempt in range(_ATTEMPTS):
@@ -156,15 +165,17 @@ class Store:
     def ingest_within(self, db: sqlite3.Connection, body: dict[str, Any]) -> dict[str, Any]:
         """Do the work of `ingest` inside the caller's `transaction`."""
         now = time.time_ns() // 1000
-        conversation = self._find_or_create_conversation(db, body, now)
-        if conversation is None:  # sampled out
-            return _ingest_response(str(uuid.uuid4()), [], "", [])
-        conversation_id, uid = conversation["id"], conversation["uid"]
         timed = [(message, _created_at(message, now)) for message in body["messages"]]
+        timed, deleted = tombstones.split_deleted(db, body, timed)
+        # Without an id: they are not in the store, but the client must not send them again.
+        results = [_message_result(str(uuid.uuid4()), 0, message, "deduplicated") for message in deleted]
+        conversation = self._find_or_create_conversation(db, body, now) if timed else None
+        if conversation is None:  # all deleted, or sampled out
+            return _ingest_response(str(uuid.uuid4()), results, "", [])
+        conversation_id, uid = conversation["id"], conversation["uid"]
         first_at = min(at for _, at in timed)
         version = prompt_versions.record_version(db, body, conversation["product"], conversation["agent"], first_at)
         call: int | None = None
-        results: list[dict[str, Any]] = []
         inserted: list[rollups.InsertedMessage] = []
         for message, at in timed:
             existing = _find_message(db, conversation_id, message.get("externalMessageId"))
@@ -172,7 +183,7 @@ class Store:
                 results.append(_message_result(uid, existing, message, "deduplicated"))
                 continue
             if call is None:
-                call = prompt_versions.record_call(db, conversation_id, version, body)
+                call = prompt_versions.record_call(db, conversation_id, version, body, first_at)
             row_id = self._insert_message(db, (conversation_id, call), message, at, body)
             inserted.append(rollups.InsertedMessage(row_id, message, at))
             results.append(_message_result(uid, row_id, message, "created"))
@@ -220,10 +231,12 @@ class Store:
         )
         return db.execute("SELECT * FROM conversations WHERE id = last_insert_rowid()").fetchone()
 
-    def record_action(self, endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
+    def record_action(self, endpoint: str, body: dict[str, Any], recorded_at: int | None = None) -> dict[str, Any]:
         """Store a user, an organization, a rating or an event.
 
         A known user or organization is updated with the fields of `body`. An event with a known `insertId` is ignored.
+        So is a record from before the deletion of its user or conversation; `recorded_at` (in microseconds since the
+        epoch, default: now) is its time if `body` has none.
 
         Returns:
             The record as ``{id, body, created_at, updated_at}``.
@@ -232,7 +245,9 @@ class Store:
             UnknownConversationError: A rating or event names a `conversationId` that is not in the store.
         """
         now = time.time_ns() // 1000
-        record: dict[str, Any] = self.transaction(lambda db: actions.upsert_action(db, endpoint, body, now))
+        record: dict[str, Any] = self.transaction(
+            lambda db: actions.upsert_action(db, endpoint, body, now, recorded_at)
+        )
         return record
 
     def evicted_conversations(self) -> int:

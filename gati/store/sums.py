@@ -59,6 +59,9 @@ CREATE TABLE durations (
 CREATE TABLE long_sums (length INTEGER NOT NULL, start INTEGER NOT NULL, PRIMARY KEY (length, start)) WITHOUT ROWID
 """
 
+_MOST_RANGES = 200
+"""Quarters that one query looks for."""
+
 _COMPLETED = (None, "completed")
 
 
@@ -222,13 +225,18 @@ _METRICS = "m.model, m.status, m.latency_ms, m.first_token_ms, m.tokens_in, m.to
 
 def stored_facts(db: sqlite3.Connection, conversation: int | None = None) -> Iterator[Fact]:
     """Yield the facts of one conversation, or of all."""
+    if conversation is None:
+        return _facts_where(db, "1 = 1", [])
+    return _facts_where(db, "m.conversation = ?", [conversation])
+
+
+def _facts_where(db: sqlite3.Connection, condition: str, values: list[int]) -> Iterator[Fact]:
     types = ", ".join(f"'{name}'" for name in TYPES)
     rows = db.execute(
         f"SELECT m.type, m.at, m.agent, m.conversation, k.version, {_METRICS},"  # noqa: S608  # our own names
         " CASE WHEN m.type NOT IN ('user_message', 'llm', 'chain_end') THEN m.body END AS body"
-        f" FROM messages m JOIN calls k ON k.id = m.call WHERE m.type IN ({types})"
-        + ("" if conversation is None else " AND m.conversation = :conversation"),
-        {"conversation": conversation},
+        f" FROM messages m JOIN calls k ON k.id = m.call WHERE m.type IN ({types}) AND {condition}",
+        values,
     )
     for row in rows:
         if row["body"] is not None:
@@ -241,6 +249,23 @@ def stored_facts(db: sqlite3.Connection, conversation: int | None = None) -> Ite
             )
         else:
             yield Fact(row["type"], row["at"], row["agent"], MessageMetrics(*row[5:12]), row["version"])
+
+
+def rebuild(db: sqlite3.Connection, quarters: set[int]) -> None:
+    """Make the rows of some quarters of an hour again, from the messages that are there now.
+
+    Subtracting would not restore "unknown" where only removed messages had reported a number.
+    """
+    starts = sorted(quarters)
+    long_rows = {(length, start // length * length) for start in starts for length in LENGTHS[1:]}
+    for table in ("long_sums", "sums", "durations"):
+        kinds = "" if table == "long_sums" else f"kind IN {KINDS} AND "
+        delete = f"DELETE FROM {table} WHERE {kinds}length = ? AND start = ?"  # noqa: S608  # our own names
+        db.executemany(delete, [*sorted(long_rows), *((QUARTER, start) for start in starts)])
+    for first in range(0, len(starts), _MOST_RANGES):
+        some = starts[first : first + _MOST_RANGES]
+        within = " OR ".join(["(m.at >= ? AND m.at < ?)"] * len(some))
+        add_all(db, _facts_where(db, f"({within})", [bound for start in some for bound in (start, start + QUARTER)]))
 
 
 def remove_conversation(db: sqlite3.Connection, conversation: int) -> None:

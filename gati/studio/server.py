@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
+from gati.store.retention import RetentionThread
 from gati.store.store import DEFAULT_MAX_BYTES, Store
 from gati.studio import pages
 from gati.studio.access import TokenRequired, load_token
@@ -22,20 +23,24 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from gati.studio.deletion import RemoveWaiting
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-def create_studio_app(store: Store, token: str, *, any_host: bool = False) -> Starlette:
+def create_studio_app(
+    store: Store, token: str, *, any_host: bool = False, remove_waiting: RemoveWaiting | None = None
+) -> Starlette:
     """Return the studio as an ASGI application: the pages and the API.
 
     Args:
         store: The store that it shows and writes to.
         token: Required with every request; see `gati.studio.access`.
         any_host: Accept requests to other host names than this machine's own.
+        remove_waiting: Deletes from the spool what is deleted from the store; None if there is no spool.
     """
     return Starlette(
-        routes=[*Api(store, secured=True).routes(), *pages.page_routes(store)],
+        routes=[*Api(store, secured=True).routes(), *pages.page_routes(store, remove_waiting)],
         middleware=[
             Middleware(LocalOnly, any_host=any_host), Middleware(TokenRequired, token=token), Middleware(BoundedBody),
         ],
@@ -69,6 +74,7 @@ def serve_store(
     ready: Callable[[str], None] | None = None,
     http_protocol: str | type[asyncio.Protocol] = "h11",
     any_host: bool = False,
+    retention: float | None = None,
 ) -> None:
     """Serve an application over a store until interrupted.
 
@@ -81,15 +87,19 @@ def serve_store(
         ready: Called with the server's address once it accepts connections.
         http_protocol: uvicorn's HTTP protocol, by name or class.
         any_host: Allow addresses that are not loopback.
+        retention: Days after which turns are deleted; None to keep them.
     """
     listener = listen(host, port, any_host=any_host)
     store = Store(path, max_bytes)
     app = make_app(store)
     if ready is not None:
         ready(f"http://{_reachable_host(host)}:{listener.getsockname()[1]}")
+    thread = RetentionThread(store, retention) if retention is not None else None
     try:
         uvicorn_server(app, http_protocol).run(sockets=[listener])
     finally:
+        if thread is not None:
+            thread.stop()
         store.close()
 
 
@@ -105,21 +115,32 @@ def serve_studio(
     path: str | Path | None = None,
     *,
     ready: Callable[[str], None] | None = None,
+    remove_waiting: RemoveWaiting | None = None,
+    retention: float | None = None,
 ) -> None:
-    """Serve the studio until interrupted. `ready` is called with an address that contains the token."""
+    """Serve the studio until interrupted.
+
+    Args:
+        host: The address to listen on.
+        port: 0 picks a free port.
+        path: The store's file; None for the default location.
+        ready: Called with an address that contains the token.
+        remove_waiting: Deletes from the spool what is deleted from the store.
+        retention: Days after which turns are deleted; None to keep them.
+    """
     token = ""
     any_host = host not in LOOPBACK
 
     def make_app(store: Store) -> Starlette:
         nonlocal token
         token = load_token(store.path)
-        return create_studio_app(store, token, any_host=any_host)
+        return create_studio_app(store, token, any_host=any_host, remove_waiting=remove_waiting)
 
     def ready_with_token(address: str) -> None:
         if ready is not None:
             ready(f"{address}/?token={token}")
 
-    serve_store(make_app, host, port, path, ready=ready_with_token, any_host=any_host)
+    serve_store(make_app, host, port, path, ready=ready_with_token, any_host=any_host, retention=retention)
 
 
 def uvicorn_server(app: ASGIApp, http_protocol: str | type[asyncio.Protocol] = "h11") -> Any:

@@ -6,8 +6,8 @@ returns the turn. Every container here is bounded.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -18,6 +18,8 @@ from gati.trace.conversation_lookup import complete_action, complete_manual_even
 from gati.trace.conversation_state import ConversationStates
 from gati.trace.cut_off_turns import CutOffTurns
 from gati.trace.deferred_media import describe_all, unhashed
+from gati.trace.open_turns import OpenTurn, OpenTurns
+from gati.trace.record_codec import PackedRecord, size_without_media, unpack
 from gati.trace.records import (
     UNSEEN_START,
     Custom,
@@ -35,7 +37,7 @@ from gati.trace.run_tree import Run, Trace, appended, split_off_open_work
 from gati.trace.sampling import sampler_of
 from gati.trace.turn_builder import TurnBuilder
 from gati.trace.turn_ids import RepeatedIds, new_trace
-from gati.trace.turn_memory import TurnMemory, TurnTooLargeError
+from gati.trace.turn_memory import RUN_BYTES, TurnMemory, TurnTooLargeError
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -60,7 +62,6 @@ class Assembler:
         on_abandoned: called with the id of each run that had not ended when its turn was returned.
         report_error: called with a place and an exception when a value of the user's is invalid.
         on_missing_id: called for each turn without a conversation id.
-        size_of: returns the approximate size of a record in bytes.
 
     Attributes:
         outside_conversation: number of root runs that were not delivered, because they were work
@@ -73,7 +74,6 @@ class Assembler:
         on_abandoned: Callable[[UUID], object] = lambda run_id: None,
         report_error: Callable[[str, Exception], object] = lambda place, error: None,
         on_missing_id: Callable[[], object] = lambda: None,
-        size_of: Callable[[Record], int] = lambda record: 0,
     ) -> None:
         self.settings = settings
         self.on_abandoned = on_abandoned
@@ -86,7 +86,7 @@ class Assembler:
         self._runs: dict[int, Run] = {}
         self._left_out: dict[int, Run] = {}
         """The nearest recorded run above each open run that was left out."""
-        self._memory = TurnMemory(int(settings.buffer_max_bytes * OPEN_TURNS_SHARE), size_of)
+        self._memory = TurnMemory(int(settings.buffer_max_bytes * OPEN_TURNS_SHARE))
         self._traces: dict[int, Trace] = {}
         self._builders: dict[int, TurnBuilder] = {}
         self._ended: OrderedDict[int, tuple[str, Conversation]] = OrderedDict()
@@ -97,8 +97,11 @@ class Assembler:
         self._finished: list[Item] = []
         self._gap_until = 0
         self.outside_conversation = 0
-        self.turns_begun = 0
-        """Items that were begun: turns, parts of turns, manual events and actions, less those that are not returned."""
+        self._turns_begun = 0
+        self._open_turns = OpenTurns(self._memory, self._is_known, self._make_space, self._report_left_out)
+        self._due: deque[PackedRecord | Record] = deque()
+        self._record_bytes = 0
+        """Size of the record that is processed; 0 while a turn is assembled that was within the limits as it waited."""
         self._handlers: dict[type, Callable[[Any], None]] = {
             RunStarted: self._on_started,
             RunEnded: self._on_ended,
@@ -114,34 +117,112 @@ class Assembler:
     @property
     def open_turns(self) -> int:
         """Number of turns that have started and have not been returned."""
-        return len(self._traces)
+        return len(self._traces) + len(self._open_turns)
+
+    @property
+    def turns_begun(self) -> int:
+        """Number of items that were begun: turns, parts of turns, manual events and actions, less those not returned."""
+        return self._turns_begun + len(self._open_turns)
 
     @property
     def open_bytes(self) -> int:
-        """Approximate memory of the open turns."""
+        """What the open turns take of their limit: the size of their records and `RUN_BYTES` for each run."""
         return self._memory.used
+
+    @property
+    def memory_bytes(self) -> int:
+        """Size of the records of open turns."""
+        runs = self._open_turns.runs + sum(trace.size for trace in list(self._traces.values()))
+        return max(0, self._memory.used - runs * RUN_BYTES)
 
     @property
     def sampled_out(self) -> int:
         """Number of turns, events and actions that were not returned because of the sample rate."""
         return self._sampler.sampled_out if self._sampler is not None else 0
 
-    def feed(self, records: Iterable[Record]) -> list[Item]:
+    def feed(self, records: Iterable[PackedRecord | Record]) -> list[Item]:
         """Process records in the order of their creation; return the items that they complete.
 
         If a record raises, the items completed before it are returned by the next call.
         """
         self._offset = time_ns() - perf_counter_ns()
-        handlers = self._handlers
-        for record in records:
-            if unhashed:
-                describe_all()
-            handlers[type(record)](record)
-        self._memory.measure(len(self._runs))
+        for packed in records:
+            self._take(packed)
         return self._take_finished()
+
+    def advance(self, records: Iterator[PackedRecord | Record]) -> list[Item]:
+        """Do the same as `feed`, but return as soon as a record completes items; `records` holds the rest."""
+        self._offset = time_ns() - perf_counter_ns()
+        for packed in records:
+            self._take(packed)
+            if self._finished:
+                break
+        return self._take_finished()
+
+    def _take(self, packed: PackedRecord | Record) -> None:
+        """Keep a record of a turn that is open; process it otherwise, and the turn if the record ends its root."""
+        if unhashed:
+            describe_all()
+        if self._due:
+            self._process_due()
+        if type(packed) is Gap:
+            self._assemble(self._open_turns.take_all())
+        kept = False if self._incremental else self._open_turns.add(packed, self._offset, not self._lingering)
+        if kept is False:
+            self._record_bytes = size_without_media(packed)
+            self._process(packed)
+        elif kept is not True:
+            self._assemble([kept])
+
+    def _assemble(self, turns: list[OpenTurn]) -> None:
+        """Process the records of turns that waited as bytes."""
+        now = self._offset
+        for turn in turns:
+            self._due += turn.records
+            self._offset = turn.offset
+            self._process_due()
+            trace = self._traces.get(turn.root)
+            if trace is not None:
+                self._memory.hold(trace, turn.memory)
+            if turn.left_out:
+                self._keep_left_out(turn.left_out, turn.root, trace)
+        self._offset = now
+
+    def _keep_left_out(self, runs: set[int], root: int, trace: Trace | None) -> None:
+        """Remember to which turn the open runs belong that were left out of it."""
+        if trace is not None:
+            self._left_out.update(dict.fromkeys(runs, trace.root))
+        elif (ended_turn := self._ended.get(root)) is not None:
+            self._ended.update(dict.fromkeys(runs, ended_turn))
+
+    def _process_due(self) -> None:
+        """Process records that wait. If one raises, the next call goes on after it."""
+        self._record_bytes = 0
+        due = self._due
+        while due:
+            self._process(due.popleft())
+
+    def _process(self, packed: PackedRecord | Record) -> None:
+        record = unpack(packed)
+        self._handlers[type(record)](record)
+
+    def _make_space(self) -> None:
+        """Return the open turn that waits longest as it is, so that another one can begin."""
+        trace = min(self._traces.values(), key=lambda trace: trace.last_record_at, default=None)
+        waiting = self._open_turns.take_longest_waiting(trace.last_record_at if trace is not None else None)
+        if waiting:
+            self._assemble(waiting)
+            trace = self._traces.get(waiting[0].root)
+        if trace is not None:
+            self._finish(trace)
+
+    def _is_known(self, key: int) -> bool:
+        return key in self._runs or key in self._ended
 
     def tick(self, now: int) -> list[Item]:
         """Return the turns that have timed out; `now` is `perf_counter_ns`."""
+        self._process_due()
+        self._assemble(self._open_turns.take_idle(now - self.turn_timeout_ns))
         for trace in self._lingering.expired(now):
             self._finish(trace)
         for trace in [t for t in self._traces.values() if now - t.last_record_at > self.turn_timeout_ns]:
@@ -150,12 +231,15 @@ class Assembler:
 
     def settle(self) -> list[Item]:
         """Return every turn whose root has ended, even if runs below it have not."""
+        self._process_due()
         for trace in self._lingering.all():
             self._finish(trace)
         return self._take_finished()
 
     def drain(self) -> list[Item]:
         """Return every turn, open ones as unfinished."""
+        self._process_due()
+        self._assemble(self._open_turns.take_all())
         while self._traces:
             for trace in list(self._traces.values()):
                 self._finish(trace)
@@ -174,7 +258,7 @@ class Assembler:
         parent = self._runs.get(parent_id.int) if parent_id is not None else None
         if parent is None and self._left_out and parent_id is not None:
             parent = self._left_out.get(parent_id.int)
-        if self._memory.is_scarce and parent is not None and not self._memory.has_space(parent.trace):
+        if self._record_bytes and parent is not None and not self._memory.has_space(parent.trace):
             self._leave_out(key, parent)
             return
         run = Run(record, parent)
@@ -196,15 +280,21 @@ class Assembler:
             run.trace = trace
             if record.configurable:
                 self._add_identity(trace, record.configurable)
-        if record.inputs is not None:
-            self._memory.hold(run, record)
+        if self._record_bytes:
+            self._memory.hold(trace, self._record_bytes + RUN_BYTES)
         self._runs[key] = run
 
     def _leave_out(self, key: int, parent: Run) -> None:
         """Record no further step of a turn that has become too large."""
         self._left_out[key] = parent
         parent.trace.last_record_at = perf_counter_ns()
+        self._report_left_out()
+
+    def _report_left_out(self) -> None:
         self.report_error("open_turn", TurnTooLargeError())
+
+    def _has_space(self, trace: Trace) -> bool:
+        return not self._record_bytes or self._memory.has_space(trace)
 
     def _take_left_out(self, trace: Trace) -> list[int]:
         """Forget and return the open runs that were left out of a turn, which is about to end."""
@@ -214,12 +304,12 @@ class Assembler:
         return keys
 
     def _start_trace(self, root: Run, scope: Scope | None, ended_turn: tuple[str, Conversation] | None) -> Trace:
-        if self._memory.is_full and self._traces:
-            self._finish(min(self._traces.values(), key=lambda trace: trace.last_record_at))
+        if self._record_bytes and not self._memory.fits(self._record_bytes + RUN_BYTES):
+            self._make_space()
         trace = root.trace = new_trace(root, scope, self._offset)
         trace.ended_turn = ended_turn
         self._traces[root.id.int] = trace
-        self.turns_begun += 1
+        self._turns_begun += 1
         self._settle_before(trace)
         return trace
 
@@ -240,16 +330,17 @@ class Assembler:
             self._left_out.pop(record.run_id.int, None)
             return
         run.output = record.output
-        self._memory.hold(run, record)
-        if self._memory.is_scarce:
-            self._drop_output(run)
+        if self._record_bytes:
+            self._hold_output(run)
         if record.inputs is not None and run.inputs is None:
             run.inputs, run.streamed = record.inputs, True
         self._close(run, record.at)
 
-    def _drop_output(self, run: Run) -> None:
+    def _hold_output(self, run: Run) -> None:
         """Drop the output if there is no space for it, unless it is that of a model or of the turn."""
-        if not self._memory.has_space(run.trace) and run.kind != "model" and run.parent is not None:
+        if self._memory.has_space(run.trace) or run.kind == "model" or run.parent is None:
+            self._memory.hold(run.trace, self._record_bytes)
+        else:
             run.output = None
 
     def _on_failed(self, record: RunFailed) -> None:
@@ -257,7 +348,7 @@ class Assembler:
         if run is None or run.ended is not None:
             self._left_out.pop(record.run_id.int, None)
             return
-        self._memory.hold(run, record)
+        self._memory.hold(run.trace, self._record_bytes)
         run.error = record.error
         run.output = record.output
         if run is run.trace.root and record.streamed is not None:
@@ -275,11 +366,11 @@ class Assembler:
 
     def _on_custom(self, record: Custom) -> None:
         run = self._runs.get(record.run_id.int)
-        if run is not None and self._memory.has_space(run.trace):
-            self._memory.hold(run, record)
+        if run is not None and self._has_space(run.trace):
+            self._memory.hold(run.trace, self._record_bytes)
             run.custom_events = appended(run.custom_events, record)
         elif run is not None:
-            self.report_error("open_turn", TurnTooLargeError())
+            self._report_left_out()
 
     def _on_graph_state(self, record: GraphState) -> None:
         run = self._runs.get(record.run_id.int) if record.run_id is not None else None
@@ -303,8 +394,8 @@ class Assembler:
         run = self._runs.get(record.run_id.int) if record.run_id is not None else None
         if isinstance(item, Action):
             self._on_action(item, record, run)
-        elif run is not None and not item.conversation_id and not item.run_id and self._memory.has_space(run.trace):
-            self._memory.hold(run, record)
+        elif run is not None and not item.conversation_id and not item.run_id and self._has_space(run.trace):
+            self._memory.hold(run.trace, self._record_bytes)
             run.manual_events = appended(run.manual_events, item)
         else:
             self._add(complete_manual_event(item, record.scope, self.settings))
@@ -340,7 +431,7 @@ class Assembler:
         elif run is trace.root:
             if run.error is None and not run.streamed:
                 open_work = split_off_open_work(trace)
-                self.turns_begun += len(open_work)
+                self._turns_begun += len(open_work)
                 self._traces.update((later.root.id.int, later) for later in open_work)
                 self._finish(trace, open_work)
             else:
@@ -372,7 +463,7 @@ class Assembler:
         self._lingering.discard(trace)
         self._memory.release(trace)
         if trace.root.kind in _PARTS_OF_CHAINS and trace.size == 1:
-            self.turns_begun -= 1
+            self._turns_begun -= 1
             self._forget([trace.root])
             self.states.unlinked_prompts.add(trace.root)
             return
@@ -423,7 +514,7 @@ class Assembler:
 
     def _discard(self, trace: Trace) -> None:
         """Forget a trace that is not delivered, except for the events that the program reported itself."""
-        self.turns_begun -= 1
+        self._turns_begun -= 1
         self._take_left_out(trace)
         runs = trace.runs()
         for run in runs:
@@ -454,7 +545,7 @@ class Assembler:
 
     def _add(self, *items: Item) -> None:
         """Return items that are not counted as begun yet."""
-        self.turns_begun += len(items)
+        self._turns_begun += len(items)
         self._finished += items
 
     def _take_finished(self) -> list[Item]:
@@ -462,7 +553,7 @@ class Assembler:
         if self._sampler is None:
             return finished
         kept = self._sampler.filter(finished, self._conversation_of_message)
-        self.turns_begun -= len(finished) - len(kept)
+        self._turns_begun -= len(finished) - len(kept)
         return kept
 
     def _conversation_of_message(self, message_id: str) -> str | None:

@@ -24,10 +24,11 @@ _REMOVED = str.maketrans("-_", "+/", " \t\r\n=")
 class DeferredMedia(dict[str, Any]):
     """Becomes ``{mime, bytes, sha256}`` as soon as `describe` is called; empty until then."""
 
-    __slots__ = ("_content",)
+    __slots__ = ("_content", "size")
 
     def __init__(self, content: str | bytes) -> None:
         self._content: str | bytes | None = content
+        self.size = len(content)
         unhashed.append(self)
 
     def describe(self) -> None:

@@ -143,7 +143,7 @@ class Trace:
         offset: add it to a run's times to get nanoseconds since the epoch.
         open: number of runs that have not ended.
         last_record_at: time of the last record (`perf_counter_ns`).
-        memory: approximate size in bytes.
+        memory: see `turn_memory.Holder`.
         interrupts: interrupts reported by graphs that were passed the handler.
         pauses: static interrupts, in LangGraph's words; no run's end reports them.
         ended_turn: run id and conversation of the turn that had ended before this work started or

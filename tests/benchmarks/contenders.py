@@ -52,19 +52,20 @@ def _no_op(address: str) -> Session:
     return Session(flush=lambda: None, handlers=[handler])
 
 
-def _gati(address: str) -> Session:
+def start_gati(address: str, **options: Any) -> Session:
+    """Start gati with its default limits, unless `options` say otherwise."""
     from gati import observe
 
+    folder = tempfile.mkdtemp(prefix="gati-benchmark-")
     observe.init(
-        agent_name="benchmark",
-        api_key="gf_benchmark",
-        base_url=f"{address}/api/v1",
-        spool_dir=tempfile.mkdtemp(prefix="gati-benchmark-"),
-        # By default, texts above 64 KB are truncated. The other tracers send them in full.
-        max_field_bytes=1_000_000,
-        max_request_bytes=8_000_000,
+        agent_name="benchmark", api_key="gf_benchmark", base_url=f"{address}/api/v1", spool_dir=folder, **options
     )
     return Session(flush=lambda: observe.flush(timeout=120.0))
+
+
+def _gati(address: str) -> Session:
+    # By default, texts above 64 KB are truncated. The other tracers send them in full.
+    return start_gati(address, max_field_bytes=1_000_000, max_request_bytes=8_000_000)
 
 
 def _langsmith(address: str) -> Session:

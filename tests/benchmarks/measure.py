@@ -85,6 +85,7 @@ def burst(run: Callable[[], None], count: int, session: Session) -> dict[str, An
     gc.collect()
     clock = time.perf_counter
     laps = []
+    collected = _collections()
     cpu, own = time.process_time(), time.thread_time()
     began = before = clock()
     for _ in range(count):
@@ -93,6 +94,7 @@ def burst(run: Callable[[], None], count: int, session: Session) -> dict[str, An
         laps.append(now - before)
         before = now
     wall, own = clock() - began, time.thread_time() - own
+    collections = [now - before for now, before in zip(_collections(), collected, strict=True)]
     session.flush()
     delivered, cpu = clock() - began, time.process_time() - cpu
     laps.sort()
@@ -100,10 +102,18 @@ def burst(run: Callable[[], None], count: int, session: Session) -> dict[str, An
         "wall": wall / count,
         "median": laps[count // 2],
         "p99": laps[math.ceil(count * 0.99) - 1],
+        "p999": laps[math.ceil(count * 0.999) - 1],
+        "collections": sum(collections),
+        "full_collections": collections[-1],
         "thread_cpu": own / count,
         "cpu": cpu / count,
         "until_delivered": delivered / count,
     }
+
+
+def _collections() -> list[int]:
+    """Return how often the garbage collector has run, by generation."""
+    return [generation["collections"] for generation in gc.get_stats()]
 
 
 def _configs(contender: Contender, session: Session, workload: Workload) -> Configs:

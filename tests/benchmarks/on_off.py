@@ -13,38 +13,47 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from tests.benchmarks.contenders import CONTENDERS, Session
+from tests.benchmarks.contenders import Session, start_gati
 from tests.benchmarks.measure import burst
 from tests.benchmarks.workloads import WORKLOADS, Workload
 
 PAIRS = 60
-COUNTS = {"agent": 15, "chain": 100, "graph": 20}
+COUNTS = {"agent": 15, "chain": 100, "graph": 20, "concurrent": 1, "long_result": 15}
 """Invocations in a burst: about 50 ms."""
+LONG = ("concurrent", "long_result")
+"""Workloads that are measured in one conversation only."""
 
 
 def main() -> None:
-    """Measure the workloads in `COUNTS`, in one conversation and in separate conversations."""
-    session = CONTENDERS["gati"].start(sys.argv[1])
+    """Measure the workloads in `COUNTS` under default limits, in one conversation and in separate conversations.
+
+    Arguments: the sink's address, then names of workloads and the number of pairs, if not all.
+    """
+    address, *more = sys.argv[1:]
+    session = start_gati(address)
+    number = next((int(word) for word in more if word.isdigit()), PAIRS)
+    names = [name for name in COUNTS if name in more] or list(COUNTS)
     results = {
         name: {
-            conversations: pairs(WORKLOADS[name], count, session, own)
+            conversations: pairs(WORKLOADS[name], COUNTS[name], session, own, number)
             for conversations, own in (("one", False), ("own", True))
+            if not own or name not in LONG
         }
-        for name, count in COUNTS.items()
+        for name in names
     }
     print("\n" + json.dumps(results), flush=True)
 
 
-def pairs(workload: Workload, count: int, session: Session, own: bool) -> dict[str, list[float]]:
+def pairs(workload: Workload, count: int, session: Session, own: bool, number: int = PAIRS) -> dict[str, list[float]]:
     """Return the ratios of wall and CPU time with gati to those without, for each pair of bursts."""
     run = workload.make(lambda: {"metadata": {"thread_id": uuid.uuid4().hex if own else workload.name}})
     for _ in range(3 * count):
         run()
     session.flush()
     ratios: dict[str, list[float]] = {"wall": [], "cpu": []}
-    for number in range(PAIRS):
+    for pair in range(number):
         # Alternate which of the two runs first.
-        results = {on: _run_burst(on, run, count, session) for on in ((False, True), (True, False))[number % 2]}
+        results = {on: _run_burst(on, run, count, session) for on in ((False, True), (True, False))[pair % 2]}
         for what, values in ratios.items():
             values.append(results[True][what] / results[False][what])
     return ratios

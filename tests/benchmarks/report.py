@@ -71,9 +71,13 @@ def markdown(results: dict[str, Any], chart: str) -> str:
         _table(["", *(WORKLOADS[w].title for w in workloads)], _sent(rounds, workloads)),
     ]
     if "sustained" in rounds[0]["none"]:
-        head = ["", "median, ms", "p99, ms", "p99 relative to no tracing", "CPU relative to no tracing", "lost"]
+        head = [
+            "", "median, ms", "p99, ms", "p99.9, ms", "p99 relative to no tracing", "p99.9 relative to no tracing",
+            "CPU relative to no tracing", "garbage collections (full ones)", "lost",
+        ]  # fmt: skip
         parts += [
-            "Sustained load: the agent runs without pauses, so that delivery competes with the program.",
+            "Sustained load: the agent runs without pauses, so that delivery competes with the program. Garbage "
+            "collections are those of 1,000 turns.",
             _table(head, _sustained(rounds)),
         ]
     parts.append(_conversation_growth(rounds))
@@ -137,10 +141,18 @@ def _sent(rounds: Rounds, workloads: list[str]) -> Iterator[list[str]]:
 
 def _sustained(rounds: Rounds) -> Iterator[list[str]]:
     for name in measured(rounds):
-        own = [absolute(rounds, name, "sustained", what) * 1000 for what in ("median", "p99")]
-        against = [str(ratio(rounds, name, "sustained", what)) for what in ("p99", "cpu")]
+        own = [absolute(rounds, name, "sustained", what) * 1000 for what in ("median", "p99", "p999")]
+        against = [str(ratio(rounds, name, "sustained", what)) for what in ("p99", "p999", "cpu")]
+        thousands = absolute(rounds, name, "sustained", "turns") / 1000
+        runs, full = (absolute(rounds, name, "sustained", what) for what in ("collections", "full_collections"))
         share = lost(rounds, name, "sustained")
-        yield [_title(name), *(f"{value:.2f}" for value in own), *against, f"{share:.0%}" if share else ""]
+        yield [
+            _title(name),
+            *(f"{value:.2f}" for value in own),
+            *against,
+            f"{runs / thousands:.0f} ({full / thousands:.1f})",
+            f"{share:.0%}" if share else "",
+        ]
 
 
 def _conversation_growth(rounds: Rounds) -> str:
@@ -192,6 +204,7 @@ def _gati_alone(results: dict[str, Any]) -> str:
         [f"{WORKLOADS[name].title}, {conversations}", *(str(figure(of[key][what])) for what in ("wall", "cpu"))]
         for name, of in results["switched"].items()
         for key, conversations in (("one", "one conversation"), ("own", "separate conversations"))
+        if key in of
     )
     return "\n\n".join(
         (

@@ -96,7 +96,7 @@ class Sink:
                 {
                     "messageId": str(number),
                     "messageType": message.get("messageType", "user_message"),
-                    "status": "success",
+                    "status": "created",
                     "externalMessageId": message.get("externalMessageId"),
                 }
                 for number, message in enumerate(payload["messages"])

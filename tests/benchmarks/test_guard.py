@@ -26,6 +26,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 import gati
+from gati.exporters.base import OpenRequests
 from gati.exporters.greenflash.encoder import GreenflashEncoder
 from gati.langchain.callback import handler
 from gati.langchain.current import current
@@ -77,6 +78,7 @@ def bytecodes(work: Callable[[], object]) -> int:
     def entered(frame: FrameType, event: str, _: object) -> Any:
         if not frame.f_code.co_filename.startswith(OURS):
             return None
+        frame.f_trace = inside  # required by Python 3.13 before `f_trace_opcodes`
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return inside
 
@@ -140,7 +142,7 @@ def test_a_long_history_costs_no_more_than_a_short_one(records: list[Any]) -> No
         play(start)
         return bytecodes(lambda: play(start))
 
-    assert cost(1_000) < 1.5 * cost(4)
+    assert 500 < cost(1_000) < 1.5 * cost(4)
 
 
 def test_a_buffered_turn_holds_little_memory_and_few_objects(records: list[Any]) -> None:
@@ -155,10 +157,56 @@ def test_a_buffered_turn_holds_little_memory_and_few_objects(records: list[Any])
         for _ in range(50):
             play(calls)
         held = tracemalloc.get_traced_memory()[0] - memory
-        assert (len(gc.get_objects()) - objects) / 50 < 120
-        assert held / 50 < 16_000
+        assert (len(gc.get_objects()) - objects) / 50 <= 1
+        assert held / 50 < 8_000
     finally:
         tracemalloc.stop()
+        gc.enable()
+
+
+def test_a_turn_that_is_open_keeps_few_containers(records: list[Any]) -> None:
+    calls = callbacks_of(workloads.agent)
+    open_calls = calls[:-1]
+    assembler = Assembler(load(local=False))
+    play(open_calls)
+    assembler.feed(records)
+    records.clear()
+    gc.collect()
+    gc.disable()
+    try:
+        objects = len(gc.get_objects())
+        for _ in range(50):
+            play(open_calls)
+            assembler.feed(records)
+            records.clear()
+        assert assembler.open_turns == 51
+        assert (len(gc.get_objects()) - objects) / 50 <= 5
+        assert 1_000 < assembler.memory_bytes / 51 < 8_000
+    finally:
+        gc.enable()
+
+
+def test_an_encoded_turn_keeps_few_containers_until_it_is_stored(records: list[Any]) -> None:
+    calls = callbacks_of(workloads.agent)
+    settings = load(local=False)
+    assembler, encoder, opened, kept = Assembler(settings), GreenflashEncoder(settings), OpenRequests(), list[Any]()
+
+    def finish_turn() -> None:
+        play(calls)
+        requests = encoder.encode(assembler.feed(records))
+        records.clear()
+        kept.extend(request for request in requests if not opened.add(request))
+
+    finish_turn()
+    gc.collect()
+    gc.disable()
+    try:
+        objects = len(gc.get_objects())
+        for _ in range(50):
+            finish_turn()
+        # Of each turn, the assembler remembers the conversation, for runs that start or end late.
+        assert (len(gc.get_objects()) - objects) / 50 <= 5
+    finally:
         gc.enable()
 
 
@@ -170,7 +218,7 @@ def requests_of(records: list[Any]) -> list[Any]:
 
 @pytest.mark.parametrize(
     ("workload", "bound"),
-    [(workloads.agent, 32_000), (workloads.chain, 17_500), (workloads.graph, 33_000)],
+    [(workloads.agent, 38_000), (workloads.chain, 20_000), (workloads.graph, 39_000)],  # incl. unpacking the records
     ids=["agent", "chain", "graph"],
 )
 def test_background_work_stays_within_its_bytecode_budget(

@@ -35,6 +35,17 @@ from tests.store.bodies import body, said, step
 ROOT = Path(__file__).parent.parent.parent
 PRODUCT = "0b9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a10"
 GATI = "from gati.cli import main; main()"
+LEAVE_A_TURN = """
+from gati import observe
+from gati.testing import ScriptedChatModel
+
+observe.init(shutdown_timeout=0.1)
+ScriptedChatModel(replies=["x"]).invoke("y")
+while not observe.stats().spool_bytes:
+    observe.flush(0.5)
+observe.shutdown(0.1)
+"""
+"""A program that ends before its three messages are delivered, and after they are on disk."""
 
 
 def gati(
@@ -191,11 +202,7 @@ def test_status_and_drain_find_messages_left_by_an_outage(tmp_path: Path):
     home = {"GATI_SPOOL_DIR": str(tmp_path / "spool")}
     with greenflash_server(path=tmp_path / "server.db") as server:
         port, environment = int(server.address.rsplit(":", 1)[-1]), destination(server, **home)
-    program = (
-        "from gati import observe; from gati.testing import ScriptedChatModel; observe.init(shutdown_timeout=0.1);"
-        "ScriptedChatModel(replies=['x']).invoke('y'); observe.flush(0.5); observe.shutdown(0.1)"
-    )
-    assert gati(program=program, **environment).returncode == 0
+    assert gati(program=LEAVE_A_TURN, **environment).returncode == 0
     waiting = json.loads(gati("status", "--json", **environment).stdout)["spool"]["accounts"]
     assert [(account["messages"], account["orphaned"]) for account in waiting] == [(3, 3)]
     assert "3" in gati("status", **environment).stdout
@@ -210,11 +217,7 @@ def test_drain_delivers_what_waits_for_the_embedded_store(tmp_path: Path):
     store = tmp_path / "store.db"
     environment = {"GATI_SPOOL_DIR": str(tmp_path / "spool"), "GATI_LOCAL": str(store)}
     store.mkdir()  # so that it cannot be written
-    program = (
-        "from gati import observe; from gati.testing import ScriptedChatModel; observe.init(shutdown_timeout=0.1);"
-        "ScriptedChatModel(replies=['x']).invoke('y'); observe.flush(0.5); observe.shutdown(0.1)"
-    )
-    assert gati(program=program, **environment).returncode == 0
+    assert gati(program=LEAVE_A_TURN, **environment).returncode == 0
     store.rmdir()
     done = gati("drain", "--timeout", "30", **environment)
     assert (done.returncode, done.stdout) == (0, "3 messages delivered, 0 rejected, 0 waiting\n"), done.stderr
@@ -446,13 +449,9 @@ def test_show_fails_for_an_empty_store(tmp_path: Path):
 
 def test_drain_reports_a_rejected_key(tmp_path: Path, greenflash: LocalServer):
     home = {"GATI_SPOOL_DIR": str(tmp_path / "spool")}
-    program = (
-        "from gati import observe; from gati.testing import ScriptedChatModel; observe.init();"
-        "ScriptedChatModel(replies=['x']).invoke('y'); observe.flush(0.5); observe.shutdown(0.1)"
-    )
     environment = destination(greenflash, GREENFLASH_API_KEY="gf_wrong", **home)
-    assert gati(program=program, **environment).returncode == 0
-    done = gati("drain", "--timeout", "1", **environment)
+    assert gati(program=LEAVE_A_TURN, **environment).returncode == 0
+    done = gati("drain", "--timeout", "60", **environment)  # it stops as soon as the key is refused
     assert (done.returncode, done.stdout) == (1, "0 messages delivered, 0 rejected, 3 waiting\n")
     assert "rejected the API key; run `gati doctor` for details" in done.stderr
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -48,7 +49,9 @@ def test_two_runs_of_one_agent_are_accepted(backend: LocalServer, exporter: Even
 
 def test_invalid_event_is_rejected_alone(backend: LocalServer, exporter: EventsApiExporter):
     pending = exporter.encode([turn(*[tool(n, at=n) for n in range(100, 160)])])
-    pending[0].body["events"][30]["event_type"] = ""
+    body = pending[0].body
+    body["events"][30]["event_type"] = ""
+    pending[0] = replace(pending[0], body=body)
     rejected = []
     while pending:
         sent = pending.pop(0)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gati.exporters.base import Request
-from gati.exporters.packing import OpenRequests, pack_items
+from gati.exporters.base import OpenRequests, PackedRequest, Request
+from gati.exporters.packing import pack_items
 
 
 def sized(*sizes: int) -> list[tuple[int, int]]:
@@ -45,51 +46,64 @@ def test_groups_keep_all_items_in_order_and_stay_within_the_limits(sizes: list[i
         assert len(group) == max_items or size + sizes[following[0]] > 100  # no group has space for the next item
 
 
-def request(key: str, *items: str) -> Request:
-    return Request(key, {"messages": list(items)}, len(items), "turn")
+def request(
+    key: str, *items: str, fields: str = '"user":"u"', max_items: int = 10, max_bytes: int = 1_000
+) -> PackedRequest:
+    packed = [f'"{item}"'.encode() for item in items]
+    return PackedRequest.of(key, "turn", "messages", "messages", fields.encode(), packed, max_items, max_bytes)
 
 
-def test_items_join_the_latest_request_of_their_key():
-    requests = OpenRequests("messages", max_items=10, max_bytes=100)
-    first, second, other = request("c-1", "a"), request("c-1", "b"), request("c-2", "x")
-    for opened in (first, second, other):
-        requests.open(opened, 10)
-    assert requests.join("c-1", [("c", 5), ("d", 5)])
-    assert (first.body["messages"], second.body["messages"], other.items) == (["a"], ["b", "c", "d"], 1)
-    assert second.items == 3
+def test_a_packed_request_has_the_body_that_it_was_made_of():
+    assert request("c-1", "a", "b").body == {"user": "u", "messages": ["a", "b"]}
+    assert request("c-1", "a", fields="").body == {"messages": ["a"]}
+
+
+def test_a_packed_request_may_get_another_body():
+    changed = replace(request("c-1", "a", "b"), body={"messages": ["b"]}, items=1)
+    assert (changed.body, changed.items, changed.ordering_key) == ({"messages": ["b"]}, 1, "c-1")
+    assert not changed.join(request("c-1", "c"))
+
+
+def test_requests_join_the_latest_one_of_their_key():
+    opened = OpenRequests()
+    first, other = request("c-1", "a"), request("c-2", "x")
+    assert [opened.add(item) for item in (first, other, request("c-1", "b", "c"))] == [False, False, True]
+    assert (first.body["messages"], first.items) == (["a", "b", "c"], 3)
+    assert (other.body["messages"], other.items) == (["x"], 1)
 
 
 @pytest.mark.parametrize(
-    ("items", "fields", "joined"),
+    ("later", "joined"),
     [
-        ([("b", 90)], "same", True),
-        ([("b", 91)], "same", False),
-        ([("b", 1), ("c", 1)], "same", True),
-        ([("b", 1), ("c", 1), ("d", 1)], "same", False),
-        ([("b", 1)], "different", False),
+        (request("c-1", "b" * 90), True),
+        (request("c-1", "b" * 1_000), False),
+        (request("c-1", "b", "c"), True),
+        (request("c-1", "b", "c", "d"), False),
+        (request("c-1", "b", fields='"user":"other"'), False),
+        (request("c-1", "b", max_items=0), False),
+        (Request("c-1", {"messages": ["b"]}, 1, "turn"), False),
     ],
+    ids=["fits", "bytes", "items", "too many items", "fields", "closed", "not packed"],
 )
-def test_items_join_only_as_a_whole_with_equal_fields(items: list[tuple[str, int]], fields: str, joined: bool):
-    requests = OpenRequests("messages", max_items=3, max_bytes=100)
-    opened = request("c-1", "a")
-    requests.open(opened, 10, "same")
-    assert requests.join("c-1", items, fields) is joined
-    assert opened.items == (1 + len(items) if joined else 1)
+def test_requests_join_only_as_a_whole_with_equal_fields(later: Request, joined: bool):
+    first = request("c-1", "a", max_items=3)
+    items = later.items
+    assert first.join(later) is joined
+    assert first.items == (1 + items if joined else 1)
 
 
 def test_joined_items_count_for_the_next_ones():
-    requests = OpenRequests("messages", max_items=10, max_bytes=100)
-    requests.open(request("c-1", "a"), 10)
-    assert requests.join("c-1", [("b", 60)])
-    assert not requests.join("c-1", [("c", 31)])
+    first = request("c-1", "a", max_bytes=200)
+    assert first.join(request("c-1", "b" * 100))
+    assert not first.join(request("c-1", "c" * 100))
 
 
-def test_nothing_joins_a_closed_request():
-    requests = OpenRequests("messages", max_items=10, max_bytes=100)
-    requests.open(request("c-1", "a"), 10)
-    requests.open(request("c-2", "a"), 10)
-    requests.close("c-1")
-    requests.close("unknown")
-    assert not requests.join("c-1", [("b", 1)])
-    requests.clear()
-    assert not requests.join("c-2", [("b", 1)])
+def test_nothing_joins_a_request_that_another_one_follows():
+    opened = OpenRequests()
+    first = request("c-1", "a")
+    opened.add(first)
+    opened.add(Request("c-1", {}, 1, "turn", "ratings"))
+    assert not opened.add(request("c-1", "b"))
+    opened.clear()
+    assert not opened.add(request("c-1", "c"))
+    assert first.items == 1

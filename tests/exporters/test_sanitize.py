@@ -145,7 +145,7 @@ def test_surrogate_pairs_are_joined_and_lone_ones_replaced():
 def test_long_ids_stay_distinct():
     first, second = sanitize.identifier("x" * 2000 + "1"), sanitize.identifier("x" * 2000 + "2")
     assert first != second
-    assert len(first) <= sanitize.MAX_ID_BYTES
+    assert len(first) <= limits.MAX_ID_CHARS
 
 
 @pytest.mark.parametrize("value", [7, uuid.UUID(int=7), "c-1"])

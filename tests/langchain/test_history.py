@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from gati.langchain.history import HEAD, TAIL, repeated_history
 from gati.langchain.message_snapshot import snapshot_message
 from gati.limits import hash_of_text
+from tests.unpacked import unpacked
 
 HELLO, HI, ASK = HumanMessage("Hello"), AIMessage("Hi!", id="a-1"), HumanMessage("144?")
 
@@ -77,7 +78,7 @@ def test_a_long_text_has_the_hash_that_it_has_when_it_is_cut(word: str) -> None:
     text = f"{word} " * 30_000
     history = repeated_history([HumanMessage(text), HI, ASK])
     assert history is not None
-    assert history.texts == (hash_of_text(snapshot_message(HumanMessage(text)).content), hash("Hi!"))
+    assert history.texts == (hash_of_text(unpacked(snapshot_message(HumanMessage(text))).content), hash("Hi!"))
     as_dicts = repeated_history([{"role": "user", "content": text}, HI, ASK])
     assert as_dicts is not None
     assert as_dicts.texts == history.texts

@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ChatMessage, HumanMessage, ToolMessage
 
-from gati.langchain.message_snapshot import ROLE_BY_CLASS, snapshot_message, snapshot_response_metadata
+from gati.langchain import message_snapshot
+from gati.langchain.message_snapshot import ROLE_BY_CLASS, snapshot_response_metadata
 from gati.langchain.snapshot import take_snapshot
 from gati.trace.records import Message
+from tests.unpacked import unpacks
+
+snapshot_message = unpacks(message_snapshot.snapshot_message)
 
 
 class MessageWithOwnRole(BaseMessage):

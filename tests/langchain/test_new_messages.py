@@ -12,22 +12,21 @@ from langchain_core.prompt_values import ChatPromptValue, StringPromptValue
 from langgraph.types import Command, Overwrite
 from pydantic import BaseModel
 
+from gati.langchain import message_snapshot, new_messages
 from gati.langchain.bounded_set import BoundedSet
-from gati.langchain.message_snapshot import snapshot_message
-from gati.langchain.new_messages import (
-    MAX_IMPORTED_MESSAGES,
-    all_messages_of_input,
-    as_message_list,
-    new_messages_of_call,
-    new_messages_of_input,
-    new_messages_of_node,
-    new_messages_of_output,
-    role_of,
-    snapshot_prompt_output,
-    snapshot_state,
-)
+from gati.langchain.new_messages import MAX_IMPORTED_MESSAGES, as_message_list, role_of
 from gati.langchain.snapshot import take_snapshot
 from gati.trace.records import COMMAND, Message
+from tests.unpacked import unpacks
+
+snapshot_message = unpacks(message_snapshot.snapshot_message)
+all_messages_of_input = unpacks(new_messages.all_messages_of_input)
+new_messages_of_call = unpacks(new_messages.new_messages_of_call)
+new_messages_of_input = unpacks(new_messages.new_messages_of_input)
+new_messages_of_node = unpacks(new_messages.new_messages_of_node)
+new_messages_of_output = unpacks(new_messages.new_messages_of_output)
+snapshot_prompt_output = unpacks(new_messages.snapshot_prompt_output)
+snapshot_state = unpacks(new_messages.snapshot_state)
 
 SYSTEM, HELLO, HI, ASK = (
     SystemMessage("Be kind."),

@@ -22,6 +22,7 @@ from langchain_core.prompts import (
 from gati.langchain import prompt_templates
 from gati.langchain.prompt_templates import extract_system_and_user_prompts, hub_of, template_of
 from gati.trace.records import Template, TemplateText
+from tests.unpacked import unpacked
 
 
 class Raising:
@@ -162,7 +163,7 @@ def serialized_of(prompt: Any, inputs: Any) -> dict[str, Any]:
 
 
 def template(prompt: Any, inputs: Any) -> Template | None:
-    return template_of(serialized_of(prompt, inputs))
+    return unpacked(template_of(serialized_of(prompt, inputs)))
 
 
 def one(text: str, form: str = "f-string") -> tuple[tuple[TemplateText, ...], ...]:
@@ -260,7 +261,7 @@ def test_a_dict_that_reuses_an_id_is_not_mistaken_for_the_old_one():
             "id": ["SystemMessage"],
             "kwargs": {"messages": [{"id": ["SystemMessage"], "kwargs": {"content": str(number)}}]},
         }
-        found = template_of(serialized)
+        found = unpacked(template_of(serialized))
         assert found is not None
         assert found.system == one(str(number), "literal")
         del serialized

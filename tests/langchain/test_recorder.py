@@ -23,16 +23,14 @@ from gati.langchain.current import current
 from gati.langchain.recorder import ROOT, Recorder
 from gati.testing import ScriptedChatModel
 from gati.trace.records import Custom, ErrorInfo, FirstToken, HistoryRead, ModelCall, RunEnded, RunFailed, RunStarted
+from tests import unpacked
 
 PROMPT = ChatPromptTemplate([("system", "Be kind."), ("human", "{text}")])
 WATCHED: Any = {"callbacks": [handler]}
 
 
-class Records(list[Any]):
+class Records(unpacked.Records):
     """Records in order of creation."""
-
-    def of(self, kind: type) -> list[Any]:
-        return [record for record in self if type(record) is kind]
 
     def kinds(self) -> list[str]:
         return [record.kind for record in self.of(RunStarted)]
@@ -41,7 +39,7 @@ class Records(list[Any]):
 @pytest.fixture
 def records() -> Iterator[Records]:
     collected = Records()
-    current.recorder = Recorder(collected.append)
+    current.recorder = Recorder(collected.keep)
     yield collected
     assert current.recorder.open_runs == {}
     assert current.recorder.streamed_tokens == {}
@@ -289,7 +287,7 @@ def test_the_whole_history_is_recorded_at_the_start_of_a_named_conversation(
     metadata: Any, default: str | None, recorded: list[int]
 ):
     records = Records()
-    recorder = Recorder(records.append, default)
+    recorder = Recorder(records.keep, default)
     for number in range(1, 4):
         make_root(metadata)(recorder, number)
     assert [len(record.inputs["messages"]) for record in records if isinstance(record, RunStarted)] == recorded

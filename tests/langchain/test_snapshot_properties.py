@@ -365,7 +365,7 @@ def test_a_text_within_the_limit_is_shared_and_not_copied():
     frozen = take_snapshot({"a": [text], "b": raw})
     assert frozen["a"][0] is text
     assert frozen["b"] is raw
-    assert snapshot_message(HumanMessage(text)).content is text
+    assert Message(*snapshot_message(HumanMessage(text))).content is text
 
 
 LONG = "a word " * 100_000

@@ -17,7 +17,7 @@ from gati.pipeline import worker
 from gati.pipeline.pipeline import Pipeline
 from gati.pipeline.retry import Policy
 from gati.settings import Settings
-from gati.trace.records import Gap, Record, RunEnded, RunStarted
+from gati.trace.records import Gap, RunEnded, RunStarted
 
 QUICK = Policy(first=0.01, cap=0.05, retry_after_cap=0.3, probe=0.05, max_failures_among_successes=3)
 DOWN = Outcome(Verdict.RETRY, "down")
@@ -46,10 +46,14 @@ class FakeAssembler:
     def outside_conversation(self) -> int:
         return 0
 
+    @property
+    def memory_bytes(self) -> int:
+        return 0
+
     def load(self) -> None:
         pass
 
-    def feed(self, records: Iterable[Record]) -> list[Any]:
+    def feed(self, records: Iterable[Any]) -> list[Any]:
         done = []
         for record in records:
             if type(record) is RunStarted:

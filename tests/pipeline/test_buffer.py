@@ -7,7 +7,9 @@ import uuid
 import pytest
 
 from gati.pipeline.atomic_counter import AtomicCounter
-from gati.pipeline.buffer import Buffer, estimate_size
+from gati.pipeline.buffer import Buffer
+from gati.trace.deferred_media import DeferredMedia
+from gati.trace.record_codec import pack_record, size_of
 from gati.trace.records import Gap, Message, ModelCall, Record, RunEnded, RunStarted
 
 
@@ -153,8 +155,31 @@ def test_large_records_are_noticed_at_every_position_in_a_turn() -> None:
         RunStarted(uuid.uuid4(), None, "tool", "t", 1, {"a": {"b": ["x" * 500] * 100}}),
     ],
 )
-def test_the_size_of_nested_texts_is_estimated(record: Record) -> None:
-    assert 45_000 < estimate_size(record) < 80_000
+def test_the_size_of_nested_texts_counts(record: Record) -> None:
+    for form in (record, pack_record(record)):
+        assert 45_000 < size_of(form) < 80_000
+
+
+def test_the_size_of_the_buffer_is_the_sum_of_the_lengths_of_its_records() -> None:
+    packed = [pack_record(record("x" * size)) for size in (0, 10, 50_000)]
+    packed.append(pack_record(RunEnded(uuid.uuid4(), 1, [DeferredMedia("y" * 1_000_000)])))
+    lengths = [len(item) if isinstance(item, bytes) else size_of(item) for item in packed]
+    buffer = Buffer(10**9)
+    for number, item in enumerate(packed, 1):
+        buffer.put(item)
+        assert buffer.bytes == sum(lengths[:number])
+    assert lengths[-1] > 1_000_000
+    for number in range(1, len(packed) + 1):
+        buffer.take()
+        assert buffer.bytes == sum(lengths[number:])
+
+
+def test_the_buffer_refuses_records_as_soon_as_their_lengths_reach_the_limit() -> None:
+    item = pack_record(record("x" * 1_000))
+    buffer = Buffer(10 * size_of(item))
+    for _ in range(12):
+        buffer.put(item)
+    assert (len(buffer), buffer.refused) == (10, 2)
 
 
 def test_concurrent_threads_lose_no_count() -> None:
@@ -162,7 +187,7 @@ def test_concurrent_threads_lose_no_count() -> None:
 
     def put() -> None:
         for _ in range(5_000):
-            buffer.put(record())
+            buffer.put(pack_record(record("x" * 100)))
 
     threads = [threading.Thread(target=put) for _ in range(8)]
     for thread in threads:
@@ -171,6 +196,7 @@ def test_concurrent_threads_lose_no_count() -> None:
         take_all(buffer)
     take_all(buffer)
     assert buffer.taken + buffer.refused == 40_000
+    assert buffer.bytes == 0
     assert buffer.refused > 0
 
 

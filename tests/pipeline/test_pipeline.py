@@ -18,7 +18,7 @@ from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.pipeline import internal_errors
 from gati.pipeline.pipeline import Pipeline
 from gati.pipeline.spool import spool_folder
-from gati.trace.records import Record, RunStarted
+from gati.trace.records import RunStarted
 from tests.pipeline.kit import (
     DOWN,
     QUICK,
@@ -220,7 +220,7 @@ def test_overload_drops_whole_turns_and_counts_them(tmp_path: Path) -> None:
     class Slow(FakeAssembler):
         held = threading.Event()
 
-        def feed(self, records: Iterable[Record]) -> list[Any]:
+        def feed(self, records: Iterable[Any]) -> list[Any]:
             self.held.wait()
             return super().feed(records)
 
@@ -252,7 +252,7 @@ def test_a_turn_of_which_a_record_was_refused_is_dropped_even_if_no_record_follo
     held = threading.Event()
 
     class Slow(FakeAssembler):
-        def feed(self, records: Iterable[Record]) -> list[Any]:
+        def feed(self, records: Iterable[Any]) -> list[Any]:
             held.wait()
             return super().feed(records)
 
@@ -294,7 +294,7 @@ class Fragile(FakeAssembler):
         super().__init__()
         self.done: list[Any] = []
 
-    def feed(self, records: Iterable[Record]) -> list[Any]:
+    def feed(self, records: Iterable[Any]) -> list[Any]:
         for record in records:
             made = super().feed([record])
             if any("fragile" in str(run.inputs) for run in made):
@@ -348,7 +348,7 @@ def test_texts_are_masked_before_they_are_spooled_or_sent(tmp_path: Path) -> Non
     class TypedTurnAssembler(FakeAssembler):
         """Makes typed turns, since the mask works on those."""
 
-        def feed(self, records: Iterable[Record]) -> list[Any]:
+        def feed(self, records: Iterable[Any]) -> list[Any]:
             return [
                 Turn(str(run.run_id), Conversation(run.name), messages=[ChatMessage("m", "user", run.inputs, run.at)])
                 for run in super().feed(records)
@@ -390,7 +390,7 @@ def test_an_exception_of_any_class_does_not_end_the_worker(tmp_path: Path, error
     exporter = FakeExporter()
 
     class Deadly(FakeAssembler):
-        def feed(self, records: Iterable[Record]) -> list[Any]:
+        def feed(self, records: Iterable[Any]) -> list[Any]:
             done = super().feed(records)
             if any(run.inputs == "die" for run in done):
                 raise error

@@ -16,6 +16,7 @@ from gati.events import Prompt, PromptComponent
 from gati.langchain.prompt_templates import template_of
 from gati.trace.prompt_builder import LONG_VALUE_CHARS, lineage_of, prompt_of
 from gati.trace.records import Template, TemplateText
+from tests.unpacked import unpacked
 
 MARK = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
 
@@ -33,7 +34,7 @@ def recovered(prompt: Any, inputs: Any, **more: Any) -> Prompt:
     """Render a prompt with LangChain, and return what gati recovers of it."""
     run = PromptRun()
     value = prompt.invoke(inputs, {"callbacks": [run]})
-    template = template_of(run.serialized)
+    template = unpacked(template_of(run.serialized))
     assert template is not None
     return prompt_of(template, run.inputs, [str(m.text) for m in value.to_messages() if m.type == "system"], **more)
 
@@ -117,7 +118,7 @@ def test_an_edited_template_becomes_its_rendered_text():
     prompt = ChatPromptTemplate([("system", "Be {how}.")])
     run = PromptRun()
     prompt.invoke({"how": "brief"}, {"callbacks": [run]})
-    template = template_of(run.serialized)
+    template = unpacked(template_of(run.serialized))
     assert template is not None
     result = prompt_of(template, {"how": "brief"}, ["Stay brief!"])
     assert result == Prompt("Stay brief!", None, [PromptComponent("Stay brief!", is_dynamic=True)])

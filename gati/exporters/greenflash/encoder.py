@@ -15,11 +15,11 @@ import orjson
 
 from gati import events
 from gati.exporters import sanitize
-from gati.exporters.base import Request
+from gati.exporters.base import JSON_BYTES, OpenRequests, PackedRequest, Request
 from gati.exporters.greenflash.actions import action_request
 from gati.exporters.greenflash.prompt_encoder import PromptCache
 from gati.exporters.greenflash.turn_encoder import MAIN, EncodingContext, PendingMessage, encode_turn, numeric_values
-from gati.exporters.packing import OpenRequests, pack_items
+from gati.exporters.packing import pack_items
 
 if TYPE_CHECKING:
     from gati.settings import Settings
@@ -33,18 +33,17 @@ _MAX_EVENT_IDS = 16_384
 _BY_TIME = attrgetter("ns")
 _SNAKE = re.compile("_([a-z])")
 
-_SAFE_SHARE = 6
-"""Sizes are estimates, since JSON escapes a control character as six bytes. A request whose estimate is below
-a sixth of the limit fits in any case; a larger one is measured."""
-
 
 class _ConversationMemory:
-    """State kept between turns of a conversation: its latest timestamp, its prompt and its participants."""
+    """State kept between turns of a conversation: its latest timestamp, its prompt, its participants, and the fields of
+    its last request, in two forms."""
 
-    __slots__ = ("conversation", "last_ms", "prompt")
+    __slots__ = ("conversation", "envelope", "fields", "last_ms", "prompt")
 
     def __init__(self) -> None:
         self.last_ms = 0
+        self.fields: RequestFields | None = None
+        self.envelope = b""
         self.prompt: Hashable = None
         self.conversation: events.Conversation | None = None
 
@@ -86,7 +85,7 @@ class GreenflashEncoder:
         self._memories: dict[str, _ConversationMemory] = {}
         self._conversations: dict[str, str] = {}
         """Run id → id of its conversation."""
-        self._open = OpenRequests("messages", self._max_messages, self._max_bytes // _SAFE_SHARE)
+        self._open = OpenRequests()
         self._requests: list[Request] = []
         self._second = -1
         self._prefix = ""
@@ -100,8 +99,7 @@ class GreenflashEncoder:
                 self._encode_turn(item)
             elif isinstance(item, events.Action):
                 request = action_request(item, self._settings, self._max_field_bytes, self._conversations)
-                self._open.close(request.ordering_key)
-                self._requests.append(request)
+                self._add(request)
             else:
                 self._encode_turn(self._turn_of_event(item), manual=True)
         requests, self._requests = self._requests, []
@@ -158,8 +156,7 @@ class GreenflashEncoder:
             memory.prompt = main
         groups = _group_by_prompt(pending, main)
         for prompt, group in groups:
-            messages = [(message.message, message.size) for message in group]
-            self._pack(ordering_key, turn, prompt, messages, joinable=len(groups) == 1)
+            self._pack(ordering_key, turn, prompt, group, memory, joinable=len(groups) == 1)
 
     def _set_timestamps(self, pending: list[PendingMessage], memory: _ConversationMemory) -> None:
         """Give messages strictly increasing times, also across turns, because the server sorts by time."""
@@ -187,8 +184,8 @@ class GreenflashEncoder:
             prompt,
         )
 
-    def _envelope(self, ordering_key: str, fields: RequestFields) -> tuple[dict[str, Any], int]:
-        """Return a request's arguments besides its messages, and their size in bytes."""
+    def _envelope(self, ordering_key: str, fields: RequestFields) -> bytes:
+        """Return a request's arguments besides its messages, as JSON without the braces."""
         settings = self._settings
         envelope: dict[str, Any] = {
             "external_user_id": fields.user_id or _ANONYMOUS,
@@ -203,7 +200,7 @@ class GreenflashEncoder:
         properties = {**fields.properties, "agent_name": fields.agent_name}
         if settings.environment:
             properties["environment"] = settings.environment
-        envelope["properties"], size = sanitize.bounded_json(properties, self._max_field_bytes)
+        envelope["properties"] = sanitize.bounded_fragment(properties, self._max_field_bytes)
         if settings.sample_rate is not None:
             envelope["sample_rate"] = settings.sample_rate
         if settings.force_sample is not None or settings.sample_rate is not None:
@@ -212,41 +209,46 @@ class GreenflashEncoder:
         prompt = self._prompts.by_key(fields.prompt)
         if prompt.value is not None:
             envelope["system_prompt"] = prompt.value
-        return envelope, size + prompt.size + 4 * sanitize.MAX_ID_BYTES
+        return _to_json(envelope, self._max_bytes)[1:-1]
 
     def _pack(
         self,
         ordering_key: str,
         turn: events.Turn,
         prompt: Hashable,
-        messages: list[tuple[dict[str, Any], int]],
+        messages: list[PendingMessage],
+        memory: _ConversationMemory,
         joinable: bool,
     ) -> None:
-        """Append a turn's messages with one prompt to the open request, or to as many new requests as they need."""
+        """Add a turn's messages with one prompt to the open request, or to as many new requests as they need."""
         fields = self._request_fields(turn, prompt)
-        if joinable and self._open.join(ordering_key, messages, fields):
-            return
-        envelope, base = self._envelope(ordering_key, fields)
-        packed = pack_items(messages, self._max_messages, self._max_bytes, base)
+        if memory.fields != fields:
+            memory.fields, memory.envelope = fields, self._envelope(ordering_key, fields)
+        envelope = memory.envelope
+        encoded = [_to_json(message.message, self._max_bytes) for message in messages]
+        sized = [(raw, len(raw) + 1) for raw in encoded]  # with a comma, except for the last one
+        packed = pack_items(sized, self._max_messages, self._max_bytes, len(envelope) + JSON_BYTES - 1)
+        open_to = self._max_messages if joinable and len(packed) == 1 else 0
         for group, size in packed:
-            self._add_request(ordering_key, turn.run_id, envelope, group, size)
-        if joinable and len(packed) == 1:
-            self._open.open(self._requests[-1], size, fields)
-        else:
-            self._open.close(ordering_key)
+            if size > self._max_bytes:  # a single message
+                shortened = shorten_message(orjson.loads(group[0]), self._max_bytes - len(envelope) - JSON_BYTES)
+                group = [orjson.dumps(shortened)]
+            self._add(
+                PackedRequest.of(
+                    ordering_key, turn.run_id, "messages", "messages", envelope, group, open_to, self._max_bytes
+                )
+            )
 
-    def _add_request(
-        self, ordering_key: str, run_id: str, envelope: dict[str, Any], messages: list[dict[str, Any]], size: int
-    ) -> None:
-        body = {**envelope, "messages": messages}
-        if size > self._max_bytes // _SAFE_SHARE and len(orjson.dumps(body)) > self._max_bytes:
-            if len(messages) > 1:
-                middle = len(messages) // 2
-                self._add_request(ordering_key, run_id, envelope, messages[:middle], size)
-                self._add_request(ordering_key, run_id, envelope, messages[middle:], size)
-                return
-            body["messages"] = [shorten_message(messages[0], self._max_bytes - len(orjson.dumps(envelope)) - 20)]
-        self._requests.append(Request(ordering_key=ordering_key, body=body, items=len(messages), turn_id=run_id))
+    def _add(self, request: Request) -> None:
+        if not self._open.add(request):
+            self._requests.append(request)
+
+
+def _to_json(value: dict[str, Any], limit: int) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # a lone surrogate among the user's own values
+        return orjson.dumps(sanitize.bounded_json(value, limit)[0])
 
 
 def to_wire_names(body: dict[str, Any]) -> dict[str, Any]:

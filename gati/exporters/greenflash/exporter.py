@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gati.exporters import http_outcome
-from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
+from gati.exporters.base import DELIVERED, Outcome, PackedRequest, Request, Verdict
 from gati.exporters.greenflash.connection import make_http_client, resolve_access
 from gati.exporters.log_suppression import suppress_sdk_logs
 from gati.exporters.shared_client import SharedClient
@@ -114,10 +114,10 @@ class GreenflashExporter:
     def _send(self, request: Request) -> Outcome:
         from gati.exporters.greenflash.encoder import shorten_message  # late, as above
 
-        body = request.body
         outcome, status, answer = self._attempt(request)
-        if request.endpoint != "messages":
+        if request.endpoint != "messages" or outcome.verdict is Verdict.OK:
             return outcome
+        body = request.body
         while not outcome.retry_after and http_outcome.rejects_prompt(status, answer):
             if (simpler := without_prompt_reference(body)) is None:
                 break
@@ -148,7 +148,7 @@ class GreenflashExporter:
         if client is None:
             return Outcome(Verdict.RETRY, "the exporter is closed"), 0, b""
         try:
-            response = _call(client, request.endpoint, request.body)
+            response = _call(client, request)
         except greenflash.APIStatusError as error:
             answer, status = error.response.content, error.status_code
             return http_outcome.from_status(status, error.response.headers, answer, items), status, answer
@@ -178,8 +178,14 @@ class GreenflashExporter:
         )
 
 
-def _call(client: Greenflash, endpoint: str, body: dict[str, Any]) -> Any:
+def _call(client: Greenflash, request: Request) -> Any:
     """Call the SDK and return the HTTP response."""
+    if isinstance(request, PackedRequest) and request.content is not None and posts_bytes(client):
+        import httpx  # late: a dependency of the SDK
+
+        # With bytes, the SDK encodes nothing; the request is the same as that of `messages.create`.
+        return client.post("/messages", cast_to=httpx.Response, content=wire_json(request))
+    endpoint, body = request.endpoint, request.body
     if endpoint == "messages":
         from gati.exporters.greenflash.encoder import to_wire_names  # late, as above
 
@@ -200,16 +206,37 @@ def _call(client: Greenflash, endpoint: str, body: dict[str, Any]) -> Any:
     return raw.http_response
 
 
+def posts_bytes(client: Any) -> bool:
+    """Return True if the client's `post` takes `content`, which the SDK has since version 1.4."""
+    kind = type(client)
+    if kind not in _posts_bytes:
+        post = getattr(kind, "post", None)
+        _posts_bytes[kind] = callable(post) and "content" in inspect.signature(post).parameters
+    return _posts_bytes[kind]
+
+
+_posts_bytes: dict[type, bool] = {}
+
+
+def wire_json(request: PackedRequest) -> bytes:
+    """Return the request's body as the API expects it. Its messages are not parsed."""
+    from gati.exporters.greenflash.encoder import to_wire_names  # late, as above
+
+    fields = to_wire_names(orjson.loads(b"{%b}" % request.fields))
+    return b"{%b}" % request.body_json(orjson.dumps(fields)[1:-1])
+
+
 def _outcome_of_success(request: Request, status: int, headers: Mapping[str, str], answer: bytes) -> Outcome:
     """Return the outcome of a 2xx response: delivered, partly delivered, or not an answer of the API."""
     retry_after = http_outcome.retry_after(headers)
     response = http_outcome.json_object(answer)
     if response is None or not _is_success(request, response):
         return Outcome(Verdict.RETRY, f"HTTP {status} without the API's answer", retry_after)
-    missing = _unaccepted(request, response) if request.endpoint == "messages" else []
+    body = request.body if request.endpoint == "messages" else {}
+    missing = _unaccepted(body["messages"], response) if body else []
     if not missing:
         return DELIVERED if retry_after is None else DELIVERED._replace(retry_after=retry_after)
-    body = {**request.body, "messages": missing}
+    body = {**body, "messages": missing}
     rest = replace(request, body=body, items=len(missing), omissions=request.omissions + 1)
     return Outcome(Verdict.PARTIAL, f"HTTP {status} without these messages in the answer", retry_after, rest)
 
@@ -221,12 +248,15 @@ def _is_success(request: Request, response: dict[str, Any]) -> bool:
     """
     if response.get("success") is False:
         return False
-    sampled = request.body.get("sample_rate", 1) < 1 and not request.body.get("force_sample")
-    return request.endpoint != "messages" or bool(response.get("conversationId")) or sampled
+    if request.endpoint != "messages" or response.get("conversationId"):
+        return True
+    body = request.body
+    sampled: bool = body.get("sample_rate", 1) < 1 and not body.get("force_sample")
+    return sampled
 
 
-def _unaccepted(request: Request, response: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the messages of a request that the response does not list as accepted.
+def _unaccepted(messages: list[dict[str, Any]], response: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return those of a request's messages that the response does not list as accepted.
 
     A response without any external id says nothing about single messages: then all of them are accepted, unless it
     lists one with a status that is not known.
@@ -234,7 +264,6 @@ def _unaccepted(request: Request, response: dict[str, Any]) -> list[dict[str, An
     listed = response.get("messages")
     entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
     ids = {id_: _is_accepted(entry) for entry in entries if isinstance(id_ := entry.get("externalMessageId"), str)}
-    messages: list[dict[str, Any]] = request.body["messages"]
     if not ids:
         return [] if all(map(_is_accepted, entries)) else messages
     return [message for message in messages if not ids.get(message["externalMessageId"])]

@@ -33,9 +33,6 @@ _OUTCOME = ("status", "finish_reason")
 _AGENTIC = (events.NodeExecutionEvent, events.ToolCallEvent)
 """A turn with one of these events, or with a nested graph, is an agent's or a graph's; otherwise a plain chain's."""
 
-_ENVELOPE_BYTES = 300
-"""Approximate size of a message's ids, type and time."""
-
 _Texts: TypeAlias = "tuple[tuple[str, str], ...]"
 
 
@@ -45,16 +42,14 @@ class PendingMessage:
     Attributes:
         message: The message in the API's form; `createdAt` is still None.
         ns: When it happened, nanoseconds since the epoch.
-        size: Its size in bytes, approximately.
         prompt: A key of `PromptCache`; `MAIN`; or None for the prompt of its parent.
     """
 
-    __slots__ = ("message", "ns", "prompt", "size")
+    __slots__ = ("message", "ns", "prompt")
 
-    def __init__(self, message: dict[str, Any], ns: int, size: int, prompt: Hashable) -> None:
+    def __init__(self, message: dict[str, Any], ns: int, prompt: Hashable) -> None:
         self.message = message
         self.ns = ns
-        self.size = size
         self.prompt = prompt
 
 
@@ -306,7 +301,6 @@ class TurnEncoder:
         if not context.full and fields.message_type not in _CONVERSATION:
             return
         message: dict[str, Any] = {"externalMessageId": id_, "messageType": fields.message_type, "createdAt": None}
-        size = _ENVELOPE_BYTES
         if parent is not None:
             message["parentExternalMessageId"] = parent
             ns = max(ns, self._times.get(parent, 0))
@@ -317,23 +311,19 @@ class TurnEncoder:
         if context.capture_content:
             if texts is not None:
                 for name, text in texts:
-                    message[name] = text = sanitize.text(text, context.max_field_bytes)
-                    size += len(text) if text.isascii() else len(text.encode())
+                    message[name] = sanitize.text(text, context.max_field_bytes)
             if fields.input is not None:
-                message["input"], used = sanitize.bounded_json(fields.input, context.max_field_bytes)
-                size += used
+                message["input"] = sanitize.bounded_fragment(fields.input, context.max_field_bytes)
             if fields.output is not None:
-                message["output"], used = sanitize.bounded_json(fields.output, context.max_field_bytes)
-                size += used
+                message["output"] = sanitize.bounded_fragment(fields.output, context.max_field_bytes)
             properties = fields.properties
         else:
             properties = _structural_properties(fields)
         if properties:
-            message["properties"], used = sanitize.bounded_json(properties, context.max_field_bytes)
-            size += used
+            message["properties"] = sanitize.bounded_fragment(properties, context.max_field_bytes)
         self._times[id_] = ns
         self._latest_ns = max(self._latest_ns, ns)
-        self.messages.append(PendingMessage(message, ns, size, prompt))
+        self.messages.append(PendingMessage(message, ns, prompt))
 
 
 def numeric_values(values: dict[str, Any]) -> dict[str, Any]:

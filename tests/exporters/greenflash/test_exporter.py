@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import greenflash as sdk
 import httpx
+import orjson
 import pytest
 
 from gati import events as ev
 from gati.exporters.base import Request, Verdict
+from gati.exporters.greenflash import exporter as module
 from gati.exporters.greenflash.exporter import GreenflashExporter, without_parent_links
+from gati.pipeline.codec import pack, unpack_lazily
 from gati.settings import Settings
 from gati.testing.server import fault_injection as faults
 from tests.exporters.turns import ROOT, agent_turn, run_id, settings, tool, turn, user_text
@@ -42,6 +46,40 @@ def test_turn_arrives_unchanged(greenflash: LocalServer, exporter: GreenflashExp
     stored = greenflash.messages("c-1")
     assert [m["externalMessageId"] for m in stored] == [m["externalMessageId"] for m in sent.body["messages"]]
     assert stored[-2]["content"] == "The square root of 144 is 12."
+
+
+class CapturingTransport(httpx.BaseTransport):
+    """A transport of the user's own client."""
+
+    def __init__(self) -> None:
+        self.requests: list[httpx.Request] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        return httpx.Response(201, json={"success": True, "conversationId": "c", "messages": []}, request=request)
+
+
+def test_bytes_are_sent_like_the_arguments_of_messages_create(monkeypatch: pytest.MonkeyPatch):
+    transport = CapturingTransport()
+    client = sdk.Greenflash(
+        api_key="gf_test",
+        base_url="http://greenflash.test/api/v1",
+        default_headers={"x-own": "1"},
+        http_client=httpx.Client(transport=transport),
+    )
+    exporter = GreenflashExporter(settings(api_key=None, client=client))
+    sent = exporter.encode([turn(tool(3, output={"output": "ü \u2028 €"}), messages=[user_text("Grüße")])])[0]
+    assert exporter.send(unpack_lazily(pack(sent))).verdict is Verdict.OK
+    monkeypatch.setattr(module, "posts_bytes", lambda client: False)  # an SDK whose `post` takes no bytes
+    assert exporter.send(unpack_lazily(pack(sent))).verdict is Verdict.OK
+    posted, created = transport.requests
+    assert (posted.method, posted.url) == (created.method, created.url)
+    assert orjson.loads(posted.content) == orjson.loads(created.content)
+    assert posted.headers["x-own"] == "1"
+    own = ("x-stainless-raw-response", "content-length")
+    first, second = ({k: v for k, v in one.headers.items() if k not in own} for one in (posted, created))
+    assert first == second
+    exporter.close()
 
 
 def test_resent_request_is_stored_once(greenflash: LocalServer, exporter: GreenflashExporter):
@@ -224,7 +262,9 @@ def test_after_close_nothing_is_sent(greenflash: LocalServer, exporter: Greenfla
 
 def test_unserializable_body_does_not_raise(exporter: GreenflashExporter):
     sent = request(exporter)
-    sent.body["messages"][0]["output"] = {"x": object()}
+    body = sent.body
+    body["messages"][0]["output"] = {"x": object()}
+    sent = replace(sent, body=body)
     assert exporter.send(sent).verdict is Verdict.SPLIT
 
 
