@@ -122,7 +122,10 @@ def test_a_records_own_values_win(records: dict[str, Ids]):
     assert records == {"extra": ("own", "-")}
 
 
-def test_it_can_be_configured_by_name_and_works_while_gati_is_off(capsys: pytest.CaptureFixture[str]):
+def test_it_can_be_configured_by_name_and_works_while_gati_is_off(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(features_used, "log_filter", False)  # restored after the test
     observe.shutdown()
     logging.config.dictConfig({
         "version": 1, "disable_existing_loggers": False,

@@ -30,7 +30,7 @@ class LogFilter(logging.Filter):
     def __init__(self, default: str | None = "-") -> None:
         super().__init__()
         self.default = default
-        features_used.log_filter = True
+        features_used.any = features_used.log_filter = True
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the ids to a record and return True."""

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 from gati._context import OpenSpan, current_scope, current_span, features_used, is_internal, is_paused
 from gati.langchain._compat import RUN_TYPE, enclosing_run, is_input_deferred, running_config
-from gati.langchain.active_span import active_span
+from gati.langchain.active_span import with_active_span
 from gati.langchain.awaited_models import AwaitedModels
 from gati.langchain.bounded_set import BoundedSet
 from gati.langchain.callback_args import (
@@ -52,7 +52,6 @@ from gati.langchain.snapshot import error_info, take_snapshot, text_limit
 from gati.limits import bounded_id
 from gati.trace.record_codec import ENDED, STARTED, PackedRecord, pack, pack_record
 from gati.trace.records import (
-    ACTIVE_SPAN,
     CONVERSATION_KEYS,
     INTERNAL,
     UNSEEN_START,
@@ -460,11 +459,9 @@ class Recorder:
         if parent_flags is None:
             if self.awaited_models:
                 self.end_abandoned_models()
-            scope, metadata = current_scope.get(), take_snapshot(metadata)
+            scope, metadata = current_scope.get(), with_active_span(take_snapshot(metadata))
             if scope is not None:
                 scope = tuple(scope)
-            if (span := active_span()) is not None:
-                metadata = {**(metadata or {}), ACTIVE_SPAN: span}
             flags |= ROOT | NEEDS_IDENTITY
         elif parent_flags & NEEDS_IDENTITY:
             # LangGraph sets the running config after a node's start, so the node's children read it.
@@ -475,10 +472,8 @@ class Recorder:
                 self.open_runs[parent.int] = parent_flags & ~NEEDS_IDENTITY
         if metadata and parent_flags is not None:
             metadata = metadata_below_root(metadata)
-        if features_used.any and is_internal.get():
-            metadata = {**(metadata or {}), INTERNAL: True}
-        if features_used.log_filter:
-            self._note_root(run_id, parent if parent_flags is not None else None, metadata)
+        if features_used.any:
+            metadata = self._with_features(run_id, parent if parent_flags is not None else None, metadata)
         self.open_runs[run_id.int] = flags
         if len(self.open_runs) > OPEN_RUNS:
             for old in list(self.open_runs)[: OPEN_RUNS // 2]:
@@ -489,11 +484,14 @@ class Recorder:
         )  # fmt: skip
         self.put(pack(fields))
 
-    def _note_root(self, run_id: UUID, parent: UUID | None, metadata: Any) -> None:
-        if parent is not None:
-            self.roots.add_child(run_id, parent)
-        else:
-            self.roots.add_root(run_id, self._conversation_of(metadata))
+    def _with_features(self, run_id: UUID, parent: UUID | None, metadata: Any) -> Any:
+        """Do what rarely used features need, and return the run's metadata."""
+        if features_used.log_filter:
+            if parent is not None:
+                self.roots.add_child(run_id, parent)
+            else:
+                self.roots.add_root(run_id, self._conversation_of(metadata))
+        return {**(metadata or {}), INTERNAL: True} if is_internal.get() else metadata
 
     def enclosing_root(self) -> Root | None:
         """Return the root of the run that encloses the calling code; None if it is unknown or there is none."""
