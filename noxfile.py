@@ -32,7 +32,13 @@ PUBLIC = (
     *("gati/testing/conversations.py", "gati/testing/pytest_plugin.py"),
     *("gati/langchain/callback.py", "gati/exporters/base.py", "gati/pipeline/stats.py"),
     # `observe` re-exports from these.
-    *("gati/_api/scopes.py", "gati/_api/spans.py", "gati/_api/manual.py", "gati/langchain/wrappers.py"),
+    *(
+        "gati/_api/log_filter.py",
+        "gati/_api/scopes.py",
+        "gati/_api/spans.py",
+        "gati/_api/manual.py",
+        "gati/langchain/wrappers.py",
+    ),
     *("gati/prompts/__init__.py", "gati/prompts/managed_prompt.py", "gati/feedback/__init__.py"),
     *("gati/demo.py", "gati/cli"),
 )

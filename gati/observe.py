@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Never
 
 from gati._api import arguments as _arguments
+from gati._api.log_filter import LogFilter
 from gati._api.runtime import runtime
 from gati._api.scopes import conversation, internal, paused
 from gati._api.spans import span, step, tool
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Drop",
     "FlushResult",
+    "LogFilter",
     "Stats",
     "aflush",
     "conversation",

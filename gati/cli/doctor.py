@@ -79,6 +79,10 @@ def run_checks(*, send: bool) -> Iterator[Check]:
     for check in _check_queue(settings) if settings.queue is not None else _check_greenflash(settings):
         reachable &= check.verdict != "fail"
         yield check
+    if settings.otlp_endpoint is not None:
+        check = _run_guarded("OTLP", lambda: _check_otlp(settings))
+        reachable &= check.verdict != "fail"
+        yield check
     yield _check_spool(settings)
     yield _check_store(settings)
     yield _run_guarded("conversations", lambda: _check_conversations(settings, reachable=reachable))
@@ -163,6 +167,23 @@ def _check_greenflash(settings: Settings) -> Iterator[Check]:
         yield Check(
             "product", "fail", f"{settings.product_id} is not accessible with this key", f"accessible: {choices}"
         )
+
+
+def _check_otlp(settings: Settings) -> Check:
+    """Send an empty request to the OTLP receiver."""
+    from gati.exporters.base import Request, Verdict
+    from gati.exporters.otlp.exporter import OTLPExporter
+
+    try:
+        exporter = OTLPExporter(settings)
+    except ConfigurationError as fault:
+        return Check("OTLP", "fail", str(fault), 'pip install "gati-greenflash[otel]"')
+    with closing(exporter):
+        outcome = exporter.send(Request("", {"resource": {}, "spans": []}, 0, "", "traces"))
+    receiver = exporter.spool_identity.label
+    if outcome.verdict is Verdict.OK:
+        return Check("OTLP", "pass", f"{receiver} accepts spans")
+    return Check("OTLP", "fail", f"{receiver}: {outcome.reason}", "check GATI_OTLP_ENDPOINT and GATI_OTLP_HEADERS")
 
 
 def _check_spool(settings: Settings) -> Check:
@@ -309,7 +330,7 @@ def _check_delivery(settings: Settings) -> Check:
         return Check(
             "delivery",
             "pass",
-            f"{result.delivered} messages accepted; a GATI backend does not support reading them back",
+            f"{result.delivered} messages accepted; a GATI backend or OTLP receiver does not support reading them back",
         )
     return _read_back(settings, conversation_id, result.delivered)
 
