@@ -33,12 +33,16 @@ def run_delete(target: Target, path: Path | None, *, dry_run: bool, yes: bool, j
     """Count what a target matches, ask, and delete it. Nothing found is `NOT_FOUND`; its tombstones count all the same."""
     settings = load()
     try:
-        return _run(settings, store_path(path, settings), target, dry_run=dry_run, yes=yes, json_wanted=json_wanted)
+        return _ask_and_delete(
+            settings, store_path(path, settings), target, dry_run=dry_run, yes=yes, json_wanted=json_wanted
+        )
     except OSError as fault:
         fail(f"the spool cannot be read or changed: {fault}")
 
 
-def _run(settings: Settings, file: Path, target: Target, *, dry_run: bool, yes: bool, json_wanted: bool) -> Exit:
+def _ask_and_delete(
+    settings: Settings, file: Path, target: Target, *, dry_run: bool, yes: bool, json_wanted: bool
+) -> Exit:
     found = _count(file, target)
     waiting = remove_waiting(settings, target, found, count_only=True)
     anything = bool(found or waiting.messages or waiting.rejected)
@@ -47,7 +51,7 @@ def _run(settings: Settings, file: Path, target: Target, *, dry_run: bool, yes: 
             _print_contents("found", found, waiting)
         if not yes:
             _ask()
-        found, waiting = _delete(file, settings, target)
+        found, waiting = _delete_everywhere(file, settings, target)
     if json_wanted:
         print_json({"deleted": not dry_run, **_as_numbers(found, waiting)})
     else:
@@ -64,7 +68,7 @@ def _count(file: Path, target: Target) -> Contents:
         return deletion.count_matches(store, target)
 
 
-def _delete(file: Path, settings: Settings, target: Target) -> tuple[Contents, WaitingRemoval]:
+def _delete_everywhere(file: Path, settings: Settings, target: Target) -> tuple[Contents, WaitingRemoval]:
     """Delete from the store first: then its tombstones keep out what a running process delivers meanwhile."""
     found = Contents()
     if file.exists():
