@@ -35,12 +35,14 @@ def run_delete(target: Target, path: StorePlace | None, *, dry_run: bool, yes: b
     settings = load()
     try:
         place = path if isinstance(path, str) else store_path(path, settings)
-        return _run(settings, place, target, dry_run=dry_run, yes=yes, json_wanted=json_wanted)
+        return _ask_and_delete(settings, place, target, dry_run=dry_run, yes=yes, json_wanted=json_wanted)
     except OSError as fault:
         fail(f"the spool cannot be read or changed: {fault}")
 
 
-def _run(settings: Settings, file: StorePlace, target: Target, *, dry_run: bool, yes: bool, json_wanted: bool) -> Exit:
+def _ask_and_delete(
+    settings: Settings, file: StorePlace, target: Target, *, dry_run: bool, yes: bool, json_wanted: bool
+) -> Exit:
     found = _count(file, target)
     waiting = remove_waiting(settings, target, found, count_only=True)
     anything = bool(found or waiting.messages or waiting.rejected)
@@ -49,7 +51,7 @@ def _run(settings: Settings, file: StorePlace, target: Target, *, dry_run: bool,
             _print_contents("found", found, waiting)
         if not yes:
             _ask()
-        found, waiting = _delete(file, settings, target)
+        found, waiting = _delete_everywhere(file, settings, target)
     if json_wanted:
         print_json({"deleted": not dry_run, **_as_numbers(found, waiting)})
     else:
@@ -66,7 +68,7 @@ def _count(file: StorePlace, target: Target) -> Contents:
         return deletion.count_matches(store, target)
 
 
-def _delete(file: StorePlace, settings: Settings, target: Target) -> tuple[Contents, WaitingRemoval]:
+def _delete_everywhere(file: StorePlace, settings: Settings, target: Target) -> tuple[Contents, WaitingRemoval]:
     """Delete from the store first: then its tombstones keep out what a running process delivers meanwhile."""
     found = Contents()
     if isinstance(file, str) or file.exists():

@@ -1,4 +1,4 @@
-"""Which requests in the spool belong to what is to be deleted."""
+"""Selects the requests in the spool that are to be deleted."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class RequestSelection(Protocol):
 
 @dataclass
 class WaitingRemoval:
-    """What was found in a spool, and removed unless it was only counted.
+    """Counts of what was found in a spool, and removed unless it was only counted.
 
     Attributes:
         messages: Messages, ratings and events that waited.

@@ -24,7 +24,7 @@ _BATCH = 50
 
 
 class Target(NamedTuple):
-    """What to delete: `Target("conversation", id)`, `Target("user", id)` or `Target("before", at=time)`.
+    """A thing to delete: `Target("conversation", id)`, `Target("user", id)` or `Target("before", at=time)`.
 
     The id of a conversation is its uid or its external id; `at` is in microseconds since the epoch.
     """
@@ -36,7 +36,7 @@ class Target(NamedTuple):
 
 @dataclass
 class Contents:
-    """What a target matches in a store, or what was deleted.
+    """Counts of what a target matches in a store, or of what was deleted.
 
     Attributes:
         conversations: Conversations as a whole.

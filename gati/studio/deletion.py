@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Waiting(Protocol):
-    """What a spool has of a target. See `gati.pipeline.spool_deletion.WaitingRemoval`."""
+    """Counts of what a spool has of a target. See `gati.pipeline.spool_deletion.WaitingRemoval`."""
 
     messages: int
     rejected: int

@@ -20,15 +20,15 @@ class Secrets:
 
     def keep(self, request: Request) -> Request | None:
         if request.ordering_key == "two" and request.items == 2:
-            return dataclasses.replace(request, items=1, body={"texts": ["second"], "text": "second"})
-        return None if "secret" in request.body["texts"] else request
+            return dataclasses.replace(request, items=1, body={"messages": request.body["messages"][1:]})
+        return None if {"content": "secret"} in request.body["messages"] else request
 
     def mentions(self, data: bytes) -> bool:
         return b"secret" in data
 
 
 def line(key: str, *texts: str) -> bytes:
-    return pack(Request(key, {"texts": list(texts), "text": texts[0]}, len(texts), "turn"))
+    return pack(Request(key, {"messages": [{"content": text} for text in texts]}, len(texts), "turn"))
 
 
 def write(root: Path, *lines: bytes, items: int, close: bool = True) -> Spool:
@@ -92,8 +92,10 @@ def test_refused_requests_damaged_files_and_unfinished_writes_are_cleaned(tmp_pa
     assert remove_requests(tmp_path, Secrets()).rejected == 3
     assert b"secret" not in content(tmp_path)
     assert b"kept" in content(tmp_path)
-    requests = [orjson.loads(path.read_bytes())["request"]["body"]["texts"] for path in spool.rejected.glob("*.json")]
-    assert sorted(requests) == [["plain"], ["second"]]
+    requests = [
+        orjson.loads(path.read_bytes())["request"]["body"]["messages"] for path in spool.rejected.glob("*.json")
+    ]
+    assert sorted(message["content"] for messages in requests for message in messages) == ["plain", "second"]
 
 
 def test_a_folder_that_is_no_spool_and_links_in_it_are_left_alone(tmp_path: Path) -> None:
