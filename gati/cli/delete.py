@@ -13,6 +13,7 @@ import typer
 from gati.cli.deleted_requests import DeletedRequests
 from gati.cli.output import Exit, console, fail, print_json, print_note
 from gati.cli.store import open_store, store_path
+from gati.cli.store_place import StorePlace
 from gati.pipeline.spool import spool_folder
 from gati.pipeline.spool_deletion import WaitingRemoval, remove_requests
 from gati.settings import Settings, load
@@ -29,16 +30,17 @@ def parse_date(text: str) -> int:
         fail(f"{text!r} is not a date or time, such as 2026-01-31 or 2026-01-31T12:00Z", Exit.USAGE)
 
 
-def run_delete(target: Target, path: Path | None, *, dry_run: bool, yes: bool, json_wanted: bool = False) -> Exit:
+def run_delete(target: Target, path: StorePlace | None, *, dry_run: bool, yes: bool, json_wanted: bool = False) -> Exit:
     """Count what a target matches, ask, and delete it. Nothing found is `NOT_FOUND`; its tombstones count all the same."""
     settings = load()
     try:
-        return _run(settings, store_path(path, settings), target, dry_run=dry_run, yes=yes, json_wanted=json_wanted)
+        place = path if isinstance(path, str) else store_path(path, settings)
+        return _run(settings, place, target, dry_run=dry_run, yes=yes, json_wanted=json_wanted)
     except OSError as fault:
         fail(f"the spool cannot be read or changed: {fault}")
 
 
-def _run(settings: Settings, file: Path, target: Target, *, dry_run: bool, yes: bool, json_wanted: bool) -> Exit:
+def _run(settings: Settings, file: StorePlace, target: Target, *, dry_run: bool, yes: bool, json_wanted: bool) -> Exit:
     found = _count(file, target)
     waiting = remove_waiting(settings, target, found, count_only=True)
     anything = bool(found or waiting.messages or waiting.rejected)
@@ -57,17 +59,17 @@ def _run(settings: Settings, file: Path, target: Target, *, dry_run: bool, yes: 
     return Exit.OK if anything else Exit.NOT_FOUND
 
 
-def _count(file: Path, target: Target) -> Contents:
-    if not file.exists():
+def _count(file: StorePlace, target: Target) -> Contents:
+    if isinstance(file, Path) and not file.exists():
         return Contents()
     with closing(open_store(file)) as store:
         return deletion.count_matches(store, target)
 
 
-def _delete(file: Path, settings: Settings, target: Target) -> tuple[Contents, WaitingRemoval]:
+def _delete(file: StorePlace, settings: Settings, target: Target) -> tuple[Contents, WaitingRemoval]:
     """Delete from the store first: then its tombstones keep out what a running process delivers meanwhile."""
     found = Contents()
-    if file.exists():
+    if isinstance(file, str) or file.exists():
         with closing(open_store(file, write=True)) as store:
             found = deletion.delete_matches(store, target)
     return found, remove_waiting(settings, target, found)
@@ -114,7 +116,7 @@ def _print_contents(what: str, found: Contents, waiting: WaitingRemoval) -> None
     screen.print(f"{what} in the spool: {waiting.messages} waiting messages, {waiting.rejected} rejected requests")
 
 
-def _print_what_stays(file: Path, found: Contents, waiting: WaitingRemoval) -> None:
+def _print_what_stays(file: StorePlace, found: Contents, waiting: WaitingRemoval) -> None:
     if waiting.running:
         print_note(
             f"{waiting.running} messages wait in running processes. The store will not accept them, but other"
@@ -124,6 +126,6 @@ def _print_what_stays(file: Path, found: Contents, waiting: WaitingRemoval) -> N
         print_note(
             "Deleted text may remain in unused parts of the file: it is in use, or the disk is full. Delete again."
         )
-    for copy in sorted(file.parent.glob(f"{file.name}.damaged-*")):
+    for copy in sorted(file.parent.glob(f"{file.name}.damaged-*")) if isinstance(file, Path) else ():
         print_note(f"{copy} is a damaged copy of the store, which may contain what was deleted. Delete the file.")
     print_note("What was delivered to Greenflash is not deleted there.")

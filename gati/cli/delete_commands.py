@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from gati.cli.store_place import parse_place
 
 delete_app = typer.Typer(
     no_args_is_help=True,
@@ -17,8 +18,14 @@ delete_app = typer.Typer(
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be deleted, and delete nothing.")]
 _Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without a question.")]
 _Store = Annotated[
-    Path | None,
-    typer.Option("--store", help="File of the embedded store. Default: the option `local`, or the default location."),
+    Any,  # a `StorePlace`; typer does not support unions
+    typer.Option(
+        "--store",
+        parser=parse_place,
+        metavar="PLACE",
+        help="File of the embedded store, or `postgresql://…` for the team's store. Default: the option `local`, or the"
+        " default location.",
+    ),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -6,6 +6,7 @@ import sqlite3
 from functools import partial
 
 from gati.store import index_erasing
+from gati.store.engine import engine_of
 from gati.store.store import Store
 
 _CHECKPOINTS = 5
@@ -41,6 +42,8 @@ def rewrite_file(store: Store, *, whole: bool = True) -> bool:
         sqlite3.OperationalError: The file is locked, or the disk is full.
     """
     with store.connections.reading() as db:
+        if (engine := engine_of(db)) is not None:
+            return engine.rewrite_tables(whole=whole)
         db.execute("VACUUM" if whole else "PRAGMA incremental_vacuum").fetchall()
     return any(_write_log(store) for _ in range(_CHECKPOINTS))
 

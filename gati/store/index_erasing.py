@@ -10,6 +10,7 @@ import json
 import sqlite3
 
 from gati.store import labels, search, words
+from gati.store.engine import engine_of
 
 _PENDING = "erase "
 """Beginning of the names of counters."""
@@ -19,6 +20,8 @@ _LABELS = "labels"
 
 def unindex_messages(db: sqlite3.Connection, texts: dict[int, str]) -> None:
     """Remove messages from the index. `texts`: row id → text."""
+    if engine_of(db) is not None:
+        return  # the index is a column of the messages
     former = search.partitions_without_pairs(db)
     for partition in search.partitions(db):
         _unindex(db, str(partition), texts, as_is=str(partition) in former)
@@ -26,7 +29,7 @@ def unindex_messages(db: sqlite3.Connection, texts: dict[int, str]) -> None:
 
 def mark_labels(db: sqlite3.Connection) -> None:
     """Remember that labels were removed. Their index is small, so it is made again."""
-    if labels.has_label_index(db):
+    if engine_of(db) is None and labels.has_label_index(db):
         _mark(db, _LABELS)
 
 
@@ -50,12 +53,16 @@ def _mark(db: sqlite3.Connection, index: str) -> None:
 
 def pending_indexes(db: sqlite3.Connection) -> list[str]:
     """Return the indexes that still contain words of removed texts, also of evicted conversations."""
+    if engine_of(db) is not None:
+        return []
     evicted = [str(partition) for partition in search.partitions(db) if _has_evicted(db, f"search_{partition}")]
     return sorted({*marked_indexes(db), *evicted})
 
 
 def marked_indexes(db: sqlite3.Connection) -> list[str]:
     """Return the indexes that still contain words of texts that were removed by a deletion."""
+    if engine_of(db) is not None:
+        return []
     rows = db.execute("SELECT name FROM counters WHERE name LIKE ? ORDER BY name", (_PENDING + "%",))
     return [str(row[0]).removeprefix(_PENDING) for row in rows]
 

@@ -67,7 +67,7 @@ class Retention:
             self._store.deleting(_mark_unused)
             return True
         if used:
-            file_erasing.rewrite_file(self._store, whole=self._store.path.stat().st_size <= _REWRITTEN_BYTES)
+            file_erasing.rewrite_file(self._store, whole=self._store.size_bytes() <= _REWRITTEN_BYTES)
         self._store.deleting(partial(_finish, before=target.at))
         return False
 

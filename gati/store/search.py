@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from gati.store import message_columns, words
+from gati.store.engine import engine_of
 from gati.store.words import Word
 
 _CREATE = f"CREATE VIRTUAL TABLE {{}} USING fts5(text, content='', tokenize='{words.TOKENIZER}')"
@@ -37,6 +38,8 @@ def _create_partition(db: sqlite3.Connection, partition: int, first_row_id: int)
 
 def has_index(db: sqlite3.Connection) -> bool:
     """Return True if this store has an index."""
+    if engine_of(db) is not None:
+        return True
     return db.execute("SELECT 1 FROM search_parts").fetchone() is not None
 
 
@@ -97,6 +100,8 @@ def index_unspaced(db: sqlite3.Connection, texts: Iterable[tuple[int, str]]) -> 
 
 def drop_sparse_partitions(db: sqlite3.Connection) -> None:
     """Drop partitions with more than half of their messages deleted. Index the remaining messages in the last one."""
+    if engine_of(db) is not None:
+        return
     partitions = db.execute("SELECT id, first FROM search_parts ORDER BY id").fetchall()
     for partition, following in pairwise(partitions):
         row_ids = (partition["first"], following["first"])
@@ -126,6 +131,8 @@ def search_messages(
     """
     found = words.parse_words(found) if isinstance(found, str) else found
     prefix = found[-1:] if prefix is None else prefix
+    if (engine := engine_of(db)) is not None:
+        return engine.search_messages(found, prefix, limit) if found else []
     match = words.match_expression(found, prefix)
     row_ids: list[int] = []
     for partition in db.execute("SELECT id FROM search_parts ORDER BY id DESC").fetchall() if match else ():

@@ -142,30 +142,33 @@ class SumsBatch:
         count, total = self._durations.get(key, (0, 0.0))
         self._durations[key] = count + 1, total + milliseconds
 
-    def _long_rows(self) -> set[tuple[int, int]]:
+    def long_rows(self) -> set[tuple[int, int]]:
         """Return (length, start) of the days and weeks that these contributions belong to."""
         keys = [*self._counts, *(key for key, _ in self._durations)]
         return {(length, key.start // length * length) for key in keys for length in LENGTHS[1:]}
 
     def write(self, db: sqlite3.Connection) -> None:
         """Add the contributions to the tables."""
-        db.executemany("DELETE FROM long_sums WHERE length = ? AND start = ?", self._long_rows())
-        rows = (
+        db.executemany("DELETE FROM long_sums WHERE length = ? AND start = ?", self.long_rows())
+        db.executemany(_ADD_COUNTS, self.count_rows())
+        db.executemany(_ADD_DURATIONS, self.duration_rows())
+
+    def count_rows(self) -> list[tuple[Any, ...]]:
+        """Return rows for `sums`."""
+        return [
             (*key, *(counts.get(name, None if name in _NULLABLE else 0) for name in COUNTERS))
             for key, counts in self._counts.items()
-        )
-        db.executemany(_ADD_COUNTS, rows)
-        db.executemany(
-            "INSERT INTO durations VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-            " count = count + excluded.count, total = total + excluded.total",
-            ((*key, bucket, *values) for (key, bucket), values in self._durations.items()),
-        )
+        ]
+
+    def duration_rows(self) -> list[tuple[Any, ...]]:
+        """Return rows for `durations`."""
+        return [(*key, bucket, *values) for (key, bucket), values in self._durations.items()]
 
     def subtract(self, db: sqlite3.Connection) -> None:
         """Take the contributions out of the tables, for messages that are deleted."""
         for table in ("long_sums", "sums", "durations"):
             kinds = "" if table == "long_sums" else f"kind IN {KINDS} AND "  # our own names
-            db.executemany(f"DELETE FROM {table} WHERE {kinds}length = ? AND start = ?", self._long_rows())  # noqa: S608  # our own names
+            db.executemany(f"DELETE FROM {table} WHERE {kinds}length = ? AND start = ?", self.long_rows())  # noqa: S608  # our own names
         of_key = "kind = ? AND length = ? AND start = ? AND name = ?"
         less = ", ".join(f"{name} = {name} - ?" for name in COUNTERS)
         rows = [(*(counts.get(name, 0) for name in COUNTERS), *key) for key, counts in self._counts.items()]
@@ -182,15 +185,22 @@ class SumsBatch:
         )
 
 
-_ADD_COUNTS = (
-    f"INSERT INTO sums VALUES ({', '.join('?' * (4 + len(COUNTERS)))}) ON CONFLICT DO UPDATE SET "  # noqa: S608  # our own names
-    + ", ".join(
-        f"{name} = CASE WHEN excluded.{name} IS NULL THEN {name} ELSE coalesce({name}, 0) + excluded.{name} END"
-        if name in _NULLABLE
-        else f"{name} = {name} + excluded.{name}"
-        for name in COUNTERS
-    )
+_KEY = "kind, length, start, name"
+
+ADD_COUNTS = f"ON CONFLICT ({_KEY}) DO UPDATE SET " + ", ".join(
+    f"{name} = CASE WHEN excluded.{name} IS NULL THEN sums.{name} ELSE coalesce(sums.{name}, 0) + excluded.{name} END"
+    if name in _NULLABLE
+    else f"{name} = sums.{name} + excluded.{name}"
+    for name in COUNTERS
 )
+ADD_DURATIONS = (
+    f"ON CONFLICT ({_KEY}, bucket) DO UPDATE SET"
+    " count = durations.count + excluded.count, total = durations.total + excluded.total"
+)
+"""Ends of the statements that add rows to those that exist."""
+
+_ADD_COUNTS = f"INSERT INTO sums VALUES ({', '.join('?' * (4 + len(COUNTERS)))}) {ADD_COUNTS}"  # noqa: S608  # our own names
+_ADD_DURATIONS = f"INSERT INTO durations VALUES (?, ?, ?, ?, ?, ?, ?) {ADD_DURATIONS}"  # noqa: S608  # as above
 
 
 ParentLookup = Callable[[str], "tuple[int, str] | None"]

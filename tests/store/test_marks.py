@@ -20,12 +20,10 @@ from tests.store.bodies import body, said, turn
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Any:
-    store = Store(tmp_path / "store.db")
-    store.ingest(body("c", *turn("r")))
-    store.ingest(body("d", said("x", "Hello")))
-    yield store
-    store.close()
+def store(any_store: Store) -> Store:
+    any_store.ingest(body("c", *turn("r")))
+    any_store.ingest(body("d", said("x", "Hello")))
+    return any_store
 
 
 def conversation(store: Store, external: str = "c") -> ConversationSummary:
