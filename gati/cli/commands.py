@@ -249,13 +249,20 @@ def serve_command(
     )
 
 
-@app.command(name="studio", epilog="Example: `gati studio`, `gati studio --port 0 --no-browser`")
+@app.command(
+    name="studio",
+    epilog="Example: `gati studio`, `gati studio --port 0 --no-browser`, `gati studio --public-url https://studio.example.org`",
+)
 def studio_command(
     host: Annotated[
         str, typer.Option(help="Address to listen on. Any other than loopback opens the store to the network.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 4527,
     browser: Annotated[bool, typer.Option(help="Open the studio in a web browser, if there is one.")] = True,
+    public_url: Annotated[
+        str | None,
+        typer.Option(help="Address at which a reverse proxy serves the studio, with its path if it has one."),
+    ] = None,
     store: StorePath = None,
 ) -> None:
     """Browse the conversations of a store in a web browser.
@@ -266,16 +273,21 @@ def studio_command(
     from gati.cli.delete import remove_waiting
     from gati.cli.store import servable_store
     from gati.settings import load
+    from gati.studio.public_address import parse_public_address
     from gati.studio.server import LOOPBACK, serve_studio
 
     file, settings = servable_store(store), load()
+    try:
+        public = parse_public_address(public_url) if public_url else None
+    except ValueError as fault:
+        fail(f"--public-url: {fault}", Exit.USAGE)
     if host not in LOOPBACK:
         print_note(
             f"Listening on {host}: whoever reaches this machine and has the token can read and write all conversations"
             f" in {getattr(file, 'path', file)}. The connection is not encrypted."
         )
     remove = partial(remove_waiting, settings)
-    serve = partial(serve_studio, host, port, file, remove_waiting=remove, retention=settings.retention)
+    serve = partial(serve_studio, host, port, file, public=public, remove_waiting=remove, retention=settings.retention)
     _serve_until_interrupted(host, port, lambda ready: serve(ready=ready), browser=browser)
 
 

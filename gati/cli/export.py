@@ -49,12 +49,20 @@ def export_conversations(
             found = list(found)
             if len(found) != 1:
                 fail(f"HTML holds one conversation, and {len(found)} match; give its ID", Exit.USAGE)
+            if output is None:
+                refuse_terminal()
         out = sys.stdout if output is None else stack.enter_context(_open_private(output))
         for summary in found:
             out.write(_format_conversation(store, summary, file_format, with_marks=with_marks))
             count += 1
     print_note(f"{count} conversation{'s' * (count != 1)} exported{f' to {output}' if output else ''}")
     return Exit.OK
+
+
+def refuse_terminal() -> None:
+    """Exit if HTML would be printed on a terminal, where control characters in the texts would take effect."""
+    if sys.stdout.isatty():
+        fail("redirect the HTML to a file, such as `> conversation.html`", Exit.USAGE)
 
 
 def _format_conversation(store: Store, summary: ConversationSummary, file_format: Format, *, with_marks: bool) -> str:

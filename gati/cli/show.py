@@ -8,6 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from gati.cli import conversation
+from gati.cli.export import refuse_terminal
 from gati.cli.output import Exit, console, fail, print_json, print_result, print_rows
 from gati.cli.store import list_rows, open_store
 from gati.cli.store_place import StorePlace
@@ -46,6 +47,7 @@ def print_html(conversation_id: str | None = None, path: StorePlace | None = Non
     """Print a conversation, by default the newest one, as a self-contained HTML file."""
     from gati.studio.pages import shared_page
 
+    refuse_terminal()
     with closing(open_store(path)) as store:
         if conversation_id:
             summary = queries.find_conversation(store, conversation_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote
 
 from starlette.responses import HTMLResponse, Response
 
@@ -63,9 +64,8 @@ class DeletionPages:
         if found is None:
             return None
         name, user = found.summary.name, found.summary.id
-        return self._answer(
-            request, Target("user", user), f"everything of {f'{name} ({user})' if name else user}", "/users"
-        )
+        what = f"everything of {name} ({user})" if name else f"everything of {user}"
+        return self._answer(request, Target("user", user), what, f"/users/{quote(user)}")
 
     def before(self, request: Request) -> Response | str:
         """Delete everything before a date, which the first form asks for."""

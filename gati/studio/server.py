@@ -18,6 +18,7 @@ from gati.studio.access import TokenRequired, load_token
 from gati.studio.api.requests import ApiError, error_response
 from gati.studio.api.routes import Api
 from gati.studio.middleware import BoundedBody, LocalOnly
+from gati.studio.public_address import BelowPath, PublicAddress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +32,12 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def create_studio_app(
-    store: Store, token: str, *, any_host: bool = False, remove_waiting: RemoveWaiting | None = None
+    store: Store,
+    token: str,
+    *,
+    any_host: bool = False,
+    public: PublicAddress | None = None,
+    remove_waiting: RemoveWaiting | None = None,
 ) -> Starlette:
     """Return the studio as an ASGI application: the pages and the API.
 
@@ -39,12 +45,15 @@ def create_studio_app(
         store: The store that it shows and writes to.
         token: Required with every request; see `gati.studio.access`.
         any_host: Accept requests to other host names than this machine's own.
+        public: The address of a reverse proxy in front of the studio.
         remove_waiting: Deletes from the spool what is deleted from the store; None if there is no spool.
     """
+    below = [Middleware(BelowPath, path=public.path)] if public and public.path else []
     return Starlette(
         routes=[*Api(store, secured=True).routes(), *pages.page_routes(store, remove_waiting)],
         middleware=[
-            Middleware(LocalOnly, any_host=any_host), Middleware(TokenRequired, token=token), Middleware(BoundedBody),
+            *below, Middleware(LocalOnly, any_host=any_host, public=public),
+            Middleware(TokenRequired, token=token, public=public), Middleware(BoundedBody),
         ],
         exception_handlers={
             ApiError: error_response, ConnectionError: _unavailable, 404: pages.not_found_handler(store),
@@ -124,6 +133,7 @@ def serve_studio(
     port: int = 4527,
     path: str | Path | Store | None = None,
     *,
+    public: PublicAddress | None = None,
     ready: Callable[[str], None] | None = None,
     remove_waiting: RemoveWaiting | None = None,
     retention: float | None = None,
@@ -134,6 +144,7 @@ def serve_studio(
         host: The address to listen on.
         port: 0 picks a free port.
         path: The store's file; None for the default location.
+        public: The address of a reverse proxy in front of the studio.
         ready: Called with an address that contains the token.
         remove_waiting: Deletes from the spool what is deleted from the store.
         retention: Days after which turns are deleted; None to keep them.
@@ -144,11 +155,11 @@ def serve_studio(
     def make_app(store: Store) -> Starlette:
         nonlocal token
         token = store.shared_token() or load_token(store.path)
-        return create_studio_app(store, token, any_host=any_host, remove_waiting=remove_waiting)
+        return create_studio_app(store, token, any_host=any_host, public=public, remove_waiting=remove_waiting)
 
     def ready_with_token(address: str) -> None:
         if ready is not None:
-            ready(f"{address}/?token={token}")
+            ready(f"{public or address}/?token={token}")
 
     serve_store(make_app, host, port, path, ready=ready_with_token, any_host=any_host, retention=retention)
 

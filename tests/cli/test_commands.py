@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from gati import __version__, observe
 from gati.cli import doctor
 from gati.cli.commands import app
-from gati.store import message_columns
+from gati.store import marks, message_columns, queries
 from gati.store.store import Store
 from gati.studio.access import load_token
 from gati.testing import ScriptedChatModel
@@ -415,6 +415,38 @@ def test_an_export_is_readable_by_its_owner_only(store: Path, tmp_path: Path):
     assert new.read_text("utf-8") == existing.read_text("utf-8")
     assert invoke("export", "-o", str(tmp_path / "none" / "x"), GATI_LOCAL=str(store)).exit_code == 2
     assert invoke("export", "-o", "/dev/null", GATI_LOCAL=str(store)).exit_code == 0
+
+
+def test_a_conversation_is_shared_as_one_html_file(store: Path, tmp_path: Path):
+    environment = {"GATI_LOCAL": str(store)}
+    with closing(Store(store)) as opened:
+        opened.ingest(body("c-2", said("other", "Another conversation")))
+        summary = queries.find_conversation(opened, "c-1")
+        assert summary is not None
+        marks.add_tag(opened, summary.id, "needs review", None)
+    shown = invoke("show", "c-1", "--html", **environment)
+    assert "<h1>What is 2 + 2?</h1>" in shown.stdout
+    assert "needs review" not in shown.stdout
+    assert "needs review" in invoke("show", "c-1", "--html", "--marks", **environment).stdout
+    assert invoke("show", "c-3", "--html", **environment).exit_code == 3
+    file = tmp_path / "c.html"
+    assert invoke("export", "--format", "html", "-o", str(file), **environment).exit_code == 2
+    assert not file.exists()
+    assert invoke("export", "c-1", "--format", "html", "-o", str(file), **environment).exit_code == 0
+    assert file.read_text("utf-8") == shown.stdout.removesuffix("\n")
+
+
+def test_export_chooses_by_marks(store: Path):
+    with closing(Store(store)) as opened:
+        summary = queries.find_conversation(opened, "c-1")
+        assert summary is not None
+        marks.set_verdict(opened, summary.id, "bad", None)
+    for options, exported in (
+        (("--marked", "bad"), "1 conversation"),
+        (("--marked", "good"), "0 "),
+        (("--tag", "x"), "0 "),
+    ):
+        assert invoke("export", *options, GATI_LOCAL=str(store)).stderr.startswith(exported)
 
 
 def test_push_sends_each_message_once(store: Path, greenflash: LocalServer):
