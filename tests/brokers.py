@@ -213,7 +213,7 @@ class KafkaBroker(_Server):
 
     def new_topic(self, partitions: int = 4) -> str:
         """Create a topic; return its address as `kafka://host:port/topic`."""
-        from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # documented
+        from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # documented as public
 
         name = f"gati.test{os.getpid()}.{next(self._numbers)}"
         admin = AdminClient({"bootstrap.servers": self.address})

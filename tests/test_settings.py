@@ -18,7 +18,7 @@ from gati.settings import Settings, load, variables
 PRODUCT = "0b9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a10"
 SAMPLES = {
     "agent_name": "tutor", "environment": "production", "enabled": "false", "auto_inject": "0", "import_history": "1", "product_id": PRODUCT,
-    "api_key": "gf_k", "base_url": "http://127.0.0.1:1", "backend_url": "https://b.example", "backend_api_key": "b-key",
+    "api_key": "gf_k", "base_url": "http://127.0.0.1:1", "backend_url": "https://b.example", "queue": "kafka://one:9092/turns", "backend_api_key": "b-key",
     "local": "/tmp/store.db", "local_max_bytes": "2000000", "user_id": "u", "conversation_id": "c",
     "organization_id": "o", "properties": '{"team": "a"}', "system_prompt": "Be brief.", "input_key": "ask",
     "output_key": "told", "detail": "conversation", "submission": "incremental", "sample_rate": "0.5",

@@ -47,7 +47,7 @@ def fail_without_client(address: QueueAddress, missing: ImportError) -> None:
 def run_relay(queue: str | None, options: RelayOptions, session_seconds: float, metrics: str | None) -> Exit:
     """Deliver a queue until SIGTERM or SIGINT."""
     address, settings = queue_settings(queue)
-    exporter = _destination(settings)
+    exporter = _relay_destination(settings)
     try:
         log = open_log(address, session_seconds)
     except ImportError as missing:
@@ -69,7 +69,7 @@ def run_relay(queue: str | None, options: RelayOptions, session_seconds: float, 
     return Exit.OK
 
 
-def _destination(settings: Settings) -> Exporter:
+def _relay_destination(settings: Settings) -> Exporter:
     """Return the exporter of the first destination that is not the embedded store."""
     destinations = [found for found in active_destinations(settings) if found.kind != "local"]
     if len(destinations) != 1:

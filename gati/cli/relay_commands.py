@@ -43,7 +43,7 @@ def run_command(
 
 
 @relay_app.command(name="status", epilog="Example: `gati relay status`, `gati relay status --json`")
-def status_command(queue: Queue = None, json: Json = False) -> None:
+def relay_status_command(queue: Queue = None, json: Json = False) -> None:
     """Show how many requests wait, how old they are, the relays, and the number of dead letters."""
     from gati.cli.relay import show_relay_status
 
@@ -51,7 +51,7 @@ def status_command(queue: Queue = None, json: Json = False) -> None:
 
 
 @dead_app.command(name="list", epilog="Example: `gati dead list --limit 100`")
-def list_command(
+def list_dead_command(
     queue: Queue = None,
     limit: Annotated[int, typer.Option(min=1, help="Number of dead letters to list.")] = 50,
     json: Json = False,
@@ -63,7 +63,9 @@ def list_command(
 
 
 @dead_app.command(name="show", epilog="Example: `gati dead show 12`")
-def show_command(letter: Annotated[str, typer.Argument(help="ID from `gati dead list`.")], queue: Queue = None) -> None:
+def show_dead_command(
+    letter: Annotated[str, typer.Argument(help="ID from `gati dead list`.")], queue: Queue = None
+) -> None:
     """Print a dead letter with its content, as JSON."""
     from gati.cli.dead import show_dead
 

@@ -95,6 +95,18 @@ class SpoolIdentity(NamedTuple):
     former: tuple[str, ...] = ()
 
 
+class RequestEncoder(Protocol):
+    """Encodes items as requests: the part of `GreenflashEncoder` that destinations with the same requests use."""
+
+    def encode(self, items: Sequence[Item]) -> list[Request]:
+        """Convert finished items to requests."""
+        ...
+
+    def split(self, request: Request) -> tuple[Request, Request] | None:
+        """Return both halves of a request; None if it cannot be split."""
+        ...
+
+
 class Exporter(Protocol):
     """A destination. `encode` is pure; `send` may block up to its timeout and never raises.
 

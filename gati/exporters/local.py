@@ -6,7 +6,7 @@ import errno
 import hashlib
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.exporters.greenflash.encoder import to_wire_names
@@ -15,19 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gati.events import Item
+    from gati.exporters.base import RequestEncoder
     from gati.store.store import Store
 
 
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
 """Errors that pass by themselves."""
-
-
-class RequestEncoder(Protocol):
-    """The part of `GreenflashEncoder` that a `LocalExporter` uses."""
-
-    def encode(self, items: Sequence[Item]) -> list[Request]: ...
-
-    def split(self, request: Request) -> tuple[Request, Request] | None: ...
 
 
 class LocalExporter:

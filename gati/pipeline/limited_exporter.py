@@ -62,7 +62,7 @@ class LimitedExporter:
 
     def _send_many(self, requests: Sequence[Request]) -> Sequence[Outcome]:
         """Return RETRY for all requests if the exporter takes too long."""
-        send_many: Callable[[Sequence[Request]], Sequence[Outcome]] = self._exporter.send_many  # type: ignore[attr-defined]  # optional
+        send_many: Callable[[Sequence[Request]], Sequence[Outcome]] = self._exporter.send_many  # type: ignore[attr-defined]  # an exporter may have it
         try:
             return self._sending.call(lambda: send_many(requests), self._send_seconds)
         except CallTimeoutError as error:

@@ -1,1 +1,1 @@
-"""What programs and relays share about queues: addresses, the message format, and access to Kafka and PostgreSQL."""
+"""Queues between programs and relays: addresses, the message format, and access to Kafka and PostgreSQL."""

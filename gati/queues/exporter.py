@@ -14,18 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gati.events import Item
+    from gati.exporters.base import RequestEncoder
     from gati.queues.address import QueueAddress
 
 MAX_BYTES = 950_000
 """Largest body of a request. With key and headers it stays below 1,000,000 bytes, Kafka's usual limit."""
-
-
-class RequestEncoder(Protocol):
-    """The part of `GreenflashEncoder` that a `QueueExporter` uses."""
-
-    def encode(self, items: Sequence[Item]) -> list[Request]: ...
-
-    def split(self, request: Request) -> tuple[Request, Request] | None: ...
 
 
 class Publisher(Protocol):

@@ -27,6 +27,8 @@ CHECK_SECONDS = 5.0
 """Time limit of the check of topic and limits at the first connection."""
 
 _POLL_SECONDS = 0.1
+_AUTHENTICATION_FAILED = -169
+"""librdkafka's own code for it, `RD_KAFKA_RESP_ERR__AUTHENTICATION`."""
 
 LIBRARY_LOG = logging.getLogger("gati.librdkafka")
 """Takes librdkafka's log lines, which would otherwise appear on the program's standard error."""
@@ -35,7 +37,7 @@ LIBRARY_LOG.propagate = False
 
 
 class TopicInfo:
-    """What a broker says about a topic.
+    """A topic, as its broker describes it.
 
     Attributes:
         partitions: Number of partitions; 0 if the topic does not exist.
@@ -67,7 +69,7 @@ class KafkaPublisher:
 
     def prepare(self) -> None:
         """Import the client library."""
-        import confluent_kafka.admin  # noqa: F401 - late: an extra
+        import confluent_kafka.admin  # noqa: F401  # an extra, imported late
 
     def publish(self, messages: Sequence[QueueMessage]) -> list[Outcome]:
         """Publish messages with different keys, and wait until each is acknowledged or has failed."""
@@ -159,7 +161,7 @@ class KafkaPublisher:
             return Outcome(Verdict.REJECT, error.str())
         refused = (
             *(KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED),
-            *(KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._AUTHENTICATION),
+            *(KafkaError.SASL_AUTHENTICATION_FAILED, _AUTHENTICATION_FAILED),
         )
         if code in refused:
             return Outcome(Verdict.PAUSE, error.str())
@@ -195,7 +197,7 @@ def describe_topic(address: QueueAddress, client: Any, timeout: float) -> TopicI
         KafkaException: no broker answers, or the topic does not exist.
     """
     from confluent_kafka import KafkaException
-    from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]  # documented
+    from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]  # documented as public
 
     topic = client.list_topics(address.topic, timeout=timeout).topics[address.topic]
     if topic.error is not None:

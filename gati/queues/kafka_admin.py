@@ -119,7 +119,7 @@ class KafkaAdmin:
                 origin = (message.key() or b"").decode(errors="replace")
                 found.pop(origin, None)
                 if message.value() is not None:
-                    found[origin] = DeadLetter(origin, _read(message))
+                    found[origin] = DeadLetter(origin, _dead_message(message))
         return list(found.values())
 
     def replay(self, letters: Sequence[DeadLetter]) -> None:
@@ -144,7 +144,7 @@ class KafkaAdmin:
         return self._made
 
 
-def _read(message: Any) -> QueueMessage:
+def _dead_message(message: Any) -> QueueMessage:
     headers = message.headers()
     key = next((value for name, value in headers or () if name == KEY_HEADER), b"")
     return replace(QueueMessage.from_headers(None, message.value(), headers), key=(key or b"").decode(errors="replace"))

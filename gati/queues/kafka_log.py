@@ -35,7 +35,8 @@ REQUEST_SECONDS = 10.0
 BUFFER_KILOBYTES = 16_384
 """What librdkafka reads ahead, in addition to what the relay holds."""
 
-_IGNORED = frozenset({KafkaError._PARTITION_EOF, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})
+_IGNORED = frozenset({-191, -195, -187})
+"""librdkafka's own codes for the end of a partition, a broken connection, and brokers that cannot be reached."""
 
 
 def group_of(address: QueueAddress) -> str:
@@ -109,7 +110,8 @@ class KafkaLog:
         progress = self._progress.get(lane) if lane is not None else None
         if lane is None or position is None or progress is None or position in progress.open:
             return None
-        content: Any = QueueMessage.from_headers(message.key(), message.value(), message.headers())  # type: ignore[arg-type]
+        raw: Any = message
+        content = QueueMessage.from_headers(raw.key(), raw.value(), raw.headers())
         record = LogRecord(content, lane, position, f"{self._address.topic}/{lane}/{position}")
         progress.open[position] = record
         return record

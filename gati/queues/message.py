@@ -78,15 +78,15 @@ class QueueMessage:
             value=value or b"",
             endpoint=texts.get("endpoint", ""),
             turn=texts.get("turn", ""),
-            items=_number(texts.get("items", "")),
+            items=_count_in(texts.get("items", "")),
             account=texts.get("account", ""),
-            published_ms=_number(texts.get("published_ms", "")),
+            published_ms=_count_in(texts.get("published_ms", "")),
             format=texts.get("gati", ""),
             reason=texts.get("reason", ""),
             origin=texts.get("origin", ""),
-            dead_ms=_number(texts.get("dead_ms", "")),
+            dead_ms=_count_in(texts.get("dead_ms", "")),
         )
 
 
-def _number(text: str) -> int:
+def _count_in(text: str) -> int:
     return min(int(text), _MAX_NUMBER) if text.isascii() and text.isdigit() and len(text) < 20 else 0

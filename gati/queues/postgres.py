@@ -69,7 +69,7 @@ class PostgresPublisher:
 
     def prepare(self) -> None:
         """Import the client library."""
-        import psycopg  # noqa: F401 - late: an extra
+        import psycopg  # noqa: F401  # an extra, imported late
 
     def publish(self, messages: Sequence[QueueMessage]) -> list[Outcome]:
         """Publish messages in one transaction, and wait until it is committed."""
@@ -87,7 +87,7 @@ class PostgresPublisher:
             return [_outcome(error.sqlstate, str(error))] * len(messages)
         except (psycopg.Error, _NoAnswerError, OSError, postgres_schema.NewerSchemaError) as error:
             self._disconnect()
-            return [_outcome(getattr(error, "sqlstate", None) or "", _describe(error))] * len(messages)
+            return [_outcome(getattr(error, "sqlstate", None) or "", _first_line(error))] * len(messages)
         return [DELIVERED] * len(messages)
 
     def after_fork(self) -> None:
@@ -107,12 +107,12 @@ class PostgresPublisher:
             self._connection = connect(self._address, self._timeout)
             postgres_schema.ensure_schema(self._connection)
         try:
-            _run(self._connection.pgconn, messages, Clock.monotonic() + self._timeout)
+            _insert_all(self._connection.pgconn, messages, Clock.monotonic() + self._timeout)
         except _StatementError as error:
             if error.sqlstate not in (_NO_PARTITION, _NO_TABLE):
                 raise
             postgres_schema.ensure_schema(self._connection)
-            _run(self._connection.pgconn, messages, Clock.monotonic() + self._timeout)
+            _insert_all(self._connection.pgconn, messages, Clock.monotonic() + self._timeout)
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -138,7 +138,7 @@ def connect(address: QueueAddress, timeout: float) -> psycopg.Connection[Any]:
     return psycopg.connect(address.url, autocommit=True, **options)
 
 
-def _run(pgconn: PGconn, messages: Sequence[QueueMessage], until: float) -> None:
+def _insert_all(pgconn: PGconn, messages: Sequence[QueueMessage], until: float) -> None:
     """Insert all messages in one transaction and one round trip. Raises `_StatementError` and `_NoAnswerError`."""
     from psycopg.pq import ExecStatus
 
@@ -190,6 +190,6 @@ def _outcome(sqlstate: str, reason: str) -> Outcome:
     return Outcome(Verdict.PAUSE if sqlstate in _FORBIDDEN else Verdict.RETRY, reason[:200])
 
 
-def _describe(error: Exception) -> str:
-    """Return the first line of an error; libpq's contains host and port, but no password."""
+def _first_line(error: Exception) -> str:
+    """Return the first line of an error. libpq's contains host and port, but no password."""
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

@@ -23,7 +23,7 @@ SELECT id, key, value, endpoint, turn, items, account, (extract(epoch FROM publi
 origin, (extract(epoch FROM dead_at) * 1000)::bigint FROM {DEAD} WHERE id > %s ORDER BY id LIMIT {_PAGE}
 """  # noqa: S608  # our own names
 
-_TURNS = f"SELECT count(*), extract(epoch FROM now() - min(published_at))::float8 FROM {TURNS}"  # noqa: S608
+_TURNS = f"SELECT count(*), extract(epoch FROM now() - min(published_at))::float8 FROM {TURNS}"  # noqa: S608  # our own name
 
 _RELAYS = """
 SELECT r.id, r.pid, r.lanes, extract(epoch FROM now() - r.started_at)::float8,

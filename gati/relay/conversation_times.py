@@ -70,7 +70,7 @@ class ConversationTimes:
         with self._lock:
             last = self._last.get(request.ordering_key)
             floor, inherited = (last.time_ms, last.inherited) if last is not None else (0, False)
-        times = [_parse(message.get("createdAt")) for message in messages]
+        times = [_parse_time(message.get("createdAt")) for message in messages]
         wanted = []
         for time_ms in times:
             if time_ms is not None and (time_ms > floor or (inherited and floor - time_ms > MAX_SKEW_MS)):
@@ -81,7 +81,7 @@ class ConversationTimes:
         if wanted == times:
             return request
         changed = [
-            message if new == old or new is None else {**message, "createdAt": _format(new)}
+            message if new == old or new is None else {**message, "createdAt": _format_time(new)}
             for message, old, new in zip(messages, times, wanted, strict=True)
         ]
         with self._lock:
@@ -90,7 +90,9 @@ class ConversationTimes:
 
     def delivered(self, request: Request) -> None:
         """Note the times of a request that the destination has."""
-        known = [time_ms for message in _messages(request) if (time_ms := _parse(message.get("createdAt"))) is not None]
+        known = [
+            time_ms for message in _messages(request) if (time_ms := _parse_time(message.get("createdAt"))) is not None
+        ]
         with self._lock:
             last = self._last.get(request.ordering_key)
             if not known or last is None:
@@ -113,12 +115,12 @@ def _messages(request: Request) -> list[dict[str, Any]]:
     return [message for message in messages if isinstance(message, dict)] if isinstance(messages, list) else []
 
 
-def _parse(text: object) -> int | None:
+def _parse_time(text: object) -> int | None:
     try:
         return round(datetime.fromisoformat(text).timestamp() * 1000) if isinstance(text, str) else None
     except (ValueError, OverflowError):
         return None
 
 
-def _format(time_ms: int) -> str:
+def _format_time(time_ms: int) -> str:
     return f"{datetime.fromtimestamp(time_ms / 1000, UTC).isoformat()[:19]}.{time_ms % 1000:03d}Z"

@@ -47,11 +47,11 @@ class RelayCollector:
             yield GaugeMetricFamily(f"gati_relay_{name}", text, value=value)
         for name, (value, text) in totals.items():
             yield CounterMetricFamily(f"gati_relay_{name}", text, value=value)
-        yield _by_reason("gati_relay_retries", "Attempts that failed and are repeated.", counts.retries)
-        yield _by_reason("gati_relay_dead", "Requests that became dead letters.", counts.dead)
+        yield _reason_family("gati_relay_retries", "Attempts that failed and are repeated.", counts.retries)
+        yield _reason_family("gati_relay_dead", "Requests that became dead letters.", counts.dead)
 
 
-def _by_reason(name: str, text: str, values: Mapping[str, int]) -> CounterMetricFamily:
+def _reason_family(name: str, text: str, values: Mapping[str, int]) -> CounterMetricFamily:
     family = CounterMetricFamily(name, text, labels=["reason"])
     for reason, value in values.items():
         family.add_metric([reason], value)

@@ -62,7 +62,7 @@ def rating(conversation: str, turn: int) -> Request:
         "rating_min": 0,
         "rating_max": 1,
     }
-    return Request(conversation, body, 1, f"rating-{conversation}-{turn}", "ratings")
+    return Request(f"ratings/{conversation}", body, 1, f"rating-{conversation}-{turn}", "ratings")
 
 
 def queued(item: Request) -> QueueMessage:
