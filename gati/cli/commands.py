@@ -237,7 +237,7 @@ def push_command(
     epilog="Example: `gati serve --port 4527 --key gf_test`, then `GREENFLASH_BASE_URL=http://127.0.0.1:4527/api/v1`",
 )
 def serve_command(
-    host: Annotated[str, typer.Option(help="Address to listen on; loopback only.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on. Any other than loopback needs --key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 4527,
     key: Annotated[
         list[str] | None, typer.Option(help="API key to accept (repeatable). Default: accept any request.")

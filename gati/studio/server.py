@@ -73,7 +73,7 @@ def listen(host: str = "127.0.0.1", port: int = 0, *, any_host: bool = False) ->
     With `any_host`, other addresses of this machine are allowed.
     """
     if host not in LOOPBACK and not any_host:
-        raise ValueError(f"host {host!r}: only this machine can be served, use 127.0.0.1")
+        raise ValueError(f"host {host!r}: only this machine can be served without a key, use 127.0.0.1")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With proto 0 asyncio does not set TCP_NODELAY, which costs 40 ms per request.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

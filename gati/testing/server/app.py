@@ -17,7 +17,7 @@ from gati.store.store import DEFAULT_MAX_BYTES, Store
 from gati.studio.api.requests import ApiError, RequestObserver, error_response
 from gati.studio.api.routes import Api
 from gati.studio.middleware import BoundedBody, LocalOnly
-from gati.studio.server import serve_store
+from gati.studio.server import LOOPBACK, serve_store
 from gati.testing.server.fault_injection import FaultInjector
 from gati.testing.server.fault_middleware import FaultMiddleware, ResettableProtocol
 
@@ -34,6 +34,7 @@ def create_test_app(
     *,
     on_request: RequestObserver | None = None,
     control: bool = False,
+    any_host: bool = False,
 ) -> Starlette:
     """Return the test server as an ASGI application.
 
@@ -43,13 +44,16 @@ def create_test_app(
         faults: Faults to inject.
         on_request: Called with each authorized request before it is validated, for example a `RequestLog`.
         control: Let clients inject faults through ``/__faults__``.
+        any_host: Accept requests from other machines.
     """
     faults = faults or FaultInjector()
     faults.known_ids = partial(external_message_ids, store)
     routes = Api(store, api_keys, on_request).routes()
     if control:
         routes.append(Route("/__faults__", _control_endpoint(faults), methods=["GET", "POST", "DELETE"]))
-    middleware = [Middleware(LocalOnly), Middleware(BoundedBody), Middleware(FaultMiddleware, faults=faults)]
+    middleware = [
+        Middleware(LocalOnly, any_host=any_host), Middleware(BoundedBody), Middleware(FaultMiddleware, faults=faults),
+    ]  # fmt: skip
     return Starlette(routes=routes, middleware=middleware, exception_handlers={ApiError: error_response})
 
 
@@ -63,12 +67,19 @@ def serve_test_server(
     max_bytes: int = DEFAULT_MAX_BYTES,
     ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve the test server until interrupted. See `create_test_app` and `gati.studio.server.serve_store`."""
+    """Serve the test server until interrupted. See `create_test_app` and `gati.studio.server.serve_store`.
+
+    Other machines may connect only if `api_keys` are given.
+    """
+    any_host = bool(api_keys)
 
     def make_app(store: Store) -> Starlette:
-        return create_test_app(store, api_keys, control=control)
+        return create_test_app(store, api_keys, control=control, any_host=any_host and host not in LOOPBACK)
 
-    serve_store(make_app, host, port, path, max_bytes=max_bytes, ready=ready, http_protocol=ResettableProtocol)
+    serve_store(
+        make_app, host, port, path,
+        max_bytes=max_bytes, ready=ready, http_protocol=ResettableProtocol, any_host=any_host,
+    )  # fmt: skip
 
 
 def _control_endpoint(faults: FaultInjector) -> Any:
