@@ -19,7 +19,7 @@ from gati.trace.conversation_state import ConversationStates
 from gati.trace.cut_off_turns import CutOffTurns
 from gati.trace.deferred_media import describe_all, unhashed
 from gati.trace.open_turns import OpenTurn, OpenTurns
-from gati.trace.record_codec import PackedRecord, size_without_media, unpack
+from gati.trace.record_codec import PackedRecord, size_without_media, unpack_record
 from gati.trace.records import (
     UNSEEN_START,
     Custom,
@@ -203,7 +203,7 @@ class Assembler:
             self._process(due.popleft())
 
     def _process(self, packed: PackedRecord | Record) -> None:
-        record = unpack(packed)
+        record = unpack_record(packed)
         self._handlers[type(record)](record)
 
     def _make_space(self) -> None:

@@ -11,7 +11,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from gati.events import Action
-from gati.trace.record_codec import CUSTOM, ENDED, FAILED, STARTED, pack_record, peek, size_without_media, unpack
+from gati.trace.record_codec import CUSTOM, ENDED, FAILED, STARTED, pack_record, peek, size_without_media, unpack_record
 from gati.trace.records import ManualEvent, ModelResult, RunEnded
 from gati.trace.turn_memory import RUN_BYTES
 
@@ -160,7 +160,7 @@ class OpenTurns:
         if type(packed) is ManualEvent and not isinstance(packed.item, Action):
             return False  # it becomes an item of its own
         if kind == ENDED and run != turn.root:
-            record = unpack(packed)
+            record = unpack_record(packed)
             if isinstance(record, RunEnded) and not isinstance(record.output, ModelResult):
                 return pack_record(record._replace(output=None))
         return packed

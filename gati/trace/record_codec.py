@@ -76,7 +76,7 @@ class RecordWithObjects(NamedTuple):
 PackedRecord: TypeAlias = "bytes | RecordWithObjects"
 
 
-def pack(fields: tuple[Any, ...]) -> PackedRecord:
+def pack_fields(fields: tuple[Any, ...]) -> PackedRecord:
     """Pack a record, given as one of the constants above and its fields."""
     try:
         return _dumps(fields, VERSION)
@@ -91,13 +91,13 @@ def pack_record(record: Record) -> PackedRecord | Record:
     fields = [tuple(item) if isinstance(item, tuple) else item for item in record]
     if type(record) is RunStarted:
         parent = record.parent_id
-        return pack((STARTED, record.run_id.int, parent.int if parent is not None else None, *fields[2:]))
+        return pack_fields((STARTED, record.run_id.int, parent.int if parent is not None else None, *fields[2:]))
     tag = _TAGS.get(type(record))
     run_id: Any = fields[0]
-    return record if tag is None else pack((tag, run_id.int if run_id is not None else None, *fields[1:]))
+    return record if tag is None else pack_fields((tag, run_id.int if run_id is not None else None, *fields[1:]))
 
 
-def unpack(packed: PackedRecord | Record) -> Record:
+def unpack_record(packed: PackedRecord | Record) -> Record:
     """Return the record. A record that is not packed is returned unchanged."""
     if type(packed) is bytes:
         objects: tuple[Any, ...] = ()
@@ -151,7 +151,7 @@ def size_of(packed: PackedRecord | Record) -> int:
 
 
 def size_without_media(packed: PackedRecord | Record) -> int:
-    """Return the size of a record whose large media are described by now, so that their content does not count."""
+    """Return the size of a record whose large media are described by now, so their content does not count."""
     if type(packed) is RecordWithObjects:
         return len(packed.data) + sum(map(getsizeof, packed.objects))
     return size_of(packed)
@@ -220,7 +220,7 @@ def revived(value: Any, objects: tuple[Any, ...] = ()) -> Any:
     return value
 
 
-def _message(fields: tuple[Any, ...], objects: tuple[Any, ...]) -> Message:
+def _revived_message(fields: tuple[Any, ...], objects: tuple[Any, ...]) -> Message:
     calls, invalid_calls = fields[4], fields[5]
     if calls or invalid_calls or not _NESTED.isdisjoint(map(type, (*fields[:4], *fields[6:]))):
         fields = (
@@ -264,7 +264,7 @@ _CLASS_OF_LENGTH: dict[int, Callable[[tuple[Any, ...], tuple[Any, ...]], Any]] =
     3: lambda fields, objects: objects[fields[2]],
     5: _model_call,
     6: _template,
-    11: _message,
+    11: _revived_message,
 }
 
 
