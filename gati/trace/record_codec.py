@@ -124,21 +124,46 @@ def unpack_record(packed: PackedRecord | Record) -> Record:
     return other
 
 
-def peek(packed: PackedRecord | Record) -> tuple[int, int | None, int | None, int | None]:
-    """Return what a record is, the ids of its run and of the run's parent, and the time at which the run began or ended."""
+# -- without unpacking --------------------------------------------------------------------------
+# A tuple begins with "(" and four bytes for its length, then its first entry follows as "i" and four bytes. At RUN, the
+# id of the run follows: "l", four bytes for the number of digits, and two bytes for each digit (a small one is "i" and
+# four bytes). It identifies the run as well as the integer does, and nothing has to be unpacked. The id of a parent
+# follows in the same form, or "N".
+
+KIND, RUN = 6, 10
+"""Positions in the head of a packed record: of the constant for its class, and of the run's id."""
+LONG, NONE = b"lN"
+"""First byte of an id, and of its absence."""
+
+
+def head_of(packed: PackedRecord | Record) -> bytes:
+    """Return bytes that begin like the packed form of a record."""
     if type(packed) is RecordWithObjects:
-        packed = packed.data
-    elif type(packed) is not bytes:
-        record: Record = packed  # type: ignore[assignment]  # what is neither is a record
-        if type(record) in _TAGS:
-            return peek(pack_record(record))
-        run_id: UUID | None = getattr(record, "run_id", None)
-        return OTHER, run_id.int if run_id is not None else None, None, None
-    fields = _loads(packed)
-    kind = fields[0] & ~FLATTENED
-    if kind == STARTED:
-        return kind, fields[1], fields[2], fields[5]
-    return kind, fields[1], None, fields[2] if kind in (ENDED, FAILED) else None
+        return packed.data
+    if type(packed) is bytes:
+        return packed
+    record: Record = packed  # type: ignore[assignment]  # what is neither is a record
+    if type(record) in _TAGS:
+        return head_of(pack_record(record))
+    run_id: UUID | None = getattr(record, "run_id", None)
+    return _dumps((OTHER, run_id.int if run_id is not None else None), VERSION)
+
+
+def key_at(head: bytes, position: int) -> bytes:
+    """Return the packed id at a position; the result identifies no run if there is none."""
+    return head[position : position + (5 + 2 * head[position + 1] if head[position] == LONG else 5)]
+
+
+def run_of(key: bytes) -> int:
+    """Return the id that a key stands for."""
+    run: int = _loads(key)
+    return run
+
+
+def time_of(packed: PackedRecord | Record) -> int | None:
+    """Return the time at which a run began or ended; None for records of another kind."""
+    record = unpack_record(packed)
+    return record.at if isinstance(record, RunStarted | RunEnded | RunFailed) else None
 
 
 def size_of(packed: PackedRecord | Record) -> int:
