@@ -219,7 +219,7 @@ def installation(session: nox.Session) -> None:
 
 @nox.session
 def server(session: nox.Session) -> None:
-    """Run graphs on a real LangGraph Server, `langgraph dev` (four minutes)."""
+    """Run graphs on a real LangGraph Server, `langgraph dev` (two minutes)."""
     session.install("-e", ".[studio,test]", "langgraph-cli[inmem]")
     session.run("pytest", "-m", "slow", "tests/langgraph_server", *session.posargs)
 

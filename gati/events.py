@@ -415,12 +415,14 @@ class Turn:
 class Action:
     """A request that is not part of a conversation, from `identify_user`, `log_rating` and similar functions.
 
-    `body` holds the arguments of the SDK's method for `endpoint`, with its snake_case names.
+    `body` holds the arguments of the SDK's method for `endpoint`, with its snake_case names. `created_ns` is in
+    nanoseconds since the epoch.
     """
 
     endpoint: Literal["users", "organizations", "ratings", "events"]
     body: dict[str, Any]
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    created_ns: int = field(default_factory=_now_ns)
 
 
 Item: TypeAlias = "Turn | Event | Action"

@@ -89,6 +89,7 @@ def init(
     exporters: Sequence[Exporter] | None = None,
     local: bool | str | Path | None = None,
     local_max_bytes: int | None = None,
+    retention: float | None = None,
     user_id: str | int | UUID | None = None,
     conversation_id: str | int | UUID | None = None,
     organization_id: str | int | UUID | None = None,
@@ -145,6 +146,7 @@ def init(
         local: Embedded store: a path, True for the default path, False for none; default: used if no other destination
             is configured.
         local_max_bytes: Maximum size of the embedded store in bytes; the oldest conversations are deleted first.
+        retention: Days after which turns are deleted from the embedded store; default: kept until the store is full.
         user_id: Default user id; scopes and run metadata override it.
         conversation_id: Default conversation id; scopes and run metadata override it.
         organization_id: Default organization id; scopes and run metadata override it.
@@ -189,7 +191,7 @@ def init(
         agent_name=agent_name, name=name, environment=environment, enabled=enabled, auto_inject=auto_inject,
         product_id=product_id, api_key=api_key, base_url=base_url, client=client, backend_url=backend_url,
         backend_api_key=backend_api_key, otlp_endpoint=otlp_endpoint, otlp_headers=otlp_headers, otlp_content=otlp_content,
-        exporters=exporters, local=local, local_max_bytes=local_max_bytes,
+        exporters=exporters, local=local, local_max_bytes=local_max_bytes, retention=retention,
         user_id=user_id, conversation_id=conversation_id, organization_id=organization_id, properties=properties,
         system_prompt=system_prompt, input_key=input_key, output_key=output_key, import_history=import_history,
         detail=detail, submission=submission, sample_rate=sample_rate, force_sample=force_sample, mask=mask,

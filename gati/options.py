@@ -224,6 +224,13 @@ class Settings(BaseModel):
         "a whole number from 1048576",
         ge=1024**2,
     )
+    retention: Number | None = option(
+        None,
+        "Days after which turns are deleted from the embedded store; default: kept until the store is full.",
+        "a number above 0, at most 36500",
+        gt=0,
+        le=36_500,
+    )
 
     # Defaults of conversations
     user_id: Id | None = option(None, "Default user id; scopes and run metadata override it.", _ID)

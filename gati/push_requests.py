@@ -67,19 +67,20 @@ def next_messages(db: sqlite3.Connection, account: str) -> list[sqlite3.Row]:
 def next_actions(db: sqlite3.Connection, account: str, endpoint: str) -> list[sqlite3.Row]:
     """Return the actions of the next window, with their positions as `place`. A shared position is never divided."""
     order = _order_of(endpoint)
-    where = f"FROM actions WHERE endpoint = ?1 AND {order} > ?2"
+    where = f"FROM actions WHERE endpoint = :endpoint AND {order} > :position"
     return db.execute(
         f"SELECT id, {order} AS place, uid, body {where}"  # noqa: S608  # our own names
-        f" AND {order} <= (SELECT max(place) FROM (SELECT {order} AS place {where} ORDER BY {order} LIMIT ?3))"
+        f" AND {order} <= (SELECT max(place) FROM (SELECT {order} AS place {where} ORDER BY {order} LIMIT :limit) w)"
         f" ORDER BY {order}",
-        (endpoint, position(db, account, endpoint), _WINDOW_ACTIONS),
+        {"endpoint": endpoint, "position": position(db, account, endpoint), "limit": _WINDOW_ACTIONS},
     ).fetchall()
 
 
 def save_position(db: sqlite3.Connection, account: str, kind: str, reached: int) -> None:
     """Save a position, unless a later one was saved before."""
     db.execute(
-        "INSERT INTO pushes VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET position = max(position, excluded.position)",
+        "INSERT INTO pushes VALUES (?, ?, ?) ON CONFLICT (account, kind)"
+        " DO UPDATE SET position = max(pushes.position, excluded.position)",
         (account, kind, reached),
     )
 

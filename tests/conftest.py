@@ -14,7 +14,7 @@ from hypothesis import settings
 settings.register_profile("gati", deadline=None)
 settings.load_profile("gati")
 
-pytest_plugins = ["tests.fixtures", "tests.optional"]
+pytest_plugins = ["tests.fixtures", "tests.optional", "tests.brokers", "tests.stores"]
 
 _OPTIONS = ("GATI_", "GREENFLASH_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_")
 

@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from gati import contract
 from gati.store import gati_events, queries
 from gati.store.store import Store
+from gati.studio.public_address import PublicAddress
 from gati.studio.server import create_studio_app, listen, uvicorn_server
 from gati.testing.server.app import create_test_app
 from gati.testing.server.fault_injection import FaultInjector
@@ -99,11 +100,11 @@ STUDIO_TOKEN = "studio-token-of-the-tests-0123456789"
 
 
 @contextmanager
-def studio_server() -> Iterator[LocalServer]:
-    """Run the studio. Its token is the API key."""
+def studio_server(public: PublicAddress | None = None) -> Iterator[LocalServer]:
+    """Run the studio. Its token is the API key. `public`: the address of a proxy in front of it."""
     with _store_and_socket(None, 0) as (store, listener, address):
         server = LocalServer(address + "/api/v1", address, STUDIO_TOKEN, store)
-        with _running(uvicorn_server(create_studio_app(store, STUDIO_TOKEN)), listener):
+        with _running(uvicorn_server(create_studio_app(store, STUDIO_TOKEN, public=public)), listener):
             yield server
 
 

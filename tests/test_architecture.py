@@ -51,6 +51,7 @@ ARROWS: dict[str, set[str]] = {
     "gati.store": {"gati.data_folder"},
     "gati.data_folder": set(),
     "gati.studio": {"gati.store"},
+    "gati.team_store": {"gati.store", "gati.exporters"},
     "gati.push": {"gati.push_requests", "gati.store", "gati.exporters", "gati.pipeline"},
     "gati.push_requests": {"gati.store", "gati.exporters"},
     "gati.importing": {"gati.exporters", "gati.langchain", "gati.pipeline", "gati.settings", "gati.trace"},
@@ -63,7 +64,7 @@ ARROWS: dict[str, set[str]] = {
         "gati", "gati.observe", "gati.demo", "gati.settings", "gati.options", "gati.store", "gati.studio", "gati.pipeline",
         "gati.langchain", "gati.exporters", "gati.testing", "gati.testing.server", "gati._api", "gati.push",
         "gati.prompts",
-        "gati.importing",
+        "gati.importing", "gati.team_store",
     },
 }  # fmt: skip
 """Package → packages that it may import. Each entry is a design decision."""
@@ -77,7 +78,10 @@ NARROW = {
     ("gati.langchain", "gati.trace"): {"gati.trace.records", "gati.trace.record_codec", "gati.trace.deferred_media"},
     ("gati.pipeline", "gati.exporters"): {"gati.exporters.base"},
     ("gati.pipeline", "gati.trace"): {"gati.trace.records", "gati.trace.record_codec"},
-    ("gati.exporters", "gati.store"): {"gati.store.store"},
+    ("gati.exporters", "gati.store"): {"gati.store.store", "gati.store.retention"},
+    ("gati.team_store", "gati.exporters"): {
+        f"gati.exporters.{name}" for name in ("base", "local", "greenflash.encoder")
+    },
     ("gati.feedback", "gati._api"): {"gati._api.arguments"},
     ("gati.prompts", "gati._api"): {"gati._api.runtime", "gati._api.destinations"},
     ("gati.prompts", "gati.exporters"): {
@@ -121,6 +125,7 @@ OWNERS = {
     "pydantic": ("gati.options", "gati.prompt_model", "gati.settings", "gati.langchain", "gati.testing.scripted_model"),
     "genai_prices": ("gati.trace.cost",),
     "prometheus_client": ("gati.metrics.prometheus", "gati._api.metrics"),
+    "psycopg": ("gati.team_store",),
     "opentelemetry": ("gati.metrics.opentelemetry", "gati._api.metrics", "gati.exporters.otlp.wire"),
     "google": ("gati.exporters.otlp.wire",),
     "pytest": ("gati.testing.pytest_plugin",),

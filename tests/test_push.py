@@ -15,6 +15,7 @@ from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.exporters.greenflash.exporter import GreenflashExporter
 from gati.pipeline.retry import Policy
 from gati.settings import load
+from gati.store import marks, queries
 from gati.store.store import Store
 from gati.testing.server import fault_injection as faults
 from tests.servers import LocalServer, greenflash_server
@@ -119,6 +120,19 @@ def test_push_sends_everything_and_a_second_push_nothing(
     assert result.delivered == len(stored(store)) + 3
     assert local.unknown_keys == []
     assert push.push_store(store, exporter).delivered == 0
+
+
+def test_a_rating_of_the_studio_is_sent_once(store: Store, local: LocalServer, exporter: GreenflashExporter) -> None:
+    conversation = queries.find_conversation(store, "c2")
+    assert conversation is not None
+    marks.rate(store, conversation.id, 2, "Ada")
+    marks.rate(store, conversation.id, 4, "Ada")
+    marks.add_tag(store, conversation.id, "beta", "Ada")
+    for _ in range(2):
+        assert sum(push.push_store(store, exporter, product_id=PRODUCT).rejected.values()) == 0
+    rated = local.bodies("/api/v1/ratings")
+    assert [(body["externalConversationId"], body["rating"]) for body in rated] == [("c1", 1), ("c2", 4)]
+    assert (local.unknown_keys, rated[1]["productId"], len(rated[1]["ratedAt"])) == ([], PRODUCT, 24)
 
 
 def test_updated_user_is_sent_again(store: Store, local: LocalServer, exporter: GreenflashExporter) -> None:

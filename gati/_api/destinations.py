@@ -114,4 +114,4 @@ def _make_local_exporter(settings: Settings) -> Exporter:
             path = default_path()
     # Beside Greenflash, the store does not have the prompts that Greenflash manages.
     encoder = GreenflashEncoder(settings, prompt_references=False)
-    return LocalExporter(path, settings.local_max_bytes, encoder)
+    return LocalExporter(path, settings.local_max_bytes, encoder, settings.retention)

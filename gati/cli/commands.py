@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from gati.cli.delete_commands import delete_app
 from gati.cli.output import Exit, fail, print_note
 from gati.cli.prompt_commands import prompts_app
+from gati.cli.store_place import parse_place
 from gati.errors import ConfigurationError
 
 app = typer.Typer(
@@ -25,12 +28,21 @@ app = typer.Typer(
     "not found, 4 missing package.",
 )
 
+app.add_typer(delete_app, name="delete")
 app.add_typer(prompts_app, name="prompts")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
 StorePath = Annotated[
-    Path | None,
-    typer.Option("--store", help="File of the embedded store. Default: the option `local`, or the default location."),
+    Any,  # a `StorePlace`; typer does not support unions
+    typer.Option(
+        "--store",
+        parser=parse_place,
+        metavar="PLACE",
+        help="File of the embedded store, or `postgresql://…` for the team's store. Default: the option `local`, or the"
+        " default location.",
+    ),
 ]
 
 WithMarks = Annotated[
@@ -237,30 +249,46 @@ def serve_command(
     )
 
 
-@app.command(name="studio", epilog="Example: `gati studio`, `gati studio --port 0 --no-browser`")
+@app.command(
+    name="studio",
+    epilog="Example: `gati studio`, `gati studio --port 0 --no-browser`, `gati studio --public-url https://studio.example.org`",
+)
 def studio_command(
     host: Annotated[
         str, typer.Option(help="Address to listen on. Any other than loopback opens the store to the network.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 4527,
     browser: Annotated[bool, typer.Option(help="Open the studio in a web browser, if there is one.")] = True,
+    public_url: Annotated[
+        str | None,
+        typer.Option(help="Address at which a reverse proxy serves the studio, with its path if it has one."),
+    ] = None,
     store: StorePath = None,
 ) -> None:
-    """Browse the conversations of the embedded store in a web browser.
+    """Browse the conversations of a store in a web browser.
 
     The printed address contains a token, which is also the API key. Without it, nobody can read or write the store.
     """
     _require_studio_extra()
-    from gati.cli.store import servable_store_path
+    from gati.cli.delete import remove_waiting
+    from gati.cli.store import servable_store
+    from gati.settings import load
+    from gati.studio.public_address import parse_public_address
     from gati.studio.server import LOOPBACK, serve_studio
 
-    file = servable_store_path(store)
+    file, settings = servable_store(store), load()
+    try:
+        public = parse_public_address(public_url) if public_url else None
+    except ValueError as fault:
+        fail(f"--public-url: {fault}", Exit.USAGE)
     if host not in LOOPBACK:
         print_note(
             f"Listening on {host}: whoever reaches this machine and has the token can read and write all conversations"
-            f" in {file}. The connection is not encrypted."
+            f" in {getattr(file, 'path', file)}. The connection is not encrypted."
         )
-    _serve_until_interrupted(host, port, lambda ready: serve_studio(host, port, file, ready=ready), browser=browser)
+    remove = partial(remove_waiting, settings)
+    serve = partial(serve_studio, host, port, file, public=public, remove_waiting=remove, retention=settings.retention)
+    _serve_until_interrupted(host, port, lambda ready: serve(ready=ready), browser=browser)
 
 
 def _require_studio_extra() -> None:

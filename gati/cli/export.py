@@ -12,6 +12,7 @@ from typing import Literal, TextIO
 
 from gati.cli.output import Exit, fail, print_note
 from gati.cli.store import open_store
+from gati.cli.store_place import StorePlace
 from gati.store import export, queries
 from gati.store.filters import Filter
 from gati.store.queries import ConversationSummary
@@ -25,7 +26,7 @@ def export_conversations(
     ids: list[str],
     file_format: Format,
     output: Path | None,
-    path: Path | None,
+    path: StorePlace | None,
     *,
     with_marks: bool = False,
 ) -> Exit:
@@ -48,12 +49,20 @@ def export_conversations(
             found = list(found)
             if len(found) != 1:
                 fail(f"HTML holds one conversation, and {len(found)} match; give its ID", Exit.USAGE)
+            if output is None:
+                refuse_terminal()
         out = sys.stdout if output is None else stack.enter_context(_open_private(output))
         for summary in found:
             out.write(_format_conversation(store, summary, file_format, with_marks=with_marks))
             count += 1
     print_note(f"{count} conversation{'s' * (count != 1)} exported{f' to {output}' if output else ''}")
     return Exit.OK
+
+
+def refuse_terminal() -> None:
+    """Exit if HTML would be printed on a terminal, where control characters in the texts would take effect."""
+    if sys.stdout.isatty():
+        fail("redirect the HTML to a file, such as `> conversation.html`", Exit.USAGE)
 
 
 def _format_conversation(store: Store, summary: ConversationSummary, file_format: Format, *, with_marks: bool) -> str:

@@ -15,6 +15,7 @@ import orjson
 from gati._api.destinations import Destination, active_destinations
 from gati.cli.output import Exit, console, fail, print_json, print_note, progress_bar
 from gati.cli.store import store_path
+from gati.cli.store_place import StorePlace
 from gati.exporters.base import DELIVERED, Exporter, Outcome, Request
 from gati.importing.imported_run import ImportedTurn, to_ns
 from gati.importing.importer import FindFirstLive, ImportResult, Selection, import_turns
@@ -33,7 +34,7 @@ class ImportOptions:
     mask: str | None = None
     no_mask: bool = False
     dry_run: bool = False
-    store: Path | None = None
+    store: StorePlace | None = None
     json_wanted: bool = False
 
 

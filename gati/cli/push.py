@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from contextlib import closing
-from pathlib import Path
 
 from gati._api.destinations import active_destinations
 from gati.cli.output import Exit, console, fail, print_json, print_note, progress_bar
 from gati.cli.store import open_store
+from gati.cli.store_place import StorePlace
 from gati.push import push_store
 from gati.settings import load
 
 
-def run_push(product_id: str | None, path: Path | None, *, json_wanted: bool = False) -> Exit:
+def run_push(product_id: str | None, path: StorePlace | None, *, json_wanted: bool = False) -> Exit:
     """Send the messages that Greenflash does not have yet, with a progress bar on a terminal."""
     settings = load(product_id=product_id)
     greenflash = next((d for d in active_destinations(settings) if d.kind == "greenflash"), None)

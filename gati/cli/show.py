@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
 from gati.cli import conversation
+from gati.cli.export import refuse_terminal
 from gati.cli.output import Exit, console, fail, print_json, print_result, print_rows
 from gati.cli.store import list_rows, open_store
+from gati.cli.store_place import StorePlace
 from gati.store import queries
 from gati.store.plain_text import escape_controls
 
 
 def print_conversation(
-    conversation_id: str | None = None, path: Path | None = None, *, json_wanted: bool = False
+    conversation_id: str | None = None, path: StorePlace | None = None, *, json_wanted: bool = False
 ) -> None:
     """Print a conversation.
 
@@ -42,10 +43,11 @@ def print_conversation(
         print_messages(conversation_id, messages)
 
 
-def print_html(conversation_id: str | None = None, path: Path | None = None, *, with_marks: bool = False) -> None:
+def print_html(conversation_id: str | None = None, path: StorePlace | None = None, *, with_marks: bool = False) -> None:
     """Print a conversation, by default the newest one, as a self-contained HTML file."""
     from gati.studio.pages import shared_page
 
+    refuse_terminal()
     with closing(open_store(path)) as store:
         if conversation_id:
             summary = queries.find_conversation(store, conversation_id)
@@ -56,7 +58,7 @@ def print_html(conversation_id: str | None = None, path: Path | None = None, *, 
         print(shared_page(store, summary, with_marks=with_marks))
 
 
-def print_list(limit: int, path: Path | None = None, *, json_wanted: bool = False) -> None:
+def print_list(limit: int, path: StorePlace | None = None, *, json_wanted: bool = False) -> None:
     """List the newest conversations."""
     with closing(open_store(path)) as store:
         print_rows(list_rows(store, limit), json_wanted=json_wanted)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gati.cli.output import Exit, fail, print_note
+from gati.cli.store_place import StorePlace
 from gati.settings import Settings, load
 from gati.store import message_columns, queries
 from gati.store.connections import check_is_store
@@ -17,8 +18,13 @@ from gati.store.store_file import NotAStoreError
 _FAULTS = (NotAStoreError, sqlite3.Error, OSError)
 
 
-def store_path(path: Path | None = None, settings: Settings | None = None) -> Path:
-    """Return the path of the store: the argument, the option `local`, or the default location."""
+def store_path(path: StorePlace | None = None, settings: Settings | None = None) -> Path:
+    """Return the path of the embedded store: the argument, the option `local`, or the default location.
+
+    Exits with an error if the argument is the address of a database.
+    """
+    if isinstance(path, str):
+        fail("this command needs the file of an embedded store", Exit.USAGE)
     if path is not None:
         return path
     local = (settings or load()).local
@@ -30,11 +36,13 @@ def store_path(path: Path | None = None, settings: Settings | None = None) -> Pa
         fail(str(fault), Exit.USAGE)
 
 
-def open_store(path: Path | None = None, *, write: bool = False) -> Store:
+def open_store(path: StorePlace | None = None, *, write: bool = False) -> Store:
     """Open an existing store, for reading only unless `write`. Exit with an error if there is none.
 
     Reading changes nothing. Before it is opened for writing, the file is checked to be a store.
     """
+    if isinstance(path, str):
+        return open_team_store(path, write=write)
     settings = load()
     file = store_path(path, settings)
     if not file.exists():
@@ -48,6 +56,23 @@ def open_store(path: Path | None = None, *, write: bool = False) -> Store:
         fail(_describe(file, fault), Exit.USAGE)
 
 
+def open_team_store(address: str, *, write: bool) -> Store:
+    """Open the store in a PostgreSQL database; with `write`, create its tables. Exit with an error if that fails."""
+    try:
+        from gati.team_store.store import PostgresStore
+    except ImportError as missing:
+        fail(f"this store needs {missing.name}: pip install 'gati-greenflash[postgres]'", Exit.MISSING)
+    try:
+        return PostgresStore(address, read_only=not write)
+    except Exception as fault:  # noqa: BLE001 - psycopg raises errors of its own for addresses and rights
+        fail(f"the team's store cannot be opened: {fault}", Exit.USAGE)
+
+
+def servable_store(path: StorePlace | None = None) -> Path | Store:
+    """Return what to serve: the path of an embedded store, which may be missing, or an open store of a team."""
+    return open_team_store(path, write=True) if isinstance(path, str) else servable_store_path(path)
+
+
 def _describe(file: Path, fault: Exception) -> str:
     if isinstance(fault, NotAStoreError):
         return str(fault)
@@ -56,7 +81,7 @@ def _describe(file: Path, fault: Exception) -> str:
     return f"{file} is no store of gati, or cannot be read: {fault}"
 
 
-def servable_store_path(path: Path | None = None) -> Path:
+def servable_store_path(path: StorePlace | None = None) -> Path:
     """Return the path of a store to serve, which may be missing. Exit with an error if it is something else.
 
     A missing folder is created only for the default location.

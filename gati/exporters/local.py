@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from gati.events import Action
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.exporters.greenflash.encoder import to_wire_names
 
@@ -15,8 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gati.events import Item
+    from gati.store.retention import Retention
     from gati.store.store import Store
 
+
+_RECORDED_AT = "recorded_at"
+"""Key of a request's body: when an action was recorded, in microseconds since the epoch."""
 
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
 """Errors that pass by themselves."""
@@ -41,23 +46,37 @@ class LocalExporter:
             then requests wait in memory.
         max_bytes: Size limit of the file; the oldest conversations are deleted to stay below it.
         encoder: Encodes items as Greenflash requests.
+        retention: Days after which turns are deleted; None to keep them.
     """
 
     name = "local"
     durable = False
     eager = True
 
-    def __init__(self, store_path: str | Path | None, max_bytes: int, encoder: RequestEncoder) -> None:
+    def __init__(
+        self, store_path: str | Path | None, max_bytes: int, encoder: RequestEncoder, retention: float | None = None
+    ) -> None:
         self.store_path = Path(store_path).absolute() if store_path is not None else None
         self.max_bytes = max_bytes
         self.account = hashlib.sha256(f"local\n{self.store_path}".encode(errors="surrogateescape")).hexdigest()[:16]
         self._encoder = encoder
         self._store: Store | None = None
+        self._retention_days = retention
+        self._retention: Retention | None = None
+        self._deleting = threading.Lock()
         self._opening = threading.Lock()
 
     def encode(self, items: Sequence[Item]) -> list[Request]:
-        """Return the requests that Greenflash would receive."""
-        return self._encoder.encode(items)
+        """Return the requests that Greenflash would receive. Those of actions also say when these were recorded.
+
+        By this time, the store recognizes what is older than a deletion.
+        """
+        requests = self._encoder.encode(items)
+        recorded = {item.id: item.created_ns for item in items if isinstance(item, Action)}
+        for request in requests:
+            if request.endpoint != "messages" and request.turn_id in recorded:
+                request.body[_RECORDED_AT] = recorded[request.turn_id] // 1000
+        return requests
 
     def send(self, request: Request) -> Outcome:
         """Write the request to the store. The verdict is RETRY if the store is locked, damaged or not writable."""
@@ -65,6 +84,7 @@ class LocalExporter:
             self._write(request)
         except Exception as error:  # noqa: BLE001 - whatever happened, send must not raise
             return _outcome_of_error(error)
+        self._delete_old()
         return DELIVERED
 
     def split(self, request: Request) -> tuple[Request, Request] | None:
@@ -72,8 +92,8 @@ class LocalExporter:
         return self._encoder.split(request)
 
     def after_fork(self) -> None:
-        """Replace the lock in a forked child. The store reopens its file itself."""
-        self._opening = threading.Lock()
+        """Replace the locks in a forked child. The store reopens its file itself."""
+        self._opening, self._deleting = threading.Lock(), threading.Lock()
 
     def close(self) -> None:
         """Close the store."""
@@ -85,7 +105,25 @@ class LocalExporter:
         if request.endpoint == "messages":
             store.ingest(to_wire_names(request.body))
         else:
-            store.record_action(request.endpoint, to_wire_names(request.body))
+            body = dict(request.body)
+            recorded_at = body.pop(_RECORDED_AT, None)
+            recorded_at = recorded_at if isinstance(recorded_at, int) else None
+            store.record_action(request.endpoint, to_wire_names(body), recorded_at)
+
+    def _delete_old(self) -> None:
+        """Do a part of the deletion by age that is due. One thread at a time does so, others deliver meanwhile."""
+        if self._retention_days is None or self._store is None or not self._deleting.acquire(blocking=False):
+            return
+        try:
+            if self._retention is None:
+                from gati.store.retention import Retention
+
+                self._retention = Retention(self._store, self._retention_days)
+            self._retention.step()
+        except Exception:  # noqa: BLE001 - the request was delivered, and the next one tries again
+            pass
+        finally:
+            self._deleting.release()
 
     def _open(self) -> Store:
         with self._opening:  # several threads may get here first, and a second store would never be closed

@@ -7,7 +7,7 @@ import sqlite3
 import uuid
 from typing import Any
 
-from gati.store import labels, message_columns, ratings
+from gati.store import labels, message_columns, ratings, tombstones
 
 
 class UnknownConversationError(LookupError):
@@ -20,8 +20,12 @@ IDENTITY_KEYS = {
 """The key that identifies a record of each endpoint. A rating without one is a new rating."""
 
 
-def upsert_action(db: sqlite3.Connection, endpoint: str, body: dict[str, Any], now: int) -> dict[str, Any]:
+def upsert_action(
+    db: sqlite3.Connection, endpoint: str, body: dict[str, Any], now: int, recorded_at: int | None = None
+) -> dict[str, Any]:
     """Insert or update a record. See `Store.record_action`."""
+    if tombstones.is_deleted_action(db, endpoint, body, now if recorded_at is None else recorded_at):
+        return {"id": str(uuid.uuid4()), "body": body, "created_at": now, "updated_at": now}
     key = body.get(IDENTITY_KEYS[endpoint]) if endpoint in IDENTITY_KEYS else None
     existing = db.execute("SELECT * FROM actions WHERE endpoint = ? AND key = ?", (endpoint, key)).fetchone()
     if existing is None:

@@ -21,7 +21,7 @@ class Choice(NamedTuple):
 
 _COLUMNS = {
     "agent": ("facets", "value", "kind = 'agent'"), "model": ("facets", "value", "kind = 'model'"),
-    "tool": ("facets", "value", "kind = 'tool'"), "status": ("conversations", "status", "1"),
+    "tool": ("facets", "value", "kind = 'tool'"), "status": ("conversations", "status", "1 = 1"),
     "organization": ("conversations", "organization", "organization IS NOT NULL"), "tag": ("labels", "value", "kind = 'tag'"),
 }  # fmt: skip
 """Filter → table, column and condition of its values. An index begins with these columns."""

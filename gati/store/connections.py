@@ -175,6 +175,7 @@ class Connections:
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table, or it is ignored
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA secure_delete = FAST")  # overwrites what is deleted from a page in use; costs no write
         schema.migrate(db)  # before the limit, which an old store may have reached
         page = db.execute("PRAGMA page_size").fetchone()[0]
         # Deleting writes too (tombstones of the search index). A tenth is reserved for that, see `evicting`.

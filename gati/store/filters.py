@@ -116,7 +116,7 @@ def _by_contents(conditions: Filter) -> list[Condition]:
         for kind in ("agent", "model", "tool")
         if (value := getattr(conditions, kind)) is not None
     ]
-    labelled = "IN (SELECT owner FROM labels WHERE kind = ? AND owner_kind = 'conversation'"
+    labelled = "IN (SELECT CAST(owner AS INTEGER) FROM labels WHERE kind = ? AND owner_kind = 'conversation'"
     if conditions.tag is not None:
         parts.append((f"c.id {labelled} AND value = ?)", ["tag", conditions.tag]))
     if conditions.note in (YES, NO):

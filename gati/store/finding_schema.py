@@ -33,9 +33,12 @@ CREATE INDEX messages_failed ON messages (conversation) WHERE status = 'error'
 """
 
 
+SCRIPTS = (_COLUMNS, labels.SCHEMA, sums.SCHEMA, ratings.SCHEMA, _SAVED_FILTERS, _INDEXES)
+
+
 def add_finding(db: sqlite3.Connection) -> None:
     """Create tables, columns and indexes, and fill them from what the store holds."""
-    for script in (_COLUMNS, labels.SCHEMA, sums.SCHEMA, ratings.SCHEMA, _SAVED_FILTERS, _INDEXES):
+    for script in SCRIPTS:
         for statement in script.split(";\n"):
             db.execute(statement)
     labels.create_label_index(db)

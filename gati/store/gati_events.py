@@ -56,10 +56,11 @@ def _register_run(db: sqlite3.Connection, event: dict[str, Any]) -> None:
     if name.startswith("temp_"):
         count = db.execute("SELECT count(*) FROM gati_runs WHERE agent = ?", (agent,)).fetchone()[0]
         name = f"run {count + 1}"
-    try:
-        db.execute("INSERT INTO gati_runs (agent, name, run_id) VALUES (?, ?, ?)", (agent, name, run_id))
-    except sqlite3.IntegrityError as error:
-        raise RunConflictError("a fixed run_name used by two run_ids of one agent") from error
+    added = db.execute(
+        "INSERT INTO gati_runs (agent, name, run_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (agent, name, run_id)
+    )
+    if not added.rowcount:
+        raise RunConflictError("a fixed run_name used by two run_ids of one agent")
 
 
 def stored_events(store: Store) -> list[dict[str, Any]]:

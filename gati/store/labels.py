@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from gati import contract
 from gati.store import words
+from gati.store.engine import engine_of
 from gati.store.words import Word
 
 _MAX_CHARACTERS = 500
@@ -63,6 +64,8 @@ def create_label_index(db: sqlite3.Connection) -> None:
 
 def has_label_index(db: sqlite3.Connection) -> bool:
     """Return True if this store has an index of labels. Stores of earlier versions have none."""
+    if engine_of(db) is not None:
+        return True
     return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'search_labels'").fetchone() is not None
 
 
@@ -76,14 +79,18 @@ Row = tuple[str, "int | str", str, str, str]
 
 
 def _label_rows(owner_kind: str, owner: int | str, labels: Iterable[Label]) -> list[Row]:
-    return [
-        (owner_kind, owner, label.kind, label.name[:_MAX_CHARACTERS], label.value[:_MAX_CHARACTERS])
-        for label in labels
-        if label.value and not label.value.isspace()
-    ]
+    return [(owner_kind, owner, *stored_values(label)) for label in labels if label.value and not label.value.isspace()]
+
+
+def stored_values(label: Label) -> tuple[str, str, str]:
+    """Return kind, name and value of a label as they are stored."""
+    return label.kind, label.name[:_MAX_CHARACTERS], label.value[:_MAX_CHARACTERS]
 
 
 def _add_rows(db: sqlite3.Connection, rows: list[Row]) -> None:
+    if (engine := engine_of(db)) is not None:
+        engine.add_labels(rows)
+        return
     last = _last_row_id(db)
     db.executemany("INSERT OR IGNORE INTO labels (owner_kind, owner, kind, name, value) VALUES (?, ?, ?, ?, ?)", rows)
     if _last_row_id(db) > last and has_label_index(db):
@@ -124,34 +131,49 @@ def replace_named(
 
 def remove_unused(db: sqlite3.Connection) -> None:
     """Remove the labels of users and organizations that have no conversation and no record any more."""
-    for kind, column in ((USER, "user"), (ORGANIZATION, "organization")):
-        db.execute(
-            f"DELETE FROM labels WHERE owner_kind = '{kind}' AND NOT EXISTS (SELECT 1 FROM conversations c"  # noqa: S608  # our own names
-            f" WHERE c.{column} = owner) AND NOT EXISTS (SELECT 1 FROM actions a WHERE a.endpoint = '{kind}s'"
-            " AND a.key = owner)"
-        )
+    for kind in (USER, ORGANIZATION):
+        db.execute(f"DELETE FROM labels WHERE {unused_condition(kind)}")  # noqa: S608  # our own names
+
+
+def unused_condition(kind: str) -> str:
+    """Return the SQL condition of labels of users or organizations that have no conversation and no record any more."""
+    return (
+        f"owner_kind = '{kind}' AND NOT EXISTS (SELECT 1 FROM conversations c"  # noqa: S608  # our own names
+        f" WHERE c.{_OWNER_COLUMNS[kind]} = owner) AND NOT EXISTS (SELECT 1 FROM actions a WHERE a.endpoint = '{kind}s'"
+        " AND a.key = owner)"
+    )
 
 
 def rebuild_sparse_index(db: sqlite3.Connection) -> None:
     """Build the index again if more than half of its labels were removed. A contentless index cannot delete."""
-    if not has_label_index(db):
+    if engine_of(db) is not None or not has_label_index(db):
         return
     indexed = db.execute("SELECT count(*) FROM search_labels_docsize").fetchone()[0]
     if indexed > 1000 and db.execute("SELECT count(*) FROM labels").fetchone()[0] * 2 < indexed:
-        db.execute("DROP TABLE search_labels")
-        create_label_index(db)
-        _index(db, db.execute("SELECT id, name || ' ' || value FROM labels"))
+        rebuild_index(db)
+
+
+def rebuild_index(db: sqlite3.Connection) -> None:
+    """Build the index again."""
+    db.execute("DROP TABLE search_labels")
+    create_label_index(db)
+    _index(db, db.execute("SELECT id, name || ' ' || value FROM labels").fetchall())
 
 
 def add_for_conversation(
     db: sqlite3.Connection, conversation: sqlite3.Row, body: dict[str, Any], user: str, organization: str | None
 ) -> None:
     """Add the labels that a `POST /messages` request gives its conversation, its user and its organization."""
+    _add_rows(db, rows_of_request(conversation, body, user, organization))
+
+
+def rows_of_request(conversation: Any, body: dict[str, Any], user: str, organization: str | None) -> list[Row]:
+    """Return the labels that a `POST /messages` request gives its conversation, its user and its organization."""
     rows = _label_rows(CONVERSATION, conversation["id"], labels_of_request(body, conversation))
     rows += _label_rows(USER, user, [Label("id", user)])
     if organization:
         rows += _label_rows(ORGANIZATION, organization, [Label("id", organization)])
-    _add_rows(db, rows)
+    return rows
 
 
 def add_for_action(db: sqlite3.Connection, endpoint: str, body: dict[str, Any], conversation: int | None) -> None:
@@ -169,7 +191,7 @@ def add_for_action(db: sqlite3.Connection, endpoint: str, body: dict[str, Any], 
         add(db, USER, user, found)
 
 
-def labels_of_request(body: dict[str, Any], conversation: sqlite3.Row) -> set[Label]:
+def labels_of_request(body: dict[str, Any], conversation: Any) -> set[Label]:
     """Return the labels that a `POST /messages` request gives its conversation."""
     labels = {Label("id", conversation["uid"])}
     if conversation["external_id"]:
@@ -226,6 +248,8 @@ def labels_of_action(endpoint: str, body: dict[str, Any]) -> set[Label]:
 
 def find_labels(db: sqlite3.Connection, found: list[Word], prefix: list[Word], limit: int) -> list[int]:
     """Return the row ids of the newest labels that contain all words. Those in `prefix` may be prefixes."""
+    if (engine := engine_of(db)) is not None:
+        return engine.find_labels(found, prefix, limit)
     rows = db.execute(
         "SELECT rowid FROM search_labels WHERE search_labels MATCH ? ORDER BY rowid DESC LIMIT ?",
         (words.match_expression(found, prefix), limit),
@@ -238,9 +262,10 @@ def conversations_of(db: sqlite3.Connection, row_ids: list[int]) -> dict[int, in
     found: dict[int, int] = {}
     given = json.dumps(row_ids)
     for kind, column in _OWNER_COLUMNS.items() if row_ids else ():
+        owner = "CAST(l.owner AS INTEGER)" if kind == CONVERSATION else "l.owner"
         rows = db.execute(
             "SELECT c.id, l.id FROM json_each(?) j CROSS JOIN labels l ON l.id = j.value"  # noqa: S608  # our own names
-            f" CROSS JOIN conversations c ON c.{column} = l.owner WHERE l.owner_kind = ? LIMIT 5000",
+            f" CROSS JOIN conversations c ON c.{column} = {owner} WHERE l.owner_kind = ? LIMIT 5000",
             (given, kind),
         )
         for conversation, label in rows:

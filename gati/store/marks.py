@@ -98,7 +98,7 @@ def set_verdict(store: Store, conversation: int, value: str | None, author: str 
     if value is None:
         _change(store, conversation, lambda db, _: _delete(db, conversation, VERDICT, ""))
     else:
-        _change(store, conversation, lambda db, now: _put(db, conversation, Mark(VERDICT, "", value, author, now)))
+        _change(store, conversation, lambda db, now: _upsert(db, conversation, Mark(VERDICT, "", value, author, now)))
 
 
 def rate(store: Store, conversation: int, rating: int | None, author: str | None) -> None:
@@ -121,7 +121,7 @@ def rate(store: Store, conversation: int, rating: int | None, author: str | None
         if rating is not None:
             body = _rating_body(db, conversation, rating, now)
             _, action = actions.insert_action(db, "ratings", None, conversation, body, now)
-            _put(db, conversation, Mark(RATING, key, str(rating), author, now, action))
+            _upsert(db, conversation, Mark(RATING, key, str(rating), author, now, action))
 
     _change(store, conversation, change)
 
@@ -153,7 +153,7 @@ def add_tag(store: Store, conversation: int, text: str, author: str | None) -> N
     def change(db: sqlite3.Connection, now: int) -> None:
         if _read_one(db, conversation, TAG, tag) is None:
             _refuse_above(db, conversation, TAG, _MAX_TAGS)
-            _put(db, conversation, Mark(TAG, tag, tag, author, now))
+            _upsert(db, conversation, Mark(TAG, tag, tag, author, now))
 
     _change(store, conversation, change)
 
@@ -173,7 +173,7 @@ def write_note(store: Store, conversation: int, text: str, author: str | None, k
     def change(db: sqlite3.Connection, now: int) -> None:
         if _read_one(db, conversation, NOTE, key) is None:
             _refuse_above(db, conversation, NOTE, _MAX_NOTES)
-        _put(db, conversation, Mark(NOTE, key, note, author, now))
+        _upsert(db, conversation, Mark(NOTE, key, note, author, now))
 
     _change(store, conversation, change)
 
@@ -190,20 +190,30 @@ def _change(store: Store, conversation: int, change: Callable[[sqlite3.Connectio
         if db.execute("SELECT 1 FROM conversations WHERE id = ?", (conversation,)).fetchone() is None:
             return
         change(db, time.time_ns() // 1000)
-        rows = db.execute(
-            "SELECT kind, value FROM marks WHERE conversation = ? AND kind IN (?, ?)", (conversation, TAG, NOTE)
-        ).fetchall()
-        made = [Label(row["kind"], row["value"], _LABEL_NAME) for row in rows]
-        labels.replace_named(db, labels.CONVERSATION, conversation, _LABEL_NAME, made)
-        db.execute(
-            "INSERT INTO counters (name, value) VALUES ('marks', 1)"
-            " ON CONFLICT (name) DO UPDATE SET value = counters.value + 1"
-        )
+        update_labels(db, conversation)
+        count_change(db)
 
     store.transaction(work, lambda: MAX_NOTE)
 
 
-def _put(db: sqlite3.Connection, conversation: int, mark: Mark) -> None:
+def update_labels(db: sqlite3.Connection, conversation: int) -> None:
+    """Make the labels of a conversation's tags and notes."""
+    rows = db.execute(
+        "SELECT kind, value FROM marks WHERE conversation = ? AND kind IN (?, ?)", (conversation, TAG, NOTE)
+    ).fetchall()
+    made = [Label(row["kind"], row["value"], _LABEL_NAME) for row in rows]
+    labels.replace_named(db, labels.CONVERSATION, conversation, _LABEL_NAME, made)
+
+
+def count_change(db: sqlite3.Connection) -> None:
+    """Let pages that are open read the list of conversations again."""
+    db.execute(
+        "INSERT INTO counters (name, value) VALUES ('marks', 1)"
+        " ON CONFLICT (name) DO UPDATE SET value = counters.value + 1"
+    )
+
+
+def _upsert(db: sqlite3.Connection, conversation: int, mark: Mark) -> None:
     db.execute(
         "INSERT INTO marks (conversation, kind, key, value, author, at, action) VALUES (?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (conversation, kind, key) DO UPDATE SET value = excluded.value, author = excluded.author,"

@@ -148,9 +148,12 @@ def agent_name_of(body: dict[str, Any]) -> str | None:
     return name if isinstance(name, str) else None
 
 
+_encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def compact_json(value: Any) -> str:
     """Serialize to JSON without whitespace and without escaping non-ASCII characters."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _encode_json(value)
 
 
 def message_uid(conversation: str, row_id: int) -> str:

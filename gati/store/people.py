@@ -11,7 +11,7 @@ from gati.store import labels, sum_queries, words
 from gati.store.store import Store
 
 SORTS = {
-    "last seen": "last_at DESC", "conversations": "conversations DESC", "cost": "cost DESC", "errors": "errors DESC",
+    "last seen": "last_at DESC", "conversations": "conversations DESC", "cost": "cost IS NULL, cost DESC", "errors": "errors DESC",
     "rating": "rating IS NULL, rating",
 }  # fmt: skip
 """Orders of the list: name → SQL. `rating` has the worst first."""
@@ -75,8 +75,8 @@ def active_users(
             values.append(json.dumps(chosen))
         rows = db.execute(
             f"SELECT o.id, {_NAME} AS name, conversations, turns, errors, cost, unpriced, ratings, rating, first_at,"  # noqa: S608  # our own names
-            f" last_at FROM (SELECT user AS id, {_SUMS} FROM conversations INDEXED BY conversations_user WHERE {where}"
-            f" GROUP BY 1 ORDER BY {SORTS[sort]}, id LIMIT ? OFFSET ?) o",
+            f" last_at FROM (SELECT * FROM (SELECT user AS id, {_SUMS} FROM conversations INDEXED BY conversations_user"
+            f" WHERE {where} GROUP BY 1) s ORDER BY {SORTS[sort]}, id LIMIT ? OFFSET ?) o",
             (*values, limit, offset),
         ).fetchall()
     return [UserSummary(*row) for row in rows]

@@ -60,10 +60,10 @@ def list_records(
     offset: int = 0,
 ) -> list[dict[str, Any]]:
     """Return the response of ``GET /prompts``: every version with its component ids, newest first."""
-    conditions = ["1"]
+    conditions = ["1 = 1"]
     values: list[Any] = []
     if active_only:
-        conditions.append("v.active")
+        conditions.append("v.active = 1")
     if not include_archived:
         conditions.append("v.archived_at IS NULL")
     if product is not None:
@@ -146,7 +146,10 @@ def activate_version(store: Store, version_uid: str) -> bool:
         ).fetchone()
         if row is None:
             return False
-        db.execute("UPDATE prompt_versions SET active = (uid = ?) WHERE prompt = ?", (version_uid, row["prompt"]))
+        db.execute(
+            "UPDATE prompt_versions SET active = CASE WHEN uid = ? THEN 1 ELSE 0 END WHERE prompt = ?",
+            (version_uid, row["prompt"]),
+        )
         return True
 
     return bool(store.transaction(activate))

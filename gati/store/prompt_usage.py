@@ -56,7 +56,7 @@ class VersionUsage:
 def managed_states(store: Store) -> dict[str, ManagedState]:
     """Return the state of each prompt by its id."""
     query = (
-        "SELECT p.uid, max(v.managed) AS managed, max(CASE WHEN v.active THEN v.number END) AS active"
+        "SELECT p.uid, max(v.managed) AS managed, max(CASE WHEN v.active = 1 THEN v.number END) AS active"
         " FROM prompts p JOIN prompt_versions v ON v.prompt = p.id GROUP BY p.id"
     )
     with store.connections.reading() as db:
@@ -66,7 +66,7 @@ def managed_states(store: Store) -> dict[str, ManagedState]:
 
 _USAGE_QUERY = """
 SELECT k.version, count(DISTINCT m.conversation), count(*), sum(m.tokens_in), sum(m.tokens_out), sum(m.cost),
-  sum(m.cost IS NULL)
+  sum(CASE WHEN m.cost IS NULL THEN 1 ELSE 0 END)
 FROM prompts p JOIN prompt_versions v ON v.prompt = p.id JOIN calls k ON k.version = v.id
 JOIN messages m ON m.conversation = k.conversation AND m.call = k.id AND m.type = 'llm'
 WHERE p.uid = ? GROUP BY k.version

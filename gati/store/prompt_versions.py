@@ -21,6 +21,13 @@ _CALL_FIELDS = (
 )  # fmt: skip
 
 
+_ADD_REQUEST = """
+UPDATE calls SET requests = requests + 1,
+  first_at = CASE WHEN first_at < ? THEN first_at ELSE ? END, last_at = CASE WHEN last_at > ? THEN last_at ELSE ? END
+WHERE id = ?
+"""
+
+
 def record_version(
     db: sqlite3.Connection, body: dict[str, Any], product: str, agent: str | None, at: int
 ) -> int | None:
@@ -28,12 +35,11 @@ def record_version(
     prompt = body.get("systemPrompt")
     if prompt is None:
         return None
-    if (referred := _referred_version(db, prompt)) is not None:
+    if (referred := referred_version(db, prompt)) is not None:
         return referred
     text, _ = split_prompt(prompt)
-    explicit_name = _explicit_prompt_name(prompt)
-    name = explicit_name or agent or _agent_label(body)
-    prompt_id = find_or_create_prompt(db, product, name, named=explicit_name is not None)
+    named = _explicit_prompt_name(prompt) is not None
+    prompt_id = find_or_create_prompt(db, product, prompt_name(body, agent), named=named)
     version = find_version(db, prompt_id, prompt)
     if version is None:
         return add_version(db, prompt_id, text, at, at)
@@ -44,11 +50,16 @@ def record_version(
     return version
 
 
+def prompt_name(body: dict[str, Any], agent: str | None) -> str:
+    """Return the name of a request's prompt: its own, else that of the agent that uses it."""
+    return _explicit_prompt_name(body["systemPrompt"]) or agent or _agent_label(body)
+
+
 def find_or_create_prompt(db: sqlite3.Connection, product: str, name: str, *, named: bool) -> int:
     """Return the row id of a prompt."""
     db.execute(
         "INSERT INTO prompts (uid, product, name, named) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (str(uuid.uuid4()), product, name, named),
+        (str(uuid.uuid4()), product, name, int(named)),
     )
     return int(db.execute("SELECT id FROM prompts WHERE product = ? AND name = ?", (product, name)).fetchone()["id"])
 
@@ -64,7 +75,7 @@ def find_version(db: sqlite3.Connection, prompt_id: int, prompt: str | dict[str,
     if (row := db.execute(query, (prompt_id, _digest(text))).fetchone()) is not None:
         return int(row["id"])
     texts = component_texts(text)
-    rows = db.execute("SELECT id, body FROM prompt_versions WHERE prompt = ? AND managed", (prompt_id,)).fetchall()
+    rows = db.execute("SELECT id, body FROM prompt_versions WHERE prompt = ? AND managed = 1", (prompt_id,)).fetchall()
     return next((int(row["id"]) for row in rows if component_texts(row["body"]) == texts), None)
 
 
@@ -79,7 +90,7 @@ def add_version(db: sqlite3.Connection, prompt_id: int, text: str, first_at: int
     return int(cursor.lastrowid or 0)
 
 
-def _referred_version(db: sqlite3.Connection, prompt: str | dict[str, Any]) -> int | None:
+def referred_version(db: sqlite3.Connection, prompt: str | dict[str, Any]) -> int | None:
     """Return the version that a reference without text means; None if the prompt has a text, or is not known."""
     if isinstance(prompt, str) or prompt.get("components") or prompt.get("content"):
         return None
@@ -87,7 +98,7 @@ def _referred_version(db: sqlite3.Connection, prompt: str | dict[str, Any]) -> i
         row = db.execute("SELECT id FROM prompt_versions WHERE uid = ?", (str(uid).lower(),)).fetchone()
     else:
         row = db.execute(
-            "SELECT v.id FROM prompt_versions v JOIN prompts p ON p.id = v.prompt WHERE p.name = ? AND v.managed"
+            "SELECT v.id FROM prompt_versions v JOIN prompts p ON p.id = v.prompt WHERE p.name = ? AND v.managed = 1"
             " ORDER BY v.active DESC, v.number DESC LIMIT 1",
             (prompt.get("externalPromptId"),),
         ).fetchone()
@@ -121,20 +132,31 @@ def _prompt_uid(db: sqlite3.Connection, prompt_id: int) -> str:
     return str(db.execute("SELECT uid FROM prompts WHERE id = ?", (prompt_id,)).fetchone()["uid"])
 
 
-def record_call(db: sqlite3.Connection, conversation: int, version: int | None, body: dict[str, Any]) -> int:
-    """Store a request's fields other than its messages. Reuse the conversation's last call if it has the same ones."""
+def record_call(db: sqlite3.Connection, conversation: int, version: int | None, body: dict[str, Any], at: int) -> int:
+    """Store a request's fields other than its messages. Reuse the conversation's last call if it has the same ones.
+
+    `at` is the time of the request's first message.
+    """
+    if version is not None:
+        db.execute("UPDATE prompt_versions SET uses = uses + 1 WHERE id = ?", (version,))
+    text = call_envelope(body, version)
+    last = db.execute("SELECT * FROM calls WHERE conversation = ? ORDER BY id DESC LIMIT 1", (conversation,)).fetchone()
+    if last is not None and last["version"] == version and last["envelope"] == text:
+        db.execute(_ADD_REQUEST, (at, at, at, at, last["id"]))
+        return int(last["id"])
+    cursor = db.execute(
+        "INSERT INTO calls (conversation, version, envelope, first_at, last_at) VALUES (?, ?, ?, ?, ?)",
+        (conversation, version, text, at, at),
+    )
+    return int(cursor.lastrowid or 0)
+
+
+def call_envelope(body: dict[str, Any], version: int | None) -> str:
+    """Return a request's fields other than its messages as JSON, with the values of its prompt if it has a version."""
     envelope = {key: body[key] for key in _CALL_FIELDS if body.get(key) is not None}
     if version is not None:
         envelope["prompt"] = split_prompt(body["systemPrompt"])[1]
-        db.execute("UPDATE prompt_versions SET uses = uses + 1 WHERE id = ?", (version,))
-    text = json.dumps(envelope, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    last = db.execute("SELECT * FROM calls WHERE conversation = ? ORDER BY id DESC LIMIT 1", (conversation,)).fetchone()
-    if last is not None and last["version"] == version and last["envelope"] == text:
-        return int(last["id"])
-    cursor = db.execute(
-        "INSERT INTO calls (conversation, version, envelope) VALUES (?, ?, ?)", (conversation, version, text)
-    )
-    return int(cursor.lastrowid or 0)
+    return json.dumps(envelope, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 def split_prompt(prompt: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:

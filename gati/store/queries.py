@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from gati.store import filters, hits, labels, message_columns, prompt_versions, schema
+from gati.store.engine import engine_of
 from gati.store.filters import Filter
 from gati.store.hits import Hit
 from gati.store.store import Store
@@ -163,6 +164,8 @@ def _message_text(db: sqlite3.Connection, row_id: int) -> str:
 def last_message_id(store: Store) -> int:
     """Return the highest row id given to a message so far. It changes whenever messages arrive."""
     with store.connections.reading() as db:
+        if (engine := engine_of(db)) is not None:
+            return engine.last_message_id()
         row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messages'").fetchone()
     return int(row[0]) if row else 0
 

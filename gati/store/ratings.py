@@ -35,7 +35,11 @@ def record(db: sqlite3.Connection, action: int, conversation: int | None, body: 
         return
     at = message_columns.parse_timestamp(body["ratedAt"]) if body.get("ratedAt") else now
     version = _rated_version(db, conversation, body)
-    db.execute("INSERT OR REPLACE INTO ratings VALUES (?, ?, ?, ?, ?)", (action, conversation, version, at, share))
+    db.execute(
+        "INSERT INTO ratings VALUES (?, ?, ?, ?, ?) ON CONFLICT (action) DO UPDATE SET"
+        " conversation = excluded.conversation, version = excluded.version, at = excluded.at, share = excluded.share",
+        (action, conversation, version, at, share),
+    )
     if conversation is not None:
         recount(db, conversation)
 

@@ -44,14 +44,45 @@ WHERE id = :id
 """
 
 
+class Rollup(NamedTuple):
+    """What inserted messages change: the values for `_UPDATE`, the facets, and the facts for the sums."""
+
+    values: dict[str, Any]
+    facets: set[tuple[str, str]]
+    facts: list[sums.Fact]
+    failed: bool
+    """A message reports a failure, so that the failures must be counted again."""
+
+
 def update_conversation(
     db: sqlite3.Connection,
     conversation: sqlite3.Row,
     body: dict[str, Any],
     inserted: list[InsertedMessage],
     version: int | None,
+    *,
+    in_sums: bool = True,
 ) -> None:
-    """Add the inserted messages to the conversation's row, facets and labels, and to the sums."""
+    """Add the inserted messages to the conversation's row, facets and labels, and to the sums unless not `in_sums`."""
+    rollup = roll_up(db, conversation, body, inserted, version)
+    errors = failures.count_stored(db, conversation["id"]) if rollup.failed else None
+    db.execute(_UPDATE, {**rollup.values, "errors": errors})
+    db.executemany(
+        "INSERT OR IGNORE INTO facets VALUES (?, ?, ?)", [(*facet, conversation["id"]) for facet in rollup.facets]
+    )
+    if in_sums:
+        sums.add_all(db, rollup.facts)
+    labels.add_for_conversation(db, conversation, body, rollup.values["user"], rollup.values["organization"])
+
+
+def roll_up(
+    db: sqlite3.Connection,
+    conversation: Any,
+    body: dict[str, Any],
+    inserted: list[InsertedMessage],
+    version: int | None,
+) -> Rollup:
+    """Return what the inserted messages change in the conversation's row, in its facets and in the sums."""
     rows = [
         _Row(message_columns.message_type(i.message), message_columns.extract_metrics(i.message, body.get("model")), i)
         for i in inserted
@@ -61,7 +92,6 @@ def update_conversation(
     calls = [row.metrics for row in rows if row.type == "llm"]
     known = json.loads(conversation["properties"]) if conversation["properties"] else {}
     properties = {**known, **(body.get("properties") or {})}
-    failed = any(row.metrics.status == "error" for row in rows)
     values = {
         **_labels(rows),
         "id": conversation["id"],
@@ -73,19 +103,16 @@ def update_conversation(
         "last": max(i.at for i in inserted),
         "newest": inserted[-1].row_id,
         "messages": len(inserted),
-        "errors": failures.count_stored(db, conversation["id"]) if failed else None,
         "calls": len(calls),
         "unpriced": sum(sums.is_unpriced(call.status, call.cost) for call in calls),
         "tokens_in": sum_known(call.tokens_in for call in calls),
         "tokens_out": sum_known(call.tokens_out for call in calls),
         "cost": sum_known(call.cost for call in calls),
     }
-    db.execute(_UPDATE, values)
     facets = {("model", call.model) for call in calls if call.model} | {("agent", name) for name in agents}
     facets |= {("tool", fact.tool) for fact in facts if fact.tool}
-    db.executemany("INSERT OR IGNORE INTO facets VALUES (?, ?, ?)", [(*facet, conversation["id"]) for facet in facets])
-    sums.add_all(db, (fact for fact in facts if fact.type in sums.TYPES))
-    labels.add_for_conversation(db, conversation, body, values["user"], values["organization"])
+    failed = any(row.metrics.status == "error" for row in rows)
+    return Rollup(values, facets, [fact for fact in facts if fact.type in sums.TYPES], failed)
 
 
 def _facts(

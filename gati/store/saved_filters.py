@@ -23,7 +23,11 @@ def save_filter(store: Store, name: str, query: str) -> bool:
     if not name or len(name) > _MAX_NAME or len(query) > _MAX_QUERY:
         return False
     row = (name, query, time.time_ns() // 1000)
-    store.transaction(lambda db: db.execute("INSERT OR REPLACE INTO saved_filters VALUES (?, ?, ?)", row))
+    statement = (
+        "INSERT INTO saved_filters VALUES (?, ?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET query = excluded.query, saved_at = excluded.saved_at"
+    )
+    store.transaction(lambda db: db.execute(statement, row))
     return True
 
 
@@ -35,5 +39,5 @@ def delete_filter(store: Store, name: str) -> None:
 def saved_filters(store: Store) -> list[SavedFilter]:
     """Return the saved filters by name."""
     with store.connections.reading() as db:
-        rows = db.execute("SELECT name, query FROM saved_filters ORDER BY name COLLATE NOCASE LIMIT 100").fetchall()
+        rows = db.execute("SELECT name, query FROM saved_filters ORDER BY lower(name) LIMIT 100").fetchall()
     return [SavedFilter(*row) for row in rows]

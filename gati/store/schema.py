@@ -10,7 +10,8 @@ import sqlite3
 import uuid
 from collections.abc import Callable
 
-from gati.store import finding_schema, marks_schema, search, store_file
+from gati.store import deletion_schema, finding_schema, marks_schema, search, store_file
+from gati.store.engine import engine_of
 
 _READABLE_VERSION = 2
 """The tables of this version have all that the queries read."""
@@ -37,11 +38,20 @@ def _add_managed_prompts(db: sqlite3.Connection) -> None:
 
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     _create_initial_tables, search.create_index, _mark_as_store, _add_managed_prompts, finding_schema.add_finding,
-    marks_schema.add_marks,
+    marks_schema.add_marks, deletion_schema.add_deletion,
 ]  # fmt: skip
 
 _FINDING_VERSION = 5
 """From this version on, stores have labels, sums and the columns that belong to them."""
+
+FIRST_SHARED_VERSION = 5
+"""The version at which stores in other databases begin. They apply the later migrations, too."""
+
+
+def first_shared_tables() -> list[str]:
+    """Return the statements that create the empty tables of `FIRST_SHARED_VERSION`."""
+    scripts = (_INITIAL_TABLES, _MANAGED_PROMPTS, *finding_schema.SCRIPTS)
+    return [statement for script in scripts for statement in script.split(";\n")]
 
 
 def migrate(db: sqlite3.Connection) -> None:
@@ -76,6 +86,8 @@ def has_marks(db: sqlite3.Connection) -> bool:
 
 
 def _schema_version(db: sqlite3.Connection) -> int:
+    if engine_of(db) is not None:
+        return len(MIGRATIONS)  # opening another database migrates it
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 

@@ -13,7 +13,10 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from gati.store import message_columns, words
+from gati.store.engine import engine_of
 from gati.store.words import Word
+
+_CREATE = f"CREATE VIRTUAL TABLE {{}} USING fts5(text, content='', tokenize='{words.TOKENIZER}')"
 
 
 def create_index(db: sqlite3.Connection) -> None:
@@ -29,13 +32,37 @@ def create_index(db: sqlite3.Connection) -> None:
 
 
 def _create_partition(db: sqlite3.Connection, partition: int, first_row_id: int) -> None:
-    db.execute(f"CREATE VIRTUAL TABLE search_{partition} USING fts5(text, content='', tokenize='{words.TOKENIZER}')")
+    db.execute(_CREATE.format(f"search_{partition}"))
     db.execute("INSERT INTO search_parts VALUES (?, ?, 0)", (partition, first_row_id))
 
 
 def has_index(db: sqlite3.Connection) -> bool:
     """Return True if this store has an index."""
+    if engine_of(db) is not None:
+        return True
     return db.execute("SELECT 1 FROM search_parts").fetchone() is not None
+
+
+def partitions(db: sqlite3.Connection) -> list[int]:
+    """Return the numbers of the partitions. A message is in one of them, or also in that of `index_unspaced`."""
+    return [row[0] for row in db.execute("SELECT id FROM search_parts ORDER BY id")]
+
+
+def partitions_without_pairs(db: sqlite3.Connection) -> set[str]:
+    """Return the partitions that index texts as they are, without the pairs of unspaced scripts; see `index_unspaced`."""
+    found = db.execute("SELECT id, first FROM search_parts ORDER BY id").fetchall()
+    with_pairs = [part["id"] for part, following in pairwise(found) if part["first"] == following["first"]]
+    return {str(part["id"]) for part in found if with_pairs and part["id"] < with_pairs[0]}
+
+
+def rebuild_partition(db: sqlite3.Connection, partition: int, *, as_is: bool) -> None:
+    """Make a partition again from those of its messages that the store still has."""
+    table = f"search_{partition}"
+    rows = db.execute(f"SELECT id, body FROM messages WHERE id IN (SELECT id FROM {table}_docsize)").fetchall()  # noqa: S608  # our own name
+    db.execute(f"DROP TABLE {table}")
+    db.execute(_CREATE.format(table))
+    texts = ((row["id"], message_columns.search_text(json.loads(row["body"]))) for row in rows)
+    _insert(db, partition, texts, as_is=as_is)
 
 
 def index_messages(db: sqlite3.Connection, texts: list[tuple[int, str]], partition_characters: int) -> None:
@@ -52,10 +79,10 @@ def index_messages(db: sqlite3.Connection, texts: list[tuple[int, str]], partiti
     db.execute("UPDATE search_parts SET characters = characters + ? WHERE id = ?", (characters, partition))
 
 
-def _insert(db: sqlite3.Connection, partition: int, texts: Iterable[tuple[int, str]]) -> None:
+def _insert(db: sqlite3.Connection, partition: int, texts: Iterable[tuple[int, str]], *, as_is: bool = False) -> None:
     db.executemany(
         f"INSERT INTO search_{partition} (rowid, text) VALUES (?, ?)",  # noqa: S608  # our own name
-        ((row_id, words.index_text(text)) for row_id, text in texts),
+        ((row_id, text if as_is else words.index_text(text)) for row_id, text in texts),
     )
 
 
@@ -73,6 +100,8 @@ def index_unspaced(db: sqlite3.Connection, texts: Iterable[tuple[int, str]]) -> 
 
 def drop_sparse_partitions(db: sqlite3.Connection) -> None:
     """Drop partitions with more than half of their messages deleted. Index the remaining messages in the last one."""
+    if engine_of(db) is not None:
+        return
     partitions = db.execute("SELECT id, first FROM search_parts ORDER BY id").fetchall()
     for partition, following in pairwise(partitions):
         row_ids = (partition["first"], following["first"])
@@ -102,6 +131,8 @@ def search_messages(
     """
     found = words.parse_words(found) if isinstance(found, str) else found
     prefix = found[-1:] if prefix is None else prefix
+    if (engine := engine_of(db)) is not None:
+        return engine.search_messages(found, prefix, limit) if found else []
     match = words.match_expression(found, prefix)
     row_ids: list[int] = []
     for partition in db.execute("SELECT id FROM search_parts ORDER BY id DESC").fetchall() if match else ():

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 import time
 import uuid
@@ -14,7 +13,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gati.data_folder import data_folder
-from gati.store import actions, labels, message_columns, prompt_versions, rollups, search, store_file, sums
+from gati.store import (
+    actions,
+    labels,
+    message_columns,
+    message_requests,
+    prompt_versions,
+    rollups,
+    search,
+    store_file,
+    sums,
+    tombstones,
+)
 from gati.store.connections import Connections, ReadOnlyConnections, StoreReplacedError
 
 T = TypeVar("T")
@@ -86,6 +96,14 @@ class Store:
         """Close the file. Using the store again reopens it."""
         self.connections.close()
 
+    def shared_token(self) -> str | None:
+        """Return the token of the studios that share the store; None for a file, which has its token beside it."""
+        return None
+
+    def size_bytes(self) -> int:
+        """Return the size of the file."""
+        return self.path.stat().st_size
+
     def ingest(self, body: dict[str, Any]) -> dict[str, Any]:
         """Store the body of a `POST /messages` request and return the response body.
 
@@ -113,6 +131,15 @@ class Store:
             sqlite3.OperationalError: The disk is full, or the file is locked or cannot be written.
         """
         return self._with_intact_file(lambda: self._evicting_transaction(work, size))
+
+    def deleting(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work`, which deletes, in a transaction. At the size limit it may use the pages reserved for that."""
+
+        def attempt() -> T:
+            with self.connections.evicting() as (db, _):
+                return work(db)
+
+        return self._with_intact_file(attempt)
 
     def _with_intact_file(self, function: Callable[[], T]) -> T:
         """Call `function`. After damage, try again with new connections, then with a new file."""
@@ -156,32 +183,36 @@ class Store:
     def ingest_within(self, db: sqlite3.Connection, body: dict[str, Any]) -> dict[str, Any]:
         """Do the work of `ingest` inside the caller's `transaction`."""
         now = time.time_ns() // 1000
-        conversation = self._find_or_create_conversation(db, body, now)
-        if conversation is None:  # sampled out
-            return _ingest_response(str(uuid.uuid4()), [], "", [])
+        timed = [(message, message_requests.created_at(message, now)) for message in body["messages"]]
+        timed, deleted = tombstones.split_deleted(db, body, timed)
+        # Without an id: they are not in the store, but the client must not send them again.
+        results = [
+            message_requests.message_result(str(uuid.uuid4()), 0, message, "deduplicated") for message in deleted
+        ]
+        conversation = self._find_or_create_conversation(db, body, now) if timed else None
+        if conversation is None:  # all deleted, or sampled out
+            return message_requests.ingest_response(str(uuid.uuid4()), results, "", [])
         conversation_id, uid = conversation["id"], conversation["uid"]
-        timed = [(message, _created_at(message, now)) for message in body["messages"]]
         first_at = min(at for _, at in timed)
         version = prompt_versions.record_version(db, body, conversation["product"], conversation["agent"], first_at)
         call: int | None = None
-        results: list[dict[str, Any]] = []
         inserted: list[rollups.InsertedMessage] = []
         for message, at in timed:
             existing = _find_message(db, conversation_id, message.get("externalMessageId"))
             if existing is not None:
-                results.append(_message_result(uid, existing, message, "deduplicated"))
+                results.append(message_requests.message_result(uid, existing, message, "deduplicated"))
                 continue
             if call is None:
-                call = prompt_versions.record_call(db, conversation_id, version, body)
+                call = prompt_versions.record_call(db, conversation_id, version, body, first_at)
             row_id = self._insert_message(db, (conversation_id, call), message, at, body)
             inserted.append(rollups.InsertedMessage(row_id, message, at))
-            results.append(_message_result(uid, row_id, message, "created"))
+            results.append(message_requests.message_result(uid, row_id, message, "created"))
         if inserted:
             rollups.update_conversation(db, conversation, body, inserted, version)
             texts = [(row_id, message_columns.search_text(message)) for row_id, message, _ in inserted]
             search.index_messages(db, texts, self.connections.file_bytes // _SEARCH_PARTITIONS)
         prompt_uid, components = prompt_versions.greenflash_ids(db, version)
-        return _ingest_response(uid, results, prompt_uid, components)
+        return message_requests.ingest_response(uid, results, prompt_uid, components)
 
     def _insert_message(
         self, db: sqlite3.Connection, parents: tuple[int, int], message: dict[str, Any], at: int, body: dict[str, Any]
@@ -211,7 +242,7 @@ class Store:
             query = "SELECT * FROM conversations WHERE product = ? AND external_id = ?"
             if row := db.execute(query, (product, external)).fetchone():
                 return row
-        if not _is_sampled(body, product, external):
+        if not message_requests.is_sampled(body, product, external):
             return None
         db.execute(
             "INSERT INTO conversations (uid, product, external_id, user, organization, first_at, last_at)"
@@ -220,10 +251,12 @@ class Store:
         )
         return db.execute("SELECT * FROM conversations WHERE id = last_insert_rowid()").fetchone()
 
-    def record_action(self, endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
+    def record_action(self, endpoint: str, body: dict[str, Any], recorded_at: int | None = None) -> dict[str, Any]:
         """Store a user, an organization, a rating or an event.
 
         A known user or organization is updated with the fields of `body`. An event with a known `insertId` is ignored.
+        So is a record from before the deletion of its user or conversation; `recorded_at` (in microseconds since the
+        epoch, default: now) is its time if `body` has none.
 
         Returns:
             The record as ``{id, body, created_at, updated_at}``.
@@ -231,8 +264,10 @@ class Store:
         Raises:
             UnknownConversationError: A rating or event names a `conversationId` that is not in the store.
         """
-        now = time.time_ns() // 1000
-        record: dict[str, Any] = self.transaction(lambda db: actions.upsert_action(db, endpoint, body, now))
+        record: dict[str, Any] = self.transaction(
+            # The time is read inside: a push continues after the last one, so it must increase with the transactions.
+            lambda db: actions.upsert_action(db, endpoint, body, time.time_ns() // 1000, recorded_at)
+        )
         return record
 
     def evicted_conversations(self) -> int:
@@ -264,8 +299,8 @@ class Store:
             _increment_counter(db, "dropped", count)
             # Prompt versions that no remaining call uses.
             db.execute(
-                "DELETE FROM prompt_versions WHERE NOT managed"
-                " AND id NOT IN (SELECT version FROM calls WHERE version NOT NULL)"
+                "DELETE FROM prompt_versions WHERE managed = 0"
+                " AND id NOT IN (SELECT version FROM calls WHERE version IS NOT NULL)"
             )
             search.drop_sparse_partitions(db)
             labels.remove_unused(db)
@@ -294,7 +329,8 @@ class Store:
 
 def _increment_counter(db: sqlite3.Connection, name: str, amount: int) -> None:
     db.execute(
-        "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value", (name, amount)
+        "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = counters.value + excluded.value",
+        (name, amount),
     )
 
 
@@ -320,40 +356,3 @@ def _find_message(db: sqlite3.Connection, conversation: int, external_id: str | 
         "SELECT id FROM messages WHERE conversation = ? AND external_id = ?", (conversation, external_id)
     ).fetchone()
     return row and int(row["id"])
-
-
-def _created_at(message: dict[str, Any], now: int) -> int:
-    created = message.get("createdAt")
-    return message_columns.parse_timestamp(created) if created else now
-
-
-def _is_sampled(body: dict[str, Any], product: str, external: str | None) -> bool:
-    """Decide by the conversation's id, so that every request of a conversation gets the same decision."""
-    rate = body.get("sampleRate")
-    if rate is None or body.get("forceSample"):
-        return True
-    digest = hashlib.sha256(f"{product}\n{external or uuid.uuid4()}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64 < float(rate)
-
-
-def _message_result(conversation: str, row_id: int, message: dict[str, Any], status: str) -> dict[str, Any]:
-    result = {
-        "messageId": message_columns.message_uid(conversation, row_id),
-        "messageType": message_columns.message_type(message),
-        "status": status,
-    }
-    if external := message.get("externalMessageId"):
-        result["externalMessageId"] = external
-    return result
-
-
-def _ingest_response(
-    uid: str, messages: list[dict[str, Any]], prompt_uid: str, components: list[str]
-) -> dict[str, Any]:
-    return {
-        "success": True,
-        "conversationId": uid,
-        "messages": messages,
-        "systemPromptPromptId": prompt_uid,
-        "systemPromptComponentIds": components,
-    }

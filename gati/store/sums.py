@@ -59,6 +59,9 @@ CREATE TABLE durations (
 CREATE TABLE long_sums (length INTEGER NOT NULL, start INTEGER NOT NULL, PRIMARY KEY (length, start)) WITHOUT ROWID
 """
 
+_MOST_RANGES = 200
+"""Quarters that one query looks for."""
+
 _COMPLETED = (None, "completed")
 
 
@@ -139,30 +142,33 @@ class SumsBatch:
         count, total = self._durations.get(key, (0, 0.0))
         self._durations[key] = count + 1, total + milliseconds
 
-    def _long_rows(self) -> set[tuple[int, int]]:
+    def long_rows(self) -> set[tuple[int, int]]:
         """Return (length, start) of the days and weeks that these contributions belong to."""
         keys = [*self._counts, *(key for key, _ in self._durations)]
         return {(length, key.start // length * length) for key in keys for length in LENGTHS[1:]}
 
     def write(self, db: sqlite3.Connection) -> None:
         """Add the contributions to the tables."""
-        db.executemany("DELETE FROM long_sums WHERE length = ? AND start = ?", self._long_rows())
-        rows = (
+        db.executemany("DELETE FROM long_sums WHERE length = ? AND start = ?", self.long_rows())
+        db.executemany(_ADD_COUNTS, self.count_rows())
+        db.executemany(_ADD_DURATIONS, self.duration_rows())
+
+    def count_rows(self) -> list[tuple[Any, ...]]:
+        """Return rows for `sums`."""
+        return [
             (*key, *(counts.get(name, None if name in _NULLABLE else 0) for name in COUNTERS))
             for key, counts in self._counts.items()
-        )
-        db.executemany(_ADD_COUNTS, rows)
-        db.executemany(
-            "INSERT INTO durations VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-            " count = count + excluded.count, total = total + excluded.total",
-            ((*key, bucket, *values) for (key, bucket), values in self._durations.items()),
-        )
+        ]
+
+    def duration_rows(self) -> list[tuple[Any, ...]]:
+        """Return rows for `durations`."""
+        return [(*key, bucket, *values) for (key, bucket), values in self._durations.items()]
 
     def subtract(self, db: sqlite3.Connection) -> None:
         """Take the contributions out of the tables, for messages that are deleted."""
         for table in ("long_sums", "sums", "durations"):
             kinds = "" if table == "long_sums" else f"kind IN {KINDS} AND "  # our own names
-            db.executemany(f"DELETE FROM {table} WHERE {kinds}length = ? AND start = ?", self._long_rows())  # noqa: S608  # our own names
+            db.executemany(f"DELETE FROM {table} WHERE {kinds}length = ? AND start = ?", self.long_rows())  # noqa: S608  # our own names
         of_key = "kind = ? AND length = ? AND start = ? AND name = ?"
         less = ", ".join(f"{name} = {name} - ?" for name in COUNTERS)
         rows = [(*(counts.get(name, 0) for name in COUNTERS), *key) for key, counts in self._counts.items()]
@@ -179,15 +185,22 @@ class SumsBatch:
         )
 
 
-_ADD_COUNTS = (
-    f"INSERT INTO sums VALUES ({', '.join('?' * (4 + len(COUNTERS)))}) ON CONFLICT DO UPDATE SET "  # noqa: S608  # our own names
-    + ", ".join(
-        f"{name} = CASE WHEN excluded.{name} IS NULL THEN {name} ELSE coalesce({name}, 0) + excluded.{name} END"
-        if name in _NULLABLE
-        else f"{name} = {name} + excluded.{name}"
-        for name in COUNTERS
-    )
+_KEY = "kind, length, start, name"
+
+ADD_COUNTS = f"ON CONFLICT ({_KEY}) DO UPDATE SET " + ", ".join(
+    f"{name} = CASE WHEN excluded.{name} IS NULL THEN sums.{name} ELSE coalesce(sums.{name}, 0) + excluded.{name} END"
+    if name in _NULLABLE
+    else f"{name} = sums.{name} + excluded.{name}"
+    for name in COUNTERS
 )
+ADD_DURATIONS = (
+    f"ON CONFLICT ({_KEY}, bucket) DO UPDATE SET"
+    " count = durations.count + excluded.count, total = durations.total + excluded.total"
+)
+"""Ends of the statements that add rows to those that exist."""
+
+_ADD_COUNTS = f"INSERT INTO sums VALUES ({', '.join('?' * (4 + len(COUNTERS)))}) {ADD_COUNTS}"  # noqa: S608  # our own names
+_ADD_DURATIONS = f"INSERT INTO durations VALUES (?, ?, ?, ?, ?, ?, ?) {ADD_DURATIONS}"  # noqa: S608  # as above
 
 
 ParentLookup = Callable[[str], "tuple[int, str] | None"]
@@ -222,13 +235,18 @@ _METRICS = "m.model, m.status, m.latency_ms, m.first_token_ms, m.tokens_in, m.to
 
 def stored_facts(db: sqlite3.Connection, conversation: int | None = None) -> Iterator[Fact]:
     """Yield the facts of one conversation, or of all."""
+    if conversation is None:
+        return _facts_where(db, "1 = 1", [])
+    return _facts_where(db, "m.conversation = ?", [conversation])
+
+
+def _facts_where(db: sqlite3.Connection, condition: str, values: list[int]) -> Iterator[Fact]:
     types = ", ".join(f"'{name}'" for name in TYPES)
     rows = db.execute(
         f"SELECT m.type, m.at, m.agent, m.conversation, k.version, {_METRICS},"  # noqa: S608  # our own names
         " CASE WHEN m.type NOT IN ('user_message', 'llm', 'chain_end') THEN m.body END AS body"
-        f" FROM messages m JOIN calls k ON k.id = m.call WHERE m.type IN ({types})"
-        + ("" if conversation is None else " AND m.conversation = :conversation"),
-        {"conversation": conversation},
+        f" FROM messages m JOIN calls k ON k.id = m.call WHERE m.type IN ({types}) AND {condition}",
+        values,
     )
     for row in rows:
         if row["body"] is not None:
@@ -241,6 +259,23 @@ def stored_facts(db: sqlite3.Connection, conversation: int | None = None) -> Ite
             )
         else:
             yield Fact(row["type"], row["at"], row["agent"], MessageMetrics(*row[5:12]), row["version"])
+
+
+def rebuild(db: sqlite3.Connection, quarters: set[int]) -> None:
+    """Make the rows of some quarters of an hour again, from the messages that are there now.
+
+    Subtracting would not restore "unknown" where only removed messages had reported a number.
+    """
+    starts = sorted(quarters)
+    long_rows = {(length, start // length * length) for start in starts for length in LENGTHS[1:]}
+    for table in ("long_sums", "sums", "durations"):
+        kinds = "" if table == "long_sums" else f"kind IN {KINDS} AND "
+        delete = f"DELETE FROM {table} WHERE {kinds}length = ? AND start = ?"  # noqa: S608  # our own names
+        db.executemany(delete, [*sorted(long_rows), *((QUARTER, start) for start in starts)])
+    for first in range(0, len(starts), _MOST_RANGES):
+        some = starts[first : first + _MOST_RANGES]
+        within = " OR ".join(["(m.at >= ? AND m.at < ?)"] * len(some))
+        add_all(db, _facts_where(db, f"({within})", [bound for start in some for bound in (start, start + QUARTER)]))
 
 
 def remove_conversation(db: sqlite3.Connection, conversation: int) -> None:

@@ -24,6 +24,8 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from gati.studio.public_address import PublicAddress
+
 _COOKIE_SECONDS = 30 * 24 * 3600
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{32,128}")
 
@@ -87,11 +89,11 @@ class TokenRequired:
     """Answers 401 unless a request carries the token: as a bearer key, in the address, or as a cookie made from it.
 
     An address with ``?token=`` sets the cookie and redirects to the address without it, so that the token stays out of
-    the browser's history.
+    the browser's history. With `public`, the cookie is for that address only.
     """
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self.app, self._token = app, token.encode()
+    def __init__(self, app: ASGIApp, token: str, public: PublicAddress | None = None) -> None:
+        self.app, self._token, self._public = app, token.encode(), public
         # Cookies do not distinguish ports, so each store has its own.
         self._cookie = f"gati_studio_{hashlib.sha256(self._token).hexdigest()[:12]}"
 
@@ -134,9 +136,13 @@ class TokenRequired:
         target = f"/{path.lstrip('/')}" + (f"?{urlencode(query, doseq=True)}" if query else "")
         response = RedirectResponse(target, 303, {"cache-control": "no-store", "referrer-policy": "no-referrer"})
         expiry = str(int(time.time()) + _COOKIE_SECONDS)
+        public = self._public
         response.set_cookie(
-            self._cookie, f"{expiry}.{self._sign(expiry)}", max_age=_COOKIE_SECONDS, httponly=True, samesite="strict"
-        )
+            self._cookie, f"{expiry}.{self._sign(expiry)}", max_age=_COOKIE_SECONDS, httponly=True,
+            path=(public and public.path) or "/", secure=public is not None and public.is_encrypted,
+            # "lax": a link in a page of another site, such as a chat, opens the page. Forms of other sites get no cookie.
+            samesite="lax" if public else "strict",
+        )  # fmt: skip
         return response
 
 

@@ -65,7 +65,7 @@ class MarksPages:
         else:
             response = RedirectResponse(f"/conversations/{summary.uid}#marks", 303)
         if name and name != reader_name(request):
-            response.set_cookie(_NAME_COOKIE, quote(name), _COOKIE_SECONDS, httponly=True, samesite="strict")
+            response.set_cookie(_NAME_COOKIE, quote(name), _COOKIE_SECONDS, httponly=True, samesite="lax")
         return response
 
     def _find(self, request: Request) -> ConversationSummary | None:

@@ -10,6 +10,8 @@ from starlette.responses import JSONResponse
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from gati.studio.public_address import PublicAddress
+
 MAX_BODY = 20 * 1024**2
 """Largest accepted request body in bytes."""
 
@@ -24,21 +26,35 @@ class LocalOnly:
 
     With `any_host`, the server is also reached under other names, and only pages of other sites are rejected. Then
     every request needs a token: DNS rebinding does not help a page that does not have it.
+
+    With `public`, pages of that address are the server's own, and links in pages of other sites may open its pages.
     """
 
-    def __init__(self, app: ASGIApp, *, any_host: bool = False) -> None:
-        self.app, self._any_host = app, any_host
+    def __init__(self, app: ASGIApp, *, any_host: bool = False, public: PublicAddress | None = None) -> None:
+        self.app, self._any_host, self._public = app, any_host, public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        host, origin = headers.get("host", ""), headers.get("origin")
-        hostname = host if host.endswith("]") else host.rsplit(":", 1)[0]
-        foreign = origin is not None and origin.lower() != f"{scope['scheme']}://{host}".lower()
-        other_host = not self._any_host and hostname.lower() not in _LOCAL_HOSTS
-        if other_host or foreign or headers.get("sec-fetch-site") == "cross-site":
+        if self._is_foreign(scope, headers):
             await _rejection(403, "This server answers requests from its own machine only")(scope, receive, send)
         else:
             await self.app(scope, receive, send)
+
+    def _is_foreign(self, scope: Scope, headers: Headers) -> bool:
+        host, origin = headers.get("host", "").lower(), headers.get("origin")
+        hostname = host if host.endswith("]") else host.rsplit(":", 1)[0]
+        if not self._any_host and hostname not in _LOCAL_HOSTS and (self._public is None or host != self._public.host):
+            return True
+        if origin is not None:
+            own = {f"{scope['scheme']}://{host}"} | ({self._public.origin} if self._public else set())
+            if origin.lower() not in own:
+                return True
+        return headers.get("sec-fetch-site") == "cross-site" and not self._is_link(scope, headers)
+
+    def _is_link(self, scope: Scope, headers: Headers) -> bool:
+        """Return True if a reader follows a link to a page. It writes nothing, and the other site does not see it."""
+        opened = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+        return self._public is not None and scope["method"] == "GET" and opened
 
 
 class BoundedBody:

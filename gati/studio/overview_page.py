@@ -35,7 +35,7 @@ class OverviewPage:
         return self.render(
             request, "overview.html", overview=totals, period=chosen, charts=_charts(totals, chosen), c=charts,
             unknown_name=overview.UNKNOWN, evicted=self.store.evicted_conversations(),
-            bytes=self.store.path.stat().st_size, limits=_limits(edges, chosen),
+            bytes=self.store.size_bytes(), limits=_limits(edges, chosen),
         )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from gati.store import (
 from gati.store.store import Store
 from gati.store.turn_view import arrange_turns, pretty_value
 from gati.studio import chat_formatting, formatting, hit, period, reader, sharing
+from gati.studio.deletion import DeletionPages, RemoveWaiting
 from gati.studio.list_page import ListPage
 from gati.studio.marks_pages import MarksPages, panel_values, reader_name
 from gati.studio.overview_page import OverviewPage
@@ -57,9 +58,10 @@ STATUSES = {
 """Symbol and CSS class of each status. The symbol makes them distinguishable without colour."""
 
 
-def page_routes(store: Store) -> list[BaseRoute]:
+def page_routes(store: Store, remove_waiting: RemoveWaiting | None = None) -> list[BaseRoute]:
     """Return the routes of all pages."""
     pages = _Pages(store)
+    deletion = DeletionPages(store, pages.render, remove_waiting)
     lists, people_pages = ListPage(store, pages.render), PeoplePages(store, pages.render)
     marks_pages = MarksPages(store, pages.render)
     return [
@@ -80,6 +82,9 @@ def page_routes(store: Store) -> list[BaseRoute]:
         Route("/overview", pages.endpoint(OverviewPage(store, pages.render).overview)),
         Route("/users", pages.endpoint(people_pages.users)),
         Route("/users/{user:path}", pages.endpoint(people_pages.user)),
+        Route("/delete/conversation/{uid}", pages.endpoint(deletion.conversation), methods=["GET", "POST"]),
+        Route("/delete/user/{user:path}", pages.endpoint(deletion.user), methods=["GET", "POST"]),
+        Route("/delete/before", pages.endpoint(deletion.before), methods=["GET", "POST"]),
         Mount("/static", StaticFiles(directory=_FOLDER / "static")),
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gati.store import people, queries
+from gati.store import marks, people, queries
 from gati.store.filters import Filter
 from gati.studio.period import ALL
 from gati.studio.reader import Render, period_of, with_parameters
@@ -57,6 +57,7 @@ class PeoplePages:
         return self.render(
             request, "user.html", user=found.summary, reported={**reported, **(found.reported.get("properties") or {})},
             page=page, period=chosen, ratings=people.ratings_of_user(self.store, found.summary.id),
+            marks=marks.read_marks(self.store, [conversation.id for conversation in page.conversations]),
             all_of_user=with_parameters("/", {"user": found.summary.id, **chosen.parameters}),
         )  # fmt: skip
 

@@ -78,6 +78,7 @@ def bytecodes(work: Callable[[], object]) -> int:
     def entered(frame: FrameType, event: str, _: object) -> Any:
         if not frame.f_code.co_filename.startswith(OURS):
             return None
+        frame.f_trace = inside  # required by Python 3.13 before `f_trace_opcodes`
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return inside
 
@@ -141,7 +142,7 @@ def test_a_long_history_costs_no_more_than_a_short_one(records: list[Any]) -> No
         play(start)
         return bytecodes(lambda: play(start))
 
-    assert cost(1_000) < 1.5 * cost(4)
+    assert 500 < cost(1_000) < 1.5 * cost(4)
 
 
 def test_a_buffered_turn_holds_little_memory_and_few_objects(records: list[Any]) -> None:

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from gati import __version__, observe
 from gati.cli import doctor
 from gati.cli.commands import app
-from gati.store import message_columns
+from gati.store import marks, message_columns, queries
 from gati.store.store import Store
 from gati.studio.access import load_token
 from gati.testing import ScriptedChatModel
@@ -35,6 +35,17 @@ from tests.store.bodies import body, said, step
 ROOT = Path(__file__).parent.parent.parent
 PRODUCT = "0b9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a10"
 GATI = "from gati.cli import main; main()"
+LEAVE_A_TURN = """
+from gati import observe
+from gati.testing import ScriptedChatModel
+
+observe.init(shutdown_timeout=0.1)
+ScriptedChatModel(replies=["x"]).invoke("y")
+while not observe.stats().spool_bytes:
+    observe.flush(0.5)
+observe.shutdown(0.1)
+"""
+"""A program that ends before its three messages are delivered, and after they are on disk."""
 
 
 def gati(
@@ -191,11 +202,7 @@ def test_status_and_drain_find_messages_left_by_an_outage(tmp_path: Path):
     home = {"GATI_SPOOL_DIR": str(tmp_path / "spool")}
     with greenflash_server(path=tmp_path / "server.db") as server:
         port, environment = int(server.address.rsplit(":", 1)[-1]), destination(server, **home)
-    program = (
-        "from gati import observe; from gati.testing import ScriptedChatModel; observe.init(shutdown_timeout=0.1);"
-        "ScriptedChatModel(replies=['x']).invoke('y'); observe.flush(0.5); observe.shutdown(0.1)"
-    )
-    assert gati(program=program, **environment).returncode == 0
+    assert gati(program=LEAVE_A_TURN, **environment).returncode == 0
     waiting = json.loads(gati("status", "--json", **environment).stdout)["spool"]["accounts"]
     assert [(account["messages"], account["orphaned"]) for account in waiting] == [(3, 3)]
     assert "3" in gati("status", **environment).stdout
@@ -210,11 +217,7 @@ def test_drain_delivers_what_waits_for_the_embedded_store(tmp_path: Path):
     store = tmp_path / "store.db"
     environment = {"GATI_SPOOL_DIR": str(tmp_path / "spool"), "GATI_LOCAL": str(store)}
     store.mkdir()  # so that it cannot be written
-    program = (
-        "from gati import observe; from gati.testing import ScriptedChatModel; observe.init(shutdown_timeout=0.1);"
-        "ScriptedChatModel(replies=['x']).invoke('y'); observe.flush(0.5); observe.shutdown(0.1)"
-    )
-    assert gati(program=program, **environment).returncode == 0
+    assert gati(program=LEAVE_A_TURN, **environment).returncode == 0
     store.rmdir()
     done = gati("drain", "--timeout", "30", **environment)
     assert (done.returncode, done.stdout) == (0, "3 messages delivered, 0 rejected, 0 waiting\n"), done.stderr
@@ -414,6 +417,38 @@ def test_an_export_is_readable_by_its_owner_only(store: Path, tmp_path: Path):
     assert invoke("export", "-o", "/dev/null", GATI_LOCAL=str(store)).exit_code == 0
 
 
+def test_a_conversation_is_shared_as_one_html_file(store: Path, tmp_path: Path):
+    environment = {"GATI_LOCAL": str(store)}
+    with closing(Store(store)) as opened:
+        opened.ingest(body("c-2", said("other", "Another conversation")))
+        summary = queries.find_conversation(opened, "c-1")
+        assert summary is not None
+        marks.add_tag(opened, summary.id, "needs review", None)
+    shown = invoke("show", "c-1", "--html", **environment)
+    assert "<h1>What is 2 + 2?</h1>" in shown.stdout
+    assert "needs review" not in shown.stdout
+    assert "needs review" in invoke("show", "c-1", "--html", "--marks", **environment).stdout
+    assert invoke("show", "c-3", "--html", **environment).exit_code == 3
+    file = tmp_path / "c.html"
+    assert invoke("export", "--format", "html", "-o", str(file), **environment).exit_code == 2
+    assert not file.exists()
+    assert invoke("export", "c-1", "--format", "html", "-o", str(file), **environment).exit_code == 0
+    assert file.read_text("utf-8") == shown.stdout.removesuffix("\n")
+
+
+def test_export_chooses_by_marks(store: Path):
+    with closing(Store(store)) as opened:
+        summary = queries.find_conversation(opened, "c-1")
+        assert summary is not None
+        marks.set_verdict(opened, summary.id, "bad", None)
+    for options, exported in (
+        (("--marked", "bad"), "1 conversation"),
+        (("--marked", "good"), "0 "),
+        (("--tag", "x"), "0 "),
+    ):
+        assert invoke("export", *options, GATI_LOCAL=str(store)).stderr.startswith(exported)
+
+
 def test_push_sends_each_message_once(store: Path, greenflash: LocalServer):
     environment = destination(greenflash, GATI_PRODUCT_ID=PRODUCT, GATI_LOCAL=str(store))
     assert gati("push", **environment).stdout == "3 delivered, 0 rejected, 0 left\n"
@@ -446,13 +481,9 @@ def test_show_fails_for_an_empty_store(tmp_path: Path):
 
 def test_drain_reports_a_rejected_key(tmp_path: Path, greenflash: LocalServer):
     home = {"GATI_SPOOL_DIR": str(tmp_path / "spool")}
-    program = (
-        "from gati import observe; from gati.testing import ScriptedChatModel; observe.init();"
-        "ScriptedChatModel(replies=['x']).invoke('y'); observe.flush(0.5); observe.shutdown(0.1)"
-    )
     environment = destination(greenflash, GREENFLASH_API_KEY="gf_wrong", **home)
-    assert gati(program=program, **environment).returncode == 0
-    done = gati("drain", "--timeout", "1", **environment)
+    assert gati(program=LEAVE_A_TURN, **environment).returncode == 0
+    done = gati("drain", "--timeout", "60", **environment)  # it stops as soon as the key is refused
     assert (done.returncode, done.stdout) == (1, "0 messages delivered, 0 rejected, 3 waiting\n")
     assert "rejected the API key; run `gati doctor` for details" in done.stderr
 

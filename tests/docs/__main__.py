@@ -27,6 +27,16 @@ from tests.openai_server import OpenAIServer, Reply, openai_server
 
 SECONDS = 60.0
 
+FREE_PORT = """
+gati() {
+    case $1 in
+        serve | studio) command gati "$@" --port 0 ;;
+        *) command gati "$@" ;;
+    esac
+}
+"""
+"""Definition for shell blocks: servers take a free port, because a studio may be running on the default one."""
+
 Conversations = dict[str, list[tuple[str, str, str]]]
 
 
@@ -187,7 +197,7 @@ def run_block(block: Block, page: Path, folder: Path, namespace: dict[str, Any])
 
 
 def _run_shell(block: Block, folder: Path) -> None:
-    command = ["bash", "-euo", "pipefail", "-c", block.code]
+    command = ["bash", "-euo", "pipefail", "-c", FREE_PORT + block.code]
     if (text := block.comments.get("until")) is not None:
         _run_until(command, folder, text)
         return

@@ -69,16 +69,19 @@ def ended_by_sigterm() -> None:
 
 def exit_while_threads_run_turns() -> None:
     observe.init()
+    ended = threading.Semaphore(0)
 
     def run_turns(name: str) -> None:
         n = 0
         while True:
             run_turn(name, str(n))
             n += 1
+            ended.release()
 
     for k in range(3):
         threading.Thread(target=run_turns, args=(f"c{k}",), daemon=True).start()
-    time.sleep(0.3)
+    for _ in range(20):
+        ended.acquire()
 
 
 def turn_at_exit() -> None:

@@ -61,7 +61,7 @@ def test_the_next_process_delivers_the_spool_of_a_killed_one(sandbox: Sandbox) -
 
 
 def test_exiting_while_threads_run_turns_is_clean(sandbox: Sandbox) -> None:
-    sandbox.run("exit_while_threads_run_turns")
+    sandbox.run("exit_while_threads_run_turns", GATI_SHUTDOWN_TIMEOUT=60)
     user_texts = sandbox.user_texts()
     assert all(texts == [str(n) for n in range(len(texts))] for texts in user_texts.values())
     assert sum(map(len, user_texts.values())) > 10

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +15,8 @@ PRODUCT = "0b9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a10"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(tmp_path / "store.db")
-    yield made
-    made.close()
+def store(any_store: Store) -> Store:
+    return any_store
 
 
 def found(store: Store, words: str, **conditions: Any) -> list[str]:

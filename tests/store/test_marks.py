@@ -20,12 +20,10 @@ from tests.store.bodies import body, said, turn
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Any:
-    store = Store(tmp_path / "store.db")
-    store.ingest(body("c", *turn("r")))
-    store.ingest(body("d", said("x", "Hello")))
-    yield store
-    store.close()
+def store(any_store: Store) -> Store:
+    any_store.ingest(body("c", *turn("r")))
+    any_store.ingest(body("d", said("x", "Hello")))
+    return any_store
 
 
 def conversation(store: Store, external: str = "c") -> ConversationSummary:
@@ -188,11 +186,15 @@ def test_marks_of_a_deleted_conversation_are_deleted(store: Store) -> None:
 
 def test_a_store_of_an_earlier_version_is_read_without_marks_and_gets_them_when_it_is_opened(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
-    with closing(Store(path)) as store:
-        store.ingest(body("c", *turn("r")))
+    number = schema.MIGRATIONS.index(marks_schema.add_marks)
     with closing(sqlite3.connect(path)) as db:
-        db.execute("DROP TABLE marks")
-        db.execute(f"PRAGMA user_version = {schema.MIGRATIONS.index(marks_schema.add_marks)}")
+        db.row_factory = sqlite3.Row
+        for migration in schema.MIGRATIONS[:number]:
+            migration(db)
+        db.execute(
+            "INSERT INTO conversations (uid, product, external_id, user, first_at, last_at) VALUES ('x', '', 'c', 'u', 1, 1)"
+        )
+        db.execute(f"PRAGMA user_version = {number}")
         db.commit()
     with closing(Store(path, read_only=True)) as store:
         assert json.loads(export.export_jsonl(store, conversation(store)))["marks"] == []

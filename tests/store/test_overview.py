@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,8 @@ HOUR = 4 * QUARTER
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(tmp_path / "store.db")
-    yield made
-    made.close()
+def store(any_store: Store) -> Store:
+    return any_store
 
 
 def totals(store: Store, since: int, until: int, bar: int = HOUR) -> Overview:

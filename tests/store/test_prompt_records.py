@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,8 @@ from tests.store.bodies import body, said
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "store.db")
-    yield store
-    store.close()
+def store(any_store: Store) -> Store:
+    return any_store
 
 
 def create(store: Store, text: str, name: str = "p") -> str:
@@ -32,7 +29,9 @@ def create(store: Store, text: str, name: str = "p") -> str:
 
 def rows(store: Store) -> list[tuple[Any, ...]]:
     with store.connections.reading() as db:
-        return [tuple(row) for row in db.execute("SELECT number, managed, active, uses FROM prompt_versions")]
+        return [
+            tuple(row) for row in db.execute("SELECT number, managed, active, uses FROM prompt_versions ORDER BY id")
+        ]
 
 
 def test_each_text_is_one_version(store: Store):

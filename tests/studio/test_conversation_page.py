@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +15,8 @@ from tests.store.bodies import at, body, said, step, turn
 
 
 @pytest.fixture
-def pages(tmp_path: Path) -> Iterator[TestClient]:
-    store = Store(tmp_path / "store.db")
-    yield studio_client(store)
-    store.close()
+def pages(any_store: Store) -> TestClient:
+    return studio_client(any_store)
 
 
 def post(pages: TestClient, *messages: dict[str, Any]) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time as clock
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,10 +20,8 @@ EVIL = "<script>document.title='owned'</script><img src=x onerror=alert(1)>\"'>{
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(tmp_path / "store.db")
-    yield made
-    made.close()
+def store(any_store: Store) -> Store:
+    return any_store
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,10 +17,8 @@ PRODUCT = "0b9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a10"
 
 
 @pytest.fixture
-def store(tmp_path: Any) -> Iterator[Store]:
-    store = Store(tmp_path / "store.db")
-    yield store
-    store.close()
+def store(any_store: Store) -> Store:
+    return any_store
 
 
 @pytest.fixture

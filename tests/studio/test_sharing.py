@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,10 +20,8 @@ PICTURE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PN
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(tmp_path / "store.db")
-    yield made
-    made.close()
+def store(any_store: Store) -> Store:
+    return any_store
 
 
 def shared(store: Store, **options: Any) -> str:

@@ -10,7 +10,7 @@ async function complete(input) {
   const list = document.getElementById(input.getAttribute("list"));
   const typed = input.value;
   try {
-    const response = await fetch(`/complete/${input.dataset.complete}?typed=${encodeURIComponent(typed)}`);
+    const response = await fetch(`${root}/complete/${input.dataset.complete}?typed=${encodeURIComponent(typed)}`);
     if (response.ok && input.value === typed) list.innerHTML = await response.text();
   } catch {
     // The server is gone; the list stays as it is.

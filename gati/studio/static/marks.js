@@ -21,7 +21,7 @@ function mark(what, value, button) {
 
 async function send(row, what, value) {
   try {
-    await fetch(`/conversations/${row.dataset.uid}/marks`, {
+    await fetch(`${root}/conversations/${row.dataset.uid}/marks`, {
       method: "POST",
       headers: { "HX-Request": "true" },
       body: new URLSearchParams({ do: what, value }),

@@ -1,6 +1,9 @@
 // Theme, keyboard shortcuts, and state that live updates must preserve. The pages work without it.
 "use strict";
 
+// Path below which a reverse proxy serves the studio; usually empty.
+const root = new URL(document.querySelector('link[rel="icon"]').href).pathname.replace("/static/icon.svg", "");
+
 const themes = ["auto", "light", "dark"];
 
 function show(theme) {
@@ -116,7 +119,7 @@ document.addEventListener("keydown", (event) => {
       search.focus();
       search.select();
     } else {
-      location.href = "/";
+      location.href = `${root}/`;
     }
   } else if (event.key === "j" || event.key === "k") {
     const all = rows();

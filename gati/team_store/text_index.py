@@ -1,0 +1,137 @@
+"""Full-text search in PostgreSQL: a column of terms with a GIN index, filled with the words that SQLite would index.
+
+Python splits the texts, so that both stores find the same. Only the pairs of unspaced scripts have positions, which
+phrases need.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+from gati.store import words
+from gati.store.words import Word
+from gati.team_store.translation import without_nul
+
+_ASCII_WORDS = re.compile(r"[a-z0-9]+")
+_MAX_BYTES = 1000
+"""Bytes of a term, of which PostgreSQL allows 2046. Longer words are cut, in texts and in searches."""
+
+_MAX_POSITION = 16_383
+
+
+class _Characters(dict[int, str]):
+    """Code of a character → the character as part of a word: without accent if it is Latin; a space between words."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        base = unicodedata.normalize("NFD", character)[0]
+        category = unicodedata.category(character)
+        if 0x300 <= code < 0x370:
+            found = ""  # an accent
+        elif base.isascii() and base.isalpha():
+            found = base
+        else:
+            found = character if category[0] in "LMN" or category == "Co" else " "
+        self[code] = found
+        return found
+
+
+_CHARACTERS = _Characters()
+
+
+def terms_of(text: str) -> str:
+    """Return the terms of a text as a `tsvector` literal: ``Über 東京都!`` → ``uber 東京:1 京都:2 都:3``."""
+    if text.isascii():
+        return " ".join(_cut_all(set(_ASCII_WORDS.findall(text.lower()))))
+    plain: set[str] = set()
+    pairs: list[str] = []
+    for word in words.index_text(text).translate(_CHARACTERS).lower().split():
+        if words.is_unspaced(word):
+            pairs.append(f"{word}:{min(len(pairs) + 1, _MAX_POSITION)}")
+        else:
+            plain.add(word)
+    return " ".join([*_cut_all(plain), *pairs])
+
+
+def query_of(found: list[Word], prefix: list[Word]) -> str:
+    """Return a search as a `tsquery` literal: ``order 東京都 ref`` → ``order & (東京 <-> 京都) & ref:*``."""
+    return " & ".join(part for word in found if (part := _query_of_word(word, prefix=word in prefix)))
+
+
+def _query_of_word(word: Word, *, prefix: bool) -> str:
+    text = _cut(word.text.translate(_CHARACTERS).lower().replace(" ", ""))
+    if not text:
+        return ""
+    if not word.unspaced:
+        return text + (":*" if prefix else "")
+    if len(text) == 1:
+        return f"{text}:*"
+    return "(" + " <-> ".join(text[i : i + 2] for i in range(len(text) - 1)) + ")"
+
+
+def _cut_all(found: set[str]) -> set[str]:
+    return {_cut(word) for word in found} if max(map(len, found), default=0) > _MAX_BYTES // 4 else found
+
+
+def _cut(word: str) -> str:
+    if len(word) <= _MAX_BYTES // 4:
+        return word
+    return word.encode()[:_MAX_BYTES].decode(errors="ignore")
+
+
+class TextIndex:
+    """The `Engine` of a connection: what has no statement in common with SQLite.
+
+    Args:
+        run: Executes a statement with its values, and returns the cursor.
+    """
+
+    def __init__(self, run: Callable[..., Any]) -> None:
+        self._run = run
+
+    def search_messages(self, found: list[Word], prefix: list[Word], limit: int) -> list[int]:
+        """See `search.search_messages`."""
+        return self._search("messages", found, prefix, limit)
+
+    def find_labels(self, found: list[Word], prefix: list[Word], limit: int) -> list[int]:
+        """See `labels.find_labels`."""
+        return self._search("labels", found, prefix, limit)
+
+    def _search(self, table: str, found: list[Word], prefix: list[Word], limit: int) -> list[int]:
+        query = query_of(found, prefix)
+        if not query:
+            return []
+        rows = self._run(
+            f"SELECT id FROM {table} WHERE terms @@ %s::tsquery ORDER BY id DESC LIMIT %s",  # noqa: S608  # our own names
+            (query, limit),
+        )
+        return [row[0] for row in rows]
+
+    def add_labels(self, rows: list[tuple[str, int | str, str, str, str]]) -> None:
+        """Insert the labels that are missing, in an order that all writers share."""
+        if not rows:
+            return
+        given = sorted({tuple(without_nul(str(value)) for value in row) for row in rows})
+        columns = [*map(list, zip(*given, strict=True)), [terms_of(f"{row[3]} {row[4]}") for row in given]]
+        self._run(
+            "INSERT INTO labels (owner_kind, owner, kind, name, value, terms)"
+            " SELECT k, o, n, m, v, t::tsvector FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[],"
+            " %s::text[]) AS r(k, o, n, m, v, t) ON CONFLICT DO NOTHING",
+            columns,
+        )
+
+    def rewrite_tables(self, *, whole: bool) -> bool:
+        """See `file_erasing.rewrite_file`. Copies of the database and its write-ahead log keep what was deleted."""
+        try:
+            for table in ("messages", "conversations", "calls", "actions", "labels", "facets", "gati_events"):
+                self._run(f"VACUUM {'FULL ' if whole else ''}{table}")
+        except ConnectionError:  # a table was in use for too long
+            return False
+        return True
+
+    def last_message_id(self) -> int:
+        """See `queries.last_message_id`. Row ids are assigned in the order in which they become visible."""
+        return int(self._run("SELECT coalesce(max(id), 0) FROM messages").fetchone()[0])
