@@ -32,7 +32,13 @@ PUBLIC = (
     *("gati/testing/conversations.py", "gati/testing/pytest_plugin.py"),
     *("gati/langchain/callback.py", "gati/exporters/base.py", "gati/pipeline/stats.py"),
     # `observe` re-exports from these.
-    *("gati/_api/scopes.py", "gati/_api/spans.py", "gati/_api/manual.py", "gati/langchain/wrappers.py"),
+    *(
+        "gati/_api/log_filter.py",
+        "gati/_api/scopes.py",
+        "gati/_api/spans.py",
+        "gati/_api/manual.py",
+        "gati/langchain/wrappers.py",
+    ),
     *("gati/prompts/__init__.py", "gati/prompts/managed_prompt.py", "gati/feedback/__init__.py"),
     *("gati/demo.py", "gati/cli"),
 )
@@ -48,7 +54,7 @@ GATES = (
 @nox.session(venv_backend="none")
 def check(session: nox.Session) -> None:
     """Run everything that CI requires, in the environment nox runs in (about 35 minutes on two cores)."""
-    _browser(session)
+    _install_services(session)
     for gate in GATES:
         session.run(PYTHON, "-m", *gate)
     session.run(PYTHON, "-m", "pytest", *session.posargs)
@@ -59,7 +65,7 @@ def check(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def slow(session: nox.Session) -> None:
     """Run the tests that take more than a few seconds each."""
-    _browser(session)
+    _install_services(session)
     session.run(PYTHON, "-m", "pytest", "-m", "slow", *session.posargs)
 
 
@@ -241,12 +247,18 @@ def constraints(session: nox.Session) -> None:
     )
 
 
-def _browser(session: nox.Session) -> None:
-    """Install Debian's Chromium for the browser tests if it is missing and apt is available."""
-    if shutil.which("chromium") or not shutil.which("apt-get"):
+def _install_services(session: nox.Session) -> None:
+    """Install Debian's Chromium for the browser tests and PostgreSQL for those of queues, as far as they are missing.
+
+    Where this cannot be done, those tests are skipped. Kafka is downloaded by `tests/brokers.py` with Maven.
+    """
+    missing = [] if shutil.which("chromium") else ["chromium"]
+    if not shutil.which("initdb") and not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        missing.append("postgresql")
+    if not missing or not shutil.which("apt-get") or os.geteuid() != 0:
         return
-    session.run("apt-get", "update", "-qq", external=True)
     environment = {"DEBIAN_FRONTEND": "noninteractive"}
+    session.run("apt-get", "update", "-qq", external=True)
     session.run(
-        "apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium", env=environment, external=True
+        *("apt-get", "install", "-y", "-qq", "--no-install-recommends"), *missing, env=environment, external=True
     )

@@ -28,13 +28,15 @@ class FeaturesUsed:
     """A flag for features that most programs never use, so that callbacks can skip the checks for them.
 
     Attributes:
-        any: True once the process has entered `observe.paused()` or `observe.internal()`, or opened a span.
+        any: True once the process has entered `observe.paused()` or `observe.internal()`, opened a span, or made an `observe.LogFilter`.
+        log_filter: True once the process has made an `observe.LogFilter`.
     """
 
-    __slots__ = ("any",)
+    __slots__ = ("any", "log_filter")
 
     def __init__(self) -> None:
         self.any = False
+        self.log_filter = False
 
 
 features_used = FeaturesUsed()

@@ -158,6 +158,7 @@ PROPERTIES: Mapping[str, Field] = {
     "reasoning_tokens": Field(Kind.NUMBER, "output tokens spent on reasoning"),
     "replaces": Field(Kind.ID, "id of the message that this one replaces, after a return to an older checkpoint"),
     "requested_by": Field(Kind.ID, "model call that asked for the tool"),
+    "span_id": Field(Kind.ID, "span of OpenTelemetry in which the turn began"),
     "status": Field(Kind.ENUM, "`completed`, `error`, `aborted`, `waiting`, `resumed`, `unfinished`", column="status"),
     "step": Field(Kind.NUMBER, "LangGraph's step number"),
     "tags": Field(Kind.TEXT, "tags of the run"),
@@ -168,11 +169,12 @@ PROPERTIES: Mapping[str, Field] = {
     "tool_calls": Field(Kind.NUMBER, "tool calls of the turn"),
     "tools": Field(Kind.NAME, "names of the tools that the model was offered"),
     "total_tokens": Field(Kind.NUMBER, "input and output tokens"),
+    "trace_id": Field(Kind.ID, "trace of OpenTelemetry in which the turn began"),
     "usage": Field(Kind.TEXT, "token counts as the provider sent them"),
 }
 """Every property that gati writes into a message."""
 
-_ANY = ("data", "error_type", "metadata", "parent_id", "tags")
+_ANY = ("data", "error_type", "metadata", "parent_id", "span_id", "tags", "trace_id")
 """Properties that a message of any type may have."""
 
 _TOTALS = ("tokens_in", "tokens_out", "cost_usd", "model_calls", "tool_calls", "latency_ms")

@@ -107,6 +107,20 @@ class Prompt:
     managed: ManagedVersion | None = None
 
 
+class ActiveSpan(NamedTuple):
+    """The span of OpenTelemetry that was active when a turn began.
+
+    Attributes:
+        trace_id: 32 hexadecimal digits.
+        span_id: 16 hexadecimal digits.
+        sampled: the program's tracer exports the trace.
+    """
+
+    trace_id: str
+    span_id: str
+    sampled: bool = True
+
+
 @dataclass(slots=True)
 class Conversation:
     """The conversation, user and organization of a turn, as resolved by `trace.identity`."""
@@ -392,6 +406,7 @@ class Turn:
         graph: the root run is a LangGraph graph, even if none of its nodes ran.
         context: texts of this turn's retrievals.
         partial: this is one part of a turn that is delivered in parts (`submission="incremental"`).
+        active_span: the span of OpenTelemetry in which the turn began; None if there was none.
     """
 
     run_id: str
@@ -409,6 +424,7 @@ class Turn:
     context: str | None = None
     model: str | None = None
     partial: bool = False
+    active_span: ActiveSpan | None = None
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Never
 
 from gati._api import arguments as _arguments
+from gati._api.log_filter import LogFilter
 from gati._api.runtime import runtime
 from gati._api.scopes import conversation, internal, paused
 from gati._api.spans import span, step, tool
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Drop",
     "FlushResult",
+    "LogFilter",
     "Stats",
     "aflush",
     "conversation",
@@ -83,6 +85,7 @@ def init(
     client: Greenflash | AsyncGreenflash | None = None,
     backend_url: str | None = None,
     backend_api_key: str | SecretStr | None = None,
+    queue: str | None = None,
     otlp_endpoint: str | None = None,
     otlp_headers: Mapping[str, str] | str | None = None,
     otlp_content: bool | None = None,
@@ -139,6 +142,9 @@ def init(
         client: A Greenflash client to use instead of a key; its settings are adopted.
         backend_url: GATI backend; events are posted to `{backend_url}/api/events`.
         backend_api_key: Bearer token of the GATI backend.
+        queue: Kafka topic (`kafka://host:port/topic`) or PostgreSQL database (`postgresql://user@host/database`) to publish
+            to, from which `gati relay` delivers to Greenflash. The program then needs no key and does not send to
+            Greenflash itself; the embedded store is off by default.
         otlp_endpoint: OTLP receiver, for example a collector; spans are posted to `{otlp_endpoint}/v1/traces`.
         otlp_headers: Headers for the OTLP receiver, such as its key; `name=value,name=value` in the environment.
         otlp_content: Spans contain texts: messages, prompts, arguments and results. Needs `capture_content`.
@@ -189,7 +195,7 @@ def init(
 
     settings = load(
         agent_name=agent_name, name=name, environment=environment, enabled=enabled, auto_inject=auto_inject,
-        product_id=product_id, api_key=api_key, base_url=base_url, client=client, backend_url=backend_url,
+        product_id=product_id, api_key=api_key, base_url=base_url, client=client, backend_url=backend_url, queue=queue,
         backend_api_key=backend_api_key, otlp_endpoint=otlp_endpoint, otlp_headers=otlp_headers, otlp_content=otlp_content,
         exporters=exporters, local=local, local_max_bytes=local_max_bytes, retention=retention,
         user_id=user_id, conversation_id=conversation_id, organization_id=organization_id, properties=properties,

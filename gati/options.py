@@ -25,6 +25,7 @@ from pydantic import (
 
 from gati.events import Prompt
 from gati.prompt_model import PromptSpec, parse_prompt
+from gati.queues.address import ALLOWED, QueueAddress
 
 Mask: TypeAlias = Callable[[str, str, str], str]
 """Takes a text, its path (`input.city`) and the message type; returns the text to send. See `docs/masking.md`."""
@@ -79,6 +80,12 @@ def _parse_local(value: object) -> object:
     if isinstance(value, str) and value.lower() in _SWITCHES:
         return _SWITCHES[value.lower()]
     return value if isinstance(value, bool) else _parse_path(value)
+
+
+def _parse_queue(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("not an address")
+    return QueueAddress.parse(value)
 
 
 def _parse_headers(value: object) -> object:
@@ -192,6 +199,12 @@ class Settings(BaseModel):
     backend_url: Url | None = option(None, "GATI backend; events are posted to `{backend_url}/api/events`.", _URL)
     backend_api_key: Key | None = option(
         None, "Bearer token of the GATI backend.", _KEY, env=("GATI_BACKEND_API_KEY", "GATI_API_KEY")
+    )
+    queue: Annotated[InstanceOf[QueueAddress], BeforeValidator(_parse_queue)] | None = option(
+        None,
+        "Kafka topic or PostgreSQL database to publish to, from which `gati relay` delivers to Greenflash. The program then "
+        "needs no key and does not send to Greenflash itself; the embedded store is off by default.",
+        ALLOWED,
     )
     otlp_endpoint: Url | None = option(
         None, "OTLP receiver, for example a collector; spans are posted to `{otlp_endpoint}/v1/traces`.", _URL
@@ -380,6 +393,10 @@ class Settings(BaseModel):
     @field_serializer("base_url", "backend_url", "otlp_endpoint")
     def _hide_in_dumps(self, value: str | None) -> str | None:
         return None if value is None else hide_credentials(value)
+
+    @field_serializer("queue")
+    def _hide_queue_in_dumps(self, value: QueueAddress | None) -> str | None:
+        return None if value is None else value.label
 
     def __repr_args__(self) -> Any:
         """Hide user and password of addresses."""

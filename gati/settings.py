@@ -32,7 +32,7 @@ _SECRET_VALUE = re.compile(r"\s*(gf_|sk-|Bearer )", re.IGNORECASE)
 _GREENFLASH_KEY = re.compile(r"\s*gf_")
 _KEYS = frozenset({"api_key", "backend_api_key"})
 _SECRETS = _KEYS | {"otlp_headers"}
-_ADDRESSES = ("base_url", "backend_url", "otlp_endpoint")
+_ADDRESSES = ("base_url", "backend_url", "queue", "otlp_endpoint")
 TRUST_DOTENV = "GATI_TRUST_DOTENV"
 """Environment variable that allows `.env` to name an address for a key from elsewhere."""
 

@@ -104,13 +104,21 @@ class _Server:
 
     def pause(self) -> None:
         """Freeze the broker: connections stay open and nothing answers."""
-        assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGSTOP)
+        for process in self._processes():
+            os.kill(process, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let a frozen broker go on."""
+        for process in self._processes():
+            os.kill(process, signal.SIGCONT)
+
+    def _processes(self) -> list[int]:
+        """Return the broker's processes. Each of PostgreSQL's has a session of its own."""
         assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGCONT)
+        children = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(self._process.pid)], capture_output=True, check=False
+        )
+        return [self._process.pid, *map(int, children.stdout.split())]
 
     @property
     def is_running(self) -> bool:
@@ -122,8 +130,8 @@ class _Server:
         if process is None:
             return
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGCONT)
-            os.kill(process.pid, number)
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(number)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
@@ -213,7 +221,7 @@ class KafkaBroker(_Server):
 
     def new_topic(self, partitions: int = 4) -> str:
         """Create a topic; return its address as `kafka://host:port/topic`."""
-        from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # a documented name as public
+        from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # documented as public
 
         name = f"gati.test{os.getpid()}.{next(self._numbers)}"
         admin = AdminClient({"bootstrap.servers": self.address})
@@ -244,9 +252,9 @@ class ExternalKafka(KafkaBroker):
     kill = pause = stop
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    """A PostgreSQL cluster for the whole test run. Tests that stop it need not start it again."""
+@contextmanager
+def run_postgres() -> Iterator[PostgresServer]:
+    """Run a PostgreSQL cluster. Skip the test where this is not possible."""
     needs("psycopg")
     programs = postgres_programs()
     user = None
@@ -265,6 +273,13 @@ def postgres_server() -> Iterator[PostgresServer]:
         server.kill()  # nothing to save, and a shutdown writes everything to disk
 
 
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL cluster for the whole test run. Tests that stop it need not start it again."""
+    with run_postgres() as server:
+        yield server
+
+
 @pytest.fixture
 def postgres(postgres_server: PostgresServer) -> str:
     """The address of an empty PostgreSQL database for this test."""
@@ -273,9 +288,9 @@ def postgres(postgres_server: PostgresServer) -> str:
     return postgres_server.new_database()
 
 
-@pytest.fixture(scope="session")
-def kafka_broker() -> Iterator[KafkaBroker]:
-    """A Kafka broker for the whole test run. Tests that stop it need not start it again."""
+@contextmanager
+def run_kafka() -> Iterator[KafkaBroker]:
+    """Run a Kafka broker. Skip the test where this is not possible."""
     needs("confluent_kafka")
     if EXTERNAL_KAFKA:
         yield ExternalKafka(EXTERNAL_KAFKA)
@@ -286,6 +301,13 @@ def kafka_broker() -> Iterator[KafkaBroker]:
         broker.start()
         yield broker
         broker.kill()
+
+
+@pytest.fixture(scope="session")
+def kafka_broker() -> Iterator[KafkaBroker]:
+    """A Kafka broker for the whole test run. Tests that stop it need not start it again."""
+    with run_kafka() as broker:
+        yield broker
 
 
 @pytest.fixture

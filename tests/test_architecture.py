@@ -33,11 +33,11 @@ ARROWS: dict[str, set[str]] = {
     "gati.observe": {"gati._api", "gati.settings", "gati.pipeline", "gati.langchain"},
     "gati._api": {
         "gati._context", "gati.langchain", "gati.metrics", "gati.trace", "gati.exporters", "gati.pipeline",
-        "gati.prompt_model", "gati.settings", "gati.store",
+        "gati.prompt_model", "gati.queues", "gati.settings", "gati.store",
     },
     "gati._context": {"gati.trace"},
     "gati.settings": {"gati.options"},
-    "gati.options": {"gati.prompt_model"},
+    "gati.options": {"gati.prompt_model", "gati.queues.address"},
     "gati.prompt_model": set(),
     "gati.feedback": {"gati.observe", "gati._api"},
     "gati.prompts": {
@@ -48,6 +48,8 @@ ARROWS: dict[str, set[str]] = {
     "gati.trace": {"gati.prompt_model"},
     "gati.pipeline": {"gati._context", "gati.data_folder", "gati.trace", "gati.exporters", "gati.settings"},
     "gati.exporters": {"gati.settings", "gati.store"},
+    "gati.queues": {"gati.exporters", "gati.pipeline", "gati.queues.address"},
+    "gati.queues.address": set(),
     "gati.store": {"gati.data_folder"},
     "gati.data_folder": set(),
     "gati.studio": {"gati.store"},
@@ -56,6 +58,7 @@ ARROWS: dict[str, set[str]] = {
     "gati.push_requests": {"gati.store", "gati.exporters"},
     "gati.importing": {"gati.exporters", "gati.langchain", "gati.pipeline", "gati.settings", "gati.trace"},
     "gati.demo": {"gati.testing"},
+    "gati.relay": {"gati.exporters", "gati.pipeline", "gati.queues", "gati.queues.address"},
     "gati.masks": set(),
     "gati.metrics": {"gati.pipeline"},
     "gati.testing": {"gati._api", "gati.settings", "gati.exporters"},
@@ -63,15 +66,15 @@ ARROWS: dict[str, set[str]] = {
     "gati.cli": {
         "gati", "gati.observe", "gati.demo", "gati.settings", "gati.options", "gati.store", "gati.studio", "gati.pipeline",
         "gati.langchain", "gati.exporters", "gati.testing", "gati.testing.server", "gati._api", "gati.push",
-        "gati.prompts",
-        "gati.importing", "gati.team_store",
+        "gati.prompts", "gati.queues", "gati.queues.address",
+        "gati.importing", "gati.relay", "gati.team_store",
     },
 }  # fmt: skip
 """Package → packages that it may import. Each entry is a design decision."""
 
-APART = {"gati.testing.server"}
-"""Subpackages with an entry of their own, because they may import more than their parent: the test server builds on
-the studio."""
+APART = {"gati.testing.server", "gati.queues.address"}
+"""Modules with an entry of their own. The test server may import more than its parent, since it builds on the studio. The
+options check the addresses of queues, which therefore import nothing."""
 
 NARROW = {
     ("gati._api", "gati.store"): {"gati.store.store"},
@@ -79,8 +82,15 @@ NARROW = {
     ("gati.pipeline", "gati.exporters"): {"gati.exporters.base"},
     ("gati.pipeline", "gati.trace"): {"gati.trace.records", "gati.trace.record_codec"},
     ("gati.exporters", "gati.store"): {"gati.store.store", "gati.store.retention"},
+    ("gati.queues", "gati.exporters"): {"gati.exporters.base"},
+    ("gati.queues", "gati.pipeline"): {"gati.pipeline.codec"},
     ("gati.team_store", "gati.exporters"): {
         f"gati.exporters.{name}" for name in ("base", "local", "greenflash.encoder")
+    },
+    ("gati.relay", "gati.exporters"): {"gati.exporters.base"},
+    ("gati.relay", "gati.pipeline"): {
+        f"gati.pipeline.{name}"
+        for name in ("codec", "internal_errors", "journal", "outbox", "request_queue", "retry", "sender", "stats")
     },
     ("gati.feedback", "gati._api"): {"gati._api.arguments"},
     ("gati.prompts", "gati._api"): {"gati._api.runtime", "gati._api.destinations"},
@@ -124,10 +134,11 @@ OWNERS = {
     "rich": ("gati.cli",),
     "pydantic": ("gati.options", "gati.prompt_model", "gati.settings", "gati.langchain", "gati.testing.scripted_model"),
     "genai_prices": ("gati.trace.cost",),
-    "prometheus_client": ("gati.metrics.prometheus", "gati._api.metrics"),
-    "psycopg": ("gati.team_store",),
+    "prometheus_client": ("gati.metrics.prometheus", "gati._api.metrics", "gati.relay.relay_metrics"),
     "opentelemetry": ("gati.metrics.opentelemetry", "gati._api.metrics", "gati.exporters.otlp.wire"),
     "google": ("gati.exporters.otlp.wire",),
+    "confluent_kafka": ("gati.queues", "gati.cli.queue_check"),
+    "psycopg": ("gati.queues", "gati.cli.queue_check", "gati.team_store"),
     "pytest": ("gati.testing.pytest_plugin",),
 }
 """The only modules that may import a third-party package. Imports for type checking are not counted."""

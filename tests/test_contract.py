@@ -44,7 +44,15 @@ def test_message_types_use_listed_properties_only() -> None:
 
 def test_every_property_is_used_and_described() -> None:
     used = {name for kind in contract.MESSAGE_TYPES.values() for name in kind.properties}
-    assert set(contract.PROPERTIES) - used == {"data", "error_type", "metadata", "parent_id", "tags"}
+    assert set(contract.PROPERTIES) - used == {
+        "data",
+        "error_type",
+        "metadata",
+        "parent_id",
+        "span_id",
+        "tags",
+        "trace_id",
+    }
     assert all(known.meaning for known in contract.PROPERTIES.values())
 
 

@@ -60,7 +60,7 @@ def test_observe_exports_exactly_these_names():
     late = {"Drop", "FlushResult", "Stats"}
     assert all(getattr(observe, name).__name__ == name for name in late)
     assert public | late == set(observe.__all__) == {
-        "Drop", "FlushResult", "Stats", "aflush", "conversation", "flush", "get_callbacks", "identify_organization",
+        "Drop", "FlushResult", "LogFilter", "Stats", "aflush", "conversation", "flush", "get_callbacks", "identify_organization",
         "identify_user", "init", "internal", "log_event", "log_rating", "message_id", "metrics", "paused", "shutdown", "span", "stats", "step", "tool",
         "track_event", "wrap_embeddings", "wrap_store",
     }  # fmt: skip

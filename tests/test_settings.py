@@ -18,14 +18,14 @@ from gati.settings import Settings, load, variables
 PRODUCT = "0b9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a10"
 SAMPLES = {
     "agent_name": "tutor", "environment": "production", "enabled": "false", "auto_inject": "0", "import_history": "1", "product_id": PRODUCT,
-    "api_key": "gf_k", "base_url": "http://127.0.0.1:1", "backend_url": "https://b.example", "backend_api_key": "b-key",
+    "api_key": "gf_k", "base_url": "http://127.0.0.1:1", "backend_url": "https://b.example", "queue": "kafka://one:9092/turns", "backend_api_key": "b-key",
     "local": "/tmp/store.db", "local_max_bytes": "2000000", "user_id": "u", "conversation_id": "c",
     "organization_id": "o", "properties": '{"team": "a"}', "system_prompt": "Be brief.", "input_key": "ask",
     "output_key": "told", "detail": "conversation", "submission": "incremental", "sample_rate": "0.5",
     "force_sample": "true", "capture_content": "off", "max_field_bytes": "1000", "flush_interval": "0.5",
     "batch_size": "7", "max_request_bytes": "20000", "timeout": "3", "connections": "2", "spool": "no",
     "spool_dir": "/tmp/spool", "spool_max_bytes": "200000", "buffer_max_bytes": "300000", "on_full": "newest",
-    "turn_timeout": "60", "shutdown_timeout": "0", "debug": "1", "eager": "1", "otlp_endpoint": "http://127.0.0.1:4318", "otlp_headers": "a=b", "otlp_content": "1",
+    "turn_timeout": "60", "shutdown_timeout": "0", "debug": "1", "eager": "1", "retention": "30", "otlp_endpoint": "http://127.0.0.1:4318", "otlp_headers": "a=b", "otlp_content": "1",
 }  # fmt: skip
 """A value other than the default for every option with an environment variable."""
 

@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from gati.exporters.base import Exporter
     from gati.settings import Settings
 
-DestinationKind: TypeAlias = Literal["greenflash", "backend", "otlp", "custom", "local"]
+DestinationKind: TypeAlias = Literal["greenflash", "queue", "backend", "otlp", "custom", "local"]
 
-_RESERVED_NAMES = frozenset({"greenflash", "events_api", "otlp", "local"})
+_RESERVED_NAMES = frozenset({"greenflash", "queue", "events_api", "otlp", "local"})
 
 
 class Destination(NamedTuple):
     """A place to which conversations are delivered.
 
     Attributes:
-        kind: `local` is the embedded store, `custom` an exporter passed to `observe.init`.
+        kind: `local` is the embedded store, `custom` an exporter passed to `observe.init`. With a `queue` there is no
+            `greenflash`, since relays send what is published there.
         label: the name shown to people, e.g. `Greenflash`.
         make_exporter: creates the exporter; a custom destination returns the user's object.
     """
@@ -43,7 +44,9 @@ def active_destinations(settings: Settings) -> list[Destination]:
         ConfigurationError: an object in `exporters` is not an exporter, or its name is already in use.
     """
     destinations: list[Destination] = []
-    if settings.api_key is not None or settings.client is not None:
+    if settings.queue is not None:
+        destinations.append(Destination("queue", settings.queue.label, partial(_make_queue_exporter, settings)))
+    elif settings.api_key is not None or settings.client is not None:
         destinations.append(Destination("greenflash", "Greenflash", partial(_make_greenflash_exporter, settings)))
     if settings.backend_url is not None:
         label = hide_credentials(settings.backend_url)
@@ -89,6 +92,17 @@ def _make_greenflash_exporter(settings: Settings) -> Exporter:
     from gati.exporters.greenflash.exporter import GreenflashExporter
 
     return GreenflashExporter(settings)
+
+
+def _make_queue_exporter(settings: Settings) -> Exporter:
+    from gati.exporters.greenflash.encoder import GreenflashEncoder
+    from gati.queues.exporter import MAX_BYTES, QueueExporter, make_publisher
+
+    assert settings.queue is not None
+    limit = min(settings.max_request_bytes, MAX_BYTES)
+    encoder = GreenflashEncoder(settings.model_copy(update={"max_request_bytes": limit}))
+    publisher = make_publisher(settings.queue, settings.timeout)
+    return QueueExporter(settings.queue, settings.product_id, encoder, publisher)
 
 
 def _make_backend_exporter(settings: Settings) -> Exporter:

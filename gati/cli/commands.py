@@ -13,6 +13,7 @@ import typer
 from gati.cli.delete_commands import delete_app
 from gati.cli.output import Exit, fail, print_note
 from gati.cli.prompt_commands import prompts_app
+from gati.cli.relay_commands import dead_app, relay_app
 from gati.cli.store_place import parse_place
 from gati.errors import ConfigurationError
 
@@ -30,6 +31,8 @@ app = typer.Typer(
 
 app.add_typer(delete_app, name="delete")
 app.add_typer(prompts_app, name="prompts")
+app.add_typer(relay_app, name="relay")
+app.add_typer(dead_app, name="dead")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -127,15 +130,19 @@ def drain_command(
     raise typer.Exit(run_drain(timeout, adopt=adopt, rejected=rejected, json_wanted=json))
 
 
-@app.command(name="doctor", epilog="Example: `gati doctor`, `gati doctor --no-send`")
+@app.command(name="doctor", epilog="Example: `gati doctor`, `gati doctor --no-send`, `gati doctor --queue`")
 def doctor_command(
     send: Annotated[bool, typer.Option(help="Send a test message and read it back.")] = True,
+    queue: Annotated[
+        bool,
+        typer.Option("--queue", help="Check the queue only: connection, limits and permissions. Publishes nothing."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Check options, versions, API key, product, injection, delivery and spool, and suggest fixes."""
     from gati.cli.doctor import run_doctor
 
-    raise typer.Exit(run_doctor(send=send, json_wanted=json))
+    raise typer.Exit(run_doctor(send=send, json_wanted=json, queue_only=queue))
 
 
 @app.command(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from gati._api.destinations import active_destinations
+from gati.cli.check import Check
 from gati.cli.output import Exit, console, print_json
 from gati.errors import ConfigurationError
 from gati.settings import Settings, describe_unknown_variables, load
@@ -37,20 +38,10 @@ _LEFT_BEHIND = "conversation {}, which every run here uses: Greenflash's API can
 _MARKS = {"pass": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 
 
-@dataclasses.dataclass
-class Check:
-    """The result of one check. `advice` is empty if there is nothing to fix."""
-
-    name: str
-    verdict: Literal["pass", "warn", "fail"]
-    found: str
-    advice: str = ""
-
-
-def run_doctor(*, send: bool, json_wanted: bool = False) -> Exit:
-    """Run all checks and print their results. The exit code is 1 if one fails."""
+def run_doctor(*, send: bool, json_wanted: bool = False, queue_only: bool = False) -> Exit:
+    """Run all checks, or those of the queue only, and print their results. The exit code is 1 if one fails."""
     checks = []
-    for check in run_checks(send=send):
+    for check in _check_queue_only() if queue_only else run_checks(send=send):
         checks.append(check)
         if not json_wanted:
             _print_check(check)
@@ -85,7 +76,11 @@ def run_checks(*, send: bool) -> Iterator[Check]:
     else:
         yield Check("options", "pass", "valid")
     reachable = True
-    for check in _check_greenflash(settings):
+    for check in _check_queue(settings) if settings.queue is not None else _check_greenflash(settings):
+        reachable &= check.verdict != "fail"
+        yield check
+    if settings.otlp_endpoint is not None:
+        check = _run_guarded("OTLP", lambda: _check_otlp(settings))
         reachable &= check.verdict != "fail"
         yield check
     yield _check_spool(settings)
@@ -96,6 +91,25 @@ def run_checks(*, send: bool) -> Iterator[Check]:
         yield Check("delivery", "fail", "not tried, because of the failure above", "fix the failures above first")
     elif send:
         yield _run_guarded("delivery", lambda: _check_delivery(settings))
+
+
+def _check_queue_only() -> Iterator[Check]:
+    try:
+        settings = load()
+    except ConfigurationError as fault:
+        yield Check("options", "fail", str(fault), "see docs/options.md for all options")
+        return
+    if settings.queue is None:
+        yield Check("queue", "fail", "not set", "set GATI_QUEUE to kafka://host:port/topic or postgresql://…")
+        return
+    yield from _check_queue(settings)
+
+
+def _check_queue(settings: Settings) -> Iterator[Check]:
+    from gati.cli.queue_check import check_queue  # imported late: needed with a queue only
+
+    if settings.queue is not None:
+        yield from check_queue(settings.queue)
 
 
 def _run_guarded(name: str, check: Callable[[], Check]) -> Check:
@@ -155,6 +169,23 @@ def _check_greenflash(settings: Settings) -> Iterator[Check]:
         )
 
 
+def _check_otlp(settings: Settings) -> Check:
+    """Send an empty request to the OTLP receiver."""
+    from gati.exporters.base import Request, Verdict
+    from gati.exporters.otlp.exporter import OTLPExporter
+
+    try:
+        exporter = OTLPExporter(settings)
+    except ConfigurationError as fault:
+        return Check("OTLP", "fail", str(fault), 'pip install "gati-greenflash[otel]"')
+    with closing(exporter):
+        outcome = exporter.send(Request("", {"resource": {}, "spans": []}, 0, "", "traces"))
+    receiver = exporter.spool_identity.label
+    if outcome.verdict is Verdict.OK:
+        return Check("OTLP", "pass", f"{receiver} accepts spans")
+    return Check("OTLP", "fail", f"{receiver}: {outcome.reason}", "check GATI_OTLP_ENDPOINT and GATI_OTLP_HEADERS")
+
+
 def _check_spool(settings: Settings) -> Check:
     from gati.pipeline.spool import spool_folder
 
@@ -193,7 +224,9 @@ def _store_file(settings: Settings) -> tuple[Path | None, str | None]:
 def _check_conversations(settings: Settings, *, reachable: bool) -> Check:
     """Check that the newest conversations have ids of the program: in Greenflash, else in the store."""
     advice = 'pass config={"configurable": {"thread_id": ...}}, or use `with observe.conversation(id, user_id=...)`'
-    sent = _ids_in_greenflash(settings) if settings.api_key is not None and reachable else None
+    sent = (
+        _ids_in_greenflash(settings) if settings.api_key is not None and settings.queue is None and reachable else None
+    )
     if sent is not None:
         place, found, without_id = "in Greenflash ", len(sent), sum(map(_is_run_id, sent))
     else:
@@ -287,15 +320,17 @@ def _check_delivery(settings: Settings) -> Check:
         result = observe.flush(timeout=DELIVERY_SECONDS)
         stats = observe.stats()
         observe.shutdown(timeout=0.0 if not result else 1.0)
-        if not result or not result.delivered:
+        if not result or not result.delivered + result.published:
             return Check("delivery", "fail", _describe_failure(result, stats), "fix the failures above first")
         if not remote:
             return _read_store(file, conversation_id, result.delivered)
+    if settings.queue is not None:
+        return Check("delivery", "pass", f"{result.published} messages published; see `gati relay status`")
     if settings.api_key is None:
         return Check(
             "delivery",
             "pass",
-            f"{result.delivered} messages accepted; a GATI backend does not support reading them back",
+            f"{result.delivered} messages accepted; a GATI backend or OTLP receiver does not support reading them back",
         )
     return _read_back(settings, conversation_id, result.delivered)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import sqlite3
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from gati.cli.store_place import StorePlace
 from gati.exporters.base import DELIVERED, Exporter, Outcome, Request
 from gati.importing.imported_run import ImportedTurn, to_ns
 from gati.importing.importer import FindFirstLive, ImportResult, Selection, import_turns
-from gati.settings import Settings, load
+from gati.settings import Settings, hide_credentials, load
 
 Source: TypeAlias = Literal["checkpoints", "langsmith", "langfuse", "phoenix"]
 
@@ -76,7 +77,10 @@ def _destination(settings: Settings, options: ImportOptions) -> Destination:
             return greenflash
     file = store_path(options.store, settings)
     alone = settings.model_copy(
-        update={"api_key": None, "client": None, "backend_url": None, "exporters": None, "local": file}
+        update={
+            **dict.fromkeys(("api_key", "client", "backend_url", "otlp_endpoint", "queue", "exporters")),
+            "local": file,
+        }
     )
     return active_destinations(alone)[0]
 
@@ -110,7 +114,7 @@ def _read(source: Source, place: str, threads: tuple[str, ...], stack: ExitStack
     if source == "checkpoints":
         from gati.importing.checkpoints import read_checkpoints
 
-        return read_checkpoints(_open_saver(place, stack), threads)
+        return _read_database(lambda: read_checkpoints(_open_saver(place, stack), threads), place)
     rows = _rows(Path(place))
     if source == "langsmith":
         from gati.importing.langsmith import read_langsmith
@@ -123,6 +127,17 @@ def _read(source: Source, place: str, threads: tuple[str, ...], stack: ExitStack
     from gati.importing.phoenix import read_phoenix
 
     return read_phoenix(rows)
+
+
+def _read_database(read: Callable[[], Iterable[ImportedTurn]], place: str) -> Iterator[ImportedTurn]:
+    """Yield what `read` returns. End the command if the database cannot be read."""
+    try:
+        yield from read()
+    except Exception as fault:
+        if not isinstance(fault, sqlite3.Error) and type(fault).__module__.partition(".")[0] != "psycopg":
+            raise
+        reason = next(iter(str(fault).splitlines()), type(fault).__name__)
+        fail(f"cannot read the checkpoints in {hide_credentials(place)}: {hide_credentials(reason)}", Exit.NOT_FOUND)
 
 
 def _open_saver(place: str, stack: ExitStack) -> Any:

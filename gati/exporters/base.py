@@ -44,6 +44,7 @@ class Outcome(NamedTuple):
             flush does not wait until that changes.
         refused_items: With OK: number of items that the destination refused for good without naming them. They are
             counted as rejected, and not set aside.
+        deduplicated: Number of items that the server had already.
     """
 
     verdict: Verdict
@@ -53,6 +54,7 @@ class Outcome(NamedTuple):
     key_refused: bool = False
     local_fault: bool = False
     refused_items: int = 0
+    deduplicated: int = 0
 
 
 DELIVERED = Outcome(Verdict.OK)
@@ -204,12 +206,31 @@ class SpoolIdentity(NamedTuple):
     former: tuple[str, ...] = ()
 
 
+class RequestEncoder(Protocol):
+    """Encodes items as requests: the part of `GreenflashEncoder` that destinations with the same requests use."""
+
+    def encode(self, items: Sequence[Item]) -> list[Request]:
+        """Convert finished items to requests."""
+        ...
+
+    def split(self, request: Request) -> tuple[Request, Request] | None:
+        """Return both halves of a request; None if it cannot be split."""
+        ...
+
+
 class Exporter(Protocol):
     """A destination. `encode` is pure; `send` may block up to its timeout and never raises.
 
     An exporter may also define `prepare()`, which should import everything that `send` needs. It is called once per
     process before the first `send`, while forks are blocked: a child forked during an import in another thread can
     never import that module.
+
+    It may define `send_many(requests)`, which makes one attempt for several requests, all of different ordering keys,
+    and returns their outcomes in the same order. It is then called instead of `send`, from one thread, and takes whatever
+    is ready while the previous call has run.
+
+    With the attribute `publishes = True`, accepted messages count as published instead of delivered: something else
+    delivers them.
 
     With the attribute `eager = True`, sending starts as soon as a turn is finished, whatever `flush_interval` is.
     It may define `accepts(request)`, which returns False for a request from a damaged file that `send` cannot send, and

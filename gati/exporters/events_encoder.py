@@ -128,11 +128,13 @@ class EventsEncoder:
                 "event_id": id_,
                 "parent_event_id": parent if parent != id_ else None,
             }
-            unknown_parent = {} if known or not manual else {"parent_id": sanitize.identifier(given_parent)}
-            yield self._fit_event(event, turn, envelope, unknown_parent)
+            more = {} if known or not manual else {"parent_id": sanitize.identifier(given_parent)}
+            if is_start and turn.active_span is not None:
+                more |= {"trace_id": turn.active_span.trace_id, "span_id": turn.active_span.span_id}
+            yield self._fit_event(event, turn, envelope, more)
 
     def _fit_event(
-        self, event: events.Event, turn: events.Turn, envelope: dict[str, Any], unknown_parent: dict[str, Any]
+        self, event: events.Event, turn: events.Turn, envelope: dict[str, Any], more: dict[str, Any]
     ) -> tuple[bytes, int]:
         """Return the complete event as JSON and its size, with fields truncated until it fits into a batch."""
         fields = event.to_dict()
@@ -142,7 +144,7 @@ class EventsEncoder:
             fields["data"]["output"] = {**event.output, "output": turn.answer.text}
         limit = self._max_field_bytes
         while True:
-            data = self._data_fields(fields, turn, limit) | unknown_parent
+            data = self._data_fields(fields, turn, limit) | more
             class_fields = {name: data[name] for name in fields if name in data and name not in _ENVELOPE}
             encoded = orjson.dumps({**envelope, **class_fields, "data": data})
             size = len(encoded) + 1

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from gati.events import Action
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gati.events import Item
+    from gati.exporters.base import RequestEncoder
     from gati.store.retention import Retention
     from gati.store.store import Store
 
@@ -25,14 +26,6 @@ _RECORDED_AT = "recorded_at"
 
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
 """Errors that pass by themselves."""
-
-
-class RequestEncoder(Protocol):
-    """The part of `GreenflashEncoder` that a `LocalExporter` uses."""
-
-    def encode(self, items: Sequence[Item]) -> list[Request]: ...
-
-    def split(self, request: Request) -> tuple[Request, Request] | None: ...
 
 
 class LocalExporter:

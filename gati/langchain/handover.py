@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from gati._context import OpenSpan
     from gati.langchain.recorder import Recorder
+    from gati.langchain.run_roots import Root
 
 
 class HandoverRecorder:
@@ -48,6 +49,10 @@ class HandoverRecorder:
     def current_run_id(self) -> UUID | None:
         """Return the id of the innermost open run or span that encloses the calling code."""
         return self.recorder_of_child(None).current_run_id()
+
+    def enclosing_root(self) -> Root | None:
+        """Return the root of the run that encloses the calling code; None if it is unknown or there is none."""
+        return self.recorder_of_child(None).enclosing_root()
 
     def enclosing_values(self) -> dict[str, Any] | None:
         """Return the user's values in the running config."""

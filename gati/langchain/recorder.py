@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 from gati._context import OpenSpan, current_scope, current_span, features_used, is_internal, is_paused
 from gati.langchain._compat import RUN_TYPE, enclosing_run, is_input_deferred, running_config
+from gati.langchain.active_span import with_active_span
 from gati.langchain.awaited_models import AwaitedModels
 from gati.langchain.bounded_set import BoundedSet
 from gati.langchain.callback_args import (
@@ -46,6 +47,7 @@ from gati.langchain.new_messages import (
     snapshot_state,
 )
 from gati.langchain.prompt_templates import template_of
+from gati.langchain.run_roots import Root, RunRoots
 from gati.langchain.snapshot import error_info, take_snapshot, text_limit
 from gati.limits import bounded_id
 from gati.trace.record_codec import ENDED, STARTED, PackedRecord, pack_fields, pack_record
@@ -130,6 +132,7 @@ class Recorder:
         self.default_conversation = conversation_id
         # Keyed by `UUID.int`, because hashing a UUID runs Python code.
         self.open_runs: dict[int, int] = {}
+        self.roots = RunRoots(self.open_runs)
         self.streamed_tokens: dict[int, _Pieces] = {}
         self.awaited_models = AwaitedModels()
         self.paused_runs = BoundedSet(OPEN_RUNS)
@@ -456,7 +459,7 @@ class Recorder:
         if parent_flags is None:
             if self.awaited_models:
                 self.end_abandoned_models()
-            scope, metadata = current_scope.get(), take_snapshot(metadata)
+            scope, metadata = current_scope.get(), with_active_span(take_snapshot(metadata))
             if scope is not None:
                 scope = tuple(scope)
             flags |= ROOT | NEEDS_IDENTITY
@@ -469,8 +472,8 @@ class Recorder:
                 self.open_runs[parent.int] = parent_flags & ~NEEDS_IDENTITY
         if metadata and parent_flags is not None:
             metadata = metadata_below_root(metadata)
-        if features_used.any and is_internal.get():
-            metadata = {**(metadata or {}), INTERNAL: True}
+        if features_used.any:
+            metadata = self._with_features(run_id, parent if parent_flags is not None else None, metadata)
         self.open_runs[run_id.int] = flags
         if len(self.open_runs) > OPEN_RUNS:
             for old in list(self.open_runs)[: OPEN_RUNS // 2]:
@@ -480,6 +483,20 @@ class Recorder:
             tags or (), metadata, extra, scope, configurable,
         )  # fmt: skip
         self.put(pack_fields(fields))
+
+    def _with_features(self, run_id: UUID, parent: UUID | None, metadata: Any) -> Any:
+        """Do what rarely used features need, and return the run's metadata."""
+        if features_used.log_filter:
+            if parent is not None:
+                self.roots.add_child(run_id, parent)
+            else:
+                self.roots.add_root(run_id, self._conversation_of(metadata))
+        return {**(metadata or {}), INTERNAL: True} if is_internal.get() else metadata
+
+    def enclosing_root(self) -> Root | None:
+        """Return the root of the run that encloses the calling code; None if it is unknown or there is none."""
+        run_id = self.current_run_id()
+        return self.roots.find(run_id) if run_id is not None else None
 
     def end_abandoned_models(self) -> None:
         """Record the end of awaited model calls whose task was cancelled. Also called by the background thread."""

@@ -44,6 +44,7 @@ METRICS = (
     Metric("recorded", "counter", "{message}", "Messages encoded for a destination."),
     Metric("recovered", "counter", "{message}", "Messages taken over from processes that have exited."),
     Metric("delivered", "counter", "{message}", "Messages that their destination acknowledged."),
+    Metric("published", "counter", "{message}", "Messages that a queue acknowledged, for a relay to deliver."),
     Metric("spooled", "gauge", "{message}", "Messages on disk, not acknowledged yet."),
     Metric("pending", "gauge", "{message}", "Messages in memory only, not acknowledged yet."),
     Metric("rejected", "counter", "{message}", "Messages that the destination refused permanently."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gati.exporters.base import Exporter, Outcome, Request, Verdict
@@ -35,6 +35,9 @@ class LimitedExporter:
         self.account = exporter.account
         self.durable = exporter.durable
         self.eager: bool = getattr(exporter, "eager", False)
+        self.publishes: bool = getattr(exporter, "publishes", False)
+        if hasattr(exporter, "send_many"):
+            self.send_many = self._send_many
         self.spool_identity: SpoolIdentity | None = getattr(exporter, "spool_identity", None)
         self._exporter = exporter
         self._send_seconds = max(MIN_SEND_SECONDS, 2 * timeout)
@@ -56,6 +59,14 @@ class LimitedExporter:
             return self._sending.call(lambda: self._exporter.send(request), self._send_seconds)
         except CallTimeoutError as error:
             return Outcome(Verdict.RETRY, str(error))
+
+    def _send_many(self, requests: Sequence[Request]) -> Sequence[Outcome]:
+        """Return RETRY for all requests if the exporter takes too long."""
+        send_many: Callable[[Sequence[Request]], Sequence[Outcome]] = self._exporter.send_many  # type: ignore[attr-defined]  # an optional method
+        try:
+            return self._sending.call(lambda: send_many(requests), self._send_seconds)
+        except CallTimeoutError as error:
+            return [Outcome(Verdict.RETRY, str(error))] * len(requests)
 
     def accepts(self, request: Request) -> bool:
         """Raise `CallTimeoutError` if the exporter takes too long."""

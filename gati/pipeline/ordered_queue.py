@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from gati.exporters.base import Request
-    from gati.pipeline.spool import SpoolFile
+    from gati.pipeline.journal import JournalEntry
+    from gati.pipeline.spool_file import SpoolFile
     from gati.pipeline.stats import Place
 
 REQUEST_OVERHEAD_BYTES = 400
@@ -46,11 +47,11 @@ class QueuedRequest:
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Requests that share a spool file, or that are in memory only."""
+    """Requests that share an entry of the journal, or that are in memory only."""
 
     items: int
     size: int
-    file: SpoolFile | None = None
+    entry: JournalEntry | None = None
     reserved: SpoolFile | None = None
     """Name for the file of a batch that could not be written yet."""
     epoch: int | None = None
@@ -58,16 +59,20 @@ class Batch:
     requests: list[QueuedRequest] = field(default_factory=list)
     in_flight: int = 0
     intact: bool = True
-    """False once a request of it was delivered or set aside, so that the file holds more than what remains."""
+    """False once a request of it was delivered or set aside, so that the entry holds more than what remains."""
     unsaved: list[QueuedRequest] = field(default_factory=list)
-    """Rejected requests that could not be set aside yet: the file is kept for them."""
+    """Rejected requests that could not be set aside yet: the entry is kept for them."""
     failed_reads: int = 0
+    withdrawn: bool = False
+    """True once others deliver what remains of it: a failed attempt is not repeated."""
+    incomplete: bool = False
+    """True once a request of it was left to others."""
     done: bool = False
     """True once nothing of it is to be delivered."""
 
     @property
     def place(self) -> Place:
-        return "spooled" if self.file else "pending"
+        return "spooled" if self.entry else "pending"
 
     @property
     def memory(self) -> int:
@@ -170,13 +175,18 @@ class OrderedQueue:
 
     def remove_turn(self, key: str, turn_id: str) -> list[QueuedRequest]:
         """Remove and return the requests of a turn, except one in flight: its answer decides."""
-        queue = self._by_key.get(key)
-        if queue is None:
-            return []
-        removed = [queued for queued in queue if queued.turn_id == turn_id and not queued.in_flight]
-        for queued in removed:
-            queue.remove(queued)
-            self.memory -= queued.memory
-        if not queue:
-            del self._by_key[key]
+        return self.remove_where(key, lambda queued: queued.turn_id == turn_id)
+
+    def remove_where(self, key: str, condition: Callable[[QueuedRequest], bool]) -> list[QueuedRequest]:
+        """Remove and return the requests of a key for which the condition holds, except one in flight."""
+        queue = self._by_key.get(key, deque())
+        removed = [queued for queued in queue if not queued.in_flight and condition(queued)]
+        if removed:
+            gone = set(map(id, removed))
+            kept = deque(queued for queued in queue if id(queued) not in gone)
+            self.memory -= sum(queued.memory for queued in removed)
+            if kept:
+                self._by_key[key] = kept
+            else:
+                del self._by_key[key]
         return removed

@@ -1,7 +1,7 @@
 """Queue of requests for one destination, shared by the worker and the senders.
 
 It holds the lock, decides with the retry policy which request may be sent, and records the outcome. Nothing that can
-take long runs under the lock: `SpoolKeeper` does the file operations.
+take long runs under the lock: `JournalKeeper` does the operations on the journal.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from gati.pipeline import process_hooks
 from gati.pipeline.codec import pack, unpack
 from gati.pipeline.drop_callback import DropNotifier
 from gati.pipeline.internal_errors import DISK, contain, guard, log
+from gati.pipeline.journal_keeper import JournalKeeper
 from gati.pipeline.ordered_queue import FOREVER, Batch, QueuedRequest
 from gati.pipeline.quota_spool import QuotaSpool
 from gati.pipeline.request_queue import Limits, RequestQueue, batch_requests
@@ -24,8 +25,9 @@ from gati.pipeline.retry import CircuitBreaker, Policy, RateBudget
 from gati.pipeline.spool_keeper import SpoolKeeper
 
 if TYPE_CHECKING:
+    from gati.pipeline.journal import Journal, JournalEntry
     from gati.pipeline.spool import Spool
-    from gati.pipeline.stats import DeliveryCounters
+    from gati.pipeline.stats import DeliveryCounters, Place
 
 
 class Outbox:
@@ -40,8 +42,12 @@ class Outbox:
         policy: Policy | None = None,
         drops: DropNotifier | None = None,
         budget: RateBudget | None = None,
+        journal: Journal | None = None,
     ) -> None:
-        """`budget` may be shared with other outboxes that send to the same account."""
+        """`budget` may be shared with other outboxes that send to the same account.
+
+        A `journal` holds the queued requests instead of a spool.
+        """
         self.exporter = exporter
         self.policy = policy or Policy()
         self.breaker = CircuitBreaker(self.policy, budget or RateBudget())
@@ -58,8 +64,12 @@ class Outbox:
         self._limits = limits
         self._queue = RequestQueue(counters, limits, exporter.name, self._drops)
         self._ordered = self._queue.ordered
-        accepts: Callable[[Request], bool] = getattr(exporter, "accepts", lambda request: True)
-        self._keeper = SpoolKeeper(self.changed, self._queue, QuotaSpool(spool, limits.disk, accepts), limits)
+        if journal is not None:
+            self._keeper = JournalKeeper(self.changed, self._queue, journal)
+        else:
+            accepts: Callable[[Request], bool] = getattr(exporter, "accepts", lambda request: True)
+            self._keeper = SpoolKeeper(self.changed, self._queue, QuotaSpool(spool, limits.disk, accepts), limits)
+        self._accepted: Place = "published" if getattr(exporter, "publishes", False) else "delivered"
         self._successes = 0
         self._key = ""
         if spool is not None and self.spools_only:
@@ -122,7 +132,14 @@ class Outbox:
     @property
     def more_to_adopt(self) -> bool:
         """True if the last `adopt` left files of processes that have exited."""
-        return self._keeper.disk.more_to_adopt
+        return self._keeper.more_to_adopt
+
+    def withdraw(self, condition: Callable[[JournalEntry], bool]) -> None:
+        """Leave the entries for which the condition holds to others.
+
+        What is in flight stays until it is answered, and is not sent again. Belongs to the thread that adopts.
+        """
+        self._keeper.withdraw(condition)
 
     # Outgoing requests; called by senders
 
@@ -137,6 +154,27 @@ class Outbox:
                 return found
             self._keeper.load(found)
         return None
+
+    def more(self, requests: int, size: int) -> list[QueuedRequest]:
+        """Return further requests that may be sent now, without waiting. None has the ordering key of another in flight.
+
+        Args:
+            requests: the largest number of requests.
+            size: the largest sum of their sizes, in bytes. The first one may be larger.
+        """
+        found: list[QueuedRequest] = []
+        with self.changed:
+            now = time.monotonic()
+            while requests and size > 0 and self._is_open and not self.closed:
+                if not self.breaker.healthy or now < self.breaker.blocked_until:
+                    break
+                queued, _ = self._ordered.start_next(now)
+                if queued is None:
+                    break
+                found.append(queued)
+                requests -= 1
+                size -= len(queued.data)
+        return found
 
     def _next(self, until: float, idle: float) -> QueuedRequest | Batch | None:
         """Wait for a request that may be sent or a batch that must be read."""
@@ -164,6 +202,8 @@ class Outbox:
             return batch, 0.0
         self._is_open = bool(self._queue)
         queued, wait = self._ordered.start_next(now)
+        if queued is not None:
+            self.breaker.budget.spend(now)
         return queued, min(wait, read_at - now) if now < read_at else wait
 
     def open(self) -> None:
@@ -181,8 +221,19 @@ class Outbox:
             free = max(1, self._ordered.ready) if self.breaker.healthy else 1
             return free if self.breaker.healthy else max(0, free - self._ordered.in_flight)
 
-    def settle(self, queued: QueuedRequest, outcome: Outcome) -> None:
-        """Record the outcome of a request that `next` returned."""
+    @property
+    def in_flight(self) -> int:
+        """Number of requests that are being sent."""
+        return self._ordered.in_flight
+
+    def settle(self, queued: QueuedRequest, outcome: Outcome, *, failed_together: bool = False) -> None:
+        """Record the outcome of a request that `next` or `more` returned.
+
+        Args:
+            queued: the request.
+            outcome: what became of it.
+            failed_together: another request of the same call failed as well, which is one failure of the destination.
+        """
         halves = self._split(queued) if outcome.verdict is Verdict.SPLIT else None
         if outcome.verdict is Verdict.SPLIT and not halves:
             outcome = outcome._replace(verdict=Verdict.REJECT)
@@ -199,24 +250,15 @@ class Outbox:
             self._ordered.finish_attempt(queued)
             self._counters.count("requests")
             if outcome.verdict in (Verdict.RETRY, Verdict.PAUSE):
-                self._record_failure(outcome)
+                self._record_failure(outcome, failed_together)
             else:
                 self._record_answer(outcome)
             if rest is not None:
                 self._count_delivered(queued, queued.items - rest.items)
             if refusal is not None:
                 self._remove_rejected(queued, refused, refusal)
-            elif rest is not None:
-                self._keep_rest(queued, rest, outcome)
-            elif halves:
-                self._queue.replace(queued, halves)
-            elif outcome.verdict is Verdict.OK:
-                self._remove_accepted(queued, outcome)
-            elif outcome.verdict is Verdict.PAUSE:
-                self._ordered.retry_now(queued)
             else:
-                delay = self.policy.delay(queued.attempts, outcome.retry_after)
-                self._ordered.retry_at(queued, time.monotonic() + delay)
+                self._move_on(queued, outcome, halves)
             if self._is_over:
                 self._give_up(queued, outcome, rest, halves or ())
             finished = self._keeper.take_finished()
@@ -224,11 +266,28 @@ class Outbox:
         self._keeper.clean_up(finished)
         self._mark_key(outcome)
 
+    def _move_on(self, queued: QueuedRequest, outcome: Outcome, halves: Sequence[Request] | None) -> None:
+        """Remove a request from the queue, or decide when it is sent again, after it was attempted."""
+        rest = outcome.rest if outcome.verdict is Verdict.PARTIAL else None
+        if outcome.verdict is Verdict.OK:
+            self._remove_accepted(queued, outcome)
+        elif queued.batch.withdrawn:
+            self._queue.withdraw_attempted(queued, queued.items if rest is None else rest.items)
+        elif rest is not None:
+            self._keep_rest(queued, rest, outcome)
+        elif halves:
+            self._queue.replace(queued, halves)
+        elif outcome.verdict is Verdict.PAUSE:
+            self._ordered.retry_now(queued)
+        else:
+            delay = self.policy.delay(queued.attempts, outcome.retry_after)
+            self._ordered.retry_at(queued, time.monotonic() + delay)
+
     def _give_up(
         self, queued: QueuedRequest, outcome: Outcome, rest: Request | None, halves: Sequence[Request]
     ) -> None:
         """Count what remains of a request that was in flight when the outbox was closed, if it is on no disk."""
-        if queued.batch.file is not None:
+        if queued.batch.entry is not None:
             return
         left = queued.items if outcome.verdict in (Verdict.RETRY, Verdict.PAUSE) else 0
         left += sum(part.items for part in ([rest] if rest is not None else halves))
@@ -256,9 +315,11 @@ class Outbox:
             return self.exporter.split(unpack(queued.data))
         return None
 
-    def _record_failure(self, outcome: Outcome) -> None:
+    def _record_failure(self, outcome: Outcome, failed_together: bool) -> None:
         name, reason = self.exporter.name, outcome.reason
         self._counters.count("retries")
+        if failed_together:
+            return
         was_paused = bool(self.breaker.paused)
         self.breaker.record_failure(outcome, time.monotonic())
         if outcome.local_fault:
@@ -280,7 +341,7 @@ class Outbox:
 
     def _count_delivered(self, queued: QueuedRequest, items: int) -> None:
         self._successes += items > 0
-        self._counters.move(items, queued.batch.place, "delivered")
+        self._counters.move(items, queued.batch.place, self._accepted)
 
     def _keep_rest(self, queued: QueuedRequest, rest: Request, outcome: Outcome) -> None:
         """Send again what the destination did not list as accepted."""
@@ -313,7 +374,7 @@ class Outbox:
         state = "refused" if outcome.key_refused else "accepted"
         if state != self._key:
             self._key = state
-            self._keeper.disk.mark_key(accepted=state == "accepted")
+            self._keeper.mark_key(accepted=state == "accepted")
 
     # Flush and shutdown
 

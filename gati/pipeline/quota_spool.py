@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from gati.pipeline.codec import unpack
 from gati.pipeline.internal_errors import DISK, log
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gati.exporters.base import Request
+    from gati.pipeline.journal import Lines
     from gati.pipeline.spool import Spool, SpoolFile
 
 FIRST_RETRY_SECONDS = 1.0
@@ -24,15 +25,9 @@ RETRY_SECONDS = 30.0
 
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
 
-Lines: TypeAlias = "list[tuple[Request, bytes]]"
-"""Requests, each with its line as packed by `codec.pack`."""
-
 
 class QuotaSpool:
-    """A spool with a quota. Without a spool it behaves like a disk that always fails.
-
-    Methods do file operations, so they are called without the outbox's lock.
-    """
+    """A spool with a quota: the `Journal` of files. Without a spool it behaves like a disk that always fails."""
 
     def __init__(
         self, spool: Spool | None, quota: int, accepts: Callable[[Request], bool] = lambda request: True
@@ -183,7 +178,7 @@ class QuotaSpool:
             return None
         return request if self._accepts(request) else None
 
-    def set_aside(self, line: bytes, reason: str) -> bool:
+    def set_aside(self, line: bytes, reason: str, entry: SpoolFile | None) -> bool:
         """Keep a rejected request with its reason; return False if that is not possible now."""
         return self._try(lambda spool: spool.set_aside(line, reason, self._quota // 10))
 
@@ -194,6 +189,9 @@ class QuotaSpool:
     def remove(self, file: SpoolFile) -> bool:
         """Remove a file whose requests were delivered, rejected or dropped; return False if that failed."""
         return self._try(lambda spool: spool.remove(file))
+
+    def withdraw(self, entry: SpoolFile) -> None:
+        """Do nothing: another process takes over the file once this one has exited."""
 
     def rewrite(self, file: SpoolFile, lines: Sequence[bytes], items: int) -> SpoolFile | None:
         """Replace the content of a file by its remaining requests; return None if that failed."""

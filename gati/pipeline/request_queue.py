@@ -1,4 +1,4 @@
-"""Queue of one outbox in memory and on disk, with the limits of both. Not thread-safe: the outbox holds the lock.
+"""Queue of one outbox in memory and in its journal, with the limits of both. Not thread-safe: the outbox holds the lock.
 
 Requests stay in memory as far as the budget allows. Later batches are on disk only and are loaded when it
 is their turn, so memory does not grow with an outage.
@@ -17,13 +17,12 @@ from gati.exporters.base import Request
 from gati.pipeline.codec import pack
 from gati.pipeline.internal_errors import log
 from gati.pipeline.ordered_queue import REQUEST_OVERHEAD_BYTES, Batch, OrderedQueue, QueuedRequest
-from gati.pipeline.quota_spool import Lines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gati.pipeline.drop_callback import DropNotifier
-    from gati.pipeline.spool_file import SpoolFile
+    from gati.pipeline.journal import JournalEntry, Lines
     from gati.pipeline.stats import DeliveryCounters, Place
 
 BATCH_BYTES = 256 * 1024
@@ -40,11 +39,12 @@ MAX_READS = 3
 
 
 class Limits(NamedTuple):
-    """Limits of one outbox, in bytes."""
+    """Limits of one outbox, in bytes. `loaded` is the part of `memory` for requests that are also in the journal."""
 
     memory: int = 16 * 1024**2
     disk: int = 256 * 1024**2
     drop_newest: bool = False
+    loaded: int = LOADED_BYTES
 
     @property
     def batch_bytes(self) -> int:
@@ -109,7 +109,7 @@ class RequestQueue:
     def add(self, batch: Batch, lines: Lines, refused: str = "") -> None:
         """Queue a batch; without a file it must fit in memory. `refused` is the limit for which to drop it, if any."""
         memory = batch.size + REQUEST_OVERHEAD_BYTES * len(lines)
-        if not refused and batch.file is None and not self._make_memory_space(memory):
+        if not refused and batch.entry is None and not self._make_memory_space(memory):
             refused = "memory_full"
         if refused:
             for request, line in lines:
@@ -118,11 +118,11 @@ class RequestQueue:
             return
         self._counters.add(batch.items, batch.place)
         self._track(batch)
-        if batch.file:
-            self.used_bytes += batch.file.size
-        if self._backlog or self._reading or (batch.file and self._exceeds_memory(memory)):
+        if batch.entry:
+            self.used_bytes += batch.entry.size
+        if self._backlog or self._reading or (batch.entry and self._exceeds_memory(memory)):
             self._backlog.append(batch)
-            if batch.file is None:  # it must not overtake earlier requests of its conversations
+            if batch.entry is None:  # it must not overtake earlier requests of its conversations
                 batch.set_requests(lines)
                 self._held[batch] = None
                 self._held_bytes += batch.memory
@@ -130,16 +130,16 @@ class RequestQueue:
             batch.set_requests(lines)
             self._load(batch)
 
-    def add_adopted(self, files: Iterable[SpoolFile]) -> int:
-        """Queue files of processes that have exited; return the number of messages."""
+    def add_adopted(self, entries: Iterable[JournalEntry]) -> int:
+        """Queue entries that were taken over; return the number of messages."""
         messages = 0
-        for file in files:
-            batch = Batch(file.items, file.size, file)
-            self._counters.add(file.items, "spooled", recovered=True)
+        for entry in entries:
+            batch = Batch(entry.items, entry.size, entry)
+            self._counters.add(entry.items, "spooled", recovered=True)
             self._track(batch)
-            self.used_bytes += file.size
+            self.used_bytes += entry.size
             self._backlog.append(batch)
-            messages += file.items
+            messages += entry.items
         return messages
 
     def _track(self, batch: Batch) -> None:
@@ -155,7 +155,7 @@ class RequestQueue:
             batch.epoch = None
 
     def _exceeds_memory(self, size: int) -> bool:
-        return bool(self._loaded) and self.ordered.memory + size > min(LOADED_BYTES, self._limits.memory)
+        return bool(self._loaded) and self.ordered.memory + size > min(self._limits.loaded, self._limits.memory)
 
     def _load(self, batch: Batch) -> None:
         self._loaded[batch] = None
@@ -196,6 +196,9 @@ class RequestQueue:
     def read_done(self, batch: Batch, requests: Lines | None) -> None:
         """Load what was read from a file; None if the file is gone."""
         self._reading = None
+        if batch.withdrawn:
+            self._withdraw_batch(batch)
+            return
         if requests is None:
             self._count_dropped(batch.items, "spool_lost", source="spooled")
             self._finish(batch)
@@ -219,7 +222,9 @@ class RequestQueue:
         """
         self._reading = None
         batch.failed_reads += 1
-        if again or batch.failed_reads < MAX_READS:
+        if batch.withdrawn:
+            self._withdraw_batch(batch)
+        elif again or batch.failed_reads < MAX_READS:
             self._backlog.appendleft(batch)
         else:
             self._unreadable.append(batch)
@@ -237,15 +242,15 @@ class RequestQueue:
 
     def in_memory(self) -> list[Batch]:
         """Return the batches without a file, oldest first."""
-        return [*(batch for batch in self._loaded if batch.file is None), *self._held]
+        return [*(batch for batch in self._loaded if batch.entry is None), *self._held]
 
-    def saved(self, batch: Batch, file: SpoolFile, items: int) -> None:
+    def saved(self, batch: Batch, entry: JournalEntry, items: int) -> None:
         """Record that a batch of memory was written to a file with this number of messages."""
         if not batch.done:
             self._counters.move(batch.items, "pending", "spooled")
-            self.used_bytes += file.size
+            self.used_bytes += entry.size
             batch.intact = batch.items == items
-        batch.file = file
+        batch.entry = entry
         if batch in self._held:
             self._release(batch)
             batch.requests.clear()
@@ -254,7 +259,7 @@ class RequestQueue:
 
     def with_file(self) -> list[Batch]:
         """Return the loaded batches with a file."""
-        return [batch for batch in self._loaded if batch.file]
+        return [batch for batch in self._loaded if batch.entry]
 
     # Outgoing requests
 
@@ -299,11 +304,48 @@ class RequestQueue:
     def _finish(self, batch: Batch) -> None:
         self._loaded.pop(batch, None)
         batch.done = True
-        if batch.file:
-            self.used_bytes -= batch.file.size
+        if batch.entry:
+            self.used_bytes -= batch.entry.size
             self.finished.append(batch)
         else:
             self.forget(batch)
+
+    # Withdrawal: others deliver what is not in flight
+
+    def withdraw(self, condition: Callable[[JournalEntry], bool]) -> None:
+        """Remove all batches for whose entry the condition holds. Requests in flight stay until they are answered."""
+        waiting = [*self._backlog, *self._unreadable]
+        batches = [batch for batch in (*waiting, *self._loaded) if batch.entry and condition(batch.entry)]
+        if self._reading and self._reading.entry and condition(self._reading.entry):
+            self._reading.withdrawn = True
+        gone = set(batches)
+        self._backlog = deque(batch for batch in self._backlog if batch not in gone)
+        self._unreadable = [batch for batch in self._unreadable if batch not in gone]
+        keys: set[str] = set()
+        for batch in batches:
+            batch.withdrawn = True
+            keys.update(queued.ordering_key for queued in batch.requests)
+            if batch not in self._loaded:
+                self._withdraw_batch(batch)
+        for key in keys:
+            for queued in self.ordered.remove_where(key, lambda queued: queued.batch.withdrawn):
+                self._leave(queued, queued.items)
+
+    def withdraw_attempted(self, queued: QueuedRequest, items: int) -> None:
+        """Leave the items of a request that were not delivered to others, after its last attempt here failed."""
+        self.ordered.remove(queued)
+        self._leave(queued, items)
+
+    def _leave(self, queued: QueuedRequest, items: int) -> None:
+        self._counters.withdraw(items, queued.batch.place)
+        queued.batch.incomplete = True
+        self._remove_from_batch(queued)
+
+    def _withdraw_batch(self, batch: Batch) -> None:
+        """Leave a batch that is not loaded to others."""
+        self._counters.withdraw(batch.items, batch.place)
+        batch.incomplete = True
+        self._finish(batch)
 
     # Epochs: a flush waits until nothing up to its epoch is outstanding
 
@@ -324,7 +366,7 @@ class RequestQueue:
         One that is not loaded is taken from the backlog: `drop` or `keep` must follow.
         """
         for batch in itertools.chain(self._loaded, self._backlog):
-            if batch.file and not batch.in_flight:
+            if batch.entry and not batch.in_flight:
                 if batch not in self._loaded:
                     self._backlog.remove(batch)
                 return batch
@@ -361,7 +403,7 @@ class RequestQueue:
             log_limit("memory_full")
             if size > self._limits.memory or self._limits.drop_newest:
                 return False
-            oldest = next((batch for batch in self._loaded if not batch.file and not batch.in_flight), None)
+            oldest = next((batch for batch in self._loaded if not batch.entry and not batch.in_flight), None)
             if oldest is None and (oldest := next(iter(self._held), None)) is not None:
                 self._backlog.remove(oldest)
                 self._release(oldest)

@@ -55,20 +55,28 @@ class Policy(NamedTuple):
 class RateBudget:
     """The time before which a destination wants no requests, as it asked by `Retry-After`. Thread-safe.
 
-    Outboxes that send to the same account may share one. No success and no flush shortens the wait.
+    Outboxes that send to the same account may share one. No success and no flush shortens the wait. A subclass may also
+    limit the rate.
     """
 
-    __slots__ = ("_lock", "blocked_until")
+    __slots__ = ("_lock", "_until")
 
     def __init__(self) -> None:
-        self.blocked_until = 0.0
-        """Monotonic time before which nothing is sent."""
+        self._until = 0.0
         self._lock = threading.Lock()
+
+    @property
+    def blocked_until(self) -> float:
+        """Monotonic time before which nothing is sent."""
+        return self._until
+
+    def spend(self, now: float) -> None:
+        """Note that a request is sent at this monotonic time."""
 
     def block(self, until: float) -> None:
         """Send nothing before `until`, unless a later time was set already."""
         with self._lock:
-            self.blocked_until = max(self.blocked_until, until)
+            self._until = max(self._until, until)
 
 
 @dataclass(slots=True)

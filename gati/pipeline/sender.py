@@ -6,6 +6,7 @@ import importlib
 import math
 import threading
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gati._context import mark_own_thread
@@ -18,6 +19,7 @@ from gati.pipeline.internal_errors import guard, report
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gati.exporters.base import Request
     from gati.pipeline.ordered_queue import QueuedRequest
     from gati.pipeline.outbox import Outbox
 
@@ -38,7 +40,14 @@ BEHIND_RATIO = 2
 """Stop sleeping when it would take more than this many times `connections` threads."""
 
 
+MAX_REQUESTS = 100
+"""Most requests of one call of `Exporter.send_many`."""
+
+MAX_BYTES = 1_000_000
+"""Size from which no more requests are added to a call of `Exporter.send_many`."""
+
 _INTERNAL_ERROR = Outcome(Verdict.RETRY, "internal error")
+_NO_OUTCOMES: Sequence[Outcome] = ()
 
 
 class Sender:
@@ -72,7 +81,9 @@ class Sender:
         self.eager = eager
         self.could_send_more = False
         """True if more threads could send something: check again after `patience`."""
-        self._connections = connections
+        self._send_many: Callable[[Sequence[Request]], Sequence[Outcome]] | None
+        self._send_many = getattr(outbox.exporter, "send_many", None)
+        self._connections = connections if self._send_many is None else 1
         self._on_settled = on_settled
         self._patience = patience
         self._lock = threading.Lock()
@@ -154,10 +165,10 @@ class Sender:
                 started, cpu_started = time.monotonic(), time.thread_time()
                 with self._lock:
                     self._busy_since[me] = started
-                outcome, sleep = _INTERNAL_ERROR, 0.0
+                taken, outcomes, sleep = self._with_more(queued), _NO_OUTCOMES, 0.0
                 try:
                     self._start_threads()
-                    outcome = self._attempt(queued)
+                    outcomes = self._attempt(taken)
                     self._mean_seconds += (time.monotonic() - started - self._mean_seconds) / 8
                     sleep = SLEEP_RATIO * len(self._busy_since) * (time.thread_time() - cpu_started)
                 finally:
@@ -165,7 +176,7 @@ class Sender:
                     # so this one must not count as busy then.
                     with self._lock:
                         del self._busy_since[me]
-                    self.outbox.settle(queued, outcome)
+                    self._settle(taken, outcomes)
                     self._notify()
                 if self._retire_if_superfluous(me):
                     return
@@ -184,14 +195,31 @@ class Sender:
                 self._threads.discard(me)
             return superfluous
 
-    def _attempt(self, queued: QueuedRequest) -> Outcome:
+    def _with_more(self, queued: QueuedRequest) -> list[QueuedRequest]:
+        """Return a request, and those that can be sent in the same call."""
+        if self._send_many is None:
+            return [queued]
+        return [queued, *self.outbox.more(MAX_REQUESTS - 1, MAX_BYTES - len(queued.data))]
+
+    def _attempt(self, taken: Sequence[QueuedRequest]) -> Sequence[Outcome]:
+        """Make one attempt, and return the outcomes."""
         if not self._prepared:
             self._prepare()
         try:
-            return self.outbox.exporter.send(unpack_lazily(queued.data))
+            if self._send_many is None:
+                return [self.outbox.exporter.send(unpack_lazily(taken[0].data))]
+            return self._send_many([unpack_lazily(queued.data) for queued in taken])
         except Exception as error:  # noqa: BLE001 - an exporter promises not to raise; if it does, the message must not be lost
             report(f"exporter.{self.outbox.exporter.name}.send", error)
-            return Outcome(Verdict.RETRY, type(error).__name__)
+            return [Outcome(Verdict.RETRY, type(error).__name__)] * len(taken)
+
+    def _settle(self, taken: Sequence[QueuedRequest], outcomes: Sequence[Outcome]) -> None:
+        """Record the outcomes of a call. A request without one is sent again."""
+        failed = False
+        for number, queued in enumerate(taken):
+            outcome = outcomes[number] if number < len(outcomes) else _INTERNAL_ERROR
+            self.outbox.settle(queued, outcome, failed_together=failed)
+            failed = failed or outcome.verdict in (Verdict.RETRY, Verdict.PAUSE)
 
     def _notify(self) -> None:
         with guard("flush"):
@@ -208,9 +236,9 @@ class Sender:
     def send_in_this_thread(self, until: float) -> None:
         """Send from the calling thread, because the interpreter starts no more threads."""
         while time.monotonic() < until and (queued := self.outbox.next(0)) is not None:
-            outcome = _INTERNAL_ERROR
+            taken, outcomes = self._with_more(queued), _NO_OUTCOMES
             try:
-                outcome = self._attempt(queued)
+                outcomes = self._attempt(taken)
             finally:
-                self.outbox.settle(queued, outcome)
+                self._settle(taken, outcomes)
             self._notify()

@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from gati.pipeline.internal_errors import guard
-from gati.pipeline.ordered_queue import Batch, QueuedRequest
-from gati.pipeline.quota_spool import is_out_of_resources
+from gati.pipeline import journal_keeper
+from gati.pipeline.journal_keeper import JournalKeeper
+from gati.pipeline.ordered_queue import Batch
 from gati.pipeline.request_queue import log_limit
+from gati.pipeline.spool_file import SpoolFile
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
 
-    from gati.pipeline.quota_spool import Lines, QuotaSpool
+    from gati.pipeline.journal import Lines
+    from gati.pipeline.quota_spool import QuotaSpool
     from gati.pipeline.request_queue import Limits, RequestQueue
 
 SCAN_SECONDS = 30.0
@@ -23,38 +24,26 @@ SCAN_SECONDS = 30.0
 NEXT_SCAN_SECONDS = 5.0
 """Time until the next search if the last one left files."""
 
-TRY_SECONDS = 1.0
-"""Interval at which what is in memory only is written to disk, if the disk works and has space."""
-
 MAX_BACKLOG = 2_000
 """Files that wait for delivery, above which no further ones are taken over."""
 
-FIRST_READ_RETRY_SECONDS = 0.25
-MAX_READ_RETRY_SECONDS = 5.0
 
-MAX_UNSAVED = 1_000
-"""Rejected requests that wait in memory for a disk that works again."""
-
-
-class SpoolKeeper:
-    """Write, read, adopt and remove files for the queue of an outbox.
-
-    `store`, `adopt` and `maintain` belong to one thread, the worker.
-    """
+class SpoolKeeper(JournalKeeper):
+    """Write, read, adopt and remove files for the queue of an outbox."""
 
     def __init__(self, lock: threading.Condition, queue: RequestQueue, disk: QuotaSpool, limits: Limits) -> None:
+        super().__init__(lock, queue, disk)
         self.disk = disk
-        self.on_finished: Callable[[], None] = lambda: None
-        """Called after files were removed, so that a flush may have ended."""
-        self.read_at = 0.0
-        """Monotonic time before which no file is read."""
-        self._lock = lock
-        self._queue = queue
         self._limits = limits
-        self._next_scan = self._next_try = 0.0
-        self._failed_reads = 0
-        self._unsaved: list[tuple[QueuedRequest, str]] = []
-        self._unremoved: list[Batch] = []
+        self._next_scan = 0.0
+
+    @property
+    def more_to_adopt(self) -> bool:  # type: ignore[override]  # read only
+        return self.disk.more_to_adopt
+
+    def mark_key(self, *, accepted: bool) -> None:
+        """Record whether the destination has accepted the key."""
+        self.disk.mark_key(accepted=accepted)
 
     # Incoming requests
 
@@ -66,7 +55,7 @@ class SpoolKeeper:
             batch.reserved = self.disk.reserve(batch.items)
             refused, fits = self._make_disk_space(batch.size)
             if not refused and fits:
-                batch.file = self.disk.write([line for _, line in lines], batch.items, batch.reserved)
+                batch.entry = self.disk.write([line for _, line in lines], batch.items, batch.reserved)
             with self._lock:
                 is_counted = True
                 self._queue.add(batch, lines, refused)
@@ -98,9 +87,9 @@ class SpoolKeeper:
     def _drop(self, batch: Batch) -> bool:
         """Drop a batch, which is read once more for its turns; return False if it cannot be read now."""
         requests: Lines = []
-        if not batch.requests and batch.file:
+        if not batch.requests and batch.entry:
             try:
-                requests = self.disk.read(batch.file) or []
+                requests = self._journal.read(batch.entry) or []
             except OSError:
                 with self._lock:
                     self._queue.keep(batch)
@@ -110,57 +99,6 @@ class SpoolKeeper:
             finished = self.take_finished()
         self.clean_up(finished)
         return True
-
-    # Outgoing requests
-
-    def load(self, batch: Batch) -> None:
-        """Read the file of a batch that `RequestQueue.next_to_read` returned."""
-        assert batch.file
-        error, requests = None, None
-        try:
-            requests = self.disk.read(batch.file)
-        except OSError as failure:
-            error = failure
-        with self._lock:
-            if error is None:
-                self._failed_reads, self.read_at = 0, 0.0
-                self._queue.read_done(batch, requests)
-            else:
-                wait = min(MAX_READ_RETRY_SECONDS, FIRST_READ_RETRY_SECONDS * 2 ** min(self._failed_reads, 10))
-                self._failed_reads += 1
-                self.read_at = time.monotonic() + wait
-                self._queue.read_failed(batch, again=is_out_of_resources(error))
-            finished = self.take_finished()
-            self._lock.notify_all()
-        self.clean_up(finished)
-
-    def take_finished(self) -> list[Batch]:
-        """Return the batches whose files `clean_up` must remove. Called with the lock."""
-        finished, self._queue.finished = self._queue.finished, []
-        return finished
-
-    def clean_up(self, finished: list[Batch]) -> None:
-        """Remove the files of finished batches. A flush waits until this is done."""
-        if not finished:
-            return
-        for batch in finished:
-            if not self._remove(batch):
-                self._unremoved.append(batch)
-        with self._lock:
-            for batch in finished:
-                self._queue.forget(batch)
-            self._lock.notify_all()
-        with guard("flush"):
-            self.on_finished()
-
-    def _remove(self, batch: Batch) -> bool:
-        return batch.file is None or (not batch.unsaved and self.disk.remove(batch.file))
-
-    def set_aside(self, queued: QueuedRequest, reason: str) -> None:
-        """Keep a rejected request with its reason. If the disk fails, its file stays until that is done."""
-        if not self.disk.set_aside(queued.data, reason) and len(self._unsaved) < MAX_UNSAVED:
-            queued.batch.unsaved.append(queued)
-            self._unsaved.append((queued, reason))
 
     # Now and then
 
@@ -188,7 +126,7 @@ class SpoolKeeper:
                 self._next_scan = time.monotonic() + SCAN_SECONDS
                 self.disk.end_adopting()
         if self.disk.configured and (urgent or self.disk.usable):
-            self._next_try = time.monotonic() + TRY_SECONDS
+            self._next_try = time.monotonic() + journal_keeper.TRY_SECONDS
             self._do_again()
             self._save_memory(urgent=urgent)
         return adopted
@@ -219,16 +157,6 @@ class SpoolKeeper:
         if self.disk.restore_folder():
             self._rewrite(missing_only=True)
 
-    def _do_again(self) -> None:
-        unsaved, self._unsaved = self._unsaved, []
-        for queued, reason in unsaved:
-            queued.batch.unsaved.remove(queued)
-            self.set_aside(queued, reason)
-            if queued.batch.done and not queued.batch.unsaved:
-                self._unremoved.append(queued.batch)
-        unremoved, self._unremoved = self._unremoved, []
-        self._unremoved += [batch for batch in unremoved if not self._remove(batch)]
-
     def _save_memory(self, *, urgent: bool) -> None:
         """Write to disk what is in memory only, because the disk failed before."""
         with self._lock:
@@ -252,19 +180,19 @@ class SpoolKeeper:
         with self._lock:
             batches = self._queue.with_file()
         for batch in batches:
-            assert batch.file
-            missing = not self.disk.exists(batch.file)
+            assert isinstance(batch.entry, SpoolFile)
+            missing = not self.disk.exists(batch.entry)
             if not missing and (missing_only or batch.intact):
                 continue
             with self._lock:
                 kept = [*batch.requests, *batch.unsaved]
             if not kept:
                 continue
-            file = self.disk.rewrite(batch.file, [q.data for q in kept], sum(q.items for q in kept))
+            file = self.disk.rewrite(batch.entry, [q.data for q in kept], sum(q.items for q in kept))
             with self._lock:
                 if file is not None:
-                    self._queue.used_bytes += 0 if batch.done else file.size - batch.file.size
-                    batch.file = file
+                    self._queue.used_bytes += 0 if batch.done else file.size - batch.entry.size
+                    batch.entry = file
                     if batch.done and not batch.unsaved:
                         self._queue.finished.append(batch)
                 finished = self.take_finished()

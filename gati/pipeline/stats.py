@@ -3,7 +3,7 @@
 Every message is in exactly one place at any time, and moves from one place to the next in one step. So does
 every turn until it becomes messages. So every snapshot satisfies::
 
-    recorded == delivered + spooled + pending + rejected + sum(dropped.values())
+    recorded == delivered + published + spooled + pending + rejected + sum(dropped.values())
     turns_begun == turns_open + turns_waiting + turns_encoded + sum(turns_dropped.values())
 """
 
@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 
 from gati._deprecation import warn_renamed
 
-Place: TypeAlias = Literal["delivered", "spooled", "pending", "rejected", "dropped"]
+Place: TypeAlias = Literal["delivered", "published", "spooled", "pending", "rejected", "dropped"]
 
 DropKind: TypeAlias = Literal["dropped", "rejected", "paused"]
 
@@ -61,6 +61,9 @@ class Stats:
 
     delivered: int = 0
     """Messages that their destination acknowledged."""
+
+    published: int = 0
+    """Messages that a queue acknowledged. A relay delivers them; see `gati relay status`."""
 
     spooled: int = 0
     """Messages on disk, not acknowledged yet. The next process delivers them if this one cannot."""
@@ -143,7 +146,8 @@ class Stats:
     @property
     def balanced(self) -> bool:
         """True if every message and every turn is accounted for; False is a bug in gati."""
-        messages = self.delivered + self.spooled + self.pending + self.rejected + sum(self.dropped.values())
+        messages = self.delivered + self.published + self.spooled + self.pending + self.rejected
+        messages += sum(self.dropped.values())
         turns = self.turns_open + self.turns_waiting + self.turns_encoded + sum(self.turns_dropped.values())
         return (self.recorded, self.turns_begun) == (messages, turns)
 
@@ -152,12 +156,15 @@ class Stats:
 class FlushResult:
     """Result of `flush`. Truthy if nothing is left to deliver and nothing was lost since the previous flush.
 
-    `delivered`, `rejected`, `dropped`, `turns_dropped`, `records_refused` and `faults` count since the previous flush;
-    the other fields describe the state when the flush returned.
+    `delivered`, `published`, `rejected`, `dropped`, `turns_dropped`, `records_refused` and `faults` count since the
+    previous flush; the other fields describe the state when the flush returned.
     """
 
     delivered: int = 0
     """Messages that their destination acknowledged."""
+
+    published: int = 0
+    """Messages that a queue acknowledged. A relay delivers them."""
 
     spooled: int = 0
     """Messages on disk, to be delivered by this process or the next."""
@@ -223,6 +230,10 @@ class DeliveryCounters:
     def move(self, items: int, source: Place, target: Place, reason: str = "") -> None:
         """Move messages from one place to another."""
         self._change((("at", source), -items), *_at(target, reason, items))
+
+    def withdraw(self, items: int, source: Place) -> None:
+        """Count messages that were taken over as if they had not been, because another process delivers them."""
+        self._change((("at", source), -items), (("", "recorded"), -items), (("", "recovered"), -items))
 
     def count(self, name: PlainCount, by: int = 1) -> None:
         """Increment a plain counter of `Stats`."""
@@ -291,6 +302,7 @@ class DeliveryCounters:
             recorded=counts["", "recorded"],
             recovered=counts["", "recovered"],
             delivered=counts["at", "delivered"],
+            published=counts["at", "published"],
             spooled=counts["at", "spooled"],
             pending=counts["at", "pending"],
             rejected=counts["at", "rejected"],
@@ -332,6 +344,7 @@ class DeliveryCounters:
         )
         return FlushResult(
             delivered=now["at", "delivered"] - before["at", "delivered"],
+            published=now["at", "published"] - before["at", "published"],
             spooled=now["at", "spooled"],
             pending=now["at", "pending"],
             rejected=now["at", "rejected"] - before["at", "rejected"],

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
+from gati.exporters.base import DELIVERED, Outcome, Request, RequestEncoder, Verdict
 from gati.exporters.greenflash.encoder import to_wire_names
-from gati.exporters.local import LocalExporter, RequestEncoder
+from gati.exporters.local import LocalExporter
 from gati.store.store import TooLargeError
 from gati.team_store.connection import StoreUnavailableError
 from gati.team_store.pool import display_address

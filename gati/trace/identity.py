@@ -9,9 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gati.events import Conversation
+from gati.events import ActiveSpan, Conversation
 from gati.limits import bounded_id
-from gati.trace.records import AUTH_USER_KEYS, CONVERSATION_KEYS, IDENTITY_KEYS, INTERNAL, ORGANIZATION_KEYS, USER_KEYS
+from gati.trace.records import (
+    ACTIVE_SPAN,
+    AUTH_USER_KEYS,
+    CONVERSATION_KEYS,
+    IDENTITY_KEYS,
+    INTERNAL,
+    ORGANIZATION_KEYS,
+    USER_KEYS,
+)
 from gati.trace.run_tree import NESTED_KEY
 
 if TYPE_CHECKING:
@@ -20,9 +28,12 @@ if TYPE_CHECKING:
 
 ANONYMOUS = "anonymous"
 
+_SAMPLED = ("1", "3", "5", "7", "9", "b", "d", "f")
+"""Last digits of flags whose lowest bit is set."""
+
 _INTERNAL_PREFIXES = ("langgraph_", "ls_", "lc_", "__", "checkpoint", "langchain_")
 """Prefixes of the metadata keys that LangChain sets itself."""
-_CONSUMED_KEYS = IDENTITY_KEYS | {"system_prompt", NESTED_KEY, INTERNAL}
+_CONSUMED_KEYS = IDENTITY_KEYS | {"system_prompt", NESTED_KEY, INTERNAL, ACTIVE_SPAN}
 """Metadata keys that gati reads; they are not repeated as the user's metadata."""
 
 
@@ -58,6 +69,14 @@ def resolve(
 def user_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entries of a run's metadata that the user set, without ids and LangChain's own keys."""
     return {k: v for k, v in metadata.items() if k not in _CONSUMED_KEYS and not k.startswith(_INTERNAL_PREFIXES)}
+
+
+def active_span_of(metadata: Mapping[str, Any]) -> ActiveSpan | None:
+    """Return the span of OpenTelemetry that was active when a root run began, given the run's metadata."""
+    match value.split("-") if isinstance(value := metadata.get(ACTIVE_SPAN), str) else None:
+        case [trace_id, span_id, flags]:
+            return ActiveSpan(trace_id, span_id, flags.endswith(_SAMPLED))
+    return None
 
 
 def _id_as_text(value: Any) -> str | None:

@@ -33,6 +33,9 @@ INTERNAL = "gati_internal"
 INTERNAL_MARKERS = (INTERNAL, "lc_internal_call", "lc_source")
 """Metadata keys of model calls whose text is not for the user: gati's own, then those of LangChain's middleware."""
 
+ACTIVE_SPAN = "gati_active_span"
+"""Metadata key of a root run that holds the active span of OpenTelemetry: `<trace id>-<span id>-<flags>`."""
+
 COMMAND = "__command__"
 """Key of the one-entry dict that represents LangGraph's `Command` in a snapshot."""
 

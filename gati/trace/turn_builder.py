@@ -22,7 +22,7 @@ from gati.trace.content import text_of
 from gati.trace.continued_input import note_reported
 from gati.trace.event_builder import EventBuilder
 from gati.trace.final_answer import final_answer_of, must_wait_for_end, turn_status
-from gati.trace.identity import ANONYMOUS, user_metadata
+from gati.trace.identity import ANONYMOUS, active_span_of, user_metadata
 from gati.trace.interrupts import interrupt_events, interrupts_of, rejected_call_events, resume_events
 from gati.trace.managed_prompts import with_variants
 from gati.trace.media import plain_blocks
@@ -236,6 +236,7 @@ class TurnBuilder:
             agentic=self.agentic,
             graph=self.trace.is_graph,
             model=answering_model(models),
+            active_span=active_span_of(self.root.metadata),
         )
 
     def _set_envelope(self, event: Event) -> None:

@@ -28,7 +28,7 @@ FAULTS = OsFaults(os.environ["GATI_SPOOL_DIR"])
 
 from gati import observe  # noqa: E402 - after the clock was replaced
 from gati._api.runtime import runtime  # noqa: E402 - after the clock was replaced
-from gati.pipeline import outbox, quota_spool, spool_keeper  # noqa: E402 - after the clock was replaced
+from gati.pipeline import journal_keeper, outbox, quota_spool, spool_keeper  # noqa: E402 - after the clock was replaced
 from gati.pipeline.retry import Policy  # noqa: E402 - after the clock was replaced
 from tests.faults.chat_driver import ChatDriver  # noqa: E402 - after the clock was replaced
 
@@ -45,8 +45,8 @@ def shorten_times() -> None:
     policy = Policy(first=0.02, cap=0.2, retry_after_cap=0.5, probe=0.1)
     outbox.Policy = lambda: policy  # type: ignore[assignment,misc,attr-defined]  # a factory instead of the class
     quota_spool.FIRST_RETRY_SECONDS, quota_spool.RETRY_SECONDS = 0.05, 0.5
-    spool_keeper.SCAN_SECONDS, spool_keeper.NEXT_SCAN_SECONDS, spool_keeper.TRY_SECONDS = 0.5, 0.2, 0.1
-    spool_keeper.FIRST_READ_RETRY_SECONDS = 0.05
+    spool_keeper.SCAN_SECONDS, spool_keeper.NEXT_SCAN_SECONDS = 0.5, 0.2
+    journal_keeper.TRY_SECONDS, journal_keeper.FIRST_READ_RETRY_SECONDS = 0.1, 0.05
 
 
 def rss() -> int:

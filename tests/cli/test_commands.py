@@ -563,6 +563,22 @@ def test_doctor_lists_products_to_choose_from(greenflash: LocalServer):
     assert PRODUCT in check["advice"]
 
 
+def test_doctor_checks_an_otlp_receiver(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("opentelemetry.proto.trace.v1.trace_pb2", reason="needs opentelemetry-proto")
+    from tests.otlp_receiver import failing, otlp_receiver
+
+    with otlp_receiver() as receiver:
+        checks = doctor_checks(GATI_OTLP_ENDPOINT=receiver.url)
+        assert (checks["OTLP"]["verdict"], checks["delivery"]["verdict"]) == ("pass", "pass")
+        assert [span.attributes["user.id"] for span in receiver.spans] == ["gati-doctor"]
+        receiver.script.append(failing(401))
+        refused = doctor_checks("--no-send", GATI_OTLP_ENDPOINT=receiver.url)["OTLP"]
+        assert (refused["verdict"], "credentials" in refused["found"]) == ("fail", True)
+    monkeypatch.setattr("gati.exporters.otlp.exporter._is_installed", lambda: False)
+    missing = doctor_checks("--no-send", GATI_OTLP_ENDPOINT="http://127.0.0.1:4318")["OTLP"]
+    assert (missing["verdict"], missing["advice"]) == ("fail", 'pip install "gati-greenflash[otel]"')
+
+
 def test_doctor_does_not_read_back_from_a_gati_backend():
     with gati_backend() as server:
         check = doctor_checks(GATI_BACKEND_URL=server.url, GATI_BACKEND_API_KEY=server.api_key)["delivery"]

@@ -12,6 +12,8 @@ from langchain.agents import create_agent
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 from gati import observe
+from gati.cli import importing
+from gati.settings import load
 from gati.store.store import Store
 from gati.testing import ScriptedChatModel
 from tests.cli.test_commands import destination, gati, invoke
@@ -151,3 +153,8 @@ def test_a_source_that_cannot_be_read_is_named(arguments: tuple[str, ...], code:
     done = invoke("import", *arguments, "--store", str(tmp_path / "store.db"))
     assert done.exit_code == code
     assert reason in done.stderr
+
+
+def test_imported_conversations_go_to_the_store_if_only_an_otlp_receiver_is_configured():
+    settings = load(otlp_endpoint="http://127.0.0.1:4318")
+    assert importing._destination(settings, importing.ImportOptions()).kind == "local"

@@ -56,6 +56,8 @@ MODULES = {
     "studio": ("gati.cli.commands", "gati.studio.server", "gati.studio.pages", "gati.testing.server.app"),
     "openai": ("langchain_openai",),
     "classic": ("langchain_classic",),
+    "kafka": ("gati.queues.kafka", "confluent_kafka.admin"),
+    "postgres": ("gati.queues.postgres", "psycopg"),
 }
 """Modules that must be importable with an extra, in addition to those of "bare"."""
 

@@ -81,8 +81,8 @@ def test_a_shutdown_waits_for_a_sender_that_has_settled_its_request(
 ) -> None:
     go, first, settle = threading.Event(), threading.Lock(), Outbox.settle
 
-    def settle_and_block(outbox: Outbox, queued: Any, outcome: Any) -> None:
-        settle(outbox, queued, outcome)
+    def settle_and_block(outbox: Outbox, queued: Any, outcome: Any, **more: Any) -> None:
+        settle(outbox, queued, outcome, **more)
         if first.acquire(blocking=False):
             go.wait(20.0)
 

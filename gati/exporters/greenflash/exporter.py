@@ -235,10 +235,17 @@ def _outcome_of_success(request: Request, status: int, headers: Mapping[str, str
     body = request.body if request.endpoint == "messages" else {}
     missing = _unaccepted(body["messages"], response) if body else []
     if not missing:
-        return DELIVERED if retry_after is None else DELIVERED._replace(retry_after=retry_after)
+        return DELIVERED._replace(retry_after=retry_after, deduplicated=_count_deduplicated(response))
     body = {**body, "messages": missing}
     rest = replace(request, body=body, items=len(missing), omissions=request.omissions + 1)
     return Outcome(Verdict.PARTIAL, f"HTTP {status} without these messages in the answer", retry_after, rest)
+
+
+def _count_deduplicated(response: dict[str, Any]) -> int:
+    """Return how many messages the server had already, as far as it says so."""
+    listed = response.get("messages")
+    entries = listed if isinstance(listed, list) else []
+    return sum(isinstance(entry, dict) and entry.get("status") == "deduplicated" for entry in entries)
 
 
 def _is_success(request: Request, response: dict[str, Any]) -> bool:

@@ -177,9 +177,15 @@ class TurnEncoder:
 
     def _chat_properties(self, chat: events.ChatMessage) -> dict[str, Any]:
         """Return the user's properties of a message; without content, their numbers and the length of the text."""
+        ids = {} if "imported" in chat.properties else self._span_ids()
         if self._context.capture_content:
-            return dict(chat.properties)
-        return {**numeric_values(chat.properties), "content_length": len(chat.text)}
+            return {**chat.properties, **ids}
+        return {**numeric_values(chat.properties), "content_length": len(chat.text), **ids}
+
+    def _span_ids(self) -> dict[str, str]:
+        """Return the ids of the span of OpenTelemetry in which the turn began."""
+        span = self._turn.active_span
+        return {} if span is None else {"trace_id": span.trace_id, "span_id": span.span_id}
 
     def _add_end(self, event: events.AgentEndEvent) -> None:
         (fields,) = message_fields(event, False, True)
@@ -198,6 +204,8 @@ class TurnEncoder:
         elif isinstance(event, events.AgentStartEvent):
             prompt = MAIN
             self._add_start_properties(event, properties)
+        if event.event_id == self._turn.run_id and not self._manual:
+            properties |= self._span_ids()
         fields = self._add_common_properties(event, fields, results)
         parent = self._parent_id(event, properties)
         id_ = self._message_id(event)

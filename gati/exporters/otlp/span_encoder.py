@@ -54,6 +54,8 @@ class SpanEncoder:
         self._base_bytes = len(orjson.dumps({"resource": self._resource, "spans": []}))
         self._first_parts: dict[str, tuple[list[events.ChatMessage], events.AgentStartEvent | None]] = {}
         """Turn that is delivered in parts → its messages and its start, which arrive with the first part."""
+        self._active_spans: dict[str, events.ActiveSpan] = {}
+        """Turn → the sampled span of the program in which it began, for what arrives later."""
 
     def encode(self, items: Sequence[events.Item]) -> list[Request]:
         """Return one request for each turn, or several if it is large. Ratings, users and other actions are no spans."""
@@ -62,6 +64,8 @@ class SpanEncoder:
             if isinstance(item, events.Action):
                 continue
             turn = item if isinstance(item, events.Turn) else turn_of_event(item)
+            if turn.active_span is not None and turn.active_span.sampled:
+                self._active_spans[turn.run_id] = turn.active_span
             spans = [self._fit(span) for span in self._spans(turn, is_manual=item is not turn)]
             if not spans:
                 continue
@@ -69,6 +73,7 @@ class SpanEncoder:
             for group, _ in pack_items(spans, self._max_spans, self._max_bytes, self._base_bytes):
                 requests.append(self._request(ordering_key, turn.run_id, group))
         sanitize.trim_cache(self._first_parts, _MAX_REMEMBERED)
+        sanitize.trim_cache(self._active_spans, _MAX_REMEMBERED)
         return requests
 
     def split(self, request: Request) -> tuple[Request, Request] | None:
@@ -138,6 +143,7 @@ class SpanEncoder:
         self, turn: events.Turn, fields: SpanFields, id_: str, parent: str | None, started: int, ended: int,
         event: events.Event,
     ) -> Span:  # fmt: skip
+        active = self._active_spans.get(turn.run_id)
         name = fields.label if fields.label and self._content else fields.name
         attributes = {
             "gen_ai.conversation.id": sanitize.identifier(turn.conversation.id),
@@ -146,7 +152,7 @@ class SpanEncoder:
         if event.status != "completed":
             attributes["gati.status"] = event.status
         span: Span = {
-            "traceId": _trace_id(turn.run_id),
+            "traceId": active.trace_id if active is not None else _trace_id(turn.run_id),
             "spanId": _span_id(turn.run_id, id_),
             "name": sanitize.replace_unencodable(name)[:_MAX_NAME_CHARS],
             "kind": fields.kind,
@@ -156,6 +162,8 @@ class SpanEncoder:
         }
         if parent is not None:
             span["parentSpanId"] = _span_id(turn.run_id, parent)
+        elif active is not None:
+            span["parentSpanId"] = active.span_id
         message = ""
         if event.status == "error" or event.error_type:
             attributes["error.type"] = event.error_type or "_OTHER"

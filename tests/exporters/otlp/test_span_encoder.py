@@ -187,3 +187,19 @@ def test_a_request_is_split_in_halves():
     assert [half.items for half in halves] == [3, 4]
     assert halves[0].body["spans"] + halves[1].body["spans"] == request.body["spans"]
     assert encoder.split(encoder.encode([turn()])[0]) is None
+
+
+def test_a_turn_joins_the_trace_of_the_span_in_which_it_began():
+    joined = agent_turn()
+    joined.active_span = ev.ActiveSpan("a" * 32, "b" * 16)
+    later = ev.ToolCallEvent(run_id=ROOT, tool_name="later", conversation_id="c-1", started_ns=ms(9))
+    spans = encode(joined, later)
+    assert {span["traceId"] for span in spans} == {"a" * 32}
+    assert [span["parentSpanId"] for span in spans if span["name"].startswith("invoke_agent")] == ["b" * 16]
+    assert sum(span["parentSpanId"] == "b" * 16 for span in spans) == 1
+
+
+def test_a_trace_that_the_program_does_not_export_is_not_joined():
+    apart = agent_turn()
+    apart.active_span = ev.ActiveSpan("a" * 32, "b" * 16, sampled=False)
+    assert {span["traceId"] for span in encode(apart)} == {ROOT.replace("-", "")}

@@ -1,0 +1,126 @@
+"""Keeps the times of a conversation's messages in order, although its turns come from pods with different clocks."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from gati.exporters.base import Request
+
+MAX_CONVERSATIONS = 50_000
+"""Conversations whose last time is kept; for others, the last time of their lane counts."""
+
+MAX_SKEW_MS = 60_000
+"""Differences between clocks that are evened out after a takeover, when only the last time of the lane is known.
+Older messages are older conversations, such as imported ones."""
+
+
+@dataclass(slots=True)
+class _Last:
+    """The time of a conversation's last message, in milliseconds; of its lane's if `inherited`."""
+
+    lane: int
+    time_ms: int
+    inherited: bool
+
+
+class ConversationTimes:
+    """The last `createdAt` of each conversation. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.restamped = 0
+        """Messages whose time was changed."""
+        self._lock = threading.Lock()
+        self._last: OrderedDict[str, _Last] = OrderedDict()
+        self._lane_floors: dict[int, int] = {}
+        self._changed: dict[int, int] = {}
+
+    def assigned(self, floors: Mapping[int, int]) -> None:
+        """Use what former owners have saved about lanes."""
+        with self._lock:
+            self._lane_floors |= floors
+
+    def revoked(self, lanes: Collection[int]) -> None:
+        """Forget the conversations of lanes that others own now."""
+        with self._lock:
+            for key in [key for key, last in self._last.items() if last.lane in lanes]:
+                del self._last[key]
+            for lane in lanes:
+                self._lane_floors.pop(lane, None)
+                self._changed.pop(lane, None)
+
+    def saw(self, key: str, lane: int) -> None:
+        """Note the lane of a conversation before its first request."""
+        with self._lock:
+            if key not in self._last:
+                self._last[key] = _Last(lane, self._lane_floors.get(lane, 0), inherited=True)
+            self._last.move_to_end(key)
+            if len(self._last) > MAX_CONVERSATIONS:
+                self._last.popitem(last=False)
+
+    def restamp(self, request: Request) -> Request:
+        """Return the request with times above the last one of its conversation, in the order of its messages."""
+        messages = _messages(request)
+        with self._lock:
+            last = self._last.get(request.ordering_key)
+            floor, inherited = (last.time_ms, last.inherited) if last is not None else (0, False)
+        times = [_parse_time(message.get("createdAt")) for message in messages]
+        wanted = []
+        for time_ms in times:
+            if time_ms is not None and (time_ms > floor or (inherited and floor - time_ms > MAX_SKEW_MS)):
+                floor, inherited = time_ms, False
+            elif time_ms is not None:
+                floor, inherited = floor + 1, False
+            wanted.append(None if time_ms is None else floor)
+        if wanted == times:
+            return request
+        changed = [
+            message if new == old or new is None else {**message, "createdAt": _format_time(new)}
+            for message, old, new in zip(messages, times, wanted, strict=True)
+        ]
+        with self._lock:
+            self.restamped += sum(new != old for new, old in zip(wanted, times, strict=True))
+        return replace(request, body={**request.body, "messages": changed})
+
+    def delivered(self, request: Request) -> None:
+        """Note the times of a request that the destination has."""
+        known = [
+            time_ms for message in _messages(request) if (time_ms := _parse_time(message.get("createdAt"))) is not None
+        ]
+        with self._lock:
+            last = self._last.get(request.ordering_key)
+            if not known or last is None:
+                return
+            self._last[request.ordering_key] = _Last(last.lane, known[-1], inherited=False)
+            self._changed[last.lane] = max(
+                known[-1], self._changed.get(last.lane, 0), self._lane_floors.get(last.lane, 0)
+            )
+            self._lane_floors[last.lane] = self._changed[last.lane]
+
+    def take_changed(self) -> dict[int, int]:
+        """Return the last times of the lanes in which something was delivered since the last call."""
+        with self._lock:
+            changed, self._changed = self._changed, {}
+            return changed
+
+
+def _messages(request: Request) -> list[dict[str, Any]]:
+    messages = request.body.get("messages") if request.endpoint == "messages" else None
+    return [message for message in messages if isinstance(message, dict)] if isinstance(messages, list) else []
+
+
+def _parse_time(text: object) -> int | None:
+    try:
+        return round(datetime.fromisoformat(text).timestamp() * 1000) if isinstance(text, str) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _format_time(time_ms: int) -> str:
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC).isoformat()[:19]}.{time_ms % 1000:03d}Z"

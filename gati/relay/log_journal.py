@@ -1,0 +1,161 @@
+"""The journal of a relay's outbox: the records that it has read from the queue and not settled."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING
+
+from gati.pipeline.codec import unpack
+from gati.queues.log import LogError
+
+if TYPE_CHECKING:
+    from gati.exporters.base import Request
+    from gati.pipeline.journal import Lines
+    from gati.queues.log import LogRecord, TurnLog
+    from gati.relay.conversation_times import ConversationTimes
+
+MAX_TURNS = 2_000
+MAX_BYTES = 32 * 1024**2
+"""What a relay holds; above it, it reads no more."""
+
+LANE_PART = 4
+"""A single lane may hold this part of it, so that a conversation with many turns does not stop the others."""
+
+UNKNOWN_FORMAT = "unknown format"
+DAMAGED = "damaged"
+
+
+class LogJournal:
+    """Records of a queue. Thread-safe. See `pipeline.journal.Journal`."""
+
+    def __init__(self, log: TurnLog, times: ConversationTimes, accepts: Callable[[Request], bool]) -> None:
+        """`accepts` tells whether the destination can send a request."""
+        self.dead: Counter[str] = Counter()
+        """Dead letters by reason: the first words, without numbers."""
+        self._log = log
+        self._times = times
+        self._accepts = accepts
+        self._changed = threading.Condition()
+        self._received: deque[LogRecord] = deque()
+        self._done: list[LogRecord] = []
+        self._turns: Counter[int] = Counter()
+        self._bytes: Counter[int] = Counter()
+        self._paused: set[int] = set()
+
+    # The relay's side
+
+    def receive(self, records: Iterable[LogRecord]) -> None:
+        """Hold records that were read from the queue."""
+        with self._changed:
+            for record in records:
+                self._received.append(record)
+                self._turns[record.lane] += 1
+                self._bytes[record.lane] += record.size
+
+    def take_done(self) -> list[LogRecord]:
+        """Return the records that were delivered, buried or dropped since the last call."""
+        with self._changed:
+            done, self._done = self._done, []
+            return done
+
+    def paused(self, lanes: Collection[int]) -> set[int]:
+        """Return the lanes of which no more is to be read: all if the journal is full, or those that hold too much."""
+        with self._changed:
+            if self._is_above(sum(self._turns.values()), sum(self._bytes.values()), 1.0):
+                return set(lanes)
+            for lane in lanes:
+                # A lane that was paused continues when half is done.
+                part = 1 / LANE_PART / (2 if lane in self._paused else 1)
+                is_above = self._is_above(self._turns[lane], self._bytes[lane], part)
+                (self._paused.add if is_above else self._paused.discard)(lane)
+            return self._paused & set(lanes)
+
+    @staticmethod
+    def _is_above(turns: int, size: int, part: float) -> bool:
+        return turns >= MAX_TURNS * part or size >= MAX_BYTES * part
+
+    def held(self, lanes: Collection[int] | None = None) -> int:
+        """Return how many records are held, of these lanes or of all."""
+        with self._changed:
+            return sum(self._turns.values() if lanes is None else (self._turns[lane] for lane in lanes))
+
+    def wait_released(self, lanes: Collection[int], timeout: float) -> bool:
+        """Wait until no record of these lanes is held; return False after the timeout."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not any(self._turns[lane] for lane in lanes), timeout)
+
+    def wait_settled(self, timeout: float) -> None:
+        """Wait until something is settled, if anything is held."""
+        until = time.monotonic() + timeout
+        with self._changed:
+            before = sum(self._turns.values())
+            self._changed.wait_for(lambda: sum(self._turns.values()) < before, until - time.monotonic())
+
+    # The outbox's side
+
+    def adopt(self, *, everything: bool = False) -> list[LogRecord]:
+        """See `Journal.adopt`."""
+        with self._changed:
+            received, self._received = list(self._received), deque()
+            return received
+
+    def read(self, entry: LogRecord) -> Lines | None:
+        """See `Journal.read`. What this version cannot read becomes a dead letter."""
+        message = entry.message
+        reason = UNKNOWN_FORMAT
+        if message.is_known_format:
+            reason = DAMAGED
+            try:
+                request = unpack(message.value)
+                if self._accepts(request):
+                    self._times.saw(request.ordering_key, entry.lane)
+                    return [(request, message.value)]
+            except (ValueError, KeyError, TypeError):
+                pass
+        self._bury(entry, message.value, reason)
+        return []
+
+    def remove(self, entry: LogRecord) -> bool:
+        """See `Journal.remove`."""
+        with self._changed:
+            self._done.append(entry)
+            self._release(entry)
+        return True
+
+    def set_aside(self, line: bytes, reason: str, entry: LogRecord | None) -> bool:
+        """See `Journal.set_aside`."""
+        if entry is None:
+            return False
+        try:
+            self._bury(entry, line, reason)
+        except LogError:
+            return False
+        return True
+
+    def _bury(self, entry: LogRecord, value: bytes, reason: str) -> None:
+        self._log.bury(entry, value, reason)
+        with self._changed:
+            self.dead[_kind(reason)] += 1
+
+    def withdraw(self, entry: LogRecord) -> None:
+        """See `Journal.withdraw`."""
+        with self._changed:
+            self._release(entry)
+
+    def _release(self, entry: LogRecord) -> None:
+        self._turns[entry.lane] -= 1
+        self._bytes[entry.lane] -= entry.size
+        self._changed.notify_all()
+
+    def close(self) -> None:
+        """See `Journal.close`."""
+
+
+def _kind(reason: str) -> str:
+    """Return a reason without numbers and details, since each reason is a series of a metric."""
+    if reason.startswith("gave up"):
+        return "gave up"
+    return reason.split(":")[0][:40]
