@@ -7,7 +7,7 @@ import marshal
 from collections.abc import Callable
 from typing import Any
 
-from gati.trace.record_codec import VERSION, flattened, revived, unpack
+from gati.trace.record_codec import VERSION, flattened, revived, unpack_record
 
 
 def unpacked(value: Any) -> Any:
@@ -33,7 +33,7 @@ class Records(list[Any]):
     """Unpacked records in order of creation. `keep` is the `put` of a recorder."""
 
     def keep(self, record: Any) -> None:
-        self.append(unpack(record))
+        self.append(unpack_record(record))
 
     def of(self, kind: type) -> list[Any]:
         return [record for record in self if type(record) is kind]

@@ -50,7 +50,7 @@ from gati.langchain.prompt_templates import template_of
 from gati.langchain.run_roots import Root, RunRoots
 from gati.langchain.snapshot import error_info, take_snapshot, text_limit
 from gati.limits import bounded_id
-from gati.trace.record_codec import ENDED, STARTED, PackedRecord, pack, pack_record
+from gati.trace.record_codec import ENDED, STARTED, PackedRecord, pack_fields, pack_record
 from gati.trace.records import (
     CONVERSATION_KEYS,
     INTERNAL,
@@ -286,7 +286,7 @@ class Recorder:
         if inputs is not None and flags & ROOT:
             copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
             self._put_history(run_id, inputs)
-        self.put(pack((ENDED, run_id.int, at, output, copied_inputs)))
+        self.put(pack_fields((ENDED, run_id.int, at, output, copied_inputs)))
         if (saves := self.saves) is not None and saves.active:
             self._save_turn(saves, flags)
 
@@ -304,7 +304,7 @@ class Recorder:
             result = self._model_result(response)
         except Exception as error:  # noqa: BLE001 - as in `_guarded`, without the extra call
             self._report("_model_result", error)
-        self.put(pack((ENDED, run_id.int, at, result, None)))
+        self.put(pack_fields((ENDED, run_id.int, at, result, None)))
         if (saves := self.saves) is not None and saves.active:
             self._save_turn(saves, flags)
 
@@ -323,7 +323,7 @@ class Recorder:
     def _record_end(self, run_id: UUID, at: int, copy: Callable[[Any], Any], output: Any) -> None:
         flags = self.open_runs.pop(run_id.int, 0)
         if not (features_used.any and run_id.int in self.paused_runs.entries):
-            self.put(pack((ENDED, run_id.int, at, self._guarded(copy, output), None)))
+            self.put(pack_fields((ENDED, run_id.int, at, self._guarded(copy, output), None)))
             if (saves := self.saves) is not None and saves.active:
                 self._save_turn(saves, flags)
 
@@ -482,7 +482,7 @@ class Recorder:
             STARTED, run_id.int, parent.int if parent is not None else None, kind, name, perf_counter_ns(), inputs,
             tags or (), metadata, extra, scope, configurable,
         )  # fmt: skip
-        self.put(pack(fields))
+        self.put(pack_fields(fields))
 
     def _with_features(self, run_id: UUID, parent: UUID | None, metadata: Any) -> Any:
         """Do what rarely used features need, and return the run's metadata."""

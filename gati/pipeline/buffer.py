@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from gati.pipeline.atomic_counter import AtomicCounter
-from gati.trace.record_codec import size_of, unpack
+from gati.trace.record_codec import size_of, unpack_record
 from gati.trace.records import Gap, ManualEvent, RunStarted
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class Buffer:
 
 
 def _begins_turn(packed: PackedRecord | Record) -> bool:
-    record = unpack(packed)
+    record = unpack_record(packed)
     if type(record) is RunStarted:
         return record.parent_id is None and record.kind not in ("prompt", "parser")
     return type(record) is ManualEvent

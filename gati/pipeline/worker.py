@@ -78,7 +78,7 @@ class TurnAssembler(Protocol):
 
     @property
     def open_bytes(self) -> int:
-        """What the open turns take of the buffer's limit, in bytes."""
+        """Bytes of the buffer's limit that the open turns take."""
         ...
 
     @property

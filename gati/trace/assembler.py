@@ -19,7 +19,7 @@ from gati.trace.conversation_state import ConversationStates
 from gati.trace.cut_off_turns import CutOffTurns
 from gati.trace.deferred_media import describe_all, unhashed
 from gati.trace.open_turns import OpenTurn, OpenTurns
-from gati.trace.record_codec import PackedRecord, size_without_media, unpack
+from gati.trace.record_codec import PackedRecord, run_of, size_without_media, unpack_record
 from gati.trace.records import (
     UNSEEN_START,
     Custom,
@@ -126,7 +126,7 @@ class Assembler:
 
     @property
     def open_bytes(self) -> int:
-        """What the open turns take of their limit: the size of their records and `RUN_BYTES` for each run."""
+        """Bytes that the open turns take of their limit: the size of their records and `RUN_BYTES` for each run."""
         return self._memory.used
 
     @property
@@ -188,8 +188,9 @@ class Assembler:
                 self._keep_left_out(turn.left_out, turn.root, trace)
         self._offset = now
 
-    def _keep_left_out(self, runs: set[int], root: int, trace: Trace | None) -> None:
+    def _keep_left_out(self, keys: set[bytes], root: int, trace: Trace | None) -> None:
         """Remember to which turn the open runs belong that were left out of it."""
+        runs = map(run_of, keys)
         if trace is not None:
             self._left_out.update(dict.fromkeys(runs, trace.root))
         elif (ended_turn := self._ended.get(root)) is not None:
@@ -203,7 +204,7 @@ class Assembler:
             self._process(due.popleft())
 
     def _process(self, packed: PackedRecord | Record) -> None:
-        record = unpack(packed)
+        record = unpack_record(packed)
         self._handlers[type(record)](record)
 
     def _make_space(self) -> None:

@@ -11,7 +11,23 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from gati.events import Action
-from gati.trace.record_codec import CUSTOM, ENDED, FAILED, STARTED, pack_record, peek, size_without_media, unpack
+from gati.trace.record_codec import (
+    CUSTOM,
+    ENDED,
+    FAILED,
+    FLATTENED,
+    KIND,
+    NONE,
+    RUN,
+    STARTED,
+    head_of,
+    key_at,
+    pack_record,
+    run_of,
+    size_without_media,
+    time_of,
+    unpack_record,
+)
 from gati.trace.records import ManualEvent, ModelResult, RunEnded
 from gati.trace.turn_memory import RUN_BYTES
 
@@ -20,37 +36,57 @@ if TYPE_CHECKING:
     from gati.trace.records import Record
     from gati.trace.turn_memory import TurnMemory
 
+_ENDS = frozenset({ENDED, FAILED})
+
 
 class OpenTurn:
-    """The records of a turn, in the order of their creation.
+    """The records of a turn, in the order of their creation. Runs are identified by `record_codec.key_at`.
 
     Attributes:
         root: id of the root run.
+        key: key of the root run.
         offset: add it to the records' times to get nanoseconds since the epoch.
-        last_at: time of the last start or end of a run.
         memory: size of the records, and `RUN_BYTES` for each run.
-        runs: ids of its runs.
-        left_out: ids of the open runs that there was no space for.
+        runs: keys of its runs.
+        left_out: keys of the open runs that there was no space for.
     """
 
-    __slots__ = ("last_at", "left_out", "memory", "offset", "records", "root", "runs")
+    __slots__ = ("_last_at", "_timed", "key", "left_out", "memory", "offset", "records", "root", "runs")
 
-    def __init__(self, root: int, offset: int) -> None:
-        self.root = root
+    def __init__(self, key: bytes, offset: int) -> None:
+        self.root = run_of(key)
+        self.key = key
         self.offset = offset
-        self.last_at = 0
         self.memory = 0
         self.records: list[PackedRecord | Record] = []
-        self.runs: list[int] = []
-        self.left_out: set[int] | None = None
+        self.runs: list[bytes] = []
+        self.left_out: set[bytes] | None = None
+        self._timed = self._last_at = 0
+
+    @property
+    def last_at(self) -> int:
+        """Time of the last start or end of a run."""
+        for index in range(len(self.records) - 1, self._timed - 1, -1):
+            if (at := time_of(self.records[index])) is not None:
+                self._last_at = max(at, self._last_at)
+                break
+        self._timed = len(self.records)
+        return self._last_at
+
+    def leave_out(self, run: bytes) -> None:
+        """Do not record a run, and no run below it."""
+        if self.left_out is None:
+            self.left_out = set()
+        self.left_out.add(run)
+        self._last_at = perf_counter_ns()
 
 
 class OpenTurns:
-    """The open turns, by the ids of their runs.
+    """The open turns, by their runs.
 
     Args:
         memory: counts them, and limits their size.
-        is_known: tells whether the assembler knows a run already, so that its records must not wait here.
+        is_known: returns True if the assembler knows a run already, so that its records must not wait here.
         make_space: called before a turn begins if the memory is full.
         on_left_out: called for each step that there is no space for.
     """
@@ -66,8 +102,8 @@ class OpenTurns:
         self._is_known = is_known
         self._make_space = make_space
         self._on_left_out = on_left_out
-        self._turns: dict[int, OpenTurn] = {}
-        self._by_run: dict[int, OpenTurn] = {}
+        self._turns: dict[bytes, OpenTurn] = {}
+        self._by_run: dict[bytes, OpenTurn] = {}
 
     def __len__(self) -> int:
         return len(self._turns)
@@ -89,64 +125,61 @@ class OpenTurns:
             True if the record was kept or left out, the whole turn if the record ends its root, False if it belongs to
             none.
         """
-        kind, run, parent, at = peek(packed)
-        by_run, memory = self._by_run, self._memory
-        turn = by_run.get(run) if run is not None else None
-        size = len(packed) if type(packed) is bytes else size_without_media(packed)
+        head = packed if type(packed) is bytes else head_of(packed)
+        run = key_at(head, RUN)
+        memory, turn = self._memory, self._by_run.get(run)
+        size = len(head) if head is packed else size_without_media(packed)
         if turn is None:
-            if kind != STARTED or run is None or self._is_known(run):
+            if head[KIND] & ~FLATTENED != STARTED:
                 return False
-            if parent is not None:
-                turn = by_run.get(parent)
-                if turn is None:
-                    return False
-                is_scarce = memory.used > memory.turn_limit or turn.left_out is not None
-                if is_scarce and self._leave_out_if_full(turn, run, parent):
-                    return True
-            elif may_begin:
-                turn = self._begin(run, offset, size)
-            else:
-                return False
-            by_run[run] = turn
-            turn.runs.append(run)
+            found = self._turn_of(head, run, size, offset, may_begin)
+            if type(found) is bool:
+                return found
+            turn = found
             size += RUN_BYTES
         elif memory.used > memory.turn_limit or turn.left_out is not None:
-            kept = self._shorten(turn, packed, kind, run)
+            kept = self._shorten(turn, packed, head[KIND] & ~FLATTENED, run)
             if type(kept) is bool:
                 return kept
             packed, size = kept, size_without_media(kept)
         turn.records.append(packed)
         turn.memory += size
         memory.used += size
-        if at is not None:
-            turn.last_at = at
-            if run == turn.root and kind in (ENDED, FAILED):
-                self._remove(turn)
-                return turn
+        if run == turn.key and head[KIND] & ~FLATTENED in _ENDS:
+            self._remove(turn)
+            return turn
         return True
 
-    def _begin(self, root: int, offset: int, size: int) -> OpenTurn:
-        if not self._memory.fits(size + RUN_BYTES):
-            self._make_space()
-        turn = self._turns[root] = OpenTurn(root, offset)
+    def _turn_of(self, head: bytes, run: bytes, size: int, offset: int, may_begin: bool) -> OpenTurn | bool:
+        """Return the turn to which a run that starts belongs; True or False are for `add` to return."""
+        parent = RUN + len(run)
+        memory = self._memory
+        if head[parent] == NONE:
+            if not may_begin or self._is_known(run_of(run)):
+                return False
+            if memory.used + size + RUN_BYTES > memory.limit:
+                self._make_space()
+            turn = self._turns[run] = OpenTurn(run, offset)
+        else:
+            key = key_at(head, parent)
+            found = self._by_run.get(key)
+            if found is None or self._is_known(run_of(run)):
+                return False
+            turn = found
+            if memory.used > memory.turn_limit or turn.left_out is not None:
+                if not memory.has_space(turn) or (turn.left_out is not None and key in turn.left_out):
+                    turn.leave_out(run)
+                    self._by_run[run] = turn
+                    self._on_left_out()
+                    return True
+        self._by_run[run] = turn
+        turn.runs.append(run)
         return turn
 
-    def _leave_out_if_full(self, turn: OpenTurn, run: int, parent: int) -> bool:
-        """Leave out a run that has no space, or that is below one. Return False if there is space."""
-        left_out = turn.left_out or set()
-        if self._memory.has_space(turn) and parent not in left_out:
-            return False
-        left_out.add(run)
-        turn.left_out = left_out
-        turn.last_at = perf_counter_ns()
-        self._by_run[run] = turn
-        self._on_left_out()
-        return True
-
     def _shorten(
-        self, turn: OpenTurn, packed: PackedRecord | Record, kind: int, run: int | None
+        self, turn: OpenTurn, packed: PackedRecord | Record, kind: int, run: bytes
     ) -> PackedRecord | Record | bool:
-        """Return what is kept of a record of a turn that may have no space; True or False are for `add` to return."""
+        """Return the part of a record for which its turn has space; True or False are for `add` to return."""
         if turn.left_out is not None and run in turn.left_out:
             if kind in (ENDED, FAILED):
                 turn.left_out.discard(run)
@@ -159,8 +192,8 @@ class OpenTurns:
             return True
         if type(packed) is ManualEvent and not isinstance(packed.item, Action):
             return False  # it becomes an item of its own
-        if kind == ENDED and run != turn.root:
-            record = unpack(packed)
+        if kind == ENDED and run != turn.key:
+            record = unpack_record(packed)
             if isinstance(record, RunEnded) and not isinstance(record.output, ModelResult):
                 return pack_record(record._replace(output=None))
         return packed
@@ -184,7 +217,7 @@ class OpenTurns:
         return turns
 
     def _remove(self, turn: OpenTurn) -> None:
-        del self._turns[turn.root]
+        del self._turns[turn.key]
         self._memory.used -= turn.memory
         by_run = self._by_run
         for run in turn.runs:

@@ -76,7 +76,7 @@ class RecordWithObjects(NamedTuple):
 PackedRecord: TypeAlias = "bytes | RecordWithObjects"
 
 
-def pack(fields: tuple[Any, ...]) -> PackedRecord:
+def pack_fields(fields: tuple[Any, ...]) -> PackedRecord:
     """Pack a record, given as one of the constants above and its fields."""
     try:
         return _dumps(fields, VERSION)
@@ -91,13 +91,13 @@ def pack_record(record: Record) -> PackedRecord | Record:
     fields = [tuple(item) if isinstance(item, tuple) else item for item in record]
     if type(record) is RunStarted:
         parent = record.parent_id
-        return pack((STARTED, record.run_id.int, parent.int if parent is not None else None, *fields[2:]))
+        return pack_fields((STARTED, record.run_id.int, parent.int if parent is not None else None, *fields[2:]))
     tag = _TAGS.get(type(record))
     run_id: Any = fields[0]
-    return record if tag is None else pack((tag, run_id.int if run_id is not None else None, *fields[1:]))
+    return record if tag is None else pack_fields((tag, run_id.int if run_id is not None else None, *fields[1:]))
 
 
-def unpack(packed: PackedRecord | Record) -> Record:
+def unpack_record(packed: PackedRecord | Record) -> Record:
     """Return the record. A record that is not packed is returned unchanged."""
     if type(packed) is bytes:
         objects: tuple[Any, ...] = ()
@@ -124,21 +124,46 @@ def unpack(packed: PackedRecord | Record) -> Record:
     return other
 
 
-def peek(packed: PackedRecord | Record) -> tuple[int, int | None, int | None, int | None]:
-    """Return what a record is, the ids of its run and of the run's parent, and the time at which the run began or ended."""
+# -- without unpacking --------------------------------------------------------------------------
+# A tuple begins with "(" and four bytes for its length, then its first entry follows as "i" and four bytes. At RUN, the
+# id of the run follows: "l", four bytes for the number of digits, and two bytes for each digit (a small one is "i" and
+# four bytes). It identifies the run as well as the integer does, and nothing has to be unpacked. The id of a parent
+# follows in the same form, or "N".
+
+KIND, RUN = 6, 10
+"""Positions in the head of a packed record: of the constant for its class, and of the run's id."""
+LONG, NONE = b"lN"
+"""First byte of an id, and of its absence."""
+
+
+def head_of(packed: PackedRecord | Record) -> bytes:
+    """Return bytes that begin like the packed form of a record."""
     if type(packed) is RecordWithObjects:
-        packed = packed.data
-    elif type(packed) is not bytes:
-        record: Record = packed  # type: ignore[assignment]  # what is neither is a record
-        if type(record) in _TAGS:
-            return peek(pack_record(record))
-        run_id: UUID | None = getattr(record, "run_id", None)
-        return OTHER, run_id.int if run_id is not None else None, None, None
-    fields = _loads(packed)
-    kind = fields[0] & ~FLATTENED
-    if kind == STARTED:
-        return kind, fields[1], fields[2], fields[5]
-    return kind, fields[1], None, fields[2] if kind in (ENDED, FAILED) else None
+        return packed.data
+    if type(packed) is bytes:
+        return packed
+    record: Record = packed  # type: ignore[assignment]  # what is neither is a record
+    if type(record) in _TAGS:
+        return head_of(pack_record(record))
+    run_id: UUID | None = getattr(record, "run_id", None)
+    return _dumps((OTHER, run_id.int if run_id is not None else None), VERSION)
+
+
+def key_at(head: bytes, position: int) -> bytes:
+    """Return the packed id at a position; the result identifies no run if there is none."""
+    return head[position : position + (5 + 2 * head[position + 1] if head[position] == LONG else 5)]
+
+
+def run_of(key: bytes) -> int:
+    """Return the id that a key stands for."""
+    run: int = _loads(key)
+    return run
+
+
+def time_of(packed: PackedRecord | Record) -> int | None:
+    """Return the time at which a run began or ended; None for records of another kind."""
+    record = unpack_record(packed)
+    return record.at if isinstance(record, RunStarted | RunEnded | RunFailed) else None
 
 
 def size_of(packed: PackedRecord | Record) -> int:
@@ -151,7 +176,7 @@ def size_of(packed: PackedRecord | Record) -> int:
 
 
 def size_without_media(packed: PackedRecord | Record) -> int:
-    """Return the size of a record whose large media are described by now, so that their content does not count."""
+    """Return the size of a record whose large media are described by now, so their content does not count."""
     if type(packed) is RecordWithObjects:
         return len(packed.data) + sum(map(getsizeof, packed.objects))
     return size_of(packed)
@@ -220,7 +245,7 @@ def revived(value: Any, objects: tuple[Any, ...] = ()) -> Any:
     return value
 
 
-def _message(fields: tuple[Any, ...], objects: tuple[Any, ...]) -> Message:
+def _revived_message(fields: tuple[Any, ...], objects: tuple[Any, ...]) -> Message:
     calls, invalid_calls = fields[4], fields[5]
     if calls or invalid_calls or not _NESTED.isdisjoint(map(type, (*fields[:4], *fields[6:]))):
         fields = (
@@ -264,7 +289,7 @@ _CLASS_OF_LENGTH: dict[int, Callable[[tuple[Any, ...], tuple[Any, ...]], Any]] =
     3: lambda fields, objects: objects[fields[2]],
     5: _model_call,
     6: _template,
-    11: _message,
+    11: _revived_message,
 }
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gati.events import Event, Prompt
 from gati.langchain.snapshot import take_snapshot
 from gati.trace.deferred_media import DeferredMedia
-from gati.trace.record_codec import RecordWithObjects, pack_record, unpack
+from gati.trace.record_codec import RecordWithObjects, pack_record, unpack_record
 from gati.trace.records import (
     Custom,
     ErrorInfo,
@@ -72,7 +72,7 @@ def test_a_record_comes_out_as_it_was_packed(record: Record) -> None:
     packed = pack_record(record)
     assert type(packed) is bytes
     assert not gc.is_tracked(packed)
-    found = unpack(packed)
+    found = unpack_record(packed)
     assert (type(found), found) == (type(record), record)
     assert repr(found) == repr(record)
 
@@ -83,7 +83,7 @@ def test_objects_without_a_packed_form_are_kept_beside_the_bytes() -> None:
     packed = pack_record(record)
     assert isinstance(packed, RecordWithObjects)
     assert packed.size > 5_000
-    found = unpack(packed)
+    found = unpack_record(packed)
     assert isinstance(found, RunStarted)
     assert found.inputs["picture"][0] is media
     assert found.scope is not None
@@ -97,7 +97,7 @@ def test_a_text_of_a_subclass_becomes_a_plain_text_without_calling_its_methods()
 
         __repr__ = __len__ = __iter__ = __str__  # type: ignore[assignment]  # other signatures
 
-    found = unpack(pack_record(RunStarted(RUN, None, "chain", Text("name"), 1, Text("input"))))
+    found = unpack_record(pack_record(RunStarted(RUN, None, "chain", Text("name"), 1, Text("input"))))
     assert isinstance(found, RunStarted)
     assert (found.name, found.inputs) == ("name", "input")
     assert type(found.name) is type(found.inputs) is str
@@ -106,7 +106,7 @@ def test_a_text_of_a_subclass_becomes_a_plain_text_without_calling_its_methods()
 @pytest.mark.parametrize("record", [FirstToken(RUN, 1, []), ManualEvent(Event()), Gap(1)])
 def test_records_that_hold_live_objects_are_not_packed(record: Record) -> None:
     assert pack_record(record) is record
-    assert unpack(record) is record
+    assert unpack_record(record) is record
 
 
 VALUES = st.recursive(
@@ -126,4 +126,4 @@ VALUES = st.recursive(
 def test_every_snapshot_survives(value: Any) -> None:
     snapshot = take_snapshot(value)
     record = RunEnded(RUN, 1, snapshot, [snapshot])
-    assert unpack(pack_record(record)) == record
+    assert unpack_record(pack_record(record)) == record
