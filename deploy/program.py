@@ -11,8 +11,8 @@ import threading
 
 from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
-from langgraph.prebuilt import ToolNode
 from langgraph.graph import MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
 
 from gati import observe
 from gati.testing import ScriptedChatModel
