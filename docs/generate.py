@@ -92,32 +92,36 @@ def commands_section() -> str:
     from gati.cli.commands import app
 
     group: Any = typer.main.get_command(app)
+    return "\n".join(_command_lines("gati", group.commands))
+
+
+def _command_lines(above: str, commands: dict[str, Any]) -> list[str]:
+    """Return the lines about commands, and about those below them: `gati relay`, then `gati relay run`."""
     lines: list[str] = []
-    for name, command in group.commands.items():
-        usage = [f"gati {name}"]
-        rows = []
-        for parameter in command.params:
-            if parameter.param_type_name == "argument":
-                shown = str(parameter.name).upper()
-                label = f"`{shown}`"
-                usage.append(shown if parameter.required else f"[{shown}]")
-            else:
-                label = ", ".join(f"`{option}`" for option in (*parameter.opts, *parameter.secondary_opts))
-            rows.append(f"| {label} | {' '.join((getattr(parameter, 'help', None) or '').split())} |")
+    for name, command in commands.items():
+        full_name = f"{above} {name}"
         text = "\n\n".join(" ".join(part.split()) for part in (command.help or "").split("\n\n"))
-        lines += [
-            f"## gati {name}",
-            "",
-            text,
-            "",
-            "```text",
-            f"{' '.join(usage)} [OPTIONS]" if rows else usage[0],
-            "```",
-            "",
-        ]
-        if rows:
-            lines += ["| Parameter | Meaning |", "|---|---|", *rows, ""]
-    return "\n".join(lines)
+        below = getattr(command, "commands", {})
+        lines += [f"{'#' * full_name.count(' ')}# {full_name}", "", text, ""]
+        lines += _command_lines(full_name, below) if below else _usage_lines(full_name, command)
+    return lines
+
+
+def _usage_lines(full_name: str, command: Any) -> list[str]:
+    usage = [full_name]
+    rows = []
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            shown = str(parameter.name).upper()
+            label = f"`{shown}`"
+            usage.append(shown if parameter.required else f"[{shown}]")
+        else:
+            label = ", ".join(f"`{option}`" for option in (*parameter.opts, *parameter.secondary_opts))
+        rows.append(f"| {label} | {' '.join((getattr(parameter, 'help', None) or '').split())} |")
+    lines = ["```text", f"{' '.join(usage)} [OPTIONS]" if rows else usage[0], "```", ""]
+    if rows:
+        lines += ["| Parameter | Meaning |", "|---|---|", *rows, ""]
+    return lines
 
 
 SECTIONS: dict[str, dict[str, Callable[[], str]]] = {

@@ -92,8 +92,7 @@ def test_every_page_is_in_the_index():
 
 def test_decisions_are_numbered_dated_and_listed():
     index = (ROOT / "docs" / "decisions" / "README.md").read_text("utf-8")
-    numbers = [page.name[:4] for page in DECISIONS]
-    assert len(set(numbers)) == len(numbers)
+    assert [page.name[:4] for page in DECISIONS] == [f"{n:04}" for n in range(1, len(DECISIONS) + 1)]
     for page in DECISIONS:
         title, date = re.findall(
             r"\A# (\d{4}: .+)\n\n(?:Accepted|Superseded), (\d{4}-\d\d-\d\d)\b", page.read_text("utf-8")

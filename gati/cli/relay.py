@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from gati._api.destinations import active_destinations
 from gati.cli.output import Exit, console, fail, print_json, print_note, print_rows
+from gati.cli.store_place import is_address
+from gati.exporters.greenflash.encoder import GreenflashEncoder
 from gati.queues.log import LogError
 from gati.relay.engines import open_admin, open_log
 from gati.relay.relay import Relay, RelayOptions
@@ -44,10 +46,12 @@ def fail_without_client(address: QueueAddress, missing: ImportError) -> None:
     fail(f"this queue needs {missing.name}: pip install 'gati-greenflash[{address.engine}]'", Exit.MISSING)
 
 
-def run_relay(queue: str | None, options: RelayOptions, session_seconds: float, metrics: str | None) -> Exit:
-    """Deliver a queue until SIGTERM or SIGINT."""
+def run_relay(
+    queue: str | None, options: RelayOptions, session_seconds: float, metrics: str | None, store: str | None = None
+) -> Exit:
+    """Deliver a queue until SIGTERM or SIGINT: to the team's store at the address `store`, or as the options say."""
     address, settings = queue_settings(queue)
-    exporter = _relay_destination(settings)
+    exporter = _relay_destination(settings) if store is None else _store_destination(settings, store)
     try:
         log = open_log(address, session_seconds)
     except ImportError as missing:
@@ -75,6 +79,17 @@ def _relay_destination(settings: Settings) -> Exporter:
     if len(destinations) != 1:
         fail("a relay delivers to one destination: set GREENFLASH_API_KEY", Exit.USAGE)
     return destinations[0].make_exporter()
+
+
+def _store_destination(settings: Settings, address: str) -> Exporter:
+    """Return an exporter that writes to the team's store."""
+    if not is_address(address):
+        fail("--to takes a postgresql:// address", Exit.USAGE)
+    try:
+        from gati.team_store.exporter import TeamStoreExporter
+    except ImportError as missing:
+        fail(f"--to needs {missing.name}: pip install 'gati-greenflash[postgres]'", Exit.MISSING)
+    return TeamStoreExporter(address, GreenflashEncoder(settings, prompt_references=False))
 
 
 def _serve_metrics(relay: Relay, address: str):  # type: ignore[no-untyped-def]  # a type of the metrics extra

@@ -24,6 +24,10 @@ def run_command(
     rate: Annotated[
         float | None, typer.Option(min=0.01, help="Requests per second of all relays together. Default: no limit.")
     ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="PLACE", help="postgresql:// address of the team's store, to deliver to it instead."),
+    ] = None,
     session_timeout: Annotated[
         float, typer.Option(min=1, max=300, help="Seconds after which others take over from a relay that hangs.")
     ] = 15.0,
@@ -34,12 +38,12 @@ def run_command(
     """Deliver the queue until SIGTERM or Ctrl-C. Several relays share it.
 
     A relay that stops finishes the requests that are in flight. The destination comes from the environment, as for
-    programs: GREENFLASH_API_KEY.
+    programs: GREENFLASH_API_KEY. All relays of a queue need the same one.
     """
     from gati.cli.relay import run_relay
     from gati.relay.relay import RelayOptions
 
-    raise typer.Exit(run_relay(queue, RelayOptions(connections, rate), session_timeout, metrics))
+    raise typer.Exit(run_relay(queue, RelayOptions(connections, rate), session_timeout, metrics, to))
 
 
 @relay_app.command(name="status", epilog="Example: `gati relay status`, `gati relay status --json`")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from urllib.error import HTTPError
 
 import pytest
@@ -17,10 +21,19 @@ from gati.cli.commands import app
 from gati.relay.relay import Relay
 from gati.relay.relay_metrics import serve_metrics
 from gati.testing import ScriptedChatModel
+from tests.brokers import PostgresServer
 from tests.pipeline.kit import wait_until
 from tests.relay import kit
 from tests.relay.kit import Queue, relay_of
 from tests.servers import LocalServer
+
+ROOT = Path(__file__).parents[2]
+
+
+def shown(store: str, *arguments: str) -> str:
+    """Return what `gati show` prints of a team's store."""
+    program = [sys.executable, "-c", "from gati.cli import main; main()", "show", "--store", store, *arguments]
+    return subprocess.run(program, capture_output=True, text=True, check=False, cwd=ROOT).stdout
 
 
 def test_a_program_s_conversation_arrives_through_the_queue(queue: Queue, greenflash: LocalServer):
@@ -106,3 +119,22 @@ def wait_unhealthy(relay: Relay) -> bool:
     """Return whether a relay that has ended is healthy, once its last poll is older than its session."""
     wait_until(lambda: not relay.is_healthy)
     return relay.is_healthy
+
+
+def test_a_relay_delivers_to_the_team_s_store(postgres: str, postgres_server: PostgresServer, tmp_path: Path):
+    store = postgres_server.new_database()
+    observe.init(queue=postgres, product_id=kit.PRODUCT, user_id="anna", local=False)
+    with observe.conversation("c1"):
+        ScriptedChatModel(replies=["Hello Anna"]).invoke("Hello")
+    published = observe.flush(20).published
+    observe.shutdown()
+    program = [sys.executable, "-c", "from gati.cli import main; main()"]
+    arguments = ["relay", "run", "--queue", postgres, "--to", store]
+    with subprocess.Popen([*program, *arguments], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}) as relay:
+        try:
+            wait_until(lambda: "c1" in shown(store, "--list"), 60)
+        finally:
+            relay.terminate()
+    assert relay.returncode == 0
+    assert published > 0
+    assert "Hello Anna" in shown(store, "c1")
