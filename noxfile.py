@@ -57,7 +57,7 @@ def check(session: nox.Session) -> None:
     _install_services(session)
     for gate in GATES:
         session.run(PYTHON, "-m", *gate)
-    session.run(PYTHON, "-m", "pytest", *session.posargs)
+    session.run(PYTHON, "-m", "pytest", "-n", "2", "--dist", "worksteal", *session.posargs)
     session.run(PYTHON, "-m", "tests.packaging", "bare", "studio")
     session.run(PYTHON, "-m", "tests.third_party", "--short")
 

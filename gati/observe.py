@@ -142,9 +142,8 @@ def init(
         client: A Greenflash client to use instead of a key; its settings are adopted.
         backend_url: GATI backend; events are posted to `{backend_url}/api/events`.
         backend_api_key: Bearer token of the GATI backend.
-        queue: Kafka topic (`kafka://host:port/topic`) or PostgreSQL database (`postgresql://user@host/database`) to publish
-            to, from which `gati relay` delivers to Greenflash. The program then needs no key and does not send to
-            Greenflash itself; the embedded store is off by default.
+        queue: Kafka topic or PostgreSQL database to publish to, from which `gati relay` delivers to Greenflash. The program
+            then needs no key and does not send to Greenflash itself; the embedded store is off by default.
         otlp_endpoint: OTLP receiver, for example a collector; spans are posted to `{otlp_endpoint}/v1/traces`.
         otlp_headers: Headers for the OTLP receiver, such as its key; `name=value,name=value` in the environment.
         otlp_content: Spans contain texts: messages, prompts, arguments and results. Needs `capture_content`.

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import orjson
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -124,9 +122,11 @@ class PackedRequest(Request):
     @property
     def body(self) -> dict[str, Any]:
         """The body, as a new dict."""
-        body: dict[str, Any] = (
-            self._body if self.content is None else orjson.loads(b"{%b}" % self.body_json(self.fields))
-        )
+        if self.content is None:
+            return self._body
+        import orjson  # late: users import this module for its types
+
+        body: dict[str, Any] = orjson.loads(b"{%b}" % self.body_json(self.fields))
         return body
 
     @body.setter
