@@ -138,16 +138,22 @@ class Removal:
             self._versions.add(version)
 
     def _refresh_versions(self) -> None:
-        """Remove versions and prompts that nothing uses, and set the times of the others. Managed versions stay."""
+        """Remove versions and prompts that nothing uses, and set the times of the others. Managed versions stay.
+
+        Among them are versions of requests whose messages the store had already: no call refers to them, so it is
+        unknown whose they are.
+        """
         for version in self._versions:
             used = self._db.execute(
                 "SELECT min(first_at), max(last_at) FROM calls WHERE version = ?", (version,)
             ).fetchone()
-            if used[0] is None:
-                self._db.execute("DELETE FROM prompt_versions WHERE id = ? AND managed = 0", (version,))
-            else:
+            if used[0] is not None:
                 refresh = "UPDATE prompt_versions SET first_at = ?, last_at = ? WHERE id = ? AND managed = 0"
                 self._db.execute(refresh, (*used, version))
+        self._db.execute(
+            "DELETE FROM prompt_versions WHERE managed = 0"
+            " AND id NOT IN (SELECT version FROM calls WHERE version IS NOT NULL)"
+        )
         self._db.execute(
             "DELETE FROM prompts WHERE NOT EXISTS (SELECT 1 FROM prompt_versions v WHERE v.prompt = prompts.id)"
         )

@@ -102,6 +102,10 @@ def histories(draw: st.DrawFn) -> list[Request]:
     return [*requests, *names]
 
 
+USED = "SELECT version FROM calls WHERE version IS NOT NULL"
+"""A request whose messages are in the store already leaves a version of its prompt that no call uses."""
+
+
 def portrait(store: Store, *, uses: bool = True) -> dict[str, Any]:
     """Everything that pages are made of, without row ids and generated ids."""
     with store.connections.snapshot() as db:
@@ -134,8 +138,8 @@ def portrait(store: Store, *, uses: bool = True) -> dict[str, Any]:
             "sums": sorted((kind, length, start, version(kind, name), *more) for kind, length, start, name, *more in rows("SELECT * FROM sums")),
             "durations": sorted((kind, length, start, version(kind, name), *more) for kind, length, start, name, *more in rows("SELECT * FROM durations")),
             "ratings": sorted((external[owner], str(versions.get(used)), when, share) for owner, used, when, share in rows("SELECT conversation, version, at, share FROM ratings")),
-            "versions": sorted((versions[row[0]], *row[2 if not uses else 1 :]) for row in rows("SELECT id, uses, first_at, last_at FROM prompt_versions")),
-            "prompts": rows("SELECT name, named FROM prompts"),
+            "versions": sorted((versions[row[0]], *row[2 if not uses else 1 :]) for row in rows(f"SELECT id, uses, first_at, last_at FROM prompt_versions WHERE id IN ({USED})")),
+            "prompts": rows(f"SELECT name, named FROM prompts WHERE id IN (SELECT prompt FROM prompt_versions WHERE id IN ({USED}))"),
             "actions": [(*row[:2], external.get(row[2]), row[3]) for row in rows("SELECT endpoint, key, conversation, body FROM actions")],
         }  # fmt: skip
         found["search"] = {
@@ -174,7 +178,10 @@ def compare(history: list[Request], target: Target, gone: Any, *, uses: bool = T
             request.send(store)
             if not gone(request):
                 request.send(other)
-        deletion.delete_matches(store, target)
+        found = deletion.delete_matches(store, target)
+        if found.messages:
+            with store.connections.snapshot() as db:
+                assert db.execute(f"SELECT * FROM prompt_versions WHERE id NOT IN ({USED})").fetchall() == []
         assert portrait(store, uses=uses) == portrait(other, uses=uses)
         for request in history:
             if gone(request) and request.endpoint != "users":  # these have no time
