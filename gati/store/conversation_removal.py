@@ -65,6 +65,7 @@ class Removal:
         self._db.execute(_RESET, (row_id,))
         self._add_up(row_id)
         self._label_actions(row_id)
+        ratings.refresh_versions(self._db, row_id)
         ratings.recount(self._db, row_id)
 
     def remove_marks(self, conversation: int, before: int) -> None:
@@ -128,6 +129,14 @@ class Removal:
         )
         self._count_less(unused, conversation)
         self._db.execute(f"DELETE FROM calls WHERE {unused}", (conversation,))  # noqa: S608  # our own names
+        # A call of several requests begins with the first message that is left.
+        first = "(SELECT min(m.at) FROM messages m WHERE m.conversation = calls.conversation AND m.call = calls.id)"
+        later = f"UPDATE calls SET first_at = {first} WHERE conversation = ? AND first_at < {first}"  # noqa: S608  # our own names
+        self._db.execute(later, (conversation,))
+        kept = self._db.execute(
+            "SELECT version FROM calls WHERE conversation = ? AND version IS NOT NULL", (conversation,)
+        )
+        self._versions.update(row[0] for row in kept.fetchall())
 
     def _count_less(self, condition: str, conversation: int) -> None:
         """Take the requests of calls out of the number of uses of their prompt versions."""

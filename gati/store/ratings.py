@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from typing import Any
 
@@ -51,6 +52,17 @@ def recount(db: sqlite3.Connection, conversation: int) -> None:
         " WHERE conversation = ?) WHERE id = ?",
         (conversation, conversation),
     )
+
+
+def refresh_versions(db: sqlite3.Connection, conversation: int) -> None:
+    """Find the prompt version again for ratings of a version that the conversation uses no more."""
+    query = (
+        "SELECT r.action, a.body FROM ratings r JOIN actions a ON a.id = r.action WHERE r.conversation = ?"
+        " AND r.version NOT IN (SELECT version FROM calls WHERE conversation = ? AND version IS NOT NULL)"
+    )
+    for action, body in db.execute(query, (conversation, conversation)).fetchall():
+        version = _rated_version(db, conversation, json.loads(body))
+        db.execute("UPDATE ratings SET version = ? WHERE action = ?", (version, action))
 
 
 def _rated_version(db: sqlite3.Connection, conversation: int | None, body: dict[str, Any]) -> int | None:
