@@ -55,7 +55,7 @@ def _texts_by_name(value: object) -> object:
         raise _PromptError(_VARIABLES)
     try:
         return {key: str(item) for key, item in value.items()}
-    except Exception as error:
+    except Exception as error:  # a value's `__str__` is the user's code
         raise _PromptError("values that have a text", type(error).__name__) from error
 
 

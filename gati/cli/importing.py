@@ -133,7 +133,7 @@ def _read_database(read: Callable[[], Iterable[ImportedTurn]], place: str) -> It
     """Yield what `read` returns. End the command if the database cannot be read."""
     try:
         yield from read()
-    except Exception as fault:
+    except Exception as fault:  # errors of psycopg, which may not be installed; others are raised again
         if not isinstance(fault, sqlite3.Error) and type(fault).__module__.partition(".")[0] != "psycopg":
             raise
         reason = next(iter(str(fault).splitlines()), type(fault).__name__)

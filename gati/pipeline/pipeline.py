@@ -190,7 +190,7 @@ class Pipeline:
             process_hooks.register_exit_hook()  # even if the thread cannot be started
             self.saves.decide()
             threading.Thread(target=self._run_worker, name="gati-worker", daemon=True).start()
-        except BaseException as error:
+        except BaseException as error:  # also if interrupted: the next call may start the worker
             self._starting_until = 0.0
             if isinstance(error, RuntimeError):  # at the interpreter's exit, or out of threads
                 return False

@@ -69,7 +69,7 @@ def write_atomically(folder: Path, name: str, data: bytes, owner: str) -> None:
         finally:
             os.close(fd)
         os.replace(part, folder / name)
-    except BaseException:
+    except BaseException:  # also if interrupted: no partial file remains
         with contextlib.suppress(OSError):
             part.unlink()
         raise

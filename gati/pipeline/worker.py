@@ -399,7 +399,7 @@ class Worker:
             for sender, encoded, opened in zip(self._senders, self._encoded, self._joinable, strict=True):
                 self._add_requests(encoded, opened, self._encode(sender, items, lost))
                 self._yield_interpreter()
-        except BaseException:
+        except BaseException:  # also if interrupted: the turns are counted as lost
             self._drop_turns(len(items), "internal_error")
             raise
         self._counters.move_turns(len(lost), "dropped", "encode")

@@ -241,7 +241,7 @@ class PostgresLog:
             try:
                 ensure_schema(connection)
                 connection.execute("SELECT pg_advisory_lock_shared(%s::int, 0)", (MEMBER_LOCK,))
-            except BaseException:
+            except BaseException:  # also if interrupted: a half-open session would hold its locks
                 connection.close()
                 raise
             self._connection = connection

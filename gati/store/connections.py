@@ -59,7 +59,7 @@ class Connections:
         db, generation = self._take()
         try:
             yield db
-        except BaseException:
+        except BaseException:  # also if interrupted: its state is unknown
             db.close()
             raise
         with self._lock:
@@ -160,7 +160,7 @@ class Connections:
             ids = store_file.file_ids(self.path)
             if ids.database != before:
                 raise StoreReplacedError("the file was replaced while it was opened")
-        except BaseException:
+        except BaseException:  # also if interrupted: the connection would leak
             db.close()
             raise
         with self._lock:
@@ -246,7 +246,7 @@ class ReadOnlyConnections(Connections):
                     return db
                 if time.monotonic() > until or not store_file.was_changed_within(self.path, _CREATION_SECONDS):
                     raise NotAStoreError(f"{self.path} is no store of gati")
-            except BaseException:
+            except BaseException:  # also if interrupted: the connection would leak
                 db.close()
                 raise
             db.close()
@@ -277,7 +277,7 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
         db.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # also if interrupted: the transaction does not stay open
         # SQLite has already rolled back if the disk is full.
         if db.in_transaction:
             db.execute("ROLLBACK")

@@ -65,7 +65,7 @@ def migrate(db: sqlite3.Connection) -> None:
             migration(db)
             db.execute(f"PRAGMA user_version = {number}")
         db.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # also if interrupted: a half-done migration is undone
         db.execute("ROLLBACK")
         raise
 

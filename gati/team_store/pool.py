@@ -92,7 +92,7 @@ class PostgresConnections:
             db.run(f"BEGIN; SELECT pg_advisory_xact_lock({schema.LOCK})")
             try:
                 yield db
-            except BaseException:
+            except BaseException:  # also if interrupted: the transaction does not stay open
                 with suppress(StoreUnavailableError):
                     db.run("ROLLBACK")
                 raise
@@ -126,7 +126,7 @@ class PostgresConnections:
                 if not self._is_prepared:
                     self._prepare(db)
                     self._is_prepared = True
-        except BaseException:
+        except BaseException:  # also if interrupted: the connection would leak
             db.close()
             raise
         return db

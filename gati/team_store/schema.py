@@ -77,7 +77,7 @@ def migrate(db: PostgresConnection) -> None:
         db.run("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
         _apply_missing(db)  # reads the version again: another process may have migrated in the meantime
         db.run("COMMIT")
-    except BaseException:
+    except BaseException:  # also if interrupted: the lock of migrations is released
         if not db.session.closed:
             db.run("ROLLBACK")
         raise

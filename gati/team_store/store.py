@@ -141,7 +141,7 @@ class PostgresStore(Store):
             except StoreUnavailableError:
                 if attempt == _ATTEMPTS - 1:
                     raise
-            except Exception as error:
+            except Exception as error:  # psycopg's errors; the package is imported late
                 if too_large_error(error):
                     raise TooLargeError("an id or a name is longer than the database can index") from error
                 raise

@@ -13,9 +13,9 @@ import pytest
 from gati.store.message_columns import utc_datetime
 from tests.servers import LocalServer, studio_server
 from tests.store.bodies import START, body, said, step, turn
-from tests.studio.browsers import CHROMIUM, FLAGS, open_page
+from tests.studio.browsers import CHROMIUM, open_page
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian's package chromium)"),
@@ -36,14 +36,6 @@ def reset(seconds: int = 10) -> bool: return True  # a line that is much longer 
 ![the button](https://cdn.example.org/button.png)
 """
 PHOTO = {"type": "image_url", "image_url": {"url": "https://example.org/my-photo.jpg"}}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from gati.store import marks, queries
 from gati.store.marks import Marks
 from tests.servers import LocalServer, studio_server
 from tests.store.bodies import body, said, turn
-from tests.studio.browsers import CHROMIUM, FLAGS, open_page
+from tests.studio.browsers import CHROMIUM, open_page
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian's package chromium)"),
@@ -22,14 +22,6 @@ pytestmark = [
 ]
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 PNG = "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAFklEQVR4nGNgaPhPGhrVMKph+GoAAHEMf5F1Ed2zAAAAAElFTkSuQmCC"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def _call_sdk(settings: Settings, call: Callable[[Any], _Result]) -> _Result:
             return call(exporter._sdk_client())
     except (AttributeError, TypeError) as error:  # no such method, or one without our arguments
         raise UnsupportedSdkError(str(error)) from error
-    except Exception as error:
+    except Exception as error:  # errors of any SDK version, or of the user's client
         raise RequestFailedError(getattr(error, "status_code", None), type(error).__name__) from error
     finally:
         exporter.close()

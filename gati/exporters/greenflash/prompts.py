@@ -96,7 +96,7 @@ class GreenflashPrompts:
         """Return the SDK's prompts, whose methods return raw responses."""
         try:
             client = self._exporter._sdk_client()
-        except Exception as error:
+        except Exception as error:  # a client of the user, or one that cannot be created
             raise PromptSourceError(f"the SDK cannot be used: {type(error).__name__}") from error
         prompts = getattr(getattr(client, "prompts", None), "with_raw_response", None)
         if prompts is None:
@@ -113,7 +113,7 @@ class GreenflashPrompts:
             return response.json()
         except (AttributeError, TypeError) as error:  # no such method, or one without these arguments
             raise PromptSourceError(NO_PROMPTS) from error
-        except Exception as error:
+        except Exception as error:  # errors of any SDK version, or of the user's client
             response = getattr(error, "response", None)
             status = getattr(error, "status_code", None)
             if response is None or status is None:
