@@ -18,7 +18,7 @@ from gati.feedback import Feedback
 from gati.studio.server import listen, uvicorn_server
 from tests.prompts.conftest import PRODUCT
 from tests.servers import LocalServer
-from tests.studio.test_browser import CHROMIUM, FLAGS
+from tests.studio.browsers import CHROMIUM, FLAGS
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytestmark = [
