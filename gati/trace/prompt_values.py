@@ -49,6 +49,13 @@ _DAY, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?", r"(?:19|20|21)\d\d"
 _CLOCK = r"(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:[.,]\d{1,9})?)?"
 _ZONE = r"(?:\s?(?:[AaPp][Mm]\b|[AaPp]\.[Mm]\.))?(?:\s?(?:Z|UTC|GMT|[+-]\d\d:?\d\d)\b)?"
 _TIME = _CLOCK + _ZONE
+_SHORT_DATE = "|".join((
+    rf"{_DAY_NAME}(?:0?[1-9]|[12]\d|3[01])/(?:0?[1-9]|[12]\d|3[01])/\d\d",
+    rf"{_DAY_NAME}{_MONTH}\s+{_DAY}",
+    rf"{_DAY_NAME}{_DAY}\.?\s+(?:of\s+)?{_MONTH}",
+    rf"{_MONTH},?\s+{_YEAR}",
+))  # fmt: skip
+"""Dates without a century, without a year or without a day."""
 _DATE = "|".join((
     rf"{_DAY_NAME}{_YEAR}-\d\d-\d\d",
     rf"{_DAY_NAME}{_YEAR}/\d\d?/\d\d?",
@@ -59,7 +66,8 @@ _DATE = "|".join((
 ))  # fmt: skip
 _MOMENT = re.compile(
     rf"(?<![\w.:/-])(?:(?P<ctime>{_DAY_NAME}{_MONTH}\s+{_DAY}\s+{_CLOCK}\s+{_YEAR})"
-    rf"|(?P<datetime>(?:{_DATE})(?:T|,?\s+(?:at\s+)?){_TIME})|(?P<date>{_DATE})|(?P<time>{_TIME}))(?![\w/-]|[.:]\d)"
+    rf"|(?P<datetime>(?:{_DATE}|{_SHORT_DATE})(?:T|,?\s+(?:at\s+)?){_TIME})|(?P<date>{_DATE}|{_SHORT_DATE})"
+    rf"|(?P<time>{_TIME}))(?![\w/-]|[.:]\d)"
 )
 _MOMENT_NAMES = {"ctime": "datetime", "datetime": "datetime", "date": "date", "time": "time"}
 
