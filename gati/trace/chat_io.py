@@ -108,7 +108,7 @@ def user_messages_in(value: Any, key: str | None = None) -> SplitHistory | None:
     if key is not None and key in value:
         split = user_messages_in(value[key])
         return split._replace(origin="input_key") if split is not None else None
-    if (messages := messages_in_channel(value.get(MESSAGES))) is not None:
+    if (messages := messages_under(MESSAGES, value.get(MESSAGES))) is not None:
         split = _split_at_last_answer(messages)
         if not split.new and (text := _text_under_usual_key(value)) is not None:
             return SplitHistory(messages, [text], "question")
@@ -121,12 +121,14 @@ def _text_under_usual_key(value: dict[str, Any]) -> Message | None:
     return next((Message("human", text) for text in texts if isinstance(text, str) and text), None)
 
 
-def messages_in_channel(value: Any) -> list[Message] | None:
-    """Convert a value under the key `messages`, where LangGraph also accepts bare texts and a single pair.
+def messages_under(key: Any, value: Any) -> list[Message] | None:
+    """Return `as_messages` of an entry of a state. Under `messages`, LangGraph also accepts bare texts and a single pair.
 
     Example: ``"Hi"`` and ``["Hi"]`` → ``[Message("human", "Hi")]``; ``["user", "Hi"]``, which was a tuple →
     ``[Message("user", "Hi")]``.
     """
+    if key != MESSAGES:
+        return as_messages(value)
     if isinstance(value, str) and value:
         return [Message("human", value)]
     if isinstance(value, list):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from gati.trace.chat_io import MESSAGES, as_messages, messages_in_channel
+from gati.trace.chat_io import MESSAGES, as_messages, messages_under
 from gati.trace.content import text_of
 from gati.trace.llm_calls import message_as_dict
 from gati.trace.media import media_of
@@ -46,8 +46,7 @@ def messages_written_by(node: Run) -> list[Message]:
     entries = [entry for update in updates_of(node.output) for entry in update.items()]
     if not entries and (messages := as_messages(node.output)) is not None:
         entries = [(MESSAGES, messages)]
-    lists = [messages_in_channel(value) if key == MESSAGES else as_messages(value) for key, value in entries]
-    messages = [message for found in lists for message in found or ()]
+    messages = [message for key, value in entries for message in messages_under(key, value) or ()]
     return [m for m in messages if m.role not in TOOL_ROLES and (_key(m) or media_of(m.content))]
 
 

@@ -52,7 +52,7 @@ _TIME = _CLOCK + _ZONE
 _SHORT_DATE = "|".join((
     rf"{_DAY_NAME}(?:0?[1-9]|[12]\d|3[01])/(?:0?[1-9]|[12]\d|3[01])/\d\d",
     rf"{_DAY_NAME}{_MONTH}\s+{_DAY}",
-    rf"{_DAY_NAME}{_DAY}\.?\s+(?:of\s+)?{_MONTH}",
+    rf"{_DAY_NAME}{_DAY}\.?\s+(?:of\s+)?{_MONTH}(?<!\.)",
     rf"{_MONTH},?\s+{_YEAR}",
 ))  # fmt: skip
 """Dates without a century, without a year or without a day."""
