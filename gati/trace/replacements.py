@@ -73,7 +73,9 @@ class PastTurns:
                 decisive = _time_within(steps[last], trace)
             else:
                 earlier = max((step for step in steps if step < last), default=None)
-                decisive = _time_within(steps[earlier], trace) if earlier is not None else trace.root.started + trace.offset
+                decisive = (
+                    _time_within(steps[earlier], trace) if earlier is not None else trace.root.started + trace.offset
+                )
             self._turns.append(PastTurn(turn_id, decisive, last, has_question, has_answer))
 
 

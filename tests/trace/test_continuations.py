@@ -46,7 +46,6 @@ class Threads:
         history.append(answered if as_objects else {"role": "assistant", "content": answered.text})
         return str(run)
 
-
     def fail(self, thread: int, words: str) -> str:
         """Ask a model that fails. The question stays in the history."""
         history = self.histories[thread]
@@ -139,7 +138,7 @@ def test_a_history_in_which_middleware_replaced_personal_data_is_continued() -> 
             asked = HumanMessage(f"Question {number} of bob@example.com")
             history = agent.invoke({"messages": [*history, asked]})["messages"]
     assert len(conversations_of(captured)) == 1
-    assert [text for role, text in captured.transcript() if role == "user"][0] == "Question 0 of bob@example.com"
+    assert next(text for role, text in captured.transcript() if role == "user") == "Question 0 of bob@example.com"
 
 
 def test_a_second_continuation_of_a_turn_begins_a_conversation_of_its_own() -> None:
