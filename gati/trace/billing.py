@@ -166,7 +166,7 @@ def _searches(
             # Models before Gemini 3 are charged by the prompt, beyond a daily allowance that no response reports.
             is_known = "gemini-1" not in model and "gemini-2" not in model
             break
-    for kind in _server_calls(messages):
+    for kind in _output_calls(messages):
         if kind in _UNPRICED_CALLS:
             is_known = False
         elif name := _SEARCHES.get(kind):
@@ -174,7 +174,7 @@ def _searches(
     return tuple(counts.items()), is_known
 
 
-def _server_calls(messages: tuple[Message, ...]) -> Iterator[str]:
+def _output_calls(messages: tuple[Message, ...]) -> Iterator[str]:
     """Yield the types of the output blocks of the Responses API, in each `output_version` of LangChain.
 
     "responses/v1" keeps the blocks, "v0" puts calls into `tool_outputs`, and "v1" makes them calls of one type with a
