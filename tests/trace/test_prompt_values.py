@@ -66,6 +66,18 @@ def test_a_value_is_recognizable_by_its_characters_or_its_length(value: str, exp
         ("ช่วยสมชายด้วย", {"name": "สมชาย"}, "ช่วย{{name}}ด้วย"),
         ("Ids 123, 1234.", {"id": 123}, "Ids {{id}}, 1234."),
         ("Is it True?", {"flag": True}, "Is it True?"),
+        ("Balance: $1,234.50.", {"balance": 1234.5}, "Balance: ${{balance}}."),
+        (
+            "Balance: 12.50, 1,200 points.",
+            {"balance": 12.5, "points": 1200},
+            "Balance: {{balance}}, {{points}} points.",
+        ),
+        ("Count to a lot.", {"huge": 10**400, "infinite": float("inf"), "none": float("nan")}, "Count to a lot."),
+        (
+            "**Anna** _Anna_ __Anna__ user_Anna _Annabel_",
+            {"name": "Anna"},
+            "**{{name}}** _{{name}}_ __{{name}}__ user_Anna _Annabel_",
+        ),
         ("Anna Smith and Anna.", {"first": "Anna", "full": "Anna Smith"}, "{{full}} and {{first}}."),
         ("User Anna of Oslo.", {"user": {"name": "Anna", "city": "Oslo"}}, "User {{user_name}} of {{user_city}}."),
         ("Topics: Cats, Dogs.", {"topics": ["Cats", "Dogs"]}, "Topics: {{topics}}."),
