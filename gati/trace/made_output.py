@@ -44,7 +44,6 @@ class _MadeOutput:
         received: the messages that the input and the state contain after the last user message, by `_key_of`.
         produced: the texts that models and tools of this turn produced.
         updates: what the nodes wrote, in the order in which they started.
-        written: the number of the update that changed an entry last.
     """
 
     def __init__(self, trace: Trace) -> None:
@@ -63,7 +62,6 @@ class _MadeOutput:
         runs = trace.runs()
         self.produced = {text for run in runs for text in _texts_produced(run)}
         self.updates = [(run, update) for run in runs if run.node for update in updates_by(run)]
-        self.written = _last_changes(self.state, [update for _, update in self.updates])
         # A handoff to a parent graph is an exception, whose update is not known.
         hands_off = any(run.error is not None and run.error.control == "parent_command" for run in runs)
         self.knows_writes = trace.is_graph and bool(self.updates) and not hands_off
@@ -77,19 +75,19 @@ class _MadeOutput:
         if not isinstance(output, dict) or COMMAND in output:
             return without_objects(output)
         made: dict[Any, Any] = {}
-        for key, value in sorted(output.items(), key=self._rank_of) if self.knows_writes else output.items():
+        for key, value in self._by_rank(output) if self.knows_writes and len(output) > 1 else output.items():
             if (part := self._made_entry(key, value)) is not None or value is None:
                 made[key] = part
         return made
 
-    def _rank_of(self, entry: tuple[Any, Any]) -> int:
-        """Return the place of an entry of a graph's state: first the messages that the user's belong to, then the entry
-        that was written last."""
-        key = entry[0]
+    def _by_rank(self, state: dict[Any, Any]) -> list[tuple[Any, Any]]:
+        """Return the entries of a graph's state: first the messages that the user's belong to, then the latest first."""
         inputs = self.trace.root.inputs
-        if isinstance(inputs, dict) and as_messages(inputs.get(key)) is not None:
-            return -len(self.updates) - 1
-        return -self.written.get(key, -1)
+        written = _last_changes(self.state, [update for _, update in self.updates])
+        for key in state.keys() & inputs.keys() if isinstance(inputs, dict) else ():
+            if as_messages(inputs[key]) is not None:
+                written[key] = len(self.updates)
+        return sorted(state.items(), key=lambda entry: -written.get(entry[0], -1))
 
     def _made_entry(self, key: Any, value: Any) -> Any:
         if (messages := as_messages(value)) is not None:
