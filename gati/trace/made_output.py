@@ -83,7 +83,9 @@ class _MadeOutput:
     def _by_rank(self, state: dict[Any, Any]) -> list[tuple[Any, Any]]:
         """Return the entries of a graph's state: first the messages that the user's belong to, then the latest first."""
         inputs = self.trace.root.inputs
-        written = _last_changes(self.state, [update for _, update in self.updates])
+        # A node with a graph in it repeats what the nodes of that graph wrote.
+        enclosing = {above for run, _ in self.updates for above in run.ancestors()}
+        written = _last_writes(self.state, [update for run, update in self.updates if run not in enclosing])
         for key in state.keys() & inputs.keys() if isinstance(inputs, dict) else ():
             if as_messages(inputs[key]) is not None:
                 written[key] = len(self.updates)
@@ -157,14 +159,16 @@ def without_objects(value: Any) -> Any:
     return value
 
 
-def _last_changes(state: dict[Any, Any], updates: list[dict[str, Any]]) -> dict[Any, int]:
-    """Return for each entry the number of the last update that changed it. A node may repeat the whole state."""
-    current, changed = dict(state), dict[Any, int]()
+def _last_writes(state: dict[Any, Any], updates: list[dict[str, Any]]) -> dict[Any, int]:
+    """Return for each entry the number of the last update that wrote it. If a node repeats the whole state, only what it
+    changes counts."""
+    current, written = dict(state), dict[Any, int]()
     for number, update in enumerate(updates):
+        is_whole = current.keys() <= update.keys()
         for key, value in update.items():
-            if key not in current or current[key] != value:
-                current[key], changed[key] = value, number
-    return changed
+            if not is_whole or key not in current or current[key] != value:
+                current[key], written[key] = value, number
+    return written
 
 
 def _state_of_first_node(trace: Trace) -> dict[Any, Any]:

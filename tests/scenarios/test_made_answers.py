@@ -156,6 +156,8 @@ def test_a_page_that_a_node_fetched_is_not_the_answer_but_a_reply_after_a_model_
 
     fetch, summarize = write(key, lambda _: "The text of a page."), write("summary", maker(True))
     assert answers_of(fetch, summarize) == [MADE]
+    subgraph = StateGraph(state_class(kind, {"url", key, "summary"})).add_sequence([("f", fetch), ("s", summarize)])
+    assert answers_of(subgraph.add_edge(START, "f").compile()) == [MADE]
     assert answers_of(summarize, fetch) == ["The text of a page."]
     footer = write(key, lambda state: f"{as_dict(state)['summary']} Checked by nobody.")
     assert answers_of(summarize, footer) == [f"{MADE} Checked by nobody."]
