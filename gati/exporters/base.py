@@ -89,15 +89,17 @@ class PackedRequest(Request):
         name: The list in the body that holds the items.
         fields: The other entries of the body, as JSON without the braces.
         content: The items as JSON, separated by commas; None if the request was made from a body.
+        line: The line that `codec.pack` makes of it, if it is known.
         max_items: Items up to which following requests may join; 0 if none may.
         max_bytes: Size up to which they may join.
     """
 
-    __slots__ = ("_body", "content", "fields", "max_bytes", "max_items", "name")
+    __slots__ = ("_body", "content", "fields", "line", "max_bytes", "max_items", "name")
 
     name: str
     fields: bytes
     content: bytearray | bytes | None
+    line: bytes | None
     max_items: int
     max_bytes: int
 
@@ -132,7 +134,7 @@ class PackedRequest(Request):
     @body.setter
     def body(self, value: dict[str, Any]) -> None:
         self._body = value
-        self.content = None
+        self.content = self.line = None
         self.max_items = 0
 
     def body_json(self, fields: bytes) -> bytes:
@@ -155,6 +157,7 @@ class PackedRequest(Request):
             return False
         self.content = bytearray(self.content) if isinstance(self.content, bytes) else self.content
         self.content += b"," + later.content
+        self.line = None
         self.items += later.items
         return True
 
