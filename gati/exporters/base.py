@@ -191,6 +191,13 @@ class OpenRequests:
         self._by_key.clear()
 
 
+class RequestLimits(NamedTuple):
+    """What a request may hold: number of items, and size in bytes."""
+
+    items: int
+    size: int
+
+
 class SpoolIdentity(NamedTuple):
     """To whom the requests in a folder of the spool belong.
 
@@ -236,6 +243,9 @@ class Exporter(Protocol):
     delivers them.
 
     With the attribute `eager = True`, sending starts as soon as a turn is finished, whatever `flush_interval` is.
+
+    With the attribute `join_limits`, a `RequestLimits`, queued requests that differ in their items only are sent together.
+
     It may define `accepts(request)`, which returns False for a request from a damaged file that `send` cannot send, and
     the attribute `spool_identity`, a `SpoolIdentity`, if its folder in the spool does not belong to `account`.
     """

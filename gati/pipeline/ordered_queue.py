@@ -8,10 +8,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gati.pipeline.joining import envelope_of, followers_of, members_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from gati.exporters.base import Request
+    from gati.exporters.base import Request, RequestLimits
     from gati.pipeline.journal import JournalEntry
     from gati.pipeline.spool_file import SpoolFile
     from gati.pipeline.stats import Place
@@ -38,6 +40,12 @@ class QueuedRequest:
     successes_seen: int = -1
     """Successes of the whole outbox when this request last failed."""
     in_flight: bool = False
+    envelope: int | None = None
+    """Requests with the same one may be sent together; None if this one may not."""
+    joined: Sequence[QueuedRequest] = ()
+    """The next requests of its key, which are sent with it, while it is in flight."""
+    apart: bool = False
+    """True if it is sent alone, because it may be the one that the destination refuses."""
 
     @property
     def memory(self) -> int:
@@ -82,7 +90,10 @@ class Batch:
     def set_requests(self, lines: Iterable[tuple[Request, bytes]]) -> None:
         """Set `requests` from requests and their lines."""
         self.requests = [
-            QueuedRequest(request.ordering_key, request.turn_id, request.items, line, self) for request, line in lines
+            QueuedRequest(
+                request.ordering_key, request.turn_id, request.items, line, self, envelope=envelope_of(request)
+            )
+            for request, line in lines
         ]
 
 
@@ -91,6 +102,8 @@ class OrderedQueue:
 
     def __init__(self) -> None:
         self.in_flight = 0
+        """Number of calls; requests that are sent together are one."""
+        self.join_limits: RequestLimits | None = None
         self.memory = 0
         self._by_key: dict[str, deque[QueuedRequest]] = {}
         self._ready: deque[str] = deque()
@@ -124,16 +137,21 @@ class OrderedQueue:
             # A drop may have emptied the FIFO while its key was ready, and a key may be ready twice.
             if queue and not queue[0].in_flight:
                 queued = queue[0]
-                queued.in_flight = True
-                queued.batch.in_flight += 1
+                if len(queue) > 1 and self.join_limits is not None:
+                    queued.joined = followers_of(queued, itertools.islice(queue, 1, None), self.join_limits)
+                for member in members_of(queued):
+                    member.in_flight = True
+                    member.batch.in_flight += 1
                 self.in_flight += 1
                 return queued, 0.0
         return None, self._delayed[0][0] - now if self._delayed else FOREVER
 
     def finish_attempt(self, queued: QueuedRequest) -> None:
         """End an attempt. `remove`, `retry_now`, `retry_at` or `replace` must follow."""
-        queued.in_flight = False
-        queued.batch.in_flight -= 1
+        for member in members_of(queued):
+            member.in_flight = False
+            member.batch.in_flight -= 1
+        queued.joined = ()
         self.in_flight -= 1
 
     def remove(self, queued: QueuedRequest) -> None:

@@ -336,6 +336,12 @@ class RequestQueue:
         self.ordered.remove(queued)
         self._leave(queued, items)
 
+    def withdraw_joined(self, members: Sequence[QueuedRequest]) -> None:
+        """Leave those of requests that failed together to others which others deliver."""
+        if any(queued.batch.withdrawn for queued in members):
+            for queued in self.ordered.remove_where(members[0].ordering_key, lambda queued: queued.batch.withdrawn):
+                self._leave(queued, queued.items)
+
     def _leave(self, queued: QueuedRequest, items: int) -> None:
         self._counters.withdraw(items, queued.batch.place)
         queued.batch.incomplete = True

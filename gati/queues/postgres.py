@@ -204,17 +204,14 @@ def _wait(socket: int, for_write: bool, seconds: float) -> None:
 
 def _parameters(messages: Sequence[QueueMessage]) -> list[bytes]:
     """Return the columns of messages as arrays in PostgreSQL's binary format."""
-    columns: list[list[bytes]] = [[] for _ in _ELEMENTS]
-    add_key, add_account, add_endpoint, add_turn, add_items, add_format, add_value = [c.append for c in columns]
-    for message in messages:
-        add_key(_text(message.key))
-        add_account(_text(message.account))
-        add_endpoint(_text(message.endpoint))
-        add_turn(_text(message.turn))
-        add_items(_LENGTH.pack(message.items))
-        add_format(_text(message.format))
-        add_value(message.value)
-    return [_array(element, column) for element, column in zip(_ELEMENTS, columns, strict=True)]
+    rows = [
+        (
+            *(_text(m.key), _text(m.account), _text(m.endpoint), _text(m.turn)),
+            *(_LENGTH.pack(m.items), _text(m.format), m.value),
+        )
+        for m in messages
+    ]
+    return [_array(element, column) for element, column in zip(_ELEMENTS, zip(*rows, strict=True), strict=True)]
 
 
 def _array(element: int, values: Sequence[bytes]) -> bytes:
@@ -226,7 +223,7 @@ def _array(element: int, values: Sequence[bytes]) -> bytes:
 
 def _text(text: str) -> bytes:
     """Return a text without NUL, which PostgreSQL cannot store."""
-    return text.replace("\0", "").encode(errors="replace")
+    return (text.replace("\0", "") if "\0" in text else text).encode(errors="replace")
 
 
 def _concerns_one(sqlstate: str) -> bool:
