@@ -137,6 +137,11 @@ class PackedRequest(Request):
         self.content = self.line = None
         self.max_items = 0
 
+    @property
+    def envelope(self) -> int | None:
+        """A hash of what another request must have in common to join this one; None if none can."""
+        return None if self.content is None or self.omissions else hash((self.endpoint, self.name, self.fields))
+
     def body_json(self, fields: bytes) -> bytes:
         """Return the body with these fields as JSON, without the braces."""
         comma = b',"' if fields else b'"'

@@ -17,17 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gati.exporters.base import Request, RequestLimits
-    from gati.pipeline.ordered_queue import QueuedRequest
+    from gati.pipeline.queued_request import QueuedRequest
 
 MAX_JOINT_FAILURES = 2
 """Failures, each while other requests succeeded, after which joined requests are sent alone: one may be the cause."""
-
-
-def envelope_of(request: Request) -> int | None:
-    """Return a hash of what requests must have in common to be joined; None if the request cannot be joined."""
-    if not isinstance(request, PackedRequest) or request.content is None or request.omissions:
-        return None
-    return hash((request.endpoint, request.name, request.fields))
 
 
 def followers_of(first: QueuedRequest, others: Iterable[QueuedRequest], limits: RequestLimits) -> list[QueuedRequest]:

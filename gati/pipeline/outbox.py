@@ -19,7 +19,8 @@ from gati.pipeline.drop_callback import DropNotifier
 from gati.pipeline.internal_errors import DISK, contain, guard, log
 from gati.pipeline.joining import MAX_JOINT_FAILURES, members_of, send_apart
 from gati.pipeline.journal_keeper import JournalKeeper
-from gati.pipeline.ordered_queue import FOREVER, Batch, QueuedRequest
+from gati.pipeline.ordered_queue import FOREVER
+from gati.pipeline.queued_request import Batch, QueuedRequest
 from gati.pipeline.quota_spool import QuotaSpool
 from gati.pipeline.request_queue import Limits, RequestQueue, batch_requests
 from gati.pipeline.retry import CircuitBreaker, Policy, RateBudget

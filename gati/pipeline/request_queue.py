@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from gati.exporters.base import Request
 from gati.pipeline.codec import pack
 from gati.pipeline.internal_errors import log
-from gati.pipeline.ordered_queue import REQUEST_OVERHEAD_BYTES, Batch, OrderedQueue, QueuedRequest
+from gati.pipeline.ordered_queue import OrderedQueue
+from gati.pipeline.queued_request import REQUEST_OVERHEAD_BYTES, Batch, QueuedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gati.exporters.base import Request
-    from gati.pipeline.ordered_queue import QueuedRequest
     from gati.pipeline.outbox import Outbox
+    from gati.pipeline.queued_request import QueuedRequest
 
 IDLE_SECONDS = 30.0
 """A sender thread without anything to send ends after this time."""

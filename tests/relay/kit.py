@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from gati.exporters.base import Request
+import orjson
+
+from gati.exporters.base import PackedRequest, Request
 from gati.exporters.greenflash.exporter import GreenflashExporter
 from gati.pipeline.codec import pack
 from gati.pipeline.retry import Policy
@@ -52,6 +54,13 @@ def request(conversation: str, turn: int, at_ms: int | None = None, text: str = 
         "messages": messages,
     }
     return Request(conversation, body, len(messages), f"{conversation}-{turn}")
+
+
+def packed(item: Request) -> QueueMessage:
+    """The message of a program: a relay can join its requests, unlike those of `queued`."""
+    fields = orjson.dumps({name: value for name, value in item.body.items() if name != "messages"})[1:-1]
+    messages = [orjson.dumps(message) for message in item.body["messages"]]
+    return queued(PackedRequest.of(item.ordering_key, item.turn_id, item.endpoint, "messages", fields, messages))
 
 
 def rating(conversation: str, turn: int) -> Request:
