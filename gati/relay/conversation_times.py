@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -25,8 +26,8 @@ Older messages are older conversations, such as imported ones."""
 
 
 _TIME_KEY = b'"createdAt":"'
-_TIME_BYTES = len("2026-11-27T12:00:00.000Z")
-_TIME_END = b'Z"'
+_TIME = re.compile(rb'"createdAt":"([^"]{23}Z)"')
+"""A time as gati writes it, such as 2026-11-27T12:00:00.000Z."""
 
 
 @dataclass(slots=True)
@@ -129,10 +130,8 @@ def _times_in(request: Request) -> list[bytes]:
     """
     if not isinstance(request, PackedRequest) or not request.content or request.endpoint != "messages":
         return []
-    _, *parts = request.content.split(_TIME_KEY)
-    found = [bytes(part[:_TIME_BYTES]) for part in parts]
-    ends = [bytes(part[_TIME_BYTES - 1 : _TIME_BYTES + 1]) for part in parts]
-    return found if len(found) == request.items == ends.count(_TIME_END) else []
+    found = _TIME.findall(request.content)
+    return found if len(found) == request.items == request.content.count(_TIME_KEY) else []
 
 
 def _is_in_order(request: Request, floor: int) -> bool:
