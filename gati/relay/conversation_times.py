@@ -32,11 +32,15 @@ _TIME = re.compile(rb'"createdAt":"([^"]{23}Z)"')
 
 @dataclass(slots=True)
 class _Last:
-    """The time of a conversation's last message, in milliseconds; of its lane's if `inherited`."""
+    """The time of a conversation's last message, in milliseconds; of its lane's if `inherited`.
+
+    `divided`: its turns come from two lanes, because partitions were added, so they do not arrive in order.
+    """
 
     lane: int
     time_ms: int
     inherited: bool
+    divided: bool = False
 
 
 class ConversationTimes:
@@ -67,8 +71,11 @@ class ConversationTimes:
     def saw(self, key: str, lane: int) -> None:
         """Note the lane of a conversation before its first request."""
         with self._lock:
-            if key not in self._last:
+            last = self._last.get(key)
+            if last is None:
                 self._last[key] = _Last(lane, self._lane_floors.get(lane, 0), inherited=True)
+            elif last.lane != lane:
+                last.divided = True
             self._last.move_to_end(key)
             if len(self._last) > MAX_CONVERSATIONS:
                 self._last.popitem(last=False)
@@ -80,7 +87,9 @@ class ConversationTimes:
         """
         with self._lock:
             last = self._last.get(request.ordering_key)
-            floor, inherited = (last.time_ms, last.inherited) if last is not None else (0, False)
+            floor, inherited = 0, False
+            if last is not None and not last.divided:
+                floor, inherited = last.time_ms, last.inherited
         if _is_in_order(request, floor):
             return request
         messages = _messages(request)
@@ -109,7 +118,7 @@ class ConversationTimes:
             last = self._last.get(request.ordering_key)
             if time_ms is None or last is None:
                 return
-            self._last[request.ordering_key] = _Last(last.lane, time_ms, inherited=False)
+            self._last[request.ordering_key] = _Last(last.lane, time_ms, inherited=False, divided=last.divided)
             self._changed[last.lane] = max(
                 time_ms, self._changed.get(last.lane, 0), self._lane_floors.get(last.lane, 0)
             )

@@ -186,12 +186,15 @@ def missing(server: LocalServer, published: Iterable[QueueMessage]) -> set[str]:
     return {f"{m.key}-{int(m.turn.rsplit('-', 1)[1]):05d}" for m in published if m.endpoint == "messages"} - arrived
 
 
-def assert_in_order(server: LocalServer) -> None:
-    """Fail unless the first arrivals of each conversation's messages are in order, and so are the stored times."""
-    for conversation, ids in received_ids(server).items():
+def assert_in_order(server: LocalServer, conversations: Iterable[str] | None = None) -> None:
+    """Fail unless the first arrivals of a conversation's messages are in order, and so are the stored times."""
+    received = received_ids(server)
+    names = list(received) if conversations is None else set(conversations)
+    for conversation in names:
+        ids = received[conversation]
         first = list(dict.fromkeys(ids))
         assert first == sorted(first), conversation
-    for conversation in received_ids(server):
+    for conversation in names:
         times = [message["createdAt"] for message in server.messages(conversation)]
         assert len(set(times)) == len(times), conversation
         assert times == sorted(times), conversation

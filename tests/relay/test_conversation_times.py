@@ -108,3 +108,12 @@ def test_conversations_of_lanes_that_others_own_are_forgotten():
     request = kit.request("c", 0, kit.START_MS - 500_000)
     times.saw("c", 0)
     assert times.restamp(request) is request
+
+
+def test_turns_of_a_conversation_in_two_lanes_keep_their_times():
+    times = ConversationTimes()
+    times.saw("c", 0)
+    times.delivered(kit.request("c", 5))
+    times.saw("c", 4)
+    earlier = kit.request("c", 3)
+    assert times.restamp(earlier) is earlier, "the order of arrival is not that of the conversation"
