@@ -20,6 +20,7 @@ from gati.queues.log import TurnLog
 from gati.queues.message import QueueMessage
 from gati.relay.relay import Relay, RelayOptions
 from gati.settings import load
+from tests.brokers import KafkaBroker, PostgresServer
 from tests.servers import LocalServer
 
 PRODUCT = "6f1c1c8e-6b1e-4b8e-9b1e-0a4d3b0f7a11"
@@ -84,9 +85,15 @@ def turns(conversations: Iterable[str], count: int) -> list[QueueMessage]:
 
 
 class Queue:
-    """A queue of an engine: an empty database or a new topic."""
+    """A queue of an engine: an empty database or a new topic.
+
+    Attributes:
+        url: Its address.
+        broker: Its broker, which tests may kill and start.
+    """
 
     url: str
+    broker: PostgresServer | KafkaBroker
 
     def publish(self, messages: Sequence[QueueMessage]) -> None:
         """Append messages."""
@@ -98,12 +105,14 @@ class Queue:
 
 
 class PostgresQueue(Queue):
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, broker: PostgresServer | None = None) -> None:
         import psycopg
 
         from gati.queues.postgres_schema import ensure_schema
 
         self.url = url
+        if broker is not None:
+            self.broker = broker
         with psycopg.connect(url, autocommit=True) as connection:
             ensure_schema(connection)
 
@@ -123,8 +132,22 @@ class PostgresQueue(Queue):
 
 
 class KafkaQueue(Queue):
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, broker: KafkaBroker | None = None) -> None:
         self.url = url
+        if broker is not None:
+            self.broker = broker
+
+    def add_partitions(self, total: int) -> None:
+        """Add partitions to the topic."""
+        from confluent_kafka.admin import (  # type: ignore[attr-defined]  # documented as public
+            AdminClient,
+            NewPartitions,
+        )
+
+        address = QueueAddress.parse(self.url)
+        admin = AdminClient({"bootstrap.servers": address.servers})
+        for future in admin.create_partitions([NewPartitions(address.topic, total)]).values():
+            future.result(30)
 
     def publish(self, messages: Sequence[QueueMessage]) -> None:
         from confluent_kafka import Producer

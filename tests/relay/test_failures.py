@@ -5,12 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import pytest
+
 from gati.queues.address import QueueAddress
 from gati.relay.engines import open_admin
 from gati.testing.server import fault_injection
+from tests.brokers import ExternalKafka, KafkaBroker
 from tests.pipeline.kit import wait_until
 from tests.relay import kit
-from tests.relay.kit import Queue, relay_of
+from tests.relay.kit import KafkaQueue, Queue, relay_of
 from tests.servers import LocalServer
 
 NAMES = [f"c{number}" for number in range(6)]
@@ -69,3 +72,40 @@ def test_a_turn_that_keeps_failing_while_others_succeed_becomes_a_dead_letter(
     assert [m["externalMessageId"][:8] for m in greenflash.messages("c1")] == [
         f"c1-{turn:05d}" for turn in (0, 0, 2, 2, 3, 3)
     ]
+
+
+def test_while_the_broker_is_away_relays_wait_and_then_go_on(queue: Queue, greenflash: LocalServer) -> None:
+    if isinstance(queue.broker, ExternalKafka):
+        pytest.skip("GATI_TEST_KAFKA is a broker that tests cannot stop")
+    turns = [kit.packed(kit.request(name, turn)) for turn in range(4) for name in NAMES]
+    queue.publish(turns[:12])
+    with relay_of(queue, greenflash) as relay:
+        wait_until(lambda: relay.counts().delivered == 24)
+        wait_until(lambda: not relay.counts().held)
+        queue.broker.kill()
+        if isinstance(queue, kit.PostgresQueue):  # librdkafka tries again by itself, without an error
+            wait_until(lambda: not relay.counts().lanes)
+        queue.broker.start()
+        queue.publish(turns[12:])
+        wait_until(lambda: not kit.missing(greenflash, turns), 60)
+        assert relay.counts().dead == {}
+    kit.assert_in_order(greenflash)
+    # What was delivered and not settled when the broker went away: at most all that had arrived before.
+    assert kit.repeated(greenflash) <= 24
+
+
+def test_partitions_may_be_added_while_conversations_are_open(greenflash: LocalServer, kafka: KafkaBroker) -> None:
+    queue = KafkaQueue(kafka.new_topic(2) + "?topic.metadata.refresh.interval.ms=200")
+    names = [f"c{number}" for number in range(12)]
+    published = kit.turns(names, 4)
+    queue.publish(published)
+    with relay_of(queue, greenflash) as relay, relay_of(queue, greenflash):
+        wait_until(lambda: len(kit.missing(greenflash, published)) < 40)
+        queue.add_partitions(8)
+        later = [kit.queued(kit.request(name, turn)) for turn in range(4, 8) for name in names]
+        queue.publish(later)
+        wait_until(lambda: relay.counts().total_lanes == 8, 60)
+        wait_until(lambda: not kit.missing(greenflash, [*published, *later]), 60)
+    for name in names:
+        stored = sorted(greenflash.messages(name), key=lambda message: message["createdAt"])
+        assert [message["externalMessageId"] for message in stored] == sorted(m["externalMessageId"] for m in stored)
