@@ -6,6 +6,7 @@ that a handler's stream takes a line before it writes one, and keeps the line un
 
 from __future__ import annotations
 
+import atexit
 import logging
 import select
 import sys
@@ -39,6 +40,7 @@ class LogWriter:
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
+        self._lets_go_at_exit = False
         self.reset()
 
     def reset(self) -> None:
@@ -53,6 +55,9 @@ class LogWriter:
         if self._running.locked():
             return
         try:
+            if not self._lets_go_at_exit:  # lines are also written without a pipeline, which has a hook of its own
+                self._lets_go_at_exit = True
+                atexit.register(self.let_go)
             threading.Thread(target=self._run, name="gati-log", daemon=True).start()
         except RuntimeError:  # at the interpreter's exit, or out of threads
             self._write_here()

@@ -311,3 +311,21 @@ def test_stats_work_until_the_interpreters_end(tmp_path: Path) -> None:
         [sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.split() == ["True", "Stats"], done.stderr
+
+
+UNRECORDED = """
+import logging, threading
+from gati.pipeline import internal_errors
+entered = threading.Event()
+class Hanging(logging.Handler):
+    def emit(self, record):
+        entered.set()
+        threading.Event().wait()
+logging.getLogger().addHandler(Hanging())
+internal_errors.log.emit("kind", "a line of a program without init, for example about a prompt")
+assert entered.wait(60)
+"""
+
+
+def test_a_log_handler_that_hangs_does_not_keep_a_program_without_init_from_ending() -> None:
+    subprocess.run([sys.executable, "-c", UNRECORDED], check=True, timeout=120)
