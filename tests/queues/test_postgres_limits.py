@@ -36,4 +36,3 @@ def test_a_connection_is_closed_when_the_server_does_not_answer(postgres: str) -
         with pytest.raises(psycopg.OperationalError, match="no answer"):
             connection.execute("SELECT pg_sleep(600)")
         assert connection.closed
-
