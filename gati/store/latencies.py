@@ -26,8 +26,8 @@ class Histogram:
 
     def add(self, bucket: int, count: int, total: float) -> None:
         """Add durations of one bucket."""
-        known_count, known_total = self.buckets.get(bucket, (0, 0.0))
-        self.buckets[bucket] = known_count + count, known_total + total
+        known = self.buckets.get(bucket)
+        self.buckets[bucket] = (count, total) if known is None else (known[0] + count, known[1] + total)
 
     def percentile(self, fraction: float) -> float | None:
         """Return the duration that `fraction` of all did not exceed (nearest rank); None if there are none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -164,15 +164,19 @@ def _fill_bars(db: sqlite3.Connection, bars: list[GroupTotals], edges: list[int]
     for of_models, of_first_tokens, some in (
         (sums.MODEL, sums.FIRST_TOKEN, quarters), (long_sums.ALL_MODELS, long_sums.ALL_FIRST_TOKENS, days),
     ):  # fmt: skip
-        _add_durations(db, of_models, some, lambda row: bars[row["part"]].durations, "part")
-        _add_durations(db, of_first_tokens, some, lambda row: bars[row["part"]].first_tokens, "part")
+        _add_durations(db, of_models, some, "part", {part: bar.durations for part, bar in enumerate(bars)})
+        _add_durations(db, of_first_tokens, some, "part", {part: bar.first_tokens for part, bar in enumerate(bars)})
     for part, count, total in sum_queries.ratings_by_part(db, edges):
         bars[part].add_rating(count, total)
 
 
-def _add_durations(db: sqlite3.Connection, kind: str, segments: list[Segment], of: Any, by: str) -> None:
-    for row in sum_queries.summed_durations(db, kind, segments, by):
-        of(row).add(row["bucket"], row["count"], row["total"])
+def _add_durations(
+    db: sqlite3.Connection, kind: str, segments: list[Segment], by: str, histograms: Mapping[Any, Histogram]
+) -> None:
+    """Add the durations of each part or name to its histogram, and leave out those without one."""
+    for key, bucket, count, total in sum_queries.summed_durations(db, kind, segments, by):
+        if (histogram := histograms.get(key)) is not None:
+            histogram.add(bucket, count, total)
 
 
 def _sum_of(bars: Iterable[GroupTotals]) -> GroupTotals:
@@ -194,12 +198,10 @@ def _groups(db: sqlite3.Connection, kind: str, segments: list[Segment]) -> dict[
     for row in sum_queries.summed_counts(db, kind, segments, "name"):
         groups.setdefault(row["name"], GroupTotals()).add_counts(row)
     found = sorted(groups.items(), key=lambda item: (-max(item[1].calls, item[1].turns), item[0]))[:_MAX_GROUPS]
-    chosen = dict(found)
-    _add_durations(db, kind, segments, lambda row: chosen.get(row["name"], GroupTotals()).durations, "name")
+    _add_durations(db, kind, segments, "name", {name: totals.durations for name, totals in found})
     if kind == sums.MODEL:
-        _add_durations(
-            db, sums.FIRST_TOKEN, segments, lambda row: chosen.get(row["name"], GroupTotals()).first_tokens, "name"
-        )
+        first_tokens = {name: totals.first_tokens for name, totals in found}
+        _add_durations(db, sums.FIRST_TOKEN, segments, "name", first_tokens)
     return {name or UNKNOWN: totals for name, totals in found}
 
 
