@@ -138,12 +138,13 @@ def compute_overview(store: Store, edges: list[int]) -> Overview:
         made = sum_queries.made_rows(db, since, until)
         rows = sum_queries.segments(since, until, made)
         _fill_bars(db, bars, edges, made)
+        models = _groups(db, sums.MODEL, rows)
         return Overview(
-            edges, bars, _sum_of(bars),
+            edges, bars, _sum_of(bars, models.values()),
             db.execute(
                 "SELECT count(*) FROM conversations WHERE last_at >= ? AND last_at < ?", (since, until)
             ).fetchone()[0],
-            _groups(db, sums.MODEL, rows), _groups(db, sums.AGENT, rows), _groups(db, sums.TOOL, rows),
+            _busiest(models), _busiest(_groups(db, sums.AGENT, rows)), _busiest(_groups(db, sums.TOOL, rows)),
             _version_totals(db, rows, since, until), _owner_totals(db, "user", since, until),
             _owner_totals(db, "organization", since, until),
         )  # fmt: skip
@@ -179,34 +180,41 @@ def _add_durations(
             histogram.add(bucket, count, total)
 
 
-def _sum_of(bars: Iterable[GroupTotals]) -> GroupTotals:
+def _sum_of(bars: Iterable[GroupTotals], models: Iterable[GroupTotals]) -> GroupTotals:
+    """Add up the bars. The durations are those of the models, which have fewer buckets than all bars together."""
     total = GroupTotals()
     for bar in bars:
         for name in ("turns", "calls", "failed", "unpriced"):
             setattr(total, name, getattr(total, name) + getattr(bar, name))
         for name in ("tokens_in", "tokens_out", "cost"):
             setattr(total, name, _add_known(getattr(total, name), getattr(bar, name)))
-        total.durations.merge(bar.durations)
-        total.first_tokens.merge(bar.first_tokens)
         total.add_rating(bar.ratings, (bar.rating or 0.0) * bar.ratings)
+    for model in models:
+        total.durations.merge(model.durations)
+        total.first_tokens.merge(model.first_tokens)
     return total
 
 
 def _groups(db: sqlite3.Connection, kind: str, segments: list[Segment]) -> dict[str, GroupTotals]:
-    """Return the totals by name, the 50 busiest first."""
+    """Return the totals by name."""
     groups: dict[str, GroupTotals] = {}
     for row in sum_queries.summed_counts(db, kind, segments, "name"):
         groups.setdefault(row["name"], GroupTotals()).add_counts(row)
-    found = sorted(groups.items(), key=lambda item: (-max(item[1].calls, item[1].turns), item[0]))[:_MAX_GROUPS]
-    _add_durations(db, kind, segments, "name", {name: totals.durations for name, totals in found})
+    _add_durations(db, kind, segments, "name", {name: totals.durations for name, totals in groups.items()})
     if kind == sums.MODEL:
-        first_tokens = {name: totals.first_tokens for name, totals in found}
+        first_tokens = {name: totals.first_tokens for name, totals in groups.items()}
         _add_durations(db, sums.FIRST_TOKEN, segments, "name", first_tokens)
+    return groups
+
+
+def _busiest(groups: Mapping[str, GroupTotals]) -> dict[str, GroupTotals]:
+    """Return the 50 with the most calls or turns, busiest first."""
+    found = sorted(groups.items(), key=lambda item: (-max(item[1].calls, item[1].turns), item[0]))[:_MAX_GROUPS]
     return {name or UNKNOWN: totals for name, totals in found}
 
 
 def _version_totals(db: sqlite3.Connection, segments: list[Segment], since: int, until: int) -> list[VersionTotals]:
-    groups = _groups(db, sums.VERSION, segments)
+    groups = _busiest(_groups(db, sums.VERSION, segments))
     for version, count, total in sum_queries.ratings_by_version(db, since, until):
         if str(version) in groups:
             groups[str(version)].add_rating(count, total)

@@ -132,14 +132,20 @@ _OWNER_SUMS = (
 
 
 def owners(db: sqlite3.Connection, column: str, since: int, until: int, limit: int) -> list[sqlite3.Row]:
-    """Return the users or organizations with the most conversations in a period, and the sums of these."""
-    endpoint = f"{column}s"
+    """Return the users or organizations with the most conversations in a period, and the sums of these.
+
+    Counts all of them first, and sums up only those with the most.
+    """
+    active = (
+        f"FROM conversations INDEXED BY conversations_{column} WHERE {column} IS NOT NULL"  # our own names
+        " AND last_at >= :since AND last_at < :until"
+    )
+    busiest = f"SELECT {column} {active} GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT :limit"
     return db.execute(
-        f"SELECT o.owner, {name_of('o.owner', endpoint)}, conversations, turns, errors, cost, unpriced, ratings, rating"  # noqa: S608  # our own names
-        f" FROM (SELECT {column} AS owner, {_OWNER_SUMS} FROM conversations INDEXED BY conversations_{column}"
-        f" WHERE {column} IS NOT NULL AND last_at >= ? AND last_at < ? GROUP BY 1"
-        " ORDER BY conversations DESC, owner LIMIT ?) o ORDER BY conversations DESC, owner",
-        (since, until, limit),
+        f"SELECT o.owner, {name_of('o.owner', f'{column}s')}, conversations, turns, errors, cost, unpriced, ratings,"  # noqa: S608  # our own names
+        f" rating FROM (SELECT {column} AS owner, {_OWNER_SUMS} {active} AND {column} IN ({busiest}) GROUP BY 1) o"
+        " ORDER BY conversations DESC, owner",
+        {"since": since, "until": until, "limit": limit},
     ).fetchall()
 
 
