@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from gati.store import long_sums, sum_queries, sums
+from gati.store import long_durations, long_sums, sum_queries, sums
 from gati.store.latencies import Histogram
 from gati.store.store import Store
 from gati.store.sum_queries import MadeRows, Segment
@@ -163,21 +163,14 @@ def _fill_bars(db: sqlite3.Connection, bars: list[GroupTotals], edges: list[int]
     quarters = [segment for segment in segments if segment.length == sums.QUARTER]
     days = [segment for segment in segments if segment.length != sums.QUARTER]
     for of_models, of_first_tokens, some in (
-        (sums.MODEL, sums.FIRST_TOKEN, quarters), (long_sums.ALL_MODELS, long_sums.ALL_FIRST_TOKENS, days),
+        (sums.MODEL, sums.FIRST_TOKEN, quarters), (long_durations.ALL_MODELS, long_durations.ALL_FIRST_TOKENS, days),
     ):  # fmt: skip
-        _add_durations(db, of_models, some, "part", {part: bar.durations for part, bar in enumerate(bars)})
-        _add_durations(db, of_first_tokens, some, "part", {part: bar.first_tokens for part, bar in enumerate(bars)})
+        sum_queries.add_durations(db, of_models, some, "part", {part: bar.durations for part, bar in enumerate(bars)})
+        sum_queries.add_durations(
+            db, of_first_tokens, some, "part", {part: bar.first_tokens for part, bar in enumerate(bars)}
+        )
     for part, count, total in sum_queries.ratings_by_part(db, edges):
         bars[part].add_rating(count, total)
-
-
-def _add_durations(
-    db: sqlite3.Connection, kind: str, segments: list[Segment], by: str, histograms: Mapping[Any, Histogram]
-) -> None:
-    """Add the durations of each part or name to its histogram, and leave out those without one."""
-    for key, bucket, count, total in sum_queries.summed_durations(db, kind, segments, by):
-        if (histogram := histograms.get(key)) is not None:
-            histogram.add(bucket, count, total)
 
 
 def _sum_of(bars: Iterable[GroupTotals], models: Iterable[GroupTotals]) -> GroupTotals:
@@ -200,10 +193,10 @@ def _groups(db: sqlite3.Connection, kind: str, segments: list[Segment]) -> dict[
     groups: dict[str, GroupTotals] = {}
     for row in sum_queries.summed_counts(db, kind, segments, "name"):
         groups.setdefault(row["name"], GroupTotals()).add_counts(row)
-    _add_durations(db, kind, segments, "name", {name: totals.durations for name, totals in groups.items()})
+    sum_queries.add_durations(db, kind, segments, "name", {name: totals.durations for name, totals in groups.items()})
     if kind == sums.MODEL:
         first_tokens = {name: totals.first_tokens for name, totals in groups.items()}
-        _add_durations(db, sums.FIRST_TOKEN, segments, "name", first_tokens)
+        sum_queries.add_durations(db, sums.FIRST_TOKEN, segments, "name", first_tokens)
     return groups
 
 

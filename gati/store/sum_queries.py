@@ -5,9 +5,11 @@ from __future__ import annotations
 import bisect
 import json
 import sqlite3
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from gati.store import long_sums
+from gati.store.latencies import Histogram
 from gati.store.store import Store
 from gati.store.sums import AGENT, COUNTERS, LENGTHS, MODEL, QUARTER
 
@@ -71,29 +73,39 @@ def earliest(store: Store, default: int) -> int:
 _BY = {"part": "p.part", "name": "s.name"}
 
 
-def _sum(
-    db: sqlite3.Connection, table: str, kind: str, some: list[Segment], by: str, columns: str
+def _rows_of(
+    db: sqlite3.Connection, table: str, kind: str, some: list[Segment], columns: str, groups: str = ""
 ) -> list[sqlite3.Row]:
+    """Read the rows `s` of the parts `p` of a period."""
     if not some:
         return []
     parts = ", ".join(f"({', '.join(map(str, segment))})" for segment in some)  # numbers, and there may be many
-    bucket = ", s.bucket" if table == "durations" else ""
     query = (
-        f"WITH p(part, length, since, until) AS (VALUES {parts}) SELECT {_BY[by]} AS {by}, {columns} FROM p"  # noqa: S608  # our own names
-        f" CROSS JOIN {table} s ON s.kind = ? AND s.length = p.length AND s.start >= p.since AND s.start < p.until"
-        f" GROUP BY {_BY[by]}{bucket}"
+        f"WITH p(part, length, since, until) AS (VALUES {parts}) SELECT {columns} FROM p CROSS JOIN {table} s"  # noqa: S608  # our own names
+        f" ON s.kind = ? AND s.length = p.length AND s.start >= p.since AND s.start < p.until{groups}"
     )
     return db.execute(query, (kind,)).fetchall()
 
 
 def summed_counts(db: sqlite3.Connection, kind: str, some: list[Segment], by: str) -> list[sqlite3.Row]:
     """Return the sums of `sums`, one row for each part or name."""
-    return _sum(db, "sums", kind, some, by, ", ".join(f"sum(s.{name}) AS {name}" for name in COUNTERS))
+    counts = ", ".join(f"sum(s.{name}) AS {name}" for name in COUNTERS)
+    return _rows_of(db, "sums", kind, some, f"{_BY[by]} AS {by}, {counts}", f" GROUP BY {_BY[by]}")
 
 
-def summed_durations(db: sqlite3.Connection, kind: str, some: list[Segment], by: str) -> list[sqlite3.Row]:
-    """Return the sums of `durations`, one row for each part or name and bucket."""
-    return _sum(db, "durations", kind, some, by, "s.bucket, sum(s.count) AS count, sum(s.total) AS total")
+def add_durations(
+    db: sqlite3.Connection, kind: str, some: list[Segment], by: str, histograms: Mapping[Any, Histogram]
+) -> None:
+    """Add durations to the histogram of their part or name, and leave out those without one."""
+    quarters = [segment for segment in some if segment.length == QUARTER]
+    longer = [segment for segment in some if segment.length != QUARTER]
+    columns = f"{_BY[by]}, s.bucket, sum(s.count), sum(s.total)"
+    for key, *values in _rows_of(db, "durations", kind, quarters, columns, f" GROUP BY {_BY[by]}, s.bucket"):
+        if (histogram := histograms.get(key)) is not None:
+            histogram.add(*values)
+    for key, packed in _rows_of(db, "long_durations", kind, longer, f"{_BY[by]}, s.buckets"):
+        if (histogram := histograms.get(key)) is not None:
+            histogram.add_packed(packed)
 
 
 def ratings_by_part(db: sqlite3.Connection, edges: list[int]) -> list[tuple[int, int, float]]:

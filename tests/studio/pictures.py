@@ -112,7 +112,14 @@ def _show_every_page(browser: Any, studio: LocalServer, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     now = time.time_ns() // 1000
     send(studio, (*samples.week_of_a_shop(now, 60), *samples.every_kind(now)))
-    mark(studio, "rich", "needs a human", "ü" * 50, verdict="bad", note="The table is right.\nThe code is not needed. " * 5)
+    mark(
+        studio,
+        "rich",
+        "needs a human",
+        "ü" * 50,
+        verdict="bad",
+        note="The table is right.\nThe code is not needed. " * 5,
+    )
     for screen, options in SCREENS.items():
         context = _open_context(browser, studio, **options)
         page = context.pages[0]

@@ -186,7 +186,7 @@ def _nested(begin: int) -> Request:
 def _scripts(begin: int) -> Iterator[Request]:
     """Texts in scripts without spaces, from right to left, and with what breaks a layout."""
     texts = {
-        "japanese": ("東京都で自転車を借りたいです。返品はできますか？", "はい、返品は三日以内にお願いします。" * 8),
+        "japanese": ("東京都で自転車を借りたいです。返品はできますか。", "はい、返品は三日以内にお願いします。" * 8),
         "arabic": ("كم تكلفة استئجار دراجتين لمدة ثلاثة أيام؟", "دراجتان لمدة **ثلاثة أيام** تكلفان 97.20 يورو.\n\n- الأولى\n- الثانية"),
         "long-word": ("x" * 400, "https://example.org/" + "a/" * 150),
         "emoji": ("👩‍👩‍👧‍👦🚲🔥 ¿Cuánto cuesta? \u202etxet", "🚲 " * 60),
@@ -253,7 +253,9 @@ def week_of_a_shop(now: int, conversations: int = 140) -> Iterator[Request]:
         yield "/api/v1/users", {"externalUserId": user, "name": name}
     for number in range(conversations):
         begin = now - int((conversations - number) / conversations * 6.6 * DAY)
-        agent, model = chance.choice((("wheelhouse", "gpt-4o-mini"), ("wheelhouse", "gpt-4o"), ("repairs", "claude-sonnet-4-5")))
+        agent, model = chance.choice(
+            (("wheelhouse", "gpt-4o-mini"), ("wheelhouse", "gpt-4o"), ("repairs", "claude-sonnet-4-5"))
+        )
         script = Script(f"week{number}", begin, agent)
         question, answer = chance.choice(_ASKED)
         run = script.begin(question)
@@ -263,7 +265,9 @@ def week_of_a_shop(now: int, conversations: int = 140) -> Iterator[Request]:
         }  # fmt: skip
         failed = chance.random() < 0.04
         script.model_call("-m1", run, model, properties={**numbers, **({"status": "error"} if failed else {})})
-        script.tool_call("-t1", run, chance.choice(("calculate", "handbook", "book")), {"query": question}, {"output": 1})
+        script.tool_call(
+            "-t1", run, chance.choice(("calculate", "handbook", "book")), {"query": question}, {"output": 1}
+        )
         script.end(None if failed else answer, "error" if failed else "completed")
         manner = "kind" if number < conversations // 2 else "brief"
         yield script.body(f"week-{number}", chance.choice(list(_PEOPLE)), systemPrompt=system_prompt(manner))
