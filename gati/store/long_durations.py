@@ -49,7 +49,7 @@ def make_day(db: sqlite3.Connection, day: int) -> None:
     for kind, of in _OF_ALL.items():
         for histogram in [histogram for key, histogram in found.items() if key[0] == of]:
             found[kind, ""].merge(histogram)
-    _replace(db, DAY, day, found)
+    _replace_packed(db, DAY, day, found)
 
 
 def make_weeks(db: sqlite3.Connection, length: int, start: int) -> None:
@@ -62,10 +62,10 @@ def make_weeks(db: sqlite3.Connection, length: int, start: int) -> None:
     found: dict[tuple[str, str], Histogram] = defaultdict(Histogram)
     for kind, name, packed in rows:
         found[kind, name].add_packed(packed)
-    _replace(db, length, start, found)
+    _replace_packed(db, length, start, found)
 
 
-def _replace(db: sqlite3.Connection, length: int, start: int, found: dict[tuple[str, str], Histogram]) -> None:
+def _replace_packed(db: sqlite3.Connection, length: int, start: int, found: dict[tuple[str, str], Histogram]) -> None:
     db.execute(f"DELETE FROM long_durations WHERE kind IN {KINDS} AND length = ? AND start = ?", (length, start))  # noqa: S608  # our own names
     db.executemany(
         "INSERT INTO long_durations VALUES (?, ?, ?, ?, ?)",

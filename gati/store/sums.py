@@ -166,7 +166,7 @@ class SumsBatch:
 
     def subtract(self, db: sqlite3.Connection) -> None:
         """Take the contributions out of the tables, for messages that are deleted."""
-        _delete_rows(db, _LONG_TABLES, self.long_rows())
+        _delete_starts(db, _LONG_TABLES, self.long_rows())
         of_key = "kind = ? AND length = ? AND start = ? AND name = ?"
         less = ", ".join(f"{name} = {name} - ?" for name in COUNTERS)
         rows = [(*(counts.get(name, 0) for name in COUNTERS), *key) for key, counts in self._counts.items()]
@@ -262,7 +262,7 @@ def _facts_where(db: sqlite3.Connection, condition: str, values: list[int]) -> I
 _LONG_TABLES = ("long_sums", "sums", "long_durations")
 
 
-def _delete_rows(db: sqlite3.Connection, tables: Iterable[str], rows: set[tuple[int, int]]) -> None:
+def _delete_starts(db: sqlite3.Connection, tables: Iterable[str], rows: set[tuple[int, int]]) -> None:
     """Delete the rows with these lengths and starts."""
     for table in tables:
         kinds = "" if table == "long_sums" else f"kind IN {KINDS} AND "
@@ -276,8 +276,8 @@ def rebuild(db: sqlite3.Connection, quarters: set[int]) -> None:
     """
     starts = sorted(quarters)
     long_rows = {(length, start // length * length) for start in starts for length in LENGTHS[1:]}
-    _delete_rows(db, _LONG_TABLES, long_rows)
-    _delete_rows(db, ("sums", "durations"), {(QUARTER, start) for start in starts})
+    _delete_starts(db, _LONG_TABLES, long_rows)
+    _delete_starts(db, ("sums", "durations"), {(QUARTER, start) for start in starts})
     for first in range(0, len(starts), _MOST_RANGES):
         some = starts[first : first + _MOST_RANGES]
         within = " OR ".join(["(m.at >= ? AND m.at < ?)"] * len(some))

@@ -32,7 +32,7 @@ from gati.store import (
 )
 from gati.store.store import Store
 from gati.store.turn_view import arrange_turns, pretty_value
-from gati.studio import chat_formatting, formatting, hit, period, reader, sharing
+from gati.studio import charts, chat_formatting, formatting, hit, period, reader, sharing
 from gati.studio.deletion import DeletionPages, RemoveWaiting
 from gati.studio.list_page import ListPage
 from gati.studio.marks_pages import MarksPages, panel_values, reader_name
@@ -124,6 +124,8 @@ def template_environment() -> jinja2.Environment:
         "folded": formatting.fold_text,
         "pretty": pretty_value,
         "mean_rating": formatting.format_rating,
+        "drawn_marks": charts.draw_marks,
+        "drawn_rows": charts.draw_rows,
         **chat_formatting.FILTERS,
     }
     environment.globals |= {
