@@ -214,8 +214,8 @@ def tool_fact(message: dict[str, Any], at: int, agent: str | None, parent_of: Pa
         parent = parent_of(str(message.get("parentExternalMessageId") or ""))
         if parent is not None:
             tool = tool or parent[1]
-            if metrics.latency_ms is None:
-                metrics = metrics._replace(latency_ms=max(0, at - parent[0]) / 1000)
+            if metrics.latency_ms is None and at > parent[0]:  # one time for both says nothing, see `turn_view`
+                metrics = metrics._replace(latency_ms=(at - parent[0]) / 1000)
     return Fact(kind, at, agent, metrics, tool=str(tool or ""))
 
 

@@ -164,8 +164,9 @@ class _Pages:
     def render(self, request: Request, template: str, **values: Any) -> str:
         """Render a page."""
         return self.templates.get_template(template).render(
-            here=request.url.path, carried=reader.carried_period(request.query_params), **values
-        )
+            here=request.url.path, carried=reader.carried_period(request.query_params), store_name=self.store.name,
+            **values,
+        )  # fmt: skip
 
     def conversation(self, request: Request) -> Response | str:
         """One conversation with its turns and steps."""

@@ -91,7 +91,7 @@ def _show_documented_pages(browser: Any, studio: LocalServer) -> None:
 def addresses(studio: LocalServer) -> dict[str, str]:
     """Return the address of every page by name, for a store with the samples."""
     with studio.store.connections.reading() as db:
-        call = db.execute("SELECT id FROM messages WHERE external_id = 'rich0-m2'").fetchone()[0]
+        call = db.execute("SELECT id FROM messages WHERE external_id = 'run-rich0-m2'").fetchone()[0]
         prompt = db.execute("SELECT uid FROM prompts WHERE name = 'shop-assistant'").fetchone()[0]
     conversations = ("rich", "failed", "deep", "bare", "waits", "japanese", "arabic", "long-word", "emoji")
     return {
@@ -125,7 +125,6 @@ def _show_every_page(browser: Any, studio: LocalServer, folder: Path) -> None:
         page = context.pages[0]
         for name, address in addresses(studio).items():
             page.goto(address)
-            page.wait_for_load_state("networkidle")
             page.screenshot(path=folder / f"{name}-{screen}.png", full_page=True)
         context.close()
 

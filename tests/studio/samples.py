@@ -54,13 +54,13 @@ class Script:
     """Messages of one conversation, each a bit later than the previous one.
 
     Args:
-        run: Id of the run, with which the ids of the messages begin.
+        run: Name of the run, with which the ids of the messages begin.
         begin: Time of the first message in microseconds since the epoch.
         agent: The agent's name.
     """
 
     def __init__(self, run: str, begin: int, agent: str = "support") -> None:
-        self.run, self.at, self.agent = run, begin, agent
+        self.run, self.at, self.agent = f"run-{run}", begin, agent
         self.messages: list[dict[str, Any]] = []
 
     def add(self, kind: str, key: str, parent: str | None = None, seconds: float = 0.2, **more: Any) -> str:
