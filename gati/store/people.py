@@ -126,8 +126,8 @@ def find_user(store: Store, user: str, since: int | None = None, until: int | No
         return None
     reported = json.loads(record["body"]) if record else {}
     sums = tuple(row)[:-2] if row else (0, 0, 0, None, 0, 0, None)
-    first_at, last_at = (record["created_at"], record["updated_at"]) if seen[0] is None else seen
-    return User(UserSummary(user, reported.get("name"), *sums, first_at, last_at), reported)
+    times = (record["created_at"], record["updated_at"]) if seen[0] is None else tuple(seen)
+    return User(UserSummary(user, reported.get("name"), *sums, *times), reported)
 
 
 def user_names(store: Store, users: set[str]) -> dict[str, str]:
