@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gati.clock import Clock
 from gati.exporters.base import DELIVERED, Outcome, Verdict
 
 if TYPE_CHECKING:
@@ -94,8 +96,9 @@ class KafkaPublisher:
     def _publish(self, messages: Sequence[QueueMessage]) -> list[Outcome]:
         if self._closed:
             return [Outcome(Verdict.RETRY, "the exporter is closed")] * len(messages)
+        until = Clock.monotonic() + self._timeout + 1.0
         if self._producer is None:
-            self._producer = self._connect()
+            self._producer = self._connect(until)
         producer = self._producer
         keys = [message.key.encode(errors="replace") for message in messages]
         outcomes: dict[bytes | None, Outcome] = {}
@@ -116,11 +119,11 @@ class KafkaPublisher:
                 outcomes[key] = Outcome(Verdict.RETRY, "the producer's queue is full")
         # Sends at once what lingers, all messages for a broker together.
         rest = DELIVERED
-        if producer.flush(self._timeout + 1.0):
+        if producer.flush(max(0.0, until - Clock.monotonic())):
             rest = Outcome(Verdict.RETRY, self._reason("no acknowledgement"))
         return [outcomes.get(key, rest) for key in keys]
 
-    def _connect(self) -> Producer:
+    def _connect(self, until: float) -> Producer:
         """Create the producer and check the topic. Raises `KafkaException`."""
         from confluent_kafka import Producer
 
@@ -134,7 +137,7 @@ class KafkaPublisher:
             "error_cb": self._on_error,
         }
         producer = Producer(configuration | self._options, logger=LIBRARY_LOG)
-        info = describe_topic(self._address, producer, min(CHECK_SECONDS, self._timeout))
+        info = describe_topic(self._address, producer, min(CHECK_SECONDS, self._timeout), until)
         if info.max_bytes is not None:
             self._max_bytes = min(CLIENT_MAX_BYTES, info.max_bytes)
         return producer
@@ -181,13 +184,14 @@ def client_options(address: QueueAddress) -> dict[str, Any]:
     }
 
 
-def describe_topic(address: QueueAddress, client: Any, timeout: float) -> TopicInfo:
+def describe_topic(address: QueueAddress, client: Any, timeout: float, until: float = math.inf) -> TopicInfo:
     """Return the partitions of the topic and its largest message.
 
     Args:
         address: The brokers and the topic.
         client: A producer, consumer or admin client of theirs.
         timeout: Seconds for each of two requests.
+        until: Monotonic time at which the second one ends.
 
     Raises:
         KafkaException: no broker answers, or the topic does not exist.
@@ -199,6 +203,7 @@ def describe_topic(address: QueueAddress, client: Any, timeout: float) -> TopicI
     if topic.error is not None:
         raise KafkaException(topic.error)
     max_bytes = None
+    timeout = max(0.1, min(timeout, until - Clock.monotonic()))
     try:
         admin = AdminClient(client_options(address), logger=LIBRARY_LOG)
         resource = ConfigResource(ResourceType.TOPIC, address.topic)
