@@ -169,8 +169,7 @@ def _texts_in(name: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:
         return
     if isinstance(value, (str, int, float)):
         if name:
-            yield name, str(value)
-            yield from ((name, text) for text in _formatted(value))
+            yield from ((name, text) for text in _forms_of(value))
     elif isinstance(value, Mapping):
         if name:
             yield name, str(value)
@@ -187,12 +186,16 @@ def _texts_in(name: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:
             yield from _texts_in(name, entry, depth + 1)
 
 
-def _formatted(value: str | float) -> tuple[str, ...]:
-    """Return the formats in which prompts contain a number. Example: 1234.5 → "1234.50", "1,234.5", "1,234.50"."""
-    if isinstance(value, str) or abs(value) > _MAX_FORMATTED:
-        return ()
-    decimals = (f"{value:.2f}",) if type(value) is float else ()
-    return (*decimals, f"{value:,}", f"{value:,.2f}") if abs(value) >= 1000 else decimals
+def _forms_of(value: str | float) -> Iterator[str]:
+    """Yield the forms in which prompts contain a value. Example: 1234.5 → "1234.5", "1234.50", "1,234.5", "1,234.50"."""
+    yield str(value)
+    if isinstance(value, str) or not abs(value) <= _MAX_FORMATTED:  # NaN has no other form
+        return
+    if isinstance(value, float):
+        yield f"{value:.2f}"
+    if abs(value) >= 1000:
+        yield f"{value:,}"
+        yield f"{value:,.2f}"
 
 
 def _variable_name(outer: str, key: str) -> str:
