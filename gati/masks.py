@@ -43,7 +43,7 @@ def combine(*masks: MaskFunction) -> MaskFunction:
 _EMAIL = re.compile(
     r"(?<![\w.%+'&-])"
     r"(?P<local>\"[^\"\s@]{1,62}\"|[\w.%+'&-]{1,64})(?:@|\uff20|%40)"
-    r"(?P<domain>(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}(?:xn--[a-z0-9-]{2,59}|[^\W\d_]{2,63}))(?![\w-])",
+    r"(?P<domain>(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}(?:xn--[a-z0-9-]{2,59}|[^\W\d_]{2,63}))(?!-?\w)",
     re.IGNORECASE,
 )
 _DENSITY = re.compile(r"\dx\.", re.IGNORECASE)
@@ -71,10 +71,12 @@ def _replace_email(match: re.Match[str]) -> str:
 
 _SPACES = " \u00a0\u2007\u2009\u202f"
 _CARD = re.compile(
-    rf"(?<![0-9A-Za-z])(?<![0-9][.,{_SPACES}-])"
-    rf"(?:[0-9]{{13,19}}|[0-9]{{4}}(?:[{_SPACES}-][0-9]{{4}}){{3}}(?:[{_SPACES}-]?[0-9]{{1,3}})?"
+    # Without groups, other numbers may be beside it: a date and a code, or the columns of a table.
+    r"(?<![0-9A-Za-z])(?<![0-9][.-])[0-9]{13,19}(?![0-9A-Za-z])(?![.-][0-9])"
+    rf"|(?<![0-9A-Za-z])(?<![0-9][.,{_SPACES}-])"
+    rf"(?:(?P<groups>[0-9]{{4}}(?:[{_SPACES}-][0-9]{{4}}){{3}})(?:[{_SPACES}-]?[0-9]{{1,3}})?"
     rf"|[0-9]{{4}}[{_SPACES}-][0-9]{{6}}[{_SPACES}-][0-9]{{4,5}})"
-    rf"(?![0-9A-Za-z])(?![.,{_SPACES}-][0-9])"
+    rf"(?![0-9A-Za-z])(?![.-][0-9])(?![,{_SPACES}][0-9]{{4}})"
 )
 _ISSUERS = re.compile(
     r"4(?:.{12}|.{15}|.{18})"  # Visa
@@ -98,8 +100,11 @@ def card_numbers(text: str, path: str = "", kind: str = "") -> str:
 
 
 def _replace_card(match: re.Match[str]) -> str:
-    digits = re.sub("[^0-9]", "", match[0])
-    return "[card]" if _ISSUERS.fullmatch(digits) and _luhn(digits) else match[0]
+    for number in filter(None, (match[0], match["groups"])):  # a group after four of four digits may be another number
+        digits = re.sub("[^0-9]", "", number)
+        if _ISSUERS.fullmatch(digits) and _luhn(digits):
+            return f"[card]{match[0][len(number) :]}"
+    return match[0]
 
 
 def _luhn(digits: str) -> bool:

@@ -165,3 +165,22 @@ def test_a_ready_made_mask_is_an_option() -> None:
         ScriptedChatModel(replies=["Sent to ada@example.org."]).invoke("Mail ada@example.org or call +49 30 901820")
     assert captured.transcript() == [("user", "Mail [email] or call [phone]"), ("assistant", "Sent to [email].")]
     assert observe.stats().mask_failures == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("4111111111111111 12/29 123", "[card] 12/29 123"),
+        ("17,4111111111111111,12/29,123", "17,[card],12/29,123"),
+        ("4111 1111 1111 1111 12/29", "[card] 12/29"),
+        ("4111-1111-1111-1111 123", "[card] 123"),
+        ("4111111111111111 5555555555554444", "[card] [card]"),
+        ("4111 1111 1111 1111 1111", "4111 1111 1111 1111 1111"),
+    ],
+)
+def test_a_card_number_is_recognized_beside_its_date_and_code_or_in_a_table(text: str, masked: str) -> None:
+    assert masks.card_numbers(text) == masked
+
+
+def test_an_address_before_a_dash_is_recognized() -> None:
+    assert masks.emails("to ada@example.com- and bob@example.com-a") == "to [email]- and bob@example.com-a"

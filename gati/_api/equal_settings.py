@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 _COMPARED_BY_IDENTITY = frozenset({"client"})
 _MAX_DEPTH = 20
+_CACHED: type = type(functools.cache(lambda: None))
+"""Type of functions decorated with `functools.cache` or `lru_cache`."""
 
 
 def are_equal(first: Settings, second: Settings) -> bool:
@@ -36,6 +38,9 @@ def _same(first: Any, second: Any, depth: int) -> bool:
         return _same_function(first, second, depth - 1)
     if kind is MethodType:
         return first.__self__ is second.__self__ and _same(first.__func__, second.__func__, depth - 1)
+    if kind is _CACHED:
+        same_cache = first.cache_parameters() == second.cache_parameters()
+        return same_cache and _same(first.__wrapped__, second.__wrapped__, depth - 1)
     if kind is functools.partial:
         return all(_same(getattr(first, n), getattr(second, n), depth - 1) for n in ("func", "args", "keywords"))
     if kind is tuple or kind is list:

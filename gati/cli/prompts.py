@@ -11,6 +11,7 @@ from typing import Any
 
 from gati.cli.output import Exit, console, fail, print_json, print_note, print_rows
 from gati.cli.prompt_files import CodePrompt, find_prompts, path_of
+from gati.cli.store import open_store, store_path
 from gati.exporters.prompt_source import PromptSource, PromptSourceError
 from gati.prompts.fetcher import template_text
 from gati.prompts.sources import source_of
@@ -33,12 +34,17 @@ class RemotePrompt:
 
 
 @contextmanager
-def open_source(store: Path | None) -> Iterator[tuple[PromptSource, Settings]]:
-    """Open the source of prompts; `store` is an embedded store to use instead of Greenflash. Exits if there is none."""
+def open_source(store: Path | None, *, write: bool = False) -> Iterator[tuple[PromptSource, Settings]]:
+    """Open the source of prompts, for reading only unless `write`. Exits if there is none.
+
+    `store` is an embedded store to use instead of Greenflash.
+    """
     settings = load()
-    spec = source_of(settings, store)
+    spec = source_of(settings, store, read_only=not write)
     if spec is None:
         fail("there are no prompts: set GREENFLASH_API_KEY, or use the embedded store", Exit.USAGE)
+    if spec.kind == "store" and (file := store_path(store, settings)).exists():
+        open_store(file, write=write).close()  # exits unless it is one
     source = spec.connect()
     try:
         yield source, settings
@@ -139,7 +145,7 @@ def push_prompts(
 ) -> Exit:  # fmt: skip
     """Create versions of the prompts of the code whose text no version has. None of them is activated."""
     rows: list[dict[str, Any]] = []
-    with open_source(store) as (source, settings):
+    with open_source(store, write=not dry_run) as (source, settings):
         remote = read_remote(source)
         for prompt in _prompts_of_code(folder, sources, names):
             row = _push(source, remote.get(prompt.name), prompt, settings.product_id, role, dry_run)

@@ -33,12 +33,13 @@ class SourceSpec(NamedTuple):
     connect: Callable[[], PromptSource]
 
 
-def source_of(settings: Settings, store_path: Path | None = None) -> SourceSpec | None:
+def source_of(settings: Settings, store_path: Path | None = None, *, read_only: bool = False) -> SourceSpec | None:
     """Return the source that the options name; None if there is none, because no destination has prompts.
 
     Args:
         settings: the options.
         store_path: the embedded store, instead of the configured source.
+        read_only: create, rename and change no store. For use in one thread.
     """
     kinds = {destination.kind for destination in active_destinations(settings)}
     if "greenflash" in kinds and store_path is None:
@@ -50,7 +51,8 @@ def source_of(settings: Settings, store_path: Path | None = None) -> SourceSpec 
 
         path = store_path or (settings.local if isinstance(settings.local, Path) else default_path())
         identity = hashlib.sha256(f"store\n{path.absolute()}".encode(errors="surrogateescape")).hexdigest()[:16]
-        return SourceSpec("store", identity, partial(StorePrompts, path.absolute(), settings.local_max_bytes))
+        connect = partial(StorePrompts, path.absolute(), settings.local_max_bytes, read_only=read_only)
+        return SourceSpec("store", identity, connect)
     return None
 
 
@@ -65,8 +67,8 @@ def _connect_greenflash(settings: Settings) -> PromptSource:
 class StorePrompts:
     """The prompts in the embedded store. A file that does not exist is created by the first write only."""
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
-        self._path, self._max_bytes = path, max_bytes
+    def __init__(self, path: Path, max_bytes: int, *, read_only: bool = False) -> None:
+        self._path, self._max_bytes, self._read_only = path, max_bytes, read_only
         self._store: Store | None = None
 
     def get(self, prompt_id: str) -> dict[str, Any] | None:
@@ -117,7 +119,7 @@ class StorePrompts:
         if self._store is None:
             from gati.store.store import Store
 
-            self._store = Store(self._path, self._max_bytes)
+            self._store = Store(self._path, self._max_bytes, read_only=self._read_only)
         return self._store
 
     def _read(self, read: Callable[[Store], T], nothing: T) -> T:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from gati.store import export, marks, people, prompt_queries, queries
+from gati.store.plain_text import escape_controls
 from gati.store.turn_view import arrange_turns
 from gati.studio.formatting import local_datetime
 from gati.studio.hit import OpenedHit
@@ -42,7 +43,7 @@ def render_shared(
     made = marks.marks_of(store, summary.id)
     own = {mark.action for mark in made.ratings}
     actions = queries.ratings_and_events(store, summary.id)
-    return templates.get_template("shared.html").render(
+    page = templates.get_template("shared.html").render(
         shared=True,
         policy=POLICY,
         styles=Markup("\n".join((_STATIC / name).read_text("utf-8") for name in _STYLES)),  # noqa: S704  # our own files
@@ -58,6 +59,7 @@ def render_shared(
         actions=[action for action in actions if with_marks or action["action"] not in own],
         raters={mark.action: mark.author for mark in made.ratings},
     )
+    return escape_controls(page)  # the file may be shown in a terminal
 
 
 def _prompts(store: Store, messages: list[StoredMessage]) -> dict[int, prompt_queries.CallPrompt]:

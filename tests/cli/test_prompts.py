@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ def remote(greenflash: LocalServer, monkeypatch: pytest.MonkeyPatch) -> ManagedP
     monkeypatch.setenv("GREENFLASH_BASE_URL", greenflash.url)
     monkeypatch.setenv("GATI_PRODUCT_ID", PRODUCT)
     return ManagedProgram(greenflash)
+
+
+def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
 
 
 def gati(*arguments: str) -> Result:
@@ -168,6 +173,38 @@ def test_without_a_key_the_embedded_store_is_used(folder: Path, tmp_path: Path):
     assert states("--store", store) == (0, {"support/agent": "equal"})
     (row,) = json.loads(gati("list", "--json", "--store", store).stdout)
     assert row["active"] == version["versionId"]
+
+
+@pytest.mark.parametrize("command", ["list", "pull", "diff", "push --dry-run"])
+def test_commands_that_read_leave_the_files_of_a_store_as_they_are(folder: Path, tmp_path: Path, command: str):
+    path = tmp_path / "mine.db"
+    with closing(Store(path)) as store:
+        prompt_records.create_prompt(
+            store,
+            {
+                "name": "a",
+                "externalPromptId": "a",
+                "productId": PRODUCT,
+                "components": [{"type": "system", "content": TEXT}],
+            },
+        )
+    write(folder, "a", TEXT)
+    before = files_of(tmp_path)
+    gati(*command.split(), "--store", str(path))
+    after = files_of(tmp_path)
+    assert after == before
+
+
+@pytest.mark.parametrize("command", ["list", "pull", "diff", "push"])
+def test_a_file_that_is_no_store_is_refused(folder: Path, tmp_path: Path, command: str):
+    path = tmp_path / "notes.txt"
+    path.write_text("notes" * 1000)
+    write(folder, "a", TEXT)
+    before = files_of(tmp_path)
+    done = gati(command, "--store", str(path))
+    assert done.exit_code != 0
+    assert "no store of gati" in done.stderr
+    assert files_of(tmp_path) == before
 
 
 def test_nothing_to_compare_is_an_error(remote: ManagedProgram, folder: Path):

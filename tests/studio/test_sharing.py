@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any
 
 import pytest
@@ -110,3 +111,20 @@ def test_a_browser_saves_the_file_instead_of_showing_it(store: Store) -> None:
     assert answer.headers["content-disposition"] == 'attachment; filename="conversation-c.html"'
     assert "sandbox" in answer.headers["content-security-policy"]
     assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_control_characters_and_bidirectional_marks_are_shown_as_text(store: Store) -> None:
+    hostile = "\x1b]0;title\x07 \x9b31m \u202e \u2066"
+    request = {
+        "externalConversationId": f"c{hostile}",
+        "externalUserId": f"u{hostile}",
+        "messages": [{"externalMessageId": "m", "role": "user", "content": hostile, "metadata": {hostile: hostile}}],
+    }
+    store.ingest(request)
+    summary = queries.find_conversation(store, f"c{hostile}")
+    assert summary is not None
+    page = shared_page(store, summary)
+    assert not [
+        character for character in page if unicodedata.category(character) in ("Cc", "Cf") and character != "\n"
+    ]
+    assert r"\x1b]0;title\x07" in page

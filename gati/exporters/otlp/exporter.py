@@ -34,6 +34,8 @@ PATH = "/v1/traces"
 _PAUSE_STATUSES = frozenset({401, 402, 403, 407})
 _RETRY_STATUSES = frozenset({404, 405, 408, 409, 425, 429})
 """The address is wrong, or the receiver is busy. 502 to 504 are among the statuses from 500 on."""
+_ANSWER_TYPES = frozenset({"application/x-protobuf", "application/protobuf", "application/json"})
+"""Types of a receiver's error. Others come from a proxy or a firewall, which refuse nothing for good."""
 
 
 class OTLPExporter:
@@ -171,10 +173,12 @@ def _outcome_of_response(response: httpx.Response, items: int, wait: float | Non
         return Outcome(Verdict.RETRY, f"{reason}: is the address right?", wait)
     if status in _RETRY_STATUSES or status >= 500:
         return Outcome(Verdict.RETRY, reason, wait)
-    if response.headers.get("content-type", "").startswith("text/html"):
+    if status == 413 and items > 1:
+        return Outcome(Verdict.SPLIT, f"{reason}: too large", wait)
+    if response.headers.get("content-type", "").partition(";")[0].strip().lower() not in _ANSWER_TYPES:
         return Outcome(Verdict.RETRY, f"{reason}: not an answer of the receiver", wait)
-    if status in (400, 413, 422) and items > 1:
-        return Outcome(Verdict.SPLIT, f"{reason}: {'too large' if status == 413 else 'refused'}", wait)
+    if status in (400, 422) and items > 1:
+        return Outcome(Verdict.SPLIT, f"{reason}: refused", wait)
     return Outcome(Verdict.REJECT, f"{reason}: {'too large' if status == 413 else 'refused'}", wait)
 
 
