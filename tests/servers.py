@@ -100,9 +100,15 @@ STUDIO_TOKEN = "studio-token-of-the-tests-0123456789"
 
 
 @contextmanager
-def studio_server(public: PublicAddress | None = None) -> Iterator[LocalServer]:
-    """Run the studio. Its token is the API key. `public`: the address of a proxy in front of it."""
-    with _store_and_socket(None, 0) as (store, listener, address):
+def studio_server(public: PublicAddress | None = None, store: Store | None = None) -> Iterator[LocalServer]:
+    """Run the studio. Its token is the API key.
+
+    Args:
+        public: The address of a proxy in front of it.
+        store: Its store; by default a new one.
+    """
+    with _store_and_socket(None, 0) as (own_store, listener, address):
+        store = store or own_store
         server = LocalServer(address + "/api/v1", address, STUDIO_TOKEN, store)
         with _running(uvicorn_server(create_studio_app(store, STUDIO_TOKEN, public=public)), listener):
             yield server

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+ANONYMOUS = "anonymous"
+"""The user of an event that names none."""
+
 _INPUT_KEYS = ("input", "question", "query", "text", "prompt")
 _CALL_PROPERTIES = (
     "provider", "tools", "parameters", "input_messages", "input_hash", "internal", "cached", "attachments",
@@ -19,7 +22,7 @@ def project_event(event: dict[str, Any]) -> dict[str, Any]:
     data = event["data"]
     properties = {"agent_name": event["agent_name"], "source": "gati"}
     body: dict[str, Any] = {
-        "externalUserId": _string_or_empty(data.get("user_id")) or "anonymous",
+        "externalUserId": _string_or_empty(data.get("user_id")) or ANONYMOUS,
         "externalConversationId": _string_or_empty(data.get("conversation_id")) or event["run_id"],
         "properties": properties,
         "messages": project_messages(event),

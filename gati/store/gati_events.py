@@ -37,13 +37,24 @@ def _insert_event(store: Store, db: sqlite3.Connection, event: dict[str, Any]) -
     _register_run(db, event)
     if db.execute("SELECT 1 FROM gati_events WHERE event_id = ?", (event["event_id"],)).fetchone():
         return False
-    response = store.ingest_within(db, event_projection.project_event(event))
+    body = event_projection.project_event(event)
+    if body["externalUserId"] == event_projection.ANONYMOUS:
+        body["externalUserId"] = _known_user(db, body["externalConversationId"]) or event_projection.ANONYMOUS
+    response = store.ingest_within(db, body)
     db.execute(
         "INSERT INTO gati_events (event_id, run_id, conversation, body)"
         " SELECT ?, ?, id, ? FROM conversations WHERE uid = ?",
         (event["event_id"], event["run_id"], message_columns.compact_json(event), response["conversationId"]),
     )
     return True
+
+
+def _known_user(db: sqlite3.Connection, conversation: str) -> str | None:
+    """Return the user that earlier events of a conversation have named."""
+    row = db.execute(
+        "SELECT c.user FROM conversations c WHERE c.product = '' AND c.external_id = ?", (conversation,)
+    ).fetchone()
+    return row and str(row[0])
 
 
 def _register_run(db: sqlite3.Connection, event: dict[str, Any]) -> None:

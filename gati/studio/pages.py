@@ -6,6 +6,7 @@ message content.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -106,8 +107,9 @@ def shared_page(store: Store, summary: queries.ConversationSummary, *, with_mark
     return sharing.render_shared(template_environment(), store, summary, with_marks=with_marks)
 
 
+@functools.cache
 def template_environment() -> jinja2.Environment:
-    """Return the Jinja2 environment with the formatting filters."""
+    """Return the Jinja2 environment with the formatting filters. All apps share it, because compiling templates is slow."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,

@@ -93,6 +93,15 @@ def test_events_of_a_gati_backend_are_found_and_filtered_like_messages(store: St
     assert found(store, "", tool="lookup", agent="wheels", errors="yes", user="u-9") == ["run-1"]
 
 
+def test_events_without_a_user_keep_the_user_of_earlier_events(store: Store) -> None:
+    event = {
+        "event_type": "agent_start", "event_id": "e1", "run_id": "run-1", "run_name": "temp_1", "agent_name": "wheels",
+        "timestamp": "2025-11-20T01:00:00Z", "parent_event_id": None, "data": {"input": "Hi", "user_id": "u-9"},
+    }  # fmt: skip
+    gati_events.ingest_events(store, [event, {**event, "event_id": "e2", "event_type": "agent_end", "data": {}}])
+    assert (found(store, "", user="u-9"), found(store, "", user="anonymous")) == (["run-1"], [])
+
+
 def test_filters_match_tags_versions_ratings_cost_latency_and_notes(store: Store) -> None:
     prompt = {"externalPromptId": "tutor", "components": [{"content": "You help."}]}
     store.ingest(body("c", *turn("r1"), said("x", "Hi", properties={"tags": ["beta"]}), systemPrompt=prompt))

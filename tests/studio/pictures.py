@@ -81,6 +81,7 @@ def _show_documented_pages(browser: Any, studio: LocalServer) -> None:
         ("overview", "/overview", "dark"),
     ):
         context = _open_context(browser, studio, **SCREENS[theme])
+        context.add_cookies([{"name": "gati_reader", "value": "Ada", "url": studio.address}])
         page = context.pages[0]
         page.goto(address)
         page.wait_for_load_state("networkidle")
