@@ -22,7 +22,6 @@ from tests.relay import kit
 from tests.relay.kit import KafkaQueue, Queue, relay_of
 from tests.servers import LocalServer, greenflash_server
 
-
 CHURN_SECONDS = float(os.environ.get("GATI_FLEET_SECONDS", "0"))
 """How long relays join and leave. Read here, because each test clears the variables of gati."""
 
