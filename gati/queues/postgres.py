@@ -95,8 +95,12 @@ class PostgresPublisher:
             self._disconnect()
             return [Outcome(Verdict.RETRY, "no answer")] * len(messages)
         except (psycopg.Error, _NoAnswerError, OSError, postgres_schema.NewerSchemaError) as error:
+            from gati.queues.bounded_connection import reason_of  # late, as psycopg
+
             self._disconnect()
-            return [_outcome(getattr(error, "sqlstate", None) or "", _first_line(error))] * len(messages)
+            return [
+                _outcome(getattr(error, "sqlstate", None) or "", f"{type(error).__name__}: {reason_of(error)}")
+            ] * len(messages)
         return [DELIVERED] * len(messages)
 
     def after_fork(self) -> None:
@@ -252,8 +256,3 @@ def _outcome(sqlstate: str, reason: str) -> Outcome:
     if sqlstate.startswith("22"):
         return Outcome(Verdict.REJECT, reason[:200])
     return Outcome(Verdict.PAUSE if sqlstate in _FORBIDDEN else Verdict.RETRY, reason[:200])
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of an error. libpq's contains host and port, but no password."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
