@@ -88,6 +88,14 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def fleet(session: nox.Session) -> None:
+    """Kill 100 relays and 100 programs on each broker, and let relays join and leave for ten minutes on each."""
+    session.env["GATI_FLEET_KILLS"] = session.env["GATI_TEST_QUEUE_KILLS"] = "100"
+    session.env["GATI_FLEET_SECONDS"] = "600"
+    session.run(PYTHON, "-m", "pytest", "tests/relay", "tests/queues", "--timeout=0", *session.posargs)
+
+
+@nox.session(venv_backend="none")
 def coverage(session: nox.Session) -> None:
     """Measure branch coverage of `gati/`, including child processes of tests (half an hour)."""
     session.run(PYTHON, "-m", "coverage", "erase")

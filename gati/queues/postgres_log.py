@@ -24,7 +24,7 @@ from gati.queues.message import QueueMessage
 from gati.queues.postgres_schema import DEAD, LANES, TURNS, ensure_schema, make_partitions
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from gati.queues.address import QueueAddress
     from gati.queues.log import LogListener
@@ -118,7 +118,7 @@ class PostgresLog:
 
     def _fetch(self, connection: psycopg.Connection[Any], lanes: list[int]) -> list[LogRecord]:
         records = []
-        rows = connection.execute(_FETCH, (lanes, list(self._held)), binary=True).fetchall()
+        rows = connection.execute(_FETCH, (_array_of(lanes), _array_of(self._held)), binary=True).fetchall()
         for id_, lane, key, account, endpoint, turn, items, format_, value, published_ms in rows:
             message = QueueMessage(key, bytes(value), endpoint, turn, max(0, items), account, published_ms, format_)
             records.append(LogRecord(message, lane, id_, f"{TURNS}/{id_}"))
@@ -145,7 +145,7 @@ class PostgresLog:
                     # In order, so that two relays cannot wait for each other.
                     lanes = sorted(self._floors)
                     connection.execute(_FLOORS, (lanes, [self._floors[lane] for lane in lanes]))
-                connection.execute(f"DELETE FROM {TURNS} WHERE id = ANY(%s::bigint[])", (ids,))  # noqa: S608  # our own name
+                connection.execute(f"DELETE FROM {TURNS} WHERE id = ANY(%s::bigint[])", (_array_of(ids),))  # noqa: S608  # our own name
             for id_ in ids:
                 self._held.pop(id_, None)
             self._unsettled.clear()
@@ -282,3 +282,8 @@ class PostgresLog:
         except LogError:
             self.reset(listener)
             raise
+
+
+def _array_of(numbers: Iterable[int]) -> str:
+    """Return an array as text. psycopg would look at each number of a list."""
+    return "{%s}" % ",".join(map(str, numbers))  # noqa: UP031  # braces

@@ -69,11 +69,15 @@ class LogJournal:
         with self._changed:
             if self._is_full():
                 return set(lanes)
-            for lane in lanes:
-                # A lane that was paused continues when half is done.
-                part = 1 / LANE_PART / (2 if lane in self._paused else 1)
-                is_above = self._is_above(self._turns[lane], self._bytes[lane], part)
-                (self._paused.add if is_above else self._paused.discard)(lane)
+            # A lane that was paused continues when half is done.
+            half = 0.5 / LANE_PART
+            loaded = {lane for lane, turns in self._turns.items() if turns >= MAX_TURNS * half}
+            loaded |= {lane for lane, size in self._bytes.items() if size >= MAX_BYTES * half}
+            self._paused = {
+                lane
+                for lane in loaded
+                if lane in self._paused or self._is_above(self._turns[lane], self._bytes[lane], 2 * half)
+            }
             return self._paused & set(lanes)
 
     def _is_full(self) -> bool:

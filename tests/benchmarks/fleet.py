@@ -1,8 +1,11 @@
-"""Measures how relays scale: `python -m tests.benchmarks.fleet postgresql://…` or `kafka://host:port/topic`.
+"""Measures relays: `python -m tests.benchmarks.fleet kafka` or `postgres`, or the address of a broker's empty queue.
 
-For each number of relays it publishes turns of 14 messages (9 KB), lets the relays deliver them to an API of 100 ms latency
-in a process of its own, and prints turns per second, and CPU and memory of the relays. It checks the order of each conversation.
-Use an empty database or topic; a topic needs at least four partitions for each relay.
+First it measures how relays scale: for each number of relays it publishes turns of 14 messages (9 KB) whose envelopes
+differ, so that each is a request, and lets the relays deliver them to an API of 100 ms latency in a process of its own.
+Then it lets relays drain a backlog (`--backlog`), of which they join the requests of a conversation.
+
+It prints turns per second, CPU of the relays per turn without their start, and their memory, and checks the order of each
+conversation. A topic needs at least four partitions for each relay. Keep `docs/performance.md` up to date with the results.
 """
 
 from __future__ import annotations
@@ -17,15 +20,20 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from gati.exporters.base import PackedRequest
 from gati.queues.message import QueueMessage
+from tests import brokers
 from tests.relay import kit
 from tests.relay.kit import KafkaQueue, PostgresQueue, Queue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[2]
 CONVERSATIONS = 500
@@ -78,7 +86,8 @@ def serve(latency: float, state: Any, port: Any) -> None:
     asyncio.run(run())
 
 
-def turn(conversation: str, number: int) -> QueueMessage:
+def turn(conversation: str, number: int, *, joinable: bool = False) -> QueueMessage:
+    """A turn of 14 messages. Unless it is joinable, its envelope differs from those of the others."""
     at = kit.START_MS + number * 1_000
     messages = [
         {
@@ -89,7 +98,10 @@ def turn(conversation: str, number: int) -> QueueMessage:
         }
         for part in range(MESSAGES)
     ]
-    fields = orjson.dumps({"external_user_id": "user", "external_conversation_id": conversation})[1:-1]
+    envelope: dict[str, Any] = {"external_user_id": "user", "external_conversation_id": conversation}
+    if not joinable:
+        envelope["properties"] = {"turn": number}
+    fields = orjson.dumps(envelope)[1:-1]
     items = [orjson.dumps(message) for message in messages]
     turn_id = f"{conversation}-{number}"
     return kit.queued(PackedRequest.of(conversation, turn_id, "messages", "messages", fields, items))
@@ -103,8 +115,9 @@ def usage(pid: int) -> tuple[float, float]:
     return (int(fields[11]) + int(fields[12])) / TICKS, peak / 1024
 
 
-def measure(queue: Queue, relays: int, turns: int, first: int, latency: float, connections: int) -> float:
-    """Deliver new turns with a number of relays; print and return the turns per second."""
+@contextmanager
+def running_api(latency: float) -> Iterator[tuple[str, Any]]:
+    """Run an API; yield its base URL and what it has counted."""
     with multiprocessing.Manager() as manager:
         state = manager.dict(received=0, misplaced=0, repeated=0)
         port = multiprocessing.Value("i", 0)
@@ -112,60 +125,119 @@ def measure(queue: Queue, relays: int, turns: int, first: int, latency: float, c
         api.start()
         while not port.value:
             time.sleep(0.01)
-        program = [sys.executable, str(ROOT / "tests/relay/relay_program.py"), queue.url]
-        arguments = [f"http://127.0.0.1:{port.value}/api/v1", "key", "10", str(connections)]
-        names = [f"c{first}-{number}" for number in range(CONVERSATIONS)]
-        for begin in range(0, turns, 5_000):
-            numbers = range(begin, min(turns, begin + 5_000))
-            queue.publish([turn(names[n % CONVERSATIONS], n // CONVERSATIONS) for n in numbers])
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        with subprocess.Popen(
-            [*program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        ) as starter:
-            assert starter.stdin is not None
-            assert starter.stdout is not None
-            pids = []
-            for _ in range(relays):
-                starter.stdin.write("\n")
-                starter.stdin.flush()
-                pids.append(int(starter.stdout.readline()))
-            total = turns * MESSAGES
-            while state["received"] < total // 5:  # the lanes are shared by now
-                time.sleep(0.05)
-            begun, before = time.perf_counter(), state["received"]
-            while state["received"] < total * 9 // 10:
-                time.sleep(0.02)
-            rate = (state["received"] - before) / MESSAGES / (time.perf_counter() - begun)
-            while state["received"] < total:
-                time.sleep(0.05)
-            used = [usage(pid) for pid in pids]
-            for pid in pids:
-                os.kill(pid, signal.SIGTERM)
-            starter.stdin.close()
+        yield f"http://127.0.0.1:{port.value}/api/v1", state
         api.terminate()
-        cpu = sum(seconds for seconds, _ in used) / turns * 1000
-        print(
-            f"{relays} relays: {rate:.0f} turns/s, {cpu:.2f} ms CPU a turn, at most {max(m for _, m in used):.0f} MB, "
-            f"{state['repeated']} messages repeated, {state['misplaced']} misplaced",
-            flush=True,
+
+
+@contextmanager
+def running_relays(queue: Queue, url: str, relays: int, connections: int) -> Iterator[list[int]]:
+    """Run relays; yield their process ids."""
+    program = [
+        sys.executable,
+        str(ROOT / "tests/relay/relay_program.py"),
+        queue.url,
+        url,
+        "key",
+        "10",
+        str(connections),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as starter:
+        assert starter.stdin is not None
+        assert starter.stdout is not None
+        pids = []
+        for _ in range(relays):
+            starter.stdin.write("\n")
+            starter.stdin.flush()
+            pids.append(int(starter.stdout.readline()))
+        yield pids
+        for pid in pids:
+            os.kill(pid, signal.SIGTERM)
+        starter.stdin.close()
+
+
+class Measurement(NamedTuple):
+    """Turns per second, and what the relays used."""
+
+    rate: float
+    cpu_ms: float
+    memory_mb: float
+    seconds: float
+    state: dict[str, int]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rate:.0f} turns/s, {self.cpu_ms:.2f} ms CPU a turn, at most {self.memory_mb:.0f} MB, "
+            f"{self.seconds:.0f} s, {self.state['repeated']} messages repeated, {self.state['misplaced']} misplaced"
         )
-        return rate
+
+
+def publish(queue: Queue, turns: int, first: int, *, joinable: bool) -> None:
+    """Publish turns of new conversations, a turn of each in turn."""
+    names = [f"c{first}-{number}" for number in range(CONVERSATIONS)]
+    for begin in range(0, turns, 5_000):
+        numbers = range(begin, min(turns, begin + 5_000))
+        queue.publish([turn(names[n % CONVERSATIONS], n // CONVERSATIONS, joinable=joinable) for n in numbers])
+
+
+def measure(queue: Queue, relays: int, turns: int, latency: float, connections: int) -> Measurement:
+    """Deliver what was published. Rate and CPU are those of the turns between a fifth and nine tenths."""
+    with running_api(latency) as (url, state), running_relays(queue, url, relays, connections) as pids:
+        started, total = time.perf_counter(), turns * MESSAGES
+        while state["received"] < total // 5:  # libraries are loaded, and the lanes are shared
+            time.sleep(0.02)
+        begun, before, used = time.perf_counter(), state["received"], sum(usage(pid)[0] for pid in pids)
+        while state["received"] < total * 9 // 10:
+            time.sleep(0.02)
+        delivered = (state["received"] - before) / MESSAGES
+        rate = delivered / (time.perf_counter() - begun)
+        cpu = sum(usage(pid)[0] for pid in pids) - used
+        while state["received"] < total:
+            time.sleep(0.05)
+        seconds, memory = time.perf_counter() - started, max(usage(pid)[1] for pid in pids)
+        return Measurement(rate, cpu / delivered * 1000, memory, seconds, dict(state))
+
+
+@contextmanager
+def opened(queue: str, partitions: int) -> Iterator[Callable[[], Queue]]:
+    """Start a broker if only its kind is given; yield a function that returns an empty queue, if it can create one."""
+    if queue == "kafka":
+        with brokers.run_kafka() as kafka:
+            yield lambda: KafkaQueue(kafka.new_topic(partitions))
+    elif queue == "postgres":
+        with brokers.run_postgres() as postgres:
+            yield lambda: PostgresQueue(postgres.new_database())
+    else:
+        yield lambda: KafkaQueue(queue) if queue.startswith("kafka") else PostgresQueue(queue)
 
 
 def main() -> None:
+    """Measure scaling, then a backlog."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("queue")
+    parser.add_argument("queue", help="kafka, postgres, or an address")
     parser.add_argument("--relays", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--turns", type=int, default=4_000, help="for each relay")
+    parser.add_argument("--turns", type=int, default=4_000, help="for each relay (default: 4000)")
+    parser.add_argument("--backlog", type=int, default=100_000, help="turns that wait (default: 100000); 0 for none")
+    parser.add_argument("--backlog-relays", type=int, default=2, help="relays that drain the backlog (default: 2)")
     parser.add_argument("--latency", type=float, default=0.1)
     parser.add_argument("--connections", type=int, default=16)
     options = parser.parse_args()
-    queue: Queue = KafkaQueue(options.queue) if options.queue.startswith("kafka") else PostgresQueue(options.queue)
-    rates = [
-        measure(queue, relays, options.turns * relays, number, options.latency, options.connections)
-        for number, relays in enumerate(options.relays)
-    ]
-    print("scale", *(f"×{rate / rates[0]:.2f}" for rate in rates))
+    most = max([*options.relays, options.backlog_relays])
+    with opened(options.queue, 4 * most) as new_queue:
+        rates = []
+        for number, relays in enumerate(options.relays):
+            queue, turns = new_queue(), options.turns * relays
+            publish(queue, turns, number, joinable=False)
+            measured = measure(queue, relays, turns, options.latency, options.connections)
+            rates.append(measured.rate)
+            print(f"{relays} relays: {measured}, ×{measured.rate / rates[0]:.2f}", flush=True)
+        if options.backlog:
+            queue = new_queue()
+            publish(queue, options.backlog, len(rates), joinable=True)
+            drained = measure(queue, options.backlog_relays, options.backlog, options.latency, options.connections)
+            print(f"backlog of {options.backlog} turns, {options.backlog_relays} relays: {drained}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,6 +21,9 @@ from tests.pipeline.kit import wait_until
 from tests.relay import kit
 from tests.relay.kit import KafkaQueue, Queue, relay_of
 from tests.servers import LocalServer, greenflash_server
+
+CHURN_SECONDS = float(os.environ.get("GATI_FLEET_SECONDS", "0"))
+"""How long relays join and leave. Read here, because each test clears the variables of gati."""
 
 
 def names(count: int) -> list[str]:
@@ -134,13 +139,20 @@ def is_hot(body: dict[str, Any], size: int) -> bool:
 
 
 def test_relays_that_join_and_leave_lose_repeat_and_reorder_nothing(queue: Queue, greenflash: LocalServer):
+    """For `GATI_FLEET_SECONDS`, a relay joins and leaves every 5 seconds; otherwise it does so twice, without a pause."""
     greenflash.faults.add(fault_injection.slow(0.005, times=None))
     published = kit.turns(names(30), 12)
     queue.publish(published)
+    until, rounds = time.monotonic() + CHURN_SECONDS, 0
     with relay_of(queue, greenflash):
-        for _ in range(2):
+        while rounds < 2 or time.monotonic() < until:
             with relay_of(queue, greenflash) as another:
-                wait_until(partial(has_lanes, another))
+                wait_until(partial(has_lanes, another), 60)
+                published += (more := kit.turns([f"r{rounds}-{number}" for number in range(10)], 3))
+                queue.publish(more)
+                time.sleep(2.5 if CHURN_SECONDS else 0.0)
+            time.sleep(2.5 if CHURN_SECONDS else 0.0)
+            rounds += 1
         wait_until(lambda: not kit.missing(greenflash, published), 60)
     kit.assert_in_order(greenflash)
     assert kit.repeated(greenflash) <= 2 * len(published) / 100
