@@ -204,8 +204,9 @@ class Store:
                 continue
             if call is None:
                 call = prompt_versions.record_call(db, conversation_id, version, body, first_at)
-            row_id = self._insert_message(db, (conversation_id, call), message, at, body)
-            inserted.append(rollups.InsertedMessage(row_id, message, at))
+            columns = message_columns.read_columns(message, at, body)
+            row_id = _insert_message(db, (conversation_id, call), message, columns)
+            inserted.append(rollups.InsertedMessage(row_id, message, columns))
             results.append(message_requests.message_result(uid, row_id, message, "created"))
         if inserted:
             rollups.update_conversation(db, conversation, body, inserted, version)
@@ -213,22 +214,6 @@ class Store:
             search.index_messages(db, texts, self.connections.file_bytes // _SEARCH_PARTITIONS)
         prompt_uid, components = prompt_versions.greenflash_ids(db, version)
         return message_requests.ingest_response(uid, results, prompt_uid, components)
-
-    def _insert_message(
-        self, db: sqlite3.Connection, parents: tuple[int, int], message: dict[str, Any], at: int, body: dict[str, Any]
-    ) -> int:
-        metrics = message_columns.extract_metrics(message, body.get("model"))
-        values = (
-            *parents, message.get("externalMessageId"), message_columns.message_type(message), at,
-            message_columns.agent_name_of(message) or message_columns.agent_name_of(body), *metrics,
-            message_columns.compact_json(message),
-        )  # fmt: skip
-        cursor = db.execute(
-            "INSERT INTO messages (conversation, call, external_id, type, at, agent, model, status, latency_ms,"
-            " first_token_ms, tokens_in, tokens_out, cost, body) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            values,
-        )
-        return int(cursor.lastrowid or 0)
 
     def _find_or_create_conversation(self, db: sqlite3.Connection, body: dict[str, Any], now: int) -> Any:
         """Return the conversation's row; None if the conversation is new and sampled out."""
@@ -346,6 +331,19 @@ def _evict_unattached_records(db: sqlite3.Connection) -> bool:
 
 def _used_pages(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA page_count").fetchone()[0] - db.execute("PRAGMA freelist_count").fetchone()[0])
+
+
+def _insert_message(
+    db: sqlite3.Connection, parents: tuple[int, int], message: dict[str, Any], columns: message_columns.MessageColumns
+) -> int:
+    """Insert a message of a conversation and call; return its row id."""
+    external_id, kind, at, agent, metrics = columns
+    cursor = db.execute(
+        "INSERT INTO messages (conversation, call, external_id, type, at, agent, model, status, latency_ms,"
+        " first_token_ms, tokens_in, tokens_out, cost, body) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        (*parents, external_id, kind, at, agent, *metrics, message_columns.compact_json(message)),
+    )
+    return int(cursor.lastrowid or 0)
 
 
 def _find_message(db: sqlite3.Connection, conversation: int, external_id: str | None) -> int | None:

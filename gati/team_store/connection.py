@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -23,6 +23,7 @@ _SESSION = {
     "connect_timeout": "10",
     "options": (
         f"-c search_path={SCHEMA} -c client_encoding=UTF8 -c lock_timeout=20s"
+        " -c jit=off"  # compiling a search takes longer than the search
         # A process that is stopped in the middle of a transaction must not keep all others from writing.
         " -c idle_in_transaction_session_timeout=60s -c statement_timeout=300s"
     ),
@@ -86,7 +87,7 @@ class PostgresConnection:
                 autocommit=True,
                 cursor_factory=_Cursor,
                 row_factory=_make_rows,
-                prepare_threshold=None,
+                prepare_threshold=2**31,  # only where it is asked for
                 **_session_options(address),
             )
             self.session.adapters.register_loader("numeric", _NumberLoader)
@@ -108,11 +109,24 @@ class PostgresConnection:
             with translated_errors(), self.session.cursor() as cursor:
                 cursor.executemany(translated.text, given)
 
-    def run(self, statement: str, values: Values = ()) -> Any:
-        """Execute a statement that is written for PostgreSQL, with its values sent apart from it."""
+    def run(self, statement: str, values: Values = (), *, prepare: bool = False) -> Any:
+        """Execute a statement that is written for PostgreSQL, with its values sent apart from it.
+
+        `prepare`: the server keeps its plan for the next time. Such a statement names the columns that it returns.
+        """
         with translated_errors():
-            cursor: psycopg.Cursor[Row] = psycopg.Cursor(self.session, row_factory=_make_rows)
-            return cursor.execute(statement, values or None)
+            return self._execute(statement, values, prepare=prepare)
+
+    def run_all(self, statements: Sequence[tuple[str, Values]]) -> list[list[Row]]:
+        """Execute prepared statements in one exchange with the server. Return the rows of each."""
+        with translated_errors():
+            with self.session.pipeline() if psycopg.Pipeline.is_supported() else nullcontext():
+                cursors = [self._execute(statement, values, prepare=True) for statement, values in statements]
+            return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
+
+    def _execute(self, statement: str, values: Values, *, prepare: bool) -> psycopg.Cursor[Row]:
+        cursor: psycopg.Cursor[Row] = psycopg.Cursor(self.session, row_factory=_make_rows)
+        return cursor.execute(statement, values or None, prepare=prepare)
 
     @contextmanager
     def copying(self, statement: str) -> Iterator[psycopg.Copy]:

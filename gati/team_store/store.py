@@ -97,7 +97,7 @@ class PostgresStore(Store):
         bodies = [request.body for request in requests]
 
         def store(some: list[PreparedRequest]) -> list[dict[str, Any] | Exception]:
-            fresh = [PreparedRequest(request.body, request.messages) for request in some]  # for another attempt
+            fresh = [request.again() for request in some]  # for another attempt
             result: list[dict[str, Any] | Exception] = self.transaction(
                 lambda db: ingestion.ingest(cast("PostgresConnection", db), fresh)
             )

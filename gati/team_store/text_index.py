@@ -6,16 +6,17 @@ phrases need.
 
 from __future__ import annotations
 
-import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gati.store import words
 from gati.store.words import Word
+from gati.team_store.literals import arrays
 from gati.team_store.translation import without_nul
 
-_ASCII_WORDS = re.compile(r"[a-z0-9]+")
+_ASCII_WORDS = bytes(code if chr(code).isalnum() else 32 for code in bytes(range(128)).lower()) + bytes(128)
+"""Code of an ASCII character → that of its small letter, of the digit, or of a space between words."""
 _MAX_BYTES = 1000
 """Bytes of a term, of which PostgreSQL allows 2046. Longer words are cut, in texts and in searches."""
 
@@ -45,7 +46,10 @@ _CHARACTERS = _Characters()
 def terms_of(text: str) -> str:
     """Return the terms of a text as a `tsvector` literal: ``Über 東京都!`` → ``uber 東京:1 京都:2 都:3``."""
     if text.isascii():
-        return " ".join(_cut_all(set(_ASCII_WORDS.findall(text.lower()))))
+        found = set(text.encode().translate(_ASCII_WORDS).split())
+        if max(map(len, found), default=0) > _MAX_BYTES:
+            found = {word[:_MAX_BYTES] for word in found}
+        return b" ".join(found).decode()
     plain: set[str] = set()
     pairs: list[str] = []
     for word in words.index_text(text).translate(_CHARACTERS).lower().split():
@@ -82,6 +86,20 @@ def _cut(word: str) -> str:
     return word.encode()[:_MAX_BYTES].decode(errors="ignore")
 
 
+_INSERT_LABELS = (
+    "INSERT INTO labels (owner_kind, owner, kind, name, value, terms)"
+    " SELECT k, o, n, m, v, t::tsvector FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[],"
+    " %s::text[]) AS r(k, o, n, m, v, t) ON CONFLICT DO NOTHING"
+)
+
+
+def label_statements(rows: Iterable[tuple[str, int | str, str, str, str]]) -> list[tuple[str, list[str]]]:
+    """Return the statement that inserts the labels that are missing, in an order that all writers share."""
+    given = sorted({tuple([without_nul(str(value)) for value in row]) for row in rows})
+    columns = arrays([(*row, terms_of(f"{row[3]} {row[4]}")) for row in given], 6)
+    return [(_INSERT_LABELS, columns)] if given else []
+
+
 class TextIndex:
     """The `Engine` of a connection: what has no statement in common with SQLite.
 
@@ -111,17 +129,9 @@ class TextIndex:
         return [row[0] for row in rows]
 
     def add_labels(self, rows: list[tuple[str, int | str, str, str, str]]) -> None:
-        """Insert the labels that are missing, in an order that all writers share."""
-        if not rows:
-            return
-        given = sorted({tuple(without_nul(str(value)) for value in row) for row in rows})
-        columns = [*map(list, zip(*given, strict=True)), [terms_of(f"{row[3]} {row[4]}") for row in given]]
-        self._run(
-            "INSERT INTO labels (owner_kind, owner, kind, name, value, terms)"
-            " SELECT k, o, n, m, v, t::tsvector FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[],"
-            " %s::text[]) AS r(k, o, n, m, v, t) ON CONFLICT DO NOTHING",
-            columns,
-        )
+        """Insert the labels that are missing."""
+        for statement, values in label_statements(rows):
+            self._run(statement, values)
 
     def rewrite_tables(self, *, whole: bool) -> bool:
         """See `file_erasing.rewrite_file`. Copies of the database and its write-ahead log keep what was deleted."""
