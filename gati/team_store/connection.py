@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import psycopg
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
+from psycopg.rows import tuple_row
 
 from gati.team_store import translation
 from gati.team_store.text_index import TextIndex
@@ -109,24 +110,29 @@ class PostgresConnection:
             with translated_errors(), self.session.cursor() as cursor:
                 cursor.executemany(translated.text, given)
 
-    def run(self, statement: str, values: Values = (), *, prepare: bool = False) -> Any:
-        """Execute a statement that is written for PostgreSQL, with its values sent apart from it.
+    def run(self, statement: str, values: Values = ()) -> Any:
+        """Execute a statement that is written for PostgreSQL, with its values sent apart from it."""
+        with translated_errors():
+            cursor: psycopg.Cursor[Row] = psycopg.Cursor(self.session, row_factory=_make_rows)
+            return cursor.execute(statement, values or None)
 
-        `prepare`: the server keeps its plan for the next time. Such a statement names the columns that it returns.
+    def read_all(self, statements: Sequence[tuple[str, Values]]) -> list[list[tuple[Any, ...]]]:
+        """Execute statements that name the columns that they return, in one exchange. Return the rows of each.
+
+        The server keeps their plans for the next time.
         """
         with translated_errors():
-            return self._execute(statement, values, prepare=prepare)
-
-    def run_all(self, statements: Sequence[tuple[str, Values]]) -> list[list[Row]]:
-        """Execute prepared statements in one exchange with the server. Return the rows of each."""
-        with translated_errors():
             with self.session.pipeline() if psycopg.Pipeline.is_supported() else nullcontext():
-                cursors = [self._execute(statement, values, prepare=True) for statement, values in statements]
-            return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
+                cursors = [self._execute(statement, values) for statement, values in statements]
+            return [cursor.fetchall() for cursor in cursors]
 
-    def _execute(self, statement: str, values: Values, *, prepare: bool) -> psycopg.Cursor[Row]:
-        cursor: psycopg.Cursor[Row] = psycopg.Cursor(self.session, row_factory=_make_rows)
-        return cursor.execute(statement, values or None, prepare=prepare)
+    def write(self, statement: str, values: Values) -> None:
+        """Execute a statement that returns no rows. The server keeps its plan for the next time."""
+        with translated_errors():
+            self._execute(statement, values)
+
+    def _execute(self, statement: str, values: Values) -> psycopg.Cursor[tuple[Any, ...]]:
+        return psycopg.Cursor(self.session, row_factory=tuple_row).execute(statement, values or None, prepare=True)
 
     @contextmanager
     def copying(self, statement: str) -> Iterator[psycopg.Copy]:

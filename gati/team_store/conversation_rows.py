@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from gati.store import failures, labels, message_requests, sums
 from gati.store.message_columns import sum_known
 from gati.team_store.literals import array, arrays
-from gati.team_store.text_index import label_statements
+from gati.team_store.text_index import label_part
 
 if TYPE_CHECKING:
     from gati.store.rollups import Rollup
@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 _Key = tuple[str, str]
 """Product and external id."""
 
+Part = tuple[str, list[str]]
+"""A part of a statement that writes to several tables, and the arrays of its rows."""
 
-_COLUMNS = "c.id, c.uid, c.product, c.external_id, c.agent, c.properties"
+
+_NAMES = ("id", "uid", "product", "external_id", "agent", "properties")
+_COLUMNS = ", ".join(f"c.{name}" for name in _NAMES)
 
 _BY_UID = f"SELECT {_COLUMNS} FROM conversations c WHERE c.uid = ANY(%s::text[])"  # noqa: S608  # our own names
 _BY_KEY = (
@@ -50,8 +54,8 @@ def find_or_create(
 
     Return the row ids of those that are not new.
     """
-    of_uid = {row["uid"]: dict(row) for row in by_uid}
-    of_key = {(row["product"], row["external_id"]): dict(row) for row in by_key}
+    of_uid = {row[1]: dict(zip(_NAMES, row, strict=True)) for row in by_uid}
+    of_key = {(row[2], row[3]): dict(zip(_NAMES, row, strict=True)) for row in by_key}
     created: list[tuple[PreparedRequest, _Key | None, tuple[Any, ...]]] = []
     pending: dict[_Key, list[PreparedRequest]] = {}
     for request in requests:
@@ -97,9 +101,10 @@ def _new_row(request: PreparedRequest) -> tuple[Any, ...]:
 def _insert(db: PostgresConnection, rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
     if not rows:
         return []
-    ids = {row[1]: row[0] for row in db.run(_INSERT, arrays(rows, 6), prepare=True)}
+    (inserted,) = db.read_all([(_INSERT, arrays(rows, 6))])
+    ids = {uid: row_id for row_id, uid in inserted}
     return [
-        {"id": ids[uid], "uid": uid, "product": product, "external_id": external, "agent": None, "properties": None}
+        dict(zip(_NAMES, (ids[uid], uid, product, external, None, None), strict=True))
         for uid, product, external, *_ in rows
     ]
 
@@ -152,18 +157,17 @@ class Changes:
         self._facets |= {(kind, value, row_id) for kind, value in rollup.facets}
         self._labels += labels.rows_of_request(conversation, body, values["user"], values["organization"])
 
-    def statements(self, db: PostgresConnection) -> list[tuple[str, Values]]:
-        """Return the statements that write the rows, facets and labels, after the messages were written."""
-        if not self._values:
-            return []
+    def parts(self, db: PostgresConnection) -> list[Part]:
+        """Return the parts of a statement that write the rows, facets and labels, after the messages were written."""
         rows = []
         for row_id, values in sorted(self._values.items()):
             errors = failures.count_stored(cast(Any, db), row_id) if row_id in self._failed else None
             rows.append([errors if name == "errors" else values[name] for name in _CHANGED])
-        found: list[tuple[str, Values]] = [(_UPDATE, arrays(rows, len(_CHANGED)))]
-        if self._facets:
-            found.append((_INSERT_FACETS, arrays(sorted(self._facets), 3)))
-        return [*found, *label_statements(self._labels)]
+        return [
+            (_UPDATE, arrays(rows, len(_CHANGED))),
+            (_INSERT_FACETS, arrays(sorted(self._facets), 3)),
+            label_part(self._labels),
+        ]
 
 
 _INSERT_FACETS = (
@@ -203,16 +207,18 @@ _DELETE_LONG_SUMS = (
 )
 
 
-def sum_statements(batch: sums.SumsBatch) -> list[tuple[str, Values]]:
-    """Return the statements that add a batch to the tables of sums."""
-    found: list[tuple[str, Values]] = []
-    if long_rows := sorted(batch.long_rows()):
-        found.append((_DELETE_LONG_SUMS, arrays(long_rows, 2)))
-    for table, rows, types, end in (
-        ("sums", batch.count_rows(), _SUM_TYPES, sums.ADD_COUNTS),
-        ("durations", batch.duration_rows(), _DURATION_TYPES, sums.ADD_DURATIONS),
-    ):
-        if rows:
-            given = ", ".join(f"%s::{kind}[]" for kind in types)
-            found.append((f"INSERT INTO {table} SELECT * FROM unnest({given}) {end}", arrays(rows, len(types))))  # noqa: S608  # our own names
-    return found
+def sum_parts(batch: sums.SumsBatch) -> list[Part]:
+    """Return the parts of a statement that add a batch to the tables of sums."""
+    return [
+        (_DELETE_LONG_SUMS, arrays(sorted(batch.long_rows()), 2)),
+        (_ADD_COUNTS, arrays(batch.count_rows(), len(_SUM_TYPES))),
+        (_ADD_DURATIONS, arrays(batch.duration_rows(), len(_DURATION_TYPES))),
+    ]
+
+
+def _insert_or_add(table: str, types: tuple[str, ...], end: str) -> str:
+    return f"INSERT INTO {table} SELECT * FROM unnest({', '.join(f'%s::{kind}[]' for kind in types)}) {end}"  # noqa: S608  # our own names
+
+
+_ADD_COUNTS = _insert_or_add("sums", _SUM_TYPES, sums.ADD_COUNTS)
+_ADD_DURATIONS = _insert_or_add("durations", _DURATION_TYPES, sums.ADD_DURATIONS)

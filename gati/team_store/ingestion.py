@@ -6,6 +6,7 @@ several of them change together (a conversation's row, sums, facets, labels) is 
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
@@ -22,6 +23,15 @@ _COPY = (
     "COPY messages (id, conversation, call, external_id, type, at, agent, model, status, latency_ms, first_token_ms,"
     " tokens_in, tokens_out, cost, body, terms) FROM STDIN"
 )
+_PLANS = "SELECT " + ", ".join(
+    f"set_config('{name}', '{value}', true)"
+    for name, value in {
+        "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
+    }.items()
+)  # fmt: skip
+"""Makes plans of prepared statements that use the indexes, and keeps them: a few rows are looked up in tables that grow."""
+
 _DELETED = "SELECT 1 FROM tombstones LIMIT 1"
 _STORED_IDS = (
     "SELECT m.conversation, m.external_id, m.id FROM unnest(%s::bigint[], %s::text[]) AS k(conversation, external_id)"
@@ -36,7 +46,7 @@ _NEXT_IDS = (
 
 def ingest(db: PostgresConnection, requests: Sequence[PreparedRequest]) -> list[dict[str, Any] | Exception]:
     """Store requests inside the caller's transaction. Return each one's response, or why it cannot be stored."""
-    deleted, by_uid, by_key = db.run_all([(_DELETED, ()), *conversation_rows.queries(requests)])
+    _, deleted, by_uid, by_key = db.read_all([(_PLANS, ()), (_DELETED, ()), *conversation_rows.queries(requests)])
     if deleted:
         _leave_out_deleted(db, requests)
     given = [request for request in requests if request.messages]
@@ -44,14 +54,13 @@ def ingest(db: PostgresConnection, requests: Sequence[PreparedRequest]) -> list[
     sampled = [request for request in given if request.conversation is not None]
     prompts = prompt_calls.PromptCalls(db, sampled)
     keys = [key for request in sampled for key in _keys(request) if key[0] in known]
-    found, *of_prompts = db.run_all([(_STORED_IDS, arrays(keys, 2)), *prompts.queries(known)])
+    found, *of_prompts = db.read_all([(_STORED_IDS, arrays(keys, 2)), *prompts.queries(known)])
     prompts.read(*of_prompts)
     stored = {(row[0], row[1]): row[2] for row in found}
     row_ids, prompts.ids = _next_ids(db, _count_new(sampled, stored), len(sampled))
     rows = [row for request in sampled for row in _assign_rows(request, stored, prompts, row_ids)]
     _copy(db, rows)
-    changes = [*prompts.changes(), *_rollup_statements(db, sampled)]
-    db.run_all(changes)
+    _write_parts(db, [*prompts.parts(), *_rollup_parts(db, sampled)])
     return [_response(request, prompts) for request in requests]
 
 
@@ -116,7 +125,7 @@ def _next_ids(db: PostgresConnection, messages: int, calls: int) -> tuple[Iterat
     """Return row ids for new messages and calls."""
     if not messages:
         return iter(()), iter(())
-    last, last_call = db.run(_NEXT_IDS, (messages, calls), prepare=True).fetchone()
+    (((last, last_call),),) = db.read_all([(_NEXT_IDS, (messages, calls))])
     return iter(range(last - messages + 1, last + 1)), iter(range(last_call - calls + 1, last_call + 1))
 
 
@@ -126,8 +135,14 @@ def _copy(db: PostgresConnection, rows: list[str]) -> None:
             copy.write("".join(rows))
 
 
-def _rollup_statements(db: PostgresConnection, requests: list[PreparedRequest]) -> list[tuple[str, Any]]:
-    """Return the statements that write what the new messages change in conversations and sums."""
+def _write_parts(db: PostgresConnection, parts: Sequence[conversation_rows.Part]) -> None:
+    """Write to several tables with one statement. None of its parts depends on another one."""
+    names = [f"part{number} AS ({part})" for number, (part, _) in enumerate(parts)]
+    db.write(f"WITH {', '.join(names)} SELECT 1", list(itertools.chain.from_iterable(values for _, values in parts)))
+
+
+def _rollup_parts(db: PostgresConnection, requests: list[PreparedRequest]) -> list[conversation_rows.Part]:
+    """Return the parts of a statement that write what the new messages change in conversations and sums."""
     batch = sums.SumsBatch()
     changes = conversation_rows.Changes()
     for request in requests:
@@ -138,7 +153,7 @@ def _rollup_statements(db: PostgresConnection, requests: list[PreparedRequest]) 
         changes.add(request.conversation, request.body, rollup)
         for fact in rollup.facts:
             batch.add(fact)
-    return [*changes.statements(db), *conversation_rows.sum_statements(batch)]
+    return [*changes.parts(db), *conversation_rows.sum_parts(batch)]
 
 
 def _response(request: PreparedRequest, prompts: prompt_calls.PromptCalls) -> dict[str, Any] | Exception:

@@ -10,14 +10,17 @@ _SPECIAL = re.compile(r"[\\\n\r\t]")
 _ESCAPED = {"\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
-def copied_row(values: Iterable[Any]) -> str:
-    """Return values as (the end of) a row for `COPY … FROM STDIN`: ``("a\\tb", None, 1)`` → ``a\\\\tb⇥\\\\N⇥1⏎``."""
-    return "\t".join([_copied(value) for value in values]) + "\n"
+def copied(values: Iterable[Any]) -> str:
+    """Return values as part of a row for `COPY … FROM STDIN`: ``("a\\nb", None, 1)`` → ``a\\\\nb⇥\\\\N⇥1``."""
+    return "\t".join([r"\N" if value is None else _copied(value) for value in values])
+
+
+def copied_json(text: str) -> str:
+    """Return compact JSON, which has no line breaks, as part of such a row."""
+    return text.replace("\\", "\\\\") if "\\" in text else text
 
 
 def _copied(value: Any) -> str:
-    if value is None:
-        return r"\N"
     if not isinstance(value, str):
         return str(value)
     return _SPECIAL.sub(_escape, value) if _SPECIAL.search(value) else value

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gati.store import message_columns, message_requests, prompt_versions
-from gati.store.message_columns import MessageColumns
+from gati.store.message_columns import NO_METRICS, MessageColumns
 from gati.store.rollups import InsertedMessage
-from gati.team_store.literals import copied_row
+from gati.team_store.literals import copied, copied_json
 from gati.team_store.text_index import terms_of
 
 _NUL = r"\u0000"
@@ -79,6 +79,10 @@ def _without_nul(value: Any) -> Any:
 
 def _prepare_message(message: dict[str, Any], text: str, body: dict[str, Any], now: int) -> PreparedMessage:
     columns = message_columns.read_columns(message, message_requests.created_at(message, now), body)
-    external_id, kind, at, agent, metrics = columns
+    *values, metrics = columns
+    numbers = _NO_METRICS if metrics is NO_METRICS else copied(metrics)
     terms = terms_of(message_columns.search_text(message))
-    return PreparedMessage(message, columns, copied_row((external_id, kind, at, agent, *metrics, text, terms)))
+    return PreparedMessage(message, columns, f"{copied(values)}\t{numbers}\t{copied_json(text)}\t{terms}\n")
+
+
+_NO_METRICS = copied(NO_METRICS)

@@ -10,6 +10,7 @@ from gati.team_store.literals import array, arrays
 
 if TYPE_CHECKING:
     from gati.team_store.connection import PostgresConnection
+    from gati.team_store.conversation_rows import Part
     from gati.team_store.prepared_requests import PreparedRequest
     from gati.team_store.translation import Values
 
@@ -123,17 +124,18 @@ class PromptCalls:
             self._greenflash_ids[version] = prompt_versions.greenflash_ids(cast(Any, self._db), version)
         return self._greenflash_ids[version]
 
-    def changes(self) -> list[tuple[str, Values]]:
-        """Return the statements that write the new calls, and how often and when calls and versions were used."""
-        found: list[tuple[str, Values]] = []
-        if self._new_calls:
-            found.append((_INSERT, arrays([(*call, *self._requests.pop(call[0])) for call in self._new_calls], 7)))
-        if self._requests:
-            found.append((_UPDATE, arrays([(call, *times) for call, times in sorted(self._requests.items())], 4)))
-        if used := sorted({*self._uses, *self._times}):
-            rows = [(version, self._uses.get(version, 0), *self._times.get(version, (None, None))) for version in used]
-            found.append((_UPDATE_VERSIONS, arrays(rows, 4)))
-        return found
+    def parts(self) -> list[Part]:
+        """Return the parts of a statement that write the new calls, and how often and when calls and versions were used."""
+        used = sorted({*self._uses, *self._times})
+        new = [(*call, *self._requests.pop(call[0])) for call in self._new_calls]
+        return [
+            (_INSERT, arrays(new, 7)),
+            (_UPDATE, arrays([(call, *times) for call, times in sorted(self._requests.items())], 4)),
+            (
+                _UPDATE_VERSIONS,
+                arrays([(v, self._uses.get(v, 0), *self._times.get(v, (None, None))) for v in used], 4),
+            ),
+        ]
 
 
 def _key(request: PreparedRequest) -> _Key | None:

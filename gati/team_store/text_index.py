@@ -93,11 +93,10 @@ _INSERT_LABELS = (
 )
 
 
-def label_statements(rows: Iterable[tuple[str, int | str, str, str, str]]) -> list[tuple[str, list[str]]]:
-    """Return the statement that inserts the labels that are missing, in an order that all writers share."""
+def label_part(rows: Iterable[tuple[str, int | str, str, str, str]]) -> tuple[str, list[str]]:
+    """Return the statement that inserts the labels that are missing, and its values."""
     given = sorted({tuple([without_nul(str(value)) for value in row]) for row in rows})
-    columns = arrays([(*row, terms_of(f"{row[3]} {row[4]}")) for row in given], 6)
-    return [(_INSERT_LABELS, columns)] if given else []
+    return _INSERT_LABELS, arrays([(*row, terms_of(f"{row[3]} {row[4]}")) for row in given], 6)
 
 
 class TextIndex:
@@ -130,8 +129,7 @@ class TextIndex:
 
     def add_labels(self, rows: list[tuple[str, int | str, str, str, str]]) -> None:
         """Insert the labels that are missing."""
-        for statement, values in label_statements(rows):
-            self._run(statement, values)
+        self._run(*label_part(rows))
 
     def rewrite_tables(self, *, whole: bool) -> bool:
         """See `file_erasing.rewrite_file`. Copies of the database and its write-ahead log keep what was deleted."""
