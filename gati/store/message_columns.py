@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-import orjson
-
 from gati import contract
 
 _PROPERTY = contract.columns()
@@ -181,10 +179,7 @@ _encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encod
 
 def compact_json(value: Any) -> str:
     """Serialize to JSON without whitespace and without escaping non-ASCII characters."""
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:  # an integer of more than 64 bits, half of a surrogate pair, a key that is no text
-        return _encode_json(value)
+    return _encode_json(value)
 
 
 def message_uid(conversation: str, row_id: int) -> str:

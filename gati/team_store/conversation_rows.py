@@ -170,9 +170,7 @@ class Changes:
         ]
 
 
-_INSERT_FACETS = (
-    "INSERT INTO facets SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[]) ON CONFLICT DO NOTHING"
-)
+_INSERT_FACETS = "INSERT INTO facets SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[]) ON CONFLICT DO NOTHING"
 
 
 def _merged(known: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:

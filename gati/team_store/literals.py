@@ -11,7 +11,7 @@ _ESCAPED = {"\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def copied(values: Iterable[Any]) -> str:
-    """Return values as part of a row for `COPY … FROM STDIN`: ``("a\\nb", None, 1)`` → ``a\\\\nb⇥\\\\N⇥1``."""
+    r"""Return values as part of a row for `COPY … FROM STDIN`: ``("a⏎b", None, 1)`` → ``a\nb⇥\N⇥1``."""
     return "\t".join([r"\N" if value is None else _copied(value) for value in values])
 
 

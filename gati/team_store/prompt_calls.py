@@ -95,9 +95,7 @@ class PromptCalls:
         if (version := prompt_versions.referred_version(db, request.body["systemPrompt"])) is not None:
             self._referred.add(version)
             return version
-        return prompt_versions.record_version(
-            db, request.body, conversation["product"], conversation["agent"], at
-        )
+        return prompt_versions.record_version(db, request.body, conversation["product"], conversation["agent"], at)
 
     def call(self, request: PreparedRequest) -> int:
         """Return the call of a request that has new messages: the conversation's last one, if it is the same."""

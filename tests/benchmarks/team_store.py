@@ -79,8 +79,17 @@ def main() -> None:
 
 def _measure(address: str, server: PostgresServer | None, writers: list[int], turns: int, batch: int) -> None:
     """Let writers store turns at the same time; print what that took."""
-    command = [sys.executable, "-m", "tests.benchmarks.team_store", address, "--turns", str(turns), "--batch", str(batch)]
-    before = server and _cpu_of(server.pid)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.team_store",
+        address,
+        "--turns",
+        str(turns),
+        "--batch",
+        str(batch),
+    ]
+    before = None if server is None else _cpu_of(server.pid)
     running = [
         subprocess.Popen([*command, "--writer", str(writer)], stdout=subprocess.PIPE, stdin=subprocess.PIPE)
         for writer in writers
