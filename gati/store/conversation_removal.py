@@ -207,7 +207,7 @@ class Removal:
         """Make row, facets and labels of a conversation from its messages."""
         for version, body, messages in self._requests(conversation):
             row = self._db.execute("SELECT * FROM conversations WHERE id = ?", (conversation,)).fetchone()
-            rollups.update_conversation(self._db, row, body, messages, version, in_sums=False)
+            rollups.update_conversation(self._db, row, body, messages, version)
 
     def _requests(
         self, conversation: int

@@ -53,17 +53,18 @@ def update_conversation(
     inserted: list[InsertedMessage],
     version: int | None,
     *,
-    in_sums: bool = True,
+    batch: sums.SumsBatch | None = None,
 ) -> None:
-    """Add the inserted messages to the conversation's row, facets and labels, and to the sums unless not `in_sums`."""
+    """Add the inserted messages to the conversation's row, facets and labels, and to a batch of sums."""
     rollup = roll_up(db, conversation, body, inserted, version)
     errors = failures.count_stored(db, conversation["id"]) if rollup.failed else None
     db.execute(_UPDATE, {**rollup.values, "errors": errors})
     db.executemany(
         "INSERT OR IGNORE INTO facets VALUES (?, ?, ?)", [(*facet, conversation["id"]) for facet in rollup.facets]
     )
-    if in_sums:
-        sums.add_all(db, rollup.facts)
+    if batch is not None:
+        for fact in rollup.facts:
+            batch.add(fact)
     labels.add_for_conversation(db, conversation, body, rollup.values["user"], rollup.values["organization"])
 
 
