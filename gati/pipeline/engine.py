@@ -52,10 +52,12 @@ class Engine:
         policy: Policy | None,
         flushes: Flushes,
         should_finish: Callable[[], bool],
+        *,
+        inherited: bool = False,
     ) -> None:
-        """For `flushes` and `should_finish` see `Worker`."""
+        """For `flushes` and `should_finish` see `Worker`, for `inherited` `LimitedExporter`."""
         self.counters = DeliveryCounters(internal_errors.losses())
-        self._exporters = [with_time_limit(exporter, options.timeout) for exporter in exporters]
+        self._exporters = [with_time_limit(exporter, options.timeout, inherited=inherited) for exporter in exporters]
         self.drops = DropNotifier(options.on_drop)
         # Half of the memory is for records, half for requests, in equal shares for the destinations.
         limits = Limits(

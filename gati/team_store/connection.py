@@ -12,12 +12,16 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.rows import tuple_row
 
+from gati.queues.bounded_connection import BoundedConnection
 from gati.team_store import translation
 from gati.team_store.text_index import TextIndex
 from gati.team_store.translation import Values
 
 SCHEMA = "gati"
 """The schema of all tables."""
+
+_ANSWER_SECONDS = 310.0
+"""Longest time without an answer of the server, which itself ends a statement earlier (see `statement_timeout`)."""
 
 _SESSION = {
     "application_name": "gati",
@@ -83,7 +87,7 @@ class PostgresConnection:
 
     def __init__(self, address: str, *, read_only: bool = False) -> None:
         with translated_errors():
-            self.session = psycopg.connect(
+            self.session: BoundedConnection = BoundedConnection.connect(
                 address,
                 autocommit=True,
                 cursor_factory=_Cursor,
@@ -91,6 +95,7 @@ class PostgresConnection:
                 prepare_threshold=2**31,  # only where it is asked for
                 **_session_options(address),
             )
+            self.session.answer_seconds = _ANSWER_SECONDS
             self.session.adapters.register_loader("numeric", _NumberLoader)
             if read_only:
                 self.session.execute("SET default_transaction_read_only = on")
