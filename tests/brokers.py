@@ -121,6 +121,12 @@ class _Server:
         return [self._process.pid, *map(int, children.stdout.split())]
 
     @property
+    def pid(self) -> int:
+        """The id of the broker's process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def is_running(self) -> bool:
         """True between `start` and `stop`."""
         return self._process is not None

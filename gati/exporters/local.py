@@ -80,6 +80,24 @@ class LocalExporter:
         self._delete_old()
         return DELIVERED
 
+    def send_many(self, requests: Sequence[Request]) -> list[Outcome]:
+        """Write several requests, those of messages in one transaction. Return their outcomes in the same order."""
+        messages = [request for request in requests if request.endpoint == "messages"]
+        try:
+            stored = self._open().ingest_many([to_wire_names(request.body) for request in messages])
+        except Exception as error:  # noqa: BLE001 - as in `send`
+            return [_outcome_of_error(error)] * len(requests)
+        results = iter(stored)
+        outcomes = []
+        for request in requests:
+            if request.endpoint != "messages":
+                outcomes.append(self.send(request))
+            else:
+                result = next(results)
+                outcomes.append(_outcome_of_error(result) if isinstance(result, Exception) else DELIVERED)
+        self._delete_old()
+        return outcomes
+
     def split(self, request: Request) -> tuple[Request, Request] | None:
         """Return both halves of a request that is too large for the store; None if it cannot be split."""
         return self._encoder.split(request)

@@ -12,6 +12,7 @@ from gati.events import AgentEndEvent, Item, ToolCallEvent, Turn
 from gati.importing.imported_run import ImportedTurn, records_of
 from gati.pipeline.pipeline import Pipeline
 from gati.trace.assembler import Assembler
+from gati.trace.record_codec import pack_record, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from gati.trace.record_codec import PackedRecord
     from gati.trace.records import Record
 
-TURNS_AT_ONCE = 100
-"""Turns after which the importer waits until they are delivered, so that nothing is refused for lack of memory."""
+TURNS_AT_ONCE = 500
+BYTES_AT_ONCE = 2_000_000
+"""Turns, or bytes of records, after which the importer waits until they are delivered, so that nothing is refused for lack
+of memory."""
 
 FLUSH_SECONDS = 600.0
 """Longest time for delivering these turns. What is not delivered by then stays in the spool."""
@@ -158,17 +161,22 @@ def import_turns(
     result = ImportResult()
     pipeline = Pipeline(lambda: _ImportingAssembler(settings), exporters, options=settings)
     offset = time.time_ns() - time.perf_counter_ns()
+    turns_put = bytes_put = 0
     try:
         for turn, is_selected in (selection or Selection()).select(turns):
             if not is_selected:
                 result.skipped += 1
                 continue
             for record in records_of(turn, source, offset):
-                pipeline.put(record)
+                packed = pack_record(record)  # once; the size of what is packed is known, too
+                pipeline.put(packed)
+                bytes_put += size_of(packed)
+            turns_put += 1
             result.turns += 1
             result.conversations.add(turn.conversation_id or turn.root.id)
-            if result.turns % TURNS_AT_ONCE == 0:
+            if turns_put >= TURNS_AT_ONCE or bytes_put >= BYTES_AT_ONCE:
                 pipeline.flush(FLUSH_SECONDS)
+                turns_put = bytes_put = 0
                 on_progress(result)
     finally:
         pipeline.flush(FLUSH_SECONDS)

@@ -207,7 +207,7 @@ class Removal:
         """Make row, facets and labels of a conversation from its messages."""
         for version, body, messages in self._requests(conversation):
             row = self._db.execute("SELECT * FROM conversations WHERE id = ?", (conversation,)).fetchone()
-            rollups.update_conversation(self._db, row, body, messages, version, in_sums=False)
+            rollups.update_conversation(self._db, row, body, messages, version)
 
     def _requests(
         self, conversation: int
@@ -217,6 +217,9 @@ class Removal:
         for call in self._db.execute(calls, (conversation,)).fetchall():
             query = "SELECT id, at, body FROM messages WHERE conversation = ? AND call = ? ORDER BY id"
             stored = self._db.execute(query, (conversation, call["id"])).fetchall()
-            messages = [rollups.InsertedMessage(m["id"], json.loads(m["body"]), m["at"]) for m in stored]
-            body = {**json.loads(call["envelope"]), "messages": [inserted.message for inserted in messages]}
-            yield call["version"], body, messages
+            request, messages = json.loads(call["envelope"]), [json.loads(row["body"]) for row in stored]
+            inserted = [
+                rollups.InsertedMessage(row["id"], message, message_columns.read_columns(message, row["at"], request))
+                for row, message in zip(stored, messages, strict=True)
+            ]
+            yield call["version"], {**request, "messages": messages}, inserted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -12,6 +12,12 @@ from gati import contract
 
 _PROPERTY = contract.columns()
 """Column of the store → the property that it holds."""
+
+_STATUS, _LATENCY, _FIRST_TOKEN = _PROPERTY["status"], _PROPERTY["latency_ms"], _PROPERTY["first_token_ms"]
+_TOKENS_IN, _TOKENS_OUT, _COST = _PROPERTY["tokens_in"], _PROPERTY["tokens_out"], _PROPERTY["cost"]
+
+_MODEL_TYPES = frozenset({"llm", *contract.ANSWER_TYPES})
+"""Types of messages that have the model of their request, unless they name one."""
 
 _SEARCHED_CHARACTERS = 20_000
 """Characters of one message that are indexed, so that one large payload cannot dominate the index."""
@@ -43,6 +49,27 @@ NO_METRICS = MessageMetrics(*[None] * 7)
 """The metrics of a message that is missing."""
 
 
+class MessageColumns(NamedTuple):
+    """What the columns of a message hold, apart from its body. `at` is in microseconds since the epoch."""
+
+    external_id: str | None
+    type: str
+    at: int
+    agent: str | None
+    metrics: MessageMetrics
+
+
+def read_columns(message: dict[str, Any], at: int, request: dict[str, Any]) -> MessageColumns:
+    """Derive the columns of a message of a request."""
+    return MessageColumns(
+        message.get("externalMessageId"),
+        message_type(message),
+        at,
+        agent_name_of(message) or agent_name_of(request),
+        extract_metrics(message, request.get("model")),
+    )
+
+
 def message_type(message: dict[str, Any]) -> str:
     """Return the `messageType`, or the type that corresponds to the message's `role`."""
     return str(message.get("messageType") or contract.ROLES.get(str(message.get("role")), "user_message"))
@@ -50,32 +77,36 @@ def message_type(message: dict[str, Any]) -> str:
 
 def extract_metrics(message: dict[str, Any], model: str | None) -> MessageMetrics:
     """Read status, latency, tokens and cost from a message. `model` is the default from the request."""
-    properties = message.get("properties") or {}
-    output = message.get("output")
     kind = message_type(message)
+    properties = message.get("properties") or {}
+    model = message.get("model") or (model if kind in _MODEL_TYPES else None)
+    status = _message_status(kind, properties, message)
+    if not properties:
+        return NO_METRICS if model is None and status is None else NO_METRICS._replace(model=model, status=status)
     return MessageMetrics(
-        model=message.get("model") or (model if kind == "llm" or kind in contract.ANSWER_TYPES else None),
-        status=_message_status(kind, properties, output if isinstance(output, dict) else {}),
-        latency_ms=_parse_amount(properties.get(_PROPERTY["latency_ms"])),
-        first_token_ms=_parse_amount(properties.get(_PROPERTY["first_token_ms"])),
-        tokens_in=_parse_count(properties.get(_PROPERTY["tokens_in"])),
-        tokens_out=_parse_count(properties.get(_PROPERTY["tokens_out"])),
-        cost=_parse_amount(properties.get(_PROPERTY["cost"])),
+        model,
+        status,
+        _parse_amount(properties.get(_LATENCY)),
+        _parse_amount(properties.get(_FIRST_TOKEN)),
+        _parse_count(properties.get(_TOKENS_IN)),
+        _parse_count(properties.get(_TOKENS_OUT)),
+        _parse_amount(properties.get(_COST)),
     )
 
 
-def _message_status(kind: str, properties: dict[str, Any], output: dict[str, Any]) -> str | None:
+def _message_status(kind: str, properties: dict[str, Any], message: dict[str, Any]) -> str | None:
     if kind == "tool_error":
         return "error"
-    status = properties.get(_PROPERTY["status"]) or (
-        output.get("status") if kind in ("chain_end", "callback") else None
-    )
+    status = properties.get(_STATUS)
+    if not status and kind in ("chain_end", "callback"):
+        output = message.get("output")
+        status = output.get("status") if isinstance(output, dict) else None
     return status if isinstance(status, str) else None
 
 
 def _parse_amount(value: Any) -> float | None:
     """Return a plausible duration or amount as a float, anything else as None: ``"12"`` → None, -1 → None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if value is None or isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if 0 <= value < _MAX_NUMBER else None
 
@@ -96,22 +127,17 @@ def search_text(message: dict[str, Any]) -> str:
 
     The full-text index is contentless, so a change here needs a migration that rebuilds the index.
     """
-    parts = [message.get("toolName") or "", message.get("content") or ""]
-    parts += [text for key in ("input", "output") for text in _iter_strings(message.get(key))]
-    return "\n".join(part for part in parts if part)[:_SEARCHED_CHARACTERS]
-
-
-def _iter_strings(value: Any) -> Iterator[str]:
-    """Yield all strings of a JSON value in reading order, without recursion."""
-    stack = [value]
-    while stack:
+    parts = [message.get("toolName"), message.get("content")]
+    stack = [message.get("output"), message.get("input")]
+    while stack:  # without recursion; the last one is the next in reading order
         value = stack.pop()
         if isinstance(value, str):
-            yield value
+            parts.append(value)
         elif isinstance(value, dict):
-            stack.extend(reversed(list(value.values())))
+            stack += reversed(value.values())
         elif isinstance(value, list):
-            stack.extend(reversed(value))
+            stack += reversed(value)
+    return "\n".join(filter(None, parts))[:_SEARCHED_CHARACTERS]
 
 
 def parse_timestamp(text: str) -> int:
@@ -143,8 +169,8 @@ def format_timestamp(at: int) -> str:
 
 def agent_name_of(body: dict[str, Any]) -> str | None:
     """Return the `agent_name` property of a message or a request."""
-    properties = body.get("properties") or {}
-    name = properties.get("agent_name")
+    properties = body.get("properties")
+    name = properties.get("agent_name") if properties else None
     return name if isinstance(name, str) else None
 
 
@@ -157,8 +183,12 @@ def compact_json(value: Any) -> str:
 
 
 def message_uid(conversation: str, row_id: int) -> str:
-    """Return a message's id on the wire: a UUID that contains the row id, so it needs no column."""
-    return str(uuid.UUID(int=(uuid.UUID(conversation).int >> 64 << 64) | (1 << 63) | row_id))
+    """Return a message's id on the wire: a UUID that contains the row id, so it needs no column.
+
+    It is the first half of the conversation's UUID, a bit that is set, and the row id.
+    """
+    number = f"{1 << 63 | row_id:016x}"
+    return f"{conversation[:19]}{number[:4]}-{number[4:]}"
 
 
 def message_row_id(uid: str) -> int:

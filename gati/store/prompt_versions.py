@@ -6,6 +6,7 @@ do not create versions.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -72,7 +73,7 @@ def find_version(db: sqlite3.Connection, prompt_id: int, prompt: str | dict[str,
     """
     text, _ = split_prompt(prompt)
     query = "SELECT id FROM prompt_versions WHERE prompt = ? AND digest = ?"
-    if (row := db.execute(query, (prompt_id, _digest(text))).fetchone()) is not None:
+    if (row := db.execute(query, (prompt_id, text_digest(text))).fetchone()) is not None:
         return int(row["id"])
     texts = component_texts(text)
     rows = db.execute("SELECT id, body FROM prompt_versions WHERE prompt = ? AND managed = 1", (prompt_id,)).fetchall()
@@ -81,11 +82,11 @@ def find_version(db: sqlite3.Connection, prompt_id: int, prompt: str | dict[str,
 
 def add_version(db: sqlite3.Connection, prompt_id: int, text: str, first_at: int, last_at: int) -> int:
     """Insert a version, and return its row id."""
-    uid = str(uuid.uuid5(uuid.UUID(_prompt_uid(db, prompt_id)), _digest(text)))
+    uid = str(uuid.uuid5(uuid.UUID(_prompt_uid(db, prompt_id)), text_digest(text)))
     cursor = db.execute(
         "INSERT INTO prompt_versions (prompt, number, digest, body, first_at, last_at, uid)"
         " SELECT ?, coalesce(max(number), 0) + 1, ?, ?, ?, ?, ? FROM prompt_versions WHERE prompt = ?",
-        (prompt_id, _digest(text), text, first_at, last_at, uid, prompt_id),
+        (prompt_id, text_digest(text), text, first_at, last_at, uid, prompt_id),
     )
     return int(cursor.lastrowid or 0)
 
@@ -124,7 +125,8 @@ def fill_placeholders_in(text: str, variables: dict[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda mark: str(variables.get(mark[1].strip(), mark[0])), text)
 
 
-def _digest(text: str) -> str:
+def text_digest(text: str) -> str:
+    """Return what identifies a version of a prompt: a hash of its text."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -139,7 +141,8 @@ def record_call(db: sqlite3.Connection, conversation: int, version: int | None, 
     """
     if version is not None:
         db.execute("UPDATE prompt_versions SET uses = uses + 1 WHERE id = ?", (version,))
-    text = call_envelope(body, version)
+    prompt = body.get("systemPrompt")
+    text = call_envelope(body, None if prompt is None else split_prompt(prompt)[1])
     last = db.execute("SELECT * FROM calls WHERE conversation = ? ORDER BY id DESC LIMIT 1", (conversation,)).fetchone()
     if last is not None and last["version"] == version and last["envelope"] == text:
         db.execute(_ADD_REQUEST, (at, at, at, at, last["id"]))
@@ -151,12 +154,16 @@ def record_call(db: sqlite3.Connection, conversation: int, version: int | None, 
     return int(cursor.lastrowid or 0)
 
 
-def call_envelope(body: dict[str, Any], version: int | None) -> str:
-    """Return a request's fields other than its messages as JSON, with the values of its prompt if it has a version."""
+_encode_envelope = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
+_encode_text = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
+
+
+def call_envelope(body: dict[str, Any], values: dict[str, Any] | None) -> str:
+    """Return a request's fields other than its messages as JSON, with the values of its prompt if it has one."""
     envelope = {key: body[key] for key in _CALL_FIELDS if body.get(key) is not None}
-    if version is not None:
-        envelope["prompt"] = split_prompt(body["systemPrompt"])[1]
-    return json.dumps(envelope, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    if values is not None:
+        envelope["prompt"] = values
+    return _encode_envelope(envelope)
 
 
 def split_prompt(prompt: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -166,7 +173,7 @@ def split_prompt(prompt: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
     ``('{"content": "Hi {{name}}"}', {"variables": {"name": "Ada"}})``
     """
     if isinstance(prompt, str):
-        return json.dumps(prompt, ensure_ascii=False), {}
+        return _encode_text(prompt), {}
     call_values: dict[str, Any] = {}
     fixed = {key: value for key, value in prompt.items() if key != "variables"}
     if "variables" in prompt:
@@ -176,7 +183,7 @@ def split_prompt(prompt: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
         dynamic = {str(i): part["content"] for i, part in enumerate(components) if part.get("isDynamic")}
         if dynamic:
             call_values["dynamic"] = dynamic
-    return json.dumps(fixed, ensure_ascii=False, sort_keys=True), call_values
+    return _encode_text(fixed), call_values
 
 
 def join_prompt(text: str, call_values: dict[str, Any]) -> str | dict[str, Any]:
@@ -199,10 +206,15 @@ def greenflash_ids(db: sqlite3.Connection, version: int | None) -> tuple[str, li
         "SELECT p.uid, v.digest, v.body FROM prompt_versions v JOIN prompts p ON p.id = v.prompt WHERE v.id = ?",
         (version,),
     ).fetchone()
-    prompt = json.loads(row["body"])
+    return row["uid"], list(component_ids(row["uid"], row["digest"], row["body"]))
+
+
+@functools.lru_cache(maxsize=256)
+def component_ids(prompt_uid: str, digest: str, body: str) -> tuple[str, ...]:
+    """Return the ids of a version's components, as the API returns them."""
+    prompt = json.loads(body)
     count = len(prompt.get("components", [])) if isinstance(prompt, dict) else 1
-    prompt_uid = uuid.UUID(row["uid"])
-    return row["uid"], [str(uuid.uuid5(prompt_uid, f"{row['digest']}/{i}")) for i in range(count or 1)]
+    return tuple(str(uuid.uuid5(uuid.UUID(prompt_uid), f"{digest}/{i}")) for i in range(count or 1))
 
 
 def _agent_label(body: dict[str, Any]) -> str:

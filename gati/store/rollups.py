@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from gati import contract
 from gati.store import failures, labels, message_columns, sums
-from gati.store.message_columns import sum_known
+from gati.store.message_columns import MessageColumns, sum_known
 
 
 class InsertedMessage(NamedTuple):
@@ -17,15 +17,7 @@ class InsertedMessage(NamedTuple):
 
     row_id: int
     message: dict[str, Any]
-    at: int
-
-
-class _Row(NamedTuple):
-    """An inserted message with its type and metrics."""
-
-    type: str
-    metrics: message_columns.MessageMetrics
-    inserted: InsertedMessage
+    columns: MessageColumns
 
 
 _UPDATE = """
@@ -61,17 +53,18 @@ def update_conversation(
     inserted: list[InsertedMessage],
     version: int | None,
     *,
-    in_sums: bool = True,
+    batch: sums.SumsBatch | None = None,
 ) -> None:
-    """Add the inserted messages to the conversation's row, facets and labels, and to the sums unless not `in_sums`."""
+    """Add the inserted messages to the conversation's row, facets and labels, and to a batch of sums."""
     rollup = roll_up(db, conversation, body, inserted, version)
     errors = failures.count_stored(db, conversation["id"]) if rollup.failed else None
     db.execute(_UPDATE, {**rollup.values, "errors": errors})
     db.executemany(
         "INSERT OR IGNORE INTO facets VALUES (?, ?, ?)", [(*facet, conversation["id"]) for facet in rollup.facets]
     )
-    if in_sums:
-        sums.add_all(db, rollup.facts)
+    if batch is not None:
+        for fact in rollup.facts:
+            batch.add(fact)
     labels.add_for_conversation(db, conversation, body, rollup.values["user"], rollup.values["organization"])
 
 
@@ -83,24 +76,21 @@ def roll_up(
     version: int | None,
 ) -> Rollup:
     """Return what the inserted messages change in the conversation's row, in its facets and in the sums."""
-    rows = [
-        _Row(message_columns.message_type(i.message), message_columns.extract_metrics(i.message, body.get("model")), i)
-        for i in inserted
-    ]
-    facts = list(_facts(db, conversation["id"], body, rows, version))
+    facts = list(_facts(db, conversation["id"], inserted, version))
     agents = {fact.agent for fact in facts if fact.agent}
-    calls = [row.metrics for row in rows if row.type == "llm"]
+    calls = [fact.metrics for fact in facts if fact.type == "llm"]
+    times = [fact.at for fact in facts]
     known = json.loads(conversation["properties"]) if conversation["properties"] else {}
     properties = {**known, **(body.get("properties") or {})}
     values = {
-        **_labels(rows),
+        **_labels(inserted),
         "id": conversation["id"],
         "agent": min(agents, default=None),
         "properties": message_columns.compact_json(properties) if properties else None,
         "user": body["externalUserId"],
         "organization": body.get("externalOrganizationId"),
-        "first": min(i.at for i in inserted),
-        "last": max(i.at for i in inserted),
+        "first": min(times),
+        "last": max(times),
         "newest": inserted[-1].row_id,
         "messages": len(inserted),
         "calls": len(calls),
@@ -111,37 +101,39 @@ def roll_up(
     }
     facets = {("model", call.model) for call in calls if call.model} | {("agent", name) for name in agents}
     facets |= {("tool", fact.tool) for fact in facts if fact.tool}
-    failed = any(row.metrics.status == "error" for row in rows)
+    failed = any(message.columns.metrics.status == "error" for message in inserted)
     return Rollup(values, facets, [fact for fact in facts if fact.type in sums.TYPES], failed)
 
 
 def _facts(
-    db: sqlite3.Connection, conversation: int, body: dict[str, Any], rows: list[_Row], version: int | None
+    db: sqlite3.Connection, conversation: int, inserted: list[InsertedMessage], version: int | None
 ) -> Iterator[sums.Fact]:
     calls: dict[str, tuple[int, str]] = {}
 
     def find_call(external_id: str) -> tuple[int, str] | None:
         return calls.get(external_id) or sums.stored_tool_call(db, conversation, external_id)
 
-    for row in rows:
-        message, at = row.inserted.message, row.inserted.at
-        agent = message_columns.agent_name_of(message) or message_columns.agent_name_of(body)
-        if row.type not in sums.TOOL_TYPES:
-            yield sums.Fact(row.type, at, agent, row.metrics, version)
+    for _, message, columns in inserted:
+        if columns.type not in sums.TOOL_TYPES:
+            yield sums.Fact(columns.type, columns.at, columns.agent, columns.metrics, version)
             continue
-        fact = sums.tool_fact(message, at, agent, find_call)
-        if row.type == "tool_call":
-            calls[str(message.get("externalMessageId"))] = at, fact.tool
+        fact = sums.tool_fact(message, columns, find_call)
+        if columns.type == "tool_call":
+            calls[str(columns.external_id)] = columns.at, fact.tool
         yield fact
 
 
-def _labels(rows: list[_Row]) -> dict[str, Any]:
+_FINAL_TYPES = frozenset({"chain_end", *contract.ANSWER_TYPES})
+_TIMED_TYPES = _FINAL_TYPES | {"llm"}
+
+
+def _labels(inserted: list[InsertedMessage]) -> dict[str, Any]:
     """Return status, title, preview, number of turns and longest duration of the inserted messages."""
-    chat = [row.inserted.message.get("content") or "" for row in rows if row.type in contract.CHAT_TYPES]
-    inputs = [row.inserted.message.get("content") or "" for row in rows if row.type == "user_message"]
-    final_types = ("chain_end", *contract.ANSWER_TYPES)
-    statuses = [row.metrics.status for row in rows if row.type in final_types and row.metrics.status]
-    durations = [row.metrics.latency_ms for row in rows if row.type in (*final_types, "llm")]
+    rows = [(message, columns.type, columns.metrics) for _, message, columns in inserted]
+    chat = [message.get("content") or "" for message, kind, _ in rows if kind in contract.CHAT_TYPES]
+    inputs = [message.get("content") or "" for message, kind, _ in rows if kind == "user_message"]
+    statuses = [metrics.status for _, kind, metrics in rows if kind in _FINAL_TYPES and metrics.status]
+    durations = [metrics.latency_ms for _, kind, metrics in rows if kind in _TIMED_TYPES]
     return {
         "slowest": max((duration for duration in durations if duration is not None), default=None),
         "status": statuses[-1] if statuses else None,

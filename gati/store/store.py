@@ -7,25 +7,22 @@ from __future__ import annotations
 
 import sqlite3
 import time
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gati.data_folder import data_folder
 from gati.store import (
     actions,
+    ingestion,
     labels,
     message_columns,
-    message_requests,
-    prompt_versions,
-    rollups,
     search,
     store_file,
     sums,
-    tombstones,
 )
 from gati.store.connections import Connections, ReadOnlyConnections, StoreReplacedError
+from gati.store.store_file import NotAStoreError
 
 T = TypeVar("T")
 
@@ -123,6 +120,37 @@ class Store:
         )
         return response
 
+    def ingest_many(self, bodies: Sequence[dict[str, Any]]) -> list[dict[str, Any] | Exception]:
+        """Store several requests, in order, in one transaction. Return the response of each, or why it was not stored.
+
+        Raises:
+            sqlite3.DatabaseError: The store is locked, damaged or cannot be written.
+            OSError: As above.
+        """
+        if len(bodies) > 1:
+            try:
+                together: list[dict[str, Any] | Exception] = self.transaction(
+                    lambda db: ingestion.ingest_many(db, bodies, self._partition_characters),
+                    lambda: sum(len(message_columns.compact_json(body)) for body in bodies),
+                )
+                return together
+            except Exception as error:
+                if _concerns_store(error):
+                    raise
+        return [self._ingest_alone(body) for body in bodies]
+
+    def _ingest_alone(self, body: dict[str, Any]) -> dict[str, Any] | Exception:
+        try:
+            return self.ingest(body)
+        except Exception as error:
+            if _concerns_store(error):
+                raise
+            return error
+
+    @property
+    def _partition_characters(self) -> int:
+        return self.connections.file_bytes // _SEARCH_PARTITIONS
+
     def transaction(self, work: Callable[[sqlite3.Connection], Any], size: Callable[[], int] = lambda: 0) -> Any:
         """Run `work` in a transaction; again if the file was replaced or damaged, or has reached its limit.
 
@@ -187,74 +215,10 @@ class Store:
 
     def ingest_within(self, db: sqlite3.Connection, body: dict[str, Any]) -> dict[str, Any]:
         """Do the work of `ingest` inside the caller's `transaction`."""
-        now = time.time_ns() // 1000
-        timed = [(message, message_requests.created_at(message, now)) for message in body["messages"]]
-        timed, deleted = tombstones.split_deleted(db, body, timed)
-        # Without an id: they are not in the store, but the client must not send them again.
-        results = [
-            message_requests.message_result(str(uuid.uuid4()), 0, message, "deduplicated") for message in deleted
-        ]
-        conversation = self._find_or_create_conversation(db, body, now) if timed else None
-        if conversation is None:  # all deleted, or sampled out
-            return message_requests.ingest_response(str(uuid.uuid4()), results, "", [])
-        conversation_id, uid = conversation["id"], conversation["uid"]
-        first_at = min(at for _, at in timed)
-        version = prompt_versions.record_version(db, body, conversation["product"], conversation["agent"], first_at)
-        call: int | None = None
-        inserted: list[rollups.InsertedMessage] = []
-        for message, at in timed:
-            existing = _find_message(db, conversation_id, message.get("externalMessageId"))
-            if existing is not None:
-                results.append(message_requests.message_result(uid, existing, message, "deduplicated"))
-                continue
-            if call is None:
-                call = prompt_versions.record_call(db, conversation_id, version, body, first_at)
-            row_id = self._insert_message(db, (conversation_id, call), message, at, body)
-            inserted.append(rollups.InsertedMessage(row_id, message, at))
-            results.append(message_requests.message_result(uid, row_id, message, "created"))
-        if inserted:
-            rollups.update_conversation(db, conversation, body, inserted, version)
-            texts = [(row_id, message_columns.search_text(message)) for row_id, message, _ in inserted]
-            search.index_messages(db, texts, self.connections.file_bytes // _SEARCH_PARTITIONS)
-        prompt_uid, components = prompt_versions.greenflash_ids(db, version)
-        return message_requests.ingest_response(uid, results, prompt_uid, components)
-
-    def _insert_message(
-        self, db: sqlite3.Connection, parents: tuple[int, int], message: dict[str, Any], at: int, body: dict[str, Any]
-    ) -> int:
-        metrics = message_columns.extract_metrics(message, body.get("model"))
-        values = (
-            *parents, message.get("externalMessageId"), message_columns.message_type(message), at,
-            message_columns.agent_name_of(message) or message_columns.agent_name_of(body), *metrics,
-            message_columns.compact_json(message),
-        )  # fmt: skip
-        cursor = db.execute(
-            "INSERT INTO messages (conversation, call, external_id, type, at, agent, model, status, latency_ms,"
-            " first_token_ms, tokens_in, tokens_out, cost, body) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            values,
-        )
-        return int(cursor.lastrowid or 0)
-
-    def _find_or_create_conversation(self, db: sqlite3.Connection, body: dict[str, Any], now: int) -> Any:
-        """Return the conversation's row; None if the conversation is new and sampled out."""
-        product, external = body.get("productId") or "", body.get("externalConversationId")
-        if uid := body.get("conversationId"):
-            row = db.execute("SELECT * FROM conversations WHERE uid = ?", (uid.lower(),)).fetchone()
-            if row is None:
-                raise actions.UnknownConversationError(uid)
-            return row
-        if external is not None:
-            query = "SELECT * FROM conversations WHERE product = ? AND external_id = ?"
-            if row := db.execute(query, (product, external)).fetchone():
-                return row
-        if not message_requests.is_sampled(body, product, external):
-            return None
-        db.execute(
-            "INSERT INTO conversations (uid, product, external_id, user, organization, first_at, last_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (str(uuid.uuid4()), product, external, body["externalUserId"], body.get("externalOrganizationId"), now, 0),
-        )
-        return db.execute("SELECT * FROM conversations WHERE id = last_insert_rowid()").fetchone()
+        (result,) = ingestion.ingest_many(db, [body], self._partition_characters)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def record_action(self, endpoint: str, body: dict[str, Any], recorded_at: int | None = None) -> dict[str, Any]:
         """Store a user, an organization, a rating or an event.
@@ -353,11 +317,8 @@ def _used_pages(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA page_count").fetchone()[0] - db.execute("PRAGMA freelist_count").fetchone()[0])
 
 
-def _find_message(db: sqlite3.Connection, conversation: int, external_id: str | None) -> int | None:
-    """Return the row id of a message by its external id."""
-    if external_id is None:
-        return None
-    row = db.execute(
-        "SELECT id FROM messages WHERE conversation = ? AND external_id = ?", (conversation, external_id)
-    ).fetchone()
-    return row and int(row["id"])
+def _concerns_store(error: Exception) -> bool:
+    """Return True if the store itself is locked, damaged or not writable, whatever the request is."""
+    return type(error) is sqlite3.DatabaseError or isinstance(
+        error, (sqlite3.OperationalError, OSError, NotAStoreError)
+    )

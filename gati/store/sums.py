@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from gati.store import latencies, message_columns
-from gati.store.message_columns import MessageMetrics
+from gati.store.message_columns import MessageColumns, MessageMetrics
 
 _SECOND = 1_000_000
 QUARTER, DAY, WEEKS = 900 * _SECOND, 86_400 * _SECOND, 28 * 86_400 * _SECOND
@@ -205,10 +205,9 @@ ParentLookup = Callable[[str], "tuple[int, str] | None"]
 """Returns time and tool name of the tool call with an external id."""
 
 
-def tool_fact(message: dict[str, Any], at: int, agent: str | None, parent_of: ParentLookup) -> Fact:
+def tool_fact(message: dict[str, Any], columns: MessageColumns, parent_of: ParentLookup) -> Fact:
     """Return the fact of a tool call or its result. A result may leave its tool and its duration to its call."""
-    kind = message_columns.message_type(message)
-    metrics = message_columns.extract_metrics(message, None)
+    kind, at, metrics = columns.type, columns.at, columns.metrics
     tool = message.get("toolName")
     if kind != "tool_call" and (not tool or metrics.latency_ms is None):
         parent = parent_of(str(message.get("parentExternalMessageId") or ""))
@@ -216,7 +215,7 @@ def tool_fact(message: dict[str, Any], at: int, agent: str | None, parent_of: Pa
             tool = tool or parent[1]
             if metrics.latency_ms is None and at > parent[0]:  # one time for both says nothing, see `turn_view`
                 metrics = metrics._replace(latency_ms=(at - parent[0]) / 1000)
-    return Fact(kind, at, agent, metrics, tool=str(tool or ""))
+    return Fact(kind, at, columns.agent, metrics, tool=str(tool or ""))
 
 
 def stored_tool_call(db: sqlite3.Connection, conversation: int, external_id: str) -> tuple[int, str] | None:
@@ -248,13 +247,9 @@ def _facts_where(db: sqlite3.Connection, condition: str, values: list[int]) -> I
     )
     for row in rows:
         if row["body"] is not None:
-            owner = row["conversation"]
-            yield tool_fact(
-                json.loads(row["body"]),
-                row["at"],
-                row["agent"],
-                functools.partial(stored_tool_call, db, owner),
-            )
+            message, owner = json.loads(row["body"]), row["conversation"]
+            columns = message_columns.read_columns(message, row["at"], {})._replace(agent=row["agent"])
+            yield tool_fact(message, columns, functools.partial(stored_tool_call, db, owner))
         else:
             yield Fact(row["type"], row["at"], row["agent"], MessageMetrics(*row[5:12]), row["version"])
 

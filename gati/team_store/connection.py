@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any, ClassVar
 
 import psycopg
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
+from psycopg.rows import tuple_row
 
 from gati.queues.bounded_connection import BoundedConnection
 from gati.team_store import translation
@@ -27,6 +28,7 @@ _SESSION = {
     "connect_timeout": "10",
     "options": (
         f"-c search_path={SCHEMA} -c client_encoding=UTF8 -c lock_timeout=20s"
+        " -c jit=off"  # compiling a search takes longer than the search
         # A process that is stopped in the middle of a transaction must not keep all others from writing.
         " -c idle_in_transaction_session_timeout=60s -c statement_timeout=300s"
     ),
@@ -90,7 +92,7 @@ class PostgresConnection:
                 autocommit=True,
                 cursor_factory=_Cursor,
                 row_factory=_make_rows,
-                prepare_threshold=None,
+                prepare_threshold=2**31,  # only where it is asked for
                 **_session_options(address),
             )
             self.session.answer_seconds = _ANSWER_SECONDS
@@ -118,6 +120,24 @@ class PostgresConnection:
         with translated_errors():
             cursor: psycopg.Cursor[Row] = psycopg.Cursor(self.session, row_factory=_make_rows)
             return cursor.execute(statement, values or None)
+
+    def read_all(self, statements: Sequence[tuple[str, Values]]) -> list[list[tuple[Any, ...]]]:
+        """Execute statements that name the columns that they return, in one exchange. Return the rows of each.
+
+        The server keeps their plans for the next time.
+        """
+        with translated_errors():
+            with self.session.pipeline() if psycopg.Pipeline.is_supported() else nullcontext():
+                cursors = [self._execute(statement, values) for statement, values in statements]
+            return [cursor.fetchall() for cursor in cursors]
+
+    def write(self, statement: str, values: Values) -> None:
+        """Execute a statement that returns no rows. The server keeps its plan for the next time."""
+        with translated_errors():
+            self._execute(statement, values)
+
+    def _execute(self, statement: str, values: Values) -> psycopg.Cursor[tuple[Any, ...]]:
+        return psycopg.Cursor(self.session, row_factory=tuple_row).execute(statement, values or None, prepare=True)
 
     @contextmanager
     def copying(self, statement: str) -> Iterator[psycopg.Copy]:

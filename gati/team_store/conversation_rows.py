@@ -4,35 +4,67 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from gati.store import failures, labels, message_requests, sums
 from gati.store.message_columns import sum_known
+from gati.team_store.literals import array, arrays
+from gati.team_store.text_index import label_part
 
 if TYPE_CHECKING:
     from gati.store.rollups import Rollup
     from gati.team_store.connection import PostgresConnection
     from gati.team_store.prepared_requests import PreparedRequest
+    from gati.team_store.translation import Values
 
 _Key = tuple[str, str]
 """Product and external id."""
 
+Part = tuple[str, list[str]]
+"""A part of a statement that writes to several tables, and the arrays of its rows."""
 
-def find_or_create(db: PostgresConnection, requests: Sequence[PreparedRequest]) -> None:
-    """Set `conversation` of each request to its row, one object for each row. Leave None if it is unknown or sampled out."""
-    by_uid = _find_by_uid(db, {request.body["conversationId"].lower() for request in requests if _uid(request)})
-    keys = {key for request in requests if (key := _key(request)) is not None}
-    by_key = _find_by_key(db, keys)
+
+_NAMES = ("id", "uid", "product", "external_id", "agent", "properties")
+_COLUMNS = ", ".join(f"c.{name}" for name in _NAMES)
+
+_BY_UID = f"SELECT {_COLUMNS} FROM conversations c WHERE c.uid = ANY(%s::text[])"  # noqa: S608  # our own names
+_BY_KEY = (
+    f"SELECT {_COLUMNS} FROM unnest(%s::text[], %s::text[]) AS k(product, external_id)"  # noqa: S608  # as above
+    " JOIN conversations c ON c.product = k.product AND c.external_id = k.external_id"
+)
+_INSERT = (
+    'INSERT INTO conversations (uid, product, external_id, "user", organization, first_at, last_at)'
+    " SELECT u, p, e, n, o, f, 0 FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[])"
+    " AS r(u, p, e, n, o, f) RETURNING id, uid"
+)
+
+
+def queries(requests: Sequence[PreparedRequest]) -> list[tuple[str, Values]]:
+    """Return the statements whose rows `find_or_create` takes."""
+    uids = sorted({request.body["conversationId"].lower() for request in requests if _uid(request)})
+    keys = sorted({key for request in requests if (key := _key(request)) is not None})
+    return [(_BY_UID, (array(uids),)), (_BY_KEY, arrays(keys, 2))]
+
+
+def find_or_create(
+    db: PostgresConnection, requests: Sequence[PreparedRequest], by_uid: list[Any], by_key: list[Any]
+) -> set[int]:
+    """Set `conversation` of each request to its row, one object for each row. Leave None if it is unknown or sampled out.
+
+    Return the row ids of those that are not new.
+    """
+    of_uid = {row[1]: dict(zip(_NAMES, row, strict=True)) for row in by_uid}
+    of_key = {(row[2], row[3]): dict(zip(_NAMES, row, strict=True)) for row in by_key}
     created: list[tuple[PreparedRequest, _Key | None, tuple[Any, ...]]] = []
     pending: dict[_Key, list[PreparedRequest]] = {}
     for request in requests:
         if _uid(request):
-            request.conversation = by_uid.get(request.body["conversationId"].lower())
+            request.conversation = of_uid.get(request.body["conversationId"].lower())
             continue
         key = _key(request)
-        if key is not None and key in by_key:
-            request.conversation = by_key[key]
+        if key is not None and key in of_key:
+            request.conversation = of_key[key]
         elif key is not None and key in pending:
             pending[key].append(request)
         elif message_requests.is_sampled(request.body, *_names(request)):
@@ -43,6 +75,7 @@ def find_or_create(db: PostgresConnection, requests: Sequence[PreparedRequest]) 
         request.conversation = row
         for other in pending.get(key, []) if key is not None else []:
             other.conversation = row
+    return {row["id"] for row in (*of_uid.values(), *of_key.values())}
 
 
 def _uid(request: PreparedRequest) -> bool:
@@ -65,40 +98,20 @@ def _new_row(request: PreparedRequest) -> tuple[Any, ...]:
     return str(uuid.uuid4()), product, external, request.body["externalUserId"], organization, now
 
 
-def _find_by_uid(db: PostgresConnection, uids: set[str]) -> dict[str, dict[str, Any]]:
-    if not uids:
-        return {}
-    rows = db.run("SELECT * FROM conversations WHERE uid = ANY(%s)", (sorted(uids),))
-    return {row["uid"]: dict(row) for row in rows}
-
-
-def _find_by_key(db: PostgresConnection, keys: set[_Key]) -> dict[_Key, dict[str, Any]]:
-    if not keys:
-        return {}
-    rows = db.run(
-        "SELECT c.* FROM unnest(%s::text[], %s::text[]) AS k(product, external_id)"
-        " JOIN conversations c ON c.product = k.product AND c.external_id = k.external_id",
-        [*map(list, zip(*keys, strict=True))],
-    )
-    return {(row["product"], row["external_id"]): dict(row) for row in rows}
-
-
 def _insert(db: PostgresConnection, rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
     if not rows:
         return []
-    inserted = db.run(
-        'INSERT INTO conversations (uid, product, external_id, "user", organization, first_at, last_at)'
-        " SELECT u, p, e, n, o, f, 0 FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[])"
-        " AS r(u, p, e, n, o, f) RETURNING *",
-        [*map(list, zip(*rows, strict=True))],
-    )
-    by_uid = {row["uid"]: dict(row) for row in inserted}
-    return [by_uid[row[0]] for row in rows]
+    (inserted,) = db.read_all([(_INSERT, arrays(rows, 6))])
+    ids = {uid: row_id for row_id, uid in inserted}
+    return [
+        dict(zip(_NAMES, (ids[uid], uid, product, external, None, None), strict=True))
+        for uid, product, external, *_ in rows
+    ]
 
 
 _SUMMED = ("turns", "messages", "calls", "unpriced")
 _KNOWN = ("tokens_in", "tokens_out", "cost")
-_COLUMNS = {
+_CHANGED = {
     "id": "bigint", "agent": "text", "status": "text", "title": "text", "preview": "text", "properties": "text",
     "user": "text", "organization": "text", "first": "bigint", "last": "bigint", "newest": "bigint", "turns": "bigint",
     "messages": "bigint", "errors": "bigint", "slowest": "double precision", "calls": "bigint", "unpriced": "bigint",
@@ -119,8 +132,8 @@ UPDATE conversations c SET
   tokens_in = CASE WHEN v.tokens_in IS NULL THEN c.tokens_in ELSE coalesce(c.tokens_in, 0) + v.tokens_in END,
   tokens_out = CASE WHEN v.tokens_out IS NULL THEN c.tokens_out ELSE coalesce(c.tokens_out, 0) + v.tokens_out END,
   cost = CASE WHEN v.cost IS NULL THEN c.cost ELSE coalesce(c.cost, 0) + v.cost END
-FROM unnest({", ".join(f"%s::{kind}[]" for kind in _COLUMNS.values())})
-  AS v({", ".join(f'"{name}"' for name in _COLUMNS)})
+FROM unnest({", ".join(f"%s::{kind}[]" for kind in _CHANGED.values())})
+  AS v({", ".join(f'"{name}"' for name in _CHANGED)})
 WHERE c.id = v.id
 """  # noqa: S608  # our own names
 
@@ -144,28 +157,20 @@ class Changes:
         self._facets |= {(kind, value, row_id) for kind, value in rollup.facets}
         self._labels += labels.rows_of_request(conversation, body, values["user"], values["organization"])
 
-    def write(self, db: PostgresConnection) -> None:
-        """Write the rows, facets and labels."""
-        if not self._values:
-            return
-        rows = [
-            {**values, "errors": failures.count_stored(cast(Any, db), row_id) if row_id in self._failed else None}
-            for row_id, values in sorted(self._values.items())
+    def parts(self, db: PostgresConnection) -> list[Part]:
+        """Return the parts of a statement that write the rows, facets and labels, after the messages were written."""
+        rows = []
+        for row_id, values in sorted(self._values.items()):
+            errors = failures.count_stored(cast(Any, db), row_id) if row_id in self._failed else None
+            rows.append([errors if name == "errors" else values[name] for name in _CHANGED])
+        return [
+            (_UPDATE, arrays(rows, len(_CHANGED))),
+            (_INSERT_FACETS, arrays(sorted(self._facets), 3)),
+            label_part(self._labels),
         ]
-        db.run(_UPDATE, [_column((row[name] for row in rows), kind) for name, kind in _COLUMNS.items()])
-        if self._facets:
-            db.run(
-                "INSERT INTO facets SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[]) ON CONFLICT DO NOTHING",
-                [*map(list, zip(*sorted(self._facets), strict=True))],
-            )
-        db.engine.add_labels(self._labels)
 
 
-def _column(values: Iterable[Any], kind: str) -> list[Any]:
-    """Return the values of an array, which must have one type."""
-    if kind == "double precision":
-        return [None if value is None else float(value) for value in values]
-    return list(values)
+_INSERT_FACETS = "INSERT INTO facets SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[]) ON CONFLICT DO NOTHING"
 
 
 def _merged(known: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
@@ -194,20 +199,24 @@ _SUM_TYPES = (
 _DURATION_TYPES = ("text", "bigint", "bigint", "text", "bigint", "bigint", "double precision")
 
 
-def write_sums(db: PostgresConnection, batch: sums.SumsBatch) -> None:
-    """Add a batch to the tables of sums."""
-    if long_rows := sorted(batch.long_rows()):
-        db.run(
-            "DELETE FROM long_sums s USING unnest(%s::bigint[], %s::bigint[]) AS k(length, start)"
-            " WHERE s.length = k.length AND s.start = k.start",
-            [*map(list, zip(*long_rows, strict=True))],
-        )
-    _add(db, "sums", batch.count_rows(), _SUM_TYPES, sums.ADD_COUNTS)
-    _add(db, "durations", batch.duration_rows(), _DURATION_TYPES, sums.ADD_DURATIONS)
+_DELETE_LONG_SUMS = (
+    "DELETE FROM long_sums s USING unnest(%s::bigint[], %s::bigint[]) AS k(length, start)"
+    " WHERE s.length = k.length AND s.start = k.start"
+)
 
 
-def _add(db: PostgresConnection, table: str, rows: list[tuple[Any, ...]], types: tuple[str, ...], end: str) -> None:
-    if rows:
-        arrays = ", ".join(f"%s::{kind}[]" for kind in types)
-        columns = [_column(values, kind) for values, kind in zip(zip(*rows, strict=True), types, strict=True)]
-        db.run(f"INSERT INTO {table} SELECT * FROM unnest({arrays}) {end}", columns)  # noqa: S608  # our own names
+def sum_parts(batch: sums.SumsBatch) -> list[Part]:
+    """Return the parts of a statement that add a batch to the tables of sums."""
+    return [
+        (_DELETE_LONG_SUMS, arrays(sorted(batch.long_rows()), 2)),
+        (_ADD_COUNTS, arrays(batch.count_rows(), len(_SUM_TYPES))),
+        (_ADD_DURATIONS, arrays(batch.duration_rows(), len(_DURATION_TYPES))),
+    ]
+
+
+def _insert_or_add(table: str, types: tuple[str, ...], end: str) -> str:
+    return f"INSERT INTO {table} SELECT * FROM unnest({', '.join(f'%s::{kind}[]' for kind in types)}) {end}"  # noqa: S608  # our own names
+
+
+_ADD_COUNTS = _insert_or_add("sums", _SUM_TYPES, sums.ADD_COUNTS)
+_ADD_DURATIONS = _insert_or_add("durations", _DURATION_TYPES, sums.ADD_DURATIONS)

@@ -6,8 +6,9 @@ several of them change together (a conversation's row, sums, facets, labels) is 
 
 from __future__ import annotations
 
+import itertools
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from gati.store import message_requests, rollups, sums, tombstones
@@ -15,37 +16,58 @@ from gati.store.actions import UnknownConversationError
 from gati.store.rollups import InsertedMessage
 from gati.team_store import conversation_rows, prompt_calls
 from gati.team_store.connection import PostgresConnection
+from gati.team_store.literals import arrays
 from gati.team_store.prepared_requests import PreparedRequest
 
 _COPY = (
     "COPY messages (id, conversation, call, external_id, type, at, agent, model, status, latency_ms, first_token_ms,"
     " tokens_in, tokens_out, cost, body, terms) FROM STDIN"
 )
+_PLANS = "SELECT " + ", ".join(
+    f"set_config('{name}', '{value}', true)"
+    for name, value in {
+        "plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
+    }.items()
+)  # fmt: skip
+"""Makes plans of prepared statements that use the indexes, and keeps them: a few rows are looked up in tables that grow."""
+
+_DELETED = "SELECT 1 FROM tombstones LIMIT 1"
+_STORED_IDS = (
+    "SELECT m.conversation, m.external_id, m.id FROM unnest(%s::bigint[], %s::text[]) AS k(conversation, external_id)"
+    " JOIN messages m ON m.external_id = k.external_id AND m.conversation = k.conversation"
+)
+_NEXT_IDS = (
+    "SELECT setval('messages_id_seq', nextval('messages_id_seq') + %s - 1),"
+    " setval('calls_id_seq', nextval('calls_id_seq') + %s - 1)"
+)
+"""Reserves row ids. Only the transaction that holds the lock of writers uses the sequences."""
 
 
 def ingest(db: PostgresConnection, requests: Sequence[PreparedRequest]) -> list[dict[str, Any] | Exception]:
     """Store requests inside the caller's transaction. Return each one's response, or why it cannot be stored."""
-    _leave_out_deleted(db, requests)
-    conversation_rows.find_or_create(db, [request for request in requests if request.messages])
-    sampled = [request for request in requests if request.conversation is not None]
-    known = _stored_ids(db, sampled)
+    _, deleted, by_uid, by_key = db.read_all([(_PLANS, ()), (_DELETED, ()), *conversation_rows.queries(requests)])
+    if deleted:
+        _leave_out_deleted(db, requests)
+    given = [request for request in requests if request.messages]
+    known = conversation_rows.find_or_create(db, given, by_uid, by_key)
+    sampled = [request for request in given if request.conversation is not None]
     prompts = prompt_calls.PromptCalls(db, sampled)
-    row_ids = iter(_next_ids(db, "messages", _count_new(sampled, known)))
-    rows: list[tuple[Any, ...]] = []
-    for request in sampled:
-        rows += _assign_rows(request, known, prompts, row_ids)
-    prompts.write()
+    keys = [key for request in sampled for key in _keys(request) if key[0] in known]
+    found, *of_prompts = db.read_all([(_STORED_IDS, arrays(keys, 2)), *prompts.queries(known)])
+    prompts.read(*of_prompts)
+    stored = {(row[0], row[1]): row[2] for row in found}
+    row_ids, prompts.ids = _next_ids(db, _count_new(sampled, stored), len(sampled))
+    rows = [row for request in sampled for row in _assign_rows(request, stored, prompts, row_ids)]
     _copy(db, rows)
-    _write_rollups(db, sampled)
+    _write_parts(db, [*prompts.parts(), *_rollup_parts(db, sampled)])
     return [_response(request, prompts) for request in requests]
 
 
 def _leave_out_deleted(db: PostgresConnection, requests: Sequence[PreparedRequest]) -> None:
     """Take out the messages that were deleted before they arrived; see `tombstones`."""
-    if not tombstones.Tombstones(cast(Any, db)).exist:
-        return
     for request in requests:
-        timed = [(prepared.message, prepared.at) for prepared in request.messages]
+        timed = [(prepared.message, prepared.columns.at) for prepared in request.messages]
         kept, deleted = tombstones.split_deleted(cast(Any, db), request.body, timed)
         left = {id(message) for message, _ in kept}
         request.messages = [prepared for prepared in request.messages if id(prepared.message) in left]
@@ -56,24 +78,25 @@ def _leave_out_deleted(db: PostgresConnection, requests: Sequence[PreparedReques
 
 def _assign_rows(
     request: PreparedRequest, known: dict[tuple[int, str], int], prompts: prompt_calls.PromptCalls, row_ids: Any
-) -> list[tuple[Any, ...]]:
+) -> list[str]:
     """Give the new messages of a request their row ids; return their rows for `_COPY`."""
     conversation = cast("dict[str, Any]", request.conversation)
     request.version = prompts.version(request)
-    rows: list[tuple[Any, ...]] = []
+    rows: list[str] = []
     agents: list[str] = []
     for prepared in request.messages:
-        key = (conversation["id"], prepared.external_id or "")
-        existing = known.get(key) if prepared.external_id is not None else None
+        columns = prepared.columns
+        key = (conversation["id"], columns.external_id or "")
+        existing = known.get(key) if columns.external_id is not None else None
         if existing is None:
             if request.call is None:
                 request.call = prompts.call(request)
             existing = next(row_ids)
-            if prepared.external_id is not None:
+            if columns.external_id is not None:
                 known[key] = existing
-            request.inserted.append(InsertedMessage(existing, prepared.message, prepared.at))
-            rows.append((existing, conversation["id"], request.call, *prepared.columns))
-            agents += [prepared.columns[3]] if prepared.columns[3] else []
+            request.inserted.append(InsertedMessage(existing, prepared.message, columns))
+            rows.append(f"{existing}\t{conversation['id']}\t{request.call}\t{prepared.row}")
+            agents += [columns.agent] if columns.agent else []
             status = "created"
         else:
             status = "deduplicated"
@@ -83,52 +106,43 @@ def _assign_rows(
     return rows
 
 
-def _stored_ids(db: PostgresConnection, requests: list[PreparedRequest]) -> dict[tuple[int, str], int]:
-    """Return (conversation, external id) → row id of the messages that are stored already."""
-    given = [
-        (request.conversation["id"], prepared.external_id)
-        for request in requests
-        for prepared in request.messages
-        if prepared.external_id is not None and request.conversation is not None
-    ]
-    if not given:
-        return {}
-    rows = db.run(
-        "SELECT m.conversation, m.external_id, m.id FROM unnest(%s::bigint[], %s::text[]) AS k(conversation, external_id)"
-        " JOIN messages m ON m.external_id = k.external_id AND m.conversation = k.conversation",
-        [*map(list, zip(*given, strict=True))],
-    )
-    return {(row[0], row[1]): row[2] for row in rows}
+def _keys(request: PreparedRequest) -> Iterator[tuple[int, str]]:
+    """Yield conversation and external id of the messages that have one."""
+    conversation = cast("dict[str, Any]", request.conversation)["id"]
+    for prepared in request.messages:
+        if prepared.columns.external_id is not None:
+            yield conversation, prepared.columns.external_id
 
 
 def _count_new(requests: list[PreparedRequest], known: dict[tuple[int, str], int]) -> int:
     """Return the number of messages that are not stored yet."""
-    keyed: set[tuple[int, str]] = set()
-    without_id = 0
-    for request in requests:
-        conversation = cast("dict[str, Any]", request.conversation)
-        for prepared in request.messages:
-            if prepared.external_id is None:
-                without_id += 1
-            else:
-                keyed.add((conversation["id"], prepared.external_id))
-    return without_id + len(keyed - known.keys())
+    keys = [key for request in requests for key in _keys(request)]
+    without_id = sum(len(request.messages) for request in requests) - len(keys)
+    return without_id + len(set(keys) - known.keys())
 
 
-def _next_ids(db: PostgresConnection, table: str, count: int) -> list[int]:
-    rows = db.run(f"SELECT nextval('{table}_id_seq') FROM generate_series(1, %s)", (count,))  # noqa: S608  # our own names
-    return sorted(row[0] for row in rows)
+def _next_ids(db: PostgresConnection, messages: int, calls: int) -> tuple[Iterator[int], Iterator[int]]:
+    """Return row ids for new messages and calls."""
+    if not messages:
+        return iter(()), iter(())
+    (((last, last_call),),) = db.read_all([(_NEXT_IDS, (messages, calls))])
+    return iter(range(last - messages + 1, last + 1)), iter(range(last_call - calls + 1, last_call + 1))
 
 
-def _copy(db: PostgresConnection, rows: list[tuple[Any, ...]]) -> None:
-    if not rows:
-        return
-    with db.copying(_COPY) as copy:
-        for row in rows:
-            copy.write_row(row)
+def _copy(db: PostgresConnection, rows: list[str]) -> None:
+    if rows:
+        with db.copying(_COPY) as copy:
+            copy.write("".join(rows))
 
 
-def _write_rollups(db: PostgresConnection, requests: list[PreparedRequest]) -> None:
+def _write_parts(db: PostgresConnection, parts: Sequence[conversation_rows.Part]) -> None:
+    """Write to several tables with one statement. None of its parts depends on another one."""
+    names = [f"part{number} AS ({part})" for number, (part, _) in enumerate(parts)]
+    db.write(f"WITH {', '.join(names)} SELECT 1", list(itertools.chain.from_iterable(values for _, values in parts)))
+
+
+def _rollup_parts(db: PostgresConnection, requests: list[PreparedRequest]) -> list[conversation_rows.Part]:
+    """Return the parts of a statement that write what the new messages change in conversations and sums."""
     batch = sums.SumsBatch()
     changes = conversation_rows.Changes()
     for request in requests:
@@ -139,8 +153,7 @@ def _write_rollups(db: PostgresConnection, requests: list[PreparedRequest]) -> N
         changes.add(request.conversation, request.body, rollup)
         for fact in rollup.facts:
             batch.add(fact)
-    changes.write(db)
-    conversation_rows.write_sums(db, batch)
+    return [*changes.parts(db), *conversation_rows.sum_parts(batch)]
 
 
 def _response(request: PreparedRequest, prompts: prompt_calls.PromptCalls) -> dict[str, Any] | Exception:

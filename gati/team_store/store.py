@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -12,25 +10,13 @@ from typing import Any, TypeVar, cast
 from gati.store.store import Store, TooLargeError
 from gati.team_store import ingestion
 from gati.team_store.connection import SCHEMA, PostgresConnection, StoreUnavailableError, too_large_error
+from gati.team_store.group_commit import GroupCommit
 from gati.team_store.pool import CommitUnknownError, PostgresConnections, display_address
 from gati.team_store.prepared_requests import PreparedRequest, prepare
 
 T = TypeVar("T")
 
-MAX_BATCH = 50
-"""Requests that are stored in one transaction."""
-
-_MAX_BATCH_MESSAGES = 2000
-
 _ATTEMPTS = 3
-
-
-class _Waiting:
-    """A request that waits to be stored, and its response or error."""
-
-    def __init__(self, request: PreparedRequest) -> None:
-        self.request = request
-        self.result: dict[str, Any] | Exception | None = None
 
 
 class PostgresStore(Store):
@@ -54,8 +40,7 @@ class PostgresStore(Store):
         self._pool = PostgresConnections(address, read_only=read_only)
         self.connections = cast(Any, self._pool)
         self.has_search = True
-        self._queue: deque[_Waiting] = deque()
-        self._writer = threading.Lock()
+        self._group = GroupCommit(self._ingest_prepared)
         with self._pool.reading():  # creates the tables
             pass
 
@@ -66,14 +51,10 @@ class PostgresStore(Store):
 
     def ingest(self, body: dict[str, Any]) -> dict[str, Any]:
         """See `Store.ingest`. Requests of several threads are stored in one transaction."""
-        waiting = _Waiting(prepare(body))
-        self._queue.append(waiting)
-        with self._writer:
-            while waiting.result is None:  # else another thread has stored it
-                self._store_waiting()
-        if isinstance(waiting.result, Exception):
-            raise waiting.result
-        return waiting.result
+        result = self._group.store(prepare(body))
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def ingest_many(self, bodies: Sequence[dict[str, Any]]) -> list[dict[str, Any] | Exception]:
         """Store several requests in one transaction, in order. Return the response of each, or why it was not stored.
@@ -83,26 +64,12 @@ class PostgresStore(Store):
         """
         return self._ingest_prepared([prepare(body) for body in bodies])
 
-    def _store_waiting(self) -> None:
-        """Store the requests that have waited longest."""
-        batch: list[_Waiting] = []
-        messages = 0
-        while self._queue and len(batch) < MAX_BATCH and messages < _MAX_BATCH_MESSAGES:
-            batch.append(self._queue.popleft())
-            messages += len(batch[-1].request.messages)
-        try:
-            results = self._ingest_prepared([waiting.request for waiting in batch])
-        except Exception as error:  # noqa: BLE001 - each waiting thread raises it
-            results = [error] * len(batch)
-        for waiting, result in zip(batch, results, strict=True):
-            waiting.result = result
-
     def _ingest_prepared(self, requests: list[PreparedRequest]) -> list[dict[str, Any] | Exception]:
         """Store requests; one by one if together they fail for a reason that one of them has."""
         bodies = [request.body for request in requests]
 
         def store(some: list[PreparedRequest]) -> list[dict[str, Any] | Exception]:
-            fresh = [PreparedRequest(request.body, request.messages) for request in some]  # for another attempt
+            fresh = [request.again() for request in some]  # for another attempt
             result: list[dict[str, Any] | Exception] = self.transaction(
                 lambda db: ingestion.ingest(cast("PostgresConnection", db), fresh)
             )

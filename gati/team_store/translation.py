@@ -12,18 +12,20 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from gati.team_store.literals import array
+
 _LITERAL = re.compile(r"('(?:[^']|'')*')")
 _PLACEHOLDER = re.compile(r"\?(\x01?)|(?<!:):([a-z_]+)(\x01?)")
 
 _VALUES = r"SELECT value FROM "
 _LIST = r"json_each\((\?|:[a-z_]+)\)"
 _MARK = r"\1" + "\x01"
-"""A placeholder whose value is a JSON list, which PostgreSQL gets as an array."""
+"""A placeholder whose value is a JSON list, which PostgreSQL gets as an array of the type that it needs."""
 
 _RULES = [
     (re.compile(rf"\bNOT IN \({_VALUES}{_LIST}\)"), rf"<> ALL({_MARK})"),
     (re.compile(rf"\bIN \({_VALUES}{_LIST}\)"), rf"= ANY({_MARK})"),
-    (re.compile(rf"\bFROM {_LIST} (\w+)"), rf"FROM unnest({_MARK}) AS \2(value)"),
+    (re.compile(rf"\bFROM {_LIST} (\w+)"), rf"FROM unnest(CAST({_MARK} AS bigint[])) AS \2(value)"),
     (re.compile(r" INDEXED BY \w+"), ""),
     (re.compile(r"\bCROSS JOIN\b"), "JOIN"),  # SQLite's way to fix the order of a join
     (re.compile(r'(?<![."\w])user(?![."\w(])'), '"user"'),
@@ -88,7 +90,7 @@ Values = Sequence[Any] | Mapping[str, Any]
 def adapt_values(statement: Statement, values: Values) -> Values:
     """Return the values of a statement's placeholders as PostgreSQL can store them.
 
-    A JSON list becomes a list. A NUL character, which a text of PostgreSQL cannot contain, becomes a replacement
+    A JSON list becomes an array. A NUL character, which a text of PostgreSQL cannot contain, becomes a replacement
     character, in what is stored and in what is searched for.
     """
     if isinstance(values, Mapping):
@@ -104,6 +106,6 @@ def without_nul(text: str) -> str:
 def _adapt(value: Any, *, as_list: bool) -> Any:
     if isinstance(value, str):
         if as_list:
-            return [without_nul(item) if isinstance(item, str) else item for item in json.loads(value)]
+            return array([without_nul(item) if isinstance(item, str) else item for item in json.loads(value)])
         return without_nul(value)
     return int(value) if isinstance(value, bool) else value

@@ -20,9 +20,10 @@ from gati.exporters.greenflash.encoder import GreenflashEncoder, to_wire_names
 from gati.exporters.local import LocalExporter
 from gati.settings import Settings
 from gati.store import queries
+from gati.store.filters import Filter
 from gati.store.store import Store
 from gati.studio.api import validation
-from tests.store.bodies import body, said
+from tests.store.bodies import body, said, turn
 
 
 class PlainEncoder:
@@ -67,6 +68,32 @@ def test_turn_is_stored_as_greenflash_would_receive_it(tmp_path: Path) -> None:
     assert (message["externalMessageId"], message["content"]) == ("r:user", "hello")
     assert message["prompt"]["externalPromptId"] == "tutor"
     assert message["prompt"]["variables"] == {"a_b": "Ada"}
+
+
+def test_several_requests_are_stored_in_one_transaction_and_a_bad_one_keeps_no_other_out(
+    exporter: LocalExporter, tmp_path: Path
+) -> None:
+    unknown = {**body("c", said("a", "x")), "conversationId": "33333333-3333-4333-8333-333333333333"}
+    user = request({"externalUserId": "ada", "name": "Ada"}, "users")
+    good = [request(body(f"c{number}", *turn(f"r{number}", f"hello number{number}"))) for number in range(3)]
+    surrogate = request(body("c9", said("a", "\ud800")))
+    assert exporter.send_many([*good, user]) == [DELIVERED] * 4
+    verdicts = [outcome.verdict for outcome in exporter.send_many([good[0], request(unknown), surrogate, good[1]])]
+    assert verdicts == [Verdict.OK, Verdict.REJECT, Verdict.REJECT, Verdict.OK]
+    with closing(Store(tmp_path / "store.db")) as store, closing(Store(tmp_path / "one.db")) as one_by_one:
+        for sent in good:
+            one_by_one.ingest(sent.body)
+        assert _numbers(store) == _numbers(one_by_one)
+        assert len(queries.list_conversations(store, Filter(words="hello number2")).conversations) == 1
+
+
+def _numbers(store: Store) -> list[list[str]]:
+    """What the tables of sums and messages hold."""
+    with store.connections.reading() as db:
+        tables = ("sums", "durations", "facets", "messages")
+        return [
+            sorted(map(repr, map(tuple, db.execute(f"SELECT * FROM {table}")))) for table in tables
+        ]
 
 
 def test_actions_are_stored(exporter: LocalExporter) -> None:

@@ -13,7 +13,10 @@ from tests.store.bodies import body, turn
 
 def test_a_deleted_user_is_not_found_and_does_not_come_back_by_a_late_delivery(team_database: str) -> None:
     store = PostgresStore(team_database)
-    bodies = [body(f"c{number}", *turn(f"r{number}", f"Secret {number}"), user=f"u{number}") for number in range(2)]
+    bodies = [
+        body(f"c{number}", *turn(f"r{number}", f"Secret {word}"), user=f"u{number}")
+        for number, word in enumerate(("apple", "pear"))
+    ]
     store.ingest_many(bodies)
     deleted = CliRunner().invoke(app, ["delete", "user", "u1", "--yes", "--store", team_database])
     assert deleted.exit_code == 0, deleted.output
@@ -21,7 +24,7 @@ def test_a_deleted_user_is_not_found_and_does_not_come_back_by_a_late_delivery(t
     statuses = [{message["status"] for message in answer["messages"]} for answer in late if isinstance(answer, dict)]
     assert statuses == [{"deduplicated"}, {"deduplicated"}]
     assert [row.external_id for row in queries.list_conversations(store).conversations] == ["c0"]
-    assert not queries.list_conversations(store, Filter(words="secret 1")).conversations
+    assert not queries.list_conversations(store, Filter(words="secret pear")).conversations
     with store.connections.reading() as db:
         assert db.execute("SELECT uses FROM prompt_versions").fetchall() == []
         assert db.execute("SELECT count(*) FROM messages").fetchone()[0] == len(turn("r"))

@@ -101,6 +101,44 @@ def test_a_request_that_cannot_be_stored_does_not_keep_others_of_its_batch_out(t
     team.close()
 
 
+ODD_TEXTS = [
+    "tab\tand\nline\r",
+    "back\\slash \\N \\t",
+    '"quoted" {a,b}',
+    "NULL",
+    r"\N",
+    "",
+    " ",
+    "x" * 3000,
+    "\x01\x7f\u2028😀",
+    "İ",
+]
+
+
+def test_texts_with_characters_that_have_a_meaning_in_rows_and_arrays_are_stored_as_they_are(
+    team_database: str, tmp_path: Path
+) -> None:
+    bodies = []
+    for number, text in enumerate(ODD_TEXTS):
+        short = f"{number}{text[:100]}"
+        named = {
+            "externalMessageId": f"m{short}", "messageType": "llm", "model": short, "createdAt": at(number),
+            "output": {text: [text, 0.1, -1, True, None]}, "toolName": short,
+            "properties": {"agent_name": short, "tags": [short], "plan": text, "status": text, "latency_ms": 0.001},
+        }  # fmt: skip
+        prompt = {"externalPromptId": short, "content": f"{text}{{{{x}}}}", "variables": {"x": text}}
+        more = {"systemPrompt": prompt, "externalOrganizationId": short, "properties": {text: text}}
+        bodies.append(body(f"c{short}", said(f"u{short}", text, number), named, user=f"u{short}", **more))
+    embedded, team = Store(tmp_path / "store.db"), PostgresStore(team_database)
+    for _ in range(2):
+        for given in bodies:
+            embedded.ingest(given)
+        assert not [result for result in team.ingest_many(bodies) if isinstance(result, Exception)]
+    assert contents(team) == contents(embedded)
+    embedded.close()
+    team.close()
+
+
 def test_characters_that_postgresql_does_not_store_are_replaced(team_database: str) -> None:
     team = PostgresStore(team_database)
     team.ingest(body("c\0d", said("a\0", "nul \0 here", properties={"tags": ["t\0"]}), user="u\0"))
