@@ -13,6 +13,7 @@ from gati.pipeline.spool_file import SpoolFile
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
 
     from gati.pipeline.journal import Lines
     from gati.pipeline.quota_spool import QuotaSpool
@@ -34,6 +35,8 @@ class SpoolKeeper(JournalKeeper):
     def __init__(self, lock: threading.Condition, queue: RequestQueue, disk: QuotaSpool, limits: Limits) -> None:
         super().__init__(lock, queue, disk)
         self.disk = disk
+        self.recover: Callable[[bool], list[SpoolFile]] = lambda everything: []
+        """Writes what journals of exited processes hold to files, and returns these."""
         self._limits = limits
         self._next_scan = 0.0
 
@@ -139,7 +142,7 @@ class SpoolKeeper(JournalKeeper):
             self._queue.retry_unreadable()
             if self._queue.backlog >= MAX_BACKLOG:
                 return 0
-        files = self.disk.adopt(everything=everything)
+        files = self.disk.adopt(everything=everything) + self.recover(everything)
         if self.disk.more_to_adopt:
             self._next_scan = now + NEXT_SCAN_SECONDS
         with self._lock:
