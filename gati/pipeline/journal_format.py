@@ -3,7 +3,7 @@
 ::
 
     head       magic, version, number and size of the segments, length and checksum of the description; two checkpoints;
-               the description, as JSON
+               where records are missing because the journal was full; the description, as JSON
     segment    magic, sequence number, number of the records before it, checksum; then entries, then zeros
     entry      magic, length, checksum; then the data (see `stored_records`), or one of the letters below
 
@@ -41,6 +41,8 @@ ENTRY_MAGIC, SEGMENT_MAGIC = 0xA71E9D5B, 0xA75E65B3
 _head = struct.Struct("<8sIIIII")
 _checkpoint = struct.Struct("<QQI")
 _CHECKPOINTS = (64, 128)
+_hole = struct.Struct("<QI")
+_HOLE = 192
 _DESCRIPTION = 256
 _ENTRY_START = ENTRY_MAGIC.to_bytes(4, "little")
 _MAX_SEGMENTS = 64
@@ -74,6 +76,8 @@ class JournalHead(NamedTuple):
     segment_bytes: int
     description: dict[str, Any]
     checkpoint: Checkpoint = Checkpoint()
+    hole: int | None = None
+    """Number of the records before the last time that the journal was full; None if it never was."""
 
 
 class JournalEntry(NamedTuple):
@@ -107,6 +111,12 @@ def pack_checkpoint(checkpoint: Checkpoint, turn: int) -> tuple[int, bytes]:
     return _CHECKPOINTS[turn % 2], data + crc32(data).to_bytes(4, "little")
 
 
+def pack_hole(records: int) -> tuple[int, bytes]:
+    """Return where the number of the records before a hole is written, and its bytes."""
+    data = records.to_bytes(8, "little")
+    return _HOLE, data + crc32(data).to_bytes(4, "little")
+
+
 def pack_segment(sequence: int, records: int) -> bytes:
     """Return the head of a segment. `records` is the number of records before it."""
     head = SEGMENT.pack(SEGMENT_MAGIC, sequence, records, 0)[:-4]
@@ -138,7 +148,9 @@ def read_head(data: bytes) -> JournalHead:
         records, gap, check = _checkpoint.unpack_from(data, at)
         if crc32(data[at : at + _checkpoint.size - 4]) == check:
             found.append(Checkpoint(records, gap))
-    return JournalHead(segments, segment_bytes, description, max(found))
+    hole, check = _hole.unpack_from(data, _HOLE)
+    is_hole = crc32(data[_HOLE : _HOLE + _hole.size - 4]) == check
+    return JournalHead(segments, segment_bytes, description, max(found), hole if is_hole else None)
 
 
 def read_segments(data: bytes, head: JournalHead) -> list[tuple[int, int, int, int]]:

@@ -68,6 +68,7 @@ def _in_order(data: bytes, head: JournalHead) -> tuple[list[JournalEntry], list[
     """Return the records by number, each once, and the numbers of the records before each gap."""
     found: dict[int, list[bytes]] = {}
     gaps = [head.checkpoint.gap] if head.checkpoint.gap else []
+    gaps += [head.hole] if head.hole is not None else []
     for _, before, begin, end in read_segments(data, head):
         for number, entry in read_entries(data, before, begin, end):
             if entry[0] == GAP:

@@ -119,11 +119,11 @@ def _feed(
     for data in records:
         try:
             record = restored(data, shift)
-            if type(record) is StreamedText:
+            if isinstance(record, StreamedText):
                 pieces = streams.get(record.run, [])
                 pieces += record.pieces[max(0, len(pieces) - record.begin) :]
             elif record is not None:
-                if type(record) is FirstToken:
+                if isinstance(record, FirstToken):
                     streams[record.run_id.int] = record.pieces
                 yield assembler.feed([pack_record(record)])
         except Exception:  # noqa: BLE001 - anybody may have written the file, so a record may hold anything
@@ -191,9 +191,7 @@ class JournalFiles:
     more: bool
 
 
-def _recover(
-    spool: Spool, recovery: JournalRecovery, exporter: Exporter, path: Path, fd: int
-) -> list[SpoolFile]:
+def _recover(spool: Spool, recovery: JournalRecovery, exporter: Exporter, path: Path, fd: int) -> list[SpoolFile]:
     data = os.pread(fd, HEAD_BYTES + MAX_JOURNAL_BYTES, 0)
     files: list[SpoolFile] = []
     try:

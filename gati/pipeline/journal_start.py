@@ -74,13 +74,13 @@ def _create(options: Settings, exporters: Sequence[Exporter]) -> RecordJournal:
     for spool in spools:
         spool.create_folders()
     description = describe_process(
-        _plain_options(options), masked=options.mask is not None, capture_content=options.capture_content
+        describe_options(options), masked=options.mask is not None, capture_content=options.capture_content
     )
     size = journal_bytes(options.buffer_max_bytes, options.spool_max_bytes)
     return RecordJournal([spool.folder for spool in spools], size, description)
 
 
-def _plain_options(options: Settings) -> dict[str, Any]:
+def describe_options(options: Settings) -> dict[str, Any]:
     """Return the options that were set, as JSON values."""
     plain = options.model_dump(mode="json", include=set(RECORDED_OPTIONS), exclude_defaults=True, fallback=str)
     if prompt := plain.get("system_prompt"):

@@ -31,6 +31,7 @@ from gati.pipeline.journal_format import (
     checksum,
     pack_checkpoint,
     pack_head,
+    pack_hole,
     pack_segment,
     read_entries,
 )
@@ -167,6 +168,9 @@ class RecordJournal:
                 break
         self.lost.add()
         if record is not None:
+            if self.end:
+                at, hole = pack_hole(buffer.count)
+                self.memory[at : at + len(hole)] = hole
             self.end = 0  # the numbers of the records in a segment have no holes
             buffer.count += 1
             records.append(record)
@@ -237,14 +241,14 @@ class RecordJournal:
         if len(self._free) > SEGMENTS // 2 and has_open:
             return
         opened = sorted(self._opened)
-        for segment, (_, _, after) in zip(opened, opened[1:], strict=False):
+        for segment, (_, _, after) in itertools.pairwise(opened):
             if after > self._checkpoint.records:
                 return
             _, index, before = segment
             kept = self._open_records(index, before, is_open) if has_open else []
             if sum(len(data) + COPY_HEAD.size + ENTRY.size for _, data in kept) > self._segment_bytes // 2:
                 continue
-            if not all([self._copy(buffer, number, data) for number, data in kept]):
+            if not all(self._copy(buffer, number, data) for number, data in kept):
                 return
             self._opened.remove(segment)
             self._clear(index)

@@ -139,7 +139,7 @@ def _restored(data: bytes, shift: int) -> Record | StreamedText | None:
         begin = 1 + _length.size
         objects = tuple([_object_of(item) for item in read_packed(data[begin + size :])])
         return _adapted(record_of(read_packed(data[begin : begin + size]), objects), shift)
-    fields = read_packed(data[1:]) if kind != LEFT_OUT else ()
+    fields: Any = read_packed(data[1:]) if kind != LEFT_OUT else None
     if kind == TOKEN:
         _, run, at, pieces = fields
         return FirstToken(UUID(int=run), at + shift, [piece for piece in pieces if isinstance(piece, str)])
@@ -164,7 +164,7 @@ def _adapted(record: Any, shift: int) -> Record | None:
         record = record._replace(inputs=call._replace(repeats=call.repeats._replace(answer_text=None)))
     if type(record) is RunStarted and not (isinstance(record.kind, str) and isinstance(record.name, str)):
         raise ValueError("not a run")
-    if type(record.at) is not int or (record.run_id is not None and type(record.run_id.int) is not int):
+    if type(record.at) is not int or not (record.run_id is None or type(record.run_id.int) is int):
         raise ValueError("not a time or an id")
     adapted: Record = record._replace(at=record.at + shift)
     return adapted
@@ -188,11 +188,14 @@ def _named(value: Any) -> Any:
         return _OBJECT, "ObjectName", {"name": str.__str__(value)}
     for base in kind.__mro__:
         if (name := _NAMES.get(base)) is not None:
-            fields = base._fields if issubclass(base, tuple) else [f.name for f in dataclasses.fields(base)]
-            return _OBJECT, name, {field: _named(getattr(value, field)) for field in fields}
+            return _OBJECT, name, {field: _named(getattr(value, field)) for field in _fields_of(base)}
     if issubclass(kind, tuple):
         return _TUPLE, [_named(item) for item in tuple.__iter__(value)]
     return str.__str__(value) if issubclass(kind, str) else (_OBJECT, "ObjectName", {"name": f"<{kind.__name__}>"})
+
+
+def _fields_of(kind: Any) -> list[str]:
+    return list(kind._fields) if issubclass(kind, tuple) else [field.name for field in dataclasses.fields(kind)]
 
 
 def _object_of(value: Any) -> Any:
@@ -212,4 +215,3 @@ def _object_of(value: Any) -> Any:
     if name == "ObjectName":
         return ObjectName(fields["name"])
     return _CLASSES[name](**{field: _object_of(item) for field, item in fields.items()})
-
