@@ -80,7 +80,7 @@ class JournalHead(NamedTuple):
     """Number of the records before the last time that the journal was full; None if it never was."""
 
 
-class JournalEntry(NamedTuple):
+class StoredEntry(NamedTuple):
     """An entry: a record and its number; or a gap, and the number of the records before it."""
 
     number: int
@@ -167,7 +167,7 @@ def read_segments(data: bytes, head: JournalHead) -> list[tuple[int, int, int, i
     return sorted(found)
 
 
-def read_entries(data: Any, before: int, at: int, end: int) -> Iterator[JournalEntry]:
+def read_entries(data: Any, before: int, at: int, end: int) -> Iterator[StoredEntry]:
     """Yield the entries between two positions. What is damaged is skipped, up to the next entry that is whole.
 
     Args:
@@ -188,10 +188,10 @@ def read_entries(data: Any, before: int, at: int, end: int) -> Iterator[JournalE
                 return
             continue
         if entry[0] == COPY and length > COPY_HEAD.size:
-            yield JournalEntry(COPY_HEAD.unpack_from(entry)[1], entry[COPY_HEAD.size :])
+            yield StoredEntry(COPY_HEAD.unpack_from(entry)[1], entry[COPY_HEAD.size :])
         else:
             number += entry[0] not in _NOT_COUNTED
-            yield JournalEntry(number, entry)
+            yield StoredEntry(number, entry)
         at = begin + length
 
 

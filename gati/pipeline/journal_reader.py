@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from gati.pipeline.journal_format import GAP, Checkpoint, JournalEntry, JournalHead, read_entries, read_segments
+from gati.pipeline.journal_format import GAP, Checkpoint, StoredEntry, JournalHead, read_entries, read_segments
 from gati.trace.record_codec import ENDED, FAILED, FLATTENED, KIND, NONE, RUN, STARTED, key_at
 from gati.trace.stored_records import LEFT_OUT, MANUAL, PLAIN, WITH_OBJECTS, head_of_stored, run_key
 
@@ -26,7 +26,7 @@ class _RootRun:
 
     def __init__(self, key: bytes) -> None:
         self.key = key
-        self.records: list[JournalEntry] = []
+        self.records: list[StoredEntry] = []
         self.open: set[bytes] = set()
         self.ended = False
         self.is_torn = self.is_needed = False
@@ -64,7 +64,7 @@ def unstored_records(data: bytes, head: JournalHead) -> UnstoredRecords:
     )
 
 
-def _in_order(data: bytes, head: JournalHead) -> tuple[list[JournalEntry], list[int]]:
+def _in_order(data: bytes, head: JournalHead) -> tuple[list[StoredEntry], list[int]]:
     """Return the records by number, each once, and the numbers of the records before each gap."""
     found: dict[int, list[bytes]] = {}
     gaps = [head.checkpoint.gap] if head.checkpoint.gap else []
@@ -82,12 +82,12 @@ def _in_order(data: bytes, head: JournalHead) -> tuple[list[JournalEntry], list[
         if number > expected:
             gaps.append(expected - 1)
         expected = max(expected, number + 1)
-    return [JournalEntry(number, entry) for number in numbers for entry in found[number]], sorted(gaps)
+    return [StoredEntry(number, entry) for number in numbers for entry in found[number]], sorted(gaps)
 
 
 def _by_root(
-    entries: Iterable[JournalEntry], gaps: list[int], checkpoint: Checkpoint
-) -> tuple[list[_RootRun], list[JournalEntry]]:
+    entries: Iterable[StoredEntry], gaps: list[int], checkpoint: Checkpoint
+) -> tuple[list[_RootRun], list[StoredEntry]]:
     """Return the records by root, and those after the checkpoint that belong to none."""
     roots: list[_RootRun] = []
     by_run: dict[bytes, _RootRun] = {}

@@ -28,7 +28,7 @@ from gati.pipeline.journal_format import (
 from gati.pipeline.journal_reader import UnstoredRecords, unstored_records
 from gati.pipeline.limited_mask import LimitedMask
 from gati.pipeline.owner_lock import close_lock_file, is_locked_file, open_lock_file, try_lock
-from gati.pipeline.record_journal import MAX_JOURNAL_BYTES, SUFFIX
+from gati.pipeline.record_journal import MAX_JOURNAL_BYTES, JOURNAL_SUFFIX
 from gati.pipeline.request_queue import BATCH_BYTES, batch_requests
 from gati.pipeline.spool import JOURNALS
 from gati.trace.record_codec import pack_record
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from gati.trace.record_codec import PackedRecord
     from gati.trace.records import Record
 
-SLICE_SECONDS = 0.001
+RECOVERY_SLICE_SECONDS = 0.001
 """Other threads have the interpreter at least this often, and as long as the work before took."""
 
 AT_ONCE_SECONDS = 1.0
@@ -128,8 +128,8 @@ def _feed(
                 yield assembler.feed([pack_record(record)])
         except Exception:  # noqa: BLE001 - anybody may have written the file, so a record may hold anything
             log.emit("damaged", "a journal was damaged; its readable records are delivered")
-        if time.perf_counter() - began > SLICE_SECONDS:
-            process_hooks.yielding_sleep(SLICE_SECONDS)
+        if time.perf_counter() - began > RECOVERY_SLICE_SECONDS:
+            process_hooks.yielding_sleep(RECOVERY_SLICE_SECONDS)
             began = time.perf_counter()
 
 
@@ -138,7 +138,7 @@ def dead_journals(folder: Path) -> Iterator[tuple[Path, int]]:
 
     The caller closes the descriptor with `close_lock_file`. Links, pipes and files of other users are skipped.
     """
-    for path in sorted((folder / JOURNALS).glob("*" + SUFFIX)):
+    for path in sorted((folder / JOURNALS).glob("*" + JOURNAL_SUFFIX)):
         try:
             fd = open_lock_file(path)
         except OSError:

@@ -441,7 +441,7 @@ class Pipeline:
             return Stats(
                 records=records, records_waiting=waiting, records_refused=refused, faults=internal_errors.counts()
             )
-        outboxes = engine.outboxes
+        outboxes, journal = engine.outboxes, buffer.journal
         return engine.counters.stats(
             records=records,
             records_waiting=waiting,
@@ -452,6 +452,8 @@ class Pipeline:
             memory_bytes=buffer.bytes
             + engine.worker.assembler.memory_bytes
             + sum(outbox.memory_bytes for outbox in outboxes),
+            journal_bytes=journal.size if journal is not None else 0,
+            journal_lost=journal.lost.read() if journal is not None else 0,
             paused=engine.paused,
             faults=internal_errors.counts(),
         )

@@ -39,7 +39,8 @@ class QuotaSpool:
         self._accepts = accepts
         self._failures = 0
         self._retry_at = 0.0
-        self._more_journals = False
+        self.more_journals = False
+        """True if the last `recover_journals` left journals of exited processes."""
 
     @property
     def configured(self) -> bool:
@@ -57,7 +58,7 @@ class QuotaSpool:
 
     @property
     def more_to_adopt(self) -> bool:
-        return self._more_journals or (self._spool is not None and self._spool.more_to_adopt)
+        return self.more_journals or (self._spool is not None and self._spool.more_to_adopt)
 
     def excess_bytes(self, size: int, used: int) -> int:
         """Return the bytes to free before a file of this size fits in the quota.
@@ -142,9 +143,10 @@ class QuotaSpool:
         try:
             found = recover_journals(self._spool, recovery, exporter, self._spool.folders(everything=everything))
         except OSError as error:
+            self.more_journals = False
             self._failed(error)
             return []
-        self._more_journals = found.more
+        self.more_journals = found.more
         return found.files
 
     def end_adopting(self) -> None:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from gati.trace.record_codec import PackedRecord
     from gati.trace.records import FirstToken, Record
 
-SUFFIX = ".journal"
+JOURNAL_SUFFIX = ".journal"
 
 SEGMENTS = 8
 MAX_JOURNAL_BYTES = 8 * 1024**2
@@ -112,7 +112,7 @@ class RecordJournal:
         self.memory: Any = self._create([folder / JOURNALS for folder in folders], description)
 
     def _create(self, folders: list[Path], description: dict[str, Any]) -> mmap.mmap:
-        size = HEAD_BYTES + SEGMENTS * self._segment_bytes
+        size = self.size
         for folder in folders:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_system(folders[0])
@@ -125,8 +125,8 @@ class RecordJournal:
             memory = _map(part, size)
             memory[:HEAD_BYTES] = pack_head(SEGMENTS, self._segment_bytes, description)
             for folder in folders:
-                os.link(part, folder / f"{name}{SUFFIX}")
-                self._paths.append(folder / f"{name}{SUFFIX}")
+                os.link(part, folder / f"{name}{JOURNAL_SUFFIX}")
+                self._paths.append(folder / f"{name}{JOURNAL_SUFFIX}")
             self._lock_fd = fd
         except BaseException:
             close_lock_file(fd)
@@ -267,6 +267,11 @@ class RecordJournal:
         for at in range(begin, begin + self._segment_bytes, len(_ZEROS)):
             end = min(at + len(_ZEROS), begin + self._segment_bytes)
             self.memory[at:end] = _ZEROS[: end - at]
+
+    @property
+    def size(self) -> int:
+        """Size of the file in bytes."""
+        return HEAD_BYTES + SEGMENTS * self._segment_bytes
 
     def close(self, *, remove: bool) -> None:
         """Release the file: remove it, or leave it to the next process. The buffer must not use the journal any more."""

@@ -121,10 +121,12 @@ class SpoolKeeper(JournalKeeper):
             may_adopt: False if this process could not deliver what it adopts.
         """
         adopted = 0
-        if time.monotonic() >= self._next_scan:
+        if time.monotonic() >= self._next_scan or (urgent and self.disk.more_journals):
             self._restore_folder()
             if may_adopt:
                 adopted = self.adopt()
+                while urgent and self.disk.more_journals and (more := self.adopt()):
+                    adopted += more
             else:
                 self._next_scan = time.monotonic() + SCAN_SECONDS
                 self.disk.end_adopting()
@@ -144,7 +146,7 @@ class SpoolKeeper(JournalKeeper):
                 return 0
         files = self.disk.adopt(everything=everything) + self.recover(everything)
         if self.disk.more_to_adopt:
-            self._next_scan = now + NEXT_SCAN_SECONDS
+            self._next_scan = now + (0.0 if self.disk.more_journals else NEXT_SCAN_SECONDS)
         with self._lock:
             messages = self._queue.add_adopted(files)
             self._lock.notify_all()

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-MAX_DEPTH = 100
+MAX_NESTING = 100
 """Deepest nesting that is read. Snapshots are far less deep."""
 
 MAX_DIGITS = 5_000
@@ -28,7 +28,7 @@ def read_packed(data: bytes) -> Any:
     """
     reader = _Reader(data)
     try:
-        value = reader.read(MAX_DEPTH)
+        value = reader.read(MAX_NESTING)
     except (IndexError, KeyError, TypeError, struct.error) as error:  # cut off, unknown, or a key that is a list
         raise ValueError(f"not a packed record: {type(error).__name__}") from None
     if reader.at != len(data):

@@ -164,7 +164,8 @@ def _adapted(record: Any, shift: int) -> Record | None:
         record = record._replace(inputs=call._replace(repeats=call.repeats._replace(answer_text=None)))
     if type(record) is RunStarted and not (isinstance(record.kind, str) and isinstance(record.name, str)):
         raise ValueError("not a run")
-    if type(record.at) is not int or not (record.run_id is None or type(record.run_id.int) is int):
+    run_id = record.run_id
+    if type(record.at) is not int or not (run_id is None or type(run_id.int) is int):
         raise ValueError("not a time or an id")
     adapted: Record = record._replace(at=record.at + shift)
     return adapted

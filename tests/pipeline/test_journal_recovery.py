@@ -290,7 +290,7 @@ def test_options_that_are_unknown_or_invalid_set_the_journal_aside(
     make: Callable[..., Any] = partial(recovering_assembler, load(**OTHER))
     for options in ({"mask": "x"}, {"agent_name": 5.5}, {"api_key": "k"}):
         recovery = JournalRecovery(make)
-        with pytest.raises(ValueError, match="option|agent_name"):
+        with pytest.raises(ValueError, match=r"option|agent_name"):
             recovery.requests(
                 bytes(killed.journal.memory),
                 head._replace(description={"options": options}),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gati.trace.marshal_reader import MAX_DEPTH, read_packed
+from gati.trace.marshal_reader import MAX_NESTING, read_packed
 from gati.trace.record_codec import VERSION, pack_record
 from tests.trace.test_record_codec import RECORDS
 
@@ -61,12 +61,12 @@ def test_damaged_data_is_refused_and_raises_nothing_else() -> None:
         b"u\2\0\0\0\xff\xff",  # not UTF-8
         b"{N",
         b"{[\0\0\0\0N0",  # a list as a key
-        b"(\1\0\0\0" * (MAX_DEPTH + 1) + b"N",
+        b"(\1\0\0\0" * (MAX_NESTING + 1) + b"N",
         b"r\0\0\0\0",  # a reference
         b"NN",
         marshal.dumps(compile("1", "", "eval")),
     ],
 )
 def test_what_is_no_plain_value_is_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match="not a packed record|codec|decode"):
+    with pytest.raises(ValueError, match=r"not a packed record|codec|decode"):
         read_packed(data)

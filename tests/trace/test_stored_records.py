@@ -10,8 +10,8 @@ import pytest
 
 from gati.events import Action, Event, LLMCallEvent, Prompt, PromptComponent, Usage
 from gati.trace.deferred_media import DeferredMedia, describe_all
-from gati.trace.record_codec import head_of, key_at, pack_record
 from gati.trace.record_codec import RUN as RUN_POSITION
+from gati.trace.record_codec import head_of, key_at, pack_record
 from gati.trace.records import (
     FirstToken,
     Gap,
@@ -31,7 +31,9 @@ from tests.trace.test_record_codec import RECORDS
 
 RUN = uuid.uuid4()
 EVENTS: list[Record] = [
-    ManualEvent(Event(event_type="kind", data={"a": [1]}, tags=["x"]), Scope("c", "u", None, {"k": ObjectName("<a.B>")}), RUN),
+    ManualEvent(
+        Event(event_type="kind", data={"a": [1]}, tags=["x"]), Scope("c", "u", None, {"k": ObjectName("<a.B>")}), RUN
+    ),
     ManualEvent(LLMCallEvent(usage=Usage(1, 2), structured_prompt=Prompt("a", components=[PromptComponent("b")]))),
     ManualEvent(Action("ratings", {"rating": 3}), None, RUN, {"thread_id": "c"}),
     FirstToken(RUN, 1, ["a", "b"]),
