@@ -85,6 +85,10 @@ class StoredEntry(NamedTuple):
 
     number: int
     data: bytes
+    at: int = 0
+    """Position of its first byte in the file."""
+    length: int = 0
+    """Its length in the file, where more may precede `data`."""
 
 
 def checksum(data: bytes) -> int:
@@ -140,7 +144,10 @@ def read_head(data: bytes) -> JournalHead:
     text = data[_DESCRIPTION : _DESCRIPTION + length]
     if crc32(text) != check or not 0 < segments <= _MAX_SEGMENTS or segment_bytes <= SEGMENT.size + ENTRY.size:
         raise UnreadableJournalError("damaged")
-    description = orjson.loads(text)
+    try:
+        description = orjson.loads(text)
+    except ValueError:
+        description = None
     if not isinstance(description, dict):
         raise UnreadableJournalError("damaged")
     found = [Checkpoint()]
@@ -188,10 +195,10 @@ def read_entries(data: Any, before: int, at: int, end: int) -> Iterator[StoredEn
                 return
             continue
         if entry[0] == COPY and length > COPY_HEAD.size:
-            yield StoredEntry(COPY_HEAD.unpack_from(entry)[1], entry[COPY_HEAD.size :])
+            yield StoredEntry(COPY_HEAD.unpack_from(entry)[1], entry[COPY_HEAD.size :], begin, length)
         else:
             number += entry[0] not in _NOT_COUNTED
-            yield StoredEntry(number, entry)
+            yield StoredEntry(number, entry, begin, length)
         at = begin + length
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from gati.pipeline.journal_format import GAP, Checkpoint, StoredEntry, JournalHead, read_entries, read_segments
+from gati.pipeline.journal_format import GAP, Checkpoint, JournalHead, StoredEntry, read_entries, read_segments
 from gati.trace.record_codec import ENDED, FAILED, FLATTENED, KIND, NONE, RUN, STARTED, key_at
 from gati.trace.stored_records import LEFT_OUT, MANUAL, PLAIN, WITH_OBJECTS, head_of_stored, run_key
 
@@ -64,25 +64,32 @@ def unstored_records(data: bytes, head: JournalHead) -> UnstoredRecords:
     )
 
 
-def _in_order(data: bytes, head: JournalHead) -> tuple[list[StoredEntry], list[int]]:
-    """Return the records by number, each once, and the numbers of the records before each gap."""
-    found: dict[int, list[bytes]] = {}
+def turns_in(data: bytes, head: JournalHead) -> list[list[StoredEntry]]:
+    """Return all entries of each turn, also of those that are stored, and each other item's; moved ones repeatedly."""
+    entries, gaps = _in_order(data, head, copies=True)
+    roots, others = _by_root(entries, gaps, Checkpoint())
+    return [root.records for root in roots] + [[entry] for entry in others]
+
+
+def _in_order(data: bytes, head: JournalHead, *, copies: bool = False) -> tuple[list[StoredEntry], list[int]]:
+    """Return the records by number, each once unless `copies`, and the numbers of the records before each gap."""
+    found: dict[int, list[StoredEntry]] = {}
     gaps = [head.checkpoint.gap] if head.checkpoint.gap else []
     gaps += [head.hole] if head.hole is not None else []
     for _, before, begin, end in read_segments(data, head):
-        for number, entry in read_entries(data, before, begin, end):
-            if entry[0] == GAP:
-                gaps.append(number)
+        for entry in read_entries(data, before, begin, end):
+            if entry.data[0] == GAP:
+                gaps.append(entry.number)
                 continue
-            texts = found.setdefault(number, [])
-            if entry not in texts:
-                texts.append(entry)
+            same = found.setdefault(entry.number, [])
+            if copies or all(entry.data != other.data for other in same):
+                same.append(entry)
     numbers, expected = sorted(found), head.checkpoint.records + 1
     for number in numbers:
         if number > expected:
             gaps.append(expected - 1)
         expected = max(expected, number + 1)
-    return [StoredEntry(number, entry) for number in numbers for entry in found[number]], sorted(gaps)
+    return [entry for number in numbers for entry in found[number]], sorted(gaps)
 
 
 def _by_root(

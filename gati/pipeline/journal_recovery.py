@@ -28,7 +28,7 @@ from gati.pipeline.journal_format import (
 from gati.pipeline.journal_reader import UnstoredRecords, unstored_records
 from gati.pipeline.limited_mask import LimitedMask
 from gati.pipeline.owner_lock import close_lock_file, is_locked_file, open_lock_file, try_lock
-from gati.pipeline.record_journal import MAX_JOURNAL_BYTES, JOURNAL_SUFFIX
+from gati.pipeline.record_journal import JOURNAL_SUFFIX, MAX_JOURNAL_BYTES
 from gati.pipeline.request_queue import BATCH_BYTES, batch_requests
 from gati.pipeline.spool import JOURNALS
 from gati.trace.record_codec import pack_record

@@ -158,16 +158,18 @@ def _restored(data: bytes, shift: int) -> Record | StreamedText | None:
 
 def _adapted(record: Any, shift: int) -> Record | None:
     """Return a record with the clock of this process, and without hashes: those of another process mean nothing here."""
+    run, at = record.run_id, getattr(record, "at", 0)
+    names = (record.kind, record.name) if type(record) is RunStarted else ()
+    is_valid = (
+        type(at) is int and (run is None or type(run.int) is int) and all(isinstance(name, str) for name in names)
+    )
+    if not is_valid:
+        raise ValueError("not a record")
     if type(record) is HistoryRead:
         return None
     if type(record) is RunStarted and type(call := record.inputs) is ModelCall and call.repeats is not None:
         record = record._replace(inputs=call._replace(repeats=call.repeats._replace(answer_text=None)))
-    if type(record) is RunStarted and not (isinstance(record.kind, str) and isinstance(record.name, str)):
-        raise ValueError("not a run")
-    run_id = record.run_id
-    if type(record.at) is not int or not (run_id is None or type(run_id.int) is int):
-        raise ValueError("not a time or an id")
-    adapted: Record = record._replace(at=record.at + shift)
+    adapted: Record = record._replace(at=at + shift)
     return adapted
 
 
