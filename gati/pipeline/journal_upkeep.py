@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from gati.pipeline.internal_errors import contain
 from gati.pipeline.journal_format import Checkpoint
@@ -14,15 +14,26 @@ if TYPE_CHECKING:
 
     from gati.pipeline.buffer import Buffer
     from gati.pipeline.outbox import Outbox
-    from gati.pipeline.worker import TurnAssembler
     from gati.trace.record_codec import PackedRecord
     from gati.trace.records import Record
+
+
+class OpenRuns(Protocol):
+    """What an assembler tells about open turns; see `worker.TurnAssembler`."""
+
+    @property
+    def open_turns(self) -> int: ...
+
+    @property
+    def has_leftovers(self) -> bool: ...
+
+    def is_open(self, run: bytes) -> bool: ...
 
 
 class JournalUpkeep:
     """Keeps the journal of a buffer, if there is one. Used by the worker's thread."""
 
-    def __init__(self, buffer: Buffer, assembler: TurnAssembler, outboxes: Sequence[Outbox]) -> None:
+    def __init__(self, buffer: Buffer, assembler: OpenRuns, outboxes: Sequence[Outbox]) -> None:
         self._buffer = buffer
         self._assembler = assembler
         self._outboxes = outboxes

@@ -12,12 +12,12 @@ import itertools
 import mmap
 import os
 import secrets
-import sys
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from gati.pipeline._compat import runs_one_thread_at_a_time
 from gati.pipeline.atomic_counter import AtomicCounter
 from gati.pipeline.filesystem import filesystem_of
 from gati.pipeline.journal_format import (
@@ -43,7 +43,6 @@ from gati.trace.stored_records import StreamedText, left_out, run_key, stored, s
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gati.pipeline.buffer import Buffer
     from gati.trace.record_codec import PackedRecord
     from gati.trace.records import FirstToken, Record
 
@@ -63,6 +62,19 @@ _ZEROS = bytes(64 * 1024)
 
 class JournalUnavailableError(Exception):
     """There can be no journal here. The message says why."""
+
+
+class RecordQueue(Protocol):
+    """The buffer whose records a journal keeps."""
+
+    records: deque[PackedRecord | Record]
+    count: int
+    """Number of records that were queued since the start."""
+
+    @property
+    def taken(self) -> int:
+        """Number of records that were taken."""
+        ...
 
 
 def journal_bytes(buffer_max_bytes: int, spool_max_bytes: int) -> int:
@@ -139,7 +151,7 @@ class RecordJournal:
 
     # In callbacks
 
-    def put_in_next(self, buffer: Buffer, data: bytes, record: PackedRecord | Record | None) -> bool:
+    def put_in_next(self, buffer: RecordQueue, data: bytes, record: PackedRecord | Record | None) -> bool:
         """Open a segment, write data to it, and put the record into the buffer.
 
         `record` is None for an entry that is no record. If no segment is free, the data is counted as lost, and the result
@@ -176,7 +188,7 @@ class RecordJournal:
             records.append(record)
         return False
 
-    def _open_segment(self, buffer: Buffer) -> bool:
+    def _open_segment(self, buffer: RecordQueue) -> bool:
         """Open a segment; return False if none is free."""
         try:
             index = self._free.pop()
@@ -193,27 +205,27 @@ class RecordJournal:
                 self._opened.append(opened)
                 return True
 
-    def gap(self, buffer: Buffer) -> None:
+    def gap(self, buffer: RecordQueue) -> None:
         """Note that records were refused after those that the buffer has taken."""
         self.put_in_next(buffer, b"G", None)
 
     # In the worker
 
-    def adopt(self, buffer: Buffer) -> None:
+    def adopt(self, buffer: RecordQueue) -> None:
         """Write the records that the buffer has taken before it had this journal. Called before any is taken from it."""
         records = [record for record in buffer.records.copy() if type(record) is not Gap]
         before = self._opened[0][2] if self._opened else len(records)
         for number, record in enumerate(records[: before - buffer.taken], buffer.taken + 1):
             self._copy(buffer, number, stored(record))
 
-    def _copy(self, buffer: Buffer, number: int, data: bytes) -> bool:
+    def _copy(self, buffer: RecordQueue, number: int, data: bytes) -> bool:
         return self.put_in_next(buffer, COPY_HEAD.pack(bytes((COPY,)), number) + data, None)
 
     def watch(self, token: FirstToken, key: bytes) -> None:
         """Write the text of an answer that is being streamed, in each `save_streams`."""
         self._streams[key] = token, 0
 
-    def save_streams(self, buffer: Buffer, is_open: Callable[[bytes], bool]) -> None:
+    def save_streams(self, buffer: RecordQueue, is_open: Callable[[bytes], bool]) -> None:
         """Write what was streamed since the last call."""
         for key, (token, begin) in list(self._streams.items()):
             if not is_open(key):
@@ -230,7 +242,7 @@ class RecordJournal:
             at, data = pack_checkpoint(checkpoint, self._checkpoints)
             self.memory[at : at + len(data)] = data
 
-    def free_segments(self, buffer: Buffer, is_open: Callable[[bytes], bool], *, has_open: bool) -> None:
+    def free_segments(self, buffer: RecordQueue, is_open: Callable[[bytes], bool], *, has_open: bool) -> None:
         """Free the segments whose records are stored. Records of open turns are moved if too few segments are free.
 
         Args:
@@ -259,7 +271,7 @@ class RecordJournal:
     def _open_records(self, index: int, before: int, is_open: Callable[[bytes], bool]) -> list[tuple[int, bytes]]:
         begin = HEAD_BYTES + index * self._segment_bytes
         entries = read_entries(self.memory, before, begin + SEGMENT.size, begin + self._segment_bytes)
-        return [(number, data) for number, data in entries if (key := run_key(data)) and is_open(key)]
+        return [(entry.number, entry.data) for entry in entries if (key := run_key(entry.data)) and is_open(key)]
 
     def _clear(self, index: int) -> None:
         """Overwrite a segment with zeros, in pieces, because other threads wait meanwhile."""
@@ -306,7 +318,7 @@ def check_system(folder: Path) -> None:
     """Raise JournalUnavailableError unless a mapped file in this folder is safe: its blocks stay allocated."""
     if not hasattr(os, "posix_fallocate"):
         raise JournalUnavailableError("this system cannot allocate files")
-    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+    if not runs_one_thread_at_a_time():
         raise JournalUnavailableError("this interpreter runs threads at the same time")
     name = filesystem_of(folder)
     if name not in LOCAL_SYSTEMS or not os.statvfs(folder).f_files:  # a container's layer on btrfs has no such number

@@ -45,6 +45,10 @@ class Exporter:
         return []
 
 
+def kept_items() -> Any:
+    return Exporter()
+
+
 class Killed:
     """A process that was killed: the records of a program, its journal, and what it would have delivered."""
 
@@ -96,9 +100,9 @@ OTHER = {"name": "another", "local": False}
 
 def recover(spool: Spool, **options: Any) -> list[Any]:
     """Return the items that another process makes of the journals."""
-    settings, exporter = load(**{**OTHER, **options}), Exporter()
+    settings, exporter = load(**{**OTHER, **options}), kept_items()
     recovery = JournalRecovery.of(partial(recovering_assembler, settings), settings)
-    assert recover_journals(spool, recovery, exporter, [spool.folder]).files == []  # type: ignore[arg-type]
+    assert recover_journals(spool, recovery, exporter, [spool.folder]).files == []
     return exporter.items
 
 
@@ -294,5 +298,5 @@ def test_options_that_are_unknown_or_invalid_set_the_journal_aside(
             recovery.requests(
                 bytes(killed.journal.memory),
                 head._replace(description={"options": options}),
-                Exporter(),  # type: ignore[arg-type]
+                kept_items(),
             )
