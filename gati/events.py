@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from gati._deprecation import renamed_field, warn_renamed
@@ -35,10 +36,15 @@ def iso(ns: int) -> str:
     """Format nanoseconds since the epoch as ``YYYY-MM-DDTHH:MM:SS.mmmZ``; clamp times that have no such form."""
     seconds, rest = divmod(ns // 1_000_000, 1000)
     try:
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+        return f"{_iso_second(seconds)}.{rest:03d}Z"
     except (ValueError, OverflowError, OSError):
         # A broken clock must not cost the event.
         return "1970-01-01T00:00:00.000Z" if ns < 0 else "9999-12-31T23:59:59.999Z"
+
+
+@lru_cache(maxsize=64)  # most times of a turn are in the same second
+def _iso_second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from gati import contract
@@ -33,7 +34,9 @@ def add_message(state: bytes, role: str, text: Any, tool_calls: Iterable[Mapping
     """
     message = [role, _canonical(text)]
     message += [_encode([call.get("name"), call.get("args")]) for call in tool_calls]
-    return blake2b(state + _encode(message).encode(), digest_size=_STATE_BYTES).digest()
+    # As JSON. All entries are texts, so no encoder has to be created.
+    encoded = f"[{', '.join(map(encode_basestring_ascii, message))}]"
+    return blake2b(state + encoded.encode(), digest_size=_STATE_BYTES).digest()
 
 
 def hash_of(state: bytes, system_prompt: str) -> str:

@@ -90,9 +90,16 @@ def _maker_of(trace: Trace, models: ModelEvents, answer: ChatMessage) -> LLMCall
     best: _Evidence | None = None
     maker: LLMCallEvent | None = None
     for run, event in reversed(models):
+        if best == _SAME_MESSAGE:  # nothing is better
+            break
         if not is_user_facing(run):
             continue
-        found = _SAME_MESSAGE if message_id is not None and _has_id(run, message_id) else _evidence(event, answer)
+        if message_id is not None and _has_id(run, message_id):
+            found: _Evidence | None = _SAME_MESSAGE
+        elif best == _SAME_TEXT:  # a comparison finds nothing better, and costs as much as the rest of the event
+            continue
+        else:
+            found = _evidence(event, answer)
         if found is not None and (best is None or found > best):
             best, maker = found, event
     return maker or _writer_in_node(models, answer.text) or _only_writer(trace, models)

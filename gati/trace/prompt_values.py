@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gati.trace.outputs import updates_by, updates_of
@@ -209,16 +210,19 @@ def _is_word(character: str) -> bool:
     return character.isalnum() or character == "_"
 
 
-def _moment_spans(text: str) -> Iterator[_Span]:
-    """Yield the dates and times in a text. Those of one kind are numbered, whether they are equal or not."""
+@lru_cache(maxsize=32)  # most calls of a program have one of few prompts
+def _moment_spans(text: str) -> tuple[_Span, ...]:
+    """Return the dates and times in a text. Those of one kind are numbered, whether they are equal or not."""
     numbers: dict[str, int] = {}
+    spans: list[_Span] = []
     for found in _MOMENT.finditer(text):
         if text[found.start() - 1 : found.start()] == "{" or text[found.end() : found.end() + 1] == "}":
             continue
         name = _MOMENT_NAMES[str(found.lastgroup)]
         numbers[name] = numbers.get(name, 0) + 1
         number = f"_{numbers[name]}" if numbers[name] > 1 else ""
-        yield _Span(found.start(), found.end(), MAX_VALUES, name + number)
+        spans.append(_Span(found.start(), found.end(), MAX_VALUES, name + number))
+    return tuple(spans)
 
 
 def _merge_retrieved(text: str, spans: list[_Span]) -> list[_Span]:

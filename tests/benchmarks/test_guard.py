@@ -26,6 +26,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 import gati
+from gati._context import features_used
 from gati.exporters.base import OpenRequests
 from gati.exporters.greenflash.encoder import GreenflashEncoder
 from gati.langchain.callback import handler
@@ -98,6 +99,8 @@ def records(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     kept: list[Any] = []
     monkeypatch.setattr(current, "recorder", Recorder(kept.append))
     monkeypatch.setattr(current, "report_error", pytest.fail)
+    for feature in ("any", "log_filter"):  # another test may have used a scope
+        monkeypatch.setattr(features_used, feature, False)
     return kept
 
 
