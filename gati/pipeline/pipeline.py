@@ -119,7 +119,8 @@ class Pipeline:
         """Create the journal before anything that takes longer: turns that have ended are safe from then on."""
         if self._make_recovering is None or self._final is not None or self._engine is not None:
             return
-        from gati.pipeline.journal_start import JOURNAL_ON, start_journal  # late, like the engine
+        with process_hooks.fork_lock, gc_pause.gc_paused():
+            from gati.pipeline.journal_start import JOURNAL_ON, start_journal  # late, like the engine
 
         self._journal_state = start_journal(self._buffer, self._options, self._exporters)
         if self._journal_state == JOURNAL_ON:
