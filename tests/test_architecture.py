@@ -53,7 +53,7 @@ ARROWS: dict[str, set[str]] = {
     "gati.store": {"gati.data_folder"},
     "gati.data_folder": set(),
     "gati.studio": {"gati.store"},
-    "gati.team_store": {"gati.store", "gati.exporters"},
+    "gati.team_store": {"gati.store", "gati.exporters", "gati.queues"},
     "gati.push": {"gati.push_requests", "gati.store", "gati.exporters", "gati.pipeline"},
     "gati.push_requests": {"gati.store", "gati.exporters"},
     "gati.importing": {"gati.exporters", "gati.langchain", "gati.pipeline", "gati.settings", "gati.trace"},
@@ -82,7 +82,8 @@ NARROW = {
     ("gati.pipeline", "gati.exporters"): {"gati.exporters.base"},
     ("gati.pipeline", "gati.trace"): {f"gati.trace.{name}" for name in ("records", "record_codec", "stored_records")},
     ("gati.exporters", "gati.store"): {"gati.store.store", "gati.store.retention"},
-    ("gati.queues", "gati.exporters"): {"gati.exporters.base"},
+    ("gati.queues", "gati.exporters"): {"gati.exporters.base", "gati.exporters.deadline_call"},
+    ("gati.team_store", "gati.queues"): {"gati.queues.bounded_connection"},
     ("gati.queues", "gati.pipeline"): {"gati.pipeline.codec"},
     ("gati.team_store", "gati.exporters"): {
         f"gati.exporters.{name}" for name in ("base", "local", "greenflash.encoder")

@@ -66,6 +66,14 @@ def test_a_span_without_an_output_has_the_answer_of_the_graph_in_it() -> None:
     assert [call.internal for call in calls] == [False, True]
 
 
+@pytest.mark.parametrize("words", ["The capital?", "/chat"])
+def test_the_value_of_a_span_is_not_the_users_if_a_model_in_it_was_asked_something_else(words: str) -> None:
+    model = ScriptedChatModel(replies=["Paris."])
+    with capture(conversation_id="c") as captured, observe.span("request", input={"path": "/chat"}):
+        model.invoke(words)
+    assert captured.transcript() == [("user", words), ("assistant", "Paris.")]
+
+
 def test_the_answer_of_a_step_is_the_text_in_its_output_that_a_model_produced() -> None:
     model = ScriptedChatModel(replies=["Paris."])
 

@@ -260,7 +260,10 @@ class Exporter(Protocol):
         ...
 
     def after_fork(self) -> None:
-        """Replace connections in a forked child. Keep references to the inherited ones, so that they are not closed."""
+        """Replace connections in a forked child. Keep references to the inherited ones, so that they are not closed.
+
+        Called in a background thread before the first other call, so a child that uses no exporter does not call it.
+        """
         ...
 
     def close(self) -> None:

@@ -1,13 +1,20 @@
-"""Names of Python's import system that are not public."""
+"""Names of Python's import system and of `logging` that are not public."""
 
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 import threading
 from importlib.machinery import SourceFileLoader
 from types import ModuleType
 from typing import Any
+
+
+def existing_handlers() -> list[logging.Handler]:
+    """Return all handlers of the process, which `logging.shutdown` closes. Without the list none is found."""
+    found = [reference() for reference in list(getattr(logging, "_handlerList", ()))]
+    return [handler for handler in found if handler is not None]
 
 
 def unfinished_imports() -> list[str]:

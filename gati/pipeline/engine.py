@@ -55,11 +55,15 @@ class Engine:
         flushes: Flushes,
         should_finish: Callable[[], bool],
         make_recovering: AssemblerFactory | None = None,
+        *,
+        inherited: bool = False,
     ) -> None:
-        """For `flushes` and `should_finish` see `Worker`, for `make_recovering` see `Pipeline`."""
+        """For `flushes` and `should_finish` see `Worker`, for `make_recovering` `Pipeline`, for `inherited`
+        `LimitedExporter`.
+        """
         self.counters = DeliveryCounters(internal_errors.losses())
         self._buffer = buffer
-        self._exporters = [with_time_limit(exporter, options.timeout) for exporter in exporters]
+        self._exporters = [with_time_limit(exporter, options.timeout, inherited=inherited) for exporter in exporters]
         self.drops = DropNotifier(options.on_drop)
         # Half of the memory is for records, half for requests, in equal shares for the destinations.
         limits = Limits(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gati.exporters.base import Exporter, Outcome, Request, Verdict
+from gati.pipeline.internal_errors import guard
 from gati.pipeline.time_limit import CallTimeoutError, TimeLimit
 
 if TYPE_CHECKING:
     from gati.events import Item
     from gati.exporters.base import SpoolIdentity
+
+T = TypeVar("T")
 
 ENCODE_SECONDS = 10.0
 """Time limit of `encode`, `split` and `prepare`."""
@@ -28,9 +32,10 @@ class LimitedExporter:
     Args:
         exporter: the user's exporter.
         timeout: the option `timeout`, in seconds.
+        inherited: True in a forked child: `after_fork` is called before any other method.
     """
 
-    def __init__(self, exporter: Exporter, timeout: float) -> None:
+    def __init__(self, exporter: Exporter, timeout: float, *, inherited: bool = False) -> None:
         self.name = exporter.name
         self.account = exporter.account
         self.durable = exporter.durable
@@ -40,6 +45,8 @@ class LimitedExporter:
             self.send_many = self._send_many
         self.spool_identity: SpoolIdentity | None = getattr(exporter, "spool_identity", None)
         self._exporter = exporter
+        self._inherited = inherited
+        self._inheriting = threading.Lock()  # only threads whose time is limited wait for it
         self._send_seconds = max(MIN_SEND_SECONDS, 2 * timeout)
         self._encoding = TimeLimit("encode")
         self._sending = TimeLimit("send")
@@ -47,16 +54,16 @@ class LimitedExporter:
 
     def encode(self, items: Sequence[Item]) -> list[Request]:
         """Raise `CallTimeoutError` if the exporter takes too long."""
-        return self._encoding.call(lambda: self._exporter.encode(items), ENCODE_SECONDS)
+        return self._call(self._encoding, lambda: self._exporter.encode(items), ENCODE_SECONDS)
 
     def split(self, request: Request) -> tuple[Request, Request] | None:
         """Raise `CallTimeoutError` if the exporter takes too long."""
-        return self._encoding.call(lambda: self._exporter.split(request), ENCODE_SECONDS)
+        return self._call(self._encoding, lambda: self._exporter.split(request), ENCODE_SECONDS)
 
     def send(self, request: Request) -> Outcome:
         """Return RETRY if the exporter takes too long."""
         try:
-            return self._sending.call(lambda: self._exporter.send(request), self._send_seconds)
+            return self._call(self._sending, lambda: self._exporter.send(request), self._send_seconds)
         except CallTimeoutError as error:
             return Outcome(Verdict.RETRY, str(error))
 
@@ -64,33 +71,44 @@ class LimitedExporter:
         """Return RETRY for all requests if the exporter takes too long."""
         send_many: Callable[[Sequence[Request]], Sequence[Outcome]] = self._exporter.send_many  # type: ignore[attr-defined]  # an optional method
         try:
-            return self._sending.call(lambda: send_many(requests), self._send_seconds)
+            return self._call(self._sending, lambda: send_many(requests), self._send_seconds)
         except CallTimeoutError as error:
             return [Outcome(Verdict.RETRY, str(error))] * len(requests)
 
     def accepts(self, request: Request) -> bool:
         """Raise `CallTimeoutError` if the exporter takes too long."""
         accepts = getattr(self._exporter, "accepts", None)
-        return accepts is None or self._encoding.call(lambda: bool(accepts(request)), ENCODE_SECONDS)
+        return accepts is None or self._call(self._encoding, lambda: bool(accepts(request)), ENCODE_SECONDS)
 
     def prepare(self) -> None:
         """Import what `send` needs."""
         prepare = getattr(self._exporter, "prepare", None)
         if prepare is not None:
-            self._encoding.call(prepare, ENCODE_SECONDS)
+            self._call(self._encoding, prepare, ENCODE_SECONDS)
 
     def after_fork(self) -> None:
-        """Replace connections in a forked child."""
-        self._exporter.after_fork()
+        """Let the exporter replace its connections before its next call. Calls nothing: a fork does not wait for it."""
+        self._inherited, self._inheriting = True, threading.Lock()
 
     def close(self) -> None:
-        """Release connections."""
-        self._closing.call(self._exporter.close, CLOSE_SECONDS)
+        """Release connections. Raise `CallTimeoutError` if the exporter takes too long."""
+        self._call(self._closing, self._exporter.close, CLOSE_SECONDS)
+
+    def _call(self, limit: TimeLimit, function: Callable[[], T], seconds: float) -> T:
+        def call() -> T:
+            with self._inheriting:
+                if self._inherited:
+                    with guard("exporter.after_fork"):
+                        self._exporter.after_fork()
+                    self._inherited = False
+            return function()
+
+        return limit.call(call if self._inherited else function, seconds)
 
 
-def with_time_limit(exporter: Exporter, timeout: float) -> Exporter:
-    """Return an exporter whose methods return in time; gati's own ones unchanged."""
-    return exporter if is_own(exporter) else LimitedExporter(exporter, timeout)
+def with_time_limit(exporter: Exporter, timeout: float, *, inherited: bool = False) -> Exporter:
+    """Return an exporter whose methods return in time; gati's own ones unchanged. For `inherited` see there."""
+    return exporter if is_own(exporter) else LimitedExporter(exporter, timeout, inherited=inherited)
 
 
 def is_own(exporter: Exporter) -> bool:

@@ -6,6 +6,7 @@ that a handler's stream takes a line before it writes one, and keeps the line un
 
 from __future__ import annotations
 
+import atexit
 import logging
 import select
 import sys
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from gati._context import mark_own_thread
 from gati.clock import Clock
+from gati.pipeline._compat import existing_handlers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 MAX_WAITING = 200
 """Lines that wait to be written; the oldest are dropped."""
 
-MAX_LINE_CHARS = 3_000
-"""Longest line. A pipe that is ready takes at least 4096 bytes without blocking."""
+MAX_LINE_BYTES = 3_000
+"""Longest line in UTF-8. A pipe that is ready takes at least 4096 bytes without blocking."""
 
 POLL_SECONDS = 0.05
 """Interval at which a stream that takes no lines is tried again."""
@@ -38,6 +40,7 @@ class LogWriter:
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
+        self._lets_go_at_exit = False
         self.reset()
 
     def reset(self) -> None:
@@ -52,6 +55,9 @@ class LogWriter:
         if self._running.locked():
             return
         try:
+            if not self._lets_go_at_exit:  # lines are also written without a pipeline, which has a hook of its own
+                self._lets_go_at_exit = True
+                atexit.register(self.let_go)
             threading.Thread(target=self._run, name="gati-log", daemon=True).start()
         except RuntimeError:  # at the interpreter's exit, or out of threads
             self._write_here()
@@ -70,16 +76,21 @@ class LogWriter:
     def let_go(self) -> None:
         """Give the handlers new locks if one of them does not return.
 
-        Called when the process exits: `logging.shutdown` would wait for the handler's lock.
+        Called when the process exits: `logging.shutdown` would wait for the lock of each handler of the program, also of
+        one that another handler passed our line to.
         """
         if self.drain(LET_GO_SECONDS):
             return
-        for handler in _handlers(self._logger):
+        for handler in {*_handlers(self._logger), *existing_handlers()}:
             lock = handler.lock
-            if lock is None or not lock.acquire(blocking=False):
-                handler.createLock()
-            else:
+            if lock is not None and lock.acquire(blocking=False):
                 lock.release()
+            else:
+                handler.createLock()
+            # It would pass our line on again, and hang again.
+            waiting = getattr(handler, "buffer", None)
+            if type(waiting) is list:
+                handler.buffer = [line for line in waiting if getattr(line, "name", "") != self._logger.name]  # type: ignore[attr-defined]  # of a `MemoryHandler`
 
     def _run(self) -> None:
         mark_own_thread()
@@ -100,8 +111,8 @@ class LogWriter:
     def _write_next(self) -> None:
         try:
             level, message, args = self._lines.popleft()
-            if len(text := message % args) > MAX_LINE_CHARS:
-                message, args = "%s", (text[:MAX_LINE_CHARS] + "…",)
+            if len(text := (message % args).encode(errors="replace")) > MAX_LINE_BYTES:
+                message, args = "%s", (text[:MAX_LINE_BYTES].decode(errors="ignore") + "…",)
             self._logger.log(level, message, *args)
         except BaseException:  # noqa: BLE001 - a handler of the program may raise anything; there is nowhere to report it
             pass

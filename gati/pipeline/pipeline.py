@@ -17,6 +17,7 @@ from gati.pipeline import gc_pause, internal_errors, process_hooks
 from gati.pipeline.buffer import Buffer
 from gati.pipeline.flushes import Flushes, FlushRequest
 from gati.pipeline.internal_errors import contain, guard, log
+from gati.pipeline.limited_exporter import is_own, with_time_limit
 from gati.pipeline.stats import FlushResult, Stats
 from gati.pipeline.turn_saves import TurnSaves
 
@@ -71,6 +72,8 @@ class Pipeline:
         """Take a record. Never blocks, never raises."""
         self.saves = TurnSaves(self._save, has_spool=options.spool, is_safe=self._is_safe)
         self._inherited_engines: list[Engine] = []
+        self._inherited = False
+        """True in a forked child: the exporters have connections of the parent."""
         self._closed = False
         self._reset()
         process_hooks.register(self)
@@ -147,6 +150,7 @@ class Pipeline:
                     self._flushes,
                     self._is_finished,
                     self._make_recovering,
+                    inherited=self._inherited,
                 )
         return self._engine
 
@@ -167,9 +171,11 @@ class Pipeline:
         return not len(self._buffer) and (self._engine is None or not self._engine.worker.assembler.open_turns)
 
     def _is_unused(self) -> bool:
-        """Return True if the pipeline was shut down, recorded nothing, and no child left files. Looks at the disk."""
+        """Return True if the pipeline was shut down, recorded nothing, and no child left files. May look at the disk."""
         if self._final is None or self._engine is not None or len(self._buffer):
             return False
+        if not self._has_forked():
+            return True
         from gati.pipeline.spool import has_files, spool_folder  # late, like the engine
 
         folder = spool_folder(self._options.spool_dir)
@@ -178,7 +184,7 @@ class Pipeline:
     def _end_unused(self) -> None:
         for exporter in self._exporters:
             with contain("exporter.close"):
-                exporter.close()
+                with_time_limit(exporter, self._options.timeout, inherited=self._inherited).close()
         self._ended.resolve()
 
     def _has_forked(self) -> bool:
@@ -314,7 +320,10 @@ class Pipeline:
                 self._flushes.add(final)
             self._wake()
         elif not self._ended.is_resolved:  # nothing was ever recorded
-            self._end_unused()
+            if all(map(is_own, self._exporters)):
+                self._end_unused()
+            else:  # `close` of a user's exporter may hang
+                self._ensure_worker(urgent=True)
 
     def wait_until_ended(self, until: float) -> FlushResult:
         """Wait for the shutdown that `finish` began, until a monotonic time and a little longer."""
@@ -429,7 +438,8 @@ class Pipeline:
         if process_hooks.lacks_own_modules():  # nothing can be recorded: refuse and count it
             self._closed = True
             self._buffer.close()
-        for exporter in self._exporters:
+        self._inherited = True
+        for exporter in filter(is_own, self._exporters):  # the others when they are used: theirs may hang
             with guard("exporter.after_fork"):
                 exporter.after_fork()
 

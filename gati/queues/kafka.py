@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -97,8 +98,9 @@ class KafkaPublisher:
     def _publish(self, messages: Sequence[QueueMessage]) -> list[Outcome]:
         if self._closed:
             return [Outcome(Verdict.RETRY, "the exporter is closed")] * len(messages)
+        until = Clock.monotonic() + self._timeout + 1.0
         if self._producer is None:
-            self._producer = self._connect()
+            self._producer = self._connect(until)
         producer = self._producer
         outcomes: dict[int, Outcome] = {}
         for number, message in enumerate(messages):
@@ -115,7 +117,6 @@ class KafkaPublisher:
                 )
             except BufferError:
                 outcomes[number] = Outcome(Verdict.RETRY, "the producer's queue is full")
-        until = Clock.monotonic() + self._timeout + 1.0
         while len(outcomes) < len(messages) and Clock.monotonic() < until:
             producer.poll(_POLL_SECONDS)
         late = Outcome(Verdict.RETRY, self._reason("no acknowledgement"))
@@ -124,7 +125,7 @@ class KafkaPublisher:
     def _on_delivery(self, outcomes: dict[int, Outcome], number: int, error: KafkaError | None, message: Any) -> None:
         outcomes[number] = DELIVERED if error is None else self._outcome(error)
 
-    def _connect(self) -> Producer:
+    def _connect(self, until: float) -> Producer:
         """Create the producer and check the topic. Raises `KafkaException`."""
         from confluent_kafka import Producer
 
@@ -138,7 +139,7 @@ class KafkaPublisher:
             "error_cb": self._on_error,
         }
         producer = Producer(configuration | self._options, logger=LIBRARY_LOG)
-        info = describe_topic(self._address, producer, min(CHECK_SECONDS, self._timeout))
+        info = describe_topic(self._address, producer, min(CHECK_SECONDS, self._timeout), until)
         if info.max_bytes is not None:
             self._max_bytes = min(CLIENT_MAX_BYTES, info.max_bytes)
         return producer
@@ -185,13 +186,14 @@ def client_options(address: QueueAddress) -> dict[str, Any]:
     }
 
 
-def describe_topic(address: QueueAddress, client: Any, timeout: float) -> TopicInfo:
+def describe_topic(address: QueueAddress, client: Any, timeout: float, until: float = math.inf) -> TopicInfo:
     """Return the partitions of the topic and its largest message.
 
     Args:
         address: The brokers and the topic.
         client: A producer, consumer or admin client of theirs.
         timeout: Seconds for each of two requests.
+        until: Monotonic time at which the second one ends.
 
     Raises:
         KafkaException: no broker answers, or the topic does not exist.
@@ -203,6 +205,7 @@ def describe_topic(address: QueueAddress, client: Any, timeout: float) -> TopicI
     if topic.error is not None:
         raise KafkaException(topic.error)
     max_bytes = None
+    timeout = max(0.1, min(timeout, until - Clock.monotonic()))
     try:
         admin = AdminClient(client_options(address), logger=LIBRARY_LOG)
         resource = ConfigResource(ResourceType.TOPIC, address.topic)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gati.clock import Clock
 from gati.exporters.base import DELIVERED, Outcome, Verdict
+from gati.exporters.deadline_call import DeadlineExceededError, call_with_deadline
 from gati.queues import postgres_schema
 
 if TYPE_CHECKING:
@@ -85,6 +86,9 @@ class PostgresPublisher:
             if len(messages) > 1 and _concerns_one(error.sqlstate):
                 return [self.publish([message])[0] for message in messages]
             return [_outcome(error.sqlstate, str(error))] * len(messages)
+        except DeadlineExceededError:
+            self._disconnect()
+            return [Outcome(Verdict.RETRY, "no answer")] * len(messages)
         except (psycopg.Error, _NoAnswerError, OSError, postgres_schema.NewerSchemaError) as error:
             self._disconnect()
             return [_outcome(getattr(error, "sqlstate", None) or "", _first_line(error))] * len(messages)
@@ -102,17 +106,28 @@ class PostgresPublisher:
         self._disconnect()
 
     def _insert(self, messages: Sequence[QueueMessage]) -> None:
-        """Insert and commit; create missing tables and partitions."""
+        """Insert and commit; create missing tables and partitions. All of it takes at most `timeout` seconds."""
+        until = Clock.monotonic() + self._timeout
         if self._connection is None:
-            self._connection = connect(self._address, self._timeout)
-            postgres_schema.ensure_schema(self._connection)
+            # Names are resolved and statements executed without a time limit, for example behind a lock.
+            self._connection = call_with_deadline(self._connect, until)
+        connection = self._connection
         try:
-            _insert_all(self._connection.pgconn, messages, Clock.monotonic() + self._timeout)
+            _insert_all(connection.pgconn, messages, until)
         except _StatementError as error:
             if error.sqlstate not in (_NO_PARTITION, _NO_TABLE):
                 raise
-            postgres_schema.ensure_schema(self._connection)
-            _insert_all(self._connection.pgconn, messages, Clock.monotonic() + self._timeout)
+            call_with_deadline(lambda: postgres_schema.ensure_schema(connection), until)
+            _insert_all(connection.pgconn, messages, until)
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        connection = connect(self._address, self._timeout)
+        try:
+            postgres_schema.ensure_schema(connection)
+        except BaseException:  # also if it is abandoned: the connection would leak
+            connection.close()
+            raise
+        return connection
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

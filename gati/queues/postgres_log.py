@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from gati.queues.bounded_connection import BoundedConnection
 from gati.queues.log import Lag, LogError, LogRecord
 from gati.queues.message import QueueMessage
 from gati.queues.postgres_schema import DEAD, LANES, TURNS, ensure_schema, make_partitions
@@ -249,7 +250,7 @@ class PostgresLog:
 
     def _connect(self, *, idle_limit: bool) -> psycopg.Connection[Any]:
         milliseconds = int(self.session_seconds * 1000)
-        connection = psycopg.connect(
+        connection = BoundedConnection.connect(
             self._url,
             autocommit=True,
             prepare_threshold=None,  # a generic plan would compare each row with each id that is held
@@ -260,6 +261,7 @@ class PostgresLog:
             keepalives_count=2,
             tcp_user_timeout=milliseconds,
         )
+        connection.answer_seconds = self.session_seconds
         if idle_limit:
             connection.execute(f"SET idle_session_timeout = {milliseconds}")
         return connection

@@ -98,10 +98,16 @@ def describe(item: Any) -> Attachment | None:
     objects = list(_objects_in(item))
     address = next((text for text in _texts(objects, _ADDRESS_KEYS) if _is_address(text)), None)
     media_type = next((text for text in _texts(objects, _TYPE_KEYS) if "/" in text), None)
+    content = _data_in(objects, media_type)
+    if content is not None and content.media_type != _UNKNOWN_TYPE:
+        media_type = media_type or content.media_type
     media_type = media_type or _type_of_data(objects)
+    size = _size_of(objects)
+    if size is None and content is not None:
+        size = len(content.base64) * 3 // 4 - content.base64[-2:].count("=")
     name = next(iter(_texts(objects, _NAME_KEYS)), None) or _name_in(address)
     name = name or next(iter(_texts(objects[:2], _ID_KEYS)), None)
-    return Attachment(_kind_of(objects, media_type), name, media_type, _size_of(objects), address, item)
+    return Attachment(_kind_of(objects, media_type), name, media_type, size, address, item)
 
 
 def format_size(size: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gati.store import labels, search, words
@@ -18,6 +19,9 @@ _LABELS = 1000
 
 _RARE = 200
 """Words in fewer labels than this may be combined with words in a message."""
+
+_FEW_MESSAGES = 20_000
+"""Messages of all conversations with a label that are looked through for the other words."""
 
 _MIXED_WORDS = 3
 """Words that may be in the labels while others are in a message. The ones with the fewest labels are chosen."""
@@ -37,16 +41,18 @@ def find_hits(db: sqlite3.Connection, typed: str) -> dict[int, Hit]:
     found = words.parse_words(typed)
     if not found or not search.has_index(db):
         return {}
-    hits = _in_messages(db, found, found)
+    row_ids = search.search_messages(db, found, _MESSAGES)
+    hits = _by_conversation(db, row_ids)
     if labels.has_label_index(db):
-        for conversation, hit in _with_labels(db, found).items():
+        # Words that are together in so many messages are not meant to be apart.
+        mixed = len(row_ids) < _MESSAGES
+        for conversation, hit in _with_labels(db, found, mixed=mixed).items():
             hits.setdefault(conversation, hit)
     return hits
 
 
-def _in_messages(db: sqlite3.Connection, some: list[Word], all_words: list[Word]) -> dict[int, Hit]:
-    """Return the conversations with a message that contains some of the words."""
-    row_ids = search.search_messages(db, some, _MESSAGES, prefix=all_words[-1:])
+def _by_conversation(db: sqlite3.Connection, row_ids: list[int]) -> dict[int, Hit]:
+    """Return the conversations of messages."""
     rows = db.execute(
         "SELECT conversation, max(id), count(*) FROM messages WHERE id IN (SELECT value FROM json_each(?))"
         " GROUP BY conversation",
@@ -55,13 +61,37 @@ def _in_messages(db: sqlite3.Connection, some: list[Word], all_words: list[Word]
     return {row[0]: Hit(row[1], messages=row[2]) for row in rows}
 
 
-def _with_labels(db: sqlite3.Connection, found: list[Word]) -> dict[int, Hit]:
-    """Return the conversations of which one or more words are in the labels, and the others in a message."""
+def _in_messages_of(db: sqlite3.Connection, conversations: Iterable[int], row_ids: list[int]) -> dict[int, Hit]:
+    """Return those of the conversations that have some of the messages."""
+    given = json.dumps(list(conversations))
+    count = db.execute(
+        "SELECT sum(messages) FROM conversations WHERE id IN (SELECT value FROM json_each(?))", (given,)
+    ).fetchone()[0]
+    if (count or 0) > _FEW_MESSAGES:
+        return _by_conversation(db, row_ids)
+    # Reading their messages from an index is faster than reading the rows of all messages that were found.
+    rows = db.execute(
+        "SELECT conversation, id FROM messages INDEXED BY messages_order"
+        " WHERE conversation IN (SELECT value FROM json_each(?))",
+        (given,),
+    )
+    wanted, hits = set(row_ids), dict[int, Hit]()
+    for conversation, row_id in rows:
+        if row_id in wanted:
+            known = hits.get(conversation, Hit(0))
+            hits[conversation] = Hit(max(known.message or 0, row_id), messages=known.messages + 1)
+    return hits
+
+
+def _with_labels(db: sqlite3.Connection, found: list[Word], *, mixed: bool) -> dict[int, Hit]:
+    """Return the conversations with all words in their labels or, if `mixed`, with some in a message."""
+    whole = labels.conversations_of(db, labels.find_labels(db, found, found[-1:], _LABELS))
+    hits = {conversation: Hit(None, label) for conversation, label in whole.items()}
+    if len(found) == 1 or not mixed:
+        return hits
     singles = {word: labels.find_labels(db, [word], found[-1:], _LABELS) for word in found}
     labelled = sorted((word for word in singles if singles[word]), key=lambda word: len(singles[word]))[:_MIXED_WORDS]
     rare = {word: labels.conversations_of(db, singles[word]) for word in labelled if len(singles[word]) < _RARE}
-    whole = labels.conversations_of(db, labels.find_labels(db, found, found[-1:], _LABELS))
-    hits = {conversation: Hit(None, label) for conversation, label in whole.items()}
     for size in range(len(labelled), 0, -1):
         for chosen in itertools.combinations(labelled, size):
             rest = [word for word in found if word not in chosen]
@@ -69,7 +99,10 @@ def _with_labels(db: sqlite3.Connection, found: list[Word]) -> dict[int, Hit]:
             if rest and len(in_one_label) >= _RARE:
                 continue  # too many to be what is meant
             labelled_so = _in_different_labels(rare, chosen) | labels.conversations_of(db, in_one_label)
-            in_messages = _in_messages(db, rest, found) if rest and labelled_so else {}
+            in_messages: dict[int, Hit] = {}
+            if rest and labelled_so:
+                row_ids = search.search_messages(db, rest, _MESSAGES, prefix=found[-1:])
+                in_messages = _in_messages_of(db, labelled_so, row_ids)
             for conversation, label in labelled_so.items():
                 if not rest:
                     hits.setdefault(conversation, Hit(None, label))

@@ -7,10 +7,14 @@ so it is exact for a single or equal durations, and otherwise within a few perce
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import dataclass, field
 
 _PER_OCTAVE = 8
 _SHORTEST = 0.001
+
+_PACKED = struct.Struct("<hqd")
+"""Bucket, count and sum of a packed histogram."""
 
 
 def bucket_of(milliseconds: float) -> int:
@@ -26,8 +30,8 @@ class Histogram:
 
     def add(self, bucket: int, count: int, total: float) -> None:
         """Add durations of one bucket."""
-        known_count, known_total = self.buckets.get(bucket, (0, 0.0))
-        self.buckets[bucket] = known_count + count, known_total + total
+        known = self.buckets.get(bucket)
+        self.buckets[bucket] = (count, total) if known is None else (known[0] + count, known[1] + total)
 
     def percentile(self, fraction: float) -> float | None:
         """Return the duration that `fraction` of all did not exceed (nearest rank); None if there are none."""
@@ -43,3 +47,14 @@ class Histogram:
         """Add the durations of another histogram."""
         for bucket, (count, total) in other.buckets.items():
             self.add(bucket, count, total)
+
+    def pack(self) -> bytes:
+        """Return the histogram as bytes, for `add_packed`."""
+        return b"".join(_PACKED.pack(bucket, *values) for bucket, values in sorted(self.buckets.items()))
+
+    def add_packed(self, packed: bytes) -> None:
+        """Add the durations of a packed histogram."""
+        buckets = self.buckets
+        for bucket, count, total in _PACKED.iter_unpack(packed):
+            known = buckets.get(bucket)
+            buckets[bucket] = (count, total) if known is None else (known[0] + count, known[1] + total)

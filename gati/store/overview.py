@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from gati.store import long_sums, sum_queries, sums
+from gati.store import long_durations, long_sums, sum_queries, sums
 from gati.store.latencies import Histogram
 from gati.store.store import Store
 from gati.store.sum_queries import MadeRows, Segment
@@ -138,12 +138,13 @@ def compute_overview(store: Store, edges: list[int]) -> Overview:
         made = sum_queries.made_rows(db, since, until)
         rows = sum_queries.segments(since, until, made)
         _fill_bars(db, bars, edges, made)
+        models = _groups(db, sums.MODEL, rows)
         return Overview(
-            edges, bars, _sum_of(bars),
+            edges, bars, _sum_of(bars, models.values()),
             db.execute(
                 "SELECT count(*) FROM conversations WHERE last_at >= ? AND last_at < ?", (since, until)
             ).fetchone()[0],
-            _groups(db, sums.MODEL, rows), _groups(db, sums.AGENT, rows), _groups(db, sums.TOOL, rows),
+            _busiest(models), _busiest(_groups(db, sums.AGENT, rows)), _busiest(_groups(db, sums.TOOL, rows)),
             _version_totals(db, rows, since, until), _owner_totals(db, "user", since, until),
             _owner_totals(db, "organization", since, until),
         )  # fmt: skip
@@ -162,49 +163,51 @@ def _fill_bars(db: sqlite3.Connection, bars: list[GroupTotals], edges: list[int]
     quarters = [segment for segment in segments if segment.length == sums.QUARTER]
     days = [segment for segment in segments if segment.length != sums.QUARTER]
     for of_models, of_first_tokens, some in (
-        (sums.MODEL, sums.FIRST_TOKEN, quarters), (long_sums.ALL_MODELS, long_sums.ALL_FIRST_TOKENS, days),
+        (sums.MODEL, sums.FIRST_TOKEN, quarters), (long_durations.ALL_MODELS, long_durations.ALL_FIRST_TOKENS, days),
     ):  # fmt: skip
-        _add_durations(db, of_models, some, lambda row: bars[row["part"]].durations, "part")
-        _add_durations(db, of_first_tokens, some, lambda row: bars[row["part"]].first_tokens, "part")
+        sum_queries.add_durations(db, of_models, some, "part", {part: bar.durations for part, bar in enumerate(bars)})
+        sum_queries.add_durations(
+            db, of_first_tokens, some, "part", {part: bar.first_tokens for part, bar in enumerate(bars)}
+        )
     for part, count, total in sum_queries.ratings_by_part(db, edges):
         bars[part].add_rating(count, total)
 
 
-def _add_durations(db: sqlite3.Connection, kind: str, segments: list[Segment], of: Any, by: str) -> None:
-    for row in sum_queries.summed_durations(db, kind, segments, by):
-        of(row).add(row["bucket"], row["count"], row["total"])
-
-
-def _sum_of(bars: Iterable[GroupTotals]) -> GroupTotals:
+def _sum_of(bars: Iterable[GroupTotals], models: Iterable[GroupTotals]) -> GroupTotals:
+    """Add up the bars. The durations are those of the models, which have fewer buckets than all bars together."""
     total = GroupTotals()
     for bar in bars:
         for name in ("turns", "calls", "failed", "unpriced"):
             setattr(total, name, getattr(total, name) + getattr(bar, name))
         for name in ("tokens_in", "tokens_out", "cost"):
             setattr(total, name, _add_known(getattr(total, name), getattr(bar, name)))
-        total.durations.merge(bar.durations)
-        total.first_tokens.merge(bar.first_tokens)
         total.add_rating(bar.ratings, (bar.rating or 0.0) * bar.ratings)
+    for model in models:
+        total.durations.merge(model.durations)
+        total.first_tokens.merge(model.first_tokens)
     return total
 
 
 def _groups(db: sqlite3.Connection, kind: str, segments: list[Segment]) -> dict[str, GroupTotals]:
-    """Return the totals by name, the 50 busiest first."""
+    """Return the totals by name."""
     groups: dict[str, GroupTotals] = {}
     for row in sum_queries.summed_counts(db, kind, segments, "name"):
         groups.setdefault(row["name"], GroupTotals()).add_counts(row)
-    found = sorted(groups.items(), key=lambda item: (-max(item[1].calls, item[1].turns), item[0]))[:_MAX_GROUPS]
-    chosen = dict(found)
-    _add_durations(db, kind, segments, lambda row: chosen.get(row["name"], GroupTotals()).durations, "name")
+    sum_queries.add_durations(db, kind, segments, "name", {name: totals.durations for name, totals in groups.items()})
     if kind == sums.MODEL:
-        _add_durations(
-            db, sums.FIRST_TOKEN, segments, lambda row: chosen.get(row["name"], GroupTotals()).first_tokens, "name"
-        )
+        first_tokens = {name: totals.first_tokens for name, totals in groups.items()}
+        sum_queries.add_durations(db, sums.FIRST_TOKEN, segments, "name", first_tokens)
+    return groups
+
+
+def _busiest(groups: Mapping[str, GroupTotals]) -> dict[str, GroupTotals]:
+    """Return the 50 with the most calls or turns, busiest first."""
+    found = sorted(groups.items(), key=lambda item: (-max(item[1].calls, item[1].turns), item[0]))[:_MAX_GROUPS]
     return {name or UNKNOWN: totals for name, totals in found}
 
 
 def _version_totals(db: sqlite3.Connection, segments: list[Segment], since: int, until: int) -> list[VersionTotals]:
-    groups = _groups(db, sums.VERSION, segments)
+    groups = _busiest(_groups(db, sums.VERSION, segments))
     for version, count, total in sum_queries.ratings_by_version(db, since, until):
         if str(version) in groups:
             groups[str(version)].add_rating(count, total)

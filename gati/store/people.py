@@ -107,21 +107,27 @@ class User:
     reported: dict[str, Any]
 
 
-def find_user(store: Store, user: str) -> User | None:
-    """Return a user; None if there is neither a conversation nor a record."""
+def find_user(store: Store, user: str, since: int | None = None, until: int | None = None) -> User | None:
+    """Return a user; None if there is neither a conversation nor a record.
+
+    The sums are those of a period. First and last activity are those of all time.
+    """
     with store.connections.snapshot() as db:
         record = db.execute(
             "SELECT body, created_at, updated_at FROM actions WHERE endpoint = 'users' AND key = ?", (user,)
         ).fetchone()
+        seen = db.execute("SELECT min(first_at), max(last_at) FROM conversations WHERE user = ?", (user,)).fetchone()
         row = db.execute(
-            f"SELECT {_SUMS} FROM conversations INDEXED BY conversations_user WHERE user = ? GROUP BY user",  # noqa: S608  # our own names
-            (user,),
+            f"SELECT {_SUMS} FROM conversations INDEXED BY conversations_user WHERE user = ?"  # noqa: S608  # our own names
+            " AND last_at >= ? AND last_at < ? GROUP BY user",
+            (user, -(2**62) if since is None else since, 2**62 if until is None else until),
         ).fetchone()
-    if record is None and row is None:
+    if record is None and seen[0] is None:
         return None
     reported = json.loads(record["body"]) if record else {}
-    sums = tuple(row) if row else (0, 0, 0, None, 0, 0, None, record["created_at"], record["updated_at"])
-    return User(UserSummary(user, reported.get("name"), *sums), reported)
+    sums = tuple(row)[:-2] if row else (0, 0, 0, None, 0, 0, None)
+    times = (record["created_at"], record["updated_at"]) if seen[0] is None else tuple(seen)
+    return User(UserSummary(user, reported.get("name"), *sums, *times), reported)
 
 
 def user_names(store: Store, users: set[str]) -> dict[str, str]:

@@ -37,7 +37,7 @@ class VersionUsage:
         tokens_in: Their input tokens.
         tokens_out: Their output tokens.
         cost: Their cost in US dollars; None if the cost of none is known.
-        unpriced: Calls without a known cost.
+        unpriced: Completed calls without a known cost.
     """
 
     uid: str
@@ -66,7 +66,7 @@ def managed_states(store: Store) -> dict[str, ManagedState]:
 
 _USAGE_QUERY = """
 SELECT k.version, count(DISTINCT m.conversation), count(*), sum(m.tokens_in), sum(m.tokens_out), sum(m.cost),
-  sum(CASE WHEN m.cost IS NULL THEN 1 ELSE 0 END)
+  sum(CASE WHEN m.cost IS NULL AND coalesce(m.status, 'completed') = 'completed' THEN 1 ELSE 0 END)
 FROM prompts p JOIN prompt_versions v ON v.prompt = p.id JOIN calls k ON k.version = v.id
 JOIN messages m ON m.conversation = k.conversation AND m.call = k.id AND m.type = 'llm'
 WHERE p.uid = ? GROUP BY k.version

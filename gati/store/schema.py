@@ -10,7 +10,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable
 
-from gati.store import deletion_schema, finding_schema, marks_schema, search, store_file
+from gati.store import deletion_schema, finding_schema, long_durations, marks_schema, search, store_file
 from gati.store.engine import engine_of
 
 _READABLE_VERSION = 2
@@ -38,7 +38,7 @@ def _add_managed_prompts(db: sqlite3.Connection) -> None:
 
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     _create_initial_tables, search.create_index, _mark_as_store, _add_managed_prompts, finding_schema.add_finding,
-    marks_schema.add_marks, deletion_schema.add_deletion,
+    marks_schema.add_marks, deletion_schema.add_deletion, long_durations.add_long_durations,
 ]  # fmt: skip
 
 _FINDING_VERSION = 5

@@ -96,6 +96,11 @@ class Store:
         """Close the file. Using the store again reopens it."""
         self.connections.close()
 
+    @property
+    def name(self) -> str:
+        """The name of the file, or the address of the database without its password."""
+        return self.path.name
+
     def shared_token(self) -> str | None:
         """Return the token of the studios that share the store; None for a file, which has its token beside it."""
         return None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import bisect
 import json
 import sqlite3
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from gati.store import long_sums
+from gati.store.latencies import Histogram
 from gati.store.store import Store
 from gati.store.sums import AGENT, COUNTERS, LENGTHS, MODEL, QUARTER
 
@@ -71,29 +73,39 @@ def earliest(store: Store, default: int) -> int:
 _BY = {"part": "p.part", "name": "s.name"}
 
 
-def _sum(
-    db: sqlite3.Connection, table: str, kind: str, some: list[Segment], by: str, columns: str
+def _rows_of(
+    db: sqlite3.Connection, table: str, kind: str, some: list[Segment], columns: str, groups: str = ""
 ) -> list[sqlite3.Row]:
+    """Read the rows `s` of the parts `p` of a period."""
     if not some:
         return []
     parts = ", ".join(f"({', '.join(map(str, segment))})" for segment in some)  # numbers, and there may be many
-    bucket = ", s.bucket" if table == "durations" else ""
     query = (
-        f"WITH p(part, length, since, until) AS (VALUES {parts}) SELECT {_BY[by]} AS {by}, {columns} FROM p"  # noqa: S608  # our own names
-        f" CROSS JOIN {table} s ON s.kind = ? AND s.length = p.length AND s.start >= p.since AND s.start < p.until"
-        f" GROUP BY {_BY[by]}{bucket}"
+        f"WITH p(part, length, since, until) AS (VALUES {parts}) SELECT {columns} FROM p CROSS JOIN {table} s"  # noqa: S608  # our own names
+        f" ON s.kind = ? AND s.length = p.length AND s.start >= p.since AND s.start < p.until{groups}"
     )
     return db.execute(query, (kind,)).fetchall()
 
 
 def summed_counts(db: sqlite3.Connection, kind: str, some: list[Segment], by: str) -> list[sqlite3.Row]:
     """Return the sums of `sums`, one row for each part or name."""
-    return _sum(db, "sums", kind, some, by, ", ".join(f"sum(s.{name}) AS {name}" for name in COUNTERS))
+    counts = ", ".join(f"sum(s.{name}) AS {name}" for name in COUNTERS)
+    return _rows_of(db, "sums", kind, some, f"{_BY[by]} AS {by}, {counts}", f" GROUP BY {_BY[by]}")
 
 
-def summed_durations(db: sqlite3.Connection, kind: str, some: list[Segment], by: str) -> list[sqlite3.Row]:
-    """Return the sums of `durations`, one row for each part or name and bucket."""
-    return _sum(db, "durations", kind, some, by, "s.bucket, sum(s.count) AS count, sum(s.total) AS total")
+def add_durations(
+    db: sqlite3.Connection, kind: str, some: list[Segment], by: str, histograms: Mapping[Any, Histogram]
+) -> None:
+    """Add durations to the histogram of their part or name, and leave out those without one."""
+    quarters = [segment for segment in some if segment.length == QUARTER]
+    longer = [segment for segment in some if segment.length != QUARTER]
+    columns = f"{_BY[by]}, s.bucket, sum(s.count), sum(s.total)"
+    for key, *values in _rows_of(db, "durations", kind, quarters, columns, f" GROUP BY {_BY[by]}, s.bucket"):
+        if (histogram := histograms.get(key)) is not None:
+            histogram.add(*values)
+    for key, packed in _rows_of(db, "long_durations", kind, longer, f"{_BY[by]}, s.buckets"):
+        if (histogram := histograms.get(key)) is not None:
+            histogram.add_packed(packed)
 
 
 def ratings_by_part(db: sqlite3.Connection, edges: list[int]) -> list[tuple[int, int, float]]:
@@ -132,14 +144,20 @@ _OWNER_SUMS = (
 
 
 def owners(db: sqlite3.Connection, column: str, since: int, until: int, limit: int) -> list[sqlite3.Row]:
-    """Return the users or organizations with the most conversations in a period, and the sums of these."""
-    endpoint = f"{column}s"
+    """Return the users or organizations with the most conversations in a period, and the sums of these.
+
+    Counts all of them first, and sums up only those with the most.
+    """
+    active = (
+        f"FROM conversations INDEXED BY conversations_{column} WHERE {column} IS NOT NULL"  # our own names
+        " AND last_at >= :since AND last_at < :until"
+    )
+    busiest = f"SELECT {column} {active} GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT :limit"
     return db.execute(
-        f"SELECT o.owner, {name_of('o.owner', endpoint)}, conversations, turns, errors, cost, unpriced, ratings, rating"  # noqa: S608  # our own names
-        f" FROM (SELECT {column} AS owner, {_OWNER_SUMS} FROM conversations INDEXED BY conversations_{column}"
-        f" WHERE {column} IS NOT NULL AND last_at >= ? AND last_at < ? GROUP BY 1"
-        " ORDER BY conversations DESC, owner LIMIT ?) o ORDER BY conversations DESC, owner",
-        (since, until, limit),
+        f"SELECT o.owner, {name_of('o.owner', f'{column}s')}, conversations, turns, errors, cost, unpriced, ratings,"  # noqa: S608  # our own names
+        f" rating FROM (SELECT {column} AS owner, {_OWNER_SUMS} {active} AND {column} IN ({busiest}) GROUP BY 1) o"
+        " ORDER BY conversations DESC, owner",
+        {"since": since, "until": until, "limit": limit},
     ).fetchall()
 
 

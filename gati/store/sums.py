@@ -2,7 +2,7 @@
 
 `sums` counts turns, calls, tokens, cost and failures by model, agent, prompt version and tool. `durations` counts their
 durations by bucket. Every message is added to the row of its quarter of an hour (UTC). `long_sums` makes rows of days and
-of four weeks from them. A period is read as the longest rows that it contains plus shorter ones at its ends. All time
+of four weeks from them, and `long_durations` those of durations. A period is read as the longest rows that it contains plus shorter ones at its ends. All time
 zones begin their days at a quarter.
 """
 
@@ -26,7 +26,7 @@ MODEL, AGENT, VERSION, TOOL, FIRST_TOKEN = "model", "agent", "version", "tool", 
 """Kinds of sums. The last has durations only, by model."""
 
 KINDS = "('model', 'agent', 'version', 'tool', 'first_token', 'all_models', 'all_first_tokens')"
-"""All kinds, for SQL. The last two are made by `long_sums`."""
+"""All kinds, for SQL. The last two are made by `long_durations`."""
 
 TOOL_TYPES = ("tool_call", "observation", "tool_error")
 TYPES = ("user_message", "llm", "chain_end", *TOOL_TYPES)
@@ -166,9 +166,7 @@ class SumsBatch:
 
     def subtract(self, db: sqlite3.Connection) -> None:
         """Take the contributions out of the tables, for messages that are deleted."""
-        for table in ("long_sums", "sums", "durations"):
-            kinds = "" if table == "long_sums" else f"kind IN {KINDS} AND "  # our own names
-            db.executemany(f"DELETE FROM {table} WHERE {kinds}length = ? AND start = ?", self.long_rows())  # noqa: S608  # our own names
+        _delete_starts(db, _LONG_TABLES, self.long_rows())
         of_key = "kind = ? AND length = ? AND start = ? AND name = ?"
         less = ", ".join(f"{name} = {name} - ?" for name in COUNTERS)
         rows = [(*(counts.get(name, 0) for name in COUNTERS), *key) for key, counts in self._counts.items()]
@@ -216,8 +214,8 @@ def tool_fact(message: dict[str, Any], at: int, agent: str | None, parent_of: Pa
         parent = parent_of(str(message.get("parentExternalMessageId") or ""))
         if parent is not None:
             tool = tool or parent[1]
-            if metrics.latency_ms is None:
-                metrics = metrics._replace(latency_ms=max(0, at - parent[0]) / 1000)
+            if metrics.latency_ms is None and at > parent[0]:  # one time for both says nothing, see `turn_view`
+                metrics = metrics._replace(latency_ms=(at - parent[0]) / 1000)
     return Fact(kind, at, agent, metrics, tool=str(tool or ""))
 
 
@@ -261,6 +259,16 @@ def _facts_where(db: sqlite3.Connection, condition: str, values: list[int]) -> I
             yield Fact(row["type"], row["at"], row["agent"], MessageMetrics(*row[5:12]), row["version"])
 
 
+_LONG_TABLES = ("long_sums", "sums", "long_durations")
+
+
+def _delete_starts(db: sqlite3.Connection, tables: Iterable[str], rows: set[tuple[int, int]]) -> None:
+    """Delete the rows with these lengths and starts."""
+    for table in tables:
+        kinds = "" if table == "long_sums" else f"kind IN {KINDS} AND "
+        db.executemany(f"DELETE FROM {table} WHERE {kinds}length = ? AND start = ?", sorted(rows))  # noqa: S608  # our own names
+
+
 def rebuild(db: sqlite3.Connection, quarters: set[int]) -> None:
     """Make the rows of some quarters of an hour again, from the messages that are there now.
 
@@ -268,10 +276,8 @@ def rebuild(db: sqlite3.Connection, quarters: set[int]) -> None:
     """
     starts = sorted(quarters)
     long_rows = {(length, start // length * length) for start in starts for length in LENGTHS[1:]}
-    for table in ("long_sums", "sums", "durations"):
-        kinds = "" if table == "long_sums" else f"kind IN {KINDS} AND "
-        delete = f"DELETE FROM {table} WHERE {kinds}length = ? AND start = ?"  # noqa: S608  # our own names
-        db.executemany(delete, [*sorted(long_rows), *((QUARTER, start) for start in starts)])
+    _delete_starts(db, _LONG_TABLES, long_rows)
+    _delete_starts(db, ("sums", "durations"), {(QUARTER, start) for start in starts})
     for first in range(0, len(starts), _MOST_RANGES):
         some = starts[first : first + _MOST_RANGES]
         within = " OR ".join(["(m.at >= ? AND m.at < ?)"] * len(some))

@@ -62,7 +62,8 @@ class StepView:
         latency = self.metrics.latency_ms
         if latency is None and self.result is not None:
             latency = extract_metrics(self.result.body, None).latency_ms
-            if latency is None and self.message.has_time and self.result.has_time:
+            # A client that reports a call and its result with one time does not know how long it took.
+            if latency is None and self.message.has_time and self.result.has_time and self.result.at > self.message.at:
                 return (self.result.at - self.message.at) / 1000
         return latency
 

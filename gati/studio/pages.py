@@ -32,7 +32,7 @@ from gati.store import (
 )
 from gati.store.store import Store
 from gati.store.turn_view import arrange_turns, pretty_value
-from gati.studio import chat_formatting, formatting, hit, period, reader, sharing
+from gati.studio import charts, chat_formatting, formatting, hit, period, reader, sharing
 from gati.studio.deletion import DeletionPages, RemoveWaiting
 from gati.studio.list_page import ListPage
 from gati.studio.marks_pages import MarksPages, panel_values, reader_name
@@ -124,6 +124,8 @@ def template_environment() -> jinja2.Environment:
         "folded": formatting.fold_text,
         "pretty": pretty_value,
         "mean_rating": formatting.format_rating,
+        "drawn_marks": charts.draw_marks,
+        "drawn_rows": charts.draw_rows,
         **chat_formatting.FILTERS,
     }
     environment.globals |= {
@@ -162,8 +164,9 @@ class _Pages:
     def render(self, request: Request, template: str, **values: Any) -> str:
         """Render a page."""
         return self.templates.get_template(template).render(
-            here=request.url.path, carried=reader.carried_period(request.query_params), **values
-        )
+            here=request.url.path, carried=reader.carried_period(request.query_params), store_name=self.store.name,
+            **values,
+        )  # fmt: skip
 
     def conversation(self, request: Request) -> Response | str:
         """One conversation with its turns and steps."""

@@ -43,10 +43,10 @@ class PeoplePages:
 
     def user(self, request: Request) -> str | None:
         """One user; None if unknown."""
-        found = people.find_user(self.store, request.path_params["user"])
+        chosen = period_of(request, ALL)
+        found = people.find_user(self.store, request.path_params["user"], chosen.since, chosen.until)
         if found is None:
             return None
-        chosen = period_of(request, ALL)
         conditions = Filter(user=found.summary.id, since=chosen.since, until=chosen.until)
         page = queries.list_conversations(self.store, conditions, limit=20)
         reported = {

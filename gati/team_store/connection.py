@@ -11,12 +11,16 @@ import psycopg
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 
+from gati.queues.bounded_connection import BoundedConnection
 from gati.team_store import translation
 from gati.team_store.text_index import TextIndex
 from gati.team_store.translation import Values
 
 SCHEMA = "gati"
 """The schema of all tables."""
+
+_ANSWER_SECONDS = 310.0
+"""Longest time without an answer of the server, which itself ends a statement earlier (see `statement_timeout`)."""
 
 _SESSION = {
     "application_name": "gati",
@@ -81,7 +85,7 @@ class PostgresConnection:
 
     def __init__(self, address: str, *, read_only: bool = False) -> None:
         with translated_errors():
-            self.session = psycopg.connect(
+            self.session: BoundedConnection = BoundedConnection.connect(
                 address,
                 autocommit=True,
                 cursor_factory=_Cursor,
@@ -89,6 +93,7 @@ class PostgresConnection:
                 prepare_threshold=None,
                 **_session_options(address),
             )
+            self.session.answer_seconds = _ANSWER_SECONDS
             self.session.adapters.register_loader("numeric", _NumberLoader)
             if read_only:
                 self.session.execute("SET default_transaction_read_only = on")

@@ -59,6 +59,11 @@ class PostgresStore(Store):
         with self._pool.reading():  # creates the tables
             pass
 
+    @property
+    def name(self) -> str:
+        """See `Store.name`."""
+        return display_address(self.address)
+
     def ingest(self, body: dict[str, Any]) -> dict[str, Any]:
         """See `Store.ingest`. Requests of several threads are stored in one transaction."""
         waiting = _Waiting(prepare(body))

@@ -37,6 +37,7 @@ _TYPES = [
     (re.compile(r" REFERENCES \w+"), ""),  # SQLite does not enforce them, and the statements do not expect it
     (re.compile(r"\bINTEGER\b"), "BIGINT"),
     (re.compile(r"\bREAL\b"), "DOUBLE PRECISION"),
+    (re.compile(r"\bBLOB\b"), "BYTEA"),
     (re.compile(r"\bowner NOT NULL"), "owner TEXT NOT NULL"),
     (re.compile(r"\bTEXT\b( COLLATE NOCASE)?"), 'TEXT COLLATE "C"'),  # the order of SQLite
 ]  # fmt: skip

@@ -225,7 +225,7 @@ def _compare(answer: str, text: str) -> _Evidence | None:
     shared, in_answer, in_text = _shared_words(answer, text)
     coverage, similarity = shared / in_answer, 2 * shared / (in_answer + in_text)
     is_part = _contains(answer, text)
-    enough = shared >= _MIN_SHARED_WORDS and (coverage >= MIN_SHARED or is_part)
+    enough = shared == in_answer == in_text or (shared >= _MIN_SHARED_WORDS and (coverage >= MIN_SHARED or is_part))
     return (1, coverage, similarity) if enough or (is_part and answer.startswith(text)) else None
 
 
@@ -252,7 +252,7 @@ def _is_word(character: str) -> bool:
 
 
 def _shared_words(answer: str, text: str) -> tuple[int, int, int]:
-    """Return how many words the texts have in common, and how many each has."""
+    """Return how many words the texts have in common, and how many each has; the case of letters does not matter."""
     first = Counter(_WORD.findall(answer[:_MAX_COMPARED_CHARS].casefold()))
     second = Counter(_WORD.findall(text[:_MAX_COMPARED_CHARS].casefold()))
     return (first & second).total(), first.total() or 1, second.total() or 1

@@ -12,7 +12,7 @@ from gati.trace.records import ModelCall
 from gati.trace.usage import raw_usage, service_tier_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from gati.trace.records import Message
     from gati.trace.run_tree import Run
@@ -166,14 +166,33 @@ def _searches(
             # Models before Gemini 3 are charged by the prompt, beyond a daily allowance that no response reports.
             is_known = "gemini-1" not in model and "gemini-2" not in model
             break
-    for message in messages:
-        for block in message.content if type(message.content) is list else ():
-            block_type = block.get("type") if isinstance(block, dict) else None
-            if block_type in _UNPRICED_CALLS:
-                is_known = False
-            elif isinstance(block_type, str) and (name := _SEARCHES.get(block_type)):
-                counts[name] = counts.get(name, 0) + 1
+    for kind in _output_calls(messages):
+        if kind in _UNPRICED_CALLS:
+            is_known = False
+        elif name := _SEARCHES.get(kind):
+            counts[name] = counts.get(name, 0) + 1
     return tuple(counts.items()), is_known
+
+
+def _output_calls(messages: tuple[Message, ...]) -> Iterator[str]:
+    """Yield the types of the output blocks of the Responses API, in each `output_version` of LangChain.
+
+    "responses/v1" keeps the blocks, "v0" puts calls into `tool_outputs`, and "v1" makes them calls of one type with a
+    name, as it does with those of other providers.
+    """
+    for message in messages:
+        outputs = (message.additional or {}).get("tool_outputs")
+        is_responses_api = (message.response or {}).get("model_provider") == "openai"
+        for blocks in (message.content, outputs):
+            for block in blocks if type(blocks) is list else ():
+                value = block.get("value") if isinstance(block, dict) and block.get("type") == "non_standard" else block
+                if not isinstance(value, dict) or not isinstance(kind := value.get("type"), str):
+                    continue
+                if kind == "server_tool_call":
+                    if is_responses_api:
+                        yield f"{value.get('name')}_call"
+                else:
+                    yield kind
 
 
 def _first_text(sources: list[dict[Any, Any]], key: str) -> str:

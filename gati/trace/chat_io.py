@@ -26,6 +26,12 @@ _MESSAGE_FIELDS = frozenset(
 """Fields of a message in a dict."""
 
 
+MESSAGES = "messages"
+"""Key of the messages in the state of most graphs."""
+_ROLES_OF_PAIRS = frozenset({"human", "user", "ai", "assistant", "system", "developer"})
+"""Roles of the pairs that LangChain accepts as messages."""
+
+
 class SplitHistory(NamedTuple):
     """The messages of a turn's input: `new` after the last answer, `history` up to it.
 
@@ -102,7 +108,7 @@ def user_messages_in(value: Any, key: str | None = None) -> SplitHistory | None:
     if key is not None and key in value:
         split = user_messages_in(value[key])
         return split._replace(origin="input_key") if split is not None else None
-    if (messages := as_messages(_texts_as_messages(value.get("messages")))) is not None:
+    if (messages := messages_under(MESSAGES, value.get(MESSAGES))) is not None:
         split = _split_at_last_answer(messages)
         if not split.new and (text := _text_under_usual_key(value)) is not None:
             return SplitHistory(messages, [text], "question")
@@ -115,13 +121,22 @@ def _text_under_usual_key(value: dict[str, Any]) -> Message | None:
     return next((Message("human", text) for text in texts if isinstance(text, str) and text), None)
 
 
-def _texts_as_messages(value: Any) -> Any:
-    """Convert bare texts under the key `messages` to user messages; return anything else unchanged."""
+def messages_under(key: Any, value: Any) -> list[Message] | None:
+    """Return `as_messages` of an entry of a state. Under `messages`, LangGraph also accepts bare texts and a single pair.
+
+    Example: ``"Hi"`` and ``["Hi"]`` → ``[Message("human", "Hi")]``; ``["user", "Hi"]``, which was a tuple →
+    ``[Message("user", "Hi")]``.
+    """
+    if key != MESSAGES:
+        return as_messages(value)
     if isinstance(value, str) and value:
         return [Message("human", value)]
     if isinstance(value, list):
-        return [Message("human", item) if isinstance(item, str) else item for item in value]
-    return value
+        if len(value) == 2 and isinstance(value[0], str) and value[0] in _ROLES_OF_PAIRS:
+            return [Message(value[0], value[1])]
+        return as_messages([Message("human", item) if isinstance(item, str) else item for item in value])
+    single = as_message(value)
+    return [single] if single is not None else None
 
 
 def _user_messages_in_state(value: dict[str, Any]) -> SplitHistory | None:
@@ -176,7 +191,7 @@ def _answer_in_state(value: dict[str, Any], key: str | None) -> str:
     if key is not None and key in value:
         return answer_in(value[key], structured=True)
     structured = value.get("structured_response")
-    if (messages := as_messages(value.get("messages"))) is not None:
+    if (messages := as_messages(value.get(MESSAGES))) is not None:
         # A structured answer may be the "result" of a tool that only describes its shape.
         if text := _answer_in_messages(messages, tools=structured is None):
             return text

@@ -8,9 +8,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from gati.limits import hash_of_text
+from gati.trace.chat_io import as_message
 from gati.trace.content import text_of
 from gati.trace.identity import ANONYMOUS
 from gati.trace.records import ASSISTANT_ROLES, USER_ROLES, Message, ModelResult, RepeatedHistory
+from gati.trace.run_tree import model_messages
 
 if TYPE_CHECKING:
     from gati.events import Turn
@@ -108,11 +110,19 @@ class Continuations:
         while len(self._seen_ids) > MAX_ANSWER_IDS:
             self._seen_ids.popitem(last=False)
         before = _messages_of(trace.history) if trace.history is not None else _NO_MESSAGES
-        asked = before.add("user", (message.text for message in turn.messages if message.role == "user"))
+        questions = tuple(message.text for message in turn.messages if message.role == "user")
         # A program passes all answers on, or only the one that it showed.
         shown = (turn.answer.text,) if turn.answer is not None else ()
-        variants = {shown, tuple(text_of(message) for message in output) or shown}
-        afterwards = [asked.add("assistant", texts) for texts in variants]
+        afterwards = [
+            before.add("user", asked).add("assistant", texts)
+            for asked in {questions, _as_asked(questions, trace)}
+            for texts in {shown, tuple(text_of(message) for message in output) or shown}
+        ]
+        if turn.status in ("error", "aborted"):
+            # The program asks again, or something else. Its history then ends with the answer before this turn.
+            afterwards.append(before)
+            if trace.history is not None and trace.history.answer_id is not None:
+                answer_ids |= {trace.history.answer_id}
         conversation = turn.conversation
         entries = [
             _Continuable(conversation.id, conversation.user_id, messages, answer_ids)
@@ -165,6 +175,16 @@ def _ending_of(messages: Messages) -> int:
 
 def _answers_of(output: object) -> tuple[Message, ...]:
     return output.messages if isinstance(output, ModelResult) else ()
+
+
+def _as_asked(questions: tuple[str, ...], trace: Trace) -> tuple[str, ...]:
+    """Return the user's texts with the last one as the first model was asked it, for example without personal data.
+
+    Middleware replaces the message in the state, which the program passes on as history.
+    """
+    asked = [m for run in trace.models() for item in model_messages(run) if (m := as_message(item)) is not None]
+    first = next((text_of(message) for message in asked if message.role in USER_ROLES), "")
+    return (*questions[:-1], first) if questions and first else questions
 
 
 def _answers_in_output(trace: Trace) -> list[Message]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from gati.trace.chat_io import as_messages
+from gati.trace.chat_io import MESSAGES, as_messages, messages_under
 from gati.trace.content import text_of
 from gati.trace.llm_calls import message_as_dict
 from gati.trace.media import media_of
@@ -19,9 +19,6 @@ from gati.trace.records import TOOL_ROLES, Message, ModelResult
 if TYPE_CHECKING:
     from gati.events import LLMCallEvent, NodeExecutionEvent
     from gati.trace.run_tree import Run
-
-MESSAGES = "messages"
-"""Key of the messages in the output of a node's event."""
 
 
 def add_own_messages(nodes: Iterable[tuple[Run, NodeExecutionEvent]], reported: set[str]) -> list[str]:
@@ -46,10 +43,10 @@ def add_own_messages(nodes: Iterable[tuple[Run, NodeExecutionEvent]], reported: 
 
 def messages_written_by(node: Run) -> list[Message]:
     """Return the messages with text or media in a node's output. Those of models and tools have runs of their own."""
-    values = [value for update in updates_of(node.output) for value in update.values()]
-    if not values and (messages := as_messages(node.output)) is not None:
-        values = [messages]
-    messages = [message for value in values for message in as_messages(value) or ()]
+    entries = [entry for update in updates_of(node.output) for entry in update.items()]
+    if not entries and (messages := as_messages(node.output)) is not None:
+        entries = [(MESSAGES, messages)]
+    messages = [message for key, value in entries for message in messages_under(key, value) or ()]
     return [m for m in messages if m.role not in TOOL_ROLES and (_key(m) or media_of(m.content))]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gati.trace.chat_io import as_messages
+from gati.trace.chat_io import as_messages, messages_under
 from gati.trace.media import plain_blocks as plain
 from gati.trace.records import COMMAND, TOOL_ROLES, Message
 
@@ -55,7 +55,7 @@ def state_of(output: Any) -> dict[str, Any]:
         k: plain(v)
         for update in updates_of(output)
         for k, v in update.items()
-        if v not in (None, [], {}) and as_messages(v) is None
+        if v not in (None, [], {}) and messages_under(k, v) is None
     }
 
 

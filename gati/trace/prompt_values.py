@@ -29,6 +29,8 @@ _LONG_CHARS = 8
 _MAX_PROMPT_CHARS = 200_000
 """Longest prompt that is searched."""
 
+_MAX_FORMATTED = 10**15
+"""Largest number that is also searched with separators and decimals."""
 _RETRIEVED = "context"
 """Name of the variable that holds retrieved texts."""
 _INTERNAL_PREFIXES = ("langgraph_", "ls_", "lc_", "__", "checkpoint", "langchain_", "gati_")
@@ -50,6 +52,13 @@ _DAY, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?", r"(?:19|20|21)\d\d"
 _CLOCK = r"(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:[.,]\d{1,9})?)?"
 _ZONE = r"(?:\s?(?:[AaPp][Mm]\b|[AaPp]\.[Mm]\.))?(?:\s?(?:Z|UTC|GMT|[+-]\d\d:?\d\d)\b)?"
 _TIME = _CLOCK + _ZONE
+_SHORT_DATE = "|".join((
+    rf"{_DAY_NAME}(?:0?[1-9]|[12]\d|3[01])/(?:0?[1-9]|[12]\d|3[01])/\d\d",
+    rf"{_DAY_NAME}{_MONTH}\s+{_DAY}",
+    rf"{_DAY_NAME}{_DAY}\.?\s+(?:of\s+)?{_MONTH}(?<!\.)",
+    rf"{_MONTH},?\s+{_YEAR}",
+))  # fmt: skip
+"""Dates without a century, without a year or without a day."""
 _DATE = "|".join((
     rf"{_DAY_NAME}{_YEAR}-\d\d-\d\d",
     rf"{_DAY_NAME}{_YEAR}/\d\d?/\d\d?",
@@ -60,7 +69,8 @@ _DATE = "|".join((
 ))  # fmt: skip
 _MOMENT = re.compile(
     rf"(?<![\w.:/-])(?:(?P<ctime>{_DAY_NAME}{_MONTH}\s+{_DAY}\s+{_CLOCK}\s+{_YEAR})"
-    rf"|(?P<datetime>(?:{_DATE})(?:T|,?\s+(?:at\s+)?){_TIME})|(?P<date>{_DATE})|(?P<time>{_TIME}))(?![\w/-]|[.:]\d)"
+    rf"|(?P<datetime>(?:{_DATE}|{_SHORT_DATE})(?:T|,?\s+(?:at\s+)?){_TIME})|(?P<date>{_DATE}|{_SHORT_DATE})"
+    rf"|(?P<time>{_TIME}))(?![\w/-]|[.:]\d)"
 )
 _MOMENT_NAMES = {"ctime": "datetime", "datetime": "datetime", "date": "date", "time": "time"}
 
@@ -159,7 +169,7 @@ def _texts_in(name: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:
         return
     if isinstance(value, (str, int, float)):
         if name:
-            yield name, str(value)
+            yield from ((name, text) for text in _forms_of(value))
     elif isinstance(value, Mapping):
         if name:
             yield name, str(value)
@@ -176,6 +186,18 @@ def _texts_in(name: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:
             yield from _texts_in(name, entry, depth + 1)
 
 
+def _forms_of(value: str | float) -> Iterator[str]:
+    """Yield the forms in which prompts contain a value. Example: 1234.5 → "1234.5", "1234.50", "1,234.5", "1,234.50"."""
+    yield str(value)
+    if isinstance(value, str) or abs(value) > _MAX_FORMATTED:
+        return
+    if isinstance(value, float):
+        yield f"{value:.2f}"
+    if abs(value) >= 1000:
+        yield f"{value:,}"
+        yield f"{value:,.2f}"
+
+
 def _variable_name(outer: str, key: str) -> str:
     """Return a name without braces and blanks. Example: ``("user", "first name")`` → ``"user_first_name"``."""
     inner = re.sub(r"\W+", "_", key).strip("_") or "value"
@@ -187,16 +209,19 @@ def _occurrences(value: str, text: str) -> Iterator[int]:
     at = text.find(value)
     while at >= 0:
         end = at + len(value)
-        if (
-            _is_boundary(text[at - 1 : at], value[0])
-            and _is_boundary(text[end : end + 1], value[-1])
-            and text[at - 1 : at] != "{"
-            and text[end : end + 1] != "}"
-        ):
+        before, after = _neighbours(text, at, end)
+        if _is_boundary(before, value[0]) and _is_boundary(after, value[-1]) and before != "{" and after != "}":
             yield at
             at = text.find(value, end)
         else:
             at = text.find(value, at + 1)
+
+
+def _neighbours(text: str, start: int, end: int) -> tuple[str, str]:
+    """Return the characters before and after a part of a text, outside of the marks of Markdown's emphasis (`_Anna_`)."""
+    while start and text[start - 1] == "_" == text[end : end + 1]:
+        start, end = start - 1, end + 1
+    return text[start - 1 : start] if start else "", text[end : end + 1]
 
 
 def _is_boundary(neighbour: str, edge: str) -> bool:

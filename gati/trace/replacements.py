@@ -1,4 +1,8 @@
-"""Recognize turns that start from an older checkpoint and so replace later turns ("regenerate", "edit")."""
+"""Recognize turns that start from an older checkpoint and so replace later turns ("regenerate", "edit").
+
+The id of the checkpoint that a turn starts from contains its time. If `update_state` wrote an edited question to an
+older checkpoint, it made a new one. Then the numbers of the steps show it: they repeat those of the replaced steps.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from gati.trace.run_tree import Trace
+    from gati.events import Status
+    from gati.trace.run_tree import Run, Trace
 
 MAX_TURNS = 64
 """Turns remembered per conversation; the oldest is dropped first."""
@@ -16,10 +21,23 @@ _GREGORIAN_TO_UNIX = 0x01B21DD213814000
 """Intervals of 100 ns between the epoch of UUIDs (1582-10-15) and that of Unix."""
 
 
-class _PastTurn(NamedTuple):
+class PastTurn(NamedTuple):
+    """A turn of a graph with a thread.
+
+    Attributes:
+        id: its id.
+        decisive_ns: a time before its last checkpoint and after those from which it would be run again. An open turn,
+            which waits or failed, goes on from the checkpoint before its last step.
+        last_step: number of its last step.
+        has_question: it has a user message.
+        has_answer: it has an answer.
+    """
+
     id: str
-    last_step_ns: int
-    """A time within the last step: earlier checkpoints precede the step, later ones contain its result."""
+    decisive_ns: int
+    last_step: int
+    has_question: bool
+    has_answer: bool
 
 
 class PastTurns:
@@ -28,30 +46,47 @@ class PastTurns:
     __slots__ = ("_turns",)
 
     def __init__(self) -> None:
-        self._turns: deque[_PastTurn] = deque(maxlen=MAX_TURNS)
+        self._turns: deque[PastTurn] = deque(maxlen=MAX_TURNS)
 
-    def replaced_by(self, trace: Trace) -> str | None:
-        """Return the id of the first turn that `trace` replaces, and forget it and those after it."""
-        checkpoint = _time_of_checkpoint(trace.root.metadata.get("checkpoint_id"))
-        if checkpoint is None:
-            return None
-        replaced = [turn for turn in self._turns if turn.last_step_ns > checkpoint]
+    def replaced_by(self, trace: Trace, has_question: bool) -> PastTurn | None:
+        """Return the first turn that `trace` replaces, and forget it and those after it.
+
+        `has_question`: the turn adds a message of the user.
+        """
+        replaced: list[PastTurn] = []
+        if (checkpoint := _time_of_checkpoint(trace.root.metadata.get("checkpoint_id"))) is not None:
+            replaced = [turn for turn in self._turns if turn.decisive_ns > checkpoint]
+        if not replaced and has_question and trace.root.inputs is None:
+            # A question that `update_state` adds to the end of a thread has a step of its own. Without a checkpointer,
+            # each turn begins at step 1, and so does a thread that was deleted.
+            step = min(_steps(trace), default=1)
+            replaced = [turn for turn in self._turns if 1 < step <= turn.last_step + 1]
         for turn in replaced:
             self._turns.remove(turn)
-        return replaced[0].id if replaced else None
+        return replaced[0] if replaced else None
 
-    def add(self, trace: Trace, turn_id: str) -> None:
+    def add(self, trace: Trace, turn_id: str, status: Status, has_question: bool, has_answer: bool) -> None:
         """Remember a turn of a graph."""
-        if (step := _last_step_ns(trace)) is not None:
-            self._turns.append(_PastTurn(turn_id, step))
+        if (steps := _steps(trace)) and "thread_id" in trace.root.metadata:
+            last = max(steps)
+            if status == "completed":
+                decisive = _time_within(steps[last], trace)
+            else:
+                earlier = max((step for step in steps if step < last), default=None)
+                decisive = (
+                    _time_within(steps[earlier], trace) if earlier is not None else trace.root.started + trace.offset
+                )
+            self._turns.append(PastTurn(turn_id, decisive, last, has_question, has_answer))
 
 
-def _last_step_ns(trace: Trace) -> int | None:
-    steps = [run for run in trace.root.children if run.node is not None and run.ended is not None]
-    if not steps or "thread_id" not in trace.root.metadata:
-        return None
-    last = max(steps, key=lambda run: run.started)
-    return (last.started + (last.ended or last.started)) // 2 + trace.offset
+def _steps(trace: Trace) -> dict[int, Run]:
+    """Return the nodes that the root of a trace ran, one of each step, by the number of the step."""
+    return {run.step: run for run in trace.root.children if run.node is not None and run.step is not None}
+
+
+def _time_within(run: Run, trace: Trace) -> int:
+    """Return a time within a step: earlier checkpoints precede the step, later ones contain its result."""
+    return (run.started + (run.ended or run.started)) // 2 + trace.offset
 
 
 def _time_of_checkpoint(checkpoint_id: Any) -> int | None:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from gati.trace.answer_source import ModelEvents
     from gati.trace.conversation_state import ConversationState, ConversationStates
     from gati.trace.records import Message
+    from gati.trace.replacements import PastTurn
     from gati.trace.run_tree import Run, Trace
 
 
@@ -71,7 +72,7 @@ class TurnBuilder:
         self.seen_before = states.was_seen
         self.agentic = self.root.kind in ("chain", "prompt", "step")
         self.nested = is_nested(trace)
-        self.replaces = self.state.past_turns.replaced_by(trace)
+        self.replaces: PastTurn | None = None
         self.is_repeated_attempt = "run_attempt" in self.root.metadata and states.attempted_before(
             trace.first_attempt or trace.id
         )
@@ -117,10 +118,10 @@ class TurnBuilder:
         mark_answer(self.trace, models, answer)
         if status in ("completed", "waiting") and not is_state_update(self.trace):
             answer = add_attachments(answer, self.trace, models)
-        if answer is not None and self.replaces is not None:
-            answer.properties["replaces"] = f"{self.replaces}:answer"
+        if answer is not None and self.replaces is not None and self.replaces.has_answer:
+            answer.properties["replaces"] = f"{self.replaces.id}:answer"
         self._add_own_messages_of_nodes(answer)
-        self.state.past_turns.add(self.trace, self.id)
+        self.state.past_turns.add(self.trace, self.id, status, bool(self._user_messages), answer is not None)
         rejected = rejected_call_events(self.trace, self.ledger)
         self._remember_tool_results(rejected)
         self._rejected_calls = len(rejected)
@@ -207,9 +208,10 @@ class TurnBuilder:
         self._events_delivered = len(self.event_builder.events)
         if is_first:
             self._user_messages = self._find_user_messages()
-            if self.replaces is not None:
+            self.replaces = self.state.past_turns.replaced_by(self.trace, bool(self._user_messages))
+            if self.replaces is not None and self.replaces.has_question:
                 for message in self._user_messages:
-                    message.properties["replaces"] = message.id.replace(self.id, self.replaces, 1)
+                    message.properties["replaces"] = message.id.replace(self.id, self.replaces.id, 1)
             start = [self._start_event()] if self.agentic else []
             # A turn that starts again from an older checkpoint, or with a question in the thread, resumes nothing.
             is_question = bool(self._user_messages) and not self.state.is_waiting

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gati.events import ChatMessage
 from gati.trace.authorship import is_from_person, is_state_update
-from gati.trace.chat_io import SplitHistory, as_message, user_messages_in
+from gati.trace.chat_io import MESSAGES, SplitHistory, as_message, user_messages_in
 from gati.trace.content import text_of
 from gati.trace.continued_input import messages_from_thread, without_prefilled_answer
 from gati.trace.media import plain_blocks
@@ -53,11 +53,12 @@ def user_messages_of(
     root_id, start = trace.first_attempt or trace.id, trace.root.started + trace.offset
     messages: list[ChatMessage] = []
     earlier: dict[str, Any] = {}
-    if split.history and not seen_before and conversation_id != root_id:
+    if split.history and not seen_before:
+        has_id = conversation_id != root_id
         # A history without user messages, such as a greeting, cannot have been reported by a turn.
-        if import_history or not any(is_from_person(m, state) for m in split.history):
+        if not any(is_from_person(m, state) for m in split.history) or (import_history and has_id):
             messages = _import_history(split.history, conversation_id, start, state)
-        else:
+        elif has_id:
             earlier = {"history_messages": len(split.history)}
             for message in split.history:
                 state.remember(text_of(message))
@@ -100,24 +101,25 @@ def _split_input(
         return next((split for split in splits if split is not None), None)
     split = user_messages_in(root.inputs, input_key)
     split = _before_prefilled_answer(split, trace, state)
-    if split is not None and (in_conversation or _is_users_text(trace, split)):
+    if split is not None and _is_users_text(trace, split, in_conversation):
         return split
     return _split_first_model_call(trace, state)
 
 
-def _is_users_text(trace: Trace, split: SplitHistory) -> bool:
-    """Return True if a user wrote the text in the input of a root outside any conversation.
+def _is_users_text(trace: Trace, split: SplitHistory, in_conversation: bool) -> bool:
+    """Return True if a user wrote the text in the input of a root.
 
-    It is a message, or a model below was asked it. A program's own values, such as paths and names, are
-    inputs too.
+    It is a message, or a model below was asked it. A program's own values, such as paths and names, are inputs too.
+    In a conversation, any text of an input counts, except the value of a step whose models were asked something else.
     """
-    if split.origin in ("messages", "input_key"):
+    is_step = trace.root.kind == "step"
+    if split.origin in ("messages", "input_key") or (in_conversation and not (is_step and split.origin == "only_text")):
         return True
-    if split.origin == "question" and trace.root.kind != "step":
+    if split.origin == "question" and not is_step:
         return any(run.kind in ("model", "tool") for run in trace.runs())
     calls = [message for run in trace.models() for message in model_messages(run)]
     text, asked = text_of(split.new[-1]), [text_of(m) for m in calls if m.role in USER_ROLES]
-    return any(text in other for other in asked or _system_texts(trace))
+    return any(text in other for other in asked or _system_texts(trace)) or (in_conversation and not asked)
 
 
 def _system_texts(trace: Trace) -> list[str]:
@@ -134,7 +136,7 @@ def _messages_of_resume(trace: Trace, resume: Resume, state: ConversationState) 
     if trace.root.inputs is None:
         messages += [m for m in messages_from_thread(trace, state) if is_from_person(m)]
     for update in updates_of(trace.root.inputs):
-        split = user_messages_in(update.get("messages"))
+        split = user_messages_in({MESSAGES: update.get(MESSAGES)})
         beside = [m for m in split.new if is_from_person(m)] if split is not None else []
         messages += [m for m in beside if text_of(m) not in resume.texts]
     return SplitHistory([], messages) if messages else None
@@ -269,7 +271,7 @@ def remaining_input(inputs: Any, user_messages: list[ChatMessage]) -> dict[str, 
     return {
         key: plain_blocks(value)
         for key, value in inputs.items()
-        if key != "messages"
+        if key != MESSAGES
         and value not in (None, "", [], {})
         and not isinstance(value, Message)
         and not (isinstance(value, str) and value in texts)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import logging.handlers
 import os
 import subprocess
 import sys
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,10 @@ from gati.exporters.base import Outcome, Request, Verdict
 from gati.pipeline import internal_errors, limited_exporter, limited_mask, time_limit
 from gati.pipeline.limited_mask import LimitedMask
 from gati.pipeline.mask import MARKER
+from gati.pipeline.pipeline import Pipeline
 from gati.pipeline.time_limit import CallTimeoutError, TimeLimit
 from gati.trace.records import RunStarted
-from tests.pipeline.kit import FakeExporter, record_turn, running, wait_until
+from tests.pipeline.kit import FakeAssembler, FakeExporter, options, record_turn, running, wait_until
 
 HUNG = 3600.0
 
@@ -158,8 +161,6 @@ def test_an_exporter_whose_encode_hangs_does_not_hold_up_another(
 
 
 def test_a_shutdown_counts_what_a_hung_worker_leaves_behind(tmp_path: Path, release: threading.Event) -> None:
-    from tests.pipeline.kit import FakeAssembler
-
     class Hanging(FakeAssembler):
         def feed(self, records: Any) -> list[Any]:
             done = super().feed(list(records)[:1])
@@ -177,6 +178,83 @@ def test_a_shutdown_counts_what_a_hung_worker_leaves_behind(tmp_path: Path, rele
         assert stats.turns_dropped["shutdown"] >= 5
         assert (stats.records_waiting, stats.records_refused) == (0, 10)
         assert stats.balanced
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("method", ["close", "after_fork"])
+def test_an_exporter_that_hangs_delays_neither_a_fork_nor_the_end_of_an_unused_pipeline(
+    tmp_path: Path, release: threading.Event, method: str
+) -> None:
+    exporter = FakeExporter()
+    exporter.__dict__[method] = lambda: release.wait(HUNG)
+    with running(tmp_path, exporter, patience=0.1) as pipeline:
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        other = Pipeline(FakeAssembler, [exporter], options=options(tmp_path))
+        other.retire(lambda: True)
+        pipeline.finish(0.0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_an_exporter_is_notified_of_a_fork_before_its_next_call(tmp_path: Path) -> None:
+    exporter, calls = FakeExporter(), list[str]()
+    real = exporter.encode
+    exporter.__dict__["after_fork"] = lambda: calls.append("after_fork")
+    exporter.__dict__["encode"] = lambda items: (calls.append("encode"), real(items))[1]
+    with running(tmp_path, exporter) as pipeline:
+        record_turn(pipeline, "c", "parent")
+        assert pipeline.flush(20.0)
+        child = os.fork()
+        if child == 0:
+            calls.clear()
+            record_turn(pipeline, "c", "child")
+            delivered = pipeline.flush(20.0).delivered
+            os._exit(calls.index("encode") * 10 + calls.count("after_fork") + 100 * (delivered != 1))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 11
+        assert "after_fork" not in calls
+
+
+def test_a_handler_that_passes_lines_to_one_that_hangs_does_not_keep_the_program_from_ending(
+    release: threading.Event,
+) -> None:
+    entered = threading.Event()
+
+    class Hanging(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            entered.set()
+            release.wait(HUNG)
+
+    target = Hanging()
+    handler = logging.handlers.MemoryHandler(1, target=target)
+    internal_errors.logger.addHandler(handler)
+    try:
+        internal_errors.log.emit("hanging", "the line")
+        assert entered.wait(20.0)
+        internal_errors.log.writer.let_go()
+        logging.shutdown([weakref.ref(handler), weakref.ref(target)])
+    finally:
+        internal_errors.logger.removeHandler(handler)
+        release.set()
+
+
+def test_a_line_is_shortened_to_what_a_pipe_takes_at_once() -> None:
+    lines = list[str]()
+
+    class Keeping(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    handler = Keeping()
+    internal_errors.logger.addHandler(handler)
+    try:
+        internal_errors.log.emit("long", "%s", "ä" * 3000)
+        assert internal_errors.log.writer.drain(20.0)
+    finally:
+        internal_errors.logger.removeHandler(handler)
+    assert len(lines[0].encode()) < 4096
+    assert lines[0].startswith("ääää")
 
 
 def test_a_thread_of_the_program_may_have_any_name(tmp_path: Path) -> None:
@@ -233,3 +311,21 @@ def test_stats_work_until_the_interpreters_end(tmp_path: Path) -> None:
         [sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.split() == ["True", "Stats"], done.stderr
+
+
+UNRECORDED = """
+import logging, threading
+from gati.pipeline import internal_errors
+entered = threading.Event()
+class Hanging(logging.Handler):
+    def emit(self, record):
+        entered.set()
+        threading.Event().wait()
+logging.getLogger().addHandler(Hanging())
+internal_errors.log.emit("kind", "a line of a program without init, for example about a prompt")
+assert entered.wait(60)
+"""
+
+
+def test_a_log_handler_that_hangs_does_not_keep_a_program_without_init_from_ending() -> None:
+    subprocess.run([sys.executable, "-c", UNRECORDED], check=True, timeout=120)

@@ -186,6 +186,18 @@ def test_a_greeting_before_the_first_user_message_is_reported_with_it(watch: Wat
         in_conversation = {**config, "metadata": {"conversation_id": "c-1"}}
         return model("Twelve.").invoke([AIMessage("Hi! What is it?"), HumanMessage("144?")], in_conversation).text
 
+    def without_id(config: Config) -> Any:
+        messages: list[Any] = [AIMessage("Hi! What is it?")]
+        speaker = model("Twelve.", "Thirteen.")
+        for question in ("144?", "169?"):
+            messages.append(HumanMessage(question))
+            messages.append(speaker.invoke(messages, config))
+
+    assert watch.trace(without_id).transcript() == [
+        ("assistant", "Hi! What is it?"), ("user", "144?"), ("assistant", "Twelve."), ("user", "169?"),
+        ("assistant", "Thirteen."),
+    ]  # fmt: skip
+
     watch(
         """
         conversation c-1 of anonymous

@@ -60,6 +60,20 @@ def test_a_line_before_the_answer_is_in_its_task(watch: Watch) -> None:
     )
 
 
+def test_a_pair_is_a_message_of_the_user_and_a_line_of_a_node(watch: Watch) -> None:
+    def program(config: Config) -> Any:
+        builder = StateGraph(MessagesState)
+        builder.add_node("greet", lambda _: {"messages": ("assistant", "Welcome!")})
+        builder.add_node("answer", lambda _: {"messages": ("assistant", model("Twelve.").invoke("What is 144?").text)})
+        graph = builder.add_edge(START, "greet").add_edge("greet", "answer").compile()
+        return graph.invoke({"messages": ("user", "144?")}, config)["messages"][-1].text
+
+    traced = watch.trace(program)
+    assert traced.transcript() == [("user", "144?"), ("assistant", "Twelve.")]
+    outputs = [task.get("output") for task in traced.of_type("task")]
+    assert outputs == [{"messages": [{"role": "assistant", "content": "Welcome!"}]}, None]
+
+
 def test_lines_after_a_model_are_in_their_tasks(watch: Watch) -> None:
     watch(
         """

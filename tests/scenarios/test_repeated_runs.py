@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from typing import Any
 
@@ -12,6 +13,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import Command, interrupt
 
 from gati import observe
 from tests.scenarios.harness import Config, Watch
@@ -201,6 +203,54 @@ def test_an_edited_question_replaces_the_turns_after_its_checkpoint(watch: Watch
         ("Second, edited?", questions[1]["externalMessageId"]),
         ("One.", None), ("Two.", None), ("Three.", None), ("New.", answers[1]["externalMessageId"]),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("names_checkpoint", [True, False])
+@pytest.mark.parametrize("submission", ["turn", "incremental"])
+def test_a_question_that_update_state_edits_replaces_the_turns_after_its_checkpoint(
+    watch: Watch, names_checkpoint: bool, submission: str
+):
+    def program(config: Config) -> Any:
+        made = graph(model("One.", "Two.", "Three.", "New.", "Last."), InMemorySaver())
+        for text in ("First?", "Second?", "Third?"):
+            made.invoke(asked(text), {**config, **THREAD})
+        before = before_answer(made, 1)
+        question = made.get_state(before).values["messages"][-1].id
+        fork = made.update_state(before, {"messages": [HumanMessage("Second, edited?", id=question)]})
+        made.invoke(None, {**config, **(fork if names_checkpoint else THREAD)})
+        made.invoke(asked("Fourth?"), {**config, **THREAD})
+
+    traced = watch.trace(program, submission=submission)
+    questions, answers = traced.of_type("user_message"), traced.of_type("final_response")
+    replaced = [(m["content"], m.get("properties", {}).get("replaces")) for m in (*questions, *answers)]
+    assert replaced == [
+        ("First?", None), ("Second?", None), ("Third?", None),
+        ("Second, edited?", questions[1]["externalMessageId"]), ("Fourth?", None),
+        ("One.", None), ("Two.", None), ("Three.", None), ("New.", answers[1]["externalMessageId"]), ("Last.", None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("payload", ["Sure?", {"draft": "Hi.", "to": "Ann"}])
+def test_a_resume_that_names_the_checkpoint_replaces_nothing(watch: Watch, payload: Any):
+    def program(config: Config) -> Any:
+        builder = StateGraph(MessagesState).add_node("ask", lambda _: {"messages": [("ai", interrupt(payload))]})
+        made = builder.add_edge(START, "ask").compile(checkpointer=InMemorySaver())
+        made.invoke(asked("Send it."), {**config, **THREAD})
+        made.invoke(Command(resume="Yes."), {**config, **made.get_state(THREAD).config})
+
+    assert not any("replaces" in m.get("properties", {}) for m in watch.trace(program).messages)
+
+
+def test_a_failed_turn_that_is_run_again_has_no_answer_to_replace(watch: Watch):
+    def program(config: Config) -> Any:
+        made = graph(model(ConnectionError("down"), "One."), InMemorySaver())
+        with contextlib.suppress(ConnectionError):
+            made.invoke(asked("First?"), {**config, **THREAD})
+        made.invoke(None, {**config, **made.get_state(THREAD).config})
+
+    traced = watch.trace(program)
+    assert traced.transcript() == [("user", "First?"), ("assistant", "One.")]
+    assert not any("replaces" in m.get("properties", {}) for m in traced.messages)
 
 
 def test_a_turn_that_starts_from_the_latest_checkpoint_replaces_nothing(watch: Watch):

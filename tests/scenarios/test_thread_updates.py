@@ -189,6 +189,7 @@ def test_words_beside_a_resume_are_the_users(watch: Watch) -> None:
         booking(BOOK, Command(resume="yes", update={"messages": [("user", "and hurry")]})),
         booking(BOOK, Command(resume="yes", update={"messages": [{"role": "user", "content": "and hurry"}]})),
         booking(BOOK, Command(resume="yes", update=[("messages", [HumanMessage("and hurry")])])),
+        booking(BOOK, Command(resume="yes", update={"messages": ("user", "and hurry")})),
     )
 
 

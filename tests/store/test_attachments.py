@@ -28,6 +28,9 @@ DATA = {"mime": "image/png", "bytes": 12_345, "sha256": "ab"}
     ("https://example.org/a.txt", "file a.txt (at example.org)"),
     ("notes.txt", "file notes.txt"),
     (DATA, "picture (image/png, 12.3 kB)"),
+    ({"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGg=="}}, "picture (image/png, 7 bytes)"),
+    ({"type": "audio", "mime_type": "audio/wav", "base64": "UklGRg=="}, "sound (audio/wav, 4 bytes)"),
+    ({"type": "input_audio", "input_audio": {"format": "wav", "data": "UklGRgAA"}}, "sound (audio/wav, 6 bytes)"),
 ])  # fmt: skip
 def test_an_attachment_is_described_by_kind_name_type_and_size(block: Any, label: str):
     assert str(describe(block)) == label

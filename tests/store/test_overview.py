@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gati.store import overview, sum_queries
+from gati.store import long_durations, overview, schema, sum_queries
 from gati.store.latencies import Histogram, bucket_of
 from gati.store.overview import Overview
 from gati.store.store import Store
@@ -144,6 +146,30 @@ def test_long_rows_give_the_same_totals_and_follow_late_messages(store: Store) -
     assert (first.total.calls, second.total.calls, second.models["gpt-4o"].calls) == (80, 82, 82)
     assert second.total.percentile(0.5) == second.models["gpt-4o"].percentile(0.5) == 630.0
     assert second.tools["calculator"].calls == 41
+
+
+def test_a_store_whose_durations_of_days_are_not_packed_is_converted(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store.db")
+    for number in range(40):
+        store.ingest(body(f"c{number}", *turn(f"r{number}", when=number * 86_400_000)))
+    period = [START - DAY, START + 20 * DAY, START + 60 * DAY]
+    first = overview.compute_overview(store, period)
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "store.db")) as db:  # as the version before had it
+        db.execute("DROP TABLE long_durations")
+        db.execute("INSERT INTO durations VALUES ('model', ?, ?, 'gpt-4o', 99, 7, 7000.0)", (DAY, START // DAY * DAY))
+        db.execute(f"PRAGMA user_version = {schema.MIGRATIONS.index(long_durations.add_long_durations)}")
+        db.commit()
+    assert overview.compute_overview(Store(tmp_path / "store.db"), period) == first
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e300), st.integers(1, 10**9))))
+def test_a_packed_histogram_is_the_same_histogram(values: list[tuple[float, int]]) -> None:
+    histogram, unpacked = Histogram(), Histogram()
+    for value, count in values:
+        histogram.add(bucket_of(value), count, value * count)
+    unpacked.add_packed(histogram.pack())
+    assert unpacked == histogram
 
 
 @pytest.mark.parametrize(("length", "bar"), [(24, HOUR), (24 * 30, DAY), (24 * 364, 14 * DAY)])

@@ -53,6 +53,8 @@ ROSES = "Roses are red, and violets are blue."
         ("12", json.dumps({"reasoning": "144 is 12 times 12", "result": 12})),
         ("Roses are red...", ROSES),
         ("玫瑰是红色的。", "<think>想一想</think>玫瑰是红色的。"),
+        ("Monday", "monday"),
+        ("- Oslo\n- Rome", "oslo, rome"),
         ("Yes.\n\nThis answer was made by a machine. Check it before you use it.", "Yes."),
     ],
 )

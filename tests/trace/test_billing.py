@@ -77,6 +77,24 @@ def test_searches_of_the_responses_api_are_counted_and_other_tools_have_no_price
     assert billed({}, "gpt-4o", "openai", [{"type": "code_interpreter_call"}]) is None
 
 
+@pytest.mark.parametrize(
+    ("provider", "searches", "is_known"), [("openai", 1, True), ("openai", 0, False), ("anthropic", 0, True)]
+)
+def test_calls_of_the_responses_api_count_in_each_output_version(provider: str, searches: int, is_known: bool):
+    name = "web_search" if searches else "code_interpreter"
+    text_only = billed({}, "gpt-4o", "openai")
+    assert text_only is not None
+    dollars = pytest.approx(text_only + 0.01 * searches) if is_known else None
+    response = {"model_provider": provider}
+    block = {"type": "server_tool_call", "name": name, "id": "ws1", "args": {}}
+    assert billed(response, "gpt-4o", "openai", [block, {"type": "server_tool_result"}]) == dollars
+    if provider == "openai":
+        answer = Message("ai", "Found.", response=response, additional={"tool_outputs": [{"type": f"{name}_call"}]})
+        assert cost_of(USED, "gpt-4o", "openai", billing_of((answer,), None, "gpt-4o")) == dollars
+        computer = {"type": "non_standard", "value": {"type": "computer_call", "call_id": "c1"}}
+        assert billed(response, "gpt-4o", "openai", [computer]) is None
+
+
 def test_media_with_a_price_of_their_own_need_a_count_of_their_own():
     sound = frozenset({"audio"})
     assert billed({}, "gemini-2.5-flash", "google_genai", input_media=sound) is None

@@ -27,6 +27,8 @@ HELLO, HI, ASK = Message("human", "Hello"), Message("ai", "Hi!"), Message("human
         {"messages": ["144?"]},
         {"messages": "144?"},
         {"messages": ASK},
+        {"messages": ["user", "144?"]},
+        {"messages": {"role": "user", "content": "144?"}},
         {"messages": [ASK], "locale": "en", "user": "ada"},
         {"input": "144?", "chat_history": [HELLO, HI]},
         {"question": "144?", "context": "a long text"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import uuid
 from typing import Any
@@ -16,7 +17,8 @@ from gati.trace import continuations
 from gati.trace.continuations import Continuations
 
 Step = tuple[int, str, str, bool]
-"""A turn: the thread, the words, the reply, and whether its earlier answers are passed as message objects."""
+"""A turn: the thread, the words, the reply ("" if the model fails), and whether its earlier answers are passed as
+message objects."""
 
 PEOPLE: list[str | None] = [None, None, "ada", "ada", "bob"]
 """The user of each thread. A thread without one belongs to a person of its own."""
@@ -44,6 +46,19 @@ class Threads:
         history.append(answered if as_objects else {"role": "assistant", "content": answered.text})
         return str(run)
 
+    def fail(self, thread: int, words: str) -> str:
+        """Ask a model that fails. The question stays in the history."""
+        history = self.histories[thread]
+        history.append(HumanMessage(words))
+        run, user = uuid.uuid4(), PEOPLE[thread]
+        self.thread_of[str(run)] = thread
+        self.begins_with[str(run)] = texts_of(history)
+        with contextlib.suppress(ConnectionError):
+            ScriptedChatModel(replies=[ConnectionError()]).invoke(
+                history, {"run_id": run, "metadata": {"user_id": user} if user else {}}
+            )
+        return str(run)
+
 
 def texts_of(messages: list[Any]) -> list[tuple[str, str]]:
     return [
@@ -64,8 +79,8 @@ def conversations_of(captured: Any) -> dict[str, list[str]]:
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, len(PEOPLE) - 1), st.sampled_from(["hi", "thanks"]), st.sampled_from(["hello", "bye"]),
-            st.booleans(),
+            st.integers(0, len(PEOPLE) - 1), st.sampled_from(["hi", "thanks"]),
+            st.sampled_from(["hello", "bye", ""]), st.booleans(),
         ),
         max_size=14,
     ),
@@ -75,7 +90,10 @@ def test_the_conversations_of_two_people_are_never_merged(steps: list[Step], cac
     threads = Threads()
     with capture(local=False) as captured:
         for step in steps:
-            threads.talk(step, cached_id)
+            if step[2]:
+                threads.talk(step, cached_id)
+            else:
+                threads.fail(*step[:2])
     for runs in conversations_of(captured).values():
         people = {PEOPLE[thread] or thread for run in runs if (thread := threads.thread_of[run]) >= 0}
         assert len(people) == 1
@@ -93,6 +111,34 @@ def test_a_program_that_passes_its_history_makes_one_conversation(thread: int, a
             threads.talk((thread, f"question {number}", f"answer {number}", as_objects))
     is_known = PEOPLE[thread] is not None
     assert len(conversations_of(captured)) == (1 if as_objects or is_known else 70)
+
+
+@pytest.mark.parametrize("thread", [0, 2])
+@pytest.mark.parametrize("repeats", [True, False])
+def test_a_turn_that_failed_is_continued_too(thread: int, repeats: bool) -> None:
+    threads = Threads()
+    with capture(local=False) as captured:
+        threads.talk((thread, "hi", "hello", True))
+        threads.fail(thread, "and?")
+        if repeats:
+            threads.histories[thread].pop()
+        threads.talk((thread, "and?", "well", True))
+        threads.talk((thread, "thanks", "bye", True))
+    assert [len(runs) for runs in conversations_of(captured).values()] == [4]
+
+
+def test_a_history_in_which_middleware_replaced_personal_data_is_continued() -> None:
+    agents, middleware = pytest.importorskip("langchain.agents"), pytest.importorskip("langchain.agents.middleware")
+    history: list[Any] = []
+    with capture(local=False) as captured:
+        for number in range(3):
+            pii = middleware.PIIMiddleware("email", apply_to_output=True)
+            model = ScriptedChatModel(replies=[f"Answer {number} to ada@example.com."])
+            agent = agents.create_agent(model, [], middleware=[pii])
+            asked = HumanMessage(f"Question {number} of bob@example.com")
+            history = agent.invoke({"messages": [*history, asked]})["messages"]
+    assert len(conversations_of(captured)) == 1
+    assert next(text for role, text in captured.transcript() if role == "user") == "Question 0 of bob@example.com"
 
 
 def test_a_second_continuation_of_a_turn_begins_a_conversation_of_its_own() -> None:

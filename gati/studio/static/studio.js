@@ -39,14 +39,15 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   // Skip updates while the reader is selecting text.
   const selection = document.getSelection();
   const live = requestConfig.path.includes("seen=");
-  if (live && selection && !selection.isCollapsed && target.contains(selection.anchorNode)) {
+  const selects = (part) => selection && !selection.isCollapsed && part.contains(selection.anchorNode);
+  if (live && (selects(target) || selects(besides(target)))) {
     event.detail.shouldSwap = false;
     return;
   }
   const focused = document.activeElement.closest("summary");
   kept.set(
     target.id,
-    [...target.querySelectorAll("details")].map((details) => ({
+    [...target.querySelectorAll("details"), ...besides(target).querySelectorAll("details")].map((details) => ({
       key: keyOf(details),
       open: details.open,
       loaded: details.querySelector(":scope > .lazy"),
@@ -65,6 +66,11 @@ document.addEventListener("htmx:afterSwap", (event) => {
 });
 
 const kept = new Map();
+
+// An update of a conversation replaces its title and facts, too, which are above the marks.
+function besides(target) {
+  return (target.id === "conversation" && document.getElementById("about")) || document.createDocumentFragment();
+}
 
 // Folded texts have no id: they are found by their place in the nearest element that has one.
 function keyOf(details) {
