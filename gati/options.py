@@ -129,14 +129,22 @@ _TEXT = "a text that is not empty"
 def hide_credentials(text: str) -> str:
     """Hide credentials of addresses in a text: `https://me:secret@host?key=k` → `https://***@host?key=***`.
 
-    A password may contain any character, so everything up to the last `@` is hidden.
+    A password may contain any character, so everything up to the last `@` is hidden, also in an address that is not
+    well-formed.
     """
-    text = re.sub(r"(?<=//)\S*@", "***@", text)
-    return re.sub(r"(://[^\s?#]*)([?#])(\S*)", _hide_values, text)
+    text = re.sub(r"(?s)(:/{1,2}).*@", r"\1***@", text)
+    return re.sub(r"(:/{1,2}[^\s?#]*)([?#])(\S*)", _hide_values, text)
+
+
+def hide_in_address(address: str) -> str:
+    """Hide credentials like `hide_credentials`, in the value of an option that is an address: `me:secret@host` → `***@host`."""
+    return hide_credentials(re.sub(r"(?s)^((?:https?|kafka|postgres(?:ql)?):/*)?.*@", r"\1***@", address))
 
 
 def _hide_values(address: re.Match[str]) -> str:
-    return address[1] + address[2] + re.sub(r"=[^&#]*", "=***", address[3])
+    query, hash_, fragment = (address[2] + address[3]).partition("#")
+    # The names of parameters are no secrets.
+    return address[1] + re.sub(r"(?<=[?&])([^&=]*=)?[^&]+", r"\1***", query) + ("#***" if fragment else hash_)
 
 
 def option(default: Any, meaning: str, allowed: str, *, env: tuple[str, ...] | None = None, **rules: Any) -> Any:

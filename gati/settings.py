@@ -17,7 +17,7 @@ from typing import Any, cast
 from pydantic import SecretStr, ValidationError
 
 from gati.errors import ConfigurationError
-from gati.options import Mask, Settings, hide_credentials
+from gati.options import Mask, Settings, hide_credentials, hide_in_address
 
 __all__ = ["ALIASES", "Mask", "Settings", "allowed", "hide_credentials", "load", "variables"]
 
@@ -241,7 +241,7 @@ def _display_value(name: str, value: Any) -> object:
     if isinstance(value, str):
         if value.strip() and (_SECRET_NAME.search(name) or _SECRET_VALUE.match(value)):
             return MASKED
-        value = hide_credentials(value)
+        value = hide_in_address(value) if name in _ADDRESSES else hide_credentials(value)
         return value if len(value) <= 80 else value[:79] + "…"
     if value is None or isinstance(value, (bool, int, float)):
         return value

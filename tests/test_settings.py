@@ -123,6 +123,8 @@ def test_an_address_from_dotenv_is_not_used_with_an_argument(monkeypatch: pytest
         ("http://me:se@cr@et@host:81/api", "http://***@host:81/api"),
         ("https://host/api?key=secret&x=secret", "https://host/api?key=***&x=***"),
         ("https://secret@host", "https://***@host"),
+        ("https://host/api?page=1#secret", "https://host/api?page=***#***"),
+        ("https://host/api?secret", "https://host/api?***"),
         ("https://host:8000/api", "https://host:8000/api"),
     ],
 )
@@ -134,8 +136,12 @@ def test_credentials_inside_an_address_are_never_shown(address: str, shown: str)
         assert text.count(shown) == 2
 
 
-def test_an_address_whose_password_breaks_it_is_rejected_without_showing_it():
-    assert "secret" not in str(error(base_url="http://me:a/secret@host"))
+@pytest.mark.parametrize(
+    "address", ["http://me:a/secret@host", "http://me:a secret@host", "http:/me:secret@host", "me:secret@host"]
+)
+def test_an_address_whose_password_breaks_it_is_rejected_without_showing_it(address: str):
+    for name in ("base_url", "backend_url", "otlp_endpoint"):
+        assert "secret" not in str(error(**{name: address}))
 
 
 def test_an_unknown_option_is_named_with_a_suggestion():

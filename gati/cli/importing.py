@@ -137,6 +137,8 @@ def _read_database(read: Callable[[], Iterable[ImportedTurn]], place: str) -> It
         if not isinstance(fault, sqlite3.Error) and type(fault).__module__.partition(".")[0] != "psycopg":
             raise
         reason = next(iter(str(fault).splitlines()), type(fault).__name__)
+        if type(fault).__name__ == "ProgrammingError" and getattr(fault, "sqlstate", "") is None:
+            reason = "the address is invalid"  # libpq quotes parts of it
         fail(f"cannot read the checkpoints in {hide_credentials(place)}: {hide_credentials(reason)}", Exit.NOT_FOUND)
 
 

@@ -64,6 +64,7 @@ def _check_postgres(address: QueueAddress) -> Iterator[Check]:
     try:
         import psycopg  # late: an extra
 
+        from gati.queues.bounded_connection import reason_of
         from gati.queues.postgres import check_database
     except ImportError:
         yield Check("queue", "fail", "psycopg is not installed", "pip install 'gati-greenflash[postgres]'")
@@ -71,8 +72,7 @@ def _check_postgres(address: QueueAddress) -> Iterator[Check]:
     try:
         database = check_database(address, CHECK_SECONDS)
     except psycopg.Error as error:
-        found = (str(error).splitlines() or [type(error).__name__])[0]
-        yield Check("queue", "fail", f"{address.label}: {found}", "check the address and the credentials")
+        yield Check("queue", "fail", f"{address.label}: {reason_of(error)}", "check the address and the credentials")
         return
     yield Check("queue", "pass", f"{address.label} answers")
     version = f"PostgreSQL {database.version // 10_000}"

@@ -89,7 +89,10 @@ def _store_destination(settings: Settings, address: str) -> Exporter:
         from gati.team_store.exporter import TeamStoreExporter
     except ImportError as missing:
         fail(f"--to needs {missing.name}: pip install 'gati-greenflash[postgres]'", Exit.MISSING)
-    return TeamStoreExporter(address, GreenflashEncoder(settings, prompt_references=False))
+    try:
+        return TeamStoreExporter(address, GreenflashEncoder(settings, prompt_references=False))
+    except ConnectionError as error:
+        fail(f"--to: {error}", Exit.USAGE)
 
 
 def _serve_metrics(relay: Relay, address: str):  # type: ignore[no-untyped-def]  # a type of the metrics extra

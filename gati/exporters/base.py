@@ -89,15 +89,17 @@ class PackedRequest(Request):
         name: The list in the body that holds the items.
         fields: The other entries of the body, as JSON without the braces.
         content: The items as JSON, separated by commas; None if the request was made from a body.
+        line: The line that `codec.pack` makes of it, if it is known.
         max_items: Items up to which following requests may join; 0 if none may.
         max_bytes: Size up to which they may join.
     """
 
-    __slots__ = ("_body", "content", "fields", "max_bytes", "max_items", "name")
+    __slots__ = ("_body", "content", "fields", "line", "max_bytes", "max_items", "name")
 
     name: str
     fields: bytes
     content: bytearray | bytes | None
+    line: bytes | None
     max_items: int
     max_bytes: int
 
@@ -132,8 +134,13 @@ class PackedRequest(Request):
     @body.setter
     def body(self, value: dict[str, Any]) -> None:
         self._body = value
-        self.content = None
+        self.content = self.line = None
         self.max_items = 0
+
+    @property
+    def envelope(self) -> int | None:
+        """A hash of what another request must have in common to join this one; None if none can."""
+        return None if self.content is None or self.omissions else hash((self.endpoint, self.name, self.fields))
 
     def body_json(self, fields: bytes) -> bytes:
         """Return the body with these fields as JSON, without the braces."""
@@ -155,6 +162,7 @@ class PackedRequest(Request):
             return False
         self.content = bytearray(self.content) if isinstance(self.content, bytes) else self.content
         self.content += b"," + later.content
+        self.line = None
         self.items += later.items
         return True
 
@@ -186,6 +194,13 @@ class OpenRequests:
     def clear(self) -> None:
         """Let no request join those that were added so far."""
         self._by_key.clear()
+
+
+class RequestLimits(NamedTuple):
+    """What a request may hold: number of items, and size in bytes."""
+
+    items: int
+    size: int
 
 
 class SpoolIdentity(NamedTuple):
@@ -233,6 +248,9 @@ class Exporter(Protocol):
     delivers them.
 
     With the attribute `eager = True`, sending starts as soon as a turn is finished, whatever `flush_interval` is.
+
+    With the attribute `join_limits`, a `RequestLimits`, queued requests that differ in their items only are sent together.
+
     It may define `accepts(request)`, which returns False for a request from a damaged file that `send` cannot send, and
     the attribute `spool_identity`, a `SpoolIdentity`, if its folder in the spool does not belong to `account`.
     """

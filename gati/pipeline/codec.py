@@ -14,6 +14,8 @@ _BODY = b'"body":{'
 
 def pack(request: Request) -> bytes:
     """Serialize to one JSON line, without the newline."""
+    if isinstance(request, PackedRequest) and request.line is not None:
+        return request.line
     line: dict[str, Any] = {
         "lane": request.ordering_key,
         "turn": request.turn_id,
@@ -52,7 +54,7 @@ def unpack_lazily(line: bytes) -> Request:
         return unpack(line)
     request = PackedRequest.of(head["lane"], head["turn"], head["endpoint"], name, line[begin : begin + at], ())
     request.content = line[begin + at + len(start) : -3]
-    request.items, request.omissions = head["items"], head.get("omissions", 0)
+    request.items, request.omissions, request.line = head["items"], head.get("omissions", 0), line
     return request
 
 

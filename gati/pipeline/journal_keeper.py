@@ -6,7 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from gati.pipeline.internal_errors import guard
-from gati.pipeline.ordered_queue import FOREVER, Batch, QueuedRequest
+from gati.pipeline.ordered_queue import FOREVER
+from gati.pipeline.queued_request import Batch, QueuedRequest
 from gati.pipeline.quota_spool import is_out_of_resources
 
 if TYPE_CHECKING:

@@ -5,85 +5,18 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gati.pipeline.joining import followers_of, members_of
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from gati.exporters.base import Request
-    from gati.pipeline.journal import JournalEntry
-    from gati.pipeline.spool_file import SpoolFile
-    from gati.pipeline.stats import Place
-
-REQUEST_OVERHEAD_BYTES = 400
-"""Memory of a queued request in addition to its data."""
+    from gati.exporters.base import RequestLimits
+    from gati.pipeline.queued_request import QueuedRequest
 
 FOREVER = 3600.0
 """Timeout of a wait that a notification ends."""
-
-
-@dataclass(slots=True, eq=False)
-class QueuedRequest:
-    """A request that waits to be sent. `data` is its line as packed by `codec.pack`."""
-
-    ordering_key: str
-    turn_id: str
-    items: int
-    data: bytes
-    batch: Batch
-    attempts: int = 0
-    failures_among_successes: int = 0
-    """Failures of this request between which other requests of the outbox succeeded."""
-    successes_seen: int = -1
-    """Successes of the whole outbox when this request last failed."""
-    in_flight: bool = False
-
-    @property
-    def memory(self) -> int:
-        """Approximate size in bytes."""
-        return len(self.data) + REQUEST_OVERHEAD_BYTES
-
-
-@dataclass(slots=True, eq=False)
-class Batch:
-    """Requests that share an entry of the journal, or that are in memory only."""
-
-    items: int
-    size: int
-    entry: JournalEntry | None = None
-    reserved: SpoolFile | None = None
-    """Name for the file of a batch that could not be written yet."""
-    epoch: int | None = None
-    """None if no flush waits for the batch."""
-    requests: list[QueuedRequest] = field(default_factory=list)
-    in_flight: int = 0
-    intact: bool = True
-    """False once a request of it was delivered or set aside, so that the entry holds more than what remains."""
-    unsaved: list[QueuedRequest] = field(default_factory=list)
-    """Rejected requests that could not be set aside yet: the entry is kept for them."""
-    failed_reads: int = 0
-    withdrawn: bool = False
-    """True once others deliver what remains of it: a failed attempt is not repeated."""
-    incomplete: bool = False
-    """True once a request of it was left to others."""
-    done: bool = False
-    """True once nothing of it is to be delivered."""
-
-    @property
-    def place(self) -> Place:
-        return "spooled" if self.entry else "pending"
-
-    @property
-    def memory(self) -> int:
-        """Approximate size of `requests` in bytes."""
-        return sum(queued.memory for queued in self.requests)
-
-    def set_requests(self, lines: Iterable[tuple[Request, bytes]]) -> None:
-        """Set `requests` from requests and their lines."""
-        self.requests = [
-            QueuedRequest(request.ordering_key, request.turn_id, request.items, line, self) for request, line in lines
-        ]
 
 
 class OrderedQueue:
@@ -91,6 +24,8 @@ class OrderedQueue:
 
     def __init__(self) -> None:
         self.in_flight = 0
+        """Number of calls; requests that are sent together are one."""
+        self.join_limits: RequestLimits | None = None
         self.memory = 0
         self._by_key: dict[str, deque[QueuedRequest]] = {}
         self._ready: deque[str] = deque()
@@ -124,16 +59,21 @@ class OrderedQueue:
             # A drop may have emptied the FIFO while its key was ready, and a key may be ready twice.
             if queue and not queue[0].in_flight:
                 queued = queue[0]
-                queued.in_flight = True
-                queued.batch.in_flight += 1
+                if len(queue) > 1 and self.join_limits is not None:
+                    queued.joined = followers_of(queued, itertools.islice(queue, 1, None), self.join_limits)
+                for member in members_of(queued):
+                    member.in_flight = True
+                    member.batch.in_flight += 1
                 self.in_flight += 1
                 return queued, 0.0
         return None, self._delayed[0][0] - now if self._delayed else FOREVER
 
     def finish_attempt(self, queued: QueuedRequest) -> None:
         """End an attempt. `remove`, `retry_now`, `retry_at` or `replace` must follow."""
-        queued.in_flight = False
-        queued.batch.in_flight -= 1
+        for member in members_of(queued):
+            member.in_flight = False
+            member.batch.in_flight -= 1
+        queued.joined = ()
         self.in_flight -= 1
 
     def remove(self, queued: QueuedRequest) -> None:

@@ -17,8 +17,10 @@ from gati.pipeline import process_hooks
 from gati.pipeline.codec import pack, unpack
 from gati.pipeline.drop_callback import DropNotifier
 from gati.pipeline.internal_errors import DISK, contain, guard, log
+from gati.pipeline.joining import MAX_JOINT_FAILURES, members_of, send_apart
 from gati.pipeline.journal_keeper import JournalKeeper
-from gati.pipeline.ordered_queue import FOREVER, Batch, QueuedRequest
+from gati.pipeline.ordered_queue import FOREVER
+from gati.pipeline.queued_request import Batch, QueuedRequest
 from gati.pipeline.quota_spool import QuotaSpool
 from gati.pipeline.request_queue import Limits, RequestQueue, batch_requests
 from gati.pipeline.retry import CircuitBreaker, Policy, RateBudget
@@ -67,6 +69,7 @@ class Outbox:
         self._limits = limits
         self._queue = RequestQueue(counters, limits, exporter.name, self._drops)
         self._ordered = self._queue.ordered
+        self._ordered.join_limits = getattr(exporter, "join_limits", None)
         if journal is not None:
             self._keeper = JournalKeeper(self.changed, self._queue, journal)
         else:
@@ -240,6 +243,9 @@ class Outbox:
             outcome: what became of it.
             failed_together: another request of the same call failed as well, which is one failure of the destination.
         """
+        if queued.joined:
+            self._settle_joined(queued, outcome)
+            return
         halves = self._split(queued) if outcome.verdict is Verdict.SPLIT else None
         if outcome.verdict is Verdict.SPLIT and not halves:
             outcome = outcome._replace(verdict=Verdict.REJECT)
@@ -272,6 +278,35 @@ class Outbox:
         self._keeper.clean_up(finished)
         self._mark_key(outcome)
 
+    def _settle_joined(self, first: QueuedRequest, outcome: Outcome) -> None:
+        """Record the outcome of requests that were sent together. If one may be the cause of a failure, each is sent alone."""
+        members, verdict = members_of(first), outcome.verdict
+        with self.changed:
+            self._ordered.finish_attempt(first)
+            self._counters.count("requests")
+            if verdict is Verdict.OK:
+                self._record_answer(outcome)
+                for queued in members:
+                    refused = min(outcome.refused_items, queued.items)
+                    self._remove_accepted(queued, outcome._replace(refused_items=refused))
+                    outcome = outcome._replace(refused_items=outcome.refused_items - refused)
+            elif verdict in (Verdict.RETRY, Verdict.PAUSE):
+                self._count_failure(first, outcome)
+                self._record_failure(outcome, failed_together=False)
+                if first.failures_among_successes >= MAX_JOINT_FAILURES:
+                    send_apart(members)
+                self._queue.withdraw_joined(members)
+                self._retry_later(first, outcome)
+            else:
+                self._record_answer(outcome)
+                send_apart(members)
+                self._queue.withdraw_joined(members)
+                self._ordered.retry_now(first)
+            finished = self._keeper.take_finished()
+            self.changed.notify_all()
+        self._keeper.clean_up(finished)
+        self._mark_key(outcome)
+
     def _move_on(self, queued: QueuedRequest, outcome: Outcome, halves: Sequence[Request] | None) -> None:
         """Remove a request from the queue, or decide when it is sent again, after it was attempted."""
         rest = outcome.rest if outcome.verdict is Verdict.PARTIAL else None
@@ -283,7 +318,12 @@ class Outbox:
             self._keep_rest(queued, rest, outcome)
         elif halves:
             self._queue.replace(queued, halves)
-        elif outcome.verdict is Verdict.PAUSE:
+        else:
+            self._retry_later(queued, outcome)
+
+    def _retry_later(self, queued: QueuedRequest, outcome: Outcome) -> None:
+        """Let a request that failed be sent again after a delay, or as soon as the circuit breaker allows."""
+        if outcome.verdict is Verdict.PAUSE:
             self._ordered.retry_now(queued)
         else:
             delay = self.policy.delay(queued.attempts, outcome.retry_after)
@@ -309,12 +349,18 @@ class Outbox:
             return outcome.reason if outcome.rest.omissions >= self.policy.max_omissions else None
         if outcome.verdict is not Verdict.RETRY:
             return None
-        queued.attempts += 1
-        queued.failures_among_successes += 0 <= queued.successes_seen < self._successes
-        queued.successes_seen = self._successes
+        self._count_failure(queued, outcome)
+        queued.apart = queued.apart or queued.failures_among_successes > 0
         if queued.failures_among_successes < self.policy.max_failures_among_successes:
             return None
         return f"gave up after {queued.attempts} attempts: {outcome.reason}"
+
+    def _count_failure(self, queued: QueuedRequest, outcome: Outcome) -> None:
+        """Count a failure of a request, and whether others succeeded since the one before."""
+        if outcome.verdict is Verdict.RETRY:
+            queued.attempts += 1
+            queued.failures_among_successes += 0 <= queued.successes_seen < self._successes
+            queued.successes_seen = self._successes
 
     def _split(self, queued: QueuedRequest) -> Sequence[Request] | None:
         with guard("exporter.split"):

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from gati.exporters.base import Request
 from gati.pipeline.codec import pack
 from gati.pipeline.internal_errors import log
-from gati.pipeline.ordered_queue import REQUEST_OVERHEAD_BYTES, Batch, OrderedQueue, QueuedRequest
+from gati.pipeline.ordered_queue import OrderedQueue
+from gati.pipeline.queued_request import REQUEST_OVERHEAD_BYTES, Batch, QueuedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -335,6 +336,12 @@ class RequestQueue:
         """Leave the items of a request that were not delivered to others, after its last attempt here failed."""
         self.ordered.remove(queued)
         self._leave(queued, items)
+
+    def withdraw_joined(self, members: Sequence[QueuedRequest]) -> None:
+        """Leave those of requests that failed together to others which others deliver."""
+        if any(queued.batch.withdrawn for queued in members):
+            for queued in self.ordered.remove_where(members[0].ordering_key, lambda queued: queued.batch.withdrawn):
+                self._leave(queued, queued.items)
 
     def _leave(self, queued: QueuedRequest, items: int) -> None:
         self._counters.withdraw(items, queued.batch.place)

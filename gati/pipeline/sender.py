@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 from gati._context import mark_own_thread
 from gati.exporters.base import Outcome, Verdict
 from gati.pipeline import process_hooks
-from gati.pipeline.codec import unpack_lazily
 from gati.pipeline.gc_pause import gc_paused
 from gati.pipeline.internal_errors import guard, report
+from gati.pipeline.joining import joined_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gati.exporters.base import Request
-    from gati.pipeline.ordered_queue import QueuedRequest
     from gati.pipeline.outbox import Outbox
+    from gati.pipeline.queued_request import QueuedRequest
 
 IDLE_SECONDS = 30.0
 """A sender thread without anything to send ends after this time."""
@@ -207,8 +207,8 @@ class Sender:
             self._prepare()
         try:
             if self._send_many is None:
-                return [self.outbox.exporter.send(unpack_lazily(taken[0].data))]
-            return self._send_many([unpack_lazily(queued.data) for queued in taken])
+                return [self.outbox.exporter.send(joined_request(taken[0]))]
+            return self._send_many([joined_request(queued) for queued in taken])
         except Exception as error:  # noqa: BLE001 - an exporter promises not to raise; if it does, the message must not be lost
             report(f"exporter.{self.outbox.exporter.name}.send", error)
             return [Outcome(Verdict.RETRY, type(error).__name__)] * len(taken)

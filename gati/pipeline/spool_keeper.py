@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gati.pipeline import journal_keeper
 from gati.pipeline.journal_keeper import JournalKeeper
-from gati.pipeline.ordered_queue import Batch
+from gati.pipeline.queued_request import Batch
 from gati.pipeline.request_queue import log_limit
 from gati.pipeline.spool_file import SpoolFile
 

@@ -66,7 +66,7 @@ class QueueAddress:
             parts = urlsplit(text)
             if parts.scheme == "kafka":
                 return _parse_kafka(parts)
-            if parts.scheme in ("postgresql", "postgres"):
+            if parts.scheme in ("postgresql", "postgres") and text.startswith(f"{parts.scheme}://"):
                 return _parse_postgres(parts)
         except ValueError:
             pass
@@ -77,7 +77,7 @@ def _parse_kafka(parts: SplitResult) -> QueueAddress:
     credentials, _, hosts = parts.netloc.rpartition("@")
     servers = [_with_port(host) for host in hosts.split(",")]
     topic = unquote(parts.path.strip("/"))
-    if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
+    if parts.fragment or not _TOPIC.fullmatch(topic) or topic in (".", ".."):
         raise ValueError("not a topic")
     options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     if any(name.endswith(_UNSAFE_OPTIONS) or name == "bootstrap.servers" for name in options):
@@ -103,11 +103,16 @@ def _with_port(host: str) -> str:
 def _parse_postgres(parts: SplitResult) -> QueueAddress:
     if parts.fragment or not parts.path.strip("/"):
         raise ValueError("no database")
+    if "@" in parts.path:  # the password contains a slash that is not encoded, or `%40` is meant
+        raise ValueError("not a database")
     url = urlunsplit(parts._replace(scheme="postgresql"))
     host = parts.netloc.rpartition("@")[2]
+    ports = [re.sub(r"^\[.*\]", "", one).partition(":")[2] for one in host.split(",")]
+    if not all(port.isdecimal() or not port for port in ports):
+        raise ValueError("not a port")
     return QueueAddress("postgres", url=url, label=f"postgresql://{host}{parts.path}")
 
 
 def _without_credentials(text: str) -> str:
-    shown = re.sub(r"(?<=//)\S*@", "***@", text)
-    return re.sub(r"\?.*", "?…", shown)[:80]
+    shown = re.sub(r"(?s)^((?:kafka|postgres(?:ql)?):/*)?.*@", r"\1***@", text)
+    return re.sub(r"(?s)[?#].*", "?…", shown)[:80]

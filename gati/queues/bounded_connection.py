@@ -46,3 +46,13 @@ def _limited(operation: Generator[Any, Any, T], pgconn: PGconn, seconds: float) 
             wanted = operation.send(ready)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]  # of the operation
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of an error without credentials.
+
+    libpq's errors name host, port and user, never the password. Only those about the address itself quote parts of it.
+    """
+    if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
+        return "the address is invalid: in user and password, write %2F for /, %40 for @ and %25 for %"
+    return (str(error).splitlines() or [type(error).__name__])[0]

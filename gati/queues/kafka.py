@@ -7,7 +7,6 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gati.clock import Clock
@@ -27,7 +26,6 @@ CLIENT_MAX_BYTES = 1_000_000
 CHECK_SECONDS = 5.0
 """Time limit of the check of topic and limits at the first connection."""
 
-_POLL_SECONDS = 0.1
 _AUTHENTICATION_FAILED = -169
 """librdkafka's own code for it, `RD_KAFKA_RESP_ERR__AUTHENTICATION`."""
 
@@ -102,37 +100,37 @@ class KafkaPublisher:
         if self._producer is None:
             self._producer = self._connect(until)
         producer = self._producer
-        outcomes: dict[int, Outcome] = {}
-        for number, message in enumerate(messages):
-            if len(message.value) > self._max_bytes:
-                outcomes[number] = Outcome(Verdict.SPLIT, f"larger than the broker's limit of {self._max_bytes} bytes")
-                continue
-            try:
-                producer.produce(
-                    self._address.topic,
-                    message.value,
-                    message.key.encode(errors="replace"),
-                    on_delivery=partial(self._on_delivery, outcomes, number),
-                    headers=list[tuple[str, str | bytes | None]](message.to_headers()),
-                )
-            except BufferError:
-                outcomes[number] = Outcome(Verdict.RETRY, "the producer's queue is full")
-        while len(outcomes) < len(messages) and Clock.monotonic() < until:
-            producer.poll(_POLL_SECONDS)
-        late = Outcome(Verdict.RETRY, self._reason("no acknowledgement"))
-        return [outcomes.get(number, late) for number in range(len(messages))]
+        keys = [message.key.encode(errors="replace") for message in messages]
+        outcomes: dict[bytes | None, Outcome] = {}
 
-    def _on_delivery(self, outcomes: dict[int, Outcome], number: int, error: KafkaError | None, message: Any) -> None:
-        outcomes[number] = DELIVERED if error is None else self._outcome(error)
+        def on_failure(error: KafkaError | None, message: Any) -> None:
+            if error is not None:
+                outcomes[message.key()] = self._outcome(error)
+
+        for key, message in zip(keys, messages, strict=True):
+            if len(message.value) > self._max_bytes:
+                reason = f"larger than the broker's limit of {self._max_bytes} bytes"
+                outcomes[key] = Outcome(Verdict.SPLIT, reason)
+                continue
+            headers: Any = message.to_headers()
+            try:
+                producer.produce(self._address.topic, message.value, key, on_delivery=on_failure, headers=headers)
+            except BufferError:
+                outcomes[key] = Outcome(Verdict.RETRY, "the producer's queue is full")
+        # Sends at once what lingers, all messages for a broker together.
+        rest = DELIVERED
+        if producer.flush(max(0.0, until - Clock.monotonic())):
+            rest = Outcome(Verdict.RETRY, self._reason("no acknowledgement"))
+        return [outcomes.get(key, rest) for key in keys]
 
     def _connect(self, until: float) -> Producer:
         """Create the producer and check the topic. Raises `KafkaException`."""
         from confluent_kafka import Producer
 
-        configuration = client_options(self._address) | {
+        configuration = {"compression.type": "lz4", **client_options(self._address)} | {
             "enable.idempotence": True,
-            "compression.type": "lz4",
-            "linger.ms": 0,
+            "linger.ms": 20,  # `flush` ends it; with 0, the first message of a call would be sent alone
+            "delivery.report.only.error": True,
             "delivery.timeout.ms": int(self._timeout * 1000),
             "request.timeout.ms": int(self._timeout * 1000),
             "message.max.bytes": CLIENT_MAX_BYTES,

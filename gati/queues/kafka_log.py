@@ -32,6 +32,9 @@ FETCH = 500
 REQUEST_SECONDS = 10.0
 """Time limit of a request to the brokers."""
 
+REFRESH_SECONDS = 30
+"""Time after which partitions that were added are read."""
+
 BUFFER_KILOBYTES = 16_384
 """What librdkafka reads ahead, in addition to what the relay holds."""
 
@@ -54,7 +57,7 @@ class KafkaLog:
         self._address = address
         self._dead = DeadLetterProducer(address)
         self._consumer: Consumer | None = None
-        self._ignores_changes = False
+        self._ignores_changes = self._must_count_lanes = False
         self._progress: dict[int, PartitionProgress] = {}
         self._floors: dict[int, int] = {}
         self._dirty: set[int] = set()
@@ -73,6 +76,8 @@ class KafkaLog:
             consumer = self._connected(listener)
             self._pause(consumer, set(paused) & self._progress.keys())
             first = consumer.poll(timeout)
+            if self._must_count_lanes:
+                self._count_lanes(consumer)
             messages = [] if first is None else [first, *consumer.consume(FETCH - 1, 0)]
         except KafkaException as error:
             raise _log_error(error) from error
@@ -199,6 +204,7 @@ class KafkaLog:
     def _configuration(self) -> dict[str, Any]:
         milliseconds = int(self.session_seconds * 1000)
         return {
+            "topic.metadata.refresh.interval.ms": REFRESH_SECONDS * 1000,
             **client_options(self._address),
             "group.id": group_of(self._address),
             "partition.assignment.strategy": "cooperative-sticky",
@@ -218,9 +224,7 @@ class KafkaLog:
             return
         given = list(partitions)
         lanes = {partition.partition for partition in given}
-        with contextlib.suppress(KafkaException):
-            topics = consumer.list_topics(self._address.topic, timeout=REQUEST_SECONDS).topics
-            self.total_lanes = len(topics[self._address.topic].partitions)
+        self._must_count_lanes = True
         floors = {}
         self._progress |= {lane: PartitionProgress() for lane in lanes}
         with contextlib.suppress(KafkaException):
@@ -228,6 +232,17 @@ class KafkaLog:
                 lane = partition.partition
                 floors[lane] = self._floors[lane] = self._progress[lane].resume(partition.offset, partition.metadata)
         listener.assigned(lanes, floors)
+
+    def _count_lanes(self, consumer: Consumer) -> None:
+        """Ask for the number of partitions.
+
+        Not in a callback: after this call in one, the next callback of the same poll would end the process, because
+        confluent-kafka keeps one state of a blocking call per thread.
+        """
+        with contextlib.suppress(KafkaException):
+            topics = consumer.list_topics(self._address.topic, timeout=REQUEST_SECONDS).topics
+            self.total_lanes = len(topics[self._address.topic].partitions)
+            self._must_count_lanes = False
 
     def _revoked(self, partitions: Iterable[TopicPartition], tell: Callable[[Collection[int]], None]) -> None:
         lanes = {partition.partition for partition in partitions}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import itertools
-import re
-import selectors
+import select
+import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,12 +25,18 @@ CONNECT_SECONDS = 5.0
 
 MISSING = "the package psycopg is missing: pip install 'gati-greenflash[postgres]'"
 
-_numbers = itertools.count(1)
-_INSERT = re.sub("%s", lambda _: f"${next(_numbers)}", postgres_schema.INSERT).encode()
-_TYPES = (25, 25, 25, 25, 23, 25, 17)
-"""OIDs of text, integer and bytea, in the order of `postgres_schema.INSERT`."""
-_FORMATS = (0, 0, 0, 0, 0, 0, 1)
-"""The value is binary."""
+_INSERT = b"""
+INSERT INTO gati_turns (key, account, endpoint, turn, items, format, value)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::bytea[])
+"""
+_ELEMENTS = (25, 25, 25, 25, 23, 25, 17)
+"""OIDs of text, integer and bytea, in the order of the columns."""
+_ARRAYS = (1009, 1009, 1009, 1009, 1007, 1009, 1001)
+"""OIDs of the arrays of these types."""
+_BINARY = (1,) * len(_ARRAYS)
+_ARRAY_HEADER = struct.Struct("!iiIii")
+"""Dimensions, flags, type of the elements, number of elements, index of the first one."""
+_LENGTH = struct.Struct("!i")
 
 _NO_PARTITION = "23514"
 _NO_TABLE = "42P01"
@@ -90,8 +95,12 @@ class PostgresPublisher:
             self._disconnect()
             return [Outcome(Verdict.RETRY, "no answer")] * len(messages)
         except (psycopg.Error, _NoAnswerError, OSError, postgres_schema.NewerSchemaError) as error:
+            from gati.queues.bounded_connection import reason_of  # late, as psycopg
+
             self._disconnect()
-            return [_outcome(getattr(error, "sqlstate", None) or "", _first_line(error))] * len(messages)
+            return [
+                _outcome(getattr(error, "sqlstate", None) or "", f"{type(error).__name__}: {reason_of(error)}")
+            ] * len(messages)
         return [DELIVERED] * len(messages)
 
     def after_fork(self) -> None:
@@ -180,42 +189,60 @@ def check_database(address: QueueAddress, timeout: float) -> DatabaseInfo:
 
 
 def _insert_all(pgconn: PGconn, messages: Sequence[QueueMessage], until: float) -> None:
-    """Insert all messages in one transaction and one round trip. Raises `_StatementError` and `_NoAnswerError`."""
+    """Insert all messages with one statement. Raises `_StatementError` and `_NoAnswerError`."""
     from psycopg.pq import ExecStatus
 
     pgconn.nonblocking = 1
-    pgconn.enter_pipeline_mode()
-    for message in messages:
-        pgconn.send_query_params(_INSERT, _parameters(message), _TYPES, _FORMATS)
-    pgconn.pipeline_sync()
+    pgconn.send_query_params(_INSERT, _parameters(messages), _ARRAYS, _BINARY)
     failed: PGresult | None = None
-    with selectors.DefaultSelector() as selector:
-        selector.register(pgconn.socket, selectors.EVENT_READ)
-        done = False
-        while not done:
-            unsent = pgconn.flush()
-            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if unsent else 0)
-            selector.modify(pgconn.socket, wanted)
-            if not selector.select(max(0.0, until - Clock.monotonic())):
-                raise _NoAnswerError("no answer")
-            pgconn.consume_input()
-            while not done and not pgconn.is_busy():
-                result = pgconn.get_result()
-                if result is None:
-                    continue
-                done = result.status == ExecStatus.PIPELINE_SYNC
-                if result.status == ExecStatus.FATAL_ERROR:
-                    failed = failed or result
-    pgconn.exit_pipeline_mode()
-    pgconn.nonblocking = 0
-    if failed is not None:
-        raise _StatementError(failed)
+    while True:
+        _wait(pgconn.socket, bool(pgconn.flush()), until - Clock.monotonic())
+        pgconn.consume_input()
+        while not pgconn.is_busy():
+            result = pgconn.get_result()
+            if result is None:
+                if failed is not None:
+                    raise _StatementError(failed)
+                return
+            if result.status == ExecStatus.FATAL_ERROR:
+                failed = failed or result
 
 
-def _parameters(message: QueueMessage) -> list[bytes]:
-    texts = (message.key, message.account, message.endpoint, message.turn, str(message.items), message.format)
-    # PostgreSQL has no text with a NUL.
-    return [*(text.replace("\0", "").encode(errors="replace") for text in texts), message.value]
+def _wait(socket: int, for_write: bool, seconds: float) -> None:
+    """Wait until the socket can be used. Raises `_NoAnswerError` after the time."""
+    if hasattr(select, "poll"):  # one system call, for any number of open files
+        poll = select.poll()
+        poll.register(socket, select.POLLIN | (select.POLLOUT if for_write else 0))
+        ready: list[Any] = poll.poll(max(0.0, seconds) * 1000)
+    else:
+        readable, writable, _ = select.select([socket], [socket] if for_write else [], [], max(0.0, seconds))
+        ready = readable + writable
+    if not ready:
+        raise _NoAnswerError("no answer")
+
+
+def _parameters(messages: Sequence[QueueMessage]) -> list[bytes]:
+    """Return the columns of messages as arrays in PostgreSQL's binary format."""
+    rows = [
+        (
+            *(_text(m.key), _text(m.account), _text(m.endpoint), _text(m.turn)),
+            *(_LENGTH.pack(m.items), _text(m.format), m.value),
+        )
+        for m in messages
+    ]
+    return [_array(element, column) for element, column in zip(_ELEMENTS, zip(*rows, strict=True), strict=True)]
+
+
+def _array(element: int, values: Sequence[bytes]) -> bytes:
+    parts = [_ARRAY_HEADER.pack(1, 0, element, len(values), 1)]
+    for value in values:
+        parts += (_LENGTH.pack(len(value)), value)
+    return b"".join(parts)
+
+
+def _text(text: str) -> bytes:
+    """Return a text without NUL, which PostgreSQL cannot store."""
+    return (text.replace("\0", "") if "\0" in text else text).encode(errors="replace")
 
 
 def _concerns_one(sqlstate: str) -> bool:
@@ -229,8 +256,3 @@ def _outcome(sqlstate: str, reason: str) -> Outcome:
     if sqlstate.startswith("22"):
         return Outcome(Verdict.REJECT, reason[:200])
     return Outcome(Verdict.PAUSE if sqlstate in _FORBIDDEN else Verdict.RETRY, reason[:200])
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of an error. libpq's contains host and port, but no password."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from operator import lt
 from typing import TYPE_CHECKING, Any
+
+from gati.exporters.base import PackedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -21,13 +25,22 @@ MAX_SKEW_MS = 60_000
 Older messages are older conversations, such as imported ones."""
 
 
+_TIME_KEY = b'"createdAt":"'
+_TIME = re.compile(rb'"createdAt":"([^"]{23}Z)"')
+"""A time as gati writes it, such as 2026-11-27T12:00:00.000Z."""
+
+
 @dataclass(slots=True)
 class _Last:
-    """The time of a conversation's last message, in milliseconds; of its lane's if `inherited`."""
+    """The time of a conversation's last message, in milliseconds; of its lane's if `inherited`.
+
+    `divided`: its turns come from two lanes, because partitions were added, so they do not arrive in order.
+    """
 
     lane: int
     time_ms: int
     inherited: bool
+    divided: bool = False
 
 
 class ConversationTimes:
@@ -58,18 +71,28 @@ class ConversationTimes:
     def saw(self, key: str, lane: int) -> None:
         """Note the lane of a conversation before its first request."""
         with self._lock:
-            if key not in self._last:
+            last = self._last.get(key)
+            if last is None:
                 self._last[key] = _Last(lane, self._lane_floors.get(lane, 0), inherited=True)
+            elif last.lane != lane:
+                last.divided = True
             self._last.move_to_end(key)
             if len(self._last) > MAX_CONVERSATIONS:
                 self._last.popitem(last=False)
 
     def restamp(self, request: Request) -> Request:
-        """Return the request with times above the last one of its conversation, in the order of its messages."""
-        messages = _messages(request)
+        """Return the request with times above the last one of its conversation, in the order of its messages.
+
+        A request in order, as nearly all are, is not parsed.
+        """
         with self._lock:
             last = self._last.get(request.ordering_key)
-            floor, inherited = (last.time_ms, last.inherited) if last is not None else (0, False)
+            floor, inherited = 0, False
+            if last is not None and not last.divided:
+                floor, inherited = last.time_ms, last.inherited
+        if _is_in_order(request, floor):
+            return request
+        messages = _messages(request)
         times = [_parse_time(message.get("createdAt")) for message in messages]
         wanted = []
         for time_ms in times:
@@ -90,16 +113,14 @@ class ConversationTimes:
 
     def delivered(self, request: Request) -> None:
         """Note the times of a request that the destination has."""
-        known = [
-            time_ms for message in _messages(request) if (time_ms := _parse_time(message.get("createdAt"))) is not None
-        ]
+        time_ms = _last_time(request)
         with self._lock:
             last = self._last.get(request.ordering_key)
-            if not known or last is None:
+            if time_ms is None or last is None:
                 return
-            self._last[request.ordering_key] = _Last(last.lane, known[-1], inherited=False)
+            self._last[request.ordering_key] = _Last(last.lane, time_ms, inherited=False, divided=last.divided)
             self._changed[last.lane] = max(
-                known[-1], self._changed.get(last.lane, 0), self._lane_floors.get(last.lane, 0)
+                time_ms, self._changed.get(last.lane, 0), self._lane_floors.get(last.lane, 0)
             )
             self._lane_floors[last.lane] = self._changed[last.lane]
 
@@ -108,6 +129,30 @@ class ConversationTimes:
         with self._lock:
             changed, self._changed = self._changed, {}
             return changed
+
+
+def _times_in(request: Request) -> list[bytes]:
+    """Return the times of a request's messages without parsing it; none if it has to be parsed.
+
+    The bytes that are searched for cannot be in a text, where quotes are escaped. In an object of the user's they can:
+    then there are more of them than messages. Texts of the same format sort by time.
+    """
+    if not isinstance(request, PackedRequest) or not request.content or request.endpoint != "messages":
+        return []
+    found = _TIME.findall(request.content)
+    return found if len(found) == request.items == request.content.count(_TIME_KEY) else []
+
+
+def _is_in_order(request: Request, floor: int) -> bool:
+    times = _times_in(request)
+    return bool(times) and times[0] > _format_time(floor).encode() and all(map(lt, times, times[1:]))
+
+
+def _last_time(request: Request) -> int | None:
+    if times := _times_in(request):
+        return _parse_time(times[-1].decode(errors="replace"))
+    known = [_parse_time(message.get("createdAt")) for message in _messages(request)]
+    return next((time_ms for time_ms in reversed(known) if time_ms is not None), None)
 
 
 def _messages(request: Request) -> list[dict[str, Any]]:

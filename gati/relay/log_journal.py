@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
-from gati.pipeline.codec import unpack
+from gati.pipeline.codec import unpack, unpack_lazily
 from gati.queues.log import LogError
 
 if TYPE_CHECKING:
@@ -43,6 +42,8 @@ class LogJournal:
         self._done: list[LogRecord] = []
         self._turns: Counter[int] = Counter()
         self._bytes: Counter[int] = Counter()
+        self._all_turns = self._all_bytes = 0
+        self._was_full = False
         self._paused: set[int] = set()
 
     # The relay's side
@@ -54,6 +55,8 @@ class LogJournal:
                 self._received.append(record)
                 self._turns[record.lane] += 1
                 self._bytes[record.lane] += record.size
+                self._all_turns += 1
+                self._all_bytes += record.size
 
     def take_done(self) -> list[LogRecord]:
         """Return the records that were delivered, buried or dropped since the last call."""
@@ -64,7 +67,7 @@ class LogJournal:
     def paused(self, lanes: Collection[int]) -> set[int]:
         """Return the lanes of which no more is to be read: all if the journal is full, or those that hold too much."""
         with self._changed:
-            if self._is_above(sum(self._turns.values()), sum(self._bytes.values()), 1.0):
+            if self._is_full():
                 return set(lanes)
             for lane in lanes:
                 # A lane that was paused continues when half is done.
@@ -73,6 +76,12 @@ class LogJournal:
                 (self._paused.add if is_above else self._paused.discard)(lane)
             return self._paused & set(lanes)
 
+    def _is_full(self) -> bool:
+        """Return True if no more is to be read. A journal that was full is so until half is done: reads cost time."""
+        part = 0.5 if self._was_full else 1.0
+        self._was_full = self._is_above(self._all_turns, self._all_bytes, part)
+        return self._was_full
+
     @staticmethod
     def _is_above(turns: int, size: int, part: float) -> bool:
         return turns >= MAX_TURNS * part or size >= MAX_BYTES * part
@@ -80,19 +89,17 @@ class LogJournal:
     def held(self, lanes: Collection[int] | None = None) -> int:
         """Return how many records are held, of these lanes or of all."""
         with self._changed:
-            return sum(self._turns.values() if lanes is None else (self._turns[lane] for lane in lanes))
+            return self._all_turns if lanes is None else sum(self._turns[lane] for lane in lanes)
 
     def wait_released(self, lanes: Collection[int], timeout: float) -> bool:
         """Wait until no record of these lanes is held; return False after the timeout."""
         with self._changed:
             return self._changed.wait_for(lambda: not any(self._turns[lane] for lane in lanes), timeout)
 
-    def wait_settled(self, timeout: float) -> None:
-        """Wait until something is settled, if anything is held."""
-        until = time.monotonic() + timeout
+    def wait_for_space(self, timeout: float) -> None:
+        """Wait until more is to be read, or for some seconds."""
         with self._changed:
-            before = sum(self._turns.values())
-            self._changed.wait_for(lambda: sum(self._turns.values()) < before, until - time.monotonic())
+            self._changed.wait_for(lambda: not self._is_full(), timeout)
 
     # The outbox's side
 
@@ -112,7 +119,7 @@ class LogJournal:
                 request = unpack(message.value)
                 if self._accepts(request):
                     self._times.saw(request.ordering_key, entry.lane)
-                    return [(request, message.value)]
+                    return [(unpack_lazily(message.value), message.value)]
             except (ValueError, KeyError, TypeError):
                 pass
         self._bury(entry, message.value, reason)
@@ -148,6 +155,8 @@ class LogJournal:
     def _release(self, entry: LogRecord) -> None:
         self._turns[entry.lane] -= 1
         self._bytes[entry.lane] -= entry.size
+        self._all_turns -= 1
+        self._all_bytes -= entry.size
         self._changed.notify_all()
 
     def close(self) -> None:

@@ -135,7 +135,7 @@ class Relay:
             self._outbox.open()
             self._sender.wake()
         if self._is_full(paused):
-            self._journal.wait_settled(POLL_SECONDS)
+            self._journal.wait_for_space(POLL_SECONDS)
         if now >= self._settle_at:
             self._settle()
             self._settle_at = now + SETTLE_SECONDS

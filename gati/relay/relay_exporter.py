@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from gati.exporters.base import Exporter, Outcome, Request, Verdict
+from gati.exporters.base import Exporter, Outcome, Request, RequestLimits, Verdict
 
 if TYPE_CHECKING:
     from gati.relay.conversation_times import ConversationTimes
@@ -28,6 +28,7 @@ class RelayExporter:
         self.name, self.account = exporter.name, exporter.account
         self.encode, self.split, self.after_fork = exporter.encode, exporter.split, exporter.after_fork
         self.close, self.prepare = exporter.close, getattr(exporter, "prepare", lambda: None)
+        self.join_limits: RequestLimits | None = getattr(exporter, "request_limits", None)
         self.retries: Counter[str] = Counter()
         """Failed attempts by reason: the HTTP status, or `no answer`."""
         self.deduplicated = 0

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from gati.queues.bounded_connection import reason_of
 from gati.store.store_file import NotAStoreError
 from gati.team_store import schema
 from gati.team_store.connection import PostgresConnection, StoreUnavailableError
@@ -148,9 +149,18 @@ def _has_news(db: PostgresConnection) -> bool:
 
 
 def display_address(address: str) -> str:
-    """Return an address without its password, for messages."""
-    from psycopg import conninfo
+    """Return an address without its password, for messages.
 
-    given = conninfo.conninfo_to_dict(address)
-    host, port = given.get("host") or "localhost", given.get("port")
-    return f"postgresql://{host}{f':{port}' if port else ''}/{given.get('dbname') or ''}"
+    Raises:
+        StoreUnavailableError: The address is invalid. The error does not quote it, as libpq's would.
+    """
+    from psycopg import ProgrammingError, conninfo
+
+    try:
+        given = conninfo.conninfo_to_dict(address)
+    except ProgrammingError as error:
+        raise StoreUnavailableError(reason_of(error)) from None
+    host, port, name = (given.get(key) or "" for key in ("host", "port", "dbname"))
+    if "@" in f"{port}{name}":
+        raise StoreUnavailableError("the address is invalid: in user and password, write %2F for /, and %40 for @")
+    return f"postgresql://{host or 'localhost'}{f':{port}' if port else ''}/{name}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -12,6 +13,8 @@ from gati.trace.content import text_of
 from gati.trace.records import ASSISTANT_ROLES, COMMAND, TOOL_ROLES, USER_ROLES, Message
 
 INPUT_KEYS = ("input", "question", "query", "text", "prompt", "user_input", "message", "content", "topic")
+AMBIGUOUS_KEYS = frozenset({"result", "text", "content"})
+"""Those of `OUTPUT_KEYS` that hold what a program works on as often as what it answers."""
 OUTPUT_KEYS = ("output", "answer", "response", "result", "text", "content", "generation", "final_answer")
 
 
@@ -160,6 +163,7 @@ def answer_in(
     key: str | None = None,
     structured: bool = False,
     completions: Iterable[str] = (),
+    is_state: bool = False,
 ) -> str:
     """Return the answer in a root's output; "" if there is none.
 
@@ -168,6 +172,7 @@ def answer_in(
         key: entry that holds the answer (the option `output_key`).
         structured: an output that is not text is the answer itself, as JSON.
         completions: the models' completions, latest first, to choose among several texts.
+        is_state: the value is the state of a graph, with the entry that was written last first.
     """
     if isinstance(value, str):
         return value
@@ -175,7 +180,8 @@ def answer_in(
     if messages is not None:
         return _answer_in_messages(messages)
     if isinstance(value, dict) and COMMAND not in value:
-        text = _answer_in_state(value, key)
+        completions = list(completions)
+        text = _answer_in_state(value, key, completions if is_state else ())
         if text:
             return text
         text = _answer_among_texts(value, structured, completions)
@@ -186,7 +192,7 @@ def answer_in(
     return ""
 
 
-def _answer_in_state(value: dict[str, Any], key: str | None) -> str:
+def _answer_in_state(value: dict[str, Any], key: str | None, completions: Sequence[str]) -> str:
     """Find the answer under the configured key, in messages, or under a usual key."""
     if key is not None and key in value:
         return answer_in(value[key], structured=True)
@@ -197,12 +203,8 @@ def _answer_in_state(value: dict[str, Any], key: str | None) -> str:
             return text
     if structured is not None:
         return structured if isinstance(structured, str) else json_text(structured)
-    for name in OUTPUT_KEYS:
-        entry = value.get(name)
-        if isinstance(entry, str) and entry:
-            return entry
-        if (messages := as_messages(entry)) is not None:
-            return _answer_in_messages(messages)
+    if (found := _answer_under_usual_key(value, completions)) is not None:
+        return found
     for entry in value.values():
         if isinstance(entry, list) and (messages := as_messages(entry)) is not None:
             if text := _answer_in_messages(messages):
@@ -210,6 +212,28 @@ def _answer_in_state(value: dict[str, Any], key: str | None) -> str:
     if value.keys() == _RAW_OUTPUT_KEYS:
         return json_text(value["parsed"]) if value["parsed"] is not None else answer_in(value["raw"])
     return ""
+
+
+def _answer_under_usual_key(value: dict[str, Any], completions: Sequence[str]) -> str | None:
+    for name in OUTPUT_KEYS:
+        entry = value.get(name)
+        if isinstance(entry, str) and entry:
+            if name not in AMBIGUOUS_KEYS or not _is_material(entry, value, name, completions):
+                return entry
+        elif (messages := as_messages(entry)) is not None:
+            return _answer_in_messages(messages)
+    return None
+
+
+def _is_material(text: str, state: dict[str, Any], key: str, completions: Sequence[str]) -> bool:
+    """Return True if no model wrote a text, and a model wrote one into a later entry of the state.
+
+    Example: a node fetched ``content``, and a model made ``summary`` of it. The latest entries are the first.
+    """
+    if any(completion and (completion in text or text in completion) for completion in completions):
+        return False
+    later = itertools.takewhile(lambda name: name != key, state)
+    return any(isinstance(state[name], str) and state[name] in completions for name in later)
 
 
 def _answer_among_texts(value: dict[str, Any], structured: bool, completions: Iterable[str]) -> str:

@@ -182,9 +182,12 @@ def _as_asked(questions: tuple[str, ...], trace: Trace) -> tuple[str, ...]:
 
     Middleware replaces the message in the state, which the program passes on as history.
     """
-    asked = [m for run in trace.models() for item in model_messages(run) if (m := as_message(item)) is not None]
-    first = next((text_of(message) for message in asked if message.role in USER_ROLES), "")
-    return (*questions[:-1], first) if questions and first else questions
+    for run in trace.models() if questions else ():
+        for item in model_messages(run):
+            message = as_message(item)
+            if message is not None and message.role in USER_ROLES:
+                return (*questions[:-1], text_of(message) or questions[-1])
+    return questions
 
 
 def _answers_in_output(trace: Trace) -> list[Message]:

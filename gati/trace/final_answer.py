@@ -78,7 +78,7 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
     if root.kind in ("chain", "prompt"):
         plain_chain = bool(models) and not any(run.node is not None for run in trace.runs())
         completions = _completions(models, in_sequence=plain_chain)
-        return answer_in(made_output(trace), output_key, plain_chain, completions)
+        return answer_in(made_output(trace), output_key, plain_chain, completions, is_state=trace.is_graph)
     if root.kind != "step":
         return ""
     made = made_output(trace)

@@ -26,6 +26,8 @@ _MAX_DEPTH = 6
 def made_output(trace: Trace) -> Any:
     """Return a root's output without the texts, messages and entries that this turn did not make.
 
+    The entries of a graph's state are in this order: the messages that the user's belong to, then the latest first.
+
     Example: input ``{"text": "A long article."}`` and output ``{"text": "A long article.", "summary":
     "Short."}`` → ``{"summary": "Short."}``.
     """
@@ -41,6 +43,7 @@ class _MadeOutput:
         keys_of_text: the entries of `state` that contain a text.
         received: the messages that the input and the state contain after the last user message, by `_key_of`.
         produced: the texts that models and tools of this turn produced.
+        updates: what the nodes wrote, in the order in which they started.
     """
 
     def __init__(self, trace: Trace) -> None:
@@ -72,10 +75,19 @@ class _MadeOutput:
         if not isinstance(output, dict) or COMMAND in output:
             return without_objects(output)
         made: dict[Any, Any] = {}
-        for key, value in output.items():
+        for key, value in self._by_rank(output) if self.knows_writes and len(output) > 1 else output.items():
             if (part := self._made_entry(key, value)) is not None or value is None:
                 made[key] = part
         return made
+
+    def _by_rank(self, state: dict[Any, Any]) -> list[tuple[Any, Any]]:
+        """Return the entries of a graph's state: first the messages that the user's belong to, then the latest first."""
+        inputs = self.trace.root.inputs
+        written = _last_changes(self.state, [update for _, update in self.updates])
+        for key in state.keys() & inputs.keys() if isinstance(inputs, dict) else ():
+            if as_messages(inputs[key]) is not None:
+                written[key] = len(self.updates)
+        return sorted(state.items(), key=lambda entry: -written.get(entry[0], -1))
 
     def _made_entry(self, key: Any, value: Any) -> Any:
         if (messages := as_messages(value)) is not None:
@@ -143,6 +155,16 @@ def without_objects(value: Any) -> Any:
         items = [part for v in value if (part := without_objects(v)) is not None or v is None]
         return items or (None if value else value)
     return value
+
+
+def _last_changes(state: dict[Any, Any], updates: list[dict[str, Any]]) -> dict[Any, int]:
+    """Return for each entry the number of the last update that changed it. A node may repeat the whole state."""
+    current, changed = dict(state), dict[Any, int]()
+    for number, update in enumerate(updates):
+        for key, value in update.items():
+            if key not in current or current[key] != value:
+                current[key], changed[key] = value, number
+    return changed
 
 
 def _state_of_first_node(trace: Trace) -> dict[Any, Any]:

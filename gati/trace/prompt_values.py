@@ -189,7 +189,7 @@ def _texts_in(name: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:
 def _forms_of(value: str | float) -> Iterator[str]:
     """Yield the forms in which prompts contain a value. Example: 1234.5 → "1234.5", "1234.50", "1,234.5", "1,234.50"."""
     yield str(value)
-    if isinstance(value, str) or abs(value) > _MAX_FORMATTED:
+    if isinstance(value, str) or not abs(value) <= _MAX_FORMATTED:  # NaN has no other form
         return
     if isinstance(value, float):
         yield f"{value:.2f}"

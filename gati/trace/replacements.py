@@ -53,6 +53,8 @@ class PastTurns:
 
         `has_question`: the turn adds a message of the user.
         """
+        if not self._turns:
+            return None
         replaced: list[PastTurn] = []
         if (checkpoint := _time_of_checkpoint(trace.root.metadata.get("checkpoint_id"))) is not None:
             replaced = [turn for turn in self._turns if turn.decisive_ns > checkpoint]
@@ -67,7 +69,7 @@ class PastTurns:
 
     def add(self, trace: Trace, turn_id: str, status: Status, has_question: bool, has_answer: bool) -> None:
         """Remember a turn of a graph."""
-        if (steps := _steps(trace)) and "thread_id" in trace.root.metadata:
+        if "thread_id" in trace.root.metadata and (steps := _steps(trace)):
             last = max(steps)
             if status == "completed":
                 decisive = _time_within(steps[last], trace)

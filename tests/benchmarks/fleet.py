@@ -20,7 +20,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from gati.exporters.base import Request
+import orjson
+
+from gati.exporters.base import PackedRequest
 from gati.queues.message import QueueMessage
 from tests.relay import kit
 from tests.relay.kit import KafkaQueue, PostgresQueue, Queue
@@ -87,8 +89,10 @@ def turn(conversation: str, number: int) -> QueueMessage:
         }
         for part in range(MESSAGES)
     ]
-    body = {"external_user_id": "user", "external_conversation_id": conversation, "messages": messages}
-    return kit.queued(Request(conversation, body, MESSAGES, f"{conversation}-{number}"))
+    fields = orjson.dumps({"external_user_id": "user", "external_conversation_id": conversation})[1:-1]
+    items = [orjson.dumps(message) for message in messages]
+    turn_id = f"{conversation}-{number}"
+    return kit.queued(PackedRequest.of(conversation, turn_id, "messages", "messages", fields, items))
 
 
 def usage(pid: int) -> tuple[float, float]:

@@ -16,8 +16,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from gati import observe
-from gati.exporters.base import Request, Verdict
+from gati.exporters.base import PackedRequest, Request, Verdict
+from gati.pipeline.codec import pack, unpack_lazily
 from gati.queues.address import QueueAddress
 from gati.queues.exporter import QueueExporter, make_publisher
 from tests import brokers
@@ -103,8 +106,10 @@ def _request(number: int) -> Request:
         }
         for place in range(14)
     ]
-    body = {"external_user_id": "u", "external_conversation_id": f"c{number}", "messages": messages}
-    return Request(f"c{number}", body, len(messages), str(uuid.uuid4()))
+    fields = orjson.dumps({"external_user_id": "u", "external_conversation_id": f"c{number}"})[1:-1]
+    items = [orjson.dumps(message) for message in messages]
+    request = PackedRequest.of(f"c{number}", str(uuid.uuid4()), "messages", "messages", fields, items)
+    return unpack_lazily(pack(request))  # as senders do
 
 
 def _cpu(exporter: QueueExporter, calls: list[list[Request]]) -> float:

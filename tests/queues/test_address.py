@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from gati.errors import ConfigurationError
@@ -54,3 +56,17 @@ def test_an_error_shows_no_password() -> None:
     with pytest.raises(ConfigurationError) as caught:
         QueueAddress.parse("kafka://me:s3cret@one?sasl.password=s3cret")
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://me:s3/cret@host/db", "postgresql://me:s3?cret@host/db", "postgresql://me:s3#cret@host/db",
+        "postgresql:me:s3cret@host/db", "me:s3cret@host", "kafka://me:s3/cret@host/t",
+        "kafka://me:s3 cret@host/t", "amqp://me:s3cret@host", "kafka://host/t#s3cret",
+    ],
+)  # fmt: skip
+def test_a_password_that_breaks_the_address_is_not_shown(text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        QueueAddress.parse(text)
+    assert not re.search("s3|cret", str(caught.value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 
 import psycopg
@@ -12,6 +13,8 @@ from gati.queues.address import QueueAddress
 from gati.queues.bounded_connection import BoundedConnection
 from gati.queues.message import QueueMessage
 from gati.queues.postgres import PostgresPublisher
+from gati.team_store.connection import StoreUnavailableError
+from gati.team_store.pool import display_address
 
 MESSAGES = [QueueMessage("c", b"{}", "messages", "turn", 1, "", 1)]
 
@@ -36,3 +39,18 @@ def test_a_connection_is_closed_when_the_server_does_not_answer(postgres: str) -
         with pytest.raises(psycopg.OperationalError, match="no answer"):
             connection.execute("SELECT pg_sleep(600)")
         assert connection.closed
+
+
+def test_an_error_about_the_address_does_not_quote_it() -> None:
+    publisher = PostgresPublisher(QueueAddress.parse("postgresql://me:s3cret%zz@host/db"), 1.0)
+    (outcome,) = publisher.publish(MESSAGES)
+    assert outcome.verdict is Verdict.RETRY
+    assert "address is invalid" in outcome.reason
+    assert "s3cret" not in outcome.reason
+
+
+@pytest.mark.parametrize("address", ["postgresql://me:s3cret%zz@host/db", "postgresql://me:s3/cret@host/db"])
+def test_a_store_with_an_invalid_address_shows_no_password(address: str) -> None:
+    with pytest.raises(StoreUnavailableError) as caught:
+        display_address(address)
+    assert not re.search("s3|cret", f"{caught.value!r} {caught.value.__cause__}")

@@ -23,7 +23,9 @@ PROGRAM = Path(__file__).with_name("relay_program.py")
 @pytest.fixture(params=["postgres", "kafka"])
 def queue(request: pytest.FixtureRequest) -> Queue:
     broker: Any = request.getfixturevalue(request.param)
-    return PostgresQueue(broker) if request.param == "postgres" else KafkaQueue(broker.new_topic())
+    if request.param == "postgres":
+        return PostgresQueue(broker, request.getfixturevalue("postgres_server"))
+    return KafkaQueue(broker.new_topic(), broker)
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from gati.exporters.base import Request
+import orjson
+
+from gati.exporters.base import PackedRequest, Request
 from gati.exporters.greenflash.exporter import GreenflashExporter
 from gati.pipeline.codec import pack
 from gati.pipeline.retry import Policy
@@ -18,6 +20,7 @@ from gati.queues.log import TurnLog
 from gati.queues.message import QueueMessage
 from gati.relay.relay import Relay, RelayOptions
 from gati.settings import load
+from tests.brokers import KafkaBroker, PostgresServer
 from tests.servers import LocalServer
 
 PRODUCT = "6f1c1c8e-6b1e-4b8e-9b1e-0a4d3b0f7a11"
@@ -54,6 +57,13 @@ def request(conversation: str, turn: int, at_ms: int | None = None, text: str = 
     return Request(conversation, body, len(messages), f"{conversation}-{turn}")
 
 
+def packed(item: Request) -> QueueMessage:
+    """The message of a program: a relay can join its requests, unlike those of `queued`."""
+    fields = orjson.dumps({name: value for name, value in item.body.items() if name != "messages"})[1:-1]
+    messages = [orjson.dumps(message) for message in item.body["messages"]]
+    return queued(PackedRequest.of(item.ordering_key, item.turn_id, item.endpoint, "messages", fields, messages))
+
+
 def rating(conversation: str, turn: int) -> Request:
     body = {
         "product_id": PRODUCT,
@@ -75,9 +85,15 @@ def turns(conversations: Iterable[str], count: int) -> list[QueueMessage]:
 
 
 class Queue:
-    """A queue of an engine: an empty database or a new topic."""
+    """A queue of an engine: an empty database or a new topic.
+
+    Attributes:
+        url: Its address.
+        broker: Its broker, which tests may kill and start.
+    """
 
     url: str
+    broker: PostgresServer | KafkaBroker
 
     def publish(self, messages: Sequence[QueueMessage]) -> None:
         """Append messages."""
@@ -89,12 +105,14 @@ class Queue:
 
 
 class PostgresQueue(Queue):
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, broker: PostgresServer | None = None) -> None:
         import psycopg
 
         from gati.queues.postgres_schema import ensure_schema
 
         self.url = url
+        if broker is not None:
+            self.broker = broker
         with psycopg.connect(url, autocommit=True) as connection:
             ensure_schema(connection)
 
@@ -114,8 +132,22 @@ class PostgresQueue(Queue):
 
 
 class KafkaQueue(Queue):
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, broker: KafkaBroker | None = None) -> None:
         self.url = url
+        if broker is not None:
+            self.broker = broker
+
+    def add_partitions(self, total: int) -> None:
+        """Add partitions to the topic."""
+        from confluent_kafka.admin import (  # type: ignore[attr-defined]  # documented as public
+            AdminClient,
+            NewPartitions,
+        )
+
+        address = QueueAddress.parse(self.url)
+        admin = AdminClient({"bootstrap.servers": address.servers})
+        for future in admin.create_partitions([NewPartitions(address.topic, total)]).values():
+            future.result(30)
 
     def publish(self, messages: Sequence[QueueMessage]) -> None:
         from confluent_kafka import Producer
@@ -177,12 +209,15 @@ def missing(server: LocalServer, published: Iterable[QueueMessage]) -> set[str]:
     return {f"{m.key}-{int(m.turn.rsplit('-', 1)[1]):05d}" for m in published if m.endpoint == "messages"} - arrived
 
 
-def assert_in_order(server: LocalServer) -> None:
-    """Fail unless the first arrivals of each conversation's messages are in order, and so are the stored times."""
-    for conversation, ids in received_ids(server).items():
+def assert_in_order(server: LocalServer, conversations: Iterable[str] | None = None) -> None:
+    """Fail unless the first arrivals of a conversation's messages are in order, and so are the stored times."""
+    received = received_ids(server)
+    names = list(received) if conversations is None else set(conversations)
+    for conversation in names:
+        ids = received[conversation]
         first = list(dict.fromkeys(ids))
         assert first == sorted(first), conversation
-    for conversation in received_ids(server):
+    for conversation in names:
         times = [message["createdAt"] for message in server.messages(conversation)]
         assert len(set(times)) == len(times), conversation
         assert times == sorted(times), conversation

@@ -11,11 +11,15 @@ from contextlib import suppress
 from gati.testing.server import fault_injection
 from tests.pipeline.kit import wait_until
 from tests.relay import kit
+from tests.relay.killed_programs import killed_programs
 from tests.relay.kit import Queue
 from tests.servers import LocalServer
 
-KILLS = int(os.environ.get("GATI_FLEET_KILLS", "4"))
-"""Kills of relays for each engine."""
+KILLS = int(os.environ.get("GATI_FLEET_KILLS", "20"))
+"""Kills of relays, and of programs, for each engine. Read here, because each test clears the variables of gati."""
+
+AT_ONCE = 4
+"""Relays that are killed at the same time. One is left."""
 
 
 def is_alive(pid: int) -> bool:
@@ -25,21 +29,29 @@ def is_alive(pid: int) -> bool:
     return False
 
 
-def test_relays_that_are_killed_lose_and_reorder_nothing(
+def test_relays_and_programs_that_are_killed_lose_and_reorder_nothing(
     queue: Queue, greenflash: LocalServer, start_relay: Callable[[], int]
 ):
     greenflash.faults.add(fault_injection.slow(0.005, times=None))
-    published = kit.turns([f"c{number}" for number in range(20)], 5 * KILLS)
-    queue.publish(published)
     chance = random.Random(1)
-    relays = [start_relay(), start_relay()]
-    for _ in range(KILLS):
-        before = len(greenflash.requests)
-        wait_until(lambda before=before: len(greenflash.requests) > before + 10, 60)  # type: ignore[misc]  # bound now
-        os.kill(relays.pop(chance.randrange(2)), signal.SIGKILL)
-        relays.append(start_relay())
+    published = []
+    relays = [start_relay() for _ in range(AT_ONCE + 1)]
+    with killed_programs(queue.url, KILLS) as programs:
+        for part in range(-(-KILLS // AT_ONCE)):
+            published += (new := kit.turns([f"k{part}-{number}" for number in range(20)], 5))
+            queue.publish(new)
+            before = len(greenflash.requests)
+            wait_until(lambda before=before: len(greenflash.requests) > before + 10, 60)  # type: ignore[misc]  # bound now
+            chance.shuffle(relays)
+            for pid in relays[1:]:
+                os.kill(pid, signal.SIGKILL)
+            relays[1:] = [start_relay() for _ in range(AT_ONCE)]
+        programs.join()
     wait_until(lambda: not kit.missing(greenflash, published), 120)
-    kit.assert_in_order(greenflash)
+    wait_until(lambda: all(program.has_arrived(greenflash) for program in programs.lives), 60)
+    kit.assert_in_order(greenflash, [message.key for message in published])
+    for program in programs.lives:
+        program.assert_in_order(greenflash)
     # What was in flight, and what was not settled within 200 ms, for each kill.
     assert kit.repeated(greenflash) <= KILLS * 2 * 60
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import START, StateGraph
+from langgraph.graph import START, StateGraph, add_messages
 from pydantic import create_model
 
 from gati.testing import ScriptedChatModel, capture
-from gati.trace.chat_io import INPUT_KEYS, OUTPUT_KEYS
+from gati.trace.chat_io import AMBIGUOUS_KEYS, INPUT_KEYS, OUTPUT_KEYS
 
 MADE = "Made in this turn."
 TEXT_KEYS = sorted({*INPUT_KEYS, *OUTPUT_KEYS, "summary", "reply", "notes", "structured_response"})
@@ -135,3 +136,43 @@ def test_a_program_that_makes_nothing_has_no_answer(values: dict[str, Any], is_g
     if is_graph:
         program = graph("TypedDict", values, "unused", True, lambda _: None)
     assert answers(program, values, {"metadata": {"conversation_id": "c"}}) == []
+
+
+@pytest.mark.parametrize("kind", ["TypedDict", "dataclass", "pydantic"])
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("key", sorted(AMBIGUOUS_KEYS))
+def test_a_page_that_a_node_fetched_is_not_the_answer_but_a_reply_after_a_model_is(
+    kind: str, whole: bool, key: str
+) -> None:
+    def write(entry: str, make: Any) -> Any:
+        return lambda state: {**(as_dict(state) if whole else {}), entry: make(state)}
+
+    def answers_of(*nodes: Any) -> list[str]:
+        builder, before = StateGraph(state_class(kind, {"url", key, "summary"})), START
+        for number, node in enumerate(nodes):
+            builder.add_node(f"n{number}", node).add_edge(before, f"n{number}")
+            before = f"n{number}"
+        return answers(builder.compile(), {"url": "https://example.com"}, {})
+
+    fetch, summarize = write(key, lambda _: "The text of a page."), write("summary", maker(True))
+    assert answers_of(fetch, summarize) == [MADE]
+    assert answers_of(summarize, fetch) == ["The text of a page."]
+    footer = write(key, lambda state: f"{as_dict(state)['summary']} Checked by nobody.")
+    assert answers_of(summarize, footer) == [f"{MADE} Checked by nobody."]
+
+
+@pytest.mark.parametrize("channels", [("scratch", "chat"), ("chat", "scratch")])
+@pytest.mark.parametrize("thinks_last", [True, False])
+def test_the_answer_is_in_the_list_of_the_users_messages(channels: tuple[str, str], thinks_last: bool) -> None:
+    def say(channel: str, text: str) -> Any:
+        model = ScriptedChatModel(replies=[text])
+        return lambda state: {channel: [model.invoke(state["chat"])]}
+
+    make_class: Any = TypedDict
+    builder = StateGraph(make_class("Talk", dict.fromkeys(channels, Annotated[list[Any], add_messages])))
+    order = ["answer", "think"] if thinks_last else ["think", "answer"]
+    builder.add_node("answer", say("chat", MADE)).add_node("think", say("scratch", "Is that right?"))
+    program = builder.add_edge(START, order[0]).add_edge(*order).compile(checkpointer=InMemorySaver())
+    for _ in range(2):
+        thread: dict[str, Any] = {"configurable": {"thread_id": "t"}}
+        assert answers(program, {"chat": [("user", "A question.")]}, thread) == [MADE]

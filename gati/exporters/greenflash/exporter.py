@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gati.exporters import http_outcome
-from gati.exporters.base import DELIVERED, Outcome, PackedRequest, Request, Verdict
+from gati.exporters.base import DELIVERED, Outcome, PackedRequest, Request, RequestLimits, Verdict
 from gati.exporters.greenflash.connection import make_http_client, resolve_access
 from gati.exporters.log_suppression import suppress_sdk_logs
 from gati.exporters.shared_client import SharedClient
@@ -47,6 +47,7 @@ class GreenflashExporter:
         self._access = resolve_access(settings)
         self.account = self._access.account
         self.spool_identity = self._access.spool_identity(settings.product_id)
+        self.request_limits = RequestLimits(settings.batch_size, settings.max_request_bytes)
         self._timeout = settings.timeout
         self._connections = settings.connections
         self._settings = settings
