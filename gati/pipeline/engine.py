@@ -137,7 +137,7 @@ class Engine:
         if journal is not None:
             with contain("journal"):
                 is_done = not len(self._buffer) and not self.worker.assembler.open_turns
-                journal.close(remove=is_done and not self.worker.assembler.has_leftovers)
+                journal.close(remove=is_done and journal.stored_records >= self._buffer.taken)
 
     def abandon(self) -> None:
         """Detach from everything that belongs to the parent. Called in a forked child."""

@@ -281,6 +281,11 @@ class RecordJournal:
             self.memory[at:end] = _ZEROS[: end - at]
 
     @property
+    def stored_records(self) -> int:
+        """Number of the first records of which everything is stored; see `mark_stored`."""
+        return self._checkpoint.records
+
+    @property
     def size(self) -> int:
         """Size of the file in bytes."""
         return HEAD_BYTES + SEGMENTS * self._segment_bytes
