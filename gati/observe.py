@@ -117,6 +117,7 @@ def init(
     spool: bool | None = None,
     spool_dir: str | Path | None = None,
     spool_max_bytes: int | None = None,
+    journal: bool | None = None,
     buffer_max_bytes: int | None = None,
     on_full: Literal["oldest", "newest"] | None = None,
     on_drop: OnDrop | None = None,
@@ -178,6 +179,8 @@ def init(
         spool: False keeps undelivered requests in memory only.
         spool_dir: Spool folder; default: in the user's data folder.
         spool_max_bytes: Disk quota of the spool in bytes.
+        journal: Keep records that are not in the spool yet in a file that outlives a kill. Default: true on local file
+            systems of Linux, unless there is a `mask` or `capture_content` is off.
         buffer_max_bytes: Memory limit for waiting records and requests in bytes.
         on_full: Whether the oldest or the newest turns are dropped at a limit.
         on_drop: Function that is called with an `observe.Drop` when deliveries are dropped, rejected or paused. Runs in
@@ -202,8 +205,9 @@ def init(
         detail=detail, submission=submission, sample_rate=sample_rate, force_sample=force_sample, mask=mask,
         capture_content=capture_content, max_field_bytes=max_field_bytes, flush_interval=flush_interval,
         batch_size=batch_size, max_request_bytes=max_request_bytes, timeout=timeout, connections=connections, eager=eager,
-        spool=spool, spool_dir=spool_dir, spool_max_bytes=spool_max_bytes, buffer_max_bytes=buffer_max_bytes,
-        on_full=on_full, on_drop=on_drop, turn_timeout=turn_timeout, shutdown_timeout=shutdown_timeout, debug=debug,
+        spool=spool, spool_dir=spool_dir, spool_max_bytes=spool_max_bytes, journal=journal,
+        buffer_max_bytes=buffer_max_bytes, on_full=on_full, on_drop=on_drop, turn_timeout=turn_timeout,
+        shutdown_timeout=shutdown_timeout, debug=debug,
         **unknown,
     )  # fmt: skip
     runtime.start(settings)

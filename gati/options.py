@@ -356,6 +356,12 @@ class Settings(BaseModel):
     spool_max_bytes: Whole = option(
         256 * 1024**2, "Disk quota of the spool in bytes.", "a whole number from 100000", ge=100_000
     )
+    journal: bool | None = option(
+        None,
+        "Keep records that are not in the spool yet in a file that outlives a kill. Default: true on local file systems of "
+        "Linux, unless there is a `mask` or `capture_content` is off: the file holds texts before they are masked.",
+        _SWITCH,
+    )
     buffer_max_bytes: Whole = option(
         64 * 1024**2,
         "Memory limit for waiting records and requests in bytes.",

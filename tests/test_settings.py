@@ -24,7 +24,7 @@ SAMPLES = {
     "output_key": "told", "detail": "conversation", "submission": "incremental", "sample_rate": "0.5",
     "force_sample": "true", "capture_content": "off", "max_field_bytes": "1000", "flush_interval": "0.5",
     "batch_size": "7", "max_request_bytes": "20000", "timeout": "3", "connections": "2", "spool": "no",
-    "spool_dir": "/tmp/spool", "spool_max_bytes": "200000", "buffer_max_bytes": "300000", "on_full": "newest",
+    "spool_dir": "/tmp/spool", "spool_max_bytes": "200000", "journal": "off", "buffer_max_bytes": "300000", "on_full": "newest",
     "turn_timeout": "60", "shutdown_timeout": "0", "debug": "1", "eager": "1", "retention": "30", "otlp_endpoint": "http://127.0.0.1:4318", "otlp_headers": "a=b", "otlp_content": "1",
 }  # fmt: skip
 """A value other than the default for every option with an environment variable."""

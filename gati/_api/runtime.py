@@ -82,13 +82,19 @@ class Runtime:
         self._replace(settings, exporters)
 
     def _replace(self, settings: Settings, exporters: Sequence[Exporter]) -> None:
+        from gati._api.recovered import recovering_assembler
         from gati.langchain import injection
         from gati.langchain.recorder import Recorder
         from gati.langchain.snapshot import text_limit
         from gati.pipeline.pipeline import Pipeline
 
         recorders: list[Recorder] = []
-        pipeline = Pipeline(partial(_LazyAssembler, settings, recorders), exporters, options=settings)
+        pipeline = Pipeline(
+            partial(_LazyAssembler, settings, recorders),
+            exporters,
+            options=settings,
+            make_recovering=partial(recovering_assembler, settings),
+        )
         recorder = Recorder(pipeline.put, settings.conversation_id, internal_errors.report, pipeline.saves)
         recorders.append(recorder)
         internal_errors.debug = settings.debug
@@ -207,6 +213,13 @@ class _LazyAssembler:
     @property
     def memory_bytes(self) -> int:
         return self._assembler.memory_bytes if self._assembler is not None else 0
+
+    @property
+    def has_leftovers(self) -> bool:
+        return self._assembler is not None and self._assembler.has_leftovers
+
+    def is_open(self, run: bytes) -> bool:
+        return self._assembler is not None and self._assembler.is_open(run)
 
     def load(self) -> None:
         if self._assembler is None:

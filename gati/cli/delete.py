@@ -45,7 +45,7 @@ def _ask_and_delete(
 ) -> Exit:
     found = _count(file, target)
     waiting = remove_waiting(settings, target, found, count_only=True)
-    anything = bool(found or waiting.messages or waiting.rejected)
+    anything = bool(found or waiting.messages or waiting.rejected or waiting.turns)
     if not dry_run:
         if not (json_wanted and yes):
             _print_contents("found", found, waiting)
@@ -103,7 +103,7 @@ def _ask() -> None:
 def _as_numbers(found: Contents, waiting: WaitingRemoval) -> dict[str, Any]:
     return {
         "conversations": found.conversations, "shortened_conversations": found.shortened, "messages": found.messages,
-        "records": found.records, "waiting": waiting.messages, "rejected": waiting.rejected,
+        "records": found.records, "waiting": waiting.messages, "rejected": waiting.rejected, "turns_in_journals": waiting.turns,
         "waiting_in_running_processes": waiting.running, "overwritten": found.erased,
     }  # fmt: skip
 
@@ -115,7 +115,10 @@ def _print_contents(what: str, found: Contents, waiting: WaitingRemoval) -> None
         f"{what} in the store: {found.conversations} conversations{shortened}, {found.messages} messages,"
         f" {found.records} other ratings, events and records"
     )
-    screen.print(f"{what} in the spool: {waiting.messages} waiting messages, {waiting.rejected} rejected requests")
+    journals = f", {waiting.turns} turns in journals" if waiting.turns else ""
+    screen.print(
+        f"{what} in the spool: {waiting.messages} waiting messages, {waiting.rejected} rejected requests{journals}"
+    )
 
 
 def _print_what_stays(file: StorePlace, found: Contents, waiting: WaitingRemoval) -> None:

@@ -41,6 +41,12 @@ class DeletedRequests:
         """Return True if what is not a request contains the id."""
         return any(text in data for text in self._ids)
 
+    def selects(self, texts: set[str], at_us: int) -> bool:
+        """Return True if a turn that waits as records names the id, or began before the time."""
+        if self._target.kind == "before":
+            return at_us < self._target.at
+        return not texts.isdisjoint({*self._subjects, self._target.id})
+
     def _keep_items(self, request: Request, name: str, items: list[Any], time_of: Any) -> Request | None:
         if self._target.kind != "before":
             events = [item.get("data") for item in items if isinstance(item, dict)]

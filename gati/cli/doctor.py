@@ -84,6 +84,7 @@ def run_checks(*, send: bool) -> Iterator[Check]:
         reachable &= check.verdict != "fail"
         yield check
     yield _check_spool(settings)
+    yield _check_journal(settings)
     yield _check_store(settings)
     yield _run_guarded("conversations", lambda: _check_conversations(settings, reachable=reachable))
     yield _run_guarded("injection", _check_injection)
@@ -198,6 +199,26 @@ def _check_spool(settings: Settings) -> Check:
     if fault := _unwritable(folder):
         return Check("spool", "fail", f"{folder}: {fault}", advice)
     return Check("spool", "pass", f"{folder} is writable")
+
+
+def _check_journal(settings: Settings) -> Check:
+    from gati._api.destinations import active_destinations
+    from gati.pipeline.journal_start import why_no_journal
+    from gati.pipeline.record_journal import JournalUnavailableError, check_system
+    from gati.pipeline.spool import spool_folder
+
+    exporters = [destination.make_exporter() for destination in active_destinations(settings)]
+    reason, folder = why_no_journal(settings, exporters), spool_folder(settings.spool_dir)
+    for exporter in exporters:
+        exporter.close()
+    if not reason and folder is not None:
+        try:
+            check_system(next(path for path in (folder, *folder.parents) if path.is_dir()))
+        except JournalUnavailableError as error:
+            reason = str(error)
+    if reason:
+        return Check("journal", "pass", f"none: {reason}. If the program is killed, it loses up to a second of turns")
+    return Check("journal", "pass", "turns that are not in the spool yet survive a kill")
 
 
 def _check_store(settings: Settings) -> Check:

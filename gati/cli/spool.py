@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ def show_status(*, json_wanted: bool = False) -> Exit:
     print_rows([_readable_row(account) for account in accounts])
     if not accounts:
         screen.print("no messages are waiting")
-    elif any(account.orphaned for account in accounts):
-        screen.print("`gati drain` delivers orphaned messages, which were left by processes that have exited.")
+    elif any(account.orphaned or account.journals for account in accounts):
+        screen.print(
+            "`gati drain` delivers orphaned messages and journals, which were left by processes that have exited."
+        )
     screen.print(f"store  {file}", markup=False, soft_wrap=True)
     summary = None if contents is None else "  ".join(f"{count} {name}" for name, count in contents.items())
     screen.print(summary or "does not exist")
@@ -57,12 +60,16 @@ def _readable_row(account: SpoolStatus) -> dict[str, Any]:
 def run_drain(timeout: float | None, *, adopt: bool = False, rejected: bool = False, json_wanted: bool = False) -> Exit:
     """Deliver messages left in the spool by processes that have exited, with a progress bar on a terminal."""
     from gati._api.destinations import active_destinations
+    from gati._api.recovered import recovering_assembler
+    from gati.pipeline.journal_recovery import JournalRecovery
 
     settings = load()
     folder = _existing_spool_folder(settings)
     exporters = [destination.make_exporter() for destination in active_destinations(settings)]
     # The embedded store is the destination where no other is configured: then only what waits for it counts.
-    known = {account.account for account in spool_status(folder) if account.messages or account.rejected}
+    known = {
+        account.account for account in spool_status(folder) if account.messages or account.rejected or account.journals
+    }
     exporters = [exporter for exporter in exporters if exporter.name != "local" or spool_name(exporter) in known]
     if not exporters:
         print_note("no destination to deliver to: set GREENFLASH_API_KEY or GATI_BACKEND_URL")
@@ -78,6 +85,7 @@ def run_drain(timeout: float | None, *, adopt: bool = False, rejected: bool = Fa
             connections=settings.connections,
             adopt=adopt,
             rejected=rejected,
+            recovery=JournalRecovery.of(partial(recovering_assembler, settings), settings),
         )
     for exporter in exporters:
         exporter.close()
@@ -90,6 +98,12 @@ def run_drain(timeout: float | None, *, adopt: bool = False, rejected: bool = Fa
         for destination in result.paused:
             print_note(f"{destination} rejected the API key; run `gati doctor` for details")
         _print_skipped(skipped)
+        for account in spool_status(folder):
+            if account.journals:
+                print_note(
+                    f"skipped: {account.journals} journals in {account.account} belong to processes with a mask, "
+                    "to another key, or to another version of gati"
+                )
     return Exit.OK if result and all(account.running for account in skipped) else Exit.FAILED
 
 

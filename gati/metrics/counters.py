@@ -64,6 +64,8 @@ METRICS = (
     Metric("retries", "counter", "{request}", "Attempts that failed and are repeated."),
     Metric("spool_bytes", "gauge", "By", "Size of this process's spool files."),
     Metric("memory_bytes", "gauge", "By", "Memory of waiting records and requests."),
+    Metric("journal_bytes", "gauge", "By", "Size of the journal of records."),
+    Metric("journal_lost", "counter", "{record}", "Records for which the journal had no space."),
     Metric("mask_failures", "counter", "{text}", "Texts on which the mask failed."),
     Metric("paused", "gauge", "{destination}", "Destinations that refuse the API key.", "destination"),
     Metric("faults", "counter", "{fault}", "Internal errors of gati.", "place"),

@@ -54,3 +54,8 @@ def forget_imports_of_other_threads() -> bool:
 def _spec_of(module: Any) -> Any:
     # Not `getattr` of the module: modules may compute attributes.
     return module.__dict__.get("__spec__") if type(module) is ModuleType else None
+
+
+def runs_one_thread_at_a_time() -> bool:
+    """Return False in an interpreter whose threads run at the same time."""
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from collections import deque
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from gati.pipeline.atomic_counter import AtomicCounter
+from gati.pipeline.journal_format import CHECKSUM_BYTES, ENTRY, ENTRY_MAGIC, checksum
 from gati.trace.record_codec import size_of, unpack_record
 from gati.trace.records import Gap, ManualEvent, RunStarted
+from gati.trace.stored_records import stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gati.pipeline.record_journal import RecordJournal
     from gati.trace.record_codec import PackedRecord
     from gati.trace.records import Record
 
@@ -25,6 +29,9 @@ MAX_RECORDS = 100_000
 
 CHECK_INTERVAL = 13
 """The worker is woken early at every 13th record of a buffer that fills up."""
+
+ENTRY_BYTES, WHOLE_BYTES = ENTRY.size, 2 * CHECKSUM_BYTES
+pack_entry = ENTRY.pack
 
 
 class Buffer:
@@ -44,14 +51,21 @@ class Buffer:
         self._max_records = max_records
         self._on_wakeup = on_wakeup
         self._closed = False
+        self.journal: RecordJournal | None = None
+        """Has each record before it is queued. Set by the worker."""
         self.clear()
 
     def clear(self) -> None:
         """Start again, empty. Called in a forked child: the queued records belong to the parent."""
+        journal, self.journal = self.journal, None
+        if journal is not None:
+            journal.abandon()
         self._limit = self._max_bytes
         self.idle = True
         """True if the worker sleeps or does not run, so that a record has to wake it."""
-        self._records: deque[PackedRecord | Record] = deque()
+        self.records: deque[PackedRecord | Record] = deque()
+        self.count = 0
+        """Number of records that were queued since the start."""
         self._bytes_put = self._bytes_taken = 0
         self._full = self._closed
         self._gap: object | None = None
@@ -65,16 +79,33 @@ class Buffer:
         if self._full:
             self._refuse(record)
             return
-        records = self._records
+        records = self.records
         if (gap := self._gap) is not None:
             records.append(Gap(0))
             # Keep the mark of another thread whose record was refused meanwhile.
             if self._gap is gap:
                 self._gap = None
         size = len(record) if type(record) is bytes else size_of(record)
-        records.append(record)
-        # No call happens between reading and writing the sum, so no other thread can run in between.
+        # No call happens between reading and writing a sum, so no other thread can run in between.
         self._bytes_put += size
+        if (journal := self.journal) is None:
+            self.count += 1
+            records.append(record)
+        else:
+            data = record if type(record) is bytes else stored(record)
+            length = size if data is record else len(data)
+            entry = pack_entry(ENTRY_MAGIC, length, crc32(data) if length <= WHOLE_BYTES else checksum(data))
+            at = journal.position
+            begin = at + ENTRY_BYTES
+            end = begin + length
+            if end <= journal.end:
+                journal.position = end
+                journal.memory[begin:end] = data
+                journal.memory[at:begin] = entry  # last, so that no half of an entry is valid
+                self.count += 1
+                records.append(record)  # the call that ends the stretch: journal and queue have the same order
+            else:
+                journal.put_in_next(self, data, record)
         length, used = len(records), self._bytes_put - self._bytes_taken
         if used >= self._limit or length >= self._max_records:
             self._full = True
@@ -86,6 +117,8 @@ class Buffer:
         if not self._closed:  # a shutdown delivers the open turns as they are
             if _begins_turn(record):
                 self._refused_turns.add()
+            if self._gap is None and (journal := self.journal) is not None:
+                journal.gap(self)
             self._gap = object()
         self._on_wakeup()
 
@@ -100,7 +133,7 @@ class Buffer:
     def take(self) -> PackedRecord | Record | None:
         """Remove and return the oldest record; None if there is none. Called by the worker only."""
         try:
-            record = self._records.popleft()
+            record = self.records.popleft()
         except IndexError:
             self._full = self._closed
             return self._take_last_gap()
@@ -115,9 +148,9 @@ class Buffer:
     def discard(self) -> int:
         """Refuse the records that are queued; return how many of them begin a turn. Called after `close`."""
         turns = 0
-        while self._records:
+        while self.records:
             try:
-                record = self._records.popleft()
+                record = self.records.popleft()
             except IndexError:  # the worker took it
                 break
             if type(record) is not Gap:
@@ -141,7 +174,7 @@ class Buffer:
         return gap
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self.records)
 
     @property
     def ends_with_gap(self) -> bool:
@@ -151,7 +184,7 @@ class Buffer:
     @property
     def backpressure(self) -> bool:
         """True if the buffer is so full that the worker should not pause."""
-        return self.bytes > self._limit // 2 or len(self._records) > self._max_records // 2
+        return self.bytes > self._limit // 2 or len(self.records) > self._max_records // 2
 
     @property
     def bytes(self) -> int:

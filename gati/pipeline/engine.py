@@ -14,6 +14,7 @@ from gati.pipeline import internal_errors
 from gati.pipeline.drop_callback import DropNotifier
 from gati.pipeline.filesystem import is_ephemeral, is_writable
 from gati.pipeline.internal_errors import DISK, contain, log
+from gati.pipeline.journal_recovery import JournalRecovery
 from gati.pipeline.limited_exporter import with_time_limit
 from gati.pipeline.listeners import report_counts
 from gati.pipeline.outbox import Outbox
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from gati.exporters.base import Exporter
     from gati.pipeline.buffer import Buffer
     from gati.pipeline.flushes import Flushes
+    from gati.pipeline.journal_recovery import AssemblerFactory
     from gati.pipeline.retry import Policy
     from gati.settings import Settings
 
@@ -52,11 +54,15 @@ class Engine:
         policy: Policy | None,
         flushes: Flushes,
         should_finish: Callable[[], bool],
+        make_recovering: AssemblerFactory | None = None,
         *,
         inherited: bool = False,
     ) -> None:
-        """For `flushes` and `should_finish` see `Worker`, for `inherited` `LimitedExporter`."""
+        """For `flushes` and `should_finish` see `Worker`, for `make_recovering` `Pipeline`, for `inherited`
+        `LimitedExporter`.
+        """
         self.counters = DeliveryCounters(internal_errors.losses())
+        self._buffer = buffer
         self._exporters = [with_time_limit(exporter, options.timeout, inherited=inherited) for exporter in exporters]
         self.drops = DropNotifier(options.on_drop)
         # Half of the memory is for records, half for requests, in equal shares for the destinations.
@@ -66,8 +72,11 @@ class Engine:
             drop_newest=options.on_full == "newest",
         )
         eager = options.eager if options.eager is not None else _may_lose_files(options)
+        recovery = JournalRecovery.of(make_recovering, options) if make_recovering is not None else None
         self.outboxes = [
-            Outbox(exporter, self.counters, _create_spool(exporter, options), limits, policy, self.drops)
+            Outbox(
+                exporter, self.counters, _create_spool(exporter, options), limits, policy, self.drops, recovery=recovery
+            )
             for exporter in self._exporters
         ]
         self.senders = [
@@ -112,6 +121,7 @@ class Engine:
         for outbox in self.outboxes:
             with contain("outbox.close"):
                 outbox.close()
+        self._close_journal()
         until = time.monotonic() + JOIN_SECONDS
         for sender in self.senders:
             sender.join(until)
@@ -120,6 +130,14 @@ class Engine:
             with contain("exporter.close"):
                 exporter.close()
         report_counts()
+
+    def _close_journal(self) -> None:
+        """Remove the journal if everything is stored; otherwise leave it to the next process."""
+        journal, self._buffer.journal = self._buffer.journal, None
+        if journal is not None:
+            with contain("journal"):
+                is_done = not len(self._buffer) and not self.worker.assembler.open_turns
+                journal.close(remove=is_done and journal.stored_records >= self._buffer.taken)
 
     def abandon(self) -> None:
         """Detach from everything that belongs to the parent. Called in a forked child."""

@@ -17,10 +17,15 @@ def is_ephemeral(path: Path) -> bool:
 
     False if that is unknown, as on other systems than Linux. The path need not exist.
     """
+    return filesystem_of(path) in _EPHEMERAL
+
+
+def filesystem_of(path: Path) -> str | None:
+    """Return the type of the file system of a path; None if that is unknown, as on other systems than Linux."""
     try:
-        return filesystem_type(path, MOUNTS.read_text(errors="surrogateescape")) in _EPHEMERAL
+        return filesystem_type(path, MOUNTS.read_text(errors="surrogateescape"))
     except (OSError, RuntimeError):  # `resolve` raises RuntimeError for a loop of links
-        return False
+        return None
 
 
 def is_writable(path: Path) -> bool:

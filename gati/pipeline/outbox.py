@@ -28,6 +28,7 @@ from gati.pipeline.spool_keeper import SpoolKeeper
 
 if TYPE_CHECKING:
     from gati.pipeline.journal import Journal, JournalEntry
+    from gati.pipeline.journal_recovery import JournalRecovery
     from gati.pipeline.spool import Spool
     from gati.pipeline.stats import DeliveryCounters, Place
 
@@ -45,10 +46,12 @@ class Outbox:
         drops: DropNotifier | None = None,
         budget: RateBudget | None = None,
         journal: Journal | None = None,
+        recovery: JournalRecovery | None = None,
     ) -> None:
         """`budget` may be shared with other outboxes that send to the same account.
 
-        A `journal` holds the queued requests instead of a spool.
+        A `journal` holds the queued requests instead of a spool. With `recovery`, `adopt` takes over the records of
+        exited processes as well.
         """
         self.exporter = exporter
         self.policy = policy or Policy()
@@ -71,7 +74,10 @@ class Outbox:
             self._keeper = JournalKeeper(self.changed, self._queue, journal)
         else:
             accepts: Callable[[Request], bool] = getattr(exporter, "accepts", lambda request: True)
-            self._keeper = SpoolKeeper(self.changed, self._queue, QuotaSpool(spool, limits.disk, accepts), limits)
+            disk = QuotaSpool(spool, limits.disk, accepts)
+            self._keeper = keeper = SpoolKeeper(self.changed, self._queue, disk, limits)
+            if recovery is not None:
+                keeper.recover = lambda everything: disk.recover_journals(recovery, exporter, everything=everything)
         self._accepted: Place = "published" if getattr(exporter, "publishes", False) else "delivered"
         self._successes = 0
         self._key = ""
@@ -450,6 +456,12 @@ class Outbox:
                 return False
             blocked = time.monotonic() < self.breaker.blocked_until
             return self.breaker.obstructed or (bool(self.breaker.paused) and blocked)
+
+    @property
+    def holds_in_memory(self) -> bool:
+        """True if requests that belong to a spool are in memory only, because the disk failed."""
+        with self.changed:
+            return self._spool is not None and bool(self._queue.in_memory())
 
     @property
     def disk_bytes(self) -> int:

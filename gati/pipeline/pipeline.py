@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from gati.exporters.base import Exporter
     from gati.pipeline.engine import Engine
+    from gati.pipeline.journal_recovery import AssemblerFactory
     from gati.pipeline.retry import Policy
     from gati.pipeline.worker import TurnAssembler, Worker
     from gati.settings import Settings
@@ -55,8 +56,13 @@ class Pipeline:
         *,
         options: Settings,
         policy: Policy | None = None,
+        make_recovering: AssemblerFactory | None = None,
     ) -> None:
-        """`assembler` creates an assembler, one in each process."""
+        """`assembler` creates an assembler, one in each process.
+
+        `make_recovering` creates one for the records of a process that was killed. There is a journal only with it.
+        """
+        self._make_recovering = make_recovering
         self._make_assembler = assembler
         self._exporters = list(exporters)
         self._options = options
@@ -64,7 +70,7 @@ class Pipeline:
         self._buffer = Buffer(options.buffer_max_bytes // 2, on_wakeup=self._on_wakeup)
         self.put = self._buffer.put
         """Take a record. Never blocks, never raises."""
-        self.saves = TurnSaves(self._save, has_spool=options.spool)
+        self.saves = TurnSaves(self._save, has_spool=options.spool, is_safe=self._is_safe)
         self._inherited_engines: list[Engine] = []
         self._inherited = False
         """True in a forked child: the exporters have connections of the parent."""
@@ -77,6 +83,7 @@ class Pipeline:
         self._forks_before = process_hooks.forks()
         self.saves.reset()
         self._engine: Engine | None = None
+        self._journal_state = ""
         self._flushes = Flushes()
         self._running = threading.Lock()
         """Held by the worker's thread. A second thread that was started by mistake ends at once."""
@@ -102,6 +109,7 @@ class Pipeline:
                 if self._is_unused():
                     self._end_unused()
                     return
+                self._start_journal()
                 self._worker.run()
                 if self._is_finished():
                     self._end(self._ensure_engine())
@@ -109,6 +117,24 @@ class Pipeline:
             # Without an engine, starting a thread for each record would only fail again.
             self._buffer.idle = self._engine is not None
             self._running.release()
+
+    def _start_journal(self) -> None:
+        """Create the journal before anything that takes longer: turns that have ended are safe from then on."""
+        if self._make_recovering is None or self._final is not None or self._engine is not None:
+            return
+        with process_hooks.fork_lock, gc_pause.gc_paused():
+            from gati.pipeline.journal_start import JOURNAL_ON, start_journal  # late, like the engine
+
+        self._journal_state = start_journal(self._buffer, self._options, self._exporters)
+        if self._journal_state == JOURNAL_ON:
+            for flush in self._flushes.new():
+                if flush.to_disk and self._flushes.remove(flush):
+                    flush.resolve()
+
+    def _is_safe(self) -> bool:
+        """Return True if turns that have ended outlive this process: the journal has them."""
+        journal = self._buffer.journal
+        return journal is not None and journal.end > 0
 
     def _ensure_engine(self) -> Engine:
         if self._engine is None:
@@ -123,6 +149,7 @@ class Pipeline:
                     self._policy,
                     self._flushes,
                     self._is_finished,
+                    self._make_recovering,
                     inherited=self._inherited,
                 )
         return self._engine
@@ -425,7 +452,7 @@ class Pipeline:
             return Stats(
                 records=records, records_waiting=waiting, records_refused=refused, faults=internal_errors.counts()
             )
-        outboxes = engine.outboxes
+        outboxes, journal = engine.outboxes, buffer.journal
         return engine.counters.stats(
             records=records,
             records_waiting=waiting,
@@ -436,6 +463,8 @@ class Pipeline:
             memory_bytes=buffer.bytes
             + engine.worker.assembler.memory_bytes
             + sum(outbox.memory_bytes for outbox in outboxes),
+            journal_bytes=journal.size if journal is not None else 0,
+            journal_lost=journal.lost.read() if journal is not None else 0,
             paused=engine.paused,
             faults=internal_errors.counts(),
         )

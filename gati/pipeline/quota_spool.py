@@ -13,8 +13,9 @@ from gati.pipeline.safe_files import UnusableFileError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gati.exporters.base import Request
+    from gati.exporters.base import Exporter, Request
     from gati.pipeline.journal import Lines
+    from gati.pipeline.journal_recovery import JournalRecovery
     from gati.pipeline.spool import Spool, SpoolFile
 
 FIRST_RETRY_SECONDS = 1.0
@@ -38,6 +39,8 @@ class QuotaSpool:
         self._accepts = accepts
         self._failures = 0
         self._retry_at = 0.0
+        self.more_journals = False
+        """True if the last `recover_journals` left journals of exited processes."""
 
     @property
     def configured(self) -> bool:
@@ -55,7 +58,7 @@ class QuotaSpool:
 
     @property
     def more_to_adopt(self) -> bool:
-        return self._spool is not None and self._spool.more_to_adopt
+        return self.more_journals or (self._spool is not None and self._spool.more_to_adopt)
 
     def excess_bytes(self, size: int, used: int) -> int:
         """Return the bytes to free before a file of this size fits in the quota.
@@ -128,6 +131,23 @@ class QuotaSpool:
         except OSError as error:
             self._failed(error)
             return []
+
+    def recover_journals(
+        self, recovery: JournalRecovery, exporter: Exporter, *, everything: bool = False
+    ) -> list[SpoolFile]:
+        """Write what the journals of exited processes hold to files, and return those."""
+        if self._spool is None or not self.usable:
+            return []
+        from gati.pipeline.journal_recovery import recover_journals  # late: mostly there is no journal
+
+        try:
+            found = recover_journals(self._spool, recovery, exporter, self._spool.folders(everything=everything))
+        except OSError as error:
+            self.more_journals = False
+            self._failed(error)
+            return []
+        self.more_journals = found.more
+        return found.files
 
     def end_adopting(self) -> None:
         """Let other processes take over the files that the last `adopt` left."""

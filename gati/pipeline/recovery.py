@@ -13,13 +13,14 @@ from gati.pipeline.account import account_folder, exporter_of, read_info
 from gati.pipeline.outbox import Outbox
 from gati.pipeline.request_queue import Limits
 from gati.pipeline.sender import Sender
-from gati.pipeline.spool import is_dead, scan, spool_for, spool_identity
+from gati.pipeline.spool import JOURNALS, is_dead, scan, spool_for, spool_identity
 from gati.pipeline.stats import DeliveryCounters, FlushResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gati.exporters.base import Exporter
+    from gati.pipeline.journal_recovery import JournalRecovery
     from gati.pipeline.retry import Policy
 
 
@@ -38,6 +39,9 @@ class SpoolStatus:
 
     batches: int = 0
     """Number of files."""
+
+    journals: int = 0
+    """Journals of processes that were killed. The next process, or `gati drain`, recovers what they had not stored."""
 
     size_bytes: int = 0
     """Total size of the files."""
@@ -94,6 +98,7 @@ def _account_status(folder: Path) -> SpoolStatus:
         messages=sum(file.items for file in files),
         orphaned=sum(file.items for file in files if file.owner not in living),
         batches=len(files),
+        journals=sum(is_dead(path) for path in (folder / JOURNALS).glob("*.journal")),
         size_bytes=sum(file.size for file in files),
         oldest_ms=min((file.created_us // 1000 for file in files), default=None),
         processes=len(living),
@@ -144,6 +149,7 @@ def drain_spool(
     policy: Policy | None = None,
     adopt: bool = False,
     rejected: bool = False,
+    recovery: JournalRecovery | None = None,
 ) -> FlushResult:
     """Deliver messages left in the spool by processes that have exited.
 
@@ -157,12 +163,13 @@ def drain_spool(
         policy: delays between attempts.
         adopt: also deliver what other accounts of these exporters left.
         rejected: also send again what was rejected and set aside.
+        recovery: also recover the records of processes that were killed.
     """
     until = time.monotonic() + timeout if timeout is not None else None
     counters = DeliveryCounters()
     settled = threading.Event()
     outboxes = [
-        Outbox(exporter, counters, spool_for(spool_dir, exporter), Limits(), policy)
+        Outbox(exporter, counters, spool_for(spool_dir, exporter), Limits(), policy, recovery=recovery)
         for exporter in exporters
         if not exporter.durable
     ]

@@ -6,6 +6,7 @@
         ready/      {created}-{origin}-{number}-{items}.{owner}.jsonl     one batch per file, 0600
         rejected/   {hash}.json       a request that the destination rejected, with its reason
         owners/     {owner}.lock      locked with flock while its process runs
+        journals/   {name}.journal    records of a process, locked while it runs; see `record_journal`
         adopting                      locked while a process takes over files of others
         account.json                  see `account`
 
@@ -56,6 +57,9 @@ if TYPE_CHECKING:
     from gati.exporters.base import Exporter
 
 __all__ = ["Spool", "SpoolFile", "is_dead", "scan"]
+
+JOURNALS = "journals"
+"""Name of the folder for journals of records in the folder of an account; see `record_journal`."""
 
 ADOPT_AT_ONCE = 2_000
 """Files that one call of `adopt` takes over at most. Other processes can take over the rest meanwhile."""
@@ -112,15 +116,19 @@ class Spool:
             fd = self._lock_fd
             if fd is not None and is_locked_file(fd, self._lock_path):
                 return False
-            for folder in (self.folder, self.ready, self.rejected, self.owners):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            accounts.write_info(self.folder, self.exporter, self.identity)
+            self.create_folders()
             lost, self._lock_fd = self._lock_fd, None
             if lost is not None:
                 close_lock_file(lost)
             if self.locked:
                 self._create_lock()
             return True
+
+    def create_folders(self) -> None:
+        """Create the folder of the account, as far as it is missing."""
+        for folder in (self.folder, self.ready, self.rejected, self.owners):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        accounts.write_info(self.folder, self.exporter, self.identity)
 
     def _create_lock(self) -> None:
         while True:
@@ -230,6 +238,10 @@ class Spool:
                     folder, self.exporter, self.identity
                 ):
                     yield folder
+
+    def folders(self, *, everything: bool) -> list[Path]:
+        """Return the folders from which this process may take over what others left."""
+        return [self.folder, *self._other_folders(everything)]
 
     def _take_over(self, file: SpoolFile, ready: Path) -> SpoolFile | None:
         """Rename a file of an exited process; return None if that fails, and leave the file to the next call."""
@@ -359,7 +371,7 @@ def has_files(root: Path, exporter: Exporter) -> bool:
     ready = root / account_folder(exporter.name, spool_identity(exporter).account) / "ready"
     try:
         with os.scandir(ready) as entries:
-            return any(True for _ in entries)
+            return any(True for _ in entries) or any((ready.parent / JOURNALS).glob("*"))
     except OSError:
         return False
 

@@ -16,6 +16,7 @@ import orjson
 
 from gati.exporters.base import Request
 from gati.pipeline.codec import pack, unpack
+from gati.pipeline.journal_deletion import remove_from_journals
 from gati.pipeline.owner_lock import AdoptionLocks, close_lock_file, is_dead, open_lock_file, try_lock
 from gati.pipeline.safe_files import UnusableFileError, read_regular, write_atomically
 from gati.pipeline.spool import scan
@@ -33,6 +34,10 @@ class RequestSelection(Protocol):
         """Return True to remove a line that is not a request, such as one that was cut off."""
         ...
 
+    def selects(self, texts: set[str], at_us: int) -> bool:
+        """Return True to remove a turn in a journal; see `journal_deletion.TurnSelection`."""
+        ...
+
 
 @dataclass
 class WaitingRemoval:
@@ -42,11 +47,13 @@ class WaitingRemoval:
         messages: Messages, ratings and events that waited.
         rejected: Requests that were set aside.
         running: Messages that stay, because a running process has them.
+        turns: Turns that waited in journals of processes that were killed.
     """
 
     messages: int = 0
     rejected: int = 0
     running: int = 0
+    turns: int = 0
 
 
 def remove_requests(spool_dir: Path, selection: RequestSelection, *, count_only: bool = False) -> WaitingRemoval:
@@ -63,10 +70,11 @@ def remove_requests(spool_dir: Path, selection: RequestSelection, *, count_only:
     for folder in folders:
         for path in (*(folder / "ready").glob("*.jsonl"), *(folder / "rejected").glob("*.json")):
             _read_again(path, selection)
-    found = WaitingRemoval()
+    found, seen = WaitingRemoval(), set[int]()
     for folder in folders:
         _remove_waiting(folder, selection, found, count_only)
         _remove_rejected(folder / "rejected", selection, found, count_only)
+        found.turns += remove_from_journals(folder, selection, seen, count_only=count_only)
     return found
 
 

@@ -13,6 +13,7 @@ from gati.pipeline.spool_file import SpoolFile
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
 
     from gati.pipeline.journal import Lines
     from gati.pipeline.quota_spool import QuotaSpool
@@ -34,6 +35,8 @@ class SpoolKeeper(JournalKeeper):
     def __init__(self, lock: threading.Condition, queue: RequestQueue, disk: QuotaSpool, limits: Limits) -> None:
         super().__init__(lock, queue, disk)
         self.disk = disk
+        self.recover: Callable[[bool], list[SpoolFile]] = lambda everything: []
+        """Writes what journals of exited processes hold to files, and returns these."""
         self._limits = limits
         self._next_scan = 0.0
 
@@ -118,10 +121,12 @@ class SpoolKeeper(JournalKeeper):
             may_adopt: False if this process could not deliver what it adopts.
         """
         adopted = 0
-        if time.monotonic() >= self._next_scan:
+        if time.monotonic() >= self._next_scan or (urgent and self.disk.more_journals):
             self._restore_folder()
             if may_adopt:
                 adopted = self.adopt()
+                while urgent and self.disk.more_journals and (more := self.adopt()):
+                    adopted += more
             else:
                 self._next_scan = time.monotonic() + SCAN_SECONDS
                 self.disk.end_adopting()
@@ -139,9 +144,9 @@ class SpoolKeeper(JournalKeeper):
             self._queue.retry_unreadable()
             if self._queue.backlog >= MAX_BACKLOG:
                 return 0
-        files = self.disk.adopt(everything=everything)
+        files = self.disk.adopt(everything=everything) + self.recover(everything)
         if self.disk.more_to_adopt:
-            self._next_scan = now + NEXT_SCAN_SECONDS
+            self._next_scan = now + (0.0 if self.disk.more_journals else NEXT_SCAN_SECONDS)
         with self._lock:
             messages = self._queue.add_adopted(files)
             self._lock.notify_all()

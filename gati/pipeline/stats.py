@@ -128,6 +128,13 @@ class Stats:
     memory_bytes: int = 0
     """Size of waiting records, of the records of open turns, and of waiting requests, in bytes."""
 
+    journal_bytes: int = 0
+    """Size of the journal, which keeps records that are not in the spool yet from being lost with the process; 0 if there
+    is none. `gati doctor` says why."""
+
+    journal_lost: int = 0
+    """Records that are not in the journal because it was full, or because they were too large."""
+
     mask_failures: int = 0
     """Texts that were replaced by a marker because `mask` failed on them."""
 

@@ -16,11 +16,12 @@ from gati.pipeline.drop_callback import DropNotifier
 from gati.pipeline.flushes import Flushes
 from gati.pipeline.gc_pause import gc_paused
 from gati.pipeline.internal_errors import contain
+from gati.pipeline.journal_upkeep import JournalUpkeep
 from gati.pipeline.limited_exporter import LimitedExporter, is_own
 from gati.pipeline.limited_mask import LimitedMask
 from gati.pipeline.listeners import report_counts, report_items
 from gati.pipeline.sender import SLEEP_RATIO
-from gati.trace.records import Gap
+from gati.trace.records import FirstToken, Gap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -101,6 +102,15 @@ class TurnAssembler(Protocol):
         """Size of the records of open turns."""
         ...
 
+    @property
+    def has_leftovers(self) -> bool:
+        """True if an exception has left records or items, which the next call processes or returns."""
+        ...
+
+    def is_open(self, run: bytes) -> bool:
+        """Return True if the turn of a run is open. The run is given by its `record_codec.key_at`."""
+        ...
+
     def load(self) -> None:
         """Import what `feed` needs. Raises if that is not possible now, for example without a free descriptor."""
         ...
@@ -163,6 +173,7 @@ class Worker:
         self._should_finish = should_finish
         self._buffer = buffer
         self._senders = senders
+        self._upkeep = JournalUpkeep(buffer, assembler, [sender.outbox for sender in senders])
         self._counters = counters
         self._drops = drops or DropNotifier()
         self._interval = interval
@@ -285,6 +296,7 @@ class Worker:
             self._assemble("assembler.drain", self.assembler.drain)
         self._finish()
         self._store(at_least=1)
+        self._upkeep.end_round()
         for flush in requested:
             if flush.to_disk and self._flushes.remove(flush):
                 flush.resolve()
@@ -338,6 +350,8 @@ class Worker:
             record = self._buffer.take()
             if record is None:
                 return
+            if type(record) is Gap or type(record) is FirstToken:
+                self._upkeep.take(record)
             if type(record) is Gap:
                 self._count_torn_turns()
             yield record

@@ -35,6 +35,7 @@ from gati.trace.records import (
 )
 from gati.trace.run_tree import Run, Trace, appended, split_off_open_work
 from gati.trace.sampling import sampler_of
+from gati.trace.stored_records import run_number
 from gati.trace.turn_builder import TurnBuilder
 from gati.trace.turn_ids import RepeatedIds, new_trace
 from gati.trace.turn_memory import RUN_BYTES, TurnMemory, TurnTooLargeError
@@ -134,6 +135,15 @@ class Assembler:
         """Size of the records of open turns."""
         runs = self._open_turns.runs + sum(trace.size for trace in list(self._traces.values()))
         return max(0, self._memory.used - runs * RUN_BYTES)
+
+    @property
+    def has_leftovers(self) -> bool:
+        """True if an exception has left records or items, which the next call processes or returns."""
+        return bool(self._due or self._finished)
+
+    def is_open(self, run: bytes) -> bool:
+        """Return True if the turn of a run is open. The run is given by its `record_codec.key_at`."""
+        return run in self._open_turns or (bool(self._runs) and run_number(run) in self._runs)
 
     @property
     def sampled_out(self) -> int:

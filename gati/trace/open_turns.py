@@ -108,6 +108,9 @@ class OpenTurns:
     def __len__(self) -> int:
         return len(self._turns)
 
+    def __contains__(self, run: bytes) -> bool:
+        return run in self._by_run
+
     @property
     def runs(self) -> int:
         """Number of their runs."""

@@ -124,6 +124,13 @@ def unpack_record(packed: PackedRecord | Record) -> Record:
     return other
 
 
+def record_of(fields: Any, objects: tuple[Any, ...]) -> Record:
+    """Return the record of unpacked fields, whatever packed them. Raises an exception if they are not those of a record."""
+    kind = fields[0]
+    record: Record = _UNPACKERS[kind & ~FLATTENED](fields, objects)
+    return record
+
+
 # -- without unpacking --------------------------------------------------------------------------
 # A tuple begins with "(" and four bytes for its length, then its first entry follows as "i" and four bytes. At RUN, the
 # id of the run follows: "l", four bytes for the number of digits, and two bytes for each digit (a small one is "i" and

@@ -8,6 +8,7 @@ bound leaves a margin of a third. Copying a history or walking over a turn twice
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import tracemalloc
 import uuid
@@ -32,6 +33,8 @@ from gati.exporters.greenflash.encoder import GreenflashEncoder
 from gati.langchain.callback import handler
 from gati.langchain.current import current
 from gati.langchain.recorder import Recorder
+from gati.pipeline.buffer import Buffer
+from gati.pipeline.record_journal import RecordJournal
 from gati.settings import load
 from gati.trace.assembler import Assembler
 from tests.benchmarks import workloads
@@ -124,6 +127,25 @@ def test_callbacks_stay_within_their_bytecode_budget(
     calls = callbacks_of(workload)
     play(calls)
     assert bound / 4 < bytecodes(lambda: play(calls)) < bound
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="there are no journals")
+def test_the_journal_costs_few_bytecodes_a_record_and_no_objects(tmp_path: Path, records: list[Any]) -> None:
+    play(callbacks_of(workloads.agent))
+    plain, kept = Buffer(10**9), Buffer(10**9)
+    plain.idle = kept.idle = False
+    journal = kept.journal = RecordJournal([tmp_path], 8 * 1024**2, {})
+    packed = [record for record in records if type(record) is bytes]
+    kept.put(packed[0])  # opens a segment
+    cost = bytecodes(lambda: [kept.put(record) for record in packed])
+    cost -= bytecodes(lambda: [plain.put(record) for record in packed])
+    assert 20 < cost / len(packed) < 70
+    gc.collect()
+    objects = len(gc.get_objects())
+    for record in packed:
+        kept.put(record)
+    assert len(gc.get_objects()) - objects <= 1
+    journal.close(remove=True)
 
 
 def test_a_streamed_token_costs_few_bytecodes(records: list[Any]) -> None:

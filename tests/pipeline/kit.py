@@ -50,6 +50,13 @@ class FakeAssembler:
     def memory_bytes(self) -> int:
         return 0
 
+    @property
+    def has_leftovers(self) -> bool:
+        return False
+
+    def is_open(self, run: bytes) -> bool:
+        return bool(self.open)
+
     def load(self) -> None:
         pass
 
