@@ -91,9 +91,7 @@ def _numbers(store: Store) -> list[list[str]]:
     """What the tables of sums and messages hold."""
     with store.connections.reading() as db:
         tables = ("sums", "durations", "facets", "messages")
-        return [
-            sorted(map(repr, map(tuple, db.execute(f"SELECT * FROM {table}")))) for table in tables
-        ]
+        return [sorted(map(repr, map(tuple, db.execute(f"SELECT * FROM {table}")))) for table in tables]
 
 
 def test_actions_are_stored(exporter: LocalExporter) -> None:

@@ -56,8 +56,9 @@ class Request(NamedTuple):
 
 @st.composite
 def turns(draw: st.DrawFn, conversation: int, user: str) -> Request:
-    run = f"c{conversation}-r{draw(st.integers(0, 10**6))}"
-    when = draw(st.integers(0, 40)) * 400_000
+    hour = draw(st.integers(0, 40))
+    run = f"c{conversation}-r{draw(st.integers(0, 10**6))}-{hour}"  # a message that is sent again keeps its time
+    when = hour * 400_000
     word, agent = draw(st.sampled_from(WORDS)), "ab"[conversation % 2]
     failed = draw(st.booleans())
     numbers = {"tokens_in": draw(st.none() | st.integers(0, 50)), "cost_usd": draw(st.none() | st.just(0.1))}
