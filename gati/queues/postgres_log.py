@@ -286,4 +286,4 @@ class PostgresLog:
 
 def _array_of(numbers: Iterable[int]) -> str:
     """Return an array as text. psycopg would look at each number of a list."""
-    return "{%s}" % ",".join(map(str, numbers))  # noqa: UP031  # braces
+    return "{" + ",".join(map(str, numbers)) + "}"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gati.pipeline.codec import unpack
 from gati.queues.message import QueueMessage
 from tests.brokers import KafkaBroker, PostgresServer
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, TopicPartition
 
 
 class Queue:
@@ -63,7 +67,7 @@ class KafkaQueue(Queue):
         found = []
         try:
             for partition in consumer.list_topics(self.topic, timeout=30).topics[self.topic].partitions:
-                low, high = consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=30)
+                low, high = _offsets(consumer, TopicPartition(self.topic, partition))
                 consumer.assign([TopicPartition(self.topic, partition, low)])
                 while low < high:
                     message = consumer.poll(30)
@@ -111,6 +115,21 @@ class PostgresQueue(Queue):
         with psycopg.connect(self.address) as connection:
             rows = connection.execute(f"SELECT {columns} FROM gati_turns ORDER BY id").fetchall()
         return [QueueMessage(*row) for row in rows]
+
+
+def _offsets(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """Return the first and the last offset. A broker that was paused has no partitions until its controller knows it again."""
+    from confluent_kafka import KafkaException
+
+    until = time.monotonic() + 30
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(partition, timeout=30)
+            return low, high
+        except KafkaException:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
 
 
 def _bytes(content: str | bytes | None) -> bytes | None:
