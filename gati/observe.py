@@ -180,7 +180,7 @@ def init(
         spool_dir: Spool folder; default: in the user's data folder.
         spool_max_bytes: Disk quota of the spool in bytes.
         journal: Keep records that are not in the spool yet in a file that outlives a kill. Default: true on local file
-            systems of Linux, unless there is a `mask` or `capture_content` is off.
+            systems of Linux, unless there is a `mask` or `capture_content` is off: the file holds texts before they are masked.
         buffer_max_bytes: Memory limit for waiting records and requests in bytes.
         on_full: Whether the oldest or the newest turns are dropped at a limit.
         on_drop: Function that is called with an `observe.Drop` when deliveries are dropped, rejected or paused. Runs in

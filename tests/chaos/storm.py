@@ -212,7 +212,10 @@ def _check_end(name: str, stats: dict[str, Any], missing: int) -> None:
 
 
 def _delivered_turns(server: LocalServer) -> dict[str, list[str]]:
-    """Return the texts of the delivered turns by conversation; each turn is complete, once, in order, with parents."""
+    """Return the texts of the delivered turns by conversation, in order, each once and with parents.
+
+    Each is complete, except for the last one of a process that was killed.
+    """
     by_conversation: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for message in server.messages():
         by_conversation[message["conversation"]].append(message)
@@ -222,7 +225,9 @@ def _delivered_turns(server: LocalServer) -> dict[str, list[str]]:
         assert len(ids) == len(set(ids)), name
         questions = [m["content"] for m in messages if m["messageType"] == "user_message"]
         answers = [m["content"] for m in messages if m["messageType"] == "final_response"]
-        assert answers == [f"Here is about {text}." for text in questions], name
+        # The turn in which a process was killed is recovered from its journal, unfinished: it may have no answer.
+        assert len(questions) - len(answers) <= 1, name
+        assert answers == [f"Here is about {text}." for text in questions][: len(answers)], name
         assert questions == sorted(set(questions), key=int), f"{name}: {questions}"
         _check_parents(name, messages)
         delivered[name] = questions
