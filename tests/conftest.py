@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,17 @@ from hypothesis import settings
 # No deadlines: the duration of an example depends on the machine.
 settings.register_profile("gati", deadline=None)
 settings.load_profile("gati")
+
+# pytest compiles gati's modules itself, since gati has a plugin. CPython 3.11 cannot compile in two threads at once
+# (SystemError: AST constructor recursion depth mismatch), so what gati's thread would import late is imported here.
+for _module in (
+    "gati.pipeline.engine",
+    "gati.trace.assembler",
+    "gati.exporters.local",
+    "gati.exporters.greenflash.exporter",
+    "gati.exporters.events_api",
+):
+    importlib.import_module(_module)
 
 pytest_plugins = ["tests.fixtures", "tests.optional", "tests.brokers", "tests.stores"]
 
