@@ -70,7 +70,7 @@ class Pipeline:
         self._buffer = Buffer(options.buffer_max_bytes // 2, on_wakeup=self._on_wakeup)
         self.put = self._buffer.put
         """Take a record. Never blocks, never raises."""
-        self.saves = TurnSaves(self._save, has_spool=options.spool, is_safe=self._is_safe)
+        self.saves = TurnSaves(self._save, has_spool=options.spool)
         self._inherited_engines: list[Engine] = []
         self._inherited = False
         """True in a forked child: the exporters have connections of the parent."""
@@ -123,18 +123,9 @@ class Pipeline:
         if self._make_recovering is None or self._final is not None or self._engine is not None:
             return
         with process_hooks.fork_lock, gc_pause.gc_paused():
-            from gati.pipeline.journal_start import JOURNAL_ON, start_journal  # late, like the engine
+            from gati.pipeline.journal_start import start_journal  # late, like the engine
 
         self._journal_state = start_journal(self._buffer, self._options, self._exporters)
-        if self._journal_state == JOURNAL_ON:
-            for flush in self._flushes.new():
-                if flush.to_disk and self._flushes.remove(flush):
-                    flush.resolve()
-
-    def _is_safe(self) -> bool:
-        """Return True if turns that have ended outlive this process: the journal has them."""
-        journal = self._buffer.journal
-        return journal is not None and journal.end > 0
 
     def _ensure_engine(self) -> Engine:
         if self._engine is None:

@@ -27,19 +27,15 @@ class TurnSaves:
         active: True if the process may end without exit hooks. Known as soon as the worker is started.
     """
 
-    def __init__(
-        self, save: Callable[[float, float], None], *, has_spool: bool, is_safe: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, save: Callable[[float, float], None], *, has_spool: bool) -> None:
         """Create one that is inactive until `decide`.
 
         Args:
             save: waits until what was recorded so far is on disk; see `Pipeline`.
             has_spool: False if nothing is written to disk, so that there is nothing to wait for.
-            is_safe: returns True if what was recorded is in a journal, so that there is nothing to wait for.
         """
         self._save = save
         self._has_spool = has_spool
-        self._is_safe = is_safe
         self.reset()
 
     def reset(self) -> None:
@@ -56,7 +52,7 @@ class TurnSaves:
 
     def save(self) -> None:
         """Wait until the turns that have ended are on disk. In a running event loop, wait when the loop shuts down."""
-        if not self.active or is_own_thread.get() or self._is_safe():
+        if not self.active or is_own_thread.get():
             return
         loop = _running_loop()
         if loop is None:

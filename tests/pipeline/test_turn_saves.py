@@ -50,17 +50,6 @@ def test_a_turn_waits_at_most_50_ms_for_the_disk(in_a_job: None) -> None:
     assert waits == [0.05]
 
 
-def test_a_turn_that_is_in_the_journal_does_not_wait(in_a_job: None) -> None:
-    is_safe: list[bool] = []
-    waits = Saves()
-    turns = TurnSaves(waits, has_spool=True, is_safe=lambda: bool(is_safe))
-    turns.decide()
-    turns.save()
-    is_safe.append(True)
-    turns.save()
-    assert waits == [0.05]
-
-
 def test_gatis_own_threads_do_not_wait(in_a_job: None) -> None:
     import contextvars
 
