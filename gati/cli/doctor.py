@@ -207,7 +207,10 @@ def _check_journal(settings: Settings) -> Check:
     from gati.pipeline.record_journal import JournalUnavailableError, check_system
     from gati.pipeline.spool import spool_folder
 
-    exporters = [destination.make_exporter() for destination in active_destinations(settings)]
+    exporters = []
+    for destination in active_destinations(settings):
+        with suppress(ConfigurationError):  # reported by the check of the destination
+            exporters.append(destination.make_exporter())
     reason, folder = why_no_journal(settings, exporters), spool_folder(settings.spool_dir)
     for exporter in exporters:
         exporter.close()

@@ -36,7 +36,7 @@ class UnstoredRecords(NamedTuple):
     """The records of a journal from which turns have to be assembled, in order.
 
     Attributes:
-        stored: records of turns that had begun before the checkpoint. What they complete by themselves is stored.
+        stored: records before the checkpoint. What they complete by themselves is stored; what follows depends on it.
         new: the records after it.
         torn: number of turns that cannot be assembled, because records are missing.
     """
@@ -51,11 +51,12 @@ def unstored_records(data: bytes, head: JournalHead) -> UnstoredRecords:
     entries, gaps = _in_order(data, head)
     roots, others = _by_root(entries, gaps, head.checkpoint)
     stored_until = head.checkpoint.records
-    chosen = list(others)
     for root in roots:
         root.is_needed |= bool(root.open) or root.records[-1].number > stored_until
-        if root.is_needed and not root.is_torn:
-            chosen += root.records
+    whole = [root for root in roots if not root.is_torn]
+    chosen = list(others)
+    if others or any(root.is_needed for root in whole):
+        chosen += [entry for root in whole for entry in root.records]
     chosen.sort(key=lambda entry: entry.number)
     return UnstoredRecords(
         [entry.data for entry in chosen if entry.number <= stored_until],

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gati.clock import epoch_offset_ns
 from gati.pipeline import process_hooks
 from gati.pipeline.codec import pack
 from gati.pipeline.internal_errors import log
@@ -26,6 +27,7 @@ from gati.pipeline.journal_format import (
     read_head,
 )
 from gati.pipeline.journal_reader import UnstoredRecords, unstored_records
+from gati.pipeline.limited_exporter import is_own
 from gati.pipeline.limited_mask import LimitedMask
 from gati.pipeline.owner_lock import close_lock_file, is_locked_file, open_lock_file, try_lock
 from gati.pipeline.record_journal import JOURNAL_SUFFIX, MAX_JOURNAL_BYTES
@@ -94,22 +96,26 @@ class JournalRecovery:
 
     def requests(self, data: bytes, head: JournalHead, exporter: Exporter) -> list[Request]:
         """Return the requests for what the process that wrote a journal had not stored."""
-        items = self._items(unstored_records(data, head), head)
+        stored, items = self._items(unstored_records(data, head), head)
+        if stored and is_own(exporter):
+            # These requests exist. Encoded again, they determine the times and prompts of the turns that follow.
+            exporter.encode(stored)
         if self.mask is not None and items:
             items = [one.item for one in LimitedMask(self.mask).apply(items) if one.item is not None]
         return list(exporter.encode(items)) if items else []
 
-    def _items(self, records: UnstoredRecords, head: JournalHead) -> list[Item]:
+    def _items(self, records: UnstoredRecords, head: JournalHead) -> tuple[list[Item], list[Item]]:
+        """Return the items that are stored, and those that are not."""
         if not records.stored and not records.new:
-            return []
+            return [], []
         options = head.description.get("options")
         assembler = self.make_assembler(options if isinstance(options, dict) else {})
         clock = head.description.get("clock")
-        shift = (clock if type(clock) is int else 0) - (time.time_ns() - time.perf_counter_ns())
+        shift = (clock if type(clock) is int else 0) - epoch_offset_ns()
         streams: dict[int, list[str]] = {}
-        list(_feed(assembler, records.stored, shift, streams))  # what they complete is stored
+        stored = [item for completed in _feed(assembler, records.stored, shift, streams) for item in completed]
         items = [item for completed in _feed(assembler, records.new, shift, streams) for item in completed]
-        return items + assembler.drain()
+        return stored, items + assembler.drain()
 
 
 def _feed(

@@ -12,11 +12,11 @@ import itertools
 import mmap
 import os
 import secrets
-import time
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gati.clock import epoch_offset_ns
 from gati.pipeline._compat import runs_one_thread_at_a_time
 from gati.pipeline.atomic_counter import AtomicCounter
 from gati.pipeline.filesystem import filesystem_of
@@ -334,7 +334,7 @@ def describe_process(options: dict[str, Any], *, masked: bool, capture_content: 
     """Return the description of a journal of this process."""
     return {
         "pid": os.getpid(),
-        "clock": time.time_ns() - time.perf_counter_ns(),
+        "clock": epoch_offset_ns(),
         "masked": masked,
         "capture_content": capture_content,
         "options": options,

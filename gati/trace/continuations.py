@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from gati.limits import hash_of_text
-from gati.trace.chat_io import as_message
+from gati.trace.chat_io import as_message, user_messages_in
 from gati.trace.content import text_of
 from gati.trace.identity import ANONYMOUS
-from gati.trace.records import ASSISTANT_ROLES, USER_ROLES, Message, ModelResult, RepeatedHistory
+from gati.trace.records import ASSISTANT_ROLES, USER_ROLES, Message, ModelCall, ModelResult, RepeatedHistory
 from gati.trace.run_tree import model_messages
 
 if TYPE_CHECKING:
@@ -56,12 +56,19 @@ class Messages(NamedTuple):
 
 
 class _Continuable(NamedTuple):
-    """A conversation after its latest turn. `answer_ids` are the ids of the messages that models produced in it."""
+    """A conversation after its latest turn.
+
+    Attributes:
+        messages: the messages with which the next turn's history ends.
+        answer_ids: the ids of the messages that models produced in it.
+        failed: if the latest turn failed and `messages` are those before it, what it was asked; else None.
+    """
 
     conversation_id: str
     user_id: str
     messages: Messages
     answer_ids: frozenset[str]
+    failed: tuple[str, ...] | None = None
 
 
 class Continuations:
@@ -89,10 +96,11 @@ class Continuations:
             and earlier.messages.matches(messages)
             and self._is_same(earlier, history.answer_id, user_id)
         ]
-        if not found:
+        chosen = _best_of(found, _questions_in(trace)) if found else None
+        if chosen is None:
             return None
-        self._forget(found[-1].conversation_id)
-        return found[-1].conversation_id
+        self._forget(chosen.conversation_id)
+        return chosen.conversation_id
 
     def _is_same(self, earlier: _Continuable, answer_id: str | None, user_id: str) -> bool:
         if answer_id is not None and earlier.answer_ids and not self._seen_ids.get(answer_id, False):
@@ -118,17 +126,18 @@ class Continuations:
             for asked in {questions, _as_asked(questions, trace)}
             for texts in {shown, tuple(text_of(message) for message in output) or shown}
         ]
-        if turn.status in ("error", "aborted"):
-            # The program asks again, or something else. Its history then ends with the answer before this turn.
-            afterwards.append(before)
-            if trace.history is not None and trace.history.answer_id is not None:
-                answer_ids |= {trace.history.answer_id}
         conversation = turn.conversation
         entries = [
             _Continuable(conversation.id, conversation.user_id, messages, answer_ids)
             for messages in afterwards
             if messages.tail
         ]
+        if turn.status in ("error", "aborted") and before.tail:
+            # The program asks again, or something else. Its history then ends with the answer before this turn.
+            if trace.history is not None and trace.history.answer_id is not None:
+                answer_ids |= {trace.history.answer_id}
+            failed = _questions_in(trace)
+            entries.append(_Continuable(conversation.id, conversation.user_id, before, answer_ids, failed))
         if entries:
             self._add(entries)
 
@@ -152,6 +161,24 @@ class Continuations:
                 self._by_ending[ending] = kept
             else:
                 self._by_ending.pop(ending, None)
+
+
+def _best_of(found: list[_Continuable], questions: tuple[str, ...]) -> _Continuable | None:
+    """Return the conversation that a turn with these questions continues; the latest of equally good ones.
+
+    A failed turn is continued by one that begins with its question, or else if nothing else can be.
+    """
+    repeating = [earlier for earlier in found if earlier.failed and questions[: len(earlier.failed)] == earlier.failed]
+    if certain := repeating or [earlier for earlier in found if earlier.failed is None]:
+        return certain[-1]
+    return found[-1] if len({earlier.conversation_id for earlier in found}) == 1 else None
+
+
+def _questions_in(trace: Trace) -> tuple[str, ...]:
+    """Return the user's texts in a turn's input after the last answer."""
+    inputs = trace.root.inputs
+    split = user_messages_in(list(inputs.messages) if isinstance(inputs, ModelCall) else inputs)
+    return tuple([text_of(message) for message in split.new if message.role in USER_ROLES]) if split is not None else ()
 
 
 _NO_MESSAGES = Messages(array("q"), array("q"), True)

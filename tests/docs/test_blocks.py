@@ -18,9 +18,10 @@ DOCSTRINGS_WITHOUT_PYTHON = {
     "gati/errors.py",
     "gati/pipeline/stats.py",
     "gati/pipeline/account.py",
+    "gati/pipeline/journal_format.py",
     "gati/pipeline/spool.py",
 }
-"""Modules whose docstrings show a tree of names, an equation or a folder."""
+"""Modules whose docstrings show a tree of names, an equation, a folder or a file format."""
 
 
 SETUP = {
