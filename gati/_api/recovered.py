@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def recovering_assembler(settings: Settings, recorded: Mapping[str, Any]) -> Assembler:
-    """Return an assembler with the options of the process that recorded, as `journal_start` wrote them.
+    """Return an assembler with the options of the process that recorded, as `record_journal.start` wrote them.
 
     Args:
         settings: the options of this process. The limits are its own.
@@ -20,7 +20,7 @@ def recovering_assembler(settings: Settings, recorded: Mapping[str, Any]) -> Ass
     Raises:
         ValueError: an option is unknown or invalid.
     """
-    from gati.pipeline.journal_start import RECORDED_OPTIONS  # late: mostly there is no journal
+    from gati.pipeline.record_journal.start import RECORDED_OPTIONS  # late: mostly there is no journal
     from gati.settings import Settings as Options
     from gati.trace.assembler import Assembler
 

@@ -7,7 +7,7 @@ import hashlib
 import platform
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,10 +15,10 @@ from uuid import UUID
 
 from gati._api.destinations import active_destinations
 from gati.cli.check import Check
+from gati.cli.disk_checks import check_journal, check_spool, check_store, store_file
 from gati.cli.output import Exit, console, print_json
 from gati.errors import ConfigurationError
 from gati.settings import Settings, describe_unknown_variables, load
-from gati.store.store import default_path
 
 if TYPE_CHECKING:
     from gati.pipeline.stats import FlushResult, Stats
@@ -83,9 +83,9 @@ def run_checks(*, send: bool) -> Iterator[Check]:
         check = _run_guarded("OTLP", lambda: _check_otlp(settings))
         reachable &= check.verdict != "fail"
         yield check
-    yield _check_spool(settings)
-    yield _check_journal(settings)
-    yield _check_store(settings)
+    yield check_spool(settings)
+    yield check_journal(settings)
+    yield check_store(settings)
     yield _run_guarded("conversations", lambda: _check_conversations(settings, reachable=reachable))
     yield _run_guarded("injection", _check_injection)
     if send and not reachable:
@@ -187,64 +187,6 @@ def _check_otlp(settings: Settings) -> Check:
     return Check("OTLP", "fail", f"{receiver}: {outcome.reason}", "check GATI_OTLP_ENDPOINT and GATI_OTLP_HEADERS")
 
 
-def _check_spool(settings: Settings) -> Check:
-    from gati.pipeline.spool import spool_folder
-
-    if not settings.spool:
-        return Check("spool", "warn", "disabled", "messages not delivered when the program exits are lost")
-    folder = spool_folder(settings.spool_dir)
-    advice = "set GATI_SPOOL_DIR to a writable folder"
-    if folder is None:
-        return Check("spool", "fail", "there is no home folder; messages are kept in memory only", advice)
-    if fault := _unwritable(folder):
-        return Check("spool", "fail", f"{folder}: {fault}", advice)
-    return Check("spool", "pass", f"{folder} is writable")
-
-
-def _check_journal(settings: Settings) -> Check:
-    from gati._api.destinations import active_destinations
-    from gati.pipeline.journal_start import why_no_journal
-    from gati.pipeline.record_journal import JournalUnavailableError, check_system
-    from gati.pipeline.spool import spool_folder
-
-    exporters = []
-    for destination in active_destinations(settings):
-        with suppress(ConfigurationError):  # reported by the check of the destination
-            exporters.append(destination.make_exporter())
-    reason, folder = why_no_journal(settings, exporters), spool_folder(settings.spool_dir)
-    for exporter in exporters:
-        exporter.close()
-    if not reason and folder is not None:
-        try:
-            check_system(next(path for path in (folder, *folder.parents) if path.is_dir()))
-        except JournalUnavailableError as error:
-            reason = str(error)
-    if reason:
-        return Check("journal", "pass", f"none: {reason}. If the program is killed, it loses up to a second of turns")
-    return Check("journal", "pass", "turns that are not in the spool yet survive a kill")
-
-
-def _check_store(settings: Settings) -> Check:
-    used = any(d.kind == "local" for d in active_destinations(settings))
-    file, fault = _store_file(settings)
-    if file is not None:
-        fault = _unwritable(file.parent)
-    if fault is None:
-        return Check("store", "pass", f"{file} is writable")
-    found = fault if file is None else f"{file}: {fault}"
-    return Check("store", "fail" if used else "warn", found, "set GATI_LOCAL to a file in a writable folder")
-
-
-def _store_file(settings: Settings) -> tuple[Path | None, str | None]:
-    """Return the store's file, or why there is none."""
-    if isinstance(settings.local, Path):
-        return settings.local, None
-    try:
-        return default_path(), None
-    except FileNotFoundError:
-        return None, "there is no home folder"
-
-
 def _check_conversations(settings: Settings, *, reachable: bool) -> Check:
     """Check that the newest conversations have ids of the program: in Greenflash, else in the store."""
     advice = 'pass config={"configurable": {"thread_id": ...}}, or use `with observe.conversation(id, user_id=...)`'
@@ -287,27 +229,12 @@ def _count_in_store(settings: Settings) -> tuple[int, int]:
     from gati.store import queries
     from gati.store.store import Store
 
-    file, _ = _store_file(settings)
+    file, _ = store_file(settings)
     if file is None or not file.exists():
         return 0, 0
     with closing(Store(file, read_only=True)) as store:
         page = queries.list_conversations(store, limit=100)
     return len(page.conversations), len(page.without_id)
-
-
-def _unwritable(folder: Path) -> str | None:
-    """Return why no file can be created in a folder; None if one can. What the check creates, it removes."""
-    missing = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return None
-    except OSError as fault:
-        return fault.strerror or type(fault).__name__
-    finally:
-        for path in missing:
-            with suppress(OSError):
-                path.rmdir()
 
 
 def _check_injection() -> Check:

@@ -61,7 +61,7 @@ def run_drain(timeout: float | None, *, adopt: bool = False, rejected: bool = Fa
     """Deliver messages left in the spool by processes that have exited, with a progress bar on a terminal."""
     from gati._api.destinations import active_destinations
     from gati._api.recovered import recovering_assembler
-    from gati.pipeline.journal_recovery import JournalRecovery
+    from gati.pipeline.record_journal.recovery import JournalRecovery
 
     settings = load()
     folder = _existing_spool_folder(settings)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from gati.pipeline.atomic_counter import AtomicCounter
-from gati.pipeline.journal_format import CHECKSUM_BYTES, ENTRY, ENTRY_MAGIC, checksum
+from gati.pipeline.record_journal.format import CHECKSUM_BYTES, ENTRY, ENTRY_MAGIC, checksum
 from gati.trace.record_codec import size_of, unpack_record
 from gati.trace.records import Gap, ManualEvent, RunStarted
 from gati.trace.stored_records import stored
@@ -20,7 +20,7 @@ from gati.trace.stored_records import stored
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gati.pipeline.record_journal import RecordJournal
+    from gati.pipeline.record_journal.journal import RecordJournal
     from gati.trace.record_codec import PackedRecord
     from gati.trace.records import Record
 

@@ -14,10 +14,10 @@ from gati.pipeline import internal_errors
 from gati.pipeline.drop_callback import DropNotifier
 from gati.pipeline.filesystem import is_ephemeral, is_writable
 from gati.pipeline.internal_errors import DISK, contain, log
-from gati.pipeline.journal_recovery import JournalRecovery
 from gati.pipeline.limited_exporter import with_time_limit
 from gati.pipeline.listeners import report_counts
 from gati.pipeline.outbox import Outbox
+from gati.pipeline.record_journal.recovery import JournalRecovery
 from gati.pipeline.request_queue import Limits
 from gati.pipeline.sender import Sender
 from gati.pipeline.spool import Spool, spool_folder, spool_for
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gati.exporters.base import Exporter
     from gati.pipeline.buffer import Buffer
     from gati.pipeline.flushes import Flushes
-    from gati.pipeline.journal_recovery import AssemblerFactory
+    from gati.pipeline.record_journal.recovery import AssemblerFactory
     from gati.pipeline.retry import Policy
     from gati.settings import Settings
 

@@ -28,7 +28,7 @@ from gati.pipeline.spool_keeper import SpoolKeeper
 
 if TYPE_CHECKING:
     from gati.pipeline.journal import Journal, JournalEntry
-    from gati.pipeline.journal_recovery import JournalRecovery
+    from gati.pipeline.record_journal.recovery import JournalRecovery
     from gati.pipeline.spool import Spool
     from gati.pipeline.stats import DeliveryCounters, Place
 

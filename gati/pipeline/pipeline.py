@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from gati.exporters.base import Exporter
     from gati.pipeline.engine import Engine
-    from gati.pipeline.journal_recovery import AssemblerFactory
+    from gati.pipeline.record_journal.recovery import AssemblerFactory
     from gati.pipeline.retry import Policy
     from gati.pipeline.worker import TurnAssembler, Worker
     from gati.settings import Settings
@@ -83,7 +83,6 @@ class Pipeline:
         self._forks_before = process_hooks.forks()
         self.saves.reset()
         self._engine: Engine | None = None
-        self._journal_state = ""
         self._flushes = Flushes()
         self._running = threading.Lock()
         """Held by the worker's thread. A second thread that was started by mistake ends at once."""
@@ -123,9 +122,9 @@ class Pipeline:
         if self._make_recovering is None or self._final is not None or self._engine is not None:
             return
         with process_hooks.fork_lock, gc_pause.gc_paused():
-            from gati.pipeline.journal_start import start_journal  # late, like the engine
+            from gati.pipeline.record_journal.start import start_journal  # late, like the engine
 
-        self._journal_state = start_journal(self._buffer, self._options, self._exporters)
+        start_journal(self._buffer, self._options, self._exporters)
 
     def _ensure_engine(self) -> Engine:
         if self._engine is None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gati.exporters.base import Exporter, Request
     from gati.pipeline.journal import Lines
-    from gati.pipeline.journal_recovery import JournalRecovery
+    from gati.pipeline.record_journal.recovery import JournalRecovery
     from gati.pipeline.spool import Spool, SpoolFile
 
 FIRST_RETRY_SECONDS = 1.0
@@ -138,7 +138,7 @@ class QuotaSpool:
         """Write what the journals of exited processes hold to files, and return those."""
         if self._spool is None or not self.usable:
             return []
-        from gati.pipeline.journal_recovery import recover_journals  # late: mostly there is no journal
+        from gati.pipeline.record_journal.recovery import recover_journals  # late: mostly there is no journal
 
         try:
             found = recover_journals(self._spool, recovery, exporter, self._spool.folders(everything=everything))

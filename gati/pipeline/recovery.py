@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gati.exporters.base import Exporter
-    from gati.pipeline.journal_recovery import JournalRecovery
+    from gati.pipeline.record_journal.recovery import JournalRecovery
     from gati.pipeline.retry import Policy
 
 

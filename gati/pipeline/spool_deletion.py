@@ -16,8 +16,8 @@ import orjson
 
 from gati.exporters.base import Request
 from gati.pipeline.codec import pack, unpack
-from gati.pipeline.journal_deletion import remove_from_journals
 from gati.pipeline.owner_lock import AdoptionLocks, close_lock_file, is_dead, open_lock_file, try_lock
+from gati.pipeline.record_journal.deletion import remove_from_journals
 from gati.pipeline.safe_files import UnusableFileError, read_regular, write_atomically
 from gati.pipeline.spool import scan
 from gati.pipeline.spool_file import SpoolFile, in_order
@@ -35,7 +35,7 @@ class RequestSelection(Protocol):
         ...
 
     def selects(self, texts: set[str], at_us: int) -> bool:
-        """Return True to remove a turn in a journal; see `journal_deletion.TurnSelection`."""
+        """Return True to remove a turn in a journal; see `record_journal.deletion.TurnSelection`."""
         ...
 
 

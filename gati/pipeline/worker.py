@@ -16,10 +16,10 @@ from gati.pipeline.drop_callback import DropNotifier
 from gati.pipeline.flushes import Flushes
 from gati.pipeline.gc_pause import gc_paused
 from gati.pipeline.internal_errors import contain
-from gati.pipeline.journal_upkeep import JournalUpkeep
 from gati.pipeline.limited_exporter import LimitedExporter, is_own
 from gati.pipeline.limited_mask import LimitedMask
 from gati.pipeline.listeners import report_counts, report_items
+from gati.pipeline.record_journal.upkeep import JournalUpkeep
 from gati.pipeline.sender import SLEEP_RATIO
 from gati.trace.records import FirstToken, Gap
 

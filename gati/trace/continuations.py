@@ -61,14 +61,14 @@ class _Continuable(NamedTuple):
     Attributes:
         messages: the messages with which the next turn's history ends.
         answer_ids: the ids of the messages that models produced in it.
-        failed: if the latest turn failed and `messages` are those before it, what it was asked; else None.
+        failed: if the latest turn failed and `messages` are those before it, hashes of what it was asked; else None.
     """
 
     conversation_id: str
     user_id: str
     messages: Messages
     answer_ids: frozenset[str]
-    failed: tuple[str, ...] | None = None
+    failed: array[int] | None = None
 
 
 class Continuations:
@@ -163,7 +163,7 @@ class Continuations:
                 self._by_ending.pop(ending, None)
 
 
-def _best_of(found: list[_Continuable], questions: tuple[str, ...]) -> _Continuable | None:
+def _best_of(found: list[_Continuable], questions: array[int]) -> _Continuable | None:
     """Return the conversation that a turn with these questions continues; the latest of equally good ones.
 
     A failed turn is continued by one that begins with its question, or else if nothing else can be.
@@ -174,11 +174,12 @@ def _best_of(found: list[_Continuable], questions: tuple[str, ...]) -> _Continua
     return found[-1] if len({earlier.conversation_id for earlier in found}) == 1 else None
 
 
-def _questions_in(trace: Trace) -> tuple[str, ...]:
-    """Return the user's texts in a turn's input after the last answer."""
+def _questions_in(trace: Trace) -> array[int]:
+    """Return hashes of the user's texts in a turn's input after the last answer."""
     inputs = trace.root.inputs
     split = user_messages_in(list(inputs.messages) if isinstance(inputs, ModelCall) else inputs)
-    return tuple([text_of(message) for message in split.new if message.role in USER_ROLES]) if split is not None else ()
+    new = split.new if split is not None else ()
+    return array("q", [hash_of_text(text_of(message)) for message in new if message.role in USER_ROLES])
 
 
 _NO_MESSAGES = Messages(array("q"), array("q"), True)

@@ -34,7 +34,7 @@ from gati.langchain.callback import handler
 from gati.langchain.current import current
 from gati.langchain.recorder import Recorder
 from gati.pipeline.buffer import Buffer
-from gati.pipeline.record_journal import RecordJournal
+from gati.pipeline.record_journal.journal import RecordJournal
 from gati.settings import load
 from gati.trace.assembler import Assembler
 from tests.benchmarks import workloads

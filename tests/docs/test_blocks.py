@@ -18,7 +18,7 @@ DOCSTRINGS_WITHOUT_PYTHON = {
     "gati/errors.py",
     "gati/pipeline/stats.py",
     "gati/pipeline/account.py",
-    "gati/pipeline/journal_format.py",
+    "gati/pipeline/record_journal/format.py",
     "gati/pipeline/spool.py",
 }
 """Modules whose docstrings show a tree of names, an equation, a folder or a file format."""

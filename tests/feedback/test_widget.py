@@ -18,14 +18,10 @@ from gati.feedback import Feedback
 from gati.studio.server import listen, uvicorn_server
 from tests.prompts.conftest import PRODUCT
 from tests.servers import LocalServer
-from tests.studio.browsers import CHROMIUM, FLAGS
+from tests.studio.browsers import BROWSER_MARKS, CHROMIUM, FLAGS
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian's package chromium)"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = BROWSER_MARKS
 
 POLICY = "default-src 'none'; script-src 'self'; connect-src 'self'"
 

@@ -10,14 +10,10 @@ import pytest
 
 from tests.servers import LocalServer, studio_server
 from tests.store.bodies import body, said, step, turn
-from tests.studio.browsers import CHROMIUM
+from tests.studio.browsers import BROWSER_MARKS
 
 pytest.importorskip("playwright.sync_api", reason="needs playwright")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian's package chromium)"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = BROWSER_MARKS
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 PHONE = {"width": 390, "height": 844}
 

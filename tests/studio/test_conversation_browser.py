@@ -13,14 +13,10 @@ import pytest
 from gati.store.message_columns import utc_datetime
 from tests.servers import LocalServer, studio_server
 from tests.store.bodies import START, body, said, step, turn
-from tests.studio.browsers import CHROMIUM, open_page
+from tests.studio.browsers import BROWSER_MARKS, open_page
 
 pytest.importorskip("playwright.sync_api", reason="needs playwright")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian's package chromium)"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = BROWSER_MARKS
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 PHONE = {"width": 390, "height": 844}
 ANSWER = """Hold the **reset** button, see [the portal](https://portal.example.org/login).

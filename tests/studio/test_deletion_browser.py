@@ -10,14 +10,10 @@ import pytest
 from gati.store import queries
 from tests.servers import LocalServer, studio_server
 from tests.store.bodies import body, turn
-from tests.studio.browsers import CHROMIUM, open_page
+from tests.studio.browsers import BROWSER_MARKS, open_page
 
 pytest.importorskip("playwright.sync_api", reason="needs playwright")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian's package chromium)"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = BROWSER_MARKS
 
 
 @pytest.fixture

@@ -12,14 +12,10 @@ from gati.store import marks, queries
 from gati.store.marks import Marks
 from tests.servers import LocalServer, studio_server
 from tests.store.bodies import body, said, turn
-from tests.studio.browsers import CHROMIUM, open_page
+from tests.studio.browsers import BROWSER_MARKS, open_page
 
 pytest.importorskip("playwright.sync_api", reason="needs playwright")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian's package chromium)"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = BROWSER_MARKS
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 PNG = "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAFklEQVR4nGNgaPhPGhrVMKph+GoAAHEMf5F1Ed2zAAAAAElFTkSuQmCC"
 

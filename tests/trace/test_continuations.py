@@ -8,7 +8,7 @@ import uuid
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 
@@ -86,6 +86,10 @@ def conversations_of(captured: Any) -> dict[str, list[str]]:
     ),
     st.sampled_from([None, "cached-answer"]),
 )  # fmt: skip
+@example(
+    [(2, "thanks", "hello", False), (3, "thanks", "hello", False), (2, "thanks", "", False), (3, "hi", "hello", False)],
+    None,
+)
 def test_the_conversations_of_two_people_are_never_merged(steps: list[Step], cached_id: str | None) -> None:
     threads = Threads()
     with capture(local=False) as captured:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from gati.pipeline.journal_format import JOURNAL_VERSION
+from gati.pipeline.record_journal.format import JOURNAL_VERSION
 from gati.pipeline.spool import Spool
-from tests.pipeline.test_journal_recovery import recover
+from tests.pipeline.record_journal.test_recovery import recover
 
 JOURNALS = sorted(Path(__file__).parent.glob("journals/*.gz"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from gati.pipeline.internal_errors import contain
-from gati.pipeline.journal_format import Checkpoint
+from gati.pipeline.record_journal.format import Checkpoint
 from gati.trace.record_codec import RUN, head_of, key_at
 from gati.trace.records import FirstToken, Gap
 

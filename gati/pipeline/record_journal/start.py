@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gati.pipeline import process_hooks
 from gati.pipeline.internal_errors import guard, log
-from gati.pipeline.record_journal import JournalUnavailableError, RecordJournal, describe_process, journal_bytes
+from gati.pipeline.record_journal.journal import JournalUnavailableError, RecordJournal, describe_process, journal_bytes
 from gati.pipeline.spool import spool_folder, spool_for
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from gati.exporters.base import Exporter
     from gati.pipeline.buffer import Buffer
     from gati.settings import Settings
-
-JOURNAL_ON = "on"
 
 RECORDED_OPTIONS = frozenset(
     {
@@ -46,25 +44,22 @@ def why_no_journal(options: Settings, exporters: Sequence[Exporter]) -> str:
     return ""
 
 
-def start_journal(buffer: Buffer, options: Settings, exporters: Sequence[Exporter]) -> str:
-    """Give the buffer a journal, which begins with the records that wait. Return `JOURNAL_ON`, or why there is none.
+def start_journal(buffer: Buffer, options: Settings, exporters: Sequence[Exporter]) -> None:
+    """Give the buffer a journal, which begins with the records that wait, unless the options or the disk forbid it.
 
     Called by the worker's thread, before anybody takes a record.
     """
-    if reason := why_no_journal(options, exporters):
-        return reason
-    reason = "internal error"
+    if why_no_journal(options, exporters):
+        return
     with guard("journal"), process_hooks.fork_lock:
         try:
             journal = _create(options, exporters)
         except (JournalUnavailableError, OSError, ValueError) as error:
             reason = str(error) if not isinstance(error, OSError) else error.strerror or type(error).__name__
             log.emit("journal", "there is no journal: %s", reason, level=logging.INFO)
-            return reason
+            return
         buffer.journal = journal
         journal.adopt(buffer)
-        return JOURNAL_ON
-    return reason
 
 
 def _create(options: Settings, exporters: Sequence[Exporter]) -> RecordJournal:

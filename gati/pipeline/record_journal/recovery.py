@@ -20,17 +20,17 @@ from gati.clock import epoch_offset_ns
 from gati.pipeline import process_hooks
 from gati.pipeline.codec import pack
 from gati.pipeline.internal_errors import log
-from gati.pipeline.journal_format import (
+from gati.pipeline.limited_exporter import is_own
+from gati.pipeline.limited_mask import LimitedMask
+from gati.pipeline.owner_lock import close_lock_file, is_locked_file, open_lock_file, try_lock
+from gati.pipeline.record_journal.format import (
     HEAD_BYTES,
     JournalHead,
     UnknownVersionError,
     read_head,
 )
-from gati.pipeline.journal_reader import UnstoredRecords, unstored_records
-from gati.pipeline.limited_exporter import is_own
-from gati.pipeline.limited_mask import LimitedMask
-from gati.pipeline.owner_lock import close_lock_file, is_locked_file, open_lock_file, try_lock
-from gati.pipeline.record_journal import JOURNAL_SUFFIX, MAX_JOURNAL_BYTES
+from gati.pipeline.record_journal.journal import JOURNAL_SUFFIX, MAX_JOURNAL_BYTES
+from gati.pipeline.record_journal.reader import UnstoredRecords, unstored_records
 from gati.pipeline.request_queue import BATCH_BYTES, batch_requests
 from gati.pipeline.spool import JOURNALS
 from gati.trace.record_codec import pack_record
@@ -99,10 +99,13 @@ class JournalRecovery:
         stored, items = self._items(unstored_records(data, head), head)
         if stored and is_own(exporter):
             # These requests exist. Encoded again, they determine the times and prompts of the turns that follow.
-            exporter.encode(stored)
-        if self.mask is not None and items:
-            items = [one.item for one in LimitedMask(self.mask).apply(items) if one.item is not None]
-        return list(exporter.encode(items)) if items else []
+            exporter.encode(self._masked(stored))
+        return list(exporter.encode(self._masked(items))) if items else []
+
+    def _masked(self, items: list[Item]) -> list[Item]:
+        if self.mask is None:
+            return items
+        return [one.item for one in LimitedMask(self.mask).apply(items) if one.item is not None]
 
     def _items(self, records: UnstoredRecords, head: JournalHead) -> tuple[list[Item], list[Item]]:
         """Return the items that are stored, and those that are not."""
@@ -113,7 +116,8 @@ class JournalRecovery:
         clock = head.description.get("clock")
         shift = (clock if type(clock) is int else 0) - epoch_offset_ns()
         streams: dict[int, list[str]] = {}
-        stored = [item for completed in _feed(assembler, records.stored, shift, streams) for item in completed]
+        before = records.earlier + records.stored
+        stored = [item for completed in _feed(assembler, before, shift, streams) for item in completed]
         items = [item for completed in _feed(assembler, records.new, shift, streams) for item in completed]
         return stored, items + assembler.drain()
 

@@ -1,7 +1,7 @@
 """The journal of records: a file, mapped into memory, that has each record as soon as its callback returns.
 
 The kernel keeps what was written to the mapping when the process is killed. The next process assembles from it what this
-one had not stored; see `journal_recovery`. `Buffer.put` appends to it without a system call and without a lock; only when
+one had not stored; see `recovery`. `Buffer.put` appends to it without a system call and without a lock; only when
 a segment is full, it calls `put_in_next`. The worker frees segments whose records it has stored.
 """
 
@@ -20,7 +20,8 @@ from gati.clock import epoch_offset_ns
 from gati.pipeline._compat import runs_one_thread_at_a_time
 from gati.pipeline.atomic_counter import AtomicCounter
 from gati.pipeline.filesystem import filesystem_of
-from gati.pipeline.journal_format import (
+from gati.pipeline.owner_lock import close_lock_file, open_lock_file, try_lock
+from gati.pipeline.record_journal.format import (
     COPY,
     COPY_HEAD,
     ENTRY,
@@ -35,7 +36,6 @@ from gati.pipeline.journal_format import (
     pack_segment,
     read_entries,
 )
-from gati.pipeline.owner_lock import close_lock_file, open_lock_file, try_lock
 from gati.pipeline.spool import JOURNALS
 from gati.trace.records import Gap
 from gati.trace.stored_records import StreamedText, left_out, run_key, stored, stored_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from gati.pipeline.journal_format import GAP, Checkpoint, JournalHead, StoredEntry, read_entries, read_segments
+from gati.pipeline.record_journal.format import GAP, Checkpoint, JournalHead, StoredEntry, read_entries, read_segments
 from gati.trace.record_codec import ENDED, FAILED, FLATTENED, KIND, NONE, RUN, STARTED, key_at
 from gati.trace.stored_records import LEFT_OUT, MANUAL, PLAIN, WITH_OBJECTS, head_of_stored, run_key
 
@@ -36,11 +36,13 @@ class UnstoredRecords(NamedTuple):
     """The records of a journal from which turns have to be assembled, in order.
 
     Attributes:
-        stored: records before the checkpoint. What they complete by themselves is stored; what follows depends on it.
+        earlier: records of turns that are stored. The times of the turns that follow depend on theirs.
+        stored: records of turns that had begun before the checkpoint. What they complete by themselves is stored.
         new: the records after it.
         torn: number of turns that cannot be assembled, because records are missing.
     """
 
+    earlier: list[bytes]
     stored: list[bytes]
     new: list[bytes]
     torn: int
@@ -54,11 +56,12 @@ def unstored_records(data: bytes, head: JournalHead) -> UnstoredRecords:
     for root in roots:
         root.is_needed |= bool(root.open) or root.records[-1].number > stored_until
     whole = [root for root in roots if not root.is_torn]
-    chosen = list(others)
-    if others or any(root.is_needed for root in whole):
-        chosen += [entry for root in whole for entry in root.records]
-    chosen.sort(key=lambda entry: entry.number)
+    chosen = [*others, *(entry for root in whole if root.is_needed for entry in root.records)]
+    earlier = [entry for root in whole if not root.is_needed for entry in root.records]
+    for entries_of_turns in (chosen, earlier):
+        entries_of_turns.sort(key=lambda entry: entry.number)
     return UnstoredRecords(
+        [entry.data for entry in earlier],
         [entry.data for entry in chosen if entry.number <= stored_until],
         [entry.data for entry in chosen if entry.number > stored_until],
         sum(root.is_needed and root.is_torn for root in roots),

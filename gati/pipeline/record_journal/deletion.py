@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from gati.pipeline.journal_format import (
+from gati.pipeline.owner_lock import close_lock_file
+from gati.pipeline.record_journal.format import (
     ENTRY,
     ENTRY_MAGIC,
     HEAD_BYTES,
@@ -20,10 +21,9 @@ from gati.pipeline.journal_format import (
     checksum,
     read_head,
 )
-from gati.pipeline.journal_reader import turns_in
-from gati.pipeline.journal_recovery import dead_journals
-from gati.pipeline.owner_lock import close_lock_file
-from gati.pipeline.record_journal import MAX_JOURNAL_BYTES
+from gati.pipeline.record_journal.journal import MAX_JOURNAL_BYTES
+from gati.pipeline.record_journal.reader import turns_in
+from gati.pipeline.record_journal.recovery import dead_journals
 from gati.trace.stored_records import restored
 
 MAX_ID = 255

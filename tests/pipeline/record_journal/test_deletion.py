@@ -8,9 +8,9 @@ import time
 import pytest
 
 from gati.cli.deleted_requests import DeletedRequests
-from gati.pipeline.journal_deletion import remove_from_journals
+from gati.pipeline.record_journal.deletion import remove_from_journals
 from gati.store.deletion import Target
-from tests.pipeline.test_journal_recovery import Killed, chat, killed, recover, spool
+from tests.pipeline.record_journal.test_recovery import Killed, chat, killed, recover, spool
 
 __all__ = ["killed", "spool"]
 

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from gati.pipeline import record_journal
 from gati.pipeline.buffer import Buffer
-from gati.pipeline.journal_format import HEAD_BYTES, Checkpoint, read_head
-from gati.pipeline.journal_reader import unstored_records
 from gati.pipeline.owner_lock import close_lock_file, open_lock_file, try_lock
-from gati.pipeline.record_journal import (
+from gati.pipeline.record_journal import journal as record_journal
+from gati.pipeline.record_journal.format import HEAD_BYTES, Checkpoint, read_head
+from gati.pipeline.record_journal.journal import (
     MIN_JOURNAL_BYTES,
     SEGMENTS,
     JournalUnavailableError,
     RecordJournal,
     journal_bytes,
 )
+from gati.pipeline.record_journal.reader import unstored_records
 from gati.trace.record_codec import RUN, head_of, key_at, pack_record
 from gati.trace.records import FirstToken, RunEnded, RunStarted
 from gati.trace.stored_records import StreamedText, restored

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from functools import partial
@@ -15,15 +16,16 @@ import pytest
 from gati import observe
 from gati._api.recovered import recovering_assembler
 from gati.events import Turn
+from gati.exporters.greenflash.exporter import GreenflashExporter
 from gati.langchain.callback import handler
 from gati.langchain.current import current
 from gati.langchain.recorder import Recorder
 from gati.pipeline.buffer import Buffer
-from gati.pipeline.journal_format import HEAD_BYTES, JOURNAL_VERSION, Checkpoint, read_head
-from gati.pipeline.journal_recovery import JournalRecovery, recover_journals
-from gati.pipeline.journal_start import describe_options
 from gati.pipeline.owner_lock import close_lock_file, open_lock_file, try_lock
-from gati.pipeline.record_journal import MIN_JOURNAL_BYTES, RecordJournal, describe_process
+from gati.pipeline.record_journal.format import HEAD_BYTES, JOURNAL_VERSION, Checkpoint, read_head
+from gati.pipeline.record_journal.journal import MIN_JOURNAL_BYTES, RecordJournal, describe_process
+from gati.pipeline.record_journal.recovery import JournalRecovery, recover_journals
+from gati.pipeline.record_journal.start import describe_options
 from gati.pipeline.spool import Spool
 from gati.settings import Settings, load
 from gati.testing import ScriptedChatModel
@@ -138,6 +140,29 @@ def test_turns_that_had_ended_are_recovered_as_they_were(killed: Killed, spool: 
     assert [turn.agent_name for turn in found] == ["killed", "killed"]
     assert recover(spool) == []
     assert list((spool.folder / "journals").iterdir()) == []
+
+
+def test_recovered_messages_follow_those_that_are_stored(
+    killed: Killed, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Turns without duration: the times of messages, which strictly increase by milliseconds, run ahead of the clock.
+    began = time.perf_counter_ns()
+    monkeypatch.setattr("gati.langchain.recorder.perf_counter_ns", lambda: began)
+    for number in range(20):
+        chat(str(number))
+    settings = load(local=False, api_key="gf_test")
+    stored = times_in(GreenflashExporter(settings).encode(killed.take(store=True)))
+    chat("the last")
+    killed.die()
+    data = killed.path.read_bytes()
+    recovery = JournalRecovery.of(partial(recovering_assembler, killed.settings), killed.settings)
+    recovered = times_in(recovery.requests(data, read_head(data), GreenflashExporter(settings)))
+    assert recovered
+    assert min(recovered) > max(stored)
+
+
+def times_in(requests: Any) -> list[str]:
+    return [message["createdAt"] for request in requests for message in request.body["messages"]]
 
 
 def test_a_turn_that_had_not_ended_is_recovered_as_unfinished(killed: Killed, spool: Spool) -> None:
