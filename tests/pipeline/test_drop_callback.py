@@ -69,6 +69,7 @@ def test_a_paused_key_is_reported_once_until_it_works(tmp_path: Path) -> None:
         wait_until(lambda: exporter.attempts > 3)
         exporter.answer = lambda request: DELIVERED
         assert pipeline.flush(20.0).delivered == 1
+        wait_until(lambda: bool(drops))  # the callback has a thread of its own
         assert drops == [Drop("401", "paused", 0, "fake", None)]
         exporter.answer = lambda request: Outcome(Verdict.PAUSE, "403")
         record_turn(pipeline, "c", "y")
