@@ -104,7 +104,8 @@ def recover(spool: Spool, **options: Any) -> list[Any]:
     """Return the items that another process makes of the journals."""
     settings, exporter = load(**{**OTHER, **options}), kept_items()
     recovery = JournalRecovery.of(partial(recovering_assembler, settings), settings)
-    assert recover_journals(spool, recovery, exporter, [spool.folder]).files == []
+    recover_journals(spool, recovery, exporter, [spool.folder])
+    assert spool.files() == []
     return exporter.items
 
 
