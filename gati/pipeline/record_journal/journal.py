@@ -245,9 +245,9 @@ class RecordJournal:
 
     def mark_stored(self, checkpoint: Checkpoint) -> None:
         """Note that what the first records complete is stored."""
+        if self.files.last != self._progress.files:  # first: a file that seems older than it is, is sent first
+            self._write_progress(self.memory, self._progress._replace(files=self.files.last))
         if checkpoint != self._checkpoint:
-            if self.files.last != self._progress.files:  # first: a file that seems older than it is, is sent first
-                self._write_progress(self.memory, self._progress._replace(files=self.files.last))
             self._checkpoint = checkpoint
             self._checkpoints += 1
             at, data = pack_checkpoint(checkpoint, self._checkpoints)
