@@ -1,7 +1,7 @@
-"""Reads the queue in PostgreSQL. A lane is owned by holding a session's advisory lock, so it is free once a relay dies.
+"""Reads the queue in PostgreSQL. See `postgres_lanes` for who owns a lane.
 
-One connection does everything in the relay's thread. The server ends it when no query has come for the session timeout
-(`idle_session_timeout`), so the lanes of a relay that hangs become free, too. Dead letters have a connection of their own.
+One connection does everything in the relay's thread. The server ends it when no query has come for the session timeout, so
+the lanes of a relay that hangs become free, too. Dead letters have a connection of their own.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import socket
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from gati.queues import postgres_lanes
 from gati.queues.bounded_connection import BoundedConnection
 from gati.queues.log import Lag, LogError, LogRecord
 from gati.queues.message import QueueMessage
@@ -28,12 +28,6 @@ if TYPE_CHECKING:
 
     from gati.queues.address import QueueAddress
     from gati.queues.log import LogListener
-
-LANE_LOCK = 0x6761746C
-"""First key of the advisory lock of a lane; the second one is the lane."""
-
-MEMBER_LOCK = 0x6761746D
-"""First key of the advisory lock that every relay shares, so that they can be counted."""
 
 BALANCE_SECONDS = 1.0
 """Interval at which relays share the lanes."""
@@ -46,11 +40,6 @@ SELECT id, lane, key, account, endpoint, turn, items, format, value, (extract(ep
 FROM {TURNS} WHERE lane = ANY(%s::smallint[]) AND id <> ALL(%s::bigint[]) ORDER BY id LIMIT {FETCH}
 """  # noqa: S608  # our own names
 
-_LOCKED = """
-SELECT classid::bigint, objid::bigint, pid = pg_backend_pid() FROM pg_locks WHERE locktype = 'advisory' AND granted
-AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND classid::bigint = ANY(%s)
-"""
-
 _LAG = f"""
 SELECT count(*), coalesce(extract(epoch FROM now() - min(published_at)), 0)::float8 FROM {TURNS}
 WHERE lane = ANY(%s::smallint[])
@@ -62,10 +51,15 @@ SELECT %s, %s, %s, %s, %s, %s, %s, to_timestamp(%s / 1000.0), %s, %s
 WHERE NOT EXISTS (SELECT FROM {DEAD} WHERE origin = %s)
 """  # noqa: S608  # our own names
 
-_FLOORS = """
-INSERT INTO gati_lanes AS l SELECT * FROM unnest(%s::smallint[], %s::bigint[])
-ON CONFLICT (lane) DO UPDATE SET floor_ms = greatest(l.floor_ms, excluded.floor_ms)
-"""
+# One statement: in a transaction of several, a process that is stopped in between would keep the locks of its rows. The
+# rows are in order, so that two relays cannot wait for each other.
+_SETTLE = f"""
+WITH floors AS (
+    INSERT INTO gati_lanes AS l SELECT * FROM unnest(%s::smallint[], %s::bigint[])
+    ON CONFLICT (lane) DO UPDATE SET floor_ms = greatest(l.floor_ms, excluded.floor_ms)
+)
+DELETE FROM {TURNS} WHERE id = ANY(%s::bigint[])
+"""  # noqa: S608  # our own name
 
 _SEEN = """
 INSERT INTO gati_relays VALUES (%s, %s, %s, now(), now(), %s)
@@ -140,12 +134,10 @@ class PostgresLog:
         with self._errors():
             connection = self._connected()
             ids = list(self._unsettled)
-            with connection.transaction():
-                if self._floors:
-                    # In order, so that two relays cannot wait for each other.
-                    lanes = sorted(self._floors)
-                    connection.execute(_FLOORS, (lanes, [self._floors[lane] for lane in lanes]))
-                connection.execute(f"DELETE FROM {TURNS} WHERE id = ANY(%s::bigint[])", (_array_of(ids),))  # noqa: S608  # our own name
+            lanes = sorted(self._floors)
+            connection.execute(
+                _SETTLE, (_array_of(lanes), _array_of(self._floors[lane] for lane in lanes), _array_of(ids))
+            )
             for id_ in ids:
                 self._held.pop(id_, None)
             self._unsettled.clear()
@@ -157,7 +149,7 @@ class PostgresLog:
         row = (message.key, message.account, message.endpoint, message.turn, message.items, message.format, value)
         with self._dead_lock, self._errors():
             if self._dead_connection is None or self._dead_connection.closed:
-                self._dead_connection = self._connect(idle_limit=False)
+                self._dead_connection = self._connect()
             self._dead_connection.execute(_BURY, (*row, message.published_ms, reason[:500], origin, origin))
 
     def lag(self) -> Lag:
@@ -204,51 +196,35 @@ class PostgresLog:
 
     def _balance(self, connection: psycopg.Connection[Any], listener: LogListener) -> None:
         """Take free lanes, or give some away, until every relay has its share."""
-        rows = connection.execute(_LOCKED, ([LANE_LOCK, MEMBER_LOCK],)).fetchall()
-        members = sum(kind == MEMBER_LOCK for kind, _, _ in rows)
-        taken = {lane for kind, lane, _ in rows if kind == LANE_LOCK}
-        share = -(-LANES // max(1, members))
-        if len(self._lanes) > share:
-            self._give_away(connection, set(sorted(self._lanes)[share:]), listener)
-        elif len(self._lanes) < share:
-            free = list(set(range(LANES)) - taken)
-            random.shuffle(free)
-            self._take(connection, free[: share - len(self._lanes)], listener)
-
-    def _take(self, connection: psycopg.Connection[Any], lanes: list[int], listener: LogListener) -> None:
-        if not lanes:
-            return
-        locked = "SELECT lane FROM unnest(%s::int[]) AS lane WHERE pg_try_advisory_lock(%s::int, lane)"
-        got = {lane for (lane,) in connection.execute(locked, (lanes, LANE_LOCK))}
-        if not got:
-            return
-        query = "SELECT lane, floor_ms FROM gati_lanes WHERE lane = ANY(%s::smallint[])"
-        floors = dict(connection.execute(query, (list(got),)).fetchall())
-        self._lanes |= got
-        listener.assigned(got, floors)
+        shares = postgres_lanes.look(connection, self.session_seconds)
+        if len(self._lanes) > shares.of_each:
+            self._give_away(connection, set(sorted(self._lanes)[shares.of_each :]), listener)
+        elif len(self._lanes) < shares.of_each:
+            if taken := postgres_lanes.take(connection, shares, shares.of_each - len(self._lanes)):
+                self._lanes |= taken.keys()
+                listener.assigned(taken.keys(), taken)
 
     def _give_away(self, connection: psycopg.Connection[Any], lanes: set[int], listener: LogListener) -> None:
         listener.revoked(lanes)
         self._lanes -= lanes
         self._held = {id_: lane for id_, lane in self._held.items() if lane not in lanes or id_ in self._unsettled}
-        unlock = "SELECT pg_advisory_unlock(%s::int, lane) FROM unnest(%s::int[]) AS lane"
-        connection.execute(unlock, (LANE_LOCK, list(lanes)))
+        postgres_lanes.release(connection, lanes)
 
     # Connections
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None:
-            connection = self._connect(idle_limit=True)
+            connection = self._connect()
             try:
                 ensure_schema(connection)
-                connection.execute("SELECT pg_advisory_lock_shared(%s::int, 0)", (MEMBER_LOCK,))
+                postgres_lanes.join(connection, self.session_seconds)
             except BaseException:  # also if interrupted: a half-open session would hold its locks
                 connection.close()
                 raise
             self._connection = connection
         return self._connection
 
-    def _connect(self, *, idle_limit: bool) -> psycopg.Connection[Any]:
+    def _connect(self) -> psycopg.Connection[Any]:
         milliseconds = int(self.session_seconds * 1000)
         connection = BoundedConnection.connect(
             self._url,
@@ -262,8 +238,6 @@ class PostgresLog:
             tcp_user_timeout=milliseconds,
         )
         connection.answer_seconds = self.session_seconds
-        if idle_limit:
-            connection.execute(f"SET idle_session_timeout = {milliseconds}")
         return connection
 
     @contextlib.contextmanager

@@ -23,8 +23,14 @@ LANES = 256
 DAYS_AHEAD = 3
 """Partitions that are created for the following days."""
 
-_LOCK = 0x67617469
+SCHEMA_LOCK = 0x67617469
 """Key of the advisory lock under which tables and partitions are created."""
+
+# A process that is stopped in the middle must not keep the others from using the queue.
+_BEGIN_CHANGE = f"""
+SET LOCAL idle_in_transaction_session_timeout = '5s';
+SELECT pg_advisory_xact_lock({SCHEMA_LOCK})
+"""
 
 _COLUMNS = """
     key          text        NOT NULL,
@@ -87,7 +93,7 @@ def ensure_schema(connection: psycopg.Connection[Any]) -> None:
     """
     with connection.transaction():
         if not _exists(connection, DEAD):
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            connection.execute(_BEGIN_CHANGE)
             connection.execute(SCHEMA)
         row = connection.execute("SELECT max(version) FROM gati_queue_version").fetchone()
         if row is not None and row[0] is not None and row[0] > VERSION:
@@ -105,7 +111,7 @@ def make_partitions(connection: psycopg.Connection[Any], today: date | None = No
         ]
         if not missing:
             return
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        connection.execute(_BEGIN_CHANGE)
         for table, day in missing:
             # Creating and attaching takes a weaker lock on the table than CREATE … PARTITION OF.
             if not _exists(connection, _name(table, day)):
