@@ -30,7 +30,8 @@ FETCH = 500
 """Most records of one poll."""
 
 REQUEST_SECONDS = 10.0
-"""Time limit of a request to the brokers."""
+"""Time limit of a request to the brokers. It is shorter with a short session: a poll that takes as long as a session
+looks as if this process had been stopped."""
 
 REFRESH_SECONDS = 30
 """Time after which partitions that were added are read."""
@@ -55,6 +56,7 @@ class KafkaLog:
         self.session_seconds = session_seconds
         self.total_lanes = 0
         self._address = address
+        self._request_seconds = min(REQUEST_SECONDS, session_seconds / 3)
         self._dead = DeadLetterProducer(address)
         self._consumer: Consumer | None = None
         self._ignores_changes = self._must_count_lanes = False
@@ -228,7 +230,7 @@ class KafkaLog:
         floors = {}
         self._progress |= {lane: PartitionProgress() for lane in lanes}
         with contextlib.suppress(KafkaException):
-            for partition in consumer.committed(given, timeout=REQUEST_SECONDS):
+            for partition in consumer.committed(given, timeout=self._request_seconds):
                 lane = partition.partition
                 floors[lane] = self._floors[lane] = self._progress[lane].resume(partition.offset, partition.metadata)
         listener.assigned(lanes, floors)
@@ -240,7 +242,7 @@ class KafkaLog:
         confluent-kafka keeps one state of a blocking call per thread.
         """
         with contextlib.suppress(KafkaException):
-            topics = consumer.list_topics(self._address.topic, timeout=REQUEST_SECONDS).topics
+            topics = consumer.list_topics(self._address.topic, timeout=self._request_seconds).topics
             self.total_lanes = len(topics[self._address.topic].partitions)
             self._must_count_lanes = False
 

@@ -19,6 +19,7 @@ from gati.queues.exporter import MAX_BYTES
 from gati.queues.message import FORMAT
 from gati.testing import ScriptedChatModel
 from tests.brokers import ExternalKafka
+from tests.pipeline.kit import wait_until
 from tests.queues.brokered import KafkaQueue, PostgresQueue, Queue
 from tests.servers import API_KEY, LocalServer
 
@@ -176,8 +177,8 @@ def test_a_broker_that_hangs_delays_publication_and_nothing_else(queue: Queue, t
     queue.broker.pause()
     try:
         run_turns(*numbered(3, 3, 4))
-        assert not observe.flush(timeout=3.0)
-        assert observe.stats().retries
+        wait_until(lambda: observe.stats().retries)
+        assert not observe.flush(timeout=0.1)
     finally:
         queue.broker.resume()
     assert observe.flush(timeout=SECONDS)

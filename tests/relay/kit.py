@@ -26,6 +26,8 @@ from tests.servers import LocalServer
 PRODUCT = "6f1c1c8e-6b1e-4b8e-9b1e-0a4d3b0f7a11"
 QUICK = Policy(first=0.02, cap=0.2, retry_after_cap=1.0, probe=0.2)
 START_MS = 1_780_000_000_000
+SESSION_SECONDS = 10.0
+"""Longer than a busy machine may let a relay wait, which would give up its lanes then."""
 
 
 def time_text(ms: int) -> str:
@@ -99,7 +101,7 @@ class Queue:
         """Append messages."""
         raise NotImplementedError
 
-    def log(self, session_seconds: float = 3.0) -> TurnLog:
+    def log(self, session_seconds: float = SESSION_SECONDS) -> TurnLog:
         """Return the reading side."""
         raise NotImplementedError
 
@@ -125,7 +127,7 @@ class PostgresQueue(Queue):
         with psycopg.connect(self.url) as connection, connection.cursor() as cursor:
             cursor.executemany(INSERT, rows)
 
-    def log(self, session_seconds: float = 3.0) -> TurnLog:
+    def log(self, session_seconds: float = SESSION_SECONDS) -> TurnLog:
         from gati.queues.postgres_log import PostgresLog
 
         return PostgresLog(QueueAddress.parse(self.url), session_seconds)
@@ -160,7 +162,7 @@ class KafkaQueue(Queue):
             producer.poll(0)
         assert producer.flush(30) == 0
 
-    def log(self, session_seconds: float = 3.0) -> TurnLog:
+    def log(self, session_seconds: float = SESSION_SECONDS) -> TurnLog:
         from gati.queues.kafka_log import KafkaLog
 
         return KafkaLog(QueueAddress.parse(self.url), session_seconds)
@@ -170,7 +172,7 @@ class KafkaQueue(Queue):
 def relay_of(
     queue: Queue,
     server: LocalServer,
-    session_seconds: float = 3.0,
+    session_seconds: float = SESSION_SECONDS,
     policy: Policy = QUICK,
     key: str | None = None,
     **options: Any,

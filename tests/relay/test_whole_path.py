@@ -97,7 +97,7 @@ def test_metrics_are_the_relay_s_counts(queue: Queue, greenflash: LocalServer):
     published = kit.turns(["a", "b"], 3)
     published.append(replace(published[0], format="99"))
     queue.publish(published)
-    with relay_of(queue, greenflash, rate=1000.0) as relay, metrics_of(relay) as address:
+    with relay_of(queue, greenflash, session_seconds=3.0, rate=1000.0) as relay, metrics_of(relay) as address:
         wait_until(lambda: relay.counts().delivered == 12 and relay.counts().dead and not relay.counts().held)
         with urllib.request.urlopen(address + "/metrics") as answer:
             lines = answer.read().decode().splitlines()
