@@ -28,7 +28,7 @@ MaskFunction = Callable[[str, str, str], str]
 
 
 def combine(*masks: MaskFunction) -> MaskFunction:
-    """Return a mask that applies the given masks one after the other."""
+    """Return a mask that applies the given masks in turn."""
 
     def combined(text: str, path: str, kind: str) -> str:
         for mask in masks:

@@ -61,7 +61,7 @@ def _parse_url(value: object) -> object:
     if not isinstance(value, str):
         raise ValueError("not an address")
     parts = urlsplit(value.strip())
-    parts.port  # noqa: B018  # raises ValueError for a port that is no number
+    parts.port  # noqa: B018  # raises ValueError for a port that is not a number
     if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", value.strip()):
         raise ValueError("not an address")
     return value.strip().rstrip("/")

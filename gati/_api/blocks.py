@@ -1,4 +1,4 @@
-"""The open `with` blocks of one kind, kept per thread and task, in the order in which they were entered.
+"""The open `with` blocks of one kind, kept per thread and task, in the order of their entry.
 
 The blocks are kept in a context variable and not on the object that is entered, because several threads or tasks may
 enter the same object at the same time. Blocks of one thread may also overlap without being nested, as those inside two

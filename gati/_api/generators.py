@@ -23,7 +23,7 @@ class GeneratorSteps:
         """Called with each item, before the caller gets it."""
 
     def on_end(self) -> None:
-        """Called when the generator has ended by itself."""
+        """Called when the generator has ended normally."""
 
     def on_close(self, closed: GeneratorExit) -> None:
         """Called when the caller has closed the generator early."""

@@ -21,7 +21,7 @@ def recovering_assembler(settings: Settings, recorded: Mapping[str, Any], offset
     Raises:
         ValueError: an option is unknown or invalid.
     """
-    from gati.pipeline.record_journal.start import RECORDED_OPTIONS  # late: mostly there is no journal
+    from gati.pipeline.record_journal.start import RECORDED_OPTIONS  # late: journals are rare
     from gati.settings import Settings as Options
     from gati.trace.assembler import Assembler
 

@@ -181,7 +181,7 @@ class conversation(_ScopeBlock["Scope"]):  # noqa: N801 - reads as a statement: 
         try:
             copied = take_snapshot(properties if isinstance(properties, dict) else dict(properties))
             return cast("dict[str, Any]", copied) or None
-        except Exception as error:  # noqa: BLE001 - a mapping of the user's may raise anything
+        except Exception as error:  # noqa: BLE001 - the user's mapping may raise anything
             current.report_error("conversation.properties", error)
             return None
 

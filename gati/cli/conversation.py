@@ -106,7 +106,7 @@ def _indent(part: RenderableType) -> Padding:
 
 
 def _add_step(tree: Tree, step: StepView) -> None:
-    """Add a step and its descendants. Steps below the deepest level that is shown stand beside their parents."""
+    """Add a step and its descendants. Steps below the deepest level that is shown appear at their parents' level."""
     branches = [tree]
     for descendant in step.walk():
         del branches[descendant.shown_depth + 1 :]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def queue_settings(queue: str | None) -> tuple[QueueAddress, Settings]:
-    """Return the address of the queue, and the settings of a program that does not use it. Exit if there is no queue."""
+    """Return the address of the queue, and the settings of a program that does not use it. Exit without a queue."""
     settings = load() if queue is None else load(queue=queue)
     if settings.queue is None:
         fail("no queue: set GATI_QUEUE, or use --queue", Exit.USAGE)

@@ -197,7 +197,7 @@ class OpenRequests:
 
 
 class RequestLimits(NamedTuple):
-    """What a request may hold: number of items, and size in bytes."""
+    """Limits of a request: number of items, and size in bytes."""
 
     items: int
     size: int

@@ -1,4 +1,4 @@
-"""Calls a function in a thread of its own, for code of the user's that may not return in time."""
+"""Calls a function in a thread of its own, for user code that may not return in time."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.chain_started(serialized, inputs, run_id, parent_run_id, tags, metadata, more)
             except Exception as error:  # an error in gati must not affect the program; the same in all methods
-                _recover(
+                _report_and_recover(
                     "on_chain_start",
                     error,
                     recorder.chain_started,
@@ -50,7 +50,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.chain_ended(outputs, run_id, inputs)
             except Exception as error:
-                _recover("on_chain_end", error, recorder.chain_ended, (outputs,), (run_id,), (inputs,))
+                _report_and_recover("on_chain_end", error, recorder.chain_ended, (outputs,), (run_id,), (inputs,))
 
     def on_chat_model_start(
         self, serialized: Any, messages: Any, *, run_id: UUID, parent_run_id: UUID | None = None,
@@ -61,11 +61,11 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.model_started(serialized, messages[0], run_id, parent_run_id, tags, metadata, more)
             except Exception as error:
-                _recover(
+                _report_and_recover(
                     "on_chat_model_start",
                     error,
                     recorder.model_started,
-                    (serialized, _first(messages)),
+                    (serialized, _first_of(messages)),
                     (run_id, parent_run_id),
                     (tags, metadata, more),
                 )
@@ -79,11 +79,11 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.model_started(serialized, prompts[0], run_id, parent_run_id, tags, metadata, more)
             except Exception as error:
-                _recover(
+                _report_and_recover(
                     "on_llm_start",
                     error,
                     recorder.model_started,
-                    (serialized, _first(prompts)),
+                    (serialized, _first_of(prompts)),
                     (run_id, parent_run_id),
                     (tags, metadata, more),
                 )
@@ -94,7 +94,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.token_received(token, run_id)
             except Exception as error:
-                _recover("on_llm_new_token", error, recorder.token_received, (token,), (run_id,))
+                _report_and_recover("on_llm_new_token", error, recorder.token_received, (token,), (run_id,))
 
     def on_stream_event(self, event: Any, *, run_id: UUID, **more: Any) -> None:
         """Record the text of a protocol event (`stream_events(version="v3")`)."""
@@ -102,7 +102,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.stream_event_received(event, run_id)
             except Exception as error:
-                _recover("on_stream_event", error, recorder.stream_event_received, (event,), (run_id,))
+                _report_and_recover("on_stream_event", error, recorder.stream_event_received, (event,), (run_id,))
 
     def on_llm_end(self, response: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **more: Any) -> None:
         """Record the answer of a model."""
@@ -110,7 +110,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.model_ended(response, run_id, parent_run_id)
             except Exception as error:
-                _recover("on_llm_end", error, recorder.model_ended, (response,), (run_id, parent_run_id))
+                _report_and_recover("on_llm_end", error, recorder.model_ended, (response,), (run_id, parent_run_id))
 
     def on_tool_start(
         self, serialized: Any, input_str: str, *, run_id: UUID, parent_run_id: UUID | None = None,
@@ -121,7 +121,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.tool_started(serialized, input_str, run_id, parent_run_id, tags, metadata, more)
             except Exception as error:
-                _recover(
+                _report_and_recover(
                     "on_tool_start",
                     error,
                     recorder.tool_started,
@@ -136,7 +136,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.tool_ended(output, run_id)
             except Exception as error:
-                _recover("on_tool_end", error, recorder.tool_ended, (output,), (run_id,))
+                _report_and_recover("on_tool_end", error, recorder.tool_ended, (output,), (run_id,))
 
     def on_retriever_start(
         self, serialized: Any, query: str, *, run_id: UUID, parent_run_id: UUID | None = None,
@@ -147,7 +147,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.retriever_started(serialized, query, run_id, parent_run_id, tags, metadata, more.get("name"))
             except Exception as error:
-                _recover(
+                _report_and_recover(
                     "on_retriever_start",
                     error,
                     recorder.retriever_started,
@@ -162,7 +162,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.run_ended(documents, run_id)
             except Exception as error:
-                _recover("on_retriever_end", error, recorder.run_ended, (documents,), (run_id,))
+                _report_and_recover("on_retriever_end", error, recorder.run_ended, (documents,), (run_id,))
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **more: Any) -> None:
         """Record the exception of a chain."""
@@ -186,7 +186,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.custom_event(name, data, run_id)
             except Exception as error:
-                _recover("on_custom_event", error, recorder.custom_event, (name, data), (run_id,))
+                _report_and_recover("on_custom_event", error, recorder.custom_event, (name, data), (run_id,))
 
     def on_interrupt(self, event: Any) -> None:
         """Record that LangGraph interrupted a graph."""
@@ -201,7 +201,7 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
             try:
                 recorder.run_failed(error, run_id, more)
             except Exception as internal_error:
-                _recover(place, internal_error, recorder.run_failed, (error,), (run_id,), (more,))
+                _report_and_recover(place, internal_error, recorder.run_failed, (error,), (run_id,), (more,))
 
     def _graph_state(self, state: str, event: Any) -> None:
         if (recorder := current.recorder) is not None:
@@ -226,11 +226,11 @@ class GatiLangChainCallback(GraphHandlerBase):  # type: ignore[misc, valid-type]
         return type(self), ()
 
 
-def _first(batch: Any) -> Any:
+def _first_of(batch: Any) -> Any:
     return batch[0] if type(batch) is list and batch else None
 
 
-def _recover(
+def _report_and_recover(
     place: str,
     error: Exception,
     record: Callable[..., None],

@@ -77,7 +77,7 @@ def _tool_name(tool: Any) -> str:
 
 
 def metadata_below_root(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Copy the metadata of a run below a root, without LangGraph's tuples, which nobody reads."""
+    """Copy the metadata of a run below a root, without LangGraph's tuples, which are not used."""
     limit = text_limit.chars
     return {
         key: value

@@ -122,7 +122,7 @@ def _is_small(values: Iterable[Any]) -> bool:
 
 
 def shorten(value: Any, key: Any = None, limit: int = 0) -> Any:
-    """Return what is kept of a large text or large bytes: an id, a reference to media, or the beginning.
+    """Return the part of a large text or large bytes to keep: an id, a reference to media, or the beginning.
 
     Args:
         value: A str or bytes.
@@ -147,7 +147,7 @@ class Copier:
         self.ancestors: set[int] = set()
 
     def text(self, value: Any, key: Any = None) -> Any:
-        """Return what is kept of a str or bytes."""
+        """Return the part of a str or bytes to keep."""
         size = len(value)
         limit = text_limit.chars if self.chars > 0 else EXHAUSTED_CHARS
         self.chars -= min(size, limit)

@@ -85,7 +85,7 @@ def mark_key(folder: Path, *, accepted: bool) -> None:
 
 
 def may_take_over(folder: Path, exporter: str, identity: SpoolIdentity) -> bool:
-    """Return True if a process of this identity delivers what is left in another account's folder."""
+    """Return True if a process of this identity delivers the files left in another account's folder."""
     if folder.name in {account_folder(exporter, former) for former in identity.former}:
         return True
     if not identity.address:

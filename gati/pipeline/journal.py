@@ -1,4 +1,4 @@
-"""What holds the queued requests of an outbox until they are settled: the files of a spool, or the log of a broker."""
+"""The interface of the storage for an outbox's queued requests until they are settled: the files of a spool, or the log of a broker."""
 
 from __future__ import annotations
 

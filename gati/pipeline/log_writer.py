@@ -46,7 +46,7 @@ class LogWriter:
     def reset(self) -> None:
         """Forget all lines. Called in a forked child: the thread belongs to the parent."""
         self._lines: deque[tuple[int, str, tuple[Any, ...]]] = deque(maxlen=MAX_WAITING)
-        self._running = threading.Lock()  # held by the thread; nobody waits for it
+        self._running = threading.Lock()  # held by the thread, never waited for
         self._thread: threading.Thread | None = None
 
     def write(self, level: int, message: str, args: tuple[Any, ...]) -> None:

@@ -137,7 +137,7 @@ class Masking:
             self.failures += 1
             return MARKER
         if isinstance(value, Mapping):
-            return value if _is_media(value) else self._mapping(value, known, path, kind, depth + 1)
+            return value if _is_replaced_media(value) else self._mapping(value, known, path, kind, depth + 1)
         if isinstance(value, (list, tuple, set, frozenset)):
             return [self._value(item, known, f"{path}.{n}", kind, depth + 1) for n, item in enumerate(value)]
         if isinstance(value, Enum):
@@ -209,7 +209,7 @@ def _message_type(event: Event) -> str:
     return contract.MESSAGE_TYPE_OF_EVENT.get(event.kind, "callback")
 
 
-def _is_media(value: Mapping[Any, Any]) -> bool:
+def _is_replaced_media(value: Mapping[Any, Any]) -> bool:
     """Return whether this object is gati's replacement of a picture, a sound or a file."""
     return (
         value.keys() == contract.MEDIA.keys()

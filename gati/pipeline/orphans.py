@@ -24,7 +24,7 @@ SAMPLE_FILES = 500
 _SUFFIX = b".jsonl"
 _PART = b".part"
 _end_of = itemgetter(slice(-18, None))
-"""Returns the part of a name that tells whose it is: `{owner}.jsonl`."""
+"""Returns the part of a name with the owner: `{owner}.jsonl`."""
 _END = re.compile(rb"[0-9a-f]{12}\.jsonl")
 
 

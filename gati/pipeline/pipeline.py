@@ -468,7 +468,7 @@ _exit_began: float | None = None
 
 
 def _rest_of_exit(timeout: float) -> float:
-    """Return what is left of `timeout` since the process began to exit: several pipelines share it."""
+    """Return the remainder of `timeout` since the process began to exit: several pipelines share it."""
     global _exit_began
     now = time.monotonic()
     if _exit_began is None:

@@ -33,7 +33,7 @@ class QuotaSpool:
     def __init__(
         self, spool: Spool | None, quota: int, accepts: Callable[[Request], bool] = lambda request: True
     ) -> None:
-        """`accepts` tells whether the destination can send a request that was read from a file."""
+        """`accepts` returns True if the destination can send a request that was read from a file."""
         self._spool = spool
         self._quota = quota
         self._accepts = accepts
@@ -48,7 +48,7 @@ class QuotaSpool:
 
     @property
     def usable(self) -> bool:
-        """True unless there is no spool, or the disk failed a moment ago."""
+        """False without a spool, and for a moment after the disk failed."""
         return self._spool is not None and time.monotonic() >= self._retry_at
 
     @property
@@ -136,7 +136,7 @@ class QuotaSpool:
         """Write what the journals of exited processes hold to files, which the next `adopt` takes over."""
         if self._spool is None or not self.usable:
             return
-        from gati.pipeline.record_journal.recovery import recover_journals  # late: mostly there is no journal
+        from gati.pipeline.record_journal.recovery import recover_journals  # late: journals are rare
 
         try:
             folders = self._spool.folders(everything=everything)

@@ -41,18 +41,18 @@ def read_regular(path: Path) -> bytes:
     check_regular(path)
     fd = os.open(path, _READ_FLAGS)
     with os.fdopen(fd, "rb") as file:
-        _check(os.fstat(fd))  # it may have been replaced since
+        _check_usable(os.fstat(fd))  # it may have been replaced since
         return file.read(MAX_FILE_BYTES)
 
 
 def check_regular(path: Path) -> os.stat_result:
     """Return the status of a regular file, without opening it. Raises as `read_regular` does."""
     status = os.lstat(path)
-    _check(status)
+    _check_usable(status)
     return status
 
 
-def _check(status: os.stat_result) -> None:
+def _check_usable(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
         raise UnusableFileError
 
@@ -60,7 +60,7 @@ def _check(status: os.stat_result) -> None:
 def write_atomically(folder: Path, name: str, data: bytes, owner: str) -> None:
     """Write a file under a hidden name and rename it, so that no process reads an incomplete one."""
     part = folder / f".{owner}-{name}.part"
-    fd = _create(part)
+    fd = _create_part(part)
     try:
         try:
             view = memoryview(data)
@@ -75,7 +75,7 @@ def write_atomically(folder: Path, name: str, data: bytes, owner: str) -> None:
         raise
 
 
-def _create(part: Path) -> int:
+def _create_part(part: Path) -> int:
     try:
         return os.open(part, _CREATE_FLAGS, 0o600)
     except FileExistsError:  # left by an interrupted write, or put there

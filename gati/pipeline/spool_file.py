@@ -21,7 +21,7 @@ _NAME = re.compile(r"([0-9]{16})-([0-9a-f]{12})-([0-9]{6,13})-([0-9]{1,7})\.([0-
 
 
 class FileOrigin:
-    """Who first wrote a file: one process. Its spools share a sequence of numbers.
+    """The process that first wrote a file. Its spools share a sequence of numbers.
 
     Attributes:
         name: Part of the names of the files, wherever they go. No other process has it.

@@ -82,4 +82,4 @@ class TimeLimit:
             seen = now
         if call.error is not None:
             raise call.error
-        return call.result  # type: ignore[return-value]  # set, since there is no error
+        return call.result  # type: ignore[return-value]  # set, since the call has not failed

@@ -1,4 +1,4 @@
-"""What the worker needs of an assembler; see `gati.trace.assembler.Assembler`."""
+"""The interface of the assembler that the worker uses; see `gati.trace.assembler.Assembler`."""
 
 from __future__ import annotations
 

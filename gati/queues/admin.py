@@ -1,4 +1,4 @@
-"""What people do with a queue: look at it, and read, replay or drop dead letters. The same for both engines."""
+"""Operations for people on a queue: look at it, and read, replay or drop dead letters. The same for both engines."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class KafkaPublisher:
     def after_fork(self) -> None:
         """Create another producer in a forked child. librdkafka's threads exist in the parent only."""
         if self._producer is not None:
-            # Destroying it would wait for those threads, even at the interpreter's exit, so its memory is given up.
+            # Destroying it would wait for those threads, even at the interpreter's exit, so its memory leaks.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
         self._producer = None
 

@@ -103,7 +103,7 @@ class DeadLetterProducer:
         return self._producer
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the rest."""
         if self._producer is not None:
             self._producer.flush(1.0)
 

@@ -111,7 +111,7 @@ class KafkaLog:
         self._paused = wanted
 
     def keep_alive(self) -> None:
-        """See `TurnLog.keep_alive`. librdkafka sends heartbeats by itself."""
+        """See `TurnLog.keep_alive`. librdkafka sends heartbeats in its own thread."""
 
     def settle(self, records: Sequence[LogRecord], floors: Mapping[int, int], *, wait: bool = False) -> None:
         """See `TurnLog.settle`. Commits of lanes that others own now are left out."""

@@ -43,7 +43,7 @@ class LogRecord:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """What waits in the lanes of a relay: number of requests, and the age of the oldest in seconds."""
+    """The backlog in the lanes of a relay: number of requests, and the age of the oldest in seconds."""
 
     turns: int = 0
     oldest_seconds: float = 0.0
@@ -54,7 +54,7 @@ class LogError(OSError):
 
 
 class LogListener(Protocol):
-    """What a log calls while it polls."""
+    """Callback of a log while it polls."""
 
     def assigned(self, lanes: Collection[int], floors: Mapping[int, int]) -> None:
         """Lanes are owned now. `floors` are the numbers that their former owners saved with `TurnLog.settle`."""

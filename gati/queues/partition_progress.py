@@ -1,4 +1,4 @@
-"""Which records of a partition are settled: the offset to commit, and the settled records behind it."""
+"""Tracks which records of a partition are settled: the offset to commit, and the settled records behind it."""
 
 from __future__ import annotations
 

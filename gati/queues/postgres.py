@@ -163,7 +163,7 @@ def connect(address: QueueAddress, timeout: float) -> psycopg.Connection[Any]:
 
 
 class DatabaseInfo(NamedTuple):
-    """What a database allows: see `check_database`."""
+    """The rights of the user in a database; see `check_database`."""
 
     version: int
     """The server's version, as in `server_version_num`."""

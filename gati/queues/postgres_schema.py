@@ -85,7 +85,7 @@ class NewerSchemaError(Exception):
 
 
 def ensure_schema(connection: psycopg.Connection[Any]) -> None:
-    """Create the tables, and the partitions of today and the following days, as far as they are missing.
+    """Create the tables, and the missing partitions for today and the following days.
 
     Raises:
         NewerSchemaError: see there.

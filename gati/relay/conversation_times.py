@@ -92,8 +92,8 @@ class ConversationTimes:
                 floor, inherited = last.time_ms, last.inherited
         if _is_in_order(request, floor):
             return request
-        messages = _messages(request)
-        times = [_parse_time(message.get("createdAt")) for message in messages]
+        messages = _messages_of(request)
+        times = [_milliseconds_of(message.get("createdAt")) for message in messages]
         wanted = []
         for time_ms in times:
             if time_ms is not None and (time_ms > floor or (inherited and floor - time_ms > MAX_SKEW_MS)):
@@ -150,17 +150,17 @@ def _is_in_order(request: Request, floor: int) -> bool:
 
 def _last_time(request: Request) -> int | None:
     if times := _times_in(request):
-        return _parse_time(times[-1].decode(errors="replace"))
-    known = [_parse_time(message.get("createdAt")) for message in _messages(request)]
+        return _milliseconds_of(times[-1].decode(errors="replace"))
+    known = [_milliseconds_of(message.get("createdAt")) for message in _messages_of(request)]
     return next((time_ms for time_ms in reversed(known) if time_ms is not None), None)
 
 
-def _messages(request: Request) -> list[dict[str, Any]]:
+def _messages_of(request: Request) -> list[dict[str, Any]]:
     messages = request.body.get("messages") if request.endpoint == "messages" else None
     return [message for message in messages if isinstance(message, dict)] if isinstance(messages, list) else []
 
 
-def _parse_time(text: object) -> int | None:
+def _milliseconds_of(text: object) -> int | None:
     try:
         return round(datetime.fromisoformat(text).timestamp() * 1000) if isinstance(text, str) else None
     except (ValueError, OverflowError):

@@ -31,7 +31,7 @@ class LogJournal:
     """Records of a queue. Thread-safe. See `pipeline.journal.Journal`."""
 
     def __init__(self, log: TurnLog, times: ConversationTimes, accepts: Callable[[Request], bool]) -> None:
-        """`accepts` tells whether the destination can send a request."""
+        """`accepts` returns True if the destination can send a request."""
         self.dead: Counter[str] = Counter()
         """Dead letters by reason: the first words, without numbers."""
         self._log = log

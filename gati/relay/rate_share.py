@@ -61,7 +61,7 @@ class RateShare(RateBudget):
         """See `RateBudget.spend`."""
         self._sent += 1
         if limit := self.limit:
-            # A pause earns nothing beyond the next request, so there is no burst after it.
+            # A pause earns nothing beyond the next request, so no burst follows it.
             self._next_at = max(self._next_at, now - 1.0 / limit) + 1.0 / limit
 
     def too_many(self) -> None:

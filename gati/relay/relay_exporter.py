@@ -1,4 +1,4 @@
-"""What a relay adds to a destination: times in order, a check that it still owns the conversation, and counts."""
+"""Wraps a destination for a relay: times in order, a check that it still owns the conversation, and counts."""
 
 from __future__ import annotations
 

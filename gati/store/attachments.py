@@ -102,7 +102,7 @@ def describe(item: Any) -> Attachment | None:
     if content is not None and content.media_type != _UNKNOWN_TYPE:
         media_type = media_type or content.media_type
     media_type = media_type or _type_of_data(objects)
-    size = _size_of(objects)
+    size = _stated_size(objects)
     if size is None and content is not None:
         size = len(content.base64) * 3 // 4 - content.base64[-2:].count("=")
     name = next(iter(_texts(objects, _NAME_KEYS)), None) or _name_in(address)
@@ -131,7 +131,7 @@ def _texts(objects: list[dict[str, Any]], keys: tuple[str, ...]) -> list[str]:
     return [text for value in objects for key in keys if isinstance(text := value.get(key), str) and text]
 
 
-def _size_of(objects: list[dict[str, Any]]) -> int | None:
+def _stated_size(objects: list[dict[str, Any]]) -> int | None:
     sizes = (value.get(key) for value in objects for key in _SIZE_KEYS)
     return next((size for size in sizes if isinstance(size, int) and not isinstance(size, bool) and size >= 0), None)
 

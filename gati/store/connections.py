@@ -36,7 +36,7 @@ class StoreReplacedError(sqlite3.OperationalError):
 class Connections:
     """A pool of connections to one file. A connection serves one caller at a time.
 
-    Threads of this process write one after the other, in about the order in which they came: SQLite lets waiting writers
+    Threads of this process write in turn, in about the order in which they came: SQLite lets waiting writers
     try now and then, so among many, one may never succeed.
 
     The file is opened on first use, and created if it is missing. If it was deleted or replaced since, its path is

@@ -56,7 +56,7 @@ class Removal:
                 tombstones.add_tombstones(self._db, tombstones.CONVERSATION, [name], self._at)
 
     def remove_messages(self, conversation: sqlite3.Row, row_ids: Collection[int]) -> None:
-        """Remove some messages of a conversation. What is kept in its row is made again from the others."""
+        """Remove some messages of a conversation. Its row is computed again from the others."""
         row_id = conversation["id"]
         self._remove_messages(row_id, row_ids)
         self._unlabel(row_id)

@@ -1,4 +1,4 @@
-"""What a store in another database than SQLite does in its own way.
+"""The operations that a store in another database than SQLite implements differently.
 
 The statements of this package are written for SQLite. A connection to another database offers the same methods, adapts
 statements to its dialect, and has an `Engine` for what differs in more than the dialect: full-text search and sequences.

@@ -91,7 +91,7 @@ class ConversationView:
         thought = call.thought if requests else ""
         texts = list(dict.fromkeys(one for one in (text, answer, thought) if one)) or [""]
         if requests and thought:
-            texts.append("")  # the thought may be reasoning, which is no text
+            texts.append("")  # the thought may be reasoning, which is not text
         media = tuple(stored_attachments(call.message.body))
         return [SentMessage("assistant", one, requests, None, media, call.message.id) for one in texts]
 

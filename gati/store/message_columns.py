@@ -50,7 +50,7 @@ NO_METRICS = MessageMetrics(*[None] * 7)
 
 
 class MessageColumns(NamedTuple):
-    """What the columns of a message hold, apart from its body. `at` is in microseconds since the epoch."""
+    """The columns of a message, apart from its body. `at` is in microseconds since the epoch."""
 
     external_id: str | None
     type: str

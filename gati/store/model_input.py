@@ -23,7 +23,7 @@ _BEFORE, _AFTER = 4000, 400
 """Messages of the conversation that are read: before the call, and after it for its answer."""
 
 _LOOK_BACK, _CANDIDATES = 60, 12
-"""Of this many earlier calls, those that are tried as the one that a call continues."""
+"""Of this many earlier calls, those that are tried as the predecessor of a call."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ModelInput:
 
 
 def input_of_call(store: Store, row_id: int) -> ModelInput | None:
-    """Return the input of a model call; None if there is no such message, or if it is no model call."""
+    """Return the input of a model call; None if the message is missing or is not a model call."""
     found = queries.find_message(store, row_id)
     if found is None or found[0].type != "llm":
         return None

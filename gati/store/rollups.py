@@ -37,7 +37,7 @@ WHERE id = :id
 
 
 class Rollup(NamedTuple):
-    """What inserted messages change: the values for `_UPDATE`, the facets, and the facts for the sums."""
+    """The changes that inserted messages make: the values for `_UPDATE`, the facets, and the facts for the sums."""
 
     values: dict[str, Any]
     facets: set[tuple[str, str]]

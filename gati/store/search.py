@@ -62,7 +62,7 @@ def rebuild_partition(db: sqlite3.Connection, partition: int, *, as_is: bool) ->
     db.execute(f"DROP TABLE {table}")
     db.execute(_CREATE.format(table))
     texts = ((row["id"], message_columns.search_text(json.loads(row["body"]))) for row in rows)
-    _insert(db, partition, texts, as_is=as_is)
+    _insert_texts(db, partition, texts, as_is=as_is)
 
 
 def index_messages(db: sqlite3.Connection, texts: list[tuple[int, str]], partition_characters: int) -> None:
@@ -74,12 +74,14 @@ def index_messages(db: sqlite3.Connection, texts: list[tuple[int, str]], partiti
     if last["characters"] > partition_characters:
         partition += 1
         _create_partition(db, partition, texts[0][0])
-    _insert(db, partition, texts)
+    _insert_texts(db, partition, texts)
     characters = sum(len(text) for _, text in texts)
     db.execute("UPDATE search_parts SET characters = characters + ? WHERE id = ?", (characters, partition))
 
 
-def _insert(db: sqlite3.Connection, partition: int, texts: Iterable[tuple[int, str]], *, as_is: bool = False) -> None:
+def _insert_texts(
+    db: sqlite3.Connection, partition: int, texts: Iterable[tuple[int, str]], *, as_is: bool = False
+) -> None:
     db.executemany(
         f"INSERT INTO search_{partition} (rowid, text) VALUES (?, ?)",  # noqa: S608  # our own name
         ((row_id, text if as_is else words.index_text(text)) for row_id, text in texts),
@@ -94,7 +96,7 @@ def index_unspaced(db: sqlite3.Connection, texts: Iterable[tuple[int, str]]) -> 
     last = db.execute("SELECT max(id) FROM search_parts").fetchone()[0]
     next_row_id = db.execute("SELECT coalesce(max(id), 0) + 1 FROM messages").fetchone()[0]
     _create_partition(db, last + 1, next_row_id)
-    _insert(db, last + 1, texts)
+    _insert_texts(db, last + 1, texts)
     _create_partition(db, last + 2, next_row_id)
 
 
@@ -115,7 +117,7 @@ def drop_sparse_partitions(db: sqlite3.Connection) -> None:
         texts = [(row["id"], message_columns.search_text(json.loads(row["body"]))) for row in rows]
         db.execute(f"DROP TABLE search_{partition['id']}")
         db.execute("DELETE FROM search_parts WHERE id = ?", (partition["id"],))
-        _insert(db, partitions[-1]["id"], texts)
+        _insert_texts(db, partitions[-1]["id"], texts)
 
 
 def search_messages(

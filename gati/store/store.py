@@ -49,7 +49,7 @@ def default_path() -> Path:
     """Return the default location of the store: `gati/studio.db` in the user's data directory.
 
     Raises:
-        FileNotFoundError: There is no home folder.
+        FileNotFoundError: The user has no home folder.
     """
     folder = data_folder()
     if folder is None:

@@ -91,7 +91,7 @@ def log_is_valid(path: Path) -> bool:
 
 
 def check_can_be_store(path: Path) -> None:
-    """Raise `NotAStoreError` for a pipe, a socket or a device, which would block whoever opens it."""
+    """Raise `NotAStoreError` for a pipe, a socket or a device, which would block the process that opens it."""
     with suppress(OSError):
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
@@ -210,7 +210,7 @@ def recognize(db: sqlite3.Connection) -> Literal["store", "empty", "foreign"]:
 
 
 def is_damage(error: BaseException) -> bool:
-    """Return True if SQLite reports that the content of the file is damaged or is no database."""
+    """Return True if SQLite reports that the content of the file is damaged or is not a database."""
     code = getattr(error, "sqlite_errorcode", 0) or 0
     return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code == _SHORT_READ
 

@@ -55,7 +55,7 @@ def load_token(store: Path) -> str:
         if attempt:  # after an attempt to create the file it exists, and it cannot be trusted
             with suppress(FileNotFoundError):
                 path.unlink()
-        _create(path, secrets.token_urlsafe(32))
+        _create_file(path, secrets.token_urlsafe(32))
     raise OSError(f"{path} cannot be kept private")
 
 
@@ -72,7 +72,7 @@ def _read_private(path: Path) -> str | None:
     return text if _TOKEN.fullmatch(text) else None
 
 
-def _create(path: Path, token: str) -> None:
+def _create_file(path: Path, token: str) -> None:
     """Write the file as a whole, unless it exists."""
     partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     try:

@@ -42,7 +42,7 @@ _INSERT = (
 
 def queries(requests: Sequence[PreparedRequest]) -> list[tuple[str, Values]]:
     """Return the statements whose rows `find_or_create` takes."""
-    uids = sorted({request.body["conversationId"].lower() for request in requests if _uid(request)})
+    uids = sorted({request.body["conversationId"].lower() for request in requests if _has_uid(request)})
     keys = sorted({key for request in requests if (key := _key(request)) is not None})
     return [(_BY_UID, (array(uids),)), (_BY_KEY, arrays(keys, 2))]
 
@@ -59,7 +59,7 @@ def find_or_create(
     created: list[tuple[PreparedRequest, _Key | None, tuple[Any, ...]]] = []
     pending: dict[_Key, list[PreparedRequest]] = {}
     for request in requests:
-        if _uid(request):
+        if _has_uid(request):
             request.conversation = of_uid.get(request.body["conversationId"].lower())
             continue
         key = _key(request)
@@ -67,38 +67,38 @@ def find_or_create(
             request.conversation = of_key[key]
         elif key is not None and key in pending:
             pending[key].append(request)
-        elif message_requests.is_sampled(request.body, *_names(request)):
+        elif message_requests.is_sampled(request.body, *_names_of(request)):
             created.append((request, key, _new_row(request)))
             if key is not None:
                 pending[key] = []
-    for (request, key, _), row in zip(created, _insert(db, [row for _, _, row in created]), strict=True):
+    for (request, key, _), row in zip(created, _insert_conversations(db, [row for _, _, row in created]), strict=True):
         request.conversation = row
         for other in pending.get(key, []) if key is not None else []:
             other.conversation = row
     return {row["id"] for row in (*of_uid.values(), *of_key.values())}
 
 
-def _uid(request: PreparedRequest) -> bool:
+def _has_uid(request: PreparedRequest) -> bool:
     return bool(request.body.get("conversationId"))
 
 
-def _names(request: PreparedRequest) -> tuple[str, str | None]:
+def _names_of(request: PreparedRequest) -> tuple[str, str | None]:
     return request.body.get("productId") or "", request.body.get("externalConversationId")
 
 
 def _key(request: PreparedRequest) -> _Key | None:
-    product, external = _names(request)
-    return None if external is None or _uid(request) else (product, external)
+    product, external = _names_of(request)
+    return None if external is None or _has_uid(request) else (product, external)
 
 
 def _new_row(request: PreparedRequest) -> tuple[Any, ...]:
-    product, external = _names(request)
+    product, external = _names_of(request)
     organization = request.body.get("externalOrganizationId")
     now = time.time_ns() // 1000
     return str(uuid.uuid4()), product, external, request.body["externalUserId"], organization, now
 
 
-def _insert(db: PostgresConnection, rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+def _insert_conversations(db: PostgresConnection, rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
     if not rows:
         return []
     (inserted,) = db.read_all([(_INSERT, arrays(rows, 6))])
@@ -177,8 +177,8 @@ def _merged(known: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
     """Return the values of two requests of one conversation as those of one."""
     return {
         "id": known["id"],
-        **{name: _first(known[name], later[name]) for name in ("agent", "title")},
-        **{name: _first(later[name], known[name]) for name in ("status", "preview", "organization")},
+        **{name: _first_known(known[name], later[name]) for name in ("agent", "title")},
+        **{name: _first_known(later[name], known[name]) for name in ("status", "preview", "organization")},
         **{name: later[name] for name in ("properties", "user", "newest")},
         **{name: known[name] + later[name] for name in _SUMMED},
         **{name: sum_known((known[name], later[name])) for name in _KNOWN},
@@ -188,7 +188,7 @@ def _merged(known: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _first(value: Any, other: Any) -> Any:
+def _first_known(value: Any, other: Any) -> Any:
     return other if value is None else value
 
 

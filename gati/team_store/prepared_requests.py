@@ -74,7 +74,7 @@ def _compact_json(value: Any) -> str:
     """Return what `message_columns.compact_json` returns, in a small part of the time."""
     try:
         return orjson.dumps(value).decode()
-    except TypeError:  # an integer of more than 64 bits, half of a surrogate pair, a key that is no text
+    except TypeError:  # an integer of more than 64 bits, half of a surrogate pair, a key that is not text
         return message_columns.compact_json(value)
 
 

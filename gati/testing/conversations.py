@@ -82,7 +82,7 @@ class Conversation:
         """
         found: list[ToolCallEvent] = []
         for name in names:
-            calls = [call for call in self.tool_calls(name) if _contains(call.input, args or {})]
+            calls = [call for call in self.tool_calls(name) if _has_values(call.input, args or {})]
             if not calls:
                 wanted = f" with {_as_json(args)}" if args else ""
                 raise AssertionError(f"the tool {name!r} was not called{wanted}:\n{self.as_text()}")
@@ -193,5 +193,5 @@ def _as_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
 
 
-def _contains(given: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+def _has_values(given: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return all(name in given and given[name] == value for name, value in wanted.items())

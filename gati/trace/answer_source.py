@@ -114,7 +114,7 @@ def _writer_in_node(models: ModelEvents, answer: str) -> LLMCallEvent | None:
         node = next((above for above in run.ancestors() if above.node is not None), None)
         if node is None or not is_user_facing(run) or not _has_text(node.output, answer):
             continue
-        if any(_contains(_plain(answer), _plain(text)) for text in written_texts(event)):
+        if any(_contains(_single_spaced(answer), _single_spaced(text)) for text in written_texts(event)):
             return event
     return None
 
@@ -187,7 +187,7 @@ def written_texts(event: LLMCallEvent) -> list[str]:
         arguments = request.get("args")
         if isinstance(arguments, dict) and arguments:
             texts += [orjson.dumps(arguments, default=str, option=orjson.OPT_NON_STR_KEYS).decode()]
-            texts += _texts_in(arguments)
+            texts += _answer_texts(arguments)
     return [text for text in texts if text.strip()]
 
 
@@ -198,23 +198,23 @@ def _json_texts(text: str) -> list[str]:
     if candidate[:1] not in ("{", "["):
         return []
     try:
-        return list(_texts_in(orjson.loads(candidate)))
+        return list(_answer_texts(orjson.loads(candidate)))
     except orjson.JSONDecodeError:
         return []
 
 
-def _texts_in(value: Any) -> Iterator[str]:
+def _answer_texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield str(value)
     elif isinstance(value, (dict, list)):
         for entry in value.values() if isinstance(value, dict) else value:
-            yield from _texts_in(entry)
+            yield from _answer_texts(entry)
 
 
 def _compare(answer: str, text: str) -> _Evidence | None:
-    answer, text = _plain(answer), _plain(text)
+    answer, text = _single_spaced(answer), _single_spaced(text)
     if not answer or not text:
         return None
     if answer == text or _is_same_json(answer, text):
@@ -229,7 +229,7 @@ def _compare(answer: str, text: str) -> _Evidence | None:
     return (1, coverage, similarity) if enough or (is_part and answer.startswith(text)) else None
 
 
-def _plain(text: str) -> str:
+def _single_spaced(text: str) -> str:
     """Replace line breaks and repeated blanks by single blanks."""
     return " ".join(text.split())
 
@@ -265,7 +265,7 @@ def _contributors(models: ModelEvents, answer: ChatMessage, maker: LLMCallEvent)
     """
     if maker.is_answer or maker.tool_requests:
         return ()
-    rest = _without(_plain(answer.text), maker)
+    rest = _without(_single_spaced(answer.text), maker)
     found = []
     for run, event in reversed(models):
         if event is maker or not rest or event.tool_requests or not is_user_facing(run):
@@ -282,7 +282,7 @@ def _contributors(models: ModelEvents, answer: ChatMessage, maker: LLMCallEvent)
 def _without(text: str, event: LLMCallEvent) -> str:
     """Remove from a text what a call wrote, if the text contains all of it."""
     for written in written_texts(event):
-        if (part := _plain(written)) and part in text:
+        if (part := _single_spaced(written)) and part in text:
             return text.replace(part, " ", 1)
     return text
 

@@ -351,7 +351,7 @@ class Assembler:
         self._close(run, record.at)
 
     def _hold_output(self, run: Run) -> None:
-        """Drop the output if there is no space for it, unless it is that of a model or of the turn."""
+        """Drop the output if no space is left for it, unless it is that of a model or of the turn."""
         if self._memory.has_space(run.trace) or run.kind == "model" or run.parent is None:
             self._memory.hold(run.trace, self._record_bytes)
         else:

@@ -33,7 +33,7 @@ def is_from_person(message: Message, state: ConversationState | None = None) -> 
 
 
 def is_state_update(trace: Trace) -> bool:
-    """Return True for the root run of LangGraph's `update_state`, which is no turn: nobody wrote or read its values."""
+    """Return True for the root run of LangGraph's `update_state`, which is not a turn: its values were neither written nor read by a person."""
     root = trace.root
     return (
         root.kind == "chain"

@@ -61,10 +61,10 @@ def without_media(text: str) -> str:
 
     Example: `'{"png": "iVBORw0K…"}'` → `'{"png": "[image/png, 90008 bytes]"}'`.
     """
-    return _RUN.sub(_note, text)
+    return _RUN.sub(_described, text)
 
 
-def _note(run: re.Match[str]) -> str:
+def _described(run: re.Match[str]) -> str:
     encoded = run[0]
     mime = mime_of(encoded)
     return encoded if mime is None else f"[{mime}, {len(encoded.rstrip('=')) * 3 // 4} bytes]"

@@ -74,8 +74,8 @@ def billing_of(
     sources = [source for source in (*(m.response for m in messages), llm_output) if isinstance(source, dict)]
     usages = [usage for source in sources if (usage := raw_usage(source))]
     searches, is_known = _searches(sources, usages, messages, model or "")
-    speed = _first_text(usages, "speed")
-    region = _first_text(usages, "inference_geo")
+    speed = _first_name(usages, "speed")
+    region = _first_name(usages, "inference_geo")
     tier = (service_tier_of(messages, llm_output) or "").lower()
     context = ("service_tier", tier)
     if tier == "batch":
@@ -195,5 +195,5 @@ def _output_calls(messages: tuple[Message, ...]) -> Iterator[str]:
                     yield kind
 
 
-def _first_text(sources: list[dict[Any, Any]], key: str) -> str:
+def _first_name(sources: list[dict[Any, Any]], key: str) -> str:
     return next((value.lower() for source in sources if isinstance(value := source.get(key), str)), "")

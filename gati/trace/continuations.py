@@ -44,7 +44,7 @@ class Messages(NamedTuple):
     def add(self, role: str, texts: Iterable[str]) -> Messages:
         """Return the messages with further ones at the end."""
         return self._replace(
-            tail=self.tail + array("q", [_hash_of(role, hash_of_text(text)) for text in texts if text])
+            tail=self.tail + array("q", [_hash_of_message(role, hash_of_text(text)) for text in texts if text])
         )
 
     def matches(self, other: Messages) -> bool:
@@ -187,13 +187,15 @@ _NO_MESSAGES = Messages(array("q"), array("q"), True)
 
 def _messages_of(history: RepeatedHistory) -> Messages:
     roles = ["user" if role in USER_ROLES else "assistant" if role in ASSISTANT_ROLES else "" for role in history.roles]
-    hashes = [_hash_of(role, text) if role and text else None for role, text in zip(roles, history.texts, strict=True)]
+    hashes = [
+        _hash_of_message(role, text) if role and text else None for role, text in zip(roles, history.texts, strict=True)
+    ]
     head = array("q", [value for value in hashes[:HEAD] if value is not None])
     tail = array("q", [value for value in hashes[0 if history.is_whole else HEAD :] if value is not None])
     return Messages(head, tail, history.is_whole)
 
 
-def _hash_of(role: str, text: int) -> int:
+def _hash_of_message(role: str, text: int) -> int:
     return hash((role, text))
 
 

@@ -70,7 +70,7 @@ def _hash_bytes(content: bytes) -> tuple[int, str]:
 
 
 def _hash_base64(text: str, start: int) -> tuple[int, str]:
-    """Decode in pieces, so that a large file needs little memory. Text that is no base64 is hashed as it is."""
+    """Decode in pieces, so that a large file needs little memory. Text that is not base64 is hashed as it is."""
     digest, size, rest = hashlib.sha256(), 0, ""
     try:
         for at in range(start, len(text), _PIECE):

@@ -211,7 +211,7 @@ class EventBuilder:
             **fields,
             tool_name=run.name,
             input=as_object(run.inputs, "input"),
-            latency_ms=_latency_ms(run),
+            latency_ms=_duration_ms(run),
             tool_call_id=self.ledger.id_of(run),
             requested_by=self.ledger.requester_of(run),
         )
@@ -233,7 +233,7 @@ class EventBuilder:
             **fields,
             node_name=run.node or run.name,
             state_after=result_of(run.output) if run.is_task else state_of(run.output),
-            duration_ms=_latency_ms(run),
+            duration_ms=_duration_ms(run),
             step=run.step,
             attempt=attempt if attempt > 1 else None,
         )
@@ -292,7 +292,7 @@ def _end_or_infinity(run: Run) -> float:
     return math.inf if run.ended is None else run.ended
 
 
-def _latency_ms(run: Run) -> float:
+def _duration_ms(run: Run) -> float:
     return (run.ended - run.started) / 1e6 if run.ended is not None else 0.0
 
 
@@ -316,12 +316,12 @@ def _retrieval_event(run: Run, fields: Fields) -> Event:
         **fields,
         query=run.inputs if isinstance(run.inputs, str) else str(plain(run.inputs)),
         documents=[normalize_document(item) for item in documents],
-        latency_ms=_latency_ms(run),
+        latency_ms=_duration_ms(run),
     )
 
 
 def _workflow_event(run: Run, fields: Fields) -> Event:
-    return StepEvent(**fields, step_name=run.name, duration_ms=_latency_ms(run), workflow=True)
+    return StepEvent(**fields, step_name=run.name, duration_ms=_duration_ms(run), workflow=True)
 
 
 def _history_wrapper_of(load_run: Run) -> Run:
@@ -337,7 +337,7 @@ def _history_read_event(run: Run, fields: Fields) -> Event:
         **fields,
         input={"source": run.name},
         output={"messages": run.output} if run.output is not None else {},
-        latency_ms=_latency_ms(run),
+        latency_ms=_duration_ms(run),
     )
 
 
@@ -347,7 +347,7 @@ def _step_event(run: Run, fields: Fields) -> Event:
         step_name=run.name,
         input=as_object(run.inputs, "input"),
         output=as_object(run.output, "output"),
-        duration_ms=_latency_ms(run),
+        duration_ms=_duration_ms(run),
     )
 
 
@@ -359,7 +359,7 @@ def _embedding_event(run: Run, fields: Fields) -> Event:
         model=model if isinstance(model, str) else "",
         input=inputs,
         output=as_object(run.output, "output"),
-        latency_ms=_latency_ms(run),
+        latency_ms=_duration_ms(run),
     )
 
 
@@ -369,7 +369,7 @@ def _memory_event(run: Run, fields: Fields) -> Event:
         write=run.kind == "memory_write",
         input=as_object(run.inputs, "input"),
         output=as_object(run.output, "output"),
-        latency_ms=_latency_ms(run),
+        latency_ms=_duration_ms(run),
     )
 
 

@@ -82,7 +82,7 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
     if root.kind != "step":
         return ""
     made = made_output(trace)
-    if made is None:  # the program set no output, or one that is no text, such as a web response
+    if made is None:  # the program set no output, or one that is not text, such as a web response
         return _answer_of_program_in(root, models)
     return answer_in(made, output_key, completions=_completions(models, in_sequence=False))
 

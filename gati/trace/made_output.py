@@ -49,11 +49,11 @@ class _MadeOutput:
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         inputs = trace.root.inputs
-        self.given = set(_texts_in(inputs))
+        self.given = set(_own_texts(inputs))
         self.state = _state_of_first_node(trace)
         self.keys_of_text: dict[str, set[Any]] = {}
         for key, entry in self.state.items():
-            for text in _texts_in(entry):
+            for text in _own_texts(entry):
                 self.keys_of_text.setdefault(text, set()).add(key)
         self.received = Counter[tuple[str, bool]]()
         for value in (inputs, self.state):
@@ -183,10 +183,10 @@ def _texts_produced(run: Run) -> Iterator[str]:
     if isinstance(run.output, ModelResult):
         yield from filter(None, map(text_of, run.output.messages))
     elif run.kind == "tool":
-        yield from _texts_in(run.output)
+        yield from _own_texts(run.output)
 
 
-def _texts_in(value: Any, depth: int = _MAX_DEPTH) -> Iterator[str]:
+def _own_texts(value: Any, depth: int = _MAX_DEPTH) -> Iterator[str]:
     """Yield the texts in a plain value, without the answers in the history of a conversation."""
     if isinstance(value, str):
         if value:
@@ -198,7 +198,7 @@ def _texts_in(value: Any, depth: int = _MAX_DEPTH) -> Iterator[str]:
                 yield from filter(None, (text_of(message),))
     elif depth and isinstance(value, (dict, list, tuple)):
         for item in value.values() if isinstance(value, dict) else value:
-            yield from _texts_in(item, depth - 1)
+            yield from _own_texts(item, depth - 1)
 
 
 def _start_of_tail(messages: list[Message]) -> int:

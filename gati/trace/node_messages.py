@@ -30,11 +30,15 @@ def add_own_messages(nodes: Iterable[tuple[Run, NodeExecutionEvent]], reported: 
     below: dict[Run, set[str]] = {}
     added: list[str] = []
     for run, event in sorted(nodes, key=lambda node: node[0].ended or 0):
-        own = [m for m in messages_written_by(run) if _key(m) not in reported and _key(m) not in below.get(run, ())]
+        own = [
+            m
+            for m in messages_written_by(run)
+            if _comparable_text(m) not in reported and _comparable_text(m) not in below.get(run, ())
+        ]
         if not own or MESSAGES in event.state_after:
             continue
         event.state_after = {**event.state_after, MESSAGES: [message_as_dict(m) for m in own]}
-        texts = [_key(m) for m in own]
+        texts = [_comparable_text(m) for m in own]
         added += texts
         for ancestor in run.ancestors():
             below.setdefault(ancestor, set()).update(texts)
@@ -47,7 +51,7 @@ def messages_written_by(node: Run) -> list[Message]:
     if not entries and (messages := as_messages(node.output)) is not None:
         entries = [(MESSAGES, messages)]
     messages = [message for key, value in entries for message in messages_under(key, value) or ()]
-    return [m for m in messages if m.role not in TOOL_ROLES and (_key(m) or media_of(m.content))]
+    return [m for m in messages if m.role not in TOOL_ROLES and (_comparable_text(m) or media_of(m.content))]
 
 
 def texts_in_models(models: Iterable[LLMCallEvent]) -> set[str]:
@@ -71,8 +75,10 @@ def has_own_messages(top: Run) -> bool:
         if run.kind == "model" and isinstance(run.output, ModelResult)
         for message in run.output.messages
     }
-    return any(_key(m) not in made for run in runs if run.node is not None for m in messages_written_by(run))
+    return any(
+        _comparable_text(m) not in made for run in runs if run.node is not None for m in messages_written_by(run)
+    )
 
 
-def _key(message: Message) -> str:
+def _comparable_text(message: Message) -> str:
     return text_of(message).strip()

@@ -147,7 +147,7 @@ class KnownValues:
 
 
 def is_recognizable(value: str) -> bool:
-    """Return True if a value can be told from words of the prompt's own.
+    """Return True if a value can be distinguished from the prompt's own words.
 
     It has at least three characters (two in CJK), and a digit, an upper-case letter, a symbol or a letter outside of
     ASCII, or at least eight characters. Example: "Anna", "u-7" and "premium-plan" → True; "free" → False.
@@ -226,12 +226,12 @@ def _neighbours(text: str, start: int, end: int) -> tuple[str, str]:
 
 def _is_boundary(neighbour: str, edge: str) -> bool:
     """Return True if a word ends between a value's edge and its neighbour in the text."""
-    if not _is_word(neighbour) or not _is_word(edge):
+    if not _is_word_character(neighbour) or not _is_word_character(edge):
         return True
     return bool(_IS_SPACELESS.match(neighbour) or _IS_SPACELESS.match(edge))
 
 
-def _is_word(character: str) -> bool:
+def _is_word_character(character: str) -> bool:
     return character.isalnum() or character == "_"
 
 

@@ -205,7 +205,7 @@ def _size_of_value(value: Any, depth: int) -> int:
 
 
 def flattened(value: Any, objects: list[Any]) -> Any:
-    """Return a value that `marshal` takes. What is no plain value is appended to `objects`, and a reference replaces it."""
+    """Return a value that `marshal` takes. Values that are not plain are appended to `objects`, and references replace them."""
     kind = type(value)
     if kind in _PLAIN:
         return value

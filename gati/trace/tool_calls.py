@@ -85,7 +85,7 @@ class ToolCallLedger:
             self._add_tool_run(run)
         elif run.parent is not None and run.node is not None:
             for update in updates_by(run):
-                if not (messages := _messages_in(update)):
+                if not (messages := _messages_of_update(update)):
                     continue
                 answers = self._add_answers(messages)
                 self._answered_by_nodes.update(answers)
@@ -233,7 +233,7 @@ def _messages_of_input(inputs: Any) -> list[Message]:
     return [message for value in values for message in as_messages(value) or ()]
 
 
-def _messages_in(update: dict[str, Any]) -> list[Message]:
+def _messages_of_update(update: dict[str, Any]) -> list[Message]:
     return as_messages(update.get("messages")) or []
 
 

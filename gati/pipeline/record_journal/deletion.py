@@ -108,7 +108,7 @@ def _is_selected(entries: list[StoredEntry], head: JournalHead, selection: TurnS
         if began is None:
             began = getattr(record, "at", None)
     at = ((began or 0) + head.clock) // 1000
-    # Ids of the turn's own take the place of the defaults, but they cannot be told apart here.
+    # Ids of the turn's own take the place of the defaults, but the two look the same here.
     return selection.selects(texts | defaults, at)
 
 

@@ -1,4 +1,4 @@
-"""The file of a record journal: a head, and segments that are filled one after the other, in any order.
+"""The file of a record journal: a head, and segments that are filled one at a time, in any order.
 
 ::
 
@@ -53,7 +53,7 @@ _MAX_FALSE_STARTS = 1_000
 
 
 class UnreadableJournalError(ValueError):
-    """A file is no journal, or damaged."""
+    """A file is not a journal, or is damaged."""
 
 
 class UnknownVersionError(UnreadableJournalError):
@@ -61,7 +61,7 @@ class UnknownVersionError(UnreadableJournalError):
 
 
 class Checkpoint(NamedTuple):
-    """What the process that wrote a journal had done.
+    """The progress of the process that wrote a journal, as of a moment before it was killed.
 
     Attributes:
         records: of so many records, every turn that they complete is stored, and every other item.
@@ -165,7 +165,7 @@ def read_head(data: bytes) -> JournalHead:
 
     Raises:
         UnknownVersionError: a later version of gati wrote it.
-        UnreadableJournalError: it is no journal.
+        UnreadableJournalError: it is not a journal.
     """
     if len(data) < HEAD_BYTES or data[:8] != JOURNAL_MAGIC:
         raise UnreadableJournalError("no journal")

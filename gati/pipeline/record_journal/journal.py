@@ -163,7 +163,7 @@ class RecordJournal:
     def put_in_next(self, buffer: RecordQueue, data: bytes, record: PackedRecord | Record | None) -> bool:
         """Open a segment, write data to it, and put the record into the buffer.
 
-        `record` is None for an entry that is no record. If no segment is free, the data is counted as lost, and the result
+        `record` is None for an entry that is not a record. If no segment is free, the data is counted as lost, and the result
         is False.
         """
         space = self._segment_bytes - SEGMENT.size - ENTRY.size
@@ -269,7 +269,7 @@ class RecordJournal:
 
         Args:
             buffer: the buffer of this journal.
-            is_open: tells whether the turn of a run, given by its key, is open.
+            is_open: returns True if the turn of a run, given by its key, is open.
             has_open: whether any turn is open.
         """
         if len(self._free) > SEGMENTS // 2 and has_open:

@@ -1,6 +1,6 @@
 """Gives requests from a journal the place among the spool files of their process that they would have had.
 
-They become files of that process, so that whoever takes over its files delivers all of them in order. As long as another
+They become files of that process, so that the process that takes over its files delivers all of them in order. As long as another
 process has some of them, the journal waits: two processes would send a conversation in no order.
 """
 

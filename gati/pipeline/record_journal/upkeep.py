@@ -1,4 +1,4 @@
-"""What the worker does with the journal of records: it notes what is stored, and frees what is not needed any more."""
+"""Maintains the journal of records for the worker: notes what is stored, and frees what is not needed any more."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class OpenRuns(Protocol):
-    """What an assembler tells about open turns; see `turn_assembler.TurnAssembler`."""
+    """The open turns of an assembler; see `turn_assembler.TurnAssembler`."""
 
     @property
     def open_turns(self) -> int: ...
