@@ -9,11 +9,8 @@ _MESSAGES = "gati.exporters.greenflash.encoder"
 _PACKING = "gati.exporters.packing"
 
 _FAST = "if len(items) <= max_items and total <= max_bytes:"
-_MEASURE = "if size > self._max_bytes // _SAFE_SHARE and len(orjson.dumps(body)) > self._max_bytes:"
 _SHORTEN = "while size > 64 and len(orjson.dumps(message)) > limit:"
 _FEEL = "an arbitrary memory limit"
-_ESTIMATE = "an estimate; the real size is measured before sending"
-_SIXTH = "a threshold for an estimate; a smaller one only measures or splits earlier"
 
 REASONS: dict[tuple[str, str, str], str] = {
     (_RETRY, "own = _random.uniform(0, min(self.cap, self.first * 2 ** min(failures - 1, 30)))", "31"): (
@@ -29,7 +26,6 @@ REASONS: dict[tuple[str, str, str], str] = {
     (_OUTCOMES, 'value = float(header or "")', "'changed'"): "neither is a number",
     (_MAPPING, 'MAIN: Final = "main"', "'main-changed'"): "a marker that is only compared with itself",
     (_MAPPING, 'NO_PROMPT: Final = "none"', "'none-changed'"): "a marker that is only compared with itself",
-    (_MAPPING, "_ENVELOPE_BYTES = 300", "301"): "an estimate; what is sent is measured",
     (_MAPPING, '_Texts: TypeAlias = "tuple[tuple[str, str], ...]"', "'tuple[tuple[str, str], ...]-changed'"): (
         "read by the type checker only"
     ),
@@ -49,30 +45,14 @@ REASONS: dict[tuple[str, str, str], str] = {
         "ns = max(ns, self._times.get(parent, 0))",
         "1",
     ): "a nanosecond after 1970 is earlier than every reported time",
-    (_MAPPING, "size += len(text) if text.isascii() else len(text.encode())", "len(text.encode())"): (
-        "the same number; the condition avoids a copy"
-    ),
     (_MESSAGES, "_MAX_CONVERSATIONS = 4096", "4097"): _FEEL,
     (_MESSAGES, "_MAX_EVENT_IDS = 16_384", "16385"): _FEEL,
     (_MESSAGES, "self.last_ms = 0", "1"): "a millisecond after 1970 is earlier than every reported time",
     (_MESSAGES, "self._second = -1", "2"): "both are before 1970, earlier than every reported time",
     (_MESSAGES, 'self._prefix = ""', "'changed'"): "the first timestamp replaces it",
-    (
-        _MESSAGES,
-        "return envelope, size + prompt.size + 4 * sanitize.MAX_ID_BYTES",
-        "4 // sanitize.MAX_ID_BYTES",
-    ): _ESTIMATE,
-    (_MESSAGES, "return envelope, size + prompt.size + 4 * sanitize.MAX_ID_BYTES", "5"): _ESTIMATE,
-    (_MESSAGES, "_SAFE_SHARE = 6", "7"): _SIXTH,
     (_PACKING, 'Item = TypeVar("Item")', "'Item-changed'"): "read by the type checker only",
     (_PACKING, _FAST, "len(items) < max_items"): "only a fast path: the loop below gives the same groups",
     (_PACKING, _FAST, "total < max_bytes"): "only a fast path: the loop below gives the same groups",
-    (_MESSAGES, _MEASURE, "size >= self._max_bytes // _SAFE_SHARE"): _SIXTH,
-    (
-        _MESSAGES,
-        'body["messages"] = [shorten_message(messages[0], self._max_bytes - len(orjson.dumps(envelope)) - 20)]',
-        "21",
-    ): "space for the name of a field, which needs less",
     (_MESSAGES, _SHORTEN, "size >= 64"): "an arbitrary limit",
     (_MESSAGES, _SHORTEN, "65"): "an arbitrary limit",
     (_MESSAGES, "size //= 2", "3"): "an arbitrary step",
