@@ -101,8 +101,8 @@ def run_drain(timeout: float | None, *, adopt: bool = False, rejected: bool = Fa
         for account in spool_status(folder):
             if account.journals:
                 print_note(
-                    f"skipped: {account.journals} journals in {account.account} belong to processes with a mask, "
-                    "to another key, or to another version of gati"
+                    f"skipped: {account.journals} journals in {account.account} belong to processes with a mask, to "
+                    "another key, or to another version of gati, or another process is recovering them"
                 )
     return Exit.OK if result and all(account.running for account in skipped) else Exit.FAILED
 
