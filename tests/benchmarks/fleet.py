@@ -138,7 +138,6 @@ def running_relays(queue: Queue, url: str, relays: int, connections: int) -> Ite
         queue.url,
         url,
         "key",
-        "10",
         str(connections),
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -149,7 +148,7 @@ def running_relays(queue: Queue, url: str, relays: int, connections: int) -> Ite
         assert starter.stdout is not None
         pids = []
         for _ in range(relays):
-            starter.stdin.write("\n")
+            starter.stdin.write("10\n")
             starter.stdin.flush()
             pids.append(int(starter.stdout.readline()))
         yield pids
