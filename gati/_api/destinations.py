@@ -95,14 +95,16 @@ def _make_greenflash_exporter(settings: Settings) -> Exporter:
 
 
 def _make_queue_exporter(settings: Settings) -> Exporter:
+    from functools import partial
+
     from gati.exporters.greenflash.encoder import GreenflashEncoder
     from gati.queues.exporter import MAX_BYTES, QueueExporter, make_publisher
 
     assert settings.queue is not None
     limit = min(settings.max_request_bytes, MAX_BYTES)
-    encoder = GreenflashEncoder(settings.model_copy(update={"max_request_bytes": limit}))
+    make_encoder = partial(GreenflashEncoder, settings.model_copy(update={"max_request_bytes": limit}))
     publisher = make_publisher(settings.queue, settings.timeout)
-    return QueueExporter(settings.queue, settings.product_id, encoder, publisher)
+    return QueueExporter(settings.queue, settings.product_id, make_encoder, publisher)
 
 
 def _make_backend_exporter(settings: Settings) -> Exporter:

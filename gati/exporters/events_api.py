@@ -37,12 +37,17 @@ class EventsApiExporter:
         self.spool_identity = SpoolIdentity(self.account, address, hide_credentials(self._url))
         self._timeout = settings.timeout
         self._connections = settings.connections
+        self._settings = settings
         self._encoder = EventsEncoder(settings)
         self._client = SharedClient(self._connect)
 
     def encode(self, items: Sequence[Item]) -> list[Request]:
         """See `EventsEncoder.encode`."""
         return self._encoder.encode(items)
+
+    def new_encoder(self) -> EventsEncoder:
+        """Return an encoder that has encoded nothing yet, for the items of another process."""
+        return EventsEncoder(self._settings)
 
     def split(self, request: Request) -> tuple[Request, Request] | None:
         """See `EventsEncoder.split`."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gati.pipeline.flushes import Flushes
     from gati.pipeline.record_journal.recovery import AssemblerFactory
     from gati.pipeline.retry import Policy
+    from gati.pipeline.spool_file import FileOrigin
     from gati.settings import Settings
 
 NO_FOLDER = (
@@ -55,11 +56,12 @@ class Engine:
         flushes: Flushes,
         should_finish: Callable[[], bool],
         make_recovering: AssemblerFactory | None = None,
+        files: FileOrigin | None = None,
         *,
         inherited: bool = False,
     ) -> None:
-        """For `flushes` and `should_finish` see `Worker`, for `make_recovering` `Pipeline`, for `inherited`
-        `LimitedExporter`.
+        """For `flushes` and `should_finish` see `Worker`, for `make_recovering` `Pipeline`, for `files` `Spool`, for
+        `inherited` `LimitedExporter`.
         """
         self.counters = DeliveryCounters(internal_errors.losses())
         self._buffer = buffer
@@ -75,7 +77,13 @@ class Engine:
         recovery = JournalRecovery.of(make_recovering, options) if make_recovering is not None else None
         self.outboxes = [
             Outbox(
-                exporter, self.counters, _create_spool(exporter, options), limits, policy, self.drops, recovery=recovery
+                exporter,
+                self.counters,
+                _create_spool(exporter, options, files),
+                limits,
+                policy,
+                self.drops,
+                recovery=recovery,
             )
             for exporter in self._exporters
         ]
@@ -150,14 +158,14 @@ class Engine:
         return {outbox.exporter.name: outbox.breaker.paused for outbox in self.outboxes if outbox.breaker.paused}
 
 
-def _create_spool(exporter: Exporter, options: Settings) -> Spool | None:
+def _create_spool(exporter: Exporter, options: Settings, files: FileOrigin | None) -> Spool | None:
     if not options.spool or exporter.durable:
         return None
     folder = spool_folder(options.spool_dir)
     if folder is None:
         log.emit(DISK, NO_FOLDER)
         return None
-    return spool_for(folder, exporter)
+    return spool_for(folder, exporter, files)
 
 
 def _may_lose_files(options: Settings) -> bool:

@@ -18,6 +18,7 @@ from gati.pipeline.buffer import Buffer
 from gati.pipeline.flushes import Flushes, FlushRequest
 from gati.pipeline.internal_errors import contain, guard, log
 from gati.pipeline.limited_exporter import is_own, with_time_limit
+from gati.pipeline.spool_file import FileOrigin
 from gati.pipeline.stats import FlushResult, Stats
 from gati.pipeline.turn_saves import TurnSaves
 
@@ -83,6 +84,7 @@ class Pipeline:
         self._forks_before = process_hooks.forks()
         self.saves.reset()
         self._engine: Engine | None = None
+        self._files = FileOrigin()
         self._flushes = Flushes()
         self._running = threading.Lock()
         """Held by the worker's thread. A second thread that was started by mistake ends at once."""
@@ -124,7 +126,7 @@ class Pipeline:
         with process_hooks.fork_lock, gc_pause.gc_paused():
             from gati.pipeline.record_journal.start import start_journal  # late, like the engine
 
-        start_journal(self._buffer, self._options, self._exporters)
+        start_journal(self._buffer, self._options, self._exporters, self._files)
 
     def _ensure_engine(self) -> Engine:
         if self._engine is None:
@@ -140,6 +142,7 @@ class Pipeline:
                     self._flushes,
                     self._is_finished,
                     self._make_recovering,
+                    self._files,
                     inherited=self._inherited,
                 )
         return self._engine

@@ -132,22 +132,19 @@ class QuotaSpool:
             self._failed(error)
             return []
 
-    def recover_journals(
-        self, recovery: JournalRecovery, exporter: Exporter, *, everything: bool = False
-    ) -> list[SpoolFile]:
-        """Write what the journals of exited processes hold to files, and return those."""
+    def recover_journals(self, recovery: JournalRecovery, exporter: Exporter, *, everything: bool = False) -> None:
+        """Write what the journals of exited processes hold to files, which the next `adopt` takes over."""
         if self._spool is None or not self.usable:
-            return []
+            return
         from gati.pipeline.record_journal.recovery import recover_journals  # late: mostly there is no journal
 
         try:
-            found = recover_journals(self._spool, recovery, exporter, self._spool.folders(everything=everything))
+            folders = self._spool.folders(everything=everything)
+            self.more_journals = recover_journals(self._spool, recovery, exporter, folders)
         except OSError as error:
             self.more_journals = False
             self._failed(error)
-            return []
-        self.more_journals = found.more
-        return found.files
+            self.end_adopting()
 
     def end_adopting(self) -> None:
         """Let other processes take over the files that the last `adopt` left."""

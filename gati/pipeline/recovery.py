@@ -203,4 +203,6 @@ def _is_drained(outbox: Outbox, everything: bool) -> bool:
     """Return True if nothing is left to deliver; take over the next files if all of the last ones are done."""
     if not outbox.is_settled(0):
         return False
-    return bool(outbox.breaker.paused) or not outbox.more_to_adopt or not outbox.adopt(everything=everything)
+    if outbox.breaker.paused or not outbox.more_to_adopt:
+        return True
+    return not outbox.adopt(everything=everything) and not outbox.more_to_adopt

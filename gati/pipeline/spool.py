@@ -49,7 +49,7 @@ from gati.pipeline.owner_lock import (
     try_lock,
 )
 from gati.pipeline.safe_files import UnusableFileError, read_regular, write_atomically
-from gati.pipeline.spool_file import MAX_CREATED_US, SpoolFile, in_order
+from gati.pipeline.spool_file import MAX_CREATED_US, FileOrigin, SpoolFile, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +74,15 @@ class Spool:
     `adopt` and `write` belong to one thread; other threads may call the other methods at the same time.
     """
 
-    def __init__(self, root: Path, exporter: str, account: str, identity: SpoolIdentity | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        exporter: str,
+        account: str,
+        identity: SpoolIdentity | None = None,
+        origin: FileOrigin | None = None,
+    ) -> None:
+        """`origin` is shared by the spools of this process, unless this is the only one."""
         self.root = root
         self.exporter = exporter
         self.identity = identity or SpoolIdentity(account)
@@ -91,8 +99,7 @@ class Spool:
         self.owner = ""
         self._last_us = 0
         self._lock_fd: int | None = None
-        self._origin = ""
-        self._number = 0
+        self._origin = FileOrigin()
         self._names: set[str] = set()
         self._rejected_ns = 0
         """Time of the file that was set aside last, in nanoseconds since the epoch."""
@@ -102,6 +109,8 @@ class Spool:
         self._adopting = AdoptionLocks()
         self._opening = threading.RLock()
         self.abandon()
+        if origin is not None:
+            self._origin, self.owner = origin, origin.name
 
     @property
     def is_open(self) -> bool:
@@ -152,10 +161,9 @@ class Spool:
 
     def reserve(self, items: int) -> SpoolFile:
         """Return the name of a new file without writing it. The order of names is the order of these calls."""
-        self._number += 1
         # Not the wall clock alone, which may step back.
         self._last_us = min(max(time.time_ns() // 1000, self._last_us + 1), MAX_CREATED_US)
-        return SpoolFile("", self._last_us, self._origin, self._number, items, self.owner).renamed()
+        return SpoolFile("", self._last_us, self._origin.name, self._origin.next_number(), items, self.owner).renamed()
 
     def write(self, lines: Sequence[bytes], items: int, reserved: SpoolFile | None = None) -> SpoolFile:
         """Write a new file of requests, completely or not at all."""
@@ -226,6 +234,13 @@ class Spool:
         if not self.more_to_adopt:
             self._adopting.release()
         return mine
+
+    def begin_adopting(self, folder: Path) -> bool:
+        """Keep other processes from taking over files in an account's folder, until `adopt` has done so.
+
+        Returns False if another process is about to do so.
+        """
+        return self._adopting.acquire(folder)
 
     def end_adopting(self) -> None:
         """Let other processes take over the files that the last `adopt` left."""
@@ -344,8 +359,9 @@ class Spool:
         """Forget the owner, which is the parent's, as are its files. Called in a forked child."""
         self._lock_fd = None  # the descriptors themselves are closed by a fork hook of `owner_lock`
         self._adopting.forget()
-        self.owner = self._origin = secrets.token_hex(6)
-        self._number, self._names, self._interrupted = 0, set(), False
+        self._origin = FileOrigin()
+        self.owner = self._origin.name
+        self._names, self._interrupted = set(), False
         self._opening = threading.RLock()
 
 
@@ -376,9 +392,9 @@ def has_files(root: Path, exporter: Exporter) -> bool:
         return False
 
 
-def spool_for(root: Path, exporter: Exporter) -> Spool:
+def spool_for(root: Path, exporter: Exporter, origin: FileOrigin | None = None) -> Spool:
     """Return the spool of an exporter in a folder."""
-    return Spool(root, exporter.name, spool_identity(exporter).account, spool_identity(exporter))
+    return Spool(root, exporter.name, spool_identity(exporter).account, spool_identity(exporter), origin)
 
 
 def spool_identity(exporter: Exporter) -> SpoolIdentity:

@@ -7,6 +7,7 @@ invalid, so that they reach no counter and no later name.
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -17,6 +18,26 @@ MAX_ITEMS = 1_000_000
 """Most messages that a name may claim."""
 
 _NAME = re.compile(r"([0-9]{16})-([0-9a-f]{12})-([0-9]{6,13})-([0-9]{1,7})\.([0-9a-f]{12})\.jsonl\Z")
+
+
+class FileOrigin:
+    """Who first wrote a file: one process. Its spools share a sequence of numbers.
+
+    Attributes:
+        name: Part of the names of the files, wherever they go. No other process has it.
+        last: Number of the last file.
+    """
+
+    __slots__ = ("last", "name")
+
+    def __init__(self) -> None:
+        self.name = secrets.token_hex(6)
+        self.last = 0
+
+    def next_number(self) -> int:
+        """Return the number of a new file."""
+        self.last += 1
+        return self.last
 
 
 class SpoolFile(NamedTuple):

@@ -35,8 +35,8 @@ class SpoolKeeper(JournalKeeper):
     def __init__(self, lock: threading.Condition, queue: RequestQueue, disk: QuotaSpool, limits: Limits) -> None:
         super().__init__(lock, queue, disk)
         self.disk = disk
-        self.recover: Callable[[bool], list[SpoolFile]] = lambda everything: []
-        """Writes what journals of exited processes hold to files, and returns these."""
+        self.recover: Callable[[bool], None] = lambda everything: None
+        """Writes what journals of exited processes hold to files, which `adopt` finds."""
         self._limits = limits
         self._next_scan = 0.0
 
@@ -125,8 +125,8 @@ class SpoolKeeper(JournalKeeper):
             self._restore_folder()
             if may_adopt:
                 adopted = self.adopt()
-                while urgent and self.disk.more_journals and (more := self.adopt()):
-                    adopted += more
+                while urgent and self.disk.more_journals:
+                    adopted += self.adopt()
             else:
                 self._next_scan = time.monotonic() + SCAN_SECONDS
                 self.disk.end_adopting()
@@ -144,7 +144,8 @@ class SpoolKeeper(JournalKeeper):
             self._queue.retry_unreadable()
             if self._queue.backlog >= MAX_BACKLOG:
                 return 0
-        files = self.disk.adopt(everything=everything) + self.recover(everything)
+        self.recover(everything)
+        files = self.disk.adopt(everything=everything)
         if self.disk.more_to_adopt:
             self._next_scan = now + (0.0 if self.disk.more_journals else NEXT_SCAN_SECONDS)
         with self._lock:

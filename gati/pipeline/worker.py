@@ -288,6 +288,7 @@ class Worker:
         flushes = [flush for flush in requested if not flush.to_disk]
         if now >= self._next_maintenance() and len(requested) == len(flushes):
             self._maintain_spools()
+        self._upkeep.begin_round()
         self._process_buffer()
         self._assemble("assembler.tick", lambda: self.assembler.tick(time.perf_counter_ns()))
         if flushes:

@@ -11,7 +11,7 @@ from gati.pipeline.codec import pack
 from gati.queues.message import QueueMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gati.events import Item
     from gati.exporters.base import RequestEncoder
@@ -49,7 +49,7 @@ class QueueExporter:
     Args:
         address: The queue.
         product: The Greenflash product of the program; None if it names none.
-        encoder: Encodes items as Greenflash requests of at most `MAX_BYTES`.
+        make_encoder: Creates an encoder of items as Greenflash requests of at most `MAX_BYTES`.
         publisher: Publishes them.
     """
 
@@ -62,13 +62,15 @@ class QueueExporter:
         self,
         address: QueueAddress,
         product: str | None,
-        encoder: RequestEncoder,
+        make_encoder: Callable[[], RequestEncoder],
         publisher: Publisher,
     ) -> None:
         self.account = hashlib.sha256("\0".join(("queue", address.label, product or "")).encode()).hexdigest()[:16]
         self.spool_identity = SpoolIdentity(self.account, label=address.label, product=product or "")
         self._product = product or ""
-        self._encoder = encoder
+        self.new_encoder = make_encoder
+        """See `exporters.greenflash.exporter.GreenflashExporter`."""
+        self._encoder = make_encoder()
         self._publisher = publisher
 
     def encode(self, items: Sequence[Item]) -> list[Request]:

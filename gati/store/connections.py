@@ -16,6 +16,9 @@ from gati.store.store_file import FileIds, NotAStoreError
 _BUSY_SECONDS = 10.0
 """How long a writer waits for another process's transaction to end."""
 
+_TURN_SECONDS = 60.0
+"""How long a writer waits for other threads' transactions to end."""
+
 _CHECKED_BYTES = 8 * 1024**2
 """A file up to this size is checked completely after another program has changed it, which takes some 25 ms."""
 
@@ -33,6 +36,9 @@ class StoreReplacedError(sqlite3.OperationalError):
 class Connections:
     """A pool of connections to one file. A connection serves one caller at a time.
 
+    Threads of this process write one after the other, in about the order in which they came: SQLite lets waiting writers
+    try now and then, so among many, one may never succeed.
+
     The file is opened on first use, and created if it is missing. If it was deleted or replaced since, its path is
     opened again.
 
@@ -45,6 +51,7 @@ class Connections:
         self.log_bytes = min(4 * 1024**2, max_bytes // 4)
         self.file_bytes = max_bytes - self.log_bytes
         self._lock = threading.Lock()
+        self._writer = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         self._generation = 0
         self._pid = os.getpid()
@@ -84,7 +91,7 @@ class Connections:
             StoreReplacedError: The file at the path is not the one that was written.
         """
         self._check_changed_content()
-        with self.reading() as db:
+        with self._turn(), self.reading() as db:
             ids = self._ids
             with _transaction(db):
                 yield db
@@ -97,13 +104,30 @@ class Connections:
     @contextmanager
     def evicting(self) -> Iterator[tuple[sqlite3.Connection, int]]:
         """Like `writing`, but may also use the reserved pages. Yields the connection and the page limit without them."""
-        with self.reading() as db:
+        with self._turn(), self.reading() as db:
             page_limit = self.file_bytes // db.execute("PRAGMA page_size").fetchone()[0] * 9 // 10
             db.execute(f"PRAGMA max_page_count = {page_limit * 10 // 9}")
             with _transaction(db):
                 yield db, page_limit
             db.execute(f"PRAGMA max_page_count = {page_limit}")
             self._signature = store_file.content_signature(self.path)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until no other thread writes. Raises `sqlite3.OperationalError` if one does not end."""
+        self._notice_fork()
+        writer = self._writer
+        if not writer.acquire(timeout=_TURN_SECONDS):
+            raise sqlite3.OperationalError("database is locked by another thread")
+        try:
+            yield
+        finally:
+            writer.release()
+
+    def _notice_fork(self) -> None:
+        if self._pid != os.getpid():
+            _inherited.extend(self._idle)
+            self._idle, self._lock, self._writer, self._pid = [], threading.Lock(), threading.Lock(), os.getpid()
 
     def close(self) -> None:
         """Close the idle connections. Later use opens new ones."""
@@ -128,9 +152,7 @@ class Connections:
         return idle
 
     def _take(self) -> tuple[sqlite3.Connection, int]:
-        if self._pid != os.getpid():
-            _inherited.extend(self._idle)
-            self._idle, self._lock, self._pid = [], threading.Lock(), os.getpid()
+        self._notice_fork()
         with self._lock:
             outdated = [] if self._is_current() else self._discard_replaced()
             generation = self._generation

@@ -63,6 +63,7 @@ class Assembler:
         on_abandoned: called with the id of each run that had not ended when its turn was returned.
         report_error: called with a place and an exception when a value of the user's is invalid.
         on_missing_id: called for each turn without a conversation id.
+        offset_ns: add it to a record's time to get nanoseconds since the epoch; None to ask the system's clock.
 
     Attributes:
         outside_conversation: number of root runs that were not delivered, because they were work
@@ -75,6 +76,7 @@ class Assembler:
         on_abandoned: Callable[[UUID], object] = lambda run_id: None,
         report_error: Callable[[str, Exception], object] = lambda place, error: None,
         on_missing_id: Callable[[], object] = lambda: None,
+        offset_ns: int | None = None,
     ) -> None:
         self.settings = settings
         self.on_abandoned = on_abandoned
@@ -94,7 +96,8 @@ class Assembler:
         self._lingering = CutOffTurns(settings)
         self._repeated_ids = RepeatedIds()
         self._sampler = sampler_of(settings)
-        self._offset = time_ns() - perf_counter_ns()
+        self._fixed_offset = offset_ns
+        self._offset = offset_ns or time_ns() - perf_counter_ns()
         self._finished: list[Item] = []
         self._gap_until = 0
         self.outside_conversation = 0
@@ -155,14 +158,14 @@ class Assembler:
 
         If a record raises, the items completed before it are returned by the next call.
         """
-        self._offset = time_ns() - perf_counter_ns()
+        self._offset = self._fixed_offset or time_ns() - perf_counter_ns()
         for packed in records:
             self._take(packed)
         return self._take_finished()
 
     def advance(self, records: Iterator[PackedRecord | Record]) -> list[Item]:
         """Do the same as `feed`, but return as soon as a record completes items; `records` holds the rest."""
-        self._offset = time_ns() - perf_counter_ns()
+        self._offset = self._fixed_offset or time_ns() - perf_counter_ns()
         for packed in records:
             self._take(packed)
             if self._finished:

@@ -77,7 +77,7 @@ class _NoEncoder:
 def _measure_turns(address: str, turns: int) -> tuple[float, float]:
     """Return µs of CPU time per turn, published alone and together."""
     parsed = QueueAddress.parse(address)
-    exporter = QueueExporter(parsed, None, _NoEncoder(), make_publisher(parsed, 30.0))
+    exporter = QueueExporter(parsed, None, _NoEncoder, make_publisher(parsed, 30.0))
     exporter.prepare()
     requests = [_request(number) for number in range(TOGETHER)]
     _publish(exporter, requests)  # connects

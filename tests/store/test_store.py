@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,20 @@ def test_several_processes_write_to_one_store(tmp_path: Path) -> None:
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
     with closing(Store(path)) as store:
         assert len(queries.wire_messages(store)) == 60 + 3 * 60
+
+
+def test_threads_wait_for_each_other_instead_of_trying_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # SQLite lets those who wait try now and then, so among many writers one may never succeed.
+    monkeypatch.setattr("gati.store.connections._BUSY_SECONDS", 0.0)
+    with closing(Store(tmp_path / "store.db")) as store, ThreadPoolExecutor(16) as threads:
+
+        def write(thread: int) -> None:
+            for number in range(5):
+                store.ingest(body(f"c{thread}", said(f"{number}", "hello", number)))
+
+        store.ingest(body("first", said("a", "hello")))
+        list(threads.map(write, range(16)))
+        assert len(queries.wire_messages(store)) == 1 + 16 * 5
 
 
 def test_several_threads_write_to_one_store(store: Store) -> None:

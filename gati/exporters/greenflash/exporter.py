@@ -65,6 +65,12 @@ class GreenflashExporter:
         """See `GreenflashEncoder.encode`."""
         return self._encoder.encode(items)
 
+    def new_encoder(self) -> GreenflashEncoder:
+        """Return an encoder that has encoded nothing yet, for the items of another process."""
+        from gati.exporters.greenflash.encoder import GreenflashEncoder  # late, as above
+
+        return GreenflashEncoder(self._settings)
+
     def split(self, request: Request) -> tuple[Request, Request] | None:
         """See `GreenflashEncoder.split`."""
         return self._encoder.split(request)

@@ -60,12 +60,17 @@ class OTLPExporter:
         self.spool_identity = SpoolIdentity(self.account, address, hide_credentials(self._url))
         self._timeout = settings.timeout
         self._connections = settings.connections
-        self._encoder = SpanEncoder(settings, resource_attributes(settings))
+        self._settings = settings
+        self._encoder = self.new_encoder()
         self._client = SharedClient(self._connect)
 
     def encode(self, items: Sequence[Item]) -> list[Request]:
         """See `SpanEncoder.encode`."""
         return self._encoder.encode(items)
+
+    def new_encoder(self) -> SpanEncoder:
+        """Return an encoder that has encoded nothing yet, for the items of another process."""
+        return SpanEncoder(self._settings, resource_attributes(self._settings))
 
     def split(self, request: Request) -> tuple[Request, Request] | None:
         """See `SpanEncoder.split`."""

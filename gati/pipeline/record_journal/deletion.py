@@ -95,7 +95,7 @@ def _remove(path: Path, fd: int, selection: TurnSelection, count_only: bool) -> 
 
 
 def _is_selected(entries: list[StoredEntry], head: JournalHead, selection: TurnSelection) -> bool:
-    options, clock = head.description.get("options"), head.description.get("clock")
+    options = head.description.get("options")
     defaults = {str(options[name]) for name in _DEFAULTS if name in options} if isinstance(options, dict) else set()
     texts: set[str] = set()
     began: int | None = None
@@ -107,7 +107,7 @@ def _is_selected(entries: list[StoredEntry], head: JournalHead, selection: TurnS
         texts |= set(_short_texts(record))
         if began is None:
             began = getattr(record, "at", None)
-    at = ((began or 0) + (clock if type(clock) is int else 0)) // 1000
+    at = ((began or 0) + head.clock) // 1000
     # Ids of the turn's own take the place of the defaults, but they cannot be told apart here.
     return selection.selects(texts | defaults, at)
 

@@ -3,7 +3,8 @@
 ::
 
     head       magic, version, number and size of the segments, length and checksum of the description; two checkpoints;
-               where records are missing because the journal was full; the description, as JSON
+               where records are missing because the journal was full; two times the last file and the latest clock;
+               the description, as JSON
     segment    magic, sequence number, number of the records before it, checksum; then entries, then zeros
     entry      magic, length, checksum; then the data (see `stored_records`), or one of the letters below
 
@@ -43,6 +44,8 @@ _checkpoint = struct.Struct("<QQI")
 _CHECKPOINTS = (64, 128)
 _hole = struct.Struct("<QI")
 _HOLE = 192
+_progress = struct.Struct("<QqI")
+_PROGRESS = (208, 232)
 _DESCRIPTION = 256
 _ENTRY_START = ENTRY_MAGIC.to_bytes(4, "little")
 _MAX_SEGMENTS = 64
@@ -69,6 +72,20 @@ class Checkpoint(NamedTuple):
     gap: int = 0
 
 
+class Progress(NamedTuple):
+    """How far the process that wrote a journal had come in other ways. Both only increase.
+
+    Attributes:
+        files: number of its last spool file when the checkpoint was written. Later files hold only turns that the journal
+            has, too, and perhaps not all of them: a disk may have refused earlier ones.
+        clock: largest value so far that was added to the times of records, to get nanoseconds since the epoch. No turn
+            that is stored has a later time than by this clock, also if the system's clock was set back.
+    """
+
+    files: int = 0
+    clock: int = 0
+
+
 class JournalHead(NamedTuple):
     """The head of a journal."""
 
@@ -76,8 +93,18 @@ class JournalHead(NamedTuple):
     segment_bytes: int
     description: dict[str, Any]
     checkpoint: Checkpoint = Checkpoint()
+    progress: Progress | None = None
+    """None in a journal of an earlier version."""
     hole: int | None = None
     """Number of the records before the last time that the journal was full; None if it never was."""
+
+    @property
+    def clock(self) -> int:
+        """Add it to a record's time to get nanoseconds since the epoch."""
+        if self.progress is not None:
+            return self.progress.clock
+        clock = self.description.get("clock")
+        return clock if type(clock) is int else 0
 
 
 class StoredEntry(NamedTuple):
@@ -113,6 +140,12 @@ def pack_checkpoint(checkpoint: Checkpoint, turn: int) -> tuple[int, bytes]:
     """Return where a checkpoint is written, and its bytes. One of the last two is whole, whenever the process ends."""
     data = _checkpoint.pack(*checkpoint, 0)[:-4]
     return _CHECKPOINTS[turn % 2], data + crc32(data).to_bytes(4, "little")
+
+
+def pack_progress(progress: Progress, turn: int) -> tuple[int, bytes]:
+    """Return where the progress is written, and its bytes; see `pack_checkpoint`."""
+    data = _progress.pack(*progress, 0)[:-4]
+    return _PROGRESS[turn % 2], data + crc32(data).to_bytes(4, "little")
 
 
 def pack_hole(records: int) -> tuple[int, bytes]:
@@ -157,7 +190,18 @@ def read_head(data: bytes) -> JournalHead:
             found.append(Checkpoint(records, gap))
     hole, check = _hole.unpack_from(data, _HOLE)
     is_hole = crc32(data[_HOLE : _HOLE + _hole.size - 4]) == check
-    return JournalHead(segments, segment_bytes, description, max(found), hole if is_hole else None)
+    return JournalHead(
+        segments, segment_bytes, description, max(found), _read_progress(data), hole if is_hole else None
+    )
+
+
+def _read_progress(data: bytes) -> Progress | None:
+    found = []
+    for at in _PROGRESS:
+        files, clock, check = _progress.unpack_from(data, at)
+        if crc32(data[at : at + _progress.size - 4]) == check:
+            found.append(Progress(files, clock))
+    return max(found, default=None)
 
 
 def read_segments(data: bytes, head: JournalHead) -> list[tuple[int, int, int, int]]:

@@ -11,7 +11,6 @@ import contextlib
 import itertools
 import mmap
 import os
-import secrets
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -29,14 +28,17 @@ from gati.pipeline.record_journal.format import (
     HEAD_BYTES,
     SEGMENT,
     Checkpoint,
+    Progress,
     checksum,
     pack_checkpoint,
     pack_head,
     pack_hole,
+    pack_progress,
     pack_segment,
     read_entries,
 )
 from gati.pipeline.spool import JOURNALS
+from gati.pipeline.spool_file import FileOrigin
 from gati.trace.records import Gap
 from gati.trace.stored_records import StreamedText, left_out, run_key, stored, stored_text
 
@@ -93,17 +95,20 @@ class RecordJournal:
     """
 
     __slots__ = (
-        "_checkpoint", "_checkpoints", "_free", "_lock_fd", "_opened", "_paths", "_segment_bytes", "_sequence", "_streams",
-        "end", "lost", "memory", "position",
+        "_checkpoint", "_checkpoints", "_free", "_lock_fd", "_opened", "_paths", "_progress", "_progresses", "_segment_bytes",
+        "_sequence", "_streams", "end", "files", "lost", "memory", "position",
     )  # fmt: skip
 
-    def __init__(self, folders: Sequence[Path], size: int, description: dict[str, Any]) -> None:
+    def __init__(
+        self, folders: Sequence[Path], size: int, description: dict[str, Any], files: FileOrigin | None = None
+    ) -> None:
         """Create the file.
 
         Args:
             folders: the folders of the accounts for which records are made. Each has a link to the file.
             size: bytes of all segments.
             description: what the process that assembles the records has to know.
+            files: the origin of this process's spool files, whose name the journal has.
 
         Raises:
             JournalUnavailableError: the file system is not suitable.
@@ -118,6 +123,9 @@ class RecordJournal:
         self._sequence = itertools.count(1)
         self._checkpoint = Checkpoint()
         self._checkpoints = 0
+        self._progress = Progress()
+        self._progresses = 0
+        self.files = files or FileOrigin()
         self._streams: dict[bytes, tuple[FirstToken, int]] = {}
         self._paths: list[Path] = []
         self._lock_fd: int | None = None
@@ -128,7 +136,7 @@ class RecordJournal:
         for folder in folders:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_system(folders[0])
-        name = secrets.token_hex(6)
+        name = self.files.name
         part = folders[0] / f".{name}.part"
         fd = open_lock_file(part, os.O_CREAT | os.O_EXCL)
         try:
@@ -136,6 +144,7 @@ class RecordJournal:
             os.posix_fallocate(fd, 0, size)
             memory = _map(part, size)
             memory[:HEAD_BYTES] = pack_head(SEGMENTS, self._segment_bytes, description)
+            self._write_progress(memory, Progress(0, epoch_offset_ns()))
             for folder in folders:
                 os.link(part, folder / f"{name}{JOURNAL_SUFFIX}")
                 self._paths.append(folder / f"{name}{JOURNAL_SUFFIX}")
@@ -236,11 +245,24 @@ class RecordJournal:
 
     def mark_stored(self, checkpoint: Checkpoint) -> None:
         """Note that what the first records complete is stored."""
+        if self.files.last != self._progress.files:  # first: a file that seems older than it is, is sent first
+            self._write_progress(self.memory, self._progress._replace(files=self.files.last))
         if checkpoint != self._checkpoint:
             self._checkpoint = checkpoint
             self._checkpoints += 1
             at, data = pack_checkpoint(checkpoint, self._checkpoints)
             self.memory[at : at + len(data)] = data
+
+    def note_clock(self, offset: int) -> None:
+        """Note what is added to the times of records from now on; see `Progress`. Called before they are assembled."""
+        if offset > self._progress.clock:
+            self._write_progress(self.memory, self._progress._replace(clock=offset))
+
+    def _write_progress(self, memory: Any, progress: Progress) -> None:
+        self._progress = progress
+        self._progresses += 1
+        at, data = pack_progress(progress, self._progresses)
+        memory[at : at + len(data)] = data
 
     def free_segments(self, buffer: RecordQueue, is_open: Callable[[bytes], bool], *, has_open: bool) -> None:
         """Free the segments whose records are stored. Records of open turns are moved if too few segments are free.
@@ -334,7 +356,6 @@ def describe_process(options: dict[str, Any], *, masked: bool, capture_content: 
     """Return the description of a journal of this process."""
     return {
         "pid": os.getpid(),
-        "clock": epoch_offset_ns(),
         "masked": masked,
         "capture_content": capture_content,
         "options": options,

@@ -20,7 +20,6 @@ from gati.clock import epoch_offset_ns
 from gati.pipeline import process_hooks
 from gati.pipeline.codec import pack
 from gati.pipeline.internal_errors import log
-from gati.pipeline.limited_exporter import is_own
 from gati.pipeline.limited_mask import LimitedMask
 from gati.pipeline.owner_lock import close_lock_file, is_locked_file, open_lock_file, try_lock
 from gati.pipeline.record_journal.format import (
@@ -30,6 +29,7 @@ from gati.pipeline.record_journal.format import (
     read_head,
 )
 from gati.pipeline.record_journal.journal import JOURNAL_SUFFIX, MAX_JOURNAL_BYTES
+from gati.pipeline.record_journal.placement import FilesOfExited
 from gati.pipeline.record_journal.reader import UnstoredRecords, unstored_records
 from gati.pipeline.request_queue import BATCH_BYTES, batch_requests
 from gati.pipeline.spool import JOURNALS
@@ -39,9 +39,8 @@ from gati.trace.stored_records import StreamedText, restored
 
 if TYPE_CHECKING:
     from gati.events import Item
-    from gati.exporters.base import Exporter, Request
+    from gati.exporters.base import Exporter, Request, RequestEncoder
     from gati.pipeline.spool import Spool
-    from gati.pipeline.spool_file import SpoolFile
     from gati.settings import Mask, Settings
     from gati.trace.record_codec import PackedRecord
     from gati.trace.records import Record
@@ -65,8 +64,9 @@ class RecordAssembler(Protocol):
         ...
 
 
-AssemblerFactory = Callable[[Mapping[str, Any]], RecordAssembler]
-"""Creates an assembler with the options of the process whose records it assembles. Raises ValueError if they are invalid."""
+AssemblerFactory = Callable[[Mapping[str, Any], int], RecordAssembler]
+"""Creates an assembler with the options of the process whose records it assembles, and what to add to a record's time to get
+nanoseconds since the epoch. Raises ValueError if the options are invalid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +97,15 @@ class JournalRecovery:
     def requests(self, data: bytes, head: JournalHead, exporter: Exporter) -> list[Request]:
         """Return the requests for what the process that wrote a journal had not stored."""
         stored, items = self._items(unstored_records(data, head), head)
-        if stored and is_own(exporter):
-            # These requests exist. Encoded again, they determine the times and prompts of the turns that follow.
-            exporter.encode(self._masked(stored))
-        return list(exporter.encode(self._masked(items))) if items else []
+        if not items:
+            return []
+        make_encoder: Callable[[], RequestEncoder] | None = getattr(exporter, "new_encoder", None)
+        if make_encoder is None:
+            return list(exporter.encode(self._masked(items)))
+        encoder = make_encoder()
+        # These requests exist. Encoded again, they determine the times and prompts of the turns that follow.
+        encoder.encode(self._masked(stored))
+        return list(encoder.encode(self._masked(items)))
 
     def _masked(self, items: list[Item]) -> list[Item]:
         if self.mask is None:
@@ -112,9 +117,10 @@ class JournalRecovery:
         if not records.stored and not records.new:
             return [], []
         options = head.description.get("options")
-        assembler = self.make_assembler(options if isinstance(options, dict) else {})
-        clock = head.description.get("clock")
-        shift = (clock if type(clock) is int else 0) - epoch_offset_ns()
+        # Records get times of this process, by which the assembler measures how long ago something was.
+        offset = epoch_offset_ns()
+        shift = head.clock - offset
+        assembler = self.make_assembler(options if isinstance(options, dict) else {}, offset)
         streams: dict[int, list[str]] = {}
         before = records.earlier + records.stored
         stored = [item for completed in _feed(assembler, before, shift, streams) for item in completed]
@@ -168,8 +174,10 @@ def _lock(fd: int, path: Path) -> bool:
     return False
 
 
-def recover_journals(spool: Spool, recovery: JournalRecovery, exporter: Exporter, folders: list[Path]) -> JournalFiles:
-    """Write what journals of exited processes hold to the spool, and remove them.
+def recover_journals(spool: Spool, recovery: JournalRecovery, exporter: Exporter, folders: list[Path]) -> bool:
+    """Write what journals of exited processes hold to files of these processes, and remove the journals.
+
+    The spool's next `adopt` takes the files over. Until then, no other process does.
 
     Args:
         spool: the spool of the exporter.
@@ -177,54 +185,53 @@ def recover_journals(spool: Spool, recovery: JournalRecovery, exporter: Exporter
         exporter: encodes them.
         folders: the folders of the accounts whose journals are taken over.
 
+    Returns:
+        True if journals are left for the next call.
+
     Raises:
         OSError: the spool cannot be written. The journal stays.
     """
-    files: list[SpoolFile] = []
     until = time.monotonic() + AT_ONCE_SECONDS
     for folder in folders:
         for path, fd in dead_journals(folder):
             try:
-                if files and time.monotonic() > until:
-                    return JournalFiles(files, more=True)
-                files += _recover(spool, recovery, exporter, path, fd)
+                if time.monotonic() > until:
+                    return True
+                if spool.begin_adopting(folder):
+                    _recover(spool, recovery, exporter, path, fd)
             finally:
                 close_lock_file(fd)
-    return JournalFiles(files, more=False)
+    return False
 
 
-@dataclass(frozen=True, slots=True)
-class JournalFiles:
-    """Files that were made from journals. `more` is True if journals are left for the next call."""
-
-    files: list[SpoolFile]
-    more: bool
-
-
-def _recover(spool: Spool, recovery: JournalRecovery, exporter: Exporter, path: Path, fd: int) -> list[SpoolFile]:
+def _recover(spool: Spool, recovery: JournalRecovery, exporter: Exporter, path: Path, fd: int) -> None:
+    files = FilesOfExited(spool, path.parent.parent, path.stem)
+    if files.are_elsewhere():
+        return
     data = os.pread(fd, HEAD_BYTES + MAX_JOURNAL_BYTES, 0)
-    files: list[SpoolFile] = []
     try:
         head = read_head(data)
         if not recovery.may_read(head):
             log.emit("journal_left", "a journal of a process with a mask is left for one that has a mask, too")
-            return files
+            return
         with process_hooks.fork_lock:  # modules may be imported
             requests = recovery.requests(data, head, exporter)
     except UnknownVersionError as error:
         log.emit("journal_unknown", "a journal of a later version of gati is left alone (%s)", error)
-        return files
+        return
     except (OSError, ImportError, MemoryError):  # passes
         raise
     except Exception:  # noqa: BLE001 - anybody may have written the file
         log.emit("damaged", "a journal is damaged, and was set aside")
         spool.rejected.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.replace(path, spool.rejected / (path.name + ".damaged"))
-        return files
-    for lines in batch_requests(((request, pack(request)) for request in requests), BATCH_BYTES):
-        files.append(spool.write([line for _, line in lines], sum(request.items for request, _ in lines)))
+        return
+    batches = [
+        ([line for _, line in lines], sum(request.items for request, _ in lines))
+        for lines in batch_requests(((request, pack(request)) for request in requests), BATCH_BYTES)
+    ]
+    files.add(batches, head.progress.files if head.progress is not None else None)
     path.unlink(missing_ok=True)
-    if files:
-        messages = sum(file.items for file in files)
+    if batches:
+        messages = sum(items for _, items in batches)
         log.emit("recovered", "%d messages of a process that was killed were recovered", messages, level=logging.INFO)
-    return files

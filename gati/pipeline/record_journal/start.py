@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from gati.exporters.base import Exporter
     from gati.pipeline.buffer import Buffer
+    from gati.pipeline.spool_file import FileOrigin
     from gati.settings import Settings
 
 RECORDED_OPTIONS = frozenset(
@@ -44,16 +45,16 @@ def why_no_journal(options: Settings, exporters: Sequence[Exporter]) -> str:
     return ""
 
 
-def start_journal(buffer: Buffer, options: Settings, exporters: Sequence[Exporter]) -> None:
+def start_journal(buffer: Buffer, options: Settings, exporters: Sequence[Exporter], files: FileOrigin) -> None:
     """Give the buffer a journal, which begins with the records that wait, unless the options or the disk forbid it.
 
-    Called by the worker's thread, before anybody takes a record.
+    Called by the worker's thread, before anybody takes a record. `files` is the origin of this process's spool files.
     """
     if why_no_journal(options, exporters):
         return
     with guard("journal"), process_hooks.fork_lock:
         try:
-            journal = _create(options, exporters)
+            journal = _create(options, exporters, files)
         except (JournalUnavailableError, OSError, ValueError) as error:
             reason = str(error) if not isinstance(error, OSError) else error.strerror or type(error).__name__
             log.emit("journal", "there is no journal: %s", reason, level=logging.INFO)
@@ -62,7 +63,7 @@ def start_journal(buffer: Buffer, options: Settings, exporters: Sequence[Exporte
         journal.adopt(buffer)
 
 
-def _create(options: Settings, exporters: Sequence[Exporter]) -> RecordJournal:
+def _create(options: Settings, exporters: Sequence[Exporter], files: FileOrigin) -> RecordJournal:
     root = spool_folder(options.spool_dir)
     assert root is not None
     spools = [spool_for(root, exporter) for exporter in exporters if not exporter.durable]
@@ -72,7 +73,7 @@ def _create(options: Settings, exporters: Sequence[Exporter]) -> RecordJournal:
         describe_options(options), masked=options.mask is not None, capture_content=options.capture_content
     )
     size = journal_bytes(options.buffer_max_bytes, options.spool_max_bytes)
-    return RecordJournal([spool.folder for spool in spools], size, description)
+    return RecordJournal([spool.folder for spool in spools], size, description, files)
 
 
 def describe_options(options: Settings) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from gati.clock import epoch_offset_ns
 from gati.pipeline.internal_errors import contain
 from gati.pipeline.record_journal.format import Checkpoint
 from gati.trace.record_codec import RUN, head_of, key_at
@@ -45,6 +46,11 @@ class JournalUpkeep:
             self._gap = self._buffer.taken
         elif type(record) is FirstToken and (journal := self._buffer.journal) is not None:
             journal.watch(record, key_at(head_of(record), RUN))
+
+    def begin_round(self) -> None:
+        """Note the clock of the turns that are assembled next."""
+        if (journal := self._buffer.journal) is not None:
+            journal.note_clock(epoch_offset_ns())
 
     def end_round(self) -> None:
         """Note that everything that was taken is stored. Called when it is."""

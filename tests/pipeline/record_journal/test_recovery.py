@@ -15,18 +15,22 @@ import pytest
 
 from gati import observe
 from gati._api.recovered import recovering_assembler
+from gati.clock import epoch_offset_ns
 from gati.events import Turn
+from gati.exporters.base import Request
 from gati.exporters.greenflash.exporter import GreenflashExporter
 from gati.langchain.callback import handler
 from gati.langchain.current import current
 from gati.langchain.recorder import Recorder
 from gati.pipeline.buffer import Buffer
+from gati.pipeline.codec import pack, unpack
 from gati.pipeline.owner_lock import close_lock_file, open_lock_file, try_lock
 from gati.pipeline.record_journal.format import HEAD_BYTES, JOURNAL_VERSION, Checkpoint, read_head
 from gati.pipeline.record_journal.journal import MIN_JOURNAL_BYTES, RecordJournal, describe_process
 from gati.pipeline.record_journal.recovery import JournalRecovery, recover_journals
 from gati.pipeline.record_journal.start import describe_options
 from gati.pipeline.spool import Spool
+from gati.pipeline.spool_file import FileOrigin
 from gati.settings import Settings, load
 from gati.testing import ScriptedChatModel
 from gati.trace.assembler import Assembler
@@ -61,7 +65,10 @@ class Killed:
         description = describe_process(
             describe_options(settings), masked=settings.mask is not None, capture_content=settings.capture_content
         )
-        self.journal = self.buffer.journal = RecordJournal([spool.folder], MIN_JOURNAL_BYTES, description)
+        self.journal = self.buffer.journal = RecordJournal(
+            [spool.folder], MIN_JOURNAL_BYTES, description, files := FileOrigin()
+        )
+        self.own_spool = Spool(spool.root, spool.exporter, "account", origin=files)
         self.assembler = Assembler(settings)
         monkeypatch.setattr(current, "recorder", Recorder(self.buffer.put))
         monkeypatch.setattr(current, "report_error", pytest.fail)
@@ -78,6 +85,14 @@ class Killed:
 
     def die(self) -> None:
         self.journal.close(remove=False)
+        if self.own_spool._lock_fd is not None:  # as the kernel does: the lock's file stays
+            close_lock_file(self.own_spool._lock_fd)
+
+    def requests(self, settings: Settings) -> list[Request]:
+        """Return what another process makes of the journal, with a new exporter."""
+        data = self.path.read_bytes()
+        recovery = JournalRecovery.of(partial(recovering_assembler, self.settings), self.settings)
+        return recovery.requests(data, read_head(data), GreenflashExporter(settings))
 
     @property
     def path(self) -> Path:
@@ -104,7 +119,8 @@ def recover(spool: Spool, **options: Any) -> list[Any]:
     """Return the items that another process makes of the journals."""
     settings, exporter = load(**{**OTHER, **options}), kept_items()
     recovery = JournalRecovery.of(partial(recovering_assembler, settings), settings)
-    assert recover_journals(spool, recovery, exporter, [spool.folder]).files == []
+    recover_journals(spool, recovery, exporter, [spool.folder])
+    assert spool.files() == []
     return exporter.items
 
 
@@ -154,11 +170,99 @@ def test_recovered_messages_follow_those_that_are_stored(
     stored = times_in(GreenflashExporter(settings).encode(killed.take(store=True)))
     chat("the last")
     killed.die()
-    data = killed.path.read_bytes()
-    recovery = JournalRecovery.of(partial(recovering_assembler, killed.settings), killed.settings)
-    recovered = times_in(recovery.requests(data, read_head(data), GreenflashExporter(settings)))
+    recovered = times_in(killed.requests(settings))
     assert recovered
     assert min(recovered) > max(stored)
+
+
+@pytest.mark.parametrize("hours", [-2, 1])
+def test_recovered_messages_follow_those_that_are_stored_also_if_the_clock_was_set(
+    killed: Killed, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    settings = load(local=False, api_key="gf_test")
+    steps = [0, hours * 3_600_000_000_000]
+    monkeypatch.setattr("gati.trace.assembler.time_ns", lambda: time.time_ns() + steps[0])
+    stored = []
+    for _ in range(2):
+        killed.journal.note_clock(epoch_offset_ns() + steps[0])
+        chat("before it is stored")
+        stored += times_in(GreenflashExporter(settings).encode(killed.take(store=True)))
+        steps.pop(0)
+        steps.append(0)
+    chat("the last")
+    killed.die()
+    recovered = times_in(killed.requests(settings))
+    assert recovered
+    assert min(recovered) > max(stored)
+
+
+def test_a_recovery_that_is_repeated_gives_the_same_requests(killed: Killed) -> None:
+    settings = load(local=False, api_key="gf_test")
+    chat("stored")
+    killed.take(store=True)
+    chat("new")
+    killed.die()
+    data = killed.path.read_bytes()
+    recovery, exporter = (
+        JournalRecovery.of(partial(recovering_assembler, settings), settings),
+        GreenflashExporter(settings),
+    )
+    first, second = ([r.body for r in recovery.requests(data, read_head(data), exporter)] for _ in range(2))
+    assert first
+    assert comparable(first) == comparable(second)
+
+
+def adopted_texts(spool: Spool, settings: Settings) -> list[str]:
+    """Recover journals and take over files, like a process that delivers them; return the user messages in order."""
+    recovery = JournalRecovery.of(partial(recovering_assembler, settings), settings)
+    recover_journals(spool, recovery, GreenflashExporter(settings), [spool.folder])
+    lines = [line for file in spool.adopt() for line in spool.read(file)]
+    messages = [message for line in lines for message in unpack(line).body["messages"]]
+    return [message["content"] for message in messages if message["messageType"] == "user_message"]
+
+
+def write(killed: Killed, items: list[Any]) -> None:
+    encoder = GreenflashExporter(load(local=False, api_key="gf_test"))
+    killed.own_spool.write([pack(request) for request in encoder.encode(items)], len(items))
+
+
+def test_recovered_turns_follow_those_in_the_files_of_their_process(killed: Killed, spool: Spool) -> None:
+    chat("one")
+    write(killed, killed.take())
+    killed.journal.mark_stored(Checkpoint(killed.buffer.taken))
+    chat("two")
+    killed.take()  # the disk refuses it for a while
+    chat("three")
+    write(killed, killed.take())
+    chat("four")
+    killed.die()
+    # The third turn is in the journal, too. It arrives once: the server knows its messages when they come again.
+    assert adopted_texts(spool, killed.settings) == ["one", "two", "three", "four", "three"]
+
+
+def test_a_journal_waits_while_another_process_has_files_of_its_process(killed: Killed, spool: Spool) -> None:
+    chat("one")
+    write(killed, killed.take())
+    killed.journal.mark_stored(Checkpoint(killed.buffer.taken))
+    chat("two")
+    killed.die()
+    other = Spool(spool.root, spool.exporter, "account")
+    assert len(other.adopt()) == 1
+    assert adopted_texts(spool, killed.settings) == []
+    assert killed.path.exists()
+    other.close()
+    assert adopted_texts(spool, killed.settings) == ["one", "two"]
+
+
+def test_a_journal_waits_until_its_process_has_exited_completely(killed: Killed, spool: Spool) -> None:
+    chat("one")
+    write(killed, killed.take())
+    killed.journal.mark_stored(Checkpoint(killed.buffer.taken))
+    chat("two")
+    killed.journal.close(remove=False)
+    assert adopted_texts(spool, killed.settings) == []
+    killed.die()
+    assert adopted_texts(spool, killed.settings) == ["one", "two"]
 
 
 def times_in(requests: Any) -> list[str]:
