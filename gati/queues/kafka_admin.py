@@ -35,6 +35,13 @@ class KafkaAdmin:
         self._options = client_options(address)
         self._made: Consumer | None = None
 
+    def exists(self) -> bool:
+        """See `QueueAdmin.exists`."""
+        try:
+            return bool(self._partitions(self._address.topic))
+        except KafkaException as error:
+            raise LogError(f"Kafka: {error.args[0].name()}") from error
+
     def status(self) -> QueueStatus:
         """See `QueueAdmin.status`."""
         try:
@@ -71,11 +78,13 @@ class KafkaAdmin:
     def _ends(self, topic: str) -> dict[int, tuple[int, int]]:
         """Return the first and the next offset of each partition of a topic."""
         consumer = self._consumer()
-        partitions = consumer.list_topics(topic, timeout=REQUEST_SECONDS).topics[topic].partitions
         return {
             number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=REQUEST_SECONDS)
-            for number in partitions
+            for number in self._partitions(topic)
         }
+
+    def _partitions(self, topic: str) -> list[int]:
+        return list(self._consumer().list_topics(topic, timeout=REQUEST_SECONDS).topics[topic].partitions)
 
     def _oldest_seconds(self, committed: dict[int, int], ends: dict[int, tuple[int, int]]) -> float | None:
         waiting = [

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.error import HTTPError
 
+import psycopg
 import pytest
 from typer.testing import CliRunner
 
@@ -81,6 +82,18 @@ def test_commands_show_the_queue_and_replay_dead_letters(queue: Queue, greenflas
         wait_until(lambda: relay.counts().dead)
     gati("dead", "drop", "--all")
     assert json.loads(gati("dead", "list", "--json")) == []
+
+
+def test_commands_that_read_create_no_queue(postgres: str):
+    for arguments in (["relay", "status"], ["dead", "list"]):
+        result = CliRunner().invoke(app, [*arguments, "--queue", postgres])
+        assert (result.exit_code, result.stdout) == (0, ""), result.output
+        assert "no queue" in result.stderr
+    assert CliRunner().invoke(app, ["dead", "show", "1", "--queue", postgres]).exit_code == 3
+    assert json.loads(CliRunner().invoke(app, ["relay", "status", "--json", "--queue", postgres]).stdout)["lanes"] == 0
+    assert json.loads(CliRunner().invoke(app, ["dead", "list", "--json", "--queue", postgres]).stdout) == []
+    with psycopg.connect(postgres) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_class WHERE relname LIKE 'gati%'").fetchone() == (0,)
 
 
 @contextmanager
