@@ -22,7 +22,7 @@ from gati.cli.commands import app
 from gati.relay.relay import Relay
 from gati.relay.relay_metrics import serve_metrics
 from gati.testing import ScriptedChatModel
-from tests.brokers import PostgresServer
+from tests.brokers import KafkaBroker, PostgresServer
 from tests.pipeline.kit import wait_until
 from tests.relay import kit
 from tests.relay.kit import Queue, relay_of
@@ -84,16 +84,19 @@ def test_commands_show_the_queue_and_replay_dead_letters(queue: Queue, greenflas
     assert json.loads(gati("dead", "list", "--json")) == []
 
 
-def test_commands_that_read_create_no_queue(postgres: str):
-    for arguments in (["relay", "status"], ["dead", "list"]):
-        result = CliRunner().invoke(app, [*arguments, "--queue", postgres])
-        assert (result.exit_code, result.stdout) == (0, ""), result.output
-        assert "no queue" in result.stderr
-    assert CliRunner().invoke(app, ["dead", "show", "1", "--queue", postgres]).exit_code == 3
-    assert json.loads(CliRunner().invoke(app, ["relay", "status", "--json", "--queue", postgres]).stdout)["lanes"] == 0
-    assert json.loads(CliRunner().invoke(app, ["dead", "list", "--json", "--queue", postgres]).stdout) == []
+def test_commands_that_read_create_no_queue(postgres: str, kafka: KafkaBroker):
+    other_topic = kafka.new_topic() + "-other"
+    for queue in (postgres, other_topic):
+        for arguments in (["relay", "status"], ["dead", "list"]):
+            result = CliRunner().invoke(app, [*arguments, "--queue", queue])
+            assert (result.exit_code, result.stdout) == (0, ""), result.output
+            assert "no queue" in result.stderr
+        assert CliRunner().invoke(app, ["dead", "show", "1", "--queue", queue]).exit_code == 3
+        assert json.loads(CliRunner().invoke(app, ["relay", "status", "--json", "--queue", queue]).stdout)["lanes"] == 0
+        assert json.loads(CliRunner().invoke(app, ["dead", "list", "--json", "--queue", queue]).stdout) == []
     with psycopg.connect(postgres) as connection:
         assert connection.execute("SELECT count(*) FROM pg_class WHERE relname LIKE 'gati%'").fetchone() == (0,)
+    assert other_topic.rpartition("/")[2] not in kafka.topics()
 
 
 @contextmanager
