@@ -54,6 +54,7 @@ def run_relay(
 ) -> Exit:
     """Deliver a queue until SIGTERM or SIGINT: to the team's store at the address `store`, or as the options say."""
     address, settings = queue_settings(queue)
+    settings = settings.model_copy(update={"connections": options.connections})
     exporter = _relay_destination(settings) if store is None else _store_destination(settings, store)
     try:
         log = open_log(address, session_seconds)

@@ -33,7 +33,7 @@ def main(queue: str, base_url: str, key: str, connections: str = "4") -> None:
             print(pid, flush=True)
             continue
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        exporter = GreenflashExporter(load(api_key=key, base_url=base_url))
+        exporter = GreenflashExporter(load(api_key=key, base_url=base_url, connections=int(connections)))
         options = RelayOptions(connections=int(connections))
         policy = Policy(first=0.02, cap=0.2, retry_after_cap=1.0, probe=0.2)
         relay = Relay(open_log(address, float(line)), exporter, options, policy)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 
 import psycopg
@@ -22,6 +23,7 @@ from gati.cli.commands import app
 from gati.relay.relay import Relay
 from gati.relay.relay_metrics import serve_metrics
 from gati.testing import ScriptedChatModel
+from gati.testing.server import fault_injection
 from tests.brokers import KafkaBroker, PostgresServer
 from tests.pipeline.kit import wait_until
 from tests.relay import kit
@@ -135,6 +137,31 @@ def wait_unhealthy(relay: Relay) -> bool:
     """Return whether a relay that has ended is healthy, once its last poll is older than its session."""
     wait_until(lambda: not relay.is_healthy)
     return relay.is_healthy
+
+
+def test_as_many_requests_as_wished_are_made_at_once(postgres: str, greenflash: LocalServer, tmp_path: Path):
+    seen: set[str] = set()
+
+    def note(body: dict[str, Any], size: int) -> bool:
+        seen.add(body["externalConversationId"])
+        return True
+
+    greenflash.faults.add(fault_injection.black_hole(times=None, applies=note))
+    kit.PostgresQueue(postgres).publish(kit.turns([f"c{number}" for number in range(20)], 1))
+    program = [sys.executable, "-c", "from gati.cli import main; main()"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "GREENFLASH_API_KEY": greenflash.api_key,
+        "GREENFLASH_BASE_URL": greenflash.url,
+        "GATI_TIMEOUT": "300",
+    }
+    arguments = ["relay", "run", "--queue", postgres, "--connections", "12"]
+    with subprocess.Popen([*program, *arguments], cwd=tmp_path, env=environment) as relay:
+        try:
+            wait_until(lambda: len(seen) == 12)
+        finally:
+            relay.kill()
 
 
 def test_a_relay_delivers_to_the_team_s_store(postgres: str, postgres_server: PostgresServer, tmp_path: Path):
