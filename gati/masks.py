@@ -42,7 +42,8 @@ def combine(*masks: MaskFunction) -> MaskFunction:
 
 _EMAIL = re.compile(
     r"(?<![\w.%+'&-])"
-    r"(?P<local>\"[^\"\s@]{1,62}\"|[\w.%+'&-]{1,64})(?:@|\uff20|%40)"
+    # In quotation marks, which are escaped in a JSON text, an address may contain spaces and escaped characters.
+    r"(?P<local>\\?\"\w(?:[^\"\n]{0,60}[^\"\s])?\"|\"\w(?:[^\"\\\n]|\\.){0,62}\"|[\w.%+'&-]{1,64})(?:@|\uff20|%40)"
     r"(?P<domain>(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}(?:xn--[a-z0-9-]{2,59}|[^\W\d_]{2,63}))(?!-?\w)",
     re.IGNORECASE,
 )
@@ -200,6 +201,12 @@ _WHOLE = re.compile(rf"\s*\+?\(?[0-9](?:{_GAP}[0-9]){{4,14}}\s*")
 _DATE = re.compile(r"\(?[0-9]{1,2}([./-])[0-9]{1,2}\1[0-9]{2,4}(?![0-9]|[./-][0-9])")
 _SOCIAL_SECURITY = re.compile(r"[0-9]{3}-[0-9]{2}-[0-9]{4}")
 _DECIMAL = re.compile(r"\+[0-9]{1,3}\.[0-9]+")
+_OTHER_LABEL = re.compile(
+    r"(?<![^\W_])(?:sku|order|part|item|article|artikel|invoice|ticket|serial|ref(?:erence)?|tracking|model|lot|batch)"
+    r"(?:[ _-]?(?:number|nummer|code|id|no|nr))?[.:=#\"' ]{1,4}\Z",
+    re.IGNORECASE,
+)
+_LABEL_CHARS = 24
 
 
 def phone_numbers(text: str, path: str = "", kind: str = "") -> str:
@@ -225,6 +232,8 @@ def _replace_phone(match: re.Match[str]) -> str:
         plausible = len(digits) == 11 and digits[1] in "23456789" if digits[0] == "1" else 8 <= len(digits) <= 15
         # Without separators, "00" is the beginning of many numbers that are no phone numbers.
         return "[phone]" if plausible and (found.startswith("+") or found != f"00{digits}") else found
+    if _OTHER_LABEL.search(match.string, max(0, match.start() - _LABEL_CHARS), match.start()):
+        return found
     return "[phone]" if 9 <= len(digits) <= 12 else found
 
 

@@ -16,7 +16,8 @@ from gati.testing import ScriptedChatModel, capture
 EMAILS = [
     "ada@example.org", "ada.lovelace+news@mail.example.co.uk", "ADA@EXAMPLE.ORG", "o'brien@example.ie", "a_b-c@ex-ample.com",
     "müller@bücher.example", "ada@xn--bcher-kva.example", "x@sub.sub.sub.example.museum", "ada%40example.org", "1234567@qq.com",
-    '"ada"@example.org', "ada\uff20example.org", "ада@почта.рф",
+    '"ada"@example.org', '"john doe"@example.com', '"ada.l (home)"@example.org', '"a@b"@example.org', r'\"john doe\"@example.com',
+    r'"john \"jd\" doe"@example.com', "ada\uff20example.org", "ада@почта.рф",
 ]  # fmt: skip
 
 PHONES = [
@@ -45,12 +46,13 @@ LOOK_ALIKES = [
     "ticket 5550100123", "IMEI 490154203237518", "IMEI 353879234252633", "customer 4111111111111112", "account 1234 5678 9012 3456", "ID 00001234567890",
     "EAN 4006381333931", "ISBN 978-3-16-148410-0", "ISBN 0-306-40615-2", "VAT DE123456789", "GB82 WEST 1234 5698 7654 33", "DE00 3704 0044 0532 0130 00",
     "SSN 078-05-1120", "tax 12/345/67890", "case 02-1234", "part 555-0100", "A-4111-1111",
+    "SKU 030-123456", "sku: 030-123456", "Part no. 030-1234567", "order 555-010-0123", "Artikel-Nr. 030/1234567", "ref #020 7946 0958",
     # Times
     "2026-11-27T04:05:06.789Z", "27.11.2026", "11/27/2026 04:05", "01-02-2026 10:20", "01.02.2026", "1763600000000", "1763600000000000", "20261127040506",
     "from 2020-2021", "04:05:06", "05/06 2026", "+01:00", "UTC+0530",
     # Addresses, versions, code
     "192.168.100.101", "10.0.0.1:8080", "2001:db8:85a3::8a2e:370:7334", "v1.2.3-rc.4", "1.22.333.4444", "left-pad@1.3.0", "@types/node@20.11.5",
-    "npm i react@latest", "@app.route('/x')", "@ada", "a @ b", "icon@2x.png", "logo@3x.retina.png", "git@github.com:org/repo.git", "user@localhost",
+    "npm i react@latest", "@app.route('/x')", "@ada", "a @ b", '["x!", "@example.com"]', '"x!","@example.com"', "icon@2x.png", "logo@3x.retina.png", "git@github.com:org/repo.git", "user@localhost",
     "SELECT @@version", "x@y", "ssh://host:22/a@b", "100%40", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "550e8400-e29b-41d4-a716-446655440000", "41111111-1111-1111-1111-111111111111", "0x4111111111111111", "a4111111111111111", "4111111111111111f",
     "deadbeef41111111111111119", "12345678-4111-1111-1111-123456789012",

@@ -22,7 +22,7 @@ from gati.pipeline.request_queue import Limits
 from gati.pipeline.sender import Sender
 from gati.pipeline.spool import Spool, spool_folder, spool_for
 from gati.pipeline.stats import DeliveryCounters
-from gati.pipeline.worker import TurnAssembler, Worker
+from gati.pipeline.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gati.pipeline.record_journal.recovery import AssemblerFactory
     from gati.pipeline.retry import Policy
     from gati.pipeline.spool_file import FileOrigin
+    from gati.pipeline.turn_assembler import TurnAssembler
     from gati.settings import Settings
 
 NO_FOLDER = (

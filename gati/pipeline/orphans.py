@@ -1,14 +1,17 @@
 """Finds the spool files of processes that have exited.
 
-A folder may hold 100,000 files, and every process looks through it regularly. So names are compared as bytes and
-parsed only if their owner has exited, and sizes are estimated from a sample.
+A folder may hold 100,000 files, and every process looks through it regularly. So names are compared as bytes, without
+Python code for each, and parsed only if they are taken over. Sizes are estimated from a sample.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Collection, Iterable
+from itertools import compress
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +23,9 @@ SAMPLE_FILES = 500
 
 _SUFFIX = b".jsonl"
 _PART = b".part"
-_OWNER = slice(-18, -6)
-"""Place of the owner in a name: `….{owner}.jsonl`."""
+_end_of = itemgetter(slice(-18, None))
+"""Returns the part of a name that tells whose it is: `{owner}.jsonl`."""
+_END = re.compile(rb"[0-9a-f]{12}\.jsonl")
 
 
 class Orphans(NamedTuple):
@@ -45,27 +49,33 @@ def find_orphans(folder: Path, mine: set[str], known: Collection[str] | None, li
     """
     # List files before owners: the owner of a listed file was locked before the file was written.
     names = os.listdir(os.fsencode(folder / "ready"))
-    owners = {name[_OWNER] for name in names}
+    ends = list(map(_end_of, names))
     locks = {path.stem: path for path in (folder / "owners").glob("*.lock")}
     dead_locks = {owner: path for owner, path in locks.items() if owner not in mine and is_dead(path)}
-    living = {os.fsencode(owner) for owner in locks.keys() - dead_locks.keys() | mine}
-    orphaned = owners - living
+    living = _ends(locks.keys() - dead_locks.keys() | mine)
+    orphaned = set(ends) - living
     found = []
     if orphaned:
-        found = [name for name in names if name[_OWNER] in orphaned and name.endswith(_SUFFIX)]
-        _remove_unfinished(folder / "ready", names, living)
+        found = list(compress(names, map(orphaned.__contains__, ends)))
+        if not all(map(_END.fullmatch, orphaned)):  # there are other files, too
+            found = [name for name in found if name.endswith(_SUFFIX)]
+            _remove_unfinished(folder / "ready", names, living)
     if known is not None:
-        own = {os.fsencode(owner) for owner in mine}
-        found += [name for name in names if name[_OWNER] in own and os.fsdecode(name) not in known]
+        own = compress(names, map(_ends(mine).__contains__, ends))
+        found += [name for name in own if os.fsdecode(name) not in known]
     others = len(names) - len(found) - len(known or ())
     if len(found) <= limit:
         for path in dead_locks.values():
             with contextlib.suppress(OSError):
                 path.unlink()
     chosen = _smallest(limit, found)
-    living_others = living - {os.fsencode(owner) for owner in mine}
+    living_others = living - _ends(mine)
     other_bytes = _total_bytes(folder / "ready", names, living_others) if others > 0 and living_others else 0
     return Orphans(in_order(map(_parse, map(os.fsdecode, chosen))), len(found) > limit, other_bytes)
+
+
+def _ends(owners: Iterable[str]) -> set[bytes]:
+    return {os.fsencode(owner) + _SUFFIX for owner in owners}
 
 
 def _smallest(limit: int, names: list[bytes]) -> list[bytes]:
@@ -85,17 +95,17 @@ def _parse(name: str) -> SpoolFile:
 def _remove_unfinished(ready: Path, names: Iterable[bytes], living: set[bytes]) -> None:
     """Remove the unfinished files of processes that died while writing: `.{owner}-{name}.part`."""
     for name in names:
-        if name.endswith(_PART) and name.startswith(b".") and name[1:13] not in living:
+        if name.endswith(_PART) and name.startswith(b".") and name[1:13] + _SUFFIX not in living:
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(os.fsencode(ready), name))
 
 
-def _total_bytes(ready: Path, names: list[bytes], owners: set[bytes]) -> int:
-    """Estimate the size of the files of these owners."""
+def _total_bytes(ready: Path, names: list[bytes], ends: set[bytes]) -> int:
+    """Estimate the size of the files whose names have one of these ends."""
     sample = names[:: len(names) // SAMPLE_FILES + 1]  # the order of names in a folder is arbitrary
     total = 0
     for name in sample:
-        if name[_OWNER] in owners:
+        if _end_of(name) in ends:
             with contextlib.suppress(OSError):
                 total += os.lstat(os.path.join(os.fsencode(ready), name)).st_size
     return total * len(names) // max(1, len(sample))

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from gati.pipeline.engine import Engine
     from gati.pipeline.record_journal.recovery import AssemblerFactory
     from gati.pipeline.retry import Policy
-    from gati.pipeline.worker import TurnAssembler, Worker
+    from gati.pipeline.turn_assembler import TurnAssembler
+    from gati.pipeline.worker import Worker
     from gati.settings import Settings
 
 START_SECONDS = 1.0

@@ -48,6 +48,7 @@ from gati.pipeline.owner_lock import (
     open_lock_file,
     try_lock,
 )
+from gati.pipeline.rejected_files import RejectedFiles
 from gati.pipeline.safe_files import UnusableFileError, read_regular, write_atomically
 from gati.pipeline.spool_file import MAX_CREATED_US, FileOrigin, SpoolFile, in_order
 
@@ -63,9 +64,6 @@ JOURNALS = "journals"
 
 ADOPT_AT_ONCE = 2_000
 """Files that one call of `adopt` takes over at most. Other processes can take over the rest meanwhile."""
-
-REJECTED_PARTS = 20
-"""The size of `rejected/` is measured each time this fraction of its limit was written."""
 
 
 class Spool:
@@ -101,10 +99,7 @@ class Spool:
         self._lock_fd: int | None = None
         self._origin = FileOrigin()
         self._names: set[str] = set()
-        self._rejected_ns = 0
-        """Time of the file that was set aside last, in nanoseconds since the epoch."""
-        self._rejected_space = 0
-        """Bytes that may be set aside before the size of `rejected/` is measured again."""
+        self._rejected_files = RejectedFiles(self.rejected)
         self._interrupted = False
         self._adopting = AdoptionLocks()
         self._opening = threading.RLock()
@@ -281,46 +276,18 @@ class Spool:
         The file name is a hash of the content, so a request that is rejected twice is kept once.
         """
         value = b'{"reason":%s,"at":%d,"request":%s}' % (orjson.dumps(reason), int(time.time() * 1000), line)
-        self._write_rejected(hashlib.sha256(line).hexdigest()[:24] + ".json", value, limit)
+        self.open()
+        self._rejected_files.write(hashlib.sha256(line).hexdigest()[:24] + ".json", value, limit, self.owner)
 
     def set_aside_damaged(self, file: SpoolFile, lines: Sequence[bytes], limit: int) -> None:
         """Keep the lines of a damaged file."""
-        self._write_rejected(file.name + ".damaged", b"\n".join(lines), limit)
+        self.open()
+        self._rejected_files.write(file.name + ".damaged", b"\n".join(lines), limit, self.owner)
 
     def set_aside_unusable(self, file: SpoolFile) -> None:
         """Move what is not a file out of the way, unopened."""
         os.replace(self.ready / file.name, self.rejected / (file.name + ".damaged"))
         self._names.discard(file.name)
-
-    def _write_rejected(self, name: str, value: bytes, limit: int) -> None:
-        self.open()
-        # Not for each file: a folder of small requests has 50,000, and an outage of the API may refuse them all.
-        self._rejected_space -= len(value)
-        if self._rejected_space < 0:
-            self._rejected_space = limit // REJECTED_PARTS - len(value)
-            self._limit_rejected(limit - max(len(value), limit // REJECTED_PARTS))
-        write_atomically(self.rejected, name, value, self.owner)
-        # The order of what is set aside: the clock of file systems may stand still for milliseconds.
-        self._rejected_ns = max(time.time_ns(), self._rejected_ns + 1)
-        with contextlib.suppress(OSError):
-            os.utime(self.rejected / name, ns=(self._rejected_ns, self._rejected_ns))
-
-    def _limit_rejected(self, limit: int) -> None:
-        """Delete the oldest files in `rejected/` beyond `limit` bytes in total."""
-        kept = []
-        with os.scandir(self.rejected) as entries:
-            for entry in entries:
-                with contextlib.suppress(FileNotFoundError):
-                    status = entry.stat(follow_symlinks=False)
-                    kept.append((status.st_mtime_ns, status.st_size, entry.path))
-        kept.sort()
-        total = sum(size for _, size, _ in kept)
-        for _, size, path in kept:
-            if total <= limit:
-                break
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-            total -= size
 
     def restore_rejected(self, *, everything: bool = False) -> list[SpoolFile]:
         """Write requests that were set aside into files again, oldest first, and remove them from `rejected/`.

@@ -8,7 +8,7 @@ import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from gati.exporters.base import OpenRequests, PackedRequest
 from gati.pipeline import process_hooks
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gati.pipeline.buffer import Buffer
     from gati.pipeline.sender import Sender
     from gati.pipeline.stats import DeliveryCounters
+    from gati.pipeline.turn_assembler import TurnAssembler
     from gati.settings import Mask
     from gati.trace.record_codec import PackedRecord
     from gati.trace.records import Record
@@ -47,8 +48,8 @@ SPOOL_SECONDS = 0.5
 """Longest time from a record to its processing, in a program that never pauses. A process that is killed loses the
 records of this time and those being processed."""
 
-EAGER_SECONDS = 0.05
-"""Longest time from a record to its processing if a turn must be sent as soon as it ends."""
+EAGER_SECONDS = 0.02
+"""Longest time from a record to its processing if a turn must be sent as soon as it ends. Processing takes as long again."""
 
 LOAD_RETRY_SECONDS = 0.05
 """Time after which modules that could not be imported are tried again, while records wait in the buffer."""
@@ -67,74 +68,6 @@ REQUESTS_AT_ONCE = 500
 
 BYTES_AT_ONCE = 1024**2
 """Bytes of requests to write to disk together, whatever their number."""
-
-
-class TurnAssembler(Protocol):
-    """Assembles records into items. Used by one thread only."""
-
-    @property
-    def open_turns(self) -> int:
-        """Number of turns that have started and were not returned yet."""
-        ...
-
-    @property
-    def open_bytes(self) -> int:
-        """Bytes of the buffer's limit that the open turns take."""
-        ...
-
-    @property
-    def turns_begun(self) -> int:
-        """Number of turns, parts of turns, events and actions that were begun, less those that turned out to be none."""
-        ...
-
-    @property
-    def sampled_out(self) -> int:
-        """Number of items that were not returned because of the sample rate."""
-        ...
-
-    @property
-    def outside_conversation(self) -> int:
-        """Number of root runs that were not returned, because they belong to no conversation."""
-        ...
-
-    @property
-    def memory_bytes(self) -> int:
-        """Size of the records of open turns."""
-        ...
-
-    @property
-    def has_leftovers(self) -> bool:
-        """True if an exception has left records or items, which the next call processes or returns."""
-        ...
-
-    def is_open(self, run: bytes) -> bool:
-        """Return True if the turn of a run is open. The run is given by its `record_codec.key_at`."""
-        ...
-
-    def load(self) -> None:
-        """Import what `feed` needs. Raises if that is not possible now, for example without a free descriptor."""
-        ...
-
-    def feed(self, records: Iterator[PackedRecord | Record]) -> list[Item]:
-        """Process records and return completed items. A `Gap` drops all open turns.
-
-        It returns early to let finished items become bytes before it goes on: the remaining records are passed to the
-        next call. The same happens after an exception. Then the next call also returns the items that were completed
-        before.
-        """
-        ...
-
-    def tick(self, now_ns: int) -> list[Item]:
-        """Return open turns whose timeout has passed, as unfinished. `now_ns` is `time.perf_counter_ns`."""
-        ...
-
-    def settle(self) -> list[Item]:
-        """Return turns that have ended and only wait for the end of runs below them."""
-        ...
-
-    def drain(self) -> list[Item]:
-        """Return all open turns, as unfinished."""
-        ...
 
 
 class _YieldingList(list[T]):
@@ -177,6 +110,7 @@ class Worker:
         self._counters = counters
         self._drops = drops or DropNotifier()
         self._interval = interval
+        self._eager = eager
         self._max_gather_seconds = min(interval, EAGER_SECONDS if eager else SPOOL_SECONDS)
         self._next_send = 0.0
         self._unsent = False
@@ -242,6 +176,8 @@ class Worker:
         """Until stopped: wait for records or a wake-up, gather until the program pauses, process."""
         for sender in self._senders:
             sender.warm_up()
+        if self._eager:
+            self._load()
         while not self.stopped and not self._should_finish():
             with contain("worker"):
                 self._wait()

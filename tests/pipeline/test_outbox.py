@@ -118,6 +118,7 @@ def test_a_full_spool_drops_whole_turns_and_counts_them(tmp_path: Path, on_full:
         for n in range(100):
             record_turn(pipeline, f"c{n}", f"{n:03d}" + "x" * 20_000)
             pipeline.flush(0.02)
+        wait_until(lambda: (stats := pipeline.stats()).recorded == 100 and not stats.pending)
         stats = pipeline.stats()
         assert stats.balanced
         assert stats.dropped == {"spool_full": 100 - stats.spooled}

@@ -495,6 +495,18 @@ def test_with_eager_delivery_a_turn_is_sent_without_waiting_for_the_interval(tmp
             wait_until(lambda sent=n + 1: exporter.total == sent)
 
 
+def test_with_eager_delivery_a_flush_loads_what_the_first_turn_needs(tmp_path: Path) -> None:
+    loaded: list[bool] = []
+
+    class Loading(FakeAssembler):
+        def load(self) -> None:
+            loaded.append(True)
+
+    with running(tmp_path, FakeExporter(), assembler=Loading, eager=True) as pipeline:
+        assert pipeline.flush(20.0)
+        assert loaded == [True]
+
+
 def test_with_eager_delivery_a_slow_answer_does_not_delay_other_conversations(tmp_path: Path) -> None:
     exporter = FakeExporter()
     exporter.gate.clear()

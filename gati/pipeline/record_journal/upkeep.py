@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class OpenRuns(Protocol):
-    """What an assembler tells about open turns; see `worker.TurnAssembler`."""
+    """What an assembler tells about open turns; see `turn_assembler.TurnAssembler`."""
 
     @property
     def open_turns(self) -> int: ...
