@@ -235,6 +235,12 @@ class KafkaBroker(_Server):
             future.result(START_SECONDS)
         return f"kafka://{self.address}/{name}"
 
+    def topics(self) -> set[str]:
+        """Return the names of all topics."""
+        from confluent_kafka.admin import AdminClient
+
+        return set(AdminClient({"bootstrap.servers": self.address}).list_topics(timeout=START_SECONDS).topics)
+
     def _java(self) -> list[str]:
         return ["java", *JAVA_OPTIONS, "-cp", f"{self._jars}/*"]
 

@@ -245,14 +245,14 @@ def serve_command(
     faults: Annotated[bool, typer.Option("--faults", help="Let tests inject faults through `/__faults__`.")] = False,
     store: StorePath = None,
 ) -> None:
-    """Run a local Greenflash server for tests, with strict validation, on the embedded store."""
+    """Run a local Greenflash server for tests, with strict validation, on the embedded store or the team's."""
     _require_studio_extra()
-    from gati.cli.store import servable_store_path
+    from gati.cli.store import servable_store
     from gati.testing.server.app import serve_test_server
 
-    file = servable_store_path(store)
+    place = servable_store(store)
     _serve_until_interrupted(
-        host, port, lambda ready: serve_test_server(host, port, file, api_keys=key, control=faults, ready=ready)
+        host, port, lambda ready: serve_test_server(host, port, place, api_keys=key, control=faults, ready=ready)
     )
 
 

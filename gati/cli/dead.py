@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gati.cli.output import Exit, fail, print_json, print_note, print_rows
-from gati.cli.relay import queue_admin
+from gati.cli.relay import NO_QUEUE, queue_admin
 from gati.queues.log import LogError
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ def list_dead(queue: str | None, limit: int, *, json_wanted: bool = False) -> Ex
     """Print the oldest dead letters."""
     with closing(queue_admin(queue)) as admin:
         letters = list(itertools.islice(_letters(admin), limit))
+        if not letters and not json_wanted:
+            _try(lambda: print_note("no dead letters" if admin.exists() else NO_QUEUE))
     print_rows([_row(letter) for letter in letters], json_wanted=json_wanted)
-    if not letters and not json_wanted:
-        print_note("no dead letters")
     return Exit.OK
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from gati.cli.store_place import parse_place
 
 prompts_app = typer.Typer(
     no_args_is_help=True,
@@ -21,7 +23,15 @@ _Sources = Annotated[
     list[Path] | None,
     typer.Option("--source", help="Python file or folder whose fallbacks of `prompts.get` count, too (repeatable)."),
 ]
-_Store = Annotated[Path | None, typer.Option("--store", help="File of an embedded store to use instead of Greenflash.")]
+_Store = Annotated[
+    Any,  # a `StorePlace`; typer does not support unions
+    typer.Option(
+        "--store",
+        parser=parse_place,
+        metavar="FILE",
+        help="File of an embedded store to use instead of Greenflash.",
+    ),
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _FOLDER = Path("prompts")
 

@@ -12,6 +12,7 @@ from typing import Any
 from gati.cli.output import Exit, console, fail, print_json, print_note, print_rows
 from gati.cli.prompt_files import CodePrompt, find_prompts, path_of
 from gati.cli.store import open_store, store_path
+from gati.cli.store_place import StorePlace
 from gati.exporters.prompt_source import PromptSource, PromptSourceError
 from gati.prompts.fetcher import template_text
 from gati.prompts.sources import source_of
@@ -34,16 +35,17 @@ class RemotePrompt:
 
 
 @contextmanager
-def open_source(store: Path | None, *, write: bool = False) -> Iterator[tuple[PromptSource, Settings]]:
+def open_source(store: StorePlace | None, *, write: bool = False) -> Iterator[tuple[PromptSource, Settings]]:
     """Open the source of prompts, for reading only unless `write`. Exits if there is none.
 
     `store` is an embedded store to use instead of Greenflash.
     """
     settings = load()
-    spec = source_of(settings, store, read_only=not write)
+    file = None if store is None else store_path(store)
+    spec = source_of(settings, file, read_only=not write)
     if spec is None:
         fail("there are no prompts: set GREENFLASH_API_KEY, or use the embedded store", Exit.USAGE)
-    if spec.kind == "store" and (file := store_path(store, settings)).exists():
+    if spec.kind == "store" and (file := store_path(file, settings)).exists():
         open_store(file, write=write).close()  # exits unless it is one
     source = spec.connect()
     try:
@@ -75,7 +77,7 @@ def read_text(source: PromptSource, version: dict[str, Any]) -> str:
     return "" if answer is None else template_text(answer["prompt"], answer.get("composedPrompt"))
 
 
-def list_all_prompts(store: Path | None, *, json_wanted: bool) -> Exit:
+def list_all_prompts(store: StorePlace | None, *, json_wanted: bool) -> Exit:
     """Print each prompt with its active version."""
     with open_source(store) as (source, _):
         rows = [
@@ -94,7 +96,7 @@ def list_all_prompts(store: Path | None, *, json_wanted: bool) -> Exit:
     return Exit.OK
 
 
-def pull_prompts(names: Sequence[str], folder: Path, store: Path | None, *, force: bool) -> Exit:
+def pull_prompts(names: Sequence[str], folder: Path, store: StorePlace | None, *, force: bool) -> Exit:
     """Write the active versions to files. A file with another text is overwritten only with `force`."""
     code = Exit.OK
     with open_source(store) as (source, _):
@@ -118,7 +120,7 @@ def pull_prompts(names: Sequence[str], folder: Path, store: Path | None, *, forc
 
 
 def diff_prompts(
-    names: Sequence[str], folder: Path, sources: Sequence[Path], store: Path | None, *, json_wanted: bool
+    names: Sequence[str], folder: Path, sources: Sequence[Path], store: StorePlace | None, *, json_wanted: bool
 ) -> Exit:
     """Print how the prompts of the code differ from the active versions. Exit code 1 if one differs."""
     rows: list[dict[str, Any]] = []
@@ -140,7 +142,7 @@ def diff_prompts(
 
 
 def push_prompts(
-    names: Sequence[str], folder: Path, sources: Sequence[Path], store: Path | None, *, role: str, dry_run: bool,
+    names: Sequence[str], folder: Path, sources: Sequence[Path], store: StorePlace | None, *, role: str, dry_run: bool,
     json_wanted: bool,
 ) -> Exit:  # fmt: skip
     """Create versions of the prompts of the code whose text no version has. None of them is activated."""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from gati.settings import Settings
 
 
+NO_QUEUE = "there is no queue at this address yet"
+
+
 def queue_settings(queue: str | None) -> tuple[QueueAddress, Settings]:
     """Return the address of the queue, and the settings of a program that does not use it. Exit without a queue."""
     settings = load() if queue is None else load(queue=queue)
@@ -51,6 +54,7 @@ def run_relay(
 ) -> Exit:
     """Deliver a queue until SIGTERM or SIGINT: to the team's store at the address `store`, or as the options say."""
     address, settings = queue_settings(queue)
+    settings = settings.model_copy(update={"connections": options.connections})
     exporter = _relay_destination(settings) if store is None else _store_destination(settings, store)
     try:
         log = open_log(address, session_seconds)
@@ -118,6 +122,9 @@ def show_relay_status(queue: str | None, *, json_wanted: bool = False) -> Exit:
             fail(f"the queue cannot be used: {error}")
     if json_wanted:
         print_json(asdict(status))
+        return Exit.OK
+    if not status.lanes:
+        print_note(NO_QUEUE)
         return Exit.OK
     age = "" if status.oldest_seconds is None else f", the oldest for {status.oldest_seconds:.0f} s"
     console().print(f"{status.turns} requests wait{age}; {status.dead} dead letters; {status.lanes} lanes")

@@ -32,7 +32,7 @@ class QueueStatus:
         oldest_seconds: Age of the oldest one; None if it is unknown.
         dead: Dead letters.
         relays: For each relay its name, its number of lanes, and what else the engine knows.
-        lanes: Number of lanes.
+        lanes: Number of lanes; 0 if there is no queue yet.
     """
 
     turns: int
@@ -43,7 +43,11 @@ class QueueStatus:
 
 
 class QueueAdmin(Protocol):
-    """Access to a queue for commands. Methods raise `log.LogError`."""
+    """Access to a queue for commands. Methods raise `log.LogError`. Only `replay` and `drop` change something."""
+
+    def exists(self) -> bool:
+        """Return whether the tables or the topic exist."""
+        ...
 
     def status(self) -> QueueStatus:
         """Return the state of the queue."""

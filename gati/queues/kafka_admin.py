@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from gati.queues.admin import DeadLetter, QueueStatus
@@ -35,11 +35,20 @@ class KafkaAdmin:
         self._options = client_options(address)
         self._made: Consumer | None = None
 
+    def exists(self) -> bool:
+        """See `QueueAdmin.exists`."""
+        try:
+            return bool(self._partitions(self._address.topic))
+        except KafkaException as error:
+            raise LogError(f"Kafka: {error.args[0].name()}") from error
+
     def status(self) -> QueueStatus:
         """See `QueueAdmin.status`."""
         try:
-            committed = _when_ready(self._committed)
             ends = self._ends(self._address.topic)
+            if not ends:
+                return QueueStatus(0, None, 0, 0)
+            committed = _when_ready(lambda: self._committed(ends))
             starts = {partition: begin for partition, (begin, _) in ends.items()}
             turns = sum(end - max(committed.get(p, 0), starts[p]) for p, (_, end) in ends.items())
             relays = _when_ready(self._relays)
@@ -48,16 +57,20 @@ class KafkaAdmin:
             raise LogError(f"Kafka: {error.args[0].name()}") from error
         return QueueStatus(turns, oldest, sum(1 for _ in self.dead_letters()), len(ends), relays)
 
-    def _committed(self) -> dict[int, int]:
-        admin, group = AdminClient(self._options), group_of(self._address)
-        found = admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group)], request_timeout=REQUEST_SECONDS
-        )
-        partitions = found[group].result().topic_partitions
-        return {p.partition: p.offset for p in partitions if p.topic == self._address.topic and p.offset >= 0}
+    def _committed(self, lanes: Iterable[int]) -> dict[int, int]:
+        # Not by AdminClient.list_consumer_group_offsets, which ends the process while the group's coordinator starts. This
+        # consumer does not join the group.
+        own = {"group.id": group_of(self._address), "enable.auto.commit": False}
+        consumer = Consumer({**self._options, **own}, logger=LIBRARY_LOG)
+        try:
+            wanted = [TopicPartition(self._address.topic, lane) for lane in lanes]
+            found = consumer.committed(wanted, timeout=REQUEST_SECONDS)
+            return {partition.partition: partition.offset for partition in found if partition.offset >= 0}
+        finally:
+            consumer.close()
 
     def _relays(self) -> list[dict[str, Any]]:
-        admin, group = AdminClient(self._options), group_of(self._address)
+        admin, group = AdminClient(self._options, logger=LIBRARY_LOG), group_of(self._address)
         described = admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)[group].result()
         return [
             {
@@ -71,11 +84,13 @@ class KafkaAdmin:
     def _ends(self, topic: str) -> dict[int, tuple[int, int]]:
         """Return the first and the next offset of each partition of a topic."""
         consumer = self._consumer()
-        partitions = consumer.list_topics(topic, timeout=REQUEST_SECONDS).topics[topic].partitions
         return {
             number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=REQUEST_SECONDS)
-            for number in partitions
+            for number in self._partitions(topic)
         }
+
+    def _partitions(self, topic: str) -> list[int]:
+        return list(self._consumer().list_topics(topic, timeout=REQUEST_SECONDS).topics[topic].partitions)
 
     def _oldest_seconds(self, committed: dict[int, int], ends: dict[int, tuple[int, int]]) -> float | None:
         waiting = [

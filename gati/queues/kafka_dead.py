@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gati.queues.address import QueueAddress
-    from gati.queues.kafka import LIBRARY_LOG, client_options
-from gati.queues.log import LogRecord
+    from gati.queues.log import LogRecord
 
 ACKNOWLEDGE_SECONDS = 10.0
 """Time limit for a broker's acknowledgement."""
@@ -89,7 +88,7 @@ class DeadLetterProducer:
     def _connected(self) -> Producer:
         if self._producer is None:
             options = client_options(self._address)
-            create_dead_topic(AdminClient(options), self._address.dead_topic)
+            create_dead_topic(AdminClient(options, logger=LIBRARY_LOG), self._address.dead_topic)
             self._producer = Producer(
                 {
                     **options,

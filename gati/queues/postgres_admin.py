@@ -11,7 +11,7 @@ import psycopg
 from gati.queues.admin import DeadLetter, QueueStatus
 from gati.queues.log import LogError
 from gati.queues.message import QueueMessage
-from gati.queues.postgres_schema import DEAD, INSERT, LANES, TURNS, ensure_schema
+from gati.queues.postgres_schema import DEAD, INSERT, LANES, TURNS, NewerSchemaError, ensure_schema, has_tables
 
 if TYPE_CHECKING:
     from gati.queues.address import QueueAddress
@@ -39,8 +39,15 @@ class PostgresAdmin:
         self._url = address.url
         self._made: psycopg.Connection[Any] | None = None
 
+    def exists(self) -> bool:
+        """See `QueueAdmin.exists`."""
+        with self._connected() as connection:
+            return has_tables(connection)
+
     def status(self) -> QueueStatus:
         """See `QueueAdmin.status`."""
+        if not self.exists():
+            return QueueStatus(0, None, 0, 0)
         with self._connected() as connection:
             turns, oldest = connection.execute(_TURNS).fetchone() or (0, None)
             (dead,) = connection.execute(f"SELECT count(*) FROM {DEAD}").fetchone() or (0,)  # noqa: S608  # our own name
@@ -52,15 +59,14 @@ class PostgresAdmin:
 
     def dead_letters(self) -> Iterator[DeadLetter]:
         """See `QueueAdmin.dead_letters`."""
-        last = 0
-        while True:
+        last, exists = 0, self.exists()
+        while exists:
             with self._connected() as connection:
                 rows = connection.execute(_DEAD, (last,)).fetchall()
             for id_, key, value, *rest in rows:
                 last = id_
                 yield DeadLetter(str(id_), QueueMessage(key, bytes(value), *rest))
-            if len(rows) < _PAGE:
-                return
+            exists = len(rows) == _PAGE
 
     def replay(self, letters: Sequence[DeadLetter]) -> None:
         """See `QueueAdmin.replay`."""
@@ -69,6 +75,7 @@ class PostgresAdmin:
             for m in (letter.message for letter in letters)
         ]
         with self._connected() as connection, connection.transaction():
+            ensure_schema(connection)  # today's partition
             with connection.cursor() as cursor:
                 cursor.executemany(INSERT, rows)
             self._delete(connection, letters)
@@ -93,7 +100,8 @@ class PostgresAdmin:
         try:
             if self._made is None:
                 self._made = psycopg.connect(self._url, autocommit=True, connect_timeout=10)
-                ensure_schema(self._made)
             yield self._made
         except psycopg.Error as error:
             raise LogError(f"PostgreSQL: {type(error).__name__}") from error
+        except NewerSchemaError as error:
+            raise LogError(f"PostgreSQL: {error}") from error

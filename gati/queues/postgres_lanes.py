@@ -24,7 +24,7 @@ SELECT set_config('idle_session_timeout', %(ms)s, false), set_config('idle_in_tr
 
 _LOCKED = """
 SELECT l.classid::bigint, l.objid::int, l.pid, a.usename = current_user AND a.wait_event_type = 'Client'
-AND a.state <> 'idle' AND a.state_change < clock_timestamp() - %s * interval '1 second'
+AND a.state_change < clock_timestamp() - %s * interval '1 second'
 FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND l.granted
 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.classid::bigint = ANY(%s)
 """
@@ -52,9 +52,9 @@ def join(connection: psycopg.Connection[Any], session_seconds: float) -> None:
 
 
 def look(connection: psycopg.Connection[Any], session_seconds: float) -> LaneShares:
-    """Return who owns what. End the sessions of relays that have not read an answer for `session_seconds`.
+    """Return who owns what. End the sessions of relays from which the server has heard nothing for `session_seconds`.
 
-    The server has no time limit for these: it waits as long as the process lives that stopped reading.
+    The server itself has no time limit for an answer: it waits as long as the process lives that does not read it.
     """
     rows = connection.execute(_LOCKED, (session_seconds, [LANE_LOCK, MEMBER_LOCK])).fetchall()
     for pid in {pid for _, _, pid, is_stopped in rows if is_stopped}:

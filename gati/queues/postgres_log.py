@@ -21,7 +21,7 @@ from gati.queues import postgres_lanes
 from gati.queues.bounded_connection import BoundedConnection
 from gati.queues.log import Lag, LogError, LogRecord
 from gati.queues.message import QueueMessage
-from gati.queues.postgres_schema import DEAD, LANES, TURNS, ensure_schema, make_partitions
+from gati.queues.postgres_schema import DEAD, LANES, TURNS, NewerSchemaError, ensure_schema, make_partitions
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -246,6 +246,8 @@ class PostgresLog:
             yield
         except psycopg.Error as error:
             raise LogError(f"PostgreSQL: {type(error).__name__}") from error
+        except NewerSchemaError as error:
+            raise LogError(f"PostgreSQL: {error}") from error
 
     @contextlib.contextmanager
     def _contained(self, listener: LogListener) -> Iterator[None]:

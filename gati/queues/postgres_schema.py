@@ -95,10 +95,22 @@ def ensure_schema(connection: psycopg.Connection[Any]) -> None:
         if not _exists(connection, DEAD):
             connection.execute(_BEGIN_CHANGE)
             connection.execute(SCHEMA)
-        row = connection.execute("SELECT max(version) FROM gati_queue_version").fetchone()
-        if row is not None and row[0] is not None and row[0] > VERSION:
-            raise NewerSchemaError(f"the queue's tables have version {row[0]}, this gati knows {VERSION}")
+        _check_version(connection)
         make_partitions(connection)
+
+
+def has_tables(connection: psycopg.Connection[Any]) -> bool:
+    """Return whether the tables exist. Raises `NewerSchemaError`."""
+    found = _exists(connection, DEAD)
+    if found:
+        _check_version(connection)
+    return found
+
+
+def _check_version(connection: psycopg.Connection[Any]) -> None:
+    row = connection.execute("SELECT max(version) FROM gati_queue_version").fetchone()
+    if row is not None and row[0] is not None and row[0] > VERSION:
+        raise NewerSchemaError(f"the queue's tables have version {row[0]}, this gati knows {VERSION}")
 
 
 def make_partitions(connection: psycopg.Connection[Any], today: date | None = None) -> None:

@@ -37,7 +37,8 @@ def _ingest(
 ) -> dict[str, Any] | Exception:
     now = time.time_ns() // 1000
     timed = [(message, message_requests.created_at(message, now)) for message in body["messages"]]
-    timed, deleted = tombstones.split_deleted(db, body, timed)
+    timed, deleted, subjects = tombstones.split_deleted(tombstones.Tombstones.of_store(db), body, timed)
+    tombstones.add_subjects(db, subjects)
     # Without an id: they are not in the store, but the client must not send them again.
     results = [message_requests.message_result(str(uuid.uuid4()), 0, message, "deduplicated") for message in deleted]
     try:

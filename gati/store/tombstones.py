@@ -13,14 +13,16 @@ import hashlib
 import hmac
 import secrets
 import sqlite3
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 from gati import contract
 from gati.store import message_columns
 
 CONVERSATION, USER, SUBJECT = "conversation", "user", "subject"
 _BEFORE, _KEY = "before", "key"
+SELECT_KEY = f"SELECT digest FROM tombstones WHERE kind = '{_KEY}'"  # noqa: S608  # our own name
 ANY_PRODUCT = "*"
 """Stands for all products in the id of a conversation that is not in the store."""
 
@@ -46,6 +48,12 @@ def add_before(db: sqlite3.Connection, at: int) -> None:
     _insert_rows(db, [(_BEFORE, "", at)])
 
 
+def add_subjects(db: sqlite3.Connection, times: Mapping[str, int]) -> None:
+    """Add tombstones for messages that were deleted before they arrived, as `SplitMessages.subjects` names them."""
+    if times and (key := _read_key(db)):
+        _insert_rows(db, [(SUBJECT, _keyed_hash(key, SUBJECT, text), at) for text, at in times.items()])
+
+
 def _insert_rows(db: sqlite3.Connection, rows: list[tuple[str, str, int]]) -> None:
     db.executemany(
         "INSERT INTO tombstones VALUES (?, ?, ?) ON CONFLICT (kind, digest) DO UPDATE SET at = excluded.at"
@@ -55,7 +63,7 @@ def _insert_rows(db: sqlite3.Connection, rows: list[tuple[str, str, int]]) -> No
 
 
 def _read_key(db: sqlite3.Connection) -> str | None:
-    row = db.execute("SELECT digest FROM tombstones WHERE kind = ?", (_KEY,)).fetchone()
+    row = db.execute(SELECT_KEY).fetchone()
     return row and str(row[0])
 
 
@@ -70,55 +78,74 @@ def _keyed_hash(key: str, kind: str, text: str) -> str:
 
 
 class Tombstones:
-    """The tombstones that concern one request."""
+    """The tombstones of a store, as far as they are asked for.
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-        self._key = _read_key(db)
-        self.exist = self._key is not None
-        """False if nothing was ever deleted."""
-        self.before = self._time(_BEFORE, "") if self.exist else 0
+    Args:
+        key: The key of the hashes; None if nothing was ever deleted.
+        read: Returns the time of a tombstone by kind and hash, 0 if there is none.
+    """
+
+    def __init__(self, key: str | None, read: Callable[[str, str], int]) -> None:
+        self._key, self._read = key, read
+        self.exist = key is not None
+        self.before = read(_BEFORE, "") if self.exist else 0
         """What was created earlier was deleted, whatever it is. In microseconds since the epoch."""
+
+    @classmethod
+    def of_store(cls, db: sqlite3.Connection) -> Tombstones:
+        """Return those of a store, which is asked for each of them."""
+        return cls(_read_key(db), partial(_read_time, db))
 
     def until(self, kind: str, *ids: str | None) -> int:
         """Return the time up to which something with one of these ids was deleted."""
         if self._key is None:
             return 0
-        return max((self._time(kind, _keyed_hash(self._key, kind, text)) for text in ids if text), default=0)
+        return max((self._read(kind, _keyed_hash(self._key, kind, text)) for text in ids if text), default=0)
 
-    def _time(self, kind: str, digest: str) -> int:
-        row = self._db.execute("SELECT at FROM tombstones WHERE kind = ? AND digest = ?", (kind, digest)).fetchone()
-        return int(row[0]) if row else 0
 
-    def of_conversation(self, product: str, external_id: str | None) -> int:
-        """Return the time up to which a conversation was deleted."""
-        if external_id is None:
-            return 0
-        ids = (conversation_id(name, external_id) for name in (product, ANY_PRODUCT))
-        return self.until(CONVERSATION, *ids)
+def _read_time(db: sqlite3.Connection, kind: str, digest: str) -> int:
+    row = db.execute("SELECT at FROM tombstones WHERE kind = ? AND digest = ?", (kind, digest)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _names(body: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return kind and id of everything whose deletion concerns the messages of a request."""
+    external, user, product = (body.get(name) for name in ("externalConversationId", "externalUserId", "productId"))
+    names = [] if external is None else [conversation_id(name, external) for name in (product or "", ANY_PRODUCT)]
+    return [(CONVERSATION, name) for name in names] + ([(USER, user)] if user else [])
+
+
+def rows_of(key: str, bodies: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return kind and hash of the tombstones that `split_deleted` asks for with these requests."""
+    named = {name for body in bodies for name in _names(body)}
+    return [(_BEFORE, ""), *((kind, _keyed_hash(key, kind, text)) for kind, text in named)]
+
+
+class SplitMessages(NamedTuple):
+    """Messages to store, with their times, and deleted ones; tombstones to add: the time of the deletion by external id."""
+
+    kept: list[tuple[dict[str, Any], int]]
+    deleted: list[dict[str, Any]]
+    subjects: dict[str, int]
 
 
 def split_deleted(
-    db: sqlite3.Connection, body: dict[str, Any], timed: list[tuple[dict[str, Any], int]]
-) -> tuple[list[tuple[dict[str, Any], int]], list[dict[str, Any]]]:
-    """Divide the messages of a `POST /messages` request into those to store, with their times, and deleted ones.
+    tombstones: Tombstones, body: dict[str, Any], timed: list[tuple[dict[str, Any], int]]
+) -> SplitMessages:
+    """Divide the messages of a `POST /messages` request into those to store and those that were deleted before.
 
     A turn that began before the deletion stays out as a whole, as far as its steps name their parents.
     """
-    tombstones = Tombstones(db)
     if not tombstones.exist:
-        return timed, []
-    until = max(
-        tombstones.of_conversation(body.get("productId") or "", body.get("externalConversationId")),
-        tombstones.until(USER, body.get("externalUserId")),
-    )
+        return SplitMessages(timed, [], {})
+    until = max((tombstones.until(kind, text) for kind, text in _names(body)), default=0)
     out = out_of_time(timed, max(until + 1 if until else 0, tombstones.before))
     if not out:
-        return timed, []
+        return SplitMessages(timed, [], {})
     deleted = [timed[index][0] for index in sorted(out)]
     rated = [m["externalMessageId"] for m in deleted if m.get("externalMessageId") and _is_rated(m)]
-    add_tombstones(db, SUBJECT, rated, until or tombstones.before)
-    return [pair for index, pair in enumerate(timed) if index not in out], deleted
+    kept = [pair for index, pair in enumerate(timed) if index not in out]
+    return SplitMessages(kept, deleted, dict.fromkeys(rated, until or tombstones.before))
 
 
 def _is_rated(message: dict[str, Any]) -> bool:
@@ -143,7 +170,7 @@ def out_of_time(timed: list[tuple[dict[str, Any], int]], before: int) -> set[int
 
 def is_deleted_action(db: sqlite3.Connection, endpoint: str, body: dict[str, Any], recorded_at: int) -> bool:
     """Return True if a user, a rating or an event was created before what it refers to was deleted."""
-    tombstones = Tombstones(db)
+    tombstones = Tombstones.of_store(db)
     if not tombstones.exist or endpoint == "organizations":
         return False
     at = action_time(body, recorded_at)

@@ -32,7 +32,10 @@ _PLANS = "SELECT " + ", ".join(
 )  # fmt: skip
 """Makes plans of prepared statements that use the indexes, and keeps them: a few rows are looked up in tables that grow."""
 
-_DELETED = "SELECT 1 FROM tombstones LIMIT 1"
+_TOMBSTONES = (
+    "SELECT t.kind, t.digest, t.at FROM unnest(%s::text[], %s::text[]) AS k(kind, digest)"
+    " JOIN tombstones t ON t.kind = k.kind AND t.digest = k.digest"
+)
 _STORED_IDS = (
     "SELECT m.conversation, m.external_id, m.id FROM unnest(%s::bigint[], %s::text[]) AS k(conversation, external_id)"
     " JOIN messages m ON m.external_id = k.external_id AND m.conversation = k.conversation"
@@ -46,9 +49,11 @@ _NEXT_IDS = (
 
 def ingest(db: PostgresConnection, requests: Sequence[PreparedRequest]) -> list[dict[str, Any] | Exception]:
     """Store requests inside the caller's transaction. Return each one's response, or why it cannot be stored."""
-    _, deleted, by_uid, by_key = db.read_all([(_PLANS, ()), (_DELETED, ()), *conversation_rows.queries(requests)])
-    if deleted:
-        _leave_out_deleted(db, requests)
+    _, deletions, by_uid, by_key = db.read_all(
+        [(_PLANS, ()), (tombstones.SELECT_KEY, ()), *conversation_rows.queries(requests)]
+    )
+    if deletions:
+        _leave_out_deleted(db, requests, deletions[0][0])
     given = [request for request in requests if request.messages]
     known = conversation_rows.find_or_create(db, given, by_uid, by_key)
     sampled = [request for request in given if request.conversation is not None]
@@ -64,16 +69,23 @@ def ingest(db: PostgresConnection, requests: Sequence[PreparedRequest]) -> list[
     return [_response(request, prompts) for request in requests]
 
 
-def _leave_out_deleted(db: PostgresConnection, requests: Sequence[PreparedRequest]) -> None:
+def _leave_out_deleted(db: PostgresConnection, requests: Sequence[PreparedRequest], key: str) -> None:
     """Take out the messages that were deleted before they arrived; see `tombstones`."""
+    wanted = tombstones.rows_of(key, [request.body for request in requests])
+    (rows,) = db.read_all([(_TOMBSTONES, arrays(wanted, 2))])
+    times = {(kind, digest): at for kind, digest, at in rows}
+    found = tombstones.Tombstones(key, lambda kind, digest: times.get((kind, digest), 0))
+    subjects: dict[str, int] = {}
     for request in requests:
         timed = [(prepared.message, prepared.columns.at) for prepared in request.messages]
-        kept, deleted = tombstones.split_deleted(cast(Any, db), request.body, timed)
+        kept, deleted, more = tombstones.split_deleted(found, request.body, timed)
+        subjects |= {subject: max(at, subjects.get(subject, 0)) for subject, at in more.items()}
         left = {id(message) for message, _ in kept}
         request.messages = [prepared for prepared in request.messages if id(prepared.message) in left]
         request.results = [
             message_requests.message_result(str(uuid.uuid4()), 0, message, "deduplicated") for message in deleted
         ]
+    tombstones.add_subjects(cast(Any, db), subjects)
 
 
 def _assign_rows(

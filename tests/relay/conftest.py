@@ -29,19 +29,19 @@ def queue(request: pytest.FixtureRequest) -> Queue:
 
 
 @pytest.fixture
-def start_relay(queue: Queue, greenflash: LocalServer) -> Iterator[Callable[[], int]]:
+def start_relay(queue: Queue, greenflash: LocalServer) -> Iterator[Callable[..., int]]:
     """Start a relay in a process of its own; return its id."""
-    arguments = [sys.executable, str(PROGRAM), queue.url, greenflash.url, greenflash.api_key, "2"]
+    arguments = [sys.executable, str(PROGRAM), queue.url, greenflash.url, greenflash.api_key]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     started: list[int] = []
     with subprocess.Popen(
         arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as program:
 
-        def start() -> int:
+        def start(session_seconds: float = 2.0) -> int:
             assert program.stdin is not None
             assert program.stdout is not None
-            program.stdin.write("\n")
+            program.stdin.write(f"{session_seconds}\n")
             program.stdin.flush()
             started.append(int(program.stdout.readline()))
             return started[-1]

@@ -1,6 +1,6 @@
 """Starts relays in processes of their own: one for each line of standard input, by a fork, which is quick.
 
-Arguments: address of the queue, base URL and key of the destination, session timeout. Prints the id of each process.
+A line has the session timeout. Arguments: address of the queue, base URL and key of the destination. Prints the id of each process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def stop(relay: Any, *_: object) -> None:
     relay.stop()
 
 
-def main(queue: str, base_url: str, key: str, session_seconds: str, connections: str = "4") -> None:
+def main(queue: str, base_url: str, key: str, connections: str = "4") -> None:
     from gati.exporters.greenflash.exporter import GreenflashExporter
     from gati.pipeline.retry import Policy
     from gati.queues.address import QueueAddress
@@ -27,16 +27,16 @@ def main(queue: str, base_url: str, key: str, session_seconds: str, connections:
     address = QueueAddress.parse(queue)
     open_log(address, 1.0)  # loads the client library
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    for _ in sys.stdin:
+    for line in sys.stdin:
         pid = os.fork()
         if pid:
             print(pid, flush=True)
             continue
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        exporter = GreenflashExporter(load(api_key=key, base_url=base_url))
+        exporter = GreenflashExporter(load(api_key=key, base_url=base_url, connections=int(connections)))
         options = RelayOptions(connections=int(connections))
         policy = Policy(first=0.02, cap=0.2, retry_after_cap=1.0, probe=0.2)
-        relay = Relay(open_log(address, float(session_seconds)), exporter, options, policy)
+        relay = Relay(open_log(address, float(line)), exporter, options, policy)
         signal.signal(signal.SIGTERM, partial(stop, relay))
         relay.run()
         os._exit(0)

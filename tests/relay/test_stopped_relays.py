@@ -18,6 +18,9 @@ from tests.relay import kit
 from tests.relay.kit import PostgresQueue
 from tests.servers import LocalServer
 
+SESSION_SECONDS = 30.0
+"""Of the relays that are stopped: so long they wait for the lock. Those that replace them have a session of 2 seconds."""
+
 NAMES = [f"c{number}" for number in range(4)]
 
 WAITING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -51,9 +54,9 @@ def queue(postgres: str) -> PostgresQueue:
 
 
 def test_a_relay_that_is_stopped_while_it_settles_is_replaced(
-    queue: PostgresQueue, greenflash: LocalServer, start_relay: Callable[[], int]
+    queue: PostgresQueue, greenflash: LocalServer, start_relay: Callable[..., int]
 ) -> None:
-    stopped = start_relay()
+    stopped = start_relay(SESSION_SECONDS)
     published = kit.turns(NAMES, 5)
     queue.publish(published)
     with stopped_behind_lock(queue.url, stopped, "LOCK TABLE gati_lanes IN ACCESS EXCLUSIVE MODE"):
@@ -65,12 +68,12 @@ def test_a_relay_that_is_stopped_while_it_settles_is_replaced(
 
 
 def test_a_relay_that_is_stopped_while_it_creates_a_partition_is_replaced(
-    queue: PostgresQueue, greenflash: LocalServer, start_relay: Callable[[], int]
+    queue: PostgresQueue, greenflash: LocalServer, start_relay: Callable[..., int]
 ) -> None:
     published = kit.turns(NAMES, 5)
     with psycopg.connect(queue.url, autocommit=True) as connection:
         drop_partitions(connection, "gati_dead", date.max)
-    stopped = start_relay()
+    stopped = start_relay(SESSION_SECONDS)
     with stopped_behind_lock(queue.url, stopped, f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})") as state:
         wait_until(lambda: state() == ("idle in transaction", "ClientRead"))
         start_relay()
@@ -80,12 +83,12 @@ def test_a_relay_that_is_stopped_while_it_creates_a_partition_is_replaced(
 
 
 def test_a_relay_that_is_stopped_while_it_reads_is_replaced(
-    queue: PostgresQueue, greenflash: LocalServer, start_relay: Callable[[], int]
+    queue: PostgresQueue, greenflash: LocalServer, start_relay: Callable[..., int]
 ) -> None:
     """The answer is larger than the buffers of the connection, so the server waits until it is read."""
     published = kit.turns(NAMES, 1)
     queue.publish(published)
-    stopped = start_relay()
+    stopped = start_relay(SESSION_SECONDS)
     with psycopg.connect(queue.url, autocommit=True) as connection:
         wait_until(lambda: connection.execute(COUNT).fetchone() == (0,))
     large = [kit.queued(kit.request(name, turn, text="x" * 200_000)) for turn in range(1, 20) for name in NAMES]

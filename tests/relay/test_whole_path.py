@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 
+import psycopg
 import pytest
 from typer.testing import CliRunner
 
@@ -21,7 +23,8 @@ from gati.cli.commands import app
 from gati.relay.relay import Relay
 from gati.relay.relay_metrics import serve_metrics
 from gati.testing import ScriptedChatModel
-from tests.brokers import PostgresServer
+from gati.testing.server import fault_injection
+from tests.brokers import KafkaBroker, PostgresServer
 from tests.pipeline.kit import wait_until
 from tests.relay import kit
 from tests.relay.kit import Queue, relay_of
@@ -83,6 +86,21 @@ def test_commands_show_the_queue_and_replay_dead_letters(queue: Queue, greenflas
     assert json.loads(gati("dead", "list", "--json")) == []
 
 
+def test_commands_that_read_create_no_queue(postgres: str, kafka: KafkaBroker):
+    other_topic = kafka.new_topic() + "-other"
+    for queue in (postgres, other_topic):
+        for arguments in (["relay", "status"], ["dead", "list"]):
+            result = CliRunner().invoke(app, [*arguments, "--queue", queue])
+            assert (result.exit_code, result.stdout) == (0, ""), result.output
+            assert "no queue" in result.stderr
+        assert CliRunner().invoke(app, ["dead", "show", "1", "--queue", queue]).exit_code == 3
+        assert json.loads(CliRunner().invoke(app, ["relay", "status", "--json", "--queue", queue]).stdout)["lanes"] == 0
+        assert json.loads(CliRunner().invoke(app, ["dead", "list", "--json", "--queue", queue]).stdout) == []
+    with psycopg.connect(postgres) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_class WHERE relname LIKE 'gati%'").fetchone() == (0,)
+    assert other_topic.rpartition("/")[2] not in kafka.topics()
+
+
 @contextmanager
 def metrics_of(relay: Relay) -> Iterator[str]:
     server = serve_metrics(relay, "127.0.0.1", 0)
@@ -119,6 +137,31 @@ def wait_unhealthy(relay: Relay) -> bool:
     """Return whether a relay that has ended is healthy, once its last poll is older than its session."""
     wait_until(lambda: not relay.is_healthy)
     return relay.is_healthy
+
+
+def test_as_many_requests_as_wished_are_made_at_once(postgres: str, greenflash: LocalServer, tmp_path: Path):
+    seen: set[str] = set()
+
+    def note(body: dict[str, Any], size: int) -> bool:
+        seen.add(body["externalConversationId"])
+        return True
+
+    greenflash.faults.add(fault_injection.black_hole(times=None, applies=note))
+    kit.PostgresQueue(postgres).publish(kit.turns([f"c{number}" for number in range(20)], 1))
+    program = [sys.executable, "-c", "from gati.cli import main; main()"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "GREENFLASH_API_KEY": greenflash.api_key,
+        "GREENFLASH_BASE_URL": greenflash.url,
+        "GATI_TIMEOUT": "300",
+    }
+    arguments = ["relay", "run", "--queue", postgres, "--connections", "12"]
+    with subprocess.Popen([*program, *arguments], cwd=tmp_path, env=environment) as relay:
+        try:
+            wait_until(lambda: len(seen) == 12)
+        finally:
+            relay.kill()
 
 
 def test_a_relay_delivers_to_the_team_s_store(postgres: str, postgres_server: PostgresServer, tmp_path: Path):

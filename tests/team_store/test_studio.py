@@ -26,6 +26,7 @@ from tests.servers import LocalServer, studio_client
 from tests.store.bodies import body, said, turn
 
 ROOT = Path(__file__).parents[2]
+AUTHORIZED = {"authorization": "Bearer any"}
 
 
 def test_two_studios_share_one_store_and_one_token_and_accept_what_a_client_sends(team_database: str) -> None:
@@ -61,6 +62,28 @@ def test_two_studios_share_one_store_and_one_token_and_accept_what_a_client_send
             studio.wait(10)
             assert studio.stdout is not None
             studio.stdout.close()
+
+
+def test_a_local_server_of_greenflash_serves_a_teams_store(team_database: str) -> None:
+    command = [sys.executable, "-c", "from gati.cli.commands import run_app; run_app()", "serve", "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [*command, "--store", team_database], env=environment, stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().strip()
+            given = body("c", *turn("r", "What is 2 + 2?"))
+            assert httpx.post(f"{address}/api/v1/messages", json=given, headers=AUTHORIZED).status_code == 201
+        finally:
+            server.terminate()
+    assert "What is 2 + 2?" in CliRunner().invoke(app, ["show", "--store", team_database, "c"]).output
+
+
+def test_prompts_of_a_teams_store_are_refused_instead_of_looked_for_in_a_file(team_database: str) -> None:
+    listed = CliRunner().invoke(app, ["prompts", "list", "--store", team_database])
+    assert listed.exit_code == 2
+    assert "needs the file of an embedded store" in listed.output
 
 
 def test_show_and_export_read_a_teams_store_and_explain_what_is_missing(team_database: str, postgres: str) -> None:

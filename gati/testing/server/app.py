@@ -60,7 +60,7 @@ def create_test_app(
 def serve_test_server(
     host: str = "127.0.0.1",
     port: int = 4527,
-    path: str | Path | None = None,
+    path: str | Path | Store | None = None,
     *,
     api_keys: Collection[str] | None = None,
     control: bool = False,
