@@ -63,7 +63,8 @@ def take_snapshot(value: Any, budget: int = BUDGET) -> Any:
     """Return a copy of `value` built from str, int, float, bool, None, bytes, dict, list and `Message`."""
     kind = type(value)
     if kind in IMMUTABLE_TYPES:
-        return shorten(value) if kind in SIZED_TYPES and len(value) > text_limit.chars else value
+        # The hash is for answers: a later turn may repeat them whole in its history.
+        return shorten(value, whole_hash=True) if kind in SIZED_TYPES and len(value) > text_limit.chars else value
     if kind is dict and (copied := copy_small_dict(value, budget)) is not None:
         return copied
     return Copier(budget).copy(value, DEPTH)
@@ -121,19 +122,20 @@ def _is_small(values: Iterable[Any]) -> bool:
     return sum(map(getsizeof, values)) <= text_limit.chars
 
 
-def shorten(value: Any, key: Any = None, limit: int = 0) -> Any:
+def shorten(value: Any, key: Any = None, limit: int = 0, whole_hash: bool = False) -> Any:
     """Return what is kept of a large text or large bytes: an id, a reference to media, or the beginning.
 
     Args:
         value: A str or bytes.
         key: Its key in a dict.
         limit: Characters to keep; 0 for the limit of a field.
+        whole_hash: See `cut_text`.
     """
     if key in IDENTITY_KEYS and type(value) is str:
         return bounded_id(value)
     if is_media(value, key):
         return DeferredMedia(value)
-    return cut_text(value, limit or text_limit.chars)
+    return cut_text(value, limit or text_limit.chars, whole_hash)
 
 
 class Copier:
