@@ -265,6 +265,13 @@ def _copy_exception(copier: Copier, value: Any, depth: int) -> Any:
     return {"type": info.type, "message": info.message}
 
 
+def _copy_time(copier: Copier, value: Any, depth: int) -> Any:
+    """Convert a time to text. A time zone of the user's is left out: its methods are user code."""
+    zone = type(value.tzinfo)
+    is_known = zone is NoneType or zone.__module__.partition(".")[0] in _TESTED_TIMEZONES
+    return str(value if is_known else value.replace(tzinfo=None))
+
+
 def _copy_numpy_scalar(copier: Copier, value: Any, depth: int) -> Any:
     """Convert a numpy scalar or an array without dimensions to a Python number."""
     if value.ndim:
@@ -277,6 +284,8 @@ _CopyFunction: TypeAlias = "Callable[[Copier, Any, int], Any]"
 _COPY_FUNCTIONS: dict[type, _CopyFunction] = {}
 _REGISTERED: list[tuple[type, _CopyFunction]] = []
 _STANDARD = frozenset({"uuid", "datetime", "decimal", "pathlib", "pathlib._local"})
+_TESTED_TIMEZONES = frozenset({"datetime", "zoneinfo", "dateutil", "pytz"})
+"""Packages of time zones whose methods are known to be harmless."""
 
 
 def register_copier(base: type, copy_function: _CopyFunction) -> None:
@@ -316,7 +325,7 @@ def _find_copy_function(kind: type) -> _CopyFunction:  # noqa: C901 - a table wh
     if issubclass(kind, BaseException):
         return _copy_exception
     if issubclass(kind, _TEXTUAL) and kind.__module__ in _STANDARD:
-        return lambda copier, value, depth: str(value)
+        return _copy_time if issubclass(kind, (datetime, time)) else lambda copier, value, depth: str(value)
     if kind.__module__ == "numpy" and hasattr(kind, "item"):
         return _copy_numpy_scalar
     return lambda copier, value, depth: describe_type(value)
