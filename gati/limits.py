@@ -17,12 +17,15 @@ MAX_WORD_CHARS = 4096
 _HASHED_CHARS = 2 * 1024**2
 """Of a text of more than twice this length, only beginning, end and length are hashed: the hash is made in a callback."""
 _COMPARED_CHARS = 4096
-"""Of a text that is cut, so much of its beginning is compared: a callback compares all messages of a history."""
+"""Of a text that was cut without a hash, so much of its beginning is compared."""
+_MAX_KNOWN_HASHES = 1024
 _MEASURED_CHARS = 4 * 1024**2
 _MARKER = re.compile(r"… \[shortened by gati, (\d+) bytes in all(?:, ([0-9a-f]{16}))?\]\Z")
 _MARKER_CHARS = 80
 _SEPARATORS = " \n\t\r\"'`,;<>(){}[]|"
 _DIGIT = re.compile(r"\d")
+_known_hashes: dict[int, str] = {}
+"""Hashes of long texts by Python's own hash: a callback compares all messages of a history, again and again."""
 
 
 def bounded_id(text: str) -> str:
@@ -56,7 +59,7 @@ def cut_text(text: str, limit: int, whole_hash: bool = False) -> str:
         return text
     head = _without_partial_word(text, limit)
     end = marker(_size_of(text, head))
-    return f"{head}{end[:-1]}, {_hash_of(text)}]" if whole_hash else head + end
+    return f"{head}{end[:-1]}, {_known_hash_of(text)}]" if whole_hash else head + end
 
 
 def split_marker(text: str) -> tuple[str, int] | None:
@@ -67,19 +70,19 @@ def split_marker(text: str) -> tuple[str, int] | None:
 
 
 def hash_of_text(text: str, limit: int | None = None) -> int:
-    """Return a hash that a text has before and after `cut_text`. Of a text that is cut, only the beginning counts.
+    """Return a hash of the whole text, which it has before and after `cut_text` with `whole_hash`.
+
+    Of a text that was cut without a hash, only the beginning counts; such texts are equal to no others.
 
     Args:
         text: The text, cut or whole.
         limit: The limit of `cut_text`, for a text that is not cut yet.
     """
     if limit is not None and len(text) > limit:
-        head = _without_partial_word(text, limit)
-    elif (cut := split_marker(text)) is not None:
-        head = cut[0]
-    else:
+        return hash(("cut", _known_hash_of(text)))
+    if not text.endswith("]") or (found := _MARKER.search(text, max(0, len(text) - _MARKER_CHARS))) is None:
         return hash(text)
-    return hash(("cut", head[:_COMPARED_CHARS]))
+    return hash(("cut", found[2] or text[: min(found.start(), _COMPARED_CHARS)]))
 
 
 def _without_partial_word(text: str, limit: int) -> str:
@@ -116,6 +119,17 @@ def _size_of(text: str, head: str) -> int:
     if len(text) <= _MEASURED_CHARS:
         return len(text.encode("utf-8", "surrogatepass"))
     return len(text) * len(head.encode("utf-8", "surrogatepass")) // max(1, len(head))
+
+
+def _known_hash_of(text: str) -> str:
+    if len(text) > 2 * _HASHED_CHARS:
+        return _hash_of(text)
+    key = hash(text)  # Python computes it once for each text
+    if (known := _known_hashes.get(key)) is None:
+        if len(_known_hashes) >= _MAX_KNOWN_HASHES:
+            _known_hashes.clear()
+        known = _known_hashes[key] = _hash_of(text)
+    return known
 
 
 def _hash_of(text: str) -> str:

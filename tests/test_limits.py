@@ -78,3 +78,14 @@ def test_the_size_of_a_very_long_text_is_estimated() -> None:
 )
 def test_other_texts_have_no_marker(text: str) -> None:
     assert limits.split_marker(text) is None
+
+
+@given(st.text(min_size=300, max_size=700))
+def test_the_hash_of_a_text_survives_the_cut(text: str) -> None:
+    assert limits.hash_of_text(text, 200) == limits.hash_of_text(limits.cut_text(text, 200, whole_hash=True))
+
+
+def test_texts_that_begin_alike_have_different_hashes() -> None:
+    texts = ["same " * 20_000 + ending for ending in ("", "one", "two")] + ["same " * 10_000 + "x" + "same " * 10_000]
+    assert len({limits.hash_of_text(text, 65536) for text in texts}) == len(texts)
+    assert len({limits.hash_of_text(limits.cut_text(text, 65536, whole_hash=True)) for text in texts}) == len(texts)

@@ -63,7 +63,8 @@ def take_snapshot(value: Any, budget: int = BUDGET) -> Any:
     """Return a copy of `value` built from str, int, float, bool, None, bytes, dict, list and `Message`."""
     kind = type(value)
     if kind in IMMUTABLE_TYPES:
-        return shorten(value) if kind in SIZED_TYPES and len(value) > text_limit.chars else value
+        # The hash is for answers: a later turn may repeat them whole in its history.
+        return shorten(value, whole_hash=True) if kind in SIZED_TYPES and len(value) > text_limit.chars else value
     if kind is dict and (copied := copy_small_dict(value, budget)) is not None:
         return copied
     return Copier(budget).copy(value, DEPTH)
@@ -121,19 +122,20 @@ def _is_small(values: Iterable[Any]) -> bool:
     return sum(map(getsizeof, values)) <= text_limit.chars
 
 
-def shorten(value: Any, key: Any = None, limit: int = 0) -> Any:
+def shorten(value: Any, key: Any = None, limit: int = 0, whole_hash: bool = False) -> Any:
     """Return the part of a large text or large bytes to keep: an id, a reference to media, or the beginning.
 
     Args:
         value: A str or bytes.
         key: Its key in a dict.
         limit: Characters to keep; 0 for the limit of a field.
+        whole_hash: See `cut_text`.
     """
     if key in IDENTITY_KEYS and type(value) is str:
         return bounded_id(value)
     if is_media(value, key):
         return DeferredMedia(value)
-    return cut_text(value, limit or text_limit.chars)
+    return cut_text(value, limit or text_limit.chars, whole_hash)
 
 
 class Copier:
@@ -263,6 +265,13 @@ def _copy_exception(copier: Copier, value: Any, depth: int) -> Any:
     return {"type": info.type, "message": info.message}
 
 
+def _copy_time(copier: Copier, value: Any, depth: int) -> Any:
+    """Convert a time to text. A time zone of the user's is left out: its methods are user code."""
+    zone = type(value.tzinfo)
+    is_known = zone is NoneType or zone.__module__.partition(".")[0] in _TESTED_TIMEZONES
+    return str(value if is_known else value.replace(tzinfo=None))
+
+
 def _copy_numpy_scalar(copier: Copier, value: Any, depth: int) -> Any:
     """Convert a numpy scalar or an array without dimensions to a Python number."""
     if value.ndim:
@@ -275,6 +284,8 @@ _CopyFunction: TypeAlias = "Callable[[Copier, Any, int], Any]"
 _COPY_FUNCTIONS: dict[type, _CopyFunction] = {}
 _REGISTERED: list[tuple[type, _CopyFunction]] = []
 _STANDARD = frozenset({"uuid", "datetime", "decimal", "pathlib", "pathlib._local"})
+_TESTED_TIMEZONES = frozenset({"datetime", "zoneinfo", "dateutil", "pytz"})
+"""Packages of time zones whose methods are known to be harmless."""
 
 
 def register_copier(base: type, copy_function: _CopyFunction) -> None:
@@ -314,7 +325,7 @@ def _find_copy_function(kind: type) -> _CopyFunction:  # noqa: C901 - a table wh
     if issubclass(kind, BaseException):
         return _copy_exception
     if issubclass(kind, _TEXTUAL) and kind.__module__ in _STANDARD:
-        return lambda copier, value, depth: str(value)
+        return _copy_time if issubclass(kind, (datetime, time)) else lambda copier, value, depth: str(value)
     if kind.__module__ == "numpy" and hasattr(kind, "item"):
         return _copy_numpy_scalar
     return lambda copier, value, depth: describe_type(value)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import namedtuple
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePosixPath
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import numpy
 import pytest
@@ -67,6 +68,16 @@ def test_other_objects_are_replaced_by_their_type():
             raise AssertionError("a query to the database")
 
     assert take_snapshot({"db": Session()})["db"].endswith("Session>")
+
+
+def test_the_methods_of_a_time_zone_of_the_users_are_not_called():
+    class Zone(tzinfo):
+        def utcoffset(self, moment: datetime | None) -> timedelta:
+            raise AssertionError("user code")
+
+    moment, local = datetime(2026, 11, 27, 4, 5, 6, tzinfo=Zone()), time(4, 5, tzinfo=Zone())
+    assert take_snapshot({"at": moment, "daily": [local]}) == {"at": "2026-11-27 04:05:06", "daily": ["04:05:00"]}
+    assert take_snapshot(moment.replace(tzinfo=ZoneInfo("Europe/Oslo"))) == "2026-11-27 04:05:06+01:00"
 
 
 def test_numpy_scalars_become_numbers():

@@ -179,3 +179,17 @@ def test_the_memory_of_conversations_is_bounded(monkeypatch: pytest.MonkeyPatch)
         for number in range(10):
             ScriptedChatModel(replies=[f"answer {number}"]).invoke(f"question {number}")
     assert len(kept[-1]._open) == len(kept[-1]._by_ending) == len(kept[-1]._seen_ids) == 3
+
+
+def test_conversations_that_differ_only_at_the_end_of_a_long_text_are_not_merged() -> None:
+    documents = ["same " * 20_000 + ending for ending in ("one", "two")]
+    config: Any = {"metadata": {"user_id": "ada"}}
+    with capture() as captured:
+        for document in documents:
+            ScriptedChatModel(replies=["Done."]).invoke([HumanMessage(document)], config)
+        for document in documents:
+            history = [HumanMessage(document), AIMessage("Done."), HumanMessage(f"and {document[-3:]}?")]
+            ScriptedChatModel(replies=["Yes."]).invoke(history, config)
+    first, second, third, fourth = (turn.conversation.id for turn in captured.turns)
+    assert (third, fourth) == (first, second)
+    assert first != second
