@@ -64,7 +64,7 @@ def test_records_are_spooled_at_once_and_sent_after_the_interval(tmp_path: Path)
     exporter = FakeExporter()
     with running(tmp_path, exporter, spool_seconds=0.01, flush_interval=3600) as pipeline:
         record_turn(pipeline, "c", "sent at once, since nothing was before")
-        wait_until(lambda: exporter.total == 1)
+        wait_until(lambda: pipeline.stats().delivered == 1)
         record_turn(pipeline, "c", "later")
         wait_until(lambda: pipeline.stats().spooled == 1)
         assert exporter.attempts == 1
@@ -77,7 +77,7 @@ def test_records_of_a_program_that_pauses_are_spooled_at_once(tmp_path: Path) ->
     exporter = FakeExporter()
     with running(tmp_path, exporter, spool_seconds=3600, flush_interval=3600) as pipeline:
         record_turn(pipeline, "c", "sent at once, since nothing was before")
-        wait_until(lambda: exporter.total == 1)
+        wait_until(lambda: pipeline.stats().delivered == 1)
         record_turn(pipeline, "c", "the program waits for somebody now")
         wait_until(lambda: pipeline.stats().spooled == 1)
 
