@@ -33,11 +33,19 @@ BALANCE_SECONDS = 1.0
 """Interval at which relays share the lanes."""
 
 FETCH = 500
-"""Records of one poll."""
+"""Most records of one poll."""
 
+FETCH_BYTES = 8 * 1024**2
+"""Size of the records of one poll, without the last one."""
+
+# `octet_length` reads no value. Those of the rows that are left out are not read at all.
 _FETCH = f"""
 SELECT id, lane, key, account, endpoint, turn, items, format, value, (extract(epoch FROM published_at) * 1000)::bigint
-FROM {TURNS} WHERE lane = ANY(%s::smallint[]) AND id <> ALL(%s::bigint[]) ORDER BY id LIMIT {FETCH}
+FROM (
+    SELECT *, sum(octet_length(value)) OVER (ORDER BY id) - octet_length(value) AS size_before FROM (
+        SELECT * FROM {TURNS} WHERE lane = ANY(%s::smallint[]) AND id <> ALL(%s::bigint[]) ORDER BY id LIMIT {FETCH}
+    ) AS next
+) AS measured WHERE size_before < {FETCH_BYTES} ORDER BY id
 """  # noqa: S608  # our own names
 
 _LAG = f"""

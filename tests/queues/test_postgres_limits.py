@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import closing
 
@@ -13,6 +14,7 @@ from gati.queues.address import QueueAddress
 from gati.queues.bounded_connection import BoundedConnection
 from gati.queues.message import QueueMessage
 from gati.queues.postgres import PostgresPublisher
+from gati.queues.postgres_log import FETCH_BYTES, PostgresLog
 from gati.team_store.connection import StoreUnavailableError
 from gati.team_store.pool import display_address
 
@@ -54,3 +56,26 @@ def test_a_store_with_an_invalid_address_shows_no_password(address: str) -> None
     with pytest.raises(StoreUnavailableError) as caught:
         display_address(address)
     assert not re.search("s3|cret", f"{caught.value!r} {caught.value.__cause__}")
+
+
+class NoListener:
+    """Does nothing while a log polls."""
+
+    def assigned(self, lanes: object, floors: object) -> None: ...
+
+    def revoked(self, lanes: object) -> None: ...
+
+    def lost(self, lanes: object) -> None: ...
+
+
+def test_a_poll_returns_few_records_if_they_are_large_and_the_rest_later(postgres: str) -> None:
+    address = QueueAddress.parse(postgres)
+    value = os.urandom(900_000)
+    messages = [QueueMessage(f"c{n}", value, "messages", f"turn {n}", 1, "", 1) for n in range(25)]
+    with closing(PostgresPublisher(address, 30.0)) as publisher:
+        assert set(publisher.publish(messages)) == {DELIVERED}
+    with closing(PostgresLog(address)) as log:
+        polls = [log.poll(0.0, (), NoListener()) for _ in range(4)]
+    sizes = [sum(len(record.message.value) for record in poll) for poll in polls]
+    assert max(sizes) <= FETCH_BYTES + len(value)
+    assert [record.message.turn for poll in polls for record in poll] == [f"turn {n}" for n in range(25)]
