@@ -17,6 +17,11 @@ MAX_ABANDONED = 32
 """Most abandoned calls that may still run. Further calls fail until one of them returns."""
 
 
+GRACE_SECONDS = 0.1
+"""Time after the deadline in which a call that checks it can end normally. `CallAbandoned` may otherwise be raised in a
+destructor, and Python prints such exceptions."""
+
+
 class CallAbandoned(SystemExit):
     """Raised inside a call that passed its deadline, so that it ends as soon as it executes Python code again.
 
@@ -35,12 +40,12 @@ _abandoned: set[threading.Thread] = set()
 def call_with_deadline(function: Callable[[], T], until: float) -> T:
     """Return the result of `function`, or raise what it raises.
 
-    The function runs in a daemon thread that is abandoned at the deadline, or in the calling thread if the interpreter
+    The function runs in a daemon thread that is abandoned after the deadline, or in the calling thread if the interpreter
     starts no more threads.
 
     Args:
         function: The call.
-        until: Deadline, as monotonic time.
+        until: Deadline, as monotonic time. The function is abandoned `GRACE_SECONDS` later.
 
     Raises:
         DeadlineExceededError: It did not return in time, or too many earlier calls have not returned yet.
@@ -56,7 +61,7 @@ def call_with_deadline(function: Callable[[], T], until: float) -> T:
     except RuntimeError:  # at the interpreter's exit, or out of threads
         return function()
     try:
-        return result.result(max(0.0, until - Clock.monotonic()))
+        return result.result(max(0.0, until - Clock.monotonic()) + GRACE_SECONDS)
     except TimeoutError:
         if result.done():  # raised by the function itself, or returned at this moment
             return result.result()

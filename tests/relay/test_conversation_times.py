@@ -53,7 +53,7 @@ def test_packed_requests_get_the_same_times_as_parsed_ones(offsets: list[int], n
 def test_a_request_in_order_is_not_parsed(monkeypatch: pytest.MonkeyPatch):
     times, request = ConversationTimes(), packed(kit.request("c", 0))
     times.saw("c", 0)
-    monkeypatch.setattr(conversation_times, "_messages", None)
+    monkeypatch.setattr(conversation_times, "_messages_of", None)
     assert times.restamp(request) is request
     times.delivered(request)
     assert times.take_changed() == {0: kit.START_MS + 1}

@@ -30,15 +30,16 @@ COUNT = "SELECT count(*) FROM gati_turns"
 
 @contextmanager
 def stopped_behind_lock(
-    url: str, relay: int, lock: str, publish: Sequence[QueueMessage] = ()
+    url: str, start: Callable[[], int], lock: str, publish: Sequence[QueueMessage] = ()
 ) -> Iterator[Callable[[], tuple[str, str] | None]]:
-    """Stop a relay while its statement waits for a lock, publish, and let the statement go on.
+    """Take a lock, start a relay, stop it while its statement waits for the lock, publish, and let the statement go on.
 
     Provides a function that returns the state of the relay's session, None once it has ended.
     """
     rows = [(m.key, m.account, m.endpoint, m.turn, m.items, m.format, m.value) for m in publish]
     with psycopg.connect(url) as blocker, psycopg.connect(url, autocommit=True) as watcher:
         blocker.execute(lock.encode())
+        relay = start()
         wait_until(lambda: watcher.execute(WAITING).fetchone() is not None)
         os.kill(relay, signal.SIGSTOP)
         session = watcher.execute(WAITING).fetchone()
@@ -59,7 +60,7 @@ def test_a_relay_that_is_stopped_while_it_settles_is_replaced(
     stopped = start_relay(SESSION_SECONDS)
     published = kit.turns(NAMES, 5)
     queue.publish(published)
-    with stopped_behind_lock(queue.url, stopped, "LOCK TABLE gati_lanes IN ACCESS EXCLUSIVE MODE"):
+    with stopped_behind_lock(queue.url, lambda: stopped, "LOCK TABLE gati_lanes IN ACCESS EXCLUSIVE MODE"):
         start_relay()
         more = kit.turns([f"d{number}" for number in range(40)], 1)
         queue.publish(more)
@@ -73,8 +74,9 @@ def test_a_relay_that_is_stopped_while_it_creates_a_partition_is_replaced(
     published = kit.turns(NAMES, 5)
     with psycopg.connect(queue.url, autocommit=True) as connection:
         drop_partitions(connection, "gati_dead", date.max)
-    stopped = start_relay(SESSION_SECONDS)
-    with stopped_behind_lock(queue.url, stopped, f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})") as state:
+    with stopped_behind_lock(
+        queue.url, lambda: start_relay(SESSION_SECONDS), f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"
+    ) as state:
         wait_until(lambda: state() == ("idle in transaction", "ClientRead"))
         start_relay()
         queue.publish(published)
@@ -92,7 +94,9 @@ def test_a_relay_that_is_stopped_while_it_reads_is_replaced(
     with psycopg.connect(queue.url, autocommit=True) as connection:
         wait_until(lambda: connection.execute(COUNT).fetchone() == (0,))
     large = [kit.queued(kit.request(name, turn, text="x" * 200_000)) for turn in range(1, 20) for name in NAMES]
-    with stopped_behind_lock(queue.url, stopped, "LOCK TABLE gati_turns IN ACCESS EXCLUSIVE MODE", large) as state:
+    with stopped_behind_lock(
+        queue.url, lambda: stopped, "LOCK TABLE gati_turns IN ACCESS EXCLUSIVE MODE", large
+    ) as state:
         wait_until(lambda: state() == ("active", "ClientWrite"))
         start_relay()
         wait_until(lambda: not kit.missing(greenflash, large))
