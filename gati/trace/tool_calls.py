@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gati.trace.chat_io import as_message, as_messages
-from gati.trace.content import parsed_arguments
+from gati.trace.content import parsed_arguments, text_of
 from gati.trace.conversation_state import ConversationState, WaitingCall
 from gati.trace.outputs import updates_by, updates_of
 from gati.trace.records import TOOL_ROLES, Message, ModelResult
@@ -54,6 +54,7 @@ class ToolCallLedger:
         self._answered_by_input: set[str] = set()
         self._without_id: set[str] = set()
         self._reported: set[str] = set()
+        self._described: set[str] = set()
         self._has_input = False
 
     def add_input(self, inputs: Any) -> None:
@@ -93,6 +94,7 @@ class ToolCallLedger:
                 if update.get("structured_response") is not None:
                     # This "tool" only describes the answer's shape, and the answer itself is reported.
                     self._reported.update(answers)
+                    self._described.update(answers)
 
     def _add_messages_of_model(self, messages: list[Message]) -> None:
         """Add the tool messages that a model was given, and the requests that they answer."""
@@ -220,6 +222,8 @@ class ToolCallLedger:
         requested = {call_id: WaitingCall(request, by.key) for call_id, (request, by) in self._requested.items()}
         done = (self._executed - self._paused) | self._answers.keys()
         calls = {call_id: call for call_id, call in {**self._earlier, **requested}.items() if call_id not in done}
+        for call_id in self._described & self._answers.keys():  # the thread repeats it in the next turn
+            state.is_new_message(text_of(self._answers[call_id]), call_id)
         state.waiting = calls if waiting else {}
         state.requested = calls
         state.answered = (self._answered_earlier | done) if waiting else frozenset()
