@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from gati.events import ChatMessage, Status
 from gati.trace.answer_source import is_user_facing
-from gati.trace.chat_io import answer_in, as_messages
+from gati.trace.chat_io import answer_in, as_messages, json_text
 from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
 from gati.trace.made_output import made_output
 from gati.trace.node_messages import has_own_messages, messages_written_by
 from gati.trace.questions import question_in
 from gati.trace.records import ASSISTANT_ROLES, ModelResult
+from gati.trace.run_tree import mapped_graphs
 
 if TYPE_CHECKING:
     from gati.trace.answer_source import ModelEvents
@@ -75,6 +76,10 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
     if isinstance(root.output, ModelResult):
         messages = root.output.messages
         return "" if not messages or messages[0].tool_calls else text_of(messages[0])
+    if graphs := mapped_graphs(trace):
+        texts = _completions(models, in_sequence=False)
+        answers = [answer_in(made_output(graph), output_key, completions=texts, is_state=True) for graph in graphs]
+        return json_text(answers) if any(answers) else ""
     if root.kind in ("chain", "prompt"):
         plain_chain = bool(models) and not any(run.node is not None for run in trace.runs())
         completions = _completions(models, in_sequence=plain_chain)
