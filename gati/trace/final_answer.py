@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from gati.events import ChatMessage, Status
@@ -16,11 +17,16 @@ from gati.trace.records import ASSISTANT_ROLES, ModelResult
 from gati.trace.run_tree import mapped_graphs
 
 if TYPE_CHECKING:
+    from gati.events import LLMCallEvent
     from gati.trace.answer_source import ModelEvents
     from gati.trace.run_tree import Run, Trace
 
 MAP_TAG = "map:key:"
 """Beginning of the tag of a branch of a map."""
+_ONE_WORD = re.compile(r"[!-~]{1,20}|\w{1,4}")
+"""A word or a number; in scripts without spaces, a few characters."""
+_JUDGED_CALLS = 16
+"""Calls before a verdict among which the judged one is looked for."""
 
 
 def turn_status(trace: Trace, interrupts: list[dict[str, Any]]) -> Status:
@@ -109,7 +115,7 @@ def _answer_of_program_in(step: Run, models: ModelEvents) -> str:
 
 
 def _completions(models: ModelEvents, in_sequence: bool) -> list[str]:
-    """Return what the models answered, latest first.
+    """Return what the models answered, latest first, and verdicts about other answers after them.
 
     With `in_sequence`, return nothing if the last call was in a branch of a map beside others: branches have no order.
     """
@@ -119,7 +125,21 @@ def _completions(models: ModelEvents, in_sequence: bool) -> list[str]:
         for run, _ in calls[:-1]:
             if any(own.get(parent, branch) is not branch for parent, branch in _branches(run).items()):
                 return []
-    return [event.completion for _, event in reversed(calls)]
+    events = [event for _, event in calls]
+    judged = [_is_verdict(event, events[max(0, n - _JUDGED_CALLS) : n]) for n, event in enumerate(events)]
+    order = sorted(range(len(events)), key=lambda n: (judged[n], -n))
+    return [events[n].completion for n in order]
+
+
+def _is_verdict(event: LLMCallEvent, earlier: list[LLMCallEvent]) -> bool:
+    """Return True if a call answered with one word about a longer text that an earlier call wrote.
+
+    Example: a judge reads a joke and says "funny". The joke is the answer.
+    """
+    if not _ONE_WORD.fullmatch(event.completion.strip()):
+        return False
+    asked = f"{event.system_prompt}\n{event.prompt}"
+    return any(len(call.completion.split()) > 1 and call.completion.strip() in asked for call in earlier)
 
 
 def _branches(run: Run) -> dict[Run, Run]:
