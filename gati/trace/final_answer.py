@@ -17,13 +17,12 @@ from gati.trace.records import ASSISTANT_ROLES, ModelResult
 from gati.trace.run_tree import mapped_graphs
 
 if TYPE_CHECKING:
-    from gati.events import LLMCallEvent
     from gati.trace.answer_source import ModelEvents
     from gati.trace.run_tree import Run, Trace
 
 MAP_TAG = "map:key:"
 """Beginning of the tag of a branch of a map."""
-_ONE_WORD = re.compile(r"[!-~]{1,20}|\w{1,4}")
+_ONE_WORD = re.compile(r"\s*(?:[!-~]{1,20}|\w{1,4})\s*")
 """A word or a number; in scripts without spaces, a few characters."""
 _JUDGED_CALLS = 16
 """Calls before a verdict among which the judged one is looked for."""
@@ -120,26 +119,31 @@ def _completions(models: ModelEvents, in_sequence: bool) -> list[str]:
     With `in_sequence`, return nothing if the last call was in a branch of a map beside others: branches have no order.
     """
     calls = [(run, event) for run, event in models if is_user_facing(run)]
-    if in_sequence and calls:
+    if len(calls) < 2:
+        return [event.completion for _, event in calls]
+    if in_sequence:
         own = _branches(calls[-1][0])
         for run, _ in calls[:-1]:
             if any(own.get(parent, branch) is not branch for parent, branch in _branches(run).items()):
                 return []
-    events = [event for _, event in calls]
-    judged = [_is_verdict(event, events[max(0, n - _JUDGED_CALLS) : n]) for n, event in enumerate(events)]
-    order = sorted(range(len(events)), key=lambda n: (judged[n], -n))
-    return [events[n].completion for n in order]
+    texts = [event.completion for _, event in reversed(calls)]
+    verdicts = [
+        n for n, text in enumerate(texts) if _ONE_WORD.fullmatch(text) and _is_verdict(calls, len(calls) - 1 - n)
+    ]
+    if not verdicts:
+        return texts
+    return [text for n, text in enumerate(texts) if n not in verdicts] + [texts[n] for n in verdicts]
 
 
-def _is_verdict(event: LLMCallEvent, earlier: list[LLMCallEvent]) -> bool:
-    """Return True if a call answered with one word about a longer text that an earlier call wrote.
+def _is_verdict(calls: ModelEvents, number: int) -> bool:
+    """Return True if a call that answered with one word was given a longer text that an earlier call wrote.
 
     Example: a judge reads a joke and says "funny". The joke is the answer.
     """
-    if not _ONE_WORD.fullmatch(event.completion.strip()):
-        return False
+    event = calls[number][1]
     asked = f"{event.system_prompt}\n{event.prompt}"
-    return any(len(call.completion.split()) > 1 and call.completion.strip() in asked for call in earlier)
+    earlier = (call.completion.strip() for _, call in calls[max(0, number - _JUDGED_CALLS) : number])
+    return any(len(text.split()) > 1 and text in asked for text in earlier)
 
 
 def _branches(run: Run) -> dict[Run, Run]:
