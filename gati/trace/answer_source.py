@@ -2,8 +2,8 @@
 
 Programs edit what a model wrote before a person reads it: they strip it, remove its thoughts, add a
 footer, redact it or read one field of its JSON. The edited text still belongs to the call. Evidence,
-strongest first: the id of the answer's message, an equal text, a text that contains the other, and
-the words that both have in common.
+strongest first: the id of the answer's message, unless a later call wrote the answer's very text; an equal text, a text
+that contains the other, and the words that both have in common.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ _Evidence: TypeAlias = "tuple[int, float, float]"
 """How well a completion explains an answer: the kind of match, the part of the answer that the completion covers, and
 the similarity of the two texts. Greater is better."""
 
-_SAME_MESSAGE: _Evidence = (4, 1.0, 1.0)
 _SAME_TEXT: _Evidence = (3, 1.0, 1.0)
 _SAME_VALUE: _Evidence = (2, 1.0, 1.0)
 
@@ -90,16 +89,15 @@ def _maker_of(trace: Trace, models: ModelEvents, answer: ChatMessage) -> LLMCall
     best: _Evidence | None = None
     maker: LLMCallEvent | None = None
     for run, event in reversed(models):
-        if best == _SAME_MESSAGE:  # nothing is better
-            break
         if not is_user_facing(run):
             continue
         if message_id is not None and _has_id(run, message_id):
-            found: _Evidence | None = _SAME_MESSAGE
-        elif best == _SAME_TEXT:  # a comparison finds nothing better, and costs as much as the rest of the event
+            # A later call with this very text rewrote the message and kept its id.
+            is_rewritten = best == _SAME_TEXT and not is_same_text(answer.text, event.completion)
+            return maker if is_rewritten else event
+        if best == _SAME_TEXT:  # a comparison finds nothing better, and costs as much as the rest of the event
             continue
-        else:
-            found = _evidence(event, answer)
+        found = _evidence(event, answer)
         if found is not None and (best is None or found > best):
             best, maker = found, event
     return maker or _writer_in_node(models, answer.text) or _only_writer(trace, models)

@@ -184,7 +184,7 @@ def answer_in(
         text = _answer_in_state(value, key, completions if is_state else ())
         if text:
             return text
-        text = _answer_among_texts(value, structured, completions)
+        text = _answer_among_texts(value, structured, completions, is_state)
         if text:
             return text
     if structured and value not in (None, {}, []):
@@ -236,14 +236,24 @@ def _is_material(text: str, state: dict[str, Any], key: str, completions: Sequen
     return any(isinstance(state[name], str) and state[name] in completions for name in later)
 
 
-def _answer_among_texts(value: dict[str, Any], structured: bool, completions: Iterable[str]) -> str:
-    """Find the answer in an output without any usual key: its only text, or the one a model produced last."""
+def _answer_among_texts(value: dict[str, Any], structured: bool, completions: Iterable[str], is_state: bool) -> str:
+    """Find the answer in an output without any usual key: its only text, or the one a model produced last.
+
+    In a graph's state, it is a text that was joined of several of these and written after them.
+    """
     texts = [text for entry in value.values() if (text := _text_of_entry(entry))]
     if len(texts) == 1 and (not structured or len(value) == 1):
         return texts[0]
     if len(texts) < 2:
         return ""
-    return next((completion for completion in completions if completion and completion in texts), "")
+    made = [completion for completion in completions if completion and completion in texts]
+    if is_state and made and _is_joined(texts[0], made):
+        return texts[0]
+    return made[0] if made else ""
+
+
+def _is_joined(text: str, parts: Iterable[str]) -> bool:
+    return sum(part in text for part in {*parts} - {text} if len(part.split()) > 1) > 1
 
 
 def _text_of_entry(entry: Any) -> str:

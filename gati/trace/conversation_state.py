@@ -30,7 +30,7 @@ class ConversationState:
     Attributes:
         waiting: tool calls that wait for a human decision, by id.
         answered: ids of the calls that a waiting turn has answered; the next turn's input repeats their results.
-        requested: calls that the last turn requested and no tool answered, by id.
+        requested: calls that the last turn with a model requested and no tool answered, by id.
         is_waiting: the last turn ended waiting for the user.
         past_turns: its turns, to recognize those that replace them.
     """

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from gati.events import ChatMessage, Status
 from gati.trace.answer_source import is_user_facing
-from gati.trace.chat_io import answer_in, as_messages
+from gati.trace.chat_io import answer_in, as_messages, json_text
 from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
 from gati.trace.made_output import made_output
 from gati.trace.node_messages import has_own_messages, messages_written_by
 from gati.trace.questions import question_in
 from gati.trace.records import ASSISTANT_ROLES, ModelResult
+from gati.trace.run_tree import mapped_graphs
 
 if TYPE_CHECKING:
     from gati.trace.answer_source import ModelEvents
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 MAP_TAG = "map:key:"
 """Beginning of the tag of a branch of a map."""
+_ONE_WORD = re.compile(r"\s*(?:[!-~]{1,20}|\w{1,4})\s*")
+"""A word or a number; in scripts without spaces, a few characters."""
+_JUDGED_CALLS = 16
+"""Calls before a verdict among which the judged one is looked for."""
 
 
 def turn_status(trace: Trace, interrupts: list[dict[str, Any]]) -> Status:
@@ -75,6 +81,10 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
     if isinstance(root.output, ModelResult):
         messages = root.output.messages
         return "" if not messages or messages[0].tool_calls else text_of(messages[0])
+    if graphs := mapped_graphs(trace):
+        texts = _completions(models, in_sequence=False)
+        answers = [answer_in(made_output(graph), output_key, completions=texts, is_state=True) for graph in graphs]
+        return json_text(answers) if any(answers) else ""
     if root.kind in ("chain", "prompt"):
         plain_chain = bool(models) and not any(run.node is not None for run in trace.runs())
         completions = _completions(models, in_sequence=plain_chain)
@@ -104,17 +114,36 @@ def _answer_of_program_in(step: Run, models: ModelEvents) -> str:
 
 
 def _completions(models: ModelEvents, in_sequence: bool) -> list[str]:
-    """Return what the models answered, latest first.
+    """Return what the models answered, latest first, and verdicts about other answers after them.
 
     With `in_sequence`, return nothing if the last call was in a branch of a map beside others: branches have no order.
     """
     calls = [(run, event) for run, event in models if is_user_facing(run)]
-    if in_sequence and calls:
+    if len(calls) < 2:
+        return [event.completion for _, event in calls]
+    if in_sequence:
         own = _branches(calls[-1][0])
         for run, _ in calls[:-1]:
             if any(own.get(parent, branch) is not branch for parent, branch in _branches(run).items()):
                 return []
-    return [event.completion for _, event in reversed(calls)]
+    texts = [event.completion for _, event in reversed(calls)]
+    verdicts = [
+        n for n, text in enumerate(texts) if _ONE_WORD.fullmatch(text) and _is_verdict(calls, len(calls) - 1 - n)
+    ]
+    if not verdicts:
+        return texts
+    return [text for n, text in enumerate(texts) if n not in verdicts] + [texts[n] for n in verdicts]
+
+
+def _is_verdict(calls: ModelEvents, number: int) -> bool:
+    """Return True if a call that answered with one word was given a longer text that an earlier call wrote.
+
+    Example: a judge reads a joke and says "funny". The joke is the answer.
+    """
+    event = calls[number][1]
+    asked = f"{event.system_prompt}\n{event.prompt}"
+    earlier = (call.completion.strip() for _, call in calls[max(0, number - _JUDGED_CALLS) : number])
+    return any(len(text.split()) > 1 and text in asked for text in earlier)
 
 
 def _branches(run: Run) -> dict[Run, Run]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gati.trace.chat_io import as_message, as_messages
-from gati.trace.content import parsed_arguments
+from gati.trace.content import parsed_arguments, text_of
 from gati.trace.conversation_state import ConversationState, WaitingCall
 from gati.trace.outputs import updates_by, updates_of
-from gati.trace.records import TOOL_ROLES, Message, ModelResult
+from gati.trace.records import TOOL_ROLES, Message, ModelCall, ModelResult
 from gati.trace.run_tree import model_messages
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ class ToolCallLedger:
         self._answered_by_input: set[str] = set()
         self._without_id: set[str] = set()
         self._reported: set[str] = set()
+        self._described: set[str] = set()
         self._has_input = False
+        self._has_models = False
 
     def add_input(self, inputs: Any) -> None:
         """Add the tool messages of the root's input, once.
@@ -66,12 +69,17 @@ class ToolCallLedger:
         self._has_input = True
         answers = self._add_answers(_messages_of_input(inputs))
         self._answered_by_input.update(
-            call_id for call_id in answers if call_id in self._earlier or not self._state.has_reported_call(call_id)
+            call_id
+            for call_id in answers
+            if call_id in self._earlier
+            or call_id in self._state.requested
+            or not self._state.has_reported_call(call_id)
         )
 
     def add(self, run: Run) -> None:
         """Add the requests of a model, the execution of a tool, or the tool messages of a node."""
         if run.kind == "model":
+            self._has_models = True
             self._add_messages_of_model([m for item in model_messages(run) if (m := as_message(item)) is not None])
             for number, request in enumerate(requests_of(run)):
                 # A legacy function call has no id. The key links it to its tool run.
@@ -93,6 +101,7 @@ class ToolCallLedger:
                 if update.get("structured_response") is not None:
                     # This "tool" only describes the answer's shape, and the answer itself is reported.
                     self._reported.update(answers)
+                    self._described.update(answers)
 
     def _add_messages_of_model(self, messages: list[Message]) -> None:
         """Add the tool messages that a model was given, and the requests that they answer."""
@@ -220,13 +229,23 @@ class ToolCallLedger:
         requested = {call_id: WaitingCall(request, by.key) for call_id, (request, by) in self._requested.items()}
         done = (self._executed - self._paused) | self._answers.keys()
         calls = {call_id: call for call_id, call in {**self._earlier, **requested}.items() if call_id not in done}
+        for call_id in self._described & self._answers.keys():  # the thread repeats it in the next turn
+            state.is_new_message(text_of(self._answers[call_id]), call_id)
         state.waiting = calls if waiting else {}
+        if not self._has_models:  # a tool that the program called itself; it may call the others next
+            calls = {call_id: call for call_id, call in state.requested.items() if call_id not in done} | calls
         state.requested = calls
         state.answered = (self._answered_earlier | done) if waiting else frozenset()
 
 
 def _messages_of_input(inputs: Any) -> list[Message]:
-    """Return the messages in a root's input: a list of them, or those in the entries of a state or an update."""
+    """Return the messages in a root's input: a list of them, or those in the entries of a state or an update.
+
+    Of a model that is called directly, return the results of tools that the messages end with.
+    """
+    if isinstance(inputs, ModelCall):
+        given = [m for item in inputs.messages if (m := as_message(item)) is not None]
+        return list(itertools.takewhile(lambda message: message.role in TOOL_ROLES, reversed(given)))[::-1]
     if (messages := as_messages(inputs)) is not None:
         return messages
     values = [value for update in updates_of(inputs) for value in update.values()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gati.events import ChatMessage
@@ -14,7 +15,7 @@ from gati.trace.media import plain_blocks
 from gati.trace.outputs import updates_of
 from gati.trace.questions import reply_in
 from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES, Message, ModelCall, ModelResult
-from gati.trace.run_tree import model_messages
+from gati.trace.run_tree import mapped_graphs, model_messages
 
 if TYPE_CHECKING:
     from gati.trace.conversation_state import ConversationState
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _KINDS_WITHOUT_USER_TEXT = frozenset({"tool", "retriever", "embedding", "memory_read", "memory_write"})
 """Kinds of roots whose input is not a user's message."""
+_PROSE = re.compile(r"\S\s+\S+\s+\S|[\u3040-\u30ff\u3400-\u9fff]{4}|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]{8}")
+"""Text of three words or more; in scripts without spaces, of some characters. Names, addresses and ids are shorter."""
 
 
 def user_messages_of(
@@ -100,6 +103,9 @@ def _split_input(
         splits = (user_messages_in(update) for update in updates_of(root.inputs))
         return next((split for split in splits if split is not None), None)
     split = user_messages_in(root.inputs, input_key)
+    if split is None and (graphs := mapped_graphs(trace)):
+        parts = [_split_input(graph, input_key, state, in_conversation) for graph in graphs]
+        return SplitHistory([], [message for part in parts if part is not None for message in part.new])
     split = _before_prefilled_answer(split, trace, state)
     if split is not None and _is_users_text(trace, split, in_conversation):
         return split
@@ -153,17 +159,32 @@ def _before_prefilled_answer(split: SplitHistory | None, trace: Trace, state: Co
 def _split_first_model_call(trace: Trace, state: ConversationState) -> SplitHistory | None:
     """Return the new messages of the first model call that has user messages, for roots whose input has none.
 
-    A text that a model of the turn produced before, as when it plays the user, is nobody's message.
+    A text that a model of the turn produced before, as when it plays the user, is nobody's message. If the call's text
+    was made of the program's template and a text of the root's input, that text is the message.
     """
     produced: set[str] = set()
     for run in trace.models():
         if isinstance(run.inputs, ModelCall):
             split = _before_prefilled_answer(user_messages_in(list(run.inputs.messages)), trace, state)
             if split is not None and any(is_from_person(m) and text_of(m) not in produced for m in split.new):
-                return SplitHistory([], [m for m in split.new if text_of(m) not in produced])
+                return SplitHistory([], [_as_written(m, trace) for m in split.new if text_of(m) not in produced])
         if isinstance(run.output, ModelResult):
             produced |= {text for message in run.output.messages if (text := text_of(message))}
     return None
+
+
+def _as_written(message: Message, trace: Trace) -> Message:
+    """Return a message with the only prose of the root's input that it contains, if there is exactly one.
+
+    Example: input ``{"mail": "I was charged twice.", "sender": "ann@example.com"}``, and "Classify: I was charged
+    twice. From: ann@example.com" → "I was charged twice."
+    """
+    inputs = trace.root.inputs
+    if not isinstance(inputs, dict) or not isinstance(message.content, str):
+        return message
+    texts = {value for value in inputs.values() if isinstance(value, str) and _PROSE.search(value)}
+    contained = [text for text in texts if text in message.content]
+    return Message(message.role, contained[0]) if len(contained) == 1 else message
 
 
 def _import_history(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 from langchain_core.chat_history import InMemoryChatMessageHistory
@@ -20,6 +20,7 @@ from langchain_core.runnables import (
     chain,
 )
 from langchain_core.runnables.history import RunnableWithMessageHistory
+from langgraph.graph import START, StateGraph
 
 from tests.scenarios.harness import Config, Watch, each_method
 from tests.scenarios.scripts import model
@@ -232,6 +233,59 @@ def test_map_is_one_turn_with_several_calls(watch: Watch):
         ),
     )
     assert traced.of_type("chain_end")[0]["properties"]["model_calls"] == 2
+
+
+class Asked(TypedDict):
+    question: str
+    answer: str
+
+
+def test_a_map_of_a_graph_reports_each_question_and_all_answers(watch: Watch):
+    def make() -> Runnable[Any, Any]:
+        tutor = model("Twelve, for example.", "Thirteen, for example.")
+        graph = StateGraph(Asked).add_node("tutor", lambda state: {"answer": tutor.invoke(state["question"]).text})
+        return graph.add_edge(START, "tutor").compile().map()
+
+    watch(
+        r"""
+        user_message   "144?"
+        user_message   "169?"
+        chain_start    RunnableEach<LangGraph>
+          workflow     LangGraph
+            task       tutor => {"answer":"Twelve, for example."}
+              llm      gpt-4o-mini 10>5 $ => "Twelve, for example."
+          workflow     LangGraph
+            task       tutor => {"answer":"Thirteen, for example."}
+              llm      gpt-4o-mini 10>5 $ => "Thirteen, for example."
+          final_response "[\"Twelve, for example.\",\"Thirteen, for example.\"]"
+          chain_end    completed
+        """,
+        *each_method(make, [{"question": "144?"}, {"question": "169?"}], {"max_concurrency": 1}, only="invoke ainvoke"),
+    )
+
+
+@pytest.mark.parametrize("mail", ["I was charged twice.", "同じ商品が二回請求されました"])
+def test_the_text_that_a_template_frames_is_the_users_message(watch: Watch, mail: str):
+    """Also beside shorter values that the template contains, such as an address."""
+
+    def make() -> Runnable[Any, Any]:
+        return ChatPromptTemplate([("human", "Reply to this mail:\n{mail}\nFrom: {sender}")]) | model("Sorry.")
+
+    traced = watch.trace(each_method(make, {"mail": mail, "sender": "ann@example.com"}, only="invoke")[0])
+    assert traced.transcript() == [("user", mail), ("assistant", "Sorry.")]
+    (asked,) = traced.of_type("llm")[0]["input"]["messages"]
+    assert asked["content"] == f"Reply to this mail:\n{mail}\nFrom: ann@example.com"
+
+
+@pytest.mark.parametrize(
+    ("left", "right"), [("2", "3"), ("the number of days", "the number of nights"), ("A cat", "a dog")]
+)
+def test_values_that_a_template_compares_are_one_question(watch: Watch, left: str, right: str):
+    def make() -> Runnable[Any, Any]:
+        return ChatPromptTemplate([("human", "Compare {left} with {right}.")]) | model("They differ.")
+
+    traced = watch.trace(each_method(make, {"left": left, "right": right}, only="invoke")[0])
+    assert traced.transcript() == [("user", f"Compare {left} with {right}."), ("assistant", "They differ.")]
 
 
 def test_each_input_of_a_chain_batch_is_a_turn(watch: Watch):

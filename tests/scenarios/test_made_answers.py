@@ -15,6 +15,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph, add_messages
 from pydantic import create_model
 
+from gati.events import LLMCallEvent
 from gati.testing import ScriptedChatModel, capture
 from gati.trace.chat_io import AMBIGUOUS_KEYS, INPUT_KEYS, OUTPUT_KEYS
 
@@ -178,3 +179,53 @@ def test_the_answer_is_in_the_list_of_the_users_messages(channels: tuple[str, st
     for _ in range(2):
         thread: dict[str, Any] = {"configurable": {"thread_id": "t"}}
         assert answers(program, {"chat": [("user", "A question.")]}, thread) == [MADE]
+
+
+JOKE = "Two cats walk into a bar."
+
+
+def sequence(**nodes: Any) -> Any:
+    """Return a graph of nodes that each write the entry with their name."""
+    builder, before = StateGraph(state_class("TypedDict", {"subject", *nodes})), START
+    for key, make in nodes.items():
+        builder.add_node(f"{key}_node", lambda state, key=key, make=make: {key: make(state)})
+        builder.add_edge(before, f"{key}_node")
+        before = f"{key}_node"
+    return builder.compile()
+
+
+def asks(reply: str, question: str) -> Any:
+    model = ScriptedChatModel(replies=[reply])
+    return lambda state: model.invoke(question.format(**state)).text
+
+
+@pytest.mark.parametrize("verdict", ["funny", "8", "8/10", "YES"])
+@pytest.mark.parametrize("as_chain", [False, True])
+def test_the_verdict_of_a_judge_is_not_the_answer(verdict: str, as_chain: bool) -> None:
+    nodes = {"joke": asks(JOKE, "A joke on {subject}."), "grade": asks(verdict, "Grade this joke: {joke}")}
+    chain: Any = RunnablePassthrough.assign(joke=RunnableLambda(nodes["joke"])).assign(
+        grade=RunnableLambda(nodes["grade"])
+    )
+    assert answers(chain if as_chain else sequence(**nodes), {"subject": "cats"}, {}) == [JOKE]
+
+
+def test_a_word_that_answers_the_question_is_the_answer() -> None:
+    nodes = {"steps": asks("First, multiply.", "Think about {subject}."), "solution": asks("42", "Solve {subject}.")}
+    assert answers(sequence(**nodes), {"subject": "6 * 7"}, {}) == ["42"]
+
+
+def test_a_text_that_a_node_joins_of_models_texts_is_the_answer_and_made_of_all() -> None:
+    def join(state: Any) -> str:
+        return f"On {state['subject']}:\n\n{state['story']}\n\n{state['joke']}"
+
+    story = "Once upon a time there was a cat."
+    nodes = {"story": asks(story, "A story on {subject}."), "joke": asks(JOKE, "A joke on {subject}.")}
+    with capture(local=False) as captured:
+        sequence(**nodes, combined=join).invoke({"subject": "cats"})
+        sequence(**nodes, log=lambda state: f"Told: {state['joke']}").invoke({"subject": "cats"})
+    joined, logged = captured.turns
+    assert joined.answer is not None
+    assert joined.answer.text == f"On cats:\n\n{story}\n\n{JOKE}"
+    assert [event.internal for event in joined.events if isinstance(event, LLMCallEvent)] == [False, False]
+    assert logged.answer is not None
+    assert logged.answer.text == JOKE

@@ -22,11 +22,12 @@ from langchain.agents.middleware import (
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel
 
 from tests.optional import middleware
 from tests.scenarios.harness import Program, Watch, each_method
-from tests.scenarios.scripts import call, model, reply, tool_request, weather
+from tests.scenarios.scripts import call, model, reply, tool_request, turns, weather
 
 ASKED = {"messages": [("user", "How is the weather in Oslo?")]}
 BOTH = "invoke ainvoke"
@@ -336,6 +337,33 @@ def test_invalid_structured_output_is_requested_again(watch: Watch):
     assert traced.transcript()[-1] == ("assistant", '{"sky":"clear","degrees":4}')
 
 
+def test_the_next_turn_does_not_repeat_the_result_of_a_structured_answer(watch: Watch):
+    """LangChain writes a tool message, "Returning structured response: …", into the thread."""
+
+    def make() -> Any:
+        asked = [tool_request(call("Forecast", f"c{n}", sky="clear", degrees=n)) for n in (4, 5)]
+        return create_agent(model(*asked), [], response_format=ToolStrategy(Forecast), checkpointer=InMemorySaver())
+
+    watch(
+        """
+        conversation c-1 of anonymous
+        user_message   "Today?"
+        chain_start    LangGraph
+          task         model => {"structured_response":{"sky":"clear","degrees":4}}
+            llm        gpt-4o-mini 10>5 $ calls=Forecast
+          final_response "{\\"sky\\":\\"clear\\",\\"degrees\\":4}"
+          chain_end    completed
+        user_message   "Tomorrow?"
+        chain_start    LangGraph
+          task         model => {"structured_response":{"sky":"clear","degrees":5}}
+            llm        gpt-4o-mini 10>5 $ calls=Forecast
+          final_response "{\\"sky\\":\\"clear\\",\\"degrees\\":5}"
+          chain_end    completed
+        """,
+        *turns(make, *({"messages": [("user", asked)]} for asked in ("Today?", "Tomorrow?")), only=BOTH),
+    )
+
+
 def test_structured_output_from_the_provider_is_the_answer(watch: Watch):
     watch(
         """
@@ -368,6 +396,30 @@ def test_custom_middleware_may_call_another_model(watch: Watch):
           chain_end    completed
         """,
         *agent("It is sunny.", middleware=[Titles()])[:1],
+    )
+
+
+def test_a_model_in_middleware_that_rewrites_the_answer_made_it(watch: Watch):
+    @after_model
+    def moderate(state: Any, runtime: Any) -> dict[str, Any]:
+        last = state["messages"][-1]
+        moderator = model("Please call billing.").with_config(run_name="moderator")
+        polite = moderator.invoke([("system", "Be polite."), ("user", last.text)])
+        return {"messages": [AIMessage(polite.text, id=last.id)]}
+
+    watch(
+        """
+        prompt agent/moderate.after_model/moderator "Be polite."
+        user_message   "How is the weather in Oslo?"
+        chain_start    LangGraph
+          task         model
+            llm        gpt-4o-mini 10>5 $ internal => "Call the idiots of billing."
+          task         moderate.after_model
+            llm        gpt-4o-mini 10>5 $ input human:"Call the idiots of billing."
+          final_response "Please call billing."
+          chain_end    completed
+        """,
+        *agent("Call the idiots of billing.", tools=(), middleware=[moderate])[:1],
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import pytest
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import InjectedToolCallId, ToolException, tool
 from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import Command
@@ -161,6 +161,43 @@ def test_a_standalone_tool_call_is_its_own_message_in_a_conversation(watch: Watc
         """,
         *each_method(lambda: weather, "Oslo", conversation, only=BOTH),
     )
+
+
+@pytest.mark.parametrize("in_conversation", [True, False])
+def test_results_of_functions_that_the_program_calls_itself_are_tool_calls(watch: Watch, in_conversation: bool):
+    """The program has no LangChain tools: a loop around a model. Without a conversation id, the history is known."""
+
+    def program(config: Config) -> Any:
+        asked = call("weather", city="Oslo"), call("weather", "c2", city="Rome")
+        weatherman = model(tool_request(*asked), "Sunny in both.", "You are welcome.")
+        history: list[Any] = [HumanMessage("The weather in Oslo and Rome?")]
+        config = {**config, "metadata": {"conversation_id": "c-1"}} if in_conversation else config
+        history.append(weatherman.invoke(history, config))
+        history += [ToolMessage("sunny", tool_call_id=request["id"]) for request in history[-1].tool_calls]
+        history.append(weatherman.invoke(history, config))
+        history.append(HumanMessage("Thanks."))
+        return weatherman.invoke(history, config).text
+
+    traced = watch(
+        f"""
+        {"conversation c-1 of anonymous" if in_conversation else ""}
+        user_message   "The weather in Oslo and Rome?"
+        llm            gpt-4o-mini 10>5 $ calls=weather,weather
+        llm            gpt-4o-mini 10>5 $
+          tool_call    weather {{"city":"Oslo"}}
+            observation {{"output":"sunny"}}
+          tool_call    weather {{"city":"Rome"}}
+            observation {{"output":"sunny"}}
+          assistant_message "Sunny in both."
+        user_message   "Thanks."
+        llm            gpt-4o-mini 10>5 $
+          assistant_message "You are welcome."
+        """,
+        program,
+    )
+    assert {m["properties"]["requested_by"] for m in traced.of_type("tool_call")} == {
+        traced.of_type("llm")[0]["externalMessageId"]
+    }
 
 
 def test_a_standalone_tool_call_outside_a_conversation_has_no_messages_of_a_person(watch: Watch):

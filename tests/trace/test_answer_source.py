@@ -111,6 +111,22 @@ def test_the_id_of_the_answers_message_names_the_call():
     assert [event.made_answer for _, event in models] == [True, False]
 
 
+@pytest.mark.parametrize("rewriter_is_first", [True, False])
+def test_a_later_call_that_rewrote_the_answers_message_made_it(rewriter_is_first: bool):
+    """A moderator writes the message again and keeps its id. A call before it with the same text did not rewrite it."""
+    root = run(None, "chain")
+    written, moderated = "Call the idiots of billing.", "Please call billing."
+    author, moderator = run(root), run(root)
+    author.output = ModelResult((Message("ai", written, "msg-1"),))
+    root.output = {"messages": [Message("ai", moderated, "msg-1")]}
+    models = [(author, LLMCallEvent(completion=written)), (moderator, LLMCallEvent(completion=moderated))]
+    if rewriter_is_first:
+        models.reverse()
+    mark_answer(Trace(root, None, 0), models, ChatMessage("a", "assistant", moderated, 0))
+    maker = author if rewriter_is_first else moderator
+    assert [run for run, event in models if event.made_answer] == [maker]
+
+
 @pytest.mark.parametrize("marker", ["lc_internal_call", "lc_source", "gati_internal"])
 def test_marked_calls_are_internal_also_when_they_request_tools(marker: str):
     root = run(None, "chain")

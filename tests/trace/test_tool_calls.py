@@ -129,3 +129,26 @@ def test_a_result_in_the_next_input_is_a_decision():
     ledger.add_input({"messages": [answered("c1", "the page")]})
     ((message, requested),) = ledger.decisions()
     assert (message.content, requested) == ("the page", request("browse", "c1"))
+
+
+def test_results_that_the_messages_of_a_direct_model_call_end_with_are_decisions():
+    state = ConversationState()
+    model = model_run(request("look", "c1"), request("browse", "c2"))
+    ledger_of(model).save_to(state, waiting=False)
+    ledger_of(run("tool", "seen", extra="c1"), state=state).save_to(state, waiting=False)
+    state.note_call("c1")
+    ledger = ledger_of(state=state)
+    given = (answered("c0", "of an earlier turn"), Message("human", "Yes."), answered("c1", "seen"), answered("c2"))
+    ledger.add_input(ModelCall((), given, 4))
+    ((message, requested),) = ledger.decisions()
+    assert (message.content, requested) == ("done", request("browse", "c2"))
+    assert ledger.requested_by("c2") == str(model.id)
+
+
+def test_a_call_whose_id_an_earlier_turn_used_has_a_result_of_its_own():
+    state = ConversationState()
+    state.note_call("c1")
+    ledger_of(model_run(request("look", "c1"))).save_to(state, waiting=False)
+    ledger = ledger_of(state=state)
+    ledger.add_input(ModelCall((), (answered("c1", "new"),), 1))
+    assert [message.content for message, _ in ledger.decisions()] == ["new"]
