@@ -1,4 +1,4 @@
-"""Find the user's messages that a turn's input does not contain itself.
+"""Find the user's messages that a turn's input does not contain itself, and those that it repeats.
 
 `graph.update_state(...)` writes a question into the thread, and `graph.invoke(None)` answers it. A call may also end
 with the beginning of its answer (a prefilled answer): the question is then before it.
@@ -15,8 +15,21 @@ from gati.trace.outputs import updates_by
 from gati.trace.records import ASSISTANT_ROLES, USER_ROLES, Message, ModelCall, ModelResult
 
 if TYPE_CHECKING:
+    from gati.trace.chat_io import SplitHistory
     from gati.trace.conversation_state import ConversationState
     from gati.trace.run_tree import Run, Trace
+
+
+def repeats_question(trace: Trace, split: SplitHistory, state: ConversationState) -> bool:
+    """Return True if an input has the earlier question again, beside the result of a tool that an earlier turn requested.
+
+    Example: ``{"input": "Weather?", "agent_scratchpad": [request, result]}``, in a loop that the program wrote.
+    """
+    inputs = trace.root.inputs
+    if split.origin == "messages" or not isinstance(inputs, dict) or not state.has_seen(text_of(split.new[-1])):
+        return False
+    last = [messages[-1].tool_call_id for entry in inputs.values() if (messages := as_messages(entry))]
+    return any(call_id in state.requested or state.has_reported_call(call_id) for call_id in last if call_id)
 
 
 def messages_from_thread(trace: Trace, state: ConversationState) -> list[Message]:

@@ -81,7 +81,7 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
     if isinstance(root.output, ModelResult):
         messages = root.output.messages
         return "" if not messages or messages[0].tool_calls else text_of(messages[0])
-    if graphs := mapped_graphs(trace):
+    if isinstance(root.inputs, list) and (graphs := mapped_graphs(trace)):
         texts = _completions(models, in_sequence=False)
         answers = [answer_in(made_output(graph), output_key, completions=texts, is_state=True) for graph in graphs]
         return json_text(answers) if any(answers) else ""

@@ -10,7 +10,7 @@ from gati.trace.chat_io import as_message, as_messages
 from gati.trace.content import parsed_arguments, text_of
 from gati.trace.conversation_state import ConversationState, WaitingCall
 from gati.trace.outputs import updates_by, updates_of
-from gati.trace.records import TOOL_ROLES, Message, ModelCall, ModelResult
+from gati.trace.records import ASSISTANT_ROLES, TOOL_ROLES, Message, ModelCall, ModelResult
 from gati.trace.run_tree import model_messages
 
 if TYPE_CHECKING:
@@ -241,11 +241,11 @@ class ToolCallLedger:
 def _messages_of_input(inputs: Any) -> list[Message]:
     """Return the messages in a root's input: a list of them, or those in the entries of a state or an update.
 
-    Of a model that is called directly, return the results of tools that the messages end with.
+    Of a model that is called directly, return the messages after the last answer.
     """
     if isinstance(inputs, ModelCall):
-        given = [m for item in inputs.messages if (m := as_message(item)) is not None]
-        return list(itertools.takewhile(lambda message: message.role in TOOL_ROLES, reversed(given)))[::-1]
+        given = [m for item in reversed(inputs.messages) if (m := as_message(item)) is not None]
+        return list(itertools.takewhile(lambda message: message.role not in ASSISTANT_ROLES, given))[::-1]
     if (messages := as_messages(inputs)) is not None:
         return messages
     values = [value for update in updates_of(inputs) for value in update.values()]

@@ -10,7 +10,7 @@ from gati.events import ChatMessage
 from gati.trace.authorship import is_from_person, is_state_update
 from gati.trace.chat_io import MESSAGES, SplitHistory, as_message, user_messages_in
 from gati.trace.content import text_of
-from gati.trace.continued_input import messages_from_thread, without_prefilled_answer
+from gati.trace.continued_input import messages_from_thread, repeats_question, without_prefilled_answer
 from gati.trace.media import plain_blocks
 from gati.trace.outputs import updates_of
 from gati.trace.questions import reply_in
@@ -108,7 +108,7 @@ def _split_input(
         return SplitHistory([], [message for part in parts if part is not None for message in part.new])
     split = _before_prefilled_answer(split, trace, state)
     if split is not None and _is_users_text(trace, split, in_conversation):
-        return split
+        return split._replace(new=[]) if state.has_calls and repeats_question(trace, split, state) else split
     return _split_first_model_call(trace, state)
 
 

@@ -229,3 +229,16 @@ def test_a_text_that_a_node_joins_of_models_texts_is_the_answer_and_made_of_all(
     assert [event.internal for event in joined.events if isinstance(event, LLMCallEvent)] == [False, False]
     assert logged.answer is not None
     assert logged.answer.text == JOKE
+
+
+@pytest.mark.parametrize("in_dict", [True, False])
+@pytest.mark.parametrize("key", ["chat_history", "earlier"])
+def test_a_model_that_says_the_same_as_before_has_answered(key: str, in_dict: bool) -> None:
+    """The history that the program passes ends with the same answer."""
+    model: Any = ScriptedChatModel(replies=["Anything else?"])
+    talk = RunnableLambda(lambda given: [*given[key], HumanMessage(given["input"])]) | model
+    program: Any = RunnablePassthrough.assign(reply=talk) if in_dict else talk
+    given = {"input": "No.", key: [HumanMessage("Hello."), AIMessage("Anything else?")]}
+    assert answers(program, given, {"metadata": {"conversation_id": "c"}}) == ["Anything else?"]
+    repeating: Any = RunnableLambda(lambda given: given[key][-1])
+    assert answers(repeating, given, {"metadata": {"conversation_id": "c"}}) == []

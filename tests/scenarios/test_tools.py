@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import InjectedToolCallId, ToolException, tool
 from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import Command
@@ -198,6 +199,34 @@ def test_results_of_functions_that_the_program_calls_itself_are_tool_calls(watch
     assert {m["properties"]["requested_by"] for m in traced.of_type("tool_call")} == {
         traced.of_type("llm")[0]["externalMessageId"]
     }
+
+
+@pytest.mark.parametrize("has_tools", [True, False])
+def test_a_question_that_is_passed_again_with_the_results_of_tools_is_reported_once(watch: Watch, has_tools: bool):
+    """A loop around a chain with a scratchpad. In the next turn, the user asks the same again."""
+    prompt = ChatPromptTemplate([("placeholder", "{chat_history}"), ("human", "{input}"), ("placeholder", "{scratch}")])
+
+    def program(config: Config) -> Any:
+        replies = [
+            tool_request(call("weather", city="Oslo")),
+            "Sunny.",
+            tool_request(call("weather", "c2", city="Oslo")),
+        ]
+        chain, history = prompt | model(*replies, "Still sunny."), list[Any]()
+        config = {**config, "metadata": {"conversation_id": "c-1"}}
+        for _ in range(2):
+            given = {"input": "The weather?", "chat_history": history}
+            request = chain.invoke({**given, "scratch": []}, config)
+            (asked,) = request.tool_calls
+            result = weather.invoke(asked, config) if has_tools else ToolMessage("sunny", tool_call_id=asked["id"])
+            answer = chain.invoke({**given, "scratch": [request, result]}, config)
+            history += [HumanMessage("The weather?"), request, result, answer]
+        return answer.text
+
+    traced = watch.trace(program)
+    question = ("user", "The weather?")
+    assert traced.transcript() == [question, ("assistant", "Sunny."), question, ("assistant", "Still sunny.")]
+    assert [m["input"] for m in traced.of_type("tool_call")] == [{"city": "Oslo"}] * 2
 
 
 def test_a_standalone_tool_call_outside_a_conversation_has_no_messages_of_a_person(watch: Watch):

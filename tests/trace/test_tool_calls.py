@@ -131,15 +131,16 @@ def test_a_result_in_the_next_input_is_a_decision():
     assert (message.content, requested) == ("the page", request("browse", "c1"))
 
 
-def test_results_that_the_messages_of_a_direct_model_call_end_with_are_decisions():
+def test_results_after_the_last_answer_in_a_direct_model_call_are_decisions():
     state = ConversationState()
     model = model_run(request("look", "c1"), request("browse", "c2"))
     ledger_of(model).save_to(state, waiting=False)
     ledger_of(run("tool", "seen", extra="c1"), state=state).save_to(state, waiting=False)
     state.note_call("c1")
     ledger = ledger_of(state=state)
-    given = (answered("c0", "of an earlier turn"), Message("human", "Yes."), answered("c1", "seen"), answered("c2"))
-    ledger.add_input(ModelCall((), given, 4))
+    earlier = (answered("c0", "of an earlier turn"), Message("ai", "Shall I?"), Message("human", "Yes."))
+    given = (*earlier, answered("c1", "seen"), answered("c2"), Message("human", "And hurry."))
+    ledger.add_input(ModelCall((), given, 6))
     ((message, requested),) = ledger.decisions()
     assert (message.content, requested) == ("done", request("browse", "c2"))
     assert ledger.requested_by("c2") == str(model.id)
