@@ -16,7 +16,7 @@ from gati.cli import importing
 from gati.settings import load
 from gati.store.store import Store
 from gati.testing import ScriptedChatModel
-from tests.cli.test_commands import destination, gati, invoke
+from tests.cli.programs import destination, gati, invoke
 from tests.servers import LocalServer
 
 
