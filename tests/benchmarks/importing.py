@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain.agents import create_agent
+from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 from tests.benchmarks.environments import ROOT
@@ -49,7 +50,7 @@ def _run_agents(file: Path, turns: int) -> None:
         for turn in range(turns):
             config: Any = {"configurable": {"thread_id": f"thread-{turn // TURNS_PER_THREAD}"}}
             question = f"Question {turn}: what does it cost to rent two city bikes for {turn % 9} days?"
-            agent.invoke({"messages": [("user", question)]}, config)
+            agent.invoke({"messages": [HumanMessage(question)]}, config)
 
 
 def _import(source: Path, store: Path) -> str:
