@@ -28,8 +28,8 @@ _Store = Annotated[
     typer.Option(
         "--store",
         parser=parse_place,
-        metavar="FILE",
-        help="File of an embedded store to use instead of Greenflash.",
+        metavar="PLACE",
+        help="File of an embedded store, or postgresql://… for the team's store, to use instead of Greenflash.",
     ),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -1,4 +1,4 @@
-"""`gati prompts`: compare the prompts of a code base with those of Greenflash or the embedded store."""
+"""`gati prompts`: compare the prompts of a code base with those of Greenflash or a store."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gati.cli.output import Exit, console, fail, print_json, print_note, print_rows
 from gati.cli.prompt_files import CodePrompt, find_prompts, path_of
-from gati.cli.store import open_store, store_path
+from gati.cli.store import open_store, open_team_store, store_path
 from gati.cli.store_place import StorePlace
 from gati.exporters.prompt_source import PromptSource, PromptSourceError
 from gati.prompts.fetcher import template_text
-from gati.prompts.sources import source_of
+from gati.prompts.sources import StorePrompts, source_of
 from gati.settings import Settings, load
 
 
@@ -38,22 +39,30 @@ class RemotePrompt:
 def open_source(store: StorePlace | None, *, write: bool = False) -> Iterator[tuple[PromptSource, Settings]]:
     """Open the source of prompts, for reading only unless `write`. Exits if there is none.
 
-    `store` is an embedded store to use instead of Greenflash.
+    `store` is used instead of Greenflash.
     """
     settings = load()
-    file = None if store is None else store_path(store)
-    spec = source_of(settings, file, read_only=not write)
-    if spec is None:
-        fail("there are no prompts: set GREENFLASH_API_KEY, or use the embedded store", Exit.USAGE)
-    if spec.kind == "store" and (file := store_path(file, settings)).exists():
-        open_store(file, write=write).close()  # exits unless it is one
-    source = spec.connect()
+    source = _team_prompts(store, write) if isinstance(store, str) else _connect(settings, store, write)
     try:
         yield source, settings
     except PromptSourceError as fault:
         fail(f"prompts cannot be read or written: {fault}")
     finally:
         source.close()
+
+
+def _team_prompts(address: str, write: bool) -> PromptSource:
+    return StorePrompts(partial(open_team_store, address, write=write))
+
+
+def _connect(settings: Settings, file: Path | None, write: bool) -> PromptSource:
+    """Connect to the store in `file`, or to the source that the options name."""
+    spec = source_of(settings, file, read_only=not write)
+    if spec is None:
+        fail("there are no prompts: set GREENFLASH_API_KEY, or use the embedded store", Exit.USAGE)
+    if spec.kind == "store" and (file := store_path(file, settings)).exists():
+        open_store(file, write=write).close()  # exits unless it is one
+    return spec.connect()
 
 
 def read_remote(source: PromptSource) -> dict[str, RemotePrompt]:
@@ -177,17 +186,11 @@ def _push(
     body: dict[str, Any] = {
         "name": prompt.name, "externalPromptId": prompt.name, "role": role, "components": components,
     }  # fmt: skip
-    if product is None and not _is_local(source):
+    if product is None and not isinstance(source, StorePrompts):
         fail("a new prompt belongs to a product: set GATI_PRODUCT_ID", Exit.USAGE)
     if product is not None:
         body["productId"] = product
     return {"state": "created", "version": source.create(body)["versionId"]}
-
-
-def _is_local(source: PromptSource) -> bool:
-    from gati.prompts.sources import StorePrompts
-
-    return isinstance(source, StorePrompts)
 
 
 def _prompts_of_code(folder: Path, sources: Sequence[Path], names: Sequence[str]) -> list[CodePrompt]:

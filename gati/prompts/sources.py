@@ -51,7 +51,7 @@ def source_of(settings: Settings, store_path: Path | None = None, *, read_only: 
 
         path = store_path or (settings.local if isinstance(settings.local, Path) else default_path())
         identity = hashlib.sha256(f"store\n{path.absolute()}".encode(errors="surrogateescape")).hexdigest()[:16]
-        connect = partial(StorePrompts, path.absolute(), settings.local_max_bytes, read_only=read_only)
+        connect = partial(_connect_file, path.absolute(), settings.local_max_bytes, read_only)
         return SourceSpec("store", identity, connect)
     return None
 
@@ -64,11 +64,27 @@ def _connect_greenflash(settings: Settings) -> PromptSource:
     return source
 
 
-class StorePrompts:
-    """The prompts in the embedded store. A file that does not exist is created by the first write only."""
+def _connect_file(path: Path, max_bytes: int, read_only: bool) -> PromptSource:
+    """Return the prompts of an embedded store. A file that does not exist is created by the first write only."""
 
-    def __init__(self, path: Path, max_bytes: int, *, read_only: bool = False) -> None:
-        self._path, self._max_bytes, self._read_only = path, max_bytes, read_only
+    def open_store() -> Store:
+        from gati.store.store import Store  # late: it loads sqlite3
+
+        return Store(path, max_bytes, read_only=read_only)
+
+    return StorePrompts(open_store, path.exists)
+
+
+class StorePrompts:
+    """The prompts in an embedded store, or in that of a team.
+
+    Args:
+        open_store: opens the store; called once.
+        exists: returns False while there is nothing to read.
+    """
+
+    def __init__(self, open_store: Callable[[], Store], exists: Callable[[], bool] = lambda: True) -> None:
+        self._open_store, self._exists = open_store, exists
         self._store: Store | None = None
 
     def get(self, prompt_id: str) -> dict[str, Any] | None:
@@ -117,13 +133,11 @@ class StorePrompts:
 
     def _open(self) -> Store:
         if self._store is None:
-            from gati.store.store import Store
-
-            self._store = Store(self._path, self._max_bytes, read_only=self._read_only)
+            self._store = self._open_store()
         return self._store
 
     def _read(self, read: Callable[[Store], T], nothing: T) -> T:
-        return self._guarded(lambda: read(self._open())) if self._path.exists() else nothing
+        return self._guarded(lambda: read(self._open())) if self._exists() else nothing
 
     @staticmethod
     def _guarded(work: Callable[[], T]) -> T:

@@ -175,6 +175,28 @@ def test_without_a_key_the_embedded_store_is_used(folder: Path, tmp_path: Path):
     assert row["active"] == version["versionId"]
 
 
+def test_the_store_of_a_team_has_prompts(folder: Path, team_database: str):
+    from gati.team_store.store import PostgresStore
+
+    write(folder, "support/agent", TEXT)
+    assert pushed("--store", team_database, "--dry-run") == {"support/agent": "would be created"}
+    assert pushed("--store", team_database) == {"support/agent": "created"}
+    with closing(PostgresStore(team_database)) as store:
+        (version,) = prompt_records.list_records(store)
+        assert prompt_records.activate_version(store, version["versionId"])
+    assert states("--store", team_database) == (0, {"support/agent": "equal"})
+    write(folder, "support/agent", "Another text.")
+    assert states("--store", team_database) == (1, {"support/agent": "different"})
+    assert gati("pull", "--force", "--store", team_database).exit_code == 0
+    assert (folder / "support/agent.md").read_text() == TEXT + "\n"
+
+
+def test_a_store_of_a_team_that_cannot_be_reached_is_reported(folder: Path):
+    pytest.importorskip("psycopg")
+    done = gati("list", "--store", "postgresql://nobody@127.0.0.1:9/nothing?connect_timeout=2")
+    assert (done.exit_code, "the team's store cannot be opened" in done.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("command", ["list", "pull", "diff", "push --dry-run"])
 def test_commands_that_read_leave_the_files_of_a_store_as_they_are(folder: Path, tmp_path: Path, command: str):
     path = tmp_path / "mine.db"
