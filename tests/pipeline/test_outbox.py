@@ -161,6 +161,7 @@ def test_memory_is_limited_without_a_spool(tmp_path: Path) -> None:
         for n in range(100):
             record_turn(pipeline, f"c{n}", "x" * 20_000)
             pipeline.flush(0.01)
+        wait_until(lambda: sum((stats := pipeline.stats()).dropped.values()) + stats.pending == 100)
         stats = pipeline.stats()
         assert stats.memory_bytes <= 500_000
         assert stats.dropped == {"memory_full": 100 - stats.pending}

@@ -495,6 +495,20 @@ def test_with_eager_delivery_a_turn_is_sent_without_waiting_for_the_interval(tmp
             wait_until(lambda sent=n + 1: exporter.total == sent)
 
 
+def test_with_eager_delivery_a_program_that_never_pauses_does_not_delay_a_turn(tmp_path: Path) -> None:
+    exporter = FakeExporter()
+    with running(tmp_path, exporter, flush_interval=3600, eager=True) as pipeline:
+        record_turn(pipeline, "c", "loads what delivery needs")
+        wait_until(lambda: exporter.total == 1)
+
+        for _ in range(2_000):
+            record_turn(pipeline, "c", "x")
+            time.sleep(0.002)  # less than a pause
+            if exporter.total > 1:
+                break
+        assert exporter.total > 1
+
+
 def test_with_eager_delivery_a_flush_loads_what_the_first_turn_needs(tmp_path: Path) -> None:
     loaded: list[bool] = []
 
