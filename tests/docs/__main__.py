@@ -210,7 +210,7 @@ def _run_shell(block: Block, folder: Path) -> None:
 
 
 def _run_until(command: list[str], folder: Path, text: str) -> None:
-    """Run a command until it prints `text`, then interrupt its whole process group."""
+    """Run a command until it prints `text`, then end its whole process group."""
     program = subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -222,7 +222,9 @@ def _run_until(command: list[str], folder: Path, text: str) -> None:
             if text in line:
                 return
     finally:
-        os.killpg(program.pid, signal.SIGINT)
+        os.killpg(
+            program.pid, signal.SIGTERM
+        )  # a shell that runs in the background ignores SIGINT, and so do its commands
         program.communicate(timeout=SECONDS)
     raise RuntimeError(f"{text!r} was not printed:\n{''.join(seen)}")
 
