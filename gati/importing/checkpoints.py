@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import BaseMessage
 
 from gati.importing.imported_run import ImportedRun, ImportedTurn, to_ns
-from gati.langchain.message_snapshot import snapshot_message
+from gati.langchain.message_snapshot import ROLE_BY_CLASS, snapshot_message
 from gati.trace.content import text_of
 from gati.trace.record_codec import revived
 from gati.trace.records import (
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 
 
-class _Seen(NamedTuple):
-    """A message and when it was in the state for the first time."""
+@dataclass(slots=True)
+class _Seen:
+    """A message, and when and where it was in the state for the first time."""
 
     at: int
     position: int
@@ -54,12 +55,12 @@ class _Thread:
         self.user_id = self.user_id or next((str(metadata[key]) for key in USER_KEYS if metadata.get(key)), None)
         for position, item in enumerate(_messages_in_state(checkpoint.checkpoint["channel_values"])):
             key = item.id or f"{position}:{item.type}:{item.text}"
-            latest = self.messages.get(key)
             # The text is the latest one, since a message may grow while it is streamed; the time is the first one.
-            message = (
-                latest.message if latest is not None else revived(snapshot_message(item, result=item.type == "ai"))
-            )
-            self.messages[key] = _Seen(at, position, message)
+            if (seen := self.messages.get(key)) is not None:
+                seen.at, seen.position = at, position
+            else:
+                message = revived(snapshot_message(item, result=item.type == "ai"))
+                self.messages[key] = _Seen(at, position, message)
 
 
 def read_checkpoints(saver: BaseCheckpointSaver[Any], threads: Iterable[str] = ()) -> Iterator[ImportedTurn]:
@@ -83,7 +84,7 @@ def _messages_in_state(state: dict[str, Any]) -> list[BaseMessage]:
     """Return the messages of a state: those under `messages`, else the first list of messages."""
     candidates = [state["messages"], *state.values()] if "messages" in state else list(state.values())
     for value in candidates:
-        if isinstance(value, list) and value and all(isinstance(item, BaseMessage) for item in value):
+        if isinstance(value, list) and value and all(ROLE_BY_CLASS[type(item)] is not None for item in value):
             return value
     return []
 
@@ -91,7 +92,7 @@ def _messages_in_state(state: dict[str, Any]) -> list[BaseMessage]:
 def _turns_of(thread: _Thread) -> Iterator[ImportedTurn]:
     """Begin a turn with each user message that follows an answer."""
     turn: list[_Seen] = []
-    for seen in sorted(thread.messages.values(), key=lambda seen: seen[:2]):
+    for seen in sorted(thread.messages.values(), key=lambda seen: (seen.at, seen.position)):
         is_user = seen.message.role in USER_ROLES
         if is_user and any(earlier.message.role not in USER_ROLES | SYSTEM_ROLES for earlier in turn):
             yield _turn(thread, turn)
