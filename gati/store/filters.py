@@ -68,7 +68,7 @@ class Filter:
 
 
 _NUMBER = re.compile(r"\d{0,12}(?:\.\d{1,12})?")
-_RANGE = re.compile(rf"\s*(?:(<)\s*)?\$?({_NUMBER.pattern})\s*(?:(?:-|–|to)\s*\$?({_NUMBER.pattern}))?\s*")
+_RANGE = re.compile(rf"\s*+(?:(<)\s*+)?\$?({_NUMBER.pattern})\s*+(?:(?:-|–|to)\s*+\$?({_NUMBER.pattern}))?\s*+")
 
 
 def parse_range(text: str | None, unit: float = 1.0) -> Range:

@@ -17,13 +17,29 @@ from markupsafe import Markup
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
-from pygments.util import ClassNotFound
 
 _LONGEST_RENDERED = 20_000
 """Characters of a text. Longer ones are shown as they are, since a page shows many and has to stay fast."""
 
-_LONGEST_HIGHLIGHTED = 20_000
+_LONGEST_HIGHLIGHTED = 5_000
 """Characters of a code block. Longer ones have no colours."""
+
+_LONGEST_CODE_LINE = 200
+"""Characters of a line of code. A block with a longer one has no colours: the time of many lexers grows with its square."""
+
+_BLANK_LINES = re.compile(r"\n(?:[ \t\r\f\v]{0,200}\n){6}")
+_PUNCTUATION = re.compile(r"[^\w\s]")
+_LONGEST_PROSE = 600
+"""Six blank lines in a code block, or so many characters without punctuation, have the same effect."""
+
+LANGUAGES = frozenset((
+    "bash", "c", "c#", "c++", "cmake", "console", "cpp", "cs", "csharp", "css", "diff", "docker", "dockerfile", "elixir",
+    "go", "golang", "graphql", "groovy", "haskell", "hs", "html", "http", "ini", "java", "javascript", "js", "json", "jsx",
+    "julia", "kotlin", "lua", "makefile", "markdown", "md", "matlab", "nginx", "objective-c", "perl", "php", "powershell",
+    "properties", "proto", "protobuf", "ps1", "py", "pycon", "python", "r", "rb", "rs", "ruby", "rust", "scala", "scss",
+    "sh", "shell", "sql", "swift", "terraform", "toml", "ts", "tsx", "typescript", "vb.net", "xml", "yaml", "yml", "zsh",
+))  # fmt: skip
+"""Languages with colours, as code blocks name them. Hostile texts were tried with their lexers; Pygments has 500 others."""
 
 _FOLD_AFTER = 1200
 """Characters of a text that are visible before the rest is folded."""
@@ -35,7 +51,7 @@ _TAGS = {
     "p", "br", "hr", "strong", "em", "s", "blockquote", "ul", "ol", "li", "code", "pre", "span",
     "div", "table", "thead", "tbody", "tr", "th", "td",
 }  # fmt: skip
-_MARKDOWN = re.compile(r"[\\`*_\[\]<>~|&]|^\s*(?:[-+#]|\d+[.)]\s|={2,}|\t| {4})", re.MULTILINE)
+_MARKDOWN = re.compile(r"[\\`*_\[\]<>~|&]|^ {0,3}\t|^ {4}|^[ \t]*(?:[-+#]|\d+[.)]\s|={2,})", re.MULTILINE)
 """Found in every text with formatting, and in few others. Spares most texts the parser."""
 
 _ATTRIBUTES = {
@@ -138,13 +154,20 @@ def _cell_open(self: Any, tokens: list[Token], index: int, options: Any, env: An
 
 def _highlight(code: str, language: str, _: str) -> str:
     """Return the code as HTML, or "" for the default."""
-    if not language or len(code) > _LONGEST_HIGHLIGHTED:
+    if language.lower() not in LANGUAGES or not _is_harmless(code):
         return ""
-    try:
-        lexer = get_lexer_by_name(language, stripnl=False)
-    except ClassNotFound:
-        return ""
+    lexer = get_lexer_by_name(language, stripnl=False)
     return str(highlight(code, lexer, HtmlFormatter(nowrap=True, classprefix="hl-")))
+
+
+def _is_harmless(code: str) -> bool:
+    """Return False for code that would take a lexer long, and hardly is code."""
+    return (
+        len(code) <= _LONGEST_HIGHLIGHTED
+        and _BLANK_LINES.search(code) is None
+        and max(map(len, code.split("\n"))) <= _LONGEST_CODE_LINE
+        and max(map(len, _PUNCTUATION.split(code))) <= _LONGEST_PROSE
+    )
 
 
 def _link_open(self: Any, tokens: list[Token], index: int, options: Any, env: Any) -> str:

@@ -22,7 +22,7 @@ _MAX_VALUES = 100_000
 """Most values copied from one content. Snapshots are smaller; values of other callers may not be."""
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[^,]{0,200};base64,")
-_BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]+={0,2}\s*")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]++={0,2}+\s*+")
 _MIME_KEYS = ("mime_type", "media_type", "mimeType", "mediaType")
 _TYPE_KEYS = frozenset((*_MIME_KEYS, "type", "source_type"))
 _FAMILIES = {

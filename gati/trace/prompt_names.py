@@ -30,7 +30,7 @@ _FALLBACKS = "RunnableWithFallbacks"
 _MAP_KEY, _SEQUENCE_STEP = "map:key:", "seq:step:"
 _GENERIC = re.compile(r"Runnable\w*(<.*>)?|ChatPromptTemplate|ChannelWrite.*|LangGraph|_\w+|<lambda>")
 """Run names that LangChain makes of class names."""
-_CHANGING = re.compile(r"[\s_:-]*\d[\w:-]*")
+_CHANGING = re.compile(r"(?<![\s_:-])[\s_:-]*+\d[\w:-]*+")
 """Part of a run name that may differ from run to run, such as a number or a UUID."""
 _MAX_VARIABLES_CHARS = 80
 """Longest list of variables in a name; a longer one is replaced by its hash."""

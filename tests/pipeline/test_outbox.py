@@ -192,7 +192,8 @@ def test_messages_of_a_spool_that_is_deleted_while_in_use_are_counted_as_lost(tm
         exporter.gate.set()
         pipeline.flush(20.0)
         stats = pipeline.stats()
-        assert stats.delivered + stats.dropped["spool_lost"] == 40
+        not_recorded = sum(stats.turns_dropped.values())  # if the worker is slow, the buffer is full
+        assert stats.delivered + stats.dropped["spool_lost"] + not_recorded == 40
         record_turn(pipeline, "late", "x")
         assert pipeline.flush(20.0).delivered == 1
 

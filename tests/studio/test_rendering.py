@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gati.studio.rendering import render_text
+from gati.studio.rendering import LANGUAGES, render_text
 
 TAG = re.compile(r"<(/?)([a-z0-9]+)([^>]*)>")
 KNOWN = {
@@ -41,6 +41,23 @@ def test_code_is_highlighted_without_inline_styles():
     assert '<span class="hl-k">def</span>' in code
     assert "style" not in code
     assert html("```nonsense-language\n<b>\n```") == '<pre tabindex="0"><code>&lt;b&gt;\n</code></pre>\n'
+
+
+def test_every_language_with_colours_has_a_lexer():
+    for language in LANGUAGES:
+        html(f"```{language}\nx = 1\n```")
+
+
+@pytest.mark.parametrize("code", [
+    "a." * 2_000, "x = 1\n" + "\n" * 3_000, "x = 1\n" + "  \n" * 3_000, "x = 1\n" * 3_000, "\x0c" * 500 + "\n" + "a" * 300,
+])  # fmt: skip
+def test_code_that_would_take_a_lexer_long_has_no_colours(code: str):
+    assert "hl-" not in html(f"```python\n{code}\n```")
+
+
+def test_code_of_a_rare_language_has_no_colours():
+    assert "hl-" not in html("```adl\nx = 1\n```")
+    assert "hl-" in html("```Python\nx = 1\n\n\n\ny = 2\n```")
 
 
 def test_headings_are_no_headings_of_the_page():

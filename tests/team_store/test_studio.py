@@ -80,12 +80,6 @@ def test_a_local_server_of_greenflash_serves_a_teams_store(team_database: str) -
     assert "What is 2 + 2?" in CliRunner().invoke(app, ["show", "--store", team_database, "c"]).output
 
 
-def test_prompts_of_a_teams_store_are_refused_instead_of_looked_for_in_a_file(team_database: str) -> None:
-    listed = CliRunner().invoke(app, ["prompts", "list", "--store", team_database])
-    assert listed.exit_code == 2
-    assert "needs the file of an embedded store" in listed.output
-
-
 def test_show_and_export_read_a_teams_store_and_explain_what_is_missing(team_database: str, postgres: str) -> None:
     store = PostgresStore(team_database)
     store.ingest(body("c", *turn("r", "What is 2 + 2?")))
