@@ -35,7 +35,7 @@ def record(db: sqlite3.Connection, action: int, conversation: int | None, body: 
     if share is None:
         return
     at = message_columns.parse_timestamp(body["ratedAt"]) if body.get("ratedAt") else now
-    version = _rated_version(db, conversation, body)
+    version = _rated_version(db, conversation, body, at)
     db.execute(
         "INSERT INTO ratings VALUES (?, ?, ?, ?, ?) ON CONFLICT (action) DO UPDATE SET"
         " conversation = excluded.conversation, version = excluded.version, at = excluded.at, share = excluded.share",
@@ -55,18 +55,18 @@ def recount(db: sqlite3.Connection, conversation: int) -> None:
 
 
 def refresh_versions(db: sqlite3.Connection, conversation: int) -> None:
-    """Find the prompt version again for ratings of a version that the conversation uses no more."""
+    """Find the prompt versions of a conversation's ratings again, after messages were deleted."""
     query = (
-        "SELECT r.action, a.body FROM ratings r JOIN actions a ON a.id = r.action WHERE r.conversation = ?"
-        " AND r.version NOT IN (SELECT version FROM calls WHERE conversation = ? AND version IS NOT NULL)"
+        "SELECT r.action, r.at, a.body FROM ratings r JOIN actions a ON a.id = r.action"
+        " WHERE r.conversation = ? AND r.version IS NOT NULL"
     )
-    for action, body in db.execute(query, (conversation, conversation)).fetchall():
-        version = _rated_version(db, conversation, json.loads(body))
+    for action, at, body in db.execute(query, (conversation,)).fetchall():
+        version = _rated_version(db, conversation, json.loads(body), at)
         db.execute("UPDATE ratings SET version = ? WHERE action = ?", (version, action))
 
 
-def _rated_version(db: sqlite3.Connection, conversation: int | None, body: dict[str, Any]) -> int | None:
-    """Return the prompt version of the rated message, else the one that the conversation used last."""
+def _rated_version(db: sqlite3.Connection, conversation: int | None, body: dict[str, Any], at: int) -> int | None:
+    """Return the prompt version of the rated message, else the one that the conversation used last at that time."""
     if conversation is None:
         return None
     row_id, external = None, body.get("externalMessageId")
@@ -79,7 +79,8 @@ def _rated_version(db: sqlite3.Connection, conversation: int | None, body: dict[
     ).fetchone()
     if row is None or row["version"] is None:
         row = db.execute(
-            "SELECT version FROM calls WHERE conversation = ? AND version IS NOT NULL ORDER BY id DESC LIMIT 1",
-            (conversation,),
+            "SELECT k.version FROM messages m JOIN calls k ON k.id = m.call WHERE m.conversation = ?"
+            " AND k.version IS NOT NULL AND m.at <= ? ORDER BY m.at DESC, m.id DESC LIMIT 1",
+            (conversation, at),
         ).fetchone()
     return int(row["version"]) if row and row["version"] is not None else None

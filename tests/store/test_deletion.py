@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -36,8 +38,9 @@ WORDS = ("alpha", "bravo", "東京都", "straße", "charlie")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store.db")
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(Store(tmp_path / "store.db")) as opened:
+        yield opened
 
 
 class Request(NamedTuple):
@@ -173,8 +176,8 @@ def rounded(values: Any) -> tuple[Any, ...]:
 
 
 def compare(history: list[Request], target: Target, gone: Any, *, uses: bool = True) -> None:
-    with TemporaryDirectory() as folder:
-        store, other = Store(Path(folder, "a.db")), Store(Path(folder, "b.db"))
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        store, other = (stack.enter_context(closing(Store(Path(folder, name)))) for name in ("a.db", "b.db"))
         for request in history:
             request.send(store)
             if not gone(request):
@@ -188,8 +191,6 @@ def compare(history: list[Request], target: Target, gone: Any, *, uses: bool = T
             if gone(request) and request.endpoint != "users":  # these have no time
                 request.send(store)  # once more, as by a late delivery, a drain, an import or a push
         assert portrait(store, uses=uses) == portrait(other, uses=uses)
-        store.close()
-        other.close()
 
 
 @settings(max_examples=8)
@@ -260,13 +261,14 @@ def test_text_that_was_deleted_earlier_is_overwritten_too(store: Store, tmp_path
 
 def test_a_reader_keeps_the_log_and_the_next_deletion_empties_it(store: Store, tmp_path: Path) -> None:
     fill_with_secrets(store)
-    other = Store(store.path)
-    with patch.object(connections, "_BUSY_SECONDS", 0.01), Store(store.path).connections.snapshot() as reader:
-        reader.execute("SELECT count(*) FROM messages").fetchone()
+    with closing(Store(store.path)) as other, closing(Store(store.path)) as read:
+        with patch.object(connections, "_BUSY_SECONDS", 0.01), read.connections.snapshot() as reader:
+            reader.execute("SELECT count(*) FROM messages").fetchone()
+            store.connections.close()
+            assert not deletion.delete_matches(store, Target("user", f"{SECRET}-user")).erased
+        read.close()
         store.connections.close()
-        assert not deletion.delete_matches(store, Target("user", f"{SECRET}-user")).erased
-    store.connections.close()
-    assert deletion.delete_matches(other, Target("user", f"{SECRET}-user")).erased
+        assert deletion.delete_matches(other, Target("user", f"{SECRET}-user")).erased
     assert SECRET[:6].encode() not in bytes_of(tmp_path)
 
 
@@ -379,8 +381,14 @@ def test_counting_changes_nothing_and_agrees_with_the_deletion(store: Store) -> 
     assert not deletion.count_matches(store, target)
 
 
-def test_a_full_store_evicts_nothing_while_it_deletes(tmp_path: Path) -> None:
-    store = Store(tmp_path / "small.db", max_bytes=2 * 1024**2)
+@pytest.fixture
+def small_store(tmp_path: Path) -> Iterator[Store]:
+    with closing(Store(tmp_path / "small.db", max_bytes=2 * 1024**2)) as opened:
+        yield opened
+
+
+def test_a_full_store_evicts_nothing_while_it_deletes(small_store: Store) -> None:
+    store = small_store
     for number in range(300):
         store.ingest(
             body(f"c-{number}", *turn(f"r{number}", "word " * 300, when=number * 1000), user=f"u-{number % 3}")

@@ -160,7 +160,8 @@ def test_a_store_whose_durations_of_days_are_not_packed_is_converted(tmp_path: P
         db.execute("INSERT INTO durations VALUES ('model', ?, ?, 'gpt-4o', 99, 7, 7000.0)", (DAY, START // DAY * DAY))
         db.execute(f"PRAGMA user_version = {schema.MIGRATIONS.index(long_durations.add_long_durations)}")
         db.commit()
-    assert overview.compute_overview(Store(tmp_path / "store.db"), period) == first
+    with closing(Store(tmp_path / "store.db")) as converted:
+        assert overview.compute_overview(converted, period) == first
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e300), st.integers(1, 10**9))))
@@ -190,6 +191,7 @@ def test_deleted_conversations_leave_the_sums(tmp_path: Path) -> None:
     store.transaction(lambda db: store._delete_conversation(db, 2))
     with store.connections.reading() as db:
         assert [db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("sums", "durations")] == [0, 0]
+    store.close()
 
 
 @given(st.lists(st.floats(0.01, 1e7), min_size=1), st.floats(0.01, 1))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from unittest.mock import patch
 
@@ -22,8 +24,9 @@ DAY = 86_400_000
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store.db")
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(Store(tmp_path / "store.db")) as opened:
+        yield opened
 
 
 def now_ms() -> int:
@@ -96,16 +99,16 @@ def test_a_store_that_is_locked_is_left_to_a_later_call(store: Store) -> None:
     assert len(left(store)) == 6
 
 
-def test_a_program_deletes_what_is_older_than_its_option_says(tmp_path: Path) -> None:
-    fill(Store(tmp_path / "store.db"), 6)
-    observe.init(local=tmp_path / "store.db", retention=3)
+def test_a_program_deletes_what_is_older_than_its_option_says(store: Store) -> None:
+    fill(store, 6)
+    observe.init(local=store.path, retention=3)
     model = ScriptedChatModel(replies=[AIMessage("the answer")] * 8)
     for number in range(8):  # each write does one step
         with observe.conversation(f"new-{number}", user_id="ada"):
             model.invoke("question")
         assert observe.flush(timeout=20.0)
-    assert {"c-3", "c-4", "c-5"}.isdisjoint(left(Store(tmp_path / "store.db")))
-    assert "new-7" in left(Store(tmp_path / "store.db"))
+    assert {"c-3", "c-4", "c-5"}.isdisjoint(left(store))
+    assert "new-7" in left(store)
 
 
 def test_the_studio_deletes_in_a_thread(store: Store) -> None:

@@ -48,12 +48,17 @@ def ask(conversation="c-1"):
 
 
 def run(folder: Path, tests: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run pytest with the plugin in a folder that contains the program and these tests."""
+    """Run pytest with the plugin in a folder that contains the program and these tests.
+
+    Loads no other plugins, which take seconds, unless the environment says otherwise.
+    """
     (folder / "program.py").write_text(PROGRAM, "utf-8")
     (folder / "test_program.py").write_text(tests, "utf-8")
     (folder / "pytest.ini").write_text("[pytest]\n", "utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
-    if not any(found.value == PLUGIN for found in entry_points(group="pytest11")):  # an older editable installation
+    environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **environment}
+    is_installed = any(found.value == PLUGIN for found in entry_points(group="pytest11"))
+    if environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] or not is_installed:  # an older editable installation
         command += ["-p", PLUGIN]
     path = os.pathsep.join([str(Path(__file__).parents[2]), str(folder)])
     done = subprocess.run(
@@ -104,7 +109,7 @@ def test_several_conversations(gati):
 
 
 def test_the_fixture_captures_conversations_and_offers_assertions(tmp_path: Path):
-    assert "8 passed" in run(tmp_path, ASSERTIONS).stdout
+    assert "8 passed" in run(tmp_path, ASSERTIONS, PYTEST_DISABLE_PLUGIN_AUTOLOAD="").stdout
 
 
 def test_golden_conversations_are_written_and_compared(tmp_path: Path):
