@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -76,9 +77,15 @@ def _create(options: Settings, exporters: Sequence[Exporter], files: FileOrigin)
     return RecordJournal([spool.folder for spool in spools], size, description, files)
 
 
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (set, frozenset)) else str(value)
+
+
 def describe_options(options: Settings) -> dict[str, Any]:
     """Return the options that were set, as JSON values."""
-    plain = options.model_dump(mode="json", include=set(RECORDED_OPTIONS), exclude_defaults=True, fallback=str)
+    changed = options.model_dump(include=set(RECORDED_OPTIONS), exclude_defaults=True)
+    # In JSON mode, pydantic refuses values of unknown types, unless it is 2.11 or newer.
+    plain: dict[str, Any] = json.loads(json.dumps(changed, default=_plain))
     if prompt := plain.get("system_prompt"):
         plain["system_prompt"] = {key: value for key, value in prompt.items() if value}
     return plain
