@@ -45,8 +45,8 @@ def patterns() -> Iterator[Any]:
                 calls.setdefault(name, set()).add(node.attr)
     for path, tree in trees.items():
         for node in tree.body:
-            if isinstance(node, ast.Assign) and "re.compile" in ast.unparse(node.value):
-                name = ast.unparse(node.targets[0])
+            if isinstance(node, (ast.Assign, ast.AnnAssign)) and "re.compile" in ast.unparse(node):
+                name = ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
                 # A pattern in a table is called by another name: assume the methods that may be slow.
                 methods = calls.get(name, {"search", "fullmatch"})
                 yield pytest.param(path, name, methods, id=f"{module_name(path)}.{name}")

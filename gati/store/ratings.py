@@ -66,7 +66,10 @@ def refresh_versions(db: sqlite3.Connection, conversation: int) -> None:
 
 
 def _rated_version(db: sqlite3.Connection, conversation: int | None, body: dict[str, Any], at: int) -> int | None:
-    """Return the prompt version of the rated message, else the one that the conversation used last at that time."""
+    """Return the prompt version of the rated message, else the one in use at that time.
+
+    A rating may be older than the conversation's first message, because clocks differ. Then it is the first version.
+    """
     if conversation is None:
         return None
     row_id, external = None, body.get("externalMessageId")
@@ -80,7 +83,7 @@ def _rated_version(db: sqlite3.Connection, conversation: int | None, body: dict[
     if row is None or row["version"] is None:
         row = db.execute(
             "SELECT k.version FROM messages m JOIN calls k ON k.id = m.call WHERE m.conversation = ?"
-            " AND k.version IS NOT NULL AND m.at <= ? ORDER BY m.at DESC, m.id DESC LIMIT 1",
-            (conversation, at),
+            " AND k.version IS NOT NULL ORDER BY m.at > ?, abs(m.at - ?), m.id DESC LIMIT 1",
+            (conversation, at, at),
         ).fetchone()
     return int(row["version"]) if row and row["version"] is not None else None

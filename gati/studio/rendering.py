@@ -161,7 +161,7 @@ def _highlight(code: str, language: str, _: str) -> str:
 
 
 def _is_harmless(code: str) -> bool:
-    """Return False for code that would take a lexer long, and hardly is code."""
+    """Return False for text that is hardly code and would keep a lexer busy."""
     return (
         len(code) <= _LONGEST_HIGHLIGHTED
         and _BLANK_LINES.search(code) is None

@@ -28,7 +28,7 @@ _RULES = [
     (re.compile(rf"\bFROM {_LIST} (\w+)"), rf"FROM unnest(CAST({_MARK} AS bigint[])) AS \2(value)"),
     (re.compile(r" INDEXED BY \w+"), ""),
     (re.compile(r"\bCROSS JOIN\b"), "JOIN"),  # SQLite's way to fix the order of a join
-    (re.compile(r'(?<![."\w])user(?![."\w(])'), '"user"'),
+    (re.compile(r'(?<![.:"\w])user(?![."\w(])'), '"user"'),
     (re.compile(r"\bCAST\(([\w.]+) AS INTEGER\)"), r"row_id_of(\1)"),
     (re.compile(r"\bowner = (\?|:[a-z_]+)"), r"owner = CAST(\1 AS text)"),
 ]  # fmt: skip

@@ -234,13 +234,13 @@ def _is_word_character(character: str) -> bool:
     return character.isalnum() or character == "_"
 
 
-@lru_cache(maxsize=32)  # most calls of a program have one of few prompts
 def _has_marks(text: str) -> bool:
     """Return True if a text has marks of a template, such as `{{name}}`. Linear, unlike a regular expression."""
     begin = text.find("{{")
     return begin >= 0 and text.find("}}", begin + 2) >= 0
 
 
+@lru_cache(maxsize=32)  # most calls of a program have one of few prompts
 def _moment_spans(text: str) -> tuple[_Span, ...]:
     """Return the dates and times in a text. Those of one kind are numbered, whether they are equal or not."""
     numbers: dict[str, int] = {}

@@ -2,7 +2,7 @@
 
 Runs an agent with LangGraph's SQLite checkpointer until its turns amount to that number of messages in gati, then imports
 the file into a new embedded store with the command line, as a user would. Prints the time and the CPU time of the
-command, its start included, and verifies that the store has all messages.
+command, its start included, and fails if a message did not arrive.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ def _import(source: Path, store: Path) -> str:
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-4000:]}")
     result = json.loads(done.stdout)
+    if result["messages"] != MESSAGES_PER_TURN * result["turns"] or result["left"] or result["lost"]:
+        raise SystemExit(f"not all messages arrived: {result}")
     cpu = spent.ru_utime + spent.ru_stime
     return f"{result} from {source.stat().st_size >> 20} MB of checkpoints in {wall:.0f} s, {cpu:.0f} s of CPU time"
 

@@ -222,9 +222,8 @@ def _run_until(command: list[str], folder: Path, text: str) -> None:
             if text in line:
                 return
     finally:
-        os.killpg(
-            program.pid, signal.SIGTERM
-        )  # a shell that runs in the background ignores SIGINT, and so do its commands
+        # Not SIGINT: commands that a script runs in the background ignore it.
+        os.killpg(program.pid, signal.SIGTERM)
         program.communicate(timeout=SECONDS)
     raise RuntimeError(f"{text!r} was not printed:\n{''.join(seen)}")
 
