@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -15,12 +17,19 @@ import orjson
 
 from gati._api.destinations import Destination, active_destinations
 from gati.cli.output import Exit, console, fail, print_json, print_note, progress_bar
-from gati.cli.store import store_path
+from gati.cli.store import open_store, open_team_store, store_path
 from gati.cli.store_place import StorePlace
 from gati.exporters.base import DELIVERED, Exporter, Outcome, Request
 from gati.importing.imported_run import ImportedTurn, to_ns
 from gati.importing.importer import FindFirstLive, ImportResult, Selection, import_turns
+from gati.langchain._compat import with_shared_objects
 from gati.settings import Settings, hide_credentials, load
+
+SHARED_MESSAGES = 10_000
+"""Decoded messages that are kept while checkpoints are read, at a few KB each."""
+
+GC_THRESHOLD = 50_000
+"""New containers between two collections. At Python's 700, the collector takes 15 % of the command's time."""
 
 Source: TypeAlias = Literal["checkpoints", "langsmith", "langfuse", "phoenix"]
 
@@ -53,6 +62,7 @@ def run_import(source: Source, place: str, options: ImportOptions) -> Exit:
         _time(options.before, "--before"),
         _first_live(settings, destination, options),
     )
+    gc.set_threshold(GC_THRESHOLD)
     with ExitStack() as stack:
         exporter = destination.make_exporter()
         stack.callback(exporter.close)
@@ -70,7 +80,10 @@ def run_import(source: Source, place: str, options: ImportOptions) -> Exit:
 
 
 def _destination(settings: Settings, options: ImportOptions) -> Destination:
-    """Return where the conversations go: Greenflash if there is a key, else the embedded store."""
+    """Return where the conversations go: the given store, else Greenflash if there is a key, else the embedded store."""
+    if isinstance(options.store, str):
+        open_team_store(options.store, write=True).close()  # ends the command if that fails
+        return Destination("local", "the team's store", partial(_make_team_exporter, settings, options.store))
     if options.store is None:
         found = active_destinations(settings)
         if (greenflash := next((one for one in found if one.kind == "greenflash"), None)) is not None:
@@ -83,6 +96,13 @@ def _destination(settings: Settings, options: ImportOptions) -> Destination:
         }
     )
     return active_destinations(alone)[0]
+
+
+def _make_team_exporter(settings: Settings, address: str) -> Exporter:
+    from gati.exporters.greenflash.encoder import GreenflashEncoder
+    from gati.team_store.exporter import TeamStoreExporter
+
+    return TeamStoreExporter(address, GreenflashEncoder(settings, prompt_references=False))
 
 
 def _time(value: str | None, name: str) -> int | None:
@@ -148,11 +168,11 @@ def _open_saver(place: str, stack: ExitStack) -> Any:
         if place.startswith(("postgres://", "postgresql://")):
             from langgraph.checkpoint.postgres import PostgresSaver
 
-            return stack.enter_context(PostgresSaver.from_conn_string(place))
+            return _for_reading(stack.enter_context(PostgresSaver.from_conn_string(place)))
         if Path(place).exists():
             from langgraph.checkpoint.sqlite import SqliteSaver
 
-            return stack.enter_context(SqliteSaver.from_conn_string(place))
+            return _for_reading(stack.enter_context(SqliteSaver.from_conn_string(place)))
     except ImportError as missing:
         package = "langgraph-checkpoint-postgres" if "postgres" in str(missing) else "langgraph-checkpoint-sqlite"
         fail(f"these checkpoints need {package}: pip install {package}", Exit.MISSING)
@@ -160,6 +180,12 @@ def _open_saver(place: str, stack: ExitStack) -> Any:
         fail(f"there is no file {place}", Exit.NOT_FOUND)
     saver = _load_object(place, "the checkpointer")
     return saver() if callable(saver) else saver
+
+
+def _for_reading(saver: Any) -> Any:
+    """Make a checkpointer that nobody else uses decode each message once, though many checkpoints contain it."""
+    saver.serde = with_shared_objects(saver.serde, SHARED_MESSAGES)
+    return saver
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
@@ -190,19 +216,18 @@ def _line(file: Path, line: bytes) -> Any:
 def _first_live(settings: Settings, destination: Destination, options: ImportOptions) -> FindFirstLive:
     """Return a function that finds what gati reported itself, in the place to which the import goes."""
     if destination.kind == "local":
-        return _first_live_in_store(store_path(options.store, settings))
+        return _first_live_in_store(options.store or store_path(None, settings))
     return _first_live_at_greenflash(settings)
 
 
-def _first_live_in_store(file: Path) -> FindFirstLive:
+def _first_live_in_store(place: StorePlace) -> FindFirstLive:
     from gati.store.queries import first_own_message_at
-    from gati.store.store import Store
 
-    if not file.exists():
+    if isinstance(place, Path) and not place.exists():
         return lambda conversation, times: None
 
     def find(conversation: str, times: frozenset[int]) -> int | None:
-        with closing(Store(file, read_only=True)) as store:
+        with closing(open_store(place)) as store:
             return first_own_message_at(store, conversation)
 
     return find

@@ -60,6 +60,15 @@ def test_checkpoints_are_imported_once(checkpoints: Path, tmp_path: Path):
     assert contents(store, "assistant_message") == ["re: Hello", "re: Hi", "re: More", "re: Thanks"]
 
 
+def test_checkpoints_are_imported_into_the_store_of_a_team(checkpoints: Path, team_database: str):
+    arguments = ("import", "checkpoints", str(checkpoints), "--store", team_database, "--json")
+    for turns in (3, 3):
+        done = json.loads(invoke(*arguments).stdout)
+        assert (done["turns"], done["conversations"], done["left"], done["lost"]) == (turns, 2, 0, 0)
+    found = json.loads(invoke("show", "--list", "--store", team_database, "--json").stdout)
+    assert sorted((row["conversation"], row["user"], row["turns"]) for row in found) == [("t1", "ada", 2), ("t2", "ada", 1)]
+
+
 @pytest.mark.parametrize("place", ["store", "greenflash"])
 def test_a_thread_is_imported_up_to_the_first_turn_that_gati_reported(
     checkpoints: Path, tmp_path: Path, greenflash: LocalServer, place: str

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
+from langchain_core.messages import HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 
-from gati.langchain._compat import DEFERS_INPUTS, RUN_TYPE, is_input_deferred
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from gati.langchain._compat import DEFERS_INPUTS, RUN_TYPE, is_input_deferred, with_shared_objects
 from gati.testing import ScriptedChatModel
 
 ROOT = Path(__file__).parents[2]
@@ -131,3 +134,22 @@ def test_a_missing_name_loses_only_its_own_feature(hidden: tuple[str, str], lost
     if not has("langgraph.callbacks", "GraphCallbackHandler"):
         expected |= NAMES["langgraph.callbacks", "GraphCallbackHandler"]
     assert seen == expected
+
+
+def test_a_serializer_that_shares_objects_decodes_equal_messages_once() -> None:
+    plain = JsonPlusSerializer()
+    sharing = with_shared_objects(plain, 10)
+    one, two = (plain.dumps_typed({"messages": [HumanMessage("Hello", id="m1"), n]}) for n in (1, 2))
+    message = sharing.loads_typed(one)["messages"][0]
+    assert message == HumanMessage("Hello", id="m1")
+    assert sharing.loads_typed(two)["messages"][0] is message, f"JsonPlusSerializer._unpack_ext_hook {GONE}"
+    assert plain.loads_typed(two)["messages"][0] is not message
+
+
+def test_a_serializer_of_another_kind_stays_as_it_is() -> None:
+    class Other:
+        def loads_typed(self, data: Any) -> Any:
+            return data
+
+    serializer = Other()
+    assert with_shared_objects(serializer, 10) is serializer
