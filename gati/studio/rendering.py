@@ -156,7 +156,8 @@ def _highlight(code: str, language: str, _: str) -> str:
     """Return the code as HTML, or "" for the default."""
     if language.lower() not in LANGUAGES or not _is_harmless(code):
         return ""
-    lexer = get_lexer_by_name(language, stripnl=False)
+    name = "yaml" if language.lower() == "yml" else language  # not every version of Pygments knows `yml`
+    lexer = get_lexer_by_name(name, stripnl=False)
     return str(highlight(code, lexer, HtmlFormatter(nowrap=True, classprefix="hl-")))
 
 

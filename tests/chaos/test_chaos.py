@@ -6,6 +6,7 @@ The short form runs with fixed seeds. ``nox -s chaos`` runs for `GATI_CHAOS_SECO
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 import sys
@@ -17,7 +18,10 @@ import pytest
 SEED = int(os.environ.get("GATI_CHAOS_SEED", random.SystemRandom().randrange(10**9)))
 SECONDS = float(os.environ.get("GATI_CHAOS_SECONDS", "240"))
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals, limits and /proc of Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="signals, limits and /proc of Linux"),
+    pytest.mark.skipif(importlib.util.find_spec("langchain") is None, reason="needs langchain"),
+]
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -66,7 +66,10 @@ def test_checkpoints_are_imported_into_the_store_of_a_team(checkpoints: Path, te
         done = json.loads(invoke(*arguments).stdout)
         assert (done["turns"], done["conversations"], done["left"], done["lost"]) == (turns, 2, 0, 0)
     found = json.loads(invoke("show", "--list", "--store", team_database, "--json").stdout)
-    assert sorted((row["conversation"], row["user"], row["turns"]) for row in found) == [("t1", "ada", 2), ("t2", "ada", 1)]
+    assert sorted((row["conversation"], row["user"], row["turns"]) for row in found) == [
+        ("t1", "ada", 2),
+        ("t2", "ada", 1),
+    ]
 
 
 @pytest.mark.parametrize("place", ["store", "greenflash"])

@@ -15,7 +15,6 @@ from langchain_core.messages import HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
-
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from gati.langchain._compat import DEFERS_INPUTS, RUN_TYPE, is_input_deferred, with_shared_objects

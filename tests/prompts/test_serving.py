@@ -21,6 +21,7 @@ from gati.prompts.choice import choose_variant
 from gati.prompts.service import FIRST_WAIT_SECONDS, service
 from gati.store import prompt_records
 from gati.store.store import Store
+from tests.optional import create_agent, import_optional
 from tests.prompts.conftest import PRODUCT, ManagedProgram, wait_until
 from tests.servers import greenflash_server
 
@@ -195,8 +196,6 @@ def test_a_version_of_another_prompt_is_not_served(program: ManagedProgram):
 
 
 def test_a_pinned_version_is_referred_to_by_its_id(program: ManagedProgram):
-    from langchain.agents import create_agent
-
     from gati.testing import ScriptedChatModel
 
     first = program.add_version("support/agent", TEXT)
@@ -325,15 +324,12 @@ def test_a_conversation_always_gets_the_same_variant(program: ManagedProgram):
 
 @pytest.mark.parametrize("place", ["scope", "thread", "argument"])
 def test_the_variant_is_decided_by_the_conversation_and_reported(program: ManagedProgram, place: str):
-    from langchain.agents import create_agent
-    from langchain.agents.middleware import dynamic_prompt
-
     from gati.testing import ScriptedChatModel
 
     program.add_version("support/agent", TEXT)
     brief = program.add_version("support/agent", "Be brief, {{who}}.", activate=False)
 
-    @dynamic_prompt
+    @import_optional("langchain.agents.middleware", "dynamic_prompt")
     def prompt(request: Any) -> str:
         variants = {"control": None, "brief": brief}
         given = "c-1" if place == "argument" else None

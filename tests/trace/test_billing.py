@@ -44,7 +44,9 @@ def test_a_charge_that_is_no_amount_is_ignored(charge: Any):
 
 def test_fast_mode_has_its_own_price_or_none():
     listed = genai_prices.calc_price(genai_prices.Usage(), "claude-opus-5", provider_id="anthropic").model
-    has_fast_price = any(variant.when == {"speed": "fast"} for variant in listed.price_variants or ())  # newer lists only
+    has_fast_price = any(
+        variant.when == {"speed": "fast"} for variant in listed.price_variants or ()
+    )  # newer lists only
     standard = billed({"usage": {"speed": "standard"}}, "claude-opus-5", "anthropic")
     fast = billed({"usage": {"speed": "fast"}}, "claude-opus-5", "anthropic")
     assert standard == pytest.approx(0.03)
