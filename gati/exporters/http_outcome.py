@@ -118,16 +118,19 @@ def error_message(body: bytes) -> str:
 
 def rejects_parent_link(status: int, body: bytes) -> bool:
     """Return True if the server rejected a link to a parent message that it does not have."""
-    if status not in (400, 404, 422) or not is_api_error(status, body):
-        return False
-    return _PARENT_ERROR.search(error_message(body)) is not None
+    return _is_error_about(_PARENT_ERROR, status, body)
 
 
 def rejects_prompt(status: int, body: bytes) -> bool:
     """Return True if the server rejected the system prompt, for example a reference to one that it does not have."""
+    return _is_error_about(_PROMPT_ERROR, status, body)
+
+
+def _is_error_about(words: re.Pattern[str], status: int, body: bytes) -> bool:
+    """Return True if the API refused the content of a request and its message contains the words."""
     if status not in (400, 404, 422) or not is_api_error(status, body):
         return False
-    return _PROMPT_ERROR.search(error_message(body)) is not None
+    return words.search(error_message(body)) is not None
 
 
 def rejects_size(status: int, body: bytes) -> bool:

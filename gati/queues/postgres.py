@@ -70,7 +70,7 @@ class PostgresPublisher:
     def __init__(self, address: QueueAddress, timeout: float) -> None:
         self._address = address
         self._timeout = timeout
-        self._connection: psycopg.Connection[Any] | None = None
+        self._link: _Link | None = None
         self._closed = False
 
     def prepare(self) -> None:
@@ -105,9 +105,9 @@ class PostgresPublisher:
 
     def after_fork(self) -> None:
         """Use another connection in a forked child. Closing the inherited one would end the parent's."""
-        if self._connection is not None:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))  # no finalizer, even at exit
-        self._connection = None
+        if self._link is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._link))  # no finalizer, even at exit
+        self._link = None
 
     def close(self) -> None:
         """Close the connection."""
@@ -117,31 +117,31 @@ class PostgresPublisher:
     def _insert(self, messages: Sequence[QueueMessage]) -> None:
         """Insert and commit; create missing tables and partitions. All of it takes at most `timeout` seconds."""
         until = Clock.monotonic() + self._timeout
-        if self._connection is None:
+        if self._link is None:
             # Names are resolved and statements executed without a time limit, for example behind a lock.
-            self._connection = call_with_deadline(self._connect, until)
-        connection = self._connection
+            self._link = call_with_deadline(self._connect, until)
+        link = self._link
         try:
-            _insert_all(connection.pgconn, messages, until)
+            link.insert(messages, until)
         except _StatementError as error:
             if error.sqlstate not in (_NO_PARTITION, _NO_TABLE):
                 raise
-            call_with_deadline(lambda: postgres_schema.ensure_schema(connection), until)
-            _insert_all(connection.pgconn, messages, until)
+            call_with_deadline(lambda: postgres_schema.ensure_schema(link.connection), until)
+            link.insert(messages, until)
 
-    def _connect(self) -> psycopg.Connection[Any]:
+    def _connect(self) -> _Link:
         connection = connect(self._address, self._timeout)
         try:
             postgres_schema.ensure_schema(connection)
         except BaseException:  # also if it is abandoned: the connection would leak
             connection.close()
             raise
-        return connection
+        return _Link(connection)
 
     def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        link, self._link = self._link, None
+        if link is not None:
+            link.connection.close()
 
 
 def connect(address: QueueAddress, timeout: float) -> psycopg.Connection[Any]:
@@ -188,37 +188,57 @@ def check_database(address: QueueAddress, timeout: float) -> DatabaseInfo:
     return DatabaseInfo(*row) if row else DatabaseInfo(0, False, False)
 
 
-def _insert_all(pgconn: PGconn, messages: Sequence[QueueMessage], until: float) -> None:
-    """Insert all messages with one statement. Raises `_StatementError` and `_NoAnswerError`."""
-    from psycopg.pq import ExecStatus
+class _Link:
+    """A connection that sends one statement at a time without blocking.
 
-    pgconn.nonblocking = 1
-    pgconn.send_query_params(_INSERT, _parameters(messages), _ARRAYS, _BINARY)
-    failed: PGresult | None = None
-    while True:
-        _wait(pgconn.socket, bool(pgconn.flush()), until - Clock.monotonic())
-        pgconn.consume_input()
-        while not pgconn.is_busy():
-            result = pgconn.get_result()
-            if result is None:
-                if failed is not None:
-                    raise _StatementError(failed)
-                return
-            if result.status == ExecStatus.FATAL_ERROR:
-                failed = failed or result
+    Turns that are published alone pay for every Python call here, so what a call needs is prepared once.
+    """
 
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        from psycopg.pq import ExecStatus  # late, as psycopg
 
-def _wait(socket: int, for_write: bool, seconds: float) -> None:
-    """Wait until the socket can be used. Raises `_NoAnswerError` after the time."""
-    if hasattr(select, "poll"):  # one system call, for any number of open files
-        poll = select.poll()
-        poll.register(socket, select.POLLIN | (select.POLLOUT if for_write else 0))
-        ready: list[Any] = poll.poll(max(0.0, seconds) * 1000)
-    else:
-        readable, writable, _ = select.select([socket], [socket] if for_write else [], [], max(0.0, seconds))
-        ready = readable + writable
-    if not ready:
-        raise _NoAnswerError("no answer")
+        self.connection = connection
+        self._failure = ExecStatus.FATAL_ERROR
+        self._pgconn: PGconn = connection.pgconn
+        self._socket = self._pgconn.socket
+        self._poll = None
+        if hasattr(select, "poll"):  # takes any number of open files, unlike `select`
+            self._poll = select.poll()
+            self._poll.register(self._socket, select.POLLIN)
+
+    def insert(self, messages: Sequence[QueueMessage], until: float) -> None:
+        """Insert all messages with one statement. Raises `_StatementError` and `_NoAnswerError`."""
+        pgconn = self._pgconn
+        pgconn.nonblocking = 1
+        pgconn.send_query_params(_INSERT, _parameters(messages), _ARRAYS, _BINARY)
+        failed: PGresult | None = None
+        while True:
+            self._wait(bool(pgconn.flush()), until - Clock.monotonic())
+            pgconn.consume_input()
+            while not pgconn.is_busy():
+                result = pgconn.get_result()
+                if result is None:
+                    if failed is not None:
+                        raise _StatementError(failed)
+                    return
+                if result.status == self._failure:
+                    failed = failed or result
+
+    def _wait(self, for_write: bool, seconds: float) -> None:
+        """Wait until the socket can be used. Raises `_NoAnswerError` after the time."""
+        if self._poll is None:
+            readable, writable, _ = select.select(
+                [self._socket], [self._socket] if for_write else [], [], max(0.0, seconds)
+            )
+            ready: list[Any] = readable + writable
+        else:
+            if for_write:
+                self._poll.modify(self._socket, select.POLLIN | select.POLLOUT)
+            ready = self._poll.poll(max(0.0, seconds) * 1000)
+            if for_write:
+                self._poll.modify(self._socket, select.POLLIN)
+        if not ready:
+            raise _NoAnswerError("no answer")
 
 
 def _parameters(messages: Sequence[QueueMessage]) -> list[bytes]:

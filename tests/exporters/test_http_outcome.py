@@ -24,6 +24,14 @@ def test_refused_key_pauses(status: int):
     assert verdict(status) is Verdict.PAUSE
 
 
+@pytest.mark.parametrize(("status", "error", "is_refused"), [
+    (401, "", True), (402, "", False), (403, "", False), (400, "Validation error", False), (500, "", False),
+])  # fmt: skip
+def test_only_a_401_refuses_the_key(status: int, error: str, is_refused: bool):
+    body = json.dumps({"success": False, "error": error}).encode()
+    assert http_outcome.from_status(status, {}, body, 2).key_refused is is_refused
+
+
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_invalid_item_splits_and_is_rejected_alone(status: int):
     assert verdict(status, "Validation error: messages.1.messageType: Invalid", items=2) is Verdict.SPLIT
@@ -75,6 +83,13 @@ def test_missing_parent_is_recognized(body: bytes):
     assert http_outcome.rejects_parent_link(400, body)
     assert http_outcome.rejects_parent_link(404, body)
     assert not http_outcome.rejects_parent_link(500, body)
+
+
+@pytest.mark.parametrize("body", [b'{"error": "Prompt not found"}', b'{"message": "Missing variables: who"}'])
+def test_a_rejected_prompt_is_recognized(body: bytes):
+    assert [status for status in range(400, 520) if http_outcome.rejects_prompt(status, body)] == [400, 404, 422]
+    assert not http_outcome.rejects_prompt(404, body[1:])
+    assert not http_outcome.rejects_prompt(400, b'{"error": "Parent message not found"}')
 
 
 @pytest.mark.parametrize(

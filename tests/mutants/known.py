@@ -16,6 +16,9 @@ REASONS: dict[tuple[str, str, str], str] = {
     (_RETRY, "own = _random.uniform(0, min(self.cap, self.first * 2 ** min(failures - 1, 30)))", "31"): (
         "only bounds the exponent; the cap is reached long before"
     ),
+    (_RETRY, "self.budget.block(now + self.policy.delay(1, outcome.retry_after))", "2"): (
+        "with a delay that the server asked for, the number of failures does not count"
+    ),
     (_OUTCOMES, "if status < 400:", "status <= 400"): "400 is handled above",
     (_OUTCOMES, "if status < 400:", "401"): "400 is handled above",
     (

@@ -86,7 +86,7 @@ def test_our_own_delay_can_be_skipped_and_follows_the_servers() -> None:
     breaker = CircuitBreaker()
     breaker.retry_now()
     breaker.record_failure(Outcome(Verdict.RETRY, "429", 20.0), 100.0)
-    breaker.record_failure(RETRY, 200.0)  # that time is over: from now on the delays are gati_threads
+    breaker.record_failure(RETRY, 200.0)  # that time is over: from now on the delays are gati's own
     assert 200.0 <= breaker.blocked_until <= 200.5
     breaker.retry_now()
     assert breaker.blocked_until < 200.0
@@ -160,3 +160,16 @@ def test_record_success_returns_true_after_an_outage() -> None:
     assert not breaker.record_success()
     breaker.record_failure(PAUSE, 100.0)
     assert breaker.record_success()
+
+
+def test_only_the_second_failure_of_this_machine_in_a_row_is_an_obstruction() -> None:
+    breaker = CircuitBreaker()
+    seen = [breaker.obstructed]
+    for outcome in (RETRY, RETRY._replace(local_fault=True), RETRY):
+        breaker.record_failure(outcome, 100.0)
+        seen.append(breaker.obstructed)
+    breaker.record_success()
+    for _ in range(2):
+        breaker.record_failure(RETRY._replace(local_fault=True), 100.0)
+        seen.append(breaker.obstructed)
+    assert seen == [False, False, True, False, False, True]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gati.options import Settings
-from gati.trace.identity import resolve, user_metadata
-from gati.trace.records import Scope
+from gati.trace.identity import active_span_of, resolve, user_metadata
+from gati.trace.records import ACTIVE_SPAN, Scope
 
 ROOT = "0199-root"
 
@@ -79,3 +79,15 @@ def test_user_metadata_excludes_ids_and_langchains_keys():
         "lc_agent_name": "a", "__pregel": 1, "checkpoint_ns": "", "langchain_x": 1,
     }  # fmt: skip
     assert user_metadata(metadata) == {"plan": "pro"}
+
+
+def test_the_active_span_is_sampled_if_the_lowest_bit_of_its_flags_is_set():
+    for flags in range(256):
+        span = active_span_of({ACTIVE_SPAN: f"0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags:02x}"})
+        assert span == ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", bool(flags & 1))
+
+
+@pytest.mark.parametrize("value", [None, 1, "", "a-b", "a-b-c-d"])
+def test_what_is_no_active_span_is_ignored(value: Any):
+    assert active_span_of({ACTIVE_SPAN: value}) is None
+    assert active_span_of({}) is None
