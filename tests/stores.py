@@ -32,7 +32,7 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]
 @pytest.fixture
 def team_database(team_template: PostgresServer) -> str:
     """The address of a PostgreSQL database with the tables of an empty store."""
-    return _create_database(team_template, "TEMPLATE gati_template")
+    return create_team_database(team_template)
 
 
 @pytest.fixture(scope="session")
@@ -48,10 +48,11 @@ def team_template(postgres_server: PostgresServer) -> PostgresServer:
     return postgres_server
 
 
-def _create_database(server: PostgresServer, source: str) -> str:
+def create_team_database(server: PostgresServer) -> str:
+    """Create a database with the tables of an empty store; return its address."""
     import psycopg
 
     name = f"store{next(_numbers)}"
     with psycopg.connect(server.url(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} {source}".encode())
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE gati_template".encode())
     return server.url(name)
