@@ -38,7 +38,7 @@ def turns(draw: st.DrawFn, conversation: int, user: str) -> Request:
     word, agent = draw(st.sampled_from(WORDS)), "ab"[conversation % 2]
     failed = draw(st.booleans())
     numbers = {"tokens_in": draw(st.none() | st.integers(0, 50)), "cost_usd": draw(st.none() | st.just(0.1))}
-    properties = {key: value for key, value in numbers.items() if value is not None}
+    properties: dict[str, Any] = {key: value for key, value in numbers.items() if value is not None}
     status = "error" if failed else "completed"
     messages = [
         said(f"{run}:user", f"{word} question", when),
@@ -101,7 +101,7 @@ def portrait(store: Store, *, uses: bool = True) -> dict[str, Any]:
         def version(kind: str, name: str) -> str:
             return versions[int(name)] if kind == "version" else name
 
-        found = {
+        found: dict[str, Any] = {
             "conversations": sorted(
                 (row["external_id"], rounded(_comparable(row).values())) for row in conversations.values()
             ),
