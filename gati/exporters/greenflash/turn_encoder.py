@@ -204,7 +204,7 @@ class TurnEncoder:
         elif isinstance(event, events.AgentStartEvent):
             prompt = MAIN
             self._add_start_properties(event, properties)
-        if event.event_id == self._turn.run_id and not self._manual:
+        if event.event_id == self._turn.run_id:
             properties |= self._span_ids()
         fields = self._add_common_properties(event, fields, results)
         parent = self._parent_id(event, properties)

@@ -588,3 +588,33 @@ def test_manual_event_below_the_start_of_a_bare_model_call():
     (message,) = messages(encoder.encode([ev.Event(run_id=ROOT, parent_event_id=run_id(9))]))
     assert message["parentExternalMessageId"] == USER
     assert "parent_id" not in message["properties"]
+
+
+def test_the_messages_and_the_root_of_a_turn_have_the_ids_of_the_active_span():
+    span = ev.ActiveSpan("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
+    earlier = ev.ChatMessage("history:1", "user", "Hi", ms(0), properties={"imported": True})
+    given = agent_turn(active_span=span)
+    given.messages.insert(0, earlier)
+    ids = {"trace_id": span.trace_id, "span_id": span.span_id}
+    for options in ({}, {"capture_content": False}):
+        result = encoded_messages(given, **options)
+        with_ids = [m["externalMessageId"] for m in result if ids.items() <= m.get("properties", {}).items()]
+        assert with_ids == [USER, ROOT, ANSWER]
+        others = [m.get("properties", {}) for m in result if m["externalMessageId"] not in with_ids]
+        assert not any({"trace_id", "span_id"} & properties.keys() for properties in others)
+
+
+def test_a_turn_without_an_active_span_has_no_ids_of_one():
+    assert not any({"trace_id", "span_id"} & m.get("properties", {}).keys() for m in encoded_messages(agent_turn()))
+
+
+def test_a_call_names_the_variant_of_its_managed_prompt():
+    def properties(managed: ev.ManagedVersion | None) -> dict[str, Any]:
+        prompt = ev.Prompt("Be kind", external_id="tutor", managed=managed)
+        found: dict[str, Any] = message_of_type(encoded_messages(turn(llm(3, structured_prompt=prompt))), "llm")
+        return found["properties"]
+
+    version = "6f1d2c3b-4a59-4e68-8d7c-0b1a2f3e4d5c"
+    assert properties(ev.ManagedVersion(version, "brief"))["prompt_variant"] == "brief"
+    assert "prompt_variant" not in properties(ev.ManagedVersion(version))
+    assert "prompt_variant" not in properties(None)
