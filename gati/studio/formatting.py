@@ -12,8 +12,8 @@ from gati.store.words import mark_pattern
 
 UNKNOWN = Markup('<span class="unknown" title="not known">–<span class="sr"> unknown</span></span>')
 
-_FOLD_AFTER = 1200
-"""Characters of a text that are visible before the rest is folded."""
+_FOLD_AFTER, _FOLD_AFTER_LINES = 1200, 60
+"""Characters and lines of a text that are visible before the rest is folded."""
 
 
 def format_number(value: float | None) -> str | Markup:
@@ -123,10 +123,12 @@ def _time_element(at: int, form: str, name: str) -> Markup:
 
 def fold_text(text: str) -> tuple[str, str]:
     """Split a text into its visible beginning and the folded rest, which is empty for short texts."""
-    if len(text) <= _FOLD_AFTER * 1.2:
+    lines = text.split("\n", _FOLD_AFTER_LINES)[:_FOLD_AFTER_LINES]
+    most = min(_FOLD_AFTER, sum(len(line) + 1 for line in lines))
+    if len(text) <= most * 1.2:
         return text, ""
-    cut = text.rfind("\n", _FOLD_AFTER // 2, _FOLD_AFTER)
-    cut = cut if cut > 0 else _FOLD_AFTER
+    cut = text.rfind("\n", most // 2, most)
+    cut = cut if cut > 0 else most
     return text[:cut], text[cut:]
 
 

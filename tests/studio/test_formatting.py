@@ -53,3 +53,15 @@ def test_a_long_text_is_folded_at_a_line_break() -> None:
     first, rest = formatting.fold_text("line\n" * 1000)
     assert first + rest == "line\n" * 1000
     assert first.endswith("line")
+
+
+@pytest.mark.parametrize("text", ["\n" * 3000, "a\n" * 200, "\n" * 100 + "a"])
+def test_a_text_of_many_short_lines_is_folded_after_some_of_them(text: str) -> None:
+    first, rest = formatting.fold_text(text)
+    assert first + rest == text
+    assert 50 < first.count("\n") < 60
+
+
+@pytest.mark.parametrize("text", ["a\n" * 60, "\n" * 70, "x" * 1_400, ""])
+def test_a_rest_that_is_hardly_worth_it_is_not_folded(text: str) -> None:
+    assert formatting.fold_text(text) == (text, "")
