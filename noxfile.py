@@ -57,7 +57,7 @@ def check(session: nox.Session) -> None:
     _install_services(session)
     for gate in GATES:
         session.run(PYTHON, "-m", *gate)
-    session.run(PYTHON, "-m", "pytest", "-n", "2", "--dist", "worksteal", *session.posargs)
+    session.run(PYTHON, "-m", "pytest", *PARALLEL, *session.posargs)
     session.run(PYTHON, "-m", "tests.packaging", "bare", "studio")
     session.run(PYTHON, "-m", "tests.third_party", "--short")
 
@@ -122,19 +122,20 @@ GUIDE_REQUIRES = re.compile(r"^<!-- requires: (.*?) -->$", re.MULTILINE)
 GUIDES = [page for page in sorted(Path("docs/guides").glob("*.md")) if GUIDE_REQUIRES.search(page.read_text("utf-8"))]
 """Guides that name packages. `nox -s check` runs the others, and those whose packages are installed."""
 
+PARALLEL = ("-n", "2", "--dist", "worksteal")
 FAST = "not slow and not soak and not chaos and not benchmark and not browser"
 
 
 @nox.session(python=PYTHONS)
 def newest(session: nox.Session) -> None:
-    """Test with the newest version of every dependency, on each Python."""
+    """Test with the newest version of every dependency, on each Python (half an hour each)."""
     session.install("-e", ".[dev]")
-    session.run("pytest", "-m", FAST, *session.posargs)
+    session.run("pytest", *PARALLEL, "-m", FAST, *session.posargs)
 
 
 @nox.session(python=PYTHONS)
 def floors(session: nox.Session) -> None:
-    """Test with the oldest versions that pyproject.toml accepts, on each Python."""
+    """Test with the oldest versions that pyproject.toml accepts, on each Python (half an hour each)."""
     session.install("uv")  # resolves to the lowest compatible versions, which pip cannot do
     install = ("uv", "pip", "install", "-q", "--python", session.virtualenv.location)
     session.run(*install, "--resolution", "lowest-direct", "-e", ".[studio]", PREBUILT_FLOOR)
@@ -146,14 +147,14 @@ def floors(session: nox.Session) -> None:
     # Install current test tools without letting them raise a floor.
     session.run(*install, "-c", str(floor_pins), "-e", ".[studio,test]", "langgraph-checkpoint-sqlite", "numpy")
     # Old versions raise deprecation warnings about each other.
-    session.run("pytest", "-m", FAST, "-W", "default::DeprecationWarning", *session.posargs)
+    session.run("pytest", *PARALLEL, "-m", FAST, "-W", "default::DeprecationWarning", *session.posargs)
 
 
 @nox.session(python=PYTHONS)
 def bare(session: nox.Session) -> None:
     """Test with langchain-core and langgraph only: no `langchain`, no integrations."""
     session.install("-e", ".[studio,test]", "langgraph-checkpoint-sqlite", "numpy")
-    session.run("pytest", "-m", FAST, *session.posargs)
+    session.run("pytest", *PARALLEL, "-m", FAST, *session.posargs)
 
 
 @nox.session(venv_backend="none")
