@@ -239,3 +239,9 @@ def test_user_defined_class_is_encoded_as_its_nearest_base():
 def test_unknown_duration_is_null():
     unknown: Any = None
     assert only_fields(ev.StepEvent(duration_ms=unknown)).properties["latency_ms"] is None
+
+
+def test_a_model_call_has_its_candidates_and_its_decision():
+    fields = only_fields(ev.LLMCallEvent(candidates=["Yes.", "No."], decision={"tool": "search", "tool_input": "x"}))
+    assert fields.output == {"candidates": ["Yes.", "No."], "decision": {"tool": "search", "tool_input": "x"}}
+    assert only_fields(ev.LLMCallEvent()).output is None
