@@ -257,11 +257,11 @@ def constraints(session: nox.Session) -> None:
 
 
 def _install_services(session: nox.Session) -> None:
-    """Install Debian's Chromium for the browser tests and PostgreSQL for those of queues, as far as they are missing.
+    """Install Debian's Chromium for the browser tests, PostgreSQL and Redis for those of queues, as far as they are missing.
 
     Where this cannot be done, those tests are skipped. Kafka is downloaded by `tests/brokers.py` with Maven.
     """
-    missing = [] if shutil.which("chromium") else ["chromium"]
+    missing = [package for package in ("chromium", "redis-server") if not shutil.which(package)]
     if not shutil.which("initdb") and not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
         missing.append("postgresql")
     if not missing or not shutil.which("apt-get") or os.geteuid() != 0:

@@ -11,6 +11,7 @@ block change that:
 Comments on their own:
 
     <!-- requires: fastapi httpx --> packages, at the beginning of a page; `nox -s guides` installs them
+    <!-- programs: redis-server --> programs of the system, below that; without them the page is skipped
     <!-- hidden                      Python that runs at this place of the page, and is not shown
     …
     -->
@@ -74,5 +75,14 @@ def parse_blocks(text: str) -> list[Block]:
 
 def requirements(page: Path) -> list[str]:
     """Return the packages that a page needs beside gati."""
-    found = re.search(r"^<!-- requires: (.*?) -->$", page.read_text("utf-8"), re.MULTILINE)
+    return _names_after("requires", page)
+
+
+def programs(page: Path) -> list[str]:
+    """Return the programs that a page starts and that no Python package has."""
+    return _names_after("programs", page)
+
+
+def _names_after(key: str, page: Path) -> list[str]:
+    found = re.search(rf"^<!-- {key}: (.*?) -->$", page.read_text("utf-8"), re.MULTILINE)
     return found[1].split() if found else []

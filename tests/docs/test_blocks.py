@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.blocks import PAGES, ROOT, parse_blocks, read_blocks, requirements
+from tests.docs.blocks import PAGES, ROOT, parse_blocks, programs, read_blocks, requirements
 
 WITH_CODE = [page for page in PAGES if any(block.runs_elsewhere is None for block in read_blocks(page))]
 DOCSTRINGS_WITHOUT_PYTHON = {
@@ -57,6 +58,8 @@ def test_the_code_of_a_page_runs(page: Path):
     required = ["langchain-openai", *requirements(page)]
     if missing := [package for package in required if not is_installed(package)]:
         pytest.skip(f"needs {' '.join(missing)}; nox -s guides installs them")
+    if missing := [program for program in programs(page) if shutil.which(program) is None]:
+        pytest.skip(f"needs {' '.join(missing)}")
     done = subprocess.run(
         [sys.executable, "-m", "tests.docs", str(page)], cwd=ROOT, capture_output=True, text=True, check=False
     )
