@@ -48,6 +48,23 @@ REASONS: dict[tuple[str, str, str], str] = {
         "ns = max(ns, self._times.get(parent, 0))",
         "1",
     ): "a nanosecond after 1970 is earlier than every reported time",
+    (_MESSAGES, "self._open.clear()", "pass"): "called at both ends: after an exception, and to free memory",
+    (
+        _MESSAGES,
+        "sanitize.bounded_json(given, self._max_field_bytes)[0] if given else {},",
+        "sanitize.bounded_json(given, self._max_field_bytes)[0]",
+    ): "only a fast path",
+    (_MESSAGES, "sized = [(raw, len(raw) + 1) for raw in encoded]  # with a comma, except for the last one", "2"): (
+        "a request holds a byte less for each message"
+    ),
+    (
+        _MESSAGES,
+        "packed = pack_items(sized, self._max_messages, self._max_bytes, len(envelope) + JSON_BYTES - 1)",
+        "len(envelope) + JSON_BYTES + 1",
+    ): "a request holds two bytes less",
+    (_MESSAGES, "if size > self._max_bytes:  # a single message", "size >= self._max_bytes"): (
+        "a message that fits is not shortened"
+    ),
     (_MESSAGES, "_MAX_CONVERSATIONS = 4096", "4097"): _FEEL,
     (_MESSAGES, "_MAX_EVENT_IDS = 16_384", "16385"): _FEEL,
     (_MESSAGES, "self.last_ms = 0", "1"): "a millisecond after 1970 is earlier than every reported time",

@@ -567,6 +567,49 @@ def test_participants_of_a_manual_event():
     assert participants(encoder)[0] == "u-7"
 
 
+def test_the_product_of_a_manual_event():
+    def product(encoder: GreenflashEncoder, **fields: Any) -> Any:
+        (request,) = encoder.encode([manual_event(conversation_id="c-1", **fields)])
+        return request.body.get("product_id")
+
+    own, other = "0b9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a10", "1c9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a11"
+    encoder = GreenflashEncoder(settings())
+    assert product(encoder) == PRODUCT
+    known = agent_turn()
+    known.conversation.product_id = own
+    encoder.encode([known])
+    assert product(encoder) == own
+    assert product(encoder, product_id=other) == other
+
+
+def test_a_managed_prompt_is_a_reference_unless_the_destination_does_not_have_it():
+    version = "6f1d2c3b-4a59-4e68-8d7c-0b1a2f3e4d5c"
+    prompt = ev.Prompt("Be kind", external_id="tutor", managed=ev.ManagedVersion(version))
+    given = turn(llm(3, structured_prompt=prompt, is_answer=True))
+    assert version in str(prompts(encode(given)))
+    assert "Be kind" not in str(prompts(encode(given)))
+    copies = GreenflashEncoder(settings(), prompt_references=False).encode([given])
+    assert version not in str(prompts(copies))
+    assert "Be kind" in str(prompts(copies))
+
+
+def test_a_lone_surrogate_among_the_users_values_does_not_lose_the_turn():
+    (call,) = [
+        message
+        for message in messages(encode(turn(llm(3, parameters={"stop": ["\ud800 end"]}))))
+        if message["messageType"] == "llm"
+    ]
+    assert "end" in str(call["properties"])
+
+
+def test_after_an_exception_no_turn_joins_a_request_that_nobody_received():
+    encoder = GreenflashEncoder(settings())
+    with pytest.raises(AttributeError):
+        encoder.encode([agent_turn(), None])  # type: ignore[list-item]
+    (request,) = encoder.encode([agent_turn()])
+    assert len(request.body["messages"]) == 12
+
+
 def test_unfinished_turns_are_bounded():
     encoder = GreenflashEncoder(settings())
     for n in range(5000):
