@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 PACKAGES = {
-    "celery", "confluent_kafka", "gevent", "gunicorn", "langchain", "langchain_classic", "langchain_openai", "numpy", "openai",
-    "playwright", "psycopg", "rq", "schemathesis",
+    "celery", "confluent_kafka", "gevent", "gunicorn", "kubernetes_validate", "langchain", "langchain_classic", "langchain_openai",
+    "numpy", "openai", "opentelemetry", "playwright", "prometheus_client", "psycopg", "rq", "schemathesis",
 }  # fmt: skip
 """Optional packages: a test module is skipped if one is missing. If any other package is missing, it fails."""
 

@@ -10,6 +10,7 @@ import pytest
 
 from gati.store.store import Store
 from tests.brokers import PostgresServer
+from tests.optional import needs
 
 STORES = ["sqlite", "postgresql"]
 
@@ -22,6 +23,7 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]
     if request.param == "sqlite":
         store = Store(tmp_path / "store.db")
     else:
+        needs("psycopg")
         from gati.team_store.store import PostgresStore
 
         store = PostgresStore(request.getfixturevalue("team_database"))

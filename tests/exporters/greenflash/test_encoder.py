@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -605,7 +605,7 @@ def test_a_lone_surrogate_among_the_users_values_does_not_lose_the_turn():
 def test_after_an_exception_no_turn_joins_a_request_that_nobody_received():
     encoder = GreenflashEncoder(settings())
     with pytest.raises(AttributeError):
-        encoder.encode([agent_turn(), None])  # type: ignore[list-item]
+        encoder.encode([agent_turn(), cast(Any, None)])
     (request,) = encoder.encode([agent_turn()])
     assert len(request.body["messages"]) == 12
 
