@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -98,16 +97,16 @@ def test_celery_workers_deliver_every_turn(sandbox: Sandbox, pool: str) -> None:
     needs("celery")
     for name in ("queue", "control", "results"):
         (sandbox.folder / name).mkdir()
+    sender = sandbox.start("-c", SEND, BROKER_FOLDER=sandbox.folder, GATI_ENABLED="false")
+    assert sender.stdout is not None
+    # The worker would fail at a message that the sender has not written to the end.
+    assert sender.stdout.readline() == "sent\n"
     worker = sandbox.start(
         "-m", "celery", "-A", "tests.processes.tasks", "worker", "--pool", pool, "--concurrency", 2,
         "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "ERROR",
         BROKER_FOLDER=sandbox.folder,
     )  # fmt: skip
-    sender = subprocess.run(
-        [sys.executable, "-c", SEND], env=sandbox.environment(BROKER_FOLDER=sandbox.folder, GATI_ENABLED="false"),
-        cwd=sandbox.folder, timeout=SECONDS, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert sender.returncode == 0, sender.stderr
+    wait_for_exit(sender)
     worker.send_signal(signal.SIGTERM)
     out, error = wait_for_exit(worker)
     assert "Traceback" not in out + error, out + error
@@ -117,6 +116,7 @@ def test_celery_workers_deliver_every_turn(sandbox: Sandbox, pool: str) -> None:
 SEND = f"""
 from tests.processes.tasks import run_turn
 results = [run_turn.delay(f"c{{n}}") for n in range({TURNS})]
+print("sent", flush=True)
 for result in results:
     assert result.get(timeout={SECONDS}, interval=0.05) == "certainly"
 """
