@@ -17,7 +17,7 @@ import orjson
 
 from gati._api.destinations import Destination, active_destinations
 from gati.cli.output import Exit, console, fail, print_json, print_note, progress_bar
-from gati.cli.store import open_store, open_team_store, store_path
+from gati.cli.store import make_team_exporter, open_store, open_team_store, store_path
 from gati.cli.store_place import StorePlace
 from gati.exporters.base import DELIVERED, Exporter, Outcome, Request
 from gati.importing.imported_run import ImportedTurn, to_ns
@@ -56,14 +56,15 @@ def run_import(source: Source, place: str, options: ImportOptions) -> Exit:
     destination = _destination(settings, options)
     if destination.kind != "local" and not options.dry_run and options.mask is None and not options.no_mask:
         fail("pass --mask module:function, or --no-mask to send the texts as they are", Exit.USAGE)
-    selection = Selection(
-        frozenset(options.threads),
-        _time(options.since, "--since"),
-        _time(options.before, "--before"),
-        _first_live(settings, destination, options),
-    )
-    gc.set_threshold(GC_THRESHOLD)
     with ExitStack() as stack:
+        stack.callback(gc.set_threshold, *gc.get_threshold())
+        gc.set_threshold(GC_THRESHOLD)
+        selection = Selection(
+            frozenset(options.threads),
+            _time(options.since, "--since"),
+            _time(options.before, "--before"),
+            _first_live(settings, destination, options, stack),
+        )
         exporter = destination.make_exporter()
         stack.callback(exporter.close)
         exporters: list[Exporter] = [_Printer(exporter)] if options.dry_run else [exporter]
@@ -82,8 +83,8 @@ def run_import(source: Source, place: str, options: ImportOptions) -> Exit:
 def _destination(settings: Settings, options: ImportOptions) -> Destination:
     """Return where the conversations go: the given store, else Greenflash if there is a key, else the embedded store."""
     if isinstance(options.store, str):
-        open_team_store(options.store, write=True).close()  # ends the command if that fails
-        return Destination("local", "the team's store", partial(_make_team_exporter, settings, options.store))
+        open_team_store(options.store, write=not options.dry_run).close()  # ends the command if that fails
+        return Destination("local", "the team's store", partial(make_team_exporter, settings, options.store))
     if options.store is None:
         found = active_destinations(settings)
         if (greenflash := next((one for one in found if one.kind == "greenflash"), None)) is not None:
@@ -96,13 +97,6 @@ def _destination(settings: Settings, options: ImportOptions) -> Destination:
         }
     )
     return active_destinations(alone)[0]
-
-
-def _make_team_exporter(settings: Settings, address: str) -> Exporter:
-    from gati.exporters.greenflash.encoder import GreenflashEncoder
-    from gati.team_store.exporter import TeamStoreExporter
-
-    return TeamStoreExporter(address, GreenflashEncoder(settings, prompt_references=False))
 
 
 def _time(value: str | None, name: str) -> int | None:
@@ -213,22 +207,27 @@ def _line(file: Path, line: bytes) -> Any:
 # -- what is there already --------------------------------------------------------------------
 
 
-def _first_live(settings: Settings, destination: Destination, options: ImportOptions) -> FindFirstLive:
+def _first_live(
+    settings: Settings, destination: Destination, options: ImportOptions, stack: ExitStack
+) -> FindFirstLive:
     """Return a function that finds what gati reported itself, in the place to which the import goes."""
     if destination.kind == "local":
-        return _first_live_in_store(options.store or store_path(None, settings))
+        return _first_live_in_store(options.store or store_path(None, settings), stack)
     return _first_live_at_greenflash(settings)
 
 
-def _first_live_in_store(place: StorePlace) -> FindFirstLive:
+def _first_live_in_store(place: StorePlace, stack: ExitStack) -> FindFirstLive:
     from gati.store.queries import first_own_message_at
 
-    if isinstance(place, Path) and not place.exists():
+    if isinstance(place, str):
+        store = stack.enter_context(closing(open_store(place)))
+        return lambda conversation, times: first_own_message_at(store, conversation)
+    if not place.exists():
         return lambda conversation, times: None
 
     def find(conversation: str, times: frozenset[int]) -> int | None:
-        with closing(open_store(place)) as store:
-            return first_own_message_at(store, conversation)
+        with closing(open_store(place)) as opened:  # each time: a reader may see the file as it was when it was opened
+            return first_own_message_at(opened, conversation)
 
     return find
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from gati._api.destinations import active_destinations
 from gati.cli.output import Exit, console, fail, print_json, print_note, print_rows
+from gati.cli.store import make_team_exporter
 from gati.cli.store_place import is_address
-from gati.exporters.greenflash.encoder import GreenflashEncoder
 from gati.queues.log import LogError
 from gati.relay.engines import open_admin, open_log
 from gati.relay.relay import Relay, RelayOptions
@@ -90,11 +90,9 @@ def _store_destination(settings: Settings, address: str) -> Exporter:
     if not is_address(address):
         fail("--to takes a postgresql:// address", Exit.USAGE)
     try:
-        from gati.team_store.exporter import TeamStoreExporter
+        return make_team_exporter(settings, address)
     except ImportError as missing:
         fail(f"--to needs {missing.name}: pip install 'gati-greenflash[postgres]'", Exit.MISSING)
-    try:
-        return TeamStoreExporter(address, GreenflashEncoder(settings, prompt_references=False))
     except ConnectionError as error:
         fail(f"--to: {error}", Exit.USAGE)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gati.cli.output import Exit, fail, print_note
 from gati.cli.store_place import StorePlace
@@ -14,6 +14,9 @@ from gati.store import message_columns, queries
 from gati.store.connections import check_is_store
 from gati.store.store import Store, default_path
 from gati.store.store_file import NotAStoreError
+
+if TYPE_CHECKING:
+    from gati.exporters.base import Exporter
 
 _FAULTS = (NotAStoreError, sqlite3.Error, OSError)
 
@@ -66,6 +69,14 @@ def open_team_store(address: str, *, write: bool) -> Store:
         return PostgresStore(address, read_only=not write)
     except Exception as fault:  # noqa: BLE001 - psycopg raises errors of its own for addresses and rights
         fail(f"the team's store cannot be opened: {fault}", Exit.USAGE)
+
+
+def make_team_exporter(settings: Settings, address: str) -> Exporter:
+    """Return an exporter that writes to the store in a PostgreSQL database. Raises ImportError without `psycopg`."""
+    from gati.exporters.greenflash.encoder import GreenflashEncoder
+    from gati.team_store.exporter import TeamStoreExporter
+
+    return TeamStoreExporter(address, GreenflashEncoder(settings, prompt_references=False))
 
 
 def servable_store(path: StorePlace | None = None) -> Path | Store:

@@ -129,7 +129,7 @@ def with_shared_objects(serializer: Any, most: int) -> Any:
     """Return a serializer of checkpoints that decodes equal bytes once, for the `most` objects that it met last.
 
     The objects that it returns are shared, so they are for reading only. Without the name, or with a serializer other than
-    LangGraph's: each checkpoint decodes all its messages again, which takes twice as long.
+    LangGraph's: each checkpoint decodes all its messages again.
     """
     hook = getattr(serializer, "_unpack_ext_hook", None)
     if not callable(hook):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,9 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 
 from gati import observe
 from gati.cli import importing
+from gati.cli.store import make_team_exporter
 from gati.settings import load
+from gati.store import queries
 from gati.store.store import Store
 from gati.testing import ScriptedChatModel
 from tests.cli.programs import destination, gati, invoke
@@ -72,6 +75,22 @@ def test_checkpoints_are_imported_into_the_store_of_a_team(checkpoints: Path, te
     ]
 
 
+def test_a_dry_run_creates_no_store_of_a_team(checkpoints: Path, postgres: str):
+    import psycopg
+
+    done = invoke("import", "checkpoints", str(checkpoints), "--store", postgres, "--dry-run")
+    assert done.exit_code == 2
+    assert "the team's store cannot be opened" in done.stderr
+    with psycopg.connect(postgres) as connection:
+        assert connection.execute("SELECT to_regnamespace('gati')").fetchone() == (None,)
+
+
+def test_the_garbage_collector_is_as_before_after_an_import(checkpoints: Path, tmp_path: Path):
+    before = gc.get_threshold()
+    invoke("import", "checkpoints", str(checkpoints), "--store", str(tmp_path / "store.db"))
+    assert gc.get_threshold() == before
+
+
 @pytest.mark.parametrize("place", ["store", "greenflash"])
 def test_a_thread_is_imported_up_to_the_first_turn_that_gati_reported(
     checkpoints: Path, tmp_path: Path, greenflash: LocalServer, place: str
@@ -98,6 +117,22 @@ def test_a_thread_is_imported_up_to_the_first_turn_that_gati_reported(
         else contents(store)
     )
     assert found == ["Hello", "Hi", "Seen", "Seen again", "Thanks"]
+
+
+def test_the_store_of_a_team_gets_a_thread_up_to_the_first_turn_that_gati_reported(
+    checkpoints: Path, team_database: str
+):
+    from gati.team_store.store import PostgresStore
+
+    observe.init(exporters=[make_team_exporter(load(), team_database)], local=False)
+    talk(checkpoints, "t1", "Seen")
+    assert observe.flush()
+    observe.shutdown()
+    result = json.loads(invoke("import", "checkpoints", str(checkpoints), "--store", team_database, "--json").stdout)
+    assert (result["turns"], result["skipped"]) == (3, 1)
+    with closing(PostgresStore(team_database, read_only=True)) as store:
+        found = [m["content"] for m in queries.wire_messages(store) if m["messageType"] == "user_message"]
+    assert sorted(found) == ["Hello", "Hi", "Seen", "Thanks"]
 
 
 def test_greenflash_gets_nothing_without_a_decision_about_the_mask(checkpoints: Path, greenflash: LocalServer):
