@@ -25,6 +25,7 @@ from gati._api.runtime import runtime
 from gati.events import Prompt
 from gati.options import Mask, OnDrop
 from gati.settings import ALIASES, Settings
+from tests.servers import greenflash_server
 
 HEAVY = (
     "langchain_core", "langchain", "langgraph", "langsmith", "greenflash", "openai", "httpx", "httpx2", "pydantic",
@@ -122,6 +123,24 @@ def test_init_does_not_load_engine_sdk_prices_and_store(tmp_path: Path) -> None:
         f"print([name for name in {late!r} if name in sys.modules], flush=True); os._exit(0)"
     )
     assert loaded.strip() == "[]"
+
+
+def test_with_eager_true_init_loads_all_that_the_first_delivery_needs(tmp_path: Path) -> None:
+    with greenflash_server() as server:
+        program = f"""
+import sys, threading
+from langchain_core.language_models import FakeListChatModel
+from gati import observe
+model = FakeListChatModel(responses=["yes"])
+observe.init(api_key={server.api_key!r}, base_url={server.url!r}, spool_dir={str(tmp_path)!r}, eager=True)
+loaded = set(sys.modules)
+print([thread.name for thread in threading.enumerate()], "greenflash" in loaded)
+model.invoke("Ready?")
+assert observe.flush()
+print([name for name in sys.modules if name not in loaded and not name.startswith("langchain_core.")])
+"""
+        assert run(program).splitlines() == ["['MainThread'] True", "[]"]
+        assert server.messages()[-1]["content"] == "yes"
 
 
 # -- the signature of `init` ----------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Finds the spool files of processes that have exited.
 
-A folder may hold 100,000 files, and every process looks through it regularly. So names are compared as bytes, without
-Python code for each, and parsed only if they are taken over. Sizes are estimated from a sample.
+A folder may hold 100,000 files, and every process looks through it regularly. So names are compared without Python code
+for each, and parsed only if they are taken over. Sizes are estimated from a sample.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 from collections.abc import Collection, Iterable
-from itertools import compress
+from itertools import compress, filterfalse
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
@@ -21,11 +21,11 @@ from gati.pipeline.spool_file import SpoolFile, in_order
 SAMPLE_FILES = 500
 """Number of files whose sizes are looked up; the total is extrapolated if there are more."""
 
-_SUFFIX = b".jsonl"
-_PART = b".part"
+_SUFFIX = ".jsonl"
+_PART = ".part"
 _end_of = itemgetter(slice(-18, None))
 """Returns the part of a name with the owner: `{owner}.jsonl`."""
-_END = re.compile(rb"[0-9a-f]{12}\.jsonl")
+_END = re.compile(r"[0-9a-f]{12}\.jsonl")
 
 
 class Orphans(NamedTuple):
@@ -48,21 +48,20 @@ def find_orphans(folder: Path, mine: set[str], known: Collection[str] | None, li
         limit: maximum number of files to return.
     """
     # List files before owners: the owner of a listed file was locked before the file was written.
-    names = os.listdir(os.fsencode(folder / "ready"))
-    ends = list(map(_end_of, names))
+    names = os.listdir(folder / "ready")
+    ends = set(map(_end_of, names))
     locks = {path.stem: path for path in (folder / "owners").glob("*.lock")}
     dead_locks = {owner: path for owner, path in locks.items() if owner not in mine and is_dead(path)}
     living = _ends(locks.keys() - dead_locks.keys() | mine)
-    orphaned = set(ends) - living
     found = []
-    if orphaned:
-        found = list(compress(names, map(orphaned.__contains__, ends)))
+    if orphaned := ends - living:
+        found = _with_end(names, orphaned)
         if not all(map(_END.fullmatch, orphaned)):  # there are other files, too
             found = [name for name in found if name.endswith(_SUFFIX)]
             _remove_unfinished(folder / "ready", names, living)
     if known is not None:
-        own = compress(names, map(_ends(mine).__contains__, ends))
-        found += [name for name in own if os.fsdecode(name) not in known]
+        own = names if ends <= _ends(mine) else _with_end(names, _ends(mine))
+        found += filterfalse(known.__contains__, own)
     others = len(names) - len(found) - len(known or ())
     if len(found) <= limit:
         for path in dead_locks.values():
@@ -71,14 +70,18 @@ def find_orphans(folder: Path, mine: set[str], known: Collection[str] | None, li
     chosen = _smallest(limit, found)
     living_others = living - _ends(mine)
     other_bytes = _total_bytes(folder / "ready", names, living_others) if others > 0 and living_others else 0
-    return Orphans(in_order(map(_parse, map(os.fsdecode, chosen))), len(found) > limit, other_bytes)
+    return Orphans(in_order(map(_parse, chosen)), len(found) > limit, other_bytes)
 
 
-def _ends(owners: Iterable[str]) -> set[bytes]:
-    return {os.fsencode(owner) + _SUFFIX for owner in owners}
+def _ends(owners: Iterable[str]) -> set[str]:
+    return {owner + _SUFFIX for owner in owners}
 
 
-def _smallest(limit: int, names: list[bytes]) -> list[bytes]:
+def _with_end(names: list[str], ends: set[str]) -> list[str]:
+    return list(compress(names, map(ends.__contains__, map(_end_of, names))))
+
+
+def _smallest(limit: int, names: list[str]) -> list[str]:
     """Return the `limit` smallest names, without sorting all of 100,000."""
     if len(names) <= limit or limit <= 0:
         return names[: max(0, limit)]
@@ -92,20 +95,20 @@ def _parse(name: str) -> SpoolFile:
     return SpoolFile.parse(name) or SpoolFile(name, 0, "", 0, 0, "")
 
 
-def _remove_unfinished(ready: Path, names: Iterable[bytes], living: set[bytes]) -> None:
+def _remove_unfinished(ready: Path, names: Iterable[str], living: set[str]) -> None:
     """Remove the unfinished files of processes that died while writing: `.{owner}-{name}.part`."""
     for name in names:
-        if name.endswith(_PART) and name.startswith(b".") and name[1:13] + _SUFFIX not in living:
+        if name.endswith(_PART) and name.startswith(".") and name[1:13] + _SUFFIX not in living:
             with contextlib.suppress(OSError):
-                os.unlink(os.path.join(os.fsencode(ready), name))
+                os.unlink(ready / name)
 
 
-def _total_bytes(ready: Path, names: list[bytes], ends: set[bytes]) -> int:
+def _total_bytes(ready: Path, names: list[str], ends: set[str]) -> int:
     """Estimate the size of the files whose names have one of these ends."""
     sample = names[:: len(names) // SAMPLE_FILES + 1]  # the order of names in a folder is arbitrary
     total = 0
     for name in sample:
         if _end_of(name) in ends:
             with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(os.fsencode(ready), name)).st_size
+                total += os.lstat(ready / name).st_size
     return total * len(names) // max(1, len(sample))

@@ -8,6 +8,7 @@ the program from ending, and an interrupt (Ctrl-C) at any line leaves a pipeline
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -128,6 +129,23 @@ class Pipeline:
             from gati.pipeline.record_journal.start import start_journal  # late, like the engine
 
         start_journal(self._buffer, self._options, self._exporters, self._files)
+
+    def preload(self) -> None:
+        """Import what the first delivery needs, in the calling thread instead of the worker's. Connects to nothing.
+
+        Does nothing in a program that uses gevent, for the reason in `engine`.
+        """
+        if "gevent" in sys.modules:
+            return
+        with guard("preload"), process_hooks.fork_lock, gc_pause.gc_paused():
+            import gati.pipeline.engine
+            import gati.pipeline.record_journal.start  # noqa: F401
+
+            self._make_assembler().load()
+            for exporter in filter(is_own, self._exporters):
+                exporter.encode([])
+                if prepare := getattr(exporter, "prepare", None):
+                    prepare()
 
     def _ensure_engine(self) -> Engine:
         if self._engine is None:
