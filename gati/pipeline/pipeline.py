@@ -139,7 +139,7 @@ class Pipeline:
             return
         with guard("preload"), process_hooks.fork_lock, gc_pause.gc_paused():
             import gati.pipeline.engine
-            import gati.pipeline.record_journal.start  # noqa: F401
+            import gati.pipeline.record_journal.start  # noqa: F401 - only to load them
 
             self._make_assembler().load()
             for exporter in filter(is_own, self._exporters):
