@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gati.trace.chat_io import as_message, as_messages
 from gati.trace.content import text_of
 from gati.trace.outputs import updates_by
-from gati.trace.records import COMMAND, USER_ROLES, Message, ModelResult, ObjectName
+from gati.trace.records import ASSISTANT_ROLES, COMMAND, USER_ROLES, Message, ModelResult, ObjectName
 
 if TYPE_CHECKING:
     from gati.trace.run_tree import Run, Trace
@@ -143,9 +143,20 @@ class _MadeOutput:
         for message in messages:
             if received[_key_of(message)] > 0:
                 received[_key_of(message)] -= 1
-            elif message.role in USER_ROLES or self._is_made(text_of(message), key):
+            elif message.role in USER_ROLES or self._is_made(text_of(message), key) or self._is_nodes_answer(message):
                 made.append(message)
         return made
+
+    def _is_nodes_answer(self, answer: Message) -> bool:
+        """Return True for an answer that a node wrote, though its text is in the input: the node says it again."""
+        if answer.role not in ASSISTANT_ROLES:
+            return False
+        written = (value for _, update in self.updates for value in update.values())
+        return any(
+            message.role in ASSISTANT_ROLES and _key_of(message) == _key_of(answer)
+            for value in written
+            for message in as_messages(value) or ()
+        )
 
 
 def without_objects(value: Any) -> Any:
