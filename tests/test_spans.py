@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import tool as langchain_tool
 from langgraph.graph import START, MessagesState, StateGraph
 
 from gati import observe
@@ -406,3 +408,76 @@ def test_a_decorated_generator_called_with_wrong_arguments_raises_and_ends_its_s
     with capture(conversation_id="c") as captured, pytest.raises(TypeError):
         list(call())
     assert only(captured.turns).status == "error"
+
+
+class _Doubler:
+    def __call__(self, number: int) -> int:
+        return 2 * number
+
+
+class _AsyncDoubler:
+    async def __call__(self, number: int) -> int:
+        return 2 * number
+
+
+def _multiply(factor: int, number: int) -> int:
+    return factor * number
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (_Doubler(), "_Doubler"),
+        (_Doubler().__call__, "__call__"),
+        (functools.partial(_multiply, 2), "_multiply"),
+        (functools.partial(_Doubler()), "_Doubler"),
+    ],
+    ids=["object", "method", "partial", "partial of an object"],
+)
+def test_whatever_can_be_called_can_be_a_step(function: Callable[[int], int], name: str) -> None:
+    with capture() as turns, observe.conversation("c"), observe.span("all"):
+        assert observe.step(function)(4) == 8
+    assert isinstance(named(only(turns.turns), name), StepEvent)
+
+
+async def test_an_object_with_an_asynchronous_call_is_a_step() -> None:
+    with capture() as turns, observe.conversation("c"), observe.span("all"):
+        assert await observe.step(_AsyncDoubler())(4) == 8
+    step = named(only(turns.turns), "_AsyncDoubler")
+    assert isinstance(step, StepEvent)
+    assert step.output == {"output": 8}
+
+
+def test_class_methods_and_static_methods_can_be_steps() -> None:
+    class Numbers:
+        @observe.step
+        @classmethod
+        def name(cls) -> str:
+            return cls.__name__
+
+        @observe.step
+        @staticmethod
+        def double(number: int) -> int:
+            return 2 * number
+
+    assert (Numbers.name(), Numbers().double(4)) == ("Numbers", 8)
+
+
+@pytest.mark.parametrize("value", [5, property(_multiply), None.__class__.__doc__], ids=["number", "property", "None"])
+def test_what_cannot_be_called_is_returned_as_it_is(value: Any) -> None:
+    assert observe.step(name="x")(value) is value
+
+
+def test_a_langchain_tool_stays_a_tool_because_langchain_reports_it() -> None:
+    @observe.tool
+    @langchain_tool
+    def double(number: int) -> int:
+        """Double a number."""
+        return 2 * number
+
+    assert double.invoke({"number": 4}) == 8
+
+
+def test_a_name_by_position_does_not_keep_the_function_from_being_called() -> None:
+    decorate: Any = observe.step("double")  # type: ignore[call-overload]  # what the test is about
+    assert decorate(_Doubler())(4) == 8

@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
+from gati._api.arguments import InvalidArgumentError, report_call
 from gati._api.blocks import OpenBlocks
 from gati._api.generators import GeneratorSteps, around_async_generator, around_generator
 from gati._context import OpenSpan, current_span, features_used
@@ -177,14 +178,32 @@ def tool(function: Any = None, *, name: str | None = None) -> Any:
 
 
 def _decorator(function: Any, kind: str, name: str | None) -> Any:
-    def decorate(target: F) -> F:
-        title = name or target.__name__
-        for matches, wrap in _WRAPPERS:
-            if matches(target):
-                return cast("F", functools.wraps(target)(wrap(target, kind, title)))
-        return cast("F", functools.wraps(target)(_around_call(target, kind, title)))
+    def decorate(target: Any) -> Any:
+        if isinstance(target, (classmethod, staticmethod)):
+            return type(target)(decorate(target.__func__))
+        if not callable(target) or hasattr(target, "invoke"):  # LangChain reports what has `invoke` itself
+            if not hasattr(target, "invoke"):
+                report_call(kind, InvalidArgumentError("function", "a function"))
+            return target
+        # Of an object, its `__call__` says what a call returns.
+        called = (
+            target if isinstance(target, (type, functools.partial)) or inspect.isroutine(target) else target.__call__
+        )
+        around = next((wrap for matches, wrap in _WRAPPERS if matches(called)), _around_call)
+        return functools.wraps(target)(around(target, kind, name or _name_of(target)))
 
+    if isinstance(function, str):  # the name, given by position
+        report_call(kind, InvalidArgumentError("function", "a function; pass the name as `name=`"))
+        return decorate
     return decorate if function is None else decorate(function)
+
+
+def _name_of(function: Any) -> str:
+    """Return the name of a function, of that in a `functools.partial`, or of an object's class."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    name = getattr(function, "__name__", None)
+    return name if isinstance(name, str) else type(function).__name__
 
 
 def _start_execution(
