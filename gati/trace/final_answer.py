@@ -13,7 +13,7 @@ from gati.trace.event_builder import status_of
 from gati.trace.made_output import made_output
 from gati.trace.node_messages import has_own_messages, messages_written_by
 from gati.trace.questions import question_in
-from gati.trace.records import ASSISTANT_ROLES, ModelResult
+from gati.trace.records import ASSISTANT_ROLES, Message, ModelResult
 from gati.trace.side_by_side import MAP_TAG, answers_side_by_side
 
 if TYPE_CHECKING:
@@ -179,7 +179,10 @@ def _partial_answer(trace: Trace, models: ModelEvents) -> tuple[str, bool]:
     streamed and then lost (its chain was cancelled) never reached the user: ``("", False)``.
     """
     if (cut_off := _model_cut_off_by_reader(trace)) is not None:
-        return _consumed_text(cut_off, answer_in(trace.root.output))
+        read = answer_in(trace.root.output)
+        if not read and _branches(cut_off) and not _completions(models, in_sequence=True):
+            return _consumed_branches(trace.root.output), False
+        return _consumed_text(cut_off, read)
     closed = trace.root.error is not None and trace.root.error.control == "closed"
     for run, event in reversed(models):
         if is_user_facing(run):
@@ -213,8 +216,19 @@ def _model_cut_off_by_reader(trace: Trace) -> Run | None:
         if run.first_token is not None and is_user_facing(run):
             outlived_root = run.first_token < root.ended and (run.ended is None or run.ended > root.ended)
             closed = run.error is not None and run.error.control == "closed"
-            return run if outlived_root or closed else None
+            if outlived_root or closed:
+                return run
+            if not _branches(run):  # another branch may have been streaming
+                return None
     return None
+
+
+def _consumed_branches(output: Any) -> str:
+    """Return the texts that were read of parallel branches, without the last chunk, whose branch is not known."""
+    if not isinstance(output, dict):
+        return ""
+    texts = {key: text_of(part) if isinstance(part, Message) else part for key, part in output.items()}
+    return json_text(texts) if any(texts.values()) else ""
 
 
 def _consumed_text(run: Run, chain_output: str) -> tuple[str, bool]:

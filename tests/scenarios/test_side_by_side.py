@@ -80,3 +80,19 @@ def test_the_text_of_a_function_around_an_agent_is_its_answer(watch: Watch) -> N
     program = RunnableLambda(lambda given: {"reply": _agent("Hi.").invoke(given)["messages"][-1].text})
     traced = watch.trace(lambda config: program.invoke({"messages": [("user", "Hello")]}, config))
     assert traced.transcript() == [("user", "Hello"), ("assistant", "Hi.")]
+
+
+def test_a_parallel_whose_stream_is_closed_is_aborted(watch: Watch) -> None:
+    def program(config: Any, chunks: int) -> Any:
+        slow = {"seconds_per_word": 0.05}
+        joined = _joined(model("one two three", **slow) | StrOutputParser(), model("one two three", **slow))
+        stream = joined.stream("Count.", config)
+        for _ in range(chunks):
+            next(stream)
+        stream.close()
+
+    for chunks in (1, 3):
+        traced = watch.trace(lambda config, chunks=chunks: program(config, chunks))
+        (end,) = traced.of_type("chain_end")
+        assert end["output"]["status"] == "aborted"
+        assert "three" not in str(traced.transcript())
