@@ -84,6 +84,14 @@ def remember_answer(answer: BaseMessage, seen: BoundedSet) -> None:
             seen.add(key)
 
 
+def forget_calls(calls: Any, seen: BoundedSet) -> None:
+    """Forget the ids of tool calls that a model requests now. Some providers number their calls from 0 in every answer, and
+    no tool has run yet for these."""
+    for call in calls if type(calls) is list else ():
+        if type(call) is dict and type(call_id := call.get("id")) is str:
+            seen.entries.pop(call_id, None)
+
+
 def is_known_answer(fields: dict[str, Any], seen: BoundedSet) -> bool:
     """Return True if an answer with these fields was remembered."""
     known = seen.entries

@@ -37,6 +37,7 @@ from gati.langchain.message_snapshot import (
 )
 from gati.langchain.new_messages import (
     all_messages_of_input,
+    forget_calls,
     messages_of_continued_output,
     new_messages_of_call,
     new_messages_of_input,
@@ -544,5 +545,7 @@ class Recorder:
                 answers.append(tuple(Message("ai", take_snapshot(candidate.text), response=info)))
                 continue
             remember_answer(answer, self.known_answers)
+            if calls := answer.__dict__.get("tool_calls"):
+                forget_calls(calls, self.known_answers)
             answers.append(snapshot_message(answer, result=True))
         return tuple(answers), snapshot_response_metadata(response.llm_output)

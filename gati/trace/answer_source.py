@@ -169,7 +169,18 @@ def _evidence(event: LLMCallEvent, answer: ChatMessage) -> _Evidence | None:
     if is_cut_off:
         return _SAME_TEXT
     found = [e for text in written_texts(event) if (e := _compare(answer.text, text)) is not None]
+    if not found and _is_value(answer.text, event):
+        return 1, 0.0, 0.0
     return max(found, default=None)
+
+
+def _is_value(answer: str, event: LLMCallEvent) -> bool:
+    """Return True if an answer is JSON and one of its values is the text of a call, however short it is.
+
+    Example: ``{"critic": "Art.", "fan": "Science."}``, of two models side by side.
+    """
+    text = _single_spaced(event.completion)
+    return bool(text) and not event.tool_requests and any(_single_spaced(v) == text for v in _json_texts(answer))
 
 
 def written_texts(event: LLMCallEvent) -> list[str]:
@@ -264,14 +275,19 @@ def _contributors(models: ModelEvents, answer: ChatMessage, maker: LLMCallEvent)
     if maker.is_answer or maker.tool_requests:
         return ()
     rest = _without(_single_spaced(answer.text), maker)
+    values = list(map(_single_spaced, _json_texts(answer.text)))
+    if (text := _single_spaced(maker.completion)) in values:
+        values.remove(text)
     found = []
     for run, event in reversed(models):
-        if event is maker or not rest or event.tool_requests or not is_user_facing(run):
+        if event is maker or not (rest or values) or event.tool_requests or not is_user_facing(run):
             continue
+        if is_value := _single_spaced(event.completion) in values:
+            values.remove(_single_spaced(event.completion))
         shorter = _without(rest, event)
         left = len(_WORD.findall(shorter))
         covered = len(_WORD.findall(rest)) - left
-        if covered >= _MIN_SHARED_WORDS or (covered and not left):
+        if covered >= _MIN_SHARED_WORDS or (covered and not left) or is_value:
             found.append(event)
             rest = shorter
     return found

@@ -31,13 +31,15 @@ class ConversationState:
         waiting: tool calls that wait for a human decision, by id.
         answered: ids of the calls that a waiting turn has answered; the next turn's input repeats their results.
         requested: calls that the last turn with a model requested and no tool answered, by id.
+        repeatable: ids of the model runs that requested the calls of a turn that did not complete, by id of the call. If it is
+            continued, its tools may run again.
         is_waiting: the last turn ended waiting for the user.
         past_turns: its turns, to recognize those that replace them.
     """
 
     __slots__ = (
         "_answers", "_calls", "_ids", "_produced", "_texts", "_without_id", "answered", "is_waiting", "past_turns",
-        "requested", "waiting",
+        "repeatable", "requested", "waiting",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -48,6 +50,7 @@ class ConversationState:
         self._without_id: OrderedDict[int, None] = OrderedDict()
         self._calls: OrderedDict[str, None] = OrderedDict()
         self.requested: dict[str, WaitingCall] = {}
+        self.repeatable: dict[str, str] = {}
         self.is_waiting = False
         self.waiting: dict[str, WaitingCall] = {}
         self.answered: frozenset[str] = frozenset()

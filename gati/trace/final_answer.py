@@ -13,15 +13,13 @@ from gati.trace.event_builder import status_of
 from gati.trace.made_output import made_output
 from gati.trace.node_messages import has_own_messages, messages_written_by
 from gati.trace.questions import question_in
-from gati.trace.records import ASSISTANT_ROLES, ModelResult
-from gati.trace.run_tree import mapped_graphs
+from gati.trace.records import ASSISTANT_ROLES, Message, ModelResult
+from gati.trace.side_by_side import MAP_TAG, answers_side_by_side
 
 if TYPE_CHECKING:
     from gati.trace.answer_source import ModelEvents
     from gati.trace.run_tree import Run, Trace
 
-MAP_TAG = "map:key:"
-"""Beginning of the tag of a branch of a map."""
 _ONE_WORD = re.compile(r"\s*(?:[!-~]{1,20}|\w{1,4})\s*")
 """A word or a number; in scripts without spaces, a few characters."""
 _JUDGED_CALLS = 16
@@ -81,11 +79,11 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
     if isinstance(root.output, ModelResult):
         messages = root.output.messages
         return "" if not messages or messages[0].tool_calls else text_of(messages[0])
-    if isinstance(root.inputs, list) and (graphs := mapped_graphs(trace)):
-        texts = _completions(models, in_sequence=False)
-        answers = [answer_in(made_output(graph), output_key, completions=texts, is_state=True) for graph in graphs]
-        return json_text(answers) if any(answers) else ""
     if root.kind in ("chain", "prompt"):
+        if isinstance(root.output, (dict, list)) and models and not trace.is_graph:
+            answers = _answers_side_by_side(trace, models, output_key)
+            if answers is not None:
+                return answers
         plain_chain = bool(models) and not any(run.node is not None for run in trace.runs())
         completions = _completions(models, in_sequence=plain_chain)
         return answer_in(made_output(trace), output_key, plain_chain, completions, is_state=trace.is_graph)
@@ -95,6 +93,24 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
     if made is None:  # the program set no output, or one that is not text, such as a web response
         return _answer_of_program_in(root, models)
     return answer_in(made, output_key, completions=_completions(models, in_sequence=False))
+
+
+def _answers_side_by_side(trace: Trace, models: ModelEvents, output_key: str | None) -> str | None:
+    """Return the answer of a chain that ends with programs side by side; None if it does not."""
+    texts = _completions(models, in_sequence=False)
+
+    def answer_of(graph: Trace) -> str:
+        return answer_in(made_output(graph), output_key, completions=texts, is_state=True)
+
+    is_list = isinstance(trace.root.output, list)
+    answers = answers_side_by_side(trace, trace.root.output if is_list else made_output(trace), answer_of)
+    if isinstance(answers, list):
+        return json_text(answers) if any(answers) else ""
+    if not isinstance(answers, dict):
+        return None
+    if not any(answers.values()):
+        return ""
+    return answer_in(answers, output_key, True, _completions(models, in_sequence=True))
 
 
 def _answer_of_program_in(step: Run, models: ModelEvents) -> str:
@@ -163,7 +179,10 @@ def _partial_answer(trace: Trace, models: ModelEvents) -> tuple[str, bool]:
     streamed and then lost (its chain was cancelled) never reached the user: ``("", False)``.
     """
     if (cut_off := _model_cut_off_by_reader(trace)) is not None:
-        return _consumed_text(cut_off, answer_in(trace.root.output))
+        read = answer_in(trace.root.output)
+        if not read and _branches(cut_off) and not _completions(models, in_sequence=True):
+            return _consumed_branches(trace.root.output), False
+        return _consumed_text(cut_off, read)
     closed = trace.root.error is not None and trace.root.error.control == "closed"
     for run, event in reversed(models):
         if is_user_facing(run):
@@ -197,8 +216,19 @@ def _model_cut_off_by_reader(trace: Trace) -> Run | None:
         if run.first_token is not None and is_user_facing(run):
             outlived_root = run.first_token < root.ended and (run.ended is None or run.ended > root.ended)
             closed = run.error is not None and run.error.control == "closed"
-            return run if outlived_root or closed else None
+            if outlived_root or closed:
+                return run
+            if not _branches(run):  # another branch may have been streaming
+                return None
     return None
+
+
+def _consumed_branches(output: Any) -> str:
+    """Return the texts that were read of parallel branches, without the last chunk, whose branch is not known."""
+    if not isinstance(output, dict):
+        return ""
+    texts = {key: text_of(part) if isinstance(part, Message) else part for key, part in output.items()}
+    return json_text(texts) if any(texts.values()) else ""
 
 
 def _consumed_text(run: Run, chain_output: str) -> tuple[str, bool]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import copy
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gati.trace.chat_io import as_messages
 from gati.trace.records import INTERNAL
 
 if TYPE_CHECKING:
@@ -203,26 +201,6 @@ class Trace:
     def models(self) -> list[Run]:
         """Return the model runs by start."""
         return sorted((r for r in self.runs() if r.kind == "model"), key=lambda r: r.started)
-
-
-def mapped_graphs(trace: Trace) -> list[Trace]:
-    """Return a trace for each graph that a root runs for one entry of its input (`graph.map()`); none for other roots.
-
-    Input and output of the root are lists with those of the graphs, which are recorded nowhere else.
-    """
-    root = trace.root
-    if root.kind != "chain" or not isinstance(root.inputs, list) or len(root.children) != len(root.inputs):
-        return []
-    outputs = root.output if root.output is not None else [None] * len(root.inputs)
-    if not isinstance(outputs, list) or len(outputs) != len(root.inputs) or as_messages(root.inputs) is not None:
-        return []
-    graphs = []
-    for run, given, made in zip(root.children, root.inputs, outputs, strict=True):
-        top = copy(run)
-        top.inputs, top.output = given, made
-        graphs.append(graph := Trace(top, trace.scope, trace.offset))
-        graph.size = sum(1 for _ in top.walk())
-    return graphs if all(graph.is_graph for graph in graphs) else []
 
 
 def is_nested(trace: Trace) -> bool:

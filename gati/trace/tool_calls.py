@@ -14,6 +14,7 @@ from gati.trace.records import ASSISTANT_ROLES, TOOL_ROLES, Message, ModelCall, 
 from gati.trace.run_tree import model_messages
 
 if TYPE_CHECKING:
+    from gati.events import Status
     from gati.trace.run_tree import Run
 
 
@@ -177,7 +178,7 @@ class ToolCallLedger:
         if call_id in self._requested:
             return self._requested[call_id].by.key
         earlier = self._earlier.get(call_id) or self._state.requested.get(call_id)
-        return earlier.requested_by if earlier is not None else None
+        return earlier.requested_by if earlier is not None else self._state.repeatable.get(call_id)
 
     def is_reported(self, call_id: str | None) -> bool:
         """Return True if an event of this turn or an earlier one contains the answer to a call."""
@@ -224,8 +225,10 @@ class ToolCallLedger:
                 mentioned = self._mentioned.get(call_id) or self._given.get(call_id)
                 yield message, earlier.request if earlier is not None else mentioned
 
-    def save_to(self, state: ConversationState, waiting: bool) -> None:
-        """Store the calls that this turn leaves open in the conversation's state; none unless it is `waiting`."""
+    def save_to(self, state: ConversationState, status: Status) -> None:
+        """Store the calls that this turn leaves open in the conversation's state: those that wait for a human, those that
+        the program may run itself, and those that run again if it continues a turn that did not complete."""
+        waiting = status == "waiting"
         requested = {call_id: WaitingCall(request, by.key) for call_id, (request, by) in self._requested.items()}
         done = (self._executed - self._paused) | self._answers.keys()
         calls = {call_id: call for call_id, call in {**self._earlier, **requested}.items() if call_id not in done}
@@ -235,6 +238,8 @@ class ToolCallLedger:
         if not self._has_models:  # a tool that the program called itself; it may call the others next
             calls = {call_id: call for call_id, call in state.requested.items() if call_id not in done} | calls
         state.requested = calls
+        repeatable = {call_id: call.requested_by for call_id, call in requested.items()}
+        state.repeatable = {} if status == "completed" else {**state.repeatable, **repeatable}
         state.answered = (self._answered_earlier | done) if waiting else frozenset()
 
 

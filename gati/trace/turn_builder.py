@@ -130,7 +130,7 @@ class TurnBuilder:
         if self.agentic:
             events.append(self._end_event(status))
         self.state.is_waiting = status == "waiting"
-        self.ledger.save_to(self.state, self.state.is_waiting)
+        self.ledger.save_to(self.state, status)
         turn = self._frame(messages, events, models)
         turn.status, turn.context = status, self._context()
         turn.answer = self._media.message(answer) if answer is not None else None
@@ -142,7 +142,7 @@ class TurnBuilder:
         self._remember_tool_results(events)
         self._drop_known_messages()
         mark_answer(self.trace, self.event_builder.models, None)
-        self.ledger.save_to(self.state, status == "waiting")
+        self.ledger.save_to(self.state, status)
         turn = self._frame([], events, self.event_builder.models)
         turn.status, turn.agentic = status, True
         return turn
@@ -330,6 +330,8 @@ class TurnBuilder:
                 self.state.note_call(event.tool_call_id)
             if isinstance(output := event.output.get("output"), str):
                 self.state.remember(output)
+            if event.handled and event.error_message:
+                self.state.is_new_message(event.error_message, event.tool_call_id)
 
     def _add_own_messages_of_nodes(self, answer: ChatMessage | None) -> None:
         """Add to the events of nodes the messages that no other event and no message of the turn contains."""

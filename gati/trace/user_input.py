@@ -15,7 +15,8 @@ from gati.trace.media import plain_blocks
 from gati.trace.outputs import updates_of
 from gati.trace.questions import reply_in
 from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES, Message, ModelCall, ModelResult
-from gati.trace.run_tree import mapped_graphs, model_messages
+from gati.trace.run_tree import model_messages
+from gati.trace.side_by_side import mapped_programs
 
 if TYPE_CHECKING:
     from gati.trace.conversation_state import ConversationState
@@ -103,8 +104,8 @@ def _split_input(
         splits = (user_messages_in(update) for update in updates_of(root.inputs))
         return next((split for split in splits if split is not None), None)
     split = user_messages_in(root.inputs, input_key)
-    if split is None and (graphs := mapped_graphs(trace)):
-        parts = [_split_input(graph, input_key, state, in_conversation) for graph in graphs]
+    if split is None and (programs := mapped_programs(trace)):
+        parts = [_split_input(program, input_key, state, in_conversation) for program in programs]
         return SplitHistory([], [message for part in parts if part is not None for message in part.new])
     split = _before_prefilled_answer(split, trace, state)
     if split is not None and _is_users_text(trace, split, in_conversation):

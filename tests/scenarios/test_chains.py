@@ -79,7 +79,7 @@ def test_input_key_selects_the_user_message(watch: Watch):
     )
 
 
-def test_parallel_branches_are_internal_unless_they_are_the_answer(watch: Watch):
+def test_parallel_branches_are_the_answer_as_json(watch: Watch):
     def make() -> Runnable[Any, Any]:
         return RunnableParallel(
             joke=ChatPromptTemplate([("human", "Joke about {topic}")]) | model("A joke.") | StrOutputParser(),
@@ -88,21 +88,20 @@ def test_parallel_branches_are_internal_unless_they_are_the_answer(watch: Watch)
 
     watch(
         r"""
-        prompt @1 agent/joke[topic]
-          user "Joke about {{topic}}"
-          topic = "bears"
-        prompt @2 agent/poem[topic]
+        prompt @1 agent/poem[topic]
           user "Poem about {{topic}}"
+          topic = "bears"
+        prompt @2 agent/joke[topic]
+          user "Joke about {{topic}}"
           topic = "bears"
         user_message   "bears"
         chain_start    RunnableParallel<joke,poem>
-          llm          gpt-4o-mini 10>5 $ internal input human:"Joke about bears" => "A joke." @1
-          llm          gpt-4o-mini 10>5 $ internal input human:"Poem about bears" => "A poem." @2
-          assistant_message "{\"joke\":\"A joke.\",\"poem\":\"A poem.\"}"
+          llm          gpt-4o-mini 10>5 $ input human:"Joke about bears" => "A joke." @2
+          llm          gpt-4o-mini 10>5 $ input human:"Poem about bears" => "A poem." @1
+          assistant_message "{\"joke\":\"A joke.\",\"poem\":\"A poem.\"}" @1
           chain_end    completed
         """,
-        *each_method(make, {"topic": "bears"}, only="invoke ainvoke"),
-        unordered=True,
+        *each_method(make, {"topic": "bears"}, {"max_concurrency": 1}, only="invoke ainvoke"),
     )
 
 
@@ -212,15 +211,16 @@ def test_map_is_one_turn_with_several_calls(watch: Watch):
         r"""
         prompt @1 agent[topic]
           user "Joke about {{topic}}"
-          topic = "bears"
+          topic = "cats"
         prompt @2 agent[topic]
           user "Joke about {{topic}}"
-          topic = "cats"
-        user_message   "Joke about bears"
+          topic = "bears"
+        user_message   "bears"
+        user_message   "cats"
         chain_start    RunnableEach<RunnableSequence>
-          llm          gpt-4o-mini 10>5 $ internal => "A joke." @1
-          llm          gpt-4o-mini 10>5 $ internal input human:"Joke about cats" => "A joke." @2
-          assistant_message "[\"A joke.\",\"A joke.\"]"
+          llm          gpt-4o-mini 10>5 $ input human:"Joke about bears" => "A joke." @2
+          llm          gpt-4o-mini 10>5 $ input human:"Joke about cats" => "A joke." @1
+          assistant_message "[\"A joke.\",\"A joke.\"]" @1
           chain_end    completed
         """,
         *each_method(

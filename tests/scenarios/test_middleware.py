@@ -455,3 +455,34 @@ def test_a_thought_before_a_structured_answer_stays_a_thought(watch: Watch):
         """,
         *agent(with_thought, tools=(), response_format=ToolStrategy(Forecast)),
     )
+
+
+def _limited_turns(*ids: str) -> Program:
+    """Return a program with two turns of a thread. The limit ends the second call of the first turn or of each one."""
+
+    def run(config: Any) -> Any:
+        config = {**config, "configurable": {"thread_id": "c-1"}}
+        requests = [tool_request(call("weather", made, city=str(n))) for n, made in enumerate(ids)]
+        limited = create_agent(
+            model(*requests, "Fine."),
+            [weather],
+            middleware=[ToolCallLimitMiddleware(run_limit=1, exit_behavior="end")],
+            checkpointer=InMemorySaver(),
+        )
+        limited.invoke(ASKED, config)
+        return limited.invoke({"messages": [("user", "And now?")]}, config)
+
+    return run
+
+
+def test_the_result_of_a_blocked_call_is_not_repeated_in_the_next_turn(watch: Watch):
+    traced = watch.trace(_limited_turns("c1", "c2"))
+    assert [error["output"]["type"] for error in traced.of_type("tool_error")] == ["ToolNotRun"]
+    assert not any(message.get("input") for message in traced.of_type("llm"))
+
+
+def test_a_blocked_call_is_reported_if_a_tool_of_an_earlier_turn_had_its_id(watch: Watch):
+    traced = watch.trace(_limited_turns("call_0", "call_1", "call_1", "call_0"))
+    assert [made["input"]["city"] for made in traced.of_type("tool_call")] == ["0", "1", "2", "3"]
+    assert [error["output"]["type"] for error in traced.of_type("tool_error")] == ["ToolNotRun", "ToolNotRun"]
+    assert [end["properties"]["tool_calls"] for end in traced.of_type("chain_end")] == [2, 2]

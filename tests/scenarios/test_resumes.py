@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -209,3 +210,28 @@ def test_a_tool_may_run_in_the_program_between_two_turns(watch: Watch):
     )
     (called,) = traced.of_type("tool_call")
     assert called["properties"]["requested_by"] == traced.of_type("llm")[0]["externalMessageId"]
+
+
+def test_a_tool_that_runs_again_after_a_failed_turn_is_linked_to_its_request(watch: Watch) -> None:
+    failures = iter([ConnectionError("net"), ConnectionError("net")])
+
+    @tool
+    def flaky(city: str) -> str:
+        """Fail twice."""
+        if (error := next(failures, None)) is not None:
+            raise error
+        return f"found {city}"
+
+    def program(config: Config) -> Any:
+        config = {**config, "configurable": {"thread_id": "c-1"}}
+        agent = create_agent(
+            model(tool_request(call("flaky", city="Oslo")), "Done."), [flaky], checkpointer=InMemorySaver()
+        )
+        for given in (ASKED, None):
+            with pytest.raises(ConnectionError):
+                agent.invoke(given, config)
+        return agent.invoke(None, config)
+
+    traced = watch.trace(program)
+    asked = traced.of_type("llm")[0]["externalMessageId"]
+    assert [made["properties"].get("requested_by") for made in traced.of_type("tool_call")] == [asked] * 3

@@ -98,7 +98,7 @@ def test_the_next_turn_reports_the_decision_on_a_waiting_call():
     state = ConversationState()
     model, paused = model_run(request("delete", "c1"), request("look", "c2")), run("tool", None, ROOT, extra="c1")
     paused.error = ErrorInfo("GraphInterrupt", "", "interrupt")
-    ledger_of(model, paused, run("tool", "seen", ROOT, extra="c2")).save_to(state, waiting=True)
+    ledger_of(model, paused, run("tool", "seen", ROOT, extra="c2")).save_to(state, "waiting")
     assert (set(state.waiting), state.answered) == ({"c1"}, {"c2"})
 
     after = ledger_of(node(messages=[answered("c1", "refused", "error")]), state=state, resumed=True)
@@ -106,7 +106,7 @@ def test_the_next_turn_reports_the_decision_on_a_waiting_call():
     assert (message.content, requested) == ("refused", request("delete", "c1"))
     assert after.requested_by("c1") == str(model.id)
     assert after.is_reported("c2")
-    after.save_to(state, waiting=False)
+    after.save_to(state, "completed")
     assert (state.waiting, state.answered) == ({}, frozenset())
 
 
@@ -134,8 +134,8 @@ def test_a_result_in_the_next_input_is_a_decision():
 def test_results_after_the_last_answer_in_a_direct_model_call_are_decisions():
     state = ConversationState()
     model = model_run(request("look", "c1"), request("browse", "c2"))
-    ledger_of(model).save_to(state, waiting=False)
-    ledger_of(run("tool", "seen", extra="c1"), state=state).save_to(state, waiting=False)
+    ledger_of(model).save_to(state, "completed")
+    ledger_of(run("tool", "seen", extra="c1"), state=state).save_to(state, "completed")
     state.note_call("c1")
     ledger = ledger_of(state=state)
     earlier = (answered("c0", "of an earlier turn"), Message("ai", "Shall I?"), Message("human", "Yes."))
@@ -149,7 +149,7 @@ def test_results_after_the_last_answer_in_a_direct_model_call_are_decisions():
 def test_a_call_whose_id_an_earlier_turn_used_has_a_result_of_its_own():
     state = ConversationState()
     state.note_call("c1")
-    ledger_of(model_run(request("look", "c1"))).save_to(state, waiting=False)
+    ledger_of(model_run(request("look", "c1"))).save_to(state, "completed")
     ledger = ledger_of(state=state)
     ledger.add_input(ModelCall((), (answered("c1", "new"),), 1))
     assert [message.content for message, _ in ledger.decisions()] == ["new"]

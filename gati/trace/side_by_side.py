@@ -1,0 +1,144 @@
+"""Programs that a root runs side by side: the branches of a `RunnableParallel`, and `map()`, which runs one for each input.
+
+Only the root's input and output are recorded. What each program was given and returned is a part of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from typing import TYPE_CHECKING, Any
+
+from gati.trace.chat_io import as_messages
+from gati.trace.content import text_of
+from gati.trace.records import ASSISTANT_ROLES, Message
+from gati.trace.run_tree import Trace, model_messages
+
+if TYPE_CHECKING:
+    from gati.trace.run_tree import Run
+
+MAP_TAG = "map:key:"
+"""Beginning of the tag of a branch of a `RunnableParallel`."""
+_STEP_TAG = "seq:step:"
+"""Beginning of the tag of a step of a sequence."""
+_EACH = "RunnableEach<"
+"""Beginning of the name that LangChain gives the run of a `map()`."""
+
+
+def mapped_programs(trace: Trace) -> list[Trace]:
+    """Return a trace for each program that a root runs for one entry of its input (`map()`); none for other roots."""
+    root = trace.root
+    if root.kind != "chain" or not isinstance(root.inputs, list) or as_messages(root.inputs) is not None:
+        return []
+    outputs = root.output if root.output is not None else [None] * len(root.inputs)
+    if not isinstance(outputs, list) or len(outputs) != len(root.inputs):
+        return []
+    if not _is_map(root, outputs) and not _asks_each(root):
+        return []
+    return [
+        _trace_of(trace, run, given, made) for run, given, made in zip(root.children, root.inputs, outputs, strict=True)
+    ]
+
+
+def answers_side_by_side(trace: Trace, value: Any, answer_of: Callable[[Trace], str]) -> Any:
+    """Return what the programs at the end of a chain answered, in the shape of its output; None if there are none.
+
+    The answer of a graph takes the place of its state, and that of a model the place of its message.
+
+    Example: the output ``{"critic": {"messages": […]}, "fan": {"messages": […]}}`` of two agents → ``{"critic": "It is
+    art.", "fan": "It is science."}``.
+
+    Args:
+        trace: the turn's runs.
+        value: the output of the root.
+        answer_of: returns the answer of a graph, given as a trace whose root has the graph's output.
+    """
+    search = _SideBySide(trace, answer_of)
+    answers = search.answers(trace.root, value, is_part=False)
+    return answers if search.found else None
+
+
+class _SideBySide:
+    """Replaces the states and messages in an output by answers.
+
+    Attributes:
+        found: some program ran in a branch or in a `map()`.
+    """
+
+    def __init__(self, trace: Trace, answer_of: Callable[[Trace], str]) -> None:
+        self.trace = trace
+        self.answer_of = answer_of
+        self.found = False
+
+    def answers(self, run: Run, value: Any, is_part: bool) -> Any:
+        """Return the answers in what `run` returned. `is_part`: it is in a branch or in a `map()`."""
+        is_graph = run is not self.trace.root and any(child.node is not None for child in run.children)
+        if is_graph or run.kind == "model":
+            return self._answer(run, value, is_graph) if is_part else value
+        if isinstance(value, dict):
+            branches = {tag[len(MAP_TAG) :]: child for child in run.children for tag in _tags(child, MAP_TAG)}
+            if not branches.keys().isdisjoint(value):  # a fallback has the tag of the branch that it is in
+                return {k: self.answers(branches[k], v, True) if k in branches else v for k, v in value.items()}
+        elif isinstance(value, list) and _is_map(run, value):
+            return [self.answers(child, part, True) for child, part in zip(run.children, value, strict=True)]
+        if (last := _last_step(run)) is None:
+            return value
+        found = self.answers(last, value, is_part)
+        # A function may return something else than the answer of the only program that it called.
+        return value if found == "" and len(run.children) == 1 else found
+
+    def _answer(self, run: Run, value: Any, is_graph: bool) -> Any:
+        self.found = True
+        if not is_graph:
+            return _text_of(value)
+        return self.answer_of(_trace_of(self.trace, run, None, value)) if isinstance(value, dict) else value
+
+
+def _tags(run: Run, beginning: str) -> list[str]:
+    return [tag for tag in run.tags if tag.startswith(beginning)]
+
+
+def _text_of(value: Any) -> Any:
+    """Return the text of a model's answer; "" of one that requests tools."""
+    if not isinstance(value, Message) or value.role not in ASSISTANT_ROLES:
+        return value
+    return "" if value.tool_calls else text_of(value)
+
+
+def _last_step(run: Run) -> Run | None:
+    """Return the last step of a sequence, or the only run below another chain.
+
+    The steps of a sequence that is read as a stream start in any order.
+    """
+    if len(run.children) == 1:
+        return run.children[0]
+    steps = {tag: child for child in run.children for tag in _tags(child, _STEP_TAG)}
+    return steps[max(steps, key=lambda tag: (len(tag), tag))] if steps else None
+
+
+def _is_map(run: Run, values: list[Any]) -> bool:
+    """Return True for the run of a `map()` with one program for each of `values`."""
+    if len(run.children) != len(values):
+        return False
+    return run.name.startswith(_EACH) or all(
+        child.kind == "chain"
+        and ("ls_integration" in child.metadata or any(r.node is not None for r in child.children))
+        for child in run.children
+    )
+
+
+def _asks_each(root: Run) -> bool:
+    """Return True if a root, such as a `map()` with another name, asks a model each of the texts that it was given."""
+    if len(root.children) != len(root.inputs) or not all(isinstance(text, str) and text for text in root.inputs):
+        return False
+    asked = {text_of(m) for run in root.walk() if run.kind == "model" for m in model_messages(run)}
+    return asked.issuperset(root.inputs)
+
+
+def _trace_of(trace: Trace, run: Run, given: Any, made: Any) -> Trace:
+    """Return a trace of the runs from `run` on, with the input and the output of the program."""
+    top = copy(run)
+    top.inputs, top.output, top.updates = given, made, None
+    part = Trace(top, trace.scope, trace.offset)
+    part.size = sum(1 for _ in top.walk())
+    return part
