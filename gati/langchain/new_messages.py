@@ -23,7 +23,14 @@ from gati.langchain.authors import (
 )
 from gati.langchain.bounded_set import BoundedSet
 from gati.langchain.message_snapshot import ROLE_BY_CLASS, role_in, snapshot_message
-from gati.langchain.snapshot import IMMUTABLE_TYPES, instance_dict, is_command, is_overwrite, take_snapshot
+from gati.langchain.snapshot import (
+    IMMUTABLE_TYPES,
+    instance_dict,
+    is_command,
+    is_entrypoint_final,
+    is_overwrite,
+    take_snapshot,
+)
 from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES
 
 STATE_BUDGET = 500
@@ -194,8 +201,13 @@ def snapshot_state(value: Any, select: Callable[[Any, Any], list[Any]], known: A
         return select(messages, known)
     if issubclass(kind, dict):
         return _snapshot_mapping(dict(dict.items(value)), select, known)
-    if issubclass(kind, BaseModel) or (is_dataclass(kind) and instance_dict(value)):
+    if issubclass(kind, BaseModel):
         return _snapshot_mapping(instance_dict(value), select, known)
+    if is_dataclass(kind):
+        if is_entrypoint_final(kind):
+            return snapshot_state(value.value, select, known)
+        if instance_dict(value):
+            return _snapshot_mapping(instance_dict(value), select, known)
     return take_snapshot(value)
 
 

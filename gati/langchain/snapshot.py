@@ -300,7 +300,7 @@ def _copy_function_of(kind: type) -> _CopyFunction:
     return copy_function
 
 
-def _find_copy_function(kind: type) -> _CopyFunction:  # noqa: C901 - a table whose order matters, since a class may match several rows
+def _find_copy_function(kind: type) -> _CopyFunction:  # noqa: C901, PLR0912 - a table whose order matters, since a class may match several rows
     for base, copy_function in _REGISTERED:
         if issubclass(kind, base):
             return copy_function
@@ -318,6 +318,8 @@ def _find_copy_function(kind: type) -> _CopyFunction:  # noqa: C901 - a table wh
             return lambda copier, value, depth: copier.copy(convert(value), depth)
     if issubclass(kind, BaseModel):
         return _copy_pydantic_model
+    if is_entrypoint_final(kind):
+        return lambda copier, value, depth: copier.copy(value.value, depth)
     if dataclasses.is_dataclass(kind):
         return partial(
             _copy_dataclass, tuple((name, _slot_descriptor(kind, name)) for name in kind.__dataclass_fields__)
@@ -350,6 +352,14 @@ def is_overwrite(value: Any) -> bool:
     """Return True for LangGraph's `Overwrite`, which wraps a value that replaces a reducer's."""
     kind = type(value)
     return kind.__name__ == "Overwrite" and kind.__module__ == "langgraph.types"
+
+
+def is_entrypoint_final(kind: type) -> bool:
+    """Return True for the class of LangGraph's `entrypoint.final` and its subclasses.
+
+    It holds an entrypoint's result and, apart from it, what the checkpoint saves for the next turn.
+    """
+    return any(base.__name__ == "final" and base.__module__ == "langgraph.func" for base in kind.__mro__)
 
 
 def describe_type(value: Any) -> ObjectName:
