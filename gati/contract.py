@@ -241,7 +241,7 @@ MESSAGE_TYPES: Mapping[str, MessageType] = {
         input=("messages", "prompt"),
         output=("tool_calls", "finish_reason", "text", "candidates", "decision", "error"), fields=("model",),
     ),
-    "thought": MessageType("reasoning, or text beside tool calls", "`r:thought`", "`r`", output=("text",)),
+    "thought": MessageType("reasoning, or text beside calls of tools that the program runs", "`r:thought`", "`r`", output=("text",)),
     "tool_call": MessageType(
         "a tool is called", "`r`, or `R:<tool_call_id>` if it never ran", "nearest reported run above",
         ("tool_call_id", "requested_by", "status", "latency_ms"), input=None, fields=("toolName",), in_conversation=True,

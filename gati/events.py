@@ -304,6 +304,11 @@ class LLMCallEvent(Event):
     input_hash: str | None = None
 
 
+def has_client_calls(requests: list[Any]) -> bool:
+    """Return True if the program must run one of the requested tools: the provider has not run it itself."""
+    return any(not (isinstance(request, Mapping) and request.get("server")) for request in requests)
+
+
 @dataclass(slots=True, kw_only=True)
 class ToolCallEvent(Event):
     """A tool call. `handled`: the program handled its failure; None if it did not fail."""

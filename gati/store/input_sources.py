@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gati import input_hash
+from gati.events import has_client_calls
 from gati.store.attachments import Attachment, describe, stored_attachments
 from gati.store.queries import StoredMessage
 from gati.store.turn_view import StepView, TurnView
@@ -87,7 +88,7 @@ class ConversationView:
         """Return what the call returned; several possibilities if the delivered messages do not tell."""
         requests = tuple(self.requests(call))
         text = _text_of_input({key: call.output[key] for key in ("text", "content") if key in call.output})
-        answer = self._answer_text(call) if not requests else ""
+        answer = "" if has_client_calls(list(requests)) else self._answer_text(call)
         thought = call.thought if requests else ""
         texts = list(dict.fromkeys(one for one in (text, answer, thought) if one)) or [""]
         if requests and thought:

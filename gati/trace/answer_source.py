@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
-from gati.events import ChatMessage, LLMCallEvent
+from gati.events import ChatMessage, LLMCallEvent, has_client_calls
 from gati.trace.content import text_of
 from gati.trace.records import ASSISTANT_ROLES, DECISION, INTERNAL_MARKERS, Message, ModelCall, ModelResult
 
@@ -60,7 +60,7 @@ def mark_answer(trace: Trace, models: ModelEvents, answer: ChatMessage | None) -
     contributors = _contributors(models, answer, maker) if answer is not None and maker is not None else []
     for run, event in models:
         is_part = event is maker or event in contributors
-        writes = bool(event.completion) and not event.tool_requests
+        writes = bool(event.completion) and not _requests_tools(event)
         event.internal = not is_part and (writes or not is_user_facing(run))
 
 
@@ -165,7 +165,7 @@ def _evidence(event: LLMCallEvent, answer: ChatMessage) -> _Evidence | None:
     """Compare an answer with what a call wrote; None if the call cannot have made it."""
     if is_same_text(answer.text, event.completion):
         return _SAME_TEXT
-    is_cut_off = bool(answer.properties) and event.completion.startswith(answer.text) and not event.tool_requests
+    is_cut_off = bool(answer.properties) and event.completion.startswith(answer.text) and not _requests_tools(event)
     if is_cut_off:
         return _SAME_TEXT
     found = [e for text in written_texts(event) if (e := _compare(answer.text, text)) is not None]
@@ -189,15 +189,20 @@ def written_texts(event: LLMCallEvent) -> list[str]:
     A tool request may only define the shape of the answer. JSON is also returned value by value.
     """
     texts = []
-    if event.completion and not event.tool_requests:
+    if event.completion and not _requests_tools(event):
         visible = _THOUGHTS.sub("", event.completion)
         texts = [visible, *_json_texts(visible)]
     for request in event.tool_requests:
         arguments = request.get("args")
-        if isinstance(arguments, dict) and arguments:
+        if isinstance(arguments, dict) and arguments and not request.get("server"):
             texts += [orjson.dumps(arguments, default=str, option=orjson.OPT_NON_STR_KEYS).decode()]
             texts += _answer_texts(arguments)
     return [text for text in texts if text.strip()]
+
+
+def _requests_tools(event: LLMCallEvent) -> bool:
+    """Return True if a call requests tools of the program. Text beside a provider's own tools may be the answer."""
+    return bool(event.tool_requests) and has_client_calls(event.tool_requests)
 
 
 def _json_texts(text: str) -> list[str]:
@@ -272,7 +277,7 @@ def _contributors(models: ModelEvents, answer: ChatMessage, maker: LLMCallEvent)
 
     Example: an answer that joins the sections that several calls wrote.
     """
-    if maker.is_answer or maker.tool_requests:
+    if maker.is_answer or _requests_tools(maker):
         return ()
     rest = _without(_single_spaced(answer.text), maker)
     values = list(map(_single_spaced, _json_texts(answer.text)))
@@ -280,7 +285,11 @@ def _contributors(models: ModelEvents, answer: ChatMessage, maker: LLMCallEvent)
         values.remove(text)
     found = []
     for run, event in reversed(models):
+<<<<<<< HEAD
         if event is maker or not (rest or values) or event.tool_requests or not is_user_facing(run):
+=======
+        if event is maker or not rest or _requests_tools(event) or not is_user_facing(run):
+>>>>>>> fixB
             continue
         if is_value := _single_spaced(event.completion) in values:
             values.remove(_single_spaced(event.completion))

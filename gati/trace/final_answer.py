@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from gati.events import ChatMessage, Status
+from gati.events import ChatMessage, Status, has_client_calls
 from gati.trace.answer_source import is_user_facing
 from gati.trace.chat_io import answer_in, as_messages, json_text
 from gati.trace.content import text_of
@@ -122,7 +122,11 @@ def _answer_of_program_in(step: Run, models: ModelEvents) -> str:
     program = (graphs or programs)[-1]
     if program.kind == "step":
         return _answer_of_program_in(program, models)
-    completions = {run: event.completion for run, event in models if is_user_facing(run) and not event.tool_requests}
+    completions = {
+        run: event.completion
+        for run, event in models
+        if is_user_facing(run) and not has_client_calls(event.tool_requests)
+    }
     for run in sorted(program.walk(), key=lambda run: run.ended or 0, reverse=True):
         if text := completions.get(run) or (answer_in(own) if run.node and (own := messages_written_by(run)) else ""):
             return text
@@ -188,10 +192,11 @@ def _partial_answer(trace: Trace, models: ModelEvents) -> tuple[str, bool]:
         if is_user_facing(run):
             if _outlived_root(trace, run):
                 return "".join((run.pieces or [])[: run.pieces_read or 0]), False
-            complete = run.ended is not None and run.error is None and not event.tool_requests
+            requests_tools = has_client_calls(event.tool_requests)
+            complete = run.ended is not None and run.error is None and not requests_tools
             if complete and run.first_token is None and not closed:
                 return "", False
-            return (event.completion if complete or not event.tool_requests else ""), complete
+            return (event.completion if complete or not requests_tools else ""), complete
     return "", False
 
 

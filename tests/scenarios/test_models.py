@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.language_models.fake import FakeListLLM, FakeStreamingListLLM
-from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from tests.scenarios.harness import Config, Watch, each_method
 from tests.scenarios.scripts import call, model, reply, tool_request
@@ -204,3 +204,36 @@ def test_a_message_may_consist_of_an_image_only(watch: Watch):
     given = [HumanMessage([{"type": "image", "base64": "iVBORw0KGgo=", "mime_type": "image/png"}])]
     traced = watch.trace(lambda config: model("A cat.").invoke(given, config))
     assert [m["messageType"] for m in traced.messages] == ["user_message", "llm", "assistant_message"]
+
+
+SEARCHES = {
+    "anthropic": [
+        {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "weather"}},
+        {"type": "web_search_tool_result", "tool_use_id": "s1", "content": []},
+    ],
+    "openai": [{"type": "web_search_call", "id": "s1", "status": "completed", "action": {"query": "weather"}}],
+    "openai mcp": [{"type": "mcp_call", "id": "s1", "name": "forecast", "arguments": "{}", "output": "sunny"}],
+    "v1": [
+        {"type": "server_tool_call", "id": "s1", "name": "code_interpreter", "args": {"code": "1"}},
+        {"type": "server_tool_result", "tool_call_id": "s1", "status": "success", "output": "1"},
+    ],
+}
+
+
+@pytest.mark.parametrize("blocks", SEARCHES.values(), ids=SEARCHES)
+def test_the_text_beside_tools_that_the_provider_ran_is_the_answer_and_no_thought(watch: Watch, blocks: list[Any]):
+    content = [{"type": "text", "text": "I look. "}, *blocks, {"type": "text", "text": "It is sunny."}]
+    traced = watch.trace(lambda config: model(AIMessage(content)).invoke("Weather?", config))
+    assert traced.transcript() == [("user", "Weather?"), ("assistant", "I look. It is sunny.")]
+    assert traced.of_type("thought") == []
+    (call,) = traced.of_type("llm")
+    assert "text" not in call["output"]
+    assert [request["server"] for request in call["output"]["tool_calls"]] == [True]
+
+
+def test_text_beside_a_tool_of_the_program_stays_a_thought_if_the_provider_ran_one_too(watch: Watch):
+    request = {"name": "calculator", "args": {"expression": "1"}, "id": "c1", "type": "tool_call"}
+    content: Any = [*SEARCHES["anthropic"], {"type": "text", "text": "Now I calculate."}]
+    traced = watch.trace(lambda config: model(AIMessage(content, tool_calls=[request])).invoke("Weather?", config))
+    assert [m["output"]["text"] for m in traced.of_type("thought")] == ["Now I calculate."]
+    assert traced.transcript() == [("user", "Weather?")]

@@ -95,7 +95,8 @@ def _llm_fields(event: events.LLMCallEvent, manual: bool, answered: bool) -> tup
         output["tool_calls"] = event.tool_requests
     if event.finish_reason:
         output["finish_reason"] = event.finish_reason
-    comment = event.completion if event.tool_requests else ""
+    # Beside calls that the provider ran itself, such as a web search, the text answers like any other.
+    comment = event.completion if event.tool_requests and events.has_client_calls(event.tool_requests) else ""
     if event.completion and not comment and not (event.is_answer and answered):
         output["text"] = event.completion
     if event.candidates:
