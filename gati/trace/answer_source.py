@@ -285,11 +285,7 @@ def _contributors(models: ModelEvents, answer: ChatMessage, maker: LLMCallEvent)
         values.remove(text)
     found = []
     for run, event in reversed(models):
-<<<<<<< HEAD
-        if event is maker or not (rest or values) or event.tool_requests or not is_user_facing(run):
-=======
-        if event is maker or not rest or _requests_tools(event) or not is_user_facing(run):
->>>>>>> fixB
+        if event is maker or not (rest or values) or _requests_tools(event) or not is_user_facing(run):
             continue
         if is_value := _single_spaced(event.completion) in values:
             values.remove(_single_spaced(event.completion))
