@@ -171,9 +171,14 @@ def describe_unknown_variables(dotenv: Mapping[str, str | None] | None = None) -
     known = {variable for name in Settings.model_fields for variable in variables(name)}
     given = {*os.environ, *(_read_dotenv() if dotenv is None else dotenv)} - known - _OTHER_VARIABLES
     unknown = sorted(name for name in given if name.upper().startswith(_PREFIX))
-    described = ", ".join(name + _similar_variable(name, known) for name in unknown)
+    described = ", ".join(_printable(name) + _similar_variable(name, known) for name in unknown)
     _described.add(described)
     return described
+
+
+def _printable(name: str) -> str:
+    """Escape a name from `.env` that could control a terminal."""
+    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 def _similar_variable(name: str, known: set[str]) -> str:

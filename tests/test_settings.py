@@ -342,6 +342,13 @@ def test_unknown_variables_are_named_in_one_line_with_what_was_probably_meant(
     ]
 
 
+def test_the_name_of_an_unknown_variable_cannot_control_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
+    Path(".env").write_text("GATI_FOO\x1b]0;title\x07\x1b[2J\u202e=1\n", "utf-8")
+    load()
+    assert r"GATI_FOO\x1b]0;title\x07\x1b[2J\u202e" in caplog.text
+    assert not set("\x1b\x07\u202e") & set(caplog.text)
+
+
 def test_values_of_unknown_variables_are_not_shown(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,6 +20,8 @@ from tests.cli.programs import GATI, gati, invoke
         (["drain"], {}, 2, "no destination to deliver to"),
         (["serve", "--host", "0.0.0.0"], {}, 2, "only this machine"),
         (["dance"], {}, 2, "No such command"),
+        (["show", "--store", "/tmp/" + "a" * 300], {}, 2, "File name too long"),
+        (["status"], {"GATI_SPOOL_DIR": "/tmp/" + "a" * 300}, 2, "File name too long"),
         (["show"], {"GATI_LOCAL": "postgresql://me:pw@host/db"}, 2, "got 'postgresql://***@host/db'"),
         (["show", "--store", "mysql://me:pw@host/db"], {}, 2, "***@host/db is neither a file nor postgresql://"),
     ],
