@@ -23,9 +23,10 @@ from pydantic import (
     field_validator,
 )
 
+from gati.errors import ConfigurationError
 from gati.events import Prompt
 from gati.prompt_model import PromptSpec, parse_prompt
-from gati.queues.address import ALLOWED, QueueAddress
+from gati.queues.address import ALLOWED, QueueAddress, hide_malformed_host
 
 Mask: TypeAlias = Callable[[str, str, str], str]
 """Takes a text, its path (`input.city`) and the message type; returns the text to send. See `docs/masking.md`."""
@@ -67,8 +68,16 @@ def _parse_url(value: object) -> object:
     return value.strip().rstrip("/")
 
 
+def is_url(text: str) -> bool:
+    """Return True for an address with a scheme, which is no path: `postgresql://…`, but not `C:/…`.
+
+    A `Path` has only one slash left: `postgresql:/…`.
+    """
+    return re.match(r"\s*[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None
+
+
 def _parse_path(value: object) -> object:
-    if not isinstance(value, (str, Path)) or not str(value).strip():
+    if not isinstance(value, (str, Path)) or not str(value).strip() or is_url(str(value)):
         raise ValueError("not a path")
     try:
         return Path(value).expanduser()
@@ -79,6 +88,8 @@ def _parse_path(value: object) -> object:
 def _parse_local(value: object) -> object:
     if isinstance(value, str) and value.lower() in _SWITCHES:
         return _SWITCHES[value.lower()]
+    if isinstance(value, (str, Path)) and is_url(str(value)):
+        raise ConfigurationError("local", hide_in_address(str(value)), f"{_LOCAL}. {_TEAM_STORE}")
     return value if isinstance(value, bool) else _parse_path(value)
 
 
@@ -124,6 +135,8 @@ _ID = "a text of 1 to 255 characters, a whole number or a UUID"
 _URL = "an address that begins with http:// or https://"
 _KEY = "a key that is not blank"
 _TEXT = "a text that is not empty"
+_LOCAL = "true, false or the path of a file; `~` needs a home folder"
+_TEAM_STORE = "A database is a team's store: `gati relay run --to postgresql://…` fills it, and the commands read it with `--store`"
 
 
 def hide_credentials(text: str) -> str:
@@ -138,7 +151,8 @@ def hide_credentials(text: str) -> str:
 
 def hide_in_address(address: str) -> str:
     """Hide credentials like `hide_credentials`, in the value of an option that is an address: `me:secret@host` → `***@host`."""
-    return hide_credentials(re.sub(r"(?s)^((?:https?|kafka|postgres(?:ql)?):/*)?.*@", r"\1***@", address))
+    shown = re.sub(r"(?s)^((?:https?|kafka|postgres(?:ql)?):/*)?.*@", r"\1***@", address)
+    return hide_credentials(hide_malformed_host(shown))
 
 
 def _hide_values(address: re.Match[str]) -> str:
@@ -237,7 +251,7 @@ class Settings(BaseModel):
         None,
         "Embedded store: a path, True for the default path, False for none; "
         "default: used if no other destination is configured.",
-        "true, false or the path of a file; `~` needs a home folder",
+        _LOCAL,
     )
     local_max_bytes: Whole = option(
         512 * 1024**2,

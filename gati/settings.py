@@ -17,7 +17,7 @@ from typing import Any, cast
 from pydantic import SecretStr, ValidationError
 
 from gati.errors import ConfigurationError
-from gati.options import Mask, Settings, hide_credentials, hide_in_address
+from gati.options import Mask, Settings, hide_credentials, hide_in_address, is_url
 
 __all__ = ["ALIASES", "Mask", "Settings", "allowed", "hide_credentials", "load", "variables"]
 
@@ -33,6 +33,7 @@ _GREENFLASH_KEY = re.compile(r"\s*gf_")
 _KEYS = frozenset({"api_key", "backend_api_key"})
 _SECRETS = _KEYS | {"otlp_headers"}
 _ADDRESSES = ("base_url", "backend_url", "queue", "otlp_endpoint")
+_OBJECTS = ("client", "exporters", "mask", "on_drop")
 TRUST_DOTENV = "GATI_TRUST_DOTENV"
 """Environment variable that allows `.env` to name an address for a key from elsewhere."""
 
@@ -170,9 +171,14 @@ def describe_unknown_variables(dotenv: Mapping[str, str | None] | None = None) -
     known = {variable for name in Settings.model_fields for variable in variables(name)}
     given = {*os.environ, *(_read_dotenv() if dotenv is None else dotenv)} - known - _OTHER_VARIABLES
     unknown = sorted(name for name in given if name.upper().startswith(_PREFIX))
-    described = ", ".join(name + _similar_variable(name, known) for name in unknown)
+    described = ", ".join(_printable(name) + _similar_variable(name, known) for name in unknown)
     _described.add(described)
     return described
+
+
+def _printable(name: str) -> str:
+    """Escape a name from `.env` that could control a terminal."""
+    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 def _similar_variable(name: str, known: set[str]) -> str:
@@ -238,10 +244,12 @@ def _assign_api_keys(
 
 def _display_value(name: str, value: Any) -> object:
     """Return a value as an error message may show it: secrets masked, texts shortened, objects as their type."""
+    if name in _OBJECTS and value is not None:  # a text in its place may be a key
+        return f"<{type(value).__name__}>"
     if isinstance(value, str):
         if value.strip() and (_SECRET_NAME.search(name) or _SECRET_VALUE.match(value)):
             return MASKED
-        value = hide_in_address(value) if name in _ADDRESSES else hide_credentials(value)
+        value = hide_in_address(value) if name in _ADDRESSES or is_url(value) else hide_credentials(value)
         return value if len(value) <= 80 else value[:79] + "…"
     if value is None or isinstance(value, (bool, int, float)):
         return value

@@ -144,6 +144,38 @@ def test_an_address_whose_password_breaks_it_is_rejected_without_showing_it(addr
         assert "secret" not in str(error(**{name: address}))
 
 
+@pytest.mark.parametrize("address", ["http://[secret", "http://me:secret", "http://me:secret/x", "http://a secret"])
+def test_an_address_without_a_host_is_shown_as_its_scheme(address: str):
+    for name in ("base_url", "backend_url", "otlp_endpoint", "queue"):
+        raised = error(**{name: address})
+        assert "http://***" in str(raised)
+        assert "secret" not in str(raised)
+    assert error(base_url="ftp://host:81/x").given == "ftp://host:81/x"
+    assert error(queue="kafka://one:9092,two").given == "kafka://one:9092,two"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["postgresql://me:secret@host/db", "postgres://host/db?password=secret", " POSTGRESQL://me:secret@host/db",
+     Path("postgresql://me:secret@host/db"), "sqlite://me:secret"],
+)  # fmt: skip
+def test_an_address_is_no_path(address: str | Path, monkeypatch: pytest.MonkeyPatch):
+    for raised in (error(local=address), error(spool_dir=address)):
+        assert "secret" not in str(raised)
+    assert "`gati relay run --to postgresql://…`" in error(local=address).allowed
+    monkeypatch.setenv("GATI_LOCAL", str(address))
+    assert (error().option, error().source) == ("local", "GATI_LOCAL")
+
+
+def test_a_windows_path_is_a_path():
+    assert load(local="C:/a.db", spool_dir="c:/spool").local == Path("C:/a.db")
+
+
+@pytest.mark.parametrize("name", ["client", "exporters", "mask", "on_drop"])
+def test_a_text_in_the_place_of_an_object_is_shown_as_its_type(name: str):
+    assert error(**{name: "secret"}).given == "<str>"
+
+
 def test_an_unknown_option_is_named_with_a_suggestion():
     raised = error(batchsize=3)
     assert (raised.option, raised.given) == ("batchsize", 3)
@@ -308,6 +340,13 @@ def test_unknown_variables_are_named_in_one_line_with_what_was_probably_meant(
         "GATI_FLUSH_INTERVALL (did you mean GATI_FLUSH_INTERVAL?), GATI_PRODUCT (did you mean GATI_PRODUCT_ID?), "
         "GATI_SAMPLERATE (did you mean GATI_SAMPLE_RATE?), GATI_ZZZ, gati_local (did you mean GATI_LOCAL?)"
     ]
+
+
+def test_the_name_of_an_unknown_variable_cannot_control_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
+    Path(".env").write_text("GATI_FOO\x1b]0;title\x07\x1b[2J\u202e=1\n", "utf-8")
+    load()
+    assert r"GATI_FOO\x1b]0;title\x07\x1b[2J\u202e" in caplog.text
+    assert not set("\x1b\x07\u202e") & set(caplog.text)
 
 
 def test_values_of_unknown_variables_are_not_shown(

@@ -328,7 +328,8 @@ def _serve_until_interrupted(
 
 
 def run_app() -> None:
-    """Run the command line. An invalid gati option or a broken store ends it with a message instead of a traceback."""
+    """Run the command line. An invalid gati option, path or store ends it with a message instead of a traceback."""
+    import errno
     import sqlite3
 
     from gati.store.store_file import NotAStoreError
@@ -339,3 +340,7 @@ def run_app() -> None:
         fail(str(fault), Exit.USAGE)
     except (sqlite3.Error, NotAStoreError) as fault:
         fail(f"the store cannot be used: {fault}")
+    except OSError as fault:
+        if fault.errno not in (errno.ENAMETOOLONG, errno.EACCES, errno.ELOOP) or fault.filename is None:
+            raise
+        fail(f"{fault.filename}: {fault.strerror}", Exit.USAGE)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import typer
+
 StorePlace = Path | str
 """The file of an embedded store, or the address of a team's store."""
 
@@ -14,5 +16,11 @@ def is_address(text: str) -> bool:
 
 
 def parse_place(text: str) -> StorePlace:
-    """Read the value of `--store`."""
-    return text if is_address(text) else Path(text)
+    """Read the value of `--store`. Raises `typer.BadParameter` for an address of something else."""
+    if is_address(text):
+        return text
+    from gati.options import hide_in_address, is_url  # late: pydantic is slow, and the help does not need it
+
+    if is_url(text):
+        raise typer.BadParameter(f"{hide_in_address(text)} is neither a file nor postgresql://…")
+    return Path(text)

@@ -115,4 +115,18 @@ def _parse_postgres(parts: SplitResult) -> QueueAddress:
 
 def _without_credentials(text: str) -> str:
     shown = re.sub(r"(?s)^((?:kafka|postgres(?:ql)?):/*)?.*@", r"\1***@", text)
-    return re.sub(r"(?s)[?#].*", "?…", shown)[:80]
+    return re.sub(r"(?s)[?#].*", "?…", hide_malformed_host(shown))[:80]
+
+
+_HOSTS = re.compile(r"[A-Za-z0-9._-]*(?::[0-9]{0,5})?(?:,[A-Za-z0-9._-]*(?::[0-9]{0,5})?)*(?=[/?#]|$)")
+
+
+def hide_malformed_host(address: str) -> str:
+    """Hide all but the scheme of an address without a well-formed host: `http://me:secret` → `http://***`.
+
+    What is there instead may be a user and a password.
+    """
+    scheme = re.match(r"(?:[A-Za-z][A-Za-z0-9+.-]*:/+)?", address)
+    start = scheme.end() if scheme else 0
+    hosts = address[start:].removeprefix("***@")
+    return address if _HOSTS.match(hosts) else f"{address[:start]}***"

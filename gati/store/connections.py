@@ -25,6 +25,9 @@ _CHECKED_BYTES = 8 * 1024**2
 _CREATION_SECONDS = 2.0
 """How long a reader waits for the tables of a file that another process has just created."""
 
+_WITHOUT_LOCKS = f"&vfs={'win32' if os.name == 'nt' else 'unix'}-none"
+"""Parameter of an address whose database SQLite reads without locks, but with its write-ahead log."""
+
 _inherited: list[sqlite3.Connection] = []
 """Connections inherited from the parent of a fork. SQLite forbids using or closing them in the child."""
 
@@ -231,25 +234,36 @@ class ReadOnlyConnections(Connections):
     """One connection that creates and changes nothing, for commands that read. For one thread.
 
     While no process has the store open, it is read as immutable, because SQLite would create a write-ahead log
-    otherwise.
+    otherwise. A copy of a store may have a log without an index: then SQLite reads the log, too, but without locks and
+    with the index in memory, because it would create the index otherwise.
     """
 
     def __init__(self, path: Path, *, any_version: bool = False) -> None:
         super().__init__(path, 0)
         self._any_version = any_version
-        self._immutable = False
+        self._parameters = ""
+        """Of the database's address, if it is read without locks; else empty."""
+        self._log_signature: tuple[int, int] | None = None
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Provide a connection. Raises `sqlite3.OperationalError` if a process began to write meanwhile."""
         with super().reading() as db:
             yield db
-            if self._immutable and not self._is_current():
+            if self._parameters and not self._is_current():
                 raise sqlite3.OperationalError("the store was changed while it was read; try again")
 
     def _is_current(self) -> bool:
-        unchanged = store_file.content_signature(self.path) == self._signature and not store_file.has_log(self.path)
-        return unchanged if self._immutable else super()._is_current()
+        if not self._parameters:
+            return super()._is_current()
+        found = store_file.content_signature(self.path), store_file.log_signature(self.path)
+        return found == (self._signature, self._log_signature) and self._choose_parameters() == self._parameters
+
+    def _choose_parameters(self) -> str:
+        if not store_file.has_log(self.path):
+            return "&immutable=1"
+        has_log_only = store_file.log_signature(self.path) is not None and not store_file.has_index(self.path)
+        return _WITHOUT_LOCKS if has_log_only else ""
 
     def _discard_replaced(self) -> list[sqlite3.Connection]:
         return self._discard()
@@ -258,11 +272,14 @@ class ReadOnlyConnections(Connections):
         until = time.monotonic() + _CREATION_SECONDS
         while True:
             store_file.check_can_be_store(self.path)
-            self._immutable = not store_file.has_log(self.path)
+            self._parameters = self._choose_parameters()
             self._signature = store_file.content_signature(self.path)
-            address = f"{self.path.absolute().as_uri()}?mode=ro{'&immutable=1' if self._immutable else ''}"
+            self._log_signature = store_file.log_signature(self.path)
+            address = f"{self.path.absolute().as_uri()}?mode=ro{self._parameters}"
             db = sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
             try:
+                if self._parameters == _WITHOUT_LOCKS:
+                    db.execute("PRAGMA locking_mode = EXCLUSIVE")  # keeps the index of the log in memory
                 if self._is_store(db):
                     self._ids = store_file.file_ids(self.path)
                     return db

@@ -12,7 +12,12 @@ _HIDDEN = re.compile(
 )
 
 _MARKDOWN = re.compile(r"[\\`*_\[\]<>~|]|&(?=#?\w+;)")
-_ACTIVE_MARKDOWN = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)|(?<=!)\[|(?<=\])\(")
+_ACTIVE_MARKDOWN = re.compile(
+    r"((?<!\\)(?:\\\\)*)"  # an odd number of backslashes already escapes what follows, and one more would undo that
+    r"(<(?=[A-Za-z/!?]|[\w.!#$%&'*+/=?^`{|}~-]+@)"  # HTML and addresses: <b>, <http://…>, <1@example.com>
+    r"|&(?=#?\w+;)|(?<=!)\["
+    r"|(?<=\])[(:])"  # targets of links, and definitions of them: [x](…), [x]: …
+)
 
 
 def escape_controls(text: str) -> str:
@@ -49,7 +54,7 @@ def markdown_line(text: str) -> str:
 
 def markdown_text(text: str) -> str:
     """Return a text as Markdown whose HTML, links and images are shown instead of obeyed. Other formatting stays."""
-    return _ACTIVE_MARKDOWN.sub(r"\\\g<0>", escape_controls(text))
+    return _ACTIVE_MARKDOWN.sub(r"\1\\\2", escape_controls(text))
 
 
 def markdown_code(text: str) -> str:

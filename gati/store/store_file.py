@@ -59,6 +59,16 @@ def _file_id(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def has_index(path: Path) -> bool:
+    """Return True if there is an index of the write-ahead log, as while a process has the store open."""
+    return os.path.lexists(f"{path}{_INDEX}")
+
+
+def log_signature(path: Path) -> tuple[int, int] | None:
+    """Return size and modification time of the write-ahead log; None if there is none."""
+    return content_signature(Path(f"{path}{_LOG}"))
+
+
 def content_signature(path: Path) -> tuple[int, int] | None:
     """Return size and modification time of the database; None if there is none."""
     try:

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, quote, urlencode
 
 import jinja2
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -74,9 +75,9 @@ def page_routes(store: Store, remove_waiting: RemoveWaiting | None = None) -> li
         Route("/conversations/{uid}/export.{form}", pages.endpoint(pages.export)),
         Route("/conversations/{uid}/marks", pages.endpoint(marks_pages.show)),
         Route("/conversations/{uid}/marks", pages.endpoint(marks_pages.change), methods=["POST"]),
-        Route("/messages/{row_id:int}", pages.endpoint(pages.message)),
-        Route("/messages/{row_id:int}/input", pages.endpoint(pages.model_input)),
-        Route("/calls/{row_id:int}", pages.endpoint(pages.call)),
+        Route("/messages/{row_id:row}", pages.endpoint(pages.message)),
+        Route("/messages/{row_id:row}/input", pages.endpoint(pages.model_input)),
+        Route("/calls/{row_id:row}", pages.endpoint(pages.call)),
         Route("/prompts", pages.endpoint(pages.prompts)),
         Route("/prompts/{uid}", pages.endpoint(pages.prompt)),
         Route("/prompts/{uid}/activate", pages.endpoint(pages.activate_version), methods=["POST"]),
@@ -88,6 +89,15 @@ def page_routes(store: Store, remove_waiting: RemoveWaiting | None = None) -> li
         Route("/delete/before", pages.endpoint(deletion.before), methods=["GET", "POST"]),
         Mount("/static", StaticFiles(directory=_FOLDER / "static")),
     ]
+
+
+class _RowConvertor(IntegerConvertor):
+    """Number of a row in an address. Databases do not take larger numbers, so no page has one."""
+
+    regex = "[0-9]{1,18}"
+
+
+register_url_convertor("row", _RowConvertor())
 
 
 def not_found_handler(store: Store) -> Callable[[Request, Exception], Response]:

@@ -20,12 +20,17 @@ from tests.cli.programs import GATI, gati, invoke
         (["drain"], {}, 2, "no destination to deliver to"),
         (["serve", "--host", "0.0.0.0"], {}, 2, "only this machine"),
         (["dance"], {}, 2, "No such command"),
+        (["show", "--store", "/tmp/" + "a" * 300], {}, 2, "File name too long"),
+        (["status"], {"GATI_SPOOL_DIR": "/tmp/" + "a" * 300}, 2, "File name too long"),
+        (["show"], {"GATI_LOCAL": "postgresql://me:pw@host/db"}, 2, "got 'postgresql://***@host/db'"),
+        (["show", "--store", "mysql://me:pw@host/db"], {}, 2, "***@host/db is neither a file nor postgresql://"),
     ],
 )
 def test_errors_have_an_exit_code_and_a_message(arguments: list[str], variables: dict[str, str], code: int, words: str):
     done = gati(*arguments, **variables)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False)
-    assert words in " ".join(done.stderr.split())
+    assert words in " ".join(done.stderr.replace("│", "").split())
+    assert "me:pw" not in done.stderr
 
 
 def test_exit_code_is_3_for_a_missing_conversation(store: Path):

@@ -7,6 +7,8 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 from gati.store.plain_text import (
     escape_controls,
@@ -72,6 +74,11 @@ def test_markup_in_a_line_is_shown(text: str, line: str) -> None:
         ("<img src=x onerror=alert(1)>", r"\<img src=x onerror=alert(1)>"),
         ("![x](http://evil/p.png)", r"!\[x]\(http://evil/p.png)"),
         ("[x](javascript:alert(1))", r"[x]\(javascript:alert(1))"),
+        (r"\<b> and \\<b>", r"\<b> and \\\<b>"),
+        (r"\&lt; and \\&lt;", r"\&lt; and \\\&lt;"),
+        ("[x]: http://evil", r"[x]\: http://evil"),
+        ("<1@example.com>, <2 and <=3", r"\<1@example.com>, <2 and <=3"),
+        ("- [ ] **a**: `b`", "- [ ] **a**: `b`"),
     ],
 )
 def test_active_markup_in_a_text_is_shown(text: str, shown: str) -> None:
@@ -81,3 +88,32 @@ def test_active_markup_in_a_text_is_shown(text: str, shown: str) -> None:
 def test_a_code_span_cannot_be_left() -> None:
     assert markdown_code("calc") == "`calc`"
     assert markdown_code("a``b") == "``` a``b ```"
+
+
+HOSTILE = st.lists(
+    st.sampled_from([
+        *"\\\\\\`*_~|#>-+=[]()<>!&:;/@ \t\n\n", "\r", "\x1b", "a", "1.", "<img src=x onerror=alert(1)>", "<script>", "</b>", "<!--",
+        "-->", "<![CDATA[", "<?x?>", "<http://evil.example>", "<1@evil.example>", "<=@evil.example>", "[a]", "![a]", "(http://evil.example)",
+        "[a]: http://evil.example", "[a]:\n<http://evil.example>", "\n\n[a]: x\n\n", "&lt;b&gt;", "&#60;b>", "```", "~~~", "    ",
+    ]),
+    max_size=12,
+).map("".join)  # fmt: skip
+
+
+def live_tokens(markdown: str) -> list[Token]:
+    tokens = MarkdownIt("commonmark", {"html": True}).parse(markdown)
+    tokens += [child for token in tokens for child in token.children or []]
+    return [token for token in tokens if token.type.startswith(("html", "link", "image"))]
+
+
+@given(HOSTILE)
+def test_no_recorded_text_becomes_live_in_markdown(text: str) -> None:
+    shown = markdown_text(text)
+    quoted = "\n".join(f"> {line}" for line in shown.split("\n"))
+    for markdown in (shown, quoted, f"# {markdown_line(text)}", f"- {markdown_code(text)} · {markdown_line(text)}"):
+        assert not live_tokens(markdown)
+
+
+def test_the_control_of_the_tests_finds_live_markup() -> None:
+    for text in ("<b>", "a\n\n<div>\n", "[a](x)", "![a](x)", "[a]\n\n[a]: x", "<1@evil.example>"):
+        assert live_tokens(text)

@@ -244,6 +244,23 @@ def test_a_reader_sees_what_a_killed_program_left_in_the_log(store: Store, tmp_p
         assert len(queries.wire_messages(reader)) == 20
 
 
+def test_a_reader_creates_and_changes_nothing_beside_a_copy_with_a_log_only(store: Store, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("store.db", "store.db-wal"):
+        shutil.copy(tmp_path / name, copy)
+    before = {path.name: path.read_bytes() for path in copy.iterdir()}
+    reader = Store(copy / "store.db", read_only=True)
+    assert len(queries.wire_messages(reader)) == 20
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+    reader.close()
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+    with closing(Store(copy / "store.db")) as writer:
+        writer.ingest(body("other", said("z", "Hello")))
+        assert len(queries.wire_messages(reader)) == 21
+    reader.close()
+
+
 def test_an_old_store_is_recognized_and_marked(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as db:

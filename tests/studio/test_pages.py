@@ -298,3 +298,26 @@ def test_a_thousand_nested_steps_are_shown_and_exported(pages: TestClient, store
     summary = queries.find_conversation(store, "c")
     assert summary is not None
     assert export.export_markdown(store, summary).count("- `task`") == 1000
+
+
+@pytest.mark.parametrize("number", ["9223372036854775807", "9223372036854775808", "9" * 20, "9" * 5000, "0", "000"])
+def test_a_number_that_no_row_has_is_not_found(pages: TestClient, number: str) -> None:
+    for address in (f"/messages/{number}", f"/messages/{number}/input", f"/calls/{number}"):
+        assert pages.get(address).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "number", ["9223372036854775808", "-9223372036854775809", "9" * 5000, "1e400", "nan", "1e300", "-1"]
+)
+def test_numbers_in_parameters_never_break_a_page(pages: TestClient, store: Store, number: str) -> None:
+    store.ingest(body("c", *turn("r")))
+    conversation = page_of(pages, store, "c").url.path
+    for address in (
+        f"/?after={number}~{number}", f"/?cost={number}..{number}", f"/?latency={number}", f"/?since={number}", f"/users?page={number}",
+        f"/users?after={number}", f"/overview?since={number}&until={number}", f"{conversation}?before={number}.{number}",
+        f"{conversation}?at={number}", f"{conversation}/marks?seen={number}", f"/prompts?since={number}", f"/delete/before?date={number}",
+    ):  # fmt: skip
+        assert pages.get(address).status_code == 200, address
+    for name in ("interactions", "conversations", "prompts"):
+        for parameter in ("page", "limit", "offset", "pageSize"):
+            assert pages.get(f"/api/v1/{name}?{parameter}={number}").status_code < 500
