@@ -12,7 +12,7 @@ from gati import observe
 from gati._api.destinations import active_destinations
 from gati.errors import ConfigurationError
 from gati.events import Item, Turn
-from gati.exporters.base import DELIVERED, Outcome, Request
+from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.pipeline import internal_errors
 from gati.settings import load
 from gati.testing import ScriptedChatModel
@@ -180,3 +180,47 @@ def test_a_value_that_is_not_a_list_is_rejected(exporters: Any):
 def test_names_of_exporters_are_texts_and_unique(name: Any):
     with pytest.raises(ConfigurationError, match="`name`"):
         observe.init(exporters=[MemoryExporter("same"), MemoryExporter(name)])
+
+
+class _Interrupted(BaseException):
+    """Stands for an interrupt or an exit."""
+
+
+@pytest.mark.parametrize(
+    "first",
+    [None, True, DELIVERED._replace(verdict="ok"), Outcome(Verdict.RETRY, "busy", "3"), ValueError(), _Interrupted()],  # type: ignore[arg-type]  # what an exporter returns by mistake
+    ids=["None", "True", "a verdict of text", "a wait of text", "exception", "interrupt"],
+)
+def test_a_request_is_sent_again_if_send_returns_no_outcome(
+    first: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(internal_errors, "RAISE", False)
+
+    class Mistaken(MemoryExporter):
+        def send(self, request: Request) -> Outcome:
+            super().send(request)
+            if len(self.requests) > 1:
+                return DELIVERED
+            if isinstance(first, BaseException):
+                raise first
+            return first  # type: ignore[no-any-return]  # the mistake
+
+    observe.init(exporters=[Mistaken()], local=False, spool_dir=tmp_path, conversation_id="c")
+    ScriptedChatModel(replies=["yes"]).invoke("Ready?")
+    assert observe.flush(20).delivered == 1
+    observe.shutdown()
+    assert "Exception in thread" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("refused", "rejected"), [(99, 1), (-3, 0), ("1", 0)])
+def test_no_more_is_counted_as_refused_than_was_sent(refused: Any, rejected: int, tmp_path: Path) -> None:
+    class Refusing(MemoryExporter):
+        def send(self, request: Request) -> Outcome:
+            return DELIVERED._replace(refused_items=refused)
+
+    observe.init(exporters=[Refusing()], local=False, spool_dir=tmp_path, conversation_id="c")
+    ScriptedChatModel(replies=["yes"]).invoke("Ready?")
+    observe.flush(20)
+    stats = observe.stats()
+    assert (stats.rejected, stats.delivered) == (rejected, 1 - rejected)
+    observe.shutdown()

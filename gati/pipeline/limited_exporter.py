@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from gati.exporters.base import Exporter, Outcome, Request, Verdict
-from gati.pipeline.internal_errors import guard
+from gati.pipeline.internal_errors import guard, report
 from gati.pipeline.time_limit import CallTimeoutError, TimeLimit
 
 if TYPE_CHECKING:
@@ -61,19 +62,38 @@ class LimitedExporter:
         return self._call(self._encoding, lambda: self._exporter.split(request), ENCODE_SECONDS)
 
     def send(self, request: Request) -> Outcome:
-        """Return RETRY if the exporter takes too long."""
+        """Return RETRY if the exporter takes too long, raises, or returns something else than an outcome."""
         try:
-            return self._call(self._sending, lambda: self._exporter.send(request), self._send_seconds)
-        except CallTimeoutError as error:
-            return Outcome(Verdict.RETRY, str(error))
+            outcome = self._call(self._sending, lambda: self._exporter.send(request), self._send_seconds)
+        except BaseException as error:  # noqa: BLE001 - also an interrupt: it would end the sender's thread
+            return self._failed(error)
+        return self._checked(outcome, request)
 
     def _send_many(self, requests: Sequence[Request]) -> Sequence[Outcome]:
-        """Return RETRY for all requests if the exporter takes too long."""
+        """Do the same as `send` for several requests; those without an outcome are sent again."""
         send_many: Callable[[Sequence[Request]], Sequence[Outcome]] = self._exporter.send_many  # type: ignore[attr-defined]  # an optional method
         try:
-            return self._call(self._sending, lambda: send_many(requests), self._send_seconds)
-        except CallTimeoutError as error:
-            return [Outcome(Verdict.RETRY, str(error))] * len(requests)
+            outcomes = self._call(self._sending, lambda: list(send_many(requests)), self._send_seconds)
+        except BaseException as error:  # noqa: BLE001 - as in `send`
+            return [self._failed(error)] * len(requests)
+        return [self._checked(outcome, request) for outcome, request in zip(outcomes, requests, strict=False)]
+
+    def _failed(self, error: BaseException) -> Outcome:
+        if isinstance(error, CallTimeoutError):
+            return Outcome(Verdict.RETRY, str(error))
+        report(f"exporter.{self.name}.send", error)
+        return Outcome(Verdict.RETRY, type(error).__name__)
+
+    def _checked(self, outcome: object, request: Request) -> Outcome:
+        """Return an outcome whose numbers can be true, and RETRY instead of something else."""
+        if not isinstance(outcome, Outcome) or not isinstance(outcome.verdict, Verdict):
+            return self._failed(TypeError())
+        wait = outcome.retry_after
+        return outcome._replace(
+            retry_after=wait if isinstance(wait, (int, float)) and 0 <= wait < math.inf else None,
+            refused_items=_at_most(request.items, outcome.refused_items),
+            deduplicated=_at_most(request.items, outcome.deduplicated),
+        )
 
     def accepts(self, request: Request) -> bool:
         """Raise `CallTimeoutError` if the exporter takes too long."""
@@ -104,6 +124,10 @@ class LimitedExporter:
             return function()
 
         return limit.call(call if self._inherited else function, seconds)
+
+
+def _at_most(limit: int, number: object) -> int:
+    return min(max(number, 0), limit) if isinstance(number, int) else 0
 
 
 def with_time_limit(exporter: Exporter, timeout: float, *, inherited: bool = False) -> Exporter:

@@ -118,9 +118,12 @@ class Spool:
         """
         with self._opening:
             fd = self._lock_fd
-            if fd is not None and is_locked_file(fd, self._lock_path):
+            is_locked = fd is not None and is_locked_file(fd, self._lock_path)
+            if is_locked and self.ready.is_dir():
                 return False
             self.create_folders()
+            if is_locked:
+                return True
             lost, self._lock_fd = self._lock_fd, None
             if lost is not None:
                 close_lock_file(lost)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -100,6 +101,15 @@ def test_unfinished_files_of_exited_processes_are_removed(spool: Spool, tmp_path
     (spool.ready / "README").write_text("not gati_threads")
     spool.adopt()
     assert [path.name for path in spool.ready.iterdir()] == ["README"]
+
+
+@pytest.mark.parametrize("removed", ["ready", "owners", "rejected", ""])
+def test_a_folder_that_is_removed_while_in_use_is_created_again(removed: str, spool: Spool) -> None:
+    spool.write([b"a"], 1)
+    shutil.rmtree(spool.folder / removed)
+    file = spool.write([b"b"], 1)
+    assert spool.read(file) == [b"b"]
+    assert spool.adopt() == []
 
 
 def test_rewrite_replaces_a_file_by_its_remaining_lines(spool: Spool) -> None:
