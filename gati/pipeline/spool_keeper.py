@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from gati.pipeline import journal_keeper
+from gati.pipeline import journal_keeper, process_hooks
 from gati.pipeline.journal_keeper import JournalKeeper
 from gati.pipeline.queued_request import Batch
 from gati.pipeline.request_queue import log_limit
@@ -121,7 +121,8 @@ class SpoolKeeper(JournalKeeper):
             may_adopt: False if this process could not deliver what it adopts.
         """
         adopted = 0
-        if time.monotonic() >= self._next_scan or (urgent and self.disk.more_journals):
+        has_more = self.disk.more_journals or process_hooks.forks() > 0  # children may have left files
+        if time.monotonic() >= self._next_scan or (urgent and has_more):
             self._restore_folder()
             if may_adopt:
                 adopted = self.adopt()

@@ -1,7 +1,7 @@
 """Children that run one job and end at once, without exit hooks.
 
 ``python -m tests.processes.job_endings WORK WORK …`` forks one for each WORK, the name of a function, which it runs
-before it calls `os._exit`. The parent records nothing. With ``--leave`` it delivers nothing either.
+before it calls `os._exit`. The parent records nothing, except with ``--own``. With ``--leave`` it delivers nothing either.
 """
 
 from __future__ import annotations
@@ -105,6 +105,9 @@ def forked() -> None:
     for work in sys.argv[1:]:
         if work == "--leave":
             os._exit(0)
+        if work == "--own":
+            run_turn("parent", "1")
+            continue
         child = os.fork()
         if child == 0:
             globals()[work](work)

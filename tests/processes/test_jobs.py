@@ -63,6 +63,13 @@ def test_the_parent_delivers_at_its_exit_what_its_children_left(sandbox: Sandbox
     assert sandbox.spooled() == 0
 
 
+def test_a_parent_with_a_turn_of_its_own_delivers_what_its_children_left(sandbox: Sandbox) -> None:
+    out, error = wait_for_exit(sandbox.start("-m", MODULE, "--own", "invoke", "run_async"))
+    assert out + error == ""
+    assert sandbox.user_texts() == {"parent": ["1"], "invoke": ["1"], "run_async": ["1", "1"]}
+    assert sandbox.spooled() == 0
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_turns_of_a_pool_that_is_terminated_are_on_disk(sandbox: Sandbox, method: str) -> None:
     run_while_nothing_can_be_sent(sandbox, "pooled", method)
