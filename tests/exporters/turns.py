@@ -7,7 +7,7 @@ from typing import Any
 
 from gati import events as ev
 from gati.exporters.base import Request
-from gati.exporters.greenflash.encoder import to_wire_names
+from gati.exporters.greenflash.encoder import GreenflashEncoder, to_wire_names
 from gati.settings import Settings, load
 from gati.studio.api import validation
 
@@ -115,3 +115,20 @@ def messages(requests: list[Request]) -> list[dict[str, Any]]:
 
 def new_id() -> str:
     return str(uuid.uuid4())
+
+
+def encode(*items: ev.Item, **options: Any) -> list[Request]:
+    return GreenflashEncoder(settings(**options)).encode(items)
+
+
+def encoded_messages(*items: ev.Item, **options: Any) -> list[dict[str, Any]]:
+    return messages(encode(*items, **options))
+
+
+def outline(result: list[dict[str, Any]]) -> list[tuple[str, str, str | None]]:
+    return [(m["messageType"], m["externalMessageId"], m.get("parentExternalMessageId")) for m in result]
+
+
+def message_of_type(result: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    (message,) = [m for m in result if m["messageType"] == kind]
+    return message

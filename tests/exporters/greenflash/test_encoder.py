@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gati import events as ev
-from gati.exporters.base import Request
 from gati.exporters.greenflash.encoder import GreenflashEncoder
-from tests.exporters.turns import (
+from tests.exporters.turns import (  # fmt: skip
     PRODUCT,
     ROOT,
     agent_turn,
     answer,
+    encode,
     llm,
     messages,
     ms,
@@ -23,11 +23,7 @@ from tests.exporters.turns import (
     tool,
     turn,
     user_text,
-)  # fmt: skip
-
-
-def encode(*items: ev.Item, **options: Any) -> list[Request]:
-    return GreenflashEncoder(settings(**options)).encode(items)
+)
 
 
 def test_body_has_the_sdks_arguments():

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 import pytest
 
 from gati import events as ev
-from gati.exporters.base import Request
 from gati.exporters.greenflash.encoder import GreenflashEncoder, shorten_message, to_wire_names
-from tests.exporters.turns import (
+from tests.exporters.turns import (  # fmt: skip
     ROOT,
     agent_turn,
     answer,
+    encode,
     llm,
     messages,
     ms,
@@ -22,11 +20,7 @@ from tests.exporters.turns import (
     tool,
     turn,
     user_text,
-)  # fmt: skip
-
-
-def encode(*items: ev.Item, **options: Any) -> list[Request]:
-    return GreenflashEncoder(settings(**options)).encode(items)
+)
 
 
 def test_batch_size_is_limited_to_what_greenflash_accepts():

@@ -9,21 +9,7 @@ import pytest
 from gati import events as ev
 from gati.exporters.base import Request
 from gati.exporters.greenflash.encoder import GreenflashEncoder
-from tests.exporters.turns import (
-    ROOT,
-    llm,
-    messages,
-    ms,
-    node,
-    run_id,
-    settings,
-    tool,
-    turn,
-)  # fmt: skip
-
-
-def encode(*items: ev.Item, **options: Any) -> list[Request]:
-    return GreenflashEncoder(settings(**options)).encode(items)
+from tests.exporters.turns import ROOT, encode, llm, messages, ms, node, run_id, settings, tool, turn  # fmt: skip
 
 
 def prompts(requests: list[Request]) -> list[Any]:

@@ -8,10 +8,13 @@ from tests.exporters.turns import (
     ROOT,
     agent_turn,
     answer,
+    encoded_messages,
     llm,
+    message_of_type,
     messages,
     ms,
     node,
+    outline,
     run_id,
     settings,
     tool,
@@ -20,19 +23,6 @@ from tests.exporters.turns import (
 )
 
 USER, END, ANSWER = f"{ROOT}:user", f"{ROOT}:end", f"{ROOT}:answer"
-
-
-def encoded_messages(*items: ev.Item, **options: Any) -> list[dict[str, Any]]:
-    return messages(GreenflashEncoder(settings(**options)).encode(items))
-
-
-def outline(result: list[dict[str, Any]]) -> list[tuple[str, str, str | None]]:
-    return [(m["messageType"], m["externalMessageId"], m.get("parentExternalMessageId")) for m in result]
-
-
-def message_of_type(result: list[dict[str, Any]], kind: str) -> dict[str, Any]:
-    (message,) = [m for m in result if m["messageType"] == kind]
-    return message
 
 
 def test_agent_with_one_tool_call():
