@@ -157,7 +157,7 @@ def step(function: Any = None, *, name: str | None = None) -> Any:
     """Record each call of a function, coroutine function or generator function as a step.
 
     Args:
-        function: the decorated function.
+        function: the decorated function. A tool or runnable of LangChain is returned unchanged: LangChain reports it.
         name: the name of the step; default: the function's name.
     """
     return _decorator(function, "step", name)
@@ -181,9 +181,10 @@ def _decorator(function: Any, kind: str, name: str | None) -> Any:
     def decorate(target: Any) -> Any:
         if isinstance(target, (classmethod, staticmethod)):
             return type(target)(decorate(target.__func__))
-        if not callable(target) or hasattr(target, "invoke"):  # LangChain reports what has `invoke` itself
-            if not hasattr(target, "invoke"):
-                report_call(kind, InvalidArgumentError("function", "a function"))
+        if hasattr(target, "invoke"):  # of LangChain, which reports its calls
+            return target
+        if not callable(target):
+            report_call(kind, InvalidArgumentError("function", "a function"))
             return target
         # Of an object, its `__call__` says what a call returns.
         called = (

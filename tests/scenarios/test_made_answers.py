@@ -242,3 +242,30 @@ def test_a_model_that_says_the_same_as_before_has_answered(key: str, in_dict: bo
     assert answers(program, given, {"metadata": {"conversation_id": "c"}}) == ["Anything else?"]
     repeating: Any = RunnableLambda(lambda given: given[key][-1])
     assert answers(repeating, given, {"metadata": {"conversation_id": "c"}}) == []
+
+
+@pytest.mark.parametrize("checkpointer", [None, InMemorySaver()], ids=["no checkpoints", "checkpoints"])
+def test_a_node_that_says_the_users_words_again_answers_with_them_in_each_turn(checkpointer: Any) -> None:
+    class State(TypedDict):
+        messages: Annotated[list[Any], add_messages]
+
+    def echo(state: State) -> dict[str, Any]:
+        return {"messages": [AIMessage(state["messages"][-1].content)]}
+
+    graph = StateGraph(State).add_node("echo", echo).add_edge(START, "echo").compile(checkpointer=checkpointer)
+    config: Any = {"configurable": {"thread_id": "c"}}
+    with capture() as captured:
+        for text in ("hello", "hello", "bye"):
+            graph.invoke({"messages": [("user", text)]}, config)
+    assert [[text for _, text in turn] for turn in _transcripts(captured.turns)] == [
+        ["hello", "hello"],
+        ["hello", "hello"],
+        ["bye", "bye"],
+    ]
+
+
+def _transcripts(turns: list[Any]) -> list[list[tuple[str, str]]]:
+    return [
+        [(message.role, message.text) for message in (*turn.messages, turn.answer) if message is not None]
+        for turn in turns
+    ]
