@@ -175,8 +175,8 @@ def init(
         timeout: Timeout of a request in seconds.
         connections: Maximum number of concurrent requests; a conversation uses one at a time.
         eager: Send a turn as soon as it ends, instead of in intervals. Default: true where the spool would be lost
-            with the container (on tmpfs, ramfs or overlayfs) or is off. If you set it to true, `init` also loads what a
-            delivery needs (some tenths of a second); otherwise this begins in the background, with the first record.
+            with the container (on tmpfs, ramfs or overlayfs) or is off. If true, `init` also loads what a delivery
+            needs, which takes some tenths of a second; otherwise this begins in the background, with the first record.
         spool: False keeps undelivered requests in memory only.
         spool_dir: Spool folder; default: in the user's data folder.
         spool_max_bytes: Disk quota of the spool in bytes.

@@ -360,8 +360,8 @@ class Settings(BaseModel):
     eager: bool | None = option(
         None,
         "Send a turn as soon as it ends, instead of in intervals. Default: true where the spool would be lost with the "
-        "container (on tmpfs, ramfs or overlayfs) or is off. If you set it to true, `init` also loads what a delivery "
-        "needs (some tenths of a second); otherwise this begins in the background, with the first record.",
+        "container (on tmpfs, ramfs or overlayfs) or is off. If true, `init` also loads what a delivery needs, which takes "
+        "some tenths of a second; otherwise this begins in the background, with the first record.",
         _SWITCH,
     )
     spool: bool = option(True, "False keeps undelivered requests in memory only.", _SWITCH)

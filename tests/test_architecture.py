@@ -102,7 +102,7 @@ NARROW = {
     },
     ("gati.prompts", "gati.langchain"): {"gati.langchain.handover", "gati.langchain.managed_template"},
     ("gati.prompts", "gati.pipeline"): {
-        f"gati.pipeline.{name}" for name in ("internal_errors", "process_hooks", "safe_files", "spool")
+        f"gati.pipeline.{name}" for name in ("filesystem", "internal_errors", "process_hooks", "safe_files")
     },
     ("gati.prompts", "gati.store"): {f"gati.store.{name}" for name in ("prompt_records", "store", "store_file")},
     ("gati.prompts", "gati.trace"): {"gati.trace.managed_prompts", "gati.trace.records"},

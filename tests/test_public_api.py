@@ -116,23 +116,24 @@ def test_before_init_every_function_of_observe_does_nothing():
         pass
 
 
-def test_init_does_not_load_engine_sdk_prices_and_store(tmp_path: Path) -> None:
+def test_without_eager_delivery_init_does_not_load_engine_sdk_prices_and_store(tmp_path: Path) -> None:
     late = ("gati.pipeline.engine", "gati.trace.assembler", "greenflash", "genai_prices", "gati.store.store")
     loaded = run(
-        f"from gati import observe; observe.init(api_key='gf_x', spool_dir={str(tmp_path)!r}); import os, sys; "
+        f"from gati import observe; observe.init(api_key='gf_x', spool_dir={str(tmp_path)!r}, eager=False); import os, sys; "
         f"print([name for name in {late!r} if name in sys.modules], flush=True); os._exit(0)"
     )
     assert loaded.strip() == "[]"
 
 
-def test_with_eager_true_init_loads_all_that_the_first_delivery_needs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["eager=True", "spool=False"], ids=["chosen", "by default, without a spool"])
+def test_with_eager_delivery_init_loads_all_that_the_first_turn_needs(tmp_path: Path, option: str) -> None:
     with greenflash_server() as server:
         program = f"""
 import sys, threading
 from langchain_core.language_models import FakeListChatModel
 from gati import observe
 model = FakeListChatModel(responses=["yes"])
-observe.init(api_key={server.api_key!r}, base_url={server.url!r}, spool_dir={str(tmp_path)!r}, eager=True)
+observe.init(api_key={server.api_key!r}, base_url={server.url!r}, spool_dir={str(tmp_path)!r}, {option})
 loaded = set(sys.modules)
 print([thread.name for thread in threading.enumerate()], "greenflash" in loaded)
 model.invoke("Ready?")

@@ -97,8 +97,7 @@ class Runtime:
         )
         recorder = Recorder(pipeline.put, settings.conversation_id, internal_errors.report, pipeline.saves)
         recorders.append(recorder)
-        if settings.eager:
-            pipeline.preload()
+        pipeline.preload()
         internal_errors.debug = settings.debug
         text_limit.chars = settings.max_field_bytes
         current.report_error = internal_errors.report

@@ -14,7 +14,7 @@ from gati.cli.deleted_requests import DeletedRequests
 from gati.cli.output import Exit, console, fail, print_json, print_note
 from gati.cli.store import open_store, store_path
 from gati.cli.store_place import StorePlace
-from gati.pipeline.spool import spool_folder
+from gati.pipeline.filesystem import spool_folder
 from gati.pipeline.spool_deletion import WaitingRemoval, remove_requests
 from gati.settings import Settings, load
 from gati.store import deletion

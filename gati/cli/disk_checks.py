@@ -15,7 +15,7 @@ from gati.store.store import default_path
 
 def check_spool(settings: Settings) -> Check:
     """Check that the spool can be written."""
-    from gati.pipeline.spool import spool_folder
+    from gati.pipeline.filesystem import spool_folder
 
     if not settings.spool:
         return Check("spool", "warn", "disabled", "messages not delivered when the program exits are lost")
@@ -30,9 +30,9 @@ def check_spool(settings: Settings) -> Check:
 
 def check_journal(settings: Settings) -> Check:
     """Say whether turns survive a kill, and if not, why."""
+    from gati.pipeline.filesystem import spool_folder
     from gati.pipeline.record_journal.journal import JournalUnavailableError, check_system
     from gati.pipeline.record_journal.start import why_no_journal
-    from gati.pipeline.spool import spool_folder
 
     exporters = []
     for destination in active_destinations(settings):

@@ -10,8 +10,8 @@ from typing import Any
 
 from gati.cli.output import Exit, console, fail, print_json, print_note, print_rows, progress_bar
 from gati.cli.store import count_contents, store_path
+from gati.pipeline.filesystem import spool_folder
 from gati.pipeline.recovery import Skipped, SpoolStatus, drain_spool, skipped_accounts, spool_name, spool_status
-from gati.pipeline.spool import spool_folder
 from gati.settings import Settings, load
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gati.pipeline import internal_errors
 from gati.pipeline.drop_callback import DropNotifier
-from gati.pipeline.filesystem import is_ephemeral, is_writable
+from gati.pipeline.filesystem import is_eager, spool_folder
 from gati.pipeline.internal_errors import DISK, contain, log
 from gati.pipeline.limited_exporter import with_time_limit
 from gati.pipeline.listeners import report_counts
@@ -20,7 +20,7 @@ from gati.pipeline.outbox import Outbox
 from gati.pipeline.record_journal.recovery import JournalRecovery
 from gati.pipeline.request_queue import Limits
 from gati.pipeline.sender import Sender
-from gati.pipeline.spool import Spool, spool_folder, spool_for
+from gati.pipeline.spool import Spool, spool_for
 from gati.pipeline.stats import DeliveryCounters
 from gati.pipeline.worker import Worker
 
@@ -74,7 +74,7 @@ class Engine:
             disk=options.spool_max_bytes,
             drop_newest=options.on_full == "newest",
         )
-        eager = options.eager if options.eager is not None else _may_lose_files(options)
+        eager = is_eager(options)
         recovery = JournalRecovery.of(make_recovering, options) if make_recovering is not None else None
         self.outboxes = [
             Outbox(
@@ -167,9 +167,3 @@ def _create_spool(exporter: Exporter, options: Settings, files: FileOrigin | Non
         log.emit(DISK, NO_FOLDER)
         return None
     return spool_for(folder, exporter, files)
-
-
-def _may_lose_files(options: Settings) -> bool:
-    """Return True if the spool cannot be written or does not outlive this container, so nothing should wait in it."""
-    folder = spool_folder(options.spool_dir) if options.spool else None
-    return folder is None or is_ephemeral(folder) or not is_writable(folder)

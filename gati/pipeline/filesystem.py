@@ -1,15 +1,40 @@
-"""Finds out whether files outlive the machine or container."""
+"""Where the spool lies, and whether its files outlive the machine or container."""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gati.data_folder import data_folder
+
+if TYPE_CHECKING:
+    from gati.settings import Settings
 
 MOUNTS = Path("/proc/self/mountinfo")
 """The mounted file systems of this process, on Linux."""
 
 _EPHEMERAL = frozenset({"tmpfs", "ramfs", "overlay", "overlayfs", "fuse-overlayfs", "fuse.fuse-overlayfs"})
+
+
+def spool_folder(configured: Path | None) -> Path | None:
+    """Return the spool's folder: the configured one, else one in the user's data folder; None without a home folder."""
+    if configured is not None:
+        return Path(configured)
+    folder = data_folder()
+    return folder / "spool" if folder is not None else None
+
+
+def is_eager(options: Settings) -> bool:
+    """Return True if turns are sent as soon as they end.
+
+    This is the default where the spool cannot be written or does not outlive the container, so that nothing should wait in it.
+    """
+    if options.eager is not None:
+        return options.eager
+    folder = spool_folder(options.spool_dir) if options.spool else None
+    return folder is None or is_ephemeral(folder) or not is_writable(folder)
 
 
 def is_ephemeral(path: Path) -> bool:

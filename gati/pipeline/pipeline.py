@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from gati._context import is_own_thread, mark_own_thread
 from gati.pipeline import gc_pause, internal_errors, process_hooks
 from gati.pipeline.buffer import Buffer
+from gati.pipeline.filesystem import is_eager, spool_folder
 from gati.pipeline.flushes import Flushes, FlushRequest
 from gati.pipeline.internal_errors import contain, guard, log
 from gati.pipeline.limited_exporter import is_own, with_time_limit
@@ -131,11 +132,12 @@ class Pipeline:
         start_journal(self._buffer, self._options, self._exporters, self._files)
 
     def preload(self) -> None:
-        """Import what the first delivery needs, in the calling thread instead of the worker's. Connects to nothing.
+        """Import what the first delivery needs if turns are sent as soon as they end. Connects to nothing.
 
+        The worker would do it too, but a turn that ends before that would have to wait, and could be lost with its container.
         Does nothing in a program that uses gevent, for the reason in `engine`.
         """
-        if "gevent" in sys.modules:
+        if not is_eager(self._options) or "gevent" in sys.modules:
             return
         with guard("preload"), process_hooks.fork_lock, gc_pause.gc_paused():
             import gati.pipeline.engine
@@ -188,7 +190,7 @@ class Pipeline:
             return False
         if not self._has_forked():
             return True
-        from gati.pipeline.spool import has_files, spool_folder  # late, like the engine
+        from gati.pipeline.spool import has_files  # late, like the engine
 
         folder = spool_folder(self._options.spool_dir)
         return folder is None or not any(has_files(folder, exporter) for exporter in self._exporters)

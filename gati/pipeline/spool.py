@@ -34,7 +34,6 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from gati.data_folder import data_folder
 from gati.exporters.base import SpoolIdentity
 from gati.pipeline import account as accounts
 from gati.pipeline.account import account_folder
@@ -342,14 +341,6 @@ def scan(ready: Path) -> Iterator[SpoolFile]:
             with contextlib.suppress(FileNotFoundError):  # delivered meanwhile
                 if file := SpoolFile.parse(entry.name):
                     yield file._replace(size=entry.stat(follow_symlinks=False).st_size)
-
-
-def spool_folder(configured: Path | None) -> Path | None:
-    """Return the spool's folder: the configured one, else one in the user's data folder; None without a home folder."""
-    if configured is not None:
-        return Path(configured)
-    folder = data_folder()
-    return folder / "spool" if folder is not None else None
 
 
 def has_files(root: Path, exporter: Exporter) -> bool:

@@ -171,7 +171,7 @@ def _disk_cache(settings: Settings, identity: str) -> DiskCache | None:
     """Return the cache in the folder of the spool; None if nothing may be written to disk."""
     if not settings.spool:
         return None
-    from gati.pipeline.spool import spool_folder
+    from gati.pipeline.filesystem import spool_folder
 
     folder = spool_folder(settings.spool_dir)
     return DiskCache(folder / "prompts", identity) if folder is not None else None

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gati.pipeline import engine, filesystem
-from gati.pipeline.filesystem import filesystem_type, is_ephemeral
+from gati.pipeline import filesystem
+from gati.pipeline.filesystem import filesystem_type, is_eager, is_ephemeral
 from gati.settings import Settings
 
 MOUNTS = """\
@@ -43,5 +43,5 @@ def test_turns_are_sent_eagerly_by_default_where_the_spool_may_be_lost(
     mounts = tmp_path / "mountinfo"
     mounts.write_text(f"21 1 0:20 / / rw - {kind} x rw\n")
     monkeypatch.setattr(filesystem, "MOUNTS", mounts)
-    assert engine._may_lose_files(Settings(spool_dir=tmp_path / "spool")) is eager
-    assert engine._may_lose_files(Settings(spool=False))
+    assert is_eager(Settings(spool_dir=tmp_path / "spool")) is eager
+    assert is_eager(Settings(spool=False))

@@ -16,8 +16,8 @@ import pytest
 from gati.events import ChatMessage, Conversation, Turn
 from gati.exporters.base import DELIVERED, Outcome, Request, Verdict
 from gati.pipeline import internal_errors
+from gati.pipeline.filesystem import spool_folder
 from gati.pipeline.pipeline import Pipeline
-from gati.pipeline.spool import spool_folder
 from gati.trace.records import RunStarted
 from tests.pipeline.kit import (
     DOWN,

@@ -29,7 +29,7 @@ TEXT = "You help {{who}}."
 
 
 def disk_files() -> list[Path]:
-    from gati.pipeline.engine import spool_folder
+    from gati.pipeline.filesystem import spool_folder
 
     return sorted((spool_folder(None) / "prompts").glob("*"))
 

@@ -7,9 +7,10 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from gati.pipeline import process_hooks
+from gati.pipeline.filesystem import spool_folder
 from gati.pipeline.internal_errors import guard, log
 from gati.pipeline.record_journal.journal import JournalUnavailableError, RecordJournal, describe_process, journal_bytes
-from gati.pipeline.spool import spool_folder, spool_for
+from gati.pipeline.spool import spool_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
