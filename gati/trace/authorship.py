@@ -25,11 +25,13 @@ def is_from_person(message: Message, state: ConversationState | None = None) -> 
 
     Some messages have the user's role, but not the user's words: summaries and notifications, which
     frameworks mark, and the answers that agents pass to each other as ``HumanMessage(name="researcher")``,
-    whose text a model of the conversation produced.
+    whose text a model of the conversation produced. A person who wrote before may repeat such a text ("Yes").
     """
     if message.role not in USER_ROLES or any(mark in (message.additional or {}) for mark in _FRAMEWORK_MARKS):
         return False
-    return not (message.name and state is not None and state.was_produced(text_of(message)))
+    if not message.name or state is None or state.is_person(message.name):
+        return True
+    return not state.was_produced(text_of(message))
 
 
 def is_state_update(trace: Trace) -> bool:

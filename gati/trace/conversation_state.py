@@ -38,8 +38,8 @@ class ConversationState:
     """
 
     __slots__ = (
-        "_answers", "_calls", "_ids", "_produced", "_texts", "_without_id", "answered", "is_waiting", "past_turns",
-        "repeatable", "requested", "waiting",
+        "_answers", "_calls", "_ids", "_persons", "_produced", "_texts", "_without_id", "answered", "is_waiting",
+        "past_turns", "repeatable", "requested", "waiting",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -49,6 +49,7 @@ class ConversationState:
         self._ids: OrderedDict[tuple[str, int], None] = OrderedDict()
         self._without_id: OrderedDict[int, None] = OrderedDict()
         self._calls: OrderedDict[str, None] = OrderedDict()
+        self._persons: OrderedDict[str, None] = OrderedDict()
         self.requested: dict[str, WaitingCall] = {}
         self.repeatable: dict[str, str] = {}
         self.is_waiting = False
@@ -127,6 +128,15 @@ class ConversationState:
     def was_produced(self, text: str) -> bool:
         """Return True if a model of the conversation produced `text`."""
         return hash(text) in self._produced
+
+    def remember_person(self, name: str | None) -> None:
+        """Remember that a person of this name wrote a message; ignore None."""
+        if name:
+            _add(self._persons, name)
+
+    def is_person(self, name: str) -> bool:
+        """Return True if a person of this name wrote an earlier message."""
+        return name in self._persons
 
 
 def _add(items: OrderedDict[Any, None], key: Any) -> None:

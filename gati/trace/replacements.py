@@ -29,14 +29,14 @@ class PastTurn(NamedTuple):
         decisive_ns: a time before its last checkpoint and after those from which it would be run again. An open turn,
             which waits or failed, goes on from the checkpoint before its last step.
         last_step: number of its last step.
-        has_question: it has a user message.
+        question_ids: ids of the messages that it answers. A turn without any answers those of the turn that it replaced.
         has_answer: it has an answer.
     """
 
     id: str
     decisive_ns: int
     last_step: int
-    has_question: bool
+    question_ids: tuple[str, ...]
     has_answer: bool
 
 
@@ -67,7 +67,9 @@ class PastTurns:
             self._turns.remove(turn)
         return replaced[0] if replaced else None
 
-    def add(self, trace: Trace, turn_id: str, status: Status, has_question: bool, has_answer: bool) -> None:
+    def add(
+        self, trace: Trace, turn_id: str, status: Status, question_ids: tuple[str, ...], has_answer: bool
+    ) -> None:
         """Remember a turn of a graph."""
         if "thread_id" in trace.root.metadata and (steps := _steps(trace)):
             last = max(steps)
@@ -78,7 +80,7 @@ class PastTurns:
                 decisive = (
                     _time_within(steps[earlier], trace) if earlier is not None else trace.root.started + trace.offset
                 )
-            self._turns.append(PastTurn(turn_id, decisive, last, has_question, has_answer))
+            self._turns.append(PastTurn(turn_id, decisive, last, question_ids, has_answer))
 
 
 def _steps(trace: Trace) -> dict[int, Run]:

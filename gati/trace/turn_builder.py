@@ -121,7 +121,7 @@ class TurnBuilder:
         if answer is not None and self.replaces is not None and self.replaces.has_answer:
             answer.properties["replaces"] = f"{self.replaces.id}:answer"
         self._add_own_messages_of_nodes(answer)
-        self.state.past_turns.add(self.trace, self.id, status, bool(self._user_messages), answer is not None)
+        self.state.past_turns.add(self.trace, self.id, status, self._question_ids(), answer is not None)
         rejected = rejected_call_events(self.trace, self.ledger)
         self._remember_tool_results(rejected)
         self._rejected_calls = len(rejected)
@@ -201,6 +201,10 @@ class TurnBuilder:
             is_in_conversation(self.trace, self.conversation),
         )
 
+    def _question_ids(self) -> tuple[str, ...]:
+        own = tuple(message.id for message in self._user_messages)
+        return own if own or self.replaces is None else self.replaces.question_ids
+
     def _take_new(self) -> tuple[list[ChatMessage], list[Event]]:
         """Return the messages and events that no part has delivered yet."""
         is_first, self.has_begun = not self.has_begun, True
@@ -209,9 +213,9 @@ class TurnBuilder:
         if is_first:
             self._user_messages = self._find_user_messages()
             self.replaces = self.state.past_turns.replaced_by(self.trace, bool(self._user_messages))
-            if self.replaces is not None and self.replaces.has_question:
-                for message in self._user_messages:
-                    message.properties["replaces"] = message.id.replace(self.id, self.replaces.id, 1)
+            if self.replaces is not None:
+                for message, replaced in zip(self._user_messages, self.replaces.question_ids, strict=False):
+                    message.properties["replaces"] = replaced
             start = [self._start_event()] if self.agentic else []
             # A turn that starts again from an older checkpoint, or with a question in the thread, resumes nothing.
             is_question = bool(self._user_messages) and not self.state.is_waiting

@@ -82,6 +82,7 @@ def user_messages_of(
         resumed = {"status": message.status} if message.status == "resumed" else {}
         properties = {**earlier, **media, **resumed}
         messages.append(ChatMessage(f"{root_id}:user{suffix}", role, text, start, properties=properties))
+        state.remember_person(message.name)
         number += 1
     for added in messages:
         state.remember(added.text)
@@ -211,6 +212,8 @@ def _import_history(
         key = hashlib.sha256(f"{conversation_id}\n{position}\n{role}\n{text}".encode("utf-8", "replace"))
         at = start - (len(history) - position) * 1_000_000
         imported.append(ChatMessage(f"history:{key.hexdigest()[:32]}", role, text, at, properties={"imported": True}))
+        if role == "user":
+            state.remember_person(message.name)
     return imported
 
 

@@ -230,6 +230,30 @@ def test_a_question_that_update_state_edits_replaces_the_turns_after_its_checkpo
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("actions", ["re", "rre", "ee", "ere", "rerre"])
+@pytest.mark.parametrize("submission", ["turn", "incremental"])
+def test_an_edited_question_replaces_the_latest_version_of_it_however_often_it_was_answered(
+    watch: Watch, submission: str, actions: str
+):
+    def program(config: Config) -> Any:
+        made = graph(model("One.", "Two.", *(f"Again {number}." for number in range(len(actions)))), InMemorySaver())
+        for text in ("First?", "Second?"):
+            made.invoke(asked(text), {**config, **THREAD})
+        before = before_answer(made, 1)
+        for number, action in enumerate(actions):
+            question = made.get_state(before).values["messages"][-1].id
+            if action == "e":
+                before = made.update_state(before, {"messages": [HumanMessage(f"Edit {number}?", id=question)]})
+            made.invoke(None, {**config, **before})
+
+    traced = watch.trace(program, submission=submission)
+    questions, answers = traced.of_type("user_message"), traced.of_type("final_response")
+    assert [q["content"] for q in questions[2:]] == [f"Edit {n}?" for n, action in enumerate(actions) if action == "e"]
+    for messages in (questions, answers):
+        ids = [message["externalMessageId"] for message in messages]
+        assert [m.get("properties", {}).get("replaces") for m in messages] == [None, None, *ids[1:-1]]
+
+
 @pytest.mark.parametrize("payload", ["Sure?", {"draft": "Hi.", "to": "Ann"}])
 def test_a_resume_that_names_the_checkpoint_replaces_nothing(watch: Watch, payload: Any):
     def program(config: Config) -> Any:

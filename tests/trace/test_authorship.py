@@ -176,6 +176,16 @@ def test_the_answer_of_an_agent_is_not_a_persons_message_in_the_next_turn() -> N
     assert is_from_person(Message("human", "Hi", name="Ada"), state)
 
 
+def test_a_person_with_a_name_may_repeat_what_the_model_said() -> None:
+    model = ScriptedChatModel(replies=["To Rome?", "Yes", "Booked."])
+    builder = StateGraph(MessagesState).add_node("bot", lambda state: {"messages": [model.invoke(state["messages"])]})
+    graph = builder.add_edge(START, "bot").compile(checkpointer=InMemorySaver())
+    with capture(local=False) as captured:
+        for text in ("A trip.", "Is it warm there?", "Yes"):
+            graph.invoke({"messages": [HumanMessage(text, name="alice")]}, {"configurable": {"thread_id": "t"}})
+    assert [text for role, text in captured.transcript() if role == "user"] == ["A trip.", "Is it warm there?", "Yes"]
+
+
 def test_a_text_with_which_a_model_plays_the_user_is_nobodys_message() -> None:
     assistant, customer = (
         ScriptedChatModel(replies=["How can I help?"]),
