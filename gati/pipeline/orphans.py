@@ -55,13 +55,13 @@ def find_orphans(folder: Path, mine: set[str], known: Collection[str] | None, li
     living = _ends(locks.keys() - dead_locks.keys() | mine)
     found = []
     if orphaned := ends - living:
-        found = _with_end(names, orphaned)
+        found = names if ends <= orphaned else _with_end(names, orphaned)
         if not all(map(_END.fullmatch, orphaned)):  # there are other files, too
             found = [name for name in found if name.endswith(_SUFFIX)]
             _remove_unfinished(folder / "ready", names, living)
     if known is not None:
         own = names if ends <= _ends(mine) else _with_end(names, _ends(mine))
-        found += filterfalse(known.__contains__, own)
+        found = [*found, *filterfalse(known.__contains__, own)]
     others = len(names) - len(found) - len(known or ())
     if len(found) <= limit:
         for path in dead_locks.values():
