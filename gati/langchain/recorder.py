@@ -219,7 +219,7 @@ class Recorder:
         name = label or component_name(serialized)
         self._record_start("model", run_id, parent, parent_flags, name, call, tags, metadata, label)
         if parent_flags is None and not isinstance(messages, str):
-            self.awaited_models.add(run_id)
+            self.awaited_models.add(run_id, more.get("batch_size", 1))
         if conversation == "":
             self._put_history(run_id, messages)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from uuid import UUID, uuid4
 
+from langchain_core.messages import HumanMessage
+
 from gati.langchain.awaited_models import MAX_CHECKS, AwaitedModels
+from gati.testing import ScriptedChatModel, capture
 
 
 def abandoned(models: AwaitedModels, *streaming: UUID) -> list[UUID]:
@@ -59,3 +62,26 @@ def test_many_open_calls_are_checked_in_turns() -> None:
         await asyncio.gather(*tasks)
 
     asyncio.run(program())
+
+
+def test_the_calls_of_a_batch_do_not_end_each_other() -> None:
+    models, runs, later = AwaitedModels(), [uuid4() for _ in range(3)], uuid4()
+
+    async def program() -> list[list[UUID]]:
+        found = []
+        for run in runs:
+            found.append(abandoned(models))
+            models.add(run, len(runs))
+        found.append(abandoned(models))
+        models.add(later)
+        return found
+
+    assert asyncio.run(program()) == [[], [], [], runs]
+
+
+def test_agenerate_reports_every_answer() -> None:
+    model = ScriptedChatModel(respond=lambda messages: f"Re {messages[-1].text}")
+    with capture(local=False) as captured:
+        asyncio.run(model.agenerate([[HumanMessage(text)] for text in ("one", "two", "three")]))
+    assert [text for role, text in captured.transcript() if role == "assistant"] == ["Re one", "Re two", "Re three"]
+    assert [turn.status for turn in captured.turns] == ["completed"] * 3
