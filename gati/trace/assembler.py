@@ -489,6 +489,8 @@ class Assembler:
         is_own_turn = trace.ended_turn is None and not trace.is_internal
         turn = builder.finish() if is_own_turn else builder.late_part()
         turn.partial = is_in_parts
+        if (requested := builder.state.requested) or self.states.requested_calls.is_used:
+            self.states.requested_calls.note(turn.conversation, requested)
         if trace.without_id:
             self.states.continuations.remember(trace, turn)
             self.on_missing_id()
@@ -540,11 +542,15 @@ class Assembler:
     def _builder_for(self, trace: Trace) -> TurnBuilder:
         conversation = conversation_of(trace, self.settings, self._read_prompt)
         if trace.ended_turn is None and conversation.id == trace.id and not trace.is_internal:
-            trace.without_id = True
             for earlier in self._lingering.without_id_before(trace):
                 self._finish(earlier)  # this turn may continue it
-            continued = self.states.continuations.continued_by(trace, conversation.user_id)
-            conversation.id = continued or trace.id
+            requesting = self.states.requested_calls.conversation_of(trace.root) if trace.root.kind == "tool" else None
+            if requesting is not None:
+                conversation.id, conversation.user_id = requesting.id, requesting.user_id
+            else:
+                trace.without_id = True
+                continued = self.states.continuations.continued_by(trace, conversation.user_id)
+                conversation.id = continued or trace.id
         return TurnBuilder(trace, conversation, self.settings, self.states)
 
     def _read_prompt(self, value: Any) -> Prompt | None:

@@ -10,6 +10,7 @@ from gati.trace.model_input import ModelInputs
 from gati.trace.prompt_index import UnlinkedPrompts
 from gati.trace.prompt_names import NumberedPrompts
 from gati.trace.replacements import PastTurns
+from gati.trace.requested_calls import RequestedCalls
 
 MAX_CONVERSATIONS = 10_000
 """Conversations kept; the least recently used is dropped first."""
@@ -129,10 +130,9 @@ class ConversationState:
         """Return True if a model of the conversation produced `text`."""
         return hash(text) in self._produced
 
-    def remember_person(self, name: str | None) -> None:
-        """Remember that a person of this name wrote a message; ignore None."""
-        if name:
-            _add(self._persons, name)
+    def remember_person(self, name: str) -> None:
+        """Remember that a person of this name wrote a message."""
+        _add(self._persons, name)
 
     def is_person(self, name: str) -> bool:
         """Return True if a person of this name wrote an earlier message."""
@@ -154,10 +154,12 @@ class ConversationStates:
         numbered_prompts: prompts that share a name.
         unlinked_prompts: prompts that were rendered before any model call used them.
         model_inputs: the messages that model calls were sent.
+        requested_calls: the tool requests that the latest turns left open.
     """
 
     __slots__ = (
-        "_attempted", "_states", "continuations", "model_inputs", "numbered_prompts", "unlinked_prompts", "was_seen",
+        "_attempted", "_states", "continuations", "model_inputs", "numbered_prompts", "requested_calls", "unlinked_prompts",
+        "was_seen",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -165,6 +167,7 @@ class ConversationStates:
         self.numbered_prompts = NumberedPrompts()
         self.continuations = Continuations()
         self.model_inputs = ModelInputs()
+        self.requested_calls = RequestedCalls()
         self._states: OrderedDict[str, ConversationState] = OrderedDict()
         self._attempted: OrderedDict[str, None] = OrderedDict()
         self.was_seen = False

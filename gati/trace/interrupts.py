@@ -73,7 +73,7 @@ def rejected_call_events(trace: Trace, ledger: ToolCallLedger) -> list[Event]:
         failed = message.status == "error"
         events.append(
             ToolCallEvent(
-                event_id=call_id,
+                event_id=call_id if not ledger.is_requested(call_id) else f"{call_id}:0",
                 parent_event_id=trace.id,
                 tool_name=str((request or {}).get("name") or message.name or ""),
                 input=as_object((request or {}).get("args"), "input"),

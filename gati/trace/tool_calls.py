@@ -7,19 +7,16 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gati.trace.chat_io import as_message, as_messages
-from gati.trace.content import parsed_arguments, text_of
+from gati.trace.content import text_of
 from gati.trace.conversation_state import ConversationState, WaitingCall
 from gati.trace.outputs import updates_by, updates_of
 from gati.trace.records import ASSISTANT_ROLES, TOOL_ROLES, Message, ModelCall, ModelResult
+from gati.trace.requested_calls import is_call_of
 from gati.trace.run_tree import model_messages
 
 if TYPE_CHECKING:
     from gati.events import Status
     from gati.trace.run_tree import Run
-
-
-_SINGLE_ARGUMENT = "__arg1"
-"""Key under which OpenAI's functions pass the argument of a tool that takes one text."""
 
 
 class _Requested(NamedTuple):
@@ -49,6 +46,7 @@ class ToolCallLedger:
         self._ids: dict[Run, str] = {}
         self._requesters: dict[Run, str | None] = {}
         self._never_run: list[tuple[dict[str, Any], Run, Message | None]] = []
+        self._decided: list[tuple[Message, dict[str, Any] | None]] = []
         self._executed: set[str] = set()
         self._paused: set[str] = set()
         self._answers: dict[str, Message] = {}
@@ -116,8 +114,16 @@ class ToolCallLedger:
         if call_id in self._requested:
             self._close(call_id, final=False)
             del self._requested[call_id]
+        elif self._is_decision(call_id):
+            self._decided.append((self._answers[call_id], self._earlier_request(call_id)))
         self._answers.pop(call_id, None)
-        for call_ids in (self._executed, self._paused, self._reported):
+        for call_ids in (
+            self._executed,
+            self._paused,
+            self._reported,
+            self._answered_by_nodes,
+            self._answered_by_input,
+        ):
             call_ids.discard(call_id)
 
     def _close(self, call_id: str, final: bool) -> None:
@@ -153,14 +159,17 @@ class ToolCallLedger:
                 self._paused.discard(call_id)
 
     def _matching_request(self, run: Run) -> str | None:
-        """Return the id of the first open request with the tool's name and arguments.
+        """Return the id of the first open request with the tool's name and arguments, of this turn or an earlier one.
 
-        The classic agent executor passes no call id to its tools.
+        The classic agent executor passes no call id to its tools, nor does `tool.invoke(call["args"])`.
         """
-        for call_id, (request, _) in self._requested.items():
-            if call_id in self._executed or request.get("name") != run.name:
-                continue
-            if parsed_arguments(request.get("args")) in (run.inputs, {_SINGLE_ARGUMENT: run.inputs}):
+        requests = {call_id: request for call_id, (request, _) in self._requested.items()}
+        for earlier in (self._earlier, self._state.requested):
+            for call_id, call in earlier.items():
+                # A person may have edited the arguments.
+                requests.setdefault(call_id, self._mentioned.get(call_id, call.request))
+        for call_id, request in requests.items():
+            if call_id not in self._executed and is_call_of(request, run):
                 return call_id
         return None
 
@@ -179,6 +188,10 @@ class ToolCallLedger:
             return self._requested[call_id].by.key
         earlier = self._earlier.get(call_id) or self._state.requested.get(call_id)
         return earlier.requested_by if earlier is not None else self._state.repeatable.get(call_id)
+
+    def is_requested(self, call_id: str) -> bool:
+        """Return True if a model of this turn requested a call with this id."""
+        return call_id in self._requested
 
     def is_reported(self, call_id: str | None) -> bool:
         """Return True if an event of this turn or an earlier one contains the answer to a call."""
@@ -219,11 +232,14 @@ class ToolCallLedger:
 
     def decisions(self) -> Iterator[tuple[Message, dict[str, Any] | None]]:
         """Yield the answers to calls of earlier turns that no tool of this turn gave, each with its request if known."""
+        yield from self._decided
         for call_id, message in self._answers.items():
             if self._is_decision(call_id):
-                earlier = self._earlier.get(call_id) or self._state.requested.get(call_id)
-                mentioned = self._mentioned.get(call_id) or self._given.get(call_id)
-                yield message, earlier.request if earlier is not None else mentioned
+                yield message, self._earlier_request(call_id)
+
+    def _earlier_request(self, call_id: str) -> dict[str, Any] | None:
+        earlier = self._earlier.get(call_id) or self._state.requested.get(call_id)
+        return earlier.request if earlier is not None else self._mentioned.get(call_id) or self._given.get(call_id)
 
     def save_to(self, state: ConversationState, status: Status) -> None:
         """Store the calls that this turn leaves open in the conversation's state: those that wait for a human, those that
