@@ -1,8 +1,9 @@
 """Tell who wrote a message that has the user's role: a person, or an agent of the program.
 
 Agents of a multi-agent graph often answer with `HumanMessage(content=..., name="researcher")`. A person's message comes
-with a turn's input, or from the checkpoint with an id. An agent's is new in the output of a node. Both kinds are
-remembered as keys, in the set that holds the known answers.
+with a turn's input, or from the checkpoint with an id. An agent's is new in the output of a node, and so is one without a
+name, such as a critique or the words of a simulated user. All are remembered as keys, in the set that holds the known
+answers.
 """
 
 from __future__ import annotations
@@ -28,11 +29,16 @@ def remember_person(item: Any, seen: BoundedSet) -> None:
 
 
 def is_persons(item: Any, seen: BoundedSet) -> bool:
-    """Return True if a node did not write this message with the user's role: it came with an input or a checkpoint."""
-    if issubclass(type(item), BaseMessage) and item.__dict__.get("id") is not None:
+    """Return True if a node did not write this message with the user's role: it came with an input or a checkpoint.
+
+    A conditional edge gives the messages of its node ids before the node ends, so one with an id is the node's if a model
+    wrote its text.
+    """
+    text = plain_text(_content_of(item))
+    if not text or _person_key(text) in seen.entries:
         return True
-    key = _person_key(_content_of(item))
-    return key is None or key in seen.entries
+    has_id = issubclass(type(item), BaseMessage) and item.__dict__.get("id") is not None
+    return has_id and hash(text) not in seen.entries
 
 
 def remember_agent(message: BaseMessage | dict[str, Any], seen: BoundedSet) -> bool:
@@ -42,6 +48,18 @@ def remember_agent(message: BaseMessage | dict[str, Any], seen: BoundedSet) -> b
         return False
     seen.add(key)
     return True
+
+
+def remember_unnamed(item: Any, seen: BoundedSet) -> None:
+    """Remember a message with the user's role, but without a name, that a node wrote."""
+    if (key := _unnamed_key(_content_of(item))) is not None:
+        seen.add(key)
+
+
+def is_unnamed(item: Any, seen: BoundedSet) -> bool:
+    """Return True if a node wrote this message with the user's role, and no person has written its text."""
+    content = _content_of(item)
+    return _unnamed_key(content) in seen.entries and _person_key(content) not in seen.entries
 
 
 def is_agents(fields: dict[str, Any], seen: BoundedSet) -> bool:
@@ -66,6 +84,11 @@ def snapshot_agent_message(message: BaseMessage | dict[str, Any]) -> MessageFiel
 def _person_key(content: Any) -> Hashable:
     text = plain_text(content)
     return (None, hash(text)) if text else None
+
+
+def _unnamed_key(content: Any) -> Hashable:
+    text = plain_text(content)
+    return ("", hash(text)) if text else None
 
 
 def _content_of(item: Any) -> Any:

@@ -17,8 +17,10 @@ from gati.langchain.authors import (
     agent_key,
     is_agents,
     is_persons,
+    is_unnamed,
     remember_agent,
     remember_person,
+    remember_unnamed,
     snapshot_agent_message,
 )
 from gati.langchain.bounded_set import BoundedSet
@@ -267,7 +269,8 @@ def new_messages_of_input(messages: Any, seen: BoundedSet, whole: bool = False) 
             break
         if role in USER_ROLES and not is_agent:
             is_complete = True
-            remember_person(item, seen)
+            if not is_unnamed(item, seen):
+                remember_person(item, seen)
         if class_role is None:
             new.append(take_snapshot(item))
         else:
@@ -285,7 +288,7 @@ def _ends_with_question(messages: Any) -> bool:
 
 
 def new_messages_of_output(messages: Any, seen: BoundedSet) -> list[Any]:
-    """Return the new messages of a root's output: those after the last message of a person.
+    """Return the new messages of a root's output: those after the last message of a person, without nodes' unnamed ones.
 
     Tool results before the last answer are left out if the tool's own run has recorded them.
     """
@@ -295,9 +298,10 @@ def new_messages_of_output(messages: Any, seen: BoundedSet) -> list[Any]:
         class_role = ROLE_BY_CLASS[type(item)]
         role = class_role or role_of(item)
         if role in USER_ROLES:
-            if class_role is None or not is_agents(item.__dict__, seen):
+            if class_role is not None and is_agents(item.__dict__, seen):
+                new.append(snapshot_agent_message(item))
+            elif not is_unnamed(item, seen):
                 break
-            new.append(snapshot_agent_message(item))
         elif class_role is None:
             new.append(take_snapshot(item))
         elif not (answered and item.__dict__.get("tool_call_id") in seen.entries):
@@ -343,6 +347,7 @@ def new_messages_of_node(messages: Any, seen: BoundedSet) -> list[Any]:
             elif (class_role is not None or issubclass(type(item), dict)) and remember_agent(item, seen):
                 new.append(snapshot_agent_message(item))
             else:
+                remember_unnamed(item, seen)
                 new.append(take_snapshot(item) if class_role is None else snapshot_message(item))
         elif class_role is None:
             new.append(take_snapshot(item))

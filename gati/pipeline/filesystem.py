@@ -1,4 +1,4 @@
-"""Where the spool lies, and whether its files outlive the machine or container."""
+"""The place of the spool, and whether its files outlive the machine or container."""
 
 from __future__ import annotations
 

@@ -130,9 +130,10 @@ class ConversationState:
         """Return True if a model of the conversation produced `text`."""
         return hash(text) in self._produced
 
-    def remember_person(self, name: str) -> None:
-        """Remember that a person of this name wrote a message."""
-        _add(self._persons, name)
+    def remember_person(self, name: str | None) -> None:
+        """Remember that a person of this name wrote a message; ignore None."""
+        if name:
+            _add(self._persons, name)
 
     def is_person(self, name: str) -> bool:
         """Return True if a person of this name wrote an earlier message."""

@@ -58,7 +58,10 @@ def final_answer_of(
     text = ""
     if status == "waiting":
         questions = [text for interrupt in interrupts if (text := question_in(interrupt.get("value")))]
-        text = "\n\n".join(questions) if interrupts else _complete_answer(trace, models, output_key)
+        if interrupts:
+            text = "\n\n".join([*_said_before(trace, questions), *questions])
+        else:
+            text = _complete_answer(trace, models, output_key)
     elif status == "completed":
         text = _complete_answer(trace, models, output_key)
     else:
@@ -93,6 +96,20 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
     if made is None:  # the program set no output, or one that is not text, such as a web response
         return _answer_of_program_in(root, models)
     return answer_in(made, output_key, completions=_completions(models, in_sequence=False))
+
+
+def _said_before(trace: Trace, questions: list[str]) -> list[str]:
+    """Return the answer that a model wrote into the thread before the turn waits, unless a question contains it."""
+    made = made_output(trace)
+    for thread in made.values() if isinstance(made, dict) else [made]:
+        if (messages := as_messages(thread)) and messages[-1].role in ASSISTANT_ROLES and (text := answer_in(messages)):
+            written = any(text in map(text_of, output.messages) for output in _outputs_of_models(trace))
+            return [text] if written and not any(text in question for question in questions) else []
+    return []
+
+
+def _outputs_of_models(trace: Trace) -> list[ModelResult]:
+    return [run.output for run in trace.models() if isinstance(run.output, ModelResult)]
 
 
 def _answers_side_by_side(trace: Trace, models: ModelEvents, output_key: str | None) -> str | None:

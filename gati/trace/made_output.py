@@ -102,7 +102,9 @@ class _MadeOutput:
         if not isinstance(value, str):
             inputs = self.trace.root.inputs
             is_repeated = isinstance(inputs, dict) and key in inputs and inputs[key] == value
-            return None if is_repeated else without_objects(value)
+            if is_repeated:
+                return None
+            return without_objects(self._without_earlier_items(key, value) if self.state.get(key) else value)
         return self._without_earlier_text(key, value) if self._is_made(value, key) else None
 
     def _is_made(self, text: str, key: Any = None) -> bool:
@@ -126,12 +128,25 @@ class _MadeOutput:
         return self.state.get(key) != value or any(not self._repeats_state(run, update) for run, update in writes)
 
     def _repeats_state(self, run: Run, update: dict[str, Any]) -> bool:
-        return self.state.keys() <= update.keys() or any(below.node for below in run.walk() if below is not run)
+        """Return True if a node returned its whole state, or that of a graph in it."""
+        if self.state.keys() <= update.keys():
+            return True
+        graphs = (
+            below for child in run.children for below in child.walk() if any(node.node for node in below.children)
+        )
+        return any(graph.output == run.output for graph in graphs)
 
     def _without_earlier_text(self, key: Any, value: str) -> str:
         """Return the end of a text to which the graph's reducer appended. Example: "a", then "ab" → "b"."""
         earlier = self.state.get(key)
         if not isinstance(earlier, str) or not earlier or not value.startswith(earlier):
+            return value
+        return value if any(update.get(key) == value for _, update in self.updates) else value[len(earlier) :]
+
+    def _without_earlier_items(self, key: Any, value: Any) -> Any:
+        """Return the end of a list to which the graph's reducer appended. Example: ["a"], then ["a", "b"] → ["b"]."""
+        earlier = self.state[key]
+        if not isinstance(earlier, list) or not isinstance(value, list) or value[: len(earlier)] != earlier:
             return value
         return value if any(update.get(key) == value for _, update in self.updates) else value[len(earlier) :]
 

@@ -13,7 +13,7 @@ from gati.trace.chat_io import MESSAGES, as_messages, messages_under
 from gati.trace.content import text_of
 from gati.trace.llm_calls import message_as_dict
 from gati.trace.media import media_of
-from gati.trace.outputs import updates_of
+from gati.trace.outputs import updates_by
 from gati.trace.records import TOOL_ROLES, Message, ModelResult
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def add_own_messages(nodes: Iterable[tuple[Run, NodeExecutionEvent]], reported: 
 
 def messages_written_by(node: Run) -> list[Message]:
     """Return the messages with text or media in a node's output. Those of models and tools have runs of their own."""
-    entries = [entry for update in updates_of(node.output) for entry in update.items()]
+    entries = [entry for update in updates_by(node) for entry in update.items()]
     if not entries and (messages := as_messages(node.output)) is not None:
         entries = [(MESSAGES, messages)]
     messages = [message for key, value in entries for message in messages_under(key, value) or ()]

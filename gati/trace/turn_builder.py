@@ -121,7 +121,8 @@ class TurnBuilder:
         if answer is not None and self.replaces is not None and self.replaces.has_answer:
             answer.properties["replaces"] = f"{self.replaces.id}:answer"
         self._add_own_messages_of_nodes(answer)
-        self.state.past_turns.add(self.trace, self.id, status, self._question_ids(), answer is not None)
+        if "thread_id" in self.root.metadata:
+            self.state.past_turns.add(self.trace, self.id, status, self._question_ids(), answer is not None)
         rejected = rejected_call_events(self.trace, self.ledger)
         self._remember_tool_results(rejected)
         self._rejected_calls = len(rejected)
@@ -202,8 +203,9 @@ class TurnBuilder:
         )
 
     def _question_ids(self) -> tuple[str, ...]:
-        own = tuple(message.id for message in self._user_messages)
-        return own if own or self.replaces is None else self.replaces.question_ids
+        if self._user_messages or self.replaces is None:
+            return tuple([message.id for message in self._user_messages])
+        return self.replaces.question_ids
 
     def _take_new(self) -> tuple[list[ChatMessage], list[Event]]:
         """Return the messages and events that no part has delivered yet."""
