@@ -52,7 +52,7 @@ def output_file(output: Path, store: Path | None = None, *, private: bool = True
     except BrokenPipeError:  # the reader of a pipe has stopped
         raise
     except OSError as fault:
-        fail(f"cannot write {output}: {fault.strerror}", Exit.USAGE)
+        fail(f"cannot write {output}: {fault.strerror or fault}", Exit.USAGE)
 
 
 def _status(path: Path | int) -> os.stat_result | None:
