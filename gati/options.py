@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ from pydantic import (
 
 from gati.errors import ConfigurationError
 from gati.events import Prompt
-from gati.prompt_model import PromptSpec, parse_prompt
+from gati.prompt_model import PromptSpec, describe_prompt, parse_prompt
 from gati.queues.address import ALLOWED, QueueAddress, hide_malformed_host
 
 Mask: TypeAlias = Callable[[str, str, str], str]
@@ -53,8 +54,9 @@ def _parse_uuid(value: object) -> object:
 
 def _strip_key(value: object) -> object:
     # Whitespace around a key would fail in the HTTP library and look like a network error.
-    if isinstance(value, str) and not (value := value.strip()):
-        raise ValueError("blank")
+    # So would a character that no header may contain.
+    if isinstance(value, str) and not ((value := value.strip()).isascii() and value.isprintable() and value):
+        raise ValueError("not a key")
     return value
 
 
@@ -63,7 +65,8 @@ def _parse_url(value: object) -> object:
         raise ValueError("not an address")
     parts = urlsplit(value.strip())
     parts.port  # noqa: B018  # raises ValueError for a port that is not a number
-    if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", value.strip()):
+    is_clean = value.strip().isprintable() and not re.search(r"\s", value.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname or not is_clean:
         raise ValueError("not an address")
     return value.strip().rstrip("/")
 
@@ -78,6 +81,8 @@ def is_url(text: str) -> bool:
 
 def _parse_path(value: object) -> object:
     if not isinstance(value, (str, Path)) or not str(value).strip() or is_url(str(value)):
+        raise ValueError("not a path")
+    if b"\0" in os.fsencode(value):  # raises ValueError for what no file system can store
         raise ValueError("not a path")
     try:
         return Path(value).expanduser()
@@ -130,12 +135,19 @@ Folder = Annotated[Path, BeforeValidator(_parse_path)]
 Whole = Annotated[int, BeforeValidator(_refuse_bool)]
 Number = Annotated[float, BeforeValidator(_refuse_bool)]
 
+_MAX_STORAGE = 1024**4
+"""Largest limit of a store, a spool or a buffer in bytes: a terabyte. A store of SQLite counts its pages with 32 bits."""
+_MAX_SENT = 1024**3
+"""Largest limit of a text or a request in bytes."""
+_MAX_SECONDS = 3650 * 86_400
+"""Longest time: ten years. Times are counted in nanoseconds, with 64 bits."""
+
 _SWITCH = "true or false"
 _ID = "a text of 1 to 255 characters, a whole number or a UUID"
 _URL = "an address that begins with http:// or https://"
-_KEY = "a key that is not blank"
+_KEY = "a key of visible ASCII characters that is not blank"
 _TEXT = "a text that is not empty"
-_LOCAL = "true, false or the path of a file; `~` needs a home folder"
+_LOCAL = "true, false or the path of a file, of valid characters; `~` needs a home folder"
 _TEAM_STORE = "A database is a team's store: `gati relay run --to postgresql://…` fills it, and the commands read it with `--store`"
 
 
@@ -256,8 +268,9 @@ class Settings(BaseModel):
     local_max_bytes: Whole = option(
         512 * 1024**2,
         "Maximum size of the embedded store in bytes; the oldest conversations are deleted first.",
-        "a whole number from 1048576",
+        f"a whole number from 1048576 to {_MAX_STORAGE}",
         ge=1024**2,
+        le=_MAX_STORAGE,
     )
     retention: Number | None = option(
         None,
@@ -327,8 +340,9 @@ class Settings(BaseModel):
     max_field_bytes: Whole = option(
         64 * 1024,
         "Maximum size of a text field in bytes; longer texts are truncated and marked.",
-        "a whole number from 256",
+        f"a whole number from 256 to {_MAX_SENT}",
         ge=256,
+        le=_MAX_SENT,
     )
 
     # Delivery
@@ -347,7 +361,11 @@ class Settings(BaseModel):
         le=10_000,
     )
     max_request_bytes: Whole = option(
-        1_000_000, "Maximum size of a request in bytes.", "a whole number from 10000", ge=10_000
+        1_000_000,
+        "Maximum size of a request in bytes.",
+        f"a whole number from 10000 to {_MAX_SENT}",
+        ge=10_000,
+        le=_MAX_SENT,
     )
     timeout: Number = option(10.0, "Timeout of a request in seconds.", "a number above 0, at most 600", gt=0, le=600)
     connections: Whole = option(
@@ -366,10 +384,16 @@ class Settings(BaseModel):
     )
     spool: bool = option(True, "False keeps undelivered requests in memory only.", _SWITCH)
     spool_dir: Folder | None = option(
-        None, "Spool folder; default: in the user's data folder.", "a path; `~` needs a home folder"
+        None,
+        "Spool folder; default: in the user's data folder.",
+        "a path of valid characters; `~` needs a home folder",
     )
     spool_max_bytes: Whole = option(
-        256 * 1024**2, "Disk quota of the spool in bytes.", "a whole number from 100000", ge=100_000
+        256 * 1024**2,
+        "Disk quota of the spool in bytes.",
+        f"a whole number from 100000 to {_MAX_STORAGE}",
+        ge=100_000,
+        le=_MAX_STORAGE,
     )
     journal: bool | None = option(
         None,
@@ -380,8 +404,9 @@ class Settings(BaseModel):
     buffer_max_bytes: Whole = option(
         64 * 1024**2,
         "Memory limit for waiting records and requests in bytes.",
-        "a whole number from 100000",
+        f"a whole number from 100000 to {_MAX_STORAGE}",
         ge=100_000,
+        le=_MAX_STORAGE,
     )
     on_full: Literal["oldest", "newest"] = option(
         "oldest", "Whether the oldest or the newest turns are dropped at a limit.", "`oldest` or `newest`"
@@ -398,8 +423,9 @@ class Settings(BaseModel):
     turn_timeout: Number = option(
         3600.0,
         "Seconds without activity after which an open turn is delivered as unfinished.",
-        "a number above 0",
+        f"a number above 0, at most {_MAX_SECONDS}",
         gt=0,
+        le=_MAX_SECONDS,
     )
     shutdown_timeout: Number = option(
         10.0,
@@ -422,6 +448,10 @@ class Settings(BaseModel):
     @field_serializer("base_url", "backend_url", "otlp_endpoint")
     def _hide_in_dumps(self, value: str | None) -> str | None:
         return None if value is None else hide_credentials(value)
+
+    @field_serializer("system_prompt")
+    def _describe_prompt(self, value: Prompt | None) -> dict[str, Any] | None:
+        return None if value is None else describe_prompt(value)
 
     @field_serializer("queue")
     def _hide_queue_in_dumps(self, value: QueueAddress | None) -> str | None:

@@ -185,6 +185,21 @@ def parse_prompt(value: Any) -> Prompt:
     raise _configuration_error(fault)
 
 
+def describe_prompt(prompt: Prompt) -> dict[str, Any]:
+    """Return a dict of JSON values that `parse_prompt` converts to an equal prompt."""
+    parts = [
+        {key: item for key in ComponentSpec.model_fields if (item := getattr(part, key)) is not None}
+        for part in prompt.components
+    ]
+    spec = {
+        "external_prompt_id": prompt.external_id,
+        "content": "" if parts else prompt.text,
+        "components": parts,
+        "variables": prompt.variables,
+    }
+    return {key: item for key, item in spec.items() if item}
+
+
 def _configuration_error(fault: Mapping[str, Any]) -> ConfigurationError:
     """Convert pydantic's description of an error.
 

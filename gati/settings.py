@@ -11,12 +11,14 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import SecretStr, ValidationError
 
 from gati.errors import ConfigurationError
+from gati.events import Prompt, PromptComponent
 from gati.options import Mask, Settings, hide_credentials, hide_in_address, is_url
 
 __all__ = ["ALIASES", "Mask", "Settings", "allowed", "hide_credentials", "load", "variables"]
@@ -33,6 +35,13 @@ _GREENFLASH_KEY = re.compile(r"\s*gf_")
 _KEYS = frozenset({"api_key", "backend_api_key"})
 _SECRETS = _KEYS | {"otlp_headers"}
 _ADDRESSES = ("base_url", "backend_url", "queue", "otlp_endpoint")
+_FILES = frozenset({"local", "spool_dir"})
+"""Options that are paths. A file may have a name that is no valid text."""
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_MAX_BITS = 1_000
+"""Largest number inside a value, which is written with 301 digits."""
+_MAX_DEPTH = 24
+"""Nesting depth of a value. Deeper ones would be cut when they are sent."""
 _OBJECTS = ("client", "exporters", "mask", "on_drop")
 TRUST_DOTENV = "GATI_TRUST_DOTENV"
 """Environment variable that allows `.env` to name an address for a key from elsewhere."""
@@ -66,6 +75,9 @@ def load(**given: Any) -> Settings:
     values = {name: value for name, (value, _) in environment.items()} | arguments
     origin = {name: variable for name, (_, variable) in environment.items() if name not in arguments}
     _assign_api_keys(values, arguments, environment)
+    for name, value in values.items():
+        if name not in _FILES:
+            _check_parts(name, value, origin.get(name))
     if "client" in arguments:
         key = values.pop("api_key", None)
         if key is not None and key == arguments.get("api_key"):
@@ -82,6 +94,35 @@ def load(**given: Any) -> Settings:
     if isinstance(cause, ConfigurationError):  # names a place inside the value
         raise ConfigurationError(cause.option, cause.given, cause.allowed, source=origin.get(name))
     raise ConfigurationError(name, _display_value(name, values[name]), allowed(name), source=origin.get(name))
+
+
+def _check_parts(name: str, value: Any, source: str | None) -> None:
+    """Raise for a text or a number inside a value that no destination, journal or store can hold.
+
+    Lone surrogates are refused, not replaced: two ids could become one.
+    """
+    waiting: list[tuple[str, Any, int]] = [(name, value, 0)]
+    while waiting:
+        place, part, depth = waiting.pop()
+        part = part.get_secret_value() if isinstance(part, SecretStr) else part
+        given, wanted = _display_value(place, part), ""
+        if isinstance(part, str) and _LONE_SURROGATE.search(part):
+            wanted = "texts without lone surrogates"
+        elif isinstance(part, int) and depth and part.bit_length() > _MAX_BITS:
+            wanted = f"numbers of at most {_MAX_BITS} bits"
+        elif depth > _MAX_DEPTH:  # also of a value that contains itself
+            wanted = f"at most {_MAX_DEPTH} levels"
+        elif isinstance(part, Mapping):
+            if wrong := [key for key in part if not isinstance(key, str)] if not depth else []:
+                given, wanted = f"a key of type {type(wrong[0]).__name__}", "texts as keys"
+            waiting += [(f"{place}.{str(key)[:50]}", item, depth + 1) for key, item in part.items()]
+            waiting += [(place, key, depth + 1) for key in part]  # checked first: the places contain them
+        elif isinstance(part, (list, tuple)):
+            waiting += [(f"{place}[{number}]", item, depth + 1) for number, item in enumerate(part)]
+        elif isinstance(part, (Prompt, PromptComponent)):
+            waiting += [(f"{place}.{each.name}", getattr(part, each.name), depth + 1) for each in fields(part)]
+        if wanted:
+            raise ConfigurationError(place, given, f"{allowed(name)}; {wanted}", source=source)
 
 
 def variables(name: str) -> tuple[str, ...]:
@@ -251,6 +292,8 @@ def _display_value(name: str, value: Any) -> object:
             return MASKED
         value = hide_in_address(value) if name in _ADDRESSES or is_url(value) else hide_credentials(value)
         return value if len(value) <= 80 else value[:79] + "…"
+    if isinstance(value, int) and value.bit_length() > _MAX_BITS:  # Python refuses to print the longest
+        return f"<int of {value.bit_length()} bits>"
     if value is None or isinstance(value, (bool, int, float)):
         return value
     return f"<{type(value).__name__}>" if not _SECRET_NAME.search(name) else MASKED

@@ -79,7 +79,7 @@ options check the addresses of queues, which therefore import nothing."""
 NARROW = {
     ("gati._api", "gati.store"): {"gati.store.store"},
     ("gati.langchain", "gati.trace"): {"gati.trace.records", "gati.trace.record_codec", "gati.trace.deferred_media"},
-    ("gati.pipeline", "gati.exporters"): {"gati.exporters.base"},
+    ("gati.pipeline", "gati.exporters"): {"gati.exporters.base", "gati.exporters.sanitize"},
     ("gati.pipeline", "gati.trace"): {f"gati.trace.{name}" for name in ("records", "record_codec", "stored_records")},
     ("gati.exporters", "gati.store"): {"gati.store.store", "gati.store.retention"},
     ("gati.queues", "gati.exporters"): {"gati.exporters.base", "gati.exporters.deadline_call"},

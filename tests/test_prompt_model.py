@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from gati.errors import ConfigurationError
 from gati.events import Prompt, PromptComponent
-from gati.prompt_model import parse_prompt
+from gati.prompt_model import describe_prompt, parse_prompt
 
 
 def test_a_text_and_a_prompt_are_accepted():
@@ -106,3 +107,10 @@ JSON = st.recursive(
 def test_any_value_is_parsed_or_refused(value: Any):
     with contextlib.suppress(ConfigurationError):
         assert isinstance(parse_prompt(value), Prompt)
+
+
+@given(JSON)
+def test_a_described_prompt_is_parsed_to_an_equal_one(value: Any):
+    with contextlib.suppress(ConfigurationError):
+        prompt = parse_prompt(value)
+        assert parse_prompt(json.loads(json.dumps(describe_prompt(prompt)))) == prompt

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import re
+import sys
 from pathlib import Path
+from typing import Any, get_args
 from uuid import UUID
 
 import pytest
+from annotated_types import Ge, Gt, Le
 from greenflash import AsyncGreenflash, Greenflash
 
 from gati.errors import ConfigurationError
-from gati.events import Prompt
+from gati.events import Prompt, PromptComponent
 from gati.settings import Settings, load, variables
 
 PRODUCT = "0b9f1c5e-7a44-4c63-9f0e-5f2b1f7c3a10"
@@ -192,7 +196,10 @@ def test_an_unknown_option_is_named_with_a_suggestion():
         ("backend_url", "http://"), ("backend_url", "example.com"), ("detail", "all"), ("enabled", "maybe"),
         ("local", 3), ("local", ""), ("properties", "x"), ("properties", [1]), ("system_prompt", {}),
         ("system_prompt", {"text": "x"}), ("system_prompt", 4), ("mask", "x"), ("on_drop", "x"), ("client", "x"), ("spool_dir", 3),
-        ("api_key", 5), ("user_id", 1.5),
+        ("api_key", 5), ("user_id", 1.5), ("turn_timeout", 1e308), ("buffer_max_bytes", 10**400),
+        ("spool_max_bytes", 2**63), ("local_max_bytes", 2**63), ("max_request_bytes", 2**31), ("max_field_bytes", 2**31),
+        ("local", "\0"), ("local", "\ud800"), ("spool_dir", "a\0b"),
+        ("spool_dir", Path("\ud800")), ("base_url", "http://a\0b"), ("api_key", "gf_…"), ("api_key", "gf_a\nb"),
     ],
 )  # fmt: skip
 def test_an_invalid_value_is_rejected_with_the_allowed_values(name: str, value: object):
@@ -200,6 +207,82 @@ def test_an_invalid_value_is_rejected_with_the_allowed_values(name: str, value: 
     assert re.split(r"[.\[]", raised.option)[0] == name
     assert raised.source is None
     assert raised.allowed in str(raised)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "agent_name", "environment", "user_id", "conversation_id", "organization_id", "input_key", "output_key", "api_key",
+        "backend_api_key", "base_url", "backend_url", "otlp_endpoint", "system_prompt",
+    ],
+)  # fmt: skip
+def test_a_text_with_a_lone_surrogate_is_refused(name: str):
+    raised = error(**{name: "http://h/\udcff"})
+    assert (raised.option, raised.allowed.endswith("; texts without lone surrogates")) == (name, True)
+    str(raised).encode()
+
+
+@pytest.mark.parametrize(
+    ("value", "place", "given", "allowed"),
+    [
+        ({"team": "\udcff"}, "properties.team", "\udcff", "texts without lone surrogates"),
+        ({"\udcff": "x"}, "properties", "\udcff", "texts without lone surrogates"),
+        ({"a": {"b": ["x", ("y", "\ud800")]}}, "properties.a.b[1][1]", "\ud800", "texts without lone surrogates"),
+        ({"n": [10**400]}, "properties.n[0]", "<int of 1329 bits>", "numbers of at most 1000 bits"),
+        ({1: 2}, "properties", "a key of type int", "texts as keys"),
+    ],
+)
+def test_what_cannot_be_sent_inside_a_value_is_named_with_its_place(
+    value: Any, place: str, given: object, allowed: str
+):
+    raised = error(properties=value)
+    assert (raised.option, raised.given) == (place, given)
+    assert raised.allowed.endswith(f"; {allowed}")
+    str(raised).encode()
+
+
+def test_a_value_that_contains_itself_or_is_nested_too_deep_is_refused():
+    cycle: dict[str, Any] = {}
+    cycle["x"] = [cycle]
+    deep: Any = "x"
+    for _ in range(5_000):
+        deep = {"a": deep}
+    for value in (cycle, deep):
+        assert error(properties=value).allowed.endswith("; at most 24 levels")
+    assert load(properties={"a": {"b": [{"c": 10**100}]}}).properties["a"] == {"b": [{"c": 10**100}]}
+
+
+def test_a_lone_surrogate_inside_a_prompt_is_refused():
+    variables = {"content": "Hi {{x}}", "variables": {"x": "\udcff"}}
+    assert error(system_prompt=variables).option == "system_prompt.variables.x"
+    assert error(system_prompt=Prompt("x", components=[PromptComponent("\udcff")])).option == (
+        "system_prompt.components[0].content"
+    )
+
+
+def test_a_text_from_an_environment_that_is_no_unicode_names_its_variable(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GATI_USER_ID", os.fsdecode(b"\xff"))
+    raised = error()
+    assert (raised.option, raised.source) == ("user_id", "GATI_USER_ID")
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names of files are texts there")
+def test_a_path_may_have_any_name_that_the_file_system_takes(tmp_path: Path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    path.mkdir()
+    assert (load(local=path / "a.db").local, load(spool_dir=path).spool_dir) == (path / "a.db", path)
+
+
+def test_every_number_has_a_smallest_and_a_largest_value():
+    for name, option in Settings.model_fields.items():
+        if {int, float} & {option.annotation, *get_args(option.annotation)}:
+            limits = [each for each in option.metadata if isinstance(each, (Ge, Gt, Le))]
+            assert len(limits) == 2, name
+
+
+@pytest.mark.parametrize("name", ["user_id", "agent_name", "batch_size", "turn_timeout", "sample_rate"])
+def test_a_number_that_python_does_not_print_is_refused(name: str):
+    assert error(**{name: 10**5000}).given == "<int of 16610 bits>"
 
 
 def test_an_invalid_value_from_the_environment_names_the_variable(monkeypatch: pytest.MonkeyPatch):

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from gati.cli.delete_commands import delete_app
+from gati.cli.numbers import MAX_ROWS, MAX_SECONDS, refuse_nan
 from gati.cli.output import Exit, fail, print_note
 from gati.cli.prompt_commands import prompts_app
 from gati.cli.relay_commands import dead_app, relay_app
@@ -85,7 +86,7 @@ def demo_command(json: Json = False) -> None:
 def show_command(
     conversation: Annotated[str | None, typer.Argument(help="ID of the conversation. Default: the newest one.")] = None,
     list_: Annotated[bool, typer.Option("--list", "-l", help="List the newest conversations instead.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Number of conversations to list.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_ROWS, help="Number of conversations to list.")] = 20,
     html: Annotated[bool, typer.Option("--html", help="Print it as a self-contained HTML file, to share it.")] = False,
     marks: WithMarks = False,
     store: StorePath = None,
@@ -114,7 +115,13 @@ def status_command(json: Json = False) -> None:
 @app.command(name="drain", epilog="Example: `gati drain`, `gati drain --timeout 60`")
 def drain_command(
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="Stop after this many seconds. Default: run until the spool is drained.")
+        float | None,
+        typer.Option(
+            min=0,
+            max=MAX_SECONDS,
+            callback=refuse_nan,
+            help="Stop after this many seconds. Default: run until the spool is drained.",
+        ),
     ] = None,
     adopt: Annotated[
         bool, typer.Option("--adopt", help="Also deliver what was left under other keys or products, with this key.")

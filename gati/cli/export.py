@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
 from gati.cli.output import Exit, fail, print_note
+from gati.cli.output_file import output_file
 from gati.cli.store import open_store
 from gati.cli.store_place import StorePlace
 from gati.store import export, queries
@@ -51,7 +50,8 @@ def export_conversations(
                 fail(f"HTML holds one conversation, and {len(found)} match; give its ID", Exit.USAGE)
             if output is None:
                 refuse_terminal()
-        out = sys.stdout if output is None else stack.enter_context(_open_private(output))
+        file = None if isinstance(path, str) else store.path
+        out = sys.stdout if output is None else stack.enter_context(output_file(output, file))
         for summary in found:
             out.write(_format_conversation(store, summary, file_format, with_marks=with_marks))
             count += 1
@@ -73,24 +73,6 @@ def _format_conversation(store: Store, summary: ConversationSummary, file_format
     if file_format == "markdown":
         return export.export_markdown(store, summary) + "\n"
     return export.export_jsonl(store, summary)
-
-
-def _open_private(output: Path) -> TextIO:
-    """Open a file for writing that only its owner can read, as the store itself. Exit if that is not possible."""
-    try:
-        handle = os.open(output, os.O_WRONLY | os.O_CREAT, 0o600)
-    except OSError as fault:
-        fail(f"cannot write {output}: {fault.strerror}", Exit.USAGE)
-    file = open(handle, "w", encoding="utf-8")  # noqa: SIM115  # the caller closes it
-    if stat.S_ISREG(os.fstat(handle).st_mode):  # not a terminal or a pipe
-        try:
-            if os.name != "nt":
-                os.fchmod(handle, 0o600)
-            os.ftruncate(handle, 0)
-        except OSError as fault:
-            file.close()
-            fail(f"cannot make {output} private: {fault.strerror}", Exit.USAGE)
-    return file
 
 
 def _find_conversations(store: Store, ids: list[str]) -> Iterator[ConversationSummary]:

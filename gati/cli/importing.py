@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import sqlite3
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
@@ -17,7 +18,7 @@ import orjson
 
 from gati._api.destinations import Destination, active_destinations
 from gati.cli.output import Exit, console, fail, print_json, print_note, progress_bar
-from gati.cli.store import make_team_exporter, open_store, open_team_store, store_path
+from gati.cli.store import make_team_exporter, open_store, open_team_store, store_path, writable_store_path
 from gati.cli.store_place import StorePlace
 from gati.exporters.base import DELIVERED, Exporter, Outcome, Request
 from gati.importing.imported_run import ImportedTurn, to_ns
@@ -27,6 +28,9 @@ from gati.settings import Settings, hide_credentials, load
 
 SHARED_MESSAGES = 10_000
 """Decoded messages that are kept while checkpoints are read, at a few KB each."""
+
+MAX_EXPORT_BYTES = 1024**3
+"""Largest export that is read. Its objects take several times as much memory."""
 
 GC_THRESHOLD = 50_000
 """New containers between two collections. At Python's 700, the collector takes 15 % of the command's time."""
@@ -89,7 +93,7 @@ def _destination(settings: Settings, options: ImportOptions) -> Destination:
         found = active_destinations(settings)
         if (greenflash := next((one for one in found if one.kind == "greenflash"), None)) is not None:
             return greenflash
-    file = store_path(options.store, settings)
+    file = writable_store_path(options.store, settings)
     alone = settings.model_copy(
         update={
             **dict.fromkeys(("api_key", "client", "backend_url", "otlp_endpoint", "queue", "exporters")),
@@ -164,6 +168,8 @@ def _open_saver(place: str, stack: ExitStack) -> Any:
 
             return _for_reading(stack.enter_context(PostgresSaver.from_conn_string(place)))
         if Path(place).exists():
+            if not Path(place).is_file():
+                fail(f"{place} is not a file", Exit.USAGE)
             from langgraph.checkpoint.sqlite import SqliteSaver
 
             return _for_reading(stack.enter_context(SqliteSaver.from_conn_string(place)))
@@ -184,10 +190,14 @@ def _for_reading(saver: Any) -> Any:
 
 def _rows(file: Path) -> list[dict[str, Any]]:
     """Return the objects of a JSON file (a list, or an object that holds one) or of a file with one object per line."""
+    _refuse_device(file)
     try:
-        content = file.read_bytes()
+        with file.open("rb") as export:
+            content = export.read(MAX_EXPORT_BYTES + 1)
     except OSError as fault:
         fail(f"cannot read {file}: {fault.strerror}", Exit.NOT_FOUND)
+    if len(content) > MAX_EXPORT_BYTES:
+        fail(f"{file} is larger than {MAX_EXPORT_BYTES // 1024**2} MiB; export it in parts", Exit.USAGE)
     try:
         whole = orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -195,6 +205,14 @@ def _rows(file: Path) -> list[dict[str, Any]]:
     if isinstance(whole, dict):
         whole = next((value for value in whole.values() if isinstance(value, list)), [whole])
     return [row for row in whole if isinstance(row, dict)]
+
+
+def _refuse_device(file: Path) -> None:
+    """Exit for a device, which may have no end. A pipe has one, when its writer closes it."""
+    with suppress(OSError):  # a missing file is reported by the caller
+        mode = file.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISFIFO(mode)):
+            fail(f"{file} is not a file", Exit.USAGE)
 
 
 def _line(file: Path, line: bytes) -> Any:

@@ -51,16 +51,18 @@ def _in_folder(folder: Path) -> Iterator[CodePrompt]:
     for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
         if path.suffix in _SUFFIXES and path.is_file():
             name = path.relative_to(folder).with_suffix("").as_posix()
-            yield CodePrompt(name, _read_source(path).rstrip("\n"), str(path))
+            yield CodePrompt(name, read_source(path).rstrip("\n"), str(path))
 
 
 def _in_sources(sources: Sequence[Path]) -> Iterator[CodePrompt]:
     for source in sources:
         if not source.exists():
             fail(f"there is no file or folder {source}", Exit.NOT_FOUND)
-        for path in sorted(source.rglob("*.py")) if source.is_dir() else [source]:
+        if not source.is_dir() and not source.is_file():  # a device may have no end
+            fail(f"{source} is no Python file", Exit.USAGE)
+        for path in filter(Path.is_file, sorted(source.rglob("*.py"))) if source.is_dir() else [source]:
             try:
-                tree = ast.parse(_read_source(path))
+                tree = ast.parse(read_source(path))
             except (SyntaxError, ValueError) as fault:
                 fail(f"{path} is no Python file: {fault}", Exit.USAGE)
             yield from _fallbacks_in(tree, path)
@@ -99,7 +101,8 @@ def _constant_text(node: ast.expr | None, constants: dict[str, str]) -> str | No
     return constants.get(node.id) if isinstance(node, ast.Name) else None
 
 
-def _read_source(path: Path) -> str:
+def read_source(path: Path) -> str:
+    """Return the text of a file. Exits if it cannot be read."""
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as fault:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gati.cli.output import Exit, console, fail, print_json, print_note, print_rows
-from gati.cli.prompt_files import CodePrompt, find_prompts, path_of
+from gati.cli.output_file import output_file
+from gati.cli.prompt_files import CodePrompt, find_prompts, path_of, read_source
 from gati.cli.store import open_store, open_team_store, store_path
 from gati.cli.store_place import StorePlace
 from gati.exporters.prompt_source import PromptSource, PromptSourceError
@@ -36,13 +37,18 @@ class RemotePrompt:
 
 
 @contextmanager
-def open_source(store: StorePlace | None, *, write: bool = False) -> Iterator[tuple[PromptSource, Settings]]:
+def open_source(
+    store: StorePlace | None, *, write: bool = False, may_be_missing: bool = False
+) -> Iterator[tuple[PromptSource, Settings]]:
     """Open the source of prompts, for reading only unless `write`. Exits if there is none.
 
-    `store` is used instead of Greenflash.
+    `store` is used instead of Greenflash. With `may_be_missing`, its file need not exist.
     """
     settings = load()
-    source = _team_prompts(store, write) if isinstance(store, str) else _connect(settings, store, write)
+    if isinstance(store, str):
+        source = _team_prompts(store, write)
+    else:
+        source = _connect(settings, store, write, may_be_missing)
     try:
         yield source, settings
     except PromptSourceError as fault:
@@ -55,12 +61,12 @@ def _team_prompts(address: str, write: bool) -> PromptSource:
     return StorePrompts(partial(open_team_store, address, write=write))
 
 
-def _connect(settings: Settings, file: Path | None, write: bool) -> PromptSource:
+def _connect(settings: Settings, file: Path | None, write: bool, may_be_missing: bool) -> PromptSource:
     """Connect to the store in `file`, or to the source that the options name."""
     spec = source_of(settings, file, read_only=not write)
     if spec is None:
         fail("there are no prompts: set GREENFLASH_API_KEY, or use the embedded store", Exit.USAGE)
-    if spec.kind == "store" and (file := store_path(file, settings)).exists():
+    if spec.kind == "store" and ((file := store_path(file, settings)).exists() or not may_be_missing):
         open_store(file, write=write).close()  # exits unless it is one
     return spec.connect()
 
@@ -117,13 +123,14 @@ def pull_prompts(names: Sequence[str], folder: Path, store: StorePlace | None, *
                 print_note(f"{name}: no active version" if prompt else f"{name}: there is no such prompt")
                 continue
             path, text = path_of(folder, name), read_text(source, prompt.active)
-            old = path.read_text("utf-8") if path.exists() else None
+            old = read_source(path) if path.is_file() else None
             if old is not None and old.rstrip("\n") != text.rstrip("\n") and not force:
                 print_note(f"{path}: has another text; use --force to overwrite it")
                 code = Exit.FAILED
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text.rstrip("\n") + "\n", "utf-8")
+            with output_file(path, private=False) as file:
+                file.write(text.rstrip("\n") + "\n")
             console().print(f"{path}: {_version_of(prompt.active)}", soft_wrap=True)
     return code
 
@@ -156,7 +163,7 @@ def push_prompts(
 ) -> Exit:  # fmt: skip
     """Create versions of the prompts of the code whose text no version has. None of them is activated."""
     rows: list[dict[str, Any]] = []
-    with open_source(store, write=not dry_run) as (source, settings):
+    with open_source(store, write=not dry_run, may_be_missing=True) as (source, settings):
         remote = read_remote(source)
         for prompt in _prompts_of_code(folder, sources, names):
             row = _push(source, remote.get(prompt.name), prompt, settings.product_id, role, dry_run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from contextlib import closing
 from dataclasses import asdict
@@ -99,7 +100,7 @@ def _store_destination(settings: Settings, address: str) -> Exporter:
 
 def _serve_metrics(relay: Relay, address: str):  # type: ignore[no-untyped-def]  # a type of the metrics extra
     host, _, port = address.rpartition(":")
-    if not port.isdigit() or int(port) > 65535:
+    if not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         fail("--metrics takes a port or host:port", Exit.USAGE)
     try:
         from gati.relay.relay_metrics import serve_metrics

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from gati.cli.numbers import MAX_RATE, MAX_ROWS, refuse_nan
+
 relay_app = typer.Typer(no_args_is_help=True, help="Deliver what programs publish to a queue, and show its state.")
 dead_app = typer.Typer(no_args_is_help=True, help="Look at requests that no relay could deliver; replay or drop them.")
 
@@ -22,14 +24,26 @@ def run_command(
     queue: Queue = None,
     connections: Annotated[int, typer.Option(min=1, max=256, help="Requests at once.")] = 16,
     rate: Annotated[
-        float | None, typer.Option(min=0.01, help="Requests per second of all relays together. Default: no limit.")
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=MAX_RATE,
+            callback=refuse_nan,
+            help="Requests per second of all relays together. Default: no limit.",
+        ),
     ] = None,
     to: Annotated[
         str | None,
         typer.Option(metavar="PLACE", help="postgresql:// address of the team's store, to deliver to it instead."),
     ] = None,
     session_timeout: Annotated[
-        float, typer.Option(min=1, max=300, help="Seconds after which others take over from a relay that hangs.")
+        float,
+        typer.Option(
+            min=1,
+            max=300,
+            callback=refuse_nan,
+            help="Seconds after which others take over from a relay that hangs.",
+        ),
     ] = 15.0,
     metrics: Annotated[
         str | None, typer.Option(help="Port or host:port for /metrics and /health. Default: none.")
@@ -57,7 +71,7 @@ def relay_status_command(queue: Queue = None, json: Json = False) -> None:
 @dead_app.command(name="list", epilog="Example: `gati dead list --limit 100`")
 def list_dead_command(
     queue: Queue = None,
-    limit: Annotated[int, typer.Option(min=1, help="Number of dead letters to list.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_ROWS, help="Number of dead letters to list.")] = 50,
     json: Json = False,
 ) -> None:
     """List dead letters with the reason, oldest first."""

@@ -12,6 +12,7 @@ from gati.cli.output import Exit, console, fail, print_json, print_note, print_r
 from gati.cli.store import count_contents, store_path
 from gati.pipeline.filesystem import spool_folder
 from gati.pipeline.recovery import Skipped, SpoolStatus, drain_spool, skipped_accounts, spool_name, spool_status
+from gati.pipeline.unfinished_files import remove_unfinished
 from gati.settings import Settings, load
 
 
@@ -31,9 +32,10 @@ def show_status(*, json_wanted: bool = False) -> Exit:
     print_rows([_readable_row(account) for account in accounts])
     if not accounts:
         screen.print("no messages are waiting")
-    elif any(account.orphaned or account.journals for account in accounts):
+    elif any(account.orphaned or account.journals or account.unfinished for account in accounts):
         screen.print(
-            "`gati drain` delivers orphaned messages and journals, which were left by processes that have exited."
+            "`gati drain` delivers orphaned messages and journals, and removes unfinished files, which were left by "
+            "processes that have exited."
         )
     screen.print(f"store  {file}", markup=False, soft_wrap=True)
     summary = None if contents is None else "  ".join(f"{count} {name}" for name, count in contents.items())
@@ -65,6 +67,7 @@ def run_drain(timeout: float | None, *, adopt: bool = False, rejected: bool = Fa
 
     settings = load()
     folder = _existing_spool_folder(settings)
+    remove_unfinished(folder)
     exporters = [destination.make_exporter() for destination in active_destinations(settings)]
     # The embedded store is the destination where no other is configured: then only what waits for it counts.
     known = {

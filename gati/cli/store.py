@@ -100,6 +100,12 @@ def servable_store_path(path: StorePlace | None = None) -> Path:
     file = store_path(path)
     if not file.exists() and not file.parent.is_dir() and file != default_path():
         fail(f"there is no folder {file.parent} for the store {file}", Exit.NOT_FOUND)
+    return writable_store_path(file)
+
+
+def writable_store_path(path: Path | None = None, settings: Settings | None = None) -> Path:
+    """Return the path of a store to write to, which may be missing. Exit with an error if it is something else."""
+    file = store_path(path, settings)
     if file.exists() and (not file.is_file() or file.stat().st_size):
         try:
             check_is_store(file)

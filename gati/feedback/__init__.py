@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["Feedback", "RatedAnswer"]
 
 _MIN_SECRET_CHARS = 16
+_MAX_SECONDS = 3650 * 86_400
+_MAX_STARS = 1_000
 _MAX_FEEDBACK_CHARS = 5_000
 
 
@@ -47,13 +50,17 @@ class Feedback:
         max_stars: the most stars that the route accepts.
 
     Raises:
-        gati.errors.ConfigurationError: a secret is too short, or there is none.
+        gati.errors.ConfigurationError: a secret is too short or no text, there is none, or a number is out of its range.
     """
 
     def __init__(self, secret: str | Sequence[str], *, expires_in: float = 90 * 86_400, max_stars: int = 5) -> None:
-        secrets = [secret] if isinstance(secret, str) else list(secret)
-        if not secrets or any(len(each) < _MIN_SECRET_CHARS for each in secrets):
-            raise ConfigurationError("secret", "**********", f"texts of at least {_MIN_SECRET_CHARS} characters")
+        given: object = secret
+        secrets = [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else []
+        if not secrets or not all(map(_is_secret, secrets)):
+            allowed = f"a text of at least {_MIN_SECRET_CHARS} characters without lone surrogates, or several"
+            raise ConfigurationError("secret", "**********", allowed)
+        _check_number("expires_in", expires_in, _MAX_SECONDS)
+        _check_number("max_stars", max_stars, _MAX_STARS)
         self._signer = TokenSigner(secrets, expires_in)
         self._max_stars = max_stars
 
@@ -106,6 +113,20 @@ class Feedback:
         from gati.feedback.web import feedback_routes  # late: it loads Starlette
 
         return feedback_routes(self, path)
+
+
+def _is_secret(value: object) -> bool:
+    # Lone surrogates come from bytes that are no text, of which another server may make something else.
+    return isinstance(value, str) and len(value) >= _MIN_SECRET_CHARS and not re.search("[\ud800-\udfff]", value)
+
+
+def _check_number(option: str, value: object, largest: int) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 < value <= largest:  # type: ignore[operator]  # it is a number
+        # Python does not print the longest numbers.
+        is_short = is_number and (isinstance(value, float) or -(2**63) < value < 2**63)  # type: ignore[operator]  # see above
+        given = value if is_short else f"<{type(value).__name__}>"
+        raise ConfigurationError(option, given, f"a number above 0, at most {largest}")
 
 
 def _optional_text(value: object) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 _NOT_A_LOCK = frozenset({errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENXIO})
@@ -15,10 +16,10 @@ _lock_fds: set[int] = set()
 child has copies: if it kept them, the files of an exited parent could not be taken over."""
 
 
-def open_lock_file(path: Path, flags: int = 0) -> int:
+def open_lock_file(path: Path, flags: int = 0, mode: int = 0o600) -> int:
     """Open a lock file, without following a link."""
     safe = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    fd = os.open(path, os.O_RDWR | flags | safe, 0o600)
+    fd = os.open(path, os.O_RDWR | flags | safe, mode)
     _lock_fds.add(fd)
     return fd
 
@@ -67,6 +68,35 @@ def is_locked_file(fd: int, path: Path) -> bool:
             return False
         raise
     return (status.st_dev, status.st_ino) == (found.st_dev, found.st_ino)
+
+
+def create_locked(path: Path, mode: int = 0o600) -> int:
+    """Create a file that is locked for this process. Raises FileExistsError if there is one."""
+    while True:
+        fd = open_lock_file(path, os.O_CREAT | os.O_EXCL, mode)
+        try:
+            # Another process may see the file before it is locked, and remove it as one of an exited process.
+            if try_lock(fd) and is_locked_file(fd, path):
+                return fd
+        except BaseException:
+            close_lock_file(fd)
+            raise
+        close_lock_file(fd)
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+
+
+def remove_dead(paths: Iterable[Path]) -> None:
+    """Remove those of the files that no process has locked. What is no file, or cannot be removed, stays."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            fd = open_lock_file(path)
+            try:
+                # Removed while it is locked: its process may have created it this moment.
+                if try_lock(fd) and is_locked_file(fd, path):
+                    path.unlink()
+            finally:
+                close_lock_file(fd)
 
 
 def is_dead(path: Path) -> bool:

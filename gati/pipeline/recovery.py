@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from gati.pipeline.request_queue import Limits
 from gati.pipeline.sender import Sender
 from gati.pipeline.spool import JOURNALS, is_dead, scan, spool_for, spool_identity
 from gati.pipeline.stats import DeliveryCounters, FlushResult
+from gati.pipeline.unfinished_files import unfinished_journals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,8 +45,12 @@ class SpoolStatus:
     journals: int = 0
     """Journals of processes that were killed. The next process, or `gati drain`, recovers what they had not stored."""
 
+    unfinished: int = 0
+    """Journals that a process which was killed had not finished. They hold nothing. The next process, or `gati drain`, removes
+    them."""
+
     size_bytes: int = 0
-    """Total size of the files."""
+    """Total size of the files and of these journals."""
 
     oldest_ms: int | None = None
     """Time when the oldest file was written, in milliseconds since the epoch; None without files."""
@@ -90,6 +96,8 @@ def _account_status(folder: Path) -> SpoolStatus:
     files = list(scan(folder / "ready"))
     living = {path.stem for path in (folder / "owners").glob("*.lock") if not is_dead(path)}
     info = read_info(folder)
+    journals = [path for path in (folder / JOURNALS).glob("*.journal") if is_dead(path)]
+    unfinished = list(unfinished_journals(folder))
     rejected = 0
     with contextlib.suppress(FileNotFoundError):
         rejected = sum(1 for _ in (folder / "rejected").glob("*.json"))
@@ -98,8 +106,9 @@ def _account_status(folder: Path) -> SpoolStatus:
         messages=sum(file.items for file in files),
         orphaned=sum(file.items for file in files if file.owner not in living),
         batches=len(files),
-        journals=sum(is_dead(path) for path in (folder / JOURNALS).glob("*.journal")),
-        size_bytes=sum(file.size for file in files),
+        journals=len(journals),
+        unfinished=len(unfinished),
+        size_bytes=sum(file.size for file in files) + sum(map(_size, [*journals, *unfinished])),
         oldest_ms=min((file.created_us // 1000 for file in files), default=None),
         processes=len(living),
         rejected=rejected,
@@ -107,6 +116,12 @@ def _account_status(folder: Path) -> SpoolStatus:
         product=info.product,
         key=info.key,
     )
+
+
+def _size(path: Path) -> int:
+    with contextlib.suppress(OSError):  # removed meanwhile
+        return os.lstat(path).st_size
+    return 0
 
 
 def spool_name(exporter: Exporter) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 from collections.abc import Callable
 from functools import partial
@@ -50,7 +51,7 @@ def source_of(settings: Settings, store_path: Path | None = None, *, read_only: 
         from gati.store.store import default_path
 
         path = store_path or (settings.local if isinstance(settings.local, Path) else default_path())
-        identity = hashlib.sha256(f"store\n{path.absolute()}".encode(errors="surrogateescape")).hexdigest()[:16]
+        identity = hashlib.sha256(b"store\n" + os.fsencode(path.absolute())).hexdigest()[:16]
         connect = partial(_connect_file, path.absolute(), settings.local_max_bytes, read_only)
         return SourceSpec("store", identity, connect)
     return None

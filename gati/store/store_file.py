@@ -21,6 +21,9 @@ _SUFFIXES = (_LOG, _INDEX, "")
 """Files of a store, in the order in which they are renamed: a log without its database does no harm, but SQLite would
 apply a log that is left behind to a new database."""
 
+_JOURNAL = "-journal"
+"""File of a database while SQLite does not use a log, as while it converts one."""
+
 _TABLES = {"conversations", "messages", "gati_runs", "pushes"}
 """Tables that identify a store that was created before `APPLICATION_ID` was introduced."""
 
@@ -44,6 +47,11 @@ class FileIds(NamedTuple):
     database: tuple[int, int] | None
     log: tuple[int, int] | None
     log_index: tuple[int, int] | None
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files in which SQLite keeps a store. Some of them may be missing."""
+    return [Path(f"{path}{suffix}") for suffix in (*_SUFFIXES, _JOURNAL)]
 
 
 def file_ids(path: Path) -> FileIds:
@@ -88,7 +96,7 @@ def was_changed_within(path: Path, seconds: float) -> bool:
 
 def has_log(path: Path) -> bool:
     """Return True if a process may be writing to the store, or one was killed while it had it open."""
-    return any(os.path.lexists(f"{path}{suffix}") for suffix in (_LOG, "-journal"))
+    return any(os.path.lexists(f"{path}{suffix}") for suffix in (_LOG, _JOURNAL))
 
 
 def log_is_valid(path: Path) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -194,12 +197,40 @@ def test_exports_are_read_as_lists_objects_and_lines(tmp_path: Path):
         (("checkpoints", "missing.sqlite"), 3, "there is no file missing.sqlite"),
         (("checkpoints", "nowhere:saver"), 2, "cannot be loaded"),
         (("langsmith", __file__), 2, "neither JSON nor JSON Lines"),
+        (("langfuse", "/dev/zero"), 2, "/dev/zero is not a file"),
+        (("checkpoints", "/dev/zero"), 2, "/dev/zero is not a file"),
     ],
 )
 def test_a_source_that_cannot_be_read_is_named(arguments: tuple[str, ...], code: int, reason: str, tmp_path: Path):
     done = invoke("import", *arguments, "--store", str(tmp_path / "store.db"))
     assert done.exit_code == code
     assert reason in done.stderr
+
+
+def test_an_export_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(importing, "MAX_EXPORT_BYTES", 1024**2)
+    file = tmp_path / "runs.jsonl"
+    file.write_bytes(b" " * 1024**2 + b"{}")
+    done = invoke("import", "langfuse", str(file), "--store", str(tmp_path / "store.db"))
+    assert (done.exit_code, "larger than 1 MiB" in done.stderr) == (2, True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+def test_an_export_is_read_from_a_pipe(tmp_path: Path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(pipe.write_text, "[]")
+        done = invoke("import", "langfuse", str(pipe), "--store", str(tmp_path / "store.db"), "--json")
+    assert json.loads(done.stdout)["turns"] == 0
+
+
+def test_an_import_leaves_a_file_that_is_no_store_where_it_is(tmp_path: Path):
+    file = tmp_path / "runs.json"
+    file.write_text('[{"id": "a", "timestamp": "2026-01-31T10:00:00Z", "input": "Hi", "output": "Hello"}]')
+    done = invoke("import", "langfuse", str(file), "--store", str(file))
+    assert (done.exit_code, "is no store of gati" in done.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_imported_conversations_go_to_the_store_if_only_an_otlp_receiver_is_configured():

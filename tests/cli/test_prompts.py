@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -227,6 +230,49 @@ def test_a_file_that_is_no_store_is_refused(folder: Path, tmp_path: Path, comman
     assert done.exit_code != 0
     assert "no store of gati" in done.stderr
     assert files_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("command", ["list", "pull", "diff"])
+def test_a_store_that_does_not_exist_is_reported_and_not_created(folder: Path, tmp_path: Path, command: str):
+    write(folder, "a", TEXT)
+    done = gati(command, "--store", str(tmp_path / "none.db"))
+    assert (done.exit_code, "there is no store at" in done.stderr) == (3, True)
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_dry_push_needs_no_store(folder: Path, tmp_path: Path):
+    write(folder, "a", TEXT)
+    assert pushed("--dry-run", "--store", str(tmp_path / "none.db")) == {"a": "would be created"}
+
+
+def test_pull_overwrites_no_database_even_if_forced(remote: ManagedProgram, folder: Path):
+    remote.add_version("a", TEXT)
+    file = folder / "a.md"
+    folder.mkdir()
+    with closing(Store(file)):
+        pass
+    before = file.read_bytes()
+    assert gati("pull", "--force").exit_code == 2
+    assert file.read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
+def test_pull_keeps_the_permissions_of_a_file(remote: ManagedProgram, folder: Path):
+    remote.add_version("a", TEXT)
+    remote.add_version("b", TEXT)
+    write(folder, "a", "Another text.").chmod(0o664)
+    old = os.umask(0o022)
+    try:
+        assert gati("pull", "--force").exit_code == 0
+    finally:
+        os.umask(old)
+    modes = [stat.S_IMODE((folder / name).stat().st_mode) for name in ("a.md", "b.md")]
+    assert (modes, (folder / "a.md").read_text()) == ([0o664, 0o644], TEXT + "\n")
+
+
+def test_a_source_that_is_a_device_is_not_read(remote: ManagedProgram, folder: Path):
+    done = gati("diff", "--source", os.devnull)
+    assert (done.exit_code, "is no Python file" in done.stderr) == (2, True)
 
 
 def test_nothing_to_compare_is_an_error(remote: ManagedProgram, folder: Path):

@@ -35,6 +35,19 @@ def test_drain_delivers_what_waits_for_the_embedded_store(tmp_path: Path):
     assert gati("drain", **environment).returncode == 2
 
 
+def test_status_names_journals_that_were_never_finished_and_drain_removes_them(tmp_path: Path):
+    home = {"GATI_SPOOL_DIR": str(tmp_path), "GATI_LOCAL": str(tmp_path / "store.db")}
+    folder = tmp_path / "greenflash-1"
+    (folder / "ready").mkdir(parents=True)
+    (folder / "journals").mkdir()
+    (folder / "journals" / ".aaaaaaaaaaaa.part").write_bytes(bytes(1000))
+    (account,) = json.loads(invoke("status", "--json", **home).stdout)["spool"]["accounts"]
+    assert (account["unfinished"], account["size_bytes"]) == (1, 1000)
+    assert "removes unfinished files" in " ".join(invoke("status", **home).stdout.split())
+    assert invoke("drain", **home).exit_code == 2
+    assert list((folder / "journals").iterdir()) == []
+
+
 def test_status_counts_the_contents_of_the_store(store: Path, tmp_path: Path):
     home = {"GATI_SPOOL_DIR": str(tmp_path / "spool"), "GATI_LOCAL": str(store)}
     lines = invoke("status", **home).stdout.splitlines()

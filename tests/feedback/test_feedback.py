@@ -72,10 +72,19 @@ def test_a_secret_can_be_replaced():
     assert Feedback([SECRET, "the old secret of the tests"]).verify(token) == RatedAnswer("r", None)
 
 
-@pytest.mark.parametrize("secret", ["", "short", [], [SECRET, "short"]])
+@pytest.mark.parametrize(
+    "secret", ["", "short", [], [SECRET, "short"], None, 5, b"a secret of the tests", [SECRET, None], "\udcff" * 16]
+)
 def test_a_weak_secret_is_an_error(secret: Any):
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError, match="at least 16 characters"):
         Feedback(secret)
+
+
+@pytest.mark.parametrize("option", ["expires_in", "max_stars"])
+@pytest.mark.parametrize("value", [0, -1, None, "60", True, float("nan"), float("inf"), 10**400])
+def test_a_number_out_of_its_range_is_an_error(option: str, value: Any):
+    with pytest.raises(ConfigurationError, match=option):
+        Feedback(SECRET, **{option: value})
 
 
 @pytest.mark.parametrize("ids", [{}, {"run_id": ""}, {"run_id": "x" * 5000}])

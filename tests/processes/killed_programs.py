@@ -15,6 +15,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 
 from gati import observe
+from gati.pipeline.record_journal import journal
 from gati.testing import ScriptedChatModel
 from tests.processes.program import MODEL, report, run_turn
 
@@ -31,6 +32,14 @@ def _say(name: str, number: int) -> None:
 
 def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dies_while_it_creates_its_journal() -> None:
+    """Allocate the file of the journal, and end before it has its name."""
+    journal._map = lambda *_: _kill()  # type: ignore[assignment]  # it does not return
+    observe.init()
+    run_turn("never", "recorded")
+    signal.pause()
 
 
 def threads_without_a_pause() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gati.pipeline.record_journal.journal import MIN_JOURNAL_BYTES
 from gati.pipeline.recovery import spool_status
 from tests.processes.conftest import Sandbox, wait_for_exit
 
@@ -56,6 +57,17 @@ def test_no_turn_is_lost_that_had_ended(sandbox: Sandbox, name: str) -> None:
 def run_until_killed(sandbox: Sandbox, name: str, **environment: object) -> str:
     out, _ = wait_for_exit(sandbox.start("-m", PROGRAMS, name, **environment), -signal.SIGKILL)
     return out
+
+
+def test_the_next_process_removes_a_journal_that_was_never_finished(sandbox: Sandbox) -> None:
+    run_until_killed(sandbox, "dies_while_it_creates_its_journal")
+    (status,) = spool_status(sandbox.spool)
+    assert (status.unfinished, status.journals) == (1, 0)
+    assert status.size_bytes >= MIN_JOURNAL_BYTES
+    sandbox.run("flush_without_turns")
+    assert list(sandbox.spool.glob("*/journals/*")) == []
+    (status,) = spool_status(sandbox.spool)
+    assert (status.unfinished, status.size_bytes) == (0, 0)
 
 
 def test_a_turn_that_had_not_ended_arrives_as_unfinished_with_what_was_recorded(sandbox: Sandbox) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from gati.pipeline.owner_lock import close_lock_file
+from gati.pipeline.owner_lock import close_lock_file, remove_dead
 from gati.pipeline.record_journal.format import (
     ENTRY,
     ENTRY_MAGIC,
@@ -24,6 +24,7 @@ from gati.pipeline.record_journal.format import (
 from gati.pipeline.record_journal.journal import MAX_JOURNAL_BYTES
 from gati.pipeline.record_journal.reader import turns_in
 from gati.pipeline.record_journal.recovery import dead_journals
+from gati.pipeline.unfinished_files import unfinished_journals
 from gati.trace.stored_records import restored
 
 MAX_ID = 255
@@ -62,6 +63,8 @@ def remove_from_journals(folder: Path, selection: TurnSelection, seen: set[int],
         OSError: The disk fails.
     """
     removed = 0
+    if not count_only:
+        remove_dead(unfinished_journals(folder))  # their heads hold options, such as the user's id
     for path, fd in dead_journals(folder):
         try:
             number = os.fstat(fd).st_ino

@@ -19,7 +19,7 @@ from gati.clock import epoch_offset_ns
 from gati.pipeline._compat import runs_one_thread_at_a_time
 from gati.pipeline.atomic_counter import AtomicCounter
 from gati.pipeline.filesystem import filesystem_of
-from gati.pipeline.owner_lock import close_lock_file, open_lock_file, try_lock
+from gati.pipeline.owner_lock import close_lock_file, create_locked
 from gati.pipeline.record_journal.format import (
     COPY,
     COPY_HEAD,
@@ -138,9 +138,8 @@ class RecordJournal:
         check_system(folders[0])
         name = self.files.name
         part = folders[0] / f".{name}.part"
-        fd = open_lock_file(part, os.O_CREAT | os.O_EXCL)
+        fd = create_locked(part)
         try:
-            try_lock(fd)  # before it has a name that another process looks for
             os.posix_fallocate(fd, 0, size)
             memory = _map(part, size)
             memory[:HEAD_BYTES] = pack_head(SEGMENTS, self._segment_bytes, description)

@@ -33,6 +33,7 @@ from gati.pipeline.record_journal.placement import FilesOfExited
 from gati.pipeline.record_journal.reader import UnstoredRecords, unstored_records
 from gati.pipeline.request_queue import BATCH_BYTES, batch_requests
 from gati.pipeline.spool import JOURNALS
+from gati.pipeline.unfinished_files import remove_unfinished
 from gati.trace.record_codec import pack_record
 from gati.trace.records import FirstToken
 from gati.trace.stored_records import StreamedText, restored
@@ -177,7 +178,8 @@ def _lock(fd: int, path: Path) -> bool:
 def recover_journals(spool: Spool, recovery: JournalRecovery, exporter: Exporter, folders: list[Path]) -> bool:
     """Write what journals of exited processes hold to files of these processes, and remove the journals.
 
-    The spool's next `adopt` takes the files over. Until then, no other process does.
+    The spool's next `adopt` takes the files over. Until then, no other process does. Journals that were never finished hold
+    nothing, and are removed in all accounts.
 
     Args:
         spool: the spool of the exporter.
@@ -191,6 +193,7 @@ def recover_journals(spool: Spool, recovery: JournalRecovery, exporter: Exporter
     Raises:
         OSError: the spool cannot be written. The journal stays.
     """
+    remove_unfinished(spool.root)
     until = time.monotonic() + AT_ONCE_SECONDS
     for folder in folders:
         for path, fd in dead_journals(folder):

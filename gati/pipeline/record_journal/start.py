@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
+from gati.exporters import sanitize
 from gati.pipeline import process_hooks
 from gati.pipeline.filesystem import spool_folder
 from gati.pipeline.internal_errors import guard, log
@@ -78,15 +79,9 @@ def _create(options: Settings, exporters: Sequence[Exporter], files: FileOrigin)
     return RecordJournal([spool.folder for spool in spools], size, description, files)
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, (set, frozenset)) else str(value)
-
-
 def describe_options(options: Settings) -> dict[str, Any]:
     """Return the options that were set, as JSON values."""
     changed = options.model_dump(include=set(RECORDED_OPTIONS), exclude_defaults=True)
-    # In JSON mode, pydantic refuses values of unknown types, unless it is 2.11 or newer.
-    plain: dict[str, Any] = json.loads(json.dumps(changed, default=_plain))
-    if prompt := plain.get("system_prompt"):
-        plain["system_prompt"] = {key: value for key, value in prompt.items() if value}
+    # As when they are sent: properties may hold anything. Nothing is cut, a journal that would be too long is not created.
+    plain: dict[str, Any] = sanitize.bounded_json(changed, sys.maxsize)[0]
     return plain

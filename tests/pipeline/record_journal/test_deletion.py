@@ -63,6 +63,15 @@ def test_the_journal_of_a_running_process_stays(killed: Killed) -> None:
     assert conversations(killed) == ["c1"]
 
 
+def test_a_journal_that_was_never_finished_is_removed(killed: Killed) -> None:
+    part = killed.path.with_name(".aaaaaaaaaaaa.part")
+    part.write_bytes(b"options of a killed process")
+    assert remove(killed, Target("user", "bob"), count_only=True) == 0
+    assert part.exists()
+    assert remove(killed, Target("user", "bob")) == 0
+    assert not part.exists()
+
+
 def test_a_damaged_journal_is_removed_if_it_contains_the_id(killed: Killed) -> None:
     chat("Hi", "the-conversation")
     killed.journal.memory[:8] = b"damaged!"

@@ -10,6 +10,7 @@ from dataclasses import fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -17,6 +18,7 @@ from gati import observe
 from gati._api.recovered import recovering_assembler
 from gati.clock import epoch_offset_ns
 from gati.events import Turn
+from gati.exporters import sanitize
 from gati.exporters.base import Request
 from gati.exporters.greenflash.exporter import GreenflashExporter
 from gati.langchain.callback import handler
@@ -298,6 +300,18 @@ def test_a_turn_that_begins_before_a_checkpoint_and_ends_after_it_is_recovered_w
         )
     killed.die()
     assert comparable(recover(spool)) == comparable(killed.take())
+
+
+def test_the_options_of_a_killed_process_may_hold_anything(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    properties = {"ids": {1}, "large": 10**100, "numbers": {1: float("nan"), (2, 3): uuid4()}, "own": object()}
+    prompt = {"content": "Help {{who}}.", "variables": {"who": "ada"}, "external_prompt_id": "helper"}
+    killed = Killed(spool, load(name="killed", local=False, properties=properties, system_prompt=prompt), monkeypatch)
+    chat("Hi")
+    killed.die()
+    (turn,) = recover(spool)
+    (expected,) = killed.take()
+    assert turn.conversation.properties == sanitize.bounded_json(properties, 10_000)[0]
+    assert turn.conversation.prompt == expected.conversation.prompt == load(system_prompt=prompt).system_prompt
 
 
 def test_events_and_ratings_that_were_not_stored_are_recovered(killed: Killed, spool: Spool) -> None:
