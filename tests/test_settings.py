@@ -262,7 +262,14 @@ def test_ids_may_be_whole_numbers_and_uuids():
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [(True, True), (False, False), ("true", True), ("off", False), ("0", False), ("/a/b.db", Path("/a/b.db").absolute())],
+    [
+        (True, True),
+        (False, False),
+        ("true", True),
+        ("off", False),
+        ("0", False),
+        ("/a/b.db", Path("/a/b.db").absolute()),
+    ],
 )
 def test_local_is_a_boolean_or_a_path(given: object, expected: object):
     assert load(local=given).local == expected

@@ -67,9 +67,7 @@ class PastTurns:
             self._turns.remove(turn)
         return replaced[0] if replaced else None
 
-    def add(
-        self, trace: Trace, turn_id: str, status: Status, question_ids: tuple[str, ...], has_answer: bool
-    ) -> None:
+    def add(self, trace: Trace, turn_id: str, status: Status, question_ids: tuple[str, ...], has_answer: bool) -> None:
         """Remember a turn of a graph."""
         if "thread_id" in trace.root.metadata and (steps := _steps(trace)):
             last = max(steps)
