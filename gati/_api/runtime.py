@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import gati.clock  # noqa: F401 - it must find the clock before a test of the user's stops it
 from gati.langchain.current import current
-from gati.pipeline import internal_errors
+from gati.pipeline import exit_hook, internal_errors  # noqa: F401 - importing the hook registers it
 
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from gati._api.destinations import Destination
     from gati.events import Item
     from gati.exporters.base import Exporter
     from gati.langchain.recorder import Recorder
@@ -76,12 +77,17 @@ class Runtime:
         if substitutes:
             exporters = substitutes
         if exporters is None:
-            exporters = [destination.make_exporter() for destination in destinations]
+            make_exporters: Callable[[], Sequence[Exporter]] = partial(_make_exporters, destinations)
+            exporters = make_exporters()
             if settings.local is None and destinations[0].kind == "local":
                 _log_default_store(exporters[0])
-        self._replace(settings, exporters)
+        else:
+            make_exporters = partial(list, exporters)
+        self._replace(settings, exporters, make_exporters)
 
-    def _replace(self, settings: Settings, exporters: Sequence[Exporter]) -> None:
+    def _replace(
+        self, settings: Settings, exporters: Sequence[Exporter], make_exporters: Callable[[], Sequence[Exporter]]
+    ) -> None:
         from gati._api.recovered import recovering_assembler
         from gati.langchain import injection
         from gati.langchain.recorder import Recorder
@@ -94,6 +100,7 @@ class Runtime:
             exporters,
             options=settings,
             make_recovering=partial(recovering_assembler, settings),
+            renew_exporters=make_exporters,
         )
         recorder = Recorder(pipeline.put, settings.conversation_id, internal_errors.report, pipeline.saves)
         recorders.append(recorder)
@@ -160,6 +167,10 @@ NO_STORE = (
     "no Greenflash key and no home folder: conversations are kept in memory only. "
     "Set GREENFLASH_API_KEY, or GATI_LOCAL to a file in a writable folder"
 )
+
+
+def _make_exporters(destinations: Sequence[Destination]) -> Sequence[Exporter]:
+    return [destination.make_exporter() for destination in destinations]
 
 
 def _always() -> bool:
