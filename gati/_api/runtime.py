@@ -47,7 +47,8 @@ class Runtime:
         """Start a pipeline for `settings`, unless one with equal settings runs.
 
         A running pipeline with other settings is replaced: it finishes its open turns and delivers in the background.
-        At most one pipeline does so at a time; an earlier one leaves the rest to the spool.
+        At most one pipeline delivers at a time, and `MAX_RETIRING` more that have an open turn or messages that no disk has.
+        Others leave the rest to the spool.
 
         Args:
             settings: validated options.
@@ -122,24 +123,24 @@ class Runtime:
 
         if recorder is None:
             injection.switch_off()
-            current.recorder, is_done = None, _always
-        else:
-            is_done = hand_over(recorder)
+        is_done = hand_over(recorder)
         if earlier is None:
             return
-        self._retiring.append(earlier)
-        for oldest in self._retiring[:-1]:
-            oldest.finish(0.0)
-        del self._retiring[:-1]
+        kept = [pipeline for pipeline in self._retiring if pipeline.would_lose][-MAX_RETIRING:]
+        ended = [pipeline for pipeline in self._retiring if pipeline not in kept]
+        self._retiring = [*kept, earlier]
+        for pipeline in ended:
+            pipeline.finish(0.0)
         earlier.retire(is_done)
 
     def stop(self, timeout: float) -> None:
         """Stop recording and deliver within `timeout` seconds. Undelivered messages stay in the spool."""
         from gati.langchain import injection
+        from gati.langchain.handover import install
 
         until = time.monotonic() + timeout
         injection.switch_off()
-        current.recorder = None
+        install(None)
         pipelines = [*self._retiring] if self.pipeline is None else [*self._retiring, self.pipeline]
         for pipeline in pipelines:
             pipeline.finish(timeout)
@@ -154,6 +155,9 @@ class Runtime:
             pipeline.put(record)
             pipeline.saves.save()
 
+
+MAX_RETIRING = 8
+"""Replaced pipelines that go on because they would lose something otherwise, besides the one that was replaced last."""
 
 runtime = Runtime()
 
@@ -171,10 +175,6 @@ NO_STORE = (
 
 def _make_exporters(destinations: Sequence[Destination]) -> Sequence[Exporter]:
     return [destination.make_exporter() for destination in destinations]
-
-
-def _always() -> bool:
-    return True
 
 
 def _log_default_store(exporter: Exporter) -> None:
@@ -195,12 +195,13 @@ class _LazyAssembler:
         recorders: contains the recorder whose runs are assembled.
     """
 
-    __slots__ = ("_assembler", "_recorders", "_settings")
+    __slots__ = ("_assembler", "_is_drained", "_recorders", "_settings")
 
     def __init__(self, settings: Settings, recorders: list[Recorder]) -> None:
         self._settings = settings
         self._recorders = recorders
         self._assembler: Assembler | None = None
+        self._is_drained = False
 
     @property
     def open_turns(self) -> int:
@@ -254,9 +255,12 @@ class _LazyAssembler:
         return self._assembler.settle() if self._assembler is not None else []
 
     def drain(self) -> list[Item]:
+        self._is_drained = True
         return self._assembler.drain() if self._assembler is not None else []
 
     def _abandon_run(self, run_id: UUID) -> None:
+        if self._is_drained:  # what such a turn still records is refused, and must not begin a turn of a later pipeline
+            return
         for recorder in self._recorders:
             recorder.abandoned(run_id)
 

@@ -389,6 +389,17 @@ class Pipeline:
         else:
             self._ensure_worker(urgent=True)
 
+    @property
+    def would_lose(self) -> bool:
+        """True if a pipeline that retires would lose something if it ended now: an open turn, or what no disk has."""
+        if self._ended.is_resolved:
+            return False
+        if self._running.locked() and not self._buffer.idle:  # the worker has records that nothing counts yet
+            return True
+        if self._counters is not None and self._counters.stats().pending:
+            return True
+        return self._final is None and not (self._is_idle() and (self._retired is None or self._retired()))
+
     def _count_lost_turns(self, engine: Engine) -> None:
         """Count what a shutdown that timed out leaves behind."""
         unread = self._buffer.discard()
