@@ -13,6 +13,7 @@ from typing import Literal, TextIO
 from gati.cli.output import Exit, fail, print_note
 from gati.cli.store import open_store
 from gati.cli.store_place import StorePlace
+from gati.cli.streams import file_output
 from gati.store import export, queries
 from gati.store.filters import Filter
 from gati.store.queries import ConversationSummary
@@ -51,7 +52,7 @@ def export_conversations(
                 fail(f"HTML holds one conversation, and {len(found)} match; give its ID", Exit.USAGE)
             if output is None:
                 refuse_terminal()
-        out = sys.stdout if output is None else stack.enter_context(_open_private(output))
+        out = file_output() if output is None else stack.enter_context(_open_private(output))
         for summary in found:
             out.write(_format_conversation(store, summary, file_format, with_marks=with_marks))
             count += 1
