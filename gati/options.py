@@ -85,9 +85,13 @@ def _parse_path(value: object) -> object:
     if b"\0" in os.fsencode(value):  # raises ValueError for what no file system can store
         raise ValueError("not a path")
     try:
-        return Path(value).expanduser()
+        path = Path(value).expanduser()
     except RuntimeError:  # a user without a home folder
         raise ValueError("no home folder") from None
+    try:
+        return path.absolute()  # now: the program may change its working directory
+    except OSError:  # there is none: it was removed
+        return path
 
 
 def _parse_local(value: object) -> object:

@@ -172,7 +172,7 @@ def test_an_address_is_no_path(address: str | Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_windows_path_is_a_path():
-    assert load(local="C:/a.db", spool_dir="c:/spool").local == Path("C:/a.db")
+    assert load(local="C:/a.db", spool_dir="c:/spool").local == Path("C:/a.db").absolute()
 
 
 @pytest.mark.parametrize("name", ["client", "exporters", "mask", "on_drop"])
@@ -344,7 +344,14 @@ def test_ids_may_be_whole_numbers_and_uuids():
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [(True, True), (False, False), ("true", True), ("off", False), ("0", False), ("a/b.db", Path("a/b.db"))],
+    [
+        (True, True),
+        (False, False),
+        ("true", True),
+        ("off", False),
+        ("0", False),
+        ("/a/b.db", Path("/a/b.db").absolute()),
+    ],
 )
 def test_local_is_a_boolean_or_a_path(given: object, expected: object):
     assert load(local=given).local == expected
@@ -448,3 +455,21 @@ def test_a_path_below_a_home_that_does_not_exist_is_invalid(monkeypatch: pytest.
     monkeypatch.setattr(Path, "expanduser", expanduser)
     with pytest.raises(ConfigurationError, match="needs a home folder"):
         load(spool_dir="~/spool")
+
+
+def test_a_relative_path_keeps_its_folder_when_the_program_changes_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GATI_LOCAL", "store.db")
+    settings = load(spool_dir="spool")
+    assert (settings.spool_dir, settings.local) == (tmp_path / "spool", tmp_path / "store.db")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a working directory that is in use")
+def test_a_relative_path_is_valid_in_a_folder_that_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "removed"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert load(spool_dir="spool").spool_dir == Path("spool")

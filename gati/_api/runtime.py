@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import gati.clock  # noqa: F401 - it must find the clock before a test of the user's stops it
 from gati.langchain.current import current
-from gati.pipeline import internal_errors
+from gati.pipeline import exit_hook, internal_errors  # noqa: F401 - importing the hook registers it
 
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from gati._api.destinations import Destination
     from gati.events import Item
     from gati.exporters.base import Exporter
     from gati.langchain.recorder import Recorder
@@ -46,7 +47,8 @@ class Runtime:
         """Start a pipeline for `settings`, unless one with equal settings runs.
 
         A running pipeline with other settings is replaced: it finishes its open turns and delivers in the background.
-        At most one pipeline does so at a time; an earlier one leaves the rest to the spool.
+        At most one pipeline delivers at a time, and `MAX_RETIRING` more that have an open turn or messages that no disk has.
+        Others leave the rest to the spool.
 
         Args:
             settings: validated options.
@@ -76,12 +78,17 @@ class Runtime:
         if substitutes:
             exporters = substitutes
         if exporters is None:
-            exporters = [destination.make_exporter() for destination in destinations]
+            make_exporters: Callable[[], Sequence[Exporter]] = partial(_make_exporters, destinations)
+            exporters = make_exporters()
             if settings.local is None and destinations[0].kind == "local":
                 _log_default_store(exporters[0])
-        self._replace(settings, exporters)
+        else:
+            make_exporters = partial(list, exporters)
+        self._replace(settings, exporters, make_exporters)
 
-    def _replace(self, settings: Settings, exporters: Sequence[Exporter]) -> None:
+    def _replace(
+        self, settings: Settings, exporters: Sequence[Exporter], make_exporters: Callable[[], Sequence[Exporter]]
+    ) -> None:
         from gati._api.recovered import recovering_assembler
         from gati.langchain import injection
         from gati.langchain.recorder import Recorder
@@ -94,6 +101,7 @@ class Runtime:
             exporters,
             options=settings,
             make_recovering=partial(recovering_assembler, settings),
+            renew_exporters=make_exporters,
         )
         recorder = Recorder(pipeline.put, settings.conversation_id, internal_errors.report, pipeline.saves)
         recorders.append(recorder)
@@ -115,24 +123,24 @@ class Runtime:
 
         if recorder is None:
             injection.switch_off()
-            current.recorder, is_done = None, _always
-        else:
-            is_done = hand_over(recorder)
+        is_done = hand_over(recorder)
         if earlier is None:
             return
-        self._retiring.append(earlier)
-        for oldest in self._retiring[:-1]:
-            oldest.finish(0.0)
-        del self._retiring[:-1]
+        kept = [pipeline for pipeline in self._retiring if pipeline.would_lose][-MAX_RETIRING:]
+        ended = [pipeline for pipeline in self._retiring if pipeline not in kept]
+        self._retiring = [*kept, earlier]
+        for pipeline in ended:
+            pipeline.finish(0.0)
         earlier.retire(is_done)
 
     def stop(self, timeout: float) -> None:
         """Stop recording and deliver within `timeout` seconds. Undelivered messages stay in the spool."""
         from gati.langchain import injection
+        from gati.langchain.handover import install
 
         until = time.monotonic() + timeout
         injection.switch_off()
-        current.recorder = None
+        install(None)
         pipelines = [*self._retiring] if self.pipeline is None else [*self._retiring, self.pipeline]
         for pipeline in pipelines:
             pipeline.finish(timeout)
@@ -148,6 +156,9 @@ class Runtime:
             pipeline.saves.save()
 
 
+MAX_RETIRING = 8
+"""Replaced pipelines that go on because they would lose something otherwise, besides the one that was replaced last."""
+
 runtime = Runtime()
 
 MISSING_CONVERSATION_ID = (
@@ -162,8 +173,8 @@ NO_STORE = (
 )
 
 
-def _always() -> bool:
-    return True
+def _make_exporters(destinations: Sequence[Destination]) -> Sequence[Exporter]:
+    return [destination.make_exporter() for destination in destinations]
 
 
 def _log_default_store(exporter: Exporter) -> None:
@@ -184,12 +195,13 @@ class _LazyAssembler:
         recorders: contains the recorder whose runs are assembled.
     """
 
-    __slots__ = ("_assembler", "_recorders", "_settings")
+    __slots__ = ("_assembler", "_is_drained", "_recorders", "_settings")
 
     def __init__(self, settings: Settings, recorders: list[Recorder]) -> None:
         self._settings = settings
         self._recorders = recorders
         self._assembler: Assembler | None = None
+        self._is_drained = False
 
     @property
     def open_turns(self) -> int:
@@ -243,9 +255,12 @@ class _LazyAssembler:
         return self._assembler.settle() if self._assembler is not None else []
 
     def drain(self) -> list[Item]:
+        self._is_drained = True
         return self._assembler.drain() if self._assembler is not None else []
 
     def _abandon_run(self, run_id: UUID) -> None:
+        if self._is_drained:  # what such a turn still records is refused, and must not begin a turn of a later pipeline
+            return
         for recorder in self._recorders:
             recorder.abandoned(run_id)
 

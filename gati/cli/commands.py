@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -16,6 +17,7 @@ from gati.cli.output import Exit, fail, print_note
 from gati.cli.prompt_commands import prompts_app
 from gati.cli.relay_commands import dead_app, relay_app
 from gati.cli.store_place import parse_place
+from gati.cli.streams import failure_to_write, prepare_streams
 from gati.errors import ConfigurationError
 
 app = typer.Typer(
@@ -27,7 +29,7 @@ app = typer.Typer(
     help="Record conversations of LangChain and LangGraph programs, and deliver them to Greenflash or read them locally.",
     epilog="gati reads its options from environment variables and `.env`; `gati doctor` checks them. Exit codes: "
     "0 success, 1 a check failed or something was not delivered, 2 invalid argument or option, 3 conversation or store "
-    "not found, 4 missing package.",
+    "not found, 4 missing package, 5 the output cannot be written.",
 )
 
 app.add_typer(delete_app, name="delete")
@@ -334,9 +336,33 @@ def _serve_until_interrupted(
             fail(f"cannot serve on {host}:{port}: {fault}", code)
 
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def run_app() -> None:
-    """Run the command line. An invalid gati option, path or store ends it with a message instead of a traceback."""
-    import errno
+    """Run the command line. An invalid gati option, path or store, or an output that cannot be written, ends it with a
+    message instead of a traceback.
+    """
+    prepare_streams()
+    try:
+        _run_app()
+    except OSError as fault:
+        if (unwritten := failure_to_write() or (fault if fault.errno in _NO_SPACE else None)) is None:
+            raise
+        _fail_to_write(unwritten)
+    except SystemExit:
+        if (unwritten := failure_to_write()) is not None:
+            _fail_to_write(unwritten)
+        raise
+
+
+def _fail_to_write(fault: OSError) -> NoReturn:
+    if fault.errno == errno.EPIPE:  # as `| head` ends it
+        raise SystemExit(int(Exit.FAILED)) from None
+    fail(f"the output cannot be written: {fault.strerror}", Exit.OUTPUT)
+
+
+def _run_app() -> None:
     import sqlite3
 
     from gati.store.store_file import NotAStoreError

@@ -12,6 +12,7 @@ from gati.cli.output import Exit, fail, print_note
 from gati.cli.output_file import output_file
 from gati.cli.store import open_store
 from gati.cli.store_place import StorePlace
+from gati.cli.streams import file_output
 from gati.store import export, queries
 from gati.store.filters import Filter
 from gati.store.queries import ConversationSummary
@@ -51,7 +52,7 @@ def export_conversations(
             if output is None:
                 refuse_terminal()
         file = None if isinstance(path, str) else store.path
-        out = sys.stdout if output is None else stack.enter_context(output_file(output, file))
+        out = file_output() if output is None else stack.enter_context(output_file(output, file))
         for summary in found:
             out.write(_format_conversation(store, summary, file_format, with_marks=with_marks))
             count += 1

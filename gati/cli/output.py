@@ -11,6 +11,7 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +23,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from gati.cli.streams import encodes_all_text
 from gati.store.plain_text import escape_controls, escape_json
 
 _TABLE_WIDTH = 120
@@ -43,6 +45,8 @@ class Exit(IntEnum):
     """The conversation or the store does not exist."""
     MISSING = 4
     """A package is not installed. The message names the extra that installs it."""
+    OUTPUT = 5
+    """The output cannot be written: the disk is full, or the output is closed."""
 
 
 class _VisibleControls(RenderHook):
@@ -82,7 +86,8 @@ def print_result(renderable: RenderableType) -> None:
 
 def print_note(text: str) -> None:
     """Print a line to standard error. Long lines are not wrapped, so that commands and paths can be copied."""
-    console(stderr=True).print(text, soft_wrap=True)
+    with suppress(OSError):  # there is nowhere to say that it cannot be written
+        console(stderr=True).print(text, soft_wrap=True)
 
 
 def progress_bar(description: str, *, silent: bool) -> Progress:
@@ -98,8 +103,9 @@ def fail(text: str, code: Exit = Exit.FAILED) -> NoReturn:
 
 
 def print_json(value: Any) -> None:
-    """Print a value to standard output as indented JSON."""
-    print(escape_json(json.dumps(value, ensure_ascii=False, indent=2, default=str)))
+    """Print a value to standard output as indented JSON. Characters that the output's encoding lacks are escaped as JSON."""
+    ascii_only = not encodes_all_text(sys.stdout)
+    print(escape_json(json.dumps(value, ensure_ascii=ascii_only, indent=2, default=str)))
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], *, json_wanted: bool = False) -> None:

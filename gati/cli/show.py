@@ -12,6 +12,7 @@ from gati.cli.export import refuse_terminal
 from gati.cli.output import Exit, console, fail, print_json, print_result, print_rows
 from gati.cli.store import list_rows, open_store
 from gati.cli.store_place import StorePlace
+from gati.cli.streams import file_output
 from gati.store import queries
 from gati.store.plain_text import escape_controls
 
@@ -55,7 +56,7 @@ def print_html(conversation_id: str | None = None, path: StorePlace | None = Non
             summary = next(iter(queries.list_conversations(store, limit=1).conversations), None)
         if summary is None:
             fail(f"there is no such conversation in {store.path}; see `gati show --list`", Exit.NOT_FOUND)
-        print(shared_page(store, summary, with_marks=with_marks))
+        print(shared_page(store, summary, with_marks=with_marks), file=file_output())
 
 
 def print_list(limit: int, path: StorePlace | None = None, *, json_wanted: bool = False) -> None:

@@ -285,5 +285,9 @@ class Exporter(Protocol):
         ...
 
     def close(self) -> None:
-        """Release connections. Called once, at shutdown."""
+        """Release connections. Called once, at shutdown.
+
+        If turns follow in an exit hook of the program, `encode`, `send` and `close` are called again. What `send` cannot
+        deliver any more stays in the spool.
+        """
         ...

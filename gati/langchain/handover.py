@@ -1,12 +1,12 @@
 """Routes callbacks while one recorder takes over from another, after a second `init`.
 
-Runs that the earlier recorder has begun, and all runs below them, stay with it, so that a turn is recorded by one
-pipeline from its start to its end.
+Runs that an earlier recorder has begun, and all runs below them, stay with it, so that a turn is recorded by one
+pipeline from its start to its end, however often `init` is called meanwhile.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gati.langchain.callback_args import as_run_id
 from gati.langchain.current import current
@@ -20,15 +20,19 @@ if TYPE_CHECKING:
     from gati.langchain.run_roots import Root
 
 
+MAX_EARLIER = 16
+"""Most recorders with open runs that are asked for theirs."""
+
+
 class HandoverRecorder:
     """Has the methods of `Recorder`, and passes each call to the recorder that the run belongs to.
 
     Attributes:
-        earlier: records the rest of the turns that are open.
+        earlier: record the rest of the turns that are open, the newest first. The list is replaced, never changed.
         later: records all other turns.
     """
 
-    def __init__(self, earlier: Recorder, later: Recorder) -> None:
+    def __init__(self, earlier: list[Recorder], later: Recorder) -> None:
         self.earlier = earlier
         self.later = later
 
@@ -37,14 +41,20 @@ class HandoverRecorder:
 
     def recorder_of(self, run_id: UUID) -> Recorder:
         """Return the recorder of a run that has started."""
-        key, earlier = run_id.int, self.earlier
-        return earlier if key in earlier.open_runs or key in earlier.paused_runs.entries else self.later
+        key = run_id.int
+        for earlier in self.earlier:
+            if key in earlier.open_runs or key in earlier.paused_runs.entries:
+                return earlier
+        return self.later
 
     def recorder_of_child(self, parent: UUID | None) -> Recorder:
         """Return the recorder of a run that starts now."""
-        if parent is not None and self.recorder_of(parent) is self.earlier:
-            return self.earlier
-        return self.later if self.earlier.current_run_id() is None else self.earlier
+        if parent is not None and (recorder := self.recorder_of(parent)) is not self.later:
+            return recorder
+        for earlier in self.earlier:
+            if earlier.current_run_id() is not None:
+                return earlier
+        return self.later
 
     def current_run_id(self) -> UUID | None:
         """Return the id of the innermost open run or span that encloses the calling code."""
@@ -104,28 +114,65 @@ class HandoverRecorder:
         self.recorder_of(run_id).abandoned(run_id)
 
 
-def hand_over(later: Recorder) -> Callable[[], bool]:
-    """Make `later` the current recorder; runs that are open stay with the present one.
+def hand_over(later: Recorder | None) -> Callable[[], bool]:
+    """Make `later` the current recorder; runs that are open stay with the recorders that began them.
+
+    Args:
+        later: None to record no other turns.
 
     Returns:
-        A function that returns True as soon as the present recorder has no open run. `later` then records everything.
+        A function that returns True as soon as the present recorder has no open run.
     """
     present: Any = current.recorder
-    earlier: Recorder | None = present.later if isinstance(present, HandoverRecorder) else present
-    if earlier is None:
-        current.recorder = later
+    if present is None:
+        install(later)
         return lambda: True
-    handover: Any = HandoverRecorder(earlier, later)
-    current.recorder = handover
+    earlier: Recorder = present.later if isinstance(present, HandoverRecorder) else present
+    older = _busy(present.earlier)[: MAX_EARLIER - 1] if isinstance(present, HandoverRecorder) else []
+    if later is None:
+        from gati.langchain.recorder import Recorder  # late: it loads LangChain
+
+        later = Recorder(_ignore)
+    handover: Any = HandoverRecorder([earlier, *older], later)
+    install(handover)
 
     def is_done() -> bool:
         if earlier.open_runs:
             return False
-        if current.recorder is handover:
-            current.recorder = later
+        _release(earlier)
         return True
 
     return is_done
+
+
+def install(recorder: Recorder | None) -> None:
+    """Make a recorder the current one, without a handover."""
+    global _installed
+    _installed = current.recorder = recorder
+
+
+_installed: Any = None
+"""What was installed last. Says to a background thread that replaces the current recorder whether it did so too late."""
+
+
+def _release(recorder: Recorder) -> None:
+    """Ask a recorder without open runs no more. Called in a background thread."""
+    handover, present = _installed, cast("Any", current.recorder)
+    if not isinstance(handover, HandoverRecorder):
+        return
+    handover.earlier = [earlier for earlier in _busy(handover.earlier) if earlier is not recorder]
+    if not handover.earlier and present is handover:
+        later = handover.later
+        current.recorder = later if later.put is not _ignore else None
+        if cast("Any", _installed) is not handover:  # a thread of the program has installed another one meanwhile
+            current.recorder = _installed
+
+
+def _busy(recorders: list[Recorder]) -> list[Recorder]:
+    return [recorder for recorder in recorders if recorder.open_runs]
+
+
+def _ignore(record: object) -> None: ...
 
 
 def recorder_of_enclosing_run() -> Recorder | None:

@@ -43,13 +43,19 @@ class Buffer:
     """
 
     def __init__(
-        self, max_bytes: int, max_records: int = MAX_RECORDS, on_wakeup: Callable[[], object] = lambda: None
+        self,
+        max_bytes: int,
+        max_records: int = MAX_RECORDS,
+        on_wakeup: Callable[[], object] = lambda: None,
+        reopen: Callable[[], bool] = lambda: False,
     ) -> None:
         """`on_wakeup` is called in the user's thread when the worker sleeps or does not run, and when the buffer
-        fills up. It must not block or raise."""
+        fills up. It must not block or raise. `reopen` is called when there is a record after `close`; if it returns
+        True, it has opened the buffer again."""
         self._max_bytes = max_bytes
         self._max_records = max_records
         self._on_wakeup = on_wakeup
+        self._reopen = reopen
         self._closed = False
         self.journal: RecordJournal | None = None
         """Has each record before it is queued. Set by the worker."""
@@ -113,6 +119,9 @@ class Buffer:
             self._on_wakeup()
 
     def _refuse(self, record: PackedRecord | Record) -> None:
+        if self._closed and self._reopen():
+            self.put(record)
+            return
         self._refused.add()
         if not self._closed:  # a shutdown delivers the open turns as they are
             if _begins_turn(record):
@@ -129,6 +138,11 @@ class Buffer:
     def close(self) -> None:
         """Refuse all further records; queued ones can still be taken."""
         self._closed = self._full = True
+
+    def reopen(self) -> None:
+        """Start again, empty, after `close`."""
+        self._closed = False
+        self.clear()
 
     def take(self) -> PackedRecord | Record | None:
         """Remove and return the oldest record; None if there is none. Called by the worker only."""

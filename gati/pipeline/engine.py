@@ -58,13 +58,14 @@ class Engine:
         should_finish: Callable[[], bool],
         make_recovering: AssemblerFactory | None = None,
         files: FileOrigin | None = None,
+        counters: DeliveryCounters | None = None,
         *,
         inherited: bool = False,
     ) -> None:
         """For `flushes` and `should_finish` see `Worker`, for `make_recovering` `Pipeline`, for `files` `Spool`, for
-        `inherited` `LimitedExporter`.
+        `inherited` `LimitedExporter`. `counters` go on counting.
         """
-        self.counters = DeliveryCounters(internal_errors.losses())
+        self.counters = counters or DeliveryCounters(internal_errors.losses())
         self._buffer = buffer
         self._exporters = [with_time_limit(exporter, options.timeout, inherited=inherited) for exporter in exporters]
         self.drops = DropNotifier(options.on_drop)

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gati._context import is_own_thread, mark_own_thread
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from gati.pipeline.engine import Engine
     from gati.pipeline.record_journal.recovery import AssemblerFactory
     from gati.pipeline.retry import Policy
+    from gati.pipeline.stats import DeliveryCounters
     from gati.pipeline.turn_assembler import TurnAssembler
     from gati.pipeline.worker import Worker
     from gati.settings import Settings
@@ -61,17 +63,21 @@ class Pipeline:
         options: Settings,
         policy: Policy | None = None,
         make_recovering: AssemblerFactory | None = None,
+        renew_exporters: Callable[[], Sequence[Exporter]] | None = None,
     ) -> None:
         """`assembler` creates an assembler, one in each process.
 
         `make_recovering` creates one for the records of a process that was killed. There is a journal only with it.
+        `renew_exporters` returns exporters to use after those have been closed, for turns in exit hooks that run after
+        gati's own. Without it, their records are refused.
         """
         self._make_recovering = make_recovering
         self._make_assembler = assembler
         self._exporters = list(exporters)
         self._options = options
         self._policy = policy
-        self._buffer = Buffer(options.buffer_max_bytes // 2, on_wakeup=self._on_wakeup)
+        self._renew_exporters = renew_exporters
+        self._buffer = Buffer(options.buffer_max_bytes // 2, on_wakeup=self._on_wakeup, reopen=self._reopen)
         self.put = self._buffer.put
         """Take a record. Never blocks, never raises."""
         self.saves = TurnSaves(self._save, has_spool=options.spool)
@@ -83,6 +89,14 @@ class Pipeline:
         process_hooks.register(self)
 
     def _reset(self) -> None:
+        self._exiting_thread: int | None = None
+        """The thread that runs the exit hooks, once gati's own has run."""
+        self._counters: DeliveryCounters | None = None
+        self._before = Stats()
+        """What was counted before the exit, as far as it is not in `_counters`."""
+        self._begin()
+
+    def _begin(self) -> None:
         self._pid = os.getpid()
         self._forks_before = process_hooks.forks()
         self.saves.reset()
@@ -164,8 +178,10 @@ class Pipeline:
                     self._is_finished,
                     self._make_recovering,
                     self._files,
+                    self._counters,
                     inherited=self._inherited,
                 )
+                self._counters = self._engine.counters
         return self._engine
 
     @property
@@ -253,7 +269,7 @@ class Pipeline:
         # A program that is only out of threads continues, and must not wait for a send.
         if not threading.main_thread().is_alive():
             if self._exit_deadline is None:
-                self._exit_deadline = time.monotonic() + patience
+                self._exit_deadline = time.monotonic() + _rest_of_exit(patience)
             self._deliver_here(self._exit_deadline)
 
     def _deliver_here(self, until: float) -> None:
@@ -329,7 +345,7 @@ class Pipeline:
         if final is None:
             final = self._final = FlushRequest(final=True, until=until)
         final.until = min(final.until, until)
-        if self._running.locked() or self._engine is not None or len(self._buffer) or self._has_forked():
+        if self._has_work():
             if final not in self._flushes and not final.is_resolved:
                 self._flushes.add(final)
             self._wake()
@@ -338,6 +354,10 @@ class Pipeline:
                 self._end_unused()
             else:  # `close` of a user's exporter may hang
                 self._ensure_worker(urgent=True)
+
+    def _has_work(self) -> bool:
+        """Return False if nothing was ever recorded, and no child left files."""
+        return self._running.locked() or self._engine is not None or bool(len(self._buffer)) or self._has_forked()
 
     def wait_until_ended(self, until: float) -> FlushResult:
         """Wait for the shutdown that `finish` began, until a monotonic time and a little longer."""
@@ -369,6 +389,17 @@ class Pipeline:
         else:
             self._ensure_worker(urgent=True)
 
+    @property
+    def would_lose(self) -> bool:
+        """True if a pipeline that retires would lose something if it ended now: an open turn, or what no disk has."""
+        if self._ended.is_resolved:
+            return False
+        if self._running.locked() and not self._buffer.idle:  # the worker has records that nothing counts yet
+            return True
+        if self._counters is not None and self._counters.stats().pending:
+            return True
+        return self._final is None and not (self._is_idle() and (self._retired is None or self._retired()))
+
     def _count_lost_turns(self, engine: Engine) -> None:
         """Count what a shutdown that timed out leaves behind."""
         unread = self._buffer.discard()
@@ -388,6 +419,9 @@ class Pipeline:
             seconds: the longest wait.
             load_until: monotonic time until which the wait is repeated while modules are loaded.
         """
+        if self._exiting_thread is not None:  # no later hook does it
+            self.shutdown(_rest_of_exit(self._options.shutdown_timeout))
+            return
         flush = FlushRequest(to_disk=True)
         try:
             again = self._start(flush)
@@ -419,7 +453,7 @@ class Pipeline:
             engine.worker.clear_urgency()
 
     def _flush_result(self, timed_out: bool) -> FlushResult:
-        refused, engine = self._buffer.refused, self._engine
+        refused, engine = self._before.records_refused + self._buffer.refused, self._engine
         if engine is None:
             return FlushResult(timed_out=timed_out, records_refused=refused)
         return engine.counters.flush_result(
@@ -432,8 +466,32 @@ class Pipeline:
         """Shut down within the configured timeout. Called when the process exits."""
         if self._pid != os.getpid():
             return
-        self.shutdown(_rest_of_exit(self._options.shutdown_timeout))
+        rest = _rest_of_exit(self._options.shutdown_timeout)
+        if self._has_work():
+            self.shutdown(rest)
+        self._exiting_thread = threading.get_ident()
+        self.saves.activate()
         log.writer.let_go()
+
+    def _reopen(self) -> bool:
+        """Record again after the exit's shutdown, for an exit hook that runs later; return False if that is not possible.
+
+        Nothing runs after the last hook, so each of its turns is delivered before the call that ends it returns. Turns of
+        other threads have been cut off, and end with the process.
+        """
+        if self._exiting_thread != threading.get_ident() or self._renew_exporters is None or self._running.locked():
+            return False
+        with guard("exit"):
+            exporters = list(self._renew_exporters())
+            self._before = self.stats()
+            self._counters = self._counters and self._counters.go_on()
+            self._exporters = exporters
+            self._begin()
+            self.saves.activate()
+            self._buffer.reopen()
+            self._closed = False
+            return True
+        return False
 
     def after_fork_in_child(self) -> None:
         """Start again, empty: queued records and requests belong to the parent. May be called repeatedly."""
@@ -459,20 +517,24 @@ class Pipeline:
 
     def stats(self) -> Stats:
         """Return the counters of this process."""
-        buffer, engine = self._buffer, self._engine
-        refused, waiting = buffer.refused, len(buffer)
-        records = buffer.taken + waiting + refused
+        buffer, engine, before = self._buffer, self._engine, self._before
+        waiting, refused = len(buffer), before.records_refused + buffer.refused
+        records = before.records + buffer.taken + waiting + buffer.refused
         if engine is None:
-            return Stats(
-                records=records, records_waiting=waiting, records_refused=refused, faults=internal_errors.counts()
+            return replace(
+                before,
+                records=records,
+                records_waiting=waiting,
+                records_refused=refused,
+                faults=internal_errors.counts(),
             )
         outboxes, journal = engine.outboxes, buffer.journal
         return engine.counters.stats(
             records=records,
             records_waiting=waiting,
             records_refused=refused,
-            sampled_out=engine.worker.assembler.sampled_out,
-            outside_conversation=engine.worker.assembler.outside_conversation,
+            sampled_out=before.sampled_out + engine.worker.assembler.sampled_out,
+            outside_conversation=before.outside_conversation + engine.worker.assembler.outside_conversation,
             spool_bytes=sum(outbox.disk_bytes for outbox in outboxes),
             memory_bytes=buffer.bytes
             + engine.worker.assembler.memory_bytes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 import threading
@@ -10,6 +9,7 @@ import weakref
 from typing import Any, Protocol
 
 from gati.clock import Clock
+from gati.pipeline import exit_hook
 from gati.pipeline._compat import forget_imports_of_other_threads, unfinished_imports
 from gati.pipeline.internal_errors import guard
 
@@ -93,12 +93,10 @@ def register(pipeline: ProcessAware) -> None:
 
 
 def register_exit_hook() -> None:
-    """Notify registered pipelines of this process's exit. May be called repeatedly."""
+    """Notify registered pipelines of this process's exit even if it is one without `atexit`. May be called repeatedly."""
     global _exit_hook_pid
     if _exit_hook_pid == os.getpid():
         return
-    if not _exit_hook_pid:
-        atexit.register(_at_exit)
     _exit_hook_pid = os.getpid()
     # Child processes of multiprocessing and Celery exit without atexit; both have finalizers of their own.
     for name in ("multiprocessing.util", "billiard.util"):
@@ -119,6 +117,9 @@ def _at_exit() -> None:
     for pipeline in list(_registered):
         with guard("exit"):
             pipeline.at_exit()
+
+
+exit_hook.callbacks.append(_at_exit)
 
 
 def _before_fork() -> None:

@@ -226,6 +226,19 @@ class DeliveryCounters:
         self._flushed: Mapping[tuple[str, str], int] = {("", "faults"): faults}
         self._are_turns_abandoned = False
 
+    def go_on(self) -> DeliveryCounters:
+        """Return counters that begin with these numbers, for a pipeline that begins again after its shutdown.
+
+        It takes over what lies on disk, and counts it again.
+        """
+        later = DeliveryCounters()
+        counts = later._counts = self._counts
+        later._flushed = self._flushed
+        spooled = counts.get(("at", "spooled"), 0)
+        recovered = min(spooled, counts.get(("", "recovered"), 0))
+        later._change((("at", "spooled"), -spooled), (("", "recorded"), -spooled), (("", "recovered"), -recovered))
+        return later
+
     def add(self, items: int, place: Place, reason: str = "", *, recovered: bool = False) -> None:
         """Count new messages at `place`; `reason` is required for "dropped"."""
         self._change(

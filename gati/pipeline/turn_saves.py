@@ -40,7 +40,7 @@ class TurnSaves:
 
     def reset(self) -> None:
         """Start again. Called in a forked child."""
-        self.active = False
+        self.active = self._is_exiting = False
         self._load_until: float | None = None
         self._loop: Any = None
         self._at_loop_end: AsyncGenerator[None] | None = None
@@ -48,7 +48,11 @@ class TurnSaves:
     def decide(self) -> None:
         """Find out whether this process may end without exit hooks. Called before its first turn ends."""
         with guard("turn_saves"):
-            self.active = self._has_spool and may_skip_exit_hooks()
+            self.active = self._is_exiting or (self._has_spool and may_skip_exit_hooks())
+
+    def activate(self) -> None:
+        """Save each turn from now on, because the process is exiting."""
+        self.active = self._is_exiting = True
 
     def save(self) -> None:
         """Wait until the turns that have ended are on disk. In a running event loop, wait when the loop shuts down."""

@@ -22,7 +22,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.os_faults import KINDS, OsFaults
+lives: list[Life] = []
+
+
+@atexit.register
+def report_ends() -> None:
+    """Report after gati's exit hook, which is registered later."""
+    for life in lives:
+        life.report_end()
+
+
+from tests.chaos.os_faults import KINDS, OsFaults  # noqa: E402 - it imports gati
 
 FAULTS = OsFaults(os.environ["GATI_SPOOL_DIR"])
 
@@ -129,9 +139,9 @@ class Life:
 def main(name: str, seed: str, turns: int) -> None:
     """Run one life."""
     shorten_times()
-    atexit.register(lambda: life.report_end())  # runs after gati's exit hook, which is registered later
     observe.init(local=False, timeout=1.0, shutdown_timeout=3.0)
     life = Life(name, seed, ChatDriver())
+    lives.append(life)
     life._turn()
     life.memory = rss()
     life.run(turns, forks=True)

@@ -91,6 +91,15 @@ def turn_at_exit() -> None:
     observe.init()
 
 
+def turns_at_exit_and_before() -> None:
+    import atexit
+
+    atexit.register(run_turn, "c", "3")
+    observe.init()
+    atexit.register(run_turn, "c", "2")
+    run_turn("c", "1")
+
+
 def ended_with_a_pool_of_threads() -> None:
     from concurrent.futures import ThreadPoolExecutor
 

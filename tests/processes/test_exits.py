@@ -73,6 +73,52 @@ def test_a_turn_in_an_exit_hook_is_delivered(sandbox: Sandbox) -> None:
     assert sandbox.user_texts() == {"c": ["1"]}
 
 
+def test_turns_in_exit_hooks_are_delivered_wherever_the_hooks_were_registered(sandbox: Sandbox) -> None:
+    sandbox.run("turns_at_exit_and_before")
+    assert sandbox.user_texts() == {"c": ["1", "2", "3"]}
+
+
+LATE = """
+import atexit
+atexit.register(lambda: late())  # before gati is imported, so it runs after gati's hook
+from gati import observe
+from tests.processes.program import report, run_turn
+def late():
+    for text in "34":
+        run_turn("c", text)
+    stats = observe.stats()
+    report(turns=stats.turns, recorded=stats.recorded, refused=stats.records_refused, balanced=stats.balanced)
+observe.init()
+if {is_used}:
+    run_turn("c", "1")
+"""
+
+
+@pytest.mark.parametrize("is_used", [True, False])
+def test_turns_in_an_exit_hook_that_runs_after_gatis_are_delivered(sandbox: Sandbox, is_used: bool) -> None:
+    out, error = wait_for_exit(sandbox.start("-c", LATE.format(is_used=is_used)))
+    turns = 2 + is_used
+    assert (json.loads(out), error) == (
+        {"turns": turns, "recorded": 3 * turns, "refused": 0, "balanced": True},
+        "",
+    )
+    assert sandbox.user_texts() == {"c": ["1", "3", "4"] if is_used else ["3", "4"]}
+    assert not list(sandbox.spool.rglob("*.lock")), "left for the next process to clear up"
+
+
+def test_turns_in_an_exit_hook_that_runs_after_gatis_survive_an_outage(sandbox: Sandbox) -> None:
+    sandbox.server.faults.add(faults.black_hole(times=None))
+    program = sandbox.start("-c", LATE.format(is_used=True), GATI_SHUTDOWN_TIMEOUT=1, GATI_TIMEOUT=60)
+    began = time.monotonic()
+    out, _ = wait_for_exit(program)
+    assert time.monotonic() - began < 30, "the exit waited for requests"
+    assert json.loads(out) == {"turns": 3, "recorded": 9, "refused": 0, "balanced": True}
+    assert sandbox.spooled() == 9
+    sandbox.server.faults.clear()
+    sandbox.run("ended_by_return")
+    assert sorted(sandbox.user_texts()["c"]) == ["1", "1", "2", "3", "4"]
+
+
 def test_turns_of_threads_that_outlive_the_main_thread_are_delivered(sandbox: Sandbox) -> None:
     sandbox.run("ended_with_a_pool_of_threads")
     assert sandbox.user_texts() == {f"c{n}": ["1"] for n in range(8)}
