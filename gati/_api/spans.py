@@ -26,7 +26,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 SpanKind = Literal["step", "tool", "retriever", "embedding", "memory_read", "memory_write"]
 
 _MAX_ITEMS = 1_000
-"""Maximum number of items of a generator that are recorded as its output."""
+"""Maximum number of items of a generator that are recorded as its output. Of texts, all items count as one."""
+_MAX_CHARS = 1_000_000
+"""Characters after which no further texts of a generator are joined. A record keeps fewer."""
 
 
 _open_executions: OpenBlocks[_SpanExecution] = OpenBlocks("gati_open_spans")
@@ -42,14 +44,20 @@ class _SpanExecution:
     __slots__ = ("_end_signals", "output", "span")
 
     def __init__(
-        self, kind: str, name: str, inputs: Any, end_signals: tuple[type[BaseException], ...] = (), output: Any = None
+        self,
+        kind: str,
+        name: str,
+        inputs: Any,
+        end_signals: tuple[type[BaseException], ...] = (),
+        output: Any = None,
+        is_stream: bool = False,
     ) -> None:
         self._end_signals = end_signals
         self.output = output
         self.span: OpenSpan | None = None
         if (recorder := current.recorder) is not None:
             with guard("span"):
-                self.span = recorder.span_started(kind, name, inputs)
+                self.span = recorder.span_started(kind, name, inputs, is_stream)
 
     def __enter__(self) -> None:
         self.open(self)
@@ -210,9 +218,8 @@ def _name_of(function: Any) -> str:
 def _start_execution(
     function: Callable[..., Any], kind: str, name: str, args: Any, kwargs: Any, *end_signals: type[BaseException]
 ) -> _SpanExecution:
-    return _SpanExecution(
-        kind, name, _bind_arguments(function, args, kwargs) if current.recorder is not None else None, end_signals
-    )
+    inputs = _bind_arguments(function, args, kwargs) if current.recorder is not None else None
+    return _SpanExecution(kind, name, inputs, end_signals, is_stream=bool(end_signals))
 
 
 def _bind_arguments(function: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, Any]:
@@ -244,24 +251,47 @@ def _around_coroutine(function: Callable[..., Any], kind: str, name: str) -> Cal
 
 
 class _SpanSteps(GeneratorSteps):
-    """Records a generator as one span whose output is its items."""
+    """Records a generator as one span whose output is its items: texts are joined."""
 
     def __init__(self, execution: _SpanExecution) -> None:
         self._execution = execution
         self._items: list[Any] = []
+        self._left_out = 0
+        self._grown: str | None = ""
+        """The last item, as long as each one is a text that begins with the item before it."""
 
     def enclose(self) -> _SpanExecution:
         return self._execution
 
     def on_item(self, item: Any) -> None:
+        if len(self._items) == _MAX_ITEMS and not self._left_out:
+            self._join()
         if len(self._items) < _MAX_ITEMS:
             self._items.append(item)
+        else:
+            self._left_out += 1
+        if (grown := self._grown) is not None:
+            self._grown = item if isinstance(item, str) and str.startswith(item, grown) else None
 
     def on_end(self) -> None:
-        self._execution.end(_join_items(self._items))
+        self._execution.end(self._output())
 
     def on_close(self, closed: GeneratorExit) -> None:
         self._execution.fail(closed)
+
+    def _join(self) -> None:
+        """Make room for further texts."""
+        if all(isinstance(item, str) for item in self._items) and sum(map(len, self._items)) < _MAX_CHARS:
+            self._items = ["".join(self._items)]
+
+    def _output(self) -> Any:
+        items = self._items
+        if not items or not all(isinstance(item, str) for item in items):
+            return [*items, f"… {self._left_out} more"] if self._left_out else items
+        texts = [item for item in items if item]
+        if self._grown and self._grown != texts[0]:  # each item is the whole text so far
+            return self._grown
+        return "".join(texts)
 
 
 def _around_generator(function: Callable[..., Any], kind: str, name: str) -> Callable[..., Any]:
@@ -276,10 +306,6 @@ def _around_async_generator(function: Callable[..., Any], kind: str, name: str) 
         return _SpanSteps(_start_execution(function, kind, name, args, kwargs, StopAsyncIteration))
 
     return around_async_generator(function, begin)
-
-
-def _join_items(items: list[Any]) -> Any:
-    return "".join(items) if items and all(isinstance(item, str) for item in items) else items
 
 
 _WRAPPERS: tuple[tuple[Callable[[Any], bool], Callable[..., Callable[..., Any]]], ...] = (

@@ -55,6 +55,7 @@ from gati.trace.record_codec import ENDED, STARTED, PackedRecord, pack_fields, p
 from gati.trace.records import (
     CONVERSATION_KEYS,
     INTERNAL,
+    STREAMED,
     UNSEEN_START,
     Custom,
     ErrorInfo,
@@ -252,14 +253,14 @@ class Recorder:
             "retriever", run_id, *admitted, name or component_name(serialized), take_snapshot(query), tags, metadata
         )
 
-    def span_started(self, kind: str, name: str, inputs: Any) -> OpenSpan | None:
-        """Record the start of an `observe.span`; return None if it is not recorded."""
+    def span_started(self, kind: str, name: str, inputs: Any, is_stream: bool = False) -> OpenSpan | None:
+        """Record the start of an `observe.span`; return None if it is not recorded. `is_stream`: its output is streamed."""
         run_id = uuid4()
         admitted = self._admit(run_id, None)
         if admitted is None:
             return None
         copied = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
-        self._record_start(kind, run_id, *admitted, name, copied, None, None)
+        self._record_start(kind, run_id, *admitted, name, copied, None, None, STREAMED if is_stream else None)
         return OpenSpan(run_id, admitted[0])
 
     # -- ends -----------------------------------------------------------------------------

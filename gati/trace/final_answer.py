@@ -6,14 +6,15 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from gati.events import ChatMessage, Status, has_client_calls
+from gati.trace.answer_below_step import answer_below, answer_in_stream
 from gati.trace.answer_source import is_user_facing
 from gati.trace.chat_io import answer_in, as_messages, json_text
 from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
 from gati.trace.made_output import made_output
-from gati.trace.node_messages import has_own_messages, messages_written_by
+from gati.trace.node_messages import has_own_messages
 from gati.trace.questions import question_in
-from gati.trace.records import ASSISTANT_ROLES, Message, ModelResult
+from gati.trace.records import ASSISTANT_ROLES, STREAMED, Message, ModelResult
 from gati.trace.side_by_side import MAP_TAG, answers_side_by_side
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
         return ""
     made = made_output(trace)
     if made is None:  # the program set no output, or one that is not text, such as a web response
-        return _answer_of_program_in(root, models)
+        return answer_below(root, models)
+    if root.extra == STREAMED and (streamed := answer_in_stream(root, made, models)):
+        return streamed
     return answer_in(made, output_key, completions=_completions(models, in_sequence=False))
 
 
@@ -128,26 +131,6 @@ def _answers_side_by_side(trace: Trace, models: ModelEvents, output_key: str | N
     if not any(answers.values()):
         return ""
     return answer_in(answers, output_key, True, _completions(models, in_sequence=True))
-
-
-def _answer_of_program_in(step: Run, models: ModelEvents) -> str:
-    """Return the answer of the last graph that ran directly in a step; without a graph, of the last chain or model."""
-    programs = [run for run in step.children if run.kind in ("chain", "model", "step")]
-    graphs = [run for run in programs if any(below.node is not None for below in run.walk())]
-    if not programs:
-        return ""
-    program = (graphs or programs)[-1]
-    if program.kind == "step":
-        return _answer_of_program_in(program, models)
-    completions = {
-        run: event.completion
-        for run, event in models
-        if is_user_facing(run) and not has_client_calls(event.tool_requests)
-    }
-    for run in sorted(program.walk(), key=lambda run: run.ended or 0, reverse=True):
-        if text := completions.get(run) or (answer_in(own) if run.node and (own := messages_written_by(run)) else ""):
-            return text
-    return ""
 
 
 def _completions(models: ModelEvents, in_sequence: bool) -> list[str]:

@@ -53,6 +53,10 @@ UNSEEN_START = "unseen start"
 """`RunStarted.extra` of a model whose end was reported without its start, at the time of the end."""
 
 
+STREAMED = "streamed"
+"""`RunStarted.extra` of a step that is a generator. Its output is what it yielded: texts are joined."""
+
+
 class Message(NamedTuple):
     """A chat message at the time of the callback.
 
@@ -138,7 +142,7 @@ class RunStarted(NamedTuple):
     """A run started. `kind`: chain, prompt, parser, model, tool, retriever, or the kind of a user-defined span.
 
     `inputs`, `scope` and the whole `metadata` are set for roots only. `extra` is a prompt's template, a tool's call
-    id, the state that the first node of a root graph received, or a weak reference to the task that awaits a model without an enclosing run. `configurable` holds ids found
+    id, `STREAMED` of a step, the state that the first node of a root graph received, or a weak reference to the task that awaits a model without an enclosing run. `configurable` holds ids found
     by the first runs below a root.
     """
 

@@ -1,0 +1,121 @@
+"""Find the answer of a step in the programs that it ran: its own output may be none, or an encoding of the answer.
+
+A step that streams yields what its reader needs: events of a web server, chunks, pairs, or updates of a state. What the user
+read is then the text of the program whose answer these carry.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gati.events import has_client_calls
+from gati.trace.answer_source import is_user_facing
+from gati.trace.chat_io import answer_in, json_text
+from gati.trace.node_messages import messages_written_by
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from gati.trace.answer_source import ModelEvents
+    from gati.trace.run_tree import Run
+
+_FRAME = re.compile(r'\s*(?:(?:data|event|id|retry)?:|\w:["{\[]|\{\s*"|\[\s*["{\[])')
+"""Beginning of server-sent events, of a stream of Vercel's AI SDK (`0:"Hi"`), or of JSON."""
+_CUT = "…"
+"""Beginning of the last item of a stream that was too long to be kept."""
+_MAX_PIECES = 16
+"""Pieces of an answer that are looked for in a stream."""
+_MIN_SEPARATED = 0.5
+"""Part of these before which other material stands, if the stream is an encoding of unknown kind. An editor adds less."""
+
+
+class _Answer(NamedTuple):
+    """The text of a program, and the pieces in which its model streamed it, if it did."""
+
+    text: str
+    pieces: list[str]
+
+
+def answer_below(step: Run, models: ModelEvents) -> str:
+    """Return the answer of the last graph that ran directly in a step; without a graph, of the last chain or model."""
+    return next((answer.text for answer in _answers_below(step, models)), "")
+
+
+def answer_in_stream(step: Run, output: Any, models: ModelEvents) -> str:
+    """Return the answer that the output of a step that streams carries; "" if the output has to be read as it is.
+
+    Example: `data: "Hi "` and `data: "Ann"` of a model that answered "Hi Ann" → "Hi Ann".
+    """
+    is_text = isinstance(output, str)
+    if not is_text and (own := answer_in(output)) and not any(own in event.completion for _, event in models):
+        return ""  # a message that the step made itself
+    stream = output if is_text else json_text(output)
+    is_cut = not is_text and bool(output) and isinstance(output[-1], str) and output[-1].startswith(_CUT)
+    for answer in _answers_below(step, models):
+        if is_cut or _is_encoding(stream, answer):
+            return answer.text
+    return ""
+
+
+def _answers_below(step: Run, models: ModelEvents) -> Iterator[_Answer]:
+    """Yield the answers of the programs directly in a step: of graphs first, and of later ones first."""
+    completions = {
+        run: event.completion
+        for run, event in models
+        if is_user_facing(run) and not has_client_calls(event.tool_requests)
+    }
+    for program in _programs_in(step):
+        for run in sorted(program.walk(), key=lambda run: run.ended or 0, reverse=True):
+            own = messages_written_by(run) if run.node and not completions.get(run) else None
+            if text := completions.get(run) or (answer_in(own) if own else ""):
+                yield _Answer(text, run.pieces or [])
+                break
+
+
+def _programs_in(step: Run) -> Iterator[Run]:
+    programs = [run for run in step.children if run.kind in ("chain", "model", "step")]
+    graphs = [run for run in programs if any(below.node is not None for below in run.walk())]
+    for program in (*reversed(graphs), *(run for run in reversed(programs) if run not in graphs)):
+        if program.kind == "step":
+            yield from _programs_in(program)
+        else:
+            yield program
+
+
+def _is_encoding(stream: str, answer: _Answer) -> bool:
+    """Return True if a stream is not the text that the user read, but carries that of an answer.
+
+    It has the answer's pieces or words in their order, and beside them the frames of a known format, or other material
+    before most of them. A text around the whole answer was read with it.
+    """
+    if "".join(stream.split()) == "".join(answer.text.split()):
+        return False
+    is_framed = _FRAME.match(stream) is not None
+    if not is_framed and answer.text in stream:
+        return False
+    for pieces in (answer.pieces, answer.text.split()):
+        gaps = _gaps(stream, pieces)
+        if gaps and (is_framed or sum(gaps) >= _MIN_SEPARATED * len(gaps) > 1):
+            return True
+    return False
+
+
+def _gaps(stream: str, pieces: Iterable[str]) -> list[bool]:
+    """Return for each of the first pieces whether other material stands before it; nothing if the stream lacks one."""
+    gaps: list[bool] = []
+    at = 0
+    for piece in [text for piece in pieces if (text := piece.strip())][:_MAX_PIECES]:
+        found = [(start, form) for form in _forms(piece) if (start := stream.find(form, at)) >= 0]
+        if not found:
+            return []
+        start, form = min(found)
+        gaps.append(bool(stream[at:start].strip()))
+        at = start + len(form)
+    return gaps
+
+
+def _forms(text: str) -> set[str]:
+    """Return a text as it is, and as it is written in JSON."""
+    return {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}

@@ -1,0 +1,180 @@
+"""A step that streams has the answer of the program in it, however it encodes what it yields."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from langchain_core.output_parsers import StrOutputParser
+from langgraph.graph import START, MessagesState, StateGraph
+
+from gati import observe
+from gati.events import LLMCallEvent
+from gati.testing import ScriptedChatModel, capture
+
+ANSWER = 'It is "fine", and\nwarm today.'
+
+
+def graph() -> Any:
+    model = ScriptedChatModel(replies=[ANSWER])
+    builder = StateGraph(MessagesState)
+    builder.add_node("model", lambda state: {"messages": [model.invoke(state["messages"])]})
+    builder.add_edge(START, "model")
+    return builder.compile()
+
+
+def question(text: str) -> Any:
+    return {"messages": [("user", text)]}
+
+
+def tokens(text: str) -> Iterator[str]:
+    yield from (chunk.text for chunk, _ in graph().stream(question(text), stream_mode="messages"))
+
+
+def plain(text: str) -> Iterator[str]:
+    yield from tokens(text)
+
+
+def growing(text: str) -> Iterator[str]:
+    so_far = ""
+    for token in tokens(text):
+        so_far += token
+        yield so_far
+
+
+def server_sent(text: str) -> Iterator[str]:
+    for token in tokens(text):
+        yield f"data: {json.dumps({'token': token})}\n\n"
+    yield "data: [DONE]\n\n"
+
+
+def server_sent_whole(text: str) -> Iterator[str]:
+    yield f"event: answer\ndata: {json.dumps(''.join(tokens(text)))}\n\n"
+
+
+def server_sent_of_a_chain(text: str) -> Iterator[str]:
+    for token in (ScriptedChatModel(replies=[ANSWER]) | StrOutputParser()).stream(text):
+        yield f"data: {token}\n\n"
+
+
+def vercel(text: str) -> Iterator[str]:
+    yield from (f"0:{json.dumps(token)}\n" for token in tokens(text))
+
+
+def html(text: str) -> Iterator[str]:
+    yield from (f"<span>{token}</span>" for token in tokens(text))
+
+
+def chunks(text: str) -> Iterator[Any]:
+    yield from ScriptedChatModel(replies=[ANSWER]).stream(text)
+
+
+def pairs(text: str) -> Iterator[Any]:
+    yield from graph().stream(question(text), stream_mode="messages")
+
+
+def updates(text: str) -> Iterator[Any]:
+    yield from graph().stream(question(text), stream_mode="updates")
+
+
+def states(text: str) -> Iterator[Any]:
+    yield from graph().stream(question(text), stream_mode="values")
+
+
+def objects(text: str) -> Iterator[Any]:
+    yield from ({"event": "token", "data": token} for token in tokens(text))
+
+
+def many_objects(text: str) -> Iterator[Any]:
+    yield from ({"event": "progress", "data": number} for number in range(3_000))
+    yield from objects(text)
+
+
+def inner_step(text: str) -> Iterator[str]:
+    for token in observe.step(tokens)(text):
+        yield f"data: {token}\n\n"
+
+
+STREAMS = (
+    plain, growing, server_sent, server_sent_whole, server_sent_of_a_chain, vercel, html, chunks, pairs, updates, states,
+    objects, many_objects, inner_step,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_a_step_that_streams_an_answer_has_that_answer_in_whatever_form_it_yields_it(
+    stream: Callable[[str], Iterator[Any]],
+) -> None:
+    with capture(conversation_id="c") as captured:
+        list(observe.step(stream)("How is it?"))
+    assert captured.transcript() == [("user", "How is it?"), ("assistant", ANSWER)]
+    models = [event for event in captured.turns[0].events if isinstance(event, LLMCallEvent)]
+    assert [model.internal for model in models] == [False]
+
+
+def test_an_asynchronous_step_that_streams_an_answer_has_that_answer() -> None:
+    @observe.step
+    async def stream(text: str) -> AsyncIterator[str]:
+        async for chunk, _ in graph().astream(question(text), stream_mode="messages"):
+            yield f"data: {chunk.text}\n\n"
+
+    async def read() -> None:
+        async for _ in stream("How is it?"):
+            pass
+
+    with capture(conversation_id="c") as captured:
+        asyncio.run(read())
+    assert captured.transcript() == [("user", "How is it?"), ("assistant", ANSWER)]
+
+
+def test_what_a_step_adds_to_an_answer_and_what_it_writes_itself_is_the_answer_as_it_was_read() -> None:
+    model = ScriptedChatModel(replies=["Fine, and warm.", "billing", "One. Two. Three."])
+
+    @observe.step
+    def with_footer(text: str) -> Iterator[str]:
+        yield model.invoke(text).text
+        yield "\n\nSource: the forecast"
+
+    @observe.step
+    def own(text: str) -> Iterator[str]:
+        model.invoke(text)
+        yield from ("We will ", "call you.")
+
+    @observe.step
+    def with_references(text: str) -> Iterator[str]:
+        yield model.invoke(text).text.replace("Two.", "[1] Two.")
+
+    with capture(conversation_id="c") as captured:
+        for step in (with_footer, own, with_references):
+            list(step("How is it?"))
+    answers = ["Fine, and warm.\n\nSource: the forecast", "We will call you.", "One. [1] Two. Three."]
+    assert [text for role, text in captured.transcript() if role == "assistant"] == answers
+
+
+def test_the_stream_tells_which_of_several_programs_answered() -> None:
+    answering, titling = ScriptedChatModel(replies=[ANSWER]), ScriptedChatModel(replies=["A title"])
+
+    @observe.step
+    def stream(text: str) -> Iterator[str]:
+        for chunk in answering.stream(text):
+            yield f"data: {json.dumps(chunk.text)}\n\n"
+        titling.invoke(f"A title for: {text}")
+
+    with capture(conversation_id="c") as captured:
+        list(stream("How is it?"))
+    assert captured.transcript() == [("user", "How is it?"), ("assistant", ANSWER)]
+
+
+def test_a_long_answer_that_is_streamed_as_text_is_whole() -> None:
+    words = [f"word{number} " for number in range(2_500)]
+
+    @observe.step
+    def stream(text: str) -> Iterator[str]:
+        yield from words
+
+    with capture(conversation_id="c") as captured:
+        list(stream("Tell me."))
+    assert captured.transcript()[-1] == ("assistant", "".join(words))
