@@ -119,7 +119,8 @@ class conversation(_ScopeBlock["Scope"]):  # noqa: N801 - reads as a statement: 
     """Set the conversation of the runs inside; overrides run metadata and the defaults of `init`.
 
     Scopes can be nested: an argument that is None is inherited from the enclosing scope, and properties are merged.
-    As a decorator of a generator, it applies while the generator runs, and not to the code that reads it.
+    As a decorator of a generator, it applies while the generator runs, and not to the code that reads it. A step that
+    contains the only scope belongs to its conversation; of several, each has turns of its own.
 
     Args:
         conversation_id: your id of the conversation. An id that cannot be converted to text is ignored and counted in

@@ -72,9 +72,13 @@ OPEN_RUNS = 100_000
 """Maximum number of open runs, so that runs that never end cannot fill the memory."""
 
 ROOT, NODE, COUNT_HISTORY, NEEDS_IDENTITY, PROMPT, NEEDS_STATE, DECISION_MODEL, NO_INPUT = 1, 2, 4, 8, 16, 32, 64, 128
+STEP, PROGRAM = 256, 512
+WHOLE = ROOT | PROGRAM
 """Flags of an open run: it is a root; it is a graph node; it loads a history whose length is recorded; its
 `configurable`, which only its children can read, may name the user; it is a prompt; its first node will receive the
-state that a checkpoint brought; it is a decision model; it is a root without input, which continues a thread."""
+state that a checkpoint brought; it is a decision model; it has no input, because it continues a thread; it is a step that
+is a root or directly below such a step; it is a chain or graph that is a root, or directly below such a step: it may be a
+turn of its own, so its input and output are recorded."""
 
 _HISTORY_RUN = "load_history"
 
@@ -167,13 +171,13 @@ class Recorder:
         elif kind == LLM:
             flags, kind = DECISION_MODEL, "model"
             copied = self._guarded(decision_call, inputs)
-        elif parent_flags is None:
-            flags = NEEDS_STATE if inputs is not None else NEEDS_STATE | NO_INPUT
+        elif parent_flags is None or parent_flags & STEP:
+            flags = PROGRAM | NEEDS_STATE if inputs is not None else PROGRAM | NEEDS_STATE | NO_INPUT
             if not is_input_deferred(inputs, more):
                 conversation = self._conversation_of(metadata)
                 select = all_messages_of_input if self._is_new_conversation(conversation) else new_messages_of_input
                 copied = self._guarded(snapshot_state, inputs, select, self.known_answers)
-                reads_history = not conversation
+                reads_history = not conversation and parent_flags is None
         elif (metadata and metadata.get("langgraph_node") == name) or is_graph_node(tags):
             flags = NODE
             if parent_flags & NEEDS_STATE and parent is not None:
@@ -260,7 +264,9 @@ class Recorder:
         if admitted is None:
             return None
         copied = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
-        self._record_start(kind, run_id, *admitted, name, copied, None, None, STREAMED if is_stream else None)
+        is_top = kind == "step" and (admitted[1] is None or admitted[1] & STEP)
+        extra = STREAMED if is_stream else None
+        self._record_start(kind, run_id, *admitted, name, copied, None, None, extra, STEP if is_top else 0)
         return OpenSpan(run_id, admitted[0])
 
     # -- ends -----------------------------------------------------------------------------
@@ -282,12 +288,13 @@ class Recorder:
             output = self._guarded(decision_result, outputs)
         elif flags & COUNT_HISTORY:
             output = len(outputs) if isinstance(outputs, list) else None
-        elif flags & ROOT:
+        elif flags & WHOLE:
             select = messages_of_continued_output if flags & NO_INPUT else new_messages_of_output
             output = self._guarded(snapshot_state, outputs, select, self.known_answers)
-        if inputs is not None and flags & ROOT:
+        if inputs is not None and flags & WHOLE:
             copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
-            self._put_history(run_id, inputs)
+            if flags & ROOT:
+                self._put_history(run_id, inputs)
         self.put(pack_fields((ENDED, run_id.int, at, output, copied_inputs)))
         if (saves := self.saves) is not None and saves.active:
             self._save_turn(saves, flags)
@@ -338,9 +345,10 @@ class Recorder:
         output = self._guarded(self._model_result, response) if response is not None else None
         inputs = more.get("inputs")
         copied_inputs = None
-        if inputs is not None and flags & ROOT:
+        if inputs is not None and flags & WHOLE:
             copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
-            self._put_history(run_id, inputs)
+            if flags & ROOT:
+                self._put_history(run_id, inputs)
         info = self._guarded(error_info, error) or ErrorInfo(type(error).__name__, "")
         streamed = None
         if flags & ROOT and self.streamed_tokens:
@@ -476,6 +484,8 @@ class Recorder:
             metadata = metadata_below_root(metadata)
         if features_used.any:
             metadata = self._with_features(run_id, parent if parent_flags is not None else None, metadata)
+            if parent_flags is not None and parent_flags & STEP and (inner := current_scope.get()) is not None:
+                scope, configurable = tuple(inner), configurable or {}
         self.open_runs[run_id.int] = flags
         if len(self.open_runs) > OPEN_RUNS:
             for old in list(self.open_runs)[: OPEN_RUNS // 2]:

@@ -35,6 +35,7 @@ from gati.trace.records import (
 )
 from gati.trace.run_tree import Run, Trace, appended, split_off_open_work
 from gati.trace.sampling import sampler_of
+from gati.trace.served_conversations import note_identity, split_off_served
 from gati.trace.stored_records import run_number
 from gati.trace.turn_builder import TurnBuilder
 from gati.trace.turn_ids import RepeatedIds, new_trace
@@ -287,13 +288,16 @@ class Assembler:
             trace = self._start_trace(run, record.scope, ended_turn)
         else:
             trace = parent.trace
-            parent.children = appended(parent.children, run)
+            if parent.children:
+                parent.children.append(run)
+            else:
+                parent.children = [run]
             trace.open += 1
             trace.size += 1
             trace.last_record_at = record.at
             run.trace = trace
-            if record.configurable:
-                self._add_identity(trace, record.configurable)
+            if record.configurable is not None:
+                self._add_identity(trace, record.configurable, run, record.scope)
         if self._record_bytes:
             self._memory.hold(trace, self._record_bytes + RUN_BYTES)
         self._runs[key] = run
@@ -327,9 +331,14 @@ class Assembler:
         self._settle_before(trace)
         return trace
 
-    def _add_identity(self, trace: Trace, configurable: dict[str, Any] | None) -> None:
+    def _add_identity(
+        self, trace: Trace, configurable: dict[str, Any] | None, run: Run, scope: Scope | None = None
+    ) -> None:
         """Add ids that were not known when the trace began."""
-        if configurable:
+        if trace.root.kind == "step":
+            note_identity(trace, run, scope, configurable)
+            self._settle_before(trace)
+        elif configurable:
             trace.configurable = {**configurable, **(trace.configurable or {})}
             self._settle_before(trace)
 
@@ -418,7 +427,7 @@ class Assembler:
         """Deliver an action, if it belongs to the conversation of a run after the run's turn."""
         ended_turn = self._ended.get(record.run_id.int) if record.run_id is not None else None
         if run is not None:
-            self._add_identity(run.trace, record.configurable)
+            self._add_identity(run.trace, record.configurable, run)
             run.trace.actions = appended(run.trace.actions, action)
         elif ended_turn is not None:
             self._add(complete_action(action, ended_turn[1]))
@@ -472,14 +481,19 @@ class Assembler:
             self._add(part)
 
     def _finish(self, trace: Trace, open_work: Sequence[Trace] = ()) -> None:
-        key = trace.root.id.int
+        root = trace.root
+        key = root.id.int
         self._traces.pop(key, None)
         self._lingering.discard(trace)
         self._memory.release(trace)
-        if trace.root.kind in _PARTS_OF_CHAINS and trace.size == 1:
+        if root.kind == "step" and trace.ended_turn is None:
+            for part in split_off_served(trace, self.settings):
+                self._turns_begun += 1
+                self._finish(part)
+        if root.kind in _PARTS_OF_CHAINS and trace.size == 1:
             self._turns_begun -= 1
-            self._forget([trace.root])
-            self.states.unlinked_prompts.add(trace.root)
+            self._forget([root])
+            self.states.unlinked_prompts.add(root)
             return
         is_in_parts = key in self._builders or trace.ended_turn is not None
         builder = self._builders.pop(key, None) or self._builder_for(trace)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gati.trace.identity import ANONYMOUS, resolve
+from gati.trace.served_conversations import identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,10 +23,14 @@ def conversation_of(trace: Trace, settings: Settings, read_prompt: Callable[[Any
     """
     if trace.ended_turn is not None:
         return trace.ended_turn[1]
-    metadata = trace.root.metadata
+    root = trace.root
+    metadata = root.metadata
     root_id = trace.first_attempt or trace.id
-    conversation = resolve(root_id, trace.scope, metadata, trace.configurable, settings)
-    prompt = trace.scope.system_prompt if trace.scope is not None else None
+    scope, configurable = trace.scope, trace.configurable
+    if root.kind == "step":
+        scope, configurable = identity_of(trace, settings)
+    conversation = resolve(root_id, scope, metadata, configurable, settings)
+    prompt = scope.system_prompt if scope is not None else None
     if prompt is None and (value := metadata.get("system_prompt")) is not None:
         prompt = read_prompt(value)
     conversation.prompt = prompt or settings.system_prompt
@@ -37,7 +42,10 @@ def conversation_id_of(trace: Trace, settings: Settings) -> str:
     if trace.ended_turn is not None:
         return trace.ended_turn[1].id
     root_id = trace.first_attempt or trace.id
-    return resolve(root_id, trace.scope, trace.root.metadata, trace.configurable, settings).id
+    scope, configurable = trace.scope, trace.configurable
+    if trace.root.kind == "step":
+        scope, configurable = identity_of(trace, settings)
+    return resolve(root_id, scope, trace.root.metadata, configurable, settings).id
 
 
 def complete_action(action: Action, conversation: Conversation) -> Action:

@@ -141,7 +141,8 @@ class Template(NamedTuple):
 class RunStarted(NamedTuple):
     """A run started. `kind`: chain, prompt, parser, model, tool, retriever, or the kind of a user-defined span.
 
-    `inputs`, `scope` and the whole `metadata` are set for roots only. `extra` is a prompt's template, a tool's call
+    The whole `metadata` is set for roots only, `inputs` for roots and for programs directly below a step, and `scope` for
+    roots and, with a `configurable`, for runs directly below a step. `extra` is a prompt's template, a tool's call
     id, `STREAMED` of a step, the state that the first node of a root graph received, or a weak reference to the task that awaits a model without an enclosing run. `configurable` holds ids found
     by the first runs below a root.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gati.trace.records import INTERNAL
 
@@ -133,6 +133,13 @@ class Run:
             run = run.parent
 
 
+class Identity(NamedTuple):
+    """What names the conversation of a run in a root step: the scope around it, if it is directly in a step, and its config."""
+
+    scope: Scope | None = None
+    configurable: dict[str, Any] | None = None
+
+
 class Trace:
     """A root run and all runs below it: one turn, open until every run has ended.
 
@@ -148,13 +155,14 @@ class Trace:
         pauses: static interrupts, in LangGraph's words; no run's end reports them.
         ended_turn: run id and conversation of the turn that had ended before this work started or
             finished; None for a turn of its own.
+        identities: who the runs directly in a root step belong to (`served_conversations`).
         history: the messages that the root's input repeats; recorded without a conversation id only.
         without_id: the program gave the turn no conversation id.
         walked: see `runs`.
     """
 
     __slots__ = (
-        "actions", "configurable", "ended_turn", "first_attempt", "history", "id", "interrupts", "last_record_at", "memory",
+        "actions", "configurable", "ended_turn", "first_attempt", "history", "id", "identities", "interrupts", "last_record_at", "memory",
         "offset", "open", "pauses", "resumed", "root", "scope", "size", "walked", "without_id",
     )  # fmt: skip
 
@@ -177,6 +185,7 @@ class Trace:
         self.history: RepeatedHistory | None = None
         self.without_id = False
         self.walked: list[Run] = _EMPTY
+        self.identities: dict[Run, Identity] | None = None
 
     @property
     def is_graph(self) -> bool:
@@ -221,19 +230,25 @@ def split_off_open_work(trace: Trace) -> list[Trace]:
 
     A task that the root did not await becomes a later part of the turn.
     """
-    traces = []
-    for run in list(trace.root.walk()):
-        if run.ended is None and run.parent is not None and all(r.ended is not None for r in run.ancestors()):
-            run.parent.children.remove(run)
-            run.parent = None
-            traces.append(Trace(run, trace.scope, trace.offset))
-    for later in traces:
-        later.size = later.open = 0
-        for run in later.root.walk():
-            run.trace = later
-            later.size += 1
-            later.open += run.ended is None
-        trace.size -= later.size
-        trace.open -= later.open
-        later.last_record_at = trace.last_record_at
-    return traces
+    return [
+        split_off(trace, run)
+        for run in list(trace.root.walk())
+        if run.ended is None and run.parent is not None and all(r.ended is not None for r in run.ancestors())
+    ]
+
+
+def split_off(trace: Trace, run: Run) -> Trace:
+    """Move a run and all runs below it into a trace of their own, and return it."""
+    if run.parent is not None:
+        run.parent.children.remove(run)
+        run.parent = None
+    part = Trace(run, trace.scope, trace.offset)
+    part.size = part.open = 0
+    for below in run.walk():
+        below.trace = part
+        part.size += 1
+        part.open += below.ended is None
+    trace.size -= part.size
+    trace.open -= part.open
+    part.last_record_at = trace.last_record_at
+    return part
