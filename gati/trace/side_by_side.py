@@ -36,7 +36,8 @@ def mapped_programs(trace: Trace) -> list[Trace]:
     if not _is_map(root, outputs) and not _asks_each(root):
         return []
     return [
-        _trace_of(trace, run, given, made) for run, given, made in zip(root.children, root.inputs, outputs, strict=True)
+        trace_of_program(trace, run, given, made)
+        for run, given, made in zip(root.children, root.inputs, outputs, strict=True)
     ]
 
 
@@ -91,7 +92,7 @@ class _SideBySide:
         self.found = True
         if not is_graph:
             return _text_of(value)
-        return self.answer_of(_trace_of(self.trace, run, None, value)) if isinstance(value, dict) else value
+        return self.answer_of(trace_of_program(self.trace, run, None, value)) if isinstance(value, dict) else value
 
 
 def _tags(run: Run, beginning: str) -> list[str]:
@@ -135,7 +136,7 @@ def _asks_each(root: Run) -> bool:
     return asked.issuperset(root.inputs)
 
 
-def _trace_of(trace: Trace, run: Run, given: Any, made: Any) -> Trace:
+def trace_of_program(trace: Trace, run: Run, given: Any, made: Any) -> Trace:
     """Return a trace of the runs from `run` on, with the input and the output of the program."""
     top = copy(run)
     top.inputs, top.output, top.updates = given, made, None

@@ -16,7 +16,7 @@ from gati.trace.outputs import updates_of
 from gati.trace.questions import reply_in
 from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES, Message, ModelCall, ModelResult
 from gati.trace.run_tree import model_messages
-from gati.trace.side_by_side import mapped_programs
+from gati.trace.side_by_side import mapped_programs, trace_of_program
 
 if TYPE_CHECKING:
     from gati.trace.conversation_state import ConversationState
@@ -96,9 +96,12 @@ def _split_input(
     root = trace.root
     if root.kind in _KINDS_WITHOUT_USER_TEXT:
         return None
-    resume = resume_of(trace)
-    if resume is not None:
-        return _messages_of_resume(trace, resume, state)
+    graph = _resumed_graph(trace) if root.kind == "step" else None
+    if (resume := resume_of(graph or trace)) is not None:
+        messages = _messages_of_resume(graph or trace, resume, state)
+        is_paused = messages is None and graph is not None and graph.root.inputs is None
+        given = user_messages_in(root.inputs, input_key) if is_paused else None
+        return given if given is not None and _is_users_text(trace, given, in_conversation) else messages
     if isinstance(root.inputs, ModelCall):
         return _before_prefilled_answer(user_messages_in(list(root.inputs.messages)), trace, state)
     if isinstance(root.inputs, dict) and COMMAND in root.inputs:
@@ -243,7 +246,11 @@ def resume_of(trace: Trace) -> Resume | None:
 
     Example: input ``Command(resume="yes")`` → ``Resume(["yes"])``.
     """
-    inputs = trace.root.inputs
+    root = trace.root
+    if root.kind == "step":
+        graph = _resumed_graph(trace)
+        return None if graph is None else resume_of(graph)
+    inputs = root.inputs
     if inputs is None:
         return Resume([]) if trace.is_graph or trace.resumed else None
     if not isinstance(inputs, dict) or COMMAND not in inputs or inputs[COMMAND].get("resume") is None:
@@ -256,6 +263,26 @@ def resume_of(trace: Trace) -> Resume | None:
     if all(isinstance(answer, str) for answer in answers):
         return Resume(texts)
     return Resume(texts, answers[0] if len(answers) == 1 else value)
+
+
+def _resumed_graph(trace: Trace) -> Trace | None:
+    """Return the first graph that runs directly in a step, if the step resumes it: a handler may make the command itself.
+
+    What the step resumes later, it answers itself.
+    """
+    graph = _first_graph(trace.root)
+    if graph is None or not (graph.inputs is None or (isinstance(graph.inputs, dict) and COMMAND in graph.inputs)):
+        return None
+    program = trace_of_program(trace, graph, graph.inputs, graph.output)
+    return program if resume_of(program) is not None else None
+
+
+def _first_graph(step: Run) -> Run | None:
+    for run in step.children:
+        found = _first_graph(run) if run.kind == "step" else run
+        if found is not None and any(child.node is not None for child in found.children):
+            return found
+    return None
 
 
 def _is_interrupt_id(key: Any) -> bool:
