@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, NamedTuple
+from typing import Any
 
 from gati.trace.continuations import Continuations
 from gati.trace.model_input import ModelInputs
 from gati.trace.prompt_index import UnlinkedPrompts
 from gati.trace.prompt_names import NumberedPrompts
 from gati.trace.replacements import PastTurns
-from gati.trace.requested_calls import RequestedCalls
+from gati.trace.requested_calls import RequestedCalls, WaitingCall
 
 MAX_CONVERSATIONS = 10_000
 """Conversations kept; the least recently used is dropped first."""
 MAX_TEXTS = 256
 """Text hashes kept per conversation; the oldest is dropped first. Also the limit of message ids and of answers."""
-
-
-class WaitingCall(NamedTuple):
-    """A tool call that waits for a human decision: its request, and the id of the model run that requested it."""
-
-    request: dict[str, Any]
-    requested_by: str
 
 
 class ConversationState:

@@ -7,19 +7,25 @@ of the call, and `tool.invoke(call["args"])` only the arguments.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gati.trace.content import parsed_arguments
 
 if TYPE_CHECKING:
     from gati.events import Conversation
-    from gati.trace.conversation_state import WaitingCall
     from gati.trace.run_tree import Run
 
 MAX_CONVERSATIONS = 256
 """Conversations with open requests that are kept; the least recent is dropped first."""
 _SINGLE_ARGUMENT = "__arg1"
 """Key under which OpenAI's functions pass the argument of a tool that takes one text."""
+
+
+class WaitingCall(NamedTuple):
+    """A tool call that waits for a human decision: its request, and the id of the model run that requested it."""
+
+    request: dict[str, Any]
+    requested_by: str
 
 
 class RequestedCalls:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gati.trace.records import INTERNAL
@@ -18,6 +19,7 @@ T = TypeVar("T")
 HIDDEN_TAG = "langsmith:hidden"
 NODE_TAG = "graph:step:"
 NESTED_KEY = "gati_nested"
+_started = attrgetter("started")
 _EMPTY: Any = ()
 """Shared initial value of a run's lists. Most runs never fill them, and each list that exists makes the garbage
 collector, which stops the program's threads too, slower."""
@@ -209,7 +211,7 @@ class Trace:
 
     def models(self) -> list[Run]:
         """Return the model runs by start."""
-        return sorted((r for r in self.runs() if r.kind == "model"), key=lambda r: r.started)
+        return sorted([run for run in self.runs() if run.kind == "model"], key=_started)
 
 
 def is_nested(trace: Trace) -> bool:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gati.trace.chat_io import as_message, as_messages
 from gati.trace.content import text_of
-from gati.trace.conversation_state import ConversationState, WaitingCall
+from gati.trace.conversation_state import ConversationState
 from gati.trace.outputs import updates_by, updates_of
 from gati.trace.records import ASSISTANT_ROLES, TOOL_ROLES, Message, ModelCall, ModelResult
-from gati.trace.requested_calls import is_call_of
+from gati.trace.requested_calls import WaitingCall, is_call_of
 from gati.trace.run_tree import model_messages
 
 if TYPE_CHECKING:

@@ -108,7 +108,8 @@ class TurnBuilder:
         messages, events = self._take_new()
         models = self.event_builder.models
         answer = None
-        if not is_state_update(self.trace):
+        is_update = is_state_update(self.trace)
+        if not is_update:
             answer, status = final_answer_of(self.trace, models, interrupts, status, self.settings.output_key)
         if answer is not None:
             self.state.remember_answer(answer.text)
@@ -116,7 +117,7 @@ class TurnBuilder:
         for _, event in models:
             self.state.remember_produced(event.completion)
         mark_answer(self.trace, models, answer)
-        if status in ("completed", "waiting") and not is_state_update(self.trace):
+        if status in ("completed", "waiting") and not is_update:
             answer = add_attachments(answer, self.trace, models)
         if answer is not None and self.replaces is not None and self.replaces.has_answer:
             answer.properties["replaces"] = f"{self.replaces.id}:answer"

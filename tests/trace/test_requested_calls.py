@@ -11,8 +11,7 @@ from langchain_core.tools import tool
 from gati import observe
 from gati.events import ToolCallEvent
 from gati.testing import ScriptedChatModel, capture
-from gati.trace.conversation_state import WaitingCall
-from gati.trace.requested_calls import MAX_CONVERSATIONS, RequestedCalls
+from gati.trace.requested_calls import MAX_CONVERSATIONS, RequestedCalls, WaitingCall
 
 How = Literal["call", "arguments"]
 
