@@ -13,7 +13,7 @@ import typer
 
 from gati.cli.delete_commands import delete_app
 from gati.cli.numbers import MAX_ROWS, MAX_SECONDS, refuse_nan
-from gati.cli.output import Exit, fail, print_note
+from gati.cli.output import NO_SPACE, Exit, fail, print_note
 from gati.cli.prompt_commands import prompts_app
 from gati.cli.relay_commands import dead_app, relay_app
 from gati.cli.store_place import parse_place
@@ -336,9 +336,6 @@ def _serve_until_interrupted(
             fail(f"cannot serve on {host}:{port}: {fault}", code)
 
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
 def run_app() -> None:
     """Run the command line. An invalid gati option, path or store, or an output that cannot be written, ends it with a
     message instead of a traceback.
@@ -347,7 +344,7 @@ def run_app() -> None:
     try:
         _run_app()
     except OSError as fault:
-        if (unwritten := failure_to_write() or (fault if fault.errno in _NO_SPACE else None)) is None:
+        if (unwritten := failure_to_write() or (fault if fault.errno in NO_SPACE else None)) is None:
             raise
         _fail_to_write(unwritten)
     except SystemExit:

@@ -5,6 +5,7 @@ Results go to standard output; notes, progress bars and errors go to standard er
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -31,6 +32,10 @@ _TABLE_WIDTH = 120
 
 _PLAIN_WIDTH = 160
 """Width in columns when the output is not a terminal."""
+
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a write that there is no room for."""
 
 
 class Exit(IntEnum):

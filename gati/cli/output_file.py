@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from gati.cli.output import Exit, fail
+from gati.cli.output import NO_SPACE, Exit, fail
 from gati.pipeline.owner_lock import close_lock_file, create_locked, remove_dead
 from gati.store.store_file import files_of
 
@@ -52,7 +52,8 @@ def output_file(output: Path, store: Path | None = None, *, private: bool = True
     except BrokenPipeError:  # the reader of a pipe has stopped
         raise
     except OSError as fault:
-        fail(f"cannot write {output}: {fault.strerror or fault}", Exit.USAGE)
+        code = Exit.OUTPUT if fault.errno in NO_SPACE else Exit.USAGE
+        fail(f"cannot write {output}: {fault.strerror or fault}", code)
 
 
 def _status(path: Path | int) -> os.stat_result | None:

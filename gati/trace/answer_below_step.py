@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _FRAME = re.compile(r'\s*(?:(?:data|event|id|retry)?:|\w:["{\[]|\{\s*"|\[\s*["{\[])')
 """Beginning of server-sent events, of a stream of Vercel's AI SDK (`0:"Hi"`), or of JSON."""
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_MAX_FRAME_WORDS = 8
+"""Different words without digits that the frames of a stream may have, such as `data`, `type` and `delta`."""
 _CUT = "…"
 """Beginning of the last item of a stream that was too long to be kept."""
 _MAX_PIECES = 16
@@ -53,10 +56,13 @@ def answer_in_stream(step: Run, output: Any, models: ModelEvents) -> str:
         return ""  # a message that the step made itself
     stream = output if is_text else json_text(output)
     is_cut = not is_text and bool(output) and isinstance(output[-1], str) and output[-1].startswith(_CUT)
-    for answer in _answers_below(step, models):
-        if is_cut or _is_encoding(stream, answer):
-            return answer.text
-    return ""
+    carried = [
+        answer.text
+        for answer in _answers_below(step, models)
+        if is_cut or (_is_encoding(stream, answer) and not (is_text and _is_other_text(stream, answer.text)))
+    ]
+    # A title or a suggestion may follow the answer.
+    return max(carried, key=len, default="")
 
 
 def _answers_below(step: Run, models: ModelEvents) -> Iterator[_Answer]:
@@ -100,6 +106,12 @@ def _is_encoding(stream: str, answer: _Answer) -> bool:
         if gaps and (is_framed or sum(gaps) >= _MIN_SEPARATED * len(gaps) > 1):
             return True
     return False
+
+
+def _is_other_text(stream: str, answer: str) -> bool:
+    """Return True if a stream has the words of an answer, but is a text of the program's own."""
+    said, words = {*_WORD.findall(answer)}, {*_WORD.findall(stream)}
+    return len(words - said) > max(_MAX_FRAME_WORDS, len(said))
 
 
 def _gaps(stream: str, pieces: Iterable[str]) -> list[bool]:

@@ -161,6 +161,12 @@ def _has_id(run: Run, message_id: str) -> bool:
     return any(message.id == message_id for message in messages) or message_id.startswith(f"lc_run--{run.id}")
 
 
+def is_written_by(models: ModelEvents, text: str) -> bool:
+    """Return True if one of the user-facing calls wrote a text, or JSON with the same values."""
+    answer = ChatMessage("", "assistant", text, 0)
+    return any(is_user_facing(run) and _evidence(event, answer) is not None for run, event in models)
+
+
 def _evidence(event: LLMCallEvent, answer: ChatMessage) -> _Evidence | None:
     """Compare an answer with what a call wrote; None if the call cannot have made it."""
     if is_same_text(answer.text, event.completion):

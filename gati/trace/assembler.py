@@ -469,6 +469,8 @@ class Assembler:
             top = top.parent
         if top.ended is None or any(below.ended is None for below in top.walk()):
             return
+        if trace.root.kind != "chain":
+            return  # a step: what it does later may show whose conversation it is
         if trace.root.inputs is None and not trace.is_graph:
             return  # a streamed chain: its input, which may continue a conversation, arrives with its end
         key = trace.root.id.int
@@ -503,8 +505,10 @@ class Assembler:
         is_own_turn = trace.ended_turn is None and not trace.is_internal
         turn = builder.finish() if is_own_turn else builder.late_part()
         turn.partial = is_in_parts
-        if (requested := builder.state.requested) or self.states.requested_calls.is_used:
-            self.states.requested_calls.note(turn.conversation, requested)
+        if (builder.state.requested or self.states.requested_calls.is_used) and builder.event_builder.models:
+            # A graph runs its tools itself, or waits until a person has approved them.
+            open_calls = {} if trace.is_graph else builder.state.requested
+            self.states.requested_calls.note(turn.conversation, open_calls)
         if trace.without_id:
             self.states.continuations.remember(trace, turn)
             self.on_missing_id()

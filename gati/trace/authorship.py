@@ -61,6 +61,8 @@ def is_part_of_conversation(trace: Trace, conversation: Conversation) -> bool:
         return conversation.id != trace.id
     if is_in_conversation(trace, conversation) or trace.is_graph or trace.ended_turn is not None:
         return True
+    if trace.serves_several:
+        return trace.root.error is not None or any(run.kind == "model" for run in trace.runs())
     if any(run.kind == "model" for run in trace.runs()) or _has_message_of_person(trace):
         return True
     return trace.root.kind in ("chain", "tool") and any(run.kind == "tool" for run in trace.runs())

@@ -187,8 +187,6 @@ def answer_in(
         text = _answer_among_texts(value, structured, completions, is_state)
         if text:
             return text
-        if is_state and completions:
-            return _structured_answer_in(value, completions)
     if structured and value not in (None, {}, []):
         return json_text(value)
     return ""
@@ -254,30 +252,26 @@ def _answer_among_texts(value: dict[str, Any], structured: bool, completions: It
     return made[0] if made else ""
 
 
-def _structured_answer_in(state: dict[str, Any], completions: Sequence[str]) -> str:
-    """Return the answer in a graph's state that has no text: an object, or a list of texts that models wrote, as JSON.
+def structured_answers_in(state: Any) -> list[str]:
+    """Return the objects and lists in the part of a graph's state that its turn made, as JSON, the likeliest answer first.
 
-    It is under a usual key, or the only entry that the turn made, or the list. A list of one text is that text.
+    These are the entries under usual keys, the only entry, and lists of texts. A list of one text is that text.
     """
+    if not isinstance(state, dict) or COMMAND in state:
+        return []
     entries = {key: entry for key, entry in state.items() if _is_structured(entry)}
-    found = next((entries[name] for name in OUTPUT_KEYS if name in entries), None)
-    if found is None and len(entries) == sum(entry is not None for entry in state.values()) == 1:
-        found = next(iter(entries.values()))
-    if found is None:
-        found = next((entry for entry in entries.values() if _is_list_of(entry, completions)), None)
-    if isinstance(found, list) and len(found) == 1 and isinstance(found[0], str):
-        return found[0]
-    return json_text(found) if found is not None else ""
+    is_only = len(entries) == sum(entry is not None for entry in state.values()) == 1
+    found = [entries[name] for name in OUTPUT_KEYS if name in entries]
+    found += [entry for entry in entries.values() if is_only or all(isinstance(item, str) for item in entry)]
+    return [entry[0] if _is_one_text(entry) else json_text(entry) for entry in found]
 
 
 def _is_structured(entry: Any) -> bool:
-    return (isinstance(entry, (dict, list)) and bool(entry) and as_messages(entry) is None) or (
-        isinstance(entry, (int, float)) and not isinstance(entry, bool)
-    )
+    return isinstance(entry, (dict, list)) and bool(entry) and as_messages(entry) is None
 
 
-def _is_list_of(entry: Any, texts: Sequence[str]) -> bool:
-    return isinstance(entry, list) and all(isinstance(item, str) and item in texts for item in entry)
+def _is_one_text(entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) == 1 and isinstance(entry[0], str)
 
 
 def _is_joined(text: str, parts: Iterable[str]) -> bool:

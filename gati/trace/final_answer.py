@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from gati.events import ChatMessage, Status, has_client_calls
 from gati.trace.answer_below_step import answer_below, answer_in_stream
-from gati.trace.answer_source import is_user_facing
-from gati.trace.chat_io import answer_in, as_messages, json_text
+from gati.trace.answer_source import is_user_facing, is_written_by
+from gati.trace.chat_io import answer_in, as_messages, json_text, structured_answers_in
 from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
-from gati.trace.made_output import made_output
+from gati.trace.made_output import made_output, without_earlier_items
 from gati.trace.node_messages import has_own_messages
 from gati.trace.questions import question_in
 from gati.trace.records import ASSISTANT_ROLES, STREAMED, Message, ModelResult
@@ -90,7 +90,14 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
                 return answers
         plain_chain = bool(models) and not any(run.node is not None for run in trace.runs())
         completions = _completions(models, in_sequence=plain_chain)
-        return answer_in(made_output(trace), output_key, plain_chain, completions, is_state=trace.is_graph)
+        made = made_output(trace)
+        text = answer_in(made, output_key, plain_chain, completions, is_state=trace.is_graph)
+        if text or not models or not trace.is_graph:
+            return text
+        return next(
+            (text for text in structured_answers_in(without_earlier_items(trace, made)) if is_written_by(models, text)),
+            "",
+        )
     if root.kind != "step":
         return ""
     made = made_output(trace)

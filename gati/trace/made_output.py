@@ -34,6 +34,22 @@ def made_output(trace: Trace) -> Any:
     return _MadeOutput(trace).of(trace.root.output)
 
 
+def without_earlier_items(trace: Trace, state: Any) -> Any:
+    """Return a graph's state with only the new end of lists to which a reducer appended. Example: ["a", "b"] → ["b"]."""
+    if not isinstance(state, dict):
+        return state
+    updates = [update for run in trace.runs() if run.node for update in updates_by(run)]
+    return {key: _end_written_by(updates, key, value) for key, value in state.items()}
+
+
+def _end_written_by(updates: list[dict[str, Any]], key: Any, value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    written = [item for update in updates if isinstance(items := update.get(key), list) for item in items]
+    end = value[-len(written) :]
+    return end if 0 < len(written) < len(value) and all(item in written for item in end) else value
+
+
 class _MadeOutput:
     """The input of a trace, and the values that its runs made.
 
@@ -104,7 +120,7 @@ class _MadeOutput:
             is_repeated = isinstance(inputs, dict) and key in inputs and inputs[key] == value
             if is_repeated:
                 return None
-            return without_objects(self._without_earlier_items(key, value) if self.state.get(key) else value)
+            return without_objects(value)
         return self._without_earlier_text(key, value) if self._is_made(value, key) else None
 
     def _is_made(self, text: str, key: Any = None) -> bool:
@@ -140,13 +156,6 @@ class _MadeOutput:
         """Return the end of a text to which the graph's reducer appended. Example: "a", then "ab" → "b"."""
         earlier = self.state.get(key)
         if not isinstance(earlier, str) or not earlier or not value.startswith(earlier):
-            return value
-        return value if any(update.get(key) == value for _, update in self.updates) else value[len(earlier) :]
-
-    def _without_earlier_items(self, key: Any, value: Any) -> Any:
-        """Return the end of a list to which the graph's reducer appended. Example: ["a"], then ["a", "b"] → ["b"]."""
-        earlier = self.state[key]
-        if not isinstance(earlier, list) or not isinstance(value, list) or value[: len(earlier)] != earlier:
             return value
         return value if any(update.get(key) == value for _, update in self.updates) else value[len(earlier) :]
 

@@ -29,7 +29,9 @@ class WaitingCall(NamedTuple):
 
 
 class RequestedCalls:
-    """The open tool requests of the latest conversations.
+    """The tool requests that the latest model calls of the latest conversations left open.
+
+    They stay until the next model call of their conversation, because the program may call a tool again after a failure.
 
     Attributes:
         is_used: there were any.
@@ -40,7 +42,7 @@ class RequestedCalls:
         self._open: OrderedDict[str, tuple[Conversation, dict[str, WaitingCall]]] = OrderedDict()
 
     def note(self, conversation: Conversation, requested: dict[str, WaitingCall]) -> None:
-        """Remember the requests that the latest turn of a conversation left open."""
+        """Remember the requests that a turn with a model left open."""
         if not requested:
             self._open.pop(conversation.id, None)
             return
@@ -64,8 +66,7 @@ class RequestedCalls:
 
 
 def _has_call(requested: dict[str, WaitingCall], run: Run) -> bool:
-    requests: list[dict[str, Any]] = [call.request for call in requested.values()]
-    return any(is_call_of(request, run) for request in requests)
+    return bool(run.inputs) and any(is_call_of(call.request, run) for call in requested.values())
 
 
 def is_call_of(request: dict[str, Any], run: Run) -> bool:

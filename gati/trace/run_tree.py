@@ -159,13 +159,14 @@ class Trace:
             finished; None for a turn of its own.
         identities: who the runs directly in a root step belong to (`served_conversations`).
         history: the messages that the root's input repeats; recorded without a conversation id only.
+        serves_several: the programs of several conversations have been split off; what is left is nobody's words.
         without_id: the program gave the turn no conversation id.
         walked: see `runs`.
     """
 
     __slots__ = (
         "actions", "configurable", "ended_turn", "first_attempt", "history", "id", "identities", "interrupts", "last_record_at", "memory",
-        "offset", "open", "pauses", "resumed", "root", "scope", "size", "walked", "without_id",
+        "offset", "open", "pauses", "resumed", "root", "scope", "serves_several", "size", "walked", "without_id",
     )  # fmt: skip
 
     def __init__(self, root: Run, scope: Scope | None, offset: int) -> None:
@@ -183,6 +184,7 @@ class Trace:
         self.interrupts: list[Any] = []
         self.pauses: list[str] = []
         self.resumed = False
+        self.serves_several = False
         self.ended_turn: tuple[str, Conversation] | None = None
         self.history: RepeatedHistory | None = None
         self.without_id = False

@@ -109,7 +109,7 @@ class TurnBuilder:
         models = self.event_builder.models
         answer = None
         is_update = is_state_update(self.trace)
-        if not is_update:
+        if not is_update and not self.trace.serves_several:
             answer, status = final_answer_of(self.trace, models, interrupts, status, self.settings.output_key)
         if answer is not None:
             self.state.remember_answer(answer.text)
@@ -193,6 +193,8 @@ class TurnBuilder:
         return bool(self._user_messages) or resume_of(self.trace) is not None
 
     def _find_user_messages(self) -> list[ChatMessage]:
+        if self.trace.serves_several:
+            return []
         return self._user_messages or user_messages_of(
             self.trace,
             self.settings.input_key,

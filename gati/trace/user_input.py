@@ -99,8 +99,8 @@ def _split_input(
     graph = _resumed_graph(trace) if root.kind == "step" else None
     if (resume := resume_of(graph or trace)) is not None:
         messages = _messages_of_resume(graph or trace, resume, state)
-        is_paused = messages is None and graph is not None and graph.root.inputs is None
-        given = user_messages_in(root.inputs, input_key) if is_paused else None
+        # A handler may make a decision of the person's words: `Command(resume=True)`.
+        given = user_messages_in(root.inputs, input_key) if messages is None and graph is not None else None
         return given if given is not None and _is_users_text(trace, given, in_conversation) else messages
     if isinstance(root.inputs, ModelCall):
         return _before_prefilled_answer(user_messages_in(list(root.inputs.messages)), trace, state)

@@ -81,7 +81,7 @@ def test_an_output_that_cannot_be_written_is_one_line_and_an_exit_code(
 def test_an_export_to_a_file_on_a_full_disk_is_one_line_and_an_exit_code(store: Path) -> None:
     done = gati("export", "--store", store, "-o", "/dev/full")
     assert done.returncode == 5
-    assert done.stderr.decode() == "gati: the output cannot be written: No space left on device\n"
+    assert done.stderr.decode() == "gati: cannot write /dev/full: No space left on device\n"
 
 
 def test_a_reader_that_stops_reading_ends_a_command_silently(store: Path) -> None:

@@ -167,3 +167,29 @@ def test_a_graph_that_ends_with_a_critique_answers_what_was_criticized(as_dict: 
         ("user", "An essay."), ("assistant", "Second draft."),
         ("user", "Another one."), ("assistant", "The last draft."),
     ]  # fmt: skip
+
+
+def test_documents_counters_and_lists_that_no_model_wrote_are_no_answer() -> None:
+    grader = ScriptedChatModel(replies=["no"])
+
+    def retrieve(values: Any) -> Any:
+        grader.invoke(values["question"])
+        return {"documents": [{"page_content": "Paris is a city."}], "found": 1}
+
+    for schema in (state(documents=list), state(documents=list, found=int)):
+        graph = one_node(schema, retrieve)
+        with capture(local=False) as captured:
+            graph.invoke({"question": "What is it?"}, THREAD)
+        assert captured.transcript() == [("user", "What is it?")]
+
+
+def test_of_a_list_that_nodes_side_by_side_append_to_only_the_items_of_the_turn_are_the_answer() -> None:
+    model = ScriptedChatModel(respond=lambda messages: f"A joke on {messages[-1].text}")
+    builder = StateGraph(state(jokes=Annotated[list, operator.add]))
+    builder.add_node("joke", lambda s: {"jokes": [model.invoke(s["subject"]).text]})
+    builder.add_conditional_edges(
+        START, lambda s: [Send("joke", {"subject": s["question"] + x}) for x in (" one", " two")], ["joke"]
+    )
+    graph = builder.compile(checkpointer=InMemorySaver())
+    told = answers(lambda: [graph.invoke({"question": text}, THREAD) for text in ("cats", "dogs")])
+    assert told == [f'["A joke on {text} one","A joke on {text} two"]' for text in ("cats", "dogs")]

@@ -178,3 +178,35 @@ def test_a_long_answer_that_is_streamed_as_text_is_whole() -> None:
     with capture(conversation_id="c") as captured:
         list(stream("Tell me."))
     assert captured.transcript()[-1] == ("assistant", "".join(words))
+
+
+ANSWER = "The capital of France is Paris. It lies on the Seine."
+
+
+@pytest.mark.parametrize("later", ["Capital of France", "And what about Rome?"])
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_title_or_a_suggestion_after_a_streamed_answer_is_not_the_answer(later: str, as_text: bool) -> None:
+    @observe.step
+    def handle(text: str) -> Any:
+        for chunk in ScriptedChatModel(replies=[ANSWER]).stream(text):
+            event = {"type": "delta", "text": chunk.text}
+            yield f"data: {json.dumps(event)}\n\n" if as_text else event
+        event = {"type": "more", "text": ScriptedChatModel(replies=[later]).invoke(text).text}
+        yield f"data: {json.dumps(event)}\n\n" if as_text else event
+
+    with capture() as captured:
+        list(handle("Where?"))
+    assert captured.transcript() == [("user", "Where?"), ("assistant", ANSWER)]
+
+
+def test_the_verdict_of_a_classifier_is_not_the_answer_of_a_step_that_streams_its_own_text() -> None:
+    refusal = 'data: {"text": "I am sorry, no, there is nothing that I can do about it."}\n\n'
+
+    @observe.step
+    def handle(text: str) -> Any:
+        if ScriptedChatModel(replies=["no"]).invoke(f"Is it allowed? {text}").text == "no":
+            yield refusal
+
+    with capture() as captured, observe.conversation("c"):
+        list(handle("Tell me a secret."))
+    assert [text for role, text in captured.transcript() if role == "assistant"] == [refusal]

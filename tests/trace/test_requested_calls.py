@@ -70,6 +70,28 @@ def test_a_call_that_two_conversations_requested_belongs_to_neither() -> None:
     assert owners == ["anonymous", "anonymous"]
 
 
+def test_a_tool_that_the_program_calls_again_after_a_failure_stays_in_the_conversation() -> None:
+    tries: list[int] = []
+
+    @tool
+    def busy(a: int) -> str:
+        """Fail once."""
+        tries.append(a)
+        if len(tries) == 1:
+            raise ValueError("busy")
+        return "done"
+
+    call: Any = {"name": "busy", "args": {"a": 1}, "id": "c1", "type": "tool_call"}
+    with capture(local=False) as captured:
+        ScriptedChatModel(replies=[AIMessage("", tool_calls=[call])]).invoke(
+            "Try.", {"metadata": {"conversation_id": "c", "user_id": "ann"}}
+        )
+        with pytest.raises(ValueError, match="busy"):
+            busy.invoke(call)
+        busy.invoke(call)
+    assert [turn.conversation.id for turn in captured.turns] == ["c", "c", "c"]
+
+
 def test_a_tool_that_nobody_requested_has_a_conversation_of_its_own() -> None:
     with capture(local=False) as captured:
         in_config("call")

@@ -141,7 +141,7 @@ def test_a_step_in_a_step_that_serves_several_conversations_is_whole() -> None:
         assert [event.kind for event in turn.events if event.kind == "retrieval"] == ["retrieval"]
 
 
-def test_a_program_in_another_scope_than_its_step_is_a_turn_of_that_conversation() -> None:
+def test_a_step_in_a_scope_keeps_its_conversation_whatever_scopes_are_in_it() -> None:
     @observe.step
     def handle(text: str) -> Any:
         answer = model().invoke(text).text
@@ -150,7 +150,84 @@ def test_a_program_in_another_scope_than_its_step_is_a_turn_of_that_conversation
 
     with capture() as captured, scope("ann"):
         handle("q1")
-    assert sorted(told(captured)) == OF_EACH
+    assert told(captured) == [("c-ann", "ann", ["q1", "re q1"])]
+
+
+def test_agents_of_a_step_with_threads_of_their_own_and_one_user_are_one_turn() -> None:
+    @observe.step
+    def handle(text: str) -> Any:
+        thread: Any = {"configurable": {"thread_id": "router"}}
+        agent: Any = create_agent(model(), [], checkpointer=InMemorySaver())
+        agent.invoke({"messages": [("user", "Which one?")]}, thread)
+        return with_thread("ann", text)
+
+    with capture() as captured:
+        handle("q1")
+    assert [texts for _, _, texts in told(captured)] == [["q1", "re q1"]]
+
+
+def test_two_users_of_one_conversation_in_a_step_have_turns_of_their_own() -> None:
+    @observe.step
+    def room() -> None:
+        for user, text in JOBS:
+            with observe.conversation("room", user_id=user):
+                model().invoke(text)
+
+    with capture() as captured:
+        room()
+    assert sorted(told(captured)) == [("room", "ann", ["q1", "re q1"]), ("room", "bob", ["q2", "re q2"])]
+
+
+def test_what_is_left_of_a_step_that_serves_several_conversations_is_nobodys_words() -> None:
+    @observe.step
+    def work() -> str:
+        model().invoke("Order these jobs.")
+        for user, text in JOBS:
+            with_scope(user, text)
+        return "done"
+
+    with capture() as captured:
+        work()
+    assert sorted(texts for _, _, texts in told(captured)) == [[], ["q1", "re q1"], ["q2", "re q2"]]
+
+
+def test_the_failure_of_a_step_that_serves_several_conversations_is_told() -> None:
+    @observe.step
+    def work() -> None:
+        for user, text in JOBS:
+            with_scope(user, text)
+        raise RuntimeError("disk is full")
+
+    with capture() as captured, pytest.raises(RuntimeError):
+        work()
+    assert [turn.status for turn in captured.turns if turn.name == "work"] == ["error"]
+
+
+@pytest.mark.parametrize("kind", ["embedding", "memory_read", "tool", "step"])
+def test_spans_and_steps_without_a_model_belong_to_the_scope_around_them(kind: Any) -> None:
+    @observe.step
+    def work() -> None:
+        for user, text in JOBS:
+            with scope(user):
+                model().invoke(text)
+                with observe.span("inner", input={"text": text}, kind=kind) as span:
+                    span.output = "out"
+
+    with capture() as captured:
+        work()
+    events = [(turn.conversation.id, turn.name) for turn in captured.turns if turn.name == "inner"]
+    assert sorted(events) == [("c-ann", "inner"), ("c-bob", "inner")]
+
+
+def test_a_step_that_is_delivered_in_parts_belongs_to_the_scope_in_it() -> None:
+    @observe.step
+    def handle(text: str) -> str:
+        model().invoke(f"Which session is it? {text}")
+        return str(with_scope("ann", text))
+
+    with capture(submission="incremental") as captured:
+        handle("q1")
+    assert {(turn.conversation.id, turn.conversation.user_id) for turn in captured.turns} == {("c-ann", "ann")}
 
 
 def test_a_thread_in_a_step_that_has_a_scope_belongs_to_the_scope() -> None:

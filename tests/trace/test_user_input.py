@@ -120,3 +120,26 @@ def test_a_step_that_continues_a_paused_graph_reports_it() -> None:
     assert [text for role, text in captured.transcript() if role == "user"] == ["Hello"]
     assert captured.transcript()[-1] == ("assistant", "Done.")
     assert resumes_of(captured.turns[-1]) == [{"value": None}]
+
+
+def test_words_of_which_a_step_makes_a_decision_are_the_users() -> None:
+    def ask(state: Any) -> Any:
+        return {"messages": [AIMessage("Booked." if interrupt("Shall I book?") else "Not booked.")]}
+
+    graph = StateGraph(MessagesState).add_node("ask", ask).add_edge(START, "ask").compile(checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "s"}}
+
+    @observe.step
+    def handle(text: str, session: str) -> Any:
+        given: Any = {"messages": [("user", text)]}
+        if graph.get_state(config).next:
+            given = Command(resume="yes" in text.lower())
+        made = graph.invoke(given, config)
+        return made["__interrupt__"][0].value if "__interrupt__" in made else made["messages"][-1].text
+
+    with capture() as captured, observe.conversation("c"):
+        handle("Book it.", "s")
+        handle("Yes, go ahead.", "s")
+    assert captured.transcript() == [
+        ("user", "Book it."), ("assistant", "Shall I book?"), ("user", "Yes, go ahead."), ("assistant", "Booked."),
+    ]  # fmt: skip
