@@ -54,7 +54,7 @@ def mark_answer(trace: Trace, models: ModelEvents, answer: ChatMessage | None) -
     `internal`: the completion is no part of the answer and requests no tools, or the call is not user-facing.
     """
     maker = _maker_of(trace, models, answer) if answer is not None else None
-    for event in (event for _, event in models):
+    for _, event in models:
         event.made_answer = event is maker
         event.is_answer = event is maker and answer is not None and is_same_text(answer.text, event.completion)
     contributors = _contributors(models, answer, maker) if answer is not None and maker is not None else []

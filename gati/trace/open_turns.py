@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from gati.trace.turn_memory import TurnMemory
 
 _ENDS = frozenset({ENDED, FAILED})
+_KIND_MASK = ~FLATTENED
+"""What the first byte of a record says beside the flag of a flattened one."""
 
 
 class OpenTurn:
@@ -133,7 +135,7 @@ class OpenTurns:
         memory, turn = self._memory, self._by_run.get(run)
         size = len(head) if head is packed else size_without_media(packed)
         if turn is None:
-            if head[KIND] & ~FLATTENED != STARTED:
+            if head[KIND] & _KIND_MASK != STARTED:
                 return False
             found = self._turn_of(head, run, size, offset, may_begin)
             if type(found) is bool:
@@ -141,14 +143,14 @@ class OpenTurns:
             turn = found
             size += RUN_BYTES
         elif memory.used > memory.turn_limit or turn.left_out is not None:
-            kept = self._shorten(turn, packed, head[KIND] & ~FLATTENED, run)
+            kept = self._shorten(turn, packed, head[KIND] & _KIND_MASK, run)
             if type(kept) is bool:
                 return kept
             packed, size = kept, size_without_media(kept)
         turn.records.append(packed)
         turn.memory += size
         memory.used += size
-        if run == turn.key and head[KIND] & ~FLATTENED in _ENDS:
+        if run == turn.key and head[KIND] & _KIND_MASK in _ENDS:
             self._remove(turn)
             return turn
         return True

@@ -232,8 +232,7 @@ class TurnBuilder:
         return (self._user_messages if is_first and not self.is_repeated_attempt else []), events
 
     def _frame(self, messages: list[ChatMessage], events: list[Event], models: ModelEvents) -> Turn:
-        for event in events:
-            self._set_envelope(event)
+        self._set_envelopes(events)
         self._media.clean(models)
         return Turn(
             run_id=self.id,
@@ -250,14 +249,18 @@ class TurnBuilder:
             active_span=active_span_of(self.root.metadata),
         )
 
-    def _set_envelope(self, event: Event) -> None:
+    def _set_envelopes(self, events: list[Event]) -> None:
         """Set what all events of the turn share. No other place sets these fields."""
-        event.run_id = self.id
-        event.agent_name = self.settings.agent_name
-        event.conversation_id = self.conversation.id
-        event.user_id = self.conversation.user_id
-        event.organization_id = self.conversation.organization_id
-        event.run_name = self.root.name
+        run_id, run_name, agent_name = self.id, self.root.name, self.settings.agent_name
+        conversation = self.conversation
+        conversation_id, user_id, organization_id = conversation.id, conversation.user_id, conversation.organization_id
+        for event in events:
+            event.run_id = run_id
+            event.agent_name = agent_name
+            event.conversation_id = conversation_id
+            event.user_id = user_id
+            event.organization_id = organization_id
+            event.run_name = run_name
 
     # -- start and end ----------------------------------------------------------------------------
 

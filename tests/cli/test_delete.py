@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import closing
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def test_it_removes_what_exited_processes_left_in_the_spool() -> None:
     result = invoke("delete", "user", "ada", "--yes", "--json")
     assert json.loads(result.stdout)["waiting"] >= 4
     left = spooled()
-    assert "ada" not in left
+    assert not re.search(r"\bada\b", left)  # a hexadecimal id may contain these letters
     assert "question of bob" in left
     assert "Name of bob" in left
     assert "feedback of bob" in left
