@@ -22,7 +22,7 @@ _SINGLE_ARGUMENT = "__arg1"
 
 
 class WaitingCall(NamedTuple):
-    """A tool call that waits for a human decision: its request, and the id of the model run that requested it."""
+    """A tool call that no tool has answered yet: its request, and the id of the model run that requested it."""
 
     request: dict[str, Any]
     requested_by: str

@@ -27,11 +27,15 @@ _PROGRAMS = frozenset({"chain", "model", "tool", "retriever", "embedding", "memo
 
 
 class _Served(NamedTuple):
-    """A program in a step, with its conversation and user (None if it names none), and its sources."""
+    """A program in a step, with its conversation and user (None if it names none), and its sources.
+
+    `is_thread`: only a thread names the conversation.
+    """
 
     id: str | None
     user_id: str | None
     identity: Identity
+    is_thread: bool
 
 
 def note_identity(trace: Trace, run: Run, scope: Scope | None, configurable: dict[str, Any] | None) -> None:
@@ -111,11 +115,7 @@ def _programs_in(trace: Trace, settings: Settings) -> dict[Run, _Served]:
     """Return the programs directly in a root step."""
     unnamed = resolve("", None, None, None, settings)
     programs = {run: _serving(run, trace, unnamed, settings) for run in _walk_programs(trace.root, trace)}
-    threads = {
-        run: program
-        for run, program in programs.items()
-        if program.id and (program.identity.scope is None or program.identity.scope.conversation_id is None)
-    }
+    threads = {run: program for run, program in programs.items() if program.is_thread}
     if len({program.user_id for program in threads.values() if program.user_id}) < 2:
         first = next(iter(threads.values()), None)
         programs |= {run: program._replace(id=first.id) for run, program in threads.items() if first is not None}
@@ -136,10 +136,12 @@ def _serving(run: Run, trace: Trace, unnamed: Conversation, settings: Settings) 
     configurable = {**(noted.configurable or {}), **named_by_run}
     identity = Identity(noted.scope or trace.scope, configurable)
     named = resolve("", identity.scope, configurable, None, settings)
+    without_thread = {key: value for key, value in configurable.items() if key != "thread_id"}
     return _Served(
         named.id if named.id != unnamed.id else None,
         named.user_id if named.user_id != unnamed.user_id else None,
         identity,
+        named.id != resolve("", identity.scope, without_thread, None, settings).id,
     )
 
 

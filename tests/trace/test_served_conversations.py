@@ -166,6 +166,20 @@ def test_agents_of_a_step_with_threads_of_their_own_and_one_user_are_one_turn() 
     assert [texts for _, _, texts in told(captured)] == [["q1", "re q1"]]
 
 
+def test_conversations_that_metadata_names_in_a_step_are_kept_apart_without_users() -> None:
+    @observe.step
+    def evaluate() -> None:
+        for name, text in JOBS:
+            model().invoke(text, {"metadata": {"session_id": name}})
+
+    with capture() as captured:
+        evaluate()
+    assert sorted((name, texts) for name, _, texts in told(captured)) == [
+        ("ann", ["q1", "re q1"]),
+        ("bob", ["q2", "re q2"]),
+    ]
+
+
 def test_two_users_of_one_conversation_in_a_step_have_turns_of_their_own() -> None:
     @observe.step
     def room() -> None:
