@@ -15,7 +15,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from gati.pipeline.owner_lock import is_dead
+from gati.pipeline.owner_lock import is_dead, remove_dead
 from gati.pipeline.spool_file import SpoolFile, in_order
 
 SAMPLE_FILES = 500
@@ -64,9 +64,7 @@ def find_orphans(folder: Path, mine: set[str], known: Collection[str] | None, li
         found = [*found, *filterfalse(known.__contains__, own)]
     others = len(names) - len(found) - len(known or ())
     if len(found) <= limit:
-        for path in dead_locks.values():
-            with contextlib.suppress(OSError):
-                path.unlink()
+        remove_dead(dead_locks.values())  # unless its process had only just created it
     chosen = _smallest(limit, found)
     living_others = living - _ends(mine)
     other_bytes = _total_bytes(folder / "ready", names, living_others) if others > 0 and living_others else 0

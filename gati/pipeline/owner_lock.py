@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 _NOT_A_LOCK = frozenset({errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENXIO})
 """Errors of `open` that show that the path is missing, a link, a folder or a socket."""
+
+_LOCK_SECONDS = 1.0
+"""How long `create_locked` waits for other processes that look at the file, each for microseconds."""
 
 _lock_fds: set[int] = set()
 """Descriptors of lock files. A lock lasts until the last copy of its descriptor is closed, and a forked
@@ -71,19 +75,29 @@ def is_locked_file(fd: int, path: Path) -> bool:
 
 
 def create_locked(path: Path, mode: int = 0o600) -> int:
-    """Create a file that is locked for this process. Raises FileExistsError if there is one."""
+    """Create a file that is locked for this process.
+
+    Raises:
+        FileExistsError: There is one.
+        BlockingIOError: Another process keeps it locked.
+        OSError: It cannot be created.
+    """
+    until = time.monotonic() + _LOCK_SECONDS
     while True:
         fd = open_lock_file(path, os.O_CREAT | os.O_EXCL, mode)
         try:
-            # Another process may see the file before it is locked, and remove it as one of an exited process.
-            if try_lock(fd) and is_locked_file(fd, path):
+            # Another process may see the file before it is locked, and lock it: to look at it, or to remove it as one
+            # of an exited process. Only who has the lock may remove it, or a new file could be removed in its place.
+            while not try_lock(fd):
+                if time.monotonic() > until:
+                    raise BlockingIOError(errno.EAGAIN, "locked by another process", str(path))
+                time.sleep(0.001)
+            if is_locked_file(fd, path):
                 return fd
         except BaseException:
             close_lock_file(fd)
             raise
         close_lock_file(fd)
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
 
 
 def remove_dead(paths: Iterable[Path]) -> None:

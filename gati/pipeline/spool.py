@@ -142,7 +142,7 @@ class Spool:
             with contextlib.suppress(FileExistsError):
                 fd = open_lock_file(self._lock_path, os.O_CREAT | os.O_EXCL)
                 # Another process may see the file before it is locked, and remove it as one of an exited owner.
-                if try_lock(fd) and self._lock_path.exists():
+                if try_lock(fd) and is_locked_file(fd, self._lock_path):
                     os.write(fd, orjson.dumps({"pid": os.getpid(), "started": time.time()}))
                     self._lock_fd = fd
                     break

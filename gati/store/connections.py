@@ -93,16 +93,17 @@ class Connections:
         Raises:
             StoreReplacedError: The file at the path is not the one that was written.
         """
-        self._check_changed_content()
-        with self._turn(), self.reading() as db:
-            ids = self._ids
-            with _transaction(db):
-                yield db
-            if ids is None or store_file.file_ids(self.path) != ids:
-                raise StoreReplacedError("the file was replaced")
-            if ids.log is not None and not store_file.log_is_valid(self.path):
-                raise StoreReplacedError("the write-ahead log was truncated")
-            self._signature = store_file.content_signature(self.path)
+        with self._turn():
+            self._check_changed_content()  # in its turn, because transactions of other threads change the content, too
+            with self.reading() as db:
+                ids = self._ids
+                with _transaction(db):
+                    yield db
+                if ids is None or store_file.file_ids(self.path) != ids:
+                    raise StoreReplacedError("the file was replaced")
+                if ids.log is not None and not store_file.log_is_valid(self.path):
+                    raise StoreReplacedError("the write-ahead log was truncated")
+                self._signature = store_file.content_signature(self.path)
 
     @contextmanager
     def evicting(self) -> Iterator[tuple[sqlite3.Connection, int]]:

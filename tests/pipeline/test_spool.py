@@ -74,6 +74,16 @@ def test_files_of_running_processes_are_not_adopted(spool: Spool, tmp_path: Path
     assert len(spool.adopt()) == 1
 
 
+def test_an_owner_file_that_another_process_saw_before_it_was_locked_is_not_removed(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starting = Spool(tmp_path / "spool", "fake", "a1")
+    starting.open()
+    monkeypatch.setattr("gati.pipeline.orphans.is_dead", lambda path: True)
+    spool.adopt()
+    assert (starting.owners / f"{starting.owner}.lock").exists()
+
+
 def test_each_account_has_its_own_folder(spool: Spool, tmp_path: Path) -> None:
     other = Spool(tmp_path / "spool", "fake", "a2")
     other.write([b"a"], 1)

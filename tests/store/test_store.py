@@ -205,6 +205,21 @@ def test_threads_wait_for_each_other_instead_of_trying_again(tmp_path: Path, mon
         assert len(queries.wire_messages(store)) == 1 + 16 * 5
 
 
+def test_what_other_threads_write_is_not_taken_for_the_work_of_another_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Store(tmp_path / "store.db")) as store:
+        store.ingest(body("c", said("a", "hello")))
+        others_may_write: list[bool] = []
+        monkeypatch.setattr(
+            "gati.store.store_file.raise_if_damaged",
+            lambda db: others_may_write.append(not store.connections._writer.locked()),
+        )
+        os.utime(store.path, (1, 1))  # another program
+        store.ingest(body("c", said("b", "hello")))
+        assert others_may_write == [False]
+
+
 def test_several_threads_write_to_one_store(store: Store) -> None:
     def write(name: int) -> None:
         for number in range(40):
