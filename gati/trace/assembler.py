@@ -403,9 +403,9 @@ class Assembler:
         if record.state == "resumed":
             trace.resumed = True
         elif record.interrupts:
-            trace.interrupts.extend(record.interrupts)
-        elif record.status not in trace.pauses:
-            trace.pauses.append(record.status)
+            trace.interrupts.extend((run, interrupt) for interrupt in record.interrupts)
+        else:
+            trace.pauses.append((run, record.status))
 
     def _on_history_read(self, record: HistoryRead) -> None:
         run = self._runs.get(record.run_id.int)

@@ -11,6 +11,7 @@ from gati.trace.answer_source import is_user_facing, is_written_by
 from gati.trace.chat_io import answer_in, as_messages, json_text, structured_answers_in
 from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
+from gati.trace.interrupts import pauses_of
 from gati.trace.made_output import made_output, without_earlier_items
 from gati.trace.node_messages import has_own_messages
 from gati.trace.questions import question_in
@@ -34,7 +35,7 @@ def turn_status(trace: Trace, interrupts: list[dict[str, Any]]) -> Status:
     status = status_of(trace.root)
     if status == "completed" and _model_cut_off_by_reader(trace) is not None:
         return "aborted"
-    waits = bool(interrupts or trace.pauses) or _ends_with_tool_request(trace)
+    waits = bool(interrupts or pauses_of(trace)) or _ends_with_tool_request(trace)
     return "waiting" if waits and status in ("completed", "waiting") else status
 
 
@@ -58,9 +59,8 @@ def final_answer_of(
     """
     text = ""
     if status == "waiting":
-        questions = [text for interrupt in interrupts if (text := question_in(interrupt.get("value")))]
         if interrupts:
-            text = "\n\n".join([*_said_before(trace, questions), *questions])
+            text = _words_of_step(trace) or _questions(trace, interrupts)
         else:
             text = _complete_answer(trace, models, output_key)
     elif status == "completed":
@@ -106,6 +106,22 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
     if root.extra == STREAMED and (streamed := answer_in_stream(root, made, models)):
         return streamed
     return answer_in(made, output_key, completions=_completions(models, in_sequence=False))
+
+
+def _words_of_step(trace: Trace) -> str:
+    """Return the text that a root step returned although a graph in it waits: the step words the question itself.
+
+    A single word names the state instead.
+    """
+    if trace.root.kind != "step" or trace.root.extra == STREAMED:
+        return ""
+    made = made_output(trace)
+    return made if isinstance(made, str) and not _ONE_WORD.fullmatch(made) else ""
+
+
+def _questions(trace: Trace, interrupts: list[dict[str, Any]]) -> str:
+    questions = [text for interrupt in interrupts if (text := question_in(interrupt.get("value")))]
+    return "\n\n".join([*_said_before(trace, questions), *questions])
 
 
 def _said_before(trace: Trace, questions: list[str]) -> list[str]:

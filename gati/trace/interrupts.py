@@ -11,29 +11,60 @@ from gati.trace.outputs import as_object
 from gati.trace.user_input import resume_of
 
 if TYPE_CHECKING:
-    from gati.trace.run_tree import Trace
+    from gati.trace.run_tree import Run, Trace
     from gati.trace.tool_calls import ToolCallLedger
 
 
 def interrupts_of(trace: Trace) -> list[dict[str, Any]]:
     """Return the interrupts of a trace as dicts with `value` and `id`, without duplicates.
 
-    An interrupt propagates through every enclosing graph, so several runs carry the same one.
+    An interrupt propagates through every enclosing graph, so several runs carry the same one. Those that the turn itself
+    has resumed are left out.
     """
     interrupts: dict[str, dict[str, Any]] = {}
-    payloads = [run.error.payload for run in trace.runs() if run.error is not None and run.interrupted]
-    for payload in (*payloads, trace.interrupts):
+    paused = [(run, run.error.payload) for run in trace.runs() if run.error is not None and run.interrupted]
+    for run, payload in (*paused, *trace.interrupts):
+        if _is_continued(trace, run):
+            continue
         for item in payload if isinstance(payload, (list, tuple)) else [payload]:
             interrupt = {k: v for k, v in item.items() if v is not None} if isinstance(item, dict) else {"value": item}
             interrupts.setdefault(str(interrupt.get("id") or interrupt.get("value")), interrupt)
     return list(interrupts.values())
 
 
+def pauses_of(trace: Trace) -> list[str]:
+    """Return the static pauses of a trace, in LangGraph's words, without those that the turn itself has resumed."""
+    return list(dict.fromkeys(pause for run, pause in trace.pauses if not _is_continued(trace, run)))
+
+
+def _is_continued(trace: Trace, run: Run) -> bool:
+    """Return True if the graph around a run was invoked again on the same thread, as by a step that answers a question itself."""
+    # A graph that pauses before its first node has none. It reports that itself; a node raises an exception.
+    around = [above for above in (run, *run.ancestors()) if _has_nodes(above) or (above is run and not run.interrupted)]
+    graphs = [
+        (graph.name, graph.metadata["thread_id"], graph.ended)
+        for graph in around
+        if graph.ended is not None and "thread_id" in graph.metadata
+    ]
+    return any(
+        later.started >= ended
+        and later.name == name
+        and later.metadata.get("thread_id") == thread
+        and _has_nodes(later)
+        for name, thread, ended in graphs
+        for later in trace.runs()
+    )
+
+
+def _has_nodes(run: Run) -> bool:
+    return any(child.node is not None for child in run.children)
+
+
 def interrupt_events(trace: Trace, interrupts: list[dict[str, Any]]) -> list[Event]:
     """Return the events of static pauses, of a drained graph, and of interrupts whose payload is not just a text."""
     at = (trace.root.ended or trace.last_record_at) + trace.offset
     payloads = [interrupt for interrupt in interrupts if not isinstance(interrupt.get("value"), str)]
-    payloads += [{"value": {"paused": status}} for status in trace.pauses]
+    payloads += [{"value": {"paused": status}} for status in pauses_of(trace)]
     if (error := trace.root.error) is not None and error.control == "drained":
         payloads.append({"value": {"paused": "drained", "reason": error.payload}})
     return [

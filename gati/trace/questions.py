@@ -13,11 +13,19 @@ _REQUESTS = "action_requests"
 def question_in(payload: Any) -> str:
     """Return the question in an interrupt's payload; "" if it has none.
 
-    Example: ``{"query": "Your name?", "draft": "Hi"}`` → ``"Your name?"``.
+    Examples: ``{"query": "Your name?", "draft": "Hi"}`` → ``"Your name?"``; ``{"kind": "date"}`` → ``""``, because the dict's only text
+    is a name.
     """
     if isinstance(payload, dict) and _REQUESTS in payload:
         return ""
-    return _text_in(payload, _QUESTION_KEYS)
+    question = _text_in(payload, _QUESTION_KEYS)
+    is_name = (
+        isinstance(payload, dict)
+        and question.isascii()
+        and question.isidentifier()
+        and payload.keys().isdisjoint(_QUESTION_KEYS)
+    )
+    return "" if is_name else question
 
 
 def reply_in(payload: Any) -> str:

@@ -153,7 +153,7 @@ class Trace:
         open: number of runs that have not ended.
         last_record_at: time of the last record (`perf_counter_ns`).
         memory: see `turn_memory.Holder`.
-        interrupts: interrupts reported by graphs that were passed the handler.
+        interrupts: interrupts reported by graphs that were passed the handler, with the graph's run.
         pauses: static interrupts, in LangGraph's words; no run's end reports them.
         ended_turn: run id and conversation of the turn that had ended before this work started or
             finished; None for a turn of its own.
@@ -181,8 +181,8 @@ class Trace:
         self.size = 1
         self.memory = 0
         self.last_record_at = root.started
-        self.interrupts: list[Any] = []
-        self.pauses: list[str] = []
+        self.interrupts: list[tuple[Run, Any]] = []
+        self.pauses: list[tuple[Run, str]] = []
         self.resumed = False
         self.serves_several = False
         self.ended_turn: tuple[str, Conversation] | None = None
@@ -255,4 +255,7 @@ def split_off(trace: Trace, run: Run) -> Trace:
     trace.size -= part.size
     trace.open -= part.open
     part.last_record_at = trace.last_record_at
+    for paused, moved in ((trace.interrupts, part.interrupts), (trace.pauses, part.pauses)):
+        moved += [pause for pause in paused if pause[0].trace is part]
+        paused[:] = [pause for pause in paused if pause[0].trace is trace]
     return part

@@ -91,7 +91,7 @@ def split_off_served(trace: Trace, settings: Settings) -> list[Trace]:
                 part.configurable = programs[first].identity.configurable if run.kind != "step" else None
                 parts.append(part)
     if parts:
-        trace.serves_several, trace.interrupts, trace.pauses = True, [], []
+        trace.serves_several = True
     trace.scope, trace.configurable = identity
     return parts
 

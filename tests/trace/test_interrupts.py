@@ -1,0 +1,140 @@
+"""A step around a graph that waits: its own words are the question, and what it answers itself does not wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import Command, interrupt
+
+from gati import observe
+from gati.events import CustomEvent
+from gati.testing import capture
+
+THREAD: Any = {"configurable": {"thread_id": "t"}}
+ASKED: Any = {"messages": [("user", "Book it.")]}
+
+
+def booking(*questions: Any, name: str = "booking") -> Any:
+    """Return a graph that asks these questions, one after the other, in one node."""
+
+    def book(state: MessagesState) -> Any:
+        return {"messages": [AIMessage("Booked: " + ", ".join([interrupt(question) for question in questions]))]}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("book", book)
+    builder.add_edge(START, "book")
+    return builder.compile(checkpointer=InMemorySaver(), name=name)
+
+
+def step_around(graph: Any, words: Callable[[Any], Any]) -> Callable[[str], Any]:
+    @observe.step
+    def handle(text: str) -> Any:
+        waits = graph.get_state(THREAD).next
+        state = graph.invoke(Command(resume=text) if waits else {"messages": [("user", text)]}, THREAD)
+        return words(state) if "__interrupt__" in state else state["messages"][-1].text
+
+    return handle
+
+
+@pytest.mark.parametrize("question", ["Which day?", {"kind": "date", "options": ["Mon", "Tue"]}, {"choose": [1, 2]}])
+def test_the_question_of_a_step_is_what_it_returns(question: Any) -> None:
+    handle = step_around(booking(question), lambda state: "Mon or Tue, please?")
+    with capture() as captured:
+        handle("Book it.")
+        handle("Tue")
+    assert captured.transcript() == [
+        ("user", "Book it."),
+        ("assistant", "Mon or Tue, please?"),
+        ("user", "Tue"),
+        ("assistant", "Booked: Tue"),
+    ]
+    assert [turn.status for turn in captured.turns] == ["waiting", "completed"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        lambda state: None,
+        lambda state: state,
+        lambda state: "waiting",
+        lambda state: state["messages"][-1].text,
+        lambda state: state["__interrupt__"][0].value,
+    ],
+    ids=["nothing", "the state", "a word for the state", "the user's message", "the question"],
+)
+def test_a_step_that_words_no_question_asks_that_of_the_graph(words: Callable[[Any], Any]) -> None:
+    handle = step_around(booking("Which day is it?"), words)
+    with capture() as captured:
+        handle("Book it.")
+    assert captured.transcript() == [("user", "Book it."), ("assistant", "Which day is it?")]
+
+
+@pytest.mark.parametrize("explicit", [False, True], ids=["injected", "explicit"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_step_that_answers_every_question_itself_is_completed(number: int, explicit: bool) -> None:
+    with capture() as captured:
+        config = {**THREAD, "callbacks": observe.get_callbacks()} if explicit else THREAD
+
+        @observe.step
+        def handle(graph: Any) -> str:
+            state = graph.invoke(ASKED, config)
+            while "__interrupt__" in state:
+                state = graph.invoke(Command(resume="by rule"), config)
+            return str(state["messages"][-1].text)
+
+        handle(booking(*["Which day?", {"kind": "hour"}][:number]))
+    (turn,) = captured.turns
+    assert turn.status == "completed"
+    assert captured.transcript()[-1] == ("assistant", "Booked: " + ", ".join(["by rule"] * number))
+    assert not [event for event in turn.events if isinstance(event, CustomEvent) and event.name == "interrupt"]
+
+
+def test_only_the_question_that_a_step_leaves_open_is_asked() -> None:
+    graph = booking("Which day?", "Which hour?")
+
+    @observe.step
+    async def handle(text: str) -> Any:
+        await graph.ainvoke(ASKED, THREAD)
+        return await graph.ainvoke(Command(resume="Monday"), THREAD)
+
+    with capture() as captured:
+        asyncio.run(handle("Book it."))
+    assert captured.transcript() == [("user", "Book it."), ("assistant", "Which hour?")]
+    assert [turn.status for turn in captured.turns] == ["waiting"]
+
+
+def test_another_graph_or_thread_does_not_answer_a_question() -> None:
+    asking, silent = booking("Which day?"), booking(name="silent")
+    other: Any = {"configurable": {"thread_id": "other"}}
+
+    @observe.step
+    def handle(text: str) -> None:
+        asking.invoke(ASKED, THREAD)
+        silent.invoke(ASKED, THREAD)
+        asking.invoke(ASKED, other)
+
+    with capture() as captured:
+        handle("Book it.")
+    assert [turn.status for turn in captured.turns] == ["waiting"]
+
+
+def test_a_static_pause_that_a_step_resumes_is_over() -> None:
+    graph = booking()
+
+    def handle(resumes: bool) -> None:
+        config = {"configurable": {"thread_id": str(resumes)}, "callbacks": observe.get_callbacks()}
+        with observe.span("handle", input="Book it."):
+            graph.invoke(ASKED, config, interrupt_before=["book"])
+            if resumes:
+                graph.invoke(None, config)
+
+    with capture() as captured:
+        handle(False)
+        handle(True)
+    assert [turn.status for turn in captured.turns] == ["waiting", "completed"]
