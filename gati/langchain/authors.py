@@ -28,17 +28,22 @@ def remember_person(item: Any, seen: BoundedSet) -> None:
         seen.add(key)
 
 
-def is_persons(item: Any, seen: BoundedSet) -> bool:
+def is_persons(item: Any, seen: BoundedSet, is_followed: bool) -> bool:
     """Return True if a node did not write this message with the user's role: it came with an input or a checkpoint.
 
-    A conditional edge gives the messages of its node ids before the node ends, so one with an id is the node's if a model
-    wrote its text.
+    A conditional edge gives the messages of its node ids before the node ends, so an id alone does not show that a message is
+    from the checkpoint.
+
+    Args:
+        item: The message.
+        seen: The known answers and persons' messages.
+        is_followed: A message that another run has recorded comes after it, so the node returns its whole state.
     """
     text = plain_text(_content_of(item))
     if not text or _person_key(text) in seen.entries:
         return True
     has_id = issubclass(type(item), BaseMessage) and item.__dict__.get("id") is not None
-    return has_id and hash(text) not in seen.entries
+    return is_followed and has_id and hash(text) not in seen.entries
 
 
 def remember_agent(message: BaseMessage | dict[str, Any], seen: BoundedSet) -> bool:

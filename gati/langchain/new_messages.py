@@ -337,12 +337,13 @@ def new_messages_of_node(messages: Any, seen: BoundedSet) -> list[Any]:
     """
     new: list[Any] = []
     known = seen.entries
+    is_followed = False
     for item in reversed(messages):
         class_role = ROLE_BY_CLASS[type(item)]
         if (class_role or role_of(item)) in USER_ROLES:
             if class_role is not None and is_agents(item.__dict__, seen):
                 new.append(snapshot_agent_message(item))
-            elif is_persons(item, seen):
+            elif is_persons(item, seen, is_followed):
                 break
             elif (class_role is not None or issubclass(type(item), dict)) and remember_agent(item, seen):
                 new.append(snapshot_agent_message(item))
@@ -352,7 +353,7 @@ def new_messages_of_node(messages: Any, seen: BoundedSet) -> list[Any]:
         elif class_role is None:
             new.append(take_snapshot(item))
         elif (fields := item.__dict__).get("id") in known or fields.get("tool_call_id") in known:
-            continue
+            is_followed = True
         else:
             new.append(snapshot_message(item))
         if len(new) >= MAX_IMPORTED_MESSAGES:

@@ -103,7 +103,9 @@ class Assembler:
         self._gap_until = 0
         self.outside_conversation = 0
         self._turns_begun = 0
-        self._open_turns = OpenTurns(self._memory, self._is_known, self._make_space, self._report_left_out)
+        self._open_turns = OpenTurns(
+            self._memory, self._is_known, self._may_begin_open, self._make_space, self._report_left_out
+        )
         self._due: deque[PackedRecord | Record] = deque()
         self._record_bytes = 0
         """Size of the record that is processed; 0 while a turn is assembled that was within the limits as it waited."""
@@ -181,7 +183,7 @@ class Assembler:
             self._process_due()
         if type(packed) is Gap:
             self._assemble(self._open_turns.take_all())
-        kept = False if self._incremental else self._open_turns.add(packed, self._offset, not self._lingering)
+        kept = False if self._incremental else self._open_turns.add(packed, self._offset)
         if kept is False:
             self._record_bytes = size_without_media(packed)
             self._process(packed)
@@ -213,9 +215,10 @@ class Assembler:
     def _process_due(self) -> None:
         """Process records that wait. If one raises, the next call goes on after it."""
         self._record_bytes = 0
-        due = self._due
+        due, handlers = self._due, self._handlers
         while due:
-            self._process(due.popleft())
+            record = unpack_record(due.popleft())
+            handlers[type(record)](record)
 
     def _process(self, packed: PackedRecord | Record) -> None:
         record = unpack_record(packed)
@@ -230,6 +233,9 @@ class Assembler:
             trace = self._traces.get(waiting[0].root)
         if trace is not None:
             self._finish(trace)
+
+    def _may_begin_open(self) -> bool:
+        return not self._lingering
 
     def _is_known(self, key: int) -> bool:
         return key in self._runs or key in self._ended

@@ -79,9 +79,23 @@ def as_messages(value: Any) -> list[Message] | None:
     """Convert a message or a list of messages to a list; return None for other values."""
     if isinstance(value, Message):
         return [value]
-    if isinstance(value, list) and value and as_message(value[-1]) is not None:
-        return [m for item in value if (m := as_message(item)) is not None]
-    return None
+    if not isinstance(value, list) or not value:
+        return None
+    if as_message(value[-1]) is not None:
+        messages = [m for item in value if (m := as_message(item)) is not None]
+        return messages if len(messages) == len(value) else _flat(value)
+    return _flat(value) if isinstance(value[-1], list) and as_messages(value[-1]) is not None else None
+
+
+def _flat(items: list[Any]) -> list[Message]:
+    """Return the messages in a list, and in the lists of messages that a node appended to it as they are."""
+    messages: list[Message] = []
+    for item in items:
+        if (message := as_message(item)) is not None:
+            messages.append(message)
+        elif isinstance(item, list):
+            messages += as_messages(item) or ()
+    return messages
 
 
 def _split_at_last_answer(messages: list[Message]) -> SplitHistory:
@@ -226,30 +240,34 @@ def _answer_under_usual_key(value: dict[str, Any], completions: Sequence[str]) -
 
 
 def _is_material(text: str, state: dict[str, Any], key: str, completions: Sequence[str]) -> bool:
-    """Return True if no model wrote a text, and a model wrote one into a later entry of the state.
+    """Return True if a later entry of a graph's state shows that a text is only a part or the subject of the answer.
 
-    Example: a node fetched ``content``, and a model made ``summary`` of it. The latest entries are the first.
+    Examples: a node fetched ``content``, and a model made ``summary`` of it; models wrote ``introduction`` and ``content``, and
+    a node joined them. The latest entries are the first.
     """
+    names = itertools.takewhile(lambda name: name != key, state)
+    later = [entry for name in names if isinstance(entry := state[name], str)]
+    if any(text in entry and _is_joined(entry, completions) for entry in later):
+        return True
     if any(completion and (completion in text or text in completion) for completion in completions):
         return False
-    later = itertools.takewhile(lambda name: name != key, state)
-    return any(isinstance(state[name], str) and state[name] in completions for name in later)
+    return any(entry in completions for entry in later)
 
 
 def _answer_among_texts(value: dict[str, Any], structured: bool, completions: Iterable[str], is_state: bool) -> str:
     """Find the answer in an output without any usual key: its only text, or the one a model produced last.
 
-    In a graph's state, it is a text that was joined of several of these and written after them.
+    In a graph's state, it is a text that was joined of several completions, if it was written last.
     """
     texts = [text for entry in value.values() if (text := _text_of_entry(entry))]
     if len(texts) == 1 and (not structured or len(value) == 1):
         return texts[0]
     if len(texts) < 2:
         return ""
-    made = [completion for completion in completions if completion and completion in texts]
-    if is_state and made and _is_joined(texts[0], made):
+    completions = list(completions)
+    if is_state and _is_joined(texts[0], completions):
         return texts[0]
-    return made[0] if made else ""
+    return next((completion for completion in completions if completion and completion in texts), "")
 
 
 def structured_answers_in(state: Any) -> list[str]:

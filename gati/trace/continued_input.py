@@ -84,11 +84,19 @@ def _end_of_thread(trace: Trace) -> list[Message]:
     if threads:
         return [m for messages in threads for m in messages if m.role in USER_ROLES]
     for run in trace.models():
+        if _is_asked_by_the_program(run):
+            continue
         messages = _messages_of_call(run)
         found = [m for m in messages[_index_after_answer(messages) :] if m.role in USER_ROLES and m.id]
         if found:
             return found
     return []
+
+
+def _is_asked_by_the_program(run: Run) -> bool:
+    """Return True for a call in a graph that a node called: its messages are the node's, rather than the thread's."""
+    around = [above for above in run.ancestors() if above.parent is not None and above.node is None]
+    return any(child.node is not None for above in around for child in above.children)
 
 
 def note_reported(trace: Trace, texts: list[str], state: ConversationState) -> None:

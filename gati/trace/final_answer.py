@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gati.events import ChatMessage, Status, has_client_calls
 from gati.trace.answer_below_step import answer_below, answer_in_stream
-from gati.trace.answer_source import is_user_facing, is_written_by
+from gati.trace.answer_source import is_user_facing, is_written_by, written_texts
 from gati.trace.chat_io import answer_in, as_messages, json_text, structured_answers_in
 from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
@@ -16,7 +16,7 @@ from gati.trace.made_output import made_output, without_earlier_items
 from gati.trace.node_messages import has_own_messages
 from gati.trace.questions import question_in
 from gati.trace.records import ASSISTANT_ROLES, STREAMED, Message, ModelResult
-from gati.trace.side_by_side import MAP_TAG, answers_side_by_side
+from gati.trace.side_by_side import MAP_TAG, answers_side_by_side, streamed_graph
 
 if TYPE_CHECKING:
     from gati.trace.answer_source import ModelEvents
@@ -35,8 +35,10 @@ def turn_status(trace: Trace, interrupts: list[dict[str, Any]]) -> Status:
     status = status_of(trace.root)
     if status == "completed" and _model_cut_off_by_reader(trace) is not None:
         return "aborted"
-    waits = bool(interrupts or pauses_of(trace)) or _ends_with_tool_request(trace)
-    return "waiting" if waits and status in ("completed", "waiting") else status
+    if status not in ("completed", "waiting"):
+        return status
+    waits = interrupts or (trace.pauses and pauses_of(trace)) or _ends_with_tool_request(trace)
+    return "waiting" if waits else status
 
 
 def _ends_with_tool_request(trace: Trace) -> bool:
@@ -60,7 +62,7 @@ def final_answer_of(
     text = ""
     if status == "waiting":
         if interrupts:
-            text = _words_of_step(trace) or _questions(trace, interrupts)
+            text = _words_of_step(trace) or _questions(trace, models, interrupts)
         else:
             text = _complete_answer(trace, models, output_key)
     elif status == "completed":
@@ -83,6 +85,8 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
     if isinstance(root.output, ModelResult):
         messages = root.output.messages
         return "" if not messages or messages[0].tool_calls else text_of(messages[0])
+    if root.streamed and (graph := streamed_graph(trace)) is not None:
+        return _complete_answer(graph, models, output_key) or answer_below(root, models)
     if root.kind in ("chain", "prompt"):
         if isinstance(root.output, (dict, list)) and models and not trace.is_graph:
             answers = _answers_side_by_side(trace, models, output_key)
@@ -119,23 +123,22 @@ def _words_of_step(trace: Trace) -> str:
     return made if isinstance(made, str) and not _ONE_WORD.fullmatch(made) else ""
 
 
-def _questions(trace: Trace, interrupts: list[dict[str, Any]]) -> str:
+def _questions(trace: Trace, models: ModelEvents, interrupts: list[dict[str, Any]]) -> str:
     questions = [text for interrupt in interrupts if (text := question_in(interrupt.get("value")))]
-    return "\n\n".join([*_said_before(trace, questions), *questions])
+    return "\n\n".join([*_said_before(trace, models, questions), *questions])
 
 
-def _said_before(trace: Trace, questions: list[str]) -> list[str]:
-    """Return the answer that a model wrote into the thread before the turn waits, unless a question contains it."""
+def _said_before(trace: Trace, models: ModelEvents, questions: list[str]) -> list[str]:
+    """Return the answer in the thread that a model wrote before the turn waits, unless a question contains it.
+
+    It may be one field of a structured answer.
+    """
     made = made_output(trace)
     for thread in made.values() if isinstance(made, dict) else [made]:
         if (messages := as_messages(thread)) and messages[-1].role in ASSISTANT_ROLES and (text := answer_in(messages)):
-            written = any(text in map(text_of, output.messages) for output in _outputs_of_models(trace))
-            return [text] if written and not any(text in question for question in questions) else []
+            is_written = any(text == event.completion or text in written_texts(event) for _, event in models)
+            return [text] if is_written and not any(text in question for question in questions) else []
     return []
-
-
-def _outputs_of_models(trace: Trace) -> list[ModelResult]:
-    return [run.output for run in trace.models() if isinstance(run.output, ModelResult)]
 
 
 def _answers_side_by_side(trace: Trace, models: ModelEvents, output_key: str | None) -> str | None:

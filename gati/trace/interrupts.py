@@ -21,8 +21,10 @@ def interrupts_of(trace: Trace) -> list[dict[str, Any]]:
     An interrupt propagates through every enclosing graph, so several runs carry the same one. Those that the turn itself
     has resumed are left out.
     """
-    interrupts: dict[str, dict[str, Any]] = {}
     paused = [(run, run.error.payload) for run in trace.runs() if run.error is not None and run.interrupted]
+    if not paused and not trace.interrupts:
+        return []
+    interrupts: dict[str, dict[str, Any]] = {}
     for run, payload in (*paused, *trace.interrupts):
         if _is_continued(trace, run):
             continue

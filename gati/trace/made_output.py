@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from gati.trace.chat_io import as_message, as_messages
+from gati.trace.chat_io import as_message, as_messages, json_text
 from gati.trace.content import text_of
-from gati.trace.outputs import updates_by
-from gati.trace.records import ASSISTANT_ROLES, COMMAND, USER_ROLES, Message, ModelResult, ObjectName
+from gati.trace.outputs import tool_message_in, updates_by
+from gati.trace.records import ASSISTANT_ROLES, COMMAND, TOOL_ROLES, USER_ROLES, Message, ModelResult, ObjectName
 
 if TYPE_CHECKING:
     from gati.trace.run_tree import Run, Trace
@@ -167,9 +167,23 @@ class _MadeOutput:
         for message in messages:
             if received[_key_of(message)] > 0:
                 received[_key_of(message)] -= 1
+            elif message.role in TOOL_ROLES:
+                if self._is_result_of_tool(message):
+                    made.append(message)
             elif message.role in USER_ROLES or self._is_made(text_of(message), key) or self._is_nodes_answer(message):
                 made.append(message)
         return made
+
+    def _is_result_of_tool(self, message: Message) -> bool:
+        """Return False for what a node wrote in the place of a tool's result, such as the decision of a person."""
+        text = text_of(message)
+        for run in [run for run in self.trace.runs() if run.kind == "tool"]:
+            found = tool_message_in(run.output, message.tool_call_id)
+            if found is not None and found.tool_call_id == message.tool_call_id:
+                return True
+            if any(part in text for part in _own_texts(run.output)) or text in (str(run.output), json_text(run.output)):
+                return True
+        return False
 
     def _is_nodes_answer(self, answer: Message) -> bool:
         """Return True for an answer that a node wrote, though its text is in the input: the node says it again."""

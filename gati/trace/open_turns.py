@@ -89,6 +89,7 @@ class OpenTurns:
     Args:
         memory: counts them, and limits their size.
         is_known: returns True if the assembler knows a run already, so that its records must not wait here.
+        may_begin: returns False if the assembler has to know at once which turns begin.
         make_space: called before a turn begins if the memory is full.
         on_left_out: called for each step that there is no space for.
     """
@@ -97,11 +98,13 @@ class OpenTurns:
         self,
         memory: TurnMemory,
         is_known: Callable[[int], bool],
+        may_begin: Callable[[], bool],
         make_space: Callable[[], object],
         on_left_out: Callable[[], object],
     ) -> None:
         self._memory = memory
         self._is_known = is_known
+        self._may_begin = may_begin
         self._make_space = make_space
         self._on_left_out = on_left_out
         self._turns: dict[bytes, OpenTurn] = {}
@@ -118,49 +121,48 @@ class OpenTurns:
         """Number of their runs."""
         return sum(len(turn.runs) for turn in list(self._turns.values()))
 
-    def add(self, packed: PackedRecord | Record, offset: int, may_begin: bool = True) -> OpenTurn | bool:
+    def add(self, packed: PackedRecord | Record, offset: int) -> OpenTurn | bool:
         """Keep a record if it belongs to an open turn, or begins one.
 
         Args:
             packed: the record.
             offset: see `OpenTurn`.
-            may_begin: False if the assembler has to know at once which turns begin.
 
         Returns:
             True if the record was kept or left out, the whole turn if the record ends its root, False if it belongs to
             none.
         """
         head = packed if type(packed) is bytes else head_of(packed)
-        run = key_at(head, RUN)
+        run, kind = key_at(head, RUN), head[KIND] & _KIND_MASK
         memory, turn = self._memory, self._by_run.get(run)
         size = len(head) if head is packed else size_without_media(packed)
         if turn is None:
-            if head[KIND] & _KIND_MASK != STARTED:
+            if kind != STARTED:
                 return False
-            found = self._turn_of(head, run, size, offset, may_begin)
+            found = self._turn_of(head, run, size, offset)
             if type(found) is bool:
                 return found
             turn = found
             size += RUN_BYTES
         elif memory.used > memory.turn_limit or turn.left_out is not None:
-            kept = self._shorten(turn, packed, head[KIND] & _KIND_MASK, run)
+            kept = self._shorten(turn, packed, kind, run)
             if type(kept) is bool:
                 return kept
             packed, size = kept, size_without_media(kept)
         turn.records.append(packed)
         turn.memory += size
         memory.used += size
-        if run == turn.key and head[KIND] & _KIND_MASK in _ENDS:
+        if kind in _ENDS and run == turn.key:
             self._remove(turn)
             return turn
         return True
 
-    def _turn_of(self, head: bytes, run: bytes, size: int, offset: int, may_begin: bool) -> OpenTurn | bool:
+    def _turn_of(self, head: bytes, run: bytes, size: int, offset: int) -> OpenTurn | bool:
         """Return the turn to which a run that starts belongs; True or False are for `add` to return."""
         parent = RUN + len(run)
         memory = self._memory
         if head[parent] == NONE:
-            if not may_begin or self._is_known(run_of(run)):
+            if not self._may_begin() or self._is_known(run_of(run)):
                 return False
             if memory.used + size + RUN_BYTES > memory.limit:
                 self._make_space()

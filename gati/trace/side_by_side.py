@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gati.trace.chat_io import as_messages
 from gati.trace.content import text_of
+from gati.trace.outputs import updates_by, updates_of
 from gati.trace.records import ASSISTANT_ROLES, Message
 from gati.trace.run_tree import Trace, model_messages
 
@@ -73,7 +74,7 @@ class _SideBySide:
 
     def answers(self, run: Run, value: Any, is_part: bool) -> Any:
         """Return the answers in what `run` returned. `is_part`: it is in a branch or in a `map()`."""
-        is_graph = run is not self.trace.root and any(child.node is not None for child in run.children)
+        is_graph = run is not self.trace.root and _is_graph(run)
         if is_graph or run.kind == "model":
             return self._answer(run, value, is_graph) if is_part else value
         if isinstance(value, dict):
@@ -111,8 +112,10 @@ def _last_step(run: Run) -> Run | None:
 
     The steps of a sequence that is read as a stream start in any order.
     """
-    if len(run.children) == 1:
-        return run.children[0]
+    return run.children[0] if len(run.children) == 1 else _end_of_sequence(run)
+
+
+def _end_of_sequence(run: Run) -> Run | None:
     steps = {tag: child for child in run.children for tag in _tags(child, _STEP_TAG)}
     return steps[max(steps, key=lambda tag: (len(tag), tag))] if steps else None
 
@@ -134,6 +137,42 @@ def _asks_each(root: Run) -> bool:
         return False
     asked = {text_of(m) for run in root.walk() if run.kind == "model" for m in model_messages(run)}
     return asked.issuperset(root.inputs)
+
+
+def streamed_graph(trace: Trace) -> Trace | None:
+    """Return a trace of the graph at the end of a sequence that was read as a stream, with what its nodes wrote as its output.
+
+    The root's output is what LangChain adds up: the last update of each node, where `invoke` returns the graph's state.
+    """
+    graph: Run | None = trace.root
+    if _is_graph(trace.root):
+        return None
+    while graph is not None and not _is_graph(graph):
+        graph = _end_of_sequence(graph)
+    return (
+        trace_of_program(trace, graph, graph.inputs, _state_written_in(graph, trace.root.output))
+        if graph is not None
+        else None
+    )
+
+
+def _is_graph(run: Run) -> bool:
+    return any(child.node is not None for child in run.children)
+
+
+def _state_written_in(graph: Run, by_node: Any) -> dict[Any, Any]:
+    nodes = [run for run in graph.children if run.node]
+    updates = [update for run in nodes for update in updates_by(run)]
+    if isinstance(by_node, dict):
+        last = {run.node: number for number, run in enumerate(nodes)}
+        names = sorted(last.keys() & by_node.keys(), key=last.__getitem__)
+        updates += [update for name in names for update in updates_of(by_node[name])]
+    state: dict[Any, Any] = {}
+    for update in updates:
+        for key, value in update.items():
+            earlier, later = as_messages(state.get(key)), as_messages(value)
+            state[key] = [*earlier, *later] if earlier is not None and later is not None else value
+    return state
 
 
 def trace_of_program(trace: Trace, run: Run, given: Any, made: Any) -> Trace:

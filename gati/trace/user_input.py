@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gati.events import ChatMessage
@@ -13,7 +14,7 @@ from gati.trace.content import text_of
 from gati.trace.continued_input import messages_from_thread, repeats_question, without_prefilled_answer
 from gati.trace.media import plain_blocks
 from gati.trace.outputs import updates_of
-from gati.trace.questions import reply_in
+from gati.trace.questions import replies_in
 from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES, Message, ModelCall, ModelResult
 from gati.trace.run_tree import model_messages
 from gati.trace.side_by_side import mapped_programs, trace_of_program
@@ -26,6 +27,8 @@ _KINDS_WITHOUT_USER_TEXT = frozenset({"tool", "retriever", "embedding", "memory_
 """Kinds of roots whose input is not a user's message."""
 _PROSE = re.compile(r"\S\s+\S+\s+\S|[\u3040-\u30ff\u3400-\u9fff]{4}|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]{8}")
 """Text of three words or more; in scripts without spaces, of some characters. Names, addresses and ids are shorter."""
+_MUCH_LONGER = 3
+"""How many times as long as the other texts of an input the user's is, such as a mail beside its subject."""
 
 
 def user_messages_of(
@@ -179,17 +182,27 @@ def _split_first_model_call(trace: Trace, state: ConversationState) -> SplitHist
 
 
 def _as_written(message: Message, trace: Trace) -> Message:
-    """Return a message with the only prose of the root's input that it contains, if there is exactly one.
+    """Return a message with the only prose of the root's input that it contains, or the one that is much the longest.
 
-    Example: input ``{"mail": "I was charged twice.", "sender": "ann@example.com"}``, and "Classify: I was charged
-    twice. From: ann@example.com" → "I was charged twice."
+    Example: input ``{"mail": {"subject": "My bill of May", "body": "I was charged twice. …"}}``, and "Classify: I was charged
+    twice. …" → "I was charged twice. …"
     """
     inputs = trace.root.inputs
     if not isinstance(inputs, dict) or not isinstance(message.content, str):
         return message
-    texts = {value for value in inputs.values() if isinstance(value, str) and _PROSE.search(value)}
-    contained = [text for text in texts if text in message.content]
-    return Message(message.role, contained[0]) if len(contained) == 1 else message
+    content = message.content
+    texts = {text for text in _texts_in(inputs) if _PROSE.search(text) and text in content}
+    longest, *others = sorted(texts, key=len, reverse=True) or [""]
+    is_clear = all(len(other) * _MUCH_LONGER <= len(longest) for other in others)
+    return Message(message.role, longest) if longest and is_clear else message
+
+
+def _texts_in(value: Any, depth: int = 3) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict) and depth:
+        for entry in value.values():
+            yield from _texts_in(entry, depth - 1)
 
 
 def _import_history(
@@ -259,7 +272,7 @@ def resume_of(trace: Trace) -> Resume | None:
     # Interrupts may be answered by id; the ids are of no use to a reader.
     by_id = isinstance(value, dict) and bool(value) and all(_is_interrupt_id(key) for key in value)
     answers = list(value.values()) if by_id else [value]
-    texts = [text for answer in answers if (text := reply_in(answer))]
+    texts = [text for answer in answers for text in replies_in(answer)]
     if all(isinstance(answer, str) for answer in answers):
         return Resume(texts)
     return Resume(texts, answers[0] if len(answers) == 1 else value)

@@ -277,6 +277,20 @@ def test_the_text_that_a_template_frames_is_the_users_message(watch: Watch, mail
     assert asked["content"] == f"Reply to this mail:\n{mail}\nFrom: ann@example.com"
 
 
+def test_a_mail_in_an_object_of_the_input_is_the_users_message_beside_its_subject(watch: Watch):
+    mail = "Dear shop, I was charged twice for one bike. Please send the money back."
+
+    def make() -> Runnable[Any, Any]:
+        def frame(given: Any) -> str:
+            return f"Reply.\nSubject: {given['mail']['subject']}\n{given['mail']['body']}"
+
+        return RunnableLambda(frame) | model("Sorry.")
+
+    given = {"mail": {"subject": "My bill of May", "from": "ann@example.com", "body": mail}}
+    traced = watch.trace(each_method(make, given, only="invoke")[0])
+    assert traced.transcript() == [("user", mail), ("assistant", "Sorry.")]
+
+
 @pytest.mark.parametrize(
     ("left", "right"), [("2", "3"), ("the number of days", "the number of nights"), ("A cat", "a dog")]
 )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gati.trace.questions import question_in, reply_in
+from gati.trace.questions import question_in, replies_in
 
 
 @pytest.mark.parametrize(
@@ -35,21 +35,28 @@ def test_the_question_of_an_interrupt_is_its_only_text_or_under_a_usual_key(payl
 
 
 @pytest.mark.parametrize(
-    ("payload", "reply"),
+    ("payload", "replies"),
     [
-        ("Ann", "Ann"),
-        ({"data": "Ann"}, "Ann"),
-        ({"answer": "Ann", "channel": "web"}, "Ann"),
-        ({"first": "Ann", "last": "Lee"}, ""),
-        ({"approved": True}, ""),
-        ({"decisions": [{"type": "approve"}]}, ""),
+        ("Ann", ["Ann"]),
+        ({"data": "Ann"}, ["Ann"]),
+        ({"answer": "Ann", "channel": "web"}, ["Ann"]),
+        ({"first": "Ann", "last": "Lee"}, []),
+        ({"approved": True}, []),
+        ({"decisions": [{"type": "approve"}]}, []),
+        ({"type": "response", "args": "On Tuesday"}, ["On Tuesday"]),
+        ([{"type": "response", "args": "On Tuesday"}], ["On Tuesday"]),
+        ([{"type": "accept", "args": None}, {"type": "response", "args": "No"}], ["No"]),
+        ([{"type": "edit", "args": {"action": "pay", "args": {"amount": 3}}}], []),
+        ([{"type": "accept"}], []),
+        (["Ann"], []),
+        ([], []),
     ],
 )
-def test_the_reply_of_a_resume_is_its_only_text_or_under_a_usual_key(payload: Any, reply: str):
-    assert reply_in(payload) == reply
+def test_the_reply_of_a_resume_is_its_only_text_or_under_a_usual_key(payload: Any, replies: list[str]):
+    assert replies_in(payload) == replies
 
 
 @given(st.dictionaries(st.text(), st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5)))
 def test_a_question_is_always_a_text_of_the_payload(payload: dict[str, Any]):
-    for text in (question_in(payload), reply_in(payload)):
+    for text in (question_in(payload), *replies_in(payload)):
         assert text == "" or text in payload.values()
