@@ -273,14 +273,17 @@ def _answer_among_texts(value: dict[str, Any], structured: bool, completions: It
 def structured_answers_in(state: Any) -> list[str]:
     """Return the objects and lists in the part of a graph's state that its turn made, as JSON, the likeliest answer first.
 
-    These are the entries under usual keys, the only entry, and lists of texts. A list of one text is that text.
+    These are the entries under usual keys, the only entry, and lists of texts that no other one was written after. A list of one
+    text is that text.
     """
     if not isinstance(state, dict) or COMMAND in state:
         return []
     entries = {key: entry for key, entry in state.items() if _is_structured(entry)}
     is_only = len(entries) == sum(entry is not None for entry in state.values()) == 1
     found = [entries[name] for name in OUTPUT_KEYS if name in entries]
-    found += [entry for entry in entries.values() if is_only or all(isinstance(item, str) for item in entry)]
+    found += itertools.takewhile(
+        lambda entry: is_only or all(isinstance(item, str) for item in entry), entries.values()
+    )
     return [entry[0] if _is_one_text(entry) else json_text(entry) for entry in found]
 
 

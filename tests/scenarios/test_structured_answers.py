@@ -183,6 +183,19 @@ def test_documents_counters_and_lists_that_no_model_wrote_are_no_answer() -> Non
         assert captured.transcript() == [("user", "What is it?")]
 
 
+def test_queries_that_a_model_wrote_for_a_later_node_are_no_answer() -> None:
+    model = ScriptedChatModel(replies=["cats in Paris", "dogs in Paris"])
+    builder = StateGraph(state(queries=list, documents=list))
+    builder.add_node("rewrite", lambda values: {"queries": [model.invoke(values["question"]).text for _ in range(2)]})
+    builder.add_node("search", lambda values: {"documents": [{"page_content": "Paris is a city."}]})
+    builder.add_edge(START, "rewrite")
+    builder.add_edge("rewrite", "search")
+    graph = builder.compile()
+    with capture(local=False) as captured:
+        graph.invoke({"question": "What is it?"}, THREAD)
+    assert captured.transcript() == [("user", "What is it?")]
+
+
 def test_of_a_list_that_nodes_side_by_side_append_to_only_the_items_of_the_turn_are_the_answer() -> None:
     model = ScriptedChatModel(respond=lambda messages: f"A joke on {messages[-1].text}")
     builder = StateGraph(state(jokes=Annotated[list, operator.add]))
