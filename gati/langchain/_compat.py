@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from functools import lru_cache
 from types import FrameType
 from typing import Any
+from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler
 
@@ -54,6 +55,36 @@ def enclosing_run(config: Any) -> Any:
         return None
     # Without `parent_run_id`: the same loss as without the running config.
     return getattr(config.get("callbacks"), "parent_run_id", None)
+
+
+_CHAIN_MODULES = ("langchain_classic.chains.base", "langchain.chains.base")
+"""Modules of the classic `Chain`, whose memory calls models without the chain's callbacks. Without its `invoke`, or the local
+variables `run_manager` and `inputs` in it: such calls are turns of their own."""
+_MAX_FRAMES = 100
+
+NOT_STARTED = UUID(int=0)
+"""Result of `enclosing_chain` for a chain whose run has not begun."""
+
+
+def enclosing_chain() -> UUID | None:
+    """Return the id of the run of the classic chain that is calling, `NOT_STARTED` while it reads its memory, else None."""
+    if sys.modules.keys().isdisjoint(_CHAIN_MODULES):
+        return None
+    chains = [chain for name in _CHAIN_MODULES if (chain := getattr(sys.modules.get(name), "Chain", None)) is not None]
+    codes = {getattr(method, "__code__", None) for chain in chains for method in (chain.invoke, chain.ainvoke)}
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(_MAX_FRAMES):
+        if frame is None:
+            return None
+        if frame.f_code in codes:
+            names = frame.f_locals
+            run_id = getattr(names.get("run_manager"), "run_id", None)
+            if isinstance(run_id, UUID):
+                return run_id
+            if "inputs" not in names:
+                return NOT_STARTED
+        frame = frame.f_back
+    return None
 
 
 def runtime_context(configurable: Any) -> Any:

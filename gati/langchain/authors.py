@@ -20,6 +20,7 @@ from gati.trace.records import Message
 
 AGENT_ROLE = "ai"
 """Role of an agent's message in a snapshot, whatever its class."""
+_PLAIN = "plain"
 
 
 def remember_person(item: Any, seen: BoundedSet) -> None:
@@ -65,6 +66,20 @@ def is_unnamed(item: Any, seen: BoundedSet) -> bool:
     """Return True if a node wrote this message with the user's role, and no person has written its text."""
     content = _content_of(item)
     return _unnamed_key(content) in seen.entries and _person_key(content) not in seen.entries
+
+
+def remember_plain_answer(value: Any, seen: BoundedSet) -> None:
+    """Remember a text that a node wrote into the thread as it is, if a model wrote it. LangGraph gives it the user's role."""
+    text = plain_text(value)
+    if text and hash(text) in seen.entries:
+        seen.add(_unnamed_key(text))
+        seen.add((_PLAIN, hash(text)))
+
+
+def is_plain_answer(item: Any, seen: BoundedSet) -> bool:
+    """Return True if the text of a message for which `is_unnamed` is True was remembered by `remember_plain_answer`."""
+    text = plain_text(_content_of(item))
+    return (_PLAIN, hash(text)) in seen.entries
 
 
 def is_agents(fields: dict[str, Any], seen: BoundedSet) -> bool:

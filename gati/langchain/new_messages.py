@@ -17,9 +17,11 @@ from gati.langchain.authors import (
     agent_key,
     is_agents,
     is_persons,
+    is_plain_answer,
     is_unnamed,
     remember_agent,
     remember_person,
+    remember_plain_answer,
     remember_unnamed,
     snapshot_agent_message,
 )
@@ -33,7 +35,7 @@ from gati.langchain.snapshot import (
     is_overwrite,
     take_snapshot,
 )
-from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES
+from gati.trace.records import ASSISTANT_ROLES, COMMAND, MESSAGES, SYSTEM_ROLES, USER_ROLES
 
 STATE_BUDGET = 500
 """Maximum number of values copied from a graph's state in addition to its messages. Keeps a callback well below a
@@ -216,6 +218,8 @@ def snapshot_state(value: Any, select: Callable[[Any, Any], list[Any]], known: A
 def _snapshot_mapping(pairs: dict[Any, Any], select: Callable[[Any, Any], list[Any]], known: Any) -> dict[str, Any]:
     copied: dict[str, Any]
     if IMMUTABLE_TYPES.issuperset(map(type, pairs.values())):
+        if MESSAGES in pairs and select is new_messages_of_node:
+            remember_plain_answer(pairs[MESSAGES], known)
         copied = take_snapshot(pairs, STATE_BUDGET)
         return copied
     plain, histories = {}, {}
@@ -227,7 +231,11 @@ def _snapshot_mapping(pairs: dict[Any, Any], select: Callable[[Any, Any], list[A
             plain[key] = item
         else:
             histories[key] = messages
-    copied = take_snapshot(plain, STATE_BUDGET) if plain else {}
+    copied = {}
+    if plain:
+        copied = take_snapshot(plain, STATE_BUDGET)
+        if MESSAGES in plain and select is new_messages_of_node:
+            remember_plain_answer(plain[MESSAGES], known)
     for key, messages in histories.items():
         # An empty list shows that a node returned the entry, as one that returns its whole state does.
         if (new := select(messages, known)) or select is new_messages_of_node:
@@ -302,6 +310,8 @@ def new_messages_of_output(messages: Any, seen: BoundedSet) -> list[Any]:
                 new.append(snapshot_agent_message(item))
             elif not is_unnamed(item, seen):
                 break
+            elif is_plain_answer(item, seen):
+                new.append(snapshot_agent_message(item))
         elif class_role is None:
             new.append(take_snapshot(item))
         elif not (answered and item.__dict__.get("tool_call_id") in seen.entries):
@@ -337,13 +347,12 @@ def new_messages_of_node(messages: Any, seen: BoundedSet) -> list[Any]:
     """
     new: list[Any] = []
     known = seen.entries
-    is_followed = False
     for item in reversed(messages):
         class_role = ROLE_BY_CLASS[type(item)]
         if (class_role or role_of(item)) in USER_ROLES:
             if class_role is not None and is_agents(item.__dict__, seen):
                 new.append(snapshot_agent_message(item))
-            elif is_persons(item, seen, is_followed):
+            elif is_persons(item, seen, is_followed=messages[-1 - len(new)] is not item):
                 break
             elif (class_role is not None or issubclass(type(item), dict)) and remember_agent(item, seen):
                 new.append(snapshot_agent_message(item))
@@ -353,7 +362,7 @@ def new_messages_of_node(messages: Any, seen: BoundedSet) -> list[Any]:
         elif class_role is None:
             new.append(take_snapshot(item))
         elif (fields := item.__dict__).get("id") in known or fields.get("tool_call_id") in known:
-            is_followed = True
+            continue
         else:
             new.append(snapshot_message(item))
         if len(new) >= MAX_IMPORTED_MESSAGES:

@@ -13,7 +13,14 @@ from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from gati._context import OpenSpan, current_scope, current_span, features_used, is_internal, is_paused
-from gati.langchain._compat import RUN_TYPE, enclosing_run, is_input_deferred, running_config
+from gati.langchain._compat import (
+    NOT_STARTED,
+    RUN_TYPE,
+    enclosing_chain,
+    enclosing_run,
+    is_input_deferred,
+    running_config,
+)
 from gati.langchain.active_span import with_active_span
 from gati.langchain.awaited_models import AwaitedModels
 from gati.langchain.bounded_set import BoundedSet
@@ -437,7 +444,7 @@ class Recorder:
                 features_used.any = True
                 self.paused_runs.add(run_id.int)
                 return None
-            enclosing = self.current_run_id()
+            enclosing = self.current_run_id() or enclosing_chain()
             return (parent, None) if enclosing is None else (enclosing, open_runs.get(enclosing.int))
         if features_used.any and (span := current_span.get()) and span.parent_id == parent and span.id.int in open_runs:
             return span.id, open_runs.get(span.id.int)  # LangChain does not know spans: insert it here
@@ -470,8 +477,9 @@ class Recorder:
             if self.awaited_models:
                 self.end_abandoned_models()
             scope, metadata = current_scope.get(), with_active_span(take_snapshot(metadata))
-            if scope is not None:
-                scope = tuple(scope)
+            if parent is NOT_STARTED:
+                parent, metadata = None, {**(metadata or {}), INTERNAL: True}
+            scope = scope and tuple(scope)
             flags |= ROOT | NEEDS_IDENTITY
         elif parent_flags & NEEDS_IDENTITY:
             # LangGraph sets the running config after a node's start, so the node's children read it.

@@ -10,12 +10,13 @@ import orjson
 
 from gati.trace.bare_base64 import is_only_media
 from gati.trace.content import text_of
-from gati.trace.records import ASSISTANT_ROLES, COMMAND, TOOL_ROLES, USER_ROLES, Message
+from gati.trace.records import ASSISTANT_ROLES, COMMAND, MESSAGES, TOOL_ROLES, USER_ROLES, Message
 
 INPUT_KEYS = ("input", "question", "query", "text", "prompt", "user_input", "message", "content", "topic")
+OUTPUT_KEYS = ("output", "answer", "response", "result", "text", "content", "generation", "final_answer")
 AMBIGUOUS_KEYS = frozenset({"result", "text", "content"})
 """Those of `OUTPUT_KEYS` that hold what a program works on as often as what it answers."""
-OUTPUT_KEYS = ("output", "answer", "response", "result", "text", "content", "generation", "final_answer")
+CLEAR_KEYS = tuple([key for key in OUTPUT_KEYS if key not in AMBIGUOUS_KEYS])
 
 
 _RAW_OUTPUT_KEYS = {"raw", "parsed", "parsing_error"}
@@ -29,8 +30,6 @@ _MESSAGE_FIELDS = frozenset(
 """Fields of a message in a dict."""
 
 
-MESSAGES = "messages"
-"""Key of the messages in the state of most graphs."""
 _ROLES_OF_PAIRS = frozenset({"human", "user", "ai", "assistant", "system", "developer"})
 """Roles of the pairs that LangChain accepts as messages."""
 
@@ -194,8 +193,13 @@ def answer_in(
     if messages is not None:
         return _answer_in_messages(messages)
     if isinstance(value, dict) and COMMAND not in value:
+        if key is not None and key in value:
+            return answer_in(value[key], structured=True)
+        # An `AgentExecutor` that is read as a stream has the messages of its log beside the output.
+        if not is_state and (text := _text_under_clear_key(value)):
+            return text
         completions = list(completions)
-        text = _answer_in_state(value, key, completions if is_state else ())
+        text = _answer_in_state(value, completions if is_state else ())
         if text:
             return text
         text = _answer_among_texts(value, structured, completions, is_state)
@@ -206,10 +210,12 @@ def answer_in(
     return ""
 
 
-def _answer_in_state(value: dict[str, Any], key: str | None, completions: Sequence[str]) -> str:
-    """Find the answer under the configured key, in messages, or under a usual key."""
-    if key is not None and key in value:
-        return answer_in(value[key], structured=True)
+def _text_under_clear_key(value: dict[str, Any]) -> str:
+    return next((text for name in CLEAR_KEYS if isinstance(text := value.get(name), str) and text), "")
+
+
+def _answer_in_state(value: dict[str, Any], completions: Sequence[str]) -> str:
+    """Find the answer in messages, or under a usual key."""
     structured = value.get("structured_response")
     if (messages := as_messages(value.get(MESSAGES))) is not None:
         # A structured answer may be the "result" of a tool that only describes its shape.

@@ -12,7 +12,7 @@ from gati.trace.chat_io import answer_in, as_messages, json_text, structured_ans
 from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
 from gati.trace.interrupts import pauses_of
-from gati.trace.made_output import made_output, without_earlier_items
+from gati.trace.made_output import made_output, text_after_thread, without_earlier_items
 from gati.trace.node_messages import has_own_messages
 from gati.trace.questions import question_in
 from gati.trace.records import ASSISTANT_ROLES, STREAMED, Message, ModelResult
@@ -88,15 +88,19 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
     if root.streamed and (graph := streamed_graph(trace)) is not None:
         return _complete_answer(graph, models, output_key) or answer_below(root, models)
     if root.kind in ("chain", "prompt"):
-        if isinstance(root.output, (dict, list)) and models and not trace.is_graph:
+        is_graph = trace.is_graph
+        if isinstance(root.output, (dict, list)) and models and not is_graph:
             answers = _answers_side_by_side(trace, models, output_key)
             if answers is not None:
                 return answers
         plain_chain = bool(models) and not any(run.node is not None for run in trace.runs())
         completions = _completions(models, in_sequence=plain_chain)
+        if is_graph and models and output_key is None and (text := text_after_thread(trace)):
+            if is_written_by(models, text):
+                return text
         made = made_output(trace)
-        text = answer_in(made, output_key, plain_chain, completions, is_state=trace.is_graph)
-        if text or not models or not trace.is_graph:
+        text = answer_in(made, output_key, plain_chain, completions, is_state=is_graph)
+        if text or not models or not is_graph:
             return text
         return next(
             (text for text in structured_answers_in(without_earlier_items(trace, made)) if is_written_by(models, text)),

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from gati.trace.chat_io import as_message, as_messages, json_text
+from gati.trace.chat_io import CLEAR_KEYS, OUTPUT_KEYS, as_message, as_messages, json_text
 from gati.trace.content import text_of
 from gati.trace.outputs import tool_message_in, updates_by
 from gati.trace.records import ASSISTANT_ROLES, COMMAND, TOOL_ROLES, USER_ROLES, Message, ModelResult, ObjectName
@@ -19,6 +19,8 @@ from gati.trace.records import ASSISTANT_ROLES, COMMAND, TOOL_ROLES, USER_ROLES,
 if TYPE_CHECKING:
     from gati.trace.run_tree import Run, Trace
 
+_FINAL = "final_"
+"""Beginning of the names of entries that hold an answer, such as `final_report`."""
 _MAX_DEPTH = 6
 """Depth to which texts are searched in an input."""
 
@@ -32,6 +34,29 @@ def made_output(trace: Trace) -> Any:
     "Short."}`` → ``{"summary": "Short."}``.
     """
     return _MadeOutput(trace).of(trace.root.output)
+
+
+def text_after_thread(trace: Trace) -> str:
+    """Return the text that a graph's node wrote after the last message of the thread, under a name for answers; else "".
+
+    Example: agents put what they find into ``messages``, and the last node writes ``final_report``.
+    """
+    output = trace.root.output
+    if not isinstance(output, dict) or not any(map(_names_answer, output)):
+        return ""
+    nodes = sorted([run for run in trace.runs() if run.node and run.ended], key=lambda run: run.ended or 0)
+    enclosing = {above for run in nodes for above in run.ancestors()}
+    for update in (update for run in reversed(nodes) if run not in enclosing for update in reversed(updates_by(run))):
+        if any(isinstance(value, list) and (not value or as_messages(value)) for value in update.values()):
+            return ""
+        for key, text in update.items():
+            if _names_answer(key) and isinstance(text, str) and text and output.get(key) == text:
+                return text
+    return ""
+
+
+def _names_answer(key: Any) -> bool:
+    return isinstance(key, str) and (key in CLEAR_KEYS or key.startswith(_FINAL))
 
 
 def without_earlier_items(trace: Trace, state: Any) -> Any:
@@ -112,7 +137,7 @@ class _MadeOutput:
             made = self._made_messages(messages, key)
             return value if made == messages else made or None
         if isinstance(value, str) and (value in self.produced or value in self.given):
-            return value if value in self.produced else None
+            return value if value in self.produced or self._is_said_again(value, key) else None
         if not self._is_written(key, value):
             return None
         if not isinstance(value, str):
@@ -130,8 +155,19 @@ class _MadeOutput:
         if text in self.produced:
             return True
         if text in self.given:
-            return False
+            return self._is_said_again(text, key)
         return self.keys_of_text.get(text, {key}) <= {key}
+
+    def _is_said_again(self, text: str, key: Any) -> bool:
+        """Return True for an answer of the history that a model of this turn wrote again, inside a text that the program parses.
+
+        Example: "I do not know." and later "Final Answer: I do not know."
+        """
+        if key is not None and key not in OUTPUT_KEYS:
+            return False
+        histories = _histories_in(self.trace.root.inputs)
+        answers = [text_of(m) for messages in histories for m in messages if m.role in ASSISTANT_ROLES]
+        return text in answers and any(text in made for made in self.produced)
 
     def _is_written(self, key: Any, value: Any) -> bool:
         """Return False if an entry of a graph's state is older than this turn."""
@@ -259,12 +295,15 @@ def _start_of_tail(messages: list[Message]) -> int:
 
 def _message_lists_in(value: Any) -> Iterator[list[Message]]:
     """Yield the message lists in a root's input or a state, each from its last user message on."""
+    return (messages[_start_of_tail(messages) :] for messages in _histories_in(value))
+
+
+def _histories_in(value: Any) -> list[list[Message]]:
     if isinstance(value, dict):
-        for entry in value.values():
-            if not isinstance(entry, dict) or as_message(entry) is not None:
-                yield from _message_lists_in(entry)
-    elif (messages := as_messages(value)) is not None:
-        yield messages[_start_of_tail(messages) :]
+        entries = [v for v in value.values() if not isinstance(v, (str, dict)) or as_message(v) is not None]
+        return [messages for entry in entries for messages in _histories_in(entry)]
+    messages = as_messages(value)
+    return [] if messages is None else [messages]
 
 
 def _key_of(message: Message) -> tuple[str, bool]:

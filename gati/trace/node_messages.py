@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from gati.trace.chat_io import MESSAGES, as_messages, messages_under
+from gati.trace.chat_io import as_messages, messages_under
 from gati.trace.content import text_of
 from gati.trace.llm_calls import message_as_dict
 from gati.trace.media import media_of
 from gati.trace.outputs import updates_by
-from gati.trace.records import TOOL_ROLES, Message, ModelResult
+from gati.trace.records import MESSAGES, TOOL_ROLES, Message, ModelResult
 
 if TYPE_CHECKING:
     from gati.events import LLMCallEvent, NodeExecutionEvent

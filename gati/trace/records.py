@@ -36,6 +36,9 @@ INTERNAL_MARKERS = (INTERNAL, "lc_internal_call", "lc_source")
 ACTIVE_SPAN = "gati_active_span"
 """Metadata key of a root run that holds the active span of OpenTelemetry: `<trace id>-<span id>-<flags>`."""
 
+MESSAGES = "messages"
+"""Key of the messages in the state of most graphs."""
+
 COMMAND = "__command__"
 """Key of the one-entry dict that represents LangGraph's `Command` in a snapshot."""
 

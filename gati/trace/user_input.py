@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gati.events import ChatMessage
 from gati.trace.authorship import is_from_person, is_state_update
-from gati.trace.chat_io import MESSAGES, SplitHistory, as_message, user_messages_in
+from gati.trace.chat_io import SplitHistory, as_message, user_messages_in
 from gati.trace.content import text_of
 from gati.trace.continued_input import messages_from_thread, repeats_question, without_prefilled_answer
 from gati.trace.media import plain_blocks
 from gati.trace.outputs import updates_of
 from gati.trace.questions import replies_in
-from gati.trace.records import ASSISTANT_ROLES, COMMAND, SYSTEM_ROLES, USER_ROLES, Message, ModelCall, ModelResult
+from gati.trace.records import (
+    ASSISTANT_ROLES,
+    COMMAND,
+    MESSAGES,
+    SYSTEM_ROLES,
+    USER_ROLES,
+    Message,
+    ModelCall,
+    ModelResult,
+)
 from gati.trace.run_tree import model_messages
 from gati.trace.side_by_side import mapped_programs, trace_of_program
 

@@ -13,7 +13,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.graph import END, START, MessagesState, StateGraph, add_messages
 from langgraph.types import Command, Send, interrupt
 
 from gati import observe
@@ -354,3 +354,80 @@ def test_a_chain_that_ends_with_a_graph_has_the_answer_of_the_graph(read: Any, m
 def test_a_chain_that_reads_the_output_of_a_graph_has_its_own_answer(read: Any) -> None:
     chain = two_nodes() | RunnableLambda(lambda value: "Weather: fine") | StrOutputParser()
     assert answers(read, chain, asked("How is the weather?")) == ["Weather: fine"]
+
+
+# -- texts beside the thread
+
+
+class _Research(MessagesState):
+    finding: str
+    final_report: str
+
+
+def researcher(state: _Research) -> Any:
+    found = model("Cats sleep a lot.").invoke("Find out.").text
+    return {"messages": [HumanMessage(found, name="researcher")], "finding": found}
+
+
+@READERS
+@pytest.mark.parametrize("key", ["final_report", "answer"])
+@pytest.mark.parametrize("parsed", [False, True])
+def test_a_report_that_is_written_after_the_last_message_is_the_answer(read: Any, key: str, parsed: bool) -> None:
+    state: Any = TypedDict("state", {"messages": Annotated[list[Any], add_messages], "finding": str, key: str})
+
+    def reporter(values: Any) -> Any:
+        text = model("Report: cats sleep all day.").invoke(values["finding"]).text
+        return {key: f"# Result\n\n{text}" if parsed else text}
+
+    builder = StateGraph(state)
+    builder.add_node("researcher", researcher)
+    builder.add_node("reporter", reporter)
+    builder.add_edge(START, "researcher")
+    builder.add_edge("researcher", "reporter")
+    report = "Report: cats sleep all day."
+    expected = f"# Result\n\n{report}" if parsed else report
+    assert answers(read, builder.compile(), asked("What do cats do?")) == [expected]
+
+
+@READERS
+@pytest.mark.parametrize("name", ["summary", "title", "next_question"])
+def test_what_a_node_notes_about_the_conversation_after_the_answer_is_not_the_answer(read: Any, name: str) -> None:
+    state: Any = TypedDict("state", {"messages": Annotated[list[Any], add_messages], name: str})
+    builder = StateGraph(state)
+    builder.add_node("say", lambda s: {"messages": [model("They sleep.").invoke(s["messages"])]})
+    builder.add_node("note", written(name, "A talk about cats."))
+    builder.add_edge(START, "say")
+    builder.add_edge("say", "note")
+    assert answers(read, builder.compile(), asked("What do cats do?")) == ["They sleep."]
+
+
+@READERS
+def test_a_message_after_the_report_is_the_answer(read: Any) -> None:
+    builder = StateGraph(_Research)
+    builder.add_node("report", written("final_report", "Report: cats sleep all day."))
+    builder.add_node("say", lambda s: {"messages": [model("The report is done.").invoke(s["messages"])]})
+    builder.add_edge(START, "report")
+    builder.add_edge("report", "say")
+    assert answers(read, builder.compile(), asked("What do cats do?")) == ["The report is done."]
+
+
+@READERS
+@pytest.mark.parametrize("noted", [False, True], ids=["alone", "with a summary"])
+def test_a_text_of_a_model_that_a_node_writes_without_a_role_is_the_answer(read: Any, noted: bool) -> None:
+    state: Any = TypedDict("state", {"messages": Annotated[list[Any], add_messages], "summary": str})
+    builder = StateGraph(state)
+    builder.add_node("say", lambda s: {"messages": (model("They sleep.") | StrOutputParser()).invoke(s["messages"])})
+    builder.add_node("note", written("summary", "A talk about cats."))
+    builder.add_edge(START, "say")
+    if noted:
+        builder.add_edge("say", "note")
+    graph = builder.compile(checkpointer=InMemorySaver())
+    with capture() as captured:
+        read(graph, asked("What do cats do?"))
+        read(graph, asked("They sleep."))  # the person repeats it
+    assert captured.transcript() == [
+        ("user", "What do cats do?"),
+        ("assistant", "They sleep."),
+        ("user", "They sleep."),
+        ("assistant", "They sleep."),
+    ]
