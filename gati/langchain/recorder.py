@@ -79,7 +79,7 @@ OPEN_RUNS = 100_000
 """Maximum number of open runs, so that runs that never end cannot fill the memory."""
 
 ROOT, NODE, COUNT_HISTORY, NEEDS_IDENTITY, PROMPT, NEEDS_STATE, DECISION_MODEL, NO_INPUT = 1, 2, 4, 8, 16, 32, 64, 128
-STEP, PROGRAM = 256, 512
+STEP, PROGRAM, NEW_CONVERSATION = 256, 512, 1024
 WHOLE = ROOT | PROGRAM
 """Flags of an open run: it is a root; it is a graph node; it loads a history whose length is recorded; its
 `configurable`, which only its children can read, may name the user; it is a prompt; its first node will receive the
@@ -180,10 +180,10 @@ class Recorder:
             copied = self._guarded(decision_call, inputs)
         elif parent_flags is None or parent_flags & STEP:
             flags = PROGRAM | NEEDS_STATE if inputs is not None else PROGRAM | NEEDS_STATE | NO_INPUT
+            conversation = self._conversation_of(metadata)
+            flags |= self._is_new_conversation(conversation) and NEW_CONVERSATION
             if not is_input_deferred(inputs, more):
-                conversation = self._conversation_of(metadata)
-                select = all_messages_of_input if self._is_new_conversation(conversation) else new_messages_of_input
-                copied = self._guarded(snapshot_state, inputs, select, self.known_answers)
+                copied = self._guarded(snapshot_state, inputs, _selection(flags), self.known_answers)
                 reads_history = not conversation and parent_flags is None
         elif (metadata and metadata.get("langgraph_node") == name) or is_graph_node(tags):
             flags = NODE
@@ -299,9 +299,7 @@ class Recorder:
             select = messages_of_continued_output if flags & NO_INPUT else new_messages_of_output
             output = self._guarded(snapshot_state, outputs, select, self.known_answers)
         if inputs is not None and flags & WHOLE:
-            copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
-            if flags & ROOT:
-                self._put_history(run_id, inputs)
+            copied_inputs = self._deferred_inputs(run_id, inputs, flags)
         self.put(pack_fields((ENDED, run_id.int, at, output, copied_inputs)))
         if (saves := self.saves) is not None and saves.active:
             self._save_turn(saves, flags)
@@ -353,9 +351,7 @@ class Recorder:
         inputs = more.get("inputs")
         copied_inputs = None
         if inputs is not None and flags & WHOLE:
-            copied_inputs = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
-            if flags & ROOT:
-                self._put_history(run_id, inputs)
+            copied_inputs = self._deferred_inputs(run_id, inputs, flags)
         info = self._guarded(error_info, error) or ErrorInfo(type(error).__name__, "")
         streamed = None
         if flags & ROOT and self.streamed_tokens:
@@ -531,6 +527,12 @@ class Recorder:
             self.streamed_tokens.pop(key, None)
         return self.open_runs.pop(key, 0)
 
+    def _deferred_inputs(self, run_id: UUID, inputs: Any, flags: int) -> Any:
+        """Copy the input of a root that arrived with its end."""
+        if flags & ROOT:
+            self._put_history(run_id, inputs)
+        return self._guarded(snapshot_state, inputs, _selection(flags), self.known_answers)
+
     def _put_history(self, run_id: UUID, inputs: Any) -> None:
         """Record which history the input of a root without a conversation id repeats."""
         history = self._guarded(repeated_history, inputs)
@@ -568,3 +570,7 @@ class Recorder:
                 forget_calls(calls, self.known_answers)
             answers.append(snapshot_message(answer, result=True))
         return tuple(answers), snapshot_response_metadata(response.llm_output)
+
+
+def _selection(flags: int) -> Callable[[Any, BoundedSet], list[Any]]:
+    return all_messages_of_input if flags & NEW_CONVERSATION else new_messages_of_input

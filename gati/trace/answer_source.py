@@ -206,6 +206,19 @@ def written_texts(event: LLMCallEvent) -> list[str]:
     return [text for text in texts if text.strip()]
 
 
+def wrapped_text(event: LLMCallEvent) -> str:
+    """Return the only text in the object that a call answered with; "" if there is none or several.
+
+    Example: ``{"email": "Dear Ann, …"}``, by structured output or as JSON. An object with more fields is a judgement as often.
+    """
+    if event.completion:
+        texts = _json_texts(event.completion)
+    else:
+        requests = [request.get("args") for request in event.tool_requests]
+        texts = list(_answer_texts(requests[0])) if len(requests) == 1 else []
+    return texts[0] if len(texts) == 1 else ""
+
+
 def _requests_tools(event: LLMCallEvent) -> bool:
     """Return True if a call requests tools of the program. Text beside a provider's own tools may be the answer."""
     return bool(event.tool_requests) and has_client_calls(event.tool_requests)

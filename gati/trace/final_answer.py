@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from gati.events import ChatMessage, Status, has_client_calls
 from gati.trace.answer_below_step import answer_below, answer_in_stream
-from gati.trace.answer_source import is_user_facing, is_written_by, written_texts
+from gati.trace.answer_source import is_user_facing, is_written_by, wrapped_text, written_texts
 from gati.trace.chat_io import answer_in, as_messages, json_text, structured_answers_in
 from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
 from gati.trace.interrupts import pauses_of
 from gati.trace.made_output import made_output, text_after_thread, without_earlier_items
 from gati.trace.node_messages import has_own_messages
+from gati.trace.outputs import updates_by
 from gati.trace.questions import question_in
 from gati.trace.records import ASSISTANT_ROLES, STREAMED, Message, ModelResult
 from gati.trace.side_by_side import MAP_TAG, answers_side_by_side, streamed_graph
 
 if TYPE_CHECKING:
+    from gati.events import LLMCallEvent
     from gati.trace.answer_source import ModelEvents
     from gati.trace.run_tree import Run, Trace
 
@@ -102,10 +104,8 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
         text = answer_in(made, output_key, plain_chain, completions, is_state=is_graph)
         if text or not models or not is_graph:
             return text
-        return next(
-            (text for text in structured_answers_in(without_earlier_items(trace, made)) if is_written_by(models, text)),
-            "",
-        )
+        objects = structured_answers_in(without_earlier_items(trace, made))
+        return next((text for text in objects if is_written_by(models, text)), "") or _only_streamed(trace, models)
     if root.kind != "step":
         return ""
     made = made_output(trace)
@@ -130,6 +130,14 @@ def _words_of_step(trace: Trace) -> str:
 def _questions(trace: Trace, models: ModelEvents, interrupts: list[dict[str, Any]]) -> str:
     questions = [text for interrupt in interrupts if (text := question_in(interrupt.get("value")))]
     return "\n\n".join([*_said_before(trace, models, questions), *questions])
+
+
+def _only_streamed(trace: Trace, models: ModelEvents) -> str:
+    """Return what the last model streamed to the reader of a graph that wrote nothing into its state."""
+    run, event = models[-1]
+    if not run.pieces or not is_user_facing(run) or has_client_calls(event.tool_requests):
+        return ""
+    return "" if any(updates_by(node) for node in trace.runs() if node.node is not None) else event.completion
 
 
 def _said_before(trace: Trace, models: ModelEvents, questions: list[str]) -> list[str]:
@@ -170,19 +178,27 @@ def _completions(models: ModelEvents, in_sequence: bool) -> list[str]:
     """
     calls = [(run, event) for run, event in models if is_user_facing(run)]
     if len(calls) < 2:
-        return [event.completion for _, event in calls]
+        return [text for _, event in calls for text in _texts_of(event)]
     if in_sequence:
         own = _branches(calls[-1][0])
         for run, _ in calls[:-1]:
             if any(own.get(parent, branch) is not branch for parent, branch in _branches(run).items()):
                 return []
-    texts = [event.completion for _, event in reversed(calls)]
+    texts = [_texts_of(event) for _, event in reversed(calls)]
     verdicts = [
-        n for n, text in enumerate(texts) if _ONE_WORD.fullmatch(text) and _is_verdict(calls, len(calls) - 1 - n)
+        n for n, said in enumerate(texts) if _ONE_WORD.fullmatch(said[0]) and _is_verdict(calls, len(calls) - 1 - n)
     ]
-    if not verdicts:
-        return texts
-    return [text for n, text in enumerate(texts) if n not in verdicts] + [texts[n] for n in verdicts]
+    if verdicts:
+        texts = [said for n, said in enumerate(texts) if n not in verdicts] + [texts[n] for n in verdicts]
+    return [text for said in texts for text in said]
+
+
+def _texts_of(event: LLMCallEvent) -> list[str]:
+    """Return what a call wrote, and the only text in it if it is an object."""
+    text, wrapped = event.completion, ""
+    if not text or text[0] in "{[`":
+        wrapped = wrapped_text(event)
+    return [text, wrapped] if wrapped else [text]
 
 
 def _is_verdict(calls: ModelEvents, number: int) -> bool:

@@ -70,6 +70,7 @@ def user_messages_of(
     messages: list[ChatMessage] = []
     earlier: dict[str, Any] = {}
     if split.history and not seen_before:
+        split = _without_question(split)
         has_id = conversation_id != root_id
         # A history without user messages, such as a greeting, cannot have been reported by a turn.
         if not any(is_from_person(m, state) for m in split.history) or (import_history and has_id):
@@ -99,6 +100,13 @@ def user_messages_of(
     for added in messages:
         state.remember(added.text)
     return messages
+
+
+def _without_question(split: SplitHistory) -> SplitHistory:
+    """Remove the question from the end of a history that the program passes beside it."""
+    last = split.history[-1]
+    is_question = bool(split.new) and last.role in USER_ROLES and text_of(last) == text_of(split.new[-1])
+    return split._replace(history=split.history[:-1]) if is_question else split
 
 
 def _split_input(
