@@ -45,6 +45,7 @@ class ToolCallLedger:
         self._resume = resume
         self._requested: dict[str, _Requested] = {}
         self._pending: dict[str, None] = {}
+        self._history: set[str] = set()
         self._mentioned: set[str] = set()
         self._versions: dict[str, dict[str, Any]] = {}
         self.by_hand: list[Run] = []
@@ -100,7 +101,8 @@ class ToolCallLedger:
                 if not (messages := _messages_of_update(update)):
                     continue
                 answers = self._add_answers(messages)
-                self._answered_by_nodes.update(_new_answers(messages) if answers else ())
+                if answers:
+                    self._answered_by_nodes.update(self._without_history(answers, messages))
                 if requests := _requests_in(messages):
                     self._mentioned.update([call_id for call_id, _ in requests])
                     self._add_versions(requests)
@@ -116,6 +118,23 @@ class ToolCallLedger:
         self._answered_by_nodes.update(call_id for call_id in answers if call_id in self._earlier)
         if requests := _requests_in(messages):
             self._add_versions(requests)
+            self._history.update(set(answers) - self._without_history(answers, messages))
+
+    def _without_history(self, answers: list[str], messages: list[Message]) -> set[str]:
+        """Return those of the answered calls that no request of an earlier turn follows.
+
+        A nested graph returns the whole thread of its checkpoint, and some nodes their whole state, with the results of
+        earlier turns.
+        """
+        found: set[str] = set()
+        requested_later: set[str] = set()
+        for message in reversed(messages):
+            if message.tool_calls:
+                requested = [call_id for call_id, _ in _requests_in([message])]
+                requested_later.update([call_id for call_id in requested if call_id not in self._requested])
+            elif message.tool_call_id and (not requested_later or message.tool_call_id in requested_later):
+                found.add(message.tool_call_id)
+        return found.intersection(answers) - self._history
 
     def _add_versions(self, requests: list[tuple[str, dict[str, Any]]]) -> None:
         """Store the requests that messages contain, by id. A person may have edited the arguments.
@@ -278,7 +297,9 @@ class ToolCallLedger:
         if call_id not in self._answered_by_nodes:
             return False
         # If another process made the request, `_earlier` lacks it. A resumed turn then reports the decision.
-        return call_id in self._earlier or (self._resume is not None and not self._state.has_reported_call(call_id))
+        if self._resume is None or call_id in self._history or self._state.has_reported_call(call_id):
+            return call_id in self._earlier
+        return True
 
     def is_known(self, call_id: Any) -> bool:
         """Return True if an event contains the request of a call."""
@@ -360,22 +381,6 @@ def _messages_of_input(inputs: Any) -> list[Message]:
 
 def _messages_of_update(update: dict[str, Any]) -> list[Message]:
     return as_messages(update.get("messages")) or []
-
-
-def _new_answers(messages: list[Message]) -> set[str]:
-    """Return the ids of the calls that a node's update answers, without those of a history that it repeats.
-
-    A nested graph returns the whole thread of its checkpoint, and some nodes their whole state. There, further requests
-    follow the results of earlier turns.
-    """
-    answered: set[str] = set()
-    requested_later: set[str] = set()
-    for message in reversed(messages):
-        if message.tool_calls:
-            requested_later.update([call_id for call_id, _ in _requests_in([message])])
-        elif message.tool_call_id and (not requested_later or message.tool_call_id in requested_later):
-            answered.add(message.tool_call_id)
-    return answered
 
 
 def _node_of(run: Run) -> Run | None:
