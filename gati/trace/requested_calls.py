@@ -6,6 +6,7 @@ of the call, and `tool.invoke(call["args"])` only the arguments.
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,7 +28,7 @@ class WaitingCall(NamedTuple):
     """A tool call that no tool has answered yet.
 
     Attributes:
-        request: the model's request.
+        request: the model's request, as it was edited last.
         requested_by: id of the model run.
         within: id of the call whose tool ran the model; None outside of any.
     """
@@ -78,10 +79,13 @@ def call_executed_by(run: Run, calls: list[LinkableCall], decision: Any) -> Link
     """
     calls = [call for call in calls if call.request.get("name") == run.name]
     with_arguments = [call for call in calls if call.has_arguments_of(run)]
-    with_result = [call for call in calls if call.has_result_of(run)]
-    both = [call for call in with_arguments if call in with_result]
-    edited = [call for call in calls if call.answer is None] if _contains(decision, run.inputs) else []
-    return next(iter(both or with_result or with_arguments or edited), None)
+    found = itertools.chain(
+        (call for call in with_arguments if call.has_result_of(run)),
+        (call for call in calls if call.has_result_of(run)),
+        with_arguments,
+        (call for call in calls if call.answer is None and _contains(decision, run.inputs)),
+    )
+    return next(found, None)
 
 
 def _contains(value: Any, arguments: Any, depth: int = 6) -> bool:

@@ -217,13 +217,21 @@ class ToolCallLedger:
         """Find the calls that the runs of `by_hand` executed.
 
         The classic agent executor passes no call id to its tools, nor does `tool.invoke(call["args"])`. What shows the call of
-        such a run may be written after it.
+        such a run may be written after it. What a tool calls while it runs for a request, perhaps a tool of the same name
+        with the same arguments, can only execute requests of models in that tool.
         """
         decision = self._resume.value if self._resume is not None else None
         calls = self._linkable_calls()
         self.by_hand.sort(key=lambda run: run.started)  # a tool before those that it calls
         for run in self.by_hand:
-            open_calls = [call for call in calls if self._is_open(call, run)] if run not in self._ids else []
+            if run in self._ids:
+                continue
+            around = self._call_around(run)
+            open_calls = [
+                call
+                for call in calls
+                if call.id not in self._executed and call.within == around and call.since <= run.started
+            ]
             if (found := call_executed_by(run, open_calls, decision)) is not None:
                 self._take(run, found.id)
                 if isinstance(run.inputs, dict) and not found.has_arguments_of(run):
@@ -243,14 +251,6 @@ class ToolCallLedger:
             for call_id, (since, within) in origins.items()
             if call_id not in self._answered_by_input and (request := self._latest(call_id)) is not None
         ]
-
-    def _is_open(self, call: LinkableCall, run: Run) -> bool:
-        """Return True if a run may be the execution of a call: no other one is, and it has the request from the same level.
-
-        A tool that runs for a request may call a tool of the same name with the same arguments. Only requests of models
-        in the tool are answered by what the tool calls.
-        """
-        return call.id not in self._executed and call.since <= run.started and call.within == self._call_around(run)
 
     def _call_around(self, run: Run) -> str | None:
         """Return the id of the call whose tool run encloses a run, the innermost one; None outside of any."""
