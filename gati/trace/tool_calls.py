@@ -114,8 +114,8 @@ class ToolCallLedger:
     def _add_messages_of_model(self, messages: list[Message]) -> None:
         """Add the tool messages that a model was given, and the requests that they answer."""
         answers = self._add_answers(messages)
-        # `update_state` may have written the result of a call that waited.
-        self._answered_by_nodes.update(call_id for call_id in answers if call_id in self._earlier)
+        if answers:  # `update_state` may have written the result of a call that waited
+            self._answered_by_nodes.update([call_id for call_id in answers if call_id in self._earlier])
         if requests := _requests_in(messages):
             self._add_versions(requests)
             self._history.update(set(answers) - self._without_history(answers, messages))
@@ -342,8 +342,11 @@ class ToolCallLedger:
         if not self._has_models:  # a tool that the program called itself; it may call the others next
             calls = {call_id: call for call_id, call in state.requested.items() if call_id not in done} | calls
         state.requested = calls
-        repeatable = {call_id: call.requested_by for call_id, call in requested.items()}
-        state.repeatable = {} if status == "completed" else {**state.repeatable, **repeatable}
+        if status == "completed":
+            state.repeatable = {}
+        else:
+            repeatable = {call_id: call.requested_by for call_id, call in requested.items()}
+            state.repeatable = {**state.repeatable, **repeatable}
         state.answered = (self._answered_earlier | done) if waiting else frozenset()
 
     def _executed_again(self, done: set[str]) -> set[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
-from langchain_core.tools import tool
+from langchain_core.tools import StructuredTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
@@ -166,7 +166,8 @@ def test_a_nested_thread_tells_no_result_of_an_earlier_turn_again(watch: Watch, 
 
         def work(state: MessagesState) -> Any:
             written = []
-            for request in state["messages"][-1].tool_calls:  # type: ignore[union-attr]
+            asked: Any = state["messages"][-1]
+            for request in asked.tool_calls:
                 if request["name"] == "meet":
                     text = meet.invoke(request["args"])
                 else:
@@ -195,7 +196,7 @@ def test_only_the_outermost_of_nested_tools_has_the_id_of_the_request(
         def run(config: RunnableConfig, **arguments: Any) -> Any:
             return wrapped.invoke(arguments, config if with_config else None)
 
-        return tool("meet", description="Schedule.", args_schema=meet.args_schema)(run)  # type: ignore[call-overload]
+        return StructuredTool.from_function(run, name="meet", description="Schedule.", args_schema=meet.args_schema)
 
     outer: Any = meet
     for _ in range(wrappers):
