@@ -108,6 +108,9 @@ class EventBuilder:
         for run in sorted(runs, key=_end_or_infinity):
             self.ledger.add(run)
             self.prompts.add(run)
+        if self.ledger.by_hand:
+            self.ledger.link()
+            self.ledger.by_hand = []
         for run in runs:
             factory = self._factory_for(run)
             parent = self.event_ids.get(run.parent) if run.parent is not None else None

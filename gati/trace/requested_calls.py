@@ -6,13 +6,16 @@ of the call, and `tool.invoke(call["args"])` only the arguments.
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gati.trace.content import parsed_arguments
+from gati.trace.content import parsed_arguments, text_of
+from gati.trace.outputs import read_json
 
 if TYPE_CHECKING:
     from gati.events import Conversation
+    from gati.trace.records import Message
     from gati.trace.run_tree import Run
 
 MAX_CONVERSATIONS = 256
@@ -22,10 +25,75 @@ _SINGLE_ARGUMENT = "__arg1"
 
 
 class WaitingCall(NamedTuple):
-    """A tool call that no tool has answered yet: its request, and the id of the model run that requested it."""
+    """A tool call that no tool has answered yet.
+
+    Attributes:
+        request: the model's request, as it was edited last.
+        requested_by: id of the model run.
+        within: id of the call whose tool ran the model; None outside of any.
+    """
 
     request: dict[str, Any]
     requested_by: str
+    within: str | None = None
+
+
+class LinkableCall(NamedTuple):
+    """A tool call that a run without an id may have executed.
+
+    Attributes:
+        id: id of the call.
+        request: its request, as it was edited last.
+        since: time when the model run started that requested it; 0 of an earlier turn.
+        within: id of the call whose tool ran the model; None outside of any.
+        answer: the result in the messages, if there is one.
+    """
+
+    id: str
+    request: dict[str, Any]
+    since: int
+    within: str | None
+    answer: Message | None
+
+    def has_arguments_of(self, run: Run) -> bool:
+        """Return True if a tool run has the arguments of the request."""
+        return is_call_of(self.request, run)
+
+    def has_result_of(self, run: Run) -> bool:
+        """Return True if the result or the failure of a tool run is in the answer."""
+        if self.answer is None or run.ended is None:
+            return False
+        answer = text_of(self.answer)
+        if run.error is not None:
+            return bool(run.error.message) and run.error.message in answer
+        result = text_of(run.output) or str(run.output)
+        return read_json(answer) == run.output or (bool(result) and result in answer)
+
+
+def call_executed_by(run: Run, calls: list[LinkableCall], decision: Any) -> LinkableCall | None:
+    """Return the first of the open calls that a tool run without an id executed, by the best evidence; None if it was none.
+
+    A call has the name of the tool. Its arguments may have been changed by a person or the program. Then it is the call whose
+    answer contains the result of the run. If there is no answer yet, the `decision` with which a person resumed the turn
+    contains the arguments.
+    """
+    calls = [call for call in calls if call.request.get("name") == run.name]
+    with_arguments = [call for call in calls if call.has_arguments_of(run)]
+    found = itertools.chain(
+        (call for call in with_arguments if call.has_result_of(run)),
+        (call for call in calls if call.has_result_of(run)),
+        with_arguments,
+        (call for call in calls if call.answer is None and _contains(decision, run.inputs)),
+    )
+    return next(found, None)
+
+
+def _contains(value: Any, arguments: Any, depth: int = 6) -> bool:
+    """Return True if a value holds the arguments of a tool, at any place."""
+    if not arguments or not depth or not isinstance(value, (dict, list)):
+        return False
+    entries = value.values() if isinstance(value, dict) else value
+    return value == arguments or any(_contains(entry, arguments, depth - 1) for entry in entries)
 
 
 class RequestedCalls:

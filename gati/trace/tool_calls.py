@@ -11,12 +11,13 @@ from gati.trace.content import text_of
 from gati.trace.conversation_state import ConversationState
 from gati.trace.outputs import updates_by, updates_of
 from gati.trace.records import ASSISTANT_ROLES, TOOL_ROLES, Message, ModelCall, ModelResult
-from gati.trace.requested_calls import WaitingCall, is_call_of
+from gati.trace.requested_calls import LinkableCall, WaitingCall, call_executed_by
 from gati.trace.run_tree import model_messages
 
 if TYPE_CHECKING:
     from gati.events import Status
     from gati.trace.run_tree import Run
+    from gati.trace.user_input import Resume
 
 
 class _Requested(NamedTuple):
@@ -31,18 +32,23 @@ class ToolCallLedger:
 
     Args:
         state: state of the conversation, with the calls that earlier turns left open.
-        resumed: the turn resumes an interrupted one.
+        resume: what the turn resumes an interrupted one with; None if it does not.
+
+    Attributes:
+        by_hand: tool runs without an id, until `link` has found their calls.
     """
 
-    def __init__(self, state: ConversationState, resumed: bool) -> None:
+    def __init__(self, state: ConversationState, resume: Resume | None) -> None:
         self._state = state
         self._earlier = state.waiting
         self._answered_earlier = state.answered
-        self._resumed = resumed
+        self._resume = resume
         self._requested: dict[str, _Requested] = {}
         self._pending: dict[str, None] = {}
-        self._mentioned: dict[str, dict[str, Any]] = {}
-        self._given: dict[str, dict[str, Any]] = {}
+        self._history: set[str] = set()
+        self._mentioned: set[str] = set()
+        self._versions: dict[str, dict[str, Any]] = {}
+        self.by_hand: list[Run] = []
         self._ids: dict[Run, str] = {}
         self._requesters: dict[Run, str | None] = {}
         self._never_run: list[tuple[dict[str, Any], Run, Message | None]] = []
@@ -95,8 +101,11 @@ class ToolCallLedger:
                 if not (messages := _messages_of_update(update)):
                     continue
                 answers = self._add_answers(messages)
-                self._answered_by_nodes.update(answers)
-                self._mentioned.update(_requests_in(messages))
+                if answers:
+                    self._answered_by_nodes.update(self._without_history(answers, messages))
+                if requests := _requests_in(messages):
+                    self._mentioned.update([call_id for call_id, _ in requests])
+                    self._add_versions(requests)
                 if update.get("structured_response") is not None:
                     # This "tool" only describes the answer's shape, and the answer itself is reported.
                     self._reported.update(answers)
@@ -105,18 +114,60 @@ class ToolCallLedger:
     def _add_messages_of_model(self, messages: list[Message]) -> None:
         """Add the tool messages that a model was given, and the requests that they answer."""
         answers = self._add_answers(messages)
-        # `update_state` may have written the result of a call that waited.
-        self._answered_by_nodes.update(call_id for call_id in answers if call_id in self._earlier)
-        self._given.update(_requests_in(messages))
+        if answers:  # `update_state` may have written the result of a call that waited
+            self._answered_by_nodes.update([call_id for call_id in answers if call_id in self._earlier])
+        if requests := _requests_in(messages):
+            self._add_versions(requests)
+            self._history.update(set(answers) - self._without_history(answers, messages))
+
+    def _without_history(self, answers: list[str], messages: list[Message]) -> set[str]:
+        """Return those of the answered calls that no request of an earlier turn follows.
+
+        A nested graph returns the whole thread of its checkpoint, and some nodes their whole state, with the results of
+        earlier turns.
+        """
+        found: set[str] = set()
+        requested_later: set[str] = set()
+        for message in reversed(messages):
+            if message.tool_calls:
+                requested = [call_id for call_id, _ in _requests_in([message])]
+                requested_later.update([call_id for call_id in requested if call_id not in self._requested])
+            elif message.tool_call_id and (not requested_later or message.tool_call_id in requested_later):
+                found.add(message.tool_call_id)
+        return found.intersection(answers) - self._history
+
+    def _add_versions(self, requests: list[tuple[str, dict[str, Any]]]) -> None:
+        """Store the requests that messages contain, by id. A person may have edited the arguments.
+
+        A message with one edited call may repeat another one as it was before it was edited.
+        """
+        for call_id, request in requests:
+            is_complete = "name" in request and "args" in request
+            if is_complete and (call_id not in self._versions or request != self._original(call_id)):
+                self._versions[call_id] = request
+
+    def _original(self, call_id: str) -> dict[str, Any] | None:
+        """Return the request of a call as the model made it, if this process knows it."""
+        if call_id in self._requested:
+            return self._requested[call_id].request
+        earlier = self._earlier.get(call_id) or self._state.requested.get(call_id)
+        return earlier.request if earlier is not None else None
+
+    def _latest(self, call_id: str) -> dict[str, Any] | None:
+        """Return the request of a call as it was edited last, if a message contains it, else as the model made it."""
+        return self._versions.get(call_id) or self._original(call_id)
 
     def _close_repeated(self, call_id: str) -> None:
         """Close the earlier request of an id that is requested again."""
+        if self.by_hand and (call_id in self._requested or call_id in self._answers):
+            self.link()
         if call_id in self._requested:
             self._close(call_id, final=False)
             del self._requested[call_id]
         elif self._is_decision(call_id):
-            self._decided.append((self._answers[call_id], self._earlier_request(call_id)))
+            self._decided.append((self._answers[call_id], self._latest(call_id)))
         self._answers.pop(call_id, None)
+        self._versions.pop(call_id, None)
         for call_ids in (
             self._executed,
             self._paused,
@@ -133,7 +184,7 @@ class ToolCallLedger:
         if answered and call_id not in self._executed and call_id not in self._reported:
             self._reported.add(call_id)
             self._pending.pop(call_id, None)
-            self._never_run.append((request, run, self._answers.get(call_id)))
+            self._never_run.append((self._latest(call_id) or request, run, self._answers.get(call_id)))
 
     def _add_answers(self, messages: Iterable[Message]) -> list[str]:
         """Store the tool messages among `messages`; return the ids of the calls that they answer."""
@@ -147,30 +198,65 @@ class ToolCallLedger:
         if call_id is None:
             call_id = run.output.tool_call_id if isinstance(run.output, Message) else None
         if call_id is None:
-            call_id = self._matching_request(run)
-        if call_id is not None:
-            self._ids[run] = call_id
-            self._requesters[run] = self.requested_by(call_id)
-            self._executed.add(call_id)
-            self._pending.pop(call_id, None)
-            if run.interrupted:
-                self._paused.add(call_id)
-            else:
-                self._paused.discard(call_id)
+            self.by_hand.append(run)
+        else:
+            self._take(run, call_id)
 
-    def _matching_request(self, run: Run) -> str | None:
-        """Return the id of the first open request with the tool's name and arguments, of this turn or an earlier one.
+    def _take(self, run: Run, call_id: str) -> None:
+        """Note that a tool run executed a call."""
+        self._ids[run] = call_id
+        self._requesters[run] = self.requested_by(call_id)
+        self._executed.add(call_id)
+        self._pending.pop(call_id, None)
+        if run.interrupted:
+            self._paused.add(call_id)
+        else:
+            self._paused.discard(call_id)
 
-        The classic agent executor passes no call id to its tools, nor does `tool.invoke(call["args"])`.
+    def link(self) -> None:
+        """Find the calls that the runs of `by_hand` executed.
+
+        The classic agent executor passes no call id to its tools, nor does `tool.invoke(call["args"])`. What shows the call of
+        such a run may be written after it. What a tool calls while it runs for a request, perhaps a tool of the same name
+        with the same arguments, can only execute requests of models in that tool.
         """
-        requests = {call_id: request for call_id, (request, _) in self._requested.items()}
+        decision = self._resume.value if self._resume is not None else None
+        calls = self._linkable_calls()
+        self.by_hand.sort(key=lambda run: run.started)  # a tool before those that it calls
+        for run in self.by_hand:
+            if run in self._ids:
+                continue
+            around = self._call_around(run)
+            open_calls = [
+                call
+                for call in calls
+                if call.id not in self._executed and call.within == around and call.since <= run.started
+            ]
+            if (found := call_executed_by(run, open_calls, decision)) is not None:
+                self._take(run, found.id)
+                if isinstance(run.inputs, dict) and not found.has_arguments_of(run):
+                    self._versions[found.id] = {**found.request, "args": run.inputs}
+
+    def _linkable_calls(self) -> list[LinkableCall]:
+        """Return the calls of this turn and of earlier ones that a tool run without an id may have executed."""
+        origins = {call_id: (by.started, self._call_around(by)) for call_id, (_, by) in self._requested.items()}
         for earlier in (self._earlier, self._state.requested):
             for call_id, call in earlier.items():
-                # A person may have edited the arguments.
-                requests.setdefault(call_id, self._mentioned.get(call_id, call.request))
-        for call_id, request in requests.items():
-            if call_id not in self._executed and is_call_of(request, run):
-                return call_id
+                origins.setdefault(call_id, (0, call.within))
+        for call_id in self._answers:
+            if self._is_decision(call_id):  # another process may have made the request
+                origins.setdefault(call_id, (0, None))
+        return [
+            LinkableCall(call_id, request, since, within, self._answers.get(call_id))
+            for call_id, (since, within) in origins.items()
+            if call_id not in self._answered_by_input and (request := self._latest(call_id)) is not None
+        ]
+
+    def _call_around(self, run: Run) -> str | None:
+        """Return the id of the call whose tool run encloses a run, the innermost one; None outside of any."""
+        for above in run.ancestors():
+            if above.kind == "tool" and (call_id := above.extra or self._ids.get(above)) is not None:
+                return str(call_id)
         return None
 
     def id_of(self, run: Run) -> str | None:
@@ -211,7 +297,9 @@ class ToolCallLedger:
         if call_id not in self._answered_by_nodes:
             return False
         # If another process made the request, `_earlier` lacks it. A resumed turn then reports the decision.
-        return call_id in self._earlier or self._resumed
+        if self._resume is None or call_id in self._history or self._state.has_reported_call(call_id):
+            return call_id in self._earlier
+        return True
 
     def is_known(self, call_id: Any) -> bool:
         """Return True if an event contains the request of a call."""
@@ -235,11 +323,7 @@ class ToolCallLedger:
         yield from self._decided
         for call_id, message in self._answers.items():
             if self._is_decision(call_id):
-                yield message, self._earlier_request(call_id)
-
-    def _earlier_request(self, call_id: str) -> dict[str, Any] | None:
-        earlier = self._earlier.get(call_id) or self._state.requested.get(call_id)
-        return earlier.request if earlier is not None else self._mentioned.get(call_id) or self._given.get(call_id)
+                yield message, self._latest(call_id)
 
     def save_to(self, state: ConversationState, status: Status) -> None:
         """Store the calls that this turn leaves open in the conversation's state: those that wait for a human, those that
@@ -247,16 +331,41 @@ class ToolCallLedger:
         waiting = status == "waiting"
         requested = {call_id: WaitingCall(request, by.key) for call_id, (request, by) in self._requested.items()}
         done = (self._executed - self._paused) | self._answers.keys()
+        if waiting:
+            done -= self._executed_again(done)
         calls = {call_id: call for call_id, call in {**self._earlier, **requested}.items() if call_id not in done}
+        if calls:
+            calls = {call_id: self._left_open(call_id, call) for call_id, call in calls.items()}
         for call_id in self._described & self._answers.keys():  # the thread repeats it in the next turn
             state.is_new_message(text_of(self._answers[call_id]), call_id)
         state.waiting = calls if waiting else {}
         if not self._has_models:  # a tool that the program called itself; it may call the others next
             calls = {call_id: call for call_id, call in state.requested.items() if call_id not in done} | calls
         state.requested = calls
-        repeatable = {call_id: call.requested_by for call_id, call in requested.items()}
-        state.repeatable = {} if status == "completed" else {**state.repeatable, **repeatable}
+        if status == "completed":
+            state.repeatable = {}
+        else:
+            repeatable = {call_id: call.requested_by for call_id, call in requested.items()}
+            state.repeatable = {**state.repeatable, **repeatable}
         state.answered = (self._answered_earlier | done) if waiting else frozenset()
+
+    def _executed_again(self, done: set[str]) -> set[str]:
+        """Return those of the calls that their node calls again when it is resumed, because it was interrupted after them."""
+        return {
+            call_id
+            for run, call_id in self._ids.items()
+            if call_id in done
+            and call_id not in self._answers
+            and (node := _node_of(run)) is not None
+            and node.interrupted
+        }
+
+    def _left_open(self, call_id: str, call: WaitingCall) -> WaitingCall:
+        """Return a call for the next turn: as it was edited last, and with its level."""
+        if call_id not in self._requested:
+            return call._replace(request=self._versions.get(call_id, call.request))
+        request, by = self._requested[call_id]
+        return WaitingCall(self._versions.get(call_id, request), by.key, self._call_around(by))
 
 
 def _messages_of_input(inputs: Any) -> list[Message]:
@@ -277,10 +386,14 @@ def _messages_of_update(update: dict[str, Any]) -> list[Message]:
     return as_messages(update.get("messages")) or []
 
 
-def _requests_in(messages: Iterable[Message]) -> dict[str, dict[str, Any]]:
-    """Return the tool calls in messages, by id."""
+def _node_of(run: Run) -> Run | None:
+    return next((above for above in run.ancestors() if above.node is not None), None)
+
+
+def _requests_in(messages: Iterable[Message]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the tool calls in messages, each with its id."""
     requests = (request for message in messages for request in message.tool_calls if isinstance(request, dict))
-    return {str(request["id"]): request for request in requests if request.get("id")}
+    return [(str(request["id"]), request) for request in requests if request.get("id")]
 
 
 def is_invalid(request: dict[str, Any]) -> bool:

@@ -76,7 +76,7 @@ class TurnBuilder:
         self.is_repeated_attempt = "run_attempt" in self.root.metadata and states.attempted_before(
             trace.first_attempt or trace.id
         )
-        self.ledger = ToolCallLedger(self.state, resume_of(trace) is not None)
+        self.ledger = ToolCallLedger(self.state, resume_of(trace))
         values = KnownValues(trace, conversation.user_id if conversation.user_id != ANONYMOUS else None)
         prompts = PromptIndex(settings.agent_name, states.unlinked_prompts, values, states.numbered_prompts)
         # A hash of texts that must not be delivered would reveal short ones.

@@ -9,6 +9,7 @@ from gati.trace.conversation_state import ConversationState, WaitingCall
 from gati.trace.records import ErrorInfo, Message, ModelCall, ModelResult, RunStarted
 from gati.trace.run_tree import Run
 from gati.trace.tool_calls import ToolCallLedger
+from gati.trace.user_input import Resume
 
 
 def run(kind: str, output: Any = None, parent: Run | None = None, **more: Any) -> Run:
@@ -38,10 +39,13 @@ def answered(call_id: str, text: str = "done", status: str | None = None) -> Mes
     return Message("tool", text, tool_call_id=call_id, status=status)
 
 
-def ledger_of(*runs: Run, state: ConversationState | None = None, resumed: bool = False) -> ToolCallLedger:
-    ledger = ToolCallLedger(state or ConversationState(), resumed)
+def ledger_of(
+    *runs: Run, state: ConversationState | None = None, resumed: bool = False, decision: Any = None
+) -> ToolCallLedger:
+    ledger = ToolCallLedger(state or ConversationState(), Resume([], decision) if resumed else None)
     for added in runs:
         ledger.add(added)
+    ledger.link()
     return ledger
 
 
@@ -153,3 +157,167 @@ def test_a_call_whose_id_an_earlier_turn_used_has_a_result_of_its_own():
     ledger = ledger_of(state=state)
     ledger.add_input(ModelCall((), (answered("c1", "new"),), 1))
     assert [message.content for message, _ in ledger.decisions()] == ["new"]
+
+
+# -- tools that the program calls itself ------------------------------------------------------------------
+
+
+def by_hand(name: str, output: Any, parent: Run = ROOT, started: int = 0, **args: Any) -> Run:
+    made = run("tool", output, parent, name=name, inputs=args)
+    made.started = started
+    return made
+
+
+def waiting_for(*requests: dict[str, Any], **more: Any) -> ConversationState:
+    state = ConversationState()
+    state.waiting = {str(r["id"]): WaitingCall(r, "model-run", **more) for r in requests}
+    return state
+
+
+def test_an_edited_call_is_the_one_whose_answer_has_the_result():
+    state = waiting_for(request("send", "c1", to="ann"), request("send", "c2", to="bob"))
+    first, second = (
+        by_hand("send", "sent to eve", started=1, to="eve"),
+        by_hand("send", "sent to bob", started=2, to="bob"),
+    )
+    written = node(messages=[answered("c1", "sent to eve"), answered("c2", "sent to bob")])
+    ledger = ledger_of(first, second, written, state=state, resumed=True)
+    assert [ledger.id_of(first), ledger.id_of(second)] == ["c1", "c2"]
+    assert list(ledger.decisions()) == []
+
+
+def test_an_edited_call_whose_answer_is_not_written_yet_has_the_arguments_that_the_person_gave():
+    state = waiting_for(request("send", "c1", to="ann"))
+    ran = by_hand("send", "sent", to="eve")
+    ledger = ledger_of(ran, state=state, resumed=True, decision=[{"type": "edit", "args": {"args": {"to": "eve"}}}])
+    assert ledger.id_of(ran) == "c1"
+    assert ledger_of(ran, state=state, resumed=True, decision={"args": {"to": "joe"}}).id_of(ran) is None
+
+
+def test_a_run_without_the_arguments_and_the_result_of_a_call_is_not_its_run():
+    ran = by_hand("send", "sent to eve", to="eve")
+    assert (
+        ledger_of(model_run(request("send", "c1", to="ann")), ran, node(messages=[answered("c1", "ignored")])).id_of(
+            ran
+        )
+        is None
+    )
+
+
+def test_a_result_that_is_no_text_is_found_in_the_answer_too():
+    for output, text in (({"n": 3}, '{"n": 3}'), (3, "3"), (None, "null"), (["a"], "['a']")):
+        ran = by_hand("count", output, more=1)
+        ledger = ledger_of(model_run(request("count", "c1")), ran, node(messages=[answered("c1", text)]))
+        assert ledger.id_of(ran) == "c1", text
+
+
+def test_a_failure_is_found_in_the_answer_too():
+    ran = by_hand("count", None, more=1)
+    ran.error = ErrorInfo("ValueError", "no numbers", None)
+    written = node(messages=[answered("c1", "Error: no numbers")])
+    assert ledger_of(model_run(request("count", "c1")), ran, written).id_of(ran) == "c1"
+
+
+def test_a_call_that_an_enclosing_tool_executes_is_not_open_for_what_the_tool_calls():
+    model = model_run(request("book", "c1", hotel="Grand"), request("book", "c2", hotel="Grand"))
+    outer = run("tool", "booked", ROOT, name="book", inputs={"hotel": "Grand"}, extra="c1")
+    inner = by_hand("book", "booked", parent=outer, hotel="Grand")
+    ledger = ledger_of(model, inner, outer)
+    assert [ledger.id_of(outer), ledger.id_of(inner)] == ["c1", None]
+
+
+def test_of_two_nested_tools_without_an_id_the_outer_one_executes_the_call():
+    outer = by_hand("book", "booked", hotel="Grand")
+    inner = by_hand("book", "booked", parent=outer, started=1, hotel="Grand")
+    ledger = ledger_of(model_run(request("book", "c1", hotel="Grand")), inner, outer)
+    assert [ledger.id_of(outer), ledger.id_of(inner)] == ["c1", None]
+
+
+def test_an_agent_in_a_tool_calls_its_own_tools_by_hand_also_after_a_pause():
+    state = ConversationState()
+    asker = run("tool", None, ROOT, name="ask", extra="c1")
+    model = run("model", ModelResult((Message("ai", "", tool_calls=(request("pay", "p1", sum=5),)),)), asker)
+    paid = by_hand("pay", "paid", parent=asker, started=1, sum=5)
+    assert ledger_of(model, paid, asker).id_of(paid) == "p1"
+    asker.error = ErrorInfo("GraphInterrupt", "", "interrupt")
+    ledger_of(model, asker, state=state).save_to(state, "waiting")
+    again = run("tool", "asked", ROOT, name="ask", extra="c1")
+    outside, inside = by_hand("pay", "paid", sum=5), by_hand("pay", "paid", parent=again, started=1, sum=5)
+    ledger = ledger_of(outside, inside, again, state=state, resumed=True)
+    assert [ledger.id_of(outside), ledger.id_of(inside)] == [None, "p1"]
+
+
+def test_a_request_after_a_run_is_not_the_one_that_it_executed():
+    model = model_run(request("look", "c1", at="sky"))
+    model.started = 5
+    ran = by_hand("look", "blue", at="sky")
+    assert ledger_of(ran, model).id_of(ran) is None
+
+
+def test_a_run_belongs_to_the_request_before_it_if_an_id_is_repeated():
+    first, second = model_run(request("look", "0", at="sky")), model_run(request("look", "0", at="sky"))
+    second.started = 2
+    ran, again = by_hand("look", "blue", started=1, at="sky"), by_hand("look", "grey", started=3, at="sky")
+    ledger = ledger_of(first, ran, node(messages=[answered("0", "blue")]), second, again)
+    assert [ledger.requester_of(ran), ledger.requester_of(again)] == [str(first.id), str(second.id)]
+
+
+def test_a_tool_of_a_node_that_was_interrupted_afterwards_runs_again_in_the_next_turn():
+    state = waiting_for(request("send", "c1", to="ann"), request("send", "c2", to="bob"))
+    around = node()
+    around.output, around.error = None, ErrorInfo("GraphInterrupt", "", "interrupt")
+    edit = {"args": {"to": "eve"}}
+    sent = by_hand("send", "sent", parent=around, to="eve")
+    ledger_of(sent, around, state=state, resumed=True, decision=edit).save_to(state, "waiting")
+    assert {call_id: call.request["args"] for call_id, call in state.waiting.items()} == {
+        "c1": {"to": "eve"},
+        "c2": {"to": "bob"},
+    }
+    again, other = by_hand("send", "sent", started=1, to="eve"), by_hand("send", "sent", started=2, to="bob")
+    ledger = ledger_of(again, other, node(messages=[answered("c1"), answered("c2")]), state=state, resumed=True)
+    assert [ledger.id_of(again), ledger.id_of(other)] == ["c1", "c2"]
+
+
+def test_the_decision_on_an_edited_call_has_the_edited_arguments():
+    edited = Message("ai", "", tool_calls=(request("send", "c1", to="eve"), request("send", "c2", to="bob")))
+    repeated = Message("ai", "", tool_calls=(request("send", "c1", to="ann"), request("send", "c2", to="joe")))
+    written = node(messages=[edited, answered("c1", "sent"), repeated, answered("c2", "sent")])
+    state = waiting_for(request("send", "c1", to="ann"), request("send", "c2", to="bob"))
+    requests = [r for _, r in ledger_of(written, state=state, resumed=True).decisions()]
+    assert requests == [request("send", "c1", to="eve"), request("send", "c2", to="joe")]
+
+
+def test_a_tool_by_hand_for_a_call_of_another_process_is_its_run():
+    ran = by_hand("send", "sent", to="ann")
+    given = (Message("ai", "", tool_calls=(request("send", "c1", to="ann"),)), answered("c1", "sent"))
+    model = model_run(new=given)
+    ledger = ledger_of(ran, node(messages=[answered("c1", "sent")]), model, resumed=True)
+    assert ledger.id_of(ran) == "c1"
+    assert list(ledger.decisions()) == []
+
+
+# -- results that a nested graph repeats ------------------------------------------------------------------
+
+
+def test_results_that_earlier_turns_reported_are_no_decisions():
+    state = ConversationState()
+    state.note_call("c1")
+    ledger = ledger_of(node(messages=[answered("c1"), answered("c2")]), state=state, resumed=True)
+    assert [message.tool_call_id for message, _ in ledger.decisions()] == ["c2"]
+
+
+def test_results_that_further_requests_follow_are_history_also_in_another_process():
+    thread = [
+        message
+        for call_id in ("c1", "c2", "c3")
+        for message in (Message("ai", "", tool_calls=(request("send", call_id),)), answered(call_id))
+    ]
+    ledger = ledger_of(node(messages=[Message("human", "Go."), *thread, Message("ai", "Done.")]), resumed=True)
+    assert [message.tool_call_id for message, _ in ledger.decisions()] == ["c3"]
+
+
+def test_the_results_of_a_repeated_request_are_both_decisions():
+    """A node that edits two calls may write the request once for each."""
+    asked = Message("ai", "", tool_calls=(request("send", "c1"), request("send", "c2")))
+    ledger = ledger_of(node(messages=[asked, answered("c1"), asked, answered("c2")]), resumed=True)
+    assert {message.tool_call_id for message, _ in ledger.decisions()} == {"c1", "c2"}
