@@ -42,6 +42,8 @@ STATE_BUDGET = 500
 millisecond for any state. A string counts as one value, whatever its length."""
 MAX_IMPORTED_MESSAGES = 2_000
 """Maximum number of messages imported from a history that predates gati."""
+MAX_GREETINGS = 2
+"""Most messages before the first question of a conversation that has no id."""
 MAX_RECEIVED_MESSAGES = 50
 """Maximum number of messages copied from an input that ends with an answer and has no user message."""
 MEASURED_MESSAGES = 8
@@ -262,7 +264,7 @@ def all_messages_of_input(messages: Any, seen: BoundedSet) -> list[Any]:
 def new_messages_of_input(messages: Any, seen: BoundedSet, whole: bool = False) -> list[Any]:
     """Return the new messages of a turn's input, and remember the persons' messages among them.
 
-    New are all messages if `whole`, else those after the last answer. A list that ends with an answer contributes the
+    New are all messages if `whole`, else those after the last answer, and a greeting before the first question. A list that ends with an answer contributes the
     messages from its last user message on: they show which answers the turn received and did not make, and the
     question before a prefilled answer.
     """
@@ -274,7 +276,9 @@ def new_messages_of_input(messages: Any, seen: BoundedSet, whole: bool = False) 
         is_agent = class_role is not None and role in USER_ROLES and is_agents(item.__dict__, seen)
         is_answer = is_agent or role in ASSISTANT_ROLES
         if not whole and is_answer and (is_complete or len(new) >= MAX_RECEIVED_MESSAGES):
-            break
+            if len(messages) - len(new) > MAX_GREETINGS or not _is_greeting(messages, len(messages) - len(new)):
+                break
+            whole = True
         if role in USER_ROLES and not is_agent:
             is_complete = True
             if not is_unnamed(item, seen):
@@ -287,6 +291,11 @@ def new_messages_of_input(messages: Any, seen: BoundedSet, whole: bool = False) 
             break
     new.reverse()
     return new
+
+
+def _is_greeting(messages: Any, number: int) -> bool:
+    """Return True if the first messages of a conversation contain no user message."""
+    return all((ROLE_BY_CLASS[type(item)] or role_of(item)) not in USER_ROLES for item in messages[:number])
 
 
 def _ends_with_question(messages: Any) -> bool:

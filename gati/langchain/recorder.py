@@ -181,9 +181,11 @@ class Recorder:
         elif parent_flags is None or parent_flags & STEP:
             flags = PROGRAM | NEEDS_STATE if inputs is not None else PROGRAM | NEEDS_STATE | NO_INPUT
             conversation = self._conversation_of(metadata)
-            flags |= self._is_new_conversation(conversation) and NEW_CONVERSATION
+            is_new = self._is_new_conversation(conversation)
+            flags |= is_new and NEW_CONVERSATION
             if not is_input_deferred(inputs, more):
-                copied = self._guarded(snapshot_state, inputs, _selection(flags), self.known_answers)
+                select = all_messages_of_input if is_new else new_messages_of_input
+                copied = self._guarded(snapshot_state, inputs, select, self.known_answers)
                 reads_history = not conversation and parent_flags is None
         elif (metadata and metadata.get("langgraph_node") == name) or is_graph_node(tags):
             flags = NODE

@@ -186,7 +186,7 @@ def _is_value(answer: str, event: LLMCallEvent) -> bool:
     Example: ``{"critic": "Art.", "fan": "Science."}``, of two models side by side.
     """
     text = _single_spaced(event.completion)
-    return bool(text) and not event.tool_requests and any(_single_spaced(v) == text for v in _json_texts(answer))
+    return bool(text) and not event.tool_requests and any(_single_spaced(v) == text for v in texts_in_json(answer))
 
 
 def written_texts(event: LLMCallEvent) -> list[str]:
@@ -197,7 +197,7 @@ def written_texts(event: LLMCallEvent) -> list[str]:
     texts = []
     if event.completion and not _requests_tools(event):
         visible = _THOUGHTS.sub("", event.completion)
-        texts = [visible, *_json_texts(visible)]
+        texts = [visible, *texts_in_json(visible)]
     for request in event.tool_requests:
         arguments = request.get("args")
         if isinstance(arguments, dict) and arguments and not request.get("server"):
@@ -212,7 +212,7 @@ def wrapped_text(event: LLMCallEvent) -> str:
     Example: ``{"email": "Dear Ann, …"}``, by structured output or as JSON. An object with more fields is a judgement as often.
     """
     if event.completion:
-        texts = _json_texts(event.completion)
+        texts = texts_in_json(event.completion)
     else:
         requests = [request.get("args") for request in event.tool_requests]
         texts = list(_answer_texts(requests[0])) if len(requests) == 1 else []
@@ -224,8 +224,8 @@ def _requests_tools(event: LLMCallEvent) -> bool:
     return bool(event.tool_requests) and has_client_calls(event.tool_requests)
 
 
-def _json_texts(text: str) -> list[str]:
-    """Return the texts inside a completion that is JSON, also inside a code fence."""
+def texts_in_json(text: str) -> list[str]:
+    """Return the texts inside a completion that is JSON, also inside a code fence; nothing for other texts."""
     fenced = _FENCE.search(text)
     candidate = (fenced[1] if fenced is not None else text).strip()
     if candidate[:1] not in ("{", "["):
@@ -299,7 +299,7 @@ def _contributors(models: ModelEvents, answer: ChatMessage, maker: LLMCallEvent)
     if maker.is_answer or _requests_tools(maker):
         return ()
     rest = _without(_single_spaced(answer.text), maker)
-    values = list(map(_single_spaced, _json_texts(answer.text)))
+    values = list(map(_single_spaced, texts_in_json(answer.text)))
     if (text := _single_spaced(maker.completion)) in values:
         values.remove(text)
     found = []

@@ -162,6 +162,7 @@ class Assembler:
         If a record raises, the items completed before it are returned by the next call.
         """
         self._offset = self._fixed_offset or time_ns() - perf_counter_ns()
+        self._process_due()
         for packed in records:
             self._take(packed)
         return self._take_finished()
@@ -169,6 +170,7 @@ class Assembler:
     def advance(self, records: Iterator[PackedRecord | Record]) -> list[Item]:
         """Do the same as `feed`, but return as soon as a record completes items; `records` holds the rest."""
         self._offset = self._fixed_offset or time_ns() - perf_counter_ns()
+        self._process_due()
         for packed in records:
             self._take(packed)
             if self._finished:
@@ -179,8 +181,6 @@ class Assembler:
         """Keep a record of a turn that is open; process it otherwise, and the turn if the record ends its root."""
         if unhashed:
             describe_all()
-        if self._due:
-            self._process_due()
         if type(packed) is Gap:
             self._assemble(self._open_turns.take_all())
         kept = False if self._incremental else self._open_turns.add(packed, self._offset)

@@ -23,6 +23,14 @@ _RAW_OUTPUT_KEYS = {"raw", "parsed", "parsing_error"}
 """Keys of LangChain's structured output with `include_raw=True`."""
 
 
+_AGENT_FINISH = {"return_values", "log"}
+"""Keys of an `AgentFinish`, with which a classic agent answers."""
+
+
+_AGENT_ACTION = {"tool", "tool_input", "log"}
+"""Keys of an `AgentAction`, with which a classic agent requests a tool."""
+
+
 _MESSAGE_FIELDS = frozenset(
     {"role", "type", "content", "id", "name", "tool_calls", "tool_call_id", "status", "artifact", "invalid_tool_calls",
      "additional_kwargs", "response_metadata", "usage_metadata", "example"}
@@ -195,6 +203,10 @@ def answer_in(
     if isinstance(value, dict) and COMMAND not in value:
         if key is not None and key in value:
             return answer_in(value[key], structured=True)
+        if value.keys() >= _AGENT_FINISH:
+            return answer_in(value["return_values"])
+        if is_agent_action(value):
+            return ""
         # An `AgentExecutor` that is read as a stream has the messages of its log beside the output.
         if not is_state and (text := _text_under_clear_key(value)):
             return text
@@ -208,6 +220,11 @@ def answer_in(
     if structured and value not in (None, {}, []):
         return json_text(value)
     return ""
+
+
+def is_agent_action(value: Any) -> bool:
+    """Return True for the object with which a classic agent requests a tool."""
+    return isinstance(value, dict) and value.keys() >= _AGENT_ACTION
 
 
 def _text_under_clear_key(value: dict[str, Any]) -> str:
@@ -308,6 +325,8 @@ def _is_joined(text: str, parts: Iterable[str]) -> bool:
 def _text_of_entry(entry: Any) -> str:
     if isinstance(entry, Message):
         return text_of(entry) if entry.role in ASSISTANT_ROLES and not entry.tool_calls else ""
+    if isinstance(entry, dict) and entry.keys() >= _AGENT_FINISH:
+        return answer_in(entry["return_values"])
     return entry if isinstance(entry, str) else ""
 
 

@@ -7,9 +7,9 @@ with the beginning of its answer (a prefilled answer): the question is then befo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gati.trace.chat_io import as_message, as_messages
+from gati.trace.chat_io import as_message, as_messages, is_agent_action
 from gati.trace.content import text_of
 from gati.trace.outputs import updates_by
 from gati.trace.records import ASSISTANT_ROLES, USER_ROLES, Message, ModelCall, ModelResult
@@ -23,13 +23,23 @@ if TYPE_CHECKING:
 def repeats_question(trace: Trace, split: SplitHistory, state: ConversationState) -> bool:
     """Return True if an input has the earlier question again, beside the result of a tool that an earlier turn requested.
 
-    Example: ``{"input": "Weather?", "agent_scratchpad": [request, result]}``, in a loop that the program wrote.
+    Example: ``{"input": "Weather?", "agent_scratchpad": [request, result]}``, in a loop that the program wrote. Classic agents
+    have pairs of an `AgentAction` and its result there.
     """
     inputs = trace.root.inputs
-    if split.origin == "messages" or not isinstance(inputs, dict) or not state.has_seen(text_of(split.new[-1])):
+    if split.origin == "messages" or not isinstance(inputs, dict):
         return False
-    last = [messages[-1].tool_call_id for entry in inputs.values() if (messages := as_messages(entry))]
+    entries = [entry for entry in inputs.values() if isinstance(entry, (list, Message)) and entry]
+    if not entries or not state.has_seen(text_of(split.new[-1])):
+        return False
+    if any(isinstance(entry, list) and _is_step_of_agent(entry[-1]) for entry in entries):
+        return True
+    last = [messages[-1].tool_call_id for entry in entries if (messages := as_messages(entry))]
     return any(call_id in state.requested or state.has_reported_call(call_id) for call_id in last if call_id)
+
+
+def _is_step_of_agent(item: Any) -> bool:
+    return isinstance(item, list) and len(item) == 2 and is_agent_action(item[0])
 
 
 def messages_from_thread(trace: Trace, state: ConversationState) -> list[Message]:

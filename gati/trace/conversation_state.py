@@ -89,11 +89,6 @@ class ConversationState:
         """Remember that the tool call with this id was reported with its result."""
         _add(self._calls, call_id)
 
-    @property
-    def has_calls(self) -> bool:
-        """True if a tool was called, or requested by the last turn."""
-        return bool(self._calls or self.requested)
-
     def has_reported_call(self, call_id: str) -> bool:
         """Return True if the tool call with this id was reported with its result."""
         return call_id in self._calls

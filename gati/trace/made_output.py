@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from gati.trace.answer_source import texts_in_json
 from gati.trace.chat_io import CLEAR_KEYS, OUTPUT_KEYS, as_message, as_messages, json_text
 from gati.trace.content import text_of
 from gati.trace.outputs import tool_message_in, updates_by
@@ -159,10 +160,13 @@ class _MadeOutput:
         return self.keys_of_text.get(text, {key}) <= {key}
 
     def _is_said_again(self, text: str, key: Any) -> bool:
-        """Return True for an answer of the history that a model of this turn wrote again, inside a text that the program parses.
+        """Return True for a text that a model of this turn wrote again, inside a text that the program parses.
 
-        Example: "I do not know." and later "Final Answer: I do not know."
+        Examples: an answer of the history, "I do not know.", and later "Final Answer: I do not know."; a text without mistakes, and
+        ``{"corrected": …}`` with the same text.
         """
+        if key is None and any(text in texts_in_json(made) for made in self.produced):
+            return True
         if key is not None and key not in OUTPUT_KEYS:
             return False
         histories = _histories_in(self.trace.root.inputs)
@@ -300,7 +304,8 @@ def _message_lists_in(value: Any) -> Iterator[list[Message]]:
 
 def _histories_in(value: Any) -> list[list[Message]]:
     if isinstance(value, dict):
-        entries = [v for v in value.values() if not isinstance(v, (str, dict)) or as_message(v) is not None]
+        entries = [entry for entry in value.values() if entry and not isinstance(entry, str)]
+        entries = [entry for entry in entries if not isinstance(entry, dict) or as_message(entry) is not None]
         return [messages for entry in entries for messages in _histories_in(entry)]
     messages = as_messages(value)
     return [] if messages is None else [messages]

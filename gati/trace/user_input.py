@@ -133,7 +133,7 @@ def _split_input(
         return SplitHistory([], [message for part in parts if part is not None for message in part.new])
     split = _before_prefilled_answer(split, trace, state)
     if split is not None and _is_users_text(trace, split, in_conversation):
-        return split._replace(new=[]) if state.has_calls and repeats_question(trace, split, state) else split
+        return split._replace(new=[]) if repeats_question(trace, split, state) else split
     return _split_first_model_call(trace, state)
 
 

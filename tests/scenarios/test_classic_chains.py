@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import pytest
+from langchain_core.agents import AgentFinish
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.output_parsers import JsonOutputParser
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_core.tools import tool
+from langgraph.graph import END, START, StateGraph
 
 from gati import observe
 from gati.events import LLMCallEvent
@@ -175,3 +178,56 @@ def test_an_answer_that_is_parsed_may_repeat_that_of_the_turn_before(read: Any, 
         ("user", "Really?"),
         ("assistant", "It is 2.12."),
     ]
+
+
+def react_runnable() -> Any:
+    return agents.create_react_agent(
+        ScriptedChatModel(respond=lambda messages: FORMS["react"][SEEN in str(messages[-1].content)]), [search], REACT
+    )
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_graph_that_keeps_the_object_of_a_classic_agent_answers_with_its_output(stream: bool) -> None:
+    state: Any = TypedDict("state", {"input": str, "outcome": Any, "steps": Annotated[list[Any], operator.add]})
+    agent = react_runnable()
+
+    def think(values: Any) -> Any:
+        return {
+            "outcome": agent.invoke(
+                {"input": values["input"], "chat_history": "", "intermediate_steps": values["steps"]}
+            )
+        }
+
+    builder = StateGraph(state)
+    builder.add_node("think", think)
+    builder.add_node("act", lambda s: {"steps": [(s["outcome"], search.invoke(s["outcome"].tool_input))]})
+    builder.add_edge(START, "think")
+    builder.add_conditional_edges(
+        "think", lambda s: END if isinstance(s["outcome"], AgentFinish) else "act", ["act", END]
+    )
+    builder.add_edge("act", "think")
+    graph = builder.compile()
+    with capture() as captured:
+        given: Any = {"input": "How old is she?", "steps": []}
+        list(graph.stream(given)) if stream else graph.invoke(given)
+    assert captured.transcript() == [("user", "How old is she?"), ("assistant", "It is 2.12.")]
+
+
+def test_a_loop_around_a_classic_agent_asks_and_answers_once() -> None:
+    agent = react_runnable()
+    with capture() as captured, observe.conversation("c", user_id="ann"):
+        steps: list[Any] = []
+        while True:
+            step = agent.invoke({"input": "How old is she?", "chat_history": "", "intermediate_steps": steps})
+            if isinstance(step, AgentFinish):
+                break
+            steps.append((step, search.invoke(step.tool_input)))
+    assert captured.transcript() == [("user", "How old is she?"), ("assistant", "It is 2.12.")]
+
+
+def test_a_text_that_a_model_returns_unchanged_in_an_object_is_the_answer() -> None:
+    prompt = ChatPromptTemplate.from_messages([("system", "Correct the text. Answer as JSON."), ("human", "{text}")])
+    read: Any = JsonOutputParser() | (lambda parsed: parsed["corrected"])
+    with capture() as captured, observe.conversation("c"):
+        (prompt | model('{"corrected": "He goes home."}') | read).invoke({"text": "He goes home."})
+    assert captured.transcript() == [("user", "He goes home."), ("assistant", "He goes home.")]

@@ -537,3 +537,15 @@ def test_a_greeting_is_told_although_the_question_is_in_the_history_too(read: An
         ("user", "Who am I?"),
         ("assistant", "You are Ann."),
     ]
+
+
+def test_a_greeting_before_the_first_question_is_told_without_a_conversation_id() -> None:
+    greeting = [AIMessage("How can I help you?"), HumanMessage("I'm Ann")]
+    builder = StateGraph(MessagesState)
+    builder.add_node("say", lambda state: {"messages": [model("Hello Ann!").invoke(state["messages"])]})
+    builder.add_edge(START, "say")
+    with capture() as captured:
+        builder.compile().invoke({"messages": greeting})
+    assert captured.transcript() == [
+        ("assistant", "How can I help you?"), ("user", "I'm Ann"), ("assistant", "Hello Ann!"),
+    ]  # fmt: skip
