@@ -58,31 +58,28 @@ def enclosing_run(config: Any) -> Any:
 
 
 _CHAIN_MODULES = ("langchain_classic.chains.base", "langchain.chains.base")
-"""Modules of the classic `Chain`, whose memory calls models without the chain's callbacks. Without its `invoke`, or the local
-variables `run_manager` and `inputs` in it: such calls are turns of their own."""
+"""Modules of the classic `Chain`, whose memory calls models without the chain's callbacks. Without `_MEMORY_METHODS`, which read
+and write the memory, or `run_manager` in the method that calls them: the calls of the memory are turns of their own."""
+_MEMORY_METHODS = ("prep_inputs", "aprep_inputs", "prep_outputs", "aprep_outputs")
 _MAX_FRAMES = 100
 
 NOT_STARTED = UUID(int=0)
-"""Result of `enclosing_chain` for a chain whose run has not begun."""
+"""Result of `chain_of_memory` for a chain whose run has not begun."""
 
 
-def enclosing_chain() -> UUID | None:
-    """Return the id of the run of the classic chain that is calling, `NOT_STARTED` while it reads its memory, else None."""
+def chain_of_memory() -> UUID | None:
+    """Return the id of the run of the classic chain whose memory is calling, `NOT_STARTED` while it is read, else None."""
     if sys.modules.keys().isdisjoint(_CHAIN_MODULES):
         return None
-    chains = [chain for name in _CHAIN_MODULES if (chain := getattr(sys.modules.get(name), "Chain", None)) is not None]
-    codes = {getattr(method, "__code__", None) for chain in chains for method in (chain.invoke, chain.ainvoke)}
+    chains = [getattr(sys.modules.get(name), "Chain", None) for name in _CHAIN_MODULES]
+    codes = {getattr(getattr(chain, name, None), "__code__", None) for chain in chains for name in _MEMORY_METHODS}
     frame: FrameType | None = sys._getframe(1)
     for _ in range(_MAX_FRAMES):
-        if frame is None:
+        if frame is None or frame.f_back is None:
             return None
         if frame.f_code in codes:
-            names = frame.f_locals
-            run_id = getattr(names.get("run_manager"), "run_id", None)
-            if isinstance(run_id, UUID):
-                return run_id
-            if "inputs" not in names:
-                return NOT_STARTED
+            run_id = getattr(frame.f_back.f_locals.get("run_manager"), "run_id", None)
+            return run_id if isinstance(run_id, UUID) else NOT_STARTED
         frame = frame.f_back
     return None
 

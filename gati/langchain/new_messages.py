@@ -276,7 +276,7 @@ def new_messages_of_input(messages: Any, seen: BoundedSet, whole: bool = False) 
         is_agent = class_role is not None and role in USER_ROLES and is_agents(item.__dict__, seen)
         is_answer = is_agent or role in ASSISTANT_ROLES
         if not whole and is_answer and (is_complete or len(new) >= MAX_RECEIVED_MESSAGES):
-            if len(messages) - len(new) > MAX_GREETINGS or not _is_greeting(messages, len(messages) - len(new)):
+            if len(messages) - len(new) > MAX_GREETINGS or not _is_greeting(messages[: len(messages) - len(new)], seen):
                 break
             whole = True
         if role in USER_ROLES and not is_agent:
@@ -293,9 +293,13 @@ def new_messages_of_input(messages: Any, seen: BoundedSet, whole: bool = False) 
     return new
 
 
-def _is_greeting(messages: Any, number: int) -> bool:
-    """Return True if the first messages of a conversation contain no user message."""
-    return all((ROLE_BY_CLASS[type(item)] or role_of(item)) not in USER_ROLES for item in messages[:number])
+def _is_greeting(messages: Any, seen: BoundedSet) -> bool:
+    """Return True if the first messages of a conversation contain no user message, and no answer of an earlier turn."""
+    return not any(
+        (ROLE_BY_CLASS[type(item)] or role_of(item)) in USER_ROLES
+        or (ROLE_BY_CLASS[type(item)] is not None and is_known_answer(item.__dict__, seen))
+        for item in messages
+    )
 
 
 def _ends_with_question(messages: Any) -> bool:

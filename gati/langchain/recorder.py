@@ -16,7 +16,7 @@ from gati._context import OpenSpan, current_scope, current_span, features_used, 
 from gati.langchain._compat import (
     NOT_STARTED,
     RUN_TYPE,
-    enclosing_chain,
+    chain_of_memory,
     enclosing_run,
     is_input_deferred,
     running_config,
@@ -442,7 +442,7 @@ class Recorder:
                 features_used.any = True
                 self.paused_runs.add(run_id.int)
                 return None
-            enclosing = self.current_run_id() or enclosing_chain()
+            enclosing = self.current_run_id() or chain_of_memory()
             return (parent, None) if enclosing is None else (enclosing, open_runs.get(enclosing.int))
         if features_used.any and (span := current_span.get()) and span.parent_id == parent and span.id.int in open_runs:
             return span.id, open_runs.get(span.id.int)  # LangChain does not know spans: insert it here

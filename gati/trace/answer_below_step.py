@@ -41,6 +41,11 @@ class _Answer(NamedTuple):
     pieces: list[str]
 
 
+def is_frame(text: str) -> bool:
+    """Return True for the beginning of a stream or of an object that a program reads."""
+    return _FRAME.match(text) is not None
+
+
 def answer_below(step: Run, models: ModelEvents) -> str:
     """Return the answer of the last graph that ran directly in a step; without a graph, of the last chain or model."""
     return next((answer.text for answer in _answers_below(step, models)), "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -27,6 +27,8 @@ _AGENT_FINISH = {"return_values", "log"}
 """Keys of an `AgentFinish`, with which a classic agent answers."""
 
 
+_LOG = ("output", MESSAGES)
+"""Keys of what an `AgentExecutor` streams."""
 _AGENT_ACTION = {"tool", "tool_input", "log"}
 """Keys of an `AgentAction`, with which a classic agent requests a tool."""
 
@@ -52,6 +54,18 @@ class SplitHistory(NamedTuple):
     history: list[Message]
     new: list[Message]
     origin: Literal["messages", "input_key", "question", "only_text"] = "messages"
+
+
+class TextsOfGraph(NamedTuple):
+    """Texts in the state of a graph.
+
+    Attributes:
+        joined: those that a node may have joined of several completions.
+        wrapped: those that were the only text in an object that a model wrote.
+    """
+
+    joined: Collection[str] = ()
+    wrapped: Collection[str] = ()
 
 
 def as_message(item: Any) -> Message | None:
@@ -91,7 +105,9 @@ def as_messages(value: Any) -> list[Message] | None:
     if as_message(value[-1]) is not None:
         messages = [m for item in value if (m := as_message(item)) is not None]
         return messages if len(messages) == len(value) else _flat(value)
-    return _flat(value) if isinstance(value[-1], list) and as_messages(value[-1]) is not None else None
+    # Lists of messages alone are conversations side by side, such as examples.
+    is_thread = isinstance(value[-1], list) and any(isinstance(item, Message) for item in value)
+    return _flat(value) if is_thread and as_messages(value[-1]) is not None else None
 
 
 def _flat(items: list[Any]) -> list[Message]:
@@ -185,6 +201,7 @@ def answer_in(
     structured: bool = False,
     completions: Iterable[str] = (),
     is_state: bool = False,
+    graph_texts: Callable[[], TextsOfGraph] = TextsOfGraph,
 ) -> str:
     """Return the answer in a root's output; "" if there is none.
 
@@ -194,6 +211,7 @@ def answer_in(
         structured: an output that is not text is the answer itself, as JSON.
         completions: the models' completions, latest first, to choose among several texts.
         is_state: the value is the state of a graph, with the entry that was written last first.
+        graph_texts: returns what is known of the texts in the state of a graph.
     """
     if isinstance(value, str):
         return value
@@ -207,14 +225,13 @@ def answer_in(
             return answer_in(value["return_values"])
         if is_agent_action(value):
             return ""
-        # An `AgentExecutor` that is read as a stream has the messages of its log beside the output.
-        if not is_state and (text := _text_under_clear_key(value)):
+        if not is_state and (text := _text_parsed_from_log(value)):
             return text
         completions = list(completions)
-        text = _answer_in_state(value, completions if is_state else ())
+        text = _answer_in_state(value, completions if is_state else (), graph_texts)
         if text:
             return text
-        text = _answer_among_texts(value, structured, completions, is_state)
+        text = _answer_among_texts(value, structured, completions, graph_texts)
         if text:
             return text
     if structured and value not in (None, {}, []):
@@ -222,16 +239,21 @@ def answer_in(
     return ""
 
 
+def _text_parsed_from_log(value: dict[str, Any]) -> str:
+    """Return the output of an `AgentExecutor` that is read as a stream: its last message is the text from which the output was parsed."""
+    output, messages = value.get("output"), as_messages(value.get(MESSAGES))
+    is_parsed = messages is not None and isinstance(output, str) and output in text_of(messages[-1])
+    return (
+        output if is_parsed and isinstance(output, str) and (len(output.split()) > 1 or len(value) == len(_LOG)) else ""
+    )
+
+
 def is_agent_action(value: Any) -> bool:
     """Return True for the object with which a classic agent requests a tool."""
     return isinstance(value, dict) and value.keys() >= _AGENT_ACTION
 
 
-def _text_under_clear_key(value: dict[str, Any]) -> str:
-    return next((text for name in CLEAR_KEYS if isinstance(text := value.get(name), str) and text), "")
-
-
-def _answer_in_state(value: dict[str, Any], completions: Sequence[str]) -> str:
+def _answer_in_state(value: dict[str, Any], completions: Sequence[str], graph_texts: Callable[[], TextsOfGraph]) -> str:
     """Find the answer in messages, or under a usual key."""
     structured = value.get("structured_response")
     if (messages := as_messages(value.get(MESSAGES))) is not None:
@@ -240,7 +262,7 @@ def _answer_in_state(value: dict[str, Any], completions: Sequence[str]) -> str:
             return text
     if structured is not None:
         return structured if isinstance(structured, str) else json_text(structured)
-    if (found := _answer_under_usual_key(value, completions)) is not None:
+    if (found := _answer_under_usual_key(value, completions, graph_texts)) is not None:
         return found
     for entry in value.values():
         if isinstance(entry, list) and (messages := as_messages(entry)) is not None:
@@ -251,18 +273,22 @@ def _answer_in_state(value: dict[str, Any], completions: Sequence[str]) -> str:
     return ""
 
 
-def _answer_under_usual_key(value: dict[str, Any], completions: Sequence[str]) -> str | None:
+def _answer_under_usual_key(
+    value: dict[str, Any], completions: Sequence[str], graph_texts: Callable[[], TextsOfGraph]
+) -> str | None:
     for name in OUTPUT_KEYS:
         entry = value.get(name)
         if isinstance(entry, str) and entry:
-            if name not in AMBIGUOUS_KEYS or not _is_material(entry, value, name, completions):
+            if name not in AMBIGUOUS_KEYS or not _is_material(entry, value, name, completions, graph_texts):
                 return entry
         elif (messages := as_messages(entry)) is not None:
             return _answer_in_messages(messages)
     return None
 
 
-def _is_material(text: str, state: dict[str, Any], key: str, completions: Sequence[str]) -> bool:
+def _is_material(
+    text: str, state: dict[str, Any], key: str, completions: Sequence[str], graph_texts: Callable[[], TextsOfGraph]
+) -> bool:
     """Return True if a later entry of a graph's state shows that a text is only a part or the subject of the answer.
 
     Examples: a node fetched ``content``, and a model made ``summary`` of it; models wrote ``introduction`` and ``content``, and
@@ -270,43 +296,45 @@ def _is_material(text: str, state: dict[str, Any], key: str, completions: Sequen
     """
     names = itertools.takewhile(lambda name: name != key, state)
     later = [entry for name in names if isinstance(entry := state[name], str)]
-    if any(text in entry and _is_joined(entry, completions) for entry in later):
+    if any(text in entry and _is_joined(entry, completions) and entry in graph_texts().joined for entry in later):
         return True
     if any(completion and (completion in text or text in completion) for completion in completions):
         return False
     return any(entry in completions for entry in later)
 
 
-def _answer_among_texts(value: dict[str, Any], structured: bool, completions: Iterable[str], is_state: bool) -> str:
+def _answer_among_texts(
+    value: dict[str, Any], structured: bool, completions: Iterable[str], graph_texts: Callable[[], TextsOfGraph]
+) -> str:
     """Find the answer in an output without any usual key: its only text, or the one a model produced last.
 
-    In a graph's state, it is a text that was joined of several completions, if it was written last.
+    In a graph's state, it is a text that was joined of several completions, or the only one in a model's object, if it was written
+    last.
     """
     texts = [text for entry in value.values() if (text := _text_of_entry(entry))]
     if len(texts) == 1 and (not structured or len(value) == 1):
         return texts[0]
     if len(texts) < 2:
         return ""
-    completions = list(completions)
-    if is_state and _is_joined(texts[0], completions):
+    completions, known = list(completions), graph_texts()
+    if texts[0] in known.joined and _is_joined(texts[0], completions):
         return texts[0]
-    return next((completion for completion in completions if completion and completion in texts), "")
+    made = next((completion for completion in completions if completion and completion in texts), "")
+    # A shorter one is a title, a query or a label.
+    return texts[0] if texts[0] in known.wrapped and len(texts[0]) >= len(made) else made
 
 
 def structured_answers_in(state: Any) -> list[str]:
     """Return the objects and lists in the part of a graph's state that its turn made, as JSON, the likeliest answer first.
 
-    These are the entries under usual keys, the only entry, and lists of texts that no other one was written after. A list of one
-    text is that text.
+    These are the entries under usual keys, the only entry, and lists of texts. A list of one text is that text.
     """
     if not isinstance(state, dict) or COMMAND in state:
         return []
     entries = {key: entry for key, entry in state.items() if _is_structured(entry)}
     is_only = len(entries) == sum(entry is not None for entry in state.values()) == 1
     found = [entries[name] for name in OUTPUT_KEYS if name in entries]
-    found += itertools.takewhile(
-        lambda entry: is_only or all(isinstance(item, str) for item in entry), entries.values()
-    )
+    found += [entry for entry in entries.values() if is_only or all(isinstance(item, str) for item in entry)]
     return [entry[0] if _is_one_text(entry) else json_text(entry) for entry in found]
 
 

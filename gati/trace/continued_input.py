@@ -94,13 +94,22 @@ def _end_of_thread(trace: Trace) -> list[Message]:
     if threads:
         return [m for messages in threads for m in messages if m.role in USER_ROLES]
     for run in trace.models():
-        if _is_asked_by_the_program(run):
-            continue
         messages = _messages_of_call(run)
-        found = [m for m in messages[_index_after_answer(messages) :] if m.role in USER_ROLES and m.id]
+        found = [m for m in messages[_index_after_answer(messages) :] if m.role in USER_ROLES]
+        if trace.root.inputs is not None:
+            found = [m for m in found if m.id]
+        elif found:
+            is_programs, texts = _is_asked_by_the_program(run), _texts_of_state(trace)
+            found = [m for m in found if (m.id and not is_programs) or text_of(m) in texts]
         if found:
             return found
     return []
+
+
+def _texts_of_state(trace: Trace) -> list[str]:
+    """Return the texts in the state that the first node of a graph received: those of the thread and of `update_state`."""
+    state = next((run.extra for run in trace.runs() if run.node is not None and isinstance(run.extra, dict)), {})
+    return [text for text in state.values() if isinstance(text, str)]
 
 
 def _is_asked_by_the_program(run: Run) -> bool:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gati.events import ChatMessage, Status, has_client_calls
-from gati.trace.answer_below_step import answer_below, answer_in_stream
+from gati.trace.answer_below_step import answer_below, answer_in_stream, is_frame
 from gati.trace.answer_source import is_user_facing, is_written_by, wrapped_text, written_texts
-from gati.trace.chat_io import answer_in, as_messages, json_text, structured_answers_in
+from gati.trace.chat_io import TextsOfGraph, answer_in, as_messages, json_text, structured_answers_in
 from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
 from gati.trace.interrupts import pauses_of
-from gati.trace.made_output import made_output, text_after_thread, without_earlier_items
+from gati.trace.made_output import made_output, text_after_thread, texts_written_at_once, without_earlier_items
 from gati.trace.node_messages import has_own_messages
 from gati.trace.outputs import updates_by
 from gati.trace.questions import question_in
@@ -20,12 +21,15 @@ from gati.trace.records import ASSISTANT_ROLES, STREAMED, Message, ModelResult
 from gati.trace.side_by_side import MAP_TAG, answers_side_by_side, streamed_graph
 
 if TYPE_CHECKING:
-    from gati.events import LLMCallEvent
     from gati.trace.answer_source import ModelEvents
     from gati.trace.run_tree import Run, Trace
 
 _ONE_WORD = re.compile(r"\s*(?:[!-~]{1,20}|\w{1,4})\s*")
 """A word or a number; in scripts without spaces, a few characters."""
+_SENTENCE = re.compile(
+    r"(?:[^\W\d_]+\W+){2}[^\W\d_]|[\u3040-\u30ff\u3400-\u9fff]{4}|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]{8}"
+)
+"""Three words or more; in scripts without spaces, some characters."""
 _JUDGED_CALLS = 16
 """Calls before a verdict among which the judged one is looked for."""
 
@@ -98,10 +102,11 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
         plain_chain = bool(models) and not any(run.node is not None for run in trace.runs())
         completions = _completions(models, in_sequence=plain_chain)
         if is_graph and models and output_key is None and (text := text_after_thread(trace)):
-            if is_written_by(models, text):
+            if is_written_by(models, text) and not _ONE_WORD.fullmatch(text):
                 return text
         made = made_output(trace)
-        text = answer_in(made, output_key, plain_chain, completions, is_state=is_graph)
+        graph_texts = partial(_texts_of_graph, trace, models) if is_graph else TextsOfGraph
+        text = answer_in(made, output_key, plain_chain, completions, is_graph, graph_texts)
         if text or not models or not is_graph:
             return text
         objects = structured_answers_in(without_earlier_items(trace, made))
@@ -119,12 +124,13 @@ def _complete_answer(trace: Trace, models: ModelEvents, output_key: str | None) 
 def _words_of_step(trace: Trace) -> str:
     """Return the text that a root step returned although a graph in it waits: the step words the question itself.
 
-    A single word names the state instead.
+    An id, a few words or an object tell a program that the graph waits.
     """
     if trace.root.kind != "step" or trace.root.extra == STREAMED:
         return ""
     made = made_output(trace)
-    return made if isinstance(made, str) and not _ONE_WORD.fullmatch(made) else ""
+    is_words = isinstance(made, str) and made[0] not in "{[(<" and not is_frame(made) and _SENTENCE.search(made)
+    return str(made) if is_words else ""
 
 
 def _questions(trace: Trace, models: ModelEvents, interrupts: list[dict[str, Any]]) -> str:
@@ -158,7 +164,7 @@ def _answers_side_by_side(trace: Trace, models: ModelEvents, output_key: str | N
     texts = _completions(models, in_sequence=False)
 
     def answer_of(graph: Trace) -> str:
-        return answer_in(made_output(graph), output_key, completions=texts, is_state=True)
+        return answer_in(made_output(graph), output_key, False, texts, True, partial(_texts_of_graph, graph, models))
 
     is_list = isinstance(trace.root.output, list)
     answers = answers_side_by_side(trace, trace.root.output if is_list else made_output(trace), answer_of)
@@ -178,27 +184,24 @@ def _completions(models: ModelEvents, in_sequence: bool) -> list[str]:
     """
     calls = [(run, event) for run, event in models if is_user_facing(run)]
     if len(calls) < 2:
-        return [text for _, event in calls for text in _texts_of(event)]
+        return [event.completion for _, event in calls]
     if in_sequence:
         own = _branches(calls[-1][0])
         for run, _ in calls[:-1]:
             if any(own.get(parent, branch) is not branch for parent, branch in _branches(run).items()):
                 return []
-    texts = [_texts_of(event) for _, event in reversed(calls)]
+    texts = [event.completion for _, event in reversed(calls)]
     verdicts = [
-        n for n, said in enumerate(texts) if _ONE_WORD.fullmatch(said[0]) and _is_verdict(calls, len(calls) - 1 - n)
+        n for n, text in enumerate(texts) if _ONE_WORD.fullmatch(text) and _is_verdict(calls, len(calls) - 1 - n)
     ]
-    if verdicts:
-        texts = [said for n, said in enumerate(texts) if n not in verdicts] + [texts[n] for n in verdicts]
-    return [text for said in texts for text in said]
+    if not verdicts:
+        return texts
+    return [text for n, text in enumerate(texts) if n not in verdicts] + [texts[n] for n in verdicts]
 
 
-def _texts_of(event: LLMCallEvent) -> list[str]:
-    """Return what a call wrote, and the only text in it if it is an object."""
-    text, wrapped = event.completion, ""
-    if not text or text[0] in "{[`":
-        wrapped = wrapped_text(event)
-    return [text, wrapped] if wrapped else [text]
+def _texts_of_graph(trace: Trace, models: ModelEvents) -> TextsOfGraph:
+    wrapped = {text for run, event in models if is_user_facing(run) and (text := wrapped_text(event))}
+    return TextsOfGraph(texts_written_at_once(trace), {text for text in wrapped if not _ONE_WORD.fullmatch(text)})
 
 
 def _is_verdict(calls: ModelEvents, number: int) -> bool:

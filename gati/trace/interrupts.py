@@ -40,26 +40,26 @@ def pauses_of(trace: Trace) -> list[str]:
 
 
 def _is_continued(trace: Trace, run: Run) -> bool:
-    """Return True if the graph around a run was invoked again on the same thread, as by a step that answers a question itself."""
-    # A graph that pauses before its first node has none. It reports that itself; a node raises an exception.
-    around = [above for above in (run, *run.ancestors()) if _has_nodes(above) or (above is run and not run.interrupted)]
-    graphs = [
-        (graph.name, graph.metadata["thread_id"], graph.ended)
-        for graph in around
-        if graph.ended is not None and "thread_id" in graph.metadata
-    ]
-    return any(
-        later.started >= ended
-        and later.name == name
+    """Return True if the turn itself resumes what a run waits for, as a step does that answers a question."""
+    if run.interrupted:
+        task = run.metadata.get("langgraph_checkpoint_ns")
+        return task is not None and any(
+            later.metadata.get("langgraph_checkpoint_ns") == task and later.started >= (run.ended or later.started + 1)
+            for later in trace.runs()
+        )
+    nodes = [below for below in run.walk() if below.interrupted]
+    if nodes:
+        return all(_is_continued(trace, node) for node in nodes)
+    # A static pause. The graph goes on when it is invoked without an input.
+    thread, ended = run.metadata.get("thread_id"), run.ended
+    return thread is not None and any(
+        later.started >= (ended or later.started + 1)
+        and later.inputs is None
+        and later.name == run.name
         and later.metadata.get("thread_id") == thread
-        and _has_nodes(later)
-        for name, thread, ended in graphs
+        and any(child.node is not None for child in later.children)
         for later in trace.runs()
     )
-
-
-def _has_nodes(run: Run) -> bool:
-    return any(child.node is not None for child in run.children)
 
 
 def interrupt_events(trace: Trace, interrupts: list[dict[str, Any]]) -> list[Event]:

@@ -12,16 +12,27 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from gati.trace.answer_source import texts_in_json
-from gati.trace.chat_io import CLEAR_KEYS, OUTPUT_KEYS, as_message, as_messages, json_text
+from gati.trace.chat_io import CLEAR_KEYS, OUTPUT_KEYS, as_message, as_messages, json_text, messages_under
 from gati.trace.content import text_of
 from gati.trace.outputs import tool_message_in, updates_by
-from gati.trace.records import ASSISTANT_ROLES, COMMAND, TOOL_ROLES, USER_ROLES, Message, ModelResult, ObjectName
+from gati.trace.records import (
+    ASSISTANT_ROLES,
+    COMMAND,
+    MESSAGES,
+    TOOL_ROLES,
+    USER_ROLES,
+    Message,
+    ModelResult,
+    ObjectName,
+)
 
 if TYPE_CHECKING:
     from gati.trace.run_tree import Run, Trace
 
 _FINAL = "final_"
 """Beginning of the names of entries that hold an answer, such as `final_report`."""
+_NOTES = ("summary", "topic", "title", "score", "grade")
+"""Ends of the names of entries that say something about the answer, such as `final_score`."""
 _MAX_DEPTH = 6
 """Depth to which texts are searched in an input."""
 
@@ -43,29 +54,79 @@ def text_after_thread(trace: Trace) -> str:
     Example: agents put what they find into ``messages``, and the last node writes ``final_report``.
     """
     output = trace.root.output
-    if not isinstance(output, dict) or not any(map(_names_answer, output)):
+    if not isinstance(output, dict) or MESSAGES not in output or not any(map(_names_answer, output)):
         return ""
-    nodes = sorted([run for run in trace.runs() if run.node and run.ended], key=lambda run: run.ended or 0)
-    enclosing = {above for run in nodes for above in run.ancestors()}
-    for update in (update for run in reversed(nodes) if run not in enclosing for update in reversed(updates_by(run))):
-        if any(isinstance(value, list) and (not value or as_messages(value)) for value in update.values()):
-            return ""
+    runs = trace.runs()
+    if any(run.error is not None and run.error.control == "parent_command" for run in runs):
+        return ""  # a handoff, whose update is not known
+    nodes = sorted([run for run in runs if run.node and run.ended], key=lambda run: run.ended or 0)
+    graphs = {run.parent for run in nodes}
+    completions = {text for run in trace.models() for text in _texts_produced(run)}
+    found, writer = "", trace.root
+    for run in reversed(nodes):
+        for key, value in (entry for update in updates_by(run) for entry in update.items()):
+            # A graph as a node repeats what its own nodes wrote; a list is empty then.
+            if messages_under(key, value) is not None or (value == [] and run not in graphs):
+                return found if _is_after(writer, run) else ""
+            if run in graphs:
+                continue
+            if not found and _names_answer(key) and isinstance(value, str) and value and output.get(key) == value:
+                found, writer = value, run
+            elif not found and isinstance(value, str) and value in completions:
+                return ""  # a later text of a model
+    return found
+
+
+def _is_after(node: Run, earlier: Run) -> bool:
+    """Return False for nodes side by side, whatever their times are."""
+    if node.parent is earlier.parent and node.step is not None and earlier.step is not None:
+        return node.step > earlier.step
+    return node.started >= (earlier.ended or 0)
+
+
+def texts_written_at_once(trace: Trace) -> set[str]:
+    """Return the texts that nodes of a graph wrote into entries of its state, without those that grow, such as a log."""
+    entries: dict[Any, Any] = dict(_state_of_first_node(trace))
+    texts: set[str] = set()
+    for update in (update for run in trace.runs() if run.node for update in updates_by(run)):
         for key, text in update.items():
-            if _names_answer(key) and isinstance(text, str) and text and output.get(key) == text:
-                return text
-    return ""
+            if isinstance(text, str) and text:
+                earlier = entries.get(key)
+                if not (isinstance(earlier, str) and earlier and earlier in text and earlier != text):
+                    texts.add(text)
+                entries[key] = text
+    return texts
+
+
+def _is_parsed_from(made: str, text: str) -> bool:
+    """Return True if a program may have read a text out of what a model wrote. A single word is in other texts by chance."""
+    return made.rstrip().endswith(text) or text in texts_in_json(made) or (" " in text and text in made)
 
 
 def _names_answer(key: Any) -> bool:
-    return isinstance(key, str) and (key in CLEAR_KEYS or key.startswith(_FINAL))
+    return isinstance(key, str) and (key in CLEAR_KEYS or (key.startswith(_FINAL) and not key.endswith(_NOTES)))
 
 
 def without_earlier_items(trace: Trace, state: Any) -> Any:
-    """Return a graph's state with only the new end of lists to which a reducer appended. Example: ["a", "b"] → ["b"]."""
+    """Return a graph's state with only the new end of lists to which a reducer appended. Example: ["a", "b"] → ["b"].
+
+    A list of texts is left out if another object or list was written in a later step, for which it was made: search queries.
+    """
     if not isinstance(state, dict):
         return state
-    updates = [update for run in trace.runs() if run.node for update in updates_by(run)]
-    return {key: _end_written_by(updates, key, value) for key, value in state.items()}
+    written = [(run.step or 0, update) for run in trace.runs() if run.node for update in updates_by(run)]
+    updates = [update for _, update in written]
+    steps = {key: step for step, update in written for key, value in update.items() if isinstance(value, (dict, list))}
+    last = max((step for key, step in steps.items() if state.get(key)), default=0)
+    return {
+        key: _end_written_by(updates, key, value)
+        for key, value in state.items()
+        if not _is_list_of_texts(value) or steps.get(key, last) == last
+    }
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _end_written_by(updates: list[dict[str, Any]], key: Any, value: Any) -> Any:
@@ -165,13 +226,13 @@ class _MadeOutput:
         Examples: an answer of the history, "I do not know.", and later "Final Answer: I do not know."; a text without mistakes, and
         ``{"corrected": …}`` with the same text.
         """
-        if key is None and any(text in texts_in_json(made) for made in self.produced):
-            return True
-        if key is not None and key not in OUTPUT_KEYS:
+        inputs = self.trace.root.inputs
+        if key is None:
+            return any(text in texts_in_json(made) for made in self.produced)
+        if key not in OUTPUT_KEYS or (isinstance(inputs, dict) and inputs.get(key) == text):
             return False
-        histories = _histories_in(self.trace.root.inputs)
-        answers = [text_of(m) for messages in histories for m in messages if m.role in ASSISTANT_ROLES]
-        return text in answers and any(text in made for made in self.produced)
+        answers = [text_of(m) for messages in _histories_in(inputs) for m in messages if m.role in ASSISTANT_ROLES]
+        return text in answers and any(_is_parsed_from(made, text) for made in self.produced)
 
     def _is_written(self, key: Any, value: Any) -> bool:
         """Return False if an entry of a graph's state is older than this turn."""
@@ -215,15 +276,24 @@ class _MadeOutput:
         return made
 
     def _is_result_of_tool(self, message: Message) -> bool:
-        """Return False for what a node wrote in the place of a tool's result, such as the decision of a person."""
-        text = text_of(message)
+        """Return False for what a node wrote in the place of a tool's result: a person's decision, or a note on the arguments.
+
+        A tool may run where its run is not seen, such as in a cache or another thread.
+        """
+        text, root = text_of(message), self.trace.root
         for run in [run for run in self.trace.runs() if run.kind == "tool"]:
             found = tool_message_in(run.output, message.tool_call_id)
             if found is not None and found.tool_call_id == message.tool_call_id:
                 return True
             if any(part in text for part in _own_texts(run.output)) or text in (str(run.output), json_text(run.output)):
                 return True
-        return False
+        if root.inputs is None or (isinstance(root.inputs, dict) and COMMAND in root.inputs):
+            return False
+        outputs = [run.output for run in self.trace.models() if isinstance(run.output, ModelResult)]
+        requests = [call for output in outputs for answer in output.messages for call in answer.tool_calls]
+        arguments = [call.get("args") for call in requests if call.get("id") == message.tool_call_id]
+        state = root.output.values() if isinstance(root.output, dict) else ()
+        return not any(entry and entry in arguments for entry in state)
 
     def _is_nodes_answer(self, answer: Message) -> bool:
         """Return True for an answer that a node wrote, though its text is in the input: the node says it again."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 _QUESTION_KEYS = ("query", "question", "message", "text", "prompt")
-_ANSWER_KEYS = ("data", "answer", "text", "response", "args")
+_ANSWER_KEYS = ("data", "answer", "text", "response")
+_REPLIES = ("response", "respond", "reply", "feedback")
+"""Types of the decisions whose `args` are a person's words."""
 _REQUESTS = "action_requests"
 """Key of the tool calls that LangChain's `HumanInTheLoopMiddleware` wants approved. They are no question in words."""
 
@@ -31,13 +33,20 @@ def question_in(payload: Any) -> str:
 def replies_in(payload: Any) -> list[str]:
     """Return the replies in a resume's payload.
 
-    Examples: ``{"data": "Ann"}`` → ``["Ann"]``. In a list of decisions, only a text under a usual key counts, so that
-    ``[{"type": "response", "args": "On Tuesday"}, {"type": "accept"}]`` → ``["On Tuesday"]``.
+    Examples: ``{"data": "Ann"}`` → ``["Ann"]``; ``[{"type": "response", "args": "On Tuesday"}, {"type": "accept"}]``, which are
+    decisions → ``["On Tuesday"]``.
     """
     if isinstance(payload, list):
-        return [text for item in payload if isinstance(item, dict) and (text := _text_under(item, _ANSWER_KEYS))]
-    text = _text_in(payload, _ANSWER_KEYS)
+        return [text for item in payload if (text := _reply_in_decision(item))]
+    text = _reply_in_decision(payload) or _text_in(payload, _ANSWER_KEYS)
     return [text] if text else []
+
+
+def _reply_in_decision(item: Any) -> str:
+    if not isinstance(item, dict) or item.get("type") not in _REPLIES:
+        return ""
+    words = item.get("args")
+    return words if isinstance(words, str) else ""
 
 
 def _text_in(payload: Any, keys: tuple[str, ...]) -> str:
@@ -49,8 +58,4 @@ def _text_in(payload: Any, keys: tuple[str, ...]) -> str:
     texts = [value for value in payload.values() if isinstance(value, str) and value]
     if len(texts) == 1:
         return texts[0]
-    return _text_under(payload, keys)
-
-
-def _text_under(payload: dict[str, Any], keys: tuple[str, ...]) -> str:
     return next((text for key in keys if isinstance(text := payload.get(key), str)), "")

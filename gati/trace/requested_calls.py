@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MAX_CONVERSATIONS = 256
 """Conversations with open requests that are kept; the least recent is dropped first."""
+_TELLING_WORDS = 3
+"""Fewest words of a result that show by themselves that a longer answer contains it."""
 _SINGLE_ARGUMENT = "__arg1"
 """Key under which OpenAI's functions pass the argument of a tool that takes one text."""
 
@@ -67,7 +69,15 @@ class LinkableCall(NamedTuple):
         if run.error is not None:
             return bool(run.error.message) and run.error.message in answer
         result = text_of(run.output) or str(run.output)
-        return read_json(answer) == run.output or (bool(result) and result in answer)
+        # A short result, such as "ok", is in other texts by chance.
+        return self.is_answered_by(run) or (len(result.split()) >= _TELLING_WORDS and result in answer)
+
+    def is_answered_by(self, run: Run) -> bool:
+        """Return True if the answer is the result of a tool run."""
+        if self.answer is None or run.ended is None or run.error is not None:
+            return False
+        answer = text_of(self.answer)
+        return answer == (text_of(run.output) or str(run.output)) or read_json(answer) == run.output
 
 
 def call_executed_by(run: Run, calls: list[LinkableCall], decision: Any) -> LinkableCall | None:
@@ -81,6 +91,7 @@ def call_executed_by(run: Run, calls: list[LinkableCall], decision: Any) -> Link
     with_arguments = [call for call in calls if call.has_arguments_of(run)]
     found = itertools.chain(
         (call for call in with_arguments if call.has_result_of(run)),
+        (call for call in calls if call.is_answered_by(run)),
         (call for call in calls if call.has_result_of(run)),
         with_arguments,
         (call for call in calls if call.answer is None and _contains(decision, run.inputs)),

@@ -36,6 +36,7 @@ _KINDS_WITHOUT_USER_TEXT = frozenset({"tool", "retriever", "embedding", "memory_
 """Kinds of roots whose input is not a user's message."""
 _PROSE = re.compile(r"\S\s+\S+\s+\S|[\u3040-\u30ff\u3400-\u9fff]{4}|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]{8}")
 """Text of three words or more; in scripts without spaces, of some characters. Names, addresses and ids are shorter."""
+_MAX_DEPTH = 4
 _MUCH_LONGER = 3
 """How many times as long as the other texts of an input the user's is, such as a mail beside its subject."""
 
@@ -207,14 +208,16 @@ def _as_written(message: Message, trace: Trace) -> Message:
     inputs = trace.root.inputs
     if not isinstance(inputs, dict) or not isinstance(message.content, str):
         return message
-    content = message.content
-    texts = {text for text in _texts_in(inputs) if _PROSE.search(text) and text in content}
-    longest, *others = sorted(texts, key=len, reverse=True) or [""]
-    is_clear = all(len(other) * _MUCH_LONGER <= len(longest) for other in others)
-    return Message(message.role, longest) if longest and is_clear else message
+    for depth in range(1, _MAX_DEPTH):
+        found = {text for text in _texts_in(inputs, depth) if _PROSE.search(text) and text in message.content}
+        if found:
+            longest, *others = sorted(found, key=len, reverse=True)
+            is_clear = all(len(other) * _MUCH_LONGER <= len(longest) for other in others)
+            return Message(message.role, longest) if is_clear else message
+    return message
 
 
-def _texts_in(value: Any, depth: int = 3) -> Iterator[str]:
+def _texts_in(value: Any, depth: int) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict) and depth:

@@ -92,6 +92,20 @@ def test_a_model_that_is_called_after_a_chain_is_not_a_part_of_it() -> None:
     ]  # fmt: skip
 
 
+def test_a_model_that_a_chain_calls_in_a_conversation_of_its_own_is_a_turn_of_that() -> None:
+    def serve(values: Any) -> Any:
+        for name in ("ann", "bob"):
+            with observe.conversation(name, user_id=name):
+                model(f"Hello {name}!").invoke(f"I am {name}.")
+        return {"output": "done"}
+
+    chain = chains.TransformChain(input_variables=["input"], output_variables=["output"], transform=serve)
+    with capture() as captured:
+        chain.invoke({"input": "go"})
+    told = {turn.conversation.id: [message.text for message in turn.messages] for turn in captured.turns}
+    assert (told["ann"], told["bob"]) == (["I am ann."], ["I am bob."])
+
+
 REACT = PromptTemplate.from_template(
     "{tools} {tool_names} {chat_history}\nQuestion: {input}\nThought:{agent_scratchpad}"
 )

@@ -14,6 +14,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
+from gati.events import ToolCallEvent
+from gati.testing import capture
 from tests.optional import create_agent
 from tests.scenarios.harness import Config, TracedRun, Watch
 from tests.scenarios.scripts import ASKED, call, model, tool_request
@@ -208,3 +210,46 @@ def test_only_the_outermost_of_nested_tools_has_the_id_of_the_request(
     assert len(calls) == len(requests) * (wrappers + 1)
     inner = {m["externalMessageId"] for m in calls if "tool_call_id" not in m.get("properties", {})}
     assert not inner & {m["parentExternalMessageId"] for m in calls if m["externalMessageId"] not in inner}
+
+
+@tool
+def book(hotel: str) -> str:
+    """Book a hotel."""
+    return "ok"
+
+
+def review_of(requests: list[Any], handle: Callable[[], dict[str, str]]) -> list[Any]:
+    """Return id, hotel and result of the calls that are told, if a node writes these results after a question."""
+
+    def human(state: MessagesState) -> Any:
+        interrupt("Run it?")
+        return {"messages": [ToolMessage(text, tool_call_id=call_id) for call_id, text in handle().items()]}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("ask", lambda s: {"messages": [model(tool_request(*requests)).invoke(s["messages"])]})
+    builder.add_node("human", human)
+    builder.add_edge(START, "ask")
+    builder.add_edge("ask", "human")
+    graph = builder.compile(checkpointer=InMemorySaver())
+    thread: Any = {"configurable": {"thread_id": "t"}}
+    with capture() as captured:
+        graph.invoke({"messages": [("user", "Book both.")]}, thread)
+        graph.invoke(Command(resume="see the form"), thread)
+    calls = [event for turn in captured.turns for event in turn.events if isinstance(event, ToolCallEvent)]
+    return sorted((event.tool_call_id or "", event.input["hotel"], event.output.get("output")) for event in calls)
+
+
+REJECTED = "Look, do not book this."
+
+
+def test_a_short_result_inside_the_words_of_a_rejection_is_no_evidence() -> None:
+    both = [call("book", id="c1", hotel="Ritz"), call("book", id="c2", hotel="Astoria")]
+    found = review_of(both, lambda: {"c1": REJECTED, "c2": book.invoke({"hotel": "Astoria Garden"})})
+    assert found == [("c1", "Ritz", REJECTED), ("c2", "Astoria Garden", "ok")]
+
+
+def test_a_call_of_the_program_beside_a_rejected_one_has_no_id() -> None:
+    found = review_of(
+        [call("book", id="c1", hotel="Ritz")], lambda: book.invoke({"hotel": "audit"}) and {"c1": REJECTED}
+    )
+    assert found == [("", "audit", "ok"), ("c1", "Ritz", REJECTED)]

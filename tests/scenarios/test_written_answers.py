@@ -117,8 +117,10 @@ def test_messages_that_a_node_appends_as_one_list_are_messages(read: Any, nested
 
     builder = StateGraph(_Appended)
     builder.add_node("talk", talk)
+    builder.add_node("tell", lambda state: {"messages": [model("A dark night.").invoke("Tell a story.")]})
     builder.add_node("guess", lambda state: {"result": "end"})
-    builder.add_edge(START, "talk")
+    builder.add_edge(START, "tell")
+    builder.add_edge("tell", "talk")
     builder.add_edge("talk", "guess")
     assert answers(read, builder.compile(), {"result": ""}) == ["In the kitchen."]
 
@@ -169,6 +171,28 @@ def test_the_result_of_a_tool_that_ran_last_is_the_answer(read: Any, by_call: bo
     builder.add_edge(START, "ask")
     builder.add_edge("ask", "run")
     assert answers(read, builder.compile(), asked("How long is cat?")) == ["3"]
+
+
+@tool(return_direct=True)
+def price(item: str) -> int:
+    """Return a price."""
+    return 12
+
+
+@pytest.mark.parametrize("by_tool", [False, True], ids=["from a cache", "from the tool"])
+def test_a_result_that_returns_directly_is_the_answer_wherever_the_tool_ran(by_tool: bool) -> None:
+    def run(state: MessagesState) -> Any:
+        found = price.invoke({"item": "bike"}) if by_tool else 12
+        return {"messages": [ToolMessage(f"It costs {found}", tool_call_id="c1")]}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node(
+        "ask", lambda s: {"messages": [model(tool_request(call("price", item="bike"))).invoke(s["messages"])]}
+    )
+    builder.add_node("run", run)
+    builder.add_edge(START, "ask")
+    builder.add_edge("ask", "run")
+    assert answers(invoke, builder.compile(), asked("What does it cost?")) == ["It costs 12"]
 
 
 # -- waiting

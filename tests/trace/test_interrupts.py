@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
@@ -63,10 +64,26 @@ def test_the_question_of_a_step_is_what_it_returns(question: Any) -> None:
         lambda state: None,
         lambda state: state,
         lambda state: "waiting",
+        lambda state: "HTTP 202 Accepted",
+        lambda state: "3b241101-e2bb-4255-8caf-4136c566a962",
+        lambda state: '{"status": "waiting", "thread": "of the user"}',
+        lambda state: 'data: {"waiting for": "the user now"}\n\n',
+        lambda state: str({key: len(value) for key, value in state.items()}),
         lambda state: state["messages"][-1].text,
         lambda state: state["__interrupt__"][0].value,
     ],
-    ids=["nothing", "the state", "a word for the state", "the user's message", "the question"],
+    ids=[
+        "nothing",
+        "the state",
+        "a word for the state",
+        "a status",
+        "an id",
+        "an object",
+        "an event",
+        "a representation",
+        "the user's message",
+        "the question",
+    ],
 )
 def test_a_step_that_words_no_question_asks_that_of_the_graph(words: Callable[[Any], Any]) -> None:
     handle = step_around(booking("Which day is it?"), words)
@@ -121,6 +138,21 @@ def test_another_graph_or_thread_does_not_answer_a_question() -> None:
 
     with capture() as captured:
         handle("Book it.")
+    assert [turn.status for turn in captured.turns] == ["waiting"]
+
+
+@pytest.mark.parametrize("kind", ["step", "lambda"])
+def test_another_graph_with_the_same_names_does_not_answer_a_question(kind: str) -> None:
+    asking, silent = booking("Which day?", name="LangGraph"), booking(name="LangGraph")
+
+    def handle(text: str) -> Any:
+        state = asking.invoke(ASKED, THREAD)
+        silent.invoke(ASKED, THREAD)
+        return state
+
+    with capture() as captured, observe.conversation("c"):
+        observe.step(handle)("Book it.") if kind == "step" else RunnableLambda(handle).invoke("Book it.")
+    assert captured.transcript() == [("user", "Book it."), ("assistant", "Which day?")]
     assert [turn.status for turn in captured.turns] == ["waiting"]
 
 
