@@ -77,7 +77,7 @@ class LinkableCall(NamedTuple):
         if self.answer is None or run.ended is None or run.error is not None:
             return False
         answer = text_of(self.answer)
-        return answer == (text_of(run.output) or str(run.output)) or read_json(answer) == run.output
+        return answer in (text_of(run.output), str(run.output)) or read_json(answer) == run.output
 
 
 def call_executed_by(run: Run, calls: list[LinkableCall], decision: Any) -> LinkableCall | None:
