@@ -27,7 +27,7 @@ def repeats_question(trace: Trace, split: SplitHistory, state: ConversationState
     have pairs of an `AgentAction` and its result there.
     """
     inputs = trace.root.inputs
-    if split.origin == "messages" or not isinstance(inputs, dict):
+    if split.origin == "messages" or not split.new or not isinstance(inputs, dict):
         return False
     entries = [entry for entry in inputs.values() if isinstance(entry, (list, Message)) and entry]
     if not entries or not state.has_seen(text_of(split.new[-1])):

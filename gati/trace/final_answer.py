@@ -129,7 +129,7 @@ def _words_of_step(trace: Trace) -> str:
     if trace.root.kind != "step" or trace.root.extra == STREAMED:
         return ""
     made = made_output(trace)
-    is_words = isinstance(made, str) and made[0] not in "{[(<" and not is_frame(made) and _SENTENCE.search(made)
+    is_words = isinstance(made, str) and made[:1] not in "{[(<" and not is_frame(made) and _SENTENCE.search(made)
     return str(made) if is_words else ""
 
 

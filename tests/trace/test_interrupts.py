@@ -63,6 +63,7 @@ def test_the_question_of_a_step_is_what_it_returns(question: Any) -> None:
     [
         lambda state: None,
         lambda state: state,
+        lambda state: "",
         lambda state: "waiting",
         lambda state: "HTTP 202 Accepted",
         lambda state: "3b241101-e2bb-4255-8caf-4136c566a962",
@@ -75,6 +76,7 @@ def test_the_question_of_a_step_is_what_it_returns(question: Any) -> None:
     ids=[
         "nothing",
         "the state",
+        "no words",
         "a word for the state",
         "a status",
         "an id",
