@@ -67,12 +67,18 @@ NOT_STARTED = UUID(int=0)
 """Result of `chain_of_memory` for a chain whose run has not begun."""
 
 
+@lru_cache(maxsize=4)
+def _codes_of(chains: tuple[Any, ...]) -> frozenset[Any]:
+    return frozenset(
+        getattr(getattr(chain, name, None), "__code__", None) for chain in chains for name in _MEMORY_METHODS
+    )
+
+
 def chain_of_memory() -> UUID | None:
     """Return the id of the run of the classic chain whose memory is calling, `NOT_STARTED` while it is read, else None."""
     if sys.modules.keys().isdisjoint(_CHAIN_MODULES):
         return None
-    chains = [getattr(sys.modules.get(name), "Chain", None) for name in _CHAIN_MODULES]
-    codes = {getattr(getattr(chain, name, None), "__code__", None) for chain in chains for name in _MEMORY_METHODS}
+    codes = _codes_of(tuple([getattr(sys.modules.get(name), "Chain", None) for name in _CHAIN_MODULES]))
     frame: FrameType | None = sys._getframe(1)
     for _ in range(_MAX_FRAMES):
         if frame is None or frame.f_back is None:

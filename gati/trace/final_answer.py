@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 _ONE_WORD = re.compile(r"\s*(?:[!-~]{1,20}|\w{1,4})\s*")
 """A word or a number; in scripts without spaces, a few characters."""
-_SENTENCE = re.compile(
-    r"(?:[^\W\d_]+\W+){2}[^\W\d_]|[\u3040-\u30ff\u3400-\u9fff]{4}|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]{8}"
-)
-"""Three words or more; in scripts without spaces, some characters."""
+_SPACELESS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]{4}|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]{8}")
+"""As many characters of a script without spaces as make a sentence."""
+_MIN_WORDS = 3
+_MARKS = ".,;:!?¿¡\"'()“”«»…*"
+_WITHIN_WORDS = str.maketrans("", "", "'’-")
+_READ_CHARS = 2_000
 _JUDGED_CALLS = 16
 """Calls before a verdict among which the judged one is looked for."""
 
@@ -129,8 +131,14 @@ def _words_of_step(trace: Trace) -> str:
     if trace.root.kind != "step" or trace.root.extra == STREAMED:
         return ""
     made = made_output(trace)
-    is_words = isinstance(made, str) and made[:1] not in "{[(<" and not is_frame(made) and _SENTENCE.search(made)
+    is_words = isinstance(made, str) and made[:1] not in "{[(<" and not is_frame(made) and _is_sentence(made)
     return str(made) if is_words else ""
+
+
+def _is_sentence(text: str) -> bool:
+    """Return True for a text of three words or more, without numbers and ids."""
+    words = [word.strip(_MARKS).translate(_WITHIN_WORDS) for word in text[:_READ_CHARS].split()]
+    return sum(map(str.isalpha, words)) >= _MIN_WORDS or _SPACELESS.search(text) is not None
 
 
 def _questions(trace: Trace, models: ModelEvents, interrupts: list[dict[str, Any]]) -> str:

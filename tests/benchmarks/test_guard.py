@@ -30,6 +30,7 @@ import gati
 from gati._context import features_used
 from gati.exporters.base import OpenRequests
 from gati.exporters.greenflash.encoder import GreenflashEncoder
+from gati.langchain import _compat
 from gati.langchain.callback import handler
 from gati.langchain.current import current
 from gati.langchain.recorder import Recorder
@@ -104,6 +105,7 @@ def records(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(current, "report_error", pytest.fail)
     for feature in ("any", "log_filter"):  # another test may have used a scope
         monkeypatch.setattr(features_used, feature, False)
+    monkeypatch.setattr(_compat, "_CHAIN_MODULES", ())  # another test may have loaded classic chains
     return kept
 
 
