@@ -264,8 +264,8 @@ def all_messages_of_input(messages: Any, seen: BoundedSet) -> list[Any]:
 def new_messages_of_input(messages: Any, seen: BoundedSet, whole: bool = False) -> list[Any]:
     """Return the new messages of a turn's input, and remember the persons' messages among them.
 
-    New are all messages if `whole`, else those after the last answer, and a greeting before the first question. A list that ends with an answer contributes the
-    messages from its last user message on: they show which answers the turn received and did not make, and the
+    New are all messages if `whole`, else those after the last answer, and a greeting before the first question. A list that
+    ends with an answer contributes the messages from its last user message on: they show which answers the turn received and did not make, and the
     question before a prefilled answer.
     """
     new: list[Any] = []

@@ -240,12 +240,12 @@ def answer_in(
 
 
 def _text_parsed_from_log(value: dict[str, Any]) -> str:
-    """Return the output of an `AgentExecutor` that is read as a stream: its last message is the text from which the output was parsed."""
+    """Return the output of an `AgentExecutor` that is read as a stream. It was parsed from the text of the last message."""
     output, messages = value.get("output"), as_messages(value.get(MESSAGES))
-    is_parsed = messages is not None and isinstance(output, str) and output in text_of(messages[-1])
-    return (
-        output if is_parsed and isinstance(output, str) and (len(output.split()) > 1 or len(value) == len(_LOG)) else ""
-    )
+    if not isinstance(output, str) or messages is None or output not in text_of(messages[-1]):
+        return ""
+    # A single word beside other entries may be a label that occurs in the message by chance.
+    return output if " " in output or len(value) == len(_LOG) else ""
 
 
 def is_agent_action(value: Any) -> bool:

@@ -115,7 +115,7 @@ def _texts_of_state(trace: Trace) -> list[str]:
 def _is_asked_by_the_program(run: Run) -> bool:
     """Return True for a call in a graph that a node called: its messages are the node's, rather than the thread's."""
     around = [above for above in run.ancestors() if above.parent is not None and above.node is None]
-    return any(child.node is not None for above in around for child in above.children)
+    return any(above.has_nodes for above in around)
 
 
 def note_reported(trace: Trace, texts: list[str], state: ConversationState) -> None:

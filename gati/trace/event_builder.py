@@ -159,7 +159,7 @@ class EventBuilder:
             return self._node_event
         if run.name == "load_history":
             return _history_read_event
-        if any(child.node is not None for child in run.children):
+        if run.has_nodes:
             return _workflow_event
         return None
 

@@ -13,12 +13,13 @@ from gati.trace.chat_io import TextsOfGraph, answer_in, as_messages, json_text, 
 from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
 from gati.trace.interrupts import pauses_of
-from gati.trace.made_output import made_output, text_after_thread, texts_written_at_once, without_earlier_items
+from gati.trace.made_output import made_output
 from gati.trace.node_messages import has_own_messages
 from gati.trace.outputs import updates_by
 from gati.trace.questions import question_in
 from gati.trace.records import ASSISTANT_ROLES, STREAMED, Message, ModelResult
 from gati.trace.side_by_side import MAP_TAG, answers_side_by_side, streamed_graph
+from gati.trace.state_writes import text_after_thread, texts_written_at_once, without_earlier_items
 
 if TYPE_CHECKING:
     from gati.trace.answer_source import ModelEvents

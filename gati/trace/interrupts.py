@@ -41,24 +41,23 @@ def pauses_of(trace: Trace) -> list[str]:
 
 def _is_continued(trace: Trace, run: Run) -> bool:
     """Return True if the turn itself resumes what a run waits for, as a step does that answers a question."""
-    if run.interrupted:
+    if run.ended is None:
+        return False
+    later = [other for other in trace.runs() if other.started >= run.ended]
+    if run.interrupted:  # the task runs again
         task = run.metadata.get("langgraph_checkpoint_ns")
-        return task is not None and any(
-            later.metadata.get("langgraph_checkpoint_ns") == task and later.started >= (run.ended or later.started + 1)
-            for later in trace.runs()
-        )
+        return task is not None and any(other.metadata.get("langgraph_checkpoint_ns") == task for other in later)
     nodes = [below for below in run.walk() if below.interrupted]
     if nodes:
         return all(_is_continued(trace, node) for node in nodes)
     # A static pause. The graph goes on when it is invoked without an input.
-    thread, ended = run.metadata.get("thread_id"), run.ended
+    thread = run.metadata.get("thread_id")
     return thread is not None and any(
-        later.started >= (ended or later.started + 1)
-        and later.inputs is None
-        and later.name == run.name
-        and later.metadata.get("thread_id") == thread
-        and any(child.node is not None for child in later.children)
-        for later in trace.runs()
+        other.inputs is None
+        and other.name == run.name
+        and other.metadata.get("thread_id") == thread
+        and other.has_nodes
+        for other in later
     )
 
 

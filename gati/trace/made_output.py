@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from gati.trace.answer_source import texts_in_json
-from gati.trace.chat_io import CLEAR_KEYS, OUTPUT_KEYS, as_message, as_messages, json_text, messages_under
+from gati.trace.chat_io import OUTPUT_KEYS, as_message, as_messages, json_text
 from gati.trace.content import text_of
 from gati.trace.outputs import tool_message_in, updates_by
 from gati.trace.records import (
     ASSISTANT_ROLES,
     COMMAND,
-    MESSAGES,
     TOOL_ROLES,
     USER_ROLES,
     Message,
@@ -29,10 +28,6 @@ from gati.trace.records import (
 if TYPE_CHECKING:
     from gati.trace.run_tree import Run, Trace
 
-_FINAL = "final_"
-"""Beginning of the names of entries that hold an answer, such as `final_report`."""
-_NOTES = ("summary", "topic", "title", "score", "grade")
-"""Ends of the names of entries that say something about the answer, such as `final_score`."""
 _MAX_DEPTH = 6
 """Depth to which texts are searched in an input."""
 
@@ -48,93 +43,9 @@ def made_output(trace: Trace) -> Any:
     return _MadeOutput(trace).of(trace.root.output)
 
 
-def text_after_thread(trace: Trace) -> str:
-    """Return the text that a graph's node wrote after the last message of the thread, under a name for answers; else "".
-
-    Example: agents put what they find into ``messages``, and the last node writes ``final_report``.
-    """
-    output = trace.root.output
-    if not isinstance(output, dict) or MESSAGES not in output or not any(map(_names_answer, output)):
-        return ""
-    runs = trace.runs()
-    if any(run.error is not None and run.error.control == "parent_command" for run in runs):
-        return ""  # a handoff, whose update is not known
-    nodes = sorted([run for run in runs if run.node and run.ended], key=lambda run: run.ended or 0)
-    graphs = {run.parent for run in nodes}
-    completions = {text for run in trace.models() for text in _texts_produced(run)}
-    found, writer = "", trace.root
-    for run in reversed(nodes):
-        for key, value in (entry for update in updates_by(run) for entry in update.items()):
-            # A graph as a node repeats what its own nodes wrote; a list is empty then.
-            if messages_under(key, value) is not None or (value == [] and run not in graphs):
-                return found if _is_after(writer, run) else ""
-            if run in graphs:
-                continue
-            if not found and _names_answer(key) and isinstance(value, str) and value and output.get(key) == value:
-                found, writer = value, run
-            elif not found and isinstance(value, str) and value in completions:
-                return ""  # a later text of a model
-    return found
-
-
-def _is_after(node: Run, earlier: Run) -> bool:
-    """Return False for nodes side by side, whatever their times are."""
-    if node.parent is earlier.parent and node.step is not None and earlier.step is not None:
-        return node.step > earlier.step
-    return node.started >= (earlier.ended or 0)
-
-
-def texts_written_at_once(trace: Trace) -> set[str]:
-    """Return the texts that nodes of a graph wrote into entries of its state, without those that grow, such as a log."""
-    entries: dict[Any, Any] = dict(_state_of_first_node(trace))
-    texts: set[str] = set()
-    for update in (update for run in trace.runs() if run.node for update in updates_by(run)):
-        for key, text in update.items():
-            if isinstance(text, str) and text:
-                earlier = entries.get(key)
-                if not (isinstance(earlier, str) and earlier and earlier in text and earlier != text):
-                    texts.add(text)
-                entries[key] = text
-    return texts
-
-
 def _is_parsed_from(made: str, text: str) -> bool:
     """Return True if a program may have read a text out of what a model wrote. A single word is in other texts by chance."""
     return made.rstrip().endswith(text) or text in texts_in_json(made) or (" " in text and text in made)
-
-
-def _names_answer(key: Any) -> bool:
-    return isinstance(key, str) and (key in CLEAR_KEYS or (key.startswith(_FINAL) and not key.endswith(_NOTES)))
-
-
-def without_earlier_items(trace: Trace, state: Any) -> Any:
-    """Return a graph's state with only the new end of lists to which a reducer appended. Example: ["a", "b"] → ["b"].
-
-    A list of texts is left out if another object or list was written in a later step, for which it was made: search queries.
-    """
-    if not isinstance(state, dict):
-        return state
-    written = [(run.step or 0, update) for run in trace.runs() if run.node for update in updates_by(run)]
-    updates = [update for _, update in written]
-    steps = {key: step for step, update in written for key, value in update.items() if isinstance(value, (dict, list))}
-    last = max((step for key, step in steps.items() if state.get(key)), default=0)
-    return {
-        key: _end_written_by(updates, key, value)
-        for key, value in state.items()
-        if not _is_list_of_texts(value) or steps.get(key, last) == last
-    }
-
-
-def _is_list_of_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _end_written_by(updates: list[dict[str, Any]], key: Any, value: Any) -> Any:
-    if not isinstance(value, list):
-        return value
-    written = [item for update in updates if isinstance(items := update.get(key), list) for item in items]
-    end = value[-len(written) :]
-    return end if 0 < len(written) < len(value) and all(item in written for item in end) else value
 
 
 class _MadeOutput:
@@ -153,7 +64,7 @@ class _MadeOutput:
         self.trace = trace
         inputs = trace.root.inputs
         self.given = set(_own_texts(inputs))
-        self.state = _state_of_first_node(trace)
+        self.state = state_of_first_node(trace)
         self.keys_of_text: dict[str, set[Any]] = {}
         for key, entry in self.state.items():
             for text in _own_texts(entry):
@@ -163,7 +74,7 @@ class _MadeOutput:
             for messages in _message_lists_in(value):
                 self.received |= Counter(map(_key_of, messages))
         runs = trace.runs()
-        self.produced = {text for run in runs for text in _texts_produced(run)}
+        self.produced = {text for run in runs for text in texts_produced(run)}
         self.updates = [(run, update) for run in runs if run.node for update in updates_by(run)]
         # A handoff to a parent graph is an exception, whose update is not known.
         hands_off = any(run.error is not None and run.error.control == "parent_command" for run in runs)
@@ -332,14 +243,14 @@ def _last_writes(state: dict[Any, Any], updates: list[dict[str, Any]]) -> dict[A
     return written
 
 
-def _state_of_first_node(trace: Trace) -> dict[Any, Any]:
+def state_of_first_node(trace: Trace) -> dict[Any, Any]:
     for run in trace.runs():
         if run.node is not None and isinstance(run.extra, dict):
             return run.extra
     return {}
 
 
-def _texts_produced(run: Run) -> Iterator[str]:
+def texts_produced(run: Run) -> Iterator[str]:
     """Yield the texts of a model's answers and of a tool's result."""
     if isinstance(run.output, ModelResult):
         yield from filter(None, map(text_of, run.output.messages))

@@ -140,7 +140,7 @@ def _place_of(model: Run) -> list[str]:
 
 
 def _is_graph(run: Run) -> bool:
-    return run.kind == "chain" and any(child.node is not None for child in run.children)
+    return run.kind == "chain" and run.has_nodes
 
 
 def _chain_part(run: Run, below: Run) -> str | None:

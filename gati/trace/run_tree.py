@@ -109,6 +109,11 @@ class Run:
         return str(name), number if isinstance(number, int) else None
 
     @property
+    def has_nodes(self) -> bool:
+        """True for a graph of which a node has run."""
+        return any(child.node is not None for child in self.children)
+
+    @property
     def hidden(self) -> bool:
         """True if the run is tagged as internal plumbing."""
         return HIDDEN_TAG in self.tags

@@ -74,7 +74,7 @@ class _SideBySide:
 
     def answers(self, run: Run, value: Any, is_part: bool) -> Any:
         """Return the answers in what `run` returned. `is_part`: it is in a branch or in a `map()`."""
-        is_graph = run is not self.trace.root and _is_graph(run)
+        is_graph = run is not self.trace.root and run.has_nodes
         if is_graph or run.kind == "model":
             return self._answer(run, value, is_graph) if is_part else value
         if isinstance(value, dict):
@@ -145,19 +145,11 @@ def streamed_graph(trace: Trace) -> Trace | None:
     The root's output is what LangChain adds up: the last update of each node, where `invoke` returns the graph's state.
     """
     graph: Run | None = trace.root
-    if _is_graph(trace.root):
-        return None
-    while graph is not None and not _is_graph(graph):
+    while graph is not None and not graph.has_nodes:
         graph = _end_of_sequence(graph)
-    return (
-        trace_of_program(trace, graph, graph.inputs, _state_written_in(graph, trace.root.output))
-        if graph is not None
-        else None
-    )
-
-
-def _is_graph(run: Run) -> bool:
-    return any(child.node is not None for child in run.children)
+    if graph is None or graph is trace.root:
+        return None
+    return trace_of_program(trace, graph, graph.inputs, _state_written_in(graph, trace.root.output))
 
 
 def _state_written_in(graph: Run, by_node: Any) -> dict[Any, Any]:

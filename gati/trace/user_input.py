@@ -313,7 +313,7 @@ def _resumed_graph(trace: Trace) -> Trace | None:
 def _first_graph(step: Run) -> Run | None:
     for run in step.children:
         found = _first_graph(run) if run.kind == "step" else run
-        if found is not None and any(child.node is not None for child in found.children):
+        if found is not None and found.has_nodes:
             return found
     return None
 
