@@ -5,7 +5,8 @@ differ, so that each is a request, and lets the relays deliver them to an API of
 Then it lets relays drain a backlog (`--backlog`), of which they join the requests of a conversation.
 
 It prints turns per second, CPU of the relays per turn without their start, and their memory, and checks the order of each
-conversation. A topic needs at least four partitions for each relay. Keep `docs/performance.md` up to date with the results.
+conversation. The first line says what a small request through the SDK takes, to compare machines (`sdk_call.py`). A topic
+needs at least four partitions for each relay. Keep `docs/performance.md` up to date with the results.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import orjson
 from gati.exporters.base import PackedRequest
 from gati.queues.message import QueueMessage
 from tests import brokers
+from tests.benchmarks.sdk_call import sdk_call_line
 from tests.relay import kit
 from tests.relay.kit import KafkaQueue, PostgresQueue, Queue
 
@@ -225,6 +227,7 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.1)
     parser.add_argument("--connections", type=int, default=16)
     options = parser.parse_args()
+    print(sdk_call_line(), flush=True)
     most = max([*options.relays, options.backlog_relays])
     with opened(options.queue, 4 * most) as new_queue:
         rates = []

@@ -2,7 +2,8 @@
 
 Starts the brokers of `tests/brokers.py`. Prints CPU time of a turn of 14 messages in the thread that publishes and in all threads of
 the process, published alone and twenty at a time, and the CPU time of prompt, model, parser relative to no tracing, each turn in a
-conversation of its own. Keep `docs/performance.md` up to date with the results.
+conversation of its own. The first line says what a small request through the SDK takes, to compare machines
+(`sdk_call.py`). Keep `docs/performance.md` up to date with the results.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from gati.queues.exporter import QueueExporter, make_publisher
 from tests import brokers
 from tests.benchmarks.contenders import Session
 from tests.benchmarks.on_off import COUNTS, pairs
+from tests.benchmarks.sdk_call import sdk_call_line
 from tests.benchmarks.workloads import WORKLOADS
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=400, help="turns of a round (default: 400)")
     parser.add_argument("--engine", choices=("kafka", "postgres"), action="append", help="default: both")
     options = parser.parse_args()
+    print(sdk_call_line(), flush=True)
     for engine in options.engine or ("kafka", "postgres"):
         with _queue(engine) as address:
             alone, together = _measure_turns(address, options.turns)
