@@ -35,7 +35,7 @@ from gati.langchain.snapshot import (
     is_overwrite,
     take_snapshot,
 )
-from gati.trace.records import ASSISTANT_ROLES, COMMAND, MESSAGES, SYSTEM_ROLES, USER_ROLES
+from gati.trace.records import ASSISTANT_ROLES, COMMAND, MESSAGE_TYPES, MESSAGES, PAIR_ROLES, SYSTEM_ROLES, USER_ROLES
 
 STATE_BUDGET = 500
 """Maximum number of values copied from a graph's state in addition to its messages. Keeps a callback well below a
@@ -66,11 +66,12 @@ def role_of(item: Any) -> str:
         value: Any = dict.get(item, "role")
         if value is None or (type(value) is str and not value):
             value = dict.get(item, "type")
+            if type(value) is str and value not in MESSAGE_TYPES:
+                return ""
         # The role may be a member of a string enum. Nothing else is converted, because that could run user code.
         return str.__str__(value) if issubclass(type(value), str) else ""
     if (kind is tuple or kind is list) and len(item) == 2 and type(item[0]) is str:
-        first: str = item[0]
-        return first
+        return item[0] if item[0] in PAIR_ROLES else ""
     return ""
 
 

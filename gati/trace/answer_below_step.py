@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gati.events import has_client_calls
 from gati.trace.answer_source import is_user_facing
-from gati.trace.chat_io import answer_in, json_text
+from gati.trace.chat_output import answer_in, json_text
 from gati.trace.node_messages import messages_written_by
 
 if TYPE_CHECKING:

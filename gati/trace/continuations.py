@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from gati.limits import hash_of_text
-from gati.trace.chat_io import as_message, user_messages_in
+from gati.trace.chat_input import user_messages_in
+from gati.trace.chat_messages import as_message
 from gati.trace.content import text_of
 from gati.trace.identity import ANONYMOUS
 from gati.trace.records import ASSISTANT_ROLES, USER_ROLES, Message, ModelCall, ModelResult, RepeatedHistory

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from gati.trace.chat_io import as_message, as_messages, is_agent_action
+from gati.trace.chat_messages import as_message, as_messages
+from gati.trace.chat_output import is_agent_action
 from gati.trace.content import text_of
 from gati.trace.outputs import updates_by
 from gati.trace.records import ASSISTANT_ROLES, USER_ROLES, Message, ModelCall, ModelResult
 
 if TYPE_CHECKING:
-    from gati.trace.chat_io import SplitHistory
+    from gati.trace.chat_input import SplitHistory
     from gati.trace.conversation_state import ConversationState
     from gati.trace.run_tree import Run, Trace
 

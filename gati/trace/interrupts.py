@@ -8,7 +8,7 @@ from gati.events import CustomEvent, Event, Status, ToolCallEvent
 from gati.trace.content import text_of
 from gati.trace.media import plain_blocks
 from gati.trace.outputs import as_object
-from gati.trace.user_input import resume_of
+from gati.trace.resumes import resume_of
 
 if TYPE_CHECKING:
     from gati.trace.run_tree import Run, Trace

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from gati.trace.answer_source import texts_in_json
-from gati.trace.chat_io import OUTPUT_KEYS, as_message, as_messages, json_text
+from gati.trace.chat_messages import as_message, as_messages
+from gati.trace.chat_output import OUTPUT_KEYS, json_text
 from gati.trace.content import text_of
 from gati.trace.outputs import tool_message_in, updates_by
 from gati.trace.records import (
@@ -109,8 +110,10 @@ class _MadeOutput:
         if (messages := as_messages(value)) is not None:
             made = self._made_messages(messages, key)
             return value if made == messages else made or None
-        if isinstance(value, str) and (value in self.produced or value in self.given):
-            return value if value in self.produced or self._is_said_again(value, key) else None
+        if isinstance(value, str) and value in self.produced:
+            return value
+        if isinstance(value, str) and value in self.given:
+            return value if self._is_said_again(value, key) else None
         if not self._is_written(key, value):
             return None
         if not isinstance(value, str):
@@ -264,10 +267,10 @@ def _own_texts(value: Any, depth: int = _MAX_DEPTH) -> Iterator[str]:
         if value:
             yield value
     elif (messages := as_messages(value)) is not None:
-        for number in range(len(messages) - 1, -1, -1):
-            message = messages[number]
-            if message.role in USER_ROLES or number >= _start_of_tail(messages):
-                yield from filter(None, (text_of(message),))
+        start = _start_of_tail(messages)
+        for number, message in enumerate(messages):
+            if (message.role in USER_ROLES or number >= start) and (text := text_of(message)):
+                yield text
     elif depth and isinstance(value, (dict, list, tuple)):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _own_texts(item, depth - 1)
@@ -284,12 +287,18 @@ def _message_lists_in(value: Any) -> Iterator[list[Message]]:
 
 
 def _histories_in(value: Any) -> list[list[Message]]:
-    if isinstance(value, dict):
-        entries = [entry for entry in value.values() if entry and not isinstance(entry, str)]
-        entries = [entry for entry in entries if not isinstance(entry, dict) or as_message(entry) is not None]
-        return [messages for entry in entries for messages in _histories_in(entry)]
-    messages = as_messages(value)
-    return [] if messages is None else [messages]
+    """Return the lists of messages in a value, or in the entries of a dict. A single message is a list, too."""
+    if not isinstance(value, dict):
+        messages = as_messages(value)
+        return [messages] if messages is not None else []
+    histories = []
+    for entry in value.values():
+        if not isinstance(entry, dict):
+            if (messages := as_messages(entry)) is not None:
+                histories.append(messages)
+        elif (message := as_message(entry)) is not None:
+            histories.append([message])
+    return histories
 
 
 def _key_of(message: Message) -> tuple[str, bool]:

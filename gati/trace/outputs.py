@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gati.trace.chat_io import as_messages, messages_under
+from gati.trace.chat_messages import as_messages, messages_under
 from gati.trace.media import plain_blocks as plain
 from gati.trace.records import COMMAND, TOOL_ROLES, Message
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gati.events import Prompt
-from gati.trace.chat_io import as_message
+from gati.trace.chat_messages import as_message
 from gati.trace.content import text_of
 from gati.trace.managed_prompts import managed_prompts
 from gati.trace.prompt_builder import UserText, lineage_of, plain_prompt, prompt_of, variable_values

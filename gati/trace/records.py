@@ -27,6 +27,10 @@ USER_ROLES = frozenset({"human", "HumanMessageChunk", "user"})
 ASSISTANT_ROLES = frozenset({"ai", "AIMessageChunk", "assistant"})
 SYSTEM_ROLES = frozenset({"system", "SystemMessageChunk", "developer"})
 TOOL_ROLES = frozenset({"tool", "ToolMessageChunk", "function"})
+MESSAGE_TYPES = USER_ROLES | ASSISTANT_ROLES | SYSTEM_ROLES | TOOL_ROLES | {"remove"}
+"""Values of `type` that make a dict a message. A dict with `role` may have any role, as a `ChatMessage` may."""
+PAIR_ROLES = frozenset({"human", "user", "ai", "assistant", "system", "developer"})
+"""Roles of the pairs that LangChain accepts as messages, such as `("user", "Hi")`."""
 
 INTERNAL = "gati_internal"
 """Metadata key with which `observe.internal` and programs mark runs whose text is not for the user."""

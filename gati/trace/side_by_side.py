@@ -9,7 +9,7 @@ from collections.abc import Callable
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from gati.trace.chat_io import as_messages
+from gati.trace.chat_messages import as_messages
 from gati.trace.content import text_of
 from gati.trace.outputs import updates_by, updates_of
 from gati.trace.records import ASSISTANT_ROLES, Message

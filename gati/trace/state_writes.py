@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gati.trace.chat_io import CLEAR_KEYS, messages_under
+from gati.trace.chat_messages import messages_under
+from gati.trace.chat_output import CLEAR_KEYS
 from gati.trace.made_output import state_of_first_node, texts_produced
 from gati.trace.outputs import updates_by
 from gati.trace.records import MESSAGES
@@ -18,7 +19,7 @@ _NOTES = ("summary", "topic", "title", "score", "grade")
 """Ends of the names of entries that say something about the answer, such as `final_score`."""
 
 
-def text_after_thread(trace: Trace) -> str:
+def answer_after_messages(trace: Trace) -> str:
     """Return the text that a graph's node wrote after the last message of the thread, under a name for answers; else "".
 
     Example: agents put what they find into ``messages``, and the last node writes ``final_report``.
@@ -54,7 +55,7 @@ def _is_after(node: Run, earlier: Run) -> bool:
     return node.started >= (earlier.ended or 0)
 
 
-def texts_written_at_once(trace: Trace) -> set[str]:
+def texts_written_whole(trace: Trace) -> set[str]:
     """Return the texts that nodes of a graph wrote into entries of its state, without those that grow, such as a log."""
     entries: dict[Any, Any] = dict(state_of_first_node(trace))
     texts: set[str] = set()

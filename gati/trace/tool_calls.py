@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gati.trace.chat_io import as_message, as_messages
+from gati.trace.chat_messages import as_message, as_messages
 from gati.trace.content import text_of
 from gati.trace.conversation_state import ConversationState
 from gati.trace.outputs import updates_by, updates_of
@@ -16,8 +16,8 @@ from gati.trace.run_tree import model_messages
 
 if TYPE_CHECKING:
     from gati.events import Status
+    from gati.trace.resumes import Resume
     from gati.trace.run_tree import Run
-    from gati.trace.user_input import Resume
 
 
 class _Requested(NamedTuple):

@@ -24,6 +24,7 @@ from gati.trace.event_builder import EventBuilder
 from gati.trace.final_answer import final_answer_of, must_wait_for_end, turn_status
 from gati.trace.identity import ANONYMOUS, active_span_of, user_metadata
 from gati.trace.interrupts import interrupt_events, interrupts_of, rejected_call_events, resume_events
+from gati.trace.known_messages import calls_before_question, checkpointed_messages
 from gati.trace.managed_prompts import with_variants
 from gati.trace.media import plain_blocks
 from gati.trace.media_in_texts import MediaInTexts
@@ -31,15 +32,10 @@ from gati.trace.node_messages import add_own_messages, texts_in_models
 from gati.trace.prompt_index import PromptIndex
 from gati.trace.prompt_values import KnownValues
 from gati.trace.records import ASSISTANT_ROLES, USER_ROLES
+from gati.trace.resumes import resume_of
 from gati.trace.run_tree import is_nested
 from gati.trace.tool_calls import ToolCallLedger
-from gati.trace.user_input import (
-    calls_before_question,
-    checkpointed_messages,
-    remaining_input,
-    resume_of,
-    user_messages_of,
-)
+from gati.trace.user_input import remaining_input, user_messages_of
 
 if TYPE_CHECKING:
     from gati.options import Settings

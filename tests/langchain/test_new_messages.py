@@ -49,6 +49,7 @@ class Role(str, Enum):  # noqa: UP042 - the plain mixin is what users' programs 
     [
         (HELLO, "human"), (HI, "ai"), (("user", "x"), "user"), (["ai", "x"], "ai"), ({"role": "user", "content": "x"}, "user"),
         ({"type": "human", "content": "x"}, "human"), ({"role": Role.user}, "user"), ("text", ""), ({"role": 3}, ""), (3, ""),
+        ({"type": "intro", "content": "x"}, ""), (("clarity", 4), ""), (["What is it?", "A bicycle."], ""), ({"role": "critic"}, "critic"),
         ((1, 2), ""), (("a", "b", "c"), ""), (None, ""),
     ],
 )  # fmt: skip

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 from gati.trace.conversation_state import ConversationState, WaitingCall
 from gati.trace.records import ErrorInfo, Message, ModelCall, ModelResult, RunStarted
+from gati.trace.resumes import Resume
 from gati.trace.run_tree import Run
 from gati.trace.tool_calls import ToolCallLedger
-from gati.trace.user_input import Resume
 
 
 def run(kind: str, output: Any = None, parent: Run | None = None, **more: Any) -> Run:
