@@ -11,6 +11,7 @@ import orjson
 from gati.trace.chat_messages import as_messages
 from gati.trace.content import text_of
 from gati.trace.records import ASSISTANT_ROLES, COMMAND, MESSAGES, TOOL_ROLES, USER_ROLES, Message
+from gati.trace.scripts import is_one_word
 
 OUTPUT_KEYS = ("output", "answer", "response", "result", "text", "content", "generation", "final_answer")
 AMBIGUOUS_KEYS = frozenset({"result", "text", "content"})
@@ -26,16 +27,26 @@ _AGENT_ACTION = {"tool", "tool_input", "log"}
 """Keys of an `AgentAction`, with which a classic agent requests a tool."""
 
 
+_FINAL = "final_"
+"""Beginning of the names of entries that hold an answer, such as `final_report`."""
+_NOTES = ("summary", "topic", "title", "score", "grade")
+"""Ends of the names of entries that say something about the answer, such as `final_score`."""
+_ANSWER_ENDS = tuple([f"_{key}" for key in (*CLEAR_KEYS, "reply")])
+"""Ends of the names of entries that hold a version of the answer, such as `revised_response`."""
+
+
 class StateTexts(NamedTuple):
     """Texts in the state of a graph.
 
     Attributes:
         whole: those that a node wrote in one piece, so that it may have joined several completions in them.
         wrapped: those that were the only text in an object that a model wrote.
+        fields: those that were a text in an object that a model wrote.
     """
 
     whole: Collection[str] = ()
     wrapped: Collection[str] = ()
+    fields: Collection[str] = ()
 
 
 def answer_in(
@@ -75,12 +86,38 @@ def answer_in(
         text = _answer_in_state(value, completions if is_state else (), state_texts)
         if text:
             return text
-        text = _answer_among_texts(value, structured, completions, state_texts)
+        text = _answer_among_texts(value, structured, completions, is_state, state_texts)
         if text:
             return text
-    if structured and value not in (None, {}, []):
-        return json_text(value)
+    if structured and (own := without_documents(value)) not in (None, {}, []):
+        return json_text(own)
     return ""
+
+
+def names_answer(key: Any) -> bool:
+    """Return True for the names of entries that hold the answer itself: `answer`, `final_report`."""
+    return isinstance(key, str) and (key in CLEAR_KEYS or (key.startswith(_FINAL) and not key.endswith(_NOTES)))
+
+
+def without_documents(value: Any) -> Any:
+    """Return a plain value without the documents in it: a program was given them, or a retriever found them."""
+    if isinstance(value, dict):
+        return (
+            None
+            if _is_document(value)
+            else {k: without_documents(v) for k, v in value.items() if not _are_documents(v)}
+        )
+    if isinstance(value, list):
+        return [without_documents(item) for item in value if not _are_documents(item)]
+    return value
+
+
+def _are_documents(value: Any) -> bool:
+    return _is_document(value) or (isinstance(value, list) and bool(value) and all(map(_is_document, value)))
+
+
+def _is_document(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("type") == "Document" and "page_content" in value
 
 
 def _text_parsed_from_log(value: dict[str, Any]) -> str:
@@ -127,7 +164,15 @@ def _answer_under_usual_key(
                 return entry
         elif (messages := as_messages(entry)) is not None:
             return _answer_in_messages(messages)
+        elif text := _text_of_blocks(entry):
+            return text
     return None
+
+
+def _text_of_blocks(entry: Any) -> str:
+    """Return the text of a message's content blocks; "" for other values."""
+    is_content = isinstance(entry, list) and all(isinstance(block, dict) and "type" in block for block in entry)
+    return text_of(entry) if is_content else ""
 
 
 def _is_material(
@@ -148,24 +193,51 @@ def _is_material(
 
 
 def _answer_among_texts(
-    value: dict[str, Any], structured: bool, completions: Iterable[str], state_texts: Callable[[], StateTexts]
+    value: dict[str, Any],
+    structured: bool,
+    completions: Sequence[str],
+    is_state: bool,
+    state_texts: Callable[[], StateTexts],
 ) -> str:
     """Find the answer in an output without any usual key: its only text, or the one a model produced last.
 
-    In a graph's state, it is a text that was joined of several completions, or the only one in a model's object, if it was written
-    last.
+    In a graph's state, a text under a name for answers comes first, unless a model wrote a later one. Then come a text that was
+    joined of several completions, and one of a model's object, if it was written last.
     """
-    texts = [text for entry in value.values() if (text := _text_of_entry(entry))]
-    if len(texts) == 1 and (not structured or len(value) == 1):
-        return texts[0]
-    if len(texts) < 2:
+    texts = {name: text for name, entry in value.items() if (text := _text_of_entry(entry))}
+    if not texts:
         return ""
-    completions, known = list(completions), state_texts()
-    if texts[0] in known.whole and _is_joined(texts[0], completions):
-        return texts[0]
-    made = next((completion for completion in completions if completion and completion in texts), "")
+    last_name, last = next(iter(texts.items()))
+    if len(texts) == 1:
+        # A single word in a state is a label, an id or a status, unless a model said it.
+        is_label = is_state and last not in completions and is_one_word(last)
+        return last if not is_label and (not structured or len(value) == 1) else ""
+    if not is_state:
+        return _text_of_latest(completions, texts.values())
+    for name, text in texts.items():
+        if names_answer(name) and not is_one_word(text):
+            return text
+        if text in completions:
+            break
+    known = state_texts()
+    if last in known.whole and _is_joined(last, completions):
+        return last
+    if str(last_name).endswith(_ANSWER_ENDS) and last in known.fields and not is_one_word(last):
+        return last
+    made = _text_of_latest(completions, texts.values(), known.whole)
     # A shorter one is a title, a query or a label.
-    return texts[0] if texts[0] in known.wrapped and len(texts[0]) >= len(made) else made
+    return last if last in known.wrapped and len(last) >= len(made) else made
+
+
+def _text_of_latest(completions: Iterable[str], texts: Collection[str], whole: Collection[str] = ()) -> str:
+    """Return the text that is the latest completion, or that a node wrote around it; "" if there is none."""
+    for completion in filter(None, completions):
+        if completion in texts:
+            return completion
+        around = [] if is_one_word(completion) else [text for text in texts if completion in text and text in whole]
+        if around:
+            return min(around, key=len)
+    return ""
 
 
 def structured_answers_in(state: Any) -> list[str]:
@@ -179,7 +251,7 @@ def structured_answers_in(state: Any) -> list[str]:
     is_only = len(entries) == sum(entry is not None for entry in state.values()) == 1
     found = [entries[name] for name in OUTPUT_KEYS if name in entries]
     found += [entry for entry in entries.values() if is_only or all(isinstance(item, str) for item in entry)]
-    return [entry[0] if _is_one_text(entry) else json_text(entry) for entry in found]
+    return [entry[0] if _is_one_text(entry) else json_text(entry) for entry in map(without_documents, found) if entry]
 
 
 def _is_structured(entry: Any) -> bool:

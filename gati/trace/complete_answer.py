@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gati.events import has_client_calls
 from gati.trace.answer_below_step import answer_below, answer_in_stream
-from gati.trace.answer_source import is_user_facing, is_written_by, wrapped_text
-from gati.trace.chat_output import StateTexts, answer_in, json_text, structured_answers_in
+from gati.trace.answer_source import is_user_facing, is_written_by, wrapped_text, written_texts
+from gati.trace.chat_output import StateTexts, answer_in, json_text, structured_answers_in, without_documents
 from gati.trace.content import text_of
-from gati.trace.made_output import made_output
+from gati.trace.made_output import made_output, texts_inside
 from gati.trace.outputs import updates_by
 from gati.trace.records import STREAMED, ModelResult
-from gati.trace.scripts import is_one_word
+from gati.trace.scripts import is_one_word, is_sentence
 from gati.trace.side_by_side import MAP_TAG, answers_side_by_side, streamed_graph
 from gati.trace.state_writes import answer_after_messages, texts_written_whole, without_earlier_items
 
@@ -80,7 +80,22 @@ def _answer_of_step(trace: Trace, models: ModelEvents) -> str:
         return answer_below(root, models)
     if root.extra == STREAMED and (streamed := answer_in_stream(root, made, models)):
         return streamed
-    return answer_in(made, completions=completions_of(models, in_sequence=False))
+    completions = completions_of(models, in_sequence=False)
+    text = answer_in(made, completions=completions)
+    if text and (text in completions or not is_one_word(text)):
+        return text
+    return _text_inside(made, models, completions) or text
+
+
+def _text_inside(output: Any, models: ModelEvents, completions: list[str]) -> str:
+    """Return the text at any depth of a step's output that a model wrote last, or the longest one made of what models wrote.
+
+    Examples: ``("What is it?", "A bicycle.")``, ``{"status": "success", "data": {"text": "A bicycle."}}``.
+    """
+    texts = dict.fromkeys(texts_inside(output))
+    if (latest := next((text for text in completions if text in texts), "")) or not models:
+        return latest
+    return max((text for text in texts if is_sentence(text) and is_written_by(models, text)), key=len, default="")
 
 
 def _is_plain(trace: Trace, models: ModelEvents) -> bool:
@@ -111,6 +126,7 @@ def _answers_side_by_side(trace: Trace, models: ModelEvents, output_key: str | N
 
     is_list = isinstance(trace.root.output, list)
     answers = answers_side_by_side(trace, trace.root.output if is_list else made_output(trace), answer_of)
+    answers = without_documents(answers)
     if isinstance(answers, list):
         return json_text(answers) if any(answers) else ""
     if not isinstance(answers, dict):
@@ -141,8 +157,10 @@ def completions_of(models: ModelEvents, in_sequence: bool) -> list[str]:
 
 
 def _texts_of_state(trace: Trace, models: ModelEvents) -> StateTexts:
-    wrapped = {text for run, event in models if is_user_facing(run) and (text := wrapped_text(event))}
-    return StateTexts(texts_written_whole(trace), {text for text in wrapped if not is_one_word(text)})
+    events = [event for run, event in models if is_user_facing(run)]
+    wrapped = {text for event in events if (text := wrapped_text(event)) and not is_one_word(text)}
+    fields = {text for event in events for text in written_texts(event)}
+    return StateTexts(texts_written_whole(trace), wrapped, fields)
 
 
 def _is_verdict(calls: ModelEvents, number: int) -> bool:

@@ -82,16 +82,19 @@ def _text_of_waiting_turn(trace: Trace, models: ModelEvents, interrupts: list[di
 
 
 def _said_before(trace: Trace, models: ModelEvents, questions: list[str]) -> list[str]:
-    """Return the answer in the thread that a model wrote before the turn waits, unless a question contains it.
+    """Return what a model wrote before the turn waits, unless a question contains it: in the thread, or a draft in the state.
 
     It may be one field of a structured answer.
     """
     made = made_output(trace)
-    for thread in made.values() if isinstance(made, dict) else [made]:
+    entries = list(made.values()) if isinstance(made, dict) else [made]
+    for thread in entries:
         if (messages := as_messages(thread)) and messages[-1].role in ASSISTANT_ROLES and (text := answer_in(messages)):
             is_written = any(text == event.completion or text in written_texts(event) for _, event in models)
             return [text] if is_written and not any(text in question for question in questions) else []
-    return []
+    calls = [event.completion for run, event in models if is_user_facing(run)]
+    draft = calls[-1] if calls and trace.is_graph and calls[-1] in entries and is_sentence(calls[-1]) else ""
+    return [draft] if draft and not any(draft in question for question in questions) else []
 
 
 def _question_returned_by_step(trace: Trace) -> str:

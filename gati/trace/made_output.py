@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gati.trace.answer_source import texts_in_json
 from gati.trace.chat_messages import as_message, as_messages
-from gati.trace.chat_output import OUTPUT_KEYS, json_text
+from gati.trace.chat_output import OUTPUT_KEYS, json_text, names_answer
 from gati.trace.content import text_of
 from gati.trace.outputs import tool_message_in, updates_by
 from gati.trace.records import (
@@ -25,6 +25,7 @@ from gati.trace.records import (
     ModelResult,
     ObjectName,
 )
+from gati.trace.scripts import is_one_word
 
 if TYPE_CHECKING:
     from gati.trace.run_tree import Run, Trace
@@ -64,11 +65,11 @@ class _MadeOutput:
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         inputs = trace.root.inputs
-        self.given = set(_own_texts(inputs))
+        self.given = set(texts_inside(inputs))
         self.state = state_of_first_node(trace)
         self.keys_of_text: dict[str, set[Any]] = {}
         for key, entry in self.state.items():
-            for text in _own_texts(entry):
+            for text in texts_inside(entry):
                 self.keys_of_text.setdefault(text, set()).add(key)
         self.received = Counter[tuple[str, bool]]()
         for value in (inputs, self.state):
@@ -132,7 +133,11 @@ class _MadeOutput:
             return True
         if text in self.given:
             return self._is_said_again(text, key)
-        return self.keys_of_text.get(text, {key}) <= {key}
+        return self.keys_of_text.get(text, {key}) <= {key} or self._is_published(text, key)
+
+    def _is_published(self, text: str, key: Any) -> bool:
+        """Return True if a node of this turn copied a text of an earlier turn, such as an approved draft, under a name for answers."""
+        return self.knows_writes and names_answer(key) and self.state.get(key) != text and not is_one_word(text)
 
     def _is_said_again(self, text: str, key: Any) -> bool:
         """Return True for a text that a model of this turn wrote again, inside a text that the program parses.
@@ -178,9 +183,11 @@ class _MadeOutput:
         if len(messages) == 1 and text_of(messages[0]) in self.produced:
             return messages  # also if the history ends with the same answer
         received = self.received.copy()
+        last = messages[-1]
+        is_repeated = last.role in ASSISTANT_ROLES and text_of(last) in self.produced
         made: list[Message] = []
         for message in messages:
-            if received[_key_of(message)] > 0:
+            if received[_key_of(message)] > 0 and not (is_repeated and message is last):
                 received[_key_of(message)] -= 1
             elif message.role in TOOL_ROLES:
                 if self._is_result_of_tool(message):
@@ -199,7 +206,10 @@ class _MadeOutput:
             found = tool_message_in(run.output, message.tool_call_id)
             if found is not None and found.tool_call_id == message.tool_call_id:
                 return True
-            if any(part in text for part in _own_texts(run.output)) or text in (str(run.output), json_text(run.output)):
+            if any(part in text for part in texts_inside(run.output)) or text in (
+                str(run.output),
+                json_text(run.output),
+            ):
                 return True
         if root.inputs is None or (isinstance(root.inputs, dict) and COMMAND in root.inputs):
             return False
@@ -258,10 +268,10 @@ def texts_produced(run: Run) -> Iterator[str]:
     if isinstance(run.output, ModelResult):
         yield from filter(None, map(text_of, run.output.messages))
     elif run.kind == "tool":
-        yield from _own_texts(run.output)
+        yield from texts_inside(run.output)
 
 
-def _own_texts(value: Any, depth: int = _MAX_DEPTH) -> Iterator[str]:
+def texts_inside(value: Any, depth: int = _MAX_DEPTH) -> Iterator[str]:
     """Yield the texts in a plain value, without the answers in the history of a conversation."""
     if isinstance(value, str):
         if value:
@@ -273,7 +283,7 @@ def _own_texts(value: Any, depth: int = _MAX_DEPTH) -> Iterator[str]:
                 yield text
     elif depth and isinstance(value, (dict, list, tuple)):
         for item in value.values() if isinstance(value, dict) else value:
-            yield from _own_texts(item, depth - 1)
+            yield from texts_inside(item, depth - 1)
 
 
 def _start_of_tail(messages: list[Message]) -> int:

@@ -5,18 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gati.trace.chat_messages import messages_under
-from gati.trace.chat_output import CLEAR_KEYS
+from gati.trace.chat_output import names_answer
 from gati.trace.made_output import state_of_first_node, texts_produced
 from gati.trace.outputs import updates_by
 from gati.trace.records import MESSAGES
 
 if TYPE_CHECKING:
     from gati.trace.run_tree import Run, Trace
-
-_FINAL = "final_"
-"""Beginning of the names of entries that hold an answer, such as `final_report`."""
-_NOTES = ("summary", "topic", "title", "score", "grade")
-"""Ends of the names of entries that say something about the answer, such as `final_score`."""
 
 
 def answer_after_messages(trace: Trace) -> str:
@@ -25,7 +20,7 @@ def answer_after_messages(trace: Trace) -> str:
     Example: agents put what they find into ``messages``, and the last node writes ``final_report``.
     """
     output = trace.root.output
-    if not isinstance(output, dict) or MESSAGES not in output or not any(map(_names_answer, output)):
+    if not isinstance(output, dict) or MESSAGES not in output or not any(map(names_answer, output)):
         return ""
     runs = trace.runs()
     if any(run.error is not None and run.error.control == "parent_command" for run in runs):
@@ -41,7 +36,7 @@ def answer_after_messages(trace: Trace) -> str:
                 return found if _is_after(writer, run) else ""
             if run in graphs:
                 continue
-            if not found and _names_answer(key) and isinstance(value, str) and value and output.get(key) == value:
+            if not found and names_answer(key) and isinstance(value, str) and value and output.get(key) == value:
                 found, writer = value, run
             elif not found and isinstance(value, str) and value in completions:
                 return ""  # a later text of a model
@@ -67,10 +62,6 @@ def texts_written_whole(trace: Trace) -> set[str]:
                     texts.add(text)
                 entries[key] = text
     return texts
-
-
-def _names_answer(key: Any) -> bool:
-    return isinstance(key, str) and (key in CLEAR_KEYS or (key.startswith(_FINAL) and not key.endswith(_NOTES)))
 
 
 def without_earlier_items(trace: Trace, state: Any) -> Any:
