@@ -100,11 +100,13 @@ def call_executed_by(run: Run, calls: list[LinkableCall], decision: Any) -> Link
 
 
 def _contains(value: Any, arguments: Any, depth: int = 6) -> bool:
-    """Return True if a value holds the arguments of a tool, at any place."""
-    if not arguments or not depth or not isinstance(value, (dict, list)):
+    """Return True if a value is, or holds at any place, the arguments of a tool: an object, or the text of a tool with one argument."""
+    if not arguments or not depth:
         return False
-    entries = value.values() if isinstance(value, dict) else value
-    return value == arguments or any(_contains(entry, arguments, depth - 1) for entry in entries)
+    if value == arguments:
+        return True
+    entries = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_contains(entry, arguments, depth - 1) for entry in entries)
 
 
 class RequestedCalls:

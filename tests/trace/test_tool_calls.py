@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from gati.trace.conversation_state import ConversationState, WaitingCall
 from gati.trace.records import ErrorInfo, Message, ModelCall, ModelResult, RunStarted
 from gati.trace.run_tree import Run
@@ -192,6 +194,26 @@ def test_an_edited_call_whose_answer_is_not_written_yet_has_the_arguments_that_t
     ledger = ledger_of(ran, state=state, resumed=True, decision=[{"type": "edit", "args": {"args": {"to": "eve"}}}])
     assert ledger.id_of(ran) == "c1"
     assert ledger_of(ran, state=state, resumed=True, decision={"args": {"to": "joe"}}).id_of(ran) is None
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        "Oslo",
+        {"args": "Oslo"},
+        [{"type": "edit", "args": "Oslo"}],
+        {"edited": {"arguments": ["Oslo"]}},
+        {"args": {"__arg1": "Oslo"}},
+        [{"type": "accept"}, {"type": "edit", "args": {"query": "Oslo"}}],
+    ],
+)
+def test_a_call_of_a_tool_with_one_text_has_the_text_that_the_person_gave(decision: Any):
+    ran = by_hand("look", "cold")
+    ran.inputs = "Oslo"
+    state = waiting_for(request("look", "c1", __arg1="Rome"))
+    assert ledger_of(ran, state=state, resumed=True, decision=decision).id_of(ran) == "c1"
+    for other in ({"args": "Oslo, Norway"}, {"Oslo": "no"}, [{"type": "edit", "args": ""}], None):
+        assert ledger_of(ran, state=state, resumed=True, decision=other).id_of(ran) is None
 
 
 def test_a_run_without_the_arguments_and_the_result_of_a_call_is_not_its_run():
