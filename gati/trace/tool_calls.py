@@ -11,7 +11,7 @@ from gati.trace.content import text_of
 from gati.trace.conversation_state import ConversationState
 from gati.trace.outputs import updates_by, updates_of
 from gati.trace.records import ASSISTANT_ROLES, TOOL_ROLES, Message, ModelCall, ModelResult
-from gati.trace.requested_calls import LinkableCall, WaitingCall, call_executed_by
+from gati.trace.requested_calls import LinkableCall, WaitingCall, call_executed_by, requests_in
 from gati.trace.run_tree import model_messages
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class ToolCallLedger:
                 answers = self._add_answers(messages)
                 if answers:
                     self._answered_by_nodes.update(self._without_history(answers, messages))
-                if requests := _requests_in(messages):
+                if requests := requests_in(messages):
                     self._mentioned.update([call_id for call_id, _ in requests])
                     self._add_versions(requests)
                 if update.get("structured_response") is not None:
@@ -116,7 +116,7 @@ class ToolCallLedger:
         answers = self._add_answers(messages)
         if answers:  # `update_state` may have written the result of a call that waited
             self._answered_by_nodes.update([call_id for call_id in answers if call_id in self._earlier])
-        if requests := _requests_in(messages):
+        if requests := requests_in(messages):
             self._add_versions(requests)
             self._history.update(set(answers) - self._without_history(answers, messages))
 
@@ -130,7 +130,7 @@ class ToolCallLedger:
         requested_later: set[str] = set()
         for message in reversed(messages):
             if message.tool_calls:
-                requested = [call_id for call_id, _ in _requests_in([message])]
+                requested = [call_id for call_id, _ in requests_in([message])]
                 requested_later.update([call_id for call_id in requested if call_id not in self._requested])
             elif message.tool_call_id and (not requested_later or message.tool_call_id in requested_later):
                 found.add(message.tool_call_id)
@@ -388,12 +388,6 @@ def _messages_of_update(update: dict[str, Any]) -> list[Message]:
 
 def _node_of(run: Run) -> Run | None:
     return next((above for above in run.ancestors() if above.node is not None), None)
-
-
-def _requests_in(messages: Iterable[Message]) -> list[tuple[str, dict[str, Any]]]:
-    """Return the tool calls in messages, each with its id."""
-    requests = (request for message in messages for request in message.tool_calls if isinstance(request, dict))
-    return [(str(request["id"]), request) for request in requests if request.get("id")]
 
 
 def is_invalid(request: dict[str, Any]) -> bool:

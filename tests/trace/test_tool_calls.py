@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
+import orjson
 import pytest
 
 from gati.trace.conversation_state import ConversationState, WaitingCall
@@ -238,6 +239,48 @@ def test_a_failure_is_found_in_the_answer_too():
     ran.error = ErrorInfo("ValueError", "no numbers", None)
     written = node(messages=[answered("c1", "Error: no numbers")])
     assert ledger_of(model_run(request("count", "c1")), ran, written).id_of(ran) == "c1"
+
+
+@pytest.mark.parametrize(
+    ("error", "answer", "expected"),
+    [
+        (ErrorInfo("KeyError", "'a'"), answered("c1", "sent to 'a'"), None),
+        (ErrorInfo("ValueError", "no"), answered("c1", "There is nothing new."), None),
+        (ErrorInfo("KeyError", "'a'"), answered("c1", "KeyError: 'a'"), "c1"),
+        (ErrorInfo("TimeoutExpired", "no"), answered("c1", "TimeoutExpired('no')"), "c1"),
+        (ErrorInfo("KeyError", "'a'"), answered("c1", "Please fix 'a'.", "error"), "c1"),
+        (ErrorInfo("ValueError", "no"), answered("c1", "no"), "c1"),
+        (ErrorInfo("ValueError", "no such flight today"), answered("c1", "Sorry, no such flight today."), "c1"),
+    ],
+)
+def test_a_short_failure_is_found_in_an_answer_that_reports_a_failure(
+    error: ErrorInfo, answer: Message, expected: str | None
+):
+    ran = by_hand("count", None, more=1)
+    ran.error = error
+    assert ledger_of(model_run(request("count", "c1")), ran, node(messages=[answer])).id_of(ran) == expected
+
+
+class Counted(dict[str, Any]):
+    """A result that counts how often it is serialized."""
+
+    times = 0
+
+    def __str__(self) -> str:
+        self.times += 1
+        return super().__repr__()
+
+
+def test_results_and_answers_are_converted_once_for_any_number_of_calls(monkeypatch: pytest.MonkeyPatch):
+    numbers, loads = range(30), orjson.loads
+    parsed: list[str] = []
+    monkeypatch.setattr(orjson, "loads", lambda text: parsed.append(text) or loads(text))
+    state = waiting_for(*(request("send", f"c{number}", to="ann") for number in numbers))
+    runs = [by_hand("send", Counted(sent=number), started=number, to=f"eve {number}") for number in numbers]
+    written = node(messages=[answered(f"c{number}", f'{{"text": "Message {number}"}}') for number in numbers])
+    ledger_of(*runs, written, state=state, resumed=True)
+    assert max(run.output.times for run in runs) == 1
+    assert len(parsed) <= len(numbers)
 
 
 def test_a_call_that_an_enclosing_tool_executes_is_not_open_for_what_the_tool_calls():
