@@ -386,3 +386,30 @@ def test_the_results_of_a_repeated_request_are_both_decisions():
     asked = Message("ai", "", tool_calls=(request("send", "c1"), request("send", "c2")))
     ledger = ledger_of(node(messages=[asked, answered("c1"), asked, answered("c2")]), resumed=True)
     assert {message.tool_call_id for message, _ in ledger.decisions()} == {"c1", "c2"}
+
+
+def test_the_decisions_of_several_nodes_are_in_the_order_in_which_they_were_written():
+    state = waiting_for(*(request("send", f"c{number}") for number in range(3)))
+    nodes = [node(messages=[answered(f"c{number}")]) for number in (2, 0, 1)]
+    ledger = ledger_of(*nodes, state=state, resumed=True)
+    assert [message.tool_call_id for message, _ in ledger.decisions()] == ["c2", "c0", "c1"]
+
+
+# -- plain histories --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("odd", ["search", None, 5, ["x"], {}, {"id": ["x"]}, {"id": {"a": 1}}, {"id": 7, "args": {}}])
+def test_a_plain_history_may_hold_any_value_as_a_request(odd: Any):
+    history = (Message("ai", "", tool_calls=(odd,)), answered("c1", "of yesterday"))
+    ledger = ledger_of(model_run(request("look", "c2"), new=history), node(messages=[*history, answered("c2")]))
+    assert [requested["id"] for requested, _, _ in ledger.take_never_run(final=True)] == ["c2"]
+    assert ledger.is_known(odd.get("id") if isinstance(odd, dict) else odd) is bool(isinstance(odd, dict) and odd)
+
+
+@pytest.mark.parametrize("call_id", [7, ["x"], {"a": 1}])
+def test_a_plain_history_may_hold_any_value_as_the_id_of_a_call(call_id: Any):
+    asked = Message("ai", "", tool_calls=({"id": call_id, "name": "look", "args": {}},))
+    ledger = ledger_of(node(messages=[asked, answered(call_id)]), resumed=True)
+    ((message, requested),) = ledger.decisions()
+    assert (message.tool_call_id, requested) == (call_id, asked.tool_calls[0])
+    assert ledger.is_reported(call_id)
