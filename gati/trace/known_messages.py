@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gati.trace.chat_messages import as_message
 from gati.trace.content import text_of
 from gati.trace.records import USER_ROLES, Message, ModelCall
+from gati.trace.requested_calls import requests_in
 from gati.trace.resumes import resume_of
 
 if TYPE_CHECKING:
@@ -33,5 +34,5 @@ def checkpointed_messages(trace: Trace, model: Run, user_messages: list[ChatMess
 def calls_before_question(messages: list[Message]) -> set[str]:
     """Return the ids of the tool calls that are requested or answered before the last message of the user."""
     last = max((index for index, m in enumerate(messages) if m.role in USER_ROLES), default=0)
-    requested = {str(call["id"]) for m in messages[:last] for call in m.tool_calls if call.get("id")}
-    return requested | {m.tool_call_id for m in messages[:last] if m.tool_call_id}
+    requested = {call_id for call_id, _ in requests_in(messages[:last])}
+    return requested | {str(m.tool_call_id) for m in messages[:last] if m.tool_call_id}

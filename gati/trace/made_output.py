@@ -7,15 +7,16 @@ this turn: a model, a tool or a node produced it, and neither the input nor a ch
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gati.trace.answer_source import texts_in_json
 from gati.trace.chat_messages import as_message, as_messages
-from gati.trace.chat_output import OUTPUT_KEYS, json_text, names_answer
+from gati.trace.chat_output import OUTPUT_KEYS, names_answer
 from gati.trace.content import text_of
-from gati.trace.outputs import tool_message_in, updates_by
+from gati.trace.outputs import read_json, updates_by
 from gati.trace.records import (
     ASSISTANT_ROLES,
     COMMAND,
@@ -25,7 +26,9 @@ from gati.trace.records import (
     ModelResult,
     ObjectName,
 )
+from gati.trace.requested_calls import requests_in
 from gati.trace.scripts import is_one_word
+from gati.trace.tool_results import ToolResults
 
 if TYPE_CHECKING:
     from gati.trace.run_tree import Run, Trace
@@ -202,22 +205,27 @@ class _MadeOutput:
         A tool may run where its run is not seen, such as in a cache or another thread.
         """
         text, root = text_of(message), self.trace.root
-        for run in [run for run in self.trace.runs() if run.kind == "tool"]:
-            found = tool_message_in(run.output, message.tool_call_id)
-            if found is not None and found.tool_call_id == message.tool_call_id:
-                return True
-            if any(part in text for part in texts_inside(run.output)) or text in (
-                str(run.output),
-                json_text(run.output),
-            ):
-                return True
+        if self._results.has_message_of(message.tool_call_id) or self._results.is_in(text, read_json(text)):
+            return True
         if root.inputs is None or (isinstance(root.inputs, dict) and COMMAND in root.inputs):
             return False
-        outputs = [run.output for run in self.trace.models() if isinstance(run.output, ModelResult)]
-        requests = [call for output in outputs for answer in output.messages for call in answer.tool_calls]
-        arguments = [call.get("args") for call in requests if call.get("id") == message.tool_call_id]
+        arguments = self._requested_arguments[str(message.tool_call_id)]
         state = root.output.values() if isinstance(root.output, dict) else ()
         return not any(entry and entry in arguments for entry in state)
+
+    @cached_property
+    def _results(self) -> ToolResults:
+        return ToolResults([run for run in self.trace.runs() if run.kind == "tool"])
+
+    @cached_property
+    def _requested_arguments(self) -> defaultdict[str, list[Any]]:
+        """The arguments with which models of this turn requested tools, by id of the call."""
+        arguments = defaultdict[str, list[Any]](list)
+        for run in self.trace.models():
+            if isinstance(run.output, ModelResult):
+                for call_id, request in requests_in(run.output.messages):
+                    arguments[call_id].append(request.get("args"))
+        return arguments
 
     def _is_nodes_answer(self, answer: Message) -> bool:
         """Return True for an answer that a node wrote, though its text is in the input: the node says it again."""
