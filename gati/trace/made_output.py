@@ -24,6 +24,7 @@ from gati.trace.records import (
     ModelResult,
     ObjectName,
 )
+from gati.trace.run_tree import state_of_first_node
 
 if TYPE_CHECKING:
     from gati.trace.run_tree import Run, Trace
@@ -241,13 +242,6 @@ def _last_writes(state: dict[Any, Any], updates: list[dict[str, Any]]) -> dict[A
             if not is_whole or key not in current or current[key] != value:
                 current[key], written[key] = value, number
     return written
-
-
-def state_of_first_node(trace: Trace) -> dict[Any, Any]:
-    for run in trace.runs():
-        if run.node is not None and isinstance(run.extra, dict):
-            return run.extra
-    return {}
 
 
 def texts_produced(run: Run) -> Iterator[str]:

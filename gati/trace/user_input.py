@@ -175,7 +175,7 @@ def _messages_of_resume(trace: Trace, resume: Resume, state: ConversationState) 
 
 
 def _before_prefilled_answer(split: SplitHistory | None, trace: Trace, state: ConversationState) -> SplitHistory | None:
-    """Split before the beginning of an answer that the model shall continue, if the messages end with one."""
+    """Split before the beginning of an answer that the model is asked to continue, if the messages end with one."""
     if split is None or split.new:
         return split
     messages = without_prefilled_answer(split.history, trace, state)
@@ -328,9 +328,9 @@ def checkpointed_messages(trace: Trace, model: Run, user_messages: list[ChatMess
     They belong to earlier turns of this or another process: they have ids and precede this turn's
     user messages.
     """
-    if not trace.is_graph or "thread_id" not in trace.root.metadata or not isinstance(model.inputs, ModelCall):
+    if not trace.is_graph or "thread_id" not in trace.root.metadata:
         return []
-    messages = [m for item in model.inputs.messages if (m := as_message(item)) is not None]
+    messages = model_messages(model)
     texts = {message.text for message in user_messages}
     last = max((index for index, m in enumerate(messages) if text_of(m) in texts), default=-1)
     if last < 0 and resume_of(trace) is not None:
