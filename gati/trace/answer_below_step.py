@@ -1,4 +1,4 @@
-"""Find the answer of a step in the programs that it ran: its own output may be none, or an encoding of the answer.
+"""Find the answer of a step in the programs that it ran: a step may return nothing, or the answer in an encoded form.
 
 A step that streams yields what its reader needs: events of a web server, chunks, pairs, or updates of a state. What the user
 read is then the text of the program whose answer these carry.
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from gati.trace.answer_source import ModelEvents
     from gati.trace.run_tree import Run
 
-_FRAME = re.compile(r'\s*(?:(?:data|event|id|retry)?:|\w:["{\[]|\{\s*"|\[\s*["{\[])')
-"""Beginning of server-sent events, of a stream of Vercel's AI SDK (`0:"Hi"`), or of JSON."""
+_FRAME = re.compile(r'\s*(?:(?::(?:[ \w\r][^\n]*)?\n\s*)*(?:data|event|id|retry):|\w:["{\[]|\{\s*"|\[\s*["{\[])')
+"""Beginning of server-sent events, perhaps with comments (`: ping`) before the first one, of a stream of Vercel's AI SDK
+(`0:"Hi"`), or of JSON."""
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _MAX_FRAME_WORDS = 8
 """Different words without digits that the frames of a stream may have, such as `data`, `type` and `delta`."""
@@ -86,9 +87,13 @@ def _answers_below(step: Run, models: ModelEvents) -> Iterator[_Answer]:
 
 
 def _programs_in(step: Run) -> Iterator[Run]:
-    programs = [run for run in step.children if run.kind in ("chain", "model", "step")]
-    graphs = [run for run in programs if any(below.node is not None for below in run.walk())]
-    for program in (*reversed(graphs), *(run for run in reversed(programs) if run not in graphs)):
+    graphs: list[Run] = []
+    others: list[Run] = []
+    for run in reversed(step.children):
+        if run.kind in ("chain", "model", "step"):
+            has_nodes = any(below.node is not None for below in run.walk())
+            (graphs if has_nodes else others).append(run)
+    for program in (*graphs, *others):
         if program.kind == "step":
             yield from _programs_in(program)
         else:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from gati.trace.chat_messages import as_message, as_messages
+from gati.trace.chat_messages import as_messages
 from gati.trace.chat_output import is_agent_action
 from gati.trace.content import text_of
 from gati.trace.outputs import updates_by
-from gati.trace.records import ASSISTANT_ROLES, USER_ROLES, Message, ModelCall, ModelResult
+from gati.trace.records import ASSISTANT_ROLES, USER_ROLES, Message, ModelResult
+from gati.trace.run_tree import model_messages, state_of_first_node
 
 if TYPE_CHECKING:
     from gati.trace.chat_input import SplitHistory
@@ -95,22 +96,17 @@ def _end_of_thread(trace: Trace) -> list[Message]:
     if threads:
         return [m for messages in threads for m in messages if m.role in USER_ROLES]
     for run in trace.models():
-        messages = _messages_of_call(run)
+        messages = model_messages(run)
         found = [m for m in messages[_index_after_answer(messages) :] if m.role in USER_ROLES]
         if trace.root.inputs is not None:
             found = [m for m in found if m.id]
         elif found:
-            is_programs, texts = _is_asked_by_the_program(run), _texts_of_state(trace)
+            is_programs, state = _is_asked_by_the_program(run), state_of_first_node(trace)
+            texts = [text for text in state.values() if isinstance(text, str)]  # of the thread and of `update_state`
             found = [m for m in found if (m.id and not is_programs) or text_of(m) in texts]
         if found:
             return found
     return []
-
-
-def _texts_of_state(trace: Trace) -> list[str]:
-    """Return the texts in the state that the first node of a graph received: those of the thread and of `update_state`."""
-    state = next((run.extra for run in trace.runs() if run.node is not None and isinstance(run.extra, dict)), {})
-    return [text for text in state.values() if isinstance(text, str)]
 
 
 def _is_asked_by_the_program(run: Run) -> bool:
@@ -128,7 +124,7 @@ def note_reported(trace: Trace, texts: list[str], state: ConversationState) -> N
         state: state of the conversation.
     """
     state.note_texts(texts)
-    for message in (*_end_of_thread(trace), *(m for run in trace.models() for m in _messages_of_call(run))):
+    for message in (*_end_of_thread(trace), *(m for run in trace.models() for m in model_messages(run))):
         if message.id and message.role in USER_ROLES:
             state.note_id(message.id, text_of(message))
 
@@ -149,15 +145,9 @@ def without_prefilled_answer(messages: list[Message], trace: Trace, state: Conve
 def _prefilled_texts(trace: Trace) -> Iterator[str]:
     """Yield the texts at the end of the turn's model calls that are answers."""
     for run in trace.models():
-        messages = _messages_of_call(run)
+        messages = model_messages(run)
         if messages and messages[-1].role in ASSISTANT_ROLES:
             yield text_of(messages[-1])
-
-
-def _messages_of_call(run: Run) -> list[Message]:
-    if not isinstance(run.inputs, ModelCall):
-        return []
-    return [message for item in run.inputs.messages if (message := as_message(item)) is not None]
 
 
 def _index_after_answer(messages: list[Message]) -> int:

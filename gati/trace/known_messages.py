@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gati.trace.chat_messages import as_message
 from gati.trace.content import text_of
-from gati.trace.records import USER_ROLES, Message, ModelCall
+from gati.trace.records import USER_ROLES, Message
 from gati.trace.requested_calls import requests_in
 from gati.trace.resumes import resume_of
+from gati.trace.run_tree import model_messages
 
 if TYPE_CHECKING:
     from gati.events import ChatMessage
@@ -21,9 +21,9 @@ def checkpointed_messages(trace: Trace, model: Run, user_messages: list[ChatMess
     They belong to earlier turns of this or another process: they have ids and precede this turn's
     user messages.
     """
-    if not trace.is_graph or "thread_id" not in trace.root.metadata or not isinstance(model.inputs, ModelCall):
+    if not trace.is_graph or "thread_id" not in trace.root.metadata:
         return []
-    messages = [m for item in model.inputs.messages if (m := as_message(item)) is not None]
+    messages = model_messages(model)
     texts = {message.text for message in user_messages}
     last = max((index for index, m in enumerate(messages) if text_of(m) in texts), default=-1)
     if last < 0 and resume_of(trace) is not None:

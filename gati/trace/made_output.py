@@ -27,6 +27,7 @@ from gati.trace.records import (
     ObjectName,
 )
 from gati.trace.requested_calls import requests_in
+from gati.trace.run_tree import state_of_first_node
 from gati.trace.scripts import is_one_word
 from gati.trace.tool_results import ToolResults
 
@@ -262,13 +263,6 @@ def _last_writes(state: dict[Any, Any], updates: list[dict[str, Any]]) -> dict[A
             if not is_whole or key not in current or current[key] != value:
                 current[key], written[key] = value, number
     return written
-
-
-def state_of_first_node(trace: Trace) -> dict[Any, Any]:
-    for run in trace.runs():
-        if run.node is not None and isinstance(run.extra, dict):
-            return run.extra
-    return {}
 
 
 def texts_produced(run: Run) -> Iterator[str]:

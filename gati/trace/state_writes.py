@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from gati.trace.chat_messages import messages_under
 from gati.trace.chat_output import names_answer
-from gati.trace.made_output import state_of_first_node, texts_produced
+from gati.trace.made_output import texts_produced
 from gati.trace.outputs import updates_by
 from gati.trace.records import MESSAGES
+from gati.trace.run_tree import state_of_first_node
 
 if TYPE_CHECKING:
     from gati.trace.run_tree import Run, Trace

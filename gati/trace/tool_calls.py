@@ -71,7 +71,7 @@ class ToolCallLedger:
         """Add the requests of a model, the execution of a tool, or the tool messages of a node."""
         if run.kind == "model":
             self._has_models = True
-            self._add_messages_of_model([m for item in model_messages(run) if (m := as_message(item)) is not None])
+            self._add_messages_of_model(model_messages(run))
             for number, request in enumerate(requests_of(run)):
                 given_id = request.get("id")
                 # A legacy function call has no id. The key links it to its tool run.

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from langchain_core.output_parsers import StrOutputParser
@@ -14,6 +15,9 @@ from langgraph.graph import START, MessagesState, StateGraph
 from gati import observe
 from gati.events import LLMCallEvent
 from gati.testing import ScriptedChatModel, capture
+from gati.trace.answer_below_step import answer_below, is_frame
+from gati.trace.records import RunStarted
+from gati.trace.run_tree import Run, appended
 
 ANSWER = 'It is "fine", and\nwarm today.'
 
@@ -210,3 +214,41 @@ def test_the_verdict_of_a_classifier_is_not_the_answer_of_a_step_that_streams_it
     with capture() as captured, observe.conversation("c"):
         list(handle("Tell me a secret."))
     assert [text for role, text in captured.transcript() if role == "assistant"] == [refusal]
+
+
+@pytest.mark.parametrize(
+    "comment", [": ping\n\n", ":ok\n\n", ":\n\n", ": ping - 2026-01-01 10:00\r\n\r\n: keep-alive\r\n\r\n"]
+)
+def test_comments_may_precede_the_events_of_a_stream(comment: str) -> None:
+    assert is_frame(comment + "data: {}\n\n")
+    assert is_frame(comment + "event: answer\ndata: {}\n\n")
+
+
+@pytest.mark.parametrize("text", [":) It is fine.", ": fine\nand warm", ":-) Fine.\n\ndata: none", "It is: fine."])
+def test_a_text_that_begins_with_a_colon_is_no_stream_of_events(text: str) -> None:
+    assert not is_frame(text)
+
+
+class Counted(Run):
+    """A run that counts comparisons with others."""
+
+    __slots__ = ()
+    comparisons = 0
+    __hash__ = Run.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Counted.comparisons += 1
+        return self is other
+
+
+def test_the_programs_of_a_step_are_not_compared_with_each_other() -> None:
+    step = Run(RunStarted(uuid4(), None, "step", "step", 0), None)
+    for number in range(20):
+        program = Counted(RunStarted(uuid4(), step.id, "chain", "program", number), step)
+        step.children = appended(step.children, program)
+        if number % 2:
+            node = RunStarted(uuid4(), program.id, "chain", "node", number, tags=("graph:step:1",))
+            program.children = appended(program.children, Run(node, program))
+    Counted.comparisons = 0
+    assert answer_below(step, []) == ""
+    assert Counted.comparisons == 0
