@@ -224,9 +224,10 @@ def _answer_among_texts(
         return last
     if str(last_name).endswith(_ANSWER_ENDS) and last in known.fields and not is_one_word(last):
         return last
-    made = _text_of_latest(completions, texts.values(), known.whole)
     # A shorter one is a title, a query or a label.
-    return last if last in known.wrapped and len(last) >= len(made) else made
+    if last in known.wrapped and len(last) >= len(_text_of_latest(completions, texts.values())):
+        return last
+    return _text_of_latest(completions, texts.values(), known.whole)
 
 
 def _text_of_latest(completions: Iterable[str], texts: Collection[str], whole: Collection[str] = ()) -> str:
