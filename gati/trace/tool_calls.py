@@ -379,17 +379,24 @@ class ToolCallLedger:
 
 
 def _messages_of_input(inputs: Any) -> list[Message]:
-    """Return the messages in a root's input: a list of them, or those in the entries of a state or an update.
+    """Return the messages in a root's input after the last answer: of a list, or of each list in a state or an update.
 
-    Of a model that is called directly, return the messages after the last answer.
+    A request for tools is no answer, unless a model is called directly.
     """
     if isinstance(inputs, ModelCall):
         given = [m for item in reversed(inputs.messages) if (m := as_message(item)) is not None]
         return list(itertools.takewhile(lambda message: message.role not in ASSISTANT_ROLES, given))[::-1]
     if (messages := as_messages(inputs)) is not None:
-        return messages
+        return _after_last_answer(messages)
     values = [value for update in updates_of(inputs) for value in update.values()]
-    return [message for value in values for message in as_messages(value) or ()]
+    return [message for value in values for message in _after_last_answer(as_messages(value) or [])]
+
+
+def _after_last_answer(messages: list[Message]) -> list[Message]:
+    for number in range(len(messages) - 1, -1, -1):
+        if messages[number].role in ASSISTANT_ROLES and not messages[number].tool_calls:
+            return messages[number + 1 :]
+    return messages
 
 
 def _messages_of_update(update: dict[str, Any]) -> list[Message]:
