@@ -74,10 +74,13 @@ def interrupt_events(trace: Trace, interrupts: list[dict[str, Any]]) -> list[Eve
     ]
 
 
-def resume_events(trace: Trace) -> list[Event]:
-    """Return the event of the value that resumed the graph, unless the value is just a text."""
+def resume_events(trace: Trace, starts_anew: bool) -> list[Event]:
+    """Return the event of the value that resumed the graph, unless the value is just a text.
+
+    A turn that `starts_anew` resumes nothing without a value.
+    """
     resume = resume_of(trace)
-    if resume is None or (resume.texts and resume.value is None):
+    if resume is None or (resume.value is None and (starts_anew or resume.texts)):
         return []
     started_ns = trace.root.started + trace.offset
     return [_interrupt_event(trace, "resume:0", {"value": resume.value}, "resumed", started_ns)]

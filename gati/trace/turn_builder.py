@@ -72,7 +72,8 @@ class TurnBuilder:
         self.is_repeated_attempt = "run_attempt" in self.root.metadata and states.attempted_before(
             trace.first_attempt or trace.id
         )
-        self.ledger = ToolCallLedger(self.state, resume_of(trace))
+        self.resume = resume_of(trace)
+        self.ledger = ToolCallLedger(self.state, self.resume)
         values = KnownValues(trace, conversation.user_id if conversation.user_id != ANONYMOUS else None)
         prompts = PromptIndex(settings.agent_name, states.unlinked_prompts, values, states.numbered_prompts)
         # A hash of texts that must not be delivered would reveal short ones.
@@ -221,7 +222,8 @@ class TurnBuilder:
             # A turn that starts again from an older checkpoint, or with a question in the thread, resumes nothing.
             is_question = bool(self._user_messages) and not self.state.is_waiting
             is_replay = self.replaces is not None and self.root.inputs is None
-            resumed = [] if is_question or is_replay else resume_events(self.trace)
+            is_start = is_replay or (is_question and self.resume is None)
+            resumed = [] if is_start else resume_events(self.trace, starts_anew=is_question)
             events = [*start, *resumed, *events]
         self._remember_tool_results(events)
         self._drop_known_messages()
