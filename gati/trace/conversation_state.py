@@ -109,6 +109,11 @@ class ConversationState:
             return self.has_seen(text)
         return (message_id, hash(text)) in self._ids or hash(text) in self._without_id
 
+    def was_said(self, text: str) -> bool:
+        """Return True if `text` was a message of the user in an earlier turn."""
+        key = hash(text)
+        return key in self._without_id or any(known == key for _, known in self._ids)
+
     def remember_produced(self, text: str) -> None:
         """Remember a text that a model of the conversation produced; ignore an empty one."""
         if text:

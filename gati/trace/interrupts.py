@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gati.events import CustomEvent, Event, Status, ToolCallEvent
+from gati.events import ChatMessage, CustomEvent, Event, Status, ToolCallEvent
 from gati.trace.content import text_of
 from gati.trace.media import plain_blocks
 from gati.trace.outputs import as_object
 from gati.trace.resumes import resume_of
 
 if TYPE_CHECKING:
+    from gati.trace.conversation_state import ConversationState
     from gati.trace.run_tree import Run, Trace
     from gati.trace.tool_calls import ToolCallLedger
 
@@ -32,6 +33,26 @@ def interrupts_of(trace: Trace) -> list[dict[str, Any]]:
             interrupt = {k: v for k, v in item.items() if v is not None} if isinstance(item, dict) else {"value": item}
             interrupts.setdefault(str(interrupt.get("id") or interrupt.get("value")), interrupt)
     return list(interrupts.values())
+
+
+def without_words_of_person(
+    interrupts: list[dict[str, Any]], user_messages: list[ChatMessage], state: ConversationState
+) -> list[dict[str, Any]]:
+    """Return the interrupts without the entries that repeat what a person said, in this turn or before.
+
+    Example: ``{"question": "What is a cat?", "instruction": "May I answer?"}`` after the user's "What is a cat?".
+    """
+    words = {message.text.strip() for message in user_messages}
+    return [
+        {**interrupt, "value": {k: v for k, v in value.items() if not _is_said(v, words, state)}}
+        if isinstance(value := interrupt.get("value"), dict)
+        else interrupt
+        for interrupt in interrupts
+    ]
+
+
+def _is_said(value: Any, words: set[str], state: ConversationState) -> bool:
+    return isinstance(value, str) and ((text := value.strip()) in words or state.was_said(text))
 
 
 def pauses_of(trace: Trace) -> list[str]:

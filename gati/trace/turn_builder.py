@@ -23,7 +23,13 @@ from gati.trace.continued_input import note_reported
 from gati.trace.event_builder import EventBuilder
 from gati.trace.final_answer import final_answer_of, must_wait_for_end, turn_status
 from gati.trace.identity import ANONYMOUS, active_span_of, user_metadata
-from gati.trace.interrupts import interrupt_events, interrupts_of, rejected_call_events, resume_events
+from gati.trace.interrupts import (
+    interrupt_events,
+    interrupts_of,
+    rejected_call_events,
+    resume_events,
+    without_words_of_person,
+)
 from gati.trace.known_messages import calls_before_question, checkpointed_messages
 from gati.trace.managed_prompts import with_variants
 from gati.trace.media import plain_blocks
@@ -107,7 +113,8 @@ class TurnBuilder:
         answer = None
         is_update = is_state_update(self.trace)
         if not is_update and not self.trace.serves_several:
-            answer, status = final_answer_of(self.trace, models, interrupts, status, self.settings.output_key)
+            asked = without_words_of_person(interrupts, self._user_messages, self.state) if interrupts else []
+            answer, status = final_answer_of(self.trace, models, asked, status, self.settings.output_key)
         if answer is not None:
             self.state.remember_answer(answer.text)
         note_reported(self.trace, [m.text for m in self._user_messages if m.role == "user"], self.state)
