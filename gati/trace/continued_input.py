@@ -13,7 +13,13 @@ from gati.trace.chat_messages import as_message, as_messages
 from gati.trace.chat_output import is_agent_action
 from gati.trace.content import text_of
 from gati.trace.outputs import updates_by
-from gati.trace.records import ASSISTANT_ROLES, USER_ROLES, Message, ModelCall, ModelResult
+from gati.trace.records import (
+    ASSISTANT_ROLES,
+    USER_ROLES,
+    Message,
+    ModelCall,
+    ModelResult,
+)
 
 if TYPE_CHECKING:
     from gati.trace.chat_input import SplitHistory
@@ -25,17 +31,19 @@ def repeats_question(trace: Trace, split: SplitHistory, state: ConversationState
     """Return True if an input has the earlier question again, beside the result of a tool that an earlier turn requested.
 
     Example: ``{"input": "Weather?", "agent_scratchpad": [request, result]}``, in a loop that the program wrote. Classic agents
-    have pairs of an `AgentAction` and its result there.
+    have pairs of an `AgentAction` and its result there. The results may also be in the chain's prompt.
     """
     inputs = trace.root.inputs
-    if split.origin == "messages" or not split.new or not isinstance(inputs, dict):
+    if split.origin == "messages" or not split.new:
         return False
-    entries = [entry for entry in inputs.values() if isinstance(entry, (list, Message)) and entry]
-    if not entries or not state.has_seen(text_of(split.new[-1])):
+    values = inputs.values() if isinstance(inputs, dict) else ()
+    entries = [entry for entry in values if isinstance(entry, (list, Message)) and entry]
+    if not (entries or state.knows_calls) or not state.has_seen(text_of(split.new[-1])):
         return False
     if any(isinstance(entry, list) and _is_step_of_agent(entry[-1]) for entry in entries):
         return True
-    last = [messages[-1].tool_call_id for entry in entries if (messages := as_messages(entry))]
+    asked = [_messages_of_call(run) for run in trace.models()[:1]]
+    last = [messages[-1].tool_call_id for messages in (*map(as_messages, entries), *asked) if messages]
     return any(call_id in state.requested or state.has_reported_call(call_id) for call_id in last if call_id)
 
 

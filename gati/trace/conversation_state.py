@@ -93,6 +93,11 @@ class ConversationState:
         """Return True if the tool call with this id was reported with its result."""
         return call_id in self._calls
 
+    @property
+    def knows_calls(self) -> bool:
+        """True if a tool call of the conversation was requested or reported."""
+        return bool(self.requested or self._calls)
+
     def note_texts(self, texts: list[str]) -> None:
         """Remember texts of the user that were reported and whose message ids are not known yet."""
         for text in texts:
