@@ -11,7 +11,12 @@ from gati.trace.authorship import is_from_person, is_state_update
 from gati.trace.chat_input import SplitHistory, user_messages_in
 from gati.trace.chat_messages import as_message
 from gati.trace.content import text_of
-from gati.trace.continued_input import messages_from_thread, repeats_question, without_prefilled_answer
+from gati.trace.continued_input import (
+    messages_from_thread,
+    repeats_question,
+    without_prefilled_answer,
+)
+from gati.trace.made_output import state_of_first_node
 from gati.trace.media import plain_blocks
 from gati.trace.outputs import updates_of
 from gati.trace.records import (
@@ -141,16 +146,23 @@ def _is_users_text(trace: Trace, split: SplitHistory, in_conversation: bool) -> 
     """Return True if a user wrote the text in the input of a root.
 
     It is a message, or a model below was asked it. A program's own values, such as paths and names, are inputs too.
-    In a conversation, any text of an input counts, except the value of a step whose models were asked something else.
+    In a conversation, any text of an input counts, except the only one of a step or one of a few words, if the models were
+    asked something else.
     """
     is_step = trace.root.kind == "step"
-    if split.origin in ("messages", "input_key") or (in_conversation and not (is_step and split.origin == "only_text")):
+    if split.origin in ("messages", "input_key") or (in_conversation and split.origin != "only_text"):
         return True
     if split.origin == "question" and not is_step:
         return any(run.kind in ("model", "tool") for run in trace.runs())
+    text = text_of(split.new[-1])
+    if in_conversation and not is_step and is_sentence(text):
+        return True
     calls = [message for run in trace.models() for message in model_messages(run)]
-    text, asked = text_of(split.new[-1]), [text_of(m) for m in calls if m.role in USER_ROLES]
-    return any(text in other for other in asked or _system_texts(trace)) or (in_conversation and not asked)
+    asked = [text_of(m) for m in calls if m.role in USER_ROLES]
+    if any(text in other for other in asked or _system_texts(trace)):
+        return True
+    # A person who writes messages does not write a value beside them.
+    return in_conversation and not asked and (is_step or not state_of_first_node(trace).get(MESSAGES))
 
 
 def _system_texts(trace: Trace) -> list[str]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import pytest
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.prompts import ChatPromptTemplate
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph, add_messages
 
 from gati import observe
 from gati.testing import ScriptedChatModel, capture
-from tests.scenarios.scripts import call, tool_request
+from tests.scenarios.reading import READERS, asked
+from tests.scenarios.scripts import call, model, tool_request
 
 QUESTION = "Which city should I see first?"
 
@@ -21,6 +24,57 @@ def told(program: Callable[[], Any], role: str | None = None) -> list[Any]:
     with capture() as captured, observe.conversation("c"):
         program()
     return [text for by, text in captured.transcript() if by == role] if role else captured.transcript()
+
+
+@READERS
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"language": "English"}, [QUESTION]),
+        ({"language": "English", "temperature": 1}, [QUESTION]),
+        ({"request": "I will be in Japan."}, ["I will be in Japan."]),
+    ],
+)
+def test_the_only_text_of_an_input_is_no_setting_of_the_prompt(read: Any, given: Any, words: list[str]) -> None:
+    prompt = ChatPromptTemplate.from_messages(
+        [("system", f"You are told: {{{next(iter(given))}}}"), HumanMessage(QUESTION)]
+    )
+    assert told(lambda: read(prompt | model("Tokyo."), given), "user") == words
+
+
+@READERS
+@pytest.mark.parametrize(
+    ("template", "words"), [("Tell me of {city}.", ["Oslo"]), ("{city}", ["Oslo"]), ("Tell me.", ["Tell me."])]
+)
+def test_a_word_that_a_model_was_asked_is_the_persons(read: Any, template: str, words: list[str]) -> None:
+    chain = ChatPromptTemplate.from_template(template) | model("A city.")
+    assert told(lambda: read(chain, {"city": "Oslo"}), "user") == words
+
+
+class _Phased(TypedDict):
+    messages: Annotated[list[Any], add_messages]
+    phase: str
+
+
+@READERS
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ({"phase": "reflection"}, []),
+        ({"phase": "I am done with this."}, ["I am done with this."]),
+        ({"phase": "reflection", "messages": [("user", "Next")]}, ["Next"]),
+    ],
+)
+def test_a_value_of_the_frontend_beside_the_thread_is_not_the_persons(
+    read: Any, written: Any, words: list[str]
+) -> None:
+    builder = StateGraph(_Phased)
+    builder.add_node("say", lambda s: {} if s.get("phase") else {"messages": [model("Hello!").invoke(s["messages"])]})
+    graph = builder.add_edge(START, "say").compile(checkpointer=InMemorySaver())
+    with capture() as captured:
+        read(graph, asked("Hi"))
+        read(graph, written)
+    assert [text for role, text in captured.transcript() if role == "user"] == ["Hi", *words]
 
 
 @pytest.mark.parametrize("streamed", [False, True])
