@@ -73,8 +73,13 @@ def _was_continued_before(trace: Trace) -> bool:
         messages = as_messages(value) or []
         last = max((i for i, m in enumerate(messages) if m.role in USER_ROLES), default=len(messages))
         if last + 1 < len(messages):
-            return not any(_is_same(made, messages[last + 1]) for made in _messages_made(trace))
+            return not was_made_in(trace, messages[last + 1])
     return False
+
+
+def was_made_in(trace: Trace, message: Message) -> bool:
+    """Return True if a model, a tool or a node of a trace produced a message."""
+    return any(_is_same(made, message) for made in _messages_made(trace))
 
 
 def _messages_made(trace: Trace) -> Iterator[Message]:

@@ -14,6 +14,7 @@ from gati.trace.content import text_of
 from gati.trace.continued_input import (
     messages_from_thread,
     repeats_question,
+    was_made_in,
     without_prefilled_answer,
 )
 from gati.trace.made_output import state_of_first_node
@@ -139,7 +140,22 @@ def _split_input(
     split = _before_prefilled_answer(split, trace, state)
     if split is not None and _is_users_text(trace, split, in_conversation):
         return split._replace(new=[]) if repeats_question(trace, split, state) else split
+    if trace.is_graph and _says_nothing(root.inputs):
+        return _split_thread(trace, state)
     return _split_first_model_call(trace, state)
+
+
+def _says_nothing(value: Any) -> bool:
+    """Return True for an input without a text, a message or an object of the program, in which words may be."""
+    if isinstance(value, (dict, list)):
+        return all(map(_says_nothing, value.values() if isinstance(value, dict) else value))
+    return value is None or value == "" or isinstance(value, (bool, int, float))
+
+
+def _split_thread(trace: Trace, state: ConversationState) -> SplitHistory | None:
+    """Return the new messages of the first model call that were in the thread before: with an empty input nobody says anything."""
+    split = _split_first_model_call(trace, state)
+    return None if split is None else split._replace(new=[m for m in split.new if m.id and not was_made_in(trace, m)])
 
 
 def _is_users_text(trace: Trace, split: SplitHistory, in_conversation: bool) -> bool:

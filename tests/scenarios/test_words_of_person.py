@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.prompts import ChatPromptTemplate
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph, add_messages
+from langgraph.types import Command, interrupt
 
 from gati import observe
 from gati.testing import ScriptedChatModel, capture
@@ -75,6 +76,25 @@ def test_a_value_of_the_frontend_beside_the_thread_is_not_the_persons(
         read(graph, asked("Hi"))
         read(graph, written)
     assert [text for role, text in captured.transcript() if role == "user"] == ["Hi", *words]
+
+
+class _Trip(TypedDict, total=False):
+    start: str | None
+    stops: list[str]
+    done: bool
+
+
+@READERS
+@pytest.mark.parametrize("given", [{"start": None}, {"done": False}, {"start": "", "stops": []}])
+def test_the_programs_prompt_is_nobodys_message_if_the_input_says_nothing(read: Any, given: Any) -> None:
+    def ask(state: _Trip) -> Any:
+        return {"start": interrupt(model("Where do you start?").invoke("Ask the user where the trip starts.").text)}
+
+    graph = StateGraph(_Trip).add_node("ask", ask).add_edge(START, "ask").compile(checkpointer=InMemorySaver())
+    with capture() as captured:
+        read(graph, given)
+        read(graph, Command(resume="In Pune"))
+    assert captured.transcript()[:2] == [("assistant", "Where do you start?"), ("user", "In Pune")]
 
 
 @pytest.mark.parametrize("streamed", [False, True])
