@@ -33,7 +33,7 @@ from gati.trace.records import (
 from gati.trace.resumes import Resume, resume_of, resumed_graph
 from gati.trace.run_tree import model_messages
 from gati.trace.scripts import is_sentence
-from gati.trace.side_by_side import mapped_programs
+from gati.trace.side_by_side import mapped_programs, trace_of_program
 
 if TYPE_CHECKING:
     from gati.trace.conversation_state import ConversationState
@@ -142,7 +142,20 @@ def _split_input(
         return split._replace(new=[]) if repeats_question(trace, split, state) else split
     if trace.is_graph and _says_nothing(root.inputs):
         return _split_thread(trace, state)
+    if (program := _first_program(trace)) is not None and resume_of(program) is None:
+        split = _split_input(program, input_key, state, in_conversation)
+        if split is not None and any(is_from_person(m) for m in split.new):
+            return split._replace(new=[_as_written(m, trace) for m in split.new])
     return _split_first_model_call(trace, state)
+
+
+def _first_program(trace: Trace) -> Trace | None:
+    """Return the first program directly in a step that calls a model: a request handler has the words only in its request."""
+    models = trace.models() if trace.root.kind == "step" else []
+    for run in (r for model in models[:1] for r in (model, *model.ancestors())):
+        if run.parent is not None and run.parent.id == trace.root.id:
+            return None if run.kind == "model" else trace_of_program(trace, run, run.inputs, run.output)
+    return None
 
 
 def _says_nothing(value: Any) -> bool:

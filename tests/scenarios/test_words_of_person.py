@@ -7,9 +7,10 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import START, StateGraph, add_messages
+from langgraph.graph import START, MessagesState, StateGraph, add_messages
 from langgraph.types import Command, interrupt
 
 from gati import observe
@@ -95,6 +96,48 @@ def test_the_programs_prompt_is_nobodys_message_if_the_input_says_nothing(read: 
         read(graph, given)
         read(graph, Command(resume="In Pune"))
     assert captured.transcript()[:2] == [("assistant", "Where do you start?"), ("user", "In Pune")]
+
+
+class _Request:
+    """What a web framework passes to a handler."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def routed(answer: Any) -> Callable[[str], Any]:
+    def route(state: Any) -> Any:
+        model("orders").invoke("Classify the message of the customer: " + state["messages"][-1].text)
+
+    builder = StateGraph(MessagesState).add_node("route", route)
+    builder.add_node("answer", lambda state: {"messages": [answer.invoke(state["messages"])]})
+    graph = builder.add_edge(START, "route").add_edge("route", "answer").compile()
+    return lambda text: graph.invoke(asked(text))["messages"][-1].text
+
+
+def templated(answer: Any) -> Callable[[str], Any]:
+    chain = PromptTemplate.from_template("You are kind.\nQuestion: {input}\nAnswer:") | answer | StrOutputParser()
+    return lambda text: chain.invoke({"input": text})
+
+
+def in_a_step_of_its_own(answer: Any) -> Callable[[str], Any]:
+    @observe.step
+    def reply(question: str, limit: int) -> str:
+        return str(answer.invoke(f"Answer in {limit} words: {question}").text)
+
+    return lambda text: reply(text, 9)
+
+
+@pytest.mark.parametrize("program", [routed, templated, in_a_step_of_its_own])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_the_words_in_a_request_are_those_that_its_program_was_given(program: Any, wrapped: bool) -> None:
+    answer = program(model("Tomorrow."))
+
+    def handle(request: _Request) -> Any:
+        return answer(request.text)
+
+    handler = observe.step(handle) if wrapped else handle
+    assert told(lambda: handler(_Request(QUESTION))) == [("user", QUESTION), ("assistant", "Tomorrow.")]
 
 
 @pytest.mark.parametrize("streamed", [False, True])
