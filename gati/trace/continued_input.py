@@ -6,6 +6,7 @@ with the beginning of its answer (a prefilled answer): the question is then befo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,14 @@ from gati.trace.chat_messages import as_messages
 from gati.trace.chat_output import is_agent_action
 from gati.trace.content import text_of
 from gati.trace.outputs import updates_by
-from gati.trace.records import ASSISTANT_ROLES, USER_ROLES, Message, ModelResult
+from gati.trace.records import (
+    ASSISTANT_ROLES,
+    MESSAGES,
+    SYSTEM_ROLES,
+    USER_ROLES,
+    Message,
+    ModelResult,
+)
 from gati.trace.run_tree import model_messages, state_of_first_node
 
 if TYPE_CHECKING:
@@ -21,22 +29,26 @@ if TYPE_CHECKING:
     from gati.trace.conversation_state import ConversationState
     from gati.trace.run_tree import Run, Trace
 
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
 
 def repeats_question(trace: Trace, split: SplitHistory, state: ConversationState) -> bool:
     """Return True if an input has the earlier question again, beside the result of a tool that an earlier turn requested.
 
     Example: ``{"input": "Weather?", "agent_scratchpad": [request, result]}``, in a loop that the program wrote. Classic agents
-    have pairs of an `AgentAction` and its result there.
+    have pairs of an `AgentAction` and its result there. The results may also be in the chain's prompt.
     """
     inputs = trace.root.inputs
-    if split.origin == "messages" or not split.new or not isinstance(inputs, dict):
+    if split.origin == "messages" or not split.new:
         return False
-    entries = [entry for entry in inputs.values() if isinstance(entry, (list, Message)) and entry]
-    if not entries or not state.has_seen(text_of(split.new[-1])):
+    values = inputs.values() if isinstance(inputs, dict) else ()
+    entries = [entry for entry in values if isinstance(entry, (list, Message)) and entry]
+    if not (entries or state.knows_calls) or not state.has_seen(text_of(split.new[-1])):
         return False
     if any(isinstance(entry, list) and _is_step_of_agent(entry[-1]) for entry in entries):
         return True
-    last = [messages[-1].tool_call_id for entry in entries if (messages := as_messages(entry))]
+    asked = [model_messages(run) for run in trace.models()[:1]]
+    last = [messages[-1].tool_call_id for messages in (*map(as_messages, entries), *asked) if messages]
     return any(call_id in state.requested or state.has_reported_call(call_id) for call_id in last if call_id)
 
 
@@ -56,6 +68,25 @@ def messages_from_thread(trace: Trace, state: ConversationState) -> list[Message
     return [m for m in _end_of_thread(trace) if not state.was_reported(m.id, text_of(m))]
 
 
+def greeting_in_thread(trace: Trace) -> list[Message]:
+    """Return the messages before the user's first one that `update_state` wrote into a thread.
+
+    LangGraph gives them UUIDs as their ids. Those with other ids are answers of models, which an earlier turn has reported.
+    """
+    if not trace.is_graph or "thread_id" not in trace.root.metadata:
+        return []
+    messages = as_messages(state_of_first_node(trace).get(MESSAGES)) or []
+    first = next((i for i, m in enumerate(messages) if m.role in USER_ROLES), 0)
+    is_greeting = all(
+        m.role in SYSTEM_ROLES or (m.role in ASSISTANT_ROLES and _is_uuid(m.id)) for m in messages[:first]
+    )
+    return messages[:first] if is_greeting else []
+
+
+def _is_uuid(message_id: str | None) -> bool:
+    return message_id is not None and _UUID.fullmatch(message_id) is not None
+
+
 def _was_continued_before(trace: Trace) -> bool:
     """Return True if the first message after the user's last one in the thread was not made in this turn.
 
@@ -66,8 +97,13 @@ def _was_continued_before(trace: Trace) -> bool:
         messages = as_messages(value) or []
         last = max((i for i, m in enumerate(messages) if m.role in USER_ROLES), default=len(messages))
         if last + 1 < len(messages):
-            return not any(_is_same(made, messages[last + 1]) for made in _messages_made(trace))
+            return not was_made_in(trace, messages[last + 1])
     return False
+
+
+def was_made_in(trace: Trace, message: Message) -> bool:
+    """Return True if a model, a tool or a node of a trace produced a message."""
+    return any(_is_same(made, message) for made in _messages_made(trace))
 
 
 def _messages_made(trace: Trace) -> Iterator[Message]:

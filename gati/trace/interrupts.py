@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gati.events import CustomEvent, Event, Status, ToolCallEvent
+from gati.events import ChatMessage, CustomEvent, Event, Status, ToolCallEvent
 from gati.trace.content import text_of
 from gati.trace.media import plain_blocks
 from gati.trace.outputs import as_object
@@ -13,6 +13,7 @@ from gati.trace.resumes import resume_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from gati.trace.conversation_state import ConversationState
     from gati.trace.run_tree import Run, Trace
     from gati.trace.tool_calls import ToolCallLedger
 
@@ -40,6 +41,26 @@ def interrupts_of(trace: Trace) -> list[dict[str, Any]]:
             interrupt = {k: v for k, v in item.items() if v is not None} if isinstance(item, dict) else {"value": item}
             interrupts.setdefault(str(interrupt.get("id") or interrupt.get("value")), interrupt)
     return list(interrupts.values())
+
+
+def without_words_of_person(
+    interrupts: list[dict[str, Any]], user_messages: list[ChatMessage], state: ConversationState
+) -> list[dict[str, Any]]:
+    """Return the interrupts without the entries that repeat what a person said, in this turn or before.
+
+    Example: ``{"question": "What is a cat?", "instruction": "May I answer?"}`` after the user's "What is a cat?".
+    """
+    words = {message.text.strip() for message in user_messages}
+    return [
+        {**interrupt, "value": {k: v for k, v in value.items() if not _is_said(v, words, state)}}
+        if isinstance(value := interrupt.get("value"), dict)
+        else interrupt
+        for interrupt in interrupts
+    ]
+
+
+def _is_said(value: Any, words: set[str], state: ConversationState) -> bool:
+    return isinstance(value, str) and ((text := value.strip()) in words or state.was_said(text))
 
 
 def pauses_of(trace: Trace) -> list[str]:
@@ -100,10 +121,13 @@ def interrupt_events(trace: Trace, interrupts: list[dict[str, Any]]) -> list[Eve
     ]
 
 
-def resume_events(trace: Trace) -> list[Event]:
-    """Return the event of the value that resumed the graph, unless the value is just a text."""
+def resume_events(trace: Trace, starts_anew: bool) -> list[Event]:
+    """Return the event of the value that resumed the graph, unless the value is just a text.
+
+    A turn that `starts_anew` resumes nothing without a value.
+    """
     resume = resume_of(trace)
-    if resume is None or (resume.texts and resume.value is None):
+    if resume is None or (resume.value is None and (starts_anew or resume.texts)):
         return []
     started_ns = trace.root.started + trace.offset
     return [_interrupt_event(trace, "resume:0", {"value": resume.value}, "resumed", started_ns)]

@@ -9,7 +9,11 @@ _ANSWER_KEYS = ("data", "answer", "text", "response")
 _TYPE = "type"
 """Key of a decision's type. The type is not what a person said."""
 _REPLIES = ("response", "respond", "reply", "feedback")
-"""Types of the decisions whose `args` are a person's words."""
+"""Types of the decisions that are a person's words."""
+_WORDS_KEYS = ("args", "message")
+"""Keys of these words: of the agent inbox, and of LangChain's `HumanInTheLoopMiddleware`."""
+_DECISIONS = "decisions"
+"""Key of this middleware's list of decisions."""
 _REQUESTS = "action_requests"
 """Key of the tool calls that LangChain's `HumanInTheLoopMiddleware` wants approved. They are no question in words."""
 
@@ -38,6 +42,8 @@ def replies_in(payload: Any) -> list[str]:
     Examples: ``{"data": "Ann"}`` → ``["Ann"]``; ``[{"type": "response", "args": "On Tuesday"}, {"type": "accept"}]``, which are
     decisions → ``["On Tuesday"]``; ``{"type": "accept"}`` → ``[]``.
     """
+    if isinstance(payload, dict) and isinstance(payload.get(_DECISIONS), list):
+        payload = payload[_DECISIONS]
     if isinstance(payload, list):
         return [text for item in payload if (text := _reply_in_decision(item))]
     text = _reply_in_decision(payload) or _text_in(payload, _ANSWER_KEYS)
@@ -48,8 +54,7 @@ def replies_in(payload: Any) -> list[str]:
 def _reply_in_decision(item: Any) -> str:
     if not isinstance(item, dict) or item.get(_TYPE) not in _REPLIES:
         return ""
-    words = item.get("args")
-    return words if isinstance(words, str) else ""
+    return next((words for key in _WORDS_KEYS if isinstance(words := item.get(key), str)), "")
 
 
 def _text_in(payload: Any, keys: tuple[str, ...]) -> str:

@@ -11,7 +11,13 @@ from gati.trace.authorship import is_from_person, is_state_update
 from gati.trace.chat_input import SplitHistory, user_messages_in
 from gati.trace.chat_messages import as_message
 from gati.trace.content import text_of
-from gati.trace.continued_input import messages_from_thread, repeats_question, without_prefilled_answer
+from gati.trace.continued_input import (
+    greeting_in_thread,
+    messages_from_thread,
+    repeats_question,
+    was_made_in,
+    without_prefilled_answer,
+)
 from gati.trace.media import plain_blocks
 from gati.trace.outputs import updates_of
 from gati.trace.records import (
@@ -25,9 +31,9 @@ from gati.trace.records import (
     ModelResult,
 )
 from gati.trace.resumes import Resume, resume_of, resumed_graph
-from gati.trace.run_tree import model_messages
+from gati.trace.run_tree import model_messages, state_of_first_node
 from gati.trace.scripts import is_sentence
-from gati.trace.side_by_side import mapped_programs
+from gati.trace.side_by_side import mapped_programs, trace_of_program
 
 if TYPE_CHECKING:
     from gati.trace.conversation_state import ConversationState
@@ -69,8 +75,8 @@ def user_messages_of(
     root_id, start = trace.first_attempt or trace.id, trace.root.started + trace.offset
     messages: list[ChatMessage] = []
     earlier: dict[str, Any] = {}
+    split = split if seen_before else _with_earlier_messages(split, trace)
     if split.history and not seen_before:
-        split = _without_question(split)
         has_id = conversation_id != root_id
         # A history without user messages, such as a greeting, cannot have been reported by a turn.
         if not any(is_from_person(m, state) for m in split.history) or (import_history and has_id):
@@ -102,8 +108,10 @@ def user_messages_of(
     return messages
 
 
-def _without_question(split: SplitHistory) -> SplitHistory:
-    """Remove the question from the end of a history that the program passes beside it."""
+def _with_earlier_messages(split: SplitHistory, trace: Trace) -> SplitHistory:
+    """Add a greeting in the thread, or remove the question from the end of a history that the program passes beside it."""
+    if not split.history:
+        return split._replace(history=greeting_in_thread(trace))
     last = split.history[-1]
     is_question = bool(split.new) and last.role in USER_ROLES and text_of(last) == text_of(split.new[-1])
     return split._replace(history=split.history[:-1]) if is_question else split
@@ -134,23 +142,58 @@ def _split_input(
     split = _before_prefilled_answer(split, trace, state)
     if split is not None and _is_users_text(trace, split, in_conversation):
         return split._replace(new=[]) if repeats_question(trace, split, state) else split
+    if trace.is_graph and _says_nothing(root.inputs):
+        return _split_thread(trace, state)
+    if (program := _first_program(trace)) is not None and resume_of(program) is None:
+        split = _split_input(program, input_key, state, in_conversation)
+        if split is not None and any(is_from_person(m) for m in split.new):
+            return split._replace(new=[_as_written(m, trace) for m in split.new])
     return _split_first_model_call(trace, state)
+
+
+def _first_program(trace: Trace) -> Trace | None:
+    """Return the first program directly in a step that calls a model: a request handler has the words only in its request."""
+    models = trace.models() if trace.root.kind == "step" else []
+    for run in (r for model in models[:1] for r in (model, *model.ancestors())):
+        if run.parent is not None and run.parent.id == trace.root.id:
+            return None if run.kind == "model" else trace_of_program(trace, run, run.inputs, run.output)
+    return None
+
+
+def _says_nothing(value: Any) -> bool:
+    """Return True for an input without a text, a message or an object of the program, in which words may be."""
+    if isinstance(value, (dict, list)):
+        return all(map(_says_nothing, value.values() if isinstance(value, dict) else value))
+    return value is None or value == "" or isinstance(value, (bool, int, float))
+
+
+def _split_thread(trace: Trace, state: ConversationState) -> SplitHistory | None:
+    """Return the new messages of the first model call that were in the thread before: with an empty input nobody says anything."""
+    split = _split_first_model_call(trace, state)
+    return None if split is None else split._replace(new=[m for m in split.new if m.id and not was_made_in(trace, m)])
 
 
 def _is_users_text(trace: Trace, split: SplitHistory, in_conversation: bool) -> bool:
     """Return True if a user wrote the text in the input of a root.
 
     It is a message, or a model below was asked it. A program's own values, such as paths and names, are inputs too.
-    In a conversation, any text of an input counts, except the value of a step whose models were asked something else.
+    In a conversation, any text of an input counts, except the only one of a step or one of a few words, if the models were
+    asked something else.
     """
     is_step = trace.root.kind == "step"
-    if split.origin in ("messages", "input_key") or (in_conversation and not (is_step and split.origin == "only_text")):
+    if split.origin in ("messages", "input_key") or (in_conversation and split.origin != "only_text"):
         return True
     if split.origin == "question" and not is_step:
         return any(run.kind in ("model", "tool") for run in trace.runs())
+    text = text_of(split.new[-1])
+    if in_conversation and not is_step and is_sentence(text):
+        return True
     calls = [message for run in trace.models() for message in model_messages(run)]
-    text, asked = text_of(split.new[-1]), [text_of(m) for m in calls if m.role in USER_ROLES]
-    return any(text in other for other in asked or _system_texts(trace)) or (in_conversation and not asked)
+    asked = [text_of(m) for m in calls if m.role in USER_ROLES]
+    if any(text in other for other in asked or _system_texts(trace)):
+        return True
+    # A person who writes messages does not write a value beside them.
+    return in_conversation and not asked and (is_step or not state_of_first_node(trace).get(MESSAGES))
 
 
 def _system_texts(trace: Trace) -> list[str]:

@@ -116,6 +116,7 @@ def test_a_human_can_answer_in_place_of_the_tool(watch: Watch):
     watch(
         WAITING
         + """\
+        user_message   "It is gone already." resumed
         chain_start    keeper
           callback     resume resumed {"value":{"decisions":[{"type":"respond","message":"It is gone already."}]}}
           tool_call    delete {"path":"/a"}
@@ -213,9 +214,11 @@ def test_a_resume_in_another_process_is_the_same_conversation(
 
     (kind,) = {decision["type"]}
     message = f',"message":"{decision["message"]}"' if "message" in decision else ""
+    words = '        user_message   "Gone." resumed\n' if kind == "respond" else ""
     watch(
         WAITING
         + f"""\
+{words}\
         chain_start    keeper
           callback     resume resumed {{"value":{{"decisions":[{{"type":"{kind}"{message}}}]}}}}
 {expected}\

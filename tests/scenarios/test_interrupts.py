@@ -11,6 +11,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
+from gati.testing import capture
 from tests.optional import create_agent, import_optional, requires_static_interrupts
 from tests.scenarios.harness import Config, Watch
 from tests.scenarios.scripts import ASKED, call, delete, model, tool_request, turns
@@ -439,3 +440,35 @@ def test_a_drained_graph_waits_and_goes_on_later(watch: Watch, nested: bool):
         + inside,
         program,
     )
+
+
+@pytest.mark.parametrize("paused", [1, 2])
+@pytest.mark.parametrize(
+    ("payload", "asked"),
+    [
+        ({"question": "{words}", "instruction": "May I answer this?"}, ["May I answer this?"]),
+        ({"type": "approval", "question": " {words}\n", "instruction": "May I?", "reason": "It asks a model."}, []),
+        ({"query": "{words}"}, []),
+        ({"question": "May I answer this?", "input": "{words}"}, ["May I answer this?"]),
+        ("{words}", ["What is a cat?"]),
+    ],
+)
+def test_the_words_of_the_person_in_an_interrupt_are_no_question_to_the_person(
+    payload: Any, asked: list[str], paused: int
+) -> None:
+    def node(state: MessagesState) -> Any:
+        words = state["messages"][-1].text
+        is_text = isinstance(payload, str)
+        shown = words if is_text else {key: text.replace("{words}", words) for key, text in payload.items()}
+        for _ in range(paused):
+            interrupt(shown)
+        return {"messages": [AIMessage("An animal.")]}
+
+    builder = StateGraph(MessagesState).add_node("node", node).add_edge(START, "node")
+    graph = builder.compile(checkpointer=InMemorySaver())
+    with capture() as captured:
+        for given in ({"messages": [("user", "What is a cat?")]}, *[Command(resume=True)] * paused):
+            graph.invoke(given, {"configurable": {"thread_id": "t"}})
+    assert captured.transcript() == [
+        ("user", "What is a cat?"), *[("assistant", text) for text in asked * paused], ("assistant", "An animal."),
+    ]  # fmt: skip
