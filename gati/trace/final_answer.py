@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gati.events import ChatMessage, Status
-from gati.trace.answer_below_step import is_frame
 from gati.trace.answer_source import is_user_facing, written_texts
 from gati.trace.chat_messages import as_messages
 from gati.trace.chat_output import answer_in
@@ -18,6 +17,7 @@ from gati.trace.partial_answer import model_cut_off_by_reader, partial_answer_of
 from gati.trace.questions import question_in
 from gati.trace.records import ASSISTANT_ROLES, MESSAGES, STREAMED, ModelResult
 from gati.trace.scripts import is_sentence
+from gati.trace.stream_frames import is_frame
 
 if TYPE_CHECKING:
     from gati.trace.answer_source import ModelEvents
