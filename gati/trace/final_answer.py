@@ -9,13 +9,14 @@ from gati.trace.answer_source import is_user_facing, written_texts
 from gati.trace.chat_messages import as_messages
 from gati.trace.chat_output import answer_in
 from gati.trace.complete_answer import complete_answer_of
+from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
 from gati.trace.interrupts import pauses_of
 from gati.trace.made_output import made_output
-from gati.trace.node_messages import has_own_messages
+from gati.trace.node_messages import has_own_messages, texts_in_models
 from gati.trace.partial_answer import model_cut_off_by_reader, partial_answer_of
 from gati.trace.questions import question_in
-from gati.trace.records import ASSISTANT_ROLES, MESSAGES, STREAMED, ModelResult
+from gati.trace.records import ASSISTANT_ROLES, MESSAGES, STREAMED, Message, ModelResult
 from gati.trace.scripts import is_sentence
 from gati.trace.stream_frames import is_frame
 
@@ -60,7 +61,7 @@ def final_answer_of(
         if interrupts:
             text = _question_returned_by_step(trace) or _text_of_waiting_turn(trace, models, interrupts)
         else:
-            text = complete_answer_of(trace, models, output_key)
+            text = complete_answer_of(trace, models, output_key) or _text_beside_own_request(trace, models)
     elif status == "completed":
         text = complete_answer_of(trace, models, output_key)
     else:
@@ -86,12 +87,25 @@ def _said_before(trace: Trace, models: ModelEvents, questions: list[str]) -> lis
 
     It may be one field of a structured answer.
     """
-    made = made_output(trace)
-    for thread in made.values() if isinstance(made, dict) else [made]:
-        if (messages := as_messages(thread)) and messages[-1].role in ASSISTANT_ROLES and (text := answer_in(messages)):
+    for message in _last_messages(trace):
+        if text := answer_in(message):
             is_written = any(text == event.completion or text in written_texts(event) for _, event in models)
             return [text] if is_written and not any(text in question for question in questions) else []
     return []
+
+
+def _text_beside_own_request(trace: Trace, models: ModelEvents) -> str:
+    """Return what a node itself said beside the request before which a graph waits. What a model says there is a thought."""
+    texts = [text for message in _last_messages(trace) if message.tool_calls and (text := text_of(message))]
+    known = texts_in_models(event for _, event in models) if texts else ()
+    return next((text for text in texts if text.strip() not in known), "")
+
+
+def _last_messages(trace: Trace) -> list[Message]:
+    """Return the last messages of the threads that a turn continued, if they are an assistant's."""
+    made = made_output(trace)
+    threads = [as_messages(thread) for thread in (made.values() if isinstance(made, dict) else [made])]
+    return [thread[-1] for thread in threads if thread and thread[-1].role in ASSISTANT_ROLES]
 
 
 def _question_returned_by_step(trace: Trace) -> str:
