@@ -17,6 +17,7 @@ from gati.trace.node_messages import has_own_messages, texts_in_models
 from gati.trace.partial_answer import model_cut_off_by_reader, partial_answer_of
 from gati.trace.questions import question_in
 from gati.trace.records import ASSISTANT_ROLES, MESSAGES, STREAMED, Message, ModelResult
+from gati.trace.resumes import resume_of
 from gati.trace.scripts import is_sentence
 from gati.trace.stream_frames import is_frame
 
@@ -41,12 +42,20 @@ def turn_status(trace: Trace, interrupts: list[dict[str, Any]]) -> Status:
 def _ends_with_tool_request(trace: Trace) -> bool:
     """Return True if the last message of a graph's thread requests tools.
 
-    The graph is then paused before them, or the program runs them itself.
+    The graph is then paused before them, or the program runs them itself. A turn that was resumed with a decision about an
+    earlier request, and goes on without the tools, has ended.
     """
     if not trace.is_graph or "thread_id" not in trace.root.metadata or not isinstance(trace.root.output, dict):
         return False
     messages = as_messages(trace.root.output.get(MESSAGES))
-    return messages is not None and messages[-1].role in ASSISTANT_ROLES and bool(messages[-1].tool_calls)
+    if messages is None or messages[-1].role not in ASSISTANT_ROLES or not messages[-1].tool_calls:
+        return False
+    return not _is_resumed(trace) or any(message.tool_calls for message in _last_messages(trace))
+
+
+def _is_resumed(trace: Trace) -> bool:
+    """Return True if a person's reply to an interrupt began the turn, rather than the continuation of a pause."""
+    return trace.root.inputs is not None and resume_of(trace) is not None
 
 
 def final_answer_of(
