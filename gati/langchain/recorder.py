@@ -16,6 +16,7 @@ from gati._context import OpenSpan, current_scope, current_span, features_used, 
 from gati.langchain._compat import (
     NOT_STARTED,
     RUN_TYPE,
+    called_with,
     chain_of_memory,
     enclosing_run,
     is_input_deferred,
@@ -132,6 +133,7 @@ class _EventTexts(_Pieces):
     """Streamed text of a model that reports no tokens, collected from the events of the streaming protocol."""
 
 
+_CALLED_WITH_CONFIG = frozenset({"model", "prompt", "retriever"})
 _KINDS = frozenset({"prompt", "parser", "model"})
 """Values of `run_type` that are recorded as a kind of their own; all other chains have the kind `chain`."""
 
@@ -257,7 +259,8 @@ class Recorder:
             self._report("model_started", error)
         label = more.get("name")
         name = label or component_name(serialized)
-        self._record_start("model", run_id, parent, parent_flags, name, call, tags, metadata, label)
+        configurable = called_values() if parent_flags is None else None
+        self._record_start("model", run_id, parent, parent_flags, name, call, tags, metadata, label, 0, configurable)
         if parent_flags is None and not isinstance(messages, str):
             self.awaited_models.add(run_id, more.get("batch_size", 1))
         if conversation == "":
@@ -488,18 +491,22 @@ class Recorder:
             return span.id
         return run
 
-    def enclosing_values(self) -> dict[str, Any] | None:
-        """Return the user's values in the running config; None if it belongs to no open run, as one that a server sets."""
+    def enclosing_values(self, kind: str = "") -> dict[str, Any] | None:
+        """Return the user's values in the running config; None if it belongs to no open run, as one that a server sets.
+
+        `chain.batch` sets none. The values of a run that begins, of this kind, are then in the config of its own call.
+        """
         config = running_config.get()
         run: UUID | None = as_run_id(enclosing_run(config))
-        return values_of_config(config) if run is not None and run.int in self.open_runs else None
+        if run is not None and run.int in self.open_runs:
+            return values_of_config(config)
+        return called_values() if kind in _CALLED_WITH_CONFIG else None
 
     def _record_start(
         self, kind: str, run_id: UUID, parent: UUID | None, parent_flags: int | None, name: str, inputs: Any, tags: Any,
-        metadata: Any, extra: Any = None, flags: int = 0,
+        metadata: Any, extra: Any = None, flags: int = 0, configurable: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         scope: tuple[Any, ...] | None = None
-        configurable = None
         if not flags & PROGRAM:
             flags |= run_id.int << CONVERSATION_SHIFT if parent_flags is None else parent_flags & CONVERSATION
         if parent_flags is None:
@@ -513,7 +520,7 @@ class Recorder:
         else:
             if parent_flags & NEEDS_IDENTITY:
                 # LangGraph sets the running config after a node's start, so the node's children read it.
-                configurable = self.enclosing_values()
+                configurable = self.enclosing_values(kind)
                 if not configurable:
                     flags |= NEEDS_IDENTITY
                 if configurable is not None and parent is not None:
@@ -606,6 +613,16 @@ class Recorder:
                 forget_calls(calls, self.known_answers)
             answers.append(snapshot_message(answer, result=True))
         return tuple(answers), snapshot_response_metadata(response.llm_output)
+
+
+def called_values() -> dict[str, Any] | None:
+    """Return the user's values in the config of the call that starts a run, without those of a running config around it."""
+    given = (called_with() or {}).get("configurable")
+    if not given:
+        return None
+    inherited = (running_config.get() or {}).get("configurable") or {}
+    own = {key: value for key, value in given.items() if inherited.get(key) is not value}
+    return values_of_config({"configurable": own}) or None
 
 
 def _selection(flags: int) -> Callable[[Any, BoundedSet], list[Any]]:

@@ -293,7 +293,7 @@ class Assembler:
                 return  # its parent was lost in the gap, and a turn is delivered whole or not at all
             if known is not None and known.trace.root is known:
                 self._finish(known.trace)
-            trace = self._start_trace(run, record.scope, ended_turn)
+            trace = self._start_trace(run, record, ended_turn)
         else:
             trace = parent.trace
             if parent.children:
@@ -329,11 +329,11 @@ class Assembler:
             del self._left_out[key]
         return keys
 
-    def _start_trace(self, root: Run, scope: Scope | None, ended_turn: tuple[str, Conversation] | None) -> Trace:
+    def _start_trace(self, root: Run, record: RunStarted, ended_turn: tuple[str, Conversation] | None) -> Trace:
         if self._record_bytes and not self._memory.fits(self._record_bytes + RUN_BYTES):
             self._make_space()
-        trace = root.trace = new_trace(root, scope, self._offset)
-        trace.ended_turn = ended_turn
+        trace = root.trace = new_trace(root, record.scope, self._offset)
+        trace.configurable, trace.ended_turn = record.configurable, ended_turn
         self._traces[root.id.int] = trace
         self._turns_begun += 1
         self._finish_earlier_cut_off(trace)

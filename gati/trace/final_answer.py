@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gati.events import ChatMessage, Status
-from gati.trace.answer_below_step import is_frame
 from gati.trace.answer_source import is_user_facing, written_texts
 from gati.trace.chat_messages import as_messages
 from gati.trace.chat_output import answer_in
 from gati.trace.complete_answer import complete_answer_of
+from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
 from gati.trace.interrupts import pauses_of
 from gati.trace.made_output import made_output
-from gati.trace.node_messages import has_own_messages
+from gati.trace.node_messages import has_own_messages, texts_in_models
 from gati.trace.partial_answer import model_cut_off_by_reader, partial_answer_of
 from gati.trace.questions import question_in
-from gati.trace.records import ASSISTANT_ROLES, MESSAGES, STREAMED, ModelResult
+from gati.trace.records import ASSISTANT_ROLES, MESSAGES, STREAMED, Message, ModelResult
+from gati.trace.resumes import resume_of
 from gati.trace.scripts import is_sentence
+from gati.trace.stream_frames import is_frame
 
 if TYPE_CHECKING:
     from gati.trace.answer_source import ModelEvents
@@ -40,12 +42,20 @@ def turn_status(trace: Trace, interrupts: list[dict[str, Any]]) -> Status:
 def _ends_with_tool_request(trace: Trace) -> bool:
     """Return True if the last message of a graph's thread requests tools.
 
-    The graph is then paused before them, or the program runs them itself.
+    The graph is then paused before them, or the program runs them itself. A turn that was resumed with a decision about an
+    earlier request, and goes on without the tools, has ended.
     """
     if not trace.is_graph or "thread_id" not in trace.root.metadata or not isinstance(trace.root.output, dict):
         return False
     messages = as_messages(trace.root.output.get(MESSAGES))
-    return messages is not None and messages[-1].role in ASSISTANT_ROLES and bool(messages[-1].tool_calls)
+    if messages is None or messages[-1].role not in ASSISTANT_ROLES or not messages[-1].tool_calls:
+        return False
+    return not _is_resumed(trace) or any(message.tool_calls for message in _last_messages(trace))
+
+
+def _is_resumed(trace: Trace) -> bool:
+    """Return True if a person's reply to an interrupt began the turn, rather than the continuation of a pause."""
+    return trace.root.inputs is not None and resume_of(trace) is not None
 
 
 def final_answer_of(
@@ -60,7 +70,7 @@ def final_answer_of(
         if interrupts:
             text = _question_returned_by_step(trace) or _text_of_waiting_turn(trace, models, interrupts)
         else:
-            text = complete_answer_of(trace, models, output_key)
+            text = complete_answer_of(trace, models, output_key) or _text_beside_own_request(trace, models)
     elif status == "completed":
         text = complete_answer_of(trace, models, output_key)
     else:
@@ -86,15 +96,29 @@ def _said_before(trace: Trace, models: ModelEvents, questions: list[str]) -> lis
 
     It may be one field of a structured answer.
     """
-    made = made_output(trace)
-    entries = list(made.values()) if isinstance(made, dict) else [made]
-    for thread in entries:
-        if (messages := as_messages(thread)) and messages[-1].role in ASSISTANT_ROLES and (text := answer_in(messages)):
+    for message in _last_messages(trace):
+        if text := answer_in(message):
             is_written = any(text == event.completion or text in written_texts(event) for _, event in models)
             return [text] if is_written and not any(text in question for question in questions) else []
     calls = [event.completion for run, event in models if is_user_facing(run)]
-    draft = calls[-1] if calls and trace.is_graph and calls[-1] in entries and is_sentence(calls[-1]) else ""
+    made = made_output(trace)
+    is_draft = isinstance(made, dict) and trace.is_graph and bool(calls) and calls[-1] in made.values()
+    draft = calls[-1] if is_draft and is_sentence(calls[-1]) else ""
     return [draft] if draft and not any(draft in question for question in questions) else []
+
+
+def _text_beside_own_request(trace: Trace, models: ModelEvents) -> str:
+    """Return what a node itself said beside the request before which a graph waits. What a model says there is a thought."""
+    texts = [text for message in _last_messages(trace) if message.tool_calls and (text := text_of(message))]
+    known = texts_in_models(event for _, event in models) if texts else ()
+    return next((text for text in texts if text.strip() not in known), "")
+
+
+def _last_messages(trace: Trace) -> list[Message]:
+    """Return the last messages of the threads that a turn continued, if they are an assistant's."""
+    made = made_output(trace)
+    threads = [as_messages(thread) for thread in (made.values() if isinstance(made, dict) else [made])]
+    return [thread[-1] for thread in threads if thread and thread[-1].role in ASSISTANT_ROLES]
 
 
 def _question_returned_by_step(trace: Trace) -> str:

@@ -151,7 +151,7 @@ class RunStarted(NamedTuple):
     The whole `metadata` is set for roots only, `inputs` for roots and for programs directly below a step, and `scope` for
     roots and, with a `configurable`, for runs directly below a step. `extra` is a prompt's template, a tool's call
     id, `STREAMED` of a step, the state that the first node of a root graph received, or a weak reference to the task that awaits a model without an enclosing run. `configurable` holds ids found
-    by the first runs below a root.
+    by the first runs below a root, or by a model that is a root.
     """
 
     run_id: UUID

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from langgraph.types import Command, interrupt
 from gati.testing import capture
 from tests.optional import create_agent, import_optional, requires_static_interrupts
 from tests.scenarios.harness import Config, Watch
+from tests.scenarios.reading import READERS, answers, asked
 from tests.scenarios.scripts import ASKED, call, delete, model, tool_request, turns
 
 
@@ -346,6 +349,34 @@ def test_a_pause_before_the_tools_leaves_the_turn_waiting(watch: Watch):
         *turns(shop, ASKED, None),
         explicit=head + '          callback     interrupt waiting {"value":{"paused":"interrupt_before"}}\n' + tail,
     )
+
+
+def confirming(text: str, node_says_it: bool) -> Any:
+    """Return a graph that pauses after a request for a tool, beside which a node or its model says something."""
+    request = tool_request(call("delete", path="/a"), text="" if node_says_it else text)
+    writer = model(request, "Done.")
+
+    def confirm(state: MessagesState) -> dict[str, Any]:
+        requested = state["messages"][-1]
+        return {"messages": [AIMessage(text, tool_calls=requested.tool_calls)]} if node_says_it else {}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("think", lambda state: {"messages": [writer.invoke(state["messages"])]})
+    builder.add_node("confirm", confirm)
+    builder.add_node("delete", lambda state: {"messages": [AIMessage("Deleted.")]})
+    for start, end in itertools.pairwise([START, "think", "confirm", "delete"]):
+        builder.add_edge(start, end)
+    return builder.compile(checkpointer=InMemorySaver(), interrupt_after=["confirm"])
+
+
+@READERS
+@pytest.mark.parametrize("node_says_it", [True, False])
+def test_what_a_node_says_beside_its_request_is_said_to_the_person_but_what_a_model_says_is_a_thought(
+    read: Callable[[Any, Any], None], node_says_it: bool
+) -> None:
+    text = "Please confirm that I may delete it."
+    told = answers(read, confirming(text, node_says_it), asked("Delete it."), None)
+    assert told == ([text] if node_says_it else []) + ["Deleted."]
 
 
 # -- errors that look like control flow -----------------------------------------------------------------

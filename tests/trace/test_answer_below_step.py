@@ -252,3 +252,64 @@ def test_the_programs_of_a_step_are_not_compared_with_each_other() -> None:
     Counted.comparisons = 0
     assert answer_below(step, []) == ""
     assert Counted.comparisons == 0
+
+
+POLICY = "Employees of the company accrue twenty days of leave in each calendar year, and managers may grant more after consultation."
+
+
+def sent(**event: Any) -> str:
+    return f"data: {json.dumps(event)}\n\n"
+
+
+def openai(**delta: str) -> str:
+    choice = {"index": 0, "delta": delta, "finish_reason": None}
+    return sent(id="chatcmpl-1", object="chat.completion.chunk", created=1, model="agent", choices=[choice])
+
+
+FORMATS: dict[str, tuple[str, Callable[[str], str], str]] = {
+    "sources": (
+        f"data: [SOURCE] {json.dumps({'page': POLICY})}\n\n",
+        lambda text: f"data: {text}\n\n",
+        "data: [DONE]\n\n",
+    ),
+    "openai": (openai(role="assistant", content=""), lambda text: openai(content=text), openai()),
+    "reasoning": (openai(reasoning_content=POLICY), lambda text: openai(content=text), "data: [DONE]\n\n"),
+    "vercel": (
+        f'f:{{"id":"1"}}\n2:{json.dumps([{"sources": [POLICY]}])}\n',
+        lambda text: f"0:{json.dumps(text)}\n",
+        "",
+    ),
+    "same field": (sent(type="status", text=POLICY), lambda text: sent(type="token", text=text), sent(text="Done.")),
+    "objects in a row": (json.dumps({"sources": POLICY}), lambda text: json.dumps({"token": text}), ""),
+    "events": (f"event: source\ndata: {POLICY}\n\n", lambda text: f"event: token\ndata: {text}\n\n", ": end\n"),
+}
+
+
+@pytest.mark.parametrize("as_whole", [False, True])
+@pytest.mark.parametrize("size", [1, 100])
+@pytest.mark.parametrize("style", FORMATS)
+def test_frames_may_have_more_words_than_the_answer_that_they_carry(style: str, size: int, as_whole: bool) -> None:
+    before, frame, after = FORMATS[style]
+    answer = f'You have "20" days of paid leave.{" It is so." * size}'
+
+    @observe.step
+    def stream(text: str) -> Iterator[str]:
+        yield before
+        pieces = [chunk.text for chunk in ScriptedChatModel(replies=[answer]).stream(f"{POLICY}\n{text}")]
+        yield from map(frame, ["".join(pieces)] if as_whole else pieces)
+        yield after
+
+    with capture() as captured, observe.conversation("c"):
+        list(stream("What is the policy?"))
+    assert captured.transcript() == [("user", "What is the policy?"), ("assistant", answer)]
+
+
+def test_an_answer_is_known_after_sources_that_are_too_long_to_be_kept() -> None:
+    @observe.step
+    def stream(text: str) -> Iterator[str]:
+        yield sent(sources=[POLICY] * 1_000)
+        yield from (sent(token=chunk.text) for chunk in ScriptedChatModel(replies=[ANSWER]).stream(text))
+
+    with capture() as captured, observe.conversation("c"):
+        list(stream("Where?"))
+    assert captured.transcript() == [("user", "Where?"), ("assistant", ANSWER)]
