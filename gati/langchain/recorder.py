@@ -494,12 +494,12 @@ class Recorder:
     def enclosing_values(self, kind: str = "") -> dict[str, Any] | None:
         """Return the user's values in the running config; None if it belongs to no open run, as one that a server sets.
 
-        `chain.batch` sets none. The values of a run that begins, of this kind, are then in the config of its own call.
+        `chain.batch` sets none. The values of a run of this kind, which begins, are then in the config of its own call.
         """
-        config = running_config.get()
-        run: UUID | None = as_run_id(enclosing_run(config))
-        if run is not None and run.int in self.open_runs:
-            return values_of_config(config)
+        if (config := running_config.get()) is not None:
+            run: UUID | None = as_run_id(enclosing_run(config))
+            if run is not None and run.int in self.open_runs:
+                return values_of_config(config)
         return called_values() if kind in _CALLED_WITH_CONFIG else None
 
     def _record_start(
@@ -520,7 +520,7 @@ class Recorder:
         else:
             if parent_flags & NEEDS_IDENTITY:
                 # LangGraph sets the running config after a node's start, so the node's children read it.
-                configurable = self.enclosing_values(kind)
+                configurable = self.enclosing_values(kind if parent_flags & PROGRAM else "")
                 if not configurable:
                     flags |= NEEDS_IDENTITY
                 if configurable is not None and parent is not None:
