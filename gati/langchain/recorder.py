@@ -110,6 +110,8 @@ class _EventTexts(_Pieces):
     """Streamed text of a model that reports no tokens, collected from the events of the streaming protocol."""
 
 
+_TOP = WHOLE | STEP
+"""Flags of runs directly below which a call may name the conversation."""
 _CALLED_WITH_CONFIG = frozenset({"model", "prompt", "retriever"})
 _KINDS = frozenset({"prompt", "parser", "model"})
 """Values of `run_type` that are recorded as a kind of their own; all other chains have the kind `chain`."""
@@ -465,12 +467,12 @@ class Recorder:
     def enclosing_values(self, kind: str = "") -> dict[str, Any] | None:
         """Return the user's values in the running config; None if it belongs to no open run, as one that a server sets.
 
-        `chain.batch` sets none. The values of a run that begins, of this kind, are then in the config of its own call.
+        `chain.batch` sets none. The values of a run of this kind, which begins, are then in the config of its own call.
         """
-        config = running_config.get()
-        run: UUID | None = as_run_id(enclosing_run(config))
-        if run is not None and run.int in self.open_runs:
-            return values_of_config(config)
+        if (config := running_config.get()) is not None:
+            run: UUID | None = as_run_id(enclosing_run(config))
+            if run is not None and run.int in self.open_runs:
+                return values_of_config(config)
         return called_values() if kind in _CALLED_WITH_CONFIG else None
 
     def _record_start(
@@ -488,7 +490,7 @@ class Recorder:
             flags |= ROOT | NEEDS_IDENTITY
         elif parent_flags & NEEDS_IDENTITY:
             # LangGraph sets the running config after a node's start, so the node's children read it.
-            configurable = self.enclosing_values(kind)
+            configurable = self.enclosing_values(kind if parent_flags & _TOP else "")
             if not configurable:
                 flags |= NEEDS_IDENTITY
             if configurable is not None and parent is not None:
