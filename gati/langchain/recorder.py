@@ -133,6 +133,8 @@ class _EventTexts(_Pieces):
     """Streamed text of a model that reports no tokens, collected from the events of the streaming protocol."""
 
 
+_TOP = RECORDS_VALUES | TOP_STEP
+"""Flags of runs directly below which a call may name the conversation."""
 _CALLED_WITH_CONFIG = frozenset({"model", "prompt", "retriever"})
 _KINDS = frozenset({"prompt", "parser", "model"})
 """Values of `run_type` that are recorded as a kind of their own; all other chains have the kind `chain`."""
@@ -520,7 +522,7 @@ class Recorder:
         else:
             if parent_flags & NEEDS_IDENTITY:
                 # LangGraph sets the running config after a node's start, so the node's children read it.
-                configurable = self.enclosing_values(kind if parent_flags & PROGRAM else "")
+                configurable = self.enclosing_values(kind if parent_flags & _TOP else "")
                 if not configurable:
                     flags |= NEEDS_IDENTITY
                 if configurable is not None and parent is not None:
