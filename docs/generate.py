@@ -85,6 +85,13 @@ def properties_section() -> str:
     return "\n".join(lines)
 
 
+def exit_codes_section() -> str:
+    """Return the table of exit codes."""
+    from gati.cli.output import Exit
+
+    return "\n".join(["| Exit code | Meaning |", "|---|---|", *(f"| {code.value} | {code.meaning} |" for code in Exit)])
+
+
 def commands_section() -> str:
     """Return a heading, the help and a table of parameters for each command of `gati`."""
     import typer.main
@@ -125,7 +132,7 @@ def _usage_lines(full_name: str, command: Any) -> list[str]:
 
 
 SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
-    "commands.md": {"commands": commands_section},
+    "commands.md": {"exit codes": exit_codes_section, "commands": commands_section},
     "options.md": {"options": options_section},
     "mapping.md": {"message types": message_types_section, "properties": properties_section},
 }

@@ -143,7 +143,10 @@ PROPERTIES: Mapping[str, Field] = {
     "imported": Field(Kind.NUMBER, "true if the message comes from an imported history"),
     "input_hash": Field(Kind.ID, "rolling hash over the messages that the model was sent"),
     "input_messages": Field(Kind.NUMBER, "number of messages that the model was sent"),
-    "internal": Field(Kind.NUMBER, "true if the call is not for the user: the answer was not made of its text"),
+    "internal": Field(
+        Kind.NUMBER,
+        "true if the call is not for the user, or its text is not part of the answer and it requests no tools",
+    ),
     "latency_ms": Field(Kind.NUMBER, "duration in milliseconds", column="latency_ms"),
     "metadata": Field(Kind.TEXT, "metadata of the run", METADATA.fields),
     "model_calls": Field(Kind.NUMBER, "model calls of the turn"),
@@ -211,13 +214,13 @@ class MessageType:
 
 MESSAGE_TYPES: Mapping[str, MessageType] = {
     "user_message": MessageType(
-        "text that the user wrote, new with this turn", "`R:user`, `R:user:1` …", "–", _SPOKEN,
+        "text that the user wrote, new with this turn or in an imported history", "`R:user`, `R:user:1` …; `history:…`", "–", _SPOKEN,
         fields=("content",), in_conversation=True,
     ),
     "assistant_message": MessageType(
         "the answer of a model or a plain chain; a question to the user on which the turn waits; "
         "an answer in an imported history",
-        "`R:answer`; `history:…`", "`R`", (*_SPOKEN, *_TOTALS),
+        "`R:answer`; `history:…`", "`R`; none for `history:…`", (*_SPOKEN, *_TOTALS),
         fields=("content", "context", "model"), in_conversation=True,
     ),
     "final_response": MessageType(

@@ -6,8 +6,9 @@
 
     observe.init(agent_name="math-tutor")
 
-After `init`, no function here raises an exception or blocks the program: a call with invalid arguments is logged,
-counted in `stats().faults`, and returns False. Before `init`, after `shutdown` and when gati is disabled, they do nothing.
+After `init`, no function here raises an exception. A call with invalid arguments is logged, counted in `stats().faults` and
+otherwise ignored; functions that record something then return False. Only `flush` and `shutdown` wait, at most for their
+timeout. Before `init`, after `shutdown` and when gati is disabled, they do nothing.
 """
 
 from __future__ import annotations
@@ -126,7 +127,10 @@ def init(
     debug: bool | None = None,
     **unknown: Never,
 ) -> None:
-    """Start recording. A second call replaces the configuration of the first one.
+    """Start recording.
+
+    A further call with equal options does nothing. With other options it replaces the configuration, and turns that are open
+    are finished with the earlier one.
 
     An option that is left out or None is read from its environment variable, then from `.env`; otherwise its default
     applies. `docs/options.md` lists the variables, defaults and allowed values.
@@ -166,7 +170,8 @@ def init(
         submission: `turn` delivers a turn when it ends; `incremental` delivers its parts as they complete.
         sample_rate: Fraction of conversations to deliver. The program decides by a hash of the conversation id.
         force_sample: True delivers all conversations; False leaves the decision to Greenflash, which applies `sample_rate`.
-        mask: Function of text, path and kind that returns the text to send; if it raises, the text is dropped.
+        mask: Function of text, path and kind that returns the text to send; if it raises, the text is replaced by
+            `[masked: the mask failed]`.
         capture_content: False records structure and numbers only; no text leaves the process.
         max_field_bytes: Maximum size of a text field in bytes; longer texts are truncated and marked.
         flush_interval: Seconds between checks for data to send.
@@ -409,7 +414,7 @@ def stats() -> Stats:
 def metrics(*, registry: CollectorRegistry | None = None, meter: Meter | None = None) -> bool:
     """Expose the counters of `stats()` as metrics. Call it once in each process, before or after `init`.
 
-    Needs ``pip install "gati-greenflash[metrics]"`` for Prometheus, and OpenTelemetry's API for a meter. A program without
+    Needs the extra `metrics` for Prometheus, and OpenTelemetry's API for a meter. A program without
     either logs what is missing, and continues.
 
     Args:

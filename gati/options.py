@@ -332,7 +332,8 @@ class Settings(BaseModel):
     )
     mask: Mask | None = option(
         None,
-        "Function of text, path and kind that returns the text to send; if it raises, the text is dropped.",
+        "Function of text, path and kind that returns the text to send; if it raises, the text is replaced by "
+        "`[masked: the mask failed]`.",
         "a function of three arguments",
         env=(),
         exclude=True,

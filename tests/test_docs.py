@@ -23,6 +23,15 @@ GENERATE = runpy.run_path(str(ROOT / "docs" / "generate.py"))
 """Names of `docs/generate.py`, which is not in a package."""
 
 
+def installed_from(page: Path) -> set[bool]:
+    """Return for the commands of a page that install gati whether they name an address, such as that of the repository."""
+    installed = re.findall(r'pip install [^"\n]*"(gati-greenflash[^"]*)"', page.read_text("utf-8"))
+    return {" @ " in package for package in installed}
+
+
+INSTALLING = [page for page in (*PAGES, ROOT / "examples" / "container" / "Dockerfile") if installed_from(page)]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_to_files_are_valid(page: Path):
     targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
@@ -73,6 +82,17 @@ def test_ci_finds_both_commands_in_the_readme():
     for name, ending in (("demo", "gati demo"), ("tests", "nox -s check")):
         (command,) = re.findall(rf"^<!-- ci: {name} -->\n```sh\n(.+)\n```$", text, re.MULTILINE)
         assert command.endswith(ending)
+
+
+@pytest.mark.parametrize("page", INSTALLING, ids=lambda page: page.name)
+def test_gati_is_installed_from_where_the_quick_start_installs_it(page: Path):
+    assert installed_from(page) == installed_from(ROOT / "docs" / "quickstart.md")
+
+
+def test_the_page_about_releasing_lists_the_files_that_name_the_repository_as_the_source():
+    text = (ROOT / "docs" / "releasing.md").read_text("utf-8")
+    names = [str(page.relative_to(ROOT)) for page in INSTALLING if True in installed_from(page)]
+    assert [name for name in names if f"`{name}`" not in text] == []
 
 
 def test_configuration_contains_no_url_except_the_repository():

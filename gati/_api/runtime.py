@@ -251,8 +251,8 @@ class _LazyAssembler:
                 recorder.end_abandoned_models()
         return self._assembler.tick(now_ns) if self._assembler is not None else []
 
-    def settle(self) -> list[Item]:
-        return self._assembler.settle() if self._assembler is not None else []
+    def finish_cut_off(self) -> list[Item]:
+        return self._assembler.finish_cut_off() if self._assembler is not None else []
 
     def drain(self) -> list[Item]:
         self._is_drained = True

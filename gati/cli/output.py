@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, Group, RenderableType, RenderHook
 from rich.padding import Padding
@@ -39,19 +39,22 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Exit(IntEnum):
-    """Exit codes of all commands."""
+    """Exit codes of all commands, each with its meaning for `docs/commands.md`."""
 
-    OK = 0
-    FAILED = 1
-    """A check failed, or something was not delivered."""
-    USAGE = 2
-    """An argument or a gati option is invalid."""
-    NOT_FOUND = 3
-    """The conversation or the store does not exist."""
-    MISSING = 4
-    """A package is not installed. The message names the extra that installs it."""
-    OUTPUT = 5
-    """The output cannot be written: the disk is full, or the output is closed."""
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> Self:
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
+
+    OK = 0, "success"
+    FAILED = 1, "a check failed, or something was not delivered"
+    USAGE = 2, "an argument or an option is invalid"
+    NOT_FOUND = 3, "the conversation or the store does not exist"
+    MISSING = 4, "a package is not installed; the message names the extra that installs it"
+    OUTPUT = 5, "the output cannot be written: the disk is full, or the output is closed"
 
 
 class _VisibleControls(RenderHook):

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from gati.importing.imported_run import ImportedTurn
-from gati.trace.chat_io import as_message
+from gati.trace.chat_messages import as_message
 from gati.trace.records import ASSISTANT_ROLES, SYSTEM_ROLES, USER_ROLES, Message, ModelCall, ModelResult
 
 _ROLES_OF_CLASSES = {

@@ -57,6 +57,29 @@ def enclosing_run(config: Any) -> Any:
     return getattr(config.get("callbacks"), "parent_run_id", None)
 
 
+_CALL_FRAMES = 16
+
+
+def called_with() -> Any:
+    """Return the config of the call that starts a model, a prompt or a retriever, None if it is not found.
+
+    LangChain passes its callbacks the metadata of a config only, and sets the running config inside of chains.
+    """
+    # `config` is the name of a parameter. Without it: no conversation of models called directly, nor of `chain.batch`,
+    # that only `configurable` names.
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(_CALL_FRAMES):
+        if frame is None:
+            return None
+        code = frame.f_code
+        is_core = str(frame.f_globals.get("__name__")).startswith("langchain_core.")
+        if is_core and ("config" in code.co_varnames or "config" in code.co_cellvars):
+            config = frame.f_locals.get("config")
+            return config if isinstance(config, dict) else None
+        frame = frame.f_back
+    return None
+
+
 _CHAIN_MODULES = ("langchain_classic.chains.base", "langchain.chains.base")
 """Modules of the classic `Chain`, whose memory calls models without the chain's callbacks. Without `_MEMORY_METHODS`, which read
 and write the memory, or `run_manager` in the method that calls them: the calls of the memory are turns of their own."""

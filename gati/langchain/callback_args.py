@@ -80,11 +80,9 @@ def metadata_below_root(metadata: dict[str, Any]) -> dict[str, Any]:
     """Copy the metadata of a run below a root, without LangGraph's tuples, which are not used."""
     limit = text_limit.chars
     return {
-        key: value
-        if type(value) in IMMUTABLE_TYPES and (type(value) is not str or len(value) <= limit)
-        else take_snapshot(value)
+        key: value if (len(value) <= limit if kind is str else kind in IMMUTABLE_TYPES) else take_snapshot(value)
         for key, value in metadata.items()
-        if type(value) is not tuple or type(key) is not str or not key.startswith(_GRAPH_KEYS)
+        if (kind := type(value)) is not tuple or type(key) is not str or not key.startswith(_GRAPH_KEYS)
     }
 
 

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import is_dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 
 from gati.langchain.authors import (
     agent_key,
-    is_agents,
-    is_persons,
-    is_plain_answer,
-    is_unnamed,
-    remember_agent,
+    came_from_person,
+    is_agent_message,
+    is_answer_without_role,
+    is_simulated_user_message,
+    remember_agent_message,
+    remember_answer_without_role,
     remember_person,
-    remember_plain_answer,
-    remember_unnamed,
+    remember_simulated_user_message,
     snapshot_agent_message,
 )
 from gati.langchain.bounded_set import BoundedSet
@@ -35,7 +35,7 @@ from gati.langchain.snapshot import (
     is_overwrite,
     take_snapshot,
 )
-from gati.trace.records import ASSISTANT_ROLES, COMMAND, MESSAGES, SYSTEM_ROLES, USER_ROLES
+from gati.trace.records import ASSISTANT_ROLES, COMMAND, MESSAGE_TYPES, MESSAGES, PAIR_ROLES, SYSTEM_ROLES, USER_ROLES
 
 STATE_BUDGET = 500
 """Maximum number of values copied from a graph's state in addition to its messages. Keeps a callback well below a
@@ -50,6 +50,9 @@ MEASURED_MESSAGES = 8
 """Messages at the beginning of a call whose lengths are noted, because programs shorten the oldest ones."""
 MAX_COMMANDS = 50
 """Maximum number of commands of one node that are inspected; a longer list is copied like any other list."""
+
+Select: TypeAlias = "Callable[[Any, BoundedSet, int], list[Any]]"
+"""Returns some of the messages in a list, given the known answers and the number of the conversation."""
 
 
 def role_of(item: Any) -> str:
@@ -66,11 +69,12 @@ def role_of(item: Any) -> str:
         value: Any = dict.get(item, "role")
         if value is None or (type(value) is str and not value):
             value = dict.get(item, "type")
+            if type(value) is str and value not in MESSAGE_TYPES:
+                return ""
         # The role may be a member of a string enum. Nothing else is converted, because that could run user code.
         return str.__str__(value) if issubclass(type(value), str) else ""
     if (kind is tuple or kind is list) and len(item) == 2 and type(item[0]) is str:
-        first: str = item[0]
-        return first
+        return item[0] if item[0] in PAIR_ROLES else ""
     return ""
 
 
@@ -129,8 +133,8 @@ def _text_key(fields: dict[str, Any]) -> int | None:
 def new_messages_of_call(
     messages: Any, seen: BoundedSet, whole: bool = False
 ) -> tuple[list[Any], list[Any], tuple[Any, ...] | None]:
-    """Return the system messages and the new messages of a model call, oldest first, and the fields of the
-    `RepeatedMessages` before these.
+    """Return the system messages of a model call, its new messages (oldest first), and the fields of `RepeatedMessages` for
+    those that earlier callbacks recorded.
 
     Args:
         messages: the call's messages.
@@ -155,7 +159,7 @@ def new_messages_of_call(
                     break
                 remember_answer(item, seen)
             new.append(snapshot_message(item))
-        elif role in USER_ROLES and is_agents(fields := item.__dict__, seen):
+        elif role in USER_ROLES and is_agent_message(fields := item.__dict__, seen):
             # An agent's message is new once, like an answer.
             key = (agent_key(fields), "in a call")
             if not whole and key in seen.entries:
@@ -185,43 +189,43 @@ def _length_of(item: Any) -> int:
 
 
 def _is_prefilled(item: Any, seen: BoundedSet) -> bool:
-    """Return True for an assistant's message at the end of a list if it begins the answer that the model shall give."""
+    """Return True for an assistant's message at the end of a list if it begins the answer that the model is asked to continue."""
     fields = item.__dict__ if ROLE_BY_CLASS[type(item)] is not None else item
     if not isinstance(fields, dict):
         return True
     return not dict.get(fields, "tool_calls") and dict.get(fields, "id") not in seen.entries
 
 
-def snapshot_state(value: Any, select: Callable[[Any, Any], list[Any]], known: Any) -> Any:
-    """Copy the input or output of a root or node, but of each message list only `select(messages, known)`."""
+def snapshot_state(value: Any, select: Select, known: BoundedSet, conversation: int = 0) -> Any:
+    """Copy the input or output of a root or node, but of each message list only `select(messages, known, conversation)`."""
     kind = type(value)
     if kind is dict:
-        return _snapshot_mapping(value, select, known)
+        return _snapshot_mapping(value, select, known, conversation)
     if ROLE_BY_CLASS[kind] is not None:
         return snapshot_message(value)
     if is_command(value):
-        return _snapshot_command(value, select, known)
+        return _snapshot_command(value, select, known, conversation)
     if kind is list and 0 < len(value) <= MAX_COMMANDS and is_command(value[-1]):
-        return [snapshot_state(item, select, known) for item in value]
+        return [snapshot_state(item, select, known, conversation) for item in value]
     if (messages := as_message_list(value)) is not None:
-        return select(messages, known)
+        return select(messages, known, conversation)
     if issubclass(kind, dict):
-        return _snapshot_mapping(dict(dict.items(value)), select, known)
+        return _snapshot_mapping(dict(dict.items(value)), select, known, conversation)
     if issubclass(kind, BaseModel):
-        return _snapshot_mapping(instance_dict(value), select, known)
+        return _snapshot_mapping(instance_dict(value), select, known, conversation)
     if is_dataclass(kind):
         if is_entrypoint_final(kind):
-            return snapshot_state(value.value, select, known)
+            return snapshot_state(value.value, select, known, conversation)
         if instance_dict(value):
-            return _snapshot_mapping(instance_dict(value), select, known)
+            return _snapshot_mapping(instance_dict(value), select, known, conversation)
     return take_snapshot(value)
 
 
-def _snapshot_mapping(pairs: dict[Any, Any], select: Callable[[Any, Any], list[Any]], known: Any) -> dict[str, Any]:
+def _snapshot_mapping(pairs: dict[Any, Any], select: Select, known: BoundedSet, conversation: int) -> dict[str, Any]:
     copied: dict[str, Any]
     if IMMUTABLE_TYPES.issuperset(map(type, pairs.values())):
         if MESSAGES in pairs and select is new_messages_of_node:
-            remember_plain_answer(pairs[MESSAGES], known)
+            remember_answer_without_role(pairs[MESSAGES], known, conversation)
         copied = take_snapshot(pairs, STATE_BUDGET)
         return copied
     plain, histories = {}, {}
@@ -237,43 +241,46 @@ def _snapshot_mapping(pairs: dict[Any, Any], select: Callable[[Any, Any], list[A
     if plain:
         copied = take_snapshot(plain, STATE_BUDGET)
         if MESSAGES in plain and select is new_messages_of_node:
-            remember_plain_answer(plain[MESSAGES], known)
+            remember_answer_without_role(plain[MESSAGES], known, conversation)
     for key, messages in histories.items():
         # An empty list shows that a node returned the entry, as one that returns its whole state does.
-        if (new := select(messages, known)) or select is new_messages_of_node:
+        if (new := select(messages, known, conversation)) or select is new_messages_of_node:
             copied[str(key)] = new
     return copied
 
 
-def _snapshot_command(value: Any, select: Callable[[Any, Any], list[Any]], known: Any) -> dict[str, Any]:
-    """Copy a LangGraph `Command`, but of each message list in its update only `select(messages, known)`."""
+def _snapshot_command(value: Any, select: Select, known: BoundedSet, conversation: int) -> dict[str, Any]:
+    """Copy a LangGraph `Command`, but of each message list in its update only the messages that `select` returns."""
     copied: dict[str, Any] = {}
     if (update := value.update) is not None:
-        copied["update"] = _snapshot_mapping(update, select, known) if type(update) is dict else take_snapshot(update)
+        is_mapping = type(update) is dict
+        copied["update"] = (
+            _snapshot_mapping(update, select, known, conversation) if is_mapping else take_snapshot(update)
+        )
     for name in ("goto", "graph", "resume"):
         if (field := getattr(value, name, None)) is not None and field != ():
             copied[name] = take_snapshot(field)
     return {COMMAND: copied}
 
 
-def all_messages_of_input(messages: Any, seen: BoundedSet) -> list[Any]:
+def all_messages_of_input(messages: Any, seen: BoundedSet, conversation: int = 0) -> list[Any]:
     """Return the messages of the input of a conversation's first turn: all of them."""
-    return new_messages_of_input(messages, seen, whole=True)
+    return new_messages_of_input(messages, seen, conversation, whole=True)
 
 
-def new_messages_of_input(messages: Any, seen: BoundedSet, whole: bool = False) -> list[Any]:
-    """Return the new messages of a turn's input, and remember the persons' messages among them.
+def new_messages_of_input(messages: Any, seen: BoundedSet, conversation: int = 0, whole: bool = False) -> list[Any]:
+    """Return the new messages of a turn's input, and remember which of them persons wrote.
 
-    New are all messages if `whole`, else those after the last answer, and a greeting before the first question. A list that
-    ends with an answer contributes the messages from its last user message on: they show which answers the turn received and did not make, and the
-    question before a prefilled answer.
+    With `whole`, all messages are new. Otherwise these are the messages after the last answer, and a greeting before the
+    first question. If the list ends with an answer, return everything from the last user message on: it contains the
+    question before a prefilled answer, and the answers that the turn was given.
     """
     new: list[Any] = []
     is_complete = not whole and _ends_with_question(messages)
     for item in reversed(messages):
         class_role = ROLE_BY_CLASS[type(item)]
         role = class_role or role_of(item)
-        is_agent = class_role is not None and role in USER_ROLES and is_agents(item.__dict__, seen)
+        is_agent = class_role is not None and role in USER_ROLES and is_agent_message(item.__dict__, seen)
         is_answer = is_agent or role in ASSISTANT_ROLES
         if not whole and is_answer and (is_complete or len(new) >= MAX_RECEIVED_MESSAGES):
             if len(messages) - len(new) > MAX_GREETINGS or not _is_greeting(messages[: len(messages) - len(new)], seen):
@@ -281,8 +288,8 @@ def new_messages_of_input(messages: Any, seen: BoundedSet, whole: bool = False) 
             whole = True
         if role in USER_ROLES and not is_agent:
             is_complete = True
-            if not is_unnamed(item, seen):
-                remember_person(item, seen)
+            if not is_simulated_user_message(item, seen, conversation):
+                remember_person(item, seen, conversation)
         if class_role is None:
             new.append(take_snapshot(item))
         else:
@@ -294,10 +301,20 @@ def new_messages_of_input(messages: Any, seen: BoundedSet, whole: bool = False) 
 
 
 def _is_greeting(messages: Any, seen: BoundedSet) -> bool:
-    """Return True if the first messages of a conversation contain no user message, and no answer of an earlier turn."""
+    """Return True if the first messages of a conversation contain no user message, and no answer of an earlier turn.
+
+    Messages of a thread have ids. Those of another thread have other ids, but perhaps the same greeting.
+    """
     return not any(
         (ROLE_BY_CLASS[type(item)] or role_of(item)) in USER_ROLES
-        or (ROLE_BY_CLASS[type(item)] is not None and is_known_answer(item.__dict__, seen))
+        or (
+            ROLE_BY_CLASS[type(item)] is not None
+            and (
+                item_id in seen.entries
+                if (item_id := item.__dict__.get("id"))
+                else is_known_answer(item.__dict__, seen)
+            )
+        )
         for item in messages
     )
 
@@ -308,8 +325,8 @@ def _ends_with_question(messages: Any) -> bool:
     return (ROLE_BY_CLASS[type(last)] or role_of(last)) not in ASSISTANT_ROLES
 
 
-def new_messages_of_output(messages: Any, seen: BoundedSet) -> list[Any]:
-    """Return the new messages of a root's output: those after the last message of a person, without nodes' unnamed ones.
+def new_messages_of_output(messages: Any, seen: BoundedSet, conversation: int = 0) -> list[Any]:
+    """Return the new messages of a root's output: those after the last message of a person, without simulated users'.
 
     Tool results before the last answer are left out if the tool's own run has recorded them.
     """
@@ -319,11 +336,11 @@ def new_messages_of_output(messages: Any, seen: BoundedSet) -> list[Any]:
         class_role = ROLE_BY_CLASS[type(item)]
         role = class_role or role_of(item)
         if role in USER_ROLES:
-            if class_role is not None and is_agents(item.__dict__, seen):
+            if class_role is not None and is_agent_message(item.__dict__, seen):
                 new.append(snapshot_agent_message(item))
-            elif not is_unnamed(item, seen):
+            elif not is_simulated_user_message(item, seen, conversation):
                 break
-            elif is_plain_answer(item, seen):
+            elif is_answer_without_role(item, seen, conversation):
                 new.append(snapshot_agent_message(item))
         elif class_role is None:
             new.append(take_snapshot(item))
@@ -336,7 +353,7 @@ def new_messages_of_output(messages: Any, seen: BoundedSet) -> list[Any]:
     return new
 
 
-def messages_of_continued_output(messages: Any, seen: BoundedSet) -> list[Any]:
+def messages_of_continued_output(messages: Any, seen: BoundedSet, conversation: int = 0) -> list[Any]:
     """Return the new messages of the output of a graph that ran without input, after the person's messages before them.
 
     `update_state` may have added these to the thread.
@@ -345,15 +362,15 @@ def messages_of_continued_output(messages: Any, seen: BoundedSet) -> list[Any]:
     for item in reversed(messages):
         class_role = ROLE_BY_CLASS[type(item)]
         is_user = (class_role or role_of(item)) in USER_ROLES
-        if is_user and not (class_role is not None and is_agents(item.__dict__, seen)):
+        if is_user and not (class_role is not None and is_agent_message(item.__dict__, seen)):
             persons.append(take_snapshot(item) if class_role is None else snapshot_message(item))
         elif persons:
             break
     persons.reverse()
-    return persons[-MAX_IMPORTED_MESSAGES:] + new_messages_of_output(messages, seen)
+    return persons[-MAX_IMPORTED_MESSAGES:] + new_messages_of_output(messages, seen, conversation)
 
 
-def new_messages_of_node(messages: Any, seen: BoundedSet) -> list[Any]:
+def new_messages_of_node(messages: Any, seen: BoundedSet, conversation: int = 0) -> list[Any]:
     """Return the messages that a node wrote, without those that other runs recorded.
 
     The walk ends at a person's message. Messages with the user's role that name an agent are remembered as its answers.
@@ -363,14 +380,14 @@ def new_messages_of_node(messages: Any, seen: BoundedSet) -> list[Any]:
     for item in reversed(messages):
         class_role = ROLE_BY_CLASS[type(item)]
         if (class_role or role_of(item)) in USER_ROLES:
-            if class_role is not None and is_agents(item.__dict__, seen):
+            if class_role is not None and is_agent_message(item.__dict__, seen):
                 new.append(snapshot_agent_message(item))
-            elif is_persons(item, seen, is_followed=messages[-1 - len(new)] is not item):
+            elif came_from_person(item, seen, conversation, is_followed=messages[-1 - len(new)] is not item):
                 break
-            elif (class_role is not None or issubclass(type(item), dict)) and remember_agent(item, seen):
+            elif (class_role is not None or issubclass(type(item), dict)) and remember_agent_message(item, seen):
                 new.append(snapshot_agent_message(item))
             else:
-                remember_unnamed(item, seen)
+                remember_simulated_user_message(item, seen, conversation)
                 new.append(take_snapshot(item) if class_role is None else snapshot_message(item))
         elif class_role is None:
             new.append(take_snapshot(item))

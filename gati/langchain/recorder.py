@@ -16,6 +16,7 @@ from gati._context import OpenSpan, current_scope, current_span, features_used, 
 from gati.langchain._compat import (
     NOT_STARTED,
     RUN_TYPE,
+    called_with,
     chain_of_memory,
     enclosing_run,
     is_input_deferred,
@@ -78,14 +79,37 @@ from gati.trace.records import (
 OPEN_RUNS = 100_000
 """Maximum number of open runs, so that runs that never end cannot fill the memory."""
 
-ROOT, NODE, COUNT_HISTORY, NEEDS_IDENTITY, PROMPT, NEEDS_STATE, DECISION_MODEL, NO_INPUT = 1, 2, 4, 8, 16, 32, 64, 128
-STEP, PROGRAM, NEW_CONVERSATION = 256, 512, 1024
-WHOLE = ROOT | PROGRAM
-"""Flags of an open run: it is a root; it is a graph node; it loads a history whose length is recorded; its
-`configurable`, which only its children can read, may name the user; it is a prompt; its first node will receive the
-state that a checkpoint brought; it is a decision model; it has no input, because it continues a thread; it is a step that
-is a root or directly below such a step; it is a chain or graph that is a root, or directly below such a step: it may be a
-turn of its own, so its input and output are recorded."""
+# Flags of an open run.
+ROOT = 1 << 0
+"""No run is around it."""
+NODE = 1 << 1
+"""A node of a graph."""
+COUNT_HISTORY = 1 << 2
+"""Loads a history, whose length is recorded."""
+NEEDS_IDENTITY = 1 << 3
+"""Its `configurable`, which only its children can read, may name the user."""
+PROMPT = 1 << 4
+"""A prompt."""
+NEEDS_STATE = 1 << 5
+"""Its first node will receive the state that a checkpoint brought."""
+DECISION_MODEL = 1 << 6
+"""A decision model."""
+NO_INPUT = 1 << 7
+"""It has no input, because it continues a thread."""
+TOP_STEP = 1 << 8
+"""A step that is a root, or directly below such a step."""
+PROGRAM = 1 << 9
+"""A chain or graph that is a root, or directly below a top step: it may be a turn of its own."""
+NEW_CONVERSATION = 1 << 10
+"""The first run seen of its conversation: all messages of its input are copied."""
+RECORDS_VALUES = ROOT | PROGRAM
+"""Its input and output are recorded."""
+
+CONVERSATION_SHIFT = 16
+CONVERSATION = -1 << CONVERSATION_SHIFT
+"""The bits above the flags. They hold a number of the run's conversation: a hash of the id that the program gave it, or the
+id of the root run."""
+
 
 _HISTORY_RUN = "load_history"
 
@@ -109,6 +133,9 @@ class _EventTexts(_Pieces):
     """Streamed text of a model that reports no tokens, collected from the events of the streaming protocol."""
 
 
+_TOP = RECORDS_VALUES | TOP_STEP
+"""Flags of runs directly below which a call may name the conversation."""
+_CALLED_WITH_CONFIG = frozenset({"model", "prompt", "retriever"})
 _KINDS = frozenset({"prompt", "parser", "model"})
 """Values of `run_type` that are recorded as a kind of their own; all other chains have the kind `chain`."""
 
@@ -174,25 +201,28 @@ class Recorder:
         flags, copied, extra, reads_history = 0, None, None, False
         if kind == "prompt":
             flags, extra = PROMPT, template_of(serialized)
-            copied = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
+            number = (parent_flags or 0) & CONVERSATION
+            copied = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers, number)
         elif kind == LLM:
             flags, kind = DECISION_MODEL, "model"
             copied = self._guarded(decision_call, inputs)
-        elif parent_flags is None or parent_flags & STEP:
+        elif parent_flags is None or parent_flags & TOP_STEP:
             flags = PROGRAM | NEEDS_STATE if inputs is not None else PROGRAM | NEEDS_STATE | NO_INPUT
             conversation = self._conversation_of(metadata)
             is_new = self._is_new_conversation(conversation)
-            flags |= is_new and NEW_CONVERSATION
+            number = (hash(conversation) if conversation else run_id.int) << CONVERSATION_SHIFT
+            flags |= number | (is_new and NEW_CONVERSATION)
             if not is_input_deferred(inputs, more):
                 select = all_messages_of_input if is_new else new_messages_of_input
-                copied = self._guarded(snapshot_state, inputs, select, self.known_answers)
+                copied = self._guarded(snapshot_state, inputs, select, self.known_answers, number)
                 reads_history = not conversation and parent_flags is None
         elif (metadata and metadata.get("langgraph_node") == name) or is_graph_node(tags):
             flags = NODE
             if parent_flags & NEEDS_STATE and parent is not None:
                 parent_flags &= ~NEEDS_STATE
                 self.open_runs[parent.int] = parent_flags
-                extra = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
+                number = parent_flags & CONVERSATION
+                extra = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers, number)
         elif name == _HISTORY_RUN:
             flags = COUNT_HISTORY
         elif not parent_flags & NODE:
@@ -231,7 +261,8 @@ class Recorder:
             self._report("model_started", error)
         label = more.get("name")
         name = label or component_name(serialized)
-        self._record_start("model", run_id, parent, parent_flags, name, call, tags, metadata, label)
+        configurable = called_values() if parent_flags is None else None
+        self._record_start("model", run_id, parent, parent_flags, name, call, tags, metadata, label, 0, configurable)
         if parent_flags is None and not isinstance(messages, str):
             self.awaited_models.add(run_id, more.get("batch_size", 1))
         if conversation == "":
@@ -272,23 +303,26 @@ class Recorder:
         admitted = self._admit(run_id, None)
         if admitted is None:
             return None
-        copied = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers)
-        is_top = kind == "step" and (admitted[1] is None or admitted[1] & STEP)
+        parent_flags = admitted[1]
+        number = run_id.int << CONVERSATION_SHIFT if parent_flags is None else parent_flags & CONVERSATION
+        copied = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers, number)
+        is_top = kind == "step" and (parent_flags is None or parent_flags & TOP_STEP)
         extra = STREAMED if is_stream else None
-        self._record_start(kind, run_id, *admitted, name, copied, None, None, extra, STEP if is_top else 0)
+        self._record_start(kind, run_id, *admitted, name, copied, None, None, extra, TOP_STEP if is_top else 0)
         return OpenSpan(run_id, admitted[0])
 
     # -- ends -----------------------------------------------------------------------------
 
     def chain_ended(self, outputs: Any, run_id: UUID, inputs: Any) -> None:
         at = perf_counter_ns()
+        # A run that is unknown, as after more than `OPEN_RUNS` others, may be a root, whose output is needed.
         flags = self.open_runs.pop(run_id.int, ROOT)
         if features_used.any and run_id.int in self.paused_runs.entries:
             return
         copied_inputs = output = None
         if flags & NODE:
             try:
-                output = snapshot_state(outputs, new_messages_of_node, self.known_answers)
+                output = snapshot_state(outputs, new_messages_of_node, self.known_answers, flags & CONVERSATION)
             except Exception as error:  # noqa: BLE001 - as in `_guarded`, without the extra call
                 self._report("snapshot_state", error)
         elif flags & PROMPT:
@@ -297,14 +331,14 @@ class Recorder:
             output = self._guarded(decision_result, outputs)
         elif flags & COUNT_HISTORY:
             output = len(outputs) if isinstance(outputs, list) else None
-        elif flags & WHOLE:
+        elif flags & RECORDS_VALUES:
             select = messages_of_continued_output if flags & NO_INPUT else new_messages_of_output
-            output = self._guarded(snapshot_state, outputs, select, self.known_answers)
-        if inputs is not None and flags & WHOLE:
+            output = self._guarded(snapshot_state, outputs, select, self.known_answers, flags & CONVERSATION)
+        if inputs is not None and flags & RECORDS_VALUES:
             copied_inputs = self._deferred_inputs(run_id, inputs, flags)
         self.put(pack_fields((ENDED, run_id.int, at, output, copied_inputs)))
-        if (saves := self.saves) is not None and saves.active:
-            self._save_turn(saves, flags)
+        if self.saves is not None and self.saves.active:
+            self._save_turn(self.saves, flags)
 
     def model_ended(self, response: Any, run_id: UUID, parent: UUID | None = None) -> None:
         at = perf_counter_ns()
@@ -321,8 +355,8 @@ class Recorder:
         except Exception as error:  # noqa: BLE001 - as in `_guarded`, without the extra call
             self._report("_model_result", error)
         self.put(pack_fields((ENDED, run_id.int, at, result, None)))
-        if (saves := self.saves) is not None and saves.active:
-            self._save_turn(saves, flags)
+        if self.saves is not None and self.saves.active:
+            self._save_turn(self.saves, flags)
 
     def tool_ended(self, output: Any, run_id: UUID) -> None:
         at = perf_counter_ns()
@@ -340,8 +374,8 @@ class Recorder:
         flags = self.open_runs.pop(run_id.int, 0)
         if not (features_used.any and run_id.int in self.paused_runs.entries):
             self.put(pack_fields((ENDED, run_id.int, at, self._guarded(copy, output), None)))
-            if (saves := self.saves) is not None and saves.active:
-                self._save_turn(saves, flags)
+            if self.saves is not None and self.saves.active:
+                self._save_turn(self.saves, flags)
 
     def run_failed(self, error: BaseException, run_id: UUID, more: dict[str, Any]) -> None:
         at = perf_counter_ns()
@@ -352,15 +386,15 @@ class Recorder:
         output = self._guarded(self._model_result, response) if response is not None else None
         inputs = more.get("inputs")
         copied_inputs = None
-        if inputs is not None and flags & WHOLE:
+        if inputs is not None and flags & RECORDS_VALUES:
             copied_inputs = self._deferred_inputs(run_id, inputs, flags)
         info = self._guarded(error_info, error) or ErrorInfo(type(error).__name__, "")
         streamed = None
         if flags & ROOT and self.streamed_tokens:
             streamed = {key: len(pieces) for key, pieces in list(self.streamed_tokens.items())}
         self.put(pack_record(RunFailed(run_id, at, info, output, copied_inputs, streamed)))
-        if (saves := self.saves) is not None and saves.active:
-            self._save_turn(saves, flags)
+        if self.saves is not None and self.saves.active:
+            self._save_turn(self.saves, flags)
 
     # -- during a run ---------------------------------------------------------------------
 
@@ -459,18 +493,24 @@ class Recorder:
             return span.id
         return run
 
-    def enclosing_values(self) -> dict[str, Any] | None:
-        """Return the user's values in the running config; None if it belongs to no open run, as one that a server sets."""
-        config = running_config.get()
-        run: UUID | None = as_run_id(enclosing_run(config))
-        return values_of_config(config) if run is not None and run.int in self.open_runs else None
+    def enclosing_values(self, kind: str = "") -> dict[str, Any] | None:
+        """Return the user's values in the running config; None if it belongs to no open run, as one that a server sets.
+
+        `chain.batch` sets none. The values of a run of this kind, which begins, are then in the config of its own call.
+        """
+        if (config := running_config.get()) is not None:
+            run: UUID | None = as_run_id(enclosing_run(config))
+            if run is not None and run.int in self.open_runs:
+                return values_of_config(config)
+        return called_values() if kind in _CALLED_WITH_CONFIG else None
 
     def _record_start(
         self, kind: str, run_id: UUID, parent: UUID | None, parent_flags: int | None, name: str, inputs: Any, tags: Any,
-        metadata: Any, extra: Any = None, flags: int = 0,
+        metadata: Any, extra: Any = None, flags: int = 0, configurable: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         scope: tuple[Any, ...] | None = None
-        configurable = None
+        if not flags & PROGRAM:
+            flags |= run_id.int << CONVERSATION_SHIFT if parent_flags is None else parent_flags & CONVERSATION
         if parent_flags is None:
             if self.awaited_models:
                 self.end_abandoned_models()
@@ -479,28 +519,27 @@ class Recorder:
                 parent, metadata = None, {**(metadata or {}), INTERNAL: True}
             scope = scope and tuple(scope)
             flags |= ROOT | NEEDS_IDENTITY
-        elif parent_flags & NEEDS_IDENTITY:
-            # LangGraph sets the running config after a node's start, so the node's children read it.
-            configurable = self.enclosing_values()
-            if not configurable:
-                flags |= NEEDS_IDENTITY
-            if configurable is not None and parent is not None:
-                self.open_runs[parent.int] = parent_flags & ~NEEDS_IDENTITY
-        if metadata and parent_flags is not None:
-            metadata = metadata_below_root(metadata)
+        else:
+            if parent_flags & NEEDS_IDENTITY:
+                # LangGraph sets the running config after a node's start, so the node's children read it.
+                configurable = self.enclosing_values(kind if parent_flags & _TOP else "")
+                if not configurable:
+                    flags |= NEEDS_IDENTITY
+                if configurable is not None and parent is not None:
+                    self.open_runs[parent.int] = parent_flags & ~NEEDS_IDENTITY
+            if metadata:
+                metadata = metadata_below_root(metadata)
         if features_used.any:
             metadata = self._with_features(run_id, parent if parent_flags is not None else None, metadata)
-            if parent_flags is not None and parent_flags & STEP and (inner := current_scope.get()) is not None:
+            if parent_flags is not None and parent_flags & TOP_STEP and (inner := current_scope.get()) is not None:
                 scope, configurable = tuple(inner), configurable or {}
         self.open_runs[run_id.int] = flags
         if len(self.open_runs) > OPEN_RUNS:
-            for old in list(self.open_runs)[: OPEN_RUNS // 2]:
-                self._close(old)
-        fields = (
+            self._close_oldest()
+        self.put(pack_fields((
             STARTED, run_id.int, parent.int if parent is not None else None, kind, name, perf_counter_ns(), inputs,
             tags or (), metadata, extra, scope, configurable,
-        )  # fmt: skip
-        self.put(pack_fields(fields))
+        )))  # fmt: skip
 
     def _with_features(self, run_id: UUID, parent: UUID | None, metadata: Any) -> Any:
         """Do what rarely used features need, and return the run's metadata."""
@@ -522,6 +561,10 @@ class Recorder:
             if run_id.int in self.open_runs:
                 self.run_failed(asyncio.CancelledError(), run_id, {})
 
+    def _close_oldest(self) -> None:
+        for key in list(self.open_runs)[: OPEN_RUNS // 2]:
+            self._close(key)
+
     def _close(self, key: int) -> int:
         if self.awaited_models:
             self.awaited_models.discard(key)
@@ -533,7 +576,7 @@ class Recorder:
         """Copy the input of a root that arrived with its end."""
         if flags & ROOT:
             self._put_history(run_id, inputs)
-        return self._guarded(snapshot_state, inputs, _selection(flags), self.known_answers)
+        return self._guarded(snapshot_state, inputs, _selection(flags), self.known_answers, flags & CONVERSATION)
 
     def _put_history(self, run_id: UUID, inputs: Any) -> None:
         """Record which history the input of a root without a conversation id repeats."""
@@ -572,6 +615,16 @@ class Recorder:
                 forget_calls(calls, self.known_answers)
             answers.append(snapshot_message(answer, result=True))
         return tuple(answers), snapshot_response_metadata(response.llm_output)
+
+
+def called_values() -> dict[str, Any] | None:
+    """Return the user's values in the config of the call that starts a run, without those of a running config around it."""
+    given = (called_with() or {}).get("configurable")
+    if not given:
+        return None
+    inherited = (running_config.get() or {}).get("configurable") or {}
+    own = {key: value for key, value in given.items() if inherited.get(key) is not value}
+    return values_of_config({"configurable": own}) or None
 
 
 def _selection(flags: int) -> Callable[[Any, BoundedSet], list[Any]]:

@@ -90,10 +90,10 @@ class Stats:
     when a shutdown timed out."""
 
     turns: int = 0
-    """Turns, manual events and actions that were assembled."""
+    """Turns (their parts, if they are delivered in parts), manual events and actions that were assembled."""
 
     turns_begun: int = 0
-    """Turns, manual events and actions that were assembled, are being assembled, or were lost before that."""
+    """Turns (or their parts), manual events and actions that were assembled, are being assembled, or were lost before that."""
 
     turns_open: int = 0
     """Part of `turns_begun`: turns that have started and not ended."""

@@ -71,7 +71,7 @@ class TurnAssembler(Protocol):
         """Return open turns whose timeout has passed, as unfinished. `now_ns` is `time.perf_counter_ns`."""
         ...
 
-    def settle(self) -> list[Item]:
+    def finish_cut_off(self) -> list[Item]:
         """Return turns that have ended and only wait for the end of runs below them."""
         ...
 

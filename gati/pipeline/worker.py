@@ -228,7 +228,7 @@ class Worker:
         self._process_buffer()
         self._assemble("assembler.tick", lambda: self.assembler.tick(time.perf_counter_ns()))
         if flushes:
-            self._assemble("assembler.settle", self.assembler.settle)
+            self._assemble("assembler.finish_cut_off", self.assembler.finish_cut_off)
         if any(flush.final for flush in flushes):
             self._assemble("assembler.drain", self.assembler.drain)
         self._finish()

@@ -1,4 +1,4 @@
-"""Find the answer of a step in the programs that it ran: its own output may be none, or an encoding of the answer.
+"""Find the answer of a step in the programs that it ran: a step may return nothing, or the answer in an encoded form.
 
 A step that streams yields what its reader needs: events of a web server, chunks, pairs, or updates of a state. What the user
 read is then the text of the program whose answer these carry.
@@ -11,9 +11,11 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gati.events import has_client_calls
+from gati.limits import split_marker
 from gati.trace.answer_source import is_user_facing
-from gati.trace.chat_io import answer_in, json_text
+from gati.trace.chat_output import answer_in, json_text
 from gati.trace.node_messages import messages_written_by
+from gati.trace.stream_frames import is_frame, spells
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from gati.trace.answer_source import ModelEvents
     from gati.trace.run_tree import Run
 
-_FRAME = re.compile(r'\s*(?:(?:data|event|id|retry)?:|\w:["{\[]|\{\s*"|\[\s*["{\[])')
-"""Beginning of server-sent events, of a stream of Vercel's AI SDK (`0:"Hi"`), or of JSON."""
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _MAX_FRAME_WORDS = 8
 """Different words without digits that the frames of a stream may have, such as `data`, `type` and `delta`."""
@@ -41,11 +41,6 @@ class _Answer(NamedTuple):
     pieces: list[str]
 
 
-def is_frame(text: str) -> bool:
-    """Return True for the beginning of a stream or of an object that a program reads."""
-    return _FRAME.match(text) is not None
-
-
 def answer_below(step: Run, models: ModelEvents) -> str:
     """Return the answer of the last graph that ran directly in a step; without a graph, of the last chain or model."""
     return next((answer.text for answer in _answers_below(step, models)), "")
@@ -60,7 +55,7 @@ def answer_in_stream(step: Run, output: Any, models: ModelEvents) -> str:
     if not is_text and (own := answer_in(output)) and not any(own in event.completion for _, event in models):
         return ""  # a message that the step made itself
     stream = output if is_text else json_text(output)
-    is_cut = not is_text and bool(output) and isinstance(output[-1], str) and output[-1].startswith(_CUT)
+    is_cut = _is_cut(output)
     carried = [
         answer.text
         for answer in _answers_below(step, models)
@@ -68,6 +63,13 @@ def answer_in_stream(step: Run, output: Any, models: ModelEvents) -> str:
     ]
     # A title or a suggestion may follow the answer.
     return max(carried, key=len, default="")
+
+
+def _is_cut(output: Any) -> bool:
+    """Return True for frames or items whose end, which may carry the answer, was not kept."""
+    if isinstance(output, str):
+        return is_frame(output) and split_marker(output) is not None
+    return bool(output) and isinstance(output[-1], str) and output[-1].startswith(_CUT)
 
 
 def _answers_below(step: Run, models: ModelEvents) -> Iterator[_Answer]:
@@ -86,9 +88,13 @@ def _answers_below(step: Run, models: ModelEvents) -> Iterator[_Answer]:
 
 
 def _programs_in(step: Run) -> Iterator[Run]:
-    programs = [run for run in step.children if run.kind in ("chain", "model", "step")]
-    graphs = [run for run in programs if any(below.node is not None for below in run.walk())]
-    for program in (*reversed(graphs), *(run for run in reversed(programs) if run not in graphs)):
+    graphs: list[Run] = []
+    others: list[Run] = []
+    for run in reversed(step.children):
+        if run.kind in ("chain", "model", "step"):
+            has_nodes = any(below.node is not None for below in run.walk())
+            (graphs if has_nodes else others).append(run)
+    for program in (*graphs, *others):
         if program.kind == "step":
             yield from _programs_in(program)
         else:
@@ -103,7 +109,7 @@ def _is_encoding(stream: str, answer: _Answer) -> bool:
     """
     if "".join(stream.split()) == "".join(answer.text.split()):
         return False
-    is_framed = _FRAME.match(stream) is not None
+    is_framed = is_frame(stream)
     if not is_framed and answer.text in stream:
         return False
     for pieces in (answer.pieces, answer.text.split()):
@@ -116,7 +122,8 @@ def _is_encoding(stream: str, answer: _Answer) -> bool:
 def _is_other_text(stream: str, answer: str) -> bool:
     """Return True if a stream has the words of an answer, but is a text of the program's own."""
     said, words = {*_WORD.findall(answer)}, {*_WORD.findall(stream)}
-    return len(words - said) > max(_MAX_FRAME_WORDS, len(said))
+    # Sources, a status or the keys of a known format may have more words than the answer.
+    return len(words - said) > max(_MAX_FRAME_WORDS, len(said)) and not spells(stream, answer)
 
 
 def _gaps(stream: str, pieces: Iterable[str]) -> list[bool]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gati.events import ChatMessage
 from gati.trace.attachments import attachments_of
-from gati.trace.chat_io import as_messages
+from gati.trace.chat_messages import as_messages
 from gati.trace.content import text_of
 from gati.trace.records import ASSISTANT_ROLES, TOOL_ROLES, USER_ROLES, Message, ModelResult
 

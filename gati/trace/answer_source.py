@@ -18,6 +18,7 @@ import orjson
 from gati.events import ChatMessage, LLMCallEvent, has_client_calls
 from gati.trace.content import text_of
 from gati.trace.records import ASSISTANT_ROLES, DECISION, INTERNAL_MARKERS, Message, ModelCall, ModelResult
+from gati.trace.scripts import SPACELESS
 
 if TYPE_CHECKING:
     from gati.trace.run_tree import Run, Trace
@@ -33,11 +34,14 @@ _MAX_COMPARED_CHARS = 20_000
 """Longest text whose words are compared; of a longer one, the beginning."""
 
 _THOUGHTS = re.compile(r"<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_FENCE = re.compile(r"```\w*\s*\n?(.*?)```", re.DOTALL)
-_SPACELESS = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}]+")
+_FENCE = re.compile(r"```\w*+\s*+(.*?)```", re.DOTALL)
+_WORD = re.compile(rf"[{SPACELESS}]|[^\W{SPACELESS}]+")
 """A word; in scripts without spaces, a character."""
-
+_IS_SPACELESS = re.compile(f"[{SPACELESS}]")
+_MAX_JSON_DEPTH = 16
+"""Deepest level of a completion's JSON in which texts are looked for."""
+_MAX_OCCURRENCES = 100
+"""Most places at which a text is looked for as whole words."""
 
 _Evidence: TypeAlias = "tuple[int, float, float]"
 """How well a completion explains an answer: the kind of match, the part of the answer that the completion covers, and
@@ -171,7 +175,9 @@ def _evidence(event: LLMCallEvent, answer: ChatMessage) -> _Evidence | None:
     """Compare an answer with what a call wrote; None if the call cannot have made it."""
     if is_same_text(answer.text, event.completion):
         return _SAME_TEXT
-    is_cut_off = bool(answer.properties) and event.completion.startswith(answer.text) and not _requests_tools(event)
+    is_cut_off = (
+        "status" in answer.properties and event.completion.startswith(answer.text) and not _requests_tools(event)
+    )
     if is_cut_off:
         return _SAME_TEXT
     found = [e for text in written_texts(event) if (e := _compare(answer.text, text)) is not None]
@@ -236,14 +242,14 @@ def texts_in_json(text: str) -> list[str]:
         return []
 
 
-def _answer_texts(value: Any) -> Iterator[str]:
+def _answer_texts(value: Any, depth: int = _MAX_JSON_DEPTH) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield str(value)
-    elif isinstance(value, (dict, list)):
+    elif depth and isinstance(value, (dict, list)):
         for entry in value.values() if isinstance(value, dict) else value:
-            yield from _answer_texts(entry)
+            yield from _answer_texts(entry, depth - 1)
 
 
 def _compare(answer: str, text: str) -> _Evidence | None:
@@ -269,19 +275,21 @@ def _single_spaced(text: str) -> str:
 
 def _contains(whole: str, part: str) -> bool:
     """Return True if `part` occurs in `whole` as whole words."""
-    at = whole.find(part)
-    while at >= 0:
+    at = -1
+    for _ in range(_MAX_OCCURRENCES):
+        at = whole.find(part, at + 1)
+        if at < 0:
+            return False
         end = at + len(part)
         starts = at == 0 or not (_is_word(whole[at - 1]) and _is_word(part[0]))
         ends = end == len(whole) or not (_is_word(whole[end]) and _is_word(part[-1]))
         if starts and ends:
             return True
-        at = whole.find(part, at + 1)
     return False
 
 
 def _is_word(character: str) -> bool:
-    return character.isalnum() and not re.match(f"[{_SPACELESS}]", character)
+    return character.isalnum() and not _IS_SPACELESS.match(character)
 
 
 def _shared_words(answer: str, text: str) -> tuple[int, int, int]:
@@ -335,26 +343,12 @@ def _is_same_json(first: str, second: str) -> bool:
         return False
     try:
         return bool(orjson.loads(first) == orjson.loads(second))
-    except orjson.JSONDecodeError:
+    except (orjson.JSONDecodeError, RecursionError):
         return False
 
 
 def answering_model(models: ModelEvents) -> str | None:
     """Return the name of the model that made the answer, else of the last model that is not internal, else the last."""
-    for select in (_made_answer, _is_not_internal, _is_any):
-        names = [event.model for _, event in models if event.model and select(event)]
-        if names:
-            return names[-1]
-    return None
-
-
-def _made_answer(event: LLMCallEvent) -> bool:
-    return event.made_answer
-
-
-def _is_not_internal(event: LLMCallEvent) -> bool:
-    return not event.internal
-
-
-def _is_any(event: LLMCallEvent) -> bool:
-    return True
+    named = [event for _, event in models if event.model]
+    best = [event for event in named if event.made_answer] or [event for event in named if not event.internal] or named
+    return best[-1].model if best else None

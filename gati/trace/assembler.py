@@ -42,8 +42,6 @@ from gati.trace.turn_ids import RepeatedIds, new_trace
 from gati.trace.turn_memory import RUN_BYTES, TurnMemory, TurnTooLargeError
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from gati.events import Conversation, Prompt
     from gati.options import Settings
     from gati.trace.records import Scope
@@ -94,11 +92,11 @@ class Assembler:
         self._traces: dict[int, Trace] = {}
         self._builders: dict[int, TurnBuilder] = {}
         self._ended: OrderedDict[int, tuple[str, Conversation]] = OrderedDict()
-        self._lingering = CutOffTurns(settings)
+        self._cut_off_turns = CutOffTurns(settings)
         self._repeated_ids = RepeatedIds()
         self._sampler = sampler_of(settings)
         self._fixed_offset = offset_ns
-        self._offset = offset_ns or time_ns() - perf_counter_ns()
+        self._offset = self._current_offset()
         self._finished: list[Item] = []
         self._gap_until = 0
         self.outside_conversation = 0
@@ -161,7 +159,7 @@ class Assembler:
 
         If a record raises, the items completed before it are returned by the next call.
         """
-        self._offset = self._fixed_offset or time_ns() - perf_counter_ns()
+        self._offset = self._current_offset()
         self._process_due()
         for packed in records:
             self._take(packed)
@@ -169,13 +167,17 @@ class Assembler:
 
     def advance(self, records: Iterator[PackedRecord | Record]) -> list[Item]:
         """Do the same as `feed`, but return as soon as a record completes items; `records` holds the rest."""
-        self._offset = self._fixed_offset or time_ns() - perf_counter_ns()
+        self._offset = self._current_offset()
         self._process_due()
         for packed in records:
             self._take(packed)
             if self._finished:
                 break
         return self._take_finished()
+
+    def _current_offset(self) -> int:
+        """Return what is added to the time of a record to get nanoseconds since the epoch."""
+        return time_ns() - perf_counter_ns() if self._fixed_offset is None else self._fixed_offset
 
     def _take(self, packed: PackedRecord | Record) -> None:
         """Keep a record of a turn that is open; process it otherwise, and the turn if the record ends its root."""
@@ -235,7 +237,7 @@ class Assembler:
             self._finish(trace)
 
     def _may_begin_open(self) -> bool:
-        return not self._lingering
+        return not self._cut_off_turns
 
     def _is_known(self, key: int) -> bool:
         return key in self._runs or key in self._ended
@@ -244,16 +246,16 @@ class Assembler:
         """Return the turns that have timed out; `now` is `perf_counter_ns`."""
         self._process_due()
         self._assemble(self._open_turns.take_idle(now - self.turn_timeout_ns))
-        for trace in self._lingering.expired(now):
+        for trace in self._cut_off_turns.expired(now):
             self._finish(trace)
         for trace in [t for t in self._traces.values() if now - t.last_record_at > self.turn_timeout_ns]:
             self._finish(trace)
         return self._take_finished()
 
-    def settle(self) -> list[Item]:
+    def finish_cut_off(self) -> list[Item]:
         """Return every turn whose root has ended, even if runs below it have not."""
         self._process_due()
-        for trace in self._lingering.all():
+        for trace in self._cut_off_turns.all():
             self._finish(trace)
         return self._take_finished()
 
@@ -291,7 +293,7 @@ class Assembler:
                 return  # its parent was lost in the gap, and a turn is delivered whole or not at all
             if known is not None and known.trace.root is known:
                 self._finish(known.trace)
-            trace = self._start_trace(run, record.scope, ended_turn)
+            trace = self._start_trace(run, record, ended_turn)
         else:
             trace = parent.trace
             if parent.children:
@@ -327,14 +329,14 @@ class Assembler:
             del self._left_out[key]
         return keys
 
-    def _start_trace(self, root: Run, scope: Scope | None, ended_turn: tuple[str, Conversation] | None) -> Trace:
+    def _start_trace(self, root: Run, record: RunStarted, ended_turn: tuple[str, Conversation] | None) -> Trace:
         if self._record_bytes and not self._memory.fits(self._record_bytes + RUN_BYTES):
             self._make_space()
-        trace = root.trace = new_trace(root, scope, self._offset)
-        trace.ended_turn = ended_turn
+        trace = root.trace = new_trace(root, record.scope, self._offset)
+        trace.configurable, trace.ended_turn = record.configurable, ended_turn
         self._traces[root.id.int] = trace
         self._turns_begun += 1
-        self._settle_before(trace)
+        self._finish_earlier_cut_off(trace)
         return trace
 
     def _add_identity(
@@ -343,14 +345,14 @@ class Assembler:
         """Add ids that were not known when the trace began."""
         if trace.root.kind == "step":
             note_identity(trace, run, scope, configurable)
-            self._settle_before(trace)
+            self._finish_earlier_cut_off(trace)
         elif configurable:
             trace.configurable = {**configurable, **(trace.configurable or {})}
-            self._settle_before(trace)
+            self._finish_earlier_cut_off(trace)
 
-    def _settle_before(self, trace: Trace) -> None:
+    def _finish_earlier_cut_off(self, trace: Trace) -> None:
         """Finish earlier turns of the same conversation that were cut off. The next turn must not overtake them."""
-        for earlier in self._lingering.before(trace):
+        for earlier in self._cut_off_turns.before(trace):
             self._finish(earlier)
 
     def _on_ended(self, record: RunEnded) -> None:
@@ -443,7 +445,7 @@ class Assembler:
     def _on_gap(self, record: Gap) -> None:
         for trace in self._traces.values():
             self._deliver_actions(trace, conversation_of(trace, self.settings, self._read_prompt))
-        for container in (self._traces, self._builders, self._lingering, self._runs, self._left_out, self._memory):
+        for container in (self._traces, self._builders, self._cut_off_turns, self._runs, self._left_out, self._memory):
             container.clear()
         self._gap_until = perf_counter_ns() + self.turn_timeout_ns
 
@@ -464,7 +466,7 @@ class Assembler:
                 self._traces.update((later.root.id.int, later) for later in open_work)
                 self._finish(trace, open_work)
             else:
-                self._lingering.add(trace)
+                self._cut_off_turns.add(trace)
         elif self._incremental and trace.root.ended is None and trace.ended_turn is None:
             self._deliver_part(trace, run)
 
@@ -492,7 +494,7 @@ class Assembler:
         root = trace.root
         key = root.id.int
         self._traces.pop(key, None)
-        self._lingering.discard(trace)
+        self._cut_off_turns.discard(trace)
         self._memory.release(trace)
         if root.kind == "step" and trace.ended_turn is None:
             for part in split_off_served(trace, self.settings):
@@ -566,7 +568,7 @@ class Assembler:
     def _builder_for(self, trace: Trace) -> TurnBuilder:
         conversation = conversation_of(trace, self.settings, self._read_prompt)
         if trace.ended_turn is None and conversation.id == trace.id and not trace.is_internal:
-            for earlier in self._lingering.without_id_before(trace):
+            for earlier in self._cut_off_turns.without_id_before(trace):
                 self._finish(earlier)  # this turn may continue it
             requesting = self.states.requested_calls.conversation_of(trace.root) if trace.root.kind == "tool" else None
             if requesting is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gati.trace.chat_io import as_messages
+from gati.trace.chat_messages import as_messages
 from gati.trace.content import text_of
 from gati.trace.outputs import updates_of
 from gati.trace.records import USER_ROLES, Message, ModelCall

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from gati.limits import hash_of_text
-from gati.trace.chat_io import as_message, user_messages_in
+from gati.trace.chat_input import user_messages_in
 from gati.trace.content import text_of
 from gati.trace.identity import ANONYMOUS
 from gati.trace.records import ASSISTANT_ROLES, USER_ROLES, Message, ModelCall, ModelResult, RepeatedHistory
@@ -213,9 +213,8 @@ def _as_asked(questions: tuple[str, ...], trace: Trace) -> tuple[str, ...]:
     Middleware replaces the message in the state, which the program passes on as history.
     """
     for run in trace.models() if questions else ():
-        for item in model_messages(run):
-            message = as_message(item)
-            if message is not None and message.role in USER_ROLES:
+        for message in model_messages(run):
+            if message.role in USER_ROLES:
                 return (*questions[:-1], text_of(message) or questions[-1])
     return questions
 

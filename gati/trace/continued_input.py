@@ -6,35 +6,49 @@ with the beginning of its answer (a prefilled answer): the question is then befo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from gati.trace.chat_io import as_message, as_messages, is_agent_action
+from gati.trace.chat_messages import as_messages
+from gati.trace.chat_output import is_agent_action
 from gati.trace.content import text_of
 from gati.trace.outputs import updates_by
-from gati.trace.records import ASSISTANT_ROLES, USER_ROLES, Message, ModelCall, ModelResult
+from gati.trace.records import (
+    ASSISTANT_ROLES,
+    MESSAGES,
+    SYSTEM_ROLES,
+    USER_ROLES,
+    Message,
+    ModelResult,
+)
+from gati.trace.run_tree import model_messages, state_of_first_node
 
 if TYPE_CHECKING:
-    from gati.trace.chat_io import SplitHistory
+    from gati.trace.chat_input import SplitHistory
     from gati.trace.conversation_state import ConversationState
     from gati.trace.run_tree import Run, Trace
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def repeats_question(trace: Trace, split: SplitHistory, state: ConversationState) -> bool:
     """Return True if an input has the earlier question again, beside the result of a tool that an earlier turn requested.
 
     Example: ``{"input": "Weather?", "agent_scratchpad": [request, result]}``, in a loop that the program wrote. Classic agents
-    have pairs of an `AgentAction` and its result there.
+    have pairs of an `AgentAction` and its result there. The results may also be in the chain's prompt.
     """
     inputs = trace.root.inputs
-    if split.origin == "messages" or not split.new or not isinstance(inputs, dict):
+    if split.origin == "messages" or not split.new:
         return False
-    entries = [entry for entry in inputs.values() if isinstance(entry, (list, Message)) and entry]
-    if not entries or not state.has_seen(text_of(split.new[-1])):
+    values = inputs.values() if isinstance(inputs, dict) else ()
+    entries = [entry for entry in values if isinstance(entry, (list, Message)) and entry]
+    if not (entries or state.knows_calls) or not state.has_seen(text_of(split.new[-1])):
         return False
     if any(isinstance(entry, list) and _is_step_of_agent(entry[-1]) for entry in entries):
         return True
-    last = [messages[-1].tool_call_id for entry in entries if (messages := as_messages(entry))]
+    asked = [model_messages(run) for run in trace.models()[:1]]
+    last = [messages[-1].tool_call_id for messages in (*map(as_messages, entries), *asked) if messages]
     return any(call_id in state.requested or state.has_reported_call(call_id) for call_id in last if call_id)
 
 
@@ -54,6 +68,25 @@ def messages_from_thread(trace: Trace, state: ConversationState) -> list[Message
     return [m for m in _end_of_thread(trace) if not state.was_reported(m.id, text_of(m))]
 
 
+def greeting_in_thread(trace: Trace) -> list[Message]:
+    """Return the messages before the user's first one that `update_state` wrote into a thread.
+
+    LangGraph gives them UUIDs as their ids. Those with other ids are answers of models, which an earlier turn has reported.
+    """
+    if not trace.is_graph or "thread_id" not in trace.root.metadata:
+        return []
+    messages = as_messages(state_of_first_node(trace).get(MESSAGES)) or []
+    first = next((i for i, m in enumerate(messages) if m.role in USER_ROLES), 0)
+    is_greeting = all(
+        m.role in SYSTEM_ROLES or (m.role in ASSISTANT_ROLES and _is_uuid(m.id)) for m in messages[:first]
+    )
+    return messages[:first] if is_greeting else []
+
+
+def _is_uuid(message_id: str | None) -> bool:
+    return message_id is not None and _UUID.fullmatch(message_id) is not None
+
+
 def _was_continued_before(trace: Trace) -> bool:
     """Return True if the first message after the user's last one in the thread was not made in this turn.
 
@@ -64,8 +97,13 @@ def _was_continued_before(trace: Trace) -> bool:
         messages = as_messages(value) or []
         last = max((i for i, m in enumerate(messages) if m.role in USER_ROLES), default=len(messages))
         if last + 1 < len(messages):
-            return not any(_is_same(made, messages[last + 1]) for made in _messages_made(trace))
+            return not was_made_in(trace, messages[last + 1])
     return False
+
+
+def was_made_in(trace: Trace, message: Message) -> bool:
+    """Return True if a model, a tool or a node of a trace produced a message."""
+    return any(_is_same(made, message) for made in _messages_made(trace))
 
 
 def _messages_made(trace: Trace) -> Iterator[Message]:
@@ -94,22 +132,17 @@ def _end_of_thread(trace: Trace) -> list[Message]:
     if threads:
         return [m for messages in threads for m in messages if m.role in USER_ROLES]
     for run in trace.models():
-        messages = _messages_of_call(run)
+        messages = model_messages(run)
         found = [m for m in messages[_index_after_answer(messages) :] if m.role in USER_ROLES]
         if trace.root.inputs is not None:
             found = [m for m in found if m.id]
         elif found:
-            is_programs, texts = _is_asked_by_the_program(run), _texts_of_state(trace)
+            is_programs, state = _is_asked_by_the_program(run), state_of_first_node(trace)
+            texts = [text for text in state.values() if isinstance(text, str)]  # of the thread and of `update_state`
             found = [m for m in found if (m.id and not is_programs) or text_of(m) in texts]
         if found:
             return found
     return []
-
-
-def _texts_of_state(trace: Trace) -> list[str]:
-    """Return the texts in the state that the first node of a graph received: those of the thread and of `update_state`."""
-    state = next((run.extra for run in trace.runs() if run.node is not None and isinstance(run.extra, dict)), {})
-    return [text for text in state.values() if isinstance(text, str)]
 
 
 def _is_asked_by_the_program(run: Run) -> bool:
@@ -127,7 +160,7 @@ def note_reported(trace: Trace, texts: list[str], state: ConversationState) -> N
         state: state of the conversation.
     """
     state.note_texts(texts)
-    for message in (*_end_of_thread(trace), *(m for run in trace.models() for m in _messages_of_call(run))):
+    for message in (*_end_of_thread(trace), *(m for run in trace.models() for m in model_messages(run))):
         if message.id and message.role in USER_ROLES:
             state.note_id(message.id, text_of(message))
 
@@ -148,15 +181,9 @@ def without_prefilled_answer(messages: list[Message], trace: Trace, state: Conve
 def _prefilled_texts(trace: Trace) -> Iterator[str]:
     """Yield the texts at the end of the turn's model calls that are answers."""
     for run in trace.models():
-        messages = _messages_of_call(run)
+        messages = model_messages(run)
         if messages and messages[-1].role in ASSISTANT_ROLES:
             yield text_of(messages[-1])
-
-
-def _messages_of_call(run: Run) -> list[Message]:
-    if not isinstance(run.inputs, ModelCall):
-        return []
-    return [message for item in run.inputs.messages if (message := as_message(item)) is not None]
 
 
 def _index_after_answer(messages: list[Message]) -> int:

@@ -93,6 +93,11 @@ class ConversationState:
         """Return True if the tool call with this id was reported with its result."""
         return call_id in self._calls
 
+    @property
+    def knows_calls(self) -> bool:
+        """True if a tool call of the conversation was requested or reported."""
+        return bool(self.requested or self._calls)
+
     def note_texts(self, texts: list[str]) -> None:
         """Remember texts of the user that were reported and whose message ids are not known yet."""
         for text in texts:
@@ -108,6 +113,11 @@ class ConversationState:
         if message_id is None:
             return self.has_seen(text)
         return (message_id, hash(text)) in self._ids or hash(text) in self._without_id
+
+    def was_said(self, text: str) -> bool:
+        """Return True if `text` was a message of the user in an earlier turn."""
+        key = hash(text)
+        return key in self._without_id or any(known == key for _, known in self._ids)
 
     def remember_produced(self, text: str) -> None:
         """Remember a text that a model of the conversation produced; ignore an empty one."""

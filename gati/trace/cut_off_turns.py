@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gati.options import Settings
     from gati.trace.run_tree import Trace
 
-LINGER_NS = 2_000_000_000
+WAIT_NS = 2_000_000_000
 """Time without activity that such a turn waits for its open runs."""
 
 
@@ -42,7 +42,7 @@ class CutOffTurns:
 
     def expired(self, now: int) -> list[Trace]:
         """Return the turns that have waited long enough; `now` is `perf_counter_ns`."""
-        return [trace for trace in self._traces.values() if now - trace.last_record_at > LINGER_NS]
+        return [trace for trace in self._traces.values() if now - trace.last_record_at > WAIT_NS]
 
     def without_id_before(self, trace: Trace) -> list[Trace]:
         """Return the turns without a conversation id that were cut off before `trace` began."""

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gati.events import CustomEvent, Event, Status, ToolCallEvent
+from gati.events import ChatMessage, CustomEvent, Event, Status, ToolCallEvent
 from gati.trace.content import text_of
 from gati.trace.media import plain_blocks
 from gati.trace.outputs import as_object
-from gati.trace.user_input import resume_of
+from gati.trace.resumes import resume_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gati.trace.conversation_state import ConversationState
     from gati.trace.run_tree import Run, Trace
     from gati.trace.tool_calls import ToolCallLedger
+
+_TASK = "langgraph_checkpoint_ns"
+"""Metadata key of a graph's task, which all runs in it have."""
+_THREAD = "thread_id"
 
 
 def interrupts_of(trace: Trace) -> list[dict[str, Any]]:
@@ -24,9 +31,11 @@ def interrupts_of(trace: Trace) -> list[dict[str, Any]]:
     paused = [(run, run.error.payload) for run in trace.runs() if run.error is not None and run.interrupted]
     if not paused and not trace.interrupts:
         return []
+    paused += trace.interrupts
+    continued = _continued_runs(trace, (run for run, _ in paused))
     interrupts: dict[str, dict[str, Any]] = {}
-    for run, payload in (*paused, *trace.interrupts):
-        if _is_continued(trace, run):
+    for run, payload in paused:
+        if run in continued:
             continue
         for item in payload if isinstance(payload, (list, tuple)) else [payload]:
             interrupt = {k: v for k, v in item.items() if v is not None} if isinstance(item, dict) else {"value": item}
@@ -34,31 +43,69 @@ def interrupts_of(trace: Trace) -> list[dict[str, Any]]:
     return list(interrupts.values())
 
 
+def without_words_of_person(
+    interrupts: list[dict[str, Any]], user_messages: list[ChatMessage], state: ConversationState
+) -> list[dict[str, Any]]:
+    """Return the interrupts without the entries that repeat what a person said, in this turn or before.
+
+    Example: ``{"question": "What is a cat?", "instruction": "May I answer?"}`` after the user's "What is a cat?".
+    """
+    words = {message.text.strip() for message in user_messages}
+    return [
+        {**interrupt, "value": {k: v for k, v in value.items() if not _is_said(v, words, state)}}
+        if isinstance(value := interrupt.get("value"), dict)
+        else interrupt
+        for interrupt in interrupts
+    ]
+
+
+def _is_said(value: Any, words: set[str], state: ConversationState) -> bool:
+    return isinstance(value, str) and ((text := value.strip()) in words or state.was_said(text))
+
+
 def pauses_of(trace: Trace) -> list[str]:
     """Return the static pauses of a trace, in LangGraph's words, without those that the turn itself has resumed."""
-    return list(dict.fromkeys(pause for run, pause in trace.pauses if not _is_continued(trace, run)))
+    if not trace.pauses:
+        return []
+    continued = _continued_runs(trace, (run for run, _ in trace.pauses))
+    return list(dict.fromkeys(pause for run, pause in trace.pauses if run not in continued))
 
 
-def _is_continued(trace: Trace, run: Run) -> bool:
-    """Return True if the turn itself resumes what a run waits for, as a step does that answers a question."""
-    if run.ended is None:
-        return False
-    later = [other for other in trace.runs() if other.started >= run.ended]
-    if run.interrupted:  # the task runs again
-        task = run.metadata.get("langgraph_checkpoint_ns")
-        return task is not None and any(other.metadata.get("langgraph_checkpoint_ns") == task for other in later)
-    nodes = [below for below in run.walk() if below.interrupted]
-    if nodes:
-        return all(_is_continued(trace, node) for node in nodes)
-    # A static pause. The graph goes on when it is invoked without an input.
-    thread = run.metadata.get("thread_id")
-    return thread is not None and any(
-        other.inputs is None
-        and other.name == run.name
-        and other.metadata.get("thread_id") == thread
-        and other.has_nodes
-        for other in later
-    )
+def _continued_runs(trace: Trace, paused: Iterable[Run]) -> set[Run]:
+    """Return the paused runs that the turn itself continues, as a step does that answers a question."""
+    restarts = _Restarts(trace)
+    return {run for run in dict.fromkeys(paused) if restarts.has_restarted(run)}
+
+
+class _Restarts:
+    """The times at which a trace last started each task, and each graph without an input. Either continues a paused run."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._tasks: dict[str, int] = {}
+        self._graphs: dict[tuple[str, str], int] = {}
+        for run in trace.runs():
+            if isinstance(task := run.metadata.get(_TASK), str):
+                self._tasks[task] = max(run.started, self._tasks.get(task, run.started))
+            if run.inputs is None and run.has_nodes:
+                graph = _graph_key(run)
+                self._graphs[graph] = max(run.started, self._graphs.get(graph, run.started))
+
+    def has_restarted(self, run: Run) -> bool:
+        """Return True if a paused run, or each paused task in it, was started again after it had paused."""
+        if run.ended is None:
+            return False
+        if run.interrupted:
+            task = run.metadata.get(_TASK)
+            return isinstance(task, str) and self._tasks.get(task, -1) >= run.ended
+        if tasks := [below for below in run.walk() if below.interrupted]:
+            return all(map(self.has_restarted, tasks))
+        # A static pause. The graph goes on when it is invoked without an input.
+        return run.metadata.get(_THREAD) is not None and self._graphs.get(_graph_key(run), -1) >= run.ended
+
+
+def _graph_key(run: Run) -> tuple[str, str]:
+    """Return what a graph has in common with its continuation: the name and the thread."""
+    return run.name, str(run.metadata.get(_THREAD))
 
 
 def interrupt_events(trace: Trace, interrupts: list[dict[str, Any]]) -> list[Event]:
@@ -74,10 +121,13 @@ def interrupt_events(trace: Trace, interrupts: list[dict[str, Any]]) -> list[Eve
     ]
 
 
-def resume_events(trace: Trace) -> list[Event]:
-    """Return the event of the value that resumed the graph, unless the value is just a text."""
+def resume_events(trace: Trace, starts_anew: bool) -> list[Event]:
+    """Return the event of the value that resumed the graph, unless the value is just a text.
+
+    A turn that `starts_anew` resumes nothing without a value.
+    """
     resume = resume_of(trace)
-    if resume is None or (resume.texts and resume.value is None):
+    if resume is None or (resume.value is None and (starts_anew or resume.texts)):
         return []
     started_ns = trace.root.started + trace.offset
     return [_interrupt_event(trace, "resume:0", {"value": resume.value}, "resumed", started_ns)]

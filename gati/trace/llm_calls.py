@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gati.events import LLMCallEvent
 from gati.trace.attachments import attachments_of
 from gati.trace.billing import NO_MEDIA, billing_of
-from gati.trace.chat_io import as_message
+from gati.trace.chat_messages import as_message
 from gati.trace.content import reasoning_of, text_of, tool_requests_of
 from gati.trace.cost import cost_of
 from gati.trace.media import plain_blocks

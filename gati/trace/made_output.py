@@ -7,14 +7,16 @@ this turn: a model, a tool or a node produced it, and neither the input nor a ch
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gati.trace.answer_source import texts_in_json
-from gati.trace.chat_io import OUTPUT_KEYS, as_message, as_messages, json_text
+from gati.trace.chat_messages import as_message, as_messages
+from gati.trace.chat_output import OUTPUT_KEYS, names_answer
 from gati.trace.content import text_of
-from gati.trace.outputs import tool_message_in, updates_by
+from gati.trace.outputs import read_json, updates_by
 from gati.trace.records import (
     ASSISTANT_ROLES,
     COMMAND,
@@ -24,6 +26,10 @@ from gati.trace.records import (
     ModelResult,
     ObjectName,
 )
+from gati.trace.requested_calls import requests_in
+from gati.trace.run_tree import state_of_first_node
+from gati.trace.scripts import is_one_word
+from gati.trace.tool_results import ToolResults
 
 if TYPE_CHECKING:
     from gati.trace.run_tree import Run, Trace
@@ -63,11 +69,11 @@ class _MadeOutput:
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         inputs = trace.root.inputs
-        self.given = set(_own_texts(inputs))
+        self.given = set(texts_inside(inputs))
         self.state = state_of_first_node(trace)
         self.keys_of_text: dict[str, set[Any]] = {}
         for key, entry in self.state.items():
-            for text in _own_texts(entry):
+            for text in texts_inside(entry):
                 self.keys_of_text.setdefault(text, set()).add(key)
         self.received = Counter[tuple[str, bool]]()
         for value in (inputs, self.state):
@@ -109,8 +115,10 @@ class _MadeOutput:
         if (messages := as_messages(value)) is not None:
             made = self._made_messages(messages, key)
             return value if made == messages else made or None
-        if isinstance(value, str) and (value in self.produced or value in self.given):
-            return value if value in self.produced or self._is_said_again(value, key) else None
+        if isinstance(value, str) and value in self.produced:
+            return value
+        if isinstance(value, str) and value in self.given:
+            return value if self._is_said_again(value, key) else None
         if not self._is_written(key, value):
             return None
         if not isinstance(value, str):
@@ -129,7 +137,11 @@ class _MadeOutput:
             return True
         if text in self.given:
             return self._is_said_again(text, key)
-        return self.keys_of_text.get(text, {key}) <= {key}
+        return self.keys_of_text.get(text, {key}) <= {key} or self._is_published(text, key)
+
+    def _is_published(self, text: str, key: Any) -> bool:
+        """Return True if a node of this turn copied a text of an earlier turn, such as an approved draft, under a name for answers."""
+        return self.knows_writes and names_answer(key) and self.state.get(key) != text and not is_one_word(text)
 
     def _is_said_again(self, text: str, key: Any) -> bool:
         """Return True for a text that a model of this turn wrote again, inside a text that the program parses.
@@ -175,9 +187,11 @@ class _MadeOutput:
         if len(messages) == 1 and text_of(messages[0]) in self.produced:
             return messages  # also if the history ends with the same answer
         received = self.received.copy()
+        last = messages[-1]
+        is_repeated = last.role in ASSISTANT_ROLES and text_of(last) in self.produced
         made: list[Message] = []
         for message in messages:
-            if received[_key_of(message)] > 0:
+            if received[_key_of(message)] > 0 and not (is_repeated and message is last):
                 received[_key_of(message)] -= 1
             elif message.role in TOOL_ROLES:
                 if self._is_result_of_tool(message):
@@ -192,19 +206,27 @@ class _MadeOutput:
         A tool may run where its run is not seen, such as in a cache or another thread.
         """
         text, root = text_of(message), self.trace.root
-        for run in [run for run in self.trace.runs() if run.kind == "tool"]:
-            found = tool_message_in(run.output, message.tool_call_id)
-            if found is not None and found.tool_call_id == message.tool_call_id:
-                return True
-            if any(part in text for part in _own_texts(run.output)) or text in (str(run.output), json_text(run.output)):
-                return True
+        if self._results.has_message_of(message.tool_call_id) or self._results.is_in(text, read_json(text)):
+            return True
         if root.inputs is None or (isinstance(root.inputs, dict) and COMMAND in root.inputs):
             return False
-        outputs = [run.output for run in self.trace.models() if isinstance(run.output, ModelResult)]
-        requests = [call for output in outputs for answer in output.messages for call in answer.tool_calls]
-        arguments = [call.get("args") for call in requests if call.get("id") == message.tool_call_id]
+        arguments = self._requested_arguments[str(message.tool_call_id)]
         state = root.output.values() if isinstance(root.output, dict) else ()
         return not any(entry and entry in arguments for entry in state)
+
+    @cached_property
+    def _results(self) -> ToolResults:
+        return ToolResults([run for run in self.trace.runs() if run.kind == "tool"])
+
+    @cached_property
+    def _requested_arguments(self) -> defaultdict[str, list[Any]]:
+        """The arguments with which models of this turn requested tools, by id of the call."""
+        arguments = defaultdict[str, list[Any]](list)
+        for run in self.trace.models():
+            if isinstance(run.output, ModelResult):
+                for call_id, request in requests_in(run.output.messages):
+                    arguments[call_id].append(request.get("args"))
+        return arguments
 
     def _is_nodes_answer(self, answer: Message) -> bool:
         """Return True for an answer that a node wrote, though its text is in the input: the node says it again."""
@@ -243,34 +265,27 @@ def _last_writes(state: dict[Any, Any], updates: list[dict[str, Any]]) -> dict[A
     return written
 
 
-def state_of_first_node(trace: Trace) -> dict[Any, Any]:
-    for run in trace.runs():
-        if run.node is not None and isinstance(run.extra, dict):
-            return run.extra
-    return {}
-
-
 def texts_produced(run: Run) -> Iterator[str]:
     """Yield the texts of a model's answers and of a tool's result."""
     if isinstance(run.output, ModelResult):
         yield from filter(None, map(text_of, run.output.messages))
     elif run.kind == "tool":
-        yield from _own_texts(run.output)
+        yield from texts_inside(run.output)
 
 
-def _own_texts(value: Any, depth: int = _MAX_DEPTH) -> Iterator[str]:
+def texts_inside(value: Any, depth: int = _MAX_DEPTH) -> Iterator[str]:
     """Yield the texts in a plain value, without the answers in the history of a conversation."""
     if isinstance(value, str):
         if value:
             yield value
     elif (messages := as_messages(value)) is not None:
-        for number in range(len(messages) - 1, -1, -1):
-            message = messages[number]
-            if message.role in USER_ROLES or number >= _start_of_tail(messages):
-                yield from filter(None, (text_of(message),))
+        start = _start_of_tail(messages)
+        for number, message in enumerate(messages):
+            if (message.role in USER_ROLES or number >= start) and (text := text_of(message)):
+                yield text
     elif depth and isinstance(value, (dict, list, tuple)):
         for item in value.values() if isinstance(value, dict) else value:
-            yield from _own_texts(item, depth - 1)
+            yield from texts_inside(item, depth - 1)
 
 
 def _start_of_tail(messages: list[Message]) -> int:
@@ -284,12 +299,18 @@ def _message_lists_in(value: Any) -> Iterator[list[Message]]:
 
 
 def _histories_in(value: Any) -> list[list[Message]]:
-    if isinstance(value, dict):
-        entries = [entry for entry in value.values() if entry and not isinstance(entry, str)]
-        entries = [entry for entry in entries if not isinstance(entry, dict) or as_message(entry) is not None]
-        return [messages for entry in entries for messages in _histories_in(entry)]
-    messages = as_messages(value)
-    return [] if messages is None else [messages]
+    """Return the lists of messages in a value, or in the entries of a dict. A single message is a list, too."""
+    if not isinstance(value, dict):
+        messages = as_messages(value)
+        return [messages] if messages is not None else []
+    histories = []
+    for entry in value.values():
+        if not isinstance(entry, dict):
+            if (messages := as_messages(entry)) is not None:
+                histories.append(messages)
+        elif (message := as_message(entry)) is not None:
+            histories.append([message])
+    return histories
 
 
 def _key_of(message: Message) -> tuple[str, bool]:

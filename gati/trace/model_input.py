@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from gati import input_hash
 from gati.events import LLMCallEvent
-from gati.trace.chat_io import as_message
+from gati.trace.chat_messages import as_message
 from gati.trace.content import text_of, tool_requests_of
 from gati.trace.records import Message, ModelCall, ModelResult
 from gati.trace.run_tree import Run

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from gati.trace.chat_io import as_messages, messages_under
+from gati.trace.chat_messages import as_messages, messages_under
 from gati.trace.content import text_of
 from gati.trace.llm_calls import message_as_dict
 from gati.trace.media import media_of

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gati.trace.chat_io import as_messages, messages_under
+from gati.trace.chat_messages import as_messages, messages_under
 from gati.trace.media import plain_blocks as plain
-from gati.trace.records import COMMAND, TOOL_ROLES, Message
+from gati.trace.records import COMMAND, MESSAGES, TOOL_ROLES, Message
 
 if TYPE_CHECKING:
     from gati.trace.run_tree import Run
@@ -72,12 +73,19 @@ def tool_message_in(output: Any, call_id: str | None) -> Message | None:
         return output
     if isinstance(output, list):
         return next((m for item in output if (m := tool_message_in(item, call_id)) is not None), None)
-    if isinstance(output, dict) and COMMAND in output:
+    return next((m for m in tool_messages_in(output) if m.tool_call_id == call_id), None)
+
+
+def tool_messages_in(output: Any) -> Iterator[Message]:
+    """Yield the messages in a tool's output: the output itself, or the tool messages in the updates of `Command`s."""
+    if isinstance(output, Message):
+        yield output
+    elif isinstance(output, list):
+        for item in output:
+            yield from tool_messages_in(item)
+    elif isinstance(output, dict) and COMMAND in output:
         for update in updates_of(output):
-            for message in as_messages(update.get("messages")) or ():
-                if message.role in TOOL_ROLES and message.tool_call_id == call_id:
-                    return message
-    return None
+            yield from [m for m in as_messages(update.get(MESSAGES)) or () if m.role in TOOL_ROLES]
 
 
 def tool_output(value: Any, answer: Message | None) -> dict[str, Any]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gati.events import Prompt
-from gati.trace.chat_io import as_message
 from gati.trace.content import text_of
 from gati.trace.managed_prompts import managed_prompts
 from gati.trace.prompt_builder import UserText, lineage_of, plain_prompt, prompt_of, variable_values
 from gati.trace.prompt_names import PromptNames
-from gati.trace.records import USER_ROLES, Message, ModelCall, Template
+from gati.trace.records import USER_ROLES, Message, Template
+from gati.trace.run_tree import model_messages
 from gati.trace.templates import fill_pieces, has_instructions, parse
 
 if TYPE_CHECKING:
@@ -144,10 +144,9 @@ def _user_texts(run: Run, model: Run) -> list[UserText]:
 
     Values that the prompt's inputs do not contain are inferred only if prompt and model are part of one chain.
     """
-    if not isinstance(model.inputs, ModelCall) or not isinstance(run.extra, Template):
+    if not isinstance(run.extra, Template):
         return []
-    messages = [m for item in model.inputs.messages if (m := as_message(item)) is not None and m.role in USER_ROLES]
-    texts = [text_of(message) for message in messages]
+    texts = [text_of(message) for message in model_messages(model) if message.role in USER_ROLES]
     values = variable_values(run.extra, _inputs_of(run))
     is_linked = run.parent is not None and run.parent is model.parent
     found: list[UserText] = []

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gati.trace.outputs import updates_by, updates_of
 from gati.trace.records import COMMAND, Message
+from gati.trace.scripts import CJK, HANGUL, SPACELESS
 from gati.trace.templates import FilledPiece
 
 if TYPE_CHECKING:
@@ -36,11 +37,8 @@ _RETRIEVED = "context"
 _INTERNAL_PREFIXES = ("langgraph_", "ls_", "lc_", "__", "checkpoint", "langchain_", "gati_")
 _INTERNAL_KEYS = frozenset({"messages", "system_prompt", "run_attempt", "assistant_id", "graph_id"})
 
-_CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
-_SPACELESS = _CJK + r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u0f00-\u0fff"
-"""Scripts without spaces. Korean has some, but attaches particles to names."""
-_IS_CJK = re.compile(f"[{_CJK}]")
-_IS_SPACELESS = re.compile(f"[{_SPACELESS}]")
+_IS_CJK = re.compile(f"[{CJK}{HANGUL}]")
+_IS_SPACELESS = re.compile(f"[{SPACELESS}{HANGUL}]")
 
 _MONTH = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"

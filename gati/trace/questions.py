@@ -6,8 +6,14 @@ from typing import Any
 
 _QUESTION_KEYS = ("query", "question", "message", "text", "prompt")
 _ANSWER_KEYS = ("data", "answer", "text", "response")
+_TYPE = "type"
+"""Key of a decision's type. The type is not what a person said."""
 _REPLIES = ("response", "respond", "reply", "feedback")
-"""Types of the decisions whose `args` are a person's words."""
+"""Types of the decisions that are a person's words."""
+_WORDS_KEYS = ("args", "message")
+"""Keys of these words: of the agent inbox, and of LangChain's `HumanInTheLoopMiddleware`."""
+_DECISIONS = "decisions"
+"""Key of this middleware's list of decisions."""
 _REQUESTS = "action_requests"
 """Key of the tool calls that LangChain's `HumanInTheLoopMiddleware` wants approved. They are no question in words."""
 
@@ -16,37 +22,39 @@ def question_in(payload: Any) -> str:
     """Return the question in an interrupt's payload; "" if it has none.
 
     Examples: ``{"query": "Your name?", "draft": "Hi"}`` → ``"Your name?"``; ``{"kind": "date"}`` → ``""``, because the dict's only text
-    is a name.
+    is a single word, which names something.
     """
     if isinstance(payload, dict) and _REQUESTS in payload:
         return ""
     question = _text_in(payload, _QUESTION_KEYS)
-    is_name = (
-        isinstance(payload, dict)
-        and question.isascii()
-        and question.isidentifier()
-        and payload.keys().isdisjoint(_QUESTION_KEYS)
-    )
-    return "" if is_name else question
+    is_named = not isinstance(payload, dict) or not payload.keys().isdisjoint(_QUESTION_KEYS)
+    return question if is_named or not _is_label(question) else ""
+
+
+def _is_label(text: str) -> bool:
+    """Return True for a name, an id or an address rather than words to a person: "human-review", "https://…"."""
+    return text.isascii() and len(text.split()) == 1 and not text.rstrip().endswith("?")
 
 
 def replies_in(payload: Any) -> list[str]:
     """Return the replies in a resume's payload.
 
     Examples: ``{"data": "Ann"}`` → ``["Ann"]``; ``[{"type": "response", "args": "On Tuesday"}, {"type": "accept"}]``, which are
-    decisions → ``["On Tuesday"]``.
+    decisions → ``["On Tuesday"]``; ``{"type": "accept"}`` → ``[]``.
     """
+    if isinstance(payload, dict) and isinstance(payload.get(_DECISIONS), list):
+        payload = payload[_DECISIONS]
     if isinstance(payload, list):
         return [text for item in payload if (text := _reply_in_decision(item))]
     text = _reply_in_decision(payload) or _text_in(payload, _ANSWER_KEYS)
-    return [text] if text else []
+    is_type = isinstance(payload, dict) and text == payload.get(_TYPE)
+    return [text] if text and not is_type else []
 
 
 def _reply_in_decision(item: Any) -> str:
-    if not isinstance(item, dict) or item.get("type") not in _REPLIES:
+    if not isinstance(item, dict) or item.get(_TYPE) not in _REPLIES:
         return ""
-    words = item.get("args")
-    return words if isinstance(words, str) else ""
+    return next((words for key in _WORDS_KEYS if isinstance(words := item.get(key), str)), "")
 
 
 def _text_in(payload: Any, keys: tuple[str, ...]) -> str:
@@ -58,4 +66,4 @@ def _text_in(payload: Any, keys: tuple[str, ...]) -> str:
     texts = [value for value in payload.values() if isinstance(value, str) and value]
     if len(texts) == 1:
         return texts[0]
-    return next((text for key in keys if isinstance(text := payload.get(key), str)), "")
+    return next((text for key in keys if isinstance(text := payload.get(key), str) and text), "")

@@ -27,6 +27,10 @@ USER_ROLES = frozenset({"human", "HumanMessageChunk", "user"})
 ASSISTANT_ROLES = frozenset({"ai", "AIMessageChunk", "assistant"})
 SYSTEM_ROLES = frozenset({"system", "SystemMessageChunk", "developer"})
 TOOL_ROLES = frozenset({"tool", "ToolMessageChunk", "function"})
+MESSAGE_TYPES = USER_ROLES | ASSISTANT_ROLES | SYSTEM_ROLES | TOOL_ROLES | {"remove"}
+"""Values of `type` that make a dict a message. A dict with `role` may have any role, as a `ChatMessage` may."""
+PAIR_ROLES = frozenset({"human", "user", "ai", "assistant", "system", "developer"})
+"""Roles of the pairs that LangChain accepts as messages, such as `("user", "Hi")`."""
 
 INTERNAL = "gati_internal"
 """Metadata key with which `observe.internal` and programs mark runs whose text is not for the user."""
@@ -147,7 +151,7 @@ class RunStarted(NamedTuple):
     The whole `metadata` is set for roots only, `inputs` for roots and for programs directly below a step, and `scope` for
     roots and, with a `configurable`, for runs directly below a step. `extra` is a prompt's template, a tool's call
     id, `STREAMED` of a step, the state that the first node of a root graph received, or a weak reference to the task that awaits a model without an enclosing run. `configurable` holds ids found
-    by the first runs below a root.
+    by the first runs below a root, or by a model that is a root.
     """
 
     run_id: UUID

@@ -1,4 +1,4 @@
-"""Find the conversation that requested a tool which the program calls itself, outside of any conversation.
+"""Tool requests in messages, and the runs and conversations that they belong to.
 
 In the tool loop of LangChain's guides, the program calls models and tools in turn: `tool.invoke(call)` carries only the id
 of the call, and `tool.invoke(call["args"])` only the arguments.
@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gati.trace.content import parsed_arguments, text_of
 from gati.trace.outputs import read_json
+from gati.trace.tool_results import ToolResults, is_distinctive
 
 if TYPE_CHECKING:
     from gati.events import Conversation
-    from gati.trace.records import Message
+    from gati.trace.records import ErrorInfo, Message
     from gati.trace.run_tree import Run
 
 MAX_CONVERSATIONS = 256
 """Conversations with open requests that are kept; the least recent is dropped first."""
-_TELLING_WORDS = 3
-"""Fewest words of a result that show by themselves that a longer answer contains it."""
 _SINGLE_ARGUMENT = "__arg1"
 """Key under which OpenAI's functions pass the argument of a tool that takes one text."""
+
+
+def requests_in(messages: Iterable[Message]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the tool calls in messages, each with its id. A plain history may hold anything in their place."""
+    requests = (request for message in messages for request in message.tool_calls if isinstance(request, dict))
+    return [(str(request["id"]), request) for request in requests if request.get("id")]
 
 
 class WaitingCall(NamedTuple):
@@ -40,8 +48,9 @@ class WaitingCall(NamedTuple):
     within: str | None = None
 
 
-class LinkableCall(NamedTuple):
-    """A tool call that a run without an id may have executed.
+@dataclass(frozen=True, eq=False)
+class LinkableCall:
+    """A tool call that a run without an id may have executed. Many runs may be compared with it.
 
     Attributes:
         id: id of the call.
@@ -57,27 +66,49 @@ class LinkableCall(NamedTuple):
     within: str | None
     answer: Message | None
 
+    @cached_property
+    def _arguments(self) -> Any:
+        return parsed_arguments(self.request.get("args"))
+
+    @cached_property
+    def _text(self) -> str:
+        return text_of(self.answer) if self.answer is not None else ""
+
+    @cached_property
+    def _value(self) -> Any:
+        return read_json(self._text)
+
     def has_arguments_of(self, run: Run) -> bool:
         """Return True if a tool run has the arguments of the request."""
-        return is_call_of(self.request, run)
+        return _is_input_of(run, self._arguments)
 
-    def has_result_of(self, run: Run) -> bool:
-        """Return True if the result or the failure of a tool run is in the answer."""
-        if self.answer is None or run.ended is None:
-            return False
-        answer = text_of(self.answer)
-        if run.error is not None:
-            return bool(run.error.message) and run.error.message in answer
-        result = text_of(run.output) or str(run.output)
-        # A short result, such as "ok", is in other texts by chance.
-        return self.is_answered_by(run) or (len(result.split()) >= _TELLING_WORDS and result in answer)
-
-    def is_answered_by(self, run: Run) -> bool:
+    def is_answered_by(self, result: ToolResults) -> bool:
         """Return True if the answer is the result of a tool run."""
-        if self.answer is None or run.ended is None or run.error is not None:
+        return self.answer is not None and result.has(self._text, self._value)
+
+    def has_outcome_of(self, run: Run, result: ToolResults) -> bool:
+        """Return True if the result or the failure of a tool run is in the answer."""
+        if self.answer is None:
             return False
-        answer = text_of(self.answer)
-        return answer in (text_of(run.output), str(run.output)) or read_json(answer) == run.output
+        if run.error is not None:
+            return self._has_failure(run.error, self.answer)
+        return result.is_in(self._text, self._value)
+
+    def _has_failure(self, error: ErrorInfo, answer: Message) -> bool:
+        """Return True if an exception's message is in the answer.
+
+        It may be as short as "'a'", the message of ``KeyError("a")``. Then the answer must report a failure.
+        """
+        message, text = error.message, self._text
+        if not message or message not in text:
+            return False
+        return (
+            message == text
+            or is_distinctive(message)
+            or answer.status == "error"
+            or "Error" in text
+            or error.type in text
+        )
 
 
 def call_executed_by(run: Run, calls: list[LinkableCall], decision: Any) -> LinkableCall | None:
@@ -89,10 +120,11 @@ def call_executed_by(run: Run, calls: list[LinkableCall], decision: Any) -> Link
     """
     calls = [call for call in calls if call.request.get("name") == run.name]
     with_arguments = [call for call in calls if call.has_arguments_of(run)]
+    result = ToolResults([run])
     found = itertools.chain(
-        (call for call in with_arguments if call.has_result_of(run)),
-        (call for call in calls if call.is_answered_by(run)),
-        (call for call in calls if call.has_result_of(run)),
+        (call for call in with_arguments if call.has_outcome_of(run, result)),
+        (call for call in calls if call.is_answered_by(result)),
+        (call for call in calls if call.has_outcome_of(run, result)),
         with_arguments,
         (call for call in calls if call.answer is None and _contains(decision, run.inputs)),
     )
@@ -100,11 +132,13 @@ def call_executed_by(run: Run, calls: list[LinkableCall], decision: Any) -> Link
 
 
 def _contains(value: Any, arguments: Any, depth: int = 6) -> bool:
-    """Return True if a value holds the arguments of a tool, at any place."""
-    if not arguments or not depth or not isinstance(value, (dict, list)):
+    """Return True if a value is, or holds at any place, the arguments of a tool: an object, or the text of a tool with one argument."""
+    if not arguments or not depth:
         return False
-    entries = value.values() if isinstance(value, dict) else value
-    return value == arguments or any(_contains(entry, arguments, depth - 1) for entry in entries)
+    if value == arguments:
+        return True
+    entries = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_contains(entry, arguments, depth - 1) for entry in entries)
 
 
 class RequestedCalls:
@@ -145,11 +179,15 @@ class RequestedCalls:
 
 
 def _has_call(requested: dict[str, WaitingCall], run: Run) -> bool:
-    return bool(run.inputs) and any(is_call_of(call.request, run) for call in requested.values())
+    return bool(run.inputs) and any(_is_call_of(call.request, run) for call in requested.values())
 
 
-def is_call_of(request: dict[str, Any], run: Run) -> bool:
+def _is_call_of(request: dict[str, Any], run: Run) -> bool:
     """Return True if a tool run has the name and the arguments of a request."""
     if request.get("name") != run.name:
         return False
-    return parsed_arguments(request.get("args")) in (run.inputs, {_SINGLE_ARGUMENT: run.inputs})
+    return _is_input_of(run, parsed_arguments(request.get("args")))
+
+
+def _is_input_of(run: Run, arguments: Any) -> bool:
+    return arguments in (run.inputs, {_SINGLE_ARGUMENT: run.inputs})

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from gati.trace.records import INTERNAL
+from gati.trace.chat_messages import as_message
+from gati.trace.records import INTERNAL, ModelCall
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -229,9 +230,16 @@ def is_nested(trace: Trace) -> bool:
     return trace.root.metadata.get(NESTED_KEY) in (True, "true")
 
 
-def model_messages(run: Run) -> tuple[Message, ...]:
-    """Return the new messages of a model run."""
-    return run.inputs.messages if run.inputs is not None else ()
+def model_messages(run: Run) -> list[Message]:
+    """Return the new messages of a model run. A model of the program's own may have reported them in any form."""
+    if not isinstance(run.inputs, ModelCall):
+        return []
+    return [message for item in run.inputs.messages if (message := as_message(item)) is not None]
+
+
+def state_of_first_node(trace: Trace) -> dict[Any, Any]:
+    """Return the state that the first node of a graph received; {} if it is not known."""
+    return next((run.extra for run in trace.runs() if run.node is not None and isinstance(run.extra, dict)), {})
 
 
 def split_off_open_work(trace: Trace) -> list[Trace]:

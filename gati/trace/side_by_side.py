@@ -1,18 +1,18 @@
 """Programs that a root runs side by side: the branches of a `RunnableParallel`, and `map()`, which runs one for each input.
 
-Only the root's input and output are recorded. What each program was given and returned is a part of these.
+Only the root's input and output are recorded, so the input and output of each program are taken from those.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from gati.trace.chat_io import as_messages
+from gati.trace.chat_messages import as_message, as_messages
 from gati.trace.content import text_of
 from gati.trace.outputs import updates_by, updates_of
-from gati.trace.records import ASSISTANT_ROLES, Message
+from gati.trace.records import ASSISTANT_ROLES, Message, ModelResult
 from gati.trace.run_tree import Trace, model_messages
 
 if TYPE_CHECKING:
@@ -36,9 +36,10 @@ def mapped_programs(trace: Trace) -> list[Trace]:
         return []
     if not _is_map(root, outputs) and not _asks_each(root):
         return []
+    programs = _programs_by_entry(root, outputs)
     return [
         trace_of_program(trace, run, given, made)
-        for run, given, made in zip(root.children, root.inputs, outputs, strict=True)
+        for run, given, made in zip(programs, root.inputs, outputs, strict=True)
     ]
 
 
@@ -82,7 +83,8 @@ class _SideBySide:
             if not branches.keys().isdisjoint(value):  # a fallback has the tag of the branch that it is in
                 return {k: self.answers(branches[k], v, True) if k in branches else v for k, v in value.items()}
         elif isinstance(value, list) and _is_map(run, value):
-            return [self.answers(child, part, True) for child, part in zip(run.children, value, strict=True)]
+            programs = _programs_by_entry(run, value)
+            return [self.answers(program, part, True) for program, part in zip(programs, value, strict=True)]
         if (last := _last_step(run)) is None:
             return value
         found = self.answers(last, value, is_part)
@@ -129,6 +131,55 @@ def _is_map(run: Run, values: list[Any]) -> bool:
         and ("ls_integration" in child.metadata or any(r.node is not None for r in child.children))
         for child in run.children
     )
+
+
+def _programs_by_entry(run: Run, outputs: list[Any]) -> list[Run]:
+    """Return the programs of a `map()` in the order of the entries that they were run for.
+
+    Threads report their starts in any order. A program is recognized by a text that it was given or made and no other one
+    was; the rest are in the order of their starts.
+    """
+    inputs = run.inputs if isinstance(run.inputs, list) and len(run.inputs) == len(outputs) else [None] * len(outputs)
+    owners: dict[tuple[bool, str], Run | None] = {}
+    for program in run.children:
+        for text in set(_texts_of_program(program)):
+            owners[text] = None if text in owners else program
+    others = dict.fromkeys(run.children)
+    found: list[Run | None] = []
+    for entry in zip(inputs, outputs, strict=True):
+        known = (owners.get(text) for text in _texts_of_entry(*entry))
+        owner = next((program for program in known if program is not None and program in others), None)
+        if owner is not None:
+            del others[owner]
+        found.append(owner)
+    rest = iter(others)
+    return [next(rest) if program is None else program for program in found]
+
+
+def _texts_of_program(program: Run) -> Iterator[tuple[bool, str]]:
+    """Yield the texts that the runs of a program were given and made, as `_texts_of_entry` does."""
+    for run in program.walk():
+        given = model_messages(run) if run.kind == "model" else [run.inputs, run.extra]
+        made = run.output.messages if isinstance(run.output, ModelResult) else [run.output]
+        yield from _texts_of_entry(given, list(made))
+
+
+def _texts_of_entry(given: Any, made: Any) -> Iterator[tuple[bool, str]]:
+    """Yield the texts in an input and an output, with True for those of the output."""
+    for is_made, value in ((False, given), (True, made)):
+        for text in _texts_in(value):
+            yield is_made, text
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        if value:
+            yield value
+    elif (message := as_message(value)) is not None:
+        yield from filter(None, (text_of(message),))
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(item)
 
 
 def _asks_each(root: Run) -> bool:

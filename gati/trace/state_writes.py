@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gati.trace.chat_io import CLEAR_KEYS, messages_under
-from gati.trace.made_output import state_of_first_node, texts_produced
+from gati.trace.chat_messages import messages_under
+from gati.trace.chat_output import names_answer
+from gati.trace.made_output import texts_produced
 from gati.trace.outputs import updates_by
 from gati.trace.records import MESSAGES
+from gati.trace.run_tree import state_of_first_node
 
 if TYPE_CHECKING:
     from gati.trace.run_tree import Run, Trace
 
-_FINAL = "final_"
-"""Beginning of the names of entries that hold an answer, such as `final_report`."""
-_NOTES = ("summary", "topic", "title", "score", "grade")
-"""Ends of the names of entries that say something about the answer, such as `final_score`."""
 
-
-def text_after_thread(trace: Trace) -> str:
+def answer_after_messages(trace: Trace) -> str:
     """Return the text that a graph's node wrote after the last message of the thread, under a name for answers; else "".
 
     Example: agents put what they find into ``messages``, and the last node writes ``final_report``.
     """
     output = trace.root.output
-    if not isinstance(output, dict) or MESSAGES not in output or not any(map(_names_answer, output)):
+    if not isinstance(output, dict) or MESSAGES not in output or not any(map(names_answer, output)):
         return ""
     runs = trace.runs()
     if any(run.error is not None and run.error.control == "parent_command" for run in runs):
@@ -40,7 +37,7 @@ def text_after_thread(trace: Trace) -> str:
                 return found if _is_after(writer, run) else ""
             if run in graphs:
                 continue
-            if not found and _names_answer(key) and isinstance(value, str) and value and output.get(key) == value:
+            if not found and names_answer(key) and isinstance(value, str) and value and output.get(key) == value:
                 found, writer = value, run
             elif not found and isinstance(value, str) and value in completions:
                 return ""  # a later text of a model
@@ -54,7 +51,7 @@ def _is_after(node: Run, earlier: Run) -> bool:
     return node.started >= (earlier.ended or 0)
 
 
-def texts_written_at_once(trace: Trace) -> set[str]:
+def texts_written_whole(trace: Trace) -> set[str]:
     """Return the texts that nodes of a graph wrote into entries of its state, without those that grow, such as a log."""
     entries: dict[Any, Any] = dict(state_of_first_node(trace))
     texts: set[str] = set()
@@ -66,10 +63,6 @@ def texts_written_at_once(trace: Trace) -> set[str]:
                     texts.add(text)
                 entries[key] = text
     return texts
-
-
-def _names_answer(key: Any) -> bool:
-    return isinstance(key, str) and (key in CLEAR_KEYS or (key.startswith(_FINAL) and not key.endswith(_NOTES)))
 
 
 def without_earlier_items(trace: Trace, state: Any) -> Any:

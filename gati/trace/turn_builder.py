@@ -23,7 +23,14 @@ from gati.trace.continued_input import note_reported
 from gati.trace.event_builder import EventBuilder
 from gati.trace.final_answer import final_answer_of, must_wait_for_end, turn_status
 from gati.trace.identity import ANONYMOUS, active_span_of, user_metadata
-from gati.trace.interrupts import interrupt_events, interrupts_of, rejected_call_events, resume_events
+from gati.trace.interrupts import (
+    interrupt_events,
+    interrupts_of,
+    rejected_call_events,
+    resume_events,
+    without_words_of_person,
+)
+from gati.trace.known_messages import calls_before_question, checkpointed_messages
 from gati.trace.managed_prompts import with_variants
 from gati.trace.media import plain_blocks
 from gati.trace.media_in_texts import MediaInTexts
@@ -31,15 +38,10 @@ from gati.trace.node_messages import add_own_messages, texts_in_models
 from gati.trace.prompt_index import PromptIndex
 from gati.trace.prompt_values import KnownValues
 from gati.trace.records import ASSISTANT_ROLES, USER_ROLES
+from gati.trace.resumes import resume_of
 from gati.trace.run_tree import is_nested
 from gati.trace.tool_calls import ToolCallLedger
-from gati.trace.user_input import (
-    calls_before_question,
-    checkpointed_messages,
-    remaining_input,
-    resume_of,
-    user_messages_of,
-)
+from gati.trace.user_input import remaining_input, user_messages_of
 
 if TYPE_CHECKING:
     from gati.options import Settings
@@ -76,7 +78,8 @@ class TurnBuilder:
         self.is_repeated_attempt = "run_attempt" in self.root.metadata and states.attempted_before(
             trace.first_attempt or trace.id
         )
-        self.ledger = ToolCallLedger(self.state, resume_of(trace))
+        self.resume = resume_of(trace)
+        self.ledger = ToolCallLedger(self.state, self.resume)
         values = KnownValues(trace, conversation.user_id if conversation.user_id != ANONYMOUS else None)
         prompts = PromptIndex(settings.agent_name, states.unlinked_prompts, values, states.numbered_prompts)
         # A hash of texts that must not be delivered would reveal short ones.
@@ -110,7 +113,8 @@ class TurnBuilder:
         answer = None
         is_update = is_state_update(self.trace)
         if not is_update and not self.trace.serves_several:
-            answer, status = final_answer_of(self.trace, models, interrupts, status, self.settings.output_key)
+            asked = without_words_of_person(interrupts, self._user_messages, self.state) if interrupts else []
+            answer, status = final_answer_of(self.trace, models, asked, status, self.settings.output_key)
         if answer is not None:
             self.state.remember_answer(answer.text)
         note_reported(self.trace, [m.text for m in self._user_messages if m.role == "user"], self.state)
@@ -225,7 +229,8 @@ class TurnBuilder:
             # A turn that starts again from an older checkpoint, or with a question in the thread, resumes nothing.
             is_question = bool(self._user_messages) and not self.state.is_waiting
             is_replay = self.replaces is not None and self.root.inputs is None
-            resumed = [] if is_question or is_replay else resume_events(self.trace)
+            is_start = is_replay or (is_question and self.resume is None)
+            resumed = [] if is_start else resume_events(self.trace, starts_anew=is_question)
             events = [*start, *resumed, *events]
         self._remember_tool_results(events)
         self._drop_known_messages()

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from gati.events import ChatMessage
 from gati.trace.authorship import is_from_person, is_state_update
-from gati.trace.chat_io import SplitHistory, as_message, user_messages_in
+from gati.trace.chat_input import SplitHistory, user_messages_in
+from gati.trace.chat_messages import as_message
 from gati.trace.content import text_of
-from gati.trace.continued_input import messages_from_thread, repeats_question, without_prefilled_answer
+from gati.trace.continued_input import (
+    greeting_in_thread,
+    messages_from_thread,
+    repeats_question,
+    was_made_in,
+    without_prefilled_answer,
+)
 from gati.trace.media import plain_blocks
 from gati.trace.outputs import updates_of
-from gati.trace.questions import replies_in
 from gati.trace.records import (
     ASSISTANT_ROLES,
     COMMAND,
@@ -25,17 +30,17 @@ from gati.trace.records import (
     ModelCall,
     ModelResult,
 )
-from gati.trace.run_tree import model_messages
+from gati.trace.resumes import Resume, resume_of, resumed_graph
+from gati.trace.run_tree import model_messages, state_of_first_node
+from gati.trace.scripts import is_sentence
 from gati.trace.side_by_side import mapped_programs, trace_of_program
 
 if TYPE_CHECKING:
     from gati.trace.conversation_state import ConversationState
-    from gati.trace.run_tree import Run, Trace
+    from gati.trace.run_tree import Trace
 
 _KINDS_WITHOUT_USER_TEXT = frozenset({"tool", "retriever", "embedding", "memory_read", "memory_write"})
 """Kinds of roots whose input is not a user's message."""
-_PROSE = re.compile(r"\S\s+\S+\s+\S|[\u3040-\u30ff\u3400-\u9fff]{4}|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]{8}")
-"""Text of three words or more; in scripts without spaces, of some characters. Names, addresses and ids are shorter."""
 _MAX_DEPTH = 4
 _MUCH_LONGER = 3
 """How many times as long as the other texts of an input the user's is, such as a mail beside its subject."""
@@ -70,8 +75,8 @@ def user_messages_of(
     root_id, start = trace.first_attempt or trace.id, trace.root.started + trace.offset
     messages: list[ChatMessage] = []
     earlier: dict[str, Any] = {}
+    split = split if seen_before else _with_earlier_messages(split, trace)
     if split.history and not seen_before:
-        split = _without_question(split)
         has_id = conversation_id != root_id
         # A history without user messages, such as a greeting, cannot have been reported by a turn.
         if not any(is_from_person(m, state) for m in split.history) or (import_history and has_id):
@@ -103,8 +108,10 @@ def user_messages_of(
     return messages
 
 
-def _without_question(split: SplitHistory) -> SplitHistory:
-    """Remove the question from the end of a history that the program passes beside it."""
+def _with_earlier_messages(split: SplitHistory, trace: Trace) -> SplitHistory:
+    """Add a greeting in the thread, or remove the question from the end of a history that the program passes beside it."""
+    if not split.history:
+        return split._replace(history=greeting_in_thread(trace))
     last = split.history[-1]
     is_question = bool(split.new) and last.role in USER_ROLES and text_of(last) == text_of(split.new[-1])
     return split._replace(history=split.history[:-1]) if is_question else split
@@ -117,7 +124,7 @@ def _split_input(
     root = trace.root
     if root.kind in _KINDS_WITHOUT_USER_TEXT:
         return None
-    graph = _resumed_graph(trace) if root.kind == "step" else None
+    graph = resumed_graph(trace) if root.kind == "step" else None
     if (resume := resume_of(graph or trace)) is not None:
         messages = _messages_of_resume(graph or trace, resume, state)
         # A handler may make a decision of the person's words: `Command(resume=True)`.
@@ -135,23 +142,58 @@ def _split_input(
     split = _before_prefilled_answer(split, trace, state)
     if split is not None and _is_users_text(trace, split, in_conversation):
         return split._replace(new=[]) if repeats_question(trace, split, state) else split
+    if trace.is_graph and _says_nothing(root.inputs):
+        return _split_thread(trace, state)
+    if (program := _first_program(trace)) is not None and resume_of(program) is None:
+        split = _split_input(program, input_key, state, in_conversation)
+        if split is not None and any(is_from_person(m) for m in split.new):
+            return split._replace(new=[_as_written(m, trace) for m in split.new])
     return _split_first_model_call(trace, state)
+
+
+def _first_program(trace: Trace) -> Trace | None:
+    """Return the first program directly in a step that calls a model: a request handler has the words only in its request."""
+    models = trace.models() if trace.root.kind == "step" else []
+    for run in (r for model in models[:1] for r in (model, *model.ancestors())):
+        if run.parent is not None and run.parent.id == trace.root.id:
+            return None if run.kind == "model" else trace_of_program(trace, run, run.inputs, run.output)
+    return None
+
+
+def _says_nothing(value: Any) -> bool:
+    """Return True for an input without a text, a message or an object of the program, in which words may be."""
+    if isinstance(value, (dict, list)):
+        return all(map(_says_nothing, value.values() if isinstance(value, dict) else value))
+    return value is None or value == "" or isinstance(value, (bool, int, float))
+
+
+def _split_thread(trace: Trace, state: ConversationState) -> SplitHistory | None:
+    """Return the new messages of the first model call that were in the thread before: with an empty input nobody says anything."""
+    split = _split_first_model_call(trace, state)
+    return None if split is None else split._replace(new=[m for m in split.new if m.id and not was_made_in(trace, m)])
 
 
 def _is_users_text(trace: Trace, split: SplitHistory, in_conversation: bool) -> bool:
     """Return True if a user wrote the text in the input of a root.
 
     It is a message, or a model below was asked it. A program's own values, such as paths and names, are inputs too.
-    In a conversation, any text of an input counts, except the value of a step whose models were asked something else.
+    In a conversation, any text of an input counts, except the only one of a step or one of a few words, if the models were
+    asked something else.
     """
     is_step = trace.root.kind == "step"
-    if split.origin in ("messages", "input_key") or (in_conversation and not (is_step and split.origin == "only_text")):
+    if split.origin in ("messages", "input_key") or (in_conversation and split.origin != "only_text"):
         return True
     if split.origin == "question" and not is_step:
         return any(run.kind in ("model", "tool") for run in trace.runs())
+    text = text_of(split.new[-1])
+    if in_conversation and not is_step and is_sentence(text):
+        return True
     calls = [message for run in trace.models() for message in model_messages(run)]
-    text, asked = text_of(split.new[-1]), [text_of(m) for m in calls if m.role in USER_ROLES]
-    return any(text in other for other in asked or _system_texts(trace)) or (in_conversation and not asked)
+    asked = [text_of(m) for m in calls if m.role in USER_ROLES]
+    if any(text in other for other in asked or _system_texts(trace)):
+        return True
+    # A person who writes messages does not write a value beside them.
+    return in_conversation and not asked and (is_step or not state_of_first_node(trace).get(MESSAGES))
 
 
 def _system_texts(trace: Trace) -> list[str]:
@@ -175,7 +217,7 @@ def _messages_of_resume(trace: Trace, resume: Resume, state: ConversationState) 
 
 
 def _before_prefilled_answer(split: SplitHistory | None, trace: Trace, state: ConversationState) -> SplitHistory | None:
-    """Split before the beginning of an answer that the model shall continue, if the messages end with one."""
+    """Split before the beginning of an answer that the model is asked to continue, if the messages end with one."""
     if split is None or split.new:
         return split
     messages = without_prefilled_answer(split.history, trace, state)
@@ -200,7 +242,7 @@ def _split_first_model_call(trace: Trace, state: ConversationState) -> SplitHist
 
 
 def _as_written(message: Message, trace: Trace) -> Message:
-    """Return a message with the only prose of the root's input that it contains, or the one that is much the longest.
+    """Return a message with the only sentence of the root's input that it contains, or the one that is much the longest.
 
     Example: input ``{"mail": {"subject": "My bill of May", "body": "I was charged twice. …"}}``, and "Classify: I was charged
     twice. …" → "I was charged twice. …"
@@ -209,7 +251,7 @@ def _as_written(message: Message, trace: Trace) -> Message:
     if not isinstance(inputs, dict) or not isinstance(message.content, str):
         return message
     for depth in range(1, _MAX_DEPTH):
-        found = {text for text in _texts_in(inputs, depth) if _PROSE.search(text) and text in message.content}
+        found = {text for text in _texts_in(inputs, depth) if is_sentence(text) and text in message.content}
         if found:
             longest, *others = sorted(found, key=len, reverse=True)
             is_clear = all(len(other) * _MUCH_LONGER <= len(longest) for other in others)
@@ -265,84 +307,6 @@ def _attachments(message: Message) -> dict[str, Any]:
         return {}
     attachments = [b for b in blocks if isinstance(b, dict) and b.get("type") not in (None, "text")]
     return {"attachments": attachments} if attachments else {}
-
-
-class Resume(NamedTuple):
-    """The payload that resumed an interrupted graph: the texts in it, and the value unless it is nothing but texts."""
-
-    texts: list[str]
-    value: Any = None
-
-
-def resume_of(trace: Trace) -> Resume | None:
-    """Return the payload that a turn resumes an interrupted graph with; None if it does not resume one.
-
-    Example: input ``Command(resume="yes")`` → ``Resume(["yes"])``.
-    """
-    root = trace.root
-    if root.kind == "step":
-        graph = _resumed_graph(trace)
-        return None if graph is None else resume_of(graph)
-    inputs = root.inputs
-    if inputs is None:
-        return Resume([]) if trace.is_graph or trace.resumed else None
-    if not isinstance(inputs, dict) or COMMAND not in inputs or inputs[COMMAND].get("resume") is None:
-        return None
-    value = inputs[COMMAND]["resume"]
-    # Interrupts may be answered by id; the ids are of no use to a reader.
-    by_id = isinstance(value, dict) and bool(value) and all(_is_interrupt_id(key) for key in value)
-    answers = list(value.values()) if by_id else [value]
-    texts = [text for answer in answers for text in replies_in(answer)]
-    if all(isinstance(answer, str) for answer in answers):
-        return Resume(texts)
-    return Resume(texts, answers[0] if len(answers) == 1 else value)
-
-
-def _resumed_graph(trace: Trace) -> Trace | None:
-    """Return the first graph that runs directly in a step, if the step resumes it: a handler may make the command itself.
-
-    What the step resumes later, it answers itself.
-    """
-    graph = _first_graph(trace.root)
-    if graph is None or not (graph.inputs is None or (isinstance(graph.inputs, dict) and COMMAND in graph.inputs)):
-        return None
-    program = trace_of_program(trace, graph, graph.inputs, graph.output)
-    return program if resume_of(program) is not None else None
-
-
-def _first_graph(step: Run) -> Run | None:
-    for run in step.children:
-        found = _first_graph(run) if run.kind == "step" else run
-        if found is not None and found.has_nodes:
-            return found
-    return None
-
-
-def _is_interrupt_id(key: Any) -> bool:
-    return isinstance(key, str) and len(key) == 32 and all(c in "0123456789abcdef" for c in key)
-
-
-def checkpointed_messages(trace: Trace, model: Run, user_messages: list[ChatMessage]) -> list[Message]:
-    """Return the messages of a model call that were loaded from a checkpoint.
-
-    They belong to earlier turns of this or another process: they have ids and precede this turn's
-    user messages.
-    """
-    if not trace.is_graph or "thread_id" not in trace.root.metadata or not isinstance(model.inputs, ModelCall):
-        return []
-    messages = [m for item in model.inputs.messages if (m := as_message(item)) is not None]
-    texts = {message.text for message in user_messages}
-    last = max((index for index, m in enumerate(messages) if text_of(m) in texts), default=-1)
-    if last < 0 and resume_of(trace) is not None:
-        last = len(messages)
-    return [m for m in messages[: last + 1] if m.id]
-
-
-def calls_before_question(messages: list[Message]) -> set[str]:
-    """Return the ids of the tool calls that are requested or answered before the last message of the user."""
-    last = max((index for index, m in enumerate(messages) if m.role in USER_ROLES), default=0)
-    requested = {str(call["id"]) for m in messages[:last] for call in m.tool_calls if call.get("id")}
-    return requested | {m.tool_call_id for m in messages[:last] if m.tool_call_id}
 
 
 def remaining_input(inputs: Any, user_messages: list[ChatMessage]) -> dict[str, Any]:

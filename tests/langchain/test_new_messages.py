@@ -49,6 +49,7 @@ class Role(str, Enum):  # noqa: UP042 - the plain mixin is what users' programs 
     [
         (HELLO, "human"), (HI, "ai"), (("user", "x"), "user"), (["ai", "x"], "ai"), ({"role": "user", "content": "x"}, "user"),
         ({"type": "human", "content": "x"}, "human"), ({"role": Role.user}, "user"), ("text", ""), ({"role": 3}, ""), (3, ""),
+        ({"type": "intro", "content": "x"}, ""), (("clarity", 4), ""), (["What is it?", "A bicycle."], ""), ({"role": "critic"}, "critic"),
         ((1, 2), ""), (("a", "b", "c"), ""), (None, ""),
     ],
 )  # fmt: skip
@@ -215,3 +216,11 @@ def test_the_messages_inside_an_overwrite_are_messages_of_the_node():
     copied = snapshot_state(written, new_messages_of_node, BoundedSet(10))
     assert copied == {"messages": [snapshot_message(AIMessage("new only", id="a1"))]}
     assert take_snapshot({"plan": Overwrite([1, 2])}) == {"plan": [1, 2]}
+
+
+@pytest.mark.parametrize("name", ["plain", "person", "simulated user", "without role", "in a call", "critic"])
+def test_no_name_of_an_agent_makes_the_message_of_a_simulated_user_an_answer(name: str):
+    seen = BoundedSet(9)
+    assert len(new_messages_of_node([HumanMessage("Go on.", name=name)], seen)) == 1
+    assert len(new_messages_of_node([HumanMessage("Go on.")], seen)) == 1
+    assert new_messages_of_output([ASK, HumanMessage("Go on.")], seen) == []

@@ -303,3 +303,59 @@ def test_of_a_streamed_text_no_more_is_kept_than_of_a_field(records: Records, mo
     (first,) = records.of(FirstToken)
     assert "".join(first.pieces) == "ab " * 20 + "x" * 40
     recorder.abandoned(run_id)
+
+
+def talk(conversation: str | None, given: list[Any], written: list[Any]) -> None:
+    """Run a graph with one node, which writes these messages; the graph returns its whole state."""
+    node = RunnableLambda(lambda state: {"messages": written})
+
+    def run(state: dict[str, Any], config: RunnableConfig) -> dict[str, Any]:
+        node.invoke(state, {**config, "tags": ["graph:step:1"]})
+        return {"messages": [*given, *written]}
+
+    RunnableLambda(run).invoke(
+        {"messages": given}, {**WATCHED, "metadata": {"thread_id": conversation} if conversation else {}}
+    )
+
+
+CONVERSATIONS = [("a", "b"), (None, None), ("a", None), (None, "b")]
+
+
+@pytest.mark.parametrize("in_step", [False, True])
+@pytest.mark.parametrize("person", [HumanMessage("yes"), ("user", "yes"), {"role": "user", "content": "yes"}])
+@pytest.mark.parametrize(("first", "second"), CONVERSATIONS)
+def test_what_a_person_wrote_does_not_hide_what_a_node_of_another_conversation_writes(
+    first: str | None, second: str | None, person: Any, in_step: bool, records: Records
+):
+    def converse() -> None:
+        talk(first, [person], [AIMessage("Noted.")])
+        talk(second, [HumanMessage("Play.")], [AIMessage("Canned."), HumanMessage("yes")])
+
+    observe.step(converse)() if in_step else converse()
+    *_, node, _ = [record.output["messages"] for record in records.of(RunEnded) if isinstance(record.output, dict)]
+    assert [message.content for message in node] == ["Canned.", "yes"]
+
+
+@pytest.mark.parametrize("person", [HumanMessage("yes"), ("user", "yes"), {"role": "user", "content": "yes"}])
+@pytest.mark.parametrize(("first", "second"), CONVERSATIONS)
+def test_what_a_node_wrote_as_the_user_is_a_persons_message_in_another_conversation(
+    first: str | None, second: str | None, person: Any, records: Records
+):
+    talk(first, [HumanMessage("Play.")], [AIMessage("Canned."), HumanMessage("yes")])
+    talk(second, [HumanMessage("Hello"), AIMessage("Hi!"), person], [AIMessage("New.")])
+    root = records.of(RunEnded)[-1]
+    assert [message.content for message in root.output["messages"]] == ["New."]
+
+
+@pytest.mark.parametrize("conversation", ["a", None])
+def test_a_node_that_returns_its_whole_state_writes_only_what_follows_the_persons_message(
+    conversation: str | None, records: Records
+):
+    person = {"role": "user", "content": "yes"}
+    talk(
+        conversation,
+        [HumanMessage("Hello"), AIMessage("Hi!"), person],
+        [HumanMessage("Hello"), person, AIMessage("New.")],
+    )
+    node, root = [record.output["messages"] for record in records.of(RunEnded)]
+    assert [[message.content for message in messages] for messages in (node, root)] == [["New."], ["New."]]

@@ -75,7 +75,7 @@ class FakeAssembler:
     def tick(self, now: int) -> list[Any]:
         return []
 
-    def settle(self) -> list[Any]:
+    def finish_cut_off(self) -> list[Any]:
         return []
 
     def drain(self) -> list[Any]:

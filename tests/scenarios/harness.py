@@ -128,7 +128,7 @@ class Watch:
         assembler = getattr(assembler, "_assembler", assembler)  # None if there was nothing to assemble
         containers: list[Any] = [] if unfinished else [recorder.open_runs, recorder.streamed_tokens]
         if assembler is not None:
-            containers += [assembler._runs, assembler._traces, assembler._lingering]
+            containers += [assembler._runs, assembler._traces, assembler._cut_off_turns]
         assert [len(container) for container in containers] == [0] * len(containers)
         bodies = [r.body for r in self.server.requests[before:] if r.path == "/api/v1/messages"]
         traced = TracedRun(outcome, self.server.messages(product=product), bodies, stats)

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.types import Command
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.types import Command, interrupt
 
 from gati._api.runtime import runtime
+from gati.testing import capture
 from tests.optional import create_agent, import_optional, middleware
 from tests.scenarios.harness import Config, Watch
+from tests.scenarios.reading import THREAD, asked
 from tests.scenarios.scripts import ASKED, call, delete, model, tool_request, turns
 
 
@@ -116,6 +119,7 @@ def test_a_human_can_answer_in_place_of_the_tool(watch: Watch):
     watch(
         WAITING
         + """\
+        user_message   "It is gone already." resumed
         chain_start    keeper
           callback     resume resumed {"value":{"decisions":[{"type":"respond","message":"It is gone already."}]}}
           tool_call    delete {"path":"/a"}
@@ -129,6 +133,27 @@ def test_a_human_can_answer_in_place_of_the_tool(watch: Watch):
         """,
         *turns(keeper, ASKED, decided({"type": "respond", "message": "It is gone already."}), only="invoke ainvoke"),
     )
+
+
+@pytest.mark.parametrize(("goes_on", "status"), [(False, "completed"), (True, "waiting")])
+def test_an_agent_that_ends_on_a_decision_about_its_request_waits_only_for_a_new_request(
+    goes_on: bool, status: str
+) -> None:
+    def review(state: MessagesState) -> Any:
+        is_new = len(state["messages"]) > 2
+        return Command(goto="think" if not is_new and interrupt({"action": "delete"}) == "reject" and goes_on else END)
+
+    writer = model(tool_request(call("delete", path="/a")), tool_request(call("delete", path="/b")))
+    builder = StateGraph(MessagesState)
+    builder.add_node("think", lambda state: {"messages": [writer.invoke(state["messages"])]})
+    builder.add_node("review", review, destinations=("think", END))
+    builder.add_edge(START, "think")
+    builder.add_edge("think", "review")
+    graph = builder.compile(checkpointer=InMemorySaver())
+    with capture() as captured:
+        for value in (asked("Delete it."), Command(resume="reject")):
+            graph.invoke(value, THREAD)
+    assert [turn.status for turn in captured.turns] == ["waiting", status]
 
 
 # -- another process ----------------------------------------------------------------------------------
@@ -213,9 +238,11 @@ def test_a_resume_in_another_process_is_the_same_conversation(
 
     (kind,) = {decision["type"]}
     message = f',"message":"{decision["message"]}"' if "message" in decision else ""
+    words = '        user_message   "Gone." resumed\n' if kind == "respond" else ""
     watch(
         WAITING
         + f"""\
+{words}\
         chain_start    keeper
           callback     resume resumed {{"value":{{"decisions":[{{"type":"{kind}"{message}}}]}}}}
 {expected}\

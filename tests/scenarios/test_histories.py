@@ -6,11 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, trim_messages
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage, trim_messages
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
+from langgraph.checkpoint.memory import InMemorySaver
 
+from gati import observe
+from gati.events import ToolCallEvent
+from gati.testing import capture
+from tests.optional import create_agent
 from tests.scenarios.harness import Config, Watch
-from tests.scenarios.scripts import model
+from tests.scenarios.scripts import call, model, tool_request
 
 FORMS: dict[str, Callable[[str, str], Any]] = {
     "messages": lambda role, text: HumanMessage(text) if role == "user" else AIMessage(text),
@@ -208,3 +213,20 @@ def test_a_greeting_before_the_first_user_message_is_reported_with_it(watch: Wat
         """,
         program,
     )
+
+
+@pytest.mark.parametrize("thread", [True, False])
+@pytest.mark.parametrize(
+    "past",
+    [
+        [ToolMessage("4.20", tool_call_id="p1"), AIMessage("It costs 4.20.")],
+        [tool_request(call("price", "p1")), ToolMessage("4.20", tool_call_id="p1"), AIMessage("It costs 4.20.")],
+        [ToolMessage("4.20", tool_call_id="p1"), AIMessage("Which one?"), HumanMessage("The red one."), AIMessage("4.20.")],
+    ],
+)  # fmt: skip
+def test_results_before_the_last_answer_of_an_input_are_no_calls_of_its_turn(thread: bool, past: list[Any]) -> None:
+    agent = create_agent(model("Bye."), [], **({"checkpointer": InMemorySaver()} if thread else {}))
+    with capture() as captured, observe.conversation("c"):
+        config: Any = {"configurable": {"thread_id": "t"}} if thread else None
+        agent.invoke({"messages": [HumanMessage("Price?"), *past, HumanMessage("Thanks, bye.")]}, config)
+    assert [event for turn in captured.turns for event in turn.events if isinstance(event, ToolCallEvent)] == []

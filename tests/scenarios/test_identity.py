@@ -322,6 +322,56 @@ def test_only_the_config_of_a_run_names_the_user(watch: Watch, ambient: Any, way
     assert identity_of(traced, "hi") == ("c-1", "u-1", "o-1")
 
 
+def in_batch(made: Any, value: Any, configs: list[Any]) -> None:
+    made.batch([value] * len(configs), configs)
+
+
+def in_abatch(made: Any, value: Any, configs: list[Any]) -> None:
+    asyncio.run(made.abatch([value] * len(configs), configs))
+
+
+def with_config(made: Any, value: Any, configs: list[Any]) -> None:
+    for config in configs:
+        made.with_config(config).invoke(value)
+
+
+def one_by_one(way: str) -> Callable[[Any, Any, list[Any]], None]:
+    def call(made: Any, value: Any, configs: list[Any]) -> None:
+        for config in configs:
+            run_with(made, value, config, way)
+
+    return call
+
+
+def in_a_step(made: Any, value: Any, configs: list[Any]) -> None:
+    for config in configs:
+        observe.step(lambda text, config=config: made.invoke(value, config))("hi")
+
+
+CALLS = {way: one_by_one(way) for way in ("invoke", "ainvoke", "stream", "astream")}
+CALLS |= {call.__name__: call for call in (in_batch, in_abatch, with_config, in_a_step)}
+
+
+@pytest.mark.parametrize("ambient", AMBIENT, ids=["none", "empty", "runtime", "user", "callbacks"])
+@pytest.mark.parametrize("kind", ["model", "chain"])
+@pytest.mark.parametrize("call", CALLS)
+def test_the_config_of_a_call_names_the_conversation_without_a_running_config(call: str, kind: str, ambient: Any):
+    made, value = (model("Hello.", "Hello."), "hi") if kind == "model" else (chain(), {"text": "hi"})
+    configs = [{"configurable": {"thread_id": key, "user_id": f"u-{key}", "organization_id": "o"}} for key in "ab"]
+    with capture() as captured, servers_config(ambient):
+        CALLS[call](made, value, configs)
+    told = sorted((c.id, c.user_id, c.organization_id) for c in (turn.conversation for turn in captured.turns))
+    assert told == [("a", "u-a", "o"), ("b", "u-b", "o")]
+
+
+@pytest.mark.parametrize("call", ["invoke", "ainvoke"])
+def test_the_config_that_a_server_sets_names_nothing_of_a_model_that_is_called_directly(call: str):
+    with capture() as captured, servers_config({"configurable": {"thread_id": "else", "user_id": "u-else"}}):
+        CALLS[call](model("Hello."), "hi", [{}])
+    (turn,) = captured.turns
+    assert (turn.conversation.id, turn.conversation.user_id) == (turn.run_id, "anonymous")
+
+
 def test_the_user_authenticated_by_a_server_counts_if_nothing_else_names_one(watch: Watch):
     authenticated = {"langgraph_auth_user_id": "u-auth"}
 

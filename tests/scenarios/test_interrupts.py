@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,8 +13,10 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
+from gati.testing import capture
 from tests.optional import create_agent, import_optional, requires_static_interrupts
 from tests.scenarios.harness import Config, Watch
+from tests.scenarios.reading import READERS, answers, asked
 from tests.scenarios.scripts import ASKED, call, delete, model, tool_request, turns
 
 
@@ -347,6 +351,34 @@ def test_a_pause_before_the_tools_leaves_the_turn_waiting(watch: Watch):
     )
 
 
+def confirming(text: str, node_says_it: bool) -> Any:
+    """Return a graph that pauses after a request for a tool, beside which a node or its model says something."""
+    request = tool_request(call("delete", path="/a"), text="" if node_says_it else text)
+    writer = model(request, "Done.")
+
+    def confirm(state: MessagesState) -> dict[str, Any]:
+        requested = state["messages"][-1]
+        return {"messages": [AIMessage(text, tool_calls=requested.tool_calls)]} if node_says_it else {}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("think", lambda state: {"messages": [writer.invoke(state["messages"])]})
+    builder.add_node("confirm", confirm)
+    builder.add_node("delete", lambda state: {"messages": [AIMessage("Deleted.")]})
+    for start, end in itertools.pairwise([START, "think", "confirm", "delete"]):
+        builder.add_edge(start, end)
+    return builder.compile(checkpointer=InMemorySaver(), interrupt_after=["confirm"])
+
+
+@READERS
+@pytest.mark.parametrize("node_says_it", [True, False])
+def test_what_a_node_says_beside_its_request_is_said_to_the_person_but_what_a_model_says_is_a_thought(
+    read: Callable[[Any, Any], None], node_says_it: bool
+) -> None:
+    text = "Please confirm that I may delete it."
+    told = answers(read, confirming(text, node_says_it), asked("Delete it."), None)
+    assert told == ([text] if node_says_it else []) + ["Deleted."]
+
+
 # -- errors that look like control flow -----------------------------------------------------------------
 
 
@@ -439,3 +471,35 @@ def test_a_drained_graph_waits_and_goes_on_later(watch: Watch, nested: bool):
         + inside,
         program,
     )
+
+
+@pytest.mark.parametrize("paused", [1, 2])
+@pytest.mark.parametrize(
+    ("payload", "asked"),
+    [
+        ({"question": "{words}", "instruction": "May I answer this?"}, ["May I answer this?"]),
+        ({"type": "approval", "question": " {words}\n", "instruction": "May I?", "reason": "It asks a model."}, []),
+        ({"query": "{words}"}, []),
+        ({"question": "May I answer this?", "input": "{words}"}, ["May I answer this?"]),
+        ("{words}", ["What is a cat?"]),
+    ],
+)
+def test_the_words_of_the_person_in_an_interrupt_are_no_question_to_the_person(
+    payload: Any, asked: list[str], paused: int
+) -> None:
+    def node(state: MessagesState) -> Any:
+        words = state["messages"][-1].text
+        is_text = isinstance(payload, str)
+        shown = words if is_text else {key: text.replace("{words}", words) for key, text in payload.items()}
+        for _ in range(paused):
+            interrupt(shown)
+        return {"messages": [AIMessage("An animal.")]}
+
+    builder = StateGraph(MessagesState).add_node("node", node).add_edge(START, "node")
+    graph = builder.compile(checkpointer=InMemorySaver())
+    with capture() as captured:
+        for given in ({"messages": [("user", "What is a cat?")]}, *[Command(resume=True)] * paused):
+            graph.invoke(given, {"configurable": {"thread_id": "t"}})
+    assert captured.transcript() == [
+        ("user", "What is a cat?"), *[("assistant", text) for text in asked * paused], ("assistant", "An animal."),
+    ]  # fmt: skip

@@ -17,7 +17,8 @@ from pydantic import create_model
 
 from gati.events import LLMCallEvent
 from gati.testing import ScriptedChatModel, capture
-from gati.trace.chat_io import AMBIGUOUS_KEYS, INPUT_KEYS, OUTPUT_KEYS
+from gati.trace.chat_input import INPUT_KEYS
+from gati.trace.chat_output import AMBIGUOUS_KEYS, OUTPUT_KEYS
 
 MADE = "Made in this turn."
 TEXT_KEYS = sorted({*INPUT_KEYS, *OUTPUT_KEYS, "summary", "reply", "notes", "structured_response"})

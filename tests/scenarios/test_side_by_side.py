@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
+from uuid import UUID
 
 import orjson
+import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel
 from langgraph.graph import START, MessagesState, StateGraph
+from typing_extensions import TypedDict
 
 from gati.testing import ScriptedChatModel
+from gati.trace.chat_output import json_text
 from tests.scenarios.harness import Watch
 from tests.scenarios.scripts import call, model, tool_request
 
 
 def _agent(text: str) -> Runnable[Any, Any]:
-    speaker = model(text)
+    return _agent_of(model(text))
+
+
+def _agent_of(speaker: Any) -> Runnable[Any, Any]:
     graph = StateGraph(MessagesState).add_node("speak", lambda state: {"messages": [speaker.invoke(state["messages"])]})
     return graph.add_edge(START, "speak").compile()
 
@@ -68,6 +78,64 @@ def test_a_map_of_a_model_reports_each_question_and_all_answers(watch: Watch) ->
         traced = watch.trace(lambda config, make=make, given=given: make().invoke(given, config))
         assert traced.transcript() == [("user", "a1"), ("user", "b2"), ("assistant", '["Re a1","Re b2"]')]
         assert ["internal" in call["properties"] for call in traced.of_type("llm")] == [False, False]
+
+
+class Reversed(BaseCallbackHandler):
+    """Lets the programs of a `map()` start one after the other, the last one first."""
+
+    def __init__(self, entries: list[str]) -> None:
+        self.ended = {entry: threading.Event() for entry in entries}
+        self.entries = entries
+        self.programs: dict[UUID, str] = {}
+        self.root: UUID | None = None
+
+    def on_chain_start(
+        self, serialized: Any, inputs: Any, *, run_id: UUID, parent_run_id: Any = None, **_: Any
+    ) -> None:
+        if parent_run_id is None:
+            self.root = run_id
+        elif parent_run_id == self.root:
+            self.programs[run_id] = entry = next(entry for entry in self.entries if entry in str(inputs))
+            for later in self.entries[self.entries.index(entry) + 1 :]:
+                self.ended[later].wait(10)
+
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **_: Any) -> None:
+        if run_id in self.programs:
+            self.ended[self.programs[run_id]].set()
+
+
+def _clerk() -> Any:
+    """Return a graph that answers a mail."""
+
+    class State(TypedDict, total=False):
+        mail: str
+        reply: str
+
+    echo = ScriptedChatModel(respond=lambda messages: f"Re {messages[-1].text}")
+    graph = StateGraph(State).add_node("write", lambda state: {"reply": echo.invoke(state["mail"]).text})
+    return graph.add_edge(START, "write").compile()
+
+
+@pytest.mark.parametrize("number", [2, 4])
+@pytest.mark.parametrize("kind", ["graph", "agent", "function"])
+def test_the_programs_of_a_map_may_start_in_any_order(number: int, kind: str, watch: Watch) -> None:
+    echo = ScriptedChatModel(respond=lambda messages: f"Re {messages[-1].text}")
+    prompt = ChatPromptTemplate([("human", "{mail}")]) | echo | StrOutputParser()
+    mails = [f"mail {index} has come" for index in range(number)]
+    programs: dict[str, tuple[Any, list[Any]]] = {
+        "graph": (_clerk(), [{"mail": mail} for mail in mails]),
+        "agent": (_agent_of(echo), [{"messages": [("user", mail)]} for mail in mails]),
+        "function": (
+            RunnableLambda(lambda given: prompt.invoke(given)),
+            [{"mail": mail} for mail in mails],
+        ),
+    }
+    program, given = programs[kind]
+    traced = watch.trace(
+        lambda config: program.map().invoke(given, {**config, "callbacks": [Reversed(mails)]}), auto_inject=True
+    )
+    answers = json_text([f"Re {mail}" for mail in mails])
+    assert traced.transcript() == [*(("user", mail) for mail in mails), ("assistant", answers)]
 
 
 def test_a_map_after_another_step_has_all_answers(watch: Watch) -> None:

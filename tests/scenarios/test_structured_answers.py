@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import operator
 from typing import Annotated, Any, TypedDict
 
@@ -13,7 +14,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, Send, interrupt
 from pydantic import BaseModel
 
-from gati.events import LLMCallEvent
+from gati.events import LLMCallEvent, NodeExecutionEvent
 from gati.testing import ScriptedChatModel, capture
 from tests.optional import create_agent
 
@@ -53,6 +54,26 @@ def test_an_object_in_a_graph_s_state_is_the_answer_as_json(kind: Any, parser: A
     chain = ScriptedChatModel(replies=[REPLY]) | parser
     graph = one_node(state(**{key: kind}), lambda s: {key: chain.invoke(s["question"])})
     assert answers(lambda: graph.invoke({"question": "Capital?"}, THREAD)) == [REPLY]
+
+
+@pytest.mark.parametrize(
+    ("key", "entry"),
+    [
+        ("sections", [{"type": "intro", "content": "Bicycles are old."}, {"type": "end", "content": "Ride one."}]),
+        ("scores", [["clarity", 4], ["tone", 5]]),
+        ("faq", [["What is it?", "A bicycle."]]),
+    ],
+)
+def test_items_with_a_type_or_in_pairs_are_an_answer_and_no_messages(key: str, entry: list[Any]) -> None:
+    model = ScriptedChatModel(replies=[json.dumps({key: entry})]) | JsonOutputParser()
+    graph = one_node(state(**{key: list}), lambda s: model.invoke(s["question"]))
+    with capture(local=False) as captured:
+        graph.invoke({"question": "What is a bicycle?"}, THREAD)
+    (user, answer) = captured.transcript()
+    assert user == ("user", "What is a bicycle?")
+    assert json.loads(answer[1]) == entry
+    nodes = [event for event in captured.turns[0].events if isinstance(event, NodeExecutionEvent)]
+    assert [node.state_after for node in nodes] == [{key: entry}]
 
 
 def test_an_object_that_no_model_of_the_turn_made_is_no_answer() -> None:

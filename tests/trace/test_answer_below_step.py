@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from langchain_core.output_parsers import StrOutputParser
@@ -14,6 +15,9 @@ from langgraph.graph import START, MessagesState, StateGraph
 from gati import observe
 from gati.events import LLMCallEvent
 from gati.testing import ScriptedChatModel, capture
+from gati.trace.answer_below_step import answer_below, is_frame
+from gati.trace.records import RunStarted
+from gati.trace.run_tree import Run, appended
 
 ANSWER = 'It is "fine", and\nwarm today.'
 
@@ -210,3 +214,102 @@ def test_the_verdict_of_a_classifier_is_not_the_answer_of_a_step_that_streams_it
     with capture() as captured, observe.conversation("c"):
         list(handle("Tell me a secret."))
     assert [text for role, text in captured.transcript() if role == "assistant"] == [refusal]
+
+
+@pytest.mark.parametrize(
+    "comment", [": ping\n\n", ":ok\n\n", ":\n\n", ": ping - 2026-01-01 10:00\r\n\r\n: keep-alive\r\n\r\n"]
+)
+def test_comments_may_precede_the_events_of_a_stream(comment: str) -> None:
+    assert is_frame(comment + "data: {}\n\n")
+    assert is_frame(comment + "event: answer\ndata: {}\n\n")
+
+
+@pytest.mark.parametrize("text", [":) It is fine.", ": fine\nand warm", ":-) Fine.\n\ndata: none", "It is: fine."])
+def test_a_text_that_begins_with_a_colon_is_no_stream_of_events(text: str) -> None:
+    assert not is_frame(text)
+
+
+class Counted(Run):
+    """A run that counts comparisons with others."""
+
+    __slots__ = ()
+    comparisons = 0
+    __hash__ = Run.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Counted.comparisons += 1
+        return self is other
+
+
+def test_the_programs_of_a_step_are_not_compared_with_each_other() -> None:
+    step = Run(RunStarted(uuid4(), None, "step", "step", 0), None)
+    for number in range(20):
+        program = Counted(RunStarted(uuid4(), step.id, "chain", "program", number), step)
+        step.children = appended(step.children, program)
+        if number % 2:
+            node = RunStarted(uuid4(), program.id, "chain", "node", number, tags=("graph:step:1",))
+            program.children = appended(program.children, Run(node, program))
+    Counted.comparisons = 0
+    assert answer_below(step, []) == ""
+    assert Counted.comparisons == 0
+
+
+POLICY = "Employees of the company accrue twenty days of leave in each calendar year, and managers may grant more after consultation."
+
+
+def sent(**event: Any) -> str:
+    return f"data: {json.dumps(event)}\n\n"
+
+
+def openai(**delta: str) -> str:
+    choice = {"index": 0, "delta": delta, "finish_reason": None}
+    return sent(id="chatcmpl-1", object="chat.completion.chunk", created=1, model="agent", choices=[choice])
+
+
+FORMATS: dict[str, tuple[str, Callable[[str], str], str]] = {
+    "sources": (
+        f"data: [SOURCE] {json.dumps({'page': POLICY})}\n\n",
+        lambda text: f"data: {text}\n\n",
+        "data: [DONE]\n\n",
+    ),
+    "openai": (openai(role="assistant", content=""), lambda text: openai(content=text), openai()),
+    "reasoning": (openai(reasoning_content=POLICY), lambda text: openai(content=text), "data: [DONE]\n\n"),
+    "vercel": (
+        f'f:{{"id":"1"}}\n2:{json.dumps([{"sources": [POLICY]}])}\n',
+        lambda text: f"0:{json.dumps(text)}\n",
+        "",
+    ),
+    "same field": (sent(type="status", text=POLICY), lambda text: sent(type="token", text=text), sent(text="Done.")),
+    "objects in a row": (json.dumps({"sources": POLICY}), lambda text: json.dumps({"token": text}), ""),
+    "events": (f"event: source\ndata: {POLICY}\n\n", lambda text: f"event: token\ndata: {text}\n\n", ": end\n"),
+}
+
+
+@pytest.mark.parametrize("as_whole", [False, True])
+@pytest.mark.parametrize("size", [1, 100])
+@pytest.mark.parametrize("style", FORMATS)
+def test_frames_may_have_more_words_than_the_answer_that_they_carry(style: str, size: int, as_whole: bool) -> None:
+    before, frame, after = FORMATS[style]
+    answer = f'You have "20" days of paid leave.{" It is so." * size}'
+
+    @observe.step
+    def stream(text: str) -> Iterator[str]:
+        yield before
+        pieces = [chunk.text for chunk in ScriptedChatModel(replies=[answer]).stream(f"{POLICY}\n{text}")]
+        yield from map(frame, ["".join(pieces)] if as_whole else pieces)
+        yield after
+
+    with capture() as captured, observe.conversation("c"):
+        list(stream("What is the policy?"))
+    assert captured.transcript() == [("user", "What is the policy?"), ("assistant", answer)]
+
+
+def test_an_answer_is_known_after_sources_that_are_too_long_to_be_kept() -> None:
+    @observe.step
+    def stream(text: str) -> Iterator[str]:
+        yield sent(sources=[POLICY] * 1_000)
+        yield from (sent(token=chunk.text) for chunk in ScriptedChatModel(replies=[ANSWER]).stream(text))
+
+    with capture() as captured, observe.conversation("c"):
+        list(stream("Where?"))
+    assert captured.transcript() == [("user", "Where?"), ("assistant", ANSWER)]

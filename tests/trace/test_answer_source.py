@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gati.events import ChatMessage, LLMCallEvent
-from gati.trace.answer_source import answering_model, mark_answer
+from gati.trace.answer_source import answering_model, mark_answer, texts_in_json
 from gati.trace.records import Message, ModelResult, RunStarted
 from gati.trace.run_tree import Run, Trace
 
@@ -173,3 +173,20 @@ def test_any_edits_keep_the_answer_with_its_call(text: str, edits: list[Any], ro
     for edit in edits:
         answer = edit(answer)
     assert marks(answer, router, text) == ["i", "m"]
+
+
+@pytest.mark.parametrize("depth", [15, 500, 1_000])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_deeply_nested_json_neither_fails_nor_takes_quadratic_time(depth: int, opening: str, closing: str):
+    nested = opening * depth + "1" + closing * depth
+    assert marks(f"{nested} That is all.", nested) == ["m"]
+    assert marks("Something else entirely.", nested) == ["i"]
+
+
+@pytest.mark.parametrize("blank", ["a", "\n", " ", "`", "``` "])
+def test_an_open_code_fence_takes_linear_time(blank: str):
+    assert texts_in_json("```json" + blank * 60_000) == []
+
+
+def test_a_repeated_character_is_compared_a_limited_number_of_times():
+    assert marks("a" * 1_000_000, "a" * 2_000_000) == ["m"]  # would take hours

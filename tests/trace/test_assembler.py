@@ -12,7 +12,7 @@ from gati.events import Action, LLMCallEvent, Turn, iso
 from gati.settings import load
 from gati.trace import assembler as module
 from gati.trace.assembler import Assembler
-from gati.trace.cut_off_turns import LINGER_NS
+from gati.trace.cut_off_turns import WAIT_NS
 from gati.trace.records import (
     Custom,
     ErrorInfo,
@@ -73,7 +73,7 @@ class Program:
 
     def is_empty(self) -> bool:
         assembler = self.assembler
-        return not (assembler._runs or assembler._traces or assembler._builders or assembler._lingering)
+        return not (assembler._runs or assembler._traces or assembler._builders or assembler._cut_off_turns)
 
 
 CANCELLED = ErrorInfo("CancelledError", "", "cancelled")
@@ -112,28 +112,28 @@ def test_a_cancelled_run_that_never_ends_delays_its_turn_only_for_a_while():
     model = program.model(root)
     program.fail(root, CANCELLED)
     assert program.turns == []
-    program.items += program.assembler.tick(program.now + LINGER_NS // 2)
+    program.items += program.assembler.tick(program.now + WAIT_NS // 2)
     assert program.turns == []
-    program.items += program.assembler.tick(program.now + LINGER_NS + 1)
+    program.items += program.assembler.tick(program.now + WAIT_NS + 1)
     (turn,) = program.turns
     assert turn.status == "aborted"
     assert program.abandoned == [model]
     assert program.is_empty()
 
 
-def test_settle_does_not_wait_for_runs_that_were_cut_off():
+def test_finish_cut_off_does_not_wait_for_runs_that_were_cut_off():
     program = Program()
     root = program.start(inputs="hi")
     program.model(root)
     program.fail(root, CANCELLED)
-    program.items += program.assembler.settle()
+    program.items += program.assembler.finish_cut_off()
     assert [turn.status for turn in program.turns] == ["aborted"]
 
 
-def test_settle_keeps_turns_whose_root_is_running():
+def test_finish_cut_off_keeps_turns_whose_root_is_running():
     program = Program()
     program.start(inputs="hi")
-    assert program.assembler.settle() == []
+    assert program.assembler.finish_cut_off() == []
     assert program.assembler.open_turns == 1
 
 
@@ -142,7 +142,7 @@ def test_the_end_of_a_run_whose_turn_was_returned_is_ignored():
     root = program.start(inputs="hi")
     model = program.model(root)
     program.fail(root, CANCELLED)
-    program.items += program.assembler.settle()
+    program.items += program.assembler.finish_cut_off()
     program.answer(model, "too late")
     assert len(program.turns) == 1
     assert program.is_empty()
@@ -366,3 +366,30 @@ def test_a_rating_inside_a_turn_that_is_lost_in_a_gap_is_returned() -> None:
     program.feed(Gap(1))
     (action,) = program.items
     assert action.body == {"rating": 1.0, "external_conversation_id": "c"}
+
+
+@pytest.mark.parametrize("offset", [0, 1, -SECOND, 1_700_000_000 * SECOND])
+def test_a_given_offset_is_added_to_the_times_of_records(offset: int):
+    run = UUID(int=1)
+    assembler = Assembler(load(local=False, conversation_id="c"), offset_ns=offset)
+    started, ended = RunStarted(run, None, "chain", "chain", 5 * SECOND, "hi"), RunEnded(run, 6 * SECOND, "Hello.")
+    records: Any = [started, ended]
+    for deliver in (assembler.feed, lambda records: assembler.advance(iter(records))):
+        (turn,) = deliver(records)
+        assert isinstance(turn, Turn)
+        assert turn.answer is not None
+        assert turn.answer.at_ns == 6 * SECOND + offset
+
+
+@pytest.mark.parametrize(
+    "message", [{"role": "user", "content": "hi"}, {"type": "human", "content": "hi"}, ["user", "hi"]]
+)
+def test_a_turn_is_returned_in_whatever_form_a_model_reports_its_messages(message: Any):
+    program = Program(conversation_id=None)
+    step = program.start(kind="step", inputs="hi")
+    program.answer(program.start(step, "model", ModelCall((), (message,), 1)), "Hello.")
+    program.end(step, "Hello.")
+    (turn,) = program.turns
+    assert [asked.text for asked in turn.messages] == ["hi"]
+    assert turn.answer is not None
+    assert turn.answer.text == "Hello."

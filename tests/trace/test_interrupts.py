@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from langchain_core.messages import AIMessage
@@ -16,6 +17,9 @@ from langgraph.types import Command, interrupt
 from gati import observe
 from gati.events import CustomEvent
 from gati.testing import capture
+from gati.trace.interrupts import interrupts_of
+from gati.trace.records import ErrorInfo, RunStarted
+from gati.trace.run_tree import Run, Trace, appended
 
 THREAD: Any = {"configurable": {"thread_id": "t"}}
 ASKED: Any = {"messages": [("user", "Book it.")]}
@@ -59,6 +63,16 @@ def test_the_question_of_a_step_is_what_it_returns(question: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "words", [":) Shall I send it now?", ": Which day do you mean?", ":-) Monday?\nOr Tuesday at noon?"]
+)
+def test_a_question_of_a_step_may_begin_with_a_colon(words: str) -> None:
+    handle = step_around(booking({"choose": [1, 2]}), lambda state: words)
+    with capture() as captured:
+        handle("Book it.")
+    assert captured.transcript() == [("user", "Book it."), ("assistant", words)]
+
+
+@pytest.mark.parametrize(
     "words",
     [
         lambda state: None,
@@ -70,6 +84,7 @@ def test_the_question_of_a_step_is_what_it_returns(question: Any) -> None:
         lambda state: '{"status": "waiting", "thread": "of the user"}',
         lambda state: 'data: {"waiting for": "the user now"}\n\n',
         lambda state: str({key: len(value) for key, value in state.items()}),
+        lambda state: ": ping\n\nevent: question\ndata: it waits for the user",
         lambda state: state["messages"][-1].text,
         lambda state: state["__interrupt__"][0].value,
     ],
@@ -83,6 +98,7 @@ def test_the_question_of_a_step_is_what_it_returns(question: Any) -> None:
         "an object",
         "an event",
         "a representation",
+        "an event after a comment",
         "the user's message",
         "the question",
     ],
@@ -156,6 +172,53 @@ def test_another_graph_with_the_same_names_does_not_answer_a_question(kind: str)
         observe.step(handle)("Book it.") if kind == "step" else RunnableLambda(handle).invoke("Book it.")
     assert captured.transcript() == [("user", "Book it."), ("assistant", "Which day?")]
     assert [turn.status for turn in captured.turns] == ["waiting"]
+
+
+class Counted(dict[str, Any]):
+    """Metadata of a run that counts how often it is read."""
+
+    reads = 0
+
+    def get(self, *arguments: Any) -> Any:
+        Counted.reads += 1
+        return super().get(*arguments)
+
+
+def trace_of_paused(tasks: int, resumed: int) -> Trace:
+    """Return a step with a graph in a graph whose tasks all wait, and then run it again for some of them."""
+
+    def started(parent: Run | None, at: int, inputs: Any = None, **metadata: Any) -> Run:
+        record = RunStarted(uuid4(), parent.id if parent else None, "chain", "graph", at, inputs, (), metadata)
+        run = Run(record, parent)
+        run.metadata, run.ended = Counted(metadata), at + 1
+        if parent is not None:
+            run.trace = parent.trace
+            parent.children = appended(parent.children, run)
+            run.trace.size += 1
+        return run
+
+    step = started(None, 0, "Go.")
+    trace = step.trace = Trace(step, None, 0)
+    outer = started(step, 1, {}, thread_id="t")
+    inner = started(outer, 1, {}, thread_id="t")
+    for number in range(tasks):
+        task = started(inner, 2, {}, langgraph_checkpoint_ns=f"task:{number}")
+        task.error = ErrorInfo("GraphInterrupt", "", "interrupt", [{"value": f"Question {number}", "id": str(number)}])
+        trace.interrupts += [(graph, {"value": f"Question {number}", "id": str(number)}) for graph in (outer, inner)]
+    again = started(step, 10, {}, thread_id="t")
+    for number in range(resumed):
+        started(again, 11, {}, langgraph_checkpoint_ns=f"task:{number}")
+    return trace
+
+
+@pytest.mark.parametrize("resumed", [0, 100, 200])
+def test_the_cost_of_many_interrupts_is_linear_in_their_number(resumed: int) -> None:
+    def reads(factor: int) -> int:
+        trace, Counted.reads = trace_of_paused(200 * factor, resumed * factor), 0
+        assert len(interrupts_of(trace)) == (0 if resumed == 200 else 200 * factor)
+        return Counted.reads
+
+    assert reads(2) < 2.2 * reads(1)
 
 
 def test_a_static_pause_that_a_step_resumes_is_over() -> None:

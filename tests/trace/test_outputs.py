@@ -13,6 +13,7 @@ from gati.trace.outputs import (
     result_of,
     state_of,
     tool_message_in,
+    tool_messages_in,
     tool_output,
     updates_of,
 )
@@ -108,3 +109,10 @@ def test_documents_of_every_class_have_text_metadata_and_score():
     }
     assert normalize_document({"text": "b"}) == {"text": "b", "metadata": {}, "score": None}
     assert normalize_document("c") == {"text": "c", "metadata": {}, "score": None}
+
+
+def test_all_tool_messages_of_an_output_are_found():
+    first, second, third = (Message("tool", "done", tool_call_id=call_id) for call_id in ("c1", "c2", "c3"))
+    written = command({"messages": [Message("ai", "Done."), first, second]})
+    assert list(tool_messages_in([written, third])) == [first, second, third]
+    assert [list(tool_messages_in(output)) for output in ("text", None, {"messages": [first]}, 3)] == [[], [], [], []]

@@ -11,7 +11,8 @@ from langchain_core.tools import tool
 from gati import observe
 from gati.events import ToolCallEvent
 from gati.testing import ScriptedChatModel, capture
-from gati.trace.requested_calls import MAX_CONVERSATIONS, RequestedCalls, WaitingCall
+from gati.trace.records import Message
+from gati.trace.requested_calls import MAX_CONVERSATIONS, RequestedCalls, WaitingCall, requests_in
 
 How = Literal["call", "arguments"]
 
@@ -116,3 +117,12 @@ def test_the_latest_conversations_are_kept() -> None:
     assert find(Run("id1")).id == "c1"
     calls.note(Conversation("c1"), {})
     assert find(Run("id1")) is None
+
+
+def test_the_requests_in_messages_have_ids_as_text() -> None:
+    first, second = {"id": 7, "name": "add", "args": {}}, {"id": "c2", "name": "add", "args": {}}
+    messages = [
+        Message("ai", "", tool_calls=("search", None, {}, {"id": ""}, first)),
+        Message("ai", "", tool_calls=(second,)),
+    ]
+    assert requests_in(messages) == [("7", first), ("c2", second)]

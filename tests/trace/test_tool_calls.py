@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
+import orjson
+import pytest
+
 from gati.trace.conversation_state import ConversationState, WaitingCall
 from gati.trace.records import ErrorInfo, Message, ModelCall, ModelResult, RunStarted
+from gati.trace.resumes import Resume
 from gati.trace.run_tree import Run
 from gati.trace.tool_calls import ToolCallLedger
-from gati.trace.user_input import Resume
 
 
 def run(kind: str, output: Any = None, parent: Run | None = None, **more: Any) -> Run:
@@ -194,6 +197,26 @@ def test_an_edited_call_whose_answer_is_not_written_yet_has_the_arguments_that_t
     assert ledger_of(ran, state=state, resumed=True, decision={"args": {"to": "joe"}}).id_of(ran) is None
 
 
+@pytest.mark.parametrize(
+    "decision",
+    [
+        "Oslo",
+        {"args": "Oslo"},
+        [{"type": "edit", "args": "Oslo"}],
+        {"edited": {"arguments": ["Oslo"]}},
+        {"args": {"__arg1": "Oslo"}},
+        [{"type": "accept"}, {"type": "edit", "args": {"query": "Oslo"}}],
+    ],
+)
+def test_a_call_of_a_tool_with_one_text_has_the_text_that_the_person_gave(decision: Any):
+    ran = by_hand("look", "cold")
+    ran.inputs = "Oslo"
+    state = waiting_for(request("look", "c1", __arg1="Rome"))
+    assert ledger_of(ran, state=state, resumed=True, decision=decision).id_of(ran) == "c1"
+    for other in ({"args": "Oslo, Norway"}, {"Oslo": "no"}, [{"type": "edit", "args": ""}], None):
+        assert ledger_of(ran, state=state, resumed=True, decision=other).id_of(ran) is None
+
+
 def test_a_run_without_the_arguments_and_the_result_of_a_call_is_not_its_run():
     ran = by_hand("send", "sent to eve", to="eve")
     assert (
@@ -216,6 +239,48 @@ def test_a_failure_is_found_in_the_answer_too():
     ran.error = ErrorInfo("ValueError", "no numbers", None)
     written = node(messages=[answered("c1", "Error: no numbers")])
     assert ledger_of(model_run(request("count", "c1")), ran, written).id_of(ran) == "c1"
+
+
+@pytest.mark.parametrize(
+    ("error", "answer", "expected"),
+    [
+        (ErrorInfo("KeyError", "'a'"), answered("c1", "sent to 'a'"), None),
+        (ErrorInfo("ValueError", "no"), answered("c1", "There is nothing new."), None),
+        (ErrorInfo("KeyError", "'a'"), answered("c1", "KeyError: 'a'"), "c1"),
+        (ErrorInfo("TimeoutExpired", "no"), answered("c1", "TimeoutExpired('no')"), "c1"),
+        (ErrorInfo("KeyError", "'a'"), answered("c1", "Please fix 'a'.", "error"), "c1"),
+        (ErrorInfo("ValueError", "no"), answered("c1", "no"), "c1"),
+        (ErrorInfo("ValueError", "no such flight today"), answered("c1", "Sorry, no such flight today."), "c1"),
+    ],
+)
+def test_a_short_failure_is_found_in_an_answer_that_reports_a_failure(
+    error: ErrorInfo, answer: Message, expected: str | None
+):
+    ran = by_hand("count", None, more=1)
+    ran.error = error
+    assert ledger_of(model_run(request("count", "c1")), ran, node(messages=[answer])).id_of(ran) == expected
+
+
+class Counted(dict[str, Any]):
+    """A result that counts how often it is serialized."""
+
+    times = 0
+
+    def __str__(self) -> str:
+        self.times += 1
+        return super().__repr__()
+
+
+def test_results_and_answers_are_converted_once_for_any_number_of_calls(monkeypatch: pytest.MonkeyPatch):
+    numbers, loads = range(30), orjson.loads
+    parsed: list[str] = []
+    monkeypatch.setattr(orjson, "loads", lambda text: parsed.append(text) or loads(text))
+    state = waiting_for(*(request("send", f"c{number}", to="ann") for number in numbers))
+    runs = [by_hand("send", Counted(sent=number), started=number, to=f"eve {number}") for number in numbers]
+    written = node(messages=[answered(f"c{number}", f'{{"text": "Message {number}"}}') for number in numbers])
+    ledger_of(*runs, written, state=state, resumed=True)
+    assert max(run.output.times for run in runs) == 1
+    assert len(parsed) <= len(numbers)
 
 
 def test_a_call_that_an_enclosing_tool_executes_is_not_open_for_what_the_tool_calls():
@@ -321,3 +386,30 @@ def test_the_results_of_a_repeated_request_are_both_decisions():
     asked = Message("ai", "", tool_calls=(request("send", "c1"), request("send", "c2")))
     ledger = ledger_of(node(messages=[asked, answered("c1"), asked, answered("c2")]), resumed=True)
     assert {message.tool_call_id for message, _ in ledger.decisions()} == {"c1", "c2"}
+
+
+def test_the_decisions_of_several_nodes_are_in_the_order_in_which_they_were_written():
+    state = waiting_for(*(request("send", f"c{number}") for number in range(3)))
+    nodes = [node(messages=[answered(f"c{number}")]) for number in (2, 0, 1)]
+    ledger = ledger_of(*nodes, state=state, resumed=True)
+    assert [message.tool_call_id for message, _ in ledger.decisions()] == ["c2", "c0", "c1"]
+
+
+# -- plain histories --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("odd", ["search", None, 5, ["x"], {}, {"id": ["x"]}, {"id": {"a": 1}}, {"id": 7, "args": {}}])
+def test_a_plain_history_may_hold_any_value_as_a_request(odd: Any):
+    history = (Message("ai", "", tool_calls=(odd,)), answered("c1", "of yesterday"))
+    ledger = ledger_of(model_run(request("look", "c2"), new=history), node(messages=[*history, answered("c2")]))
+    assert [requested["id"] for requested, _, _ in ledger.take_never_run(final=True)] == ["c2"]
+    assert ledger.is_known(odd.get("id") if isinstance(odd, dict) else odd) is bool(isinstance(odd, dict) and odd)
+
+
+@pytest.mark.parametrize("call_id", [7, ["x"], {"a": 1}])
+def test_a_plain_history_may_hold_any_value_as_the_id_of_a_call(call_id: Any):
+    asked = Message("ai", "", tool_calls=({"id": call_id, "name": "look", "args": {}},))
+    ledger = ledger_of(node(messages=[asked, answered(call_id)]), resumed=True)
+    ((message, requested),) = ledger.decisions()
+    assert (message.tool_call_id, requested) == (call_id, asked.tool_calls[0])
+    assert ledger.is_reported(call_id)

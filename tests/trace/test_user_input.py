@@ -14,6 +14,8 @@ from langgraph.types import Command, interrupt
 from gati import observe
 from gati.events import CustomEvent, Turn
 from gati.testing import ScriptedChatModel, capture
+from gati.trace.records import Message
+from gati.trace.user_input import calls_before_question
 
 THREAD: Any = {"configurable": {"thread_id": "t"}}
 Handler = Callable[[Any], Any]
@@ -143,3 +145,12 @@ def test_words_of_which_a_step_makes_a_decision_are_the_users() -> None:
     assert captured.transcript() == [
         ("user", "Book it."), ("assistant", "Shall I book?"), ("user", "Yes, go ahead."), ("assistant", "Booked."),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ["search", None, 5, ["x"], {}, {"id": ["x"]}])
+def test_the_calls_before_a_question_are_found_beside_requests_of_any_shape(odd: Any) -> None:
+    asked = Message("ai", "", tool_calls=(odd, {"id": "c1", "name": "look", "args": {}}))
+    answers = [Message("tool", "seen", tool_call_id=call_id) for call_id in ("c1", "c2")]
+    later = Message("ai", "", tool_calls=({"id": "c3"},))
+    assert {"c1", "c2"} <= calls_before_question([asked, *answers, Message("human", "And now?"), later])
+    assert "c3" not in calls_before_question([asked, *answers, Message("human", "And now?"), later])
