@@ -58,6 +58,7 @@ def enclosing_run(config: Any) -> Any:
 
 
 _CALL_FRAMES = 16
+"""Most frames between a callback and the call of the user's program that are searched."""
 
 
 def called_with() -> Any:
@@ -72,8 +73,12 @@ def called_with() -> Any:
         if frame is None:
             return None
         code = frame.f_code
-        is_core = str(frame.f_globals.get("__name__")).startswith("langchain_core.")
-        if is_core and ("config" in code.co_varnames or "config" in code.co_cellvars):
+        module = frame.f_globals.get("__name__")
+        if (
+            type(module) is str
+            and module.startswith("langchain_core.")
+            and ("config" in code.co_varnames or "config" in code.co_cellvars)
+        ):
             config = frame.f_locals.get("config")
             return config if isinstance(config, dict) else None
         frame = frame.f_back

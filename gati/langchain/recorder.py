@@ -56,6 +56,23 @@ from gati.langchain.new_messages import (
     snapshot_state,
 )
 from gati.langchain.prompt_templates import template_of
+from gati.langchain.run_flags import (
+    CONVERSATION,
+    CONVERSATION_SHIFT,
+    COUNT_HISTORY,
+    DECISION_MODEL,
+    NAMES_CONVERSATION,
+    NEEDS_IDENTITY,
+    NEEDS_STATE,
+    NEW_CONVERSATION,
+    NO_INPUT,
+    NODE,
+    PROGRAM,
+    PROMPT,
+    RECORDS_VALUES,
+    ROOT,
+    TOP_STEP,
+)
 from gati.langchain.run_roots import Root, RunRoots
 from gati.langchain.snapshot import error_info, take_snapshot, text_limit
 from gati.limits import bounded_id
@@ -78,37 +95,6 @@ from gati.trace.records import (
 
 OPEN_RUNS = 100_000
 """Maximum number of open runs, so that runs that never end cannot fill the memory."""
-
-# Flags of an open run.
-ROOT = 1 << 0
-"""No run is around it."""
-NODE = 1 << 1
-"""A node of a graph."""
-COUNT_HISTORY = 1 << 2
-"""Loads a history, whose length is recorded."""
-NEEDS_IDENTITY = 1 << 3
-"""Its `configurable`, which only its children can read, may name the user."""
-PROMPT = 1 << 4
-"""A prompt."""
-NEEDS_STATE = 1 << 5
-"""Its first node will receive the state that a checkpoint brought."""
-DECISION_MODEL = 1 << 6
-"""A decision model."""
-NO_INPUT = 1 << 7
-"""It has no input, because it continues a thread."""
-TOP_STEP = 1 << 8
-"""A step that is a root, or directly below such a step."""
-PROGRAM = 1 << 9
-"""A chain or graph that is a root, or directly below a top step: it may be a turn of its own."""
-NEW_CONVERSATION = 1 << 10
-"""The first run seen of its conversation: all messages of its input are copied."""
-RECORDS_VALUES = ROOT | PROGRAM
-"""Its input and output are recorded."""
-
-CONVERSATION_SHIFT = 16
-CONVERSATION = -1 << CONVERSATION_SHIFT
-"""The bits above the flags. They hold a number of the run's conversation: a hash of the id that the program gave it, or the
-id of the root run."""
 
 
 _HISTORY_RUN = "load_history"
@@ -133,9 +119,8 @@ class _EventTexts(_Pieces):
     """Streamed text of a model that reports no tokens, collected from the events of the streaming protocol."""
 
 
-_TOP = RECORDS_VALUES | TOP_STEP
-"""Flags of runs directly below which a call may name the conversation."""
 _CALLED_WITH_CONFIG = frozenset({"model", "prompt", "retriever"})
+"""Kinds of runs of which the config of their own call may name the conversation."""
 _KINDS = frozenset({"prompt", "parser", "model"})
 """Values of `run_type` that are recorded as a kind of their own; all other chains have the kind `chain`."""
 
@@ -522,7 +507,7 @@ class Recorder:
         else:
             if parent_flags & NEEDS_IDENTITY:
                 # LangGraph sets the running config after a node's start, so the node's children read it.
-                configurable = self.enclosing_values(kind if parent_flags & _TOP else "")
+                configurable = self.enclosing_values(kind if parent_flags & NAMES_CONVERSATION else "")
                 if not configurable:
                     flags |= NEEDS_IDENTITY
                 if configurable is not None and parent is not None:

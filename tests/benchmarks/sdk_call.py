@@ -29,7 +29,7 @@ class _Api(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1
 
-    def do_POST(self) -> None:  # noqa: N802 - the base class calls it by this name
+    def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
         self.send_response(201)
         self.send_header("content-type", "application/json")

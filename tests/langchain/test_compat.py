@@ -17,8 +17,9 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
+from gati.langchain import _compat
 from gati.langchain._compat import DEFERS_INPUTS, RUN_TYPE, is_input_deferred, with_shared_objects
-from gati.testing import ScriptedChatModel
+from gati.testing import ScriptedChatModel, capture
 
 ROOT = Path(__file__).parents[2]
 GONE = "no longer exists; gati/langchain/_compat.py says what is lost"
@@ -152,3 +153,14 @@ def test_a_serializer_of_another_kind_stays_as_it_is() -> None:
 
     serializer = Other()
     assert with_shared_objects(serializer, 10) is serializer
+
+
+@pytest.mark.parametrize(("frames", "named"), [(16, True), (0, False)])
+def test_without_the_config_of_its_call_a_model_has_a_conversation_of_its_own(
+    frames: int, named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_compat, "_CALL_FRAMES", frames)
+    with capture() as captured:
+        ScriptedChatModel(replies=["Hi!"]).invoke("Hello", {"configurable": {"thread_id": "t"}})
+    assert captured.transcript() == [("user", "Hello"), ("assistant", "Hi!")]
+    assert (captured.turns[0].conversation.id == "t") is named
