@@ -301,20 +301,10 @@ def new_messages_of_input(messages: Any, seen: BoundedSet, conversation: int = 0
 
 
 def _is_greeting(messages: Any, seen: BoundedSet) -> bool:
-    """Return True if the first messages of a conversation contain no user message, and no answer of an earlier turn.
-
-    Messages of a thread have ids. Those of another thread have other ids, but perhaps the same greeting.
-    """
+    """Return True if the first messages of a conversation contain no user message, and no answer of an earlier turn."""
     return not any(
         (ROLE_BY_CLASS[type(item)] or role_of(item)) in USER_ROLES
-        or (
-            ROLE_BY_CLASS[type(item)] is not None
-            and (
-                item_id in seen.entries
-                if (item_id := item.__dict__.get("id"))
-                else is_known_answer(item.__dict__, seen)
-            )
-        )
+        or (ROLE_BY_CLASS[type(item)] is not None and is_known_answer(item.__dict__, seen))
         for item in messages
     )
 

@@ -6,7 +6,6 @@ with the beginning of its answer (a prefilled answer): the question is then befo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,6 @@ from gati.trace.content import text_of
 from gati.trace.outputs import updates_by
 from gati.trace.records import (
     ASSISTANT_ROLES,
-    MESSAGES,
-    SYSTEM_ROLES,
     USER_ROLES,
     Message,
     ModelResult,
@@ -28,8 +25,6 @@ if TYPE_CHECKING:
     from gati.trace.chat_input import SplitHistory
     from gati.trace.conversation_state import ConversationState
     from gati.trace.run_tree import Run, Trace
-
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def repeats_question(trace: Trace, split: SplitHistory, state: ConversationState) -> bool:
@@ -66,25 +61,6 @@ def messages_from_thread(trace: Trace, state: ConversationState) -> list[Message
     if _was_continued_before(trace):
         return []
     return [m for m in _end_of_thread(trace) if not state.was_reported(m.id, text_of(m))]
-
-
-def greeting_in_thread(trace: Trace) -> list[Message]:
-    """Return the messages before the user's first one that `update_state` wrote into a thread.
-
-    LangGraph gives them UUIDs as their ids. Those with other ids are answers of models, which an earlier turn has reported.
-    """
-    if not trace.is_graph or "thread_id" not in trace.root.metadata:
-        return []
-    messages = as_messages(state_of_first_node(trace).get(MESSAGES)) or []
-    first = next((i for i, m in enumerate(messages) if m.role in USER_ROLES), 0)
-    is_greeting = all(
-        m.role in SYSTEM_ROLES or (m.role in ASSISTANT_ROLES and _is_uuid(m.id)) for m in messages[:first]
-    )
-    return messages[:first] if is_greeting else []
-
-
-def _is_uuid(message_id: str | None) -> bool:
-    return message_id is not None and _UUID.fullmatch(message_id) is not None
 
 
 def _was_continued_before(trace: Trace) -> bool:

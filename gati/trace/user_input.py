@@ -12,7 +12,6 @@ from gati.trace.chat_input import SplitHistory, user_messages_in
 from gati.trace.chat_messages import as_message
 from gati.trace.content import text_of
 from gati.trace.continued_input import (
-    greeting_in_thread,
     messages_from_thread,
     repeats_question,
     was_made_in,
@@ -75,8 +74,8 @@ def user_messages_of(
     root_id, start = trace.first_attempt or trace.id, trace.root.started + trace.offset
     messages: list[ChatMessage] = []
     earlier: dict[str, Any] = {}
-    split = split if seen_before else _with_earlier_messages(split, trace)
     if split.history and not seen_before:
+        split = _without_question(split)
         has_id = conversation_id != root_id
         # A history without user messages, such as a greeting, cannot have been reported by a turn.
         if not any(is_from_person(m, state) for m in split.history) or (import_history and has_id):
@@ -108,10 +107,8 @@ def user_messages_of(
     return messages
 
 
-def _with_earlier_messages(split: SplitHistory, trace: Trace) -> SplitHistory:
-    """Add a greeting in the thread, or remove the question from the end of a history that the program passes beside it."""
-    if not split.history:
-        return split._replace(history=greeting_in_thread(trace))
+def _without_question(split: SplitHistory) -> SplitHistory:
+    """Remove the question from the end of a history that the program passes beside it."""
     last = split.history[-1]
     is_question = bool(split.new) and last.role in USER_ROLES and text_of(last) == text_of(split.new[-1])
     return split._replace(history=split.history[:-1]) if is_question else split

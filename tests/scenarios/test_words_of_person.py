@@ -15,7 +15,7 @@ from langgraph.types import Command, interrupt
 
 from gati import observe
 from gati.testing import ScriptedChatModel, capture
-from tests.scenarios.reading import READERS, THREAD, asked
+from tests.scenarios.reading import READERS, asked
 from tests.scenarios.scripts import call, model, tool_request
 
 QUESTION = "Which city should I see first?"
@@ -166,29 +166,3 @@ def sum_of(chunks: Any) -> Any:
     for chunk in others:
         first += chunk
     return first
-
-
-@pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize("roles", [["assistant"], ["system", "assistant"]])
-def test_a_greeting_that_the_program_wrote_into_the_thread_is_told_once(streamed: bool, roles: list[str]) -> None:
-    builder = StateGraph(MessagesState).add_node("say", lambda s: {"messages": [model("Hello.").invoke(s["messages"])]})
-    graph = builder.add_edge(START, "say").compile(checkpointer=InMemorySaver())
-    with capture() as captured:
-        for thread in ("1", "2"):
-            where: Any = {"configurable": {"thread_id": thread}}
-            graph.update_state(where, {"messages": [(role, "Welcome!") for role in roles]})
-            for text in ("Hi", "Again"):
-                list(graph.stream(asked(text), where)) if streamed else graph.invoke(asked(text), where)
-    assert captured.transcript() == [
-        ("assistant", "Welcome!"), ("user", "Hi"), ("assistant", "Hello."), ("user", "Again"), ("assistant", "Hello."),
-    ] * 2  # fmt: skip
-
-
-def test_an_answer_of_a_model_before_the_first_question_is_no_greeting() -> None:
-    """Another process has told it: a model gave it its id."""
-    builder = StateGraph(MessagesState).add_node("say", lambda s: {"messages": [model("Hello.").invoke(s["messages"])]})
-    graph = builder.add_edge(START, "say").compile(checkpointer=InMemorySaver())
-    graph.update_state(THREAD, {"messages": [model("News of today.").invoke("Report.")]})
-    with capture() as captured:
-        graph.invoke(asked("Hi"), THREAD)
-    assert captured.transcript() == [("user", "Hi"), ("assistant", "Hello.")]
