@@ -61,7 +61,6 @@ from gati.langchain.run_flags import (
     CONVERSATION_SHIFT,
     COUNT_HISTORY,
     DECISION_MODEL,
-    NAMES_CONVERSATION,
     NEEDS_IDENTITY,
     NEEDS_STATE,
     NEW_CONVERSATION,
@@ -195,7 +194,7 @@ class Recorder:
             flags = PROGRAM | NEEDS_STATE if inputs is not None else PROGRAM | NEEDS_STATE | NO_INPUT
             conversation = self._conversation_of(metadata)
             is_new = self._is_new_conversation(conversation)
-            number = (hash(conversation) if conversation else run_id.int) << CONVERSATION_SHIFT
+            number = hash(conversation) << CONVERSATION_SHIFT if conversation else 0
             flags |= number | (is_new and NEW_CONVERSATION)
             if not is_input_deferred(inputs, more):
                 select = all_messages_of_input if is_new else new_messages_of_input
@@ -289,7 +288,7 @@ class Recorder:
         if admitted is None:
             return None
         parent_flags = admitted[1]
-        number = run_id.int << CONVERSATION_SHIFT if parent_flags is None else parent_flags & CONVERSATION
+        number = (parent_flags or 0) & CONVERSATION
         copied = self._guarded(snapshot_state, inputs, new_messages_of_input, self.known_answers, number)
         is_top = kind == "step" and (parent_flags is None or parent_flags & TOP_STEP)
         extra = STREAMED if is_stream else None
@@ -495,7 +494,7 @@ class Recorder:
     ) -> None:  # fmt: skip
         scope: tuple[Any, ...] | None = None
         if not flags & PROGRAM:
-            flags |= run_id.int << CONVERSATION_SHIFT if parent_flags is None else parent_flags & CONVERSATION
+            flags |= 0 if parent_flags is None else parent_flags & CONVERSATION
         if parent_flags is None:
             if self.awaited_models:
                 self.end_abandoned_models()
@@ -507,7 +506,7 @@ class Recorder:
         else:
             if parent_flags & NEEDS_IDENTITY:
                 # LangGraph sets the running config after a node's start, so the node's children read it.
-                configurable = self.enclosing_values(kind if parent_flags & NAMES_CONVERSATION else "")
+                configurable = self.enclosing_values(kind if parent_flags & PROGRAM else "")
                 if not configurable:
                     flags |= NEEDS_IDENTITY
                 if configurable is not None and parent is not None:

@@ -26,8 +26,6 @@ NEW_CONVERSATION = 1 << 10
 """The first run seen of its conversation: all messages of its input are copied."""
 RECORDS_VALUES = ROOT | PROGRAM
 """Its input and output are recorded."""
-NAMES_CONVERSATION = RECORDS_VALUES | TOP_STEP
-"""A call directly below it may name the conversation."""
 
 CONVERSATION_SHIFT = 16
 CONVERSATION = -1 << CONVERSATION_SHIFT

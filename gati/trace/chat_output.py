@@ -11,7 +11,7 @@ import orjson
 from gati.trace.chat_messages import as_messages
 from gati.trace.content import text_of
 from gati.trace.records import ASSISTANT_ROLES, COMMAND, MESSAGES, TOOL_ROLES, USER_ROLES, Message
-from gati.trace.scripts import is_one_word
+from gati.trace.scripts import is_label, is_one_word, is_sentence
 
 OUTPUT_KEYS = ("output", "answer", "response", "result", "text", "content", "generation", "final_answer")
 AMBIGUOUS_KEYS = frozenset({"result", "text", "content"})
@@ -31,8 +31,18 @@ _FINAL = "final_"
 """Beginning of the names of entries that hold an answer, such as `final_report`."""
 _NOTES = ("summary", "topic", "title", "score", "grade")
 """Ends of the names of entries that say something about the answer, such as `final_score`."""
-_ANSWER_ENDS = tuple([f"_{key}" for key in (*CLEAR_KEYS, "reply")])
-"""Ends of the names of entries that hold a version of the answer, such as `revised_response`."""
+_REVISIONS = (
+    "revised_",
+    "improved_",
+    "corrected_",
+    "refined_",
+    "updated_",
+    "polished_",
+    "rewritten_",
+    "edited_",
+    _FINAL,
+)
+"""Beginnings of the names of entries that hold a later version of a text, such as `revised_response`."""
 
 
 class StateTexts(NamedTuple):
@@ -41,7 +51,7 @@ class StateTexts(NamedTuple):
     Attributes:
         whole: those that a node wrote in one piece, so that it may have joined several completions in them.
         wrapped: those that were the only text in an object that a model wrote.
-        fields: those that were a text in an object that a model wrote.
+        fields: those that a model wrote, as a whole or in an object, and those of tools.
     """
 
     whole: Collection[str] = ()
@@ -159,20 +169,18 @@ def _answer_under_usual_key(
 ) -> str | None:
     for name in OUTPUT_KEYS:
         entry = value.get(name)
-        if isinstance(entry, str) and entry:
-            if name not in AMBIGUOUS_KEYS or not _is_material(entry, value, name, completions, state_texts):
-                return entry
+        if text := entry if isinstance(entry, str) else _completion_in_blocks(entry, completions):
+            if name not in AMBIGUOUS_KEYS or not _is_material(text, value, name, completions, state_texts):
+                return text
         elif (messages := as_messages(entry)) is not None:
             return _answer_in_messages(messages)
-        elif text := _text_of_blocks(entry):
-            return text
     return None
 
 
-def _text_of_blocks(entry: Any) -> str:
-    """Return the text of a message's content blocks; "" for other values."""
+def _completion_in_blocks(entry: Any, completions: Sequence[str]) -> str:
+    """Return the text of a message's content blocks if a model wrote it; "" for other values, such as blocks of a prompt."""
     is_content = isinstance(entry, list) and all(isinstance(block, dict) and "type" in block for block in entry)
-    return text_of(entry) if is_content else ""
+    return text if is_content and (text := text_of(entry)) in completions else ""
 
 
 def _is_material(
@@ -209,20 +217,23 @@ def _answer_among_texts(
         return ""
     last_name, last = next(iter(texts.items()))
     if len(texts) == 1:
-        # A single word in a state is a label, an id or a status, unless a model said it.
-        is_label = is_state and last not in completions and is_one_word(last)
-        return last if not is_label and (not structured or len(value) == 1) else ""
+        is_only = sum(entry is not None for entry in value.values()) == 1
+        is_name = is_state and is_one_word(last) and is_label(last) and last not in completions
+        if is_name and not (is_only and _is_said(last, state_texts())):
+            return ""  # a label, an id or a status
+        return last if not structured or len(value) == 1 else ""
     if not is_state:
         return _text_of_latest(completions, texts.values())
+    known = state_texts()
     for name, text in texts.items():
-        if names_answer(name) and not is_one_word(text):
+        is_written = any(part in text for part in completions if part) or text in known.fields
+        if names_answer(name) and (is_written or not completions) and is_sentence(text):
             return text
         if text in completions:
             break
-    known = state_texts()
     if last in known.whole and _is_joined(last, completions):
         return last
-    if str(last_name).endswith(_ANSWER_ENDS) and last in known.fields and not is_one_word(last):
+    if str(last_name).startswith(_REVISIONS) and last in known.fields and not is_one_word(last):
         return last
     # A shorter one is a title, a query or a label.
     if last in known.wrapped and len(last) >= len(_text_of_latest(completions, texts.values())):
@@ -230,15 +241,22 @@ def _answer_among_texts(
     return _text_of_latest(completions, texts.values(), known.whole)
 
 
-def _text_of_latest(completions: Iterable[str], texts: Collection[str], whole: Collection[str] = ()) -> str:
-    """Return the text that is the latest completion, or that a node wrote around it; "" if there is none."""
-    for completion in filter(None, completions):
-        if completion in texts:
-            return completion
-        around = [] if is_one_word(completion) else [text for text in texts if completion in text and text in whole]
-        if around:
+def _is_said(word: str, known: StateTexts) -> bool:
+    """Return True if a model or a tool wrote a word, in whatever case and beside whatever else."""
+    return any(word.casefold() in text.casefold() for text in known.fields)
+
+
+def _text_of_latest(completions: Sequence[str], texts: Collection[str], whole: Collection[str] = ()) -> str:
+    """Return the text that is the latest completion, or that a node wrote around a later one; "" if there is none.
+
+    A later one that is shorter is a title or a critique.
+    """
+    exact = next((completion for completion in completions if completion and completion in texts), "")
+    for completion in itertools.takewhile(lambda completion: completion != exact, completions):
+        around = [text for text in texts if completion in text and text in whole]
+        if around and len(completion) >= len(exact) and not is_one_word(completion):
             return min(around, key=len)
-    return ""
+    return exact
 
 
 def structured_answers_in(state: Any) -> list[str]:

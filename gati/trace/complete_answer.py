@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Any
 from gati.events import has_client_calls
 from gati.trace.answer_below_step import answer_below, answer_in_stream
 from gati.trace.answer_source import is_user_facing, is_written_by, wrapped_text, written_texts
-from gati.trace.chat_output import StateTexts, answer_in, json_text, structured_answers_in, without_documents
+from gati.trace.chat_output import (
+    CLEAR_KEYS,
+    StateTexts,
+    answer_in,
+    json_text,
+    structured_answers_in,
+    without_documents,
+)
 from gati.trace.content import text_of
-from gati.trace.made_output import made_output, texts_inside
+from gati.trace.made_output import made_output, texts_inside, texts_produced
 from gati.trace.outputs import updates_by
 from gati.trace.records import STREAMED, ModelResult
 from gati.trace.scripts import is_one_word, is_sentence
@@ -82,7 +89,8 @@ def _answer_of_step(trace: Trace, models: ModelEvents) -> str:
         return streamed
     completions = completions_of(models, in_sequence=False)
     text = answer_in(made, completions=completions)
-    if text and (text in completions or not is_one_word(text)):
+    is_named = isinstance(made, dict) and any(made.get(key) == text for key in CLEAR_KEYS)
+    if text and (is_named or text in completions or not is_one_word(text)):
         return text
     return _text_inside(made, models, completions) or text
 
@@ -160,6 +168,7 @@ def _texts_of_state(trace: Trace, models: ModelEvents) -> StateTexts:
     events = [event for run, event in models if is_user_facing(run)]
     wrapped = {text for event in events if (text := wrapped_text(event)) and not is_one_word(text)}
     fields = {text for event in events for text in written_texts(event)}
+    fields |= {text for run in trace.runs() if run.kind == "tool" for text in texts_produced(run)}
     return StateTexts(texts_written_whole(trace), wrapped, fields)
 
 

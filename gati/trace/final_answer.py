@@ -13,7 +13,7 @@ from gati.trace.content import text_of
 from gati.trace.event_builder import status_of
 from gati.trace.interrupts import pauses_of
 from gati.trace.made_output import made_output
-from gati.trace.node_messages import has_own_messages, texts_in_models
+from gati.trace.node_messages import has_own_messages
 from gati.trace.partial_answer import model_cut_off_by_reader, partial_answer_of
 from gati.trace.questions import question_in
 from gati.trace.records import ASSISTANT_ROLES, MESSAGES, STREAMED, Message, ModelResult
@@ -102,16 +102,20 @@ def _said_before(trace: Trace, models: ModelEvents, questions: list[str]) -> lis
             return [text] if is_written and not any(text in question for question in questions) else []
     calls = [event.completion for run, event in models if is_user_facing(run)]
     made = made_output(trace)
-    is_draft = isinstance(made, dict) and trace.is_graph and bool(calls) and calls[-1] in made.values()
-    draft = calls[-1] if is_draft and is_sentence(calls[-1]) else ""
-    return [draft] if draft and not any(draft in question for question in questions) else []
+    if not isinstance(made, dict) or not trace.is_graph or not calls or not is_sentence(calls[-1]):
+        return []
+    # What a later node made of a text shows that it was no draft, but a query.
+    latest = next((entry for entry in made.values() if isinstance(entry, (str, list, dict))), None)
+    draft = " ".join(calls[-1].split())
+    asked = [" ".join(question.split()) for question in questions]
+    return [calls[-1]] if latest == calls[-1] and not any(draft in text or text in draft for text in asked) else []
 
 
 def _text_beside_own_request(trace: Trace, models: ModelEvents) -> str:
     """Return what a node itself said beside the request before which a graph waits. What a model says there is a thought."""
     texts = [text for message in _last_messages(trace) if message.tool_calls and (text := text_of(message))]
-    known = texts_in_models(event for _, event in models) if texts else ()
-    return next((text for text in texts if text.strip() not in known), "")
+    thoughts = [" ".join(event.completion.split()) for _, event in models if event.completion] if texts else []
+    return next((text for text in texts if not any(" ".join(text.split()) in thought for thought in thoughts)), "")
 
 
 def _last_messages(trace: Trace) -> list[Message]:

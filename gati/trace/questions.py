@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from gati.trace.scripts import is_label
+
 _QUESTION_KEYS = ("query", "question", "message", "text", "prompt")
 _ANSWER_KEYS = ("data", "answer", "text", "response")
 _TYPE = "type"
@@ -28,12 +30,7 @@ def question_in(payload: Any) -> str:
         return ""
     question = _text_in(payload, _QUESTION_KEYS)
     is_named = not isinstance(payload, dict) or not payload.keys().isdisjoint(_QUESTION_KEYS)
-    return question if is_named or not _is_label(question) else ""
-
-
-def _is_label(text: str) -> bool:
-    """Return True for a name, an id or an address rather than words to a person: "human-review", "https://…"."""
-    return text.isascii() and len(text.split()) == 1 and not text.rstrip().endswith("?")
+    return question if is_named or not (question.isascii() and is_label(question)) else ""
 
 
 def replies_in(payload: Any) -> list[str]:
@@ -42,12 +39,13 @@ def replies_in(payload: Any) -> list[str]:
     Examples: ``{"data": "Ann"}`` → ``["Ann"]``; ``[{"type": "response", "args": "On Tuesday"}, {"type": "accept"}]``, which are
     decisions → ``["On Tuesday"]``; ``{"type": "accept"}`` → ``[]``.
     """
-    if isinstance(payload, dict) and isinstance(payload.get(_DECISIONS), list):
-        payload = payload[_DECISIONS]
+    decisions = payload.get(_DECISIONS) if isinstance(payload, dict) else None
+    if isinstance(decisions, list) and (replies := replies_in(decisions)):
+        return replies
     if isinstance(payload, list):
         return [text for item in payload if (text := _reply_in_decision(item))]
     text = _reply_in_decision(payload) or _text_in(payload, _ANSWER_KEYS)
-    is_type = isinstance(payload, dict) and text == payload.get(_TYPE)
+    is_type = isinstance(payload, dict) and text == payload.get(_TYPE) and is_label(text)
     return [text] if text and not is_type else []
 
 

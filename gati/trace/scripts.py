@@ -19,6 +19,8 @@ _SENTENCE_WITHOUT_SPACES = re.compile(f"[{CJK}]{{4}}|[{_OTHERS}]{{8}}")
 _ONE_WORD = re.compile(rf"\s*(?:[^\s{SPACELESS}]{{1,20}}|[{SPACELESS}]{{1,4}})\s*")
 _IN_IDS = re.compile(r"[\d@/\\_=]")
 """Characters of ids, addresses, paths and assignments."""
+_MARKS = ("?", "!", ":", ".", "\u2026", "\u3002", "\uff01", "\uff1f", "\uff1a")
+"""Ends of what somebody says or asks."""
 _MIN_WORDS = 3
 _READ_CHARS = 2_000
 """Length of the beginning of a text that is read to find out whether it is a sentence."""
@@ -27,6 +29,12 @@ _READ_CHARS = 2_000
 def is_one_word(text: str) -> bool:
     """Return True for a single word or number; in scripts without spaces, for up to four characters."""
     return _ONE_WORD.fullmatch(text) is not None
+
+
+def is_label(text: str) -> bool:
+    """Return True for a name, an id or an address, rather than a word to a person: "human-review", "https://…", not "Thanks!"."""
+    is_one = is_one_word(text) or (text.isascii() and len(text.split()) == 1)
+    return is_one and not text.rstrip().endswith(_MARKS)
 
 
 def is_sentence(text: str) -> bool:

@@ -393,7 +393,7 @@ def _messages_of_input(inputs: Any) -> list[Message]:
 
 
 def _after_last_answer(messages: list[Message]) -> list[Message]:
-    for number in range(len(messages) - 1, -1, -1):
+    for number in range(len(messages) - 2, -1, -1):  # the last message may be the beginning of an answer
         if messages[number].role in ASSISTANT_ROLES and not messages[number].tool_calls:
             return messages[number + 1 :]
     return messages

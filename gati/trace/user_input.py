@@ -14,11 +14,11 @@ from gati.trace.content import text_of
 from gati.trace.continued_input import (
     messages_from_thread,
     repeats_question,
-    was_made_in,
     without_prefilled_answer,
 )
+from gati.trace.made_output import texts_inside
 from gati.trace.media import plain_blocks
-from gati.trace.outputs import updates_of
+from gati.trace.outputs import updates_by, updates_of
 from gati.trace.records import (
     ASSISTANT_ROLES,
     COMMAND,
@@ -31,7 +31,7 @@ from gati.trace.records import (
 )
 from gati.trace.resumes import Resume, resume_of, resumed_graph
 from gati.trace.run_tree import model_messages, state_of_first_node
-from gati.trace.scripts import is_sentence
+from gati.trace.scripts import is_label, is_sentence
 from gati.trace.side_by_side import mapped_programs, trace_of_program
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _split_input(
         return _split_thread(trace, state)
     if (program := _first_program(trace)) is not None and resume_of(program) is None:
         split = _split_input(program, input_key, state, in_conversation)
-        if split is not None and any(is_from_person(m) for m in split.new):
+        if split is not None and any(is_from_person(m) for m in split.new) and _was_asked(trace, split):
             return split._replace(new=[_as_written(m, trace) for m in split.new])
     return _split_first_model_call(trace, state)
 
@@ -157,6 +157,12 @@ def _first_program(trace: Trace) -> Trace | None:
     return None
 
 
+def _was_asked(trace: Trace, split: SplitHistory) -> bool:
+    """Return True for messages, and for a text that a model was asked: an input has settings and documents, too."""
+    asked = (text_of(m).casefold() for run in trace.models() for m in model_messages(run) if m.role in USER_ROLES)
+    return split.origin == "messages" or any(text_of(split.new[-1]).casefold() in text for text in asked)
+
+
 def _says_nothing(value: Any) -> bool:
     """Return True for an input without a text, a message or an object of the program, in which words may be."""
     if isinstance(value, (dict, list)):
@@ -165,9 +171,16 @@ def _says_nothing(value: Any) -> bool:
 
 
 def _split_thread(trace: Trace, state: ConversationState) -> SplitHistory | None:
-    """Return the new messages of the first model call that were in the thread before: with an empty input nobody says anything."""
+    """Return the new messages of the first model call that are in the state, where `update_state` or a node put them.
+
+    With an empty input nobody says anything, and what only the model was given is the program's prompt.
+    """
     split = _split_first_model_call(trace, state)
-    return None if split is None else split._replace(new=[m for m in split.new if m.id and not was_made_in(trace, m)])
+    if split is None:
+        return None
+    updates = [update for run in trace.runs() if run.node is not None for update in updates_by(run)]
+    known = set(texts_inside([state_of_first_node(trace), *updates]))
+    return split._replace(new=[m for m in split.new if text_of(m) in known])
 
 
 def _is_users_text(trace: Trace, split: SplitHistory, in_conversation: bool) -> bool:
@@ -187,10 +200,17 @@ def _is_users_text(trace: Trace, split: SplitHistory, in_conversation: bool) -> 
         return True
     calls = [message for run in trace.models() for message in model_messages(run)]
     asked = [text_of(m) for m in calls if m.role in USER_ROLES]
-    if any(text in other for other in asked or _system_texts(trace)):
+    instructions = _system_texts(trace)
+    if any(text.casefold() in other.casefold() for other in asked or instructions):
         return True
-    # A person who writes messages does not write a value beside them.
-    return in_conversation and not asked and (is_step or not state_of_first_node(trace).get(MESSAGES))
+    if not in_conversation or is_step:
+        return in_conversation and not asked
+    # A setting is in the instructions. A person who writes messages does not write a value beside them.
+    return (
+        not any(text in other for other in instructions)
+        if asked
+        else not (is_label(text) and state_of_first_node(trace).get(MESSAGES))
+    )
 
 
 def _system_texts(trace: Trace) -> list[str]:

@@ -353,8 +353,9 @@ CALLS |= {call.__name__: call for call in (in_batch, in_abatch, with_config, in_
 
 
 @pytest.mark.parametrize("ambient", AMBIENT, ids=["none", "empty", "runtime", "user", "callbacks"])
-@pytest.mark.parametrize("kind", ["model", "chain"])
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("call", "kind"), [(c, k) for c in CALLS for k in ("model", "chain") if (c, k) != ("in_a_step", "model")]
+)
 def test_the_config_of_a_call_names_the_conversation_without_a_running_config(call: str, kind: str, ambient: Any):
     made, value = (model("Hello.", "Hello."), "hi") if kind == "model" else (chain(), {"text": "hi"})
     configs = [{"configurable": {"thread_id": key, "user_id": f"u-{key}", "organization_id": "o"}} for key in "ab"]
@@ -515,3 +516,16 @@ def test_a_scope_sets_the_product_of_its_messages_ratings_and_events(server: Loc
         ("events", "c-shop"): shop,
         ("messages", "c-none"): default,
     }
+
+
+def test_a_model_that_a_step_calls_directly_does_not_name_the_steps_conversation():
+    helper, talk = model("A greeting."), chain()
+
+    @observe.step
+    def handle(text: str, thread: str) -> str:
+        helper.invoke(f"Sum up: {text}", {"configurable": {"thread_id": "summary"}})
+        return str(talk.invoke({"text": text}, {"configurable": {"thread_id": thread}}).text)
+
+    with capture() as captured:
+        handle("Hello", "ann")
+    assert {turn.conversation.id for turn in captured.turns} == {"ann"}

@@ -46,9 +46,9 @@ def test_the_only_text_of_an_input_is_no_setting_of_the_prompt(read: Any, given:
 
 @READERS
 @pytest.mark.parametrize(
-    ("template", "words"), [("Tell me of {city}.", ["Oslo"]), ("{city}", ["Oslo"]), ("Tell me.", ["Tell me."])]
+    ("template", "words"), [("Tell me of {city}.", ["Oslo"]), ("{city}", ["Oslo"]), ("Tell me.", ["Oslo"])]
 )
-def test_a_word_that_a_model_was_asked_is_the_persons(read: Any, template: str, words: list[str]) -> None:
+def test_a_word_that_is_no_setting_of_the_prompt_is_the_persons(read: Any, template: str, words: list[str]) -> None:
     chain = ChatPromptTemplate.from_template(template) | model("A city.")
     assert told(lambda: read(chain, {"city": "Oslo"}), "user") == words
 
