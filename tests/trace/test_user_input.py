@@ -14,8 +14,8 @@ from langgraph.types import Command, interrupt
 from gati import observe
 from gati.events import CustomEvent, Turn
 from gati.testing import ScriptedChatModel, capture
+from gati.trace.known_messages import calls_before_question
 from gati.trace.records import Message
-from gati.trace.user_input import calls_before_question
 
 THREAD: Any = {"configurable": {"thread_id": "t"}}
 Handler = Callable[[Any], Any]
