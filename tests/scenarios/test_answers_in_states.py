@@ -149,3 +149,42 @@ def test_a_node_s_own_words_before_a_question_are_no_draft() -> None:
         ask=lambda s: {"messages": [AIMessage(interrupt("Which bicycle?"))]},
     )
     assert answers(invoke, program, {"messages": [("user", "How many wheels?")]}) == ["Which bicycle?"]
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [("final_path", "/home/ann/reports/2026/bicycles.md"), ("final_prompt", "A watercolor of a bicycle"), ("expected_answer", "It has two wheels.")],
+)  # fmt: skip
+def test_a_value_beside_the_answer_does_not_replace_it(key: str, text: str) -> None:
+    program = graph(state_of(summary=str, **{key: str}), write=written("summary", DRAFT), save=lambda s: {key: text})
+    assert answers(invoke, program, {"topic": "bicycles"}) == [DRAFT]
+
+
+@pytest.mark.parametrize("frame", ["# {}", "Reviewer: {}", "out/posts/{}"])
+def test_a_title_or_critique_that_a_node_formats_does_not_replace_the_text(frame: str) -> None:
+    title = "About the wheels"
+    program = graph(
+        state_of(article=str, title=str),
+        write=written("article", DRAFT),
+        name=lambda s: {"title": frame.format(model(title).invoke("Name it.").text)},
+    )
+    assert answers(invoke, program, {"topic": "bicycles"}) == [DRAFT]
+
+
+@pytest.mark.parametrize("said", ["Positive", "Sentiment: positive", "Final Answer: positive."])
+def test_a_word_that_the_program_reads_out_of_a_model_s_text_is_the_answer(said: str) -> None:
+    program = graph(
+        state_of(mood=str), sort=lambda s: {"mood": model(said).invoke("Sort.").text.split()[-1].strip(".").lower()}
+    )
+    assert answers(invoke, program, {"topic": "Fine."}) == ["positive"]
+
+
+def test_the_words_that_a_node_reads_itself_are_the_persons() -> None:
+    program = graph(
+        MessagesState,
+        listen=lambda s: {"messages": [("user", "Hi, I am Ann.")]},
+        agent=lambda s: {"messages": [model("Hello Ann.").invoke(s["messages"])]},
+    )
+    with capture() as captured:
+        program.invoke({"messages": []}, THREAD)
+    assert captured.transcript() == [("user", "Hi, I am Ann."), ("assistant", "Hello Ann.")]

@@ -524,7 +524,7 @@ def test_a_model_that_a_step_calls_directly_does_not_name_the_steps_conversation
     @observe.step
     def handle(text: str, thread: str) -> str:
         helper.invoke(f"Sum up: {text}", {"configurable": {"thread_id": "summary"}})
-        return str(talk.invoke({"text": text}, {"configurable": {"thread_id": thread}}).text)
+        return str(talk.invoke({"text": text}, {"configurable": {"thread_id": thread}}))
 
     with capture() as captured:
         handle("Hello", "ann")
