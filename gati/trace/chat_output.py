@@ -207,24 +207,27 @@ def _answer_among_texts(
     is_state: bool,
     state_texts: Callable[[], StateTexts],
 ) -> str:
-    """Find the answer in an output without any usual key: its only text, or the one a model produced last.
-
-    In a graph's state, a text under a name for answers comes first, unless a model wrote a later one. Then come a text that was
-    joined of several completions, and one of a model's object, if it was written last.
-    """
+    """Find the answer in an output without any usual key: its only text, or the one a model produced last."""
     texts = {name: text for name, entry in value.items() if (text := _text_of_entry(entry))}
-    if not texts:
-        return ""
-    last_name, last = next(iter(texts.items()))
     if len(texts) == 1:
+        (last,) = texts.values()
         is_only = sum(entry is not None for entry in value.values()) == 1
         is_name = is_state and is_one_word(last) and is_label(last) and last not in completions
         if is_name and not (is_only and _is_said(last, state_texts())):
             return ""  # a label, an id or a status
         return last if not structured or len(value) == 1 else ""
-    if not is_state:
+    if not texts or not is_state:
         return _text_of_latest(completions, texts.values())
-    known = state_texts()
+    return _answer_among_texts_of_state(texts, completions, state_texts())
+
+
+def _answer_among_texts_of_state(texts: dict[Any, str], completions: Sequence[str], known: StateTexts) -> str:
+    """Find the answer among several texts of a graph's state, of which the latest is the first.
+
+    A text under a name for answers comes first, unless a model wrote a later one. Then come a text that was joined of several
+    completions, and one of a model's object, if it was written last.
+    """
+    last_name, last = next(iter(texts.items()))
     for name, text in texts.items():
         is_written = any(part in text for part in completions if part) or text in known.fields
         if names_answer(name) and (is_written or not completions) and is_sentence(text):
@@ -251,8 +254,9 @@ def _text_of_latest(completions: Sequence[str], texts: Collection[str], whole: C
 
     A later one that is shorter is a title or a critique.
     """
-    exact = next((completion for completion in completions if completion and completion in texts), "")
-    for completion in itertools.takewhile(lambda completion: completion != exact, completions):
+    said = [completion for completion in completions if completion]
+    exact = next((completion for completion in said if completion in texts), "")
+    for completion in itertools.takewhile(lambda completion: completion != exact, said):
         around = [text for text in texts if completion in text and text in whole]
         if around and len(completion) >= len(exact) and not is_one_word(completion):
             return min(around, key=len)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gati.trace.chat_output import answer_in, json_text
+from gati.trace.chat_output import StateTexts, answer_in, json_text
 from gati.trace.records import COMMAND, Message
 
 HI, ASK = Message("ai", "Hi!"), Message("human", "144?")
@@ -83,3 +83,11 @@ def test_values_that_json_cannot_represent_become_text():
     assert json_text({"n": {1, 2}.__class__}) == '{"n":"<class \'set\'>"}'
     assert json_text({"m": Message("ai", "x")}) == '{"m":{"role":"ai","content":"x"}}'
     assert json_text({"n": 2**70}) == str({"n": 2**70})
+
+
+def test_a_request_without_text_does_not_hide_the_completion_that_a_node_wrote_around():
+    report, page = "The report is done.", "<p>The report is done.</p>"
+    state = {"page": page, "draft": "A draft.", "note": "Short."}
+    known = StateTexts(whole={page})
+    for completions in ([report, "A draft."], ["", report, "", "A draft."]):
+        assert answer_in(state, completions=completions, is_state=True, state_texts=lambda: known) == page
